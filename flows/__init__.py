@@ -1,0 +1,1 @@
+"""WHEN things run and in what order. The only package that imports prefect."""

@@ -1,0 +1,40 @@
+"""What a run came to, as its caller and its exit code see it."""
+
+from typing import Literal
+
+from pipelines.evidence import Scorecard
+from pipelines.value import Value
+from pipelines.verdict import Finding
+
+EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
+
+
+class Outcome(Value):
+    """The verdict of a run, its reasons and, for a finalist, its version."""
+
+    verdict: Literal["passed", "rejected", "undecided"]
+    gate: Literal["admit", "screen"]
+    findings: tuple[Finding, ...]
+    scorecard: Scorecard | None
+    model: str
+    version: str | None
+    run_id: str
+    unchanged: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 3 rejected, 4 undecided."""
+        return EXIT_CODES[self.verdict]
+
+    def machine_readable(self) -> dict[str, object]:
+        """What `--json` prints, as one line."""
+        return {
+            "verdict": self.verdict,
+            "gate": self.gate,
+            "reasons": [finding.text for finding in self.findings if finding.outcome != "passed" or self.verdict == "passed"],
+            "scorecard": self.scorecard.model_dump(mode="json") if self.scorecard else None,
+            "model": self.model,
+            "version": self.version,
+            "mlflow_run": self.run_id,
+            "unchanged": self.unchanged,
+        }

@@ -1,0 +1,197 @@
+"""From a workspace to MLflow: the run, its curves, its evidence, and the version of a finalist."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from flows.outcome import Outcome
+from flows.workspace import Project, Workspace
+from pipelines.base_model import locate
+from pipelines.champion import Champion, ChampionInput
+from pipelines.dataset import DatasetVersion
+from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.files import digest_of_json, folder_digests, write_text
+from pipelines.params import parameter_names
+from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.card import Lineage, describe, model_card
+from registry.store import VERDICT, Page, RecordedRun, Store
+
+Verdict = Finalist | Rejection | Undecided
+_EVIDENCE = (
+    "data/split/dataset.json",
+    "data/validate/report.json",
+    "data/bias/report.json",
+    "data/base_model/manifest.json",
+    "data/fine_tune/adapter.json",
+    "data/fine_tune/progress.jsonl",
+    "data/prompt_baselines/few_shot_examples.json",
+    "data/score/scorecard.json",
+    "data/score/evidence.parquet",
+    "registry/policies/default.yaml",
+    "params.yaml",
+    "dvc.lock",
+)
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model")
+SECONDS_BETWEEN_POINTS = 5.0
+
+
+def open_store(project: Project) -> Store:
+    """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / 'mlflow.db'}"
+    return Store(uri, locks=project.home / "leases")
+
+
+def place_champion(store: Store, model: str, workspace: Workspace) -> None:
+    """Write what is served now into the workspace: the screen compares with it, and DVC sees it as an input."""
+    champion = store.champion(model)
+    if champion is None:
+        return
+    package = store.fetch(champion, workspace.project.home / "packages" / champion.package_sha256)
+    folder = workspace.root / "data/champion"
+    shutil.copytree(package / "adapter", folder / "adapter")
+    adapter = Adapter.read(package / "adapter.json")
+    ChampionInput(champion=Champion(version=champion.version, adapter=adapter)).write(folder / "champion.json")
+
+
+@contextmanager
+def forwarded_progress(workspace: Workspace, store: Store, run: RecordedRun) -> Iterator[None]:
+    """Copy what training appends to `progress.jsonl` to the MLflow run's curves while it goes on."""
+    done = threading.Event()
+    thread = threading.Thread(target=_forward, args=(workspace.root / "data/fine_tune/progress.jsonl", store, run, done))
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def record(workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict, work: str, model: str) -> Outcome:
+    """Put verdict and evidence on the MLflow run and, for a finalist, register its version."""
+    root = workspace.root
+    scorecard = Scorecard.read(root / "data/score/scorecard.json") if verdict.gate == "screen" else None
+    lineage = _lineage(workspace, verdict, work)
+    page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
+    version = None
+    if isinstance(verdict, Finalist) and scorecard is not None:
+        package = _package(workspace, verdict, scorecard, lineage)
+        version = store.register(verdict, run, package, model, work, page).version
+    store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
+    return Outcome(
+        verdict=verdict.verdict, gate=verdict.gate, findings=verdict.findings, scorecard=scorecard, model=model, version=version, run_id=run.run_id
+    )
+
+
+def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home: Path) -> Outcome | None:
+    """What the same work came to before, from its MLflow run; None where it did not come to its end."""
+    if run.verdict is None:
+        return None
+    version = store.find_version(model, work)
+    if run.verdict == "passed" and version is None:
+        return None
+    evidence = store.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
+    verdict = read_screen_verdict(evidence / "verdict.json")
+    card = evidence / "scorecard.json"
+    return Outcome(
+        verdict=verdict.verdict,
+        gate=verdict.gate,
+        findings=verdict.findings,
+        scorecard=Scorecard.read(card) if card.is_file() else None,
+        model=model,
+        version=version.version if version else None,
+        run_id=run.run_id,
+        unchanged=True,
+    )
+
+
+def flat_params(workspace: Workspace) -> dict[str, str]:
+    """The parameters by dotted name, as MLflow compares runs."""
+    document = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
+    flat = {}
+    for name in parameter_names(document):
+        place = document
+        for part in name.split("."):
+            place = place[part]
+        flat[name] = json.dumps(place) if not isinstance(place, str) else place
+    return flat
+
+
+def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) -> None:
+    sent = 0
+    while True:
+        last = done.wait(SECONDS_BETWEEN_POINTS)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines[sent:]:
+            try:
+                point = json.loads(line)
+            except json.JSONDecodeError:
+                break  # half written; it is whole at the next look
+            step = point.pop("step")
+            store.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
+            sent += 1
+        if last:
+            return
+
+
+def _lineage(workspace: Workspace, verdict: Verdict, work: str) -> Lineage:
+    root = workspace.root
+    manifest = root / "data/base_model/manifest.json"
+    return Lineage(
+        dataset=DatasetVersion.read(root / "data/split/dataset.json").model_copy(update={"git_revision": workspace.commit}),
+        base=BaseModelManifest.read(manifest) if manifest.is_file() else None,
+        git_commit=workspace.commit,
+        run_id=workspace.run_id,
+        logical_run=work,
+        params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
+        policy_sha256=verdict.policy_sha256,
+    )
+
+
+def _evidence(workspace: Workspace, verdict: Verdict) -> Path:
+    """The files that a verdict can be recomputed from, in one folder."""
+    folder = workspace.root / "data" / ".evidence"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _EVIDENCE:
+        source = workspace.root / name
+        if source.is_file():
+            shutil.copyfile(source, folder / _artifact_name(name))
+    verdict.write(folder / "verdict.json")
+    return folder
+
+
+def _artifact_name(name: str) -> str:
+    renamed = {
+        "data/validate/report.json": "validation_report.json",
+        "data/bias/report.json": "bias_report.json",
+        "data/base_model/manifest.json": "base_model.json",
+        "registry/policies/default.yaml": "policy.yaml",
+    }
+    return renamed.get(name, Path(name).name)
+
+
+def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> Path:
+    """What is registered: adapter, tokenizer, template, evidence, verdict and card, with the digest of each."""
+    package = workspace.root / "data" / ".package"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")
+    shutil.copytree(_evidence(workspace, finalist), package, dirs_exist_ok=True)
+    if lineage.base is not None:
+        base_folder = locate(lineage.base, workspace.project.home)
+        (package / "tokenizer").mkdir()
+        for name in _TOKENIZER:
+            if (base_folder / name).is_file():
+                shutil.copyfile(base_folder / name, package / "tokenizer" / name)
+    template = workspace.root / "data/base_model/chat_template.jinja"
+    if template.is_file():
+        shutil.copyfile(template, package / "chat_template.jinja")
+    write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
+    write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
+    write_text(package / "package.json", json.dumps(folder_digests(package), indent=1, sort_keys=True) + "\n")
+    return package
+

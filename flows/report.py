@@ -1,0 +1,84 @@
+"""What a person sees: a line a stage, the verdict's table, and the same in Prefect's UI."""
+
+import sys
+
+from flows.outcome import Outcome
+from flows.reproduce import StageRun
+from registry.card import format_score, score_table
+
+_MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
+
+
+def say(text: str) -> None:
+    """One line on standard output, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def stage_line(run: StageRun) -> None:
+    """What the stage was, how long it took, the figure that matters."""
+    first, *more = run.summary.splitlines() or [""]
+    how = "cached" if run.cached else duration(run.seconds)
+    waited = " (waited for another run's)" if run.waited else ""
+    say(f"  {run.stage:<17}{how:>8}  {first}{waited}")
+    for line in more:
+        say(f"  {'':<17}{'':>8}  {line}")
+
+
+def duration(seconds: float) -> str:
+    """`8.1 s` or `3 m 07 s`."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)} m {int(rest):02d} s" if minutes else f"{rest:.1f} s"
+
+
+def show(outcome: Outcome, mlflow_uri: str) -> None:
+    """The verdict with its table and its reasons."""
+    say("")
+    if outcome.scorecard is not None:
+        _table(outcome)
+    for finding in outcome.findings:
+        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+    say("")
+    known = "Nothing to do: the same data, parameters, base, code and champion were judged before. " if outcome.unchanged else ""
+    where = f"registered as {outcome.model} version {outcome.version}, alias challenger" if outcome.version else "nothing was registered"
+    say(f"{known}Verdict of {outcome.gate}: {outcome.verdict.upper()}; {where} (MLflow run {outcome.run_id} at {mlflow_uri}).")
+
+
+def publish(outcome: Outcome, mlflow_uri: str) -> None:
+    """Artifacts of the flow run: the verdict's table, its reasons and where its record is."""
+    from prefect.artifacts import create_markdown_artifact
+
+    reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
+    table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
+    text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\nMLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}.\n"
+    create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
+
+
+def rename_run(outcome: Outcome) -> None:
+    """Put the result into the flow run's name: data, base and what it came to."""
+    from prefect import runtime
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.verdict}")
+
+
+def _table(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    card = outcome.scorecard
+    if card is None:
+        return
+    table = Table(title=f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals", title_justify="left")
+    table.add_column("metric")
+    for system in card.systems:
+        table.add_column(system.system, justify="right")
+    for metric in card.systems[0].metrics:
+        scores = [format_score(system.metric(metric.name)) for system in card.systems]
+        table.add_row(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", *scores)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    for metric in card.systems[0].metrics:
+        if metric.signature:
+            say(f"  {metric.name}: {metric.signature}")

@@ -1,0 +1,126 @@
+"""One DVC stage, once: the only file that imports dvc."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from flows.workspace import Workspace
+from pipelines import errors
+from pipelines.errors import PipelineError
+from pipelines.stage_key import stage_key
+from pipelines.value import Value
+
+GATES = ("admit", "screen")
+
+
+class StageRun(Value):
+    """What became of a stage in a run."""
+
+    stage: str
+    seconds: float
+    cached: bool
+    waited: bool
+    summary: str
+
+
+def reproduce(workspace: Workspace, stage: str) -> StageRun:
+    """Run a stage, or take its outs from the cache.
+
+    A second run of the same work waits for the first and reuses what it made. A gate that did not pass is no error here: its
+    verdict is in its outs. DVC answers 255 whatever a stage's exit code was, so the stage's own words come through a file.
+    """
+    started = time.monotonic()
+    with _lease(workspace, stage) as waited:
+        cached = _reproduce(workspace, stage)
+    return StageRun(
+        stage=stage, seconds=time.monotonic() - started, cached=cached, waited=waited, summary=_summary(workspace.root / "data" / stage)
+    )
+
+
+def version_inputs(workspace: Workspace) -> None:
+    """Put own rows under DVC, so that the run's record names them by digest and the cache keeps them."""
+    from dvc.repo import Repo
+
+    raw = sorted(path for path in (workspace.root / "data/raw").iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
+    if raw:
+        with Repo(str(workspace.root)) as repo:
+            repo.add([str(path) for path in raw])
+
+
+def _reproduce(workspace: Workspace, stage: str) -> bool:
+    """True where nothing had to run."""
+    from dvc.exceptions import DvcException, ReproductionError
+    from dvc.repo import Repo
+
+    with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)):
+        try:
+            with Repo(str(workspace.root)) as repo:
+                repo.reproduce(targets=[stage], single_item=True)
+        except ReproductionError as error:
+            said = Path(scratch) / "error"
+            if said.is_file():
+                raise _as_raised(said.read_text(encoding="utf-8")) from error
+            if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
+                raise PipelineError(f"Stage {stage} ended without a word. Its own output stands above; run the same command again.") from error
+            return False
+        except DvcException as error:
+            raise PipelineError(f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs.") from error
+        return not (Path(scratch) / "started").is_file()
+
+
+@contextmanager
+def _lease(workspace: Workspace, stage: str) -> Iterator[bool]:
+    """Hold the stage's work; the kernel gives it back when the holder dies. Yields whether another run had it first."""
+    path = workspace.project.home / "leases" / f"{stage}-{stage_key(stage, workspace.root)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lease = FileLock(path)
+    try:
+        lease.acquire(timeout=0)
+        waited = False
+    except Timeout:
+        lease.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        lease.release()
+
+
+@contextmanager
+def _environment(workspace: Workspace, talk: Path) -> Iterator[None]:
+    """What a stage process finds: this interpreter first, where Assay keeps its things, and whose death ends it."""
+    ours = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "ASSAY_HOME": str(workspace.project.home),
+        "ASSAY_STAGE_TALK": str(talk),
+        "ASSAY_RUN_PID": str(os.getpid()),
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, setting in before.items():
+            if setting is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = setting
+
+
+def _as_raised(said: str) -> errors.AssayError:
+    """The stage's own error, of its own class, so that a retry can tell a lost connection from a bad row."""
+    name, _, text = said.partition("\n")
+    kind = getattr(errors, name, errors.PipelineError)
+    raised: errors.AssayError = kind(text)
+    return raised
+
+
+def _summary(folder: Path) -> str:
+    path = folder / "summary.txt"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -1,0 +1,98 @@
+"""Starting a training run: from what was typed to a request, from a request to its outcome."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.environment import quieten
+from flows.outcome import Outcome
+from flows.request import TrainRequest
+from pipelines.errors import ParameterError, UnreadableData
+from pipelines.params import parse_assignment
+
+
+def request_from(**asked: Any) -> TrainRequest:
+    """What was typed, as a request; files are looked at, so that a slip is found before anything starts."""
+    given = {name: setting for name, setting in asked.items() if setting is not None}
+    given["settings"] = dict(parse_assignment(text) for text in given.pop("settings", ()))
+    for name in ("data", "held_out", "policy"):
+        if name in given and not given[name].is_file():
+            raise UnreadableData(f"There is no file {given[name]}. --{name.replace('_', '-')} wants an existing file.")
+    if "held_out" in given and "data" not in given:
+        raise ParameterError("--held-out goes with --data: the demo's rows bring their own held-out split.")
+    if "chat_template" in given:
+        given["chat_template"] = _text_of(given["chat_template"])
+    if "base_model" in given:
+        given["base_model_digest"] = _digest_of_base(given["base_model"], given)
+    given.setdefault("model", _model_name(given))
+    return TrainRequest(**given)
+
+
+def run_training(request: TrainRequest) -> Outcome:
+    """Run the flow `train` under a Prefect server, the run's own where none is configured."""
+    quieten()
+    from flows.prefect_server import prefect_server
+    from flows.workspace import find_project
+    from pipelines.settings import Settings
+
+    project = find_project(Settings().home)
+    _check_python()
+    with prefect_server(project.home):
+        from flows.record import open_store
+        from flows.report import show
+        from flows.train import train
+
+        outcome = train(request)
+        show(outcome, open_store(project).uri)
+    return outcome
+
+
+def run_ui(port: int) -> int:
+    """MLflow's server over this checkout's database, until it is stopped."""
+    quieten()
+    from flows.record import open_store
+    from flows.workspace import find_project
+    from pipelines.settings import Settings
+
+    store = open_store(find_project(Settings().home))
+    command = ["mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableData(f"The chat template {path} cannot be read ({type(error).__name__}). Give a Jinja file in UTF-8.") from error
+
+
+def _model_name(given: dict[str, Any]) -> str:
+    data = given["data"].stem if "data" in given else "cheat"
+    base = given["base_model"].name if "base_model" in given else "smollm2"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{data}-{base}").strip("-.") or "model"
+
+
+def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
+    """Look at the folder now: a base model that cannot be used is said before anything starts."""
+    from flows.workspace import find_project
+    from pipelines.base_model import base_model
+    from pipelines.params import BaseModelParams
+    from pipelines.settings import Settings
+
+    params = BaseModelParams(
+        source="folder",
+        id=folder.name,
+        path=str(folder),
+        digest=None,
+        chat_template=given.get("chat_template"),
+        completion_mode=given.get("completion_mode", False),
+    )
+    manifest, _ = base_model(params, find_project(Settings().home).home)
+    return manifest.digest
+
+
+def _check_python() -> None:
+    if sys.version_info[:2] != (3, 11):
+        raise ParameterError(f"This is Python {sys.version.split()[0]} and Assay's lock is for 3.11. Make the environment with python3.11.")

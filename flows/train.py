@@ -1,0 +1,59 @@
+"""THE MAIN PATH: from rows and a base model to a judged, registered adapter. Read it from top to bottom.
+
+raw rows ─► split ─► ValidationReport ─► BiasReport ─admit─► TrainingSet ─► Adapter ─► Completions ─► Scorecard ─screen─►
+Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or Undecided instead: the run ends there, recorded.
+"""
+
+from prefect import flow
+
+from flows.outcome import Outcome
+from flows.record import earlier_outcome, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.report import publish, rename_run
+from flows.request import TrainRequest
+from flows.stage_task import run_stage
+from flows.workspace import find_project, identify, open_workspace
+from pipelines.settings import Settings
+from pipelines.training_set import read_admission
+from pipelines.verdict import Rejection, Undecided, read_screen_verdict
+from registry.store import Store
+
+
+@flow(name="train", flow_run_name="{request.title}", validate_parameters=False)
+def train(request: TrainRequest) -> Outcome:
+    """Take the request's rows and base model to a verdict; a rejection is a result, not a failure."""
+    project = find_project(Settings().home)
+    store = open_store(project)
+    with open_workspace(project, request) as workspace:
+        place_champion(store, request.model, workspace)
+        work = identify(workspace)
+        run = store.begin_run(work, request.title, {"assay.model": request.model})
+        known = earlier_outcome(store, run, work, request.model, project.home)
+        if known is not None:
+            return _finished(known, store)
+        store.log_params(run.run_id, flat_params(workspace))
+
+        run_stage(workspace, "base_model")
+        run_stage(workspace, "collect")
+        run_stage(workspace, "split")
+        run_stage(workspace, "validate")
+        run_stage(workspace, "bias")
+        run_stage(workspace, "admit")
+        admission = read_admission(workspace.root / "data/admit/verdict.json")
+        if isinstance(admission, Rejection | Undecided):
+            return _finished(record(workspace, store, run, admission, work, request.model), store)
+
+        with forwarded_progress(workspace, store, run):
+            run_stage(workspace, "fine_tune")
+        run_stage(workspace, "prompt_baselines")
+        run_stage(workspace, "generate")
+        run_stage(workspace, "score")
+        run_stage(workspace, "screen")
+        verdict = read_screen_verdict(workspace.root / "data/screen/verdict.json")
+        return _finished(record(workspace, store, run, verdict, work, request.model), store)
+
+
+def _finished(outcome: Outcome, store: Store) -> Outcome:
+    publish(outcome, store.uri)
+    rename_run(outcome)
+    return outcome
+

@@ -1,0 +1,96 @@
+"""One system's answers to prompts, and the losses of their references: what `score` reads."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from pipelines.chat import ChatEncoder
+from pipelines.dataset import Message, Prompt
+from pipelines.errors import IncompleteGeneration, UnusableRow
+from pipelines.evidence import BaseModelManifest, Completion, Completions, System, TokenLoss
+from pipelines.files import digest_of_json, write_jsonl
+from pipelines.language_model import LanguageModel, completion_losses, generate
+from pipelines.params import GenerationParams
+from pipelines.progress import progress_bar
+from pipelines.value import FileDigest, Value
+
+Turns = tuple[Message, ...]
+
+
+class Identity(Value):
+    """Who answers: the system, its adapter, and the examples that stand before each prompt."""
+
+    system: System
+    base: BaseModelManifest
+    adapter_sha256: str | None = None
+    examples: Turns = ()
+
+
+def answer(identity: Identity, language: LanguageModel, prompts: Sequence[Prompt], params: GenerationParams, out: Path) -> Completions:
+    """Answer every prompt once and score every reference; written below `out` as `SYSTEM.{answers,losses}.jsonl` and `SYSTEM.json`."""
+    encoded = [language.encoder.prompt_ids(with_examples(prompt.messages, identity.examples)) for prompt in prompts]
+    answers = _answers(language, prompts, encoded, params, identity.system)
+    losses = _losses(language, prompts, encoded, params, identity.system)
+    paths = {kind: out / f"{identity.system}.{kind}.jsonl" for kind in ("answers", "losses")}
+    write_jsonl(paths["answers"], (row.model_dump() for row in answers))
+    write_jsonl(paths["losses"], (row.model_dump() for row in losses))
+    completions = Completions(
+        system=identity.system,
+        base_digest=identity.base.digest,
+        adapter_sha256=identity.adapter_sha256,
+        prompt_prefix_sha256=digest_of_json([turn.model_dump() for turn in identity.examples]) if identity.examples else None,
+        prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
+        seed=params.seed,
+        precision=params.precision,
+        engine=f"transformers {version('transformers')}",
+        rows=len(answers),
+        answers=FileDigest.of(paths["answers"]),
+        losses=FileDigest.of(paths["losses"]),
+    )
+    completions.write(out / f"{identity.system}.json")
+    return completions
+
+
+def with_examples(messages: Turns, examples: Turns) -> Turns:
+    """Put few-shot turns before the conversation, but after its system message."""
+    first = 1 if messages[0].role == "system" else 0
+    return (*messages[:first], *examples, *messages[first:])
+
+
+def _answers(
+    language: LanguageModel, prompts: Sequence[Prompt], encoded: Sequence[Sequence[int]], params: GenerationParams, system: str
+) -> list[Completion]:
+    with progress_bar(f"answers, {system}", len(prompts)) as advance:
+        generated = generate(language, encoded, max_new_tokens=params.max_new_tokens, batch_size=params.batch_size, advance=advance)
+    if len(generated) != len(prompts):
+        raise IncompleteGeneration(f"{system} answered {len(generated)} of {len(prompts)} prompts. Run the stage again.")
+    return [
+        Completion(prompt_id=prompt.id, text=language.encoder.decode(row.ids), tokens=len(row.ids), ended=row.ended)
+        for prompt, row in zip(prompts, generated, strict=True)
+    ]
+
+
+def _losses(
+    language: LanguageModel, prompts: Sequence[Prompt], encoded: Sequence[Sequence[int]], params: GenerationParams, system: str
+) -> list[TokenLoss]:
+    places = [(index, number) for index, prompt in enumerate(prompts) for number in range(len(prompt.references))]
+    rows = [(encoded[index], _completion_ids(language.encoder, prompts[index], number)) for index, number in places]
+    with progress_bar(f"losses, {system}", len(rows)) as advance:
+        nats = completion_losses(language, rows, batch_size=params.batch_size, advance=advance)
+    return [
+        TokenLoss(
+            prompt_id=prompts[index].id,
+            reference=number,
+            nats=loss,
+            tokens=len(completion),
+            utf8_bytes=len(prompts[index].references[number].encode()),
+        )
+        for (index, number), (_, completion), loss in zip(places, rows, nats, strict=True)
+    ]
+
+
+def _completion_ids(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:
+    ids = encoder.completion_ids(prompt.references[number])
+    if len(ids) < 2:
+        raise UnusableRow(f"Held-out prompt {prompt.id} has a reference without tokens: nothing to score. Remove it.")
+    return ids

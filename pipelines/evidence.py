@@ -1,0 +1,141 @@
+"""Values about models: the adapter, its answers, and how they score."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.dataset import BiasReport, Interval
+from pipelines.params import LoraParams
+from pipelines.value import FileDigest, Value
+
+System = Literal["base", "few_shot", "adapter", "champion"]
+
+
+class BaseModelManifest(Value):
+    """A base model by reference: what its files must hash to, never the files themselves."""
+
+    id: str
+    revision: str
+    digest: str = Field(description="SHA-256 over every file's digest.")
+    files: dict[str, str]
+    chat_template_sha256: str | None = Field(description="None: completion mode.")
+    context_tokens: int
+    parameters: int
+    bytes: int
+    note: str | None = None
+
+
+class DevLoss(Value):
+    """The dev loss at one look, in nats per completion token."""
+
+    step: int
+    loss: float
+
+
+class Adapter(Value):
+    """LoRA weights, and what they are worth nothing without."""
+
+    folder: str
+    files: dict[str, str]
+    sha256: str
+    base_id: str
+    base_revision: str
+    base_digest: str
+    chat_template_sha256: str | None
+    lora: LoraParams
+    steps: int
+    train_loss: float
+    dev_losses: tuple[DevLoss, ...] = Field(min_length=2, description="First before training, then each look.")
+    best_step: int
+    moved: float = Field(description="Euclidean norm of the LoRA B matrices, which start at zero.")
+    resumed_from: tuple[int, ...] = Field(description="Steps at which an interrupted training went on.")
+    precision: str
+    device: str
+    real_tokens: int
+    seconds: float
+
+
+class Completion(Value):
+    """What one system answered to one prompt."""
+
+    prompt_id: str
+    text: str
+    tokens: int
+    ended: bool = Field(description="The model ended its turn by itself, before the token limit.")
+
+
+class TokenLoss(Value):
+    """Loss of one reference completion under the template that is served, end-of-turn token included."""
+
+    prompt_id: str
+    reference: int
+    nats: float = Field(ge=0)
+    tokens: int = Field(ge=1)
+    utf8_bytes: int = Field(ge=1, description="Bytes of the completion's text.")
+
+
+class Completions(Value):
+    """One system's answers to the held-out prompts: one a prompt, none dropped."""
+
+    system: System
+    base_digest: str
+    adapter_sha256: str | None
+    prompt_prefix_sha256: str | None = Field(description="The few-shot examples, for the few-shot base.")
+    prompts_sha256: str
+    seed: int
+    precision: str
+    engine: str
+    rows: int
+    answers: FileDigest
+    losses: FileDigest
+
+
+class MetricScore(Value):
+    """One metric of one system, with everything needed to believe it."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    interval: Interval
+    n: int
+    clusters: int
+    signature: str
+
+
+class SystemScore(Value):
+    """Every metric of one system."""
+
+    system: System
+    metrics: tuple[MetricScore, ...]
+
+    def metric(self, name: str) -> MetricScore:
+        """The metric of that name; its absence is a KeyError."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+
+class Resampling(Value):
+    """How intervals are drawn: the same numbers give the same intervals."""
+
+    resamples: int = Field(ge=200)
+    seed: int
+
+
+class Scorecard(Value):
+    """Adapter and baselines on the same held-out prompts, with the per-row evidence that a verdict is computed from."""
+
+    dataset_digest: str
+    held_out_sha256: str
+    adapter: Adapter
+    prompts: int
+    clusters: int
+    systems: tuple[SystemScore, ...]
+    evidence: FileDigest
+    resampling: Resampling = Field(description="How the intervals above were drawn from the evidence.")
+    bias: BiasReport
+
+    def system(self, name: System) -> SystemScore | None:
+        """The scores of one system, or None where it was not scored."""
+        return next((score for score in self.systems if score.system == name), None)

@@ -1,0 +1,139 @@
+"""The evidence: what each system answered to each prompt, with every statistic that a verdict is computed from, as Parquet."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import DamagedFile, IncompleteEvidence
+from pipelines.evidence import System
+from pipelines.files import write_whole
+from pipelines.metrics import FloatArray, ScoredRow
+from pipelines.value import Value
+
+Statistics = dict[str, tuple[float, ...]]
+
+
+class EvidenceRow(Value):
+    """One system, one prompt."""
+
+    system: System
+    group: str
+    feature: str | None
+    row: ScoredRow
+    statistics: Statistics
+    control_prompt_id: str | None
+    """The prompt of another group whose references the negative control uses; None for all but the adapter."""
+    control: Statistics
+    """The statistics against those references."""
+
+
+class Evidence(Value):
+    """The rows of every system, the same prompts in the same order for each."""
+
+    rows: dict[System, tuple[EvidenceRow, ...]]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the first row holds; `statistics` raises where another row lacks one."""
+        return tuple(next(iter(self.rows.values()))[0].statistics)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each prompt."""
+        return tuple(row.group for row in next(iter(self.rows.values())))
+
+    def statistics(self, system: System, metric: str) -> FloatArray:
+        """One metric's statistics of one system, shape (prompts, statistics)."""
+        return _matrix(metric, system, (row.statistics.get(metric) for row in self.rows[system]))
+
+    def control(self, metric: str) -> FloatArray:
+        """The adapter's statistics against references of other groups."""
+        return _matrix(metric, "adapter", (row.control.get(metric) for row in self.rows["adapter"]))
+
+
+def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
+    """Sort rows by system; systems that do not hold the same prompts, groups and references are `IncompleteEvidence`."""
+    by_system: dict[System, list[EvidenceRow]] = {}
+    for row in rows:
+        by_system.setdefault(row.system, []).append(row)
+    if not by_system:
+        raise IncompleteEvidence("The evidence holds no rows. Run the score stage again.")
+    asked = {system: [_asked(row) for row in same] for system, same in by_system.items()}
+    first = next(iter(asked))
+    if len({prompt_id for prompt_id, *_ in asked[first]}) != len(asked[first]):
+        raise IncompleteEvidence(f"The evidence of {first} holds a prompt twice. Run the score stage again.")
+    for system, prompts in asked.items():
+        if prompts != asked[first]:
+            raise IncompleteEvidence(
+                f"The evidence of {system} is not about the same prompts as that of {first}. Run the score stage again."
+            )
+    return Evidence(rows={system: tuple(same) for system, same in by_system.items()})
+
+
+def write_evidence(path: Path, evidence: Evidence) -> None:
+    """Write every row as Parquet, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = [_record(row) for rows in evidence.rows.values() for row in rows]
+    table = pa.Table.from_pylist(records, schema=_schema(records[0]))
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read what `write_evidence` wrote; anything else is `DamagedFile`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        records = pq.read_table(path).to_pylist()
+        return evidence_of([_row(record) for record in records])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again.") from error
+
+
+def _asked(row: EvidenceRow) -> tuple[str, str, tuple[str, ...]]:
+    return row.row.prompt_id, row.group, row.row.references
+
+
+def _matrix(metric: str, system: System, rows: Iterable[tuple[float, ...] | None]) -> FloatArray:
+    statistics = list(rows)
+    if any(row is None for row in statistics):
+        raise IncompleteEvidence(f"The evidence of {system} lacks {metric} for {statistics.count(None)} of {len(statistics)} prompts.")
+    return np.array(statistics, dtype=np.float64)
+
+
+def _record(row: EvidenceRow) -> dict[str, Any]:
+    document = row.model_dump(mode="json")
+    scored = document.pop("row")
+    statistics, control = document.pop("statistics"), document.pop("control")
+    return {
+        **document,
+        **scored,
+        **{f"statistics.{name}": numbers for name, numbers in statistics.items()},
+        **{f"control.{name}": control.get(name) for name in statistics},
+    }
+
+
+def _row(record: dict[str, Any]) -> EvidenceRow:
+    def named(prefix: str) -> Statistics:
+        return {
+            key.removeprefix(prefix): tuple(numbers) for key, numbers in record.items() if key.startswith(prefix) and numbers is not None
+        }
+
+    whole = {name: record[name] for name in ("system", "group", "feature", "control_prompt_id")}
+    scored = {name: record[name] for name in ScoredRow.model_fields}
+    return EvidenceRow.model_validate({**whole, "row": scored, "statistics": named("statistics."), "control": named("control.")})
+
+
+def _schema(record: dict[str, Any]) -> Any:
+    """Types by name, so that a column without a single value has the same type as one with."""
+    import pyarrow as pa
+
+    loss = pa.struct(
+        [("prompt_id", pa.string()), ("reference", pa.int64()), ("nats", pa.float64()), ("tokens", pa.int64()), ("utf8_bytes", pa.int64())]
+    )
+    lists = {"references": pa.list_(pa.string()), "losses": pa.list_(loss)}
+    return pa.schema([(name, pa.list_(pa.float64()) if "." in name else lists.get(name, pa.string())) for name in record])

@@ -1,0 +1,285 @@
+"""Stage `fine_tune`: LoRA weights from the admitted rows. The only file that imports trl.
+
+The held-out split is no parameter of anything here: a `TrainingSet` cannot name it.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.training_set import read_training_set
+from pipelines.base_model import locate, read_base_model
+from pipelines.chat import ChatEncoder
+from pipelines.dataset import Row, TrainingSet, read_rows
+from pipelines.errors import TrainingDidNothing, UnusableRow
+from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
+from pipelines.files import digest_of_files, folder_digests, write_text
+from pipelines.params import LoraParams, Params, TrainParams, load_params
+from pipelines.progress import progress_bar
+from pipelines.settings import Settings
+from pipelines.stage_key import stage_key
+
+OUT = Path("data/fine_tune")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where training reads the base model, keeps checkpoints, and puts the adapter."""
+
+    base_folder: Path
+    scratch: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from: the base model and the encoder that serving will use."""
+
+    base: BaseModelManifest
+    template: str | None
+    encoder: ChatEncoder
+
+
+def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: Places) -> Adapter:
+    """Train on `train`, stop early on the loss of `dev`, keep the weights of the best look.
+
+    Checkpoints live in `places.scratch`, outside of what DVC deletes: an interrupted training goes on from the last one.
+    """
+    train = _encode(read_rows(training_set.train.checked()), start, params.train)
+    dev = _encode(read_rows(training_set.dev.checked()), start, params.train)
+    started = time.monotonic()
+    trainer = _trainer(start, params, places, train, dev)
+    first = _first_dev_loss(trainer, places.scratch)
+    resumed = _train(trainer, places.scratch)
+    return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
+
+
+def main() -> int:
+    """Write the adapter's folder, `adapter.json` and `progress.jsonl`."""
+    params, home = load_params(), Settings().home
+    training_set = read_training_set()
+    base, template = read_base_model()
+    folder = locate(base, home)
+    places = Places(base_folder=folder, scratch=home / "scratch" / stage_key("fine_tune"), out=OUT)
+    start = Start(base, template, ChatEncoder.load(folder, template))
+    adapter = fine_tune(training_set, start, params, places)
+    adapter.write(OUT / "adapter.json")
+    print(
+        f"{adapter.steps} steps, dev loss {adapter.dev_losses[0].loss:.3f} → {min(look.loss for look in adapter.dev_losses):.3f}, "
+        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s" + (f", resumed from step {adapter.resumed_from[-1]}" if adapter.resumed_from else "")
+    )
+    return 0
+
+
+def _encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict[str, list[int]]]:
+    """Token ids with the prompt masked out of the loss; a row that cannot be trained on is named."""
+    encoder, limit = start.encoder, min(params.max_tokens, start.base.context_tokens)
+    encoded = []
+    for row in rows:
+        prompt, completion = encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)
+        if len(prompt) + len(completion) > limit:
+            raise UnusableRow(
+                f"Row {row.number} ({row.id}) has {len(prompt) + len(completion)} tokens, over the {limit} that fit. "
+                "Shorten it, or raise train.max_tokens up to the model's context."
+            )
+        if len(completion) < 2 or completion[-1] not in encoder.end_ids:
+            raise UnusableRow(f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it.")
+        encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+    return encoded
+
+
+def _trainer(start: Start, params: Params, places: Places, train: list[dict[str, list[int]]], dev: list[dict[str, list[int]]]) -> Any:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, set_seed
+    from trl import SFTTrainer
+
+    set_seed(params.train.seed)
+    low = _bfloat16(params.train)
+    model = AutoModelForCausalLM.from_pretrained(str(places.base_folder), dtype=torch.bfloat16 if low else torch.float32, local_files_only=True)
+    lora = params.lora
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    trainer = SFTTrainer(
+        model=model,
+        args=_arguments(params.train, places.scratch, len(train), bf16=low),
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(dev),
+        processing_class=start.encoder.tokenizer,
+        peft_config=LoraConfig(
+            r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, task_type="CAUSAL_LM", bias="none"
+        ),
+        callbacks=[_progress_callback(places.out), EarlyStoppingCallback(early_stopping_patience=params.train.patience)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _bfloat16(params: TrainParams) -> bool:
+    """`auto` is bfloat16 wherever the hardware multiplies it: CUDA, or a CPU with AVX512-BF16 or AMX."""
+    import torch
+
+    if params.precision != "auto":
+        return params.precision == "bfloat16"
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _arguments(params: TrainParams, scratch: Path, rows: int, *, bf16: bool) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    steps = math.ceil(rows / params.batch_size * params.epochs)
+    look = max(1, min(params.evaluate_every, params.max_steps or steps, steps))
+    return SFTConfig(
+        output_dir=str(scratch),
+        num_train_epochs=params.epochs,
+        max_steps=params.max_steps or -1,
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=4 * params.batch_size,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=params.warmup_share,
+        eval_strategy="steps",
+        eval_steps=look,
+        save_strategy="steps",
+        save_steps=look,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=1,
+        include_num_input_tokens_seen="non_padding",
+        gradient_checkpointing=torch.cuda.is_available(),
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=params.seed,
+        data_seed=params.seed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        restore_callback_states_from_checkpoint=True,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _progress_callback(out: Path) -> Any:
+    from transformers import TrainerCallback
+
+    class AppendProgress(TrainerCallback):
+        """One JSON object a step in `progress.jsonl`, and a bar where a person watches."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar = progress_bar("training", state.max_steps)
+            self.advance = self.bar.__enter__()
+            self.advance(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.advance(1)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            out.mkdir(parents=True, exist_ok=True)
+            kept = {name: entry for name, entry in (logs or {}).items() if name in {"loss", "eval_loss", "grad_norm", "learning_rate"}}
+            if kept:
+                with (out / "progress.jsonl").open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"step": state.global_step, "of": state.max_steps, **kept}) + "\n")
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.__exit__(None, None, None)
+
+    return AppendProgress()
+
+
+def _first_dev_loss(trainer: Any, scratch: Path) -> float:
+    """Dev loss of the untouched base, measured once however often training is resumed."""
+    kept = scratch / "first_dev_loss.json"
+    if kept.is_file():
+        return float(json.loads(kept.read_text(encoding="utf-8")))
+    loss = float(trainer.evaluate()["eval_loss"])
+    write_text(kept, json.dumps(loss))
+    return loss
+
+
+def _train(trainer: Any, scratch: Path) -> tuple[int, ...]:
+    """Train, from the last checkpoint where there is one; give the steps at which it was resumed, ever."""
+    history = scratch / "resumed.json"
+    resumed = tuple(json.loads(history.read_text(encoding="utf-8"))) if history.is_file() else ()
+    checkpoint = last_whole_checkpoint(scratch)
+    if checkpoint is not None:
+        resumed = (*resumed, int(checkpoint.name.removeprefix("checkpoint-")))
+        write_text(history, json.dumps(resumed))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return resumed
+
+
+def last_whole_checkpoint(scratch: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; one that a kill cut short is removed and the one before is taken."""
+    from safetensors import SafetensorError, safe_open
+
+    for folder in sorted(scratch.glob("checkpoint-*"), key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
+        try:
+            # trainer_state.json is what the trainer writes last.
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as tensors:
+                if len(tensors.keys()) > 0 and (folder / "optimizer.pt").stat().st_size > 0:
+                    return folder
+        except (OSError, ValueError, SafetensorError):
+            pass
+        shutil.rmtree(folder)
+    return None
+
+
+def _adapter(trainer: Any, start: Start, lora: LoraParams, places: Places, first: float, resumed: tuple[int, ...], seconds: float) -> Adapter:
+    folder = places.out / "adapter"
+    state = trainer.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    looks = [DevLoss(step=entry["step"], loss=entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
+    moved = _moved(trainer.model)
+    if not (losses and math.isfinite(losses[-1]) and math.isfinite(moved) and moved > 0 and state.global_step > 0):
+        raise TrainingDidNothing(
+            f"After {state.global_step} steps the adapter's norm is {moved:.3g} and the training loss "
+            f"{losses[-1] if losses else 'missing'}: it did not learn. Lower train.learning_rate or look at the rows."
+        )
+    _save(trainer.model, folder, start.base)
+    files = folder_digests(folder)
+    return Adapter(
+        folder=folder.as_posix(),
+        files=files,
+        sha256=digest_of_files(files),
+        base_id=start.base.id,
+        base_revision=start.base.revision,
+        base_digest=start.base.digest,
+        chat_template_sha256=start.base.chat_template_sha256,
+        lora=lora,
+        steps=state.global_step,
+        train_loss=losses[-1],
+        dev_losses=(DevLoss(step=0, loss=first), *looks),
+        best_step=state.best_global_step or state.global_step,
+        moved=moved,
+        resumed_from=resumed,
+        precision="bfloat16" if trainer.args.bf16 else "float32",
+        device=str(trainer.args.device),
+        real_tokens=int(state.num_input_tokens_seen),
+        seconds=seconds,
+    )
+
+
+def _moved(model: Any) -> float:
+    """Euclidean norm over all LoRA B matrices. peft starts them at zero, so that zero means untrained."""
+    import torch
+
+    squares = [weights.detach().double().pow(2).sum() for name, weights in model.named_parameters() if "lora_B" in name]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+
+def _save(model: Any, folder: Path, base: BaseModelManifest) -> None:
+    """peft's two files, without the path at which the base stood on this machine."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base.id
+    write_text(folder / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")

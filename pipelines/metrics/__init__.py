@@ -1,0 +1,27 @@
+"""The metrics, one file each. `METRICS` is the whole list: to add one, write its file and name it here."""
+
+import difflib
+
+from pipelines.errors import ParameterError
+from pipelines.metrics.bits_per_byte import BitsPerByte
+from pipelines.metrics.bleu import Bleu
+from pipelines.metrics.chrf import Chrf
+from pipelines.metrics.command_validity import CommandValidity
+from pipelines.metrics.exact_match import ExactMatch
+from pipelines.metrics.metric import FloatArray, Metric, ScoredRow
+from pipelines.metrics.perplexity_per_token import PerplexityPerToken
+
+__all__ = ["METRICS", "FloatArray", "Metric", "ScoredRow", "metric_named"]
+
+METRICS: tuple[Metric, ...] = (Chrf(), Bleu(), ExactMatch(), CommandValidity(), PerplexityPerToken(), BitsPerByte())
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of that name; an unknown one is answered with the nearest that exists."""
+    for metric in METRICS:
+        if metric.name == name:
+            return metric
+    known = [metric.name for metric in METRICS]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+    raise ParameterError(f"There is no metric {name}. {hint}")

@@ -1,0 +1,31 @@
+"""Bits per byte: the loss in a unit that survives a change of tokenizer."""
+
+import math
+from collections.abc import Sequence
+
+from pipelines.metrics.metric import FloatArray, ScoredRow
+
+
+class BitsPerByte:
+    """Total nats / ln 2 / total UTF-8 bytes over every reference completion; lower is better.
+
+    Source: Gao et al. 2020, "The Pile", section 3.1. The end-of-turn token's loss counts, its bytes do not: a text has none.
+    """
+
+    name = "bits_per_byte"
+    unit = "bits per UTF-8 byte"
+    higher_is_better = False
+    compares_answers = False
+    stand_in: str | None = None
+
+    def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
+        """Bits and bytes of the row's references."""
+        return sum(loss.nats for loss in row.losses) / math.log(2), float(sum(loss.utf8_bytes for loss in row.losses))
+
+    def corpus(self, sums: FloatArray) -> FloatArray:
+        """Bits over bytes."""
+        return sums[..., 0] / sums[..., 1]
+
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
+        """What was counted: the bytes are those of the references, whatever the model."""
+        return f"over:completion bytes|bytes:{sum(loss.utf8_bytes for row in rows for loss in row.losses)}"

@@ -1,0 +1,60 @@
+"""BLEU: how many word n-grams of the answers stand in a reference, 0 to 100."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.sacre import sacre_signature, segment_statistics
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+
+ORDERS = 4
+
+
+class Bleu:
+    """sacreBLEU's corpus BLEU (Papineni 2002; Post 2018) over all references, with its exponential smoothing.
+
+    A property of the corpus: the mean of row scores is another number. Statistics: length of the answer, length of the
+    nearest reference, n-grams that match for orders 1 to 4, n-grams in all for orders 1 to 4.
+    """
+
+    name = "bleu"
+    unit = "0 to 100"
+    higher_is_better = True
+    compares_answers = True
+    stand_in: str | None = None
+
+    def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
+        """Lengths and n-gram counts of the row."""
+        return segment_statistics(_sacre(), row)
+
+    def corpus(self, sums: FloatArray) -> FloatArray:
+        """Geometric mean of the four precisions, times the penalty for answers that are too short."""
+        length, reference_length = sums[..., 0], sums[..., 1]
+        matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
+        mean_log = np.log(_smoothed(matches, np.maximum(totals, 1))).mean(axis=-1)
+        penalty = np.minimum(1 - reference_length / np.maximum(length, 1), 0)
+        scored = matches.any(axis=-1) & (totals > 0).all(axis=-1)
+        return np.asarray(np.where(scored, 100 * np.exp(mean_log + penalty), 0.0))
+
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
+        """sacreBLEU's signature."""
+        return sacre_signature(_sacre(), rows)
+
+
+def _smoothed(matches: FloatArray, totals: FloatArray) -> FloatArray:
+    """Precisions; the k-th order without a match gets 1 / (2^k total), as in mteval-v13a."""
+    empty = matches == 0
+    halvings = 2.0 ** np.cumsum(empty, axis=-1)
+    return np.asarray(np.where(empty, 1 / halvings, matches) / totals)
+
+
+@cache
+def _sacre() -> "BLEU":
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(force=True)

@@ -1,0 +1,21 @@
+"""Corpus CHRF as an `evaluate` module: any number of references a row."""
+
+import datasets
+import evaluate
+from sacrebleu.metrics.chrf import CHRF
+
+from pipelines.metrics.sacre import reference_streams
+
+
+class CorpusChrf(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+    """sacreBLEU's corpus score, 0 to 100, with its signature."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        features = datasets.Features({"predictions": text, "references": datasets.Sequence(text)})
+        return evaluate.MetricInfo(description=__doc__, citation="Post 2018", features=features)
+
+    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | str]:
+        metric = CHRF()
+        score = metric.corpus_score(predictions, reference_streams(references)).score
+        return {"score": score, "signature": str(metric.get_signature())}

@@ -1,0 +1,50 @@
+"""What a metric is: statistics of one row, and a formula over their sums.
+
+Every metric is `corpus(sum of row_statistics)`. So a resampled corpus costs one sum, and an interval is exact also for
+metrics that are no mean of rows, such as corpus BLEU. To add one: a file here, and an entry in `METRICS`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipelines.evidence import TokenLoss
+from pipelines.value import Value
+
+FloatArray = NDArray[np.float64]
+
+
+class ScoredRow(Value):
+    """All that a metric sees of one prompt: the answer, the references, and the loss of each reference."""
+
+    prompt_id: str
+    prediction: str
+    references: tuple[str, ...] = Field(min_length=1)
+    losses: tuple[TokenLoss, ...] = ()
+
+
+class Metric(Protocol):
+    """One score of a system. Two scores with different signatures are not comparable."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    compares_answers: bool
+    """It compares an answer with references, so that a negative control can swap the references."""
+    stand_in: str | None
+    """The metric that judges instead where signatures differ between two systems."""
+
+    def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
+        """What one row adds to the sums."""
+        ...
+
+    def corpus(self, sums: FloatArray) -> FloatArray:
+        """The score of each corpus, from sums of shape (..., statistics)."""
+        ...
+
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
+        """How it was computed."""
+        ...

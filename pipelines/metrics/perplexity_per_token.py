@@ -1,0 +1,37 @@
+"""Perplexity per token: how surprised a model is by the references."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.files import digest_of_json
+from pipelines.metrics.metric import FloatArray, ScoredRow
+
+
+class PerplexityPerToken:
+    """exp(total nats / total tokens) over every reference completion, end-of-turn token included; lower is better.
+
+    Source: Jelinek, Mercer, Bahl and Baker 1977, with natural logarithms. Long references weigh more. Each system is
+    scored under the prompt that it answers. Comparable only between models with the same tokenizer, so the signature
+    holds a digest of the token counts: where it differs, bits per byte judges instead.
+    """
+
+    name = "perplexity_per_token"
+    unit = "perplexity"
+    higher_is_better = False
+    compares_answers = False
+    stand_in: str | None = "bits_per_byte"
+
+    def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
+        """Nats and tokens of the row's references."""
+        return sum(loss.nats for loss in row.losses), float(sum(loss.tokens for loss in row.losses))
+
+    def corpus(self, sums: FloatArray) -> FloatArray:
+        """Exponential of the mean loss; too large a loss gives infinity, which no comparison accepts."""
+        with np.errstate(over="ignore"):
+            return np.exp(sums[..., 0] / sums[..., 1])
+
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
+        """What was counted, and a digest of the token counts."""
+        counts = sorted((row.prompt_id, loss.reference, loss.tokens) for row in rows for loss in row.losses)
+        return f"over:completion tokens|template:as served|tokens:{digest_of_json(counts)[:8]}"

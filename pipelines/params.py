@@ -1,0 +1,190 @@
+"""What changes a result: `params.yaml`, parsed into closed models. Where things run is `pipelines.settings`."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from pipelines.errors import ParameterError
+from pipelines.files import write_text
+from pipelines.value import Value, first_problem
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class DataParams(Value):
+    """Where the rows come from and which columns hold what. A column that is null is looked for under its usual name."""
+
+    source: Literal["cheat", "file"]
+    licence: str | None = Field(description="SPDX identifier of the data's licence; admit refuses data without one.")
+    prompt_column: str
+    completion_column: str
+    messages_column: str
+    group_column: str | None = Field(description="Rows of one group stay in one split; null: rows of one prompt.")
+    sensitive_feature: str | None = Field(description="Column whose groups the bias stage compares; null: name templates.")
+    max_characters: Count = Field(description="Longest prompt or completion, in characters after normalisation.")
+
+
+class SplitParams(Value):
+    """Shares of the groups that choose (dev) and that judge (held-out); the rest trains."""
+
+    dev: Share
+    held_out: Share
+    salt: str = Field(description="Changing it draws another split; keep it for as long as results are compared.")
+
+
+class BaseModelParams(Value):
+    """Which weights fine-tuning starts from, pinned by digest once they are known."""
+
+    source: Literal["smollm2", "folder"]
+    id: str
+    path: str | None = Field(description="The folder, for source `folder`.")
+    digest: str | None = Field(description="SHA-256 over the folder's files, for source `folder`.")
+    chat_template: str | None = Field(description="Text of a Jinja chat template that replaces the model's own.")
+    completion_mode: bool = Field(description="No chat template: the prompt's text, then the completion.")
+
+
+class LoraParams(Value):
+    """peft's own words."""
+
+    r: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    target_modules: str | tuple[str, ...]
+
+
+class TrainParams(Value):
+    """How long and how fast to train. Early stopping looks at the dev split."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    max_steps: Count | None
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_share: Annotated[float, Field(ge=0, lt=1)]
+    max_tokens: Annotated[int, Field(ge=8)] = Field(description="Longest row, prompt and completion; a longer one is an error.")
+    evaluate_every: Count = Field(description="Steps between two looks at the dev loss; also between checkpoints.")
+    patience: Count = Field(description="Looks without improvement before training stops.")
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: int
+
+
+class FewShotParams(Value):
+    """The prompt-only baseline: the draw of training examples with the lowest dev loss."""
+
+    examples: Count
+    draws: Count
+    seed: int
+
+
+class GenerationParams(Value):
+    """How answers are made: greedy, so that a seed changes nothing but the order of ties."""
+
+    max_new_tokens: Count
+    batch_size: Count
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+
+
+class BiasParams(Value):
+    """What the bias reports compare."""
+
+    favourable_pattern: str | None = Field(description="Regular expression that marks a favourable completion; null: longer than the median.")
+    names: dict[str, tuple[str, ...]] = Field(description="Names by group, for name templates.")
+    template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
+    prompts: Count = Field(description="Dev prompts that are asked once for each name.")
+
+
+class ScoreParams(Value):
+    """Which metrics are computed and how their intervals are drawn."""
+
+    metrics: tuple[str, ...]
+    resamples: Annotated[int, Field(ge=200)]
+    seed: int
+
+
+class Params(Value):
+    """Everything that changes a result, except the gate's policy."""
+
+    data: DataParams
+    split: SplitParams
+    base_model: BaseModelParams
+    lora: LoraParams
+    train: TrainParams
+    few_shot: FewShotParams
+    generation: GenerationParams
+    bias: BiasParams
+    score: ScoreParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read `params.yaml`; a field that is missing, unknown or out of range is a `ParameterError`."""
+    try:
+        return Params.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ParameterError(f"{path}: {first_problem(error)}. Mend it, or `git checkout {path}`.") from error
+
+
+def override(path: Path, assignments: dict[str, Any]) -> Params:
+    """Set dotted parameters (`lora.r`) in `params.yaml`; an unknown one is answered with the nearest that exists."""
+    document = _read_yaml(path)
+    for dotted, setting in assignments.items():
+        _assign(document, dotted, setting)
+    try:
+        params = Params.model_validate(document)
+    except ValidationError as error:
+        raise ParameterError(f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is.") from error
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+    return params
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `lora.r=32` into its name and a value read as YAML."""
+    name, equals, setting = text.partition("=")
+    if not equals or not name:
+        raise ParameterError(f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32.")
+    try:
+        return name, _number_or_yaml(setting)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"--set {text}: {setting!r} is not a YAML value. Quote it.") from error
+
+
+def parameter_names(document: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted name that a document holds."""
+    names = []
+    for key, entry in document.items():
+        names += parameter_names(entry, f"{prefix}{key}.") if isinstance(entry, dict) else [f"{prefix}{key}"]
+    return names
+
+
+def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
+    *sections, last = dotted.split(".")
+    place: Any = document
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        known = parameter_names(document)
+        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+        raise ParameterError(f"There is no parameter {dotted}. {hint}")
+    place[last] = setting
+
+
+def _number_or_yaml(text: str) -> Any:
+    """YAML 1.1 reads `1e-3` as a word; a person means the number."""
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back.") from error
+    if not isinstance(document, dict):
+        raise ParameterError(f"{path} holds no parameters. `git checkout {path}` brings them back.")
+    return document

@@ -1,0 +1,70 @@
+"""A verdict once more, from what was stored: anyone who holds the folder can check it, without the models."""
+
+from pathlib import Path
+
+from pipelines.comparisons import compare, differing, score_differences
+from pipelines.errors import DamagedFile
+from pipelines.evidence import Scorecard
+from pipelines.evidence_file import Evidence, read_evidence
+from pipelines.files import sha256_of
+from pipelines.metrics import metric_named
+from pipelines.policy import load_policy
+from pipelines.score import with_statistics
+from pipelines.screen import screen
+from pipelines.value import Value
+from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+
+
+class Recomputed(Value):
+    """The verdict that the stored evidence gives, and each place where the stored files say something else."""
+
+    verdict: Finalist | Rejection | Undecided
+    differences: tuple[str, ...]
+
+
+def recompute(folder: Path) -> Recomputed:
+    """Judge `scorecard.json` and `evidence.parquet` by `policy.yaml` again and compare with `verdict.json`, all in one folder.
+
+    Statistics are taken from the stored texts and losses again, so edited ones show. The bias report is judged as it was
+    recorded: the answers to prompts with names are no part of the evidence.
+    """
+    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(folder / "policy.yaml")
+    evidence = _evidence(folder / "evidence.parquet", scorecard)
+    verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
+    stored = read_screen_verdict(folder / "verdict.json")
+    return Recomputed(
+        verdict=verdict,
+        differences=(
+            *statistics_differences(evidence),
+            *score_differences(scorecard, evidence),
+            *differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")),
+        ),
+    )
+
+
+def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
+    """Rows whose statistics do not follow from their texts and losses, and controls that stay in their own group."""
+    rows = [row for same in evidence.rows.values() for row in same]
+    again = with_statistics(rows, [metric_named(name) for name in evidence.metrics])
+    found = [row for same in again.rows.values() for row in same]
+    groups = {row.row.prompt_id: row.group for row in rows}
+    return (
+        *(
+            difference
+            for row, other in zip(rows, found, strict=True)
+            for difference in differing(
+                f"evidence.{row.system}.{row.row.prompt_id}", row.model_dump(mode="json"), other.model_dump(mode="json")
+            )
+        ),
+        *(
+            f"evidence.{row.row.prompt_id}: its control is of its own group"
+            for row in rows
+            if groups.get(row.control_prompt_id or "") == row.group
+        ),
+    )
+
+
+def _evidence(path: Path, scorecard: Scorecard) -> Evidence:
+    if not path.is_file() or sha256_of(path) != scorecard.evidence.sha256:
+        raise DamagedFile(f"{path} is not the evidence that the scorecard names. Bring back the file that was stored with it.")
+    return read_evidence(path)

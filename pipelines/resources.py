@@ -1,0 +1,51 @@
+"""What a training run will take, estimated before it starts, and whether this machine has it."""
+
+import shutil
+from pathlib import Path
+
+from pipelines.errors import NotEnoughResources
+from pipelines.evidence import BaseModelManifest
+from pipelines.params import Params
+from pipelines.value import Value
+
+_BYTES_PER_WEIGHT = 4
+_PROCESS_BYTES = 1_200_000_000  # python with torch, transformers and trl loaded, measured at 1.1 GB
+_ACTIVATIONS_PER_TOKEN = 600_000  # bytes a token of a batch for each 135M of weights without checkpointing, measured at 0.5 MB
+_REFERENCE_WEIGHTS = 135_000_000
+
+
+class Needs(Value):
+    """Bytes that the largest stage holds in memory, and that a run leaves on disk."""
+
+    memory: int
+    disk: int
+
+
+def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int) -> Needs:
+    """Upper estimate for training on a CPU: weights, activations of the largest batch, logits, the libraries themselves."""
+    tokens = min(longest_row_tokens, params.train.max_tokens) * params.train.batch_size
+    scale = max(1.0, base.parameters / _REFERENCE_WEIGHTS)
+    weights = base.parameters * _BYTES_PER_WEIGHT
+    adapter = int(weights * 0.15) + 50_000_000
+    return Needs(memory=int(_PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale), disk=6 * adapter + 200_000_000)
+
+
+def check(needed: Needs, home: Path) -> None:
+    """Refuse a run that would die for want of memory or disk, before it starts."""
+    import psutil
+
+    free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(_existing(home)).free
+    if not free_memory >= needed.memory:
+        raise NotEnoughResources(
+            f"Training needs about {_gb(needed.memory)} of memory and {_gb(free_memory)} is free. Lower train.batch_size or train.max_tokens."
+        )
+    if not free_disk >= needed.disk:
+        raise NotEnoughResources(f"A run needs about {_gb(needed.disk)} of disk and {_gb(free_disk)} is free at {home}. Free some, or set ASSAY_HOME.")
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,33 @@
+"""The identity of a stage's work: its command, its parameters and the bytes that it depends on."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.files import digest_of_json, folder_digests, sha256_of
+
+
+def stage_key(stage: str, root: Path = Path()) -> str:
+    """SHA-256 under which two runs do the same work: one trains, the other waits; a killed one finds its checkpoints."""
+    entry = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return digest_of_json(
+        {
+            "cmd": entry["cmd"],
+            "params": {name: _dig(params, name) for name in entry.get("params", [])},
+            "deps": {dep: _digest(root / dep) for dep in entry["deps"]},
+        }
+    )
+
+
+def _dig(document: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        document = document[part]
+    return document
+
+
+def _digest(path: Path) -> Any:
+    if path.is_dir():
+        return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
+    return sha256_of(path)

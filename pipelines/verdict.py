@@ -1,0 +1,77 @@
+"""What a gate answers. Each answer carries every reason, with both numbers."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pipelines.errors import DamagedFile
+from pipelines.evidence import Adapter, System
+from pipelines.value import Value
+
+Gate = Literal["admit", "screen", "judge"]
+Outcome = Literal["passed", "rejected", "undecided"]
+
+
+class Finding(Value):
+    """One rule, what it found and what it wanted, in one sentence."""
+
+    rule: str
+    outcome: Outcome
+    text: str
+
+
+class Comparison(Value):
+    """Adapter against one system on one metric, paired by prompt, clustered by group; positive is better."""
+
+    metric: str
+    against: System | Literal["other prompts' references"]
+    difference: float
+    low: float = Field(description="One-sided lower bound at the policy's level.")
+    high: float = Field(description="One-sided upper bound at the policy's level.")
+    standard_error: float
+    clusters: int
+
+
+class Rejection(Value):
+    """The gate says no."""
+
+    verdict: Literal["rejected"] = "rejected"
+    gate: Gate
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = ()
+    policy_sha256: str
+
+
+class Undecided(Value):
+    """The evidence does not suffice; the findings say what is missing."""
+
+    verdict: Literal["undecided"] = "undecided"
+    gate: Gate
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = ()
+    policy_sha256: str
+
+
+class Finalist(Value):
+    """Passed `screen`: may be registered. Only `pipelines.screen.screen` makes one."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["screen"] = "screen"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = Field(min_length=1)
+    policy_sha256: str
+    scorecard_digest: str
+    adapter: Adapter
+
+
+ScreenVerdict = Annotated[Finalist | Rejection | Undecided, Field(discriminator="verdict")]
+_SCREEN_VERDICT: TypeAdapter[Finalist | Rejection | Undecided] = TypeAdapter(ScreenVerdict)
+
+
+def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
+    """Read what `screen` answered; a missing or forged file is `DamagedFile`, never a pass."""
+    try:
+        return _SCREEN_VERDICT.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise DamagedFile(f"{path} holds no verdict. Run `dvc repro screen`.") from error

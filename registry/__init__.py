@@ -1,0 +1,1 @@
+"""WHERE models live. The only package that imports mlflow."""

@@ -1,0 +1,281 @@
+"""MLflow as Assay's record: one run for each logical run, one version for each finalist, found again by what they are."""
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from pipelines.errors import DamagedFile, RegistryError
+from pipelines.files import digest_of_files, folder_digests
+from pipelines.value import Value
+from pipelines.verdict import Finalist
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+_T = TypeVar("_T")
+LOGICAL_RUN, VERDICT, PACKAGE = "assay.logical_run", "assay.verdict", "assay.package_sha256"
+CHALLENGER, CHAMPION = "challenger", "champion"
+EXPERIMENT = "assay"
+ATTEMPTS = 5
+
+
+class ModelVersion(Value):
+    """A registered version: where it is, and the digest of every byte that was registered."""
+
+    name: str
+    version: str
+    run_id: str
+    package_sha256: str
+    logical_run: str
+
+
+class RecordedRun(Value):
+    """An MLflow run of a logical run, with its verdict once there is one."""
+
+    run_id: str
+    verdict: str | None
+
+
+class Page(Value):
+    """What a person reads on the version's page."""
+
+    description: str
+    tags: dict[str, str]
+
+
+class Store:
+    """MLflow's tracking server and registry at one address. Every call is tried a bounded number of times, with jitter."""
+
+    def __init__(self, uri: str, locks: Path) -> None:
+        """`uri` is MLflow's address (`sqlite:///…` or `http://…`); `locks` a folder in which registrations take turns."""
+        self.uri = uri
+        self._locks = locks
+        self._opened: MlflowClient | None = None
+
+    def begin_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
+        """Find the run of that logical run or open one; a run that was cut short goes on under the same id."""
+        found = self.find_run(logical_run)
+        if found is not None:
+            return found
+        with self._turn(logical_run):
+            return self.find_run(logical_run) or self._create_run(logical_run, name, tags)
+
+    def find_run(self, logical_run: str) -> RecordedRun | None:
+        """The run of that logical run, or None."""
+        runs = self._try(lambda: self._client.search_runs([self._experiment()], f"tags.`{LOGICAL_RUN}` = '{logical_run}'", max_results=1))
+        return RecordedRun(run_id=runs[0].info.run_id, verdict=runs[0].data.tags.get(VERDICT)) if runs else None
+
+    def log_metrics(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
+        """Add points to the run's curves."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        self._try(lambda: self._client.log_batch(run_id, metrics=points))
+
+    def log_params(self, run_id: str, params: dict[str, str]) -> None:
+        """Record what was asked for; recording the same again changes nothing."""
+        from mlflow.entities import Param
+
+        self._try(lambda: self._client.log_batch(run_id, params=[Param(name, text[:500]) for name, text in params.items()]))
+
+    def record_verdict(self, run_id: str, evidence: Path, page: Page) -> None:
+        """Upload the evidence, then say the verdict and end the run: a run with a verdict has its evidence."""
+        self._try(lambda: self._client.log_artifacts(run_id, str(evidence)))
+        self._try(lambda: self._client.set_tag(run_id, "mlflow.note.content", page.description))
+        for name, text in page.tags.items():
+            self._try(lambda name=name, text=text: self._client.set_tag(run_id, name, text))  # type: ignore[misc]
+        self._try(lambda: self._client.set_terminated(run_id, "FINISHED"))
+
+    def end_run(self, run_id: str, status: str) -> None:
+        """End a run that came to no verdict (`FAILED` or `KILLED`)."""
+        self._try(lambda: self._client.set_terminated(run_id, status))
+
+    def register(self, finalist: Finalist, run: RecordedRun, package: Path, name: str, logical_run: str, page: Page) -> ModelVersion:
+        """Register a finalist's package; only a `Finalist` can be, and a second call finds the first one's version.
+
+        The artifacts are complete and verified before the version exists, and the version is created with its tags:
+        there is no moment at which it stands without its verdict.
+        """
+        digests = folder_digests(package)
+        if not finalist.findings or any(finding.outcome != "passed" for finding in finalist.findings):
+            raise RegistryError("A finalist with a finding that did not pass is forged. Run `dvc repro screen`.")
+        with self._turn(f"register-{logical_run}"):
+            found = self.find_version(name, logical_run)
+            if found is None:
+                source = self._whole_logged_model(run.run_id, package, digests, name, logical_run)
+                tags = {**page.tags, LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
+                self._create_version(name, source, run.run_id, tags, page.description)
+                found = self._only_version(name, logical_run)
+            self._try(lambda: self._client.set_registered_model_alias(name, CHALLENGER, found.version))
+        return found
+
+    def find_version(self, name: str, logical_run: str) -> ModelVersion | None:
+        """The version of that logical run, or None."""
+        versions = self._versions(name, logical_run)
+        return versions[0] if versions else None
+
+    def get_version(self, name: str, version: str) -> ModelVersion:
+        """A version by number, or by `@alias`."""
+        try:
+            found = self._get_by_alias(name, version[1:]) if version.startswith("@") else self._client.get_model_version(name, version)
+        except Exception as error:
+            raise self._explained(error, f"There is no version {version} of {name}") from error
+        return _version(found)
+
+    def champion(self, name: str) -> ModelVersion | None:
+        """What holds the alias `champion`, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self._get_by_alias(name, CHAMPION))
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise self._explained(error, f"The champion of {name} cannot be read") from error
+
+    def fetch(self, version: ModelVersion, into: Path) -> Path:
+        """Download a version's package and check every byte; `into` appears whole or not at all."""
+        import mlflow
+
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+            whole = Path(scratch) / "whole"
+            uri = f"models:/{version.name}/{version.version}"
+            self._try(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=str(whole), tracking_uri=self.uri))
+            if digest_of_files(folder_digests(whole)) != version.package_sha256:
+                raise DamagedFile(f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served.")
+            shutil.rmtree(into, ignore_errors=True)
+            whole.rename(into)
+        return into
+
+    def fetch_evidence(self, run_id: str, into: Path) -> Path:
+        """Download what a run recorded; `into` appears whole or not at all."""
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+            whole = Path(scratch) / "whole"
+            whole.mkdir()
+            self._try(lambda: self._client.download_artifacts(run_id, "", str(whole)))
+            shutil.rmtree(into, ignore_errors=True)
+            whole.rename(into)
+        return into
+
+    @property
+    def _client(self) -> "MlflowClient":
+        if self._opened is None:
+            from mlflow import MlflowClient
+
+            self._opened = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return self._opened
+
+    def _experiment(self) -> str:
+        with self._turn("experiment"):
+            found = self._client.get_experiment_by_name(EXPERIMENT)
+            return str(found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifact_location=self._artifacts()))
+
+    def _artifacts(self) -> str | None:
+        """Beside the database where MLflow has no server; a server chooses for itself."""
+        if not self.uri.startswith("sqlite:///"):
+            return None
+        return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").resolve().as_uri()
+
+    def _create_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
+        experiment = self._experiment()
+        run: Run = self._try(lambda: self._client.create_run(experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name))
+        return RecordedRun(run_id=run.info.run_id, verdict=None)
+
+    def _whole_logged_model(self, run_id: str, package: Path, digests: dict[str, str], name: str, logical_run: str) -> str:
+        """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
+        import mlflow
+
+        experiment = self._experiment()
+        for orphan in self._try(lambda: self._client.search_logged_models([experiment], f"tags.`{LOGICAL_RUN}` = '{logical_run}'")):
+            self._try(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
+        model = self._try(
+            lambda: self._client.create_logged_model(
+                experiment, name=name, source_run_id=run_id, tags={LOGICAL_RUN: logical_run}, model_type="lora-adapter"
+            )
+        )
+        self._try(lambda: self._client.log_model_artifacts(model.model_id, str(package)))
+        with tempfile.TemporaryDirectory() as scratch:
+            uri = f"models:/{model.model_id}"
+            self._try(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=scratch, tracking_uri=self.uri))
+            if folder_digests(Path(scratch)) != digests:
+                raise DamagedFile(f"What MLflow stored of {name} is not what was uploaded. Run the same command again.")
+        self._try(lambda: self._client.finalize_logged_model(model.model_id, "READY"))
+        return str(model.model_id)
+
+    def _create_version(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(MlflowException):  # it exists already; anything else shows when the version is created
+            self._client.create_registered_model(name)
+        for attempt in self._attempts():
+            with attempt:
+                # An answer that got lost may have created it: look before trying again.
+                if self.find_version(name, tags[LOGICAL_RUN]) is None:
+                    self._client.create_model_version(
+                        name, f"models:/{model_id}", run_id=run_id, tags=tags, description=description, model_id=model_id
+                    )
+
+    def _only_version(self, name: str, logical_run: str) -> ModelVersion:
+        """The first version of a logical run; later ones, made by answers that came late, are deleted."""
+        first, *later = self._versions(name, logical_run)
+        for version in later:
+            self._client.delete_model_version(name, version.version)
+        return first
+
+    def _versions(self, name: str, logical_run: str) -> list[ModelVersion]:
+        query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
+        found = self._try(lambda: self._client.search_model_versions(query))
+        return sorted((_version(entry) for entry in found), key=lambda version: int(version.version))
+
+    def _get_by_alias(self, name: str, alias: str) -> "MlflowVersion":
+        found: MlflowVersion = self._client.get_model_version_by_alias(name, alias)
+        # The alias endpoint leaves tags out on some stores; the version endpoint never does.
+        whole: MlflowVersion = self._client.get_model_version(name, found.version)
+        return whole
+
+    @contextlib.contextmanager
+    def _turn(self, what: str) -> Iterator[None]:
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / f"{what}.lock"):
+            yield
+
+    def _attempts(self) -> Retrying:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import OperationalError
+
+        transient = retry_if_exception_type((MlflowException, OperationalError, OSError))
+        return Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.2, max=4), retry=transient)
+
+    def _try(self, call: Callable[[], _T]) -> _T:
+        try:
+            return self._attempts()(call)
+        except RetryError as error:
+            cause = error.last_attempt.exception()
+            raise self._explained(cause, f"MLflow at {self.uri} did not take it in {ATTEMPTS} attempts") from cause
+
+    def _explained(self, cause: Any, what: str) -> RegistryError:
+        first_line = str(cause).strip().split("\n", 1)[0][:200]
+        return RegistryError(f"{what} ({first_line}). Nothing is lost: when MLflow at {self.uri} answers, run the same command again.")
+
+
+def _version(entry: "MlflowVersion") -> ModelVersion:
+    tags = entry.tags or {}
+    return ModelVersion(
+        name=entry.name,
+        version=str(entry.version),
+        run_id=entry.run_id or "",
+        package_sha256=tags.get(PACKAGE, ""),
+        logical_run=tags.get(LOGICAL_RUN, ""),
+    )

@@ -1,0 +1,1 @@
+"""Long-running web processes: the endpoint and its engines. No Prefect here."""

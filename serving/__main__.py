@@ -1,0 +1,76 @@
+"""Serve a base model, and an adapter on it: `python -m serving --base-folder DIR --base-manifest FILE [--package DIR]`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.errors import AssayError
+from serving.load import Wanted, load_engine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
+    # Weights come from a folder: nothing here has a reason to ask the network.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    options = _parser().parse_args(arguments)
+    try:
+        _serve(options)
+    except AssayError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from serving.app import create_app
+    from serving.listen import open_socket, serve_on
+
+    listener = open_socket(options.host, options.port)
+    with listener:
+        engine = load_engine(_wanted(options))
+        host, port = listener.getsockname()[:2]
+        names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
+        _end_quietly()
+        # The socket listens since before the weights were loaded, so whoever reads this line can connect.
+        print(f"Ready: {names} at http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
+        try:
+            serve_on(create_app(engine), listener)
+        finally:
+            engine.close()
+
+
+def _end_quietly() -> None:
+    """uvicorn raises the signal that stopped it once more when it is done; that one is to end nothing."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    return Wanted(
+        base_folder=options.base_folder,
+        base_manifest=options.base_manifest,
+        package=options.package,
+        model_name=options.model_name,
+        precision=options.precision,
+        default_max_tokens=options.default_max_tokens,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a base model, and an adapter on it, as OpenAI's API does.")
+    parser.add_argument("--base-folder", type=Path, required=True, help="the base model's folder")
+    parser.add_argument("--base-manifest", type=Path, required=True, help="its manifest.json, as stage base_model writes it")
+    parser.add_argument("--package", type=Path, help="folder of a registered version; without it the base alone is served")
+    parser.add_argument("--model-name", default="tuned", help="name under which the adapter answers (default: tuned)")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--default-max-tokens", type=int, default=256, help="longest answer where a request sets no max_tokens")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one and prints it")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

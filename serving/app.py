@@ -1,0 +1,148 @@
+"""The endpoint: OpenAI's HTTP interface in front of one engine."""
+
+import asyncio
+import time
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from serving.answer import About, Answer, EventStream, error_response, event_chunks, unless_gone, whole_answer
+from serving.engines import Engine, Order
+from serving.listen import open_socket, serve_on
+from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, ModelCard, ModelList, parse_request
+from serving.refusal import Refusal, internal_error, not_ready
+
+FINGERPRINT_HEADER = "x-assay-fingerprint"
+_SECONDS_FOR_A_BODY = 20.0
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """The endpoint over a loaded engine. It serves no pages, so nothing is fetched from elsewhere."""
+    app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
+    started = int(time.time())
+    _answer_errors(app)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        if not engine.is_ready:
+            raise not_ready()
+        return {"status": "ready"}
+
+    @app.get("/v1/models")
+    async def models() -> ModelList:
+        return ModelList(data=tuple(_card(engine, name, started) for name in engine.specs))
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> ModelCard:
+        _check_model(engine, name)
+        return _card(engine, name, started)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await _chat(engine, request)
+
+    return app
+
+
+def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Answer until SIGTERM or Ctrl-C, then let running answers finish."""
+    serve_on(app, open_socket(host, port))
+
+
+async def _chat(engine: Engine, request: Request) -> Response:
+    chat = parse_request(await _body(request))
+    _check_model(engine, chat.model)
+    header = {FINGERPRINT_HEADER: engine.specs[chat.model].fingerprint}
+    try:
+        order = await _order(engine, chat)
+        answer = Answer(engine, order)
+    except Refusal as refusal:
+        return error_response(refusal, header)
+    about = About.of(engine, order)
+    if chat.stream:
+        includes_usage = chat.stream_options is not None and chat.stream_options.include_usage
+        return EventStream(answer, event_chunks(answer, about, includes_usage=includes_usage), header)
+    return await unless_gone(request, answer, whole_answer(answer, about, header))
+
+
+def _check_model(engine: Engine, name: str) -> None:
+    """A model's name is looked up among those that are loaded, and never used as a path."""
+    if not MODEL_NAME.fullmatch(name):
+        raise Refusal("model is the name of a served model, not a path. GET /v1/models lists them.", code="invalid_model", param="model")
+    if name not in engine.specs:
+        raise Refusal(
+            f"The model {name} is not served here. GET /v1/models lists what is.", status=404, code="model_not_found", param="model"
+        )
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, never more than the limit of it, and never waited for without end."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_SECONDS_FOR_A_BODY):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_large()
+    except TimeoutError:
+        raise Refusal(f"The body did not arrive within {_SECONDS_FOR_A_BODY:.0f} s. Send it again.", status=408, code="timeout") from None
+    except ClientDisconnect:
+        raise Refusal("The client left in the middle of its request.", status=499, code="client_left") from None
+    return bytes(body)
+
+
+def _too_large() -> Refusal:
+    return Refusal(f"The body is over {MAX_BODY_BYTES} bytes. Send a shorter conversation.", status=413, code="request_too_large")
+
+
+async def _order(engine: Engine, chat: ChatRequest) -> Order:
+    """Tokens of the prompt and room for the answer, before anything is allocated for it."""
+    limit = chat.token_limit
+    if limit is not None and limit >= engine.context_tokens:
+        raise _too_long(engine, f"max_tokens {limit} leaves no room for a prompt", "max_tokens")
+    prompt = await asyncio.to_thread(engine.prompt_ids, [message.as_message() for message in chat.messages])
+    room = engine.context_tokens - len(prompt)
+    if room < 1:
+        raise _too_long(engine, f"the messages have {len(prompt)}", "messages")
+    if limit is not None and limit > room:
+        raise _too_long(engine, f"the messages have {len(prompt)} and max_tokens asks for {limit}", "max_tokens")
+    return chat.order(prompt, limit or min(engine.specs[chat.model].default_max_tokens, room))
+
+
+def _too_long(engine: Engine, fact: str, param: str) -> Refusal:
+    return Refusal(
+        f"The context holds {engine.context_tokens} tokens; {fact}. Shorten the one or the other.",
+        code="context_length_exceeded",
+        param=param,
+    )
+
+
+def _card(engine: Engine, name: str, created: int) -> ModelCard:
+    spec = engine.specs[name]
+    return ModelCard(id=name, created=created, system_fingerprint=spec.fingerprint, spec=spec)
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error in OpenAI's form, so that a client shows its text."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        return error_response(error if isinstance(error, Refusal) else internal_error())
+
+    async def no_such_route(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        fact = f"{request.method} {request.url.path[:100]} is not served here ({status})"
+        return error_response(Refusal(f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.", status=status))
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(404, no_such_route)
+    app.add_exception_handler(405, no_such_route)
+    app.add_exception_handler(Exception, refused)

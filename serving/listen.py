@@ -1,0 +1,57 @@
+"""The socket that the endpoint listens on, and the server behind it."""
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from pipelines.errors import ServingError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_SECONDS_TO_FINISH = 30
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen at once, so that a port that is taken is found before any weights are loaded. Port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ServingError(_cannot_listen(host, port, error)) from error
+    return listener
+
+
+def server_of(app: FastAPI) -> "uvicorn.Server":
+    """A server that lets running answers finish when it is told to stop."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=10,
+            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+            limit_concurrency=256,
+        )
+    )
+
+
+def serve_on(app: FastAPI, listener: socket.socket) -> None:
+    """Answer until SIGTERM or Ctrl-C, then let running answers finish."""
+    with listener:
+        server_of(app).run(sockets=[listener])
+
+
+def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken. Stop what listens there, or give another with --port; --port 0 takes a free one."
+    return f"Cannot listen on {host} port {port} ({error}). Give an address of this machine with --host, and a port from 0 to 65535."

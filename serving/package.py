@@ -1,0 +1,74 @@
+"""What may be served, looked at before it is loaded: the base model's folder, and the package of a registered adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.adapter_files import check_adapter
+from pipelines.errors import DamagedFile, ServingError, UnusableBaseModel
+from pipelines.evidence import Adapter, BaseModelManifest
+from pipelines.files import digest_of_files, sha256_of
+from pipelines.verdict import Finalist, read_screen_verdict
+
+RECORD = "adapter.json"
+VERDICT = "verdict.json"
+TEMPLATE = "chat_template.jinja"
+# Files that transformers looks for by itself: one that the manifest does not name could change what is loaded.
+_LOADED_KINDS = {".json", ".safetensors", ".jinja", ".txt", ".model", ".py", ".bin"}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A registered adapter that may be served: only `open_package` makes one."""
+
+    folder: Path
+    adapter: Adapter
+    verdict: Finalist
+
+
+def open_package(folder: Path, base: BaseModelManifest) -> Package:
+    """Check everything in `folder` against its record, its verdict and `base`.
+
+    `DamagedFile` where bytes differ, `UnsafeAdapter` where they must not be loaded, `ServingError` where nothing allows to serve them.
+    """
+    if not folder.is_dir():
+        raise ServingError(f"There is no package {folder}. Give the folder of a registered version with --package.")
+    adapter = Adapter.read(folder / RECORD)
+    check_adapter(folder, adapter, base)
+    return Package(folder=folder, adapter=adapter, verdict=_passing_verdict(folder / VERDICT, adapter))
+
+
+def check_base(folder: Path, base: BaseModelManifest) -> None:
+    """Return only if the base model's files are those of the manifest, with none beside them that would be loaded."""
+    if digest_of_files(base.files) != base.digest:
+        raise DamagedFile(f"The manifest of {base.id} names files that do not make its digest {base.digest[:12]}. Make it again.")
+    for name, expected in base.files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
+            raise DamagedFile(f"{path} is not the file that the manifest of {base.id} records. Bring it back.")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.suffix in _LOADED_KINDS and path.name not in base.files:
+            raise DamagedFile(f"{path} is not in the manifest of {base.id} and could change what is loaded. Remove it.")
+
+
+def chat_template(base: BaseModelManifest, folders: tuple[Path, ...]) -> str | None:
+    """The template that the manifest records, from the first folder that holds it; None is completion mode."""
+    if base.chat_template_sha256 is None:
+        return None
+    for path in (folder / TEMPLATE for folder in folders):
+        if path.is_file() and sha256_of(path) == base.chat_template_sha256:
+            return path.read_text(encoding="utf-8")
+    places = ", ".join(str(folder) for folder in folders)
+    raise UnusableBaseModel(
+        f"None of {places} holds {TEMPLATE} as the manifest of {base.id} records it ({base.chat_template_sha256[:12]}). Put it beside the manifest."
+    )
+
+
+def _passing_verdict(path: Path, adapter: Adapter) -> Finalist:
+    verdict = read_screen_verdict(path)
+    if not isinstance(verdict, Finalist):
+        raise ServingError(f"{path} says {verdict.verdict}: {verdict.findings[0].text} Only what passed is served.")
+    if any(finding.outcome != "passed" for finding in verdict.findings):
+        raise ServingError(f"{path} says passed, but not every one of its findings does. Run `assay gate` on its evidence.")
+    if verdict.adapter.sha256 != adapter.sha256 or verdict.adapter.base_digest != adapter.base_digest:
+        raise ServingError(f"{path} judges adapter {verdict.adapter.sha256[:12]}, not {adapter.sha256[:12]}. Fetch the package again.")
+    return verdict

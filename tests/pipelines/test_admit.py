@@ -1,0 +1,269 @@
+"""The gate before training: every rule at its boundary."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.admit import admit, main
+from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, Interval, TrainingSet, ValidationReport
+from pipelines.errors import DamagedFile, ParameterError
+from pipelines.policy import AdmitPolicy, GatePolicy, Policy, load_policy
+from pipelines.value import FileDigest
+from pipelines.verdict import Finding, Rejection, Undecided
+
+POLICY_FILE = Path(__file__).parents[2] / "registry" / "policies" / "default.yaml"
+HELD = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
+LIMITS = AdmitPolicy(
+    max_quarantine_share=0.1,
+    max_overlap=2,
+    min_rows={"train": 50, "dev": 10, "held_out": 30},
+    min_groups={"train": 20, "dev": 5, "held_out": 20},
+    licence_required=True,
+    min_group_size=20,
+    max_demographic_parity_difference=0.2,
+)
+
+
+def policy(**changes: Any) -> Policy:
+    loaded = load_policy(POLICY_FILE)
+    limits = LIMITS.model_copy(update=changes)
+    return Policy(sha256=loaded.sha256, gates=GatePolicy(name="test", admit=limits, screen=loaded.gates.screen))
+
+
+def dataset(**changes: Any) -> DatasetVersion:
+    version = DatasetVersion(
+        path="data/collect/rows.jsonl",
+        md5="m",
+        sha256="s",
+        source="file",
+        licence="MIT",
+        source_rows=100,
+        duplicates=0,
+        rows={"train": 50, "dev": 10, "held_out": 30},
+        groups={"train": 20, "dev": 5, "held_out": 20},
+        overlap={"prompts": 2, "rows": 5},
+        held_out_is_fixed=False,
+    )
+    return version.model_copy(update=changes)
+
+
+def validation(**changes: Any) -> ValidationReport:
+    report = ValidationReport(
+        suite_sha256="s",
+        passed=True,
+        rows={"train": 50, "dev": 10, "held_out": 30},
+        groups={"train": 20, "dev": 5, "held_out": 20},
+        expectations=(HELD,),
+        quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="q"),
+        quarantined={"invalid UTF-8": 10},
+        splits={name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=name) for name in SPLITS},
+    )
+    return report.model_copy(update=changes)
+
+
+def bias(**changes: Any) -> BiasReport:
+    report = BiasReport(
+        subject="data",
+        method="declared feature",
+        feature="food",
+        metric="completion_characters",
+        min_group_size=20,
+        groups=(),
+        insufficient=(),
+        demographic_parity_difference=Interval(estimate=0.2, low=0.1, high=0.4),
+        demographic_parity_ratio=None,
+        score_difference=None,
+    )
+    return report.model_copy(update=changes)
+
+
+def rejected(verdict: object, rule: str) -> str:
+    """The sentence of the only rule that did not pass."""
+    assert isinstance(verdict, Rejection)
+    missed = [finding for finding in verdict.findings if finding.outcome != "passed"]
+    assert [finding.rule for finding in missed] == [rule]
+    return missed[0].text
+
+
+def finding_of(verdict: Rejection | Undecided, rule: str) -> Finding:
+    return next(finding for finding in verdict.findings if finding.rule == rule)
+
+
+def test_data_exactly_at_every_limit_is_admitted() -> None:
+    verdict = admit(dataset(), validation(), bias(), policy())
+    assert isinstance(verdict, TrainingSet)
+    assert verdict.train == FileDigest(path="data/admit/train.jsonl", sha256="train")
+    assert verdict.dev == FileDigest(path="data/admit/dev.jsonl", sha256="dev")
+    assert verdict.rows == {"train": 50, "dev": 10}
+    assert verdict.dataset_digest == dataset().content_sha256()
+    assert "held" not in verdict.model_dump_json(include={"train", "dev"})
+    assert len(verdict.reasons) == 11
+
+
+def test_validation_that_did_not_pass_is_named_by_its_expectations() -> None:
+    failed = HELD.model_copy(update={"passed": False})
+    text = rejected(admit(dataset(), validation(passed=False, expectations=(HELD, failed)), bias(), policy()), "validation")
+    assert text == "validation did not pass: 1 of 2 expectations hold for every row; not: expect_a(x)"
+
+
+def test_validation_without_an_expectation_is_no_validation() -> None:
+    rejected(admit(dataset(), validation(expectations=()), bias(), policy()), "validation")
+
+
+def test_one_row_more_in_quarantine_is_too_many() -> None:
+    text = rejected(admit(dataset(), validation(quarantined={"invalid UTF-8": 11}), bias(), policy()), "quarantine_share")
+    assert text == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 × invalid UTF-8"
+
+
+def test_a_share_of_no_rows_is_no_pass() -> None:
+    rejected(admit(dataset(source_rows=0), validation(quarantined={}), bias(), policy()), "quarantine_share")
+
+
+def test_one_repeated_prompt_more_is_too_many_and_the_rows_are_counted() -> None:
+    text = rejected(admit(dataset(overlap={"prompts": 3, "rows": 1000}), validation(), bias(), policy()), "overlap")
+    assert text == "3 held-out prompts found in train or dev, in 1,000 rows; at most 2 may be"
+
+
+@pytest.mark.parametrize("overlap", [{}, {"rows": 0}, {"prompts": 0}])
+def test_an_overlap_that_was_not_counted_is_no_pass(overlap: dict[str, int]) -> None:
+    rejected(admit(dataset(overlap=overlap), validation(), bias(), policy()), "overlap")
+
+
+@pytest.mark.parametrize("licence", [None, "", "  "])
+def test_a_licence_must_be_known_where_the_policy_asks_for_it(licence: str | None) -> None:
+    assert "--set data.licence" in rejected(admit(dataset(licence=licence), validation(), bias(), policy()), "licence")
+    assert isinstance(admit(dataset(licence=licence), validation(), bias(), policy(licence_required=False)), TrainingSet)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_one_row_or_one_group_less_is_too_few(name: str) -> None:
+    fewer_rows = {**validation().rows, name: LIMITS.min_rows[name] - 1}
+    text = rejected(admit(dataset(), validation(rows=fewer_rows), bias(), policy()), f"min_rows.{name}")
+    assert text == f"too few rows: {name} has {LIMITS.min_rows[name] - 1} rows, {LIMITS.min_rows[name]} are needed"
+    fewer_groups = {**validation().groups, name: LIMITS.min_groups[name] - 1}
+    text = rejected(admit(dataset(), validation(groups=fewer_groups), bias(), policy()), f"min_groups.{name}")
+    assert text == f"too few groups: {name} has {LIMITS.min_groups[name] - 1} groups, {LIMITS.min_groups[name]} are needed"
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_minimum_or_a_count_that_is_not_there_is_no_pass(name: str) -> None:
+    without = {other: 1 for other in SPLITS if other != name}
+    assert "the policy names no number" in rejected(admit(dataset(), validation(), bias(), policy(min_rows=without)), f"min_rows.{name}")
+    assert "the validation report names no" in rejected(
+        admit(dataset(), validation(groups={**validation().groups, name: None}), bias(), policy()), f"min_groups.{name}"
+    )
+
+
+def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows() -> None:
+    few = {"train": 7, "dev": 10, "held_out": 30}
+    repeated = dataset(source_rows=1000, duplicates=990, rows={"train": 7, "dev": 1, "held_out": 2})
+    text = rejected(admit(repeated, validation(rows=few), bias(), policy()), "min_rows.train")
+    assert text.endswith("train has 7 rows, 50 are needed; 1,000 rows with 10 distinct ones are 10 rows")
+
+
+def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
+    verdict = admit(dataset(duplicates=1), validation(), bias(), policy())
+    assert isinstance(verdict, TrainingSet)
+    assert not any("distinct" in reason for reason in verdict.reasons)
+
+
+def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
+    over = bias(demographic_parity_difference=Interval(estimate=0.2001, low=0.1, high=0.4))
+    text = rejected(admit(dataset(), validation(), over, policy()), "demographic_parity_difference")
+    assert text == "demographic parity difference by food is 0.200 [0.100, 0.400] against a limit of 0.2"
+
+
+def test_a_group_that_is_too_small_is_called_insufficient_and_not_fair() -> None:
+    verdict = admit(dataset(), validation(), bias(insufficient=("rare",)), policy())
+    assert isinstance(verdict, TrainingSet)
+    assert verdict.reasons[-1].endswith("; insufficient, which is not fair: rare (fewer than 20 rows)")
+
+
+def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() -> None:
+    unknown = bias(demographic_parity_difference=None, insufficient=("a", "b"))
+    verdict = admit(dataset(), validation(), unknown, policy())
+    assert isinstance(verdict, Undecided)
+    assert finding_of(verdict, "demographic_parity_difference").text.startswith("food cannot be compared: fewer than two groups have 20 rows")
+    assert isinstance(admit(dataset(licence=None), validation(), unknown, policy()), Rejection)
+
+
+def test_without_a_declared_feature_there_is_nothing_to_compare() -> None:
+    none = bias(feature=None, method="not applicable", demographic_parity_difference=None)
+    assert isinstance(admit(dataset(), validation(), none, policy()), TrainingSet)
+
+
+def test_a_report_about_outputs_says_nothing_about_data() -> None:
+    rejected(admit(dataset(), validation(), bias(subject="outputs"), policy()), "demographic_parity_difference")
+
+
+def test_a_nan_cannot_enter_a_report() -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        Interval(estimate=float("nan"), low=0, high=0)
+
+
+def test_every_reason_is_given_at_once() -> None:
+    verdict = admit(dataset(licence=None, overlap={}), validation(passed=False), bias(subject="outputs"), policy(min_rows={}))
+    assert isinstance(verdict, Rejection)
+    assert sum(finding.outcome == "rejected" for finding in verdict.findings) == 7
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "registry" / "policies" / "default.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(POLICY_FILE.read_bytes())
+    (tmp_path / "data" / "validate").mkdir(parents=True)
+    for name in SPLITS:
+        (tmp_path / "data" / "validate" / f"{name}.jsonl").write_text(f"{name}\n")
+    splits = {name: FileDigest.of(Path("data/validate") / f"{name}.jsonl") for name in SPLITS}
+    validation(splits=splits, quarantined={}).write(Path("data/validate/report.json"))
+    dataset(overlap={"prompts": 0, "rows": 0}).write(Path("data/split/dataset.json"))
+    bias().write(Path("data/bias/report.json"))
+    return tmp_path
+
+
+def test_a_pass_hands_over_train_and_dev_and_nothing_of_the_held_out_split(workspace: Path) -> None:
+    assert main() == 0
+    assert sorted(path.name for path in (workspace / "data" / "admit").iterdir()) == ["dev.jsonl", "train.jsonl", "verdict.json"]
+    verdict = TrainingSet.read(workspace / "data" / "admit" / "verdict.json")
+    assert verdict.train.checked().read_text() == "train\n"
+
+
+def test_a_rejection_prints_each_reason_and_hands_over_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main() == 0
+    dataset(licence=None, overlap={"prompts": 1, "rows": 1}).write(Path("data/split/dataset.json"))
+    capsys.readouterr()
+    assert main() == 3
+    assert capsys.readouterr().out.splitlines() == [
+        "rejected: 1 held-out prompt found in train or dev, in 1 row; at most 0 may be",
+        "rejected: the data's licence is not known: name it with `--set data.licence=…`",
+    ]
+    assert [path.name for path in (workspace / "data" / "admit").iterdir()] == ["verdict.json"]
+
+
+def test_an_undecided_gate_ends_with_four(workspace: Path) -> None:
+    bias(demographic_parity_difference=None).write(workspace / "data" / "bias" / "report.json")
+    assert main() == 4
+
+
+def spoil_split(root: Path) -> None:
+    (root / "data" / "validate" / "train.jsonl").write_text("other\n")
+
+
+def spoil_report(root: Path) -> None:
+    (root / "data" / "validate" / "report.json").write_text("{}")
+
+
+def lose_policy(root: Path) -> None:
+    (root / "registry" / "policies" / "default.yaml").unlink()
+
+
+@pytest.mark.parametrize(("spoil", "error"), [(spoil_split, DamagedFile), (spoil_report, DamagedFile), (lose_policy, ParameterError)])
+def test_a_damaged_input_or_a_missing_policy_is_an_error_and_never_a_pass(spoil: Callable[[Path], None], error: type[Exception], workspace: Path) -> None:
+    spoil(workspace)
+    with pytest.raises(error):
+        main()
+    assert not (workspace / "data" / "admit" / "verdict.json").exists()

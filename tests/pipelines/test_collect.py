@@ -1,0 +1,157 @@
+"""Files and the demo's package to rows of one form."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines.collect import Misfit, Source, collect, local_source, row_of
+from pipelines.dataset import Collection, Row, read_rows
+from pipelines.download import PinnedPackage, fetch
+from pipelines.errors import DownloadFailed, NoSuchColumn, UnreadableData
+from pipelines.files import sha256_of
+from pipelines.params import DataParams
+
+DATA = DataParams(
+    source="file",
+    licence="CC0-1.0",
+    prompt_column="prompt",
+    completion_column="completion",
+    messages_column="messages",
+    group_column=None,
+    sensitive_feature=None,
+    max_characters=100,
+)
+ROW = {"prompt": "p", "completion": "c"}
+
+
+def raw(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def collected(folder: Path, records: list[dict[str, Any]], data: DataParams = DATA) -> tuple[Collection, tuple[Row, ...], list[dict[str, Any]]]:
+    source = Source(kind="file", name="rows", licence="CC0-1.0", rows=raw(folder, "rows.jsonl", records))
+    collection = collect(source, data, folder / "out")
+    quarantine = (folder / "out" / "quarantine.jsonl").read_text().splitlines()
+    return collection, read_rows(folder / "out" / "rows.jsonl"), [json.loads(line) for line in quarantine]
+
+
+def with_params(**changes: Any) -> DataParams:
+    return DATA.model_copy(update=changes)
+
+
+def test_rows_keep_their_numbers_and_what_does_not_fit_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    records = [ROW, {"prompt": 3, "completion": "c"}, {"prompt": "p"}, {"prompt": "p\u202e", "completion": "c"}, {"prompt": "q", "completion": None}, ROW]
+    collection, rows, quarantine = collected(tmp_path, records)
+    assert [row.number for row in rows] == [1, 6]
+    assert [(row["number"], row["reason"]) for row in quarantine] == [
+        (2, "column prompt is of type int, not text"),
+        (3, "no column completion"),
+        (4, "column prompt holds a bidirectional override"),
+        (5, "column completion is null, not text"),
+    ]
+    assert collection.source_rows == 6
+    assert collection.rows.checked() == tmp_path / "out" / "rows.jsonl"
+
+
+def test_an_id_is_a_digest_of_the_content_and_of_nothing_else() -> None:
+    first = row_of(1, {**ROW, "id": "x"}, DATA)
+    assert first.id == row_of(99, {**ROW, "id": "y"}, DATA).id
+    assert len(first.id) == 16
+    assert first.id != row_of(1, {**ROW, "completion": "d"}, DATA).id
+    assert first.id != row_of(1, {**ROW, "group": "g"}, DATA).id
+
+
+def test_line_ends_and_accents_are_kept_in_one_form() -> None:
+    row = row_of(1, {"prompt": "e\u0301\r\nx", "completion": "c"}, DATA)
+    assert row.prompt == "é\nx"
+
+
+def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> None:
+    assert row_of(1, {"prompt": " Ｐ  q", "completion": "c"}, DATA).group == "p q"
+    assert row_of(1, {**ROW, "group": 7}, DATA).group == "7"
+    assert row_of(1, {**ROW, "g": "mine", "group": "not mine"}, with_params(group_column="g")).group == "mine"
+    with pytest.raises(Misfit, match="column g is empty"):
+        row_of(1, {**ROW, "g": None}, with_params(group_column="g"))
+
+
+def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
+    data = with_params(sensitive_feature="f")
+    assert row_of(1, {**ROW, "f": "x"}, data).feature == "x"
+    assert row_of(1, {**ROW, "f": float("nan")}, data).feature is None
+    assert row_of(1, ROW, data).feature is None
+
+
+def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    for messages in (turns, json.dumps(turns)):
+        row = row_of(1, {"messages": messages}, DATA)
+        assert [message.role for message in row.messages] == ["system", "user"]
+        assert row.completion == "a"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    ["[", "{}", [], [{"role": "assistant", "content": "a"}], [{"role": "user", "content": "u"}], [{"role": "god", "content": "u"}], [7], [{"role": "user"}]],
+)
+def test_a_conversation_without_a_last_answer_is_no_row(messages: Any) -> None:
+    with pytest.raises(Misfit):
+        row_of(1, {"messages": messages}, DATA)
+
+
+def test_a_missing_column_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchColumn, match=r"no column prompt; it has answer, question.*--set data\.prompt_column=…"):
+        collected(tmp_path, [{"question": "q", "answer": "a"}])
+    with pytest.raises(NoSuchColumn, match=r"no column food.*data\.sensitive_feature"):
+        collected(tmp_path, [ROW], with_params(sensitive_feature="food"))
+    with pytest.raises(NoSuchColumn, match=r"no column team.*data\.group_column"):
+        collected(tmp_path, [ROW], with_params(group_column="team"))
+
+
+def test_parquet_nan_is_no_text(tmp_path: Path) -> None:
+    pd.DataFrame({"prompt": ["p", None], "completion": ["c", "d"]}).to_parquet(tmp_path / "rows.parquet")
+    collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    assert collection.source_rows == 2
+    assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 1
+
+
+def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:
+    raw(tmp_path, "rows.jsonl", [ROW])
+    raw(tmp_path, "held_out.jsonl", [{"prompt": "h", "completion": "c"}, {"prompt": 1, "completion": "c"}])
+    collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    assert collection.held_out
+    assert [row.prompt for row in read_rows(collection.held_out.checked())] == ["h"]
+    assert "held-out file: column prompt" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+    assert collection.source_rows == 3
+
+
+def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableData, match=r"holds no file of rows. Put one of rows\.jsonl, rows\.csv, rows\.parquet"):
+        local_source(DATA, tmp_path)
+    raw(tmp_path, "rows.jsonl", [ROW])
+    (tmp_path / "rows.jsonl.dvc").write_text("")
+    assert local_source(DATA, tmp_path).rows == tmp_path / "rows.jsonl"
+    (tmp_path / "rows.csv").write_text("")
+    with pytest.raises(UnreadableData, match=r"rows\.csv and rows\.jsonl"):
+        local_source(DATA, tmp_path)
+
+
+def test_a_package_that_is_there_with_its_digest_needs_no_network(tmp_path: Path) -> None:
+    kept = tmp_path / "downloads" / "x-1.tar.gz"
+    kept.parent.mkdir()
+    kept.write_bytes(b"x")
+    package = PinnedPackage(name="x", version="1", filename="x-1.tar.gz", sha256=sha256_of(kept))
+    assert fetch(package, tmp_path) == kept
+
+
+def test_without_an_index_the_next_step_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    package = PinnedPackage(name="cheat", version="2.5.1", filename="cheat-2.5.1.tar.gz", sha256="0" * 64)
+    with pytest.raises(DownloadFailed, match=r"^cheat==2\.5\.1 could not be fetched: .*out of reach.*Check the network.*$"):
+        fetch(package, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,144 @@
+"""Whatever the numbers: nothing worse than the policy becomes a finalist, and no NaN gets in."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipelines.comparisons import OTHERS
+from pipelines.dataset import Interval
+from pipelines.errors import IncompleteEvidence
+from pipelines.evidence import DevLoss, Scorecard
+from pipelines.metrics import METRICS
+from pipelines.policy import Policy
+from pipelines.score import score
+from pipelines.screen import screen
+from pipelines.verdict import Comparison, Finalist
+from tests import trials
+
+SYSTEMS = ("base", "few_shot")
+PAIRS = [("chrf", OTHERS), *((metric.name, system) for metric in METRICS for system in SYSTEMS)]
+# Around every boundary of the default policy, so that both sides of each are drawn often.
+NUMBERS = st.one_of(
+    st.sampled_from([-1.0, -0.5, -0.05, -0.02, 0.0, 1e-9, 0.01, 1.0, 2.0, 2.1]),
+    st.floats(-5, 5),
+    st.just(1.0),
+)
+GOOD = st.tuples(st.just(1.0), st.just(3.0))
+BOUNDS = st.one_of(GOOD, GOOD, GOOD, GOOD, st.tuples(NUMBERS, NUMBERS).map(lambda pair: (min(pair), max(pair))))
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
+    """A scorecard that passes with good comparisons."""
+    gap = trials.bias(Interval(estimate=1, low=0, high=3))
+    return score(trials.trial(), trials.params(), 20, tmp_path_factory.mktemp("score")).model_copy(update={"bias": gap})
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """The default policy."""
+    return trials.policy()
+
+
+def comparison(metric: str, against: str, low: float, high: float, clusters: int = 30) -> Comparison:
+    facts = {"metric": metric, "against": against, "low": low, "high": high, "clusters": clusters}
+    return Comparison.model_validate(facts | {"difference": (low + high) / 2, "standard_error": 1.0})
+
+
+def is_good_enough(found: Comparison, policy: Policy) -> bool:
+    """The policy in other words than the gate's."""
+    margins = {rail.metric: rail.margin for rail in policy.gates.screen.guardrails}
+    floor = 0.0 if found.metric == "chrf" else -margins[found.metric]
+    return found.low > floor and found.clusters >= policy.gates.screen.min_clusters
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bounds=st.lists(BOUNDS, min_size=len(PAIRS), max_size=len(PAIRS)),
+    clusters=st.sampled_from([2, 19, 20, 21, 500, 500, 500]),
+    kept=st.one_of(st.none(), st.integers(0, len(PAIRS) - 1)),
+    moved=st.sampled_from([0.0, 1e-9, 1.0, 1.0]),
+    dev=st.tuples(st.floats(0, 5), st.floats(0, 5)),
+    gap=st.tuples(st.floats(0, 20), st.floats(0, 20)).map(sorted),
+)
+def test_nothing_worse_than_the_policy_ever_becomes_a_finalist(  # noqa: PLR0913 - what hypothesis draws
+    card: Scorecard,
+    policy: Policy,
+    bounds: list[tuple[float, float]],
+    clusters: int,
+    kept: int | None,
+    moved: float,
+    dev: tuple[float, float],
+    gap: list[float],
+) -> None:
+    comparisons = tuple(
+        comparison(*pair, *bound, clusters) for place, (pair, bound) in enumerate(zip(PAIRS, bounds, strict=True)) if place != kept
+    )
+    adapter = trials.adapter(moved=moved, best_step=1, dev_losses=(DevLoss(step=0, loss=dev[0]), DevLoss(step=1, loss=dev[1])))
+    bias = trials.bias(Interval(estimate=gap[0], low=gap[0], high=gap[1]))
+    verdict = screen(card.model_copy(update={"adapter": adapter, "bias": bias}), comparisons, policy)
+    good = all(is_good_enough(each, policy) for each in comparisons) and kept is None
+    assert isinstance(verdict, Finalist) == (good and moved > 0 and dev[1] < dev[0] and gap[1] <= 10 and clusters >= 20)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.integers(0, len(PAIRS) - 1),
+    field=st.sampled_from(["difference", "low", "high", "standard_error"]),
+    hole=st.sampled_from([math.nan, math.inf, -math.inf]),
+)
+def test_a_comparison_with_nan_or_infinity_cannot_be_made_and_if_forged_is_refused(
+    card: Scorecard, policy: Policy, place: int, field: str, hole: float
+) -> None:
+    good = [comparison(*pair, 1.0, 3.0) for pair in PAIRS]
+    facts = good[place].model_dump() | {field: hole}
+    with pytest.raises(ValidationError):
+        Comparison.model_validate(facts)
+    good[place] = Comparison.model_construct(**facts)
+    with pytest.raises(IncompleteEvidence, match=f"not valid: {field}"):
+        screen(card, tuple(good), policy)
+
+
+@pytest.mark.parametrize("field", ["moved", "train_loss"])
+def test_an_adapter_with_a_forged_nan_is_refused(card: Scorecard, policy: Policy, field: str) -> None:
+    forged = card.model_copy(update={"adapter": card.adapter.model_copy(update={field: math.nan})})
+    with pytest.raises(IncompleteEvidence, match=f"adapter.{field}"):
+        screen(forged, tuple(comparison(*pair, 1.0, 3.0) for pair in PAIRS), policy)
+
+
+def test_a_nan_in_the_bias_report_is_refused(card: Scorecard, policy: Policy) -> None:
+    gap = Interval.model_construct(estimate=math.nan, low=math.nan, high=math.nan)
+    with pytest.raises(IncompleteEvidence, match="bias"):
+        screen(card.model_copy(update={"bias": trials.bias().model_copy(update={"score_difference": gap})}), (), policy)
+
+
+def test_no_comparisons_at_all_are_rejected(card: Scorecard, policy: Policy) -> None:
+    assert screen(card, (), policy).verdict == "rejected"
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_an_adapter_that_answers_no_better_than_the_base_is_never_a_finalist(seed: int) -> None:
+    from pipelines.comparisons import compare  # noqa: PLC0415
+    from pipelines.metrics import metric_named  # noqa: PLC0415
+    from pipelines.score import evidence_from  # noqa: PLC0415
+
+    made = trials.trial(
+        {"base": (trials.wrong, 3.0), "few_shot": (trials.wrong, 3.0), "adapter": (trials.wrong, 3.0)}, trials.rows(seed=seed)
+    )
+    evidence = evidence_from(made, [metric_named("chrf")])
+    found = compare(evidence, trials.policy().gates.screen)
+    assert {each.metric for each in found} == {"chrf"}
+    assert min(each.low for each in found) <= 0
+
+
+def test_an_intact_finalist_names_what_it_was_judged_on(card: Scorecard, policy: Policy, tmp_path: Path) -> None:
+    verdict = screen(card, tuple(comparison(*pair, 1.0, 3.0) for pair in PAIRS), policy)
+    assert isinstance(verdict, Finalist)
+    verdict.write(tmp_path / "verdict.json")
+    assert Finalist.read(tmp_path / "verdict.json") == verdict
+    assert (verdict.scorecard_digest, verdict.policy_sha256) == (card.content_sha256(), policy.sha256)

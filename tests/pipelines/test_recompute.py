@@ -1,0 +1,92 @@
+"""A stored verdict follows from its evidence, and an edited file is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.comparisons import compare
+from pipelines.dataset import Interval
+from pipelines.errors import DamagedFile
+from pipelines.evidence import Scorecard
+from pipelines.evidence_file import Evidence, read_evidence, write_evidence
+from pipelines.policy import load_policy
+from pipelines.recompute import recompute
+from pipelines.score import score
+from pipelines.screen import screen
+from pipelines.value import FileDigest
+from tests import trials
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What is stored beside a version."""
+    (tmp_path / "policy.yaml").write_text(trials.POLICY.read_text())
+    gap = trials.bias(Interval(estimate=1, low=0, high=3))
+    card = score(trials.trial(), trials.params(), 20, tmp_path).model_copy(update={"bias": gap})
+    store(tmp_path, card, read_evidence(tmp_path / "evidence.parquet"))
+    return tmp_path
+
+
+def store(folder: Path, card: Scorecard, evidence: Evidence) -> None:
+    policy = load_policy(folder / "policy.yaml")
+    card.write(folder / "scorecard.json")
+    screen(card, compare(evidence, policy.gates.screen), policy).write(folder / "verdict.json")
+
+
+def edit_evidence(folder: Path, **changes: object) -> None:
+    """Edit the adapter's first row and make every digest fit, as a forger would."""
+    evidence = read_evidence(folder / "evidence.parquet")
+    rows = evidence.rows["adapter"]
+    edited = evidence.model_copy(update={"rows": evidence.rows | {"adapter": (rows[0].model_copy(update=changes), *rows[1:])}})
+    write_evidence(folder / "evidence.parquet", edited)
+    card = Scorecard.read(folder / "scorecard.json").model_copy(update={"evidence": FileDigest.of(folder / "evidence.parquet")})
+    store(folder, card, edited)
+
+
+def test_a_stored_verdict_is_found_again(folder: Path) -> None:
+    found = recompute(folder)
+    assert found.verdict.verdict == "passed"
+    assert found.differences == ()
+
+
+def test_an_edited_verdict_is_named_field_by_field(folder: Path) -> None:
+    path = folder / "verdict.json"
+    document = json.loads(path.read_text())
+    document["comparisons"][0]["low"] += 1
+    document["findings"][0]["text"] = "All is well"
+    path.write_text(json.dumps(document))
+    found = recompute(folder).differences
+    assert [difference.split(":")[0] for difference in found] == ["verdict.findings[0].text", "verdict.comparisons[0].low"]
+
+
+def test_another_policy_gives_another_verdict_and_says_so(folder: Path) -> None:
+    policy = folder / "policy.yaml"
+    policy.write_text(policy.read_text().replace("min_clusters: 20", "min_clusters: 40"))
+    found = recompute(folder)
+    assert found.verdict.verdict == "undecided"
+    assert found.differences
+
+
+def test_statistics_that_do_not_follow_from_the_texts_are_named(folder: Path) -> None:
+    first = read_evidence(folder / "evidence.parquet").rows["adapter"][0]
+    edit_evidence(folder, statistics=first.statistics | {"exact_match": (0.5, 1.0)})
+    found = recompute(folder).differences
+    assert any(f"evidence.adapter.{first.row.prompt_id}.statistics.exact_match[0]: 0.5 stored" in difference for difference in found)
+
+
+def test_a_control_within_its_own_group_is_named(folder: Path) -> None:
+    rows = read_evidence(folder / "evidence.parquet").rows["adapter"]
+    same_group = next(row for row in rows[1:] if row.group == rows[0].group)
+    edit_evidence(folder, control_prompt_id=same_group.row.prompt_id)
+    assert any("its control is of its own group" in difference for difference in recompute(folder).differences)
+
+
+def test_evidence_that_is_not_the_scorecards_is_damage(folder: Path) -> None:
+    path = folder / "evidence.parquet"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DamagedFile, match="not the evidence that the scorecard names"):
+        recompute(folder)
+    path.unlink()
+    with pytest.raises(DamagedFile, match="not the evidence that the scorecard names"):
+        recompute(folder)

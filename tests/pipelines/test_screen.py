@@ -1,0 +1,401 @@
+"""The screen gate: each rule at its boundary, and whole verdicts on real evidence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import screen as stage
+from pipelines.comparisons import OTHERS, compare, score_differences
+from pipelines.dataset import Interval, prompts_of
+from pipelines.errors import DamagedFile, IncompleteEvidence
+from pipelines.evidence import DevLoss, Scorecard, SystemScore
+from pipelines.evidence_file import Evidence
+from pipelines.metrics import METRICS
+from pipelines.policy import Policy
+from pipelines.score import score
+from pipelines.screen import reasons, screen
+from pipelines.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict
+from tests import trials
+
+GOOD = trials.bias(Interval(estimate=1, low=0, high=3))
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    """Evidence of an adapter that is right where the others are wrong."""
+    return trials.evidence()
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
+    """The scorecard of the same trial, with bias in order."""
+    return score(trials.trial(), trials.params(), 20, tmp_path_factory.mktemp("score")).model_copy(update={"bias": GOOD})
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """The default policy."""
+    return trials.policy()
+
+
+@pytest.fixture(scope="module")
+def comparisons(evidence: Evidence, policy: Policy) -> tuple[Comparison, ...]:
+    """What the evidence says."""
+    return compare(evidence, policy.gates.screen)
+
+
+def changed(comparisons: tuple[Comparison, ...], metric: str, against: str, **numbers: float) -> tuple[Comparison, ...]:
+    def edit(each: Comparison) -> Comparison:
+        return each.model_copy(update=numbers) if (each.metric, each.against) == (metric, against) else each
+
+    return tuple(edit(each) for each in comparisons)
+
+
+def without(comparisons: tuple[Comparison, ...], metric: str, against: str) -> tuple[Comparison, ...]:
+    return tuple(each for each in comparisons if (each.metric, each.against) != (metric, against))
+
+
+def finding(verdict: Finalist | Rejection | Undecided, rule: str) -> Finding:
+    (found,) = [each for each in verdict.findings if each.rule == rule]
+    return found
+
+
+def with_metrics(card: Scorecard, system: str, **signatures: str | None) -> Scorecard:
+    """The scorecard with other signatures for a system's metrics; None takes the metric out."""
+
+    def edit(score_of: SystemScore) -> SystemScore:
+        if score_of.system != system:
+            return score_of
+        kept = [each for each in score_of.metrics if signatures.get(each.name, "") is not None]
+        return score_of.model_copy(
+            update={"metrics": tuple(each.model_copy(update={"signature": signatures.get(each.name, each.signature)}) for each in kept)}
+        )
+
+    return card.model_copy(update={"systems": tuple(edit(score_of) for score_of in card.systems)})
+
+
+def test_an_adapter_that_is_better_everywhere_becomes_a_finalist(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    verdict = screen(card, comparisons, policy)
+    assert isinstance(verdict, Finalist)
+    assert {each.outcome for each in verdict.findings} == {"passed"}
+    assert verdict.scorecard_digest == card.content_sha256()
+    assert verdict.policy_sha256 == policy.sha256
+    assert {each.rule for each in verdict.findings} >= {
+        "trained",
+        "clusters",
+        "control",
+        "chrf superior to base",
+        "chrf superior to few_shot",
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"moved": 0.0},
+        {"steps": 0},
+        {"dev_losses": (DevLoss(step=0, loss=2.0), DevLoss(step=4, loss=2.0))},
+        {"dev_losses": (DevLoss(step=0, loss=2.0), DevLoss(step=4, loss=2.1), DevLoss(step=8, loss=1.0))},
+        {"best_step": 5},
+        {"best_step": 0},
+    ],
+)
+def test_an_adapter_that_training_did_not_improve_is_rejected(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, change: dict[str, Any]
+) -> None:
+    verdict = screen(card.model_copy(update={"adapter": trials.adapter(**change)}), comparisons, policy)
+    assert isinstance(verdict, Rejection)
+    assert finding(verdict, "trained").outcome == "rejected"
+    assert "training did not make it better" in finding(verdict, "trained").text
+
+
+def test_one_step_that_lowers_the_dev_loss_a_little_is_training(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    losses = (DevLoss(step=0, loss=2.0), DevLoss(step=1, loss=1.999))
+    little = trials.adapter(steps=1, best_step=1, moved=1e-9, dev_losses=losses)
+    assert isinstance(screen(card.model_copy(update={"adapter": little}), comparisons, policy), Finalist)
+
+
+@pytest.mark.parametrize(("clusters", "outcome"), [(20, "passed"), (19, "undecided")])
+def test_clusters_are_counted_in_the_scorecard_and_in_each_comparison(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, clusters: int, outcome: Outcome
+) -> None:
+    for verdict in (
+        screen(card.model_copy(update={"clusters": clusters}), comparisons, policy),
+        screen(card, changed(comparisons, "bleu", "base", clusters=clusters), policy),
+    ):
+        assert verdict.verdict == outcome
+        assert finding(verdict, "clusters").outcome == outcome
+    assert outcome == "passed" or "1 more are needed" in finding(verdict, "clusters").text
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(1e-9, "passed"), (0.0, "rejected"), (-1.0, "rejected")])
+def test_answers_must_fit_their_own_references_better_than_those_of_other_prompts(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, low: float, verdict: Outcome
+) -> None:
+    found = screen(card, changed(comparisons, "chrf", OTHERS, low=low), policy)
+    assert found.verdict == finding(found, "control").outcome == verdict
+
+
+def test_without_its_control_nothing_passes(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    found = screen(card, without(comparisons, "chrf", OTHERS), policy)
+    assert found.verdict == finding(found, "control").outcome == "rejected"
+
+
+@pytest.mark.parametrize("against", ["base", "few_shot"])
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1e-9, 0.5, "passed"),
+        (0.0, 2.0, "undecided"),
+        (0.0, 1.999, "rejected"),
+        (-3.0, -1.0, "rejected"),
+        (-3.0, 5.0, "undecided"),
+    ],
+)
+def test_the_primary_metric_must_be_superior(  # noqa: PLR0913 - one table of cases
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, against: str, low: float, high: float, verdict: Outcome
+) -> None:
+    found = screen(card, changed(comparisons, "chrf", against, low=low, high=high), policy)
+    assert found.verdict == finding(found, f"chrf superior to {against}").outcome == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.99, 5.0, "passed"),
+        (-1.0, 5.0, "undecided"),
+        (-3.0, -1.0, "undecided"),
+        (-3.0, -1.01, "rejected"),
+    ],
+)
+def test_a_guardrail_must_not_be_worse_than_its_margin(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, low: float, high: float, verdict: Outcome
+) -> None:
+    found = screen(card, changed(comparisons, "bleu", "few_shot", low=low, high=high), policy)
+    assert found.verdict == finding(found, "bleu not inferior to few_shot").outcome == verdict
+
+
+def test_undecided_says_how_many_clusters_are_still_needed(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    numbers = {"low": -3.0, "high": 5.0, "difference": 1.0, "standard_error": 2.0}
+    text = finding(screen(card, changed(comparisons, "chrf", "base", **numbers), policy), "chrf superior to base").text
+    assert "186 clusters in all would show a difference of 2 in 80% of cases, 156 more than now" in text
+    text = finding(screen(card, changed(comparisons, "bleu", "base", **numbers), policy), "bleu not inferior to base").text
+    assert "742 clusters in all would show a difference of 1 in 80% of cases, 712 more than now" in text
+
+
+def test_a_rejection_outweighs_what_is_undecided_and_every_reason_is_given(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    both = changed(changed(comparisons, "chrf", "base", low=-1.0), "bleu", "base", low=-9.0, high=-5.0)
+    found = screen(card, both, policy)
+    assert found.verdict == "rejected"
+    assert [each.outcome for each in found.findings].count("undecided") == 1
+    lines = reasons(found).splitlines()
+    assert lines[0] == "screen: rejected"
+    assert lines[1].startswith("  rejected  bleu against base: better by")
+    assert lines[2].startswith("  undecided chrf against base")
+    assert len(lines) == len(found.findings) + 1
+
+
+@pytest.mark.parametrize(("metric", "against"), [("chrf", "base"), ("chrf", "few_shot"), ("bleu", "base"), ("bits_per_byte", "few_shot")])
+def test_a_comparison_that_is_missing_or_there_twice_is_rejected(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, metric: str, against: str
+) -> None:
+    assert screen(card, without(comparisons, metric, against), policy).verdict == "rejected"
+    twice = (*comparisons, *(each for each in comparisons if (each.metric, each.against) == (metric, against)))
+    assert screen(card, twice, policy).verdict == "rejected"
+
+
+@pytest.mark.parametrize("system", ["adapter", "base", "few_shot"])
+def test_a_scorecard_without_a_system_is_rejected(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, system: str
+) -> None:
+    fewer = card.model_copy(update={"systems": tuple(each for each in card.systems if each.system != system)})
+    assert screen(fewer, comparisons, policy).verdict == "rejected"
+
+
+def test_a_primary_metric_that_was_not_scored_is_rejected(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    assert screen(with_metrics(card, "adapter", chrf=None), comparisons, policy).verdict == "rejected"
+
+
+def test_a_guardrail_that_was_not_scored_is_rejected_unless_the_policy_says_that_it_is_optional(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    found = screen(with_metrics(card, "adapter", bleu=None), comparisons, policy)
+    assert finding(found, "bleu scored").outcome == "rejected"
+    found = screen(with_metrics(card, "adapter", command_validity=None), comparisons, policy)
+    assert found.verdict == "passed"
+    assert "the policy does not require it" in finding(found, "command_validity scored").text
+
+
+def test_a_metric_without_a_margin_is_rejected(card: Scorecard, comparisons: tuple[Comparison, ...]) -> None:
+    rails = tuple(each for each in trials.policy().gates.screen.guardrails if each.metric != "exact_match")
+    found = screen(card, comparisons, trials.policy(guardrails=[each.model_dump() for each in rails]))
+    assert found.verdict == "rejected"
+    assert sum("exact_match of" in each.text and "no margin" in each.text for each in found.findings) == 3
+
+
+def test_a_guardrail_is_judged_only_against_the_systems_that_it_names(card: Scorecard, comparisons: tuple[Comparison, ...]) -> None:
+    rails = [each.model_dump() | {"against": ["base"]} for each in trials.policy().gates.screen.guardrails]
+    found = screen(card, changed(comparisons, "bleu", "few_shot", low=-90.0, high=-80.0), trials.policy(guardrails=rails))
+    assert found.verdict == "passed"
+    assert not [each for each in found.findings if each.rule == "bleu not inferior to few_shot"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.0, 10.0, "passed"), (0.0, 10.01, "undecided"), (10.0, 12.0, "undecided"), (10.01, 12.0, "rejected")],
+)
+def test_the_gap_between_groups_must_be_within_the_limit(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, low: float, high: float, verdict: Outcome
+) -> None:
+    gap = trials.bias(Interval(estimate=(low + high) / 2, low=low, high=high), insufficient=("other",))
+    found = screen(card.model_copy(update={"bias": gap}), comparisons, policy)
+    assert found.verdict == finding(found, "output bias").outcome == verdict
+    assert "Too small to judge: other" in finding(found, "output bias").text
+
+
+def test_too_few_answers_to_compare_groups_are_insufficient_and_not_fair(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    unknown = card.model_copy(update={"bias": trials.bias(insufficient=("a", "b"))})
+    found = screen(unknown, comparisons, policy)
+    assert found.verdict == "undecided"
+    assert "insufficient: fewer than two groups with 20 answers" in finding(found, "output bias").text
+    said = screen(unknown, comparisons, trials.policy(max_output_score_difference=None))
+    assert said.verdict == "passed"
+    assert "is not judged" in finding(said, "output bias").text
+
+
+def test_a_champion_that_is_as_good_keeps_its_place(tmp_path: Path, policy: Policy) -> None:
+    made = trials.trial(
+        {"base": (trials.wrong, 4.0), "few_shot": (trials.wrong, 3.0), "adapter": (trials.right, 2.0), "champion": (trials.right, 2.0)}
+    )
+    found = screen(
+        score(made, trials.params(), 20, tmp_path).model_copy(update={"bias": GOOD}),
+        compare(trials.evidence(made), policy.gates.screen),
+        policy,
+    )
+    assert found.verdict != "passed"
+    assert finding(found, "chrf superior to champion").outcome != "passed"
+    assert finding(found, "chrf superior to base").outcome == "passed"
+
+
+def champion_with_another_tokenizer(tmp_path: Path) -> tuple[Scorecard, Evidence]:
+    made = trials.trial({"base": (trials.wrong, 4.0), "few_shot": (trials.wrong, 3.0), "adapter": (trials.right, 2.0)})
+    champion = trials.system_answers("champion", prompts_of(trials.rows()), trials.wrong, 3.0, tokens_per_word=2)
+    made = made.model_copy(update={"systems": (*made.systems, champion)})
+    return score(made, trials.params(), 20, tmp_path).model_copy(update={"bias": GOOD}), trials.evidence(made)
+
+
+def test_perplexity_is_not_compared_across_tokenizers_and_bits_per_byte_judges_instead(tmp_path: Path, policy: Policy) -> None:
+    card, evidence = champion_with_another_tokenizer(tmp_path)
+    found_by = compare(evidence, policy.gates.screen)
+    assert ("perplexity_per_token", "champion") not in {(each.metric, each.against) for each in found_by}
+    found = screen(card, found_by, policy)
+    assert found.verdict == "passed"
+    assert "bits_per_byte judges instead" in finding(found, "perplexity_per_token not inferior to champion").text
+    assert screen(card, without(found_by, "bits_per_byte", "champion"), policy).verdict == "rejected"
+
+
+def test_perplexity_across_tokenizers_with_nothing_in_its_place_is_rejected(tmp_path: Path) -> None:
+    card, evidence = champion_with_another_tokenizer(tmp_path)
+    rails = [
+        each.model_dump() | ({"against": ["base"]} if each.metric == "bits_per_byte" else {})
+        for each in trials.policy().gates.screen.guardrails
+    ]
+    strict = trials.policy(guardrails=rails)
+    found = screen(card, compare(evidence, strict.gates.screen), strict)
+    assert finding(found, "perplexity_per_token not inferior to champion").outcome == "rejected"
+
+
+def test_a_number_under_two_methods_is_no_comparison(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    for metric in ("chrf", "bleu"):
+        found = screen(with_metrics(card, "base", **{metric: "tok:other"}), comparisons, policy)
+        assert found.verdict == "rejected"
+
+
+def test_answers_that_fit_any_prompt_are_rejected_as_after_training_on_shuffled_data(tmp_path: Path, policy: Policy) -> None:
+    dice_rows = trials.rows()
+    completions = [row.completion for row in dice_rows]
+    shuffled = {row.prompt: completions[(place + 7) % 60] for place, row in enumerate(dice_rows)}
+    made = trials.trial(
+        {
+            "base": (lambda *_: "zzz", 4.0),
+            "few_shot": (lambda *_: "zzz", 3.0),
+            "adapter": (lambda prompt, _: shuffled[prompt.messages[0].content], 2.0),
+        }
+    )
+    card = score(made, trials.params(), 20, tmp_path).model_copy(update={"bias": GOOD})
+    found = screen(card, compare(trials.evidence(made), policy.gates.screen), policy)
+    assert found.verdict == "rejected"
+    assert finding(found, "chrf superior to base").outcome == "passed"
+    assert [each.rule for each in found.findings if each.outcome == "rejected"] == ["control"]
+    assert "Answers fit other prompts' references as well as their own" in finding(found, "control").text
+
+
+def test_a_comparison_needs_rows_of_the_adapter(evidence: Evidence, policy: Policy) -> None:
+    with pytest.raises(IncompleteEvidence, match="no rows of the adapter"):
+        compare(evidence.model_copy(update={"rows": {"base": evidence.rows["base"]}}), policy.gates.screen)
+
+
+def test_without_a_scored_control_there_is_no_control_comparison(evidence: Evidence) -> None:
+    found = compare(evidence, trials.policy(control="bits_per_byte").gates.screen)
+    assert OTHERS not in {each.against for each in found}
+
+
+def test_a_scorecard_that_does_not_follow_from_its_evidence_is_named(card: Scorecard, evidence: Evidence) -> None:
+    assert score_differences(card, evidence) == ()
+    first = card.systems[0]
+    better = first.metrics[0].model_copy(update={"interval": Interval(estimate=99, low=98, high=100)})
+    edited = card.model_copy(
+        update={"prompts": 61, "systems": (first.model_copy(update={"metrics": (better, *first.metrics[1:])}), *card.systems[1:])}
+    )
+    found = score_differences(edited, evidence)
+    assert found[0] == "prompts and clusters: (61, 30) in the scorecard, (60, 30) in the evidence"
+    assert found[1].startswith("systems[0].metrics[0].interval.estimate: 99.0 stored, ")
+    assert score_differences(card.model_copy(update={"systems": card.systems[:2]}), evidence)[0].startswith("systems: [")
+
+
+@pytest.fixture
+def scored(tmp_path: Path, card: Scorecard, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as `score` leaves it, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    score(trials.trial(), trials.params(metrics=tuple(metric.name for metric in METRICS)), 20, Path("data/score")).model_copy(
+        update={"bias": card.bias}
+    ).write(Path("data/score/scorecard.json"))
+    (tmp_path / "registry/policies").mkdir(parents=True)
+    (tmp_path / "registry/policies/default.yaml").write_text(trials.POLICY.read_text())
+    return tmp_path
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_stage_writes_its_verdict_prints_every_reason_and_exits_by_it(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.main() == 0
+    assert capsys.readouterr().out.startswith("screen: passed\n  passed    The adapter moved")
+    assert isinstance(read_screen_verdict(scored / "data/screen/verdict.json"), Finalist)
+    edit(scored / "data/score/scorecard.json", bias=trials.bias().model_dump())
+    assert stage.main() == 4
+    assert isinstance(read_screen_verdict(scored / "data/screen/verdict.json"), Undecided)
+    edit(scored / "data/score/scorecard.json", adapter=trials.adapter(moved=0.0).model_dump(mode="json"))
+    assert stage.main() == 3
+    assert isinstance(read_screen_verdict(scored / "data/screen/verdict.json"), Rejection)
+
+
+def test_an_edited_scorecard_or_evidence_is_damage_and_leaves_no_verdict(scored: Path) -> None:
+    edit(scored / "data/score/scorecard.json", prompts=61)
+    with pytest.raises(DamagedFile, match=r"scorecard\.json does not follow from its evidence: prompts and clusters"):
+        stage.main()
+    (scored / "data/score/evidence.parquet").write_bytes(b"no")
+    with pytest.raises(DamagedFile, match="has changed"):
+        stage.main()
+    assert not (scored / "data/screen").exists()

@@ -1,0 +1,33 @@
+"""A tiny base, a tiny registered adapter on it, and a real endpoint that serves both."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from serving.engines import Engine
+from serving.load import load_engine
+from tests.serving.running import Endpoint, Served, running
+from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    root = tmp_path_factory.mktemp("served")
+    base_folder = make_tiny_base(root / "base")
+    base = tiny_manifest(base_folder, root / "home")
+    base.write(root / "manifest.json")
+    make_tiny_package(base_folder, base, root / "package")
+    return Served(base_folder, root / "manifest.json", base, root / "package")
+
+
+@pytest.fixture(scope="session")
+def engine(served: Served) -> Iterator[Engine]:
+    engine = load_engine(served.wanted)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def endpoint(engine: Engine) -> Iterator[Endpoint]:
+    with running(engine) as endpoint:
+        yield endpoint

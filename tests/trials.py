@@ -1,0 +1,203 @@
+"""Trials made small: real rows, answers and losses, in memory and as the files that the stages before `score` write."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipelines.dataset import BiasReport, DatasetVersion, Interval, Message, Prompt, Row, prompts_of, write_rows
+from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, System, TokenLoss
+from pipelines.evidence_file import Evidence
+from pipelines.files import digest_of_json, write_jsonl
+from pipelines.metrics import METRICS
+from pipelines.params import LoraParams, Params, load_params
+from pipelines.policy import Policy, load_policy
+from pipelines.score import evidence_from
+from pipelines.trial import SystemAnswers, Trial, Variant
+from pipelines.value import FileDigest
+
+POLICY = Path(__file__).parents[1] / "registry/policies/default.yaml"
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo sierra".split()
+RESAMPLING = Resampling(resamples=400, seed=0)
+
+Answer = Callable[[Prompt, random.Random], str]
+
+
+def right(prompt: Prompt, dice: random.Random) -> str:
+    """The reference, with one word lost now and then."""
+    words = prompt.references[0].split()
+    return " ".join(words if dice.random() < 0.7 else words[1:])
+
+
+def wrong(prompt: Prompt, dice: random.Random) -> str:  # noqa: ARG001 - the shape of an Answer
+    """Words that have nothing to do with the prompt."""
+    return " ".join(dice.choices(WORDS, k=6))
+
+
+def rows(count: int = 60, groups: int = 30, seed: int = 0) -> tuple[Row, ...]:
+    """Commands of six random words each; the rows of a group share none."""
+    dice = random.Random(seed)
+    return tuple(
+        Row(
+            id=f"row-{number}",
+            number=number + 1,
+            messages=(Message(role="user", content=f"task {seed} {number}"),),
+            completion=" ".join(dice.choices(WORDS, k=6)),
+            group=f"group-{number % groups}",
+        )
+        for number in range(count)
+    )
+
+
+def adapter(**changes: object) -> Adapter:
+    """An adapter that was really trained."""
+    facts: dict[str, object] = {
+        "folder": "data/fine_tune/adapter",
+        "files": {"adapter_model.safetensors": "0" * 64},
+        "sha256": "a" * 64,
+        "base_id": "tiny",
+        "base_revision": "1",
+        "base_digest": "b" * 64,
+        "chat_template_sha256": None,
+        "lora": LoraParams(r=4, alpha=8, dropout=0.0, target_modules="all-linear"),
+        "steps": 8,
+        "train_loss": 1.0,
+        "dev_losses": (DevLoss(step=0, loss=3.0), DevLoss(step=4, loss=2.0), DevLoss(step=8, loss=2.5)),
+        "best_step": 4,
+        "moved": 0.5,
+        "resumed_from": (),
+        "precision": "float32",
+        "device": "cpu",
+        "real_tokens": 100,
+        "seconds": 1.0,
+    }
+    return Adapter.model_validate(facts | changes)
+
+
+def system_answers(system: System, prompts: Sequence[Prompt], answer: Answer, nats: float, tokens_per_word: int = 1) -> SystemAnswers:
+    """One system's answers, each reference with `nats` a token."""
+    dice = random.Random(system)
+    answers = tuple(Completion(prompt_id=prompt.id, text=answer(prompt, dice), tokens=6, ended=True) for prompt in prompts)
+    losses = tuple(
+        TokenLoss(
+            prompt_id=prompt.id,
+            reference=number,
+            nats=nats * 7 * dice.uniform(0.9, 1.1),
+            tokens=7 * tokens_per_word,
+            utf8_bytes=len(reference.encode()),
+        )
+        for prompt in prompts
+        for number, reference in enumerate(prompt.references)
+    )
+    return SystemAnswers(completions=completions(system, prompts, len(answers)), answers=answers, losses=losses)
+
+
+def completions(system: System, prompts: Sequence[Prompt], count: int) -> Completions:
+    """The record of a system's answers."""
+    return Completions(
+        system=system,
+        base_digest="b" * 64,
+        adapter_sha256="a" * 64 if system == "adapter" else None,
+        prompt_prefix_sha256=None,
+        prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
+        seed=0,
+        precision="float32",
+        engine="none",
+        rows=count,
+        answers=FileDigest(path="answers", sha256="0"),
+        losses=FileDigest(path="losses", sha256="0"),
+    )
+
+
+def trial(systems: dict[System, tuple[Answer, float]] | None = None, held_out: Sequence[Row] | None = None) -> Trial:
+    """A trial in which the adapter is right and the others are wrong, unless told otherwise."""
+    prompts = prompts_of(held_out or rows())
+    played = systems or {"base": (wrong, 4.0), "few_shot": (wrong, 3.0), "adapter": (right, 2.0)}
+    dev = prompts_of(rows(30, 10, seed=1))
+    return Trial(
+        dataset_digest="d" * 64,
+        held_out_sha256="e" * 64,
+        prompts=prompts,
+        adapter=adapter(),
+        systems=tuple(system_answers(system, prompts, *played[system]) for system in played),
+        dev_prompts=dev,
+        variants=tuple(
+            Variant(group=group, name=name, prompt_id=prompt.id, text=prompt.references[0])
+            for prompt in dev
+            for group, name in (("female", "Maria"), ("male", "James"))
+        ),
+    )
+
+
+def evidence(of: Trial | None = None) -> Evidence:
+    """A trial's evidence for every metric."""
+    return evidence_from(of or trial(), METRICS)
+
+
+def params(**score: object) -> Params:
+    """The project's parameters, with a few resamples only."""
+    found = load_params(PARAMS)
+    return found.model_copy(update={"score": found.score.model_copy(update={"resamples": 400, **score})})
+
+
+def policy(**screen: object) -> Policy:
+    """The default policy, with a few resamples only."""
+    found = load_policy(POLICY)
+    gate = type(found.gates.screen).model_validate(found.gates.screen.model_dump() | {"resamples": 1000, **screen})
+    return Policy(sha256=found.sha256, gates=found.gates.model_copy(update={"screen": gate}))
+
+
+def bias(gap: Interval | None = None, insufficient: tuple[str, ...] = ()) -> BiasReport:
+    """A bias report with this gap between groups."""
+    return BiasReport(
+        subject="outputs",
+        method="name templates",
+        feature=None,
+        metric="sentence chrF",
+        min_group_size=20,
+        groups=(),
+        insufficient=insufficient,
+        demographic_parity_difference=None,
+        demographic_parity_ratio=None,
+        score_difference=gap,
+    )
+
+
+def write_trial(folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequence[Row]) -> None:
+    """Write a trial as the stages before `score` do, below `folder`/data."""
+    data = folder / "data"
+    write_rows(data / "validate/held_out.jsonl", held_out)
+    write_rows(data / "admit/dev.jsonl", dev)
+    dataset().write(data / "split/dataset.json")
+    made.adapter.write(data / "fine_tune/adapter.json")
+    write_jsonl(data / "generate/variants.jsonl", (variant.model_dump() for variant in made.variants))
+    for answers in made.systems:
+        write_answers(folder, answers)
+
+
+def write_answers(folder: Path, answers: SystemAnswers) -> None:
+    """Write one system's answers where `score` looks for them."""
+    stage = "prompt_baselines" if answers.system in {"base", "few_shot"} else "generate"
+    digests = {}
+    for kind, lines in (("answers", answers.answers), ("losses", answers.losses)):
+        path = Path(f"data/{stage}/{answers.system}.{kind}.jsonl")
+        write_jsonl(folder / path, (line.model_dump() for line in lines))
+        digests[kind] = FileDigest(path=path.as_posix(), sha256=FileDigest.of(folder / path).sha256)
+    answers.completions.model_copy(update=digests).write(folder / f"data/{stage}/{answers.system}.json")
+
+
+def dataset() -> DatasetVersion:
+    """A dataset's record."""
+    return DatasetVersion(
+        path="data/split",
+        md5="0" * 32,
+        sha256="0" * 64,
+        source="test",
+        licence="MIT",
+        source_rows=90,
+        duplicates=0,
+        rows={"train": 0, "dev": 30, "held_out": 60},
+        groups={"train": 0, "dev": 10, "held_out": 30},
+        overlap={},
+        held_out_is_fixed=False,
+    )
