@@ -53,11 +53,12 @@ def _training_options(command: Any) -> Any:
 @click.pass_context
 def run(ctx: click.Context, dry_run: bool, as_json: bool, **asked: Any) -> None:
     """Train an adapter, judge it, and register it if it passes."""
-    from flows.start import dry_run as estimate
     from flows.start import request_from, run_training
 
     request = request_from(**asked)
     if dry_run:
+        from flows.dry_run import estimate
+
         estimated = estimate(request)
         click.echo(json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text)
         return

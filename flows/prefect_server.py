@@ -27,6 +27,7 @@ def prefect_server(home: Path) -> Iterator[None]:
     try:
         _wait(process, port)
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")  # nobody reads the logs of a server that ends with the run
         yield
     finally:
         os.environ.pop("PREFECT_API_URL", None)

@@ -1,11 +1,12 @@
 """One DVC stage, once: the only file that imports dvc."""
 
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,6 +36,7 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
     A second run of the same work waits for the first and reuses what it made. A gate that did not pass is no error here: its
     verdict is in its outs. DVC answers 255 whatever a stage's exit code was, so the stage's own words come through a file.
     """
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     started = time.monotonic()
     with _lease(workspace, stage) as waited:
         cached = _reproduce(workspace, stage)
@@ -49,7 +51,7 @@ def version_inputs(workspace: Workspace) -> None:
 
     raw = sorted(path for path in (workspace.root / "data/raw").iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
     if raw:
-        with Repo(str(workspace.root)) as repo:
+        with chdir(workspace.root), Repo(str(workspace.root)) as repo:
             repo.add([str(path) for path in raw])
 
 
@@ -60,14 +62,16 @@ def _reproduce(workspace: Workspace, stage: str) -> bool:
 
     with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)):
         try:
-            with Repo(str(workspace.root)) as repo:
+            # DVC resolves outs against the current folder, whatever root it is given.
+            with chdir(workspace.root), Repo(str(workspace.root)) as repo:
                 repo.reproduce(targets=[stage], single_item=True)
         except ReproductionError as error:
             said = Path(scratch) / "error"
             if said.is_file():
                 raise _as_raised(said.read_text(encoding="utf-8")) from error
             if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
-                raise PipelineError(f"Stage {stage} ended without a word. Its own output stands above; run the same command again.") from error
+                why = str(error.__cause__ or error).strip().splitlines()[0][:200]
+                raise PipelineError(f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again.") from error
             return False
         except DvcException as error:
             raise PipelineError(f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs.") from error

@@ -16,7 +16,7 @@ from pipelines.value import Value, first_problem
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-_PLAIN_KINDS = {".csv", ".jinja", ".json", ".jsonl", ".md", ".model", ".parquet", ".safetensors", ".txt", ".yaml"}
+_PLAIN_KINDS = {".csv", ".jinja", ".json", ".jsonl", ".lock", ".md", ".model", ".parquet", ".safetensors", ".txt", ".yaml"}
 _MAX_CONFIG_BYTES = 1_000_000
 _LORA_TENSOR = re.compile(r"base_model\.model\.([\w.]+)\.lora_([AB])\.weight")
 _MODULE_NAME = re.compile(r"[\w.-]+")
@@ -95,10 +95,13 @@ def _plain_name(name: str) -> PurePosixPath:
 def _check_base(adapter: Adapter, base: BaseModelManifest) -> None:
     if adapter.base_digest != base.digest:
         raise UnsafeAdapter(
-            f"The adapter was trained on {adapter.base_id} {adapter.base_digest[:12]}, not on {base.id} {base.digest[:12]}. Give it its own base model."
+            f"The adapter was trained on {adapter.base_id} {adapter.base_digest[:12]}, not on {base.id} {base.digest[:12]}. "
+            "Give it its own base model."
         )
     if adapter.chat_template_sha256 != base.chat_template_sha256:
-        raise UnsafeAdapter(f"The adapter was trained under another chat template than {base.id} has here. Give it its own with --chat-template.")
+        raise UnsafeAdapter(
+            f"The adapter was trained under another chat template than {base.id} has here. Give it its own with --chat-template."
+        )
 
 
 def _check_config(path: Path, lora: LoraParams) -> None:
@@ -148,10 +151,14 @@ def _check_tensors(path: Path, rank: int) -> None:
 
 def _check_tensor(path: Path, name: str, tensor: Any, rank_axis: int, rank: int) -> None:
     if tensor.ndim != 2 or tensor.shape[rank_axis] != rank or not tensor.is_floating_point():
-        raise UnsafeAdapter(f"{path}: {name} has shape {tuple(tensor.shape)} and type {tensor.dtype}, which is no LoRA matrix of rank {rank}. Train again.")
+        raise UnsafeAdapter(
+            f"{path}: {name} has shape {tuple(tensor.shape)} and type {tensor.dtype}, which is no LoRA matrix of rank {rank}. Train again."
+        )
     # The sum is finite only if every element is, and overflows only where an element is absurd; in double it costs one pass.
     if not math.isfinite(float(tensor.double().abs().sum())):
-        raise UnsafeAdapter(f"{path}: {name} holds NaN or Inf, so that every answer would be noise. Lower train.learning_rate and train again.")
+        raise UnsafeAdapter(
+            f"{path}: {name} holds NaN or Inf, so that every answer would be noise. Lower train.learning_rate and train again."
+        )
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, Any]]:

@@ -9,42 +9,45 @@ from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, TrainingSet, V
 from pipelines.files import write_whole
 from pipelines.policy import AdmitPolicy, Policy, load_policy
 from pipelines.value import FileDigest
-from pipelines.verdict import Finding, Rejection, Undecided
+from pipelines.verdict import Admission, Finding, Rejection, Undecided
 
 SPLIT = Path("data/split")
 VALIDATED = Path("data/validate")
 BIAS = Path("data/bias")
 OUT = Path("data/admit")
+TRAINING_SET = OUT / "training_set"
 POLICY = Path("registry/policies/default.yaml")
 TRAINED_ON = ("train", "dev")
 EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
 
 
-def admit(dataset: DatasetVersion, validation: ValidationReport, bias: BiasReport, policy: Policy) -> TrainingSet | Rejection | Undecided:
-    """Weigh every rule; a training set names the copies of train and dev that later stages receive, never the held-out split."""
+def admit(dataset: DatasetVersion, validation: ValidationReport, bias: BiasReport, policy: Policy) -> Admission | Rejection | Undecided:
+    """Weigh every rule; its training set names the copies of train and dev that later stages receive, never the held-out split."""
     findings = tuple(_findings(dataset, validation, bias, policy.gates.admit))
     outcomes = {finding.outcome for finding in findings}
     if outcomes == {"passed"}:
-        return TrainingSet(
+        rows = TrainingSet(
             train=_copy_of(validation.splits["train"]),
             dev=_copy_of(validation.splits["dev"]),
             rows={name: validation.rows[name] for name in TRAINED_ON},
-            dataset_digest=dataset.content_sha256(),
-            policy_sha256=policy.sha256,
-            reasons=tuple(finding.text for finding in findings),
         )
+        digest = dataset.content_sha256()
+        return Admission(findings=findings, policy_sha256=policy.sha256, dataset_digest=digest, training_set=rows)
     if "rejected" in outcomes:
         return Rejection(gate="admit", findings=findings, policy_sha256=policy.sha256)
     return Undecided(gate="admit", findings=findings, policy_sha256=policy.sha256)
 
 
 def main() -> int:
-    """Write data/admit: verdict.json and, on a pass, train.jsonl and dev.jsonl."""
+    """Write data/admit: verdict.json and, on a pass, training_set/."""
     validation = ValidationReport.read(VALIDATED / "report.json")
     dataset = DatasetVersion.read(SPLIT / "dataset.json")
     verdict = admit(dataset, validation, BiasReport.read(BIAS / "report.json"), load_policy(POLICY))
-    for name in TRAINED_ON:
-        _hand_over(name, validation.splits[name], passed=isinstance(verdict, TrainingSet))
+    shutil.rmtree(TRAINING_SET, ignore_errors=True)
+    if isinstance(verdict, Admission):
+        for name in TRAINED_ON:
+            _hand_over(name, validation.splits[name])
+        verdict.training_set.write(TRAINING_SET / "training_set.json")
     # Written last: a passing verdict means that the files it names are there.
     verdict.write(OUT / "verdict.json")
     for line in _told(verdict):
@@ -78,7 +81,7 @@ def _quarantine(dataset: DatasetVersion, validation: ValidationReport, policy: A
     if not dataset.source_rows > 0:
         return _finding("quarantine_share", False, f"there are 0 rows to take a quarantine share of (limit {limit:.3g})")
     share = aside / dataset.source_rows
-    reasons = "".join(f"; {count:,} × {reason}" for reason, count in validation.quarantined.items())
+    reasons = "".join(f"; {count:,} for {reason}" for reason, count in validation.quarantined.items())
     text = f"{aside:,} of {dataset.source_rows:,} rows are in quarantine, a share of {share:.3g} against a limit of {limit:.3g}{reasons}"
     return _finding("quarantine_share", share <= limit, text)
 
@@ -154,23 +157,21 @@ def _count(number: int, what: str) -> str:
 
 
 def _copy_of(split: FileDigest) -> FileDigest:
-    return FileDigest(path=(OUT / Path(split.path).name).as_posix(), sha256=split.sha256)
+    return FileDigest(path=(TRAINING_SET / Path(split.path).name).as_posix(), sha256=split.sha256)
 
 
-def _hand_over(name: str, split: FileDigest, *, passed: bool) -> None:
-    target = OUT / f"{name}.jsonl"
-    target.unlink(missing_ok=True)
-    if passed:
-        source = split.checked()
-        write_whole(target, lambda temporary: _copy(source, temporary))
+def _hand_over(name: str, split: FileDigest) -> None:
+    source = split.checked()
+    write_whole(TRAINING_SET / f"{name}.jsonl", lambda temporary: _copy(source, temporary))
 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _told(verdict: TrainingSet | Rejection | Undecided) -> list[str]:
-    if isinstance(verdict, TrainingSet):
-        return [f"admitted: {verdict.rows['train']:,} rows to train, {verdict.rows['dev']:,} rows to choose"]
+def _told(verdict: Admission | Rejection | Undecided) -> list[str]:
+    if isinstance(verdict, Admission):
+        rows = verdict.training_set.rows
+        return [f"admitted: {rows['train']:,} rows to train, {rows['dev']:,} rows to choose"]
     missed = [finding for finding in verdict.findings if finding.outcome != "passed"]
     return [f"{finding.outcome}: {finding.text}" for finding in missed]

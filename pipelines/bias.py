@@ -58,7 +58,9 @@ def bias(splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolic
     return _report(_observations(rows, params.bias), "data", "declared feature", feature, "completion_characters", settings)
 
 
-def output_bias(observations: Sequence[OutputObservation], method: Method, feature: str | None, metric: str, settings: BiasSettings) -> BiasReport:
+def output_bias(
+    observations: Sequence[OutputObservation], method: Method, feature: str | None, metric: str, settings: BiasSettings
+) -> BiasReport:
     """Compare groups by a system's answers: `metric` names what each observation's score is."""
     return _report(observations, "outputs", method, feature, metric, settings)
 
@@ -169,7 +171,7 @@ class _Spread:
 
 
 def _resampled_means(observations: Sequence[OutputObservation], settings: BiasSettings) -> dict[str, "Floats"]:
-    """Resamples × groups: mean favourable mark and mean score, NaN where a resample holds nothing of a group."""
+    """Resamples by groups: mean favourable mark and mean score, NaN where a resample holds nothing of a group."""
     import numpy as np
 
     counts, marks, scores = _totals(observations)
@@ -185,7 +187,7 @@ def _resampled_means(observations: Sequence[OutputObservation], settings: BiasSe
 
 
 def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", "Floats", "Floats"]:
-    """Clusters × groups: rows, favourable rows and summed scores."""
+    """Clusters by groups: rows, favourable rows and summed scores."""
     import numpy as np
 
     clusters = {name: index for index, name in enumerate(sorted({observation.cluster for observation in observations}))}

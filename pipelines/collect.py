@@ -1,5 +1,6 @@
 """Stage `collect`: the demo's package or a local file, to rows of one form and a quarantine of what does not fit it."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -201,11 +202,11 @@ def _text(record: Record, column: str) -> str:
     return _fit(record[column], column)
 
 
-def _label(record: Record, column: str, must: bool) -> str | None:
+def _label(record: Record, column: str, *, must: bool) -> str | None:
     label = record.get(column)
-    if must and (label is None or label != label or label == ""):
-        raise Misfit(f"column {column} is empty")
-    if label is None or label != label or label == "":
+    if label is None or label == "" or _is_nan(label):
+        if must:
+            raise Misfit(f"column {column} is empty")
         return None
     if not isinstance(label, str | int | bool):
         raise Misfit(f"column {column} is {_kind(label)}, not a label")
@@ -220,6 +221,10 @@ def _fit(text: str, column: str) -> str:
 
 
 def _kind(entry: Any) -> str:
-    if isinstance(entry, float) and entry != entry:
+    if _is_nan(entry):
         return "NaN"
     return "null" if entry is None else f"of type {type(entry).__name__}"
+
+
+def _is_nan(entry: Any) -> bool:
+    return isinstance(entry, float) and math.isnan(entry)

@@ -141,15 +141,14 @@ class BiasReport(Value):
 
 
 class TrainingSet(Value):
-    """An admitted dataset. Only `pipelines.admit.admit` makes one; it cannot name the held-out split."""
+    """Admitted rows. Only `pipelines.admit.admit` makes one; it cannot name the held-out split.
 
-    verdict: Literal["passed"] = "passed"
+    It holds nothing but the rows, so that a new policy or a new held-out set over the same rows trains nothing again.
+    """
+
     train: FileDigest
     dev: FileDigest
     rows: dict[str, int]
-    dataset_digest: str
-    policy_sha256: str
-    reasons: tuple[str, ...]
 
 
 def normalised(text: str) -> str:

@@ -39,7 +39,18 @@ def _pip_download(package: PinnedPackage, folder: Path) -> Path:
     # --require-hashes: pip compares the digest before it unpacks a file or runs its set-up code.
     requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     kind = "--only-binary" if package.filename.endswith(".whl") else "--no-binary"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "2", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--retries",
+        "2",
+        "--no-deps",
+    ]
     command += [kind, ":all:", "--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)

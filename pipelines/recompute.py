@@ -22,13 +22,15 @@ class Recomputed(Value):
     differences: tuple[str, ...]
 
 
-def recompute(folder: Path) -> Recomputed:
-    """Judge `scorecard.json` and `evidence.parquet` by `policy.yaml` again and compare with `verdict.json`, all in one folder.
+def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
+    """Judge `scorecard.json` and `evidence.parquet` again and compare with `verdict.json`, all in one folder.
+
+    The policy is the folder's `policy.yaml` unless another is given.
 
     Statistics are taken from the stored texts and losses again, so edited ones show. The bias report is judged as it was
     recorded: the answers to prompts with names are no part of the evidence.
     """
-    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(folder / "policy.yaml")
+    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(policy_file or folder / "policy.yaml")
     evidence = _evidence(folder / "evidence.parquet", scorecard)
     verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
     stored = read_screen_verdict(folder / "verdict.json")

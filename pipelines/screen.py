@@ -108,7 +108,8 @@ def trained(adapter: Adapter) -> Finding:
     best = next((look.loss for look in adapter.dev_losses[1:] if look.step == adapter.best_step), math.nan)
     numbers_are_finite = all(math.isfinite(number) for number in (adapter.moved, adapter.train_loss, before, best))
     passed = numbers_are_finite and adapter.moved > 0 and adapter.steps >= 1 and best < before
-    text = f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; dev loss {before:.4g} before, {best:.4g} at step {adapter.best_step}"
+    losses = f"dev loss {before:.4g} before, {best:.4g} at step {adapter.best_step}"
+    text = f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; {losses}"
     return _finding("trained", _passed_or_rejected(passed), text if passed else f"{text}: training did not make it better")
 
 
@@ -187,7 +188,8 @@ def without_margin(case: Case) -> Iterator[Finding]:
     for system in case.scorecard.systems:
         for metric in system.metrics:
             if metric.name not in judged:
-                text = f"{metric.name} of {system.system} was scored, but the policy gives no margin for it. Add a guardrail, or take it out of score.metrics"
+                fact = f"{metric.name} of {system.system} was scored, but the policy gives no margin for it"
+                text = f"{fact}. Add a guardrail, or take it out of score.metrics"
                 yield _finding(f"margin for {metric.name}", "rejected", text)
 
 
@@ -200,7 +202,8 @@ def output_bias(report: BiasReport, limit: float | None) -> Finding:
     if gap is None:
         need = f"insufficient: fewer than two groups with {report.min_group_size} answers ({report.method})"
         return _finding("output bias", "undecided", f"Bias of outputs cannot be judged, {need}.{too_small}")
-    text = f"{report.metric} differs between groups by {gap.estimate:.3g} [{gap.low:.3g}, {gap.high:.3g}], limit {limit:g} ({report.method}).{too_small}"
+    found = f"{report.metric} differs between groups by {gap.estimate:.3g} [{gap.low:.3g}, {gap.high:.3g}]"
+    text = f"{found}, limit {limit:g} ({report.method}).{too_small}"
     if gap.high <= limit:
         return _finding("output bias", "passed", text)
     return _finding("output bias", "rejected" if gap.low > limit else "undecided", text)

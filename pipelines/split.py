@@ -105,6 +105,7 @@ def _check_enough_groups(pool: Sequence[Row], fixed: Sequence[Row] | None) -> No
     needed = len(SPLITS) if fixed is None else len(SPLITS) - 1
     if pool and groups < needed:
         raise EmptySplit(
-            f"{len(pool):,} distinct rows in {groups} {'group' if groups == 1 else 'groups'} cannot fill {needed} splits: rows of one group stay together. "
+            f"{len(pool):,} distinct rows in {groups} {'group' if groups == 1 else 'groups'} cannot fill {needed} splits: "
+            "rows of one group stay together. "
             "Bring rows of more groups, or name another column with `--set data.group_column=…`."
         )

@@ -7,15 +7,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pipelines.dataset import TrainingSet
 from pipelines.errors import DamagedFile, GateNotPassed
-from pipelines.verdict import Rejection, Undecided
+from pipelines.verdict import Admission, Rejection, Undecided
 
-VERDICT = Path("data/admit/verdict.json")
-_ADMISSION: TypeAdapter[TrainingSet | Rejection | Undecided] = TypeAdapter(
-    Annotated[TrainingSet | Rejection | Undecided, Field(discriminator="verdict")]
+FOLDER = Path("data/admit/training_set")
+_ADMISSION: TypeAdapter[Admission | Rejection | Undecided] = TypeAdapter(
+    Annotated[Admission | Rejection | Undecided, Field(discriminator="verdict")]
 )
 
 
-def read_admission(path: Path = VERDICT) -> TrainingSet | Rejection | Undecided:
+def read_admission(path: Path) -> Admission | Rejection | Undecided:
     """What `admit` answered; a missing or forged file is `DamagedFile`, never a pass."""
     try:
         return _ADMISSION.validate_json(path.read_bytes())
@@ -23,9 +23,9 @@ def read_admission(path: Path = VERDICT) -> TrainingSet | Rejection | Undecided:
         raise DamagedFile(f"{path} holds no verdict. Run `dvc repro admit`.") from error
 
 
-def read_training_set(path: Path = VERDICT) -> TrainingSet:
-    """The admitted rows; anything but a pass is refused."""
-    admission = read_admission(path)
-    if not isinstance(admission, TrainingSet):
-        raise GateNotPassed(f"{path} says {admission.verdict}: {admission.findings[0].text}. Mend the data; nothing is trained on it.")
-    return admission
+def read_training_set(folder: Path = FOLDER) -> TrainingSet:
+    """The admitted rows; `admit` writes the file on a pass alone."""
+    path = folder / "training_set.json"
+    if not path.is_file():
+        raise GateNotPassed(f"{path} does not exist: the data did not pass `admit`. Its reasons are in data/admit/verdict.json; mend the data.")
+    return TrainingSet.read(path)

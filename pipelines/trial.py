@@ -81,7 +81,7 @@ def read_trial() -> Trial:
         prompts=prompts,
         adapter=adapter,
         systems=systems,
-        dev_prompts=prompts_of(read_rows(_existing(DATA / "admit/dev.jsonl"))),
+        dev_prompts=prompts_of(read_rows(_existing(DATA / "admit/training_set/dev.jsonl"))),
         variants=_read_all(Variant, DATA / "generate/variants.jsonl"),
     )
 

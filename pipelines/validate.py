@@ -30,7 +30,9 @@ SPLIT = Path("data/split")
 OUT = Path("data/validate")
 SUITE = Path("data/expectations/rows.json")
 SAMPLE = 5
+POSITION = "position_in_suite"
 MOMENT = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Record = dict[str, Any]
 
@@ -40,7 +42,7 @@ class SuiteExpectation(Value):
 
     type: str
     kwargs: dict[str, Any]
-    meta: dict[str, Any] = {}
+    meta: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def column(self) -> str | None:
@@ -58,7 +60,7 @@ class Suite(Value):
 
     name: str
     expectations: tuple[SuiteExpectation, ...] = Field(min_length=1)
-    meta: dict[str, Any] = {}
+    meta: dict[str, Any] = Field(default_factory=dict)
     sha256: str = ""
 
 
@@ -71,7 +73,9 @@ class Inspection(Value):
     page: str
 
 
-def validate(splits: Mapping[str, Sequence[Record]], suite: Suite, max_characters: int, set_aside: Sequence[QuarantinedRow], into: Path) -> ValidationReport:
+def validate(
+    splits: Mapping[str, Sequence[Record]], suite: Suite, max_characters: int, set_aside: Sequence[QuarantinedRow], into: Path
+) -> ValidationReport:
     """Run the suite, write what is left of each split, the quarantine and the Data Docs, and report."""
     placed = [(name, record) for name in SPLITS for record in splits[name]]
     inspection = inspect(placed, suite, max_characters)
@@ -98,9 +102,13 @@ def load_suite(path: Path) -> Suite:
     try:
         suite = Suite.model_validate_json(path.read_bytes()).model_copy(update={"sha256": sha256_of(path)})
     except OSError as error:
-        raise ParameterError(f"The expectation suite {path} cannot be read ({error.strerror}). Without it nothing passes: bring it back.") from error
+        raise ParameterError(
+            f"The expectation suite {path} cannot be read ({error.strerror}). Without it nothing passes: bring it back."
+        ) from error
     except ValidationError as error:
-        raise ParameterError(f"The expectation suite {path} does not fit: {first_problem(error)}. Mend it: without it nothing passes.") from error
+        raise ParameterError(
+            f"The expectation suite {path} does not fit: {first_problem(error)}. Mend it: without it nothing passes."
+        ) from error
     _gx_suite(suite, path)
     return suite
 
@@ -110,7 +118,7 @@ def inspect(placed: Sequence[tuple[str, Record]], suite: Suite, max_characters: 
     outcome = _gx_validate(_frame(placed), suite, max_characters)
     reasons: dict[int, list[str]] = {}
     results, tables_hold = [], True
-    for expectation, found in zip(suite.expectations, outcome.results, strict=True):
+    for expectation, found in zip(suite.expectations, in_order(outcome.results), strict=True):
         failing = [int(position) for position in found.result.get("unexpected_index_list") or ()]
         for position in failing:
             reasons.setdefault(position, []).append(expectation.reason)
@@ -119,6 +127,11 @@ def inspect(placed: Sequence[tuple[str, Record]], suite: Suite, max_characters: 
         results.append(_result(expectation, bool(found.success), [placed[position][1] for position in failing]))
     by_position = {position: tuple(names) for position, names in reasons.items()}
     return Inspection(results=tuple(results), reasons=by_position, tables_hold=tables_hold, page=_data_docs(outcome))
+
+
+def in_order(results: Sequence[Any]) -> list[Any]:
+    """Results in the suite's order: great_expectations puts those that raised an exception first."""
+    return sorted(results, key=lambda found: int(found.expectation_config.meta[POSITION]))
 
 
 def main() -> int:
@@ -165,10 +178,14 @@ def _prompt(record: Record) -> str | None:
 
 def _result(expectation: SuiteExpectation, passed: bool, failing: Sequence[Record]) -> ExpectationResult:
     sample = tuple(str(record.get("id")) for record in failing[:SAMPLE])
-    return ExpectationResult(name=expectation.type, column=expectation.column, passed=passed, failed_rows=len(failing), sample_row_ids=sample)
+    return ExpectationResult(
+        name=expectation.type, column=expectation.column, passed=passed, failed_rows=len(failing), sample_row_ids=sample
+    )
 
 
-def _sorted_out(placed: Sequence[tuple[str, Record]], reasons: Mapping[int, tuple[str, ...]]) -> tuple[dict[str, list[Row]], list[QuarantinedRow]]:
+def _sorted_out(
+    placed: Sequence[tuple[str, Record]], reasons: Mapping[int, tuple[str, ...]]
+) -> tuple[dict[str, list[Row]], list[QuarantinedRow]]:
     left: dict[str, list[Row]] = {name: [] for name in SPLITS}
     failing: list[QuarantinedRow] = []
     for position, (name, record) in enumerate(placed):
@@ -198,7 +215,7 @@ def _gx_suite(suite: Suite, path: Path = SUITE) -> "gx.ExpectationSuite":
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from pydantic.v1 import ValidationError as GxValidationError
 
-    listed = [expectation.model_dump() for expectation in suite.expectations]
+    listed = [{**expectation.model_dump(), "meta": {POSITION: place}} for place, expectation in enumerate(suite.expectations)]
     try:
         built = gx.ExpectationSuite(name=suite.name, expectations=listed)
     except (GreatExpectationsError, GxValidationError) as error:
@@ -206,7 +223,9 @@ def _gx_suite(suite: Suite, path: Path = SUITE) -> "gx.ExpectationSuite":
         raise ParameterError(f"The expectation suite {path} does not fit: {what}. Mend it: without it nothing passes.") from error
     if len(built.expectations) != len(listed):
         missing = sorted({entry["type"] for entry in listed} - {expectation.expectation_type for expectation in built.expectations})
-        raise ParameterError(f"The expectation suite {path} names {', '.join(missing)}, which great_expectations does not have. Correct the name.")
+        raise ParameterError(
+            f"The expectation suite {path} names {', '.join(missing)}, which great_expectations does not have. Correct the name."
+        )
     return built
 
 
@@ -225,12 +244,18 @@ def _data_docs(outcome: Any) -> str:
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
     from great_expectations.render.view.view import DefaultJinjaPageView
 
+    outcome.results = in_order(outcome.results)
     for found in outcome.results:
         found.result = _escaped(found.result)
     document = ValidationResultsPageRenderer(run_info_at_end=True).render(outcome)
     page: str = DefaultJinjaPageView().render(document)  # type: ignore[no-untyped-call]
-    # Without the moment of the run: equal data must give an equal file, or DVC would train again for it.
-    return MOMENT.sub("", page)
+    return _repeatable(page)
+
+
+def _repeatable(page: str) -> str:
+    """Without the moment and the random ids of a run: equal data must give an equal file, or DVC would train again for it."""
+    names = {found: f"element-{index}" for index, found in enumerate(dict.fromkeys(RANDOM_ID.findall(page)))}
+    return MOMENT.sub("", RANDOM_ID.sub(lambda found: names[found.group()], page))
 
 
 def _escaped(shown: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from pipelines.dataset import TrainingSet
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Adapter, System
 from pipelines.value import Value
@@ -31,6 +32,17 @@ class Comparison(Value):
     high: float = Field(description="One-sided upper bound at the policy's level.")
     standard_error: float
     clusters: int
+
+
+class Admission(Value):
+    """Passed `admit`: these rows may be trained on."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["admit"] = "admit"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    policy_sha256: str
+    dataset_digest: str
+    training_set: TrainingSet
 
 
 class Rejection(Value):

@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
     # Weights come from a folder: nothing here has a reason to ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a log is no place for progress bars
     options = _parser().parse_args(arguments)
     try:
         _serve(options)
@@ -60,7 +61,9 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve a base model, and an adapter on it, as OpenAI's API does.")
+    parser = argparse.ArgumentParser(
+        prog="python -m serving", description="Serve a base model, and an adapter on it, as OpenAI's API does."
+    )
     parser.add_argument("--base-folder", type=Path, required=True, help="the base model's folder")
     parser.add_argument("--base-manifest", type=Path, required=True, help="its manifest.json, as stage base_model writes it")
     parser.add_argument("--package", type=Path, help="folder of a registered version; without it the base alone is served")

@@ -42,7 +42,7 @@ def load_engine(wanted: Wanted) -> Engine:
         default_max_tokens=wanted.default_max_tokens,
     )
     specs = _specs(base, spec, wanted.model_name, None if package is None else package.adapter.sha256)
-    adapter = None if package is None else package.folder
+    adapter = None if package is None else package.adapter_folder
     return TransformersEngine(load_language_model(base, wanted.base_folder, template, wanted.precision, adapter), specs)
 
 
@@ -57,5 +57,7 @@ def _specs(base: BaseModelManifest, spec: ServingSpec, name: str, adapter_sha256
     if adapter_sha256 is None:
         return {own: spec}
     if not MODEL_NAME.fullmatch(name) or name == own:
-        raise ServingError(f"--model-name {name[:40]!r} cannot be served beside the base {own}. Use letters, digits, dot, dash, and another name.")
+        raise ServingError(
+            f"--model-name {name[:40]!r} cannot be served beside the base {own}. Use letters, digits, dot, dash, and another name."
+        )
     return {name: spec.with_adapter(adapter_sha256), own: spec}

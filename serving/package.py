@@ -1,16 +1,23 @@
-"""What may be served, looked at before it is loaded: the base model's folder, and the package of a registered adapter."""
+"""What may be served, looked at before it is loaded: the base model's folder, and the package of a registered adapter.
 
+A package is what a version holds: `adapter/` with the weights, `adapter.json` (their record), `verdict.json`, `chat_template.jinja`,
+the evidence, and `package.json` with the digest of every other file.
+"""
+
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.adapter_files import check_adapter
+from pipelines.adapter_files import check_adapter, check_kinds
 from pipelines.errors import DamagedFile, ServingError, UnusableBaseModel
 from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.files import digest_of_files, sha256_of
+from pipelines.files import digest_of_files, folder_digests, sha256_of
 from pipelines.verdict import Finalist, read_screen_verdict
 
+WEIGHTS = "adapter"
 RECORD = "adapter.json"
 VERDICT = "verdict.json"
+DIGESTS = "package.json"
 TEMPLATE = "chat_template.jinja"
 # Files that transformers looks for by itself: one that the manifest does not name could change what is loaded.
 _LOADED_KINDS = {".json", ".safetensors", ".jinja", ".txt", ".model", ".py", ".bin"}
@@ -24,6 +31,11 @@ class Package:
     adapter: Adapter
     verdict: Finalist
 
+    @property
+    def adapter_folder(self) -> Path:
+        """The weights, as peft reads them."""
+        return self.folder / WEIGHTS
+
 
 def open_package(folder: Path, base: BaseModelManifest) -> Package:
     """Check everything in `folder` against its record, its verdict and `base`.
@@ -33,7 +45,9 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
     if not folder.is_dir():
         raise ServingError(f"There is no package {folder}. Give the folder of a registered version with --package.")
     adapter = Adapter.read(folder / RECORD)
-    check_adapter(folder, adapter, base)
+    check_kinds(folder, recorded={f"{WEIGHTS}/{name}" for name in adapter.files})
+    _check_digests(folder)
+    check_adapter(folder / WEIGHTS, adapter, base)
     return Package(folder=folder, adapter=adapter, verdict=_passing_verdict(folder / VERDICT, adapter))
 
 
@@ -59,8 +73,30 @@ def chat_template(base: BaseModelManifest, folders: tuple[Path, ...]) -> str | N
             return path.read_text(encoding="utf-8")
     places = ", ".join(str(folder) for folder in folders)
     raise UnusableBaseModel(
-        f"None of {places} holds {TEMPLATE} as the manifest of {base.id} records it ({base.chat_template_sha256[:12]}). Put it beside the manifest."
+        f"None of {places} holds the {TEMPLATE} that the manifest of {base.id} records ({base.chat_template_sha256[:12]}). "
+        "Put it beside the manifest."
     )
+
+
+def _check_digests(folder: Path) -> None:
+    """Every file is the one that was packed, none is missing, and none came in afterwards."""
+    found = folder_digests(folder)
+    found.pop(DIGESTS, None)
+    packed = _read_digests(folder / DIGESTS)
+    for name in sorted(found.keys() | packed.keys()):
+        if found.get(name) != packed.get(name):
+            fact = "is missing" if name not in found else "came in after packing" if name not in packed else "is not what was packed"
+            raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    try:
+        digests = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} holds no digests ({type(error).__name__}). Fetch the package again.") from error
+    if not isinstance(digests, dict):
+        raise DamagedFile(f"{path} holds no digests. Fetch the package again.")
+    return digests
 
 
 def _passing_verdict(path: Path, adapter: Adapter) -> Finalist:

@@ -1,10 +1,11 @@
 """A real base model made tiny: two Llama layers, a byte-level tokenizer and a ChatML template, written in a second."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
-from pipelines.files import digest_of_files, folder_digests
+from pipelines.files import digest_of_files, folder_digests, write_text
 from pipelines.params import BaseModelParams, LoraParams
 from pipelines.verdict import Comparison, Finalist, Finding
 
@@ -68,7 +69,7 @@ def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path) 
 
 def make_tiny_package(base_folder: Path, base: BaseModelManifest, folder: Path) -> Finalist:
     """Write what a registered version holds at the least: the adapter, its record, and the verdict that let it pass."""
-    adapter = make_tiny_adapter(base_folder, base, folder)
+    adapter = make_tiny_adapter(base_folder, base, folder / "adapter")
     finalist = Finalist(
         findings=(Finding(rule="superior", outcome="passed", text="chrf 24.0 is over the base's 15.0 by more than 0."),),
         comparisons=(Comparison(metric="chrf", against="base", difference=9.0, low=7.0, high=11.0, standard_error=1.0, clusters=40),),
@@ -78,7 +79,15 @@ def make_tiny_package(base_folder: Path, base: BaseModelManifest, folder: Path) 
     )
     adapter.write(folder / "adapter.json")
     finalist.write(folder / "verdict.json")
+    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+    pack(folder)
     return finalist
+
+
+def pack(folder: Path) -> None:
+    """Write the digest of every file, as registering does last."""
+    (folder / "package.json").unlink(missing_ok=True)
+    write_text(folder / "package.json", json.dumps(folder_digests(folder)))
 
 
 def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapter:

@@ -17,7 +17,27 @@ from pipelines.value import FileDigest
 
 POLICY = Path(__file__).parents[1] / "registry/policies/default.yaml"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo sierra".split()
+WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliet",
+    "kilo",
+    "lima",
+    "mike",
+    "november",
+    "oscar",
+    "papa",
+    "quebec",
+    "romeo",
+    "sierra",
+]
 RESAMPLING = Resampling(resamples=400, seed=0)
 
 Answer = Callable[[Prompt, random.Random], str]

@@ -86,7 +86,7 @@ def test_infinities_that_cancel_are_still_found(trained: Trained) -> None:
 
 def test_an_adapter_for_another_base_is_refused_with_both_names(trained: Trained) -> None:
     other = trained.base.model_copy(update={"id": "other", "digest": "0" * 64})
-    with pytest.raises(UnsafeAdapter, match="trained on tiny .*, not on other 000000000000"):
+    with pytest.raises(UnsafeAdapter, match=r"trained on tiny .*, not on other 000000000000"):
         check_adapter(trained.folder, trained.adapter, other)
 
 
@@ -142,11 +142,13 @@ def test_a_configuration_that_is_more_than_plain_lora_is_refused(trained: Traine
 @pytest.mark.parametrize("content", ["", "not json", "[]", "{" * 100_000, '{"pad": "' + "x" * 2_000_000 + '"}'])
 def test_a_configuration_that_is_none_is_refused(trained: Trained, content: str) -> None:
     (trained.folder / CONFIG).write_text(content)
-    with pytest.raises(UnsafeAdapter, match="adapter_config.json"):
+    with pytest.raises(UnsafeAdapter, match=r"adapter_config\.json"):
         check_adapter(trained.folder, rerecord(trained), trained.base)
 
 
-@pytest.mark.parametrize("name", ["modeling.py", "weights.bin", "weights.pkl", "weights.pt", "lib.so", "Makefile", "sub/hidden.py", "extra.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["modeling.py", "weights.bin", "weights.pkl", "weights.pt", "lib.so", "Makefile", "sub/hidden.py", "extra.safetensors"]
+)
 def test_a_file_that_could_run_or_that_nobody_recorded_is_refused(trained: Trained, name: str) -> None:
     path = trained.folder / name
     path.parent.mkdir(exist_ok=True)

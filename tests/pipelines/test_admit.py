@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from pipelines.admit import admit, main
-from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, Interval, TrainingSet, ValidationReport
+from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, Interval, ValidationReport
 from pipelines.errors import DamagedFile, ParameterError
 from pipelines.policy import AdmitPolicy, GatePolicy, Policy, load_policy
 from pipelines.value import FileDigest
-from pipelines.verdict import Finding, Rejection, Undecided
+from pipelines.verdict import Admission, Finding, Rejection, Undecided
 
 POLICY_FILE = Path(__file__).parents[2] / "registry" / "policies" / "default.yaml"
 HELD = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
@@ -30,6 +30,10 @@ def policy(**changes: Any) -> Policy:
     loaded = load_policy(POLICY_FILE)
     limits = LIMITS.model_copy(update=changes)
     return Policy(sha256=loaded.sha256, gates=GatePolicy(name="test", admit=limits, screen=loaded.gates.screen))
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
 def dataset(**changes: Any) -> DatasetVersion:
@@ -93,13 +97,13 @@ def finding_of(verdict: Rejection | Undecided, rule: str) -> Finding:
 
 def test_data_exactly_at_every_limit_is_admitted() -> None:
     verdict = admit(dataset(), validation(), bias(), policy())
-    assert isinstance(verdict, TrainingSet)
-    assert verdict.train == FileDigest(path="data/admit/train.jsonl", sha256="train")
-    assert verdict.dev == FileDigest(path="data/admit/dev.jsonl", sha256="dev")
-    assert verdict.rows == {"train": 50, "dev": 10}
+    assert isinstance(verdict, Admission)
+    assert verdict.training_set.train == FileDigest(path="data/admit/training_set/train.jsonl", sha256="train")
+    assert verdict.training_set.dev == FileDigest(path="data/admit/training_set/dev.jsonl", sha256="dev")
+    assert verdict.training_set.rows == {"train": 50, "dev": 10}
     assert verdict.dataset_digest == dataset().content_sha256()
     assert "held" not in verdict.model_dump_json(include={"train", "dev"})
-    assert len(verdict.reasons) == 11
+    assert len(verdict.findings) == 11
 
 
 def test_validation_that_did_not_pass_is_named_by_its_expectations() -> None:
@@ -114,7 +118,7 @@ def test_validation_without_an_expectation_is_no_validation() -> None:
 
 def test_one_row_more_in_quarantine_is_too_many() -> None:
     text = rejected(admit(dataset(), validation(quarantined={"invalid UTF-8": 11}), bias(), policy()), "quarantine_share")
-    assert text == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 × invalid UTF-8"
+    assert text == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for invalid UTF-8"
 
 
 def test_a_share_of_no_rows_is_no_pass() -> None:
@@ -134,7 +138,7 @@ def test_an_overlap_that_was_not_counted_is_no_pass(overlap: dict[str, int]) -> 
 @pytest.mark.parametrize("licence", [None, "", "  "])
 def test_a_licence_must_be_known_where_the_policy_asks_for_it(licence: str | None) -> None:
     assert "--set data.licence" in rejected(admit(dataset(licence=licence), validation(), bias(), policy()), "licence")
-    assert isinstance(admit(dataset(licence=licence), validation(), bias(), policy(licence_required=False)), TrainingSet)
+    assert isinstance(admit(dataset(licence=licence), validation(), bias(), policy(licence_required=False)), Admission)
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -165,8 +169,8 @@ def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows() -> None:
 
 def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
     verdict = admit(dataset(duplicates=1), validation(), bias(), policy())
-    assert isinstance(verdict, TrainingSet)
-    assert not any("distinct" in reason for reason in verdict.reasons)
+    assert isinstance(verdict, Admission)
+    assert not any("distinct" in finding.text for finding in verdict.findings)
 
 
 def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
@@ -177,21 +181,23 @@ def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
 
 def test_a_group_that_is_too_small_is_called_insufficient_and_not_fair() -> None:
     verdict = admit(dataset(), validation(), bias(insufficient=("rare",)), policy())
-    assert isinstance(verdict, TrainingSet)
-    assert verdict.reasons[-1].endswith("; insufficient, which is not fair: rare (fewer than 20 rows)")
+    assert isinstance(verdict, Admission)
+    assert verdict.findings[-1].text.endswith("; insufficient, which is not fair: rare (fewer than 20 rows)")
 
 
 def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() -> None:
     unknown = bias(demographic_parity_difference=None, insufficient=("a", "b"))
     verdict = admit(dataset(), validation(), unknown, policy())
     assert isinstance(verdict, Undecided)
-    assert finding_of(verdict, "demographic_parity_difference").text.startswith("food cannot be compared: fewer than two groups have 20 rows")
+    assert finding_of(verdict, "demographic_parity_difference").text.startswith(
+        "food cannot be compared: fewer than two groups have 20 rows"
+    )
     assert isinstance(admit(dataset(licence=None), validation(), unknown, policy()), Rejection)
 
 
 def test_without_a_declared_feature_there_is_nothing_to_compare() -> None:
     none = bias(feature=None, method="not applicable", demographic_parity_difference=None)
-    assert isinstance(admit(dataset(), validation(), none, policy()), TrainingSet)
+    assert isinstance(admit(dataset(), validation(), none, policy()), Admission)
 
 
 def test_a_report_about_outputs_says_nothing_about_data() -> None:
@@ -227,9 +233,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pass_hands_over_train_and_dev_and_nothing_of_the_held_out_split(workspace: Path) -> None:
     assert main() == 0
-    assert sorted(path.name for path in (workspace / "data" / "admit").iterdir()) == ["dev.jsonl", "train.jsonl", "verdict.json"]
-    verdict = TrainingSet.read(workspace / "data" / "admit" / "verdict.json")
-    assert verdict.train.checked().read_text() == "train\n"
+    assert files_of(workspace / "data" / "admit") == ["dev.jsonl", "train.jsonl", "training_set.json", "verdict.json"]
+    verdict = Admission.read(workspace / "data" / "admit" / "verdict.json")
+    assert verdict.training_set.train.checked().read_text() == "train\n"
 
 
 def test_a_rejection_prints_each_reason_and_hands_over_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +247,7 @@ def test_a_rejection_prints_each_reason_and_hands_over_nothing(workspace: Path, 
         "rejected: 1 held-out prompt found in train or dev, in 1 row; at most 0 may be",
         "rejected: the data's licence is not known: name it with `--set data.licence=…`",
     ]
-    assert [path.name for path in (workspace / "data" / "admit").iterdir()] == ["verdict.json"]
+    assert files_of(workspace / "data" / "admit") == ["verdict.json"]
 
 
 def test_an_undecided_gate_ends_with_four(workspace: Path) -> None:
@@ -262,7 +268,9 @@ def lose_policy(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "error"), [(spoil_split, DamagedFile), (spoil_report, DamagedFile), (lose_policy, ParameterError)])
-def test_a_damaged_input_or_a_missing_policy_is_an_error_and_never_a_pass(spoil: Callable[[Path], None], error: type[Exception], workspace: Path) -> None:
+def test_a_damaged_input_or_a_missing_policy_is_an_error_and_never_a_pass(
+    spoil: Callable[[Path], None], error: type[Exception], workspace: Path
+) -> None:
     spoil(workspace)
     with pytest.raises(error):
         main()

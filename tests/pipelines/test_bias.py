@@ -79,7 +79,12 @@ def test_rates_that_are_all_zero_differ_by_zero_and_have_no_ratio() -> None:
 def test_intervals_count_clusters_not_rows() -> None:
     def width(rows_a_cluster: int) -> float:
         groups = [
-            [OutputObservation(group=name, cluster=f"{name}{index // rows_a_cluster}", score=0, favourable=(index // rows_a_cluster) % share == 0) for index in range(60)]
+            [
+                OutputObservation(
+                    group=name, cluster=f"{name}{index // rows_a_cluster}", score=0, favourable=(index // rows_a_cluster) % share == 0
+                )
+                for index in range(60)
+            ]
             for name, share in (("a", 2), ("b", 4))
         ]
         interval = compared(*groups).demographic_parity_difference

@@ -55,7 +55,9 @@ def test_a_comment_and_the_command_under_it_are_a_pair() -> None:
 
 
 def test_a_row_says_what_is_wanted_and_of_which_command(tmp_path: Path) -> None:
-    path = archive(tmp_path / "cheat.tar.gz", {f"{SHEETS}kiln": b"# To fire a bowl:\nkiln --fire bowl\n", f"{SHEETS}__init__.py": b"# To run\nos\n"})
+    path = archive(
+        tmp_path / "cheat.tar.gz", {f"{SHEETS}kiln": b"# To fire a bowl:\nkiln --fire bowl\n", f"{SHEETS}__init__.py": b"# To run\nos\n"}
+    )
     record = {"prompt": "Write one shell command with kiln: fire a bowl", "completion": "kiln --fire bowl", "group": "kiln"}
     assert list(cheat_rows(path)) == [(2, record)]
 

@@ -33,7 +33,9 @@ def raw(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-def collected(folder: Path, records: list[dict[str, Any]], data: DataParams = DATA) -> tuple[Collection, tuple[Row, ...], list[dict[str, Any]]]:
+def collected(
+    folder: Path, records: list[dict[str, Any]], data: DataParams = DATA
+) -> tuple[Collection, tuple[Row, ...], list[dict[str, Any]]]:
     source = Source(kind="file", name="rows", licence="CC0-1.0", rows=raw(folder, "rows.jsonl", records))
     collection = collect(source, data, folder / "out")
     quarantine = (folder / "out" / "quarantine.jsonl").read_text().splitlines()
@@ -45,7 +47,14 @@ def with_params(**changes: Any) -> DataParams:
 
 
 def test_rows_keep_their_numbers_and_what_does_not_fit_is_set_aside_with_its_reason(tmp_path: Path) -> None:
-    records = [ROW, {"prompt": 3, "completion": "c"}, {"prompt": "p"}, {"prompt": "p\u202e", "completion": "c"}, {"prompt": "q", "completion": None}, ROW]
+    records: list[dict[str, Any]] = [
+        ROW,
+        {"prompt": 3, "completion": "c"},
+        {"prompt": "p"},
+        {"prompt": "p\u202e", "completion": "c"},
+        {"prompt": "q", "completion": None},
+        ROW,
+    ]
     collection, rows, quarantine = collected(tmp_path, records)
     assert [row.number for row in rows] == [1, 6]
     assert [(row["number"], row["reason"]) for row in quarantine] == [
@@ -96,7 +105,16 @@ def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
 
 @pytest.mark.parametrize(
     "messages",
-    ["[", "{}", [], [{"role": "assistant", "content": "a"}], [{"role": "user", "content": "u"}], [{"role": "god", "content": "u"}], [7], [{"role": "user"}]],
+    [
+        "[",
+        "{}",
+        [],
+        [{"role": "assistant", "content": "a"}],
+        [{"role": "user", "content": "u"}],
+        [{"role": "god", "content": "u"}],
+        [7],
+        [{"role": "user"}],
+    ],
 )
 def test_a_conversation_without_a_last_answer_is_no_row(messages: Any) -> None:
     with pytest.raises(Misfit):

@@ -122,7 +122,9 @@ def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "rows.csv", b"a,a\n1,2\n")
 
 
-@pytest.mark.parametrize(("name", "content"), [("rows.csv", b"prompt,completion\n"), ("rows.csv", b""), ("rows.jsonl", b""), ("rows.parquet", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("rows.csv", b"prompt,completion\n"), ("rows.csv", b""), ("rows.jsonl", b""), ("rows.parquet", b"")]
+)
 def test_a_file_without_rows_is_no_error(tmp_path: Path, name: str, content: bytes) -> None:
     assert read(tmp_path / name, content) == ({}, {})
 

@@ -26,7 +26,7 @@ from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.sacre import reference_streams
 
 WORDS = st.lists(st.sampled_from(["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", "."]), max_size=9).map(" ".join)
-TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=("Cs",)), max_size=12))
+TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
 CORPORA = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=4)), min_size=1, max_size=6)
 
 

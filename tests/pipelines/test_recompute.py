@@ -61,9 +61,9 @@ def test_an_edited_verdict_is_named_field_by_field(folder: Path) -> None:
 
 
 def test_another_policy_gives_another_verdict_and_says_so(folder: Path) -> None:
-    policy = folder / "policy.yaml"
-    policy.write_text(policy.read_text().replace("min_clusters: 20", "min_clusters: 40"))
-    found = recompute(folder)
+    stricter = folder / "stricter.yaml"
+    stricter.write_text(trials.POLICY.read_text().replace("min_clusters: 20", "min_clusters: 40"))
+    found = recompute(folder, stricter)
     assert found.verdict.verdict == "undecided"
     assert found.differences
 

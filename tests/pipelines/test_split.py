@@ -80,7 +80,9 @@ def test_splits_without_a_common_prompt_do_not_overlap() -> None:
 
 
 def test_fewer_groups_than_splits_are_refused_with_the_next_step() -> None:
-    with pytest.raises(EmptySplit, match=r"20 distinct rows in 2 groups cannot fill 3 splits: rows of one group stay together.*data\.group_column"):
+    with pytest.raises(
+        EmptySplit, match=r"20 distinct rows in 2 groups cannot fill 3 splits: rows of one group stay together.*data\.group_column"
+    ):
         split([row(f"p{number}", group=f"g{number % 2}") for number in range(20)], None, PARAMS)
     with pytest.raises(EmptySplit, match="in 1 group cannot fill 2 splits"):
         split([row("a", group="g"), row("b", group="g")], [row("h")], PARAMS)
@@ -100,7 +102,9 @@ def test_an_empty_fixed_held_out_set_is_named() -> None:
 def test_the_version_counts_rows_groups_and_duplicates(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", ROWS)
     digest = FileDigest.of(tmp_path / "rows.jsonl")
-    collection = Collection(source="s", licence=None, rows=digest, quarantine=digest, held_out=None, source_rows=250, source_sha256="0" * 64)
+    collection = Collection(
+        source="s", licence=None, rows=digest, quarantine=digest, held_out=None, source_rows=250, source_sha256="0" * 64
+    )
     version = version_of(split([*ROWS, ROWS[0]], None, PARAMS), collection)
     assert sum(version.rows.values()) == 240
     assert sum(version.groups.values()) == 60

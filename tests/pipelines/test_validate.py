@@ -43,7 +43,12 @@ def test_whole_rows_pass_and_are_kept(tmp_path: Path) -> None:
 
 
 def test_failing_rows_are_set_aside_with_their_number_and_the_expectation(tmp_path: Path) -> None:
-    broken = [record(5, completion=""), record(6, completion="c" * (LIMIT + 1)), record(7, completion="\ufdfa\ufdfa"), record(8, completion="  \n")]
+    broken = [
+        record(5, completion=""),
+        record(6, completion="c" * (LIMIT + 1)),
+        record(7, completion="\ufdfa\ufdfa"),
+        record(8, completion="  \n"),
+    ]
     earlier = [QuarantinedRow(number=9, id=None, reason="invalid UTF-8 (at byte 3)", excerpt="")]
     report = validate({"train": [record(1), *broken], "dev": [record(2)], "held_out": []}, load_suite(SUITE), LIMIT, earlier, tmp_path)
     assert report.passed
@@ -77,7 +82,9 @@ def renamed(row: Record) -> Record:
         (lambda row: {**row, "messages": "text"}, "expect_column_values_to_not_be_null(prompt)"),
     ],
 )
-def test_a_renamed_new_retyped_or_empty_column_fails_by_the_expectations_name(change: Callable[[Record], Record], named: str, tmp_path: Path) -> None:
+def test_a_renamed_new_retyped_or_empty_column_fails_by_the_expectations_name(
+    change: Callable[[Record], Record], named: str, tmp_path: Path
+) -> None:
     report = checked([change(record(number)) for number in range(1, 4)], tmp_path)
     assert not report.passed
     assert named in failed(report)
@@ -95,7 +102,12 @@ def test_nothing_left_after_filtering_fails(tmp_path: Path) -> None:
 
 def test_the_data_docs_show_fields_as_text_and_are_the_same_for_the_same_data(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
-    rows = [record(1), record(2, id=hostile), record(3, completion=7, group="=cmd|' /C calc'!A0"), record(4, group=["<img src=x onerror=alert(2)>"])]
+    rows = [
+        record(1),
+        record(2, id=hostile),
+        record(3, completion=7, group="=cmd|' /C calc'!A0"),
+        record(4, group=["<img src=x onerror=alert(2)>"]),
+    ]
     checked(rows, tmp_path / "one")
     page = (tmp_path / "one" / "docs" / "index.html").read_text()
     assert hostile not in page

@@ -26,7 +26,7 @@ class Served:
 
     @property
     def wanted(self) -> Wanted:
-        return Wanted(self.base_folder, self.base_manifest, self.package)
+        return Wanted(self.base_folder, self.base_manifest, self.package, default_max_tokens=24)
 
 
 @dataclass(frozen=True)

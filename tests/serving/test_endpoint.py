@@ -99,7 +99,7 @@ def test_without_a_temperature_the_answer_is_always_the_same(endpoint: Endpoint)
 def test_a_request_without_a_limit_ends_at_the_default_or_at_the_context(endpoint: Endpoint) -> None:
     default = endpoint.engine.specs["tiny"].default_max_tokens
     short = endpoint.client.chat.completions.create(model="tiny", messages=QUESTION)
-    long = endpoint.client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x" * 400}])
+    long = endpoint.client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x" * 480}])
     assert short.usage is not None
     assert long.usage is not None
     assert short.usage.completion_tokens == default
@@ -150,7 +150,20 @@ def test_an_unknown_model_is_not_found_and_the_list_is_named(endpoint: Endpoint)
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "/etc/passwd", "models:/x@champion", "a/b", "..", "%2e%2e", "ｔｕｎｅｄ", "x" * 300, "", "tuned\n", "tuned\u0000"]
+    "name",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "models:/x@champion",
+        "a/b",
+        "..",
+        "%2e%2e",
+        "\uff54\uff55\uff4e\uff45\uff44",
+        "x" * 300,
+        "",
+        "tuned\n",
+        "tuned\u0000",
+    ],
 )
 def test_a_path_for_a_model_is_refused(endpoint: Endpoint, name: str) -> None:
     response = post(endpoint, model=name)
@@ -273,7 +286,9 @@ def test_what_does_not_fit_the_context_is_refused(endpoint: Endpoint, content: s
     assert error.value.code == "context_length_exceeded"
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", CHAT, 405), ("GET", "/docs", 404), ("POST", "/", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", CHAT, 405), ("GET", "/docs", 404), ("POST", "/", 404)]
+)
 def test_what_is_not_served_answers_in_openais_form(endpoint: Endpoint, method: str, path: str, status: int) -> None:
     response = httpx.request(method, endpoint.url + path)
     assert response.status_code == status

@@ -10,7 +10,7 @@ from pipelines.evidence import Adapter, BaseModelManifest
 from pipelines.verdict import Finalist, Finding, Rejection, Undecided
 from serving.package import chat_template, check_base, open_package
 from tests.serving.running import Served
-from tests.tiny import make_tiny_package
+from tests.tiny import make_tiny_package, pack
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def base_folder(served: Served, tmp_path: Path) -> Path:
 
 
 def test_a_registered_package_opens(served: Served, package: Path) -> None:
-    (package / "README.md").write_text("A model card is data.")
+    (package / "MODEL_CARD.md").write_text("A model card is data.")
+    pack(package)
     opened = open_package(package, served.base)
     assert opened.adapter.sha256 == opened.verdict.adapter.sha256
 
@@ -34,7 +35,8 @@ def test_a_registered_package_opens(served: Served, package: Path) -> None:
 def test_a_package_that_did_not_pass_is_refused_with_the_reason(served: Served, package: Path, kind: type[Rejection | Undecided]) -> None:
     finding = Finding(rule="superior", outcome="rejected", text="chrf 14.0 is under the base's 15.0.")
     kind(gate="screen", findings=(finding,), policy_sha256="0" * 64).write(package / "verdict.json")
-    with pytest.raises(ServingError, match="chrf 14.0 is under the base's 15.0"):
+    pack(package)
+    with pytest.raises(ServingError, match=r"chrf 14\.0 is under the base's 15\.0"):
         open_package(package, served.base)
 
 
@@ -42,6 +44,7 @@ def test_a_pass_with_a_finding_that_did_not_pass_is_forged(served: Served, packa
     finalist = Finalist.read(package / "verdict.json")
     finding = Finding(rule="superior", outcome="rejected", text="no")
     finalist.model_copy(update={"findings": (finding,)}).write(package / "verdict.json")
+    pack(package)
     with pytest.raises(ServingError, match="not every one of its findings"):
         open_package(package, served.base)
 
@@ -50,11 +53,14 @@ def test_the_verdict_on_another_adapter_is_refused(served: Served, package: Path
     finalist = Finalist.read(package / "verdict.json")
     other = finalist.adapter.model_copy(update={"sha256": "f" * 64})
     finalist.model_copy(update={"adapter": other}).write(package / "verdict.json")
+    pack(package)
     with pytest.raises(ServingError, match="judges adapter ffffffffffff"):
         open_package(package, served.base)
 
 
-@pytest.mark.parametrize("name", ["adapter.json", "verdict.json", "adapter_model.safetensors", "adapter_config.json"])
+@pytest.mark.parametrize(
+    "name", ["adapter.json", "verdict.json", "package.json", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"]
+)
 def test_a_package_without_one_of_its_files_is_refused(served: Served, package: Path, name: str) -> None:
     (package / name).unlink()
     with pytest.raises(DamagedFile, match=name):
@@ -64,22 +70,50 @@ def test_a_package_without_one_of_its_files_is_refused(served: Served, package: 
 @pytest.mark.parametrize("content", ["", "{}", '{"verdict": "passed"}', "[" * 100_000])
 def test_a_verdict_that_is_none_is_no_pass(served: Served, package: Path, content: str) -> None:
     (package / "verdict.json").write_text(content)
+    pack(package)
     with pytest.raises(DamagedFile, match=r"verdict\.json"):
         open_package(package, served.base)
 
 
-def test_code_beside_the_adapter_is_refused(served: Served, package: Path) -> None:
-    (package / "modeling_llama.py").write_text("print('gotcha')")
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000])
+def test_a_package_whose_digests_are_none_is_refused(served: Served, package: Path, content: str) -> None:
+    (package / "package.json").write_text(content)
+    with pytest.raises(DamagedFile, match="package"):
+        open_package(package, served.base)
+
+
+@pytest.mark.parametrize(("name", "fact"), [("verdict.json", "is not what was packed"), ("MODEL_CARD.md", "came in after packing")])
+def test_a_file_that_changed_after_packing_is_refused(served: Served, package: Path, name: str, fact: str) -> None:
+    with (package / name).open("a") as file:
+        file.write(" ")
+    with pytest.raises(DamagedFile, match=f"{name} {fact}"):
+        open_package(package, served.base)
+
+
+@pytest.mark.parametrize("place", ["", "adapter"])
+def test_code_beside_the_adapter_is_refused(served: Served, package: Path, place: str) -> None:
+    (package / place / "modeling_llama.py").write_text("print('gotcha')")
+    pack(package)
     with pytest.raises(UnsafeAdapter, match=r"modeling_llama\.py"):
         open_package(package, served.base)
 
 
-def test_one_flipped_bit_is_refused(served: Served, package: Path) -> None:
-    path = package / "adapter_model.safetensors"
+def test_weights_that_the_record_does_not_name_are_refused(served: Served, package: Path) -> None:
+    shutil.copyfile(package / "adapter/adapter_model.safetensors", package / "other.safetensors")
+    pack(package)
+    with pytest.raises(UnsafeAdapter, match=r"other\.safetensors"):
+        open_package(package, served.base)
+
+
+@pytest.mark.parametrize("packed_again", [False, True])
+def test_one_flipped_bit_is_refused(served: Served, package: Path, packed_again: bool) -> None:
+    path = package / "adapter/adapter_model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DamagedFile, match="is not what was recorded"):
+    if packed_again:
+        pack(package)
+    with pytest.raises(DamagedFile, match="is not what was"):
         open_package(package, served.base)
 
 

@@ -50,7 +50,7 @@ def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_its
         found = re.fullmatch(r"Ready: cheat-1 \(fp_\w+\) and tiny \(fp_\w+\) at (http://127\.0\.0\.1:\d+/v1)\n", line)
         assert found, line
         client = OpenAI(base_url=found[1], api_key="none", max_retries=0)
-        stream = client.chat.completions.create(model="cheat-1", messages=[{"role": "user", "content": "x"}], max_tokens=450, stream=True)
+        stream = client.chat.completions.create(model="cheat-1", messages=[{"role": "user", "content": "x"}], max_tokens=150, stream=True)
         next(iter(stream))
         process.send_signal(signal.SIGTERM)
         assert list(stream)[-1].choices[0].finish_reason == "length"
@@ -90,9 +90,5 @@ def test_a_manifest_that_does_not_exist_is_named(served: Served, tmp_path: Path)
 def test_it_listens_on_this_machine_only_unless_told_otherwise() -> None:
     with open_socket("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(OSError, match=r"refused|unreachable"), socket.create_connection((_other_address(), port), timeout=2):
-            pass
-
-
-def _other_address() -> str:
-    return "127.0.0.2"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=2)

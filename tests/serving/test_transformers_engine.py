@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -61,7 +60,7 @@ def answer(engine: Engine, model: str, *, max_tokens: int = 24, temperature: flo
 @pytest.mark.parametrize("model", ["tuned", "tiny"])
 def test_the_served_answer_is_the_scored_answer(engine: Engine, served: Served, model: str) -> None:
     language = load_language_model(
-        served.base, served.base_folder, CHAT_TEMPLATE, "float32", served.package if model == "tuned" else None
+        served.base, served.base_folder, CHAT_TEMPLATE, "float32", served.package / "adapter" if model == "tuned" else None
     )
     scored = generate(language, [language.encoder.prompt_ids(QUESTION)], max_new_tokens=24, batch_size=1)[0]
     assert answer(engine, model) == language.encoder.decode(scored.ids)
@@ -172,22 +171,26 @@ def test_many_threads_at_once_get_each_their_own_answer(engine: Engine) -> None:
 
 def test_the_fingerprint_changes_with_everything_that_changes_an_answer(served: Served) -> None:
     spec = ServingSpec.of(served.base, engine="transformers", engine_version="5", precision="float32", default_max_tokens=10)
-    others = [
-        spec.model_copy(update={field: "other" if isinstance(setting, str | None) else 11}) for field, setting in spec
-    ]
+    others = [spec.model_copy(update={field: "other" if isinstance(setting, str | None) else 11}) for field, setting in spec]
     assert len({spec.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
 
 
 @pytest.mark.parametrize(
     ("base_id", "name"),
-    [("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"), ("org/model", "model"), ("../..", "base"), ("a b/ü x/", "x"), ("x" * 300, "x" * 128)],
+    [
+        ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"),
+        ("org/model", "model"),
+        ("../..", "base"),
+        ("a b/ü x/", "x"),
+        ("x" * 300, "x" * 128),
+    ],
 )
 def test_a_base_answers_under_a_name_that_is_no_path(served: Served, base_id: str, name: str) -> None:
     base: BaseModelManifest = served.base.model_copy(update={"id": base_id})
     assert base_model_name(base) == name
 
 
-def test_completion_mode_serves_a_base_without_a_template(served: Served, tmp_path: Path) -> None:
+def test_completion_mode_serves_a_base_without_a_template(served: Served) -> None:
     language = load_language_model(served.base, served.base_folder, None, "float32")
     spec = ServingSpec.of(
         served.base.model_copy(update={"chat_template_sha256": None}),

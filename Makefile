@@ -1,0 +1,43 @@
+# One word each. `make demo` and `make test` set up what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+TORCH := torch==2.13.0
+
+.PHONY: demo test test-slow check repro bench lock ui clean
+
+demo: .venv/ready
+	$(BIN)/assay demo
+
+test: .venv/ready
+	$(BIN)/pytest
+
+test-slow: .venv/ready
+	$(BIN)/pytest -m "slow or not slow"
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+repro: .venv/ready
+	$(BIN)/dvc repro
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.flow
+
+ui: .venv/ready
+	$(BIN)/assay ui
+
+lock: .venv/ready
+	infra/lock.sh --upgrade
+
+.venv/ready: requirements.lock pyproject.toml infra/setup.sh
+	infra/setup.sh "$(PYTHON)" "$(TORCH)"
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

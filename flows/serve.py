@@ -1,0 +1,61 @@
+"""`assay serve`: a registered version, or the base alone, on an endpoint of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.environment import quieten
+from flows.record import open_store
+from flows.workspace import Project, find_project
+from pipelines.base_model import base_model, locate
+from pipelines.evidence import BaseModelManifest
+from pipelines.files import write_text
+from pipelines.params import Params, load_params
+from pipelines.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """What an endpoint is started with."""
+
+    base_folder: Path
+    base_manifest: Path
+    package: Path | None
+    params: Params
+    name: str
+
+    def command(self, port: int) -> list[str]:
+        """Arguments of `python -m serving`: the configuration that was scored."""
+        arguments = ["--base-folder", str(self.base_folder), "--base-manifest", str(self.base_manifest), "--port", str(port)]
+        arguments += ["--precision", self.params.generation.precision]
+        arguments += ["--default-max-tokens", str(self.params.generation.max_new_tokens)]
+        return arguments + (["--package", str(self.package), "--model-name", self.name] if self.package else [])
+
+
+def run_endpoint(model: str, version: str | None, port: int) -> int:
+    """Serve until it is stopped; `version` None is the base model of params.yaml alone."""
+    quieten()
+    from serving.__main__ import main
+
+    project = find_project(Settings().home)
+    return main((served_base(project) if version is None else served_version(project, model, version)).command(port))
+
+
+def served_version(project: Project, model: str, version: str) -> Served:
+    """Fetch a version's package, every byte checked, and find its base model on this machine."""
+    store = open_store(project)
+    found = store.get_version(model, version)
+    package = store.fetch(found, project.home / "packages" / found.package_sha256)
+    manifest = package / "base_model.json"
+    folder = locate(BaseModelManifest.read(manifest), project.home).resolve()
+    return Served(folder, manifest, package, load_params(package / "params.yaml"), model)
+
+
+def served_base(project: Project) -> Served:
+    """The base model that params.yaml names."""
+    params = load_params(project.root / "params.yaml")
+    manifest, template = base_model(params.base_model, project.home)
+    folder = project.home / "base-manifests" / manifest.content_sha256()
+    manifest.write(folder / "manifest.json")
+    if template is not None:
+        write_text(folder / "chat_template.jinja", template)
+    return Served(locate(manifest, project.home).resolve(), folder / "manifest.json", None, params, manifest.id)
