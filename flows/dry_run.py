@@ -1,20 +1,113 @@
 """`assay run --dry-run`: time, memory, and the smallest effect that the held-out set can show; nothing is trained."""
 
 import math
-import shutil
-import tempfile
 import time
 from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.request import TrainRequest
 from flows.workspace import Workspace, find_project, open_workspace
+from pipelines.base_model import base_model, locate
 from pipelines.chat import ChatEncoder
-from pipelines.dataset import Row, prompts_of, read_rows
+from pipelines.collect import main as collect
+from pipelines.dataset import prompts_of, read_rows
 from pipelines.evidence import BaseModelManifest
-from pipelines.params import Params
+from pipelines.language_model import completion_losses, load_language_model
 from pipelines.policy import ScreenPolicy, load_policy
 from pipelines.power import smallest_detectable_effect
-from pipelines.resources import Needs, needs
+from pipelines.resources import needs
 from pipelines.settings import Settings
+from pipelines.split import main as split
 from pipelines.value import Value
+
+_TRAIN_OVER_SCORE = 3.5  # forward and backward against forward alone, measured on two cores
+_ANSWER_OVER_SCORE = 2.5  # a generated token against a scored one, in batches, measured on two cores
+_SAMPLE = 16
+
+
+class Estimate(Value):
+    """What a run would take, and what it could show."""
+
+    steps: int
+    training_seconds: float
+    evaluation_seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    rows: dict[str, int]
+    clusters: int
+    smallest_effect_in_standard_deviations: float | None
+
+    @property
+    def text(self) -> str:
+        """For a person: four lines."""
+        effect = self.smallest_effect_in_standard_deviations
+        shown = f"{effect:.2f} standard deviations of a cluster's difference" if effect is not None else "nothing: the held-out split is empty"
+        return (
+            f"rows        {', '.join(f'{name} {count:,}' for name, count in self.rows.items())}\n"
+            f"time        about {self.training_seconds / 60:.0f} min for {self.steps} training steps, "
+            f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {_SAMPLE} rows just now\n"
+            f"memory      about {self.memory_bytes / 1e9:.1f} GB, disk about {self.disk_bytes / 1e9:.1f} GB\n"
+            f"can show    {shown}, four times in five, with {self.clusters} held-out groups"
+        )
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Rows of a split as token counts, with a few of them to be timed."""
+
+    counts: tuple[int, ...]
+    sample: tuple[tuple[list[int], list[int]], ...]
+
+
+def estimate(request: TrainRequest) -> Estimate:
+    """Collect and split the request's rows in a workspace of their own, time a few of them, and work out the rest."""
+    project = find_project(Settings().home)
+    with open_workspace(project, request) as workspace, chdir(workspace.root):
+        collect()
+        split()
+        base, template = base_model(workspace.params.base_model, project.home)
+        tokens = _tokens(ChatEncoder.load(locate(base, project.home), template))
+        rate = _scored_tokens_per_second(base, locate(base, project.home), template, tokens)
+        policy = load_policy(Path("registry/policies/default.yaml")).gates.screen
+        return _estimate(workspace, base, tokens, rate, policy)
+
+
+def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, rate: float, policy: ScreenPolicy) -> Estimate:
+    params = workspace.params
+    splits = {name: read_rows(workspace.root / "data/split" / f"{name}.jsonl") for name in ("train", "dev", "held_out")}
+    steps = params.train.max_steps or math.ceil(len(splits["train"]) / params.train.batch_size * params.train.epochs)
+    mean = sum(tokens.counts) / max(1, len(tokens.counts))
+    looks = 1 + math.ceil(steps / params.train.evaluate_every)
+    training = (steps * params.train.batch_size * _TRAIN_OVER_SCORE + looks * len(splits["dev"])) * mean / rate
+    prompts = len(prompts_of(splits["held_out"]))
+    asked = 3 * prompts + params.bias.prompts * sum(len(names) for names in params.bias.names.values())
+    evaluation = (asked * params.generation.max_new_tokens * _ANSWER_OVER_SCORE + 3 * len(splits["held_out"]) * mean) / rate
+    needed = needs(base, params, max(tokens.counts, default=0), len(tokens.counts))
+    clusters = len({row.group for row in splits["held_out"]})
+    return Estimate(
+        steps=steps,
+        training_seconds=training,
+        evaluation_seconds=evaluation,
+        memory_bytes=needed.memory,
+        disk_bytes=needed.disk,
+        rows={name: len(rows) for name, rows in splits.items()},
+        clusters=clusters,
+        smallest_effect_in_standard_deviations=smallest_detectable_effect(clusters, policy.alpha, policy.power) if clusters else None,
+    )
+
+
+def _tokens(encoder: ChatEncoder) -> _Tokens:
+    rows = read_rows(Path("data/split/train.jsonl"))
+    pairs = [(encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)) for row in rows]
+    return _Tokens(counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs), sample=tuple(pairs[:_SAMPLE]))
+
+
+def _scored_tokens_per_second(base: BaseModelManifest, folder: Path, template: str | None, tokens: _Tokens) -> float:
+    language = load_language_model(base, folder, template, "float32")
+    with tempfile.TemporaryDirectory():
+        completion_losses(language, tokens.sample, batch_size=_SAMPLE)  # the first call pays for what torch sets up
+        started = time.monotonic()
+        completion_losses(language, tokens.sample, batch_size=_SAMPLE)
+    scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)
+    return max(1.0, scored / max(1e-6, time.monotonic() - started))

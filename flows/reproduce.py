@@ -36,7 +36,6 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
     A second run of the same work waits for the first and reuses what it made. A gate that did not pass is no error here: its
     verdict is in its outs. DVC answers 255 whatever a stage's exit code was, so the stage's own words come through a file.
     """
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it has to say comes back as an exception
     started = time.monotonic()
     with _lease(workspace, stage) as waited:
         cached = _reproduce(workspace, stage)
@@ -60,6 +59,8 @@ def _reproduce(workspace: Workspace, stage: str) -> bool:
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.repo import Repo
 
+    # Importing dvc turns its log on; what it has to say comes back as an exception.
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)):
         try:
             # DVC resolves outs against the current folder, whatever root it is given.

@@ -21,6 +21,7 @@ from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
 from pipelines.files import digest_of_files, folder_digests, write_text
 from pipelines.params import LoraParams, Params, TrainParams, load_params
 from pipelines.progress import progress_bar
+from pipelines.resources import check_room, needs
 from pipelines.settings import Settings
 from pipelines.stage_key import stage_key
 
@@ -52,6 +53,7 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     """
     train = _encode(read_rows(training_set.train.checked()), start, params.train)
     dev = _encode(read_rows(training_set.dev.checked()), start, params.train)
+    check_room(needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train)), places.scratch)
     started = time.monotonic()
     trainer = _trainer(start, params, places, train, dev)
     first = _first_dev_loss(trainer, places.scratch)

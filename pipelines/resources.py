@@ -21,16 +21,16 @@ class Needs(Value):
     disk: int
 
 
-def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int) -> Needs:
+def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int, rows: int) -> Needs:
     """Upper estimate for training on a CPU: weights, activations of the largest batch, logits, the libraries themselves."""
-    tokens = min(longest_row_tokens, params.train.max_tokens) * params.train.batch_size
+    tokens = min(longest_row_tokens, params.train.max_tokens) * min(params.train.batch_size, rows)
     scale = max(1.0, base.parameters / _REFERENCE_WEIGHTS)
     weights = base.parameters * _BYTES_PER_WEIGHT
     adapter = int(weights * 0.15) + 50_000_000
     return Needs(memory=int(_PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale), disk=6 * adapter + 200_000_000)
 
 
-def check(needed: Needs, home: Path) -> None:
+def check_room(needed: Needs, home: Path) -> None:
     """Refuse a run that would die for want of memory or disk, before it starts."""
     import psutil
 
