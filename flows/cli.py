@@ -51,7 +51,7 @@ def _training_options(command: Any) -> Any:
 @click.option("--dry-run", is_flag=True, help="Say time, memory and the smallest effect that can be shown; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def run(ctx: click.Context, dry_run: bool, as_json: bool, **asked: Any) -> None:
+def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> None:
     """Train an adapter, judge it, and register it if it passes."""
     from flows.start import request_from, run_training
 

@@ -86,5 +86,3 @@ def _say_what_next(outcome: Outcome) -> None:
         say("  assay serve --base              an OpenAI-compatible endpoint with the base model (http://127.0.0.1:8080/v1)")
     say("  assay run --set lora.r=32       another adapter on the same rows; stages that do not change are not run again")
     say("  assay run --data my.jsonl       the same path on your own rows; --dry-run first tells what it will take")
-
-

@@ -42,7 +42,9 @@ class Estimate(Value):
     def text(self) -> str:
         """For a person: four lines."""
         effect = self.smallest_effect_in_standard_deviations
-        shown = f"{effect:.2f} standard deviations of a cluster's difference" if effect is not None else "nothing: the held-out split is empty"
+        shown = (
+            f"{effect:.2f} standard deviations of a cluster's difference" if effect is not None else "nothing: the held-out split is empty"
+        )
         return (
             f"rows        {', '.join(f'{name} {count:,}' for name, count in self.rows.items())}\n"
             f"time        about {self.training_seconds / 60:.0f} min for {self.steps} training steps, "
@@ -105,9 +107,8 @@ def _tokens(encoder: ChatEncoder) -> _Tokens:
 
 def _scored_tokens_per_second(base: BaseModelManifest, folder: Path, template: str | None, tokens: _Tokens) -> float:
     language = load_language_model(base, folder, template, "float32")
-    with tempfile.TemporaryDirectory():
-        completion_losses(language, tokens.sample, batch_size=_SAMPLE)  # the first call pays for what torch sets up
-        started = time.monotonic()
-        completion_losses(language, tokens.sample, batch_size=_SAMPLE)
+    completion_losses(language, tokens.sample, batch_size=_SAMPLE)  # the first call pays for what torch sets up
+    started = time.monotonic()
+    completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)
     return max(1.0, scored / max(1e-6, time.monotonic() - started))

@@ -84,7 +84,13 @@ def record(workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdic
         version = store.register(verdict, run, package, model, work, page).version
     store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
     return Outcome(
-        verdict=verdict.verdict, gate=verdict.gate, findings=verdict.findings, scorecard=scorecard, model=model, version=version, run_id=run.run_id
+        verdict=verdict.verdict,
+        gate=verdict.gate,
+        findings=verdict.findings,
+        scorecard=scorecard,
+        model=model,
+        version=version,
+        run_id=run.run_id,
     )
 
 
@@ -194,4 +200,3 @@ def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lin
     write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
     write_text(package / "package.json", json.dumps(folder_digests(package), indent=1, sort_keys=True) + "\n")
     return package
-

@@ -50,7 +50,8 @@ def publish(outcome: Outcome, mlflow_uri: str) -> None:
 
     reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
     table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
-    text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\nMLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}.\n"
+    record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
+    text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\n{record}\n"
     create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
 
 

@@ -72,10 +72,14 @@ def _reproduce(workspace: Workspace, stage: str) -> bool:
                 raise _as_raised(said.read_text(encoding="utf-8")) from error
             if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
                 why = str(error.__cause__ or error).strip().splitlines()[0][:200]
-                raise PipelineError(f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again.") from error
+                raise PipelineError(
+                    f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again."
+                ) from error
             return False
         except DvcException as error:
-            raise PipelineError(f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs.") from error
+            raise PipelineError(
+                f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs."
+            ) from error
         return not (Path(scratch) / "started").is_file()
 
 

@@ -58,7 +58,9 @@ def run_ui(port: int) -> int:
 
     store = open_store(find_project(Settings().home))
     command = ["mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    os.execv(  # noqa: S606 - this process becomes the server
+        sys.executable, [sys.executable, "-m", *command]
+    )
 
 
 def _text_of(path: Path) -> str:

@@ -56,4 +56,3 @@ def _finished(outcome: Outcome, store: Store) -> Outcome:
     publish(outcome, store.uri)
     rename_run(outcome)
     return outcome
-

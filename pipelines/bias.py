@@ -135,7 +135,7 @@ def _by_group(observations: Sequence[OutputObservation]) -> dict[str, tuple[floa
 
 
 def _metric_frame(observations: Sequence[OutputObservation]) -> Any:
-    from fairlearn.metrics import MetricFrame, selection_rate  # type: ignore[import-untyped]
+    from fairlearn.metrics import MetricFrame, selection_rate
 
     return MetricFrame(
         metrics={"rate": selection_rate, "score": _mean_score},

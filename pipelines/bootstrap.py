@@ -6,15 +6,18 @@ widened for few groups: Hesterberg 2015, "What Teachers Should Know About the Bo
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.dataset import Interval
 from pipelines.errors import IncompleteEvidence
 from pipelines.evidence import Resampling
 from pipelines.metrics import FloatArray, Metric
 from pipelines.value import Value
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CELLS = 2_000_000
 """Draws held at a time: bounds memory at some 50 MB, whatever the number of groups."""

@@ -30,7 +30,9 @@ class ChatEncoder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise UnusableBaseModel(f"{folder} holds no tokenizer that loads ({_one_line(error)}). Put tokenizer.json beside config.json.") from error
+            raise UnusableBaseModel(
+                f"{folder} holds no tokenizer that loads ({_one_line(error)}). Put tokenizer.json beside config.json."
+            ) from error
         return cls(tokenizer=tokenizer, template=template, end_id=_end_of_turn(tokenizer, template, folder))
 
     @property
@@ -80,7 +82,9 @@ class ChatEncoder:
         for turn, mark in zip(messages, marks, strict=True):
             before, found, rest = rest.partition(mark)
             if not found:
-                raise UnusableRow(f"A message holds a control token ({turn.content[:40]!r}) and the chat template rewrites it. Remove the token.")
+                raise UnusableRow(
+                    f"A message holds a control token ({turn.content[:40]!r}) and the chat template rewrites it. Remove the token."
+                )
             ids += self._markup_ids(before) + self._text_ids(turn.content)
         return ids + self._markup_ids(rest)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.training_set import read_training_set
 from pipelines.base_model import locate, read_base_model
 from pipelines.chat import ChatEncoder
 from pipelines.dataset import Row, TrainingSet, read_rows
@@ -24,6 +23,7 @@ from pipelines.progress import progress_bar
 from pipelines.resources import check_room, needs
 from pipelines.settings import Settings
 from pipelines.stage_key import stage_key
+from pipelines.training_set import read_training_set
 
 OUT = Path("data/fine_tune")
 
@@ -73,7 +73,8 @@ def main() -> int:
     adapter.write(OUT / "adapter.json")
     print(
         f"{adapter.steps} steps, dev loss {adapter.dev_losses[0].loss:.3f} → {min(look.loss for look in adapter.dev_losses):.3f}, "
-        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s" + (f", resumed from step {adapter.resumed_from[-1]}" if adapter.resumed_from else "")
+        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s"
+        + (f", resumed from step {adapter.resumed_from[-1]}" if adapter.resumed_from else "")
     )
     return 0
 
@@ -90,7 +91,9 @@ def _encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict
                 "Shorten it, or raise train.max_tokens up to the model's context."
             )
         if len(completion) < 2 or completion[-1] not in encoder.end_ids:
-            raise UnusableRow(f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it.")
+            raise UnusableRow(
+                f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it."
+            )
         encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
     return encoded
 
@@ -100,11 +103,13 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, set_seed
-    from trl import SFTTrainer
+    from trl import SFTTrainer  # type: ignore[attr-defined]
 
     set_seed(params.train.seed)
     low = _bfloat16(params.train)
-    model = AutoModelForCausalLM.from_pretrained(str(places.base_folder), dtype=torch.bfloat16 if low else torch.float32, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(places.base_folder), dtype=torch.bfloat16 if low else torch.float32, local_files_only=True
+    )
     lora = params.lora
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     trainer = SFTTrainer(
@@ -114,7 +119,12 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
         eval_dataset=Dataset.from_list(dev),
         processing_class=start.encoder.tokenizer,
         peft_config=LoraConfig(
-            r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, task_type="CAUSAL_LM", bias="none"
+            r=lora.r,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]
+            lora_dropout=lora.dropout,
+            target_modules=modules,
+            task_type="CAUSAL_LM",
+            bias="none",
         ),
         callbacks=[_progress_callback(places.out), EarlyStoppingCallback(early_stopping_patience=params.train.patience)],
     )
@@ -128,12 +138,12 @@ def _bfloat16(params: TrainParams) -> bool:
 
     if params.precision != "auto":
         return params.precision == "bfloat16"
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the one place that knows
 
 
 def _arguments(params: TrainParams, scratch: Path, rows: int, *, bf16: bool) -> Any:
     import torch
-    from trl import SFTConfig
+    from trl import SFTConfig  # type: ignore[attr-defined]
 
     steps = math.ceil(rows / params.batch_size * params.epochs)
     look = max(1, min(params.evaluate_every, params.max_steps or steps, steps))
@@ -235,7 +245,9 @@ def last_whole_checkpoint(scratch: Path) -> Path | None:
     return None
 
 
-def _adapter(trainer: Any, start: Start, lora: LoraParams, places: Places, first: float, resumed: tuple[int, ...], seconds: float) -> Adapter:
+def _adapter(
+    trainer: Any, start: Start, lora: LoraParams, places: Places, first: float, resumed: tuple[int, ...], seconds: float
+) -> Adapter:
     folder = places.out / "adapter"
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
@@ -279,7 +291,7 @@ def _moved(model: Any) -> float:
 
 
 def _save(model: Any, folder: Path, base: BaseModelManifest) -> None:
-    """peft's two files, without the path at which the base stood on this machine."""
+    """Peft's two files, without the path at which the base stood on this machine."""
     model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

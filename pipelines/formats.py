@@ -124,7 +124,7 @@ def _csv_record(number: int, header: list[str], fields: list[str]) -> tuple[int,
 
 
 def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow as pa
     from pyarrow import parquet
 
     if not path.stat().st_size:
@@ -135,7 +135,7 @@ def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
             for index in range(batch.num_rows):
                 number += 1
                 yield _parquet_record(number, batch.slice(index, 1))
-    except pyarrow.ArrowException as error:
+    except pa.ArrowException as error:
         raise UnreadableData(f"{path} is not a whole Parquet file ({excerpt(str(error))[:80]}). Write it again.") from error
 
 

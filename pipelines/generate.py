@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.training_set import read_training_set
 from pipelines.adapter_files import check_adapter
 from pipelines.answers import Identity, answer
 from pipelines.base_model import locate, read_base_model
@@ -12,10 +11,12 @@ from pipelines.dataset import Message, Prompt, prompts_of, read_rows
 from pipelines.errors import UnsafeAdapter
 from pipelines.evidence import Adapter, BaseModelManifest, Completions
 from pipelines.files import digest_of_json, write_jsonl
-from pipelines.language_model import LanguageModel, generate as generate_ids, load_language_model
+from pipelines.language_model import LanguageModel, load_language_model
+from pipelines.language_model import generate as generate_ids
 from pipelines.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.progress import progress_bar
 from pipelines.settings import Settings
+from pipelines.training_set import read_training_set
 from pipelines.value import Value
 
 OUT = Path("data/generate")

@@ -46,11 +46,13 @@ def load_language_model(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=getattr(torch, precision), local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UnusableBaseModel(f"{base.id} does not load: {str(error).splitlines()[0][:160]}. Try it with transformers by itself.") from error
+        raise UnusableBaseModel(
+            f"{base.id} does not load: {str(error).splitlines()[0][:160]}. Try it with transformers by itself."
+        ) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model = model.to(device).eval()
@@ -105,14 +107,16 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 
 def _check_length(language: LanguageModel, tokens: int) -> None:
     if tokens > language.context_tokens:
-        raise UnusableRow(f"A row needs {tokens} tokens, but the model's context holds {language.context_tokens}. Shorten it or generation.max_new_tokens.")
+        raise UnusableRow(
+            f"A row needs {tokens} tokens, the model's context holds {language.context_tokens}. Shorten it, or generation.max_new_tokens."
+        )
 
 
 def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with; at least the last token of each stays out of it."""
     if not prompts:
         return 0
-    first, last = min(prompts), max(prompts)  # in lexicographic order, what these two share all share
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))  # in lexicographic order, what these two share all share
     shared = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return max(0, min(shared, min(len(ids) for ids in prompts) - 1))
 
@@ -130,9 +134,7 @@ def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-def _padded(
-    language: LanguageModel, rows: Sequence[Sequence[int]], prefix: int, cache: Any
-) -> tuple["torch.Tensor", "torch.Tensor", Any]:
+def _padded(language: LanguageModel, rows: Sequence[Sequence[int]], prefix: int, cache: Any) -> tuple["torch.Tensor", "torch.Tensor", Any]:
     """Rows as a tensor, padded between the shared prefix and the rest, with its mask and a copy of the prefix's cache."""
     import torch
 
@@ -152,7 +154,7 @@ def _generate_batch(
     from transformers import GenerationConfig
 
     ids, mask, own = _padded(language, rows, prefix, cache)
-    greedy = GenerationConfig(
+    greedy = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=language.encoder.end_ids,
@@ -169,9 +171,7 @@ def _until_end(ids: list[int], end_ids: list[int]) -> Generated:
     return Generated(tuple(ids), ended=False)
 
 
-def _loss_batch(
-    language: LanguageModel, rows: Sequence[Sequence[int]], completions: Sequence[int], prefix: int, cache: Any
-) -> list[float]:
+def _loss_batch(language: LanguageModel, rows: Sequence[Sequence[int]], completions: Sequence[int], prefix: int, cache: Any) -> list[float]:
     import torch
 
     ids, mask, own = _padded(language, rows, prefix, cache)

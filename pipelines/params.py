@@ -91,7 +91,9 @@ class GenerationParams(Value):
 class BiasParams(Value):
     """What the bias reports compare."""
 
-    favourable_pattern: str | None = Field(description="Regular expression that marks a favourable completion; null: longer than the median.")
+    favourable_pattern: str | None = Field(
+        description="Regular expression that marks a favourable completion; null: longer than the median."
+    )
     names: dict[str, tuple[str, ...]] = Field(description="Names by group, for name templates.")
     template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
     prompts: Count = Field(description="Dev prompts that are asked once for each name.")

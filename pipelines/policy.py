@@ -74,6 +74,10 @@ def load_policy(path: Path) -> Policy:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Policy(sha256=sha256_of(path), gates=GatePolicy.model_validate(document))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back.") from error
+        raise ParameterError(
+            f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back."
+        ) from error
     except ValidationError as error:
-        raise ParameterError(f"The policy {path} does not fit: {first_problem(error)}. Mend it: without a policy nothing passes.") from error
+        raise ParameterError(
+            f"The policy {path} does not fit: {first_problem(error)}. Mend it: without a policy nothing passes."
+        ) from error

@@ -4,7 +4,6 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.training_set import read_training_set
 from pipelines.answers import Identity, Turns, answer, with_examples
 from pipelines.base_model import locate, read_base_model
 from pipelines.dataset import Message, Prompt, Row, prompts_of, read_rows
@@ -12,6 +11,7 @@ from pipelines.evidence import BaseModelManifest, Completions
 from pipelines.language_model import LanguageModel, completion_losses, load_language_model
 from pipelines.params import FewShotParams, GenerationParams, load_params
 from pipelines.settings import Settings
+from pipelines.training_set import read_training_set
 from pipelines.value import Value
 
 OUT = Path("data/prompt_baselines")

@@ -37,10 +37,12 @@ def check_room(needed: Needs, home: Path) -> None:
     free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(_existing(home)).free
     if not free_memory >= needed.memory:
         raise NotEnoughResources(
-            f"Training needs about {_gb(needed.memory)} of memory and {_gb(free_memory)} is free. Lower train.batch_size or train.max_tokens."
+            f"Training needs about {_gb(needed.memory)} of memory {_gb(free_memory)} is free. Lower train.batch_size, or shorten the rows."
         )
     if not free_disk >= needed.disk:
-        raise NotEnoughResources(f"A run needs about {_gb(needed.disk)} of disk and {_gb(free_disk)} is free at {home}. Free some, or set ASSAY_HOME.")
+        raise NotEnoughResources(
+            f"A run needs about {_gb(needed.disk)} of disk and {_gb(free_disk)} is free at {home}. Free some, or set ASSAY_HOME."
+        )
 
 
 def _existing(path: Path) -> Path:

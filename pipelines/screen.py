@@ -1,4 +1,4 @@
-"""The gate before registration: is the adapter proven better than the base, than prompting, and than the champion?
+"""The gate before registration: whether the adapter is proven better than the base, than prompting, and than the champion.
 
 Every rule asks whether it passed, so that a missing number or a NaN never does.
 """
@@ -228,10 +228,11 @@ def _comparable(case: Case, metric: str, against: System) -> Comparison | None:
 
 
 def _stood_in(case: Case, metric: str, against: System, rule: str) -> Finding:
-    """A metric that differs in method passes only if another is judged in its place: bits per byte for perplexity."""
-    stand_in = metric_named(metric).stand_in
+    """Only where the methods really differ may another metric be judged in its place: bits per byte for perplexity."""
+    own, other, stand_in = case.signature(metric, "adapter"), case.signature(metric, against), metric_named(metric).stand_in
     judged = {case.policy.primary, *(each.metric for each in case.policy.guardrails if against in each.against)}
-    if case.signature(metric, against) is not None and stand_in in judged and _comparable(case, stand_in, against) is not None:
+    methods_differ = other is not None and own != other
+    if methods_differ and stand_in in judged and _comparable(case, stand_in, against) is not None:
         return _finding(rule, "passed", f"{metric} is not comparable with {against}, which counts other tokens: {stand_in} judges instead")
     return _finding(rule, "rejected", f"{metric} has no valid comparison with {against}. Score both with the same method")
 
@@ -255,7 +256,7 @@ def _still_needed(found: Comparison, effect: float, policy: ScreenPolicy) -> str
     return f"{needed} clusters in all would show a difference of {effect:g} in {policy.power:.0%} of cases, {more} more than now"
 
 
-def _passed_or_rejected(passed: bool) -> Outcome:  # noqa: FBT001 - the claim is the argument
+def _passed_or_rejected(passed: bool) -> Outcome:
     return "passed" if passed else "rejected"
 
 

@@ -27,5 +27,7 @@ def read_training_set(folder: Path = FOLDER) -> TrainingSet:
     """The admitted rows; `admit` writes the file on a pass alone."""
     path = folder / "training_set.json"
     if not path.is_file():
-        raise GateNotPassed(f"{path} does not exist: the data did not pass `admit`. Its reasons are in data/admit/verdict.json; mend the data.")
+        raise GateNotPassed(
+            f"{path} does not exist: the data did not pass `admit`. Its reasons are in data/admit/verdict.json; mend the data."
+        )
     return TrainingSet.read(path)

@@ -3,7 +3,7 @@
 from pipelines.dataset import DatasetVersion
 from pipelines.evidence import BaseModelManifest, MetricScore, Scorecard
 from pipelines.value import Value
-from pipelines.verdict import Finding, Finalist, Rejection, Undecided
+from pipelines.verdict import Finalist, Finding, Rejection, Undecided
 
 Verdict = Finalist | Rejection | Undecided
 
@@ -49,12 +49,12 @@ def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> st
     text = [
         f"# LoRA adapter for {adapter.base_id}",
         f"Base model `{adapter.base_id}`, digest `{adapter.base_digest[:16]}`.{note}",
-        f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}, {adapter.steps} steps in {adapter.precision}, best at step {adapter.best_step}.",
-        f"Trained on `{dataset.source}` ({dataset.rows.get('train', 0)} rows in {dataset.groups.get('train', 0)} groups; licence {dataset.licence}).",
+        f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}; {adapter.steps} steps in {adapter.precision}, step {adapter.best_step}.",
+        f"Trained on {dataset.rows.get('train', 0)} rows of `{dataset.source}` (licence {dataset.licence}).",
         "## How it was judged",
         describe(finalist, scorecard, lineage),
         "## Limits",
-        "The scores hold for the held-out prompts named above and the greedy decoding that produced them. "
+        "The scores hold for the held-out prompts named above and the greedy decoding that produced them.",
         "Personal data, toxicity and safety were not measured. Nothing was rated by people.",
     ]
     return "\n\n".join(text) + "\n"
@@ -82,7 +82,7 @@ def score_table(scorecard: Scorecard) -> str:
 def format_score(metric: MetricScore) -> str:
     """A score with its interval, to the digits that its size deserves."""
     interval = metric.interval
-    digits = 1 if abs(interval.high) >= 10 else 3  # noqa: PLR2004 - from ten on, a second decimal is noise
+    digits = 1 if abs(interval.high) >= 10 else 3
     return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 

@@ -153,7 +153,9 @@ class Store:
             uri = f"models:/{version.name}/{version.version}"
             self._try(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=str(whole), tracking_uri=self.uri))
             if digest_of_files(folder_digests(whole)) != version.package_sha256:
-                raise DamagedFile(f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served.")
+                raise DamagedFile(
+                    f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
+                )
             shutil.rmtree(into, ignore_errors=True)
             whole.rename(into)
         return into

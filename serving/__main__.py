@@ -44,7 +44,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _end_quietly() -> None:
-    """uvicorn raises the signal that stopped it once more when it is done; that one is to end nothing."""
+    """Uvicorn raises the signal that stopped it once more when it is done; that one is to end nothing."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
 

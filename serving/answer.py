@@ -113,6 +113,7 @@ class EventStream(StreamingResponse):
         self._answer = answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send the stream, and leave the engine free whatever becomes of the client."""
         try:
             await super().__call__(scope, receive, send)
         finally:

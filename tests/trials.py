@@ -187,7 +187,7 @@ def write_trial(folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequenc
     """Write a trial as the stages before `score` do, below `folder`/data."""
     data = folder / "data"
     write_rows(data / "validate/held_out.jsonl", held_out)
-    write_rows(data / "admit/dev.jsonl", dev)
+    write_rows(data / "admit/training_set/dev.jsonl", dev)
     dataset().write(data / "split/dataset.json")
     made.adapter.write(data / "fine_tune/adapter.json")
     write_jsonl(data / "generate/variants.jsonl", (variant.model_dump() for variant in made.variants))

@@ -42,7 +42,7 @@ class Bleu:
         return np.asarray(np.where(scored, 100 * np.exp(mean_log + penalty), 0.0))
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
-        """sacreBLEU's signature."""
+        """SacreBLEU's signature."""
         return sacre_signature(_sacre(), rows)
 
 

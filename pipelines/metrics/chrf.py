@@ -42,7 +42,7 @@ class Chrf:
         return np.asarray(100 * (1 + BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1))
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
-        """sacreBLEU's signature."""
+        """SacreBLEU's signature."""
         return sacre_signature(_sacre(), rows)
 
 

@@ -34,7 +34,7 @@ class CommandValidity:
         """Valid answers over rows."""
         return sums[..., 0] / sums[..., 1]
 
-    def signature(self, rows: Sequence[ScoredRow]) -> str:  # noqa: ARG002 - the protocol's shape
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
         """Which bash parsed: versions differ in what they accept."""
         return f"parser:bash -n|version:{_version()}"
 

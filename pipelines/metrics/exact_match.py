@@ -22,6 +22,6 @@ class ExactMatch:
         """Matches over rows."""
         return sums[..., 0] / sums[..., 1]
 
-    def signature(self, rows: Sequence[ScoredRow]) -> str:  # noqa: ARG002 - the protocol's shape
+    def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What counts as equal."""
         return "reference:any|trim:both ends|case:mixed"

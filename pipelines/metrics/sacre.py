@@ -19,7 +19,7 @@ def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ..
 
 
 def sacre_signature(metric: "SacreMetric", rows: Sequence[ScoredRow]) -> str:
-    """sacreBLEU's own record of how it was computed; `nrefs:var` where rows have different numbers of references."""
+    """SacreBLEU's own record of how it was computed; `nrefs:var` where rows have different numbers of references."""
     counts = {len(row.references) for row in rows}
     metric.num_refs = counts.pop() if len(counts) == 1 else -1
     return str(metric.get_signature())

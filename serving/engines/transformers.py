@@ -24,7 +24,7 @@ _SECONDS_TO_STOP = 30.0
 
 
 def engine_version() -> str:
-    """transformers' version: another one may round otherwise, so it is part of what answers."""
+    """Transformers' version: another one may round otherwise, so it is part of what answers."""
     from importlib.metadata import version
 
     return version("transformers")
@@ -157,7 +157,7 @@ class _Answer:
         self._prompt_is_past = False
 
     def put(self, tokens: "torch.Tensor") -> None:
-        """transformers' streamer protocol: the prompt first, then each new token."""
+        """Transformers' streamer protocol: the prompt first, then each new token."""
         if not self._prompt_is_past:
             self._prompt_is_past = True
             return
@@ -165,7 +165,7 @@ class _Answer:
             self._take(token)
 
     def end(self) -> None:
-        """transformers' streamer protocol; `finish` does this once the reason is known."""
+        """Transformers' streamer protocol; `finish` does this once the reason is known."""
 
     def should_stop(self, input_ids: "torch.Tensor", _scores: Any, **_: Any) -> "torch.Tensor":
         """Whether anybody still wants the next token."""

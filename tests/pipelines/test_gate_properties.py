@@ -4,17 +4,17 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.comparisons import OTHERS
+from pipelines.comparisons import OTHERS, compare
 from pipelines.dataset import Interval
 from pipelines.errors import IncompleteEvidence
 from pipelines.evidence import DevLoss, Scorecard
-from pipelines.metrics import METRICS
+from pipelines.metrics import METRICS, metric_named
 from pipelines.policy import Policy
-from pipelines.score import score
+from pipelines.score import evidence_from, score
 from pipelines.screen import screen
 from pipelines.verdict import Comparison, Finalist
 from tests import trials
@@ -56,32 +56,34 @@ def is_good_enough(found: Comparison, policy: Policy) -> bool:
     return found.low > floor and found.clusters >= policy.gates.screen.min_clusters
 
 
+# A perplexity that is missing, though both sides count the same tokens: bits per byte must not stand in for it.
+@example(bounds=[(1.0, 3.0)] * len(PAIRS), clusters=20, missing=9, moved=1.0, dev=(1.0, 0.0), gap=[0.0, 0.0])
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     bounds=st.lists(BOUNDS, min_size=len(PAIRS), max_size=len(PAIRS)),
     clusters=st.sampled_from([2, 19, 20, 21, 500, 500, 500]),
-    kept=st.one_of(st.none(), st.integers(0, len(PAIRS) - 1)),
+    missing=st.one_of(st.none(), st.integers(0, len(PAIRS) - 1)),
     moved=st.sampled_from([0.0, 1e-9, 1.0, 1.0]),
     dev=st.tuples(st.floats(0, 5), st.floats(0, 5)),
     gap=st.tuples(st.floats(0, 20), st.floats(0, 20)).map(sorted),
 )
-def test_nothing_worse_than_the_policy_ever_becomes_a_finalist(  # noqa: PLR0913 - what hypothesis draws
+def test_nothing_worse_than_the_policy_ever_becomes_a_finalist(
     card: Scorecard,
     policy: Policy,
     bounds: list[tuple[float, float]],
     clusters: int,
-    kept: int | None,
+    missing: int | None,
     moved: float,
     dev: tuple[float, float],
     gap: list[float],
 ) -> None:
     comparisons = tuple(
-        comparison(*pair, *bound, clusters) for place, (pair, bound) in enumerate(zip(PAIRS, bounds, strict=True)) if place != kept
+        comparison(*pair, *bound, clusters) for place, (pair, bound) in enumerate(zip(PAIRS, bounds, strict=True)) if place != missing
     )
     adapter = trials.adapter(moved=moved, best_step=1, dev_losses=(DevLoss(step=0, loss=dev[0]), DevLoss(step=1, loss=dev[1])))
     bias = trials.bias(Interval(estimate=gap[0], low=gap[0], high=gap[1]))
     verdict = screen(card.model_copy(update={"adapter": adapter, "bias": bias}), comparisons, policy)
-    good = all(is_good_enough(each, policy) for each in comparisons) and kept is None
+    good = all(is_good_enough(each, policy) for each in comparisons) and missing is None
     assert isinstance(verdict, Finalist) == (good and moved > 0 and dev[1] < dev[0] and gap[1] <= 10 and clusters >= 20)
 
 
@@ -120,20 +122,15 @@ def test_no_comparisons_at_all_are_rejected(card: Scorecard, policy: Policy) -> 
     assert screen(card, (), policy).verdict == "rejected"
 
 
-@settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_an_adapter_that_answers_no_better_than_the_base_is_never_a_finalist(seed: int) -> None:
-    from pipelines.comparisons import compare  # noqa: PLC0415
-    from pipelines.metrics import metric_named  # noqa: PLC0415
-    from pipelines.score import evidence_from  # noqa: PLC0415
+def claims_superiority(seed: int) -> bool:
+    """Whether an adapter that answers as blindly as the base passes every chrF comparison on this draw of rows."""
+    made = trials.trial(dict.fromkeys(("base", "few_shot", "adapter"), (trials.wrong, 3.0)), trials.rows(seed=seed))
+    found = compare(evidence_from(made, [metric_named("chrf")]), trials.policy().gates.screen)
+    return min(each.low for each in found) > 0
 
-    made = trials.trial(
-        {"base": (trials.wrong, 3.0), "few_shot": (trials.wrong, 3.0), "adapter": (trials.wrong, 3.0)}, trials.rows(seed=seed)
-    )
-    evidence = evidence_from(made, [metric_named("chrf")])
-    found = compare(evidence, trials.policy().gates.screen)
-    assert {each.metric for each in found} == {"chrf"}
-    assert min(each.low for each in found) <= 0
+
+def test_an_adapter_that_answers_no_better_than_the_base_passes_more_seldom_than_alpha() -> None:
+    assert sum(claims_superiority(seed) for seed in range(50)) <= 2
 
 
 def test_an_intact_finalist_names_what_it_was_judged_on(card: Scorecard, policy: Policy, tmp_path: Path) -> None:

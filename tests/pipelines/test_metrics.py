@@ -89,7 +89,7 @@ def test_exact_match_takes_any_reference_and_ignores_space_at_both_ends() -> Non
         ("echo é", True),
     ],
 )
-def test_a_command_is_valid_when_bash_can_parse_it(text: str, is_valid: bool) -> None:  # noqa: FBT001
+def test_a_command_is_valid_when_bash_can_parse_it(text: str, is_valid: bool) -> None:
     assert corpus(CommandValidity(), scored(text)) == float(is_valid)
 
 
@@ -131,7 +131,7 @@ def test_perplexities_under_two_tokenizers_have_two_signatures_and_bits_per_byte
 
 def test_an_unknown_metric_is_answered_with_the_nearest() -> None:
     assert metric_named("bleu").name == "bleu"
-    with pytest.raises(ParameterError, match="no metric exact_mach. Did you mean exact_match"):
+    with pytest.raises(ParameterError, match=r"no metric exact_mach\. Did you mean exact_match"):
         metric_named("exact_mach")
     with pytest.raises(ParameterError, match="There are: chrf, bleu"):
         metric_named("zzzz")

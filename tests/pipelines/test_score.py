@@ -132,7 +132,7 @@ def test_a_row_that_is_no_answer_and_a_missing_file_are_damage(workspace: Path) 
 
 
 def test_a_metric_that_does_not_exist_is_a_parameter_error_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="no metric bluu. Did you mean bleu"):
+    with pytest.raises(ParameterError, match=r"no metric bluu\. Did you mean bleu"):
         score(trials.trial(), trials.params(metrics=("bluu",)), 20, tmp_path)
 
 

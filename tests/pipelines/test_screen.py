@@ -158,7 +158,7 @@ def test_without_its_control_nothing_passes(card: Scorecard, comparisons: tuple[
         (-3.0, 5.0, "undecided"),
     ],
 )
-def test_the_primary_metric_must_be_superior(  # noqa: PLR0913 - one table of cases
+def test_the_primary_metric_must_be_superior(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, against: str, low: float, high: float, verdict: Outcome
 ) -> None:
     found = screen(card, changed(comparisons, "chrf", against, low=low, high=high), policy)
@@ -203,7 +203,10 @@ def test_a_rejection_outweighs_what_is_undecided_and_every_reason_is_given(
     assert len(lines) == len(found.findings) + 1
 
 
-@pytest.mark.parametrize(("metric", "against"), [("chrf", "base"), ("chrf", "few_shot"), ("bleu", "base"), ("bits_per_byte", "few_shot")])
+@pytest.mark.parametrize(
+    ("metric", "against"),
+    [("chrf", "base"), ("chrf", "few_shot"), ("bleu", "base"), ("perplexity_per_token", "base"), ("bits_per_byte", "few_shot")],
+)
 def test_a_comparison_that_is_missing_or_there_twice_is_rejected(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, metric: str, against: str
 ) -> None:
@@ -302,6 +305,12 @@ def test_perplexity_is_not_compared_across_tokenizers_and_bits_per_byte_judges_i
     assert found.verdict == "passed"
     assert "bits_per_byte judges instead" in finding(found, "perplexity_per_token not inferior to champion").text
     assert screen(card, without(found_by, "bits_per_byte", "champion"), policy).verdict == "rejected"
+
+
+def test_a_champion_without_a_perplexity_is_rejected_though_bits_per_byte_is_there(tmp_path: Path, policy: Policy) -> None:
+    card, evidence = champion_with_another_tokenizer(tmp_path)
+    found = screen(with_metrics(card, "champion", perplexity_per_token=None), compare(evidence, policy.gates.screen), policy)
+    assert finding(found, "perplexity_per_token not inferior to champion").outcome == "rejected"
 
 
 def test_perplexity_across_tokenizers_with_nothing_in_its_place_is_rejected(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_another_salt_draws_another_split() -> None:
 
 
 def test_exact_duplicates_are_removed_and_counted() -> None:
-    repeated = ROWS + [row("P0  ", group="elsewhere"), row("p1"), row("p1", "another answer", "g1")]
+    repeated = [*ROWS, row("P0  ", group="elsewhere"), row("p1"), row("p1", "another answer", "g1")]
     splits = split(repeated, None, PARAMS)
     assert splits.duplicates == 2
     assert sum(len(splits.of(name)) for name in SPLITS) == 241

@@ -1,0 +1,1 @@
+"""What Assay costs and gains, each against a peer in the same run."""

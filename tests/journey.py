@@ -1,0 +1,129 @@
+"""A checkout of its own for each test, rows that two layers can learn, and `assay` as a process."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}
+SETTINGS = (
+    "lora.r=16",
+    "train.max_steps=120",
+    "train.epochs=20",
+    "train.batch_size=16",
+    "train.learning_rate=0.02",
+    "train.evaluate_every=40",
+    "train.precision=float32",
+    "generation.max_new_tokens=10",
+    "few_shot.draws=1",
+    "few_shot.examples=2",
+    "bias.names={female: [Ann, Eve], male: [Bob, Tom]}",
+    "score.resamples=200",
+)
+IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A clone with an `.assay` of its own."""
+
+    root: Path
+    environment: Mapping[str, str]
+
+    @property
+    def home(self) -> Path:
+        return self.root / ".assay"
+
+    @property
+    def uri(self) -> str:
+        return self.environment.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home / 'mlflow.db'}")
+
+    def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
+        """`assay ARGUMENTS` as a process of a group of its own, in the clone, with the clone's code."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+            cwd=self.root,
+            env={**os.environ, **self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def assay(self, *arguments: str | Path, **environment: str) -> "Done":
+        """`assay ARGUMENTS` to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        return Done(process.returncode, out, err)
+
+    def git(self, *arguments: str) -> str:
+        return git(self.root, *arguments)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> Any:
+        """The machine-readable line."""
+        return json.loads(self.out.strip().splitlines()[-1])
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def clone_working_tree(into: Path) -> Path:
+    """The checkout as it is now, tracked files and untracked ones that git does not ignore, as a repository with one commit."""
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, into / name)
+    git(into, "init", "--quiet")
+    git(into, "add", "--all")
+    git(into, *IDENTITY, "commit", "--quiet", "--message", "the checkout under test")
+    return into
+
+
+def learnable_rows(count: int = 240) -> list[dict[str, str]]:
+    """Distinct prompts whose last letter alone says the answer, whatever stands before it."""
+    dice = random.Random(0)
+    return [
+        {"prompt": f"{_noise(dice)}{number} {letter}", "completion": ANSWERS[letter]}
+        for number in range(count)
+        for letter in [dice.choice(sorted(ANSWERS))]
+    ]
+
+
+def shuffled(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The same completions, each beside another's prompt: nothing to learn but their form."""
+    completions = [row["completion"] for row in rows]
+    random.Random(1).shuffle(completions)
+    return [{**row, "completion": completion} for row, completion in zip(rows, completions, strict=True)]
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run_arguments(data: Path, base: Path, *more: str | Path) -> list[str | Path]:
+    """`run` with the settings that the tiny model learns under."""
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    return ["run", "--data", data, "--base-model", base, "--json", *settings, *more]
+
+
+def _noise(dice: random.Random) -> str:
+    return "".join(dice.choices("abcdeimrswAJMW :", k=dice.randrange(16)))
