@@ -9,6 +9,7 @@ from prefect import flow
 from flows.outcome import Outcome
 from flows.record import earlier_outcome, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.report import publish, rename_run
+from flows.reproduce import version_inputs
 from flows.request import TrainRequest
 from flows.stage_task import run_stage
 from flows.workspace import find_project, identify, open_workspace
@@ -24,6 +25,7 @@ def train(request: TrainRequest) -> Outcome:
     project = find_project(Settings().home)
     store = open_store(project)
     with open_workspace(project, request) as workspace:
+        version_inputs(workspace)
         place_champion(store, request.model, workspace)
         work = identify(workspace)
         run = store.begin_run(work, request.title, {"assay.model": request.model})

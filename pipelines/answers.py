@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipelines.chat import ChatEncoder
-from pipelines.dataset import Message, Prompt
+from pipelines.dataset import Message, Prompt, text_of
 from pipelines.errors import IncompleteGeneration, UnusableRow
 from pipelines.evidence import BaseModelManifest, Completion, Completions, System, TokenLoss
 from pipelines.files import digest_of_json, write_jsonl
@@ -29,6 +29,7 @@ class Identity(Value):
 def answer(identity: Identity, language: LanguageModel, prompts: Sequence[Prompt], params: GenerationParams, out: Path) -> Completions:
     """Answer every prompt once and score every reference; written below `out` as `SYSTEM.{answers,losses}.jsonl` and `SYSTEM.json`."""
     encoded = [language.encoder.prompt_ids(with_examples(prompt.messages, identity.examples)) for prompt in prompts]
+    _check_lengths(language, prompts, encoded, params)
     answers = _answers(language, prompts, encoded, params, identity.system)
     losses = _losses(language, prompts, encoded, params, identity.system)
     paths = {kind: out / f"{identity.system}.{kind}.jsonl" for kind in ("answers", "losses")}
@@ -87,6 +88,17 @@ def _losses(
         )
         for (index, number), (_, completion), loss in zip(places, rows, nats, strict=True)
     ]
+
+
+def _check_lengths(language: LanguageModel, prompts: Sequence[Prompt], encoded: Sequence[Sequence[int]], params: GenerationParams) -> None:
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        longest = max(len(language.encoder.completion_ids(reference)) for reference in prompt.references)
+        tokens = len(ids) + max(longest, params.max_new_tokens)
+        if tokens > language.context_tokens:
+            raise UnusableRow(
+                f"Held-out prompt {prompt.id} ({text_of(prompt.messages)[:40]!r}) needs {tokens} tokens with its answer, "
+                f"the model's context holds {language.context_tokens}. Shorten it, or lower generation.max_new_tokens."
+            )
 
 
 def _completion_ids(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:

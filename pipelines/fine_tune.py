@@ -152,7 +152,7 @@ def _arguments(params: TrainParams, scratch: Path, rows: int, *, bf16: bool) -> 
         num_train_epochs=params.epochs,
         max_steps=params.max_steps or -1,
         per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=4 * params.batch_size,
+        per_device_eval_batch_size=2 * params.batch_size,
         learning_rate=params.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_share,

@@ -7,9 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from registry.store import Store
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}
@@ -66,6 +71,23 @@ class Checkout:
     def git(self, *arguments: str) -> str:
         return git(self.root, *arguments)
 
+    @property
+    def store(self) -> Store:
+        return Store(self.uri, locks=self.home / "leases")
+
+    def versions(self, name: str = "letters-tiny") -> list[Any]:
+        """MLflow's own records of every version of a model."""
+        from mlflow import MlflowClient
+
+        return list(MlflowClient(self.uri, self.uri).search_model_versions(f"name = '{name}'"))
+
+    def runs(self) -> list[Any]:
+        """MLflow's own records of every run."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri, self.uri)
+        return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+
 
 @dataclass(frozen=True)
 class Done:
@@ -79,6 +101,16 @@ class Done:
     def last(self) -> Any:
         """The machine-readable line."""
         return json.loads(self.out.strip().splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A run that was judged: where, on what, and what it said."""
+
+    checkout: Checkout
+    data: Path
+    base: Path
+    done: Done
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -127,3 +159,22 @@ def run_arguments(data: Path, base: Path, *more: str | Path) -> list[str | Path]
 
 def _noise(dice: random.Random) -> str:
     return "".join(dice.choices("abcdeimrswAJMW :", k=dice.randrange(16)))
+
+
+def make_checkout(root: Path, cloned: Path, empty_mlflow: Path) -> Checkout:
+    """Copy the clone and the empty database."""
+    shutil.copytree(cloned, root)
+    (root / ".assay").mkdir()
+    shutil.copyfile(empty_mlflow, root / ".assay/mlflow.db")
+    return Checkout(root, {"OMP_NUM_THREADS": "1"})
+
+
+def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
+    """`assay ARGUMENTS` inside this process: the same code, without seconds of imports."""
+    from flows.cli import main
+
+    with chdir(checkout.root):
+        done = CliRunner().invoke(main, [str(word) for word in arguments], env={**os.environ, **checkout.environment})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)

@@ -1,0 +1,66 @@
+"""One Prefect server, one empty MLflow database and one judged run for the whole test session."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.environment import quieten
+from tests.journey import Checkout, Journey, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.tiny import make_tiny_base
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """`PREFECT_API_URL` names a real server for as long as the tests run; every flow of every process uses it."""
+    quieten()
+    from flows.prefect_server import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("prefect")):
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with MLflow's tables, which take seconds to make: tests copy it."""
+    quieten()
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
+    client.search_experiments()
+    client.search_registered_models()
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone_working_tree(tmp_path_factory.mktemp("cloned") / "assay")
+
+
+@pytest.fixture(scope="session")
+def judged(prefect: None, cloned: Path, empty_mlflow: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Journey:
+    """One run, from rows to a registered version, through `assay run` in a process of its own."""
+    root = tmp_path_factory.mktemp("judged")
+    checkout = make_checkout(root / "assay", cloned, empty_mlflow)
+    data = write_rows(root / "letters.jsonl", learnable_rows())
+    return Journey(checkout, data, tiny_base, checkout.assay(*run_arguments(data, tiny_base)))
+
+
+@pytest.fixture
+def checkout(prefect: None, cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Checkout:
+    """A fresh clone with nothing in its `.assay` but MLflow's empty database."""
+    return make_checkout(tmp_path / "assay", cloned, empty_mlflow)
+
+
+@pytest.fixture
+def seeded(checkout: Checkout, judged: Journey) -> Checkout:
+    """A fresh clone whose DVC cache knows what the stages of the judged run made; MLflow knows nothing."""
+    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
+    return checkout

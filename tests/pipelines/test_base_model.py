@@ -1,0 +1,108 @@
+"""A base model is a manifest of digests; a folder that cannot be used is one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.base_model import base_model, locate, read_base_model
+from pipelines.errors import AssayError, DamagedFile, UnusableBaseModel
+from pipelines.params import BaseModelParams
+from tests.tiny import CHAT_TEMPLATE
+
+
+def asked(folder: Path, **changes: Any) -> BaseModelParams:
+    plain = BaseModelParams(source="folder", id="mine", path=str(folder), digest=None, chat_template=None, completion_mode=False)
+    return plain.model_copy(update=changes)
+
+
+@pytest.fixture
+def own(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "own"))
+
+
+def test_the_manifest_names_every_file_and_the_model_is_found_again_by_digest(own: Path, tmp_path: Path) -> None:
+    manifest, template = base_model(asked(own), tmp_path / "home")
+    assert set(manifest.files) == {path.name for path in own.iterdir() if path.suffix in {".json", ".safetensors", ".jinja", ".txt"}}
+    assert template == CHAT_TEMPLATE
+    assert manifest.context_tokens == 512
+    assert locate(manifest, tmp_path / "home").resolve() == own.resolve()
+
+
+def test_the_digest_does_not_depend_on_where_the_folder_lies(own: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(own, tmp_path / "elsewhere")
+    home = tmp_path / "home"
+    assert base_model(asked(own), home)[0].digest == base_model(asked(Path(moved)), home)[0].digest
+
+
+def test_weights_that_changed_since_are_not_given(own: Path, tmp_path: Path) -> None:
+    manifest, _ = base_model(asked(own), tmp_path / "home")
+    weights = own / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedFile, match=r"model.safetensors is not the file that the manifest"):
+        locate(manifest, tmp_path / "home")
+    with pytest.raises(DamagedFile, match="but base_model.digest is"):
+        base_model(asked(own, digest=manifest.digest), tmp_path / "home")
+
+
+def test_a_template_of_ones_own_replaces_the_models(own: Path, tmp_path: Path) -> None:
+    manifest, template = base_model(asked(own, chat_template="{{ messages[0].content }}"), tmp_path / "home")
+    assert template == "{{ messages[0].content }}"
+    assert manifest.chat_template_sha256 != base_model(asked(own), tmp_path / "home")[0].chat_template_sha256
+    assert base_model(asked(own, completion_mode=True), tmp_path / "home")[1] is None
+
+
+def drop(*names: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        settings = folder / "tokenizer_config.json"
+        if settings.is_file() and "chat_template.jinja" in names:
+            kept = {key: entry for key, entry in json.loads(settings.read_text()).items() if key != "chat_template"}
+            settings.write_text(json.dumps(kept))
+
+    return edit
+
+
+def write(name: str, content: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (drop("tokenizer_config.json"), "has no tokenizer_config.json"),
+        (drop("config.json"), "has no config.json"),
+        (drop("model.safetensors"), r"has no \*.safetensors. Convert the weights"),
+        (drop("chat_template.jinja"), "has no chat template. Give one with --chat-template FILE, or train without with --completion-mode"),
+        (write("model.safetensors", "torn"), "is not a whole safetensors file"),
+        (write("config.json", "{"), "cannot be read as JSON"),
+        (write("config.json", '{"auto_map": {"AutoModel": "evil.py"}}'), "points at code of its own"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_line(own: Path, tmp_path: Path, edit: Callable[[Path], None], sentence: str) -> None:
+    edit(own)
+    with pytest.raises(UnusableBaseModel, match=sentence) as raised:
+        base_model(asked(own), tmp_path / "home")
+    assert "\n" not in str(raised.value)
+
+
+def test_no_folder_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UnusableBaseModel, match="There is no folder"):
+        base_model(asked(tmp_path / "absent"), tmp_path / "home")
+
+
+def test_an_edited_template_beside_the_manifest_is_damage(own: Path, tmp_path: Path) -> None:
+    manifest, template = base_model(asked(own), tmp_path / "home")
+    manifest.write(tmp_path / "out/manifest.json")
+    (tmp_path / "out/chat_template.jinja").write_text(template or "")
+    assert read_base_model(tmp_path / "out") == (manifest, template)
+    (tmp_path / "out/chat_template.jinja").write_text("other")
+    with pytest.raises(AssayError, match="is not the chat template that the manifest records"):
+        read_base_model(tmp_path / "out")

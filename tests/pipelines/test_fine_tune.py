@@ -1,0 +1,131 @@
+"""Training by its invariants, with real trl and peft on a two-layer model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.adapter_files import check_adapter
+from pipelines.chat import ChatEncoder
+from pipelines.dataset import Message, Row, TrainingSet, write_rows
+from pipelines.errors import NotEnoughResources, TrainingDidNothing, UnusableRow
+from pipelines.evidence import Adapter, BaseModelManifest
+from pipelines.files import folder_digests
+from pipelines.fine_tune import Places, Start, fine_tune, last_whole_checkpoint
+from pipelines.params import Params, load_params
+from pipelines.value import FileDigest
+from tests.tiny import CHAT_TEMPLATE
+
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+
+
+def row(number: int, prompt: str, completion: str) -> Row:
+    return Row(id=f"{number:016x}", number=number, messages=(Message(role="user", content=prompt),), completion=completion, group=prompt)
+
+
+ROWS = [row(number, f"say {number % 7}", f"{number % 7}" * 3) for number in range(24)]
+
+
+def params(**train: Any) -> Params:
+    settings = {"max_steps": 6, "evaluate_every": 2, "batch_size": 4, "precision": "float32", "learning_rate": 0.01, **train}
+    return PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=settings)})
+
+
+@dataclass(frozen=True)
+class Workshop:
+    base: BaseModelManifest
+    base_folder: Path
+    root: Path
+
+    def run(self, settings: Params, rows: list[Row] = ROWS, name: str = "one") -> Adapter:
+        folder = self.root / name
+        for split, part in (("train", rows), ("dev", ROWS[:6])):
+            write_rows(folder / f"{split}.jsonl", part)
+        training_set = TrainingSet(train=FileDigest.of(folder / "train.jsonl"), dev=FileDigest.of(folder / "dev.jsonl"), rows={})
+        start = Start(self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE))
+        return fine_tune(training_set, start, settings, Places(self.base_folder, folder / "scratch", folder / "out"))
+
+
+@pytest.fixture
+def workshop(tiny: Path, manifest: BaseModelManifest, tmp_path: Path) -> Workshop:
+    return Workshop(base=manifest, base_folder=tiny, root=tmp_path)
+
+
+def test_fine_tuning_moves_the_adapter_and_leaves_the_base_alone(workshop: Workshop) -> None:
+    before = folder_digests(workshop.base_folder)
+    adapter = workshop.run(params())
+    assert folder_digests(workshop.base_folder) == before
+    assert adapter.moved > 0
+    assert adapter.steps == 6
+    assert min(look.loss for look in adapter.dev_losses[1:]) < adapter.dev_losses[0].loss
+    assert [look.step for look in adapter.dev_losses] == [0, 2, 4, 6]
+    assert adapter.real_tokens > 0
+    check_adapter(Path(adapter.folder), adapter, workshop.base)
+    steps = [json.loads(line)["step"] for line in (workshop.root / "one/out/progress.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert set(steps) >= {1, 2, 3, 4, 5, 6}
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(workshop: Workshop) -> None:
+    first, second = workshop.run(params(), name="one"), workshop.run(params(), name="two")
+    assert first.sha256 == second.sha256
+    assert workshop.run(params(seed=1), name="three").sha256 != first.sha256
+
+
+def test_a_training_that_was_cut_short_resumes_and_equals_the_uninterrupted_one(workshop: Workshop) -> None:
+    whole = workshop.run(params(), name="whole")
+    workshop.run(params(), name="cut")
+    scratch = workshop.root / "cut/scratch"
+    for path in (scratch / "checkpoint-6").iterdir():  # as if it had been killed after step 5
+        path.unlink()
+    resumed = workshop.run(params(), name="cut")
+    assert resumed.resumed_from == (4,)
+    assert resumed.steps == 6
+    assert [look.loss for look in resumed.dev_losses] == pytest.approx([look.loss for look in whole.dev_losses], rel=1e-5)
+    assert resumed.sha256 == whole.sha256
+
+
+def test_the_weights_of_the_best_look_are_kept_and_training_stops_early(workshop: Workshop) -> None:
+    adapter = workshop.run(params(max_steps=60, learning_rate=0.3, evaluate_every=2, patience=2, warmup_share=0.0), name="wild")
+    best = min(adapter.dev_losses[1:], key=lambda look: look.loss)
+    assert adapter.best_step == best.step
+    assert adapter.steps == best.step + 4 < 60
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_checkpoint_that_a_kill_cut_short_is_not_resumed_from(workshop: Workshop, damage: Callable[[Path], object]) -> None:
+    workshop.run(params())
+    scratch = workshop.root / "one/scratch"
+    newest = last_whole_checkpoint(scratch)
+    assert newest is not None
+    damage(newest / "adapter_model.safetensors")
+    fallback = last_whole_checkpoint(scratch)
+    assert fallback != newest
+    assert not newest.exists()
+
+
+def test_a_row_that_does_not_fit_is_named_and_nothing_is_cut(workshop: Workshop) -> None:
+    with pytest.raises(UnusableRow, match=r"Row 99 \(0{14}63\) has \d+ tokens, over the 512 that fit"):
+        workshop.run(params(), [*ROWS, row(99, "long", "x" * 600)])
+
+
+def test_a_row_without_completion_tokens_is_named(workshop: Workshop) -> None:
+    with pytest.raises(UnusableRow, match="Row 98 .* has no completion tokens before its end-of-turn token"):
+        workshop.run(params(), [*ROWS, row(98, "empty", "")])
+
+
+def test_a_batch_that_memory_cannot_hold_is_refused_before_training(workshop: Workshop) -> None:
+    crowd = [row(number, f"{number} {'p' * 300}", "c" * 100) for number in range(3000)]
+    with pytest.raises(NotEnoughResources, match=r"Training needs about \d+\.\d GB of memory and|Training needs about"):
+        workshop.run(params(batch_size=3000), crowd)
+
+
+def test_a_diverged_training_makes_no_adapter(workshop: Workshop) -> None:
+    wild = params(learning_rate=0.999, max_steps=60, patience=60, evaluate_every=60, warmup_share=0.0)
+    broken = wild.model_copy(update={"lora": wild.lora.model_copy(update={"alpha": 1e30})})
+    with pytest.raises(TrainingDidNothing, match="did not learn"):
+        workshop.run(broken)
+    assert not (workshop.root / "one/out/adapter").exists()

@@ -1,0 +1,100 @@
+"""Parameters are closed: what does not exist is answered with what was meant."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.errors import ParameterError
+from pipelines.params import load_params, override, parameter_names, parse_assignment
+from pipelines.policy import load_policy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Path:
+    return Path(shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "setting"),
+    [
+        ("lora.r=32", "lora.r", 32),
+        ("train.learning_rate=1e-3", "train.learning_rate", 0.001),
+        ("data.group_column=null", "data.group_column", None),
+        ("data.prompt_column=question", "data.prompt_column", "question"),
+        ("score.metrics=[bleu, chrf]", "score.metrics", ["bleu", "chrf"]),
+        ("bias.template={name} = {prompt}", "bias.template", None),
+    ],
+)
+def test_an_assignment_is_a_name_and_a_yaml_value(typed: str, name: str, setting: Any) -> None:
+    if setting is None and "template" in typed:
+        with pytest.raises(ParameterError, match="is not a YAML value"):
+            parse_assignment(typed)
+    else:
+        assert parse_assignment(typed) == (name, setting)
+
+
+@pytest.mark.parametrize("typed", ["lora.r", "=3", ""])
+def test_an_assignment_without_both_sides_is_refused(typed: str) -> None:
+    with pytest.raises(ParameterError, match="is not NAME=VALUE"):
+        parse_assignment(typed)
+
+
+def test_an_override_reaches_the_file_and_leaves_the_rest(params_file: Path) -> None:
+    before = load_params(params_file)
+    after = override(params_file, {"lora.r": 4, "train.max_steps": 16})
+    assert after == load_params(params_file)
+    assert (after.lora.r, after.train.max_steps) == (4, 16)
+    assert after.model_copy(update={"lora": before.lora, "train": before.train}) == before
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("lora.rank", "lora.r"), ("train.epoch", "train.epochs"), ("lr", "lora.r")])
+def test_a_parameter_that_does_not_exist_is_answered_with_what_was_meant(params_file: Path, wrong: str, meant: str) -> None:
+    before = params_file.read_bytes()
+    with pytest.raises(ParameterError, match=rf"There is no parameter {wrong}\. Did you mean {meant}\?"):
+        override(params_file, {wrong: 1})
+    assert params_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("lora.r", 0), ("lora.r", "many"), ("split.dev", 1.0), ("train.learning_rate", float("nan")), ("train.max_steps", 0), ("lora", 3)],
+)
+def test_a_value_out_of_range_is_refused_before_it_is_written(params_file: Path, name: str, setting: Any) -> None:
+    before = params_file.read_bytes()
+    with pytest.raises(ParameterError):
+        override(params_file, {name: setting})
+    assert params_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"- 1", b"lora: [", b""])
+def test_a_parameter_file_that_is_none_is_one_line(params_file: Path, content: bytes) -> None:
+    params_file.write_bytes(content)
+    with pytest.raises(ParameterError, match="git checkout"):
+        load_params(params_file)
+
+
+def test_every_parameter_in_the_file_is_a_field() -> None:
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert load_params(ROOT / "params.yaml")
+    assert len(parameter_names(document)) > 40
+
+
+def test_an_alias_bomb_in_a_policy_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+    (tmp_path / "policy.yaml").write_text("\n".join(lines))
+    with pytest.raises(ParameterError, match="without a policy nothing passes"):
+        load_policy(tmp_path / "policy.yaml")
+
+
+@pytest.mark.parametrize("edit", ["primary: chrf", "alpha: 0.05", "margin: 1.0"])
+def test_a_policy_that_lacks_a_line_fails_closed(tmp_path: Path, edit: str) -> None:
+    whole = (ROOT / "registry/policies/default.yaml").read_text()
+    assert edit in whole
+    (tmp_path / "policy.yaml").write_text(whole.replace(edit, "", 1))
+    with pytest.raises(ParameterError, match="policy"):
+        load_policy(tmp_path / "policy.yaml")
