@@ -1,33 +1,25 @@
 """`assay gate`: a verdict once more, from stored evidence."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import click
 
 from flows.outcome import EXIT_CODES
 from pipelines.errors import UnreadableData
-from pipelines.recompute import Recomputed, recompute
+from pipelines.recompute import Recomputed, recompute, recompute_admission
 
 
 def run_gate(folder: Path, policy: Path | None, *, as_json: bool) -> int:
     """Judge the evidence in `folder` again, print the verdict, and give its exit code; 1 where stored and recomputed differ."""
     if not folder.is_dir():
         raise UnreadableData(f"There is no folder {folder}. Give a run's downloaded artifacts: scorecard, evidence, policy and verdict.")
-    found = recompute(folder) if policy is None else _under(policy, folder)
+    judge_again = recompute if (folder / "scorecard.json").is_file() else recompute_admission
+    found = judge_again(folder, policy)
+    # Another policy asks what it would have said: nothing stored is expected to agree.
     differences = found.differences if policy is None else ()
     _print(found, differences, as_json=as_json)
     return 1 if differences else EXIT_CODES[found.verdict.verdict]
-
-
-def _under(policy: Path, folder: Path) -> Recomputed:
-    """The same evidence under another policy: what it would have said, so that nothing stored is expected to agree."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = shutil.copytree(folder, Path(scratch) / "evidence")
-        shutil.copyfile(policy, copy / "policy.yaml")
-        return recompute(copy)
 
 
 def _print(found: Recomputed, differences: tuple[str, ...], *, as_json: bool) -> None:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from flows.workspace import Workspace
 from pipelines import errors
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, WorkspaceError
 from pipelines.stage_key import stage_key
 from pipelines.value import Value
 
@@ -46,25 +47,27 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
 
 def version_inputs(workspace: Workspace) -> None:
     """Put own rows under DVC, so that the run's record names them by digest and the cache keeps them."""
-    from dvc.repo import Repo
-
     raw = sorted(path for path in (workspace.root / "data/raw").iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
-    if raw:
-        with chdir(workspace.root), Repo(str(workspace.root)) as repo:
+    if not raw:
+        return
+    from dvc.exceptions import DvcException
+
+    try:
+        with _repository(workspace) as repo:
             repo.add([str(path) for path in raw])
+    except DvcException as error:
+        raise WorkspaceError(
+            f"DVC cannot keep {raw[0].name} ({str(error).strip().splitlines()[0][:200]}). Look at the disk and run again."
+        ) from error
 
 
 def _reproduce(workspace: Workspace, stage: str) -> bool:
     """True where nothing had to run."""
     from dvc.exceptions import DvcException, ReproductionError
-    from dvc.repo import Repo
 
-    # Importing dvc turns its log on; what it has to say comes back as an exception.
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)):
         try:
-            # DVC resolves outs against the current folder, whatever root it is given.
-            with chdir(workspace.root), Repo(str(workspace.root)) as repo:
+            with _repository(workspace) as repo:
                 repo.reproduce(targets=[stage], single_item=True)
         except ReproductionError as error:
             said = Path(scratch) / "error"
@@ -81,6 +84,18 @@ def _reproduce(workspace: Workspace, stage: str) -> bool:
                 f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs."
             ) from error
         return not (Path(scratch) / "started").is_file()
+
+
+@contextmanager
+def _repository(workspace: Workspace) -> Iterator[Any]:
+    """The workspace as DVC sees it."""
+    from dvc.repo import Repo
+
+    # Importing dvc turns its log on; what it has to say comes back as an exception.
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    # DVC resolves outs against the current folder, whatever root it is given.
+    with chdir(workspace.root), Repo(str(workspace.root)) as repo:
+        yield repo
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from flows.outcome import Outcome
 from flows.request import TrainRequest
 from pipelines.errors import ParameterError, UnreadableData
 from pipelines.params import parse_assignment
+from pipelines.policy import load_policy
 
 
 def request_from(**asked: Any) -> TrainRequest:
@@ -22,6 +23,8 @@ def request_from(**asked: Any) -> TrainRequest:
             raise UnreadableData(f"There is no file {given[name]}. --{name.replace('_', '-')} wants an existing file.")
     if "held_out" in given and "data" not in given:
         raise ParameterError("--held-out goes with --data: the demo's rows bring their own held-out split.")
+    if "policy" in given:
+        load_policy(given["policy"])
     if "chat_template" in given:
         given["chat_template"] = _text_of(given["chat_template"])
     if "base_model" in given:

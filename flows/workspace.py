@@ -151,7 +151,8 @@ def _pin(root: Path, run_id: str) -> str:
 
 def _keep_record(root: Path, run_id: str) -> None:
     """Commit the run's overrides and dvc.lock, so that `git show refs/assay/runs/ID/done:dvc.lock` names every file."""
-    _git(root, "add", "--all", "--", "params.yaml", "dvc.lock", "data", "registry/policies", check=False)
+    there = [name for name in ("params.yaml", "dvc.lock", "data", "registry/policies") if (root / name).exists()]
+    _git(root, "add", "--all", "--", *there)
     _git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", f"run {run_id}", environment=_IDENTITY)
     _git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
 

@@ -74,6 +74,15 @@ class TokenLoss(Value):
     utf8_bytes: int = Field(ge=1, description="Bytes of the completion's text.")
 
 
+class Variant(Value):
+    """The adapter's answer to a dev prompt that is asked in the name of a person of a group."""
+
+    group: str
+    name: str
+    prompt_id: str
+    text: str
+
+
 class Completions(Value):
     """One system's answers to the held-out prompts: one a prompt, none dropped."""
 

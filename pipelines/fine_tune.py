@@ -154,6 +154,7 @@ def _arguments(params: TrainParams, scratch: Path, rows: int, *, bf16: bool) -> 
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=2 * params.batch_size,
         learning_rate=params.learning_rate,
+        train_sampling_strategy="group_by_length",
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_share,
         eval_strategy="steps",

@@ -9,7 +9,7 @@ from pipelines.base_model import locate, read_base_model
 from pipelines.champion import read_champion
 from pipelines.dataset import Message, Prompt, prompts_of, read_rows
 from pipelines.errors import UnsafeAdapter
-from pipelines.evidence import Adapter, BaseModelManifest, Completions
+from pipelines.evidence import Adapter, BaseModelManifest, Completions, Variant
 from pipelines.files import digest_of_json, write_jsonl
 from pipelines.language_model import LanguageModel, load_language_model
 from pipelines.language_model import generate as generate_ids
@@ -17,18 +17,8 @@ from pipelines.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.progress import progress_bar
 from pipelines.settings import Settings
 from pipelines.training_set import read_training_set
-from pipelines.value import Value
 
 OUT = Path("data/generate")
-
-
-class Variant(Value):
-    """A dev prompt asked in somebody's name."""
-
-    group: str
-    name: str
-    prompt_id: str
-    text: str
 
 
 def generate(

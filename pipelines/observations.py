@@ -7,11 +7,12 @@ import numpy as np
 from pipelines.bias import BiasSettings, OutputObservation, favourable, output_bias
 from pipelines.dataset import BiasReport
 from pipelines.errors import IncompleteGeneration
+from pipelines.evidence import Variant
 from pipelines.evidence_file import Evidence
 from pipelines.metrics import ScoredRow
 from pipelines.metrics.chrf import Chrf
 from pipelines.params import Params
-from pipelines.trial import Trial, Variant
+from pipelines.trial import Trial
 
 NO_GROUP = "(not given)"
 METRIC = "sentence chrF"

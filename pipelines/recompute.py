@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from pipelines.admit import admit
 from pipelines.comparisons import compare, differing, score_differences
+from pipelines.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Scorecard
 from pipelines.evidence_file import Evidence, read_evidence
@@ -11,15 +13,28 @@ from pipelines.metrics import metric_named
 from pipelines.policy import load_policy
 from pipelines.score import with_statistics
 from pipelines.screen import screen
+from pipelines.training_set import read_admission
 from pipelines.value import Value
-from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from pipelines.verdict import Admission, Finalist, Rejection, Undecided, read_screen_verdict
 
 
 class Recomputed(Value):
     """The verdict that the stored evidence gives, and each place where the stored files say something else."""
 
-    verdict: Finalist | Rejection | Undecided
+    verdict: Admission | Finalist | Rejection | Undecided
     differences: tuple[str, ...]
+
+
+def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
+    """Judge a run that `admit` ended: `dataset.json` and the reports on validation and bias, by `policy.yaml` or another."""
+    policy = load_policy(policy_file or folder / "policy.yaml")
+    dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
+    validation = ValidationReport.read(folder / "validation_report.json")
+    verdict = admit(dataset, validation, BiasReport.read(folder / "bias_report.json"), policy)
+    stored = read_admission(folder / "verdict.json")
+    return Recomputed(
+        verdict=verdict, differences=tuple(differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")))
+    )
 
 
 def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipelines.dataset import DatasetVersion, Prompt, prompts_of, read_rows
 from pipelines.errors import DamagedFile, IncompleteGeneration
-from pipelines.evidence import Adapter, Completion, Completions, System, TokenLoss
+from pipelines.evidence import Adapter, Completion, Completions, System, TokenLoss, Variant
 from pipelines.files import digest_of_json, read_jsonl, sha256_of
 from pipelines.value import Value, first_problem
 
@@ -34,15 +34,6 @@ class SystemAnswers(Value):
     def system(self) -> System:
         """Whose answers."""
         return self.completions.system
-
-
-class Variant(Value):
-    """The adapter's answer to a dev prompt that names a person of a group."""
-
-    group: str
-    name: str
-    prompt_id: str
-    text: str
 
 
 class Trial(Value):

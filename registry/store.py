@@ -1,6 +1,7 @@
 """MLflow as Assay's record: one run for each logical run, one version for each finalist, found again by what they are."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -145,13 +146,10 @@ class Store:
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Download a version's package and check every byte; `into` appears whole or not at all."""
-        import mlflow
-
         into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
             whole = Path(scratch) / "whole"
-            uri = f"models:/{version.name}/{version.version}"
-            self._try(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=str(whole), tracking_uri=self.uri))
+            self._download(self._try(lambda: self._client.get_model_version_download_uri(version.name, version.version)), whole)
             if digest_of_files(folder_digests(whole)) != version.package_sha256:
                 raise DamagedFile(
                     f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
@@ -191,15 +189,13 @@ class Store:
         return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").resolve().as_uri()
 
     def _create_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
-        experiment = self._experiment()
+        experiment = self._try(self._experiment)
         run: Run = self._try(lambda: self._client.create_run(experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name))
         return RecordedRun(run_id=run.info.run_id, verdict=None)
 
     def _whole_logged_model(self, run_id: str, package: Path, digests: dict[str, str], name: str, logical_run: str) -> str:
         """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
-        import mlflow
-
-        experiment = self._experiment()
+        experiment = self._try(self._experiment)
         for orphan in self._try(lambda: self._client.search_logged_models([experiment], f"tags.`{LOGICAL_RUN}` = '{logical_run}'")):
             self._try(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
         model = self._try(
@@ -209,31 +205,39 @@ class Store:
         )
         self._try(lambda: self._client.log_model_artifacts(model.model_id, str(package)))
         with tempfile.TemporaryDirectory() as scratch:
-            uri = f"models:/{model.model_id}"
-            self._try(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=scratch, tracking_uri=self.uri))
+            self._download(model.artifact_location, Path(scratch))
             if folder_digests(Path(scratch)) != digests:
                 raise DamagedFile(f"What MLflow stored of {name} is not what was uploaded. Run the same command again.")
         self._try(lambda: self._client.finalize_logged_model(model.model_id, "READY"))
         return str(model.model_id)
+
+    def _download(self, location: str, into: Path) -> None:
+        """Copy what lies at an artifact location. A `models:/` address would be looked up at MLflow's global one, not at `self.uri`."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        into.mkdir(parents=True, exist_ok=True)
+        self._try(lambda: get_artifact_repository(location, tracking_uri=self.uri).download_artifacts("", dst_path=str(into)))
 
     def _create_version(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
         from mlflow.exceptions import MlflowException
 
         with contextlib.suppress(MlflowException):  # it exists already; anything else shows when the version is created
             self._client.create_registered_model(name)
-        for attempt in self._attempts():
-            with attempt:
-                # An answer that got lost may have created it: look before trying again.
-                if self.find_version(name, tags[LOGICAL_RUN]) is None:
-                    self._client.create_model_version(
-                        name, f"models:/{model_id}", run_id=run_id, tags=tags, description=description, model_id=model_id
-                    )
+        self._try(lambda: self._create_version_once(name, model_id, run_id, tags, description))
+
+    def _create_version_once(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
+        """An answer that got lost may have created it: look before trying again."""
+        if self.find_version(name, tags[LOGICAL_RUN]) is None:
+            with _as_default_of_mlflow(self.uri):
+                self._client.create_model_version(
+                    name, f"models:/{model_id}", run_id=run_id, tags=tags, description=description, model_id=model_id
+                )
 
     def _only_version(self, name: str, logical_run: str) -> ModelVersion:
         """The first version of a logical run; later ones, made by answers that came late, are deleted."""
         first, *later = self._versions(name, logical_run)
         for version in later:
-            self._client.delete_model_version(name, version.version)
+            self._try(lambda number=version.version: self._client.delete_model_version(name, number))  # type: ignore[misc]
         return first
 
     def _versions(self, name: str, logical_run: str) -> list[ModelVersion]:
@@ -270,6 +274,20 @@ class Store:
     def _explained(self, cause: Any, what: str) -> RegistryError:
         first_line = str(cause).strip().split("\n", 1)[0][:200]
         return RegistryError(f"{what} ({first_line}). Nothing is lost: when MLflow at {self.uri} answers, run the same command again.")
+
+
+@contextlib.contextmanager
+def _as_default_of_mlflow(uri: str) -> Iterator[None]:
+    """Without a server MLflow looks a version's source up at its default address, whatever address the client has."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _version(entry: "MlflowVersion") -> ModelVersion:

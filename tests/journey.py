@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}
 SETTINGS = (
     "lora.r=16",
-    "train.max_steps=120",
+    "train.max_steps=160",
     "train.epochs=20",
     "train.batch_size=16",
     "train.learning_rate=0.02",
@@ -158,7 +158,7 @@ def run_arguments(data: Path, base: Path, *more: str | Path) -> list[str | Path]
 
 
 def _noise(dice: random.Random) -> str:
-    return "".join(dice.choices("abcdeimrswAJMW :", k=dice.randrange(16)))
+    return "".join(dice.choices("abeimnotvwABET", k=dice.randrange(2, 5))) + dice.choice((" asks: ", " "))
 
 
 def make_checkout(root: Path, cloned: Path, empty_mlflow: Path) -> Checkout:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.dataset import BiasReport, DatasetVersion, Interval, Message, Prompt, Row, prompts_of, write_rows
-from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, System, TokenLoss
+from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, System, TokenLoss, Variant
 from pipelines.evidence_file import Evidence
 from pipelines.files import digest_of_json, write_jsonl
 from pipelines.metrics import METRICS
 from pipelines.params import LoraParams, Params, load_params
 from pipelines.policy import Policy, load_policy
 from pipelines.score import evidence_from
-from pipelines.trial import SystemAnswers, Trial, Variant
+from pipelines.trial import SystemAnswers, Trial
 from pipelines.value import FileDigest
 
 POLICY = Path(__file__).parents[1] / "registry/policies/default.yaml"
@@ -49,7 +49,7 @@ def right(prompt: Prompt, dice: random.Random) -> str:
     return " ".join(words if dice.random() < 0.7 else words[1:])
 
 
-def wrong(prompt: Prompt, dice: random.Random) -> str:  # noqa: ARG001 - the shape of an Answer
+def wrong(prompt: Prompt, dice: random.Random) -> str:
     """Words that have nothing to do with the prompt."""
     return " ".join(dice.choices(WORDS, k=6))
 

@@ -113,7 +113,7 @@ def test_a_row_that_does_not_fit_is_named_and_nothing_is_cut(workshop: Workshop)
 
 
 def test_a_row_without_completion_tokens_is_named(workshop: Workshop) -> None:
-    with pytest.raises(UnusableRow, match="Row 98 .* has no completion tokens before its end-of-turn token"):
+    with pytest.raises(UnusableRow, match=r"Row 98 .* has no completion tokens before its end-of-turn token"):
         workshop.run(params(), [*ROWS, row(98, "empty", "")])
 
 

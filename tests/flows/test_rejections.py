@@ -1,0 +1,74 @@
+"""Runs that end with a no: a verdict on the MLflow run, exit code 3, and nothing registered."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from registry.store import VERDICT
+from tests.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
+
+
+@pytest.fixture
+def rejected(checkout: Checkout, tiny_base: Path, tmp_path: Path) -> "Rejected":
+    return Rejected(checkout, tiny_base, tmp_path)
+
+
+class Rejected:
+    """Runs rows to their rejection, and looks at what it left."""
+
+    def __init__(self, checkout: Checkout, base: Path, folder: Path) -> None:
+        self.checkout, self.base, self.folder = checkout, base, folder
+
+    def __call__(self, rows: list[dict[str, str]], *more: str | Path) -> Done:
+        done = invoke(self.checkout, *run_arguments(write_rows(self.folder / "letters.jsonl", rows), self.base, *more))
+        assert done.code == 3, done.out + done.err
+        assert (done.last["verdict"], done.last["version"]) == ("rejected", None)
+        (run,) = self.checkout.runs()
+        assert (run.data.tags[VERDICT], run.info.status) == ("rejected", "FINISHED")
+        assert all(reason in run.data.tags["mlflow.note.content"] for reason in done.last["reasons"])
+        assert self.checkout.versions() == []
+        return done
+
+
+def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_counted(rejected: Rejected, tmp_path: Path) -> None:
+    rows = learnable_rows(200)
+    fixed = write_rows(tmp_path / "fixed.jsonl", [*learnable_rows(240)[200:], *rows[:7]])
+    done = rejected(rows, "--held-out", fixed)
+    assert (done.last["gate"], done.last["scorecard"]) == ("admit", None)
+    assert done.last["reasons"] == ["7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"]
+
+
+def test_twenty_rows_are_too_few(rejected: Rejected) -> None:
+    done = rejected(learnable_rows(20))
+    assert any(reason.startswith("too few rows: train has ") for reason in done.last["reasons"])
+
+
+def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(rejected: Rejected) -> None:
+    done = rejected(learnable_rows(10) * 100)
+    assert any("1,000 rows with 10 distinct ones are 10 rows" in reason for reason in done.last["reasons"])
+
+
+def test_shuffled_completions_are_rejected_by_screen(rejected: Rejected) -> None:
+    done = rejected(shuffled(learnable_rows()), "--set", "train.max_steps=40", "--set", "train.evaluate_every=20")
+    assert done.last["gate"] == "screen"
+    assert any("Answers fit other prompts' references as well as their own" in reason for reason in done.last["reasons"])
+
+
+def test_a_rejection_is_remembered_and_nothing_is_run_again(checkout: Checkout, judged: Journey, tmp_path: Path) -> None:
+    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
+    policy = write_policy(checkout, tmp_path / "strict.yaml")
+    arguments = run_arguments(judged.data, judged.base, "--policy", policy)
+    first, again = invoke(checkout, *arguments), invoke(checkout, *arguments)
+    assert (first.code, again.code) == (4, 4), first.out + first.err
+    assert (first.last["unchanged"], again.last["unchanged"]) == (False, True)
+    assert first.last["reasons"] == again.last["reasons"]
+    assert any("the policy asks for 1000: 943 more are needed" in reason for reason in again.last["reasons"])
+    assert len(checkout.runs()) == 1
+
+
+def write_policy(checkout: Checkout, path: Path) -> Path:
+    """The default policy, with more clusters than there are."""
+    default = (checkout.root / "registry/policies/default.yaml").read_text(encoding="utf-8")
+    path.write_text(default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8")
+    return path

@@ -1,0 +1,126 @@
+"""What MLflow records: one run and one version for a logical run, complete before it is seen, checked when it is fetched."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.errors import DamagedFile, RegistryError
+from pipelines.files import digest_of_files, folder_digests
+from pipelines.verdict import Finding
+from registry.store import LOGICAL_RUN, PACKAGE, VERDICT, Page, RecordedRun, Store
+from tests.registry.conftest import Package
+
+THREADS = 8
+
+
+def client_of(store: Store) -> MlflowClient:
+    return MlflowClient(store.uri, store.uri)
+
+
+def artifacts_of(store: Store) -> Path:
+    return Path(store.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
+
+
+def test_a_version_is_a_challenger_with_its_verdict_and_the_digest_of_its_package(store: Store, run: RecordedRun, package: Package) -> None:
+    version = package.register(store, run)
+    assert store.get_version("tiny", "@challenger") == version
+    tags = client_of(store).get_model_version("tiny", version.version).tags
+    assert (tags[VERDICT], tags[LOGICAL_RUN]) == ("passed", "work")
+    assert tags[PACKAGE] == digest_of_files(folder_digests(package.folder))
+
+
+def test_a_fetched_package_is_what_was_registered(store: Store, run: RecordedRun, package: Package, tmp_path: Path) -> None:
+    fetched = store.fetch(package.register(store, run), tmp_path / "fetched")
+    assert folder_digests(fetched) == folder_digests(package.folder)
+
+
+def test_registering_again_finds_the_first_version(store: Store, run: RecordedRun, package: Package) -> None:
+    assert package.register(store, run) == package.register(store, run)
+    assert len(client_of(store).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_registering_from_many_threads_makes_one_version(store: Store, run: RecordedRun, package: Package) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        versions = list(pool.map(lambda _: package.register(store, run), range(THREADS)))
+    assert {version.version for version in versions} == {"1"}
+    assert len(client_of(store).search_model_versions("name = 'tiny'")) == 1
+
+
+def test_beginning_a_run_from_many_threads_makes_one_run(store: Store) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        runs = list(pool.map(lambda _: store.begin_run("other work", "name", {}), range(THREADS)))
+    assert len({run.run_id for run in runs}) == 1
+
+
+def test_another_logical_run_is_another_version(store: Store, run: RecordedRun, package: Package) -> None:
+    first, second = package.register(store, run), package.register(store, run, work="other work")
+    assert (first.version, second.version) == ("1", "2")
+    assert store.get_version("tiny", "@challenger") == second
+
+
+def test_an_artifact_that_was_tampered_with_is_refused(store: Store, run: RecordedRun, package: Package, tmp_path: Path) -> None:
+    version = package.register(store, run)
+    (weights,) = artifacts_of(store).rglob("adapter_model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(DamagedFile, match="is not what was registered"):
+        store.fetch(version, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_a_file_that_was_added_to_an_artifact_is_refused(store: Store, run: RecordedRun, package: Package, tmp_path: Path) -> None:
+    version = package.register(store, run)
+    (weights,) = artifacts_of(store).rglob("adapter_model.safetensors")
+    (weights.parent / "extra.json").write_text("{}")
+    with pytest.raises(DamagedFile):
+        store.fetch(version, tmp_path / "fetched")
+
+
+def test_an_upload_that_was_cut_short_is_swept_by_the_next(store: Store, run: RecordedRun, package: Package) -> None:
+    client = client_of(store)
+    orphan = client.create_logged_model(experiment_of(store), name="tiny", source_run_id=run.run_id, tags={LOGICAL_RUN: "work"})
+    client.log_model_artifacts(orphan.model_id, str(package.folder / "adapter"))
+    package.register(store, run)
+    left = client.search_logged_models([experiment_of(store)])
+    assert orphan.model_id not in {model.model_id for model in left}
+    assert len(left) == 1
+
+
+def test_a_finalist_with_a_finding_that_did_not_pass_is_refused(store: Store, run: RecordedRun, package: Package) -> None:
+    failed = Finding(rule="superior", outcome="rejected", text="chrf is under the base's")
+    forged = package.finalist.model_copy(update={"findings": (*package.finalist.findings, failed)})
+    with pytest.raises(RegistryError, match="forged"):
+        Package(package.folder, forged).register(store, run)
+    assert client_of(store).search_registered_models() == []
+
+
+def test_a_finalist_without_findings_is_refused(store: Store, run: RecordedRun, package: Package) -> None:
+    with pytest.raises(RegistryError, match="forged"):
+        Package(package.folder, package.finalist.model_copy(update={"findings": ()})).register(store, run)
+
+
+def test_a_run_with_a_verdict_has_its_evidence(store: Store, run: RecordedRun, tmp_path: Path) -> None:
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence/verdict.json").write_text("{}")
+    store.record_verdict(run.run_id, tmp_path / "evidence", Page(description="why", tags={VERDICT: "rejected"}))
+    assert store.find_run("work") == RecordedRun(run_id=run.run_id, verdict="rejected")
+    assert (store.fetch_evidence(run.run_id, tmp_path / "fetched") / "verdict.json").read_text() == "{}"
+    assert client_of(store).get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_name_without_a_champion_has_none(store: Store, run: RecordedRun, package: Package) -> None:
+    assert store.champion("tiny") is None
+    version = package.register(store, run)
+    assert store.champion("tiny") is None
+    client_of(store).set_registered_model_alias("tiny", "champion", version.version)
+    assert store.champion("tiny") == version
+
+
+def test_a_version_that_does_not_exist_is_named(store: Store) -> None:
+    with pytest.raises(RegistryError, match="no version 7 of nothing"):
+        store.get_version("nothing", "7")
+
+
+def experiment_of(store: Store) -> str:
+    return str(client_of(store).get_experiment_by_name("assay").experiment_id)
