@@ -6,6 +6,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.environment import quieten
 from flows.request import TrainRequest
 from flows.workspace import Workspace, find_project, open_workspace
 from pipelines.base_model import base_model, locate
@@ -64,6 +65,7 @@ class _Tokens:
 
 def estimate(request: TrainRequest) -> Estimate:
     """Collect and split the request's rows in a workspace of their own, time a few of them, and work out the rest."""
+    quieten()
     project = find_project(Settings().home)
     with open_workspace(project, request) as workspace, chdir(workspace.root):
         collect()

@@ -58,8 +58,11 @@ def run_ui(port: int) -> int:
     from flows.record import open_store
     from flows.workspace import find_project
     from pipelines.settings import Settings
+    from serving.listen import open_socket
 
     store = open_store(find_project(Settings().home))
+    with open_socket("127.0.0.1", port):
+        pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
     command = ["mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [sys.executable, "-m", *command]

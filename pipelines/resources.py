@@ -37,7 +37,8 @@ def check_room(needed: Needs, home: Path) -> None:
     free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(_existing(home)).free
     if not free_memory >= needed.memory:
         raise NotEnoughResources(
-            f"Training needs about {_gb(needed.memory)} of memory {_gb(free_memory)} is free. Lower train.batch_size, or shorten the rows."
+            f"Training needs about {_gb(needed.memory)} of memory and "
+            f"{_gb(free_memory)} is free. Lower train.batch_size, or shorten the rows."
         )
     if not free_disk >= needed.disk:
         raise NotEnoughResources(

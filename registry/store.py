@@ -27,6 +27,7 @@ LOGICAL_RUN, VERDICT, PACKAGE = "assay.logical_run", "assay.verdict", "assay.pac
 CHALLENGER, CHAMPION = "challenger", "champion"
 EXPERIMENT = "assay"
 ATTEMPTS = 5
+_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 class ModelVersion(Value):
@@ -127,10 +128,16 @@ class Store:
 
     def get_version(self, name: str, version: str) -> ModelVersion:
         """A version by number, or by `@alias`."""
+        from mlflow.exceptions import MlflowException
+
         try:
             found = self._get_by_alias(name, version[1:]) if version.startswith("@") else self._client.get_model_version(name, version)
-        except Exception as error:
-            raise self._explained(error, f"There is no version {version} of {name}") from error
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                raise RegistryError(
+                    f"There is no version {version} of {name}. `assay ui` shows what there is; `--base` serves the base."
+                ) from error
+            raise self._explained(error, f"Version {version} of {name} cannot be read") from error
         return _version(found)
 
     def champion(self, name: str) -> ModelVersion | None:
@@ -140,7 +147,7 @@ class Store:
         try:
             return _version(self._get_by_alias(name, CHAMPION))
         except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if error.error_code in _ABSENT:
                 return None
             raise self._explained(error, f"The champion of {name} cannot be read") from error
 
