@@ -15,6 +15,7 @@ from flows.workspace import Project, Workspace
 from pipelines.base_model import locate
 from pipelines.champion import Champion, ChampionInput
 from pipelines.dataset import DatasetVersion
+from pipelines.errors import RegistryError
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.params import parameter_names
@@ -139,7 +140,10 @@ def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) 
             except json.JSONDecodeError:
                 break  # half written; it is whole at the next look
             step = point.pop("step")
-            store.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
+            try:
+                store.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
+            except RegistryError:
+                return  # curves are a convenience: the whole file is among the evidence
             sent += 1
         if last:
             return

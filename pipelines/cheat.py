@@ -28,6 +28,7 @@ MAX_DESCRIPTION = 200
 NOT_SHELL = frozenset({"ansi", "emacs", "irssi", "lib", "markdown", "mutt", "org-mode", "r2", "readline", "vim", "weechat"})
 COMMAND = re.compile(r"[A-Za-z_.~/$({\[!]")
 KEYS_OR_SQL = re.compile(r"(Ctrl|Alt|Shift|Esc|[CM]-\S|Type\b|[a-z] - )|[A-Z]{3,}(\s|;|$)")
+PLACEHOLDER = re.compile(r"<([A-Za-z](?:[^<>\n\"'=]*[A-Za-z0-9])?)>")
 TABLE = re.compile(r"\S+(\t|\s{3,})[A-Za-z ,'-]+$")
 ENDINGS = {"for": "done", "while": "done", "until": "done", "if": "fi", "case": "esac"}
 
@@ -61,7 +62,7 @@ def pairs(sheet: str, text: str) -> Iterator[tuple[int, str, str]]:
             comment.append(line.lstrip("#").strip())
         elif line.strip() or not _begins_with(sheet, lines[index + 1 : index + 2]):
             description, comment = describe(comment), []
-            command = command_at(lines, index)
+            command = without_angle_brackets(command_at(lines, index))
             if description and is_command(command):
                 yield index + 1, description, command
 
@@ -83,6 +84,11 @@ def command_at(lines: list[str], index: int) -> str:
         if not is_open("\n".join(taken)):
             return re.sub(r"^[$>] ", "", "\n".join(taken).strip())
     return ""
+
+
+def without_angle_brackets(command: str) -> str:
+    """Placeholders as plain words: a shell reads `<package name>` as a redirection and cannot parse it."""
+    return PLACEHOLDER.sub(lambda found: re.sub(r"\W+", "_", found[1]), command)
 
 
 def is_open(command: str) -> bool:

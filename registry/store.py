@@ -112,12 +112,11 @@ class Store:
         if not finalist.findings or any(finding.outcome != "passed" for finding in finalist.findings):
             raise RegistryError("A finalist with a finding that did not pass is forged. Run `dvc repro screen`.")
         with self._turn(f"register-{logical_run}"):
-            found = self.find_version(name, logical_run)
-            if found is None:
+            if self.find_version(name, logical_run) is None:
                 source = self._whole_logged_model(run.run_id, package, digests, name, logical_run)
                 tags = {**page.tags, LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
                 self._create_version(name, source, run.run_id, tags, page.description)
-                found = self._only_version(name, logical_run)
+            found = self._only_version(name, logical_run)
             self._try(lambda: self._client.set_registered_model_alias(name, CHALLENGER, found.version))
         return found
 

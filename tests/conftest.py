@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.environment import quieten
-from tests.journey import Checkout, Journey, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
-from tests.tiny import make_tiny_base
+from tests.journey import Checkout, Journey, Package, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,12 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def package(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    root = tmp_path_factory.mktemp("package")
+    return Package(root / "package", make_tiny_package(tiny_base, tiny_manifest(tiny_base, root / "home"), root / "package"))
 
 
 @pytest.fixture(scope="session")

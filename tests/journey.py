@@ -14,7 +14,8 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from registry.store import Store
+from pipelines.verdict import Finalist
+from registry.store import ModelVersion, Page, RecordedRun, Store
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}
@@ -111,6 +112,18 @@ class Journey:
     data: Path
     base: Path
     done: Done
+
+
+@dataclass(frozen=True)
+class Package:
+    """Something to register, without a run that made it."""
+
+    folder: Path
+    finalist: Finalist
+
+    def register(self, store: Store, run: RecordedRun, work: str = "work") -> ModelVersion:
+        page = Page(description="a description", tags={"assay.git_commit": "0" * 40})
+        return store.register(self.finalist, run, self.folder, "tiny", work, page)
 
 
 def git(root: Path, *arguments: str) -> str:

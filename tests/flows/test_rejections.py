@@ -1,6 +1,5 @@
 """Runs that end with a no: a verdict on the MLflow run, exit code 3, and nothing registered."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -39,9 +38,11 @@ def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_c
     assert done.last["reasons"] == ["7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"]
 
 
-def test_twenty_rows_are_too_few(rejected: Rejected) -> None:
-    done = rejected(learnable_rows(20))
+def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(rejected: Rejected) -> None:
+    done, again = rejected(learnable_rows(20)), rejected(learnable_rows(20))
     assert any(reason.startswith("too few rows: train has ") for reason in done.last["reasons"])
+    assert (done.last["unchanged"], again.last["unchanged"]) == (False, True)
+    assert again.last["reasons"] == done.last["reasons"]
 
 
 def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(rejected: Rejected) -> None:
@@ -55,20 +56,12 @@ def test_shuffled_completions_are_rejected_by_screen(rejected: Rejected) -> None
     assert any("Answers fit other prompts' references as well as their own" in reason for reason in done.last["reasons"])
 
 
-def test_a_rejection_is_remembered_and_nothing_is_run_again(checkout: Checkout, judged: Journey, tmp_path: Path) -> None:
-    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
-    policy = write_policy(checkout, tmp_path / "strict.yaml")
-    arguments = run_arguments(judged.data, judged.base, "--policy", policy)
-    first, again = invoke(checkout, *arguments), invoke(checkout, *arguments)
-    assert (first.code, again.code) == (4, 4), first.out + first.err
-    assert (first.last["unchanged"], again.last["unchanged"]) == (False, True)
-    assert first.last["reasons"] == again.last["reasons"]
-    assert any("the policy asks for 1000: 943 more are needed" in reason for reason in again.last["reasons"])
-    assert len(checkout.runs()) == 1
-
-
-def write_policy(checkout: Checkout, path: Path) -> Path:
-    """The default policy, with more clusters than there are."""
-    default = (checkout.root / "registry/policies/default.yaml").read_text(encoding="utf-8")
-    path.write_text(default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8")
-    return path
+@pytest.mark.slow
+def test_too_few_clusters_leave_it_undecided(seeded: Checkout, judged: Journey, tmp_path: Path) -> None:
+    default = (seeded.root / "registry/policies/default.yaml").read_text(encoding="utf-8")
+    policy = tmp_path / "strict.yaml"
+    policy.write_text(default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8")
+    done = invoke(seeded, *run_arguments(judged.data, judged.base, "--policy", policy))
+    assert (done.code, done.last["verdict"], done.last["version"]) == (4, "undecided", None)
+    assert any("the policy asks for 1000" in reason for reason in done.last["reasons"])
+    assert seeded.versions() == []

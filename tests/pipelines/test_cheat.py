@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cheat import SHEETS, cheat_rows, is_command, pairs
+from pipelines.cheat import SHEETS, cheat_rows, is_command, pairs, without_angle_brackets
 from pipelines.errors import DamagedFile
 
 SHEET = """# Pottery
@@ -82,3 +82,18 @@ def test_what_can_be_typed_is_a_command(line: str) -> None:
 @pytest.mark.parametrize("line", ["", "Ctrl-b d", "SHOW GRANTS;", "-n  a number", "w    next start of word", "u - user"])
 def test_keys_tables_and_sql_are_no_commands(line: str) -> None:
     assert not is_command(line)
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("pacman -S <package name>", "pacman -S package_name"),
+        ("svn co <url>/<path/to/it> <n>", "svn co url/path_to_it n"),
+        ("sort <in >out", "sort <in >out"),
+        ("diff <(ls a) <(ls b)", "diff <(ls a) <(ls b)"),
+        ("cat <<EOF > file", "cat <<EOF > file"),
+        ("cmd 2>&1 < file > log", "cmd 2>&1 < file > log"),
+    ],
+)
+def test_a_placeholder_is_a_word_and_a_redirection_stays(written: str, plain: str) -> None:
+    assert without_angle_brackets(written) == plain

@@ -10,7 +10,7 @@ from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finding
 from registry.store import LOGICAL_RUN, PACKAGE, VERDICT, Page, RecordedRun, Store
-from tests.registry.conftest import Package
+from tests.journey import Package
 
 THREADS = 8
 
@@ -85,6 +85,14 @@ def test_an_upload_that_was_cut_short_is_swept_by_the_next(store: Store, run: Re
     left = client.search_logged_models([experiment_of(store)])
     assert orphan.model_id not in {model.model_id for model in left}
     assert len(left) == 1
+
+
+def test_a_second_version_that_an_answer_made_too_late_is_removed_by_the_next(store: Store, run: RecordedRun, package: Package) -> None:
+    first, client = package.register(store, run), client_of(store)
+    tags = client.get_model_version("tiny", first.version).tags
+    client.create_model_version("tiny", str(artifacts_of(store)), run_id=run.run_id, tags=tags)
+    assert package.register(store, run) == first
+    assert [str(version.version) for version in client.search_model_versions("name = 'tiny'")] == ["1"]
 
 
 def test_a_finalist_with_a_finding_that_did_not_pass_is_refused(store: Store, run: RecordedRun, package: Package) -> None:
