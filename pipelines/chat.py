@@ -72,7 +72,7 @@ class ChatEncoder:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"])
 
     def _holds_control_token(self, messages: Sequence[Message]) -> bool:
-        return any(token in turn.content for turn in messages for token in self.tokenizer.all_special_tokens)
+        return any(token in turn.content for turn in messages for token in self.tokenizer.get_added_vocab())
 
     def _guarded_ids(self, messages: Sequence[Message]) -> list[int]:
         """Render with a mark for each message, then encode markup as markup and the messages as text."""

@@ -108,7 +108,11 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     set_seed(params.train.seed)
     low = _bfloat16(params.train)
     model = AutoModelForCausalLM.from_pretrained(
-        str(places.base_folder), dtype=torch.bfloat16 if low else torch.float32, local_files_only=True
+        str(places.base_folder),
+        dtype=torch.bfloat16 if low else torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     lora = params.lora
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)

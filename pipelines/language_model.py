@@ -47,7 +47,7 @@ def load_language_model(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=getattr(torch, precision), local_files_only=True, trust_remote_code=False
+            str(folder), dtype=getattr(torch, precision), local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
     except (OSError, ValueError, KeyError) as error:
         raise UnusableBaseModel(

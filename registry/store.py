@@ -202,7 +202,9 @@ class Store:
     def _whole_logged_model(self, run_id: str, package: Path, digests: dict[str, str], name: str, logical_run: str) -> str:
         """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
         experiment = self._try(self._experiment)
-        for orphan in self._try(lambda: self._client.search_logged_models([experiment], f"tags.`{LOGICAL_RUN}` = '{logical_run}'")):
+        # Of this name only: the same work registered under another name is no orphan.
+        query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
+        for orphan in self._try(lambda: self._client.search_logged_models([experiment], query)):
             self._try(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
         model = self._try(
             lambda: self._client.create_logged_model(
