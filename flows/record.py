@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -15,7 +15,7 @@ from flows.workspace import Project, Workspace
 from pipelines.base_model import locate
 from pipelines.champion import Champion, ChampionInput
 from pipelines.dataset import DatasetVersion
-from pipelines.errors import RegistryError
+from pipelines.errors import AssayError, RegistryError
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.params import parameter_names
@@ -58,6 +58,17 @@ def place_champion(store: Store, model: str, workspace: Workspace) -> None:
     shutil.copytree(package / "adapter", folder / "adapter")
     adapter = Adapter.read(package / "adapter.json")
     ChampionInput(champion=Champion(version=champion.version, adapter=adapter)).write(folder / "champion.json")
+
+
+@contextmanager
+def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
+    """A run that an error ended says so in MLflow; the same command again takes it up under the same id."""
+    try:
+        yield
+    except AssayError:
+        with suppress(RegistryError):  # the error that ended the run is the one to be told
+            store.end_run(run.run_id, "FAILED")
+        raise
 
 
 @contextmanager

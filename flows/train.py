@@ -7,16 +7,16 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 from prefect import flow
 
 from flows.outcome import Outcome
-from flows.record import earlier_outcome, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.record import earlier_outcome, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.report import publish, rename_run
 from flows.reproduce import version_inputs
 from flows.request import TrainRequest
 from flows.stage_task import run_stage
-from flows.workspace import find_project, identify, open_workspace
+from flows.workspace import Workspace, find_project, identify, open_workspace, place_base_model
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
-from pipelines.verdict import Rejection, Undecided, read_screen_verdict
-from registry.store import Store
+from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.store import RecordedRun, Store
 
 
 @flow(name="train", flow_run_name="{request.title}", validate_parameters=False)
@@ -32,26 +32,31 @@ def train(request: TrainRequest) -> Outcome:
         known = earlier_outcome(store, run, work, request.model, project.home)
         if known is not None:
             return _finished(known, store)
-        store.log_params(run.run_id, flat_params(workspace))
+        with ended_on_error(store, run):
+            store.log_params(run.run_id, flat_params(workspace))
+            return _finished(record(workspace, store, run, _judge(workspace, store, run), work, request.model), store)
 
-        run_stage(workspace, "base_model")
-        run_stage(workspace, "collect")
-        run_stage(workspace, "split")
-        run_stage(workspace, "validate")
-        run_stage(workspace, "bias")
-        run_stage(workspace, "admit")
-        admission = read_admission(workspace.root / "data/admit/verdict.json")
-        if isinstance(admission, Rejection | Undecided):
-            return _finished(record(workspace, store, run, admission, work, request.model), store)
 
-        with forwarded_progress(workspace, store, run):
-            run_stage(workspace, "fine_tune")
-        run_stage(workspace, "prompt_baselines")
-        run_stage(workspace, "generate")
-        run_stage(workspace, "score")
-        run_stage(workspace, "screen")
-        verdict = read_screen_verdict(workspace.root / "data/screen/verdict.json")
-        return _finished(record(workspace, store, run, verdict, work, request.model), store)
+def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | Rejection | Undecided:
+    """Every stage in its order, up to the gate that ends the run."""
+    run_stage(workspace, "base_model")
+    place_base_model(workspace)
+    run_stage(workspace, "collect")
+    run_stage(workspace, "split")
+    run_stage(workspace, "validate")
+    run_stage(workspace, "bias")
+    run_stage(workspace, "admit")
+    admission = read_admission(workspace.root / "data/admit/verdict.json")
+    if isinstance(admission, Rejection | Undecided):
+        return admission
+
+    with forwarded_progress(workspace, store, run):
+        run_stage(workspace, "fine_tune")
+    run_stage(workspace, "prompt_baselines")
+    run_stage(workspace, "generate")
+    run_stage(workspace, "score")
+    run_stage(workspace, "screen")
+    return read_screen_verdict(workspace.root / "data/screen/verdict.json")
 
 
 def _finished(outcome: Outcome, store: Store) -> Outcome:

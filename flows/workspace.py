@@ -14,6 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from flows.request import TrainRequest
+from pipelines.base_model import base_model, read_base_model
 from pipelines.errors import UnreadableData, WorkspaceError
 from pipelines.files import digest_of_json, folder_digests, sha256_of, write_text
 from pipelines.params import Params, override
@@ -93,6 +94,13 @@ def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, c
         shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
     params = override(root / "params.yaml", request.assignments())
     return Workspace(run_id, root, project, commit, params)
+
+
+def place_base_model(workspace: Workspace) -> None:
+    """The manifest may have come from the cache: have the weights that it names on this machine too."""
+    manifest, _ = read_base_model(workspace.root / "data/base_model")
+    if not (workspace.project.home / "base-models" / manifest.digest).is_dir():
+        base_model(workspace.params.base_model, workspace.project.home)
 
 
 def identify(workspace: Workspace) -> str:

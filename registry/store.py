@@ -65,11 +65,11 @@ class Store:
 
     def begin_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
         """Find the run of that logical run or open one; a run that was cut short goes on under the same id."""
-        found = self.find_run(logical_run)
-        if found is not None:
-            return found
         with self._turn(logical_run):
-            return self.find_run(logical_run) or self._create_run(logical_run, name, tags)
+            found = self.find_run(logical_run) or self._create_run(logical_run, name, tags)
+        if found.verdict is None:
+            self._try(lambda: self._client.update_run(found.run_id, status="RUNNING"))
+        return found
 
     def find_run(self, logical_run: str) -> RecordedRun | None:
         """The run of that logical run, or None."""
@@ -224,7 +224,8 @@ class Store:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         into.mkdir(parents=True, exist_ok=True)
-        self._try(lambda: get_artifact_repository(location, tracking_uri=self.uri).download_artifacts("", dst_path=str(into)))
+        place: Any = get_artifact_repository(location, tracking_uri=self.uri)
+        self._try(lambda: place.download_artifacts("", dst_path=str(into)))
 
     def _create_version(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
         from mlflow.exceptions import MlflowException

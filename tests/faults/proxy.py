@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -89,10 +89,8 @@ class Proxy:
                 pass
 
             def handle(self) -> None:
-                try:
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it was made to
                     super().handle()
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # the client gave up, as it was made to
 
         return Handler
 

@@ -131,4 +131,24 @@ def test_a_version_that_does_not_exist_is_named(store: Store) -> None:
 
 
 def experiment_of(store: Store) -> str:
-    return str(client_of(store).get_experiment_by_name("assay").experiment_id)
+    experiment = client_of(store).get_experiment_by_name("assay")
+    assert experiment
+    return str(experiment.experiment_id)
+
+
+def test_the_same_work_under_another_name_leaves_the_first_name_whole(
+    store: Store, run: RecordedRun, package: Package, tmp_path: Path
+) -> None:
+    first = package.register(store, run)
+    page = Page(description="", tags={})
+    second = store.register(package.finalist, run, package.folder, "other", first.logical_run, page)
+    assert (second.name, second.version) == ("other", "1")
+    assert folder_digests(store.fetch(first, tmp_path / "first")) == folder_digests(store.fetch(second, tmp_path / "second"))
+
+
+def test_a_run_that_failed_is_taken_up_under_the_same_id(store: Store) -> None:
+    first = store.begin_run("again", "name", {})
+    store.end_run(first.run_id, "FAILED")
+    assert client_of(store).get_run(first.run_id).info.status == "FAILED"
+    assert store.begin_run("again", "name", {}) == first
+    assert client_of(store).get_run(first.run_id).info.status == "RUNNING"

@@ -1,0 +1,127 @@
+"""kill -9 of the run, anywhere: the same command goes on, no training stays behind, and one version exists."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from pipelines.__main__ import STAGES
+from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
+
+if TYPE_CHECKING:
+    import subprocess
+
+SECONDS_TO_FOLLOW = 10
+SECONDS_TO_TRAIN = 120
+
+
+@dataclass(frozen=True)
+class Story:
+    """One command: killed between two stages, killed in training, then given twice at the same time."""
+
+    told_before_the_first_kill: list[str]
+    seconds_until_training_ended: float
+    both: tuple[Done, Done]
+    adapter: dict[str, Any]
+    checkout: Checkout
+
+
+@pytest.fixture(scope="module")
+def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    checkout = make_checkout(tmp_path_factory.mktemp("killed") / "assay", cloned, empty_mlflow)
+    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
+    arguments = run_arguments(judged.data, judged.base, "--set", "train.seed=1")
+
+    told = kill_after(checkout.start(*arguments), "bias")
+    seconds = kill_in_training(checkout, checkout.start(*arguments))
+    running = (checkout.start(*arguments), checkout.start(*arguments))
+    both = [Done(process.returncode, out, err) for process in running for out, err in [process.communicate(timeout=300)]]
+    adapter = next(done.last["scorecard"]["adapter"] for done in both if done.code == 0)
+    return Story(told, seconds, (both[0], both[1]), adapter, checkout)
+
+
+def kill_after(process: "subprocess.Popen[str]", stage: str) -> list[str]:
+    """Read what the run tells until it has told this stage, then kill it."""
+    told = []
+    for line in stage_lines(process):
+        told.append(line)
+        if line.split()[0] == stage:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    return told
+
+
+def stage_lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+    assert process.stdout
+    for line in process.stdout:
+        if line.split()[:1] and line.split()[0] in STAGES:
+            yield line
+
+
+def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> float:
+    """Kill the run once a checkpoint is whole; give the seconds until its training has ended too."""
+    end = time.monotonic() + SECONDS_TO_TRAIN
+    while not list((checkout.home / "scratch").glob("*/checkpoint-*/trainer_state.json")):
+        assert time.monotonic() < end, "no checkpoint was written"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    training = [child for child in psutil.Process(process.pid).children(recursive=True) if "fine_tune" in child.cmdline()]
+    assert training
+    os.kill(process.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    process.communicate(timeout=30)
+    psutil.wait_procs(training, timeout=SECONDS_TO_TRAIN)
+    return time.monotonic() - killed
+
+
+def lines_of(done: Done, stage: str) -> list[str]:
+    return [line for line in done.out.splitlines() if line.startswith(f"  {stage} ")]
+
+
+def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:
+    assert story.told_before_the_first_kill[-1].split()[0] == "bias"
+
+
+def test_training_ends_within_seconds_of_the_run_that_was_killed(story: Story) -> None:
+    assert story.seconds_until_training_ended < SECONDS_TO_FOLLOW
+
+
+def test_killed_in_training_the_next_run_goes_on_from_a_checkpoint(story: Story) -> None:
+    assert story.adapter["resumed_from"], story.both[0].out + story.both[1].out
+    assert story.adapter["steps"] == 160
+
+
+def test_of_two_equal_runs_one_trains_and_the_other_waits_for_it(story: Story) -> None:
+    told = [line for done in story.both for line in lines_of(done, "fine_tune")]
+    assert sum("cached" not in line for line in told) == 1, told
+    assert any("waited for another run's" in done.out for done in story.both)
+
+
+def test_after_all_of_that_there_is_one_version_and_one_run(story: Story) -> None:
+    assert [done.code for done in story.both] == [0, 0], [done.err for done in story.both]
+    assert {done.last["version"] for done in story.both} == {"1"}
+    assert len(story.checkout.versions("letters-tiny")) == 1
+    assert len(story.checkout.runs()) == 1
+
+
+def test_no_worktree_of_a_killed_run_is_left(story: Story) -> None:
+    assert [path for path in (story.checkout.home / "worktrees").glob("*") if path.is_dir()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_after_any_stage_the_same_command_makes_one_version(checkout: Checkout, judged: Journey, stage: str) -> None:
+    arguments = run_arguments(judged.data, judged.base)
+    kill_after(checkout.start(*arguments), stage)
+    done = checkout.assay(*arguments)
+    assert done.code == 0, done.out + done.err
+    assert all("cached" in line for before in STAGES[: STAGES.index(stage) + 1] for line in lines_of(done, before))
+    assert (done.last["version"], len(checkout.versions())) == ("1", 1)
