@@ -1,8 +1,10 @@
 """`assay demo`: the whole path on real rows, then three answers over HTTP. Its verdict is whatever the evidence says."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ QUESTIONS = (
     "Write one shell command with ssh: connect on a non-standard port",
 )
 SECONDS_FOR_AN_ANSWER = 120
+SECONDS_TO_LOAD = 300
 
 
 def run_demo() -> int:
@@ -52,15 +55,20 @@ def _show_answers(project: Project, outcome: Outcome) -> None:
 def endpoint(served: Served) -> Iterator[tuple[str, list[str]]]:
     """An endpoint process for as long as the context lasts: its address and the models that it names."""
     command = [sys.executable, "-m", "serving", *served.command(port=0)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        too_long = threading.Timer(SECONDS_TO_LOAD, process.kill)
+        too_long.start()
         try:
             ready = process.stdout.readline() if process.stdout else ""
+            too_long.cancel()
             if not ready.startswith("Ready:"):
                 raise ServingError("The endpoint did not start. Its own message stands above.")
             url = ready.rsplit(" at ", 1)[1].strip()
             with urllib.request.urlopen(f"{url}/models", timeout=SECONDS_FOR_AN_ANSWER) as answer:
                 yield url, [model["id"] for model in json.load(answer)["data"]]
         finally:
+            too_long.cancel()
             process.terminate()
 
 

@@ -12,16 +12,18 @@ import yaml
 
 from flows.outcome import Outcome
 from flows.workspace import Project, Workspace
-from pipelines.base_model import locate
-from pipelines.champion import Champion, ChampionInput
+from pipelines.adapter_files import check_adapter
+from pipelines.base_model import locate, read_base_model
+from pipelines.champion import Champion, ChampionInput, read_rivals
 from pipelines.dataset import DatasetVersion
-from pipelines.errors import AssayError, RegistryError
+from pipelines.errors import AssayError, DamagedFile, RegistryError
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.params import parameter_names
+from pipelines.recompute import recompute
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 from registry.card import Lineage, describe, model_card
-from registry.store import VERDICT, Page, RecordedRun, Store
+from registry.store import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun, Store
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = (
@@ -49,15 +51,26 @@ def open_store(project: Project) -> Store:
 
 
 def place_champion(store: Store, model: str, workspace: Workspace) -> None:
-    """Write what is served now into the workspace: the screen compares with it, and DVC sees it as an input."""
-    champion = store.champion(model)
-    if champion is None:
-        return
-    package = store.fetch(champion, workspace.project.home / "packages" / champion.package_sha256)
-    folder = workspace.root / "data/champion"
-    shutil.copytree(package / "adapter", folder / "adapter")
-    adapter = Adapter.read(package / "adapter.json")
-    ChampionInput(champion=Champion(version=champion.version, adapter=adapter)).write(folder / "champion.json")
+    """Write what is served now, and the fixed anchor, into the workspace: the screen compares with them, and DVC sees them as inputs."""
+    rivals = {alias: _rival(store, model, alias, workspace) for alias in (CHAMPION, ANCHOR)}
+    if any(rivals.values()):
+        found = ChampionInput(champion=rivals[CHAMPION], anchor=rivals[ANCHOR])
+        found.write(workspace.root / "data/champion/champion.json")
+
+
+def check_rivals(workspace: Workspace) -> None:
+    """Champion and anchor can be compared with: said before anything is trained."""
+    manifest, _ = read_base_model(workspace.root / "data/base_model")
+    read_rivals(manifest, workspace.root / "data/champion")
+
+
+def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champion | None:
+    version = store.holder(model, alias)
+    if version is None:
+        return None
+    package = store.fetch(version, workspace.project.home / "packages" / version.package_sha256)
+    shutil.copytree(package / "adapter", workspace.root / "data/champion" / alias)
+    return Champion(version=version.version, adapter=Adapter.read(package / "adapter.json"))
 
 
 @contextmanager
@@ -65,9 +78,9 @@ def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
     """A run that an error ended says so in MLflow; the same command again takes it up under the same id."""
     try:
         yield
-    except AssayError:
+    except (AssayError, KeyboardInterrupt) as error:
         with suppress(RegistryError):  # the error that ended the run is the one to be told
-            store.end_run(run.run_id, "FAILED")
+            store.end_run(run.run_id, "FAILED" if isinstance(error, AssayError) else "KILLED")
         raise
 
 
@@ -92,6 +105,7 @@ def record(workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdic
     page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
     version = None
     if isinstance(verdict, Finalist) and scorecard is not None:
+        _judge_again(workspace, verdict, scorecard)
         package = _package(workspace, verdict, scorecard, lineage)
         version = store.register(verdict, run, package, model, work, page).version
     store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
@@ -133,6 +147,8 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
     document = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
     flat = {}
     for name in parameter_names(document):
+        if name == "base_model.path":
+            continue  # where the files lie is no parameter: the digest beside it is
         place = document
         for part in name.split("."):
             place = place[part]
@@ -158,6 +174,19 @@ def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) 
             sent += 1
         if last:
             return
+
+
+def _judge_again(workspace: Workspace, finalist: Finalist, scorecard: Scorecard) -> None:
+    """Files came from a cache that others can write: the verdict is computed once more, and the adapter hashed, before it counts."""
+    evidence = _evidence(workspace, finalist)
+    different = recompute(evidence).differences
+    if different or finalist.scorecard_digest != scorecard.content_sha256() or finalist.adapter != scorecard.adapter:
+        what = different[0] if different else "the verdict names another scorecard or adapter"
+        raise DamagedFile(
+            f"The verdict does not follow from its evidence ({what}). Remove .assay/cache and run again; nothing was registered."
+        )
+    manifest = BaseModelManifest.read(evidence / "base_model.json")
+    check_adapter(workspace.root / scorecard.adapter.folder, scorecard.adapter, manifest)
 
 
 def _lineage(workspace: Workspace, verdict: Verdict, work: str) -> Lineage:

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from flows.environment import quieten
 from flows.outcome import Outcome
 from flows.request import TrainRequest
 from pipelines.errors import ParameterError, UnreadableData
 from pipelines.params import parse_assignment
 from pipelines.policy import load_policy
+from pipelines.value import first_problem
 
 
 def request_from(**asked: Any) -> TrainRequest:
@@ -30,7 +33,12 @@ def request_from(**asked: Any) -> TrainRequest:
     if "base_model" in given:
         given["base_model_digest"] = _digest_of_base(given["base_model"], given)
     given.setdefault("model", _model_name(given))
-    return TrainRequest(**given)
+    try:
+        return TrainRequest(**given)
+    except ValidationError as error:
+        raise ParameterError(
+            f"The request does not fit: {first_problem(error)}. `assay run --help` says what each option takes."
+        ) from error
 
 
 def run_training(request: TrainRequest) -> Outcome:
@@ -79,13 +87,14 @@ def _text_of(path: Path) -> str:
 def _model_name(given: dict[str, Any]) -> str:
     data = given["data"].stem if "data" in given else "cheat"
     base = given["base_model"].name if "base_model" in given else "smollm2"
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{data}-{base}").strip("-.") or "model"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{data}-{base}").strip("-._")[:100] or "model"
 
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
     """Look at the folder now: a base model that cannot be used is said before anything starts."""
     from flows.workspace import find_project
     from pipelines.base_model import base_model
+    from pipelines.chat import ChatEncoder
     from pipelines.params import BaseModelParams
     from pipelines.settings import Settings
 
@@ -97,7 +106,8 @@ def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
         chat_template=given.get("chat_template"),
         completion_mode=given.get("completion_mode", False),
     )
-    manifest, _ = base_model(params, find_project(Settings().home).home)
+    manifest, template = base_model(params, find_project(Settings().home).home)
+    ChatEncoder.load(folder, template)
     return manifest.digest
 
 

@@ -7,7 +7,7 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 from prefect import flow
 
 from flows.outcome import Outcome
-from flows.record import earlier_outcome, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.record import check_rivals, earlier_outcome, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.report import publish, rename_run
 from flows.reproduce import version_inputs
 from flows.request import TrainRequest
@@ -41,6 +41,7 @@ def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | R
     """Every stage in its order, up to the gate that ends the run."""
     run_stage(workspace, "base_model")
     place_base_model(workspace)
+    check_rivals(workspace)
     run_stage(workspace, "collect")
     run_stage(workspace, "split")
     run_stage(workspace, "validate")

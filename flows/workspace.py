@@ -21,6 +21,7 @@ from pipelines.params import Params, override
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
+_PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -93,6 +94,9 @@ def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, c
     if request.policy is not None:
         shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
     params = override(root / "params.yaml", request.assignments())
+    if params.base_model.source == "folder" and params.base_model.digest is None:
+        manifest, _ = base_model(params.base_model, project.home)
+        params = override(root / "params.yaml", {"base_model.digest": manifest.digest})
     return Workspace(run_id, root, project, commit, params)
 
 
@@ -144,7 +148,9 @@ def _pin(root: Path, run_id: str) -> str:
     try:
         if head:
             _git(root, "read-tree", "HEAD", environment=environment)
-        _git(root, "add", "--all", environment=environment)
+        _git(root, "add", "--update", environment=environment)
+        # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
+        _git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), environment=environment)
         tree = _git(root, "write-tree", environment=environment)
     finally:
         index.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in STAGES:
         sys.stderr.write(f"usage: python -m pipelines {{{','.join(STAGES)}}}\n")
         return 2
-    _end_with_the_run()
+    end_with_the_run()
     _talk("started", "")
     try:
         return _run(arguments[0])
@@ -67,8 +67,8 @@ def _talk(what: str, text: str) -> bool:
     return bool(folder)
 
 
-def _end_with_the_run() -> None:
-    """Stop when the run that started this stage is gone, so that a killed run leaves no training behind."""
+def end_with_the_run() -> None:
+    """Stop when the run that started this process is gone, so that a killed run leaves no training and no endpoint behind."""
     owner = os.environ.get("ASSAY_RUN_PID")
     if owner:
         threading.Thread(target=watch, args=(int(owner),), daemon=True).start()

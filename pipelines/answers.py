@@ -1,12 +1,13 @@
 """One system's answers to prompts, and the losses of their references: what `score` reads."""
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from pipelines.chat import ChatEncoder
 from pipelines.dataset import Message, Prompt, text_of
-from pipelines.errors import IncompleteGeneration, UnusableRow
+from pipelines.errors import IncompleteEvidence, IncompleteGeneration, UnusableRow
 from pipelines.evidence import BaseModelManifest, Completion, Completions, System, TokenLoss
 from pipelines.files import digest_of_json, write_jsonl
 from pipelines.language_model import LanguageModel, completion_losses, generate
@@ -78,6 +79,11 @@ def _losses(
     rows = [(encoded[index], _completion_ids(language.encoder, prompts[index], number)) for index, number in places]
     with progress_bar(f"losses, {system}", len(rows)) as advance:
         nats = completion_losses(language, rows, batch_size=params.batch_size, advance=advance)
+    broken = next((prompts[index].id for (index, _), loss in zip(places, nats, strict=True) if not math.isfinite(loss)), None)
+    if broken is not None:
+        raise IncompleteEvidence(
+            f"The loss of {system} on held-out prompt {broken} is not a number. Train with a lower train.learning_rate."
+        )
     return [
         TokenLoss(
             prompt_id=prompts[index].id,

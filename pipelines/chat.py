@@ -62,8 +62,16 @@ class ChatEncoder:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _render(self, turns: list[dict[str, str]], **options: Any) -> str:
+        from jinja2 import TemplateError
+
         options.setdefault("add_generation_prompt", True)
-        return str(self.tokenizer.apply_chat_template(turns, chat_template=self.template, tokenize=False, **options))
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, chat_template=self.template, tokenize=False, **options))
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise UnusableRow(
+                f"The chat template refuses a conversation of {roles} ({_one_line(error)}). Mend the row or the template."
+            ) from error
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
@@ -91,13 +99,20 @@ class ChatEncoder:
 
 def _end_of_turn(tokenizer: "PreTrainedTokenizerBase", template: str | None, folder: Path) -> int:
     """The first control token that the template writes after an answer, else the tokenizer's end-of-sequence token."""
+    from jinja2 import TemplateError
+
     if tokenizer.eos_token_id is None:
         raise UnusableBaseModel(f"The tokenizer in {folder} has no end-of-sequence token. Set eos_token in tokenizer_config.json.")
     if template is None:
         return int(tokenizer.eos_token_id)
     mark = _MARK.format(0)
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
-    rendered = str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False))
+    try:
+        rendered = str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False))
+    except TemplateError as error:
+        raise UnusableBaseModel(
+            f"The chat template does not render ({_one_line(error)}). Mend it, or give another with --chat-template."
+        ) from error
     tail = tokenizer(rendered.partition(mark)[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     return int(next((token for token in tail if token in special), tokenizer.eos_token_id))

@@ -8,7 +8,7 @@ from pipelines.dataset import BiasReport, Interval
 from pipelines.params import LoraParams
 from pipelines.value import FileDigest, Value
 
-System = Literal["base", "few_shot", "adapter", "champion"]
+System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
 
 
 class BaseModelManifest(Value):

@@ -5,6 +5,7 @@ The held-out split is no parameter of anything here: a `TrainingSet` cannot name
 
 import json
 import math
+import random
 import shutil
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from pipelines.stage_key import stage_key
 from pipelines.training_set import read_training_set
 
 OUT = Path("data/fine_tune")
+_BATCHES_BY_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,29 @@ def _encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict
     return encoded
 
 
+def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, steps: int) -> list[dict[str, list[int]]]:
+    """Rows for every step of training, shuffled by the seed and then batched by length, so that little is padded.
+
+    The whole order is fixed beforehand: a training that is resumed sees what the uninterrupted one would have seen.
+    """
+    dice, size = random.Random(params.seed), params.batch_size  # noqa: S311 - a shuffle, not a secret
+    batches: list[list[int]] = []
+    carry: list[int] = []
+    while len(batches) < steps:
+        pool = carry + dice.sample(range(len(rows)), len(rows))
+        whole = len(pool) - len(pool) % size
+        carry = pool[whole:]
+        for start in range(0, whole, _BATCHES_BY_LENGTH * size):
+            near = sorted(pool[start : min(start + _BATCHES_BY_LENGTH * size, whole)], key=lambda index: len(rows[index]["input_ids"]))
+            found = [near[place : place + size] for place in range(0, len(near), size)]
+            batches += dice.sample(found, len(found))
+    return [rows[index] for batch in batches[:steps] for index in batch]
+
+
+def _steps(rows: int, params: TrainParams) -> int:
+    return params.max_steps or math.ceil(rows / params.batch_size * params.epochs)
+
+
 def _trainer(start: Start, params: Params, places: Places, train: list[dict[str, list[int]]], dev: list[dict[str, list[int]]]) -> Any:
     import torch
     from datasets import Dataset
@@ -118,8 +143,8 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     trainer = SFTTrainer(
         model=model,
-        args=_arguments(params.train, places.scratch, len(train), bf16=low),
-        train_dataset=Dataset.from_list(train),
+        args=_arguments(params.train, places.scratch, _steps(len(train), params.train), bf16=low),
+        train_dataset=Dataset.from_list(_in_training_order(train, params.train, _steps(len(train), params.train))),
         eval_dataset=Dataset.from_list(dev),
         processing_class=start.encoder.tokenizer,
         peft_config=LoraConfig(
@@ -145,20 +170,18 @@ def _bfloat16(params: TrainParams) -> bool:
     return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the one place that knows
 
 
-def _arguments(params: TrainParams, scratch: Path, rows: int, *, bf16: bool) -> Any:
+def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) -> Any:
     import torch
     from trl import SFTConfig  # type: ignore[attr-defined]
 
-    steps = math.ceil(rows / params.batch_size * params.epochs)
-    look = max(1, min(params.evaluate_every, params.max_steps or steps, steps))
+    look = min(params.evaluate_every, steps)
     return SFTConfig(
         output_dir=str(scratch),
-        num_train_epochs=params.epochs,
-        max_steps=params.max_steps or -1,
+        max_steps=steps,
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=2 * params.batch_size,
         learning_rate=params.learning_rate,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="sequential",
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_share,
         eval_strategy="steps",
@@ -256,9 +279,10 @@ def _adapter(
     folder = places.out / "adapter"
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    looks = [DevLoss(step=entry["step"], loss=entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
+    looks = [(entry["step"], entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
     moved = _moved(trainer.model)
-    if not (losses and math.isfinite(losses[-1]) and math.isfinite(moved) and moved > 0 and state.global_step > 0):
+    finite = all(math.isfinite(number) for number in (first, moved, *losses[-1:], *(loss for _, loss in looks)))
+    if not (losses and finite and moved > 0 and state.global_step > 0):
         raise TrainingDidNothing(
             f"After {state.global_step} steps the adapter's norm is {moved:.3g} and the training loss "
             f"{losses[-1] if losses else 'missing'}: it did not learn. Lower train.learning_rate or look at the rows."
@@ -276,7 +300,7 @@ def _adapter(
         lora=lora,
         steps=state.global_step,
         train_loss=losses[-1],
-        dev_losses=(DevLoss(step=0, loss=first), *looks),
+        dev_losses=(DevLoss(step=0, loss=first), *(DevLoss(step=step, loss=loss) for step, loss in looks)),
         best_step=state.best_global_step or state.global_step,
         moved=moved,
         resumed_from=resumed,

@@ -1,4 +1,4 @@
-"""Stage `generate`: what the adapter answers, and the champion where there is one, to the held-out prompts."""
+"""Stage `generate`: what the adapter answers, and champion and anchor where there are any, to the held-out prompts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 from pipelines.adapter_files import check_adapter
 from pipelines.answers import Identity, answer
 from pipelines.base_model import locate, read_base_model
-from pipelines.champion import read_champion
+from pipelines.champion import FOLDER, read_rivals
 from pipelines.dataset import Message, Prompt, prompts_of, read_rows
-from pipelines.errors import UnsafeAdapter
 from pipelines.evidence import Adapter, BaseModelManifest, Completions, Variant
 from pipelines.files import digest_of_json, write_jsonl
 from pipelines.language_model import LanguageModel, load_language_model
@@ -40,7 +39,7 @@ def name_variants(prompts: Sequence[Prompt], params: BiasParams) -> list[tuple[s
 
 
 def main() -> int:
-    """Write the adapter's answers and losses, the champion's where there is one, and `variants.jsonl`."""
+    """Write the adapter's answers and losses, those of champion and anchor where there are any, and `variants.jsonl`."""
     params, training_set = load_params(), read_training_set()
     base, template = read_base_model()
     folder = locate(base, Settings().home)
@@ -50,7 +49,7 @@ def main() -> int:
     prompts = prompts_of(read_rows(Path("data/validate/held_out.jsonl")))
     completions = generate(base, adapter, language, prompts, params.generation)
     write_jsonl(OUT / "variants.jsonl", _variants(language, prompts_of(read_rows(training_set.dev.checked())), params))
-    _champion(base, folder, template, prompts, params.generation)
+    _rivals(base, folder, template, prompts, params.generation)
     print(f"{completions.rows} prompts answered by the adapter")
     return 0
 
@@ -75,13 +74,10 @@ def _variants(language: LanguageModel, dev: Sequence[Prompt], params: Params) ->
     ]
 
 
-def _champion(base: BaseModelManifest, folder: Path, template: str | None, prompts: Sequence[Prompt], params: GenerationParams) -> None:
-    champion = read_champion()
-    if champion is None:
-        return
-    if champion.adapter.chat_template_sha256 != base.chat_template_sha256:
-        raise UnsafeAdapter(f"Champion version {champion.version} was trained under another chat template. Train it again under this one.")
-    adapter_folder = Path("data/champion") / Path(champion.adapter.folder).name
-    check_adapter(adapter_folder, champion.adapter, base)
-    language = load_language_model(base, folder, template, params.precision, adapter_folder)
-    answer(Identity(system="champion", base=base, adapter_sha256=champion.adapter.sha256), language, prompts, params, OUT)
+def _rivals(base: BaseModelManifest, folder: Path, template: str | None, prompts: Sequence[Prompt], params: GenerationParams) -> None:
+    """Champion and anchor answer the same prompts, each under the base that all of them share."""
+    for system, rival in read_rivals(base):
+        adapter_folder = FOLDER / system
+        check_adapter(adapter_folder, rival.adapter, base)
+        language = load_language_model(base, folder, template, params.precision, adapter_folder)
+        answer(Identity(system=system, base=base, adapter_sha256=rival.adapter.sha256), language, prompts, params, OUT)

@@ -32,7 +32,7 @@ class Guardrail(Value):
 
     metric: str
     margin: Annotated[float, Field(gt=0)] = Field(description="Above zero: no number of rows shows that nothing at all was lost.")
-    against: tuple[System, ...] = Field(default=("base", "few_shot", "champion"), min_length=1)
+    against: tuple[System, ...] = Field(default=("base", "few_shot", "champion", "anchor"), min_length=1)
     required: bool = Field(default=True, description="False: judged only where the parameters ask for the metric.")
 
 

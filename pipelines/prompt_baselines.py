@@ -7,6 +7,7 @@ from pathlib import Path
 from pipelines.answers import Identity, Turns, answer, with_examples
 from pipelines.base_model import locate, read_base_model
 from pipelines.dataset import Message, Prompt, Row, prompts_of, read_rows
+from pipelines.errors import UnusableRow
 from pipelines.evidence import BaseModelManifest, Completions
 from pipelines.language_model import LanguageModel, completion_losses, load_language_model
 from pipelines.params import FewShotParams, GenerationParams, load_params
@@ -61,10 +62,20 @@ def main() -> int:
 
 def _draw(language: LanguageModel, train: Sequence[Row], params: FewShotParams, number: int, room: int) -> Turns:
     rows = random.Random(f"{params.seed}/{number}").sample(list(train), min(params.examples, len(train)))  # noqa: S311 - a draw, not a secret
-    turns = [(*row.messages, Message(role="assistant", content=row.completion)) for row in rows if row.messages[0].role != "system"]
+    turns = [(*_without_system(row.messages), Message(role="assistant", content=row.completion)) for row in rows]
     while turns and len(language.encoder.prompt_ids(_flat(turns))) > room:
         turns.pop()
+    if not turns:
+        raise UnusableRow(
+            "Not one training example fits into the model's context beside the longest prompt, so that there is no prompt-only baseline "
+            "to be better than. Shorten the rows, or take a base model with a longer context."
+        )
     return _flat(turns)
+
+
+def _without_system(messages: Turns) -> Turns:
+    """The conversation's own system message stands once, before all examples."""
+    return messages[1:] if messages[0].role == "system" else messages
 
 
 def _flat(turns: Sequence[Turns]) -> Turns:

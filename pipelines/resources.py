@@ -1,6 +1,7 @@
 """What a training run will take, estimated before it starts, and whether this machine has it."""
 
 import shutil
+import sys
 from pathlib import Path
 
 from pipelines.errors import NotEnoughResources
@@ -34,7 +35,7 @@ def check_room(needed: Needs, home: Path) -> None:
     """Refuse a run that would die for want of memory or disk, before it starts."""
     import psutil
 
-    free_memory, free_disk = psutil.virtual_memory().available, shutil.disk_usage(_existing(home)).free
+    free_memory, free_disk = min(psutil.virtual_memory().available, _left_in_container()), shutil.disk_usage(_existing(home)).free
     if not free_memory >= needed.memory:
         raise NotEnoughResources(
             f"Training needs about {_gb(needed.memory)} of memory and "
@@ -44,6 +45,15 @@ def check_room(needed: Needs, home: Path) -> None:
         raise NotEnoughResources(
             f"A run needs about {_gb(needed.disk)} of disk and {_gb(free_disk)} is free at {home}. Free some, or set ASSAY_HOME."
         )
+
+
+def _left_in_container() -> int:
+    """What the control group (v2) still allows, where there is one with a limit: the machine's own figure does not know it."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):
+        return sys.maxsize
 
 
 def _existing(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.comparisons import COMPARATORS, OTHERS, compare, score_differences
+from pipelines.comparisons import COMPARATORS, OTHERS, RIVALS, compare, score_differences
 from pipelines.dataset import BiasReport
 from pipelines.errors import DamagedFile, IncompleteEvidence
 from pipelines.evidence import Adapter, Scorecard, System
@@ -36,8 +36,8 @@ class Case(Value):
 
     @property
     def comparators(self) -> tuple[System, ...]:
-        """Base and few-shot base always; the champion where one was scored."""
-        return tuple(system for system in COMPARATORS if system != "champion" or self.scorecard.system("champion") is not None)
+        """Base and few-shot base always; the champion and the anchor where they were scored."""
+        return tuple(system for system in COMPARATORS if system not in RIVALS or self.scorecard.system(system) is not None)
 
     def comparison(self, metric: str, against: str) -> Comparison | None:
         """The one comparison of the adapter with a system; none, or two, is none."""
@@ -95,7 +95,8 @@ def findings_of(case: Case) -> Iterator[Finding]:
     yield enough_clusters(case)
     yield control(case)
     for against in case.comparators:
-        yield superior(case, against)
+        if against != "anchor":  # a fixed version that margins may not add up against; it need not be beaten again
+            yield superior(case, against)
     for guardrail in case.policy.guardrails:
         yield from guarded(case, guardrail)
     yield from without_margin(case)

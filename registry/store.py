@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 LOGICAL_RUN, VERDICT, PACKAGE = "assay.logical_run", "assay.verdict", "assay.package_sha256"
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 EXPERIMENT = "assay"
 ATTEMPTS = 5
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -91,12 +91,14 @@ class Store:
         self._try(lambda: self._client.log_batch(run_id, params=[Param(name, text[:500]) for name, text in params.items()]))
 
     def record_verdict(self, run_id: str, evidence: Path, page: Page) -> None:
-        """Upload the evidence, then say the verdict and end the run: a run with a verdict has its evidence."""
+        """Upload the evidence, end the run, and say the verdict last: a run with a verdict is whole."""
         self._try(lambda: self._client.log_artifacts(run_id, str(evidence)))
         self._try(lambda: self._client.set_tag(run_id, "mlflow.note.content", page.description))
         for name, text in page.tags.items():
-            self._try(lambda name=name, text=text: self._client.set_tag(run_id, name, text))  # type: ignore[misc]
+            if name != VERDICT:
+                self._try(lambda name=name, text=text: self._client.set_tag(run_id, name, text))  # type: ignore[misc]
         self._try(lambda: self._client.set_terminated(run_id, "FINISHED"))
+        self._try(lambda: self._client.set_tag(run_id, VERDICT, page.tags[VERDICT]))
 
     def end_run(self, run_id: str, status: str) -> None:
         """End a run that came to no verdict (`FAILED` or `KILLED`)."""
@@ -127,33 +129,25 @@ class Store:
 
     def get_version(self, name: str, version: str) -> ModelVersion:
         """A version by number, or by `@alias`."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = self._get_by_alias(name, version[1:]) if version.startswith("@") else self._client.get_model_version(name, version)
-        except MlflowException as error:
-            if error.error_code in _ABSENT:
-                raise RegistryError(
-                    f"There is no version {version} of {name}. `assay ui` shows what there is; `--base` serves the base."
-                ) from error
-            raise self._explained(error, f"Version {version} of {name} cannot be read") from error
+        alias = version.removeprefix("@")
+        found = self._look_up(
+            lambda: self._get_by_alias(name, alias) if alias != version else self._client.get_model_version(name, version)
+        )
+        if found is None:
+            raise RegistryError(f"There is no version {version} of {name}. `assay ui` shows what there is; `--base` serves the base.")
         return _version(found)
 
-    def champion(self, name: str) -> ModelVersion | None:
-        """What holds the alias `champion`, or None."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _version(self._get_by_alias(name, CHAMPION))
-        except MlflowException as error:
-            if error.error_code in _ABSENT:
-                return None
-            raise self._explained(error, f"The champion of {name} cannot be read") from error
+    def holder(self, name: str, alias: str) -> ModelVersion | None:
+        """What holds an alias, or None."""
+        found = self._look_up(lambda: self._get_by_alias(name, alias))
+        return None if found is None else _version(found)
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Download a version's package and check every byte; `into` appears whole or not at all."""
         into.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        with self._turn(f"fetch-{into.name}"), tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+            if into.is_dir() and digest_of_files(folder_digests(into)) == version.package_sha256:
+                return into  # somebody may be reading it: a good one is never replaced
             whole = Path(scratch) / "whole"
             self._download(self._try(lambda: self._client.get_model_version_download_uri(version.name, version.version)), whole)
             if digest_of_files(folder_digests(whole)) != version.package_sha256:
@@ -167,7 +161,7 @@ class Store:
     def fetch_evidence(self, run_id: str, into: Path) -> Path:
         """Download what a run recorded; `into` appears whole or not at all."""
         into.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        with self._turn(f"fetch-{into.name}"), tempfile.TemporaryDirectory(dir=into.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
             self._try(lambda: self._client.download_artifacts(run_id, "", str(whole)))
@@ -267,18 +261,30 @@ class Store:
             yield
 
     def _attempts(self) -> Retrying:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import OperationalError
-
-        transient = retry_if_exception_type((MlflowException, OperationalError, OSError))
-        return Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.2, max=4), retry=transient)
+        return Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.2, max=4), retry=retry_if_exception(_may_pass))
 
     def _try(self, call: Callable[[], _T]) -> _T:
+        from mlflow.exceptions import MlflowException
+
         try:
             return self._attempts()(call)
         except RetryError as error:
             cause = error.last_attempt.exception()
             raise self._explained(cause, f"MLflow at {self.uri} did not take it in {ATTEMPTS} attempts") from cause
+        except MlflowException as error:
+            raise self._explained(error, f"MLflow at {self.uri} refused") from error
+
+    def _look_up(self, call: Callable[[], _T]) -> _T | None:
+        """As `_try`, with None for what MLflow says does not exist."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._attempts()(call)
+        except RetryError as error:
+            cause = error.last_attempt.exception()
+            raise self._explained(cause, f"MLflow at {self.uri} did not answer in {ATTEMPTS} attempts") from cause
+        except MlflowException:
+            return None
 
     def _explained(self, cause: Any, what: str) -> RegistryError:
         first_line = str(cause).strip().split("\n", 1)[0][:200]
@@ -297,6 +303,16 @@ def _as_default_of_mlflow(uri: str) -> Iterator[None]:
             del os.environ["MLFLOW_TRACKING_URI"]
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same call may go better the next time: not where MLflow says that something does not exist or does not fit."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if isinstance(error, MlflowException):
+        return error.error_code not in _ABSENT
+    return isinstance(error, SQLAlchemyError | OSError)
 
 
 def _version(entry: "MlflowVersion") -> ModelVersion:

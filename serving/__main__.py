@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.__main__ import end_with_the_run
 from pipelines.errors import AssayError
 from serving.load import Wanted, load_engine
 
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # a log is no place for progress bars
     options = _parser().parse_args(arguments)
+    end_with_the_run()
     try:
         _serve(options)
     except AssayError as error:

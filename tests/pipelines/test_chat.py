@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,8 @@ def encoder(tiny: Path) -> ChatEncoder:
 
 
 def test_a_prompt_is_what_the_template_renders(encoder: ChatEncoder) -> None:
-    rendered = encoder.tokenizer.apply_chat_template(
-        [{"role": "user", "content": "hi"}], chat_template=CHAT_TEMPLATE, add_generation_prompt=True
-    )
+    turns = [{"role": "user", "content": "hi"}]
+    rendered: Any = encoder.tokenizer.apply_chat_template(turns, chat_template=CHAT_TEMPLATE, add_generation_prompt=True)
     assert encoder.prompt_ids(user("hi")) == list(rendered["input_ids"])
 
 

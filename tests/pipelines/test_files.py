@@ -28,7 +28,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
 
 
 def test_jsonl_comes_back_with_every_character(tmp_path: Path) -> None:
-    records = [{"a": "\u2028 line\nend \x1f 日"}, {"a": 1}]
+    records: list[dict[str, object]] = [{"a": "\u2028 line\nend \x1f 日"}, {"a": 1}]
     write_jsonl(tmp_path / "rows", records)
     assert list(read_jsonl(tmp_path / "rows")) == records
 

@@ -14,7 +14,7 @@ from pipelines.dataset import Message, Row, TrainingSet, write_rows
 from pipelines.errors import NotEnoughResources, TrainingDidNothing, UnusableRow
 from pipelines.evidence import Adapter, BaseModelManifest
 from pipelines.files import folder_digests
-from pipelines.fine_tune import Places, Start, fine_tune, last_whole_checkpoint
+from pipelines.fine_tune import Places, Start, _in_training_order, fine_tune, last_whole_checkpoint
 from pipelines.params import Params, load_params
 from pipelines.value import FileDigest
 from tests.tiny import CHAT_TEMPLATE
@@ -129,3 +129,14 @@ def test_a_diverged_training_makes_no_adapter(workshop: Workshop) -> None:
     with pytest.raises(TrainingDidNothing, match="did not learn"):
         workshop.run(broken)
     assert not (workshop.root / "one/out/adapter").exists()
+
+
+@pytest.mark.parametrize(("rows", "batch", "steps"), [(24, 4, 6), (25, 4, 20), (3, 8, 2), (1, 2, 3)])
+def test_the_order_of_training_is_fixed_by_the_seed_and_favours_no_row(rows: int, batch: int, steps: int) -> None:
+    made = [{"input_ids": [number] * (number % 7 + 1)} for number in range(rows)]
+    order = _in_training_order(made, params(batch_size=batch).train, steps)
+    assert len(order) == steps * batch
+    assert order == _in_training_order(made, params(batch_size=batch).train, steps)
+    seen = [sum(row is each for each in order) for row in made]
+    assert max(seen) - min(seen) <= 2
+    assert order != _in_training_order(made, params(batch_size=batch, seed=5).train, steps) or rows < 4

@@ -118,11 +118,11 @@ def test_a_run_with_a_verdict_has_its_evidence(store: Store, run: RecordedRun, t
 
 
 def test_a_name_without_a_champion_has_none(store: Store, run: RecordedRun, package: Package) -> None:
-    assert store.champion("tiny") is None
+    assert store.holder("tiny", "champion") is None
     version = package.register(store, run)
-    assert store.champion("tiny") is None
+    assert store.holder("tiny", "champion") is None
     client_of(store).set_registered_model_alias("tiny", "champion", version.version)
-    assert store.champion("tiny") == version
+    assert store.holder("tiny", "champion") == version
 
 
 def test_a_version_that_does_not_exist_is_named(store: Store) -> None:
