@@ -16,7 +16,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads halve the speed of everything on a machine that is shared
+    "GOMP_SPINCOUNT": "20000",  # threads that wait longer give way: on a shared machine spinning ones slow everything down
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
