@@ -32,7 +32,7 @@ def run_demo() -> int:
     """Run the path, show answers, and say what to try next; 0 whatever the verdict was."""
     quieten()
     project = find_project(Settings().home)
-    say("Assay: data and a base model to a LoRA adapter, proven or refused. The first run takes about ten minutes on two cores.")
+    say("Assay: data and a base model to a LoRA adapter, proven or refused. The first run takes ten to fifteen minutes on two cores.")
     outcome = run_training(TrainRequest())
     if not outcome.unchanged:
         _show_answers(project, outcome)
