@@ -14,6 +14,7 @@ from pipelines.chat import ChatEncoder
 from pipelines.collect import main as collect
 from pipelines.dataset import prompts_of, read_rows
 from pipelines.evidence import BaseModelManifest
+from pipelines.fine_tune import training_steps
 from pipelines.language_model import completion_losses, load_language_model
 from pipelines.policy import ScreenPolicy, load_policy
 from pipelines.power import smallest_detectable_effect
@@ -71,8 +72,9 @@ def estimate(request: TrainRequest) -> Estimate:
         collect()
         split()
         base, template = base_model(workspace.params.base_model, project.home)
-        tokens = _tokens(ChatEncoder.load(locate(base, project.home), template))
-        rate = _scored_tokens_per_second(base, locate(base, project.home), template, tokens)
+        folder = locate(base, project.home)  # hashes every byte of the weights: once
+        tokens = _tokens(ChatEncoder.load(folder, template))
+        rate = _scored_tokens_per_second(base, folder, template, tokens)
         policy = load_policy(Path("registry/policies/default.yaml")).gates.screen
         return _estimate(workspace, base, tokens, rate, policy)
 
@@ -80,7 +82,7 @@ def estimate(request: TrainRequest) -> Estimate:
 def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, rate: float, policy: ScreenPolicy) -> Estimate:
     params = workspace.params
     splits = {name: read_rows(workspace.root / "data/split" / f"{name}.jsonl") for name in ("train", "dev", "held_out")}
-    steps = params.train.max_steps or math.ceil(len(splits["train"]) / params.train.batch_size * params.train.epochs)
+    steps = training_steps(len(splits["train"]), params.train)
     mean = sum(tokens.counts) / max(1, len(tokens.counts))
     looks = 1 + math.ceil(steps / params.train.evaluate_every)
     training = (steps * params.train.batch_size * _TRAIN_OVER_SCORE + looks * len(splits["dev"])) * mean / rate

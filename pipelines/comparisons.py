@@ -13,8 +13,6 @@ from pipelines.verdict import Comparison
 
 OTHERS = "other prompts' references"
 COMPARATORS: tuple[System, ...] = ("base", "few_shot", "champion", "anchor")
-RIVALS: tuple[System, ...] = ("champion", "anchor")
-"""Compared with where there is one."""
 TOLERANCE = 1e-9
 """Relative: the same sums in another order may differ in their last digits."""
 

@@ -9,6 +9,8 @@ from pipelines.params import LoraParams
 from pipelines.value import FileDigest, Value
 
 System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
+RIVALS: tuple[System, ...] = ("champion", "anchor")
+"""Systems that are compared with where there is one."""
 
 
 class BaseModelManifest(Value):

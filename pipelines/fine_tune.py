@@ -119,7 +119,8 @@ def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, st
     return [rows[index] for batch in batches[:steps] for index in batch]
 
 
-def _steps(rows: int, params: TrainParams) -> int:
+def training_steps(rows: int, params: TrainParams) -> int:
+    """How many steps a training takes that is not stopped early."""
     return params.max_steps or math.ceil(rows / params.batch_size * params.epochs)
 
 
@@ -143,8 +144,8 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     trainer = SFTTrainer(
         model=model,
-        args=_arguments(params.train, places.scratch, _steps(len(train), params.train), bf16=low),
-        train_dataset=Dataset.from_list(_in_training_order(train, params.train, _steps(len(train), params.train))),
+        args=_arguments(params.train, places.scratch, training_steps(len(train), params.train), bf16=low),
+        train_dataset=Dataset.from_list(_in_training_order(train, params.train, training_steps(len(train), params.train))),
         eval_dataset=Dataset.from_list(dev),
         processing_class=start.encoder.tokenizer,
         peft_config=LoraConfig(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.comparisons import COMPARATORS, OTHERS, RIVALS, compare, score_differences
+from pipelines.comparisons import COMPARATORS, OTHERS, compare, score_differences
 from pipelines.dataset import BiasReport
 from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.evidence import Adapter, Scorecard, System
+from pipelines.evidence import RIVALS, Adapter, Scorecard, System
 from pipelines.evidence_file import read_evidence
 from pipelines.metrics import metric_named
 from pipelines.policy import Guardrail, Policy, ScreenPolicy, load_policy

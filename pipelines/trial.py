@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipelines.dataset import DatasetVersion, Prompt, prompts_of, read_rows
 from pipelines.errors import DamagedFile, IncompleteGeneration
-from pipelines.evidence import Adapter, Completion, Completions, System, TokenLoss, Variant
+from pipelines.evidence import RIVALS, Adapter, Completion, Completions, System, TokenLoss, Variant
 from pipelines.files import digest_of_json, read_jsonl, sha256_of
 from pipelines.value import Value, first_problem
 
@@ -63,7 +63,7 @@ def read_trial() -> Trial:
     """Read what the stages before `score` wrote; a file that changed since, or an adapter that is not the one that answered, is damage."""
     held_out = DATA / "validate/held_out.jsonl"
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
-    systems = tuple(_read_answers(path) for system, path in FILES.items() if system not in {"champion", "anchor"} or path.is_file())
+    systems = tuple(_read_answers(path) for system, path in FILES.items() if system not in RIVALS or path.is_file())
     prompts = prompts_of(read_rows(_existing(held_out)))
     _same_prompts(prompts, systems)
     _same_models(adapter, systems)
@@ -99,7 +99,7 @@ def _same_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -
 def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
     """The scored configuration is the one that was trained; only a champion or an anchor may stand on another base."""
     for completions in (answers.completions for answers in systems):
-        if completions.system not in {"champion", "anchor"} and completions.base_digest != adapter.base_digest:
+        if completions.system not in RIVALS and completions.base_digest != adapter.base_digest:
             raise DamagedFile(
                 f"The answers of {completions.system} come from another base model than the adapter's. Run `dvc repro generate`."
             )
