@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-slow check repro bench lock ui clean
+.PHONY: demo test test-slow check repro bench lock up down ui clean
 
 demo: .venv/ready
 	$(BIN)/assay demo
@@ -28,6 +28,12 @@ repro: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.flow
+
+up: .venv/ready
+	$(BIN)/assay up
+
+down: .venv/ready
+	$(BIN)/assay down
 
 ui: .venv/ready
 	$(BIN)/assay ui

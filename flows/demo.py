@@ -1,4 +1,4 @@
-"""`assay demo`: the whole path on real rows, then three answers over HTTP. Its verdict is whatever the evidence says."""
+"""`assay demo`: the whole path on real rows, a release, three answers over HTTP. Its verdict is whatever the evidence says."""
 
 import json
 import os
@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.environment import quieten
+from flows.orders import run_promote, run_waive
 from flows.outcome import Outcome
 from flows.report import say
 from flows.request import TrainRequest
-from flows.serve import Served, served_base, served_version
+from flows.serve import served_base
 from flows.start import run_training
 from flows.workspace import Project, find_project
 from pipelines.errors import ServingError
 from pipelines.settings import Settings
+from registry.ledger import open_ledger
+from serving.client import endpoint_client
 
+WAIVED = ("human_rating", "approvals", "package_signature")
 QUESTIONS = (
     "Write one shell command with tar: extract a .gz archive",
     "Write one shell command with find: find files by case-insensitive extension",
@@ -29,32 +33,59 @@ SECONDS_TO_LOAD = 300
 
 
 def run_demo() -> int:
-    """Run the path, show answers, and say what to try next; 0 whatever the verdict was."""
+    """Run the path, release what passed, show answers, and say what to try next; 0 whatever the verdict was."""
     quieten()
     project = find_project(Settings().home)
     say("Assay: data and a base model to a LoRA adapter, proven or refused. The first run takes ten to fifteen minutes on two cores.")
     outcome = run_training(TrainRequest())
-    if not outcome.unchanged:
-        _show_answers(project, outcome)
+    if outcome.version is None:
+        say("\nThe adapter was not registered, so the base answers alone:")
+        with endpoint(["serving", *served_base(project).command(port=0)]) as (url, models):
+            _show_answers(url, models)
+    elif not _serves(project, outcome.model, outcome.version):
+        with _following(project) as url:
+            _release(outcome.model, outcome.version)
+            _show_answers(url, _models(url))
     _say_what_next(outcome)
     return 0
 
 
-def _show_answers(project: Project, outcome: Outcome) -> None:
-    served = served_version(project, outcome.model, outcome.version) if outcome.version else served_base(project)
-    if outcome.version is None:
-        say("\nThe adapter was not registered, so the base answers alone:")
-    with endpoint(served) as (url, models):
-        for question in QUESTIONS:
-            say(f"\n  {question}")
-            for model in reversed(models):
-                say(f"    {model:<24} {_one_line(ask(url, model, question))}")
+@contextmanager
+def _following(project: Project) -> Iterator[str]:
+    """The endpoint that follows releases: the one that runs already, else one for as long as the demo."""
+    try:
+        endpoint_client(project.home).state()
+    except ServingError:
+        with endpoint(["serving.endpoint", "--home", str(project.home), "--port", "0"]) as (url, _):
+            yield url
+    else:
+        yield endpoint_client(project.home).door().serves_at
+
+
+def _serves(project: Project, model: str, version: str) -> bool:
+    current = open_ledger(project.home).standing().model(model).current
+    return current is not None and current.release.version == version
+
+
+def _release(model: str, version: str) -> None:
+    """Promote with waivers of the demo's own: nobody has rated, approved or signed anything, and every report says so."""
+    say(f"\nThe demo waives for 24 hours what only people and keys can give ({', '.join(WAIVED)}), and promotes version {version}:")
+    for rule in WAIVED:
+        run_waive(model, rule, "24h", "the demo has no raters, no approvers and no signing key")
+    run_promote(model, version, "the demo releases what passed screen", as_json=False)
+
+
+def _show_answers(url: str, models: list[str]) -> None:
+    for question in QUESTIONS:
+        say(f"\n  {question}")
+        for model in reversed(models):
+            say(f"    {model:<24} {_one_line(ask(url, model, question))}")
 
 
 @contextmanager
-def endpoint(served: Served) -> Iterator[tuple[str, list[str]]]:
-    """An endpoint process for as long as the context lasts: its address and the models that it names."""
-    command = [sys.executable, "-m", "serving", *served.command(port=0)]
+def endpoint(module: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """A serving process for as long as the context lasts: its address and the models that it names."""
+    command = [sys.executable, "-m", *module]
     environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid())}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         too_long = threading.Timer(SECONDS_TO_LOAD, process.kill)
@@ -65,11 +96,15 @@ def endpoint(served: Served) -> Iterator[tuple[str, list[str]]]:
             if not ready.startswith("Ready:"):
                 raise ServingError("The endpoint did not start. Its own message stands above.")
             url = ready.rsplit(" at ", 1)[1].strip()
-            with urllib.request.urlopen(f"{url}/models", timeout=SECONDS_FOR_AN_ANSWER) as answer:
-                yield url, [model["id"] for model in json.load(answer)["data"]]
+            yield url, _models(url)
         finally:
             too_long.cancel()
             process.terminate()
+
+
+def _models(url: str) -> list[str]:
+    with urllib.request.urlopen(f"{url}/models", timeout=SECONDS_FOR_AN_ANSWER) as answer:
+        return [model["id"] for model in json.load(answer)["data"]]
 
 
 def ask(url: str, model: str, question: str) -> str:
@@ -87,10 +122,12 @@ def _one_line(text: str) -> str:
 
 def _say_what_next(outcome: Outcome) -> None:
     say("\nWhat next")
-    say("  assay ui                        MLflow's pages: runs, curves, evidence, versions (http://127.0.0.1:5000)")
     if outcome.version is not None:
-        say(f"  assay serve --model {outcome.model}   an OpenAI-compatible endpoint with base and tuned model (http://127.0.0.1:8080/v1)")
+        say("  assay up                        MLflow, Prefect, nightly runs, and the endpoint with the champion, until Ctrl-C")
+        say("  assay status                    what serves, since when, on whose word, and which waivers end when")
+        say("  assay history                   the ledger: every verdict, release and rollback")
     else:
-        say("  assay serve --base              an OpenAI-compatible endpoint with the base model (http://127.0.0.1:8080/v1)")
+        say("  assay preview --base            an OpenAI-compatible endpoint with the base model (http://127.0.0.1:8080/v1)")
+    say("  assay ui                        MLflow's pages: runs, curves, evidence, versions (http://127.0.0.1:5000)")
     say("  assay run --set lora.r=32       another adapter on the same rows; stages that do not change are not run again")
     say("  assay run --data my.jsonl       the same path on your own rows; --dry-run first tells what it will take")

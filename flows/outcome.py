@@ -20,21 +20,37 @@ class Outcome(Value):
     version: str | None
     run_id: str
     unchanged: bool = False
+    note: str = ""
+    """What became of the alias `challenger`, where the run registered a version."""
 
     @property
     def exit_code(self) -> int:
         """0 passed, 3 rejected, 4 undecided."""
         return EXIT_CODES[self.verdict]
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why: every rule that passed, or every one that did not."""
+        return tuple(finding.text for finding in self.findings if finding.outcome != "passed" or self.verdict == "passed")
+
+    @property
+    def result(self) -> str:
+        """Verdict and version in one sentence."""
+        known = "Nothing to do: the same data, parameters, base, code and champion were judged before. " if self.unchanged else ""
+        note = f", {self.note}" if self.note else ""
+        where = f"registered as {self.model} version {self.version}{note}" if self.version else "nothing was registered"
+        return f"{known}Verdict of {self.gate}: {self.verdict.upper()}; {where}"
+
     def machine_readable(self) -> dict[str, object]:
         """What `--json` prints, as one line."""
         return {
             "verdict": self.verdict,
             "gate": self.gate,
-            "reasons": [finding.text for finding in self.findings if finding.outcome != "passed" or self.verdict == "passed"],
+            "reasons": list(self.reasons),
             "scorecard": self.scorecard.model_dump(mode="json") if self.scorecard else None,
             "model": self.model,
             "version": self.version,
             "mlflow_run": self.run_id,
             "unchanged": self.unchanged,
+            "note": self.note,
         }

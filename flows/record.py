@@ -11,19 +11,25 @@ from pathlib import Path
 import yaml
 
 from flows.outcome import Outcome
+from flows.succession import settle, succession
 from flows.workspace import Project, Workspace
 from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
-from pipelines.dataset import DatasetVersion
+from pipelines.dataset import DatasetVersion, prompts_of, read_rows
 from pipelines.errors import AssayError, DamagedFile, RegistryError
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
+from pipelines.known_answers import FILE as KNOWN_ANSWERS
+from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
 from pipelines.params import parameter_names
 from pipelines.recompute import recompute
-from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from pipelines.value import FileDigest
+from pipelines.verdict import Finalist, Rejection, Undecided
 from registry.card import Lineage, describe, model_card
-from registry.store import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun, Store
+from registry.recorded import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun
+from registry.store import Store
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = (
@@ -31,6 +37,7 @@ _EVIDENCE = (
     "data/validate/report.json",
     "data/bias/report.json",
     "data/base_model/manifest.json",
+    "data/champion/champion.json",
     "data/fine_tune/adapter.json",
     "data/fine_tune/progress.jsonl",
     "data/prompt_baselines/few_shot_examples.json",
@@ -97,17 +104,21 @@ def forwarded_progress(workspace: Workspace, store: Store, run: RecordedRun) -> 
         thread.join()
 
 
-def record(workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict, work: str, model: str) -> Outcome:
-    """Put verdict and evidence on the MLflow run and, for a finalist, register its version."""
+def record(
+    workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict, work: str, model: str, *, registers: bool = True
+) -> Outcome:
+    """Put verdict and evidence on the MLflow run and, for a finalist that is no re-scored champion, register its version."""
     root = workspace.root
     scorecard = Scorecard.read(root / "data/score/scorecard.json") if verdict.gate == "screen" else None
     lineage = _lineage(workspace, verdict, work)
     page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
-    version = None
-    if isinstance(verdict, Finalist) and scorecard is not None:
+    version, note = None, ""
+    if isinstance(verdict, Finalist) and scorecard is not None and registers:
         _judge_again(workspace, verdict, scorecard)
         package = _package(workspace, verdict, scorecard, lineage)
-        version = store.register(verdict, run, package, model, work, page).version
+        place = succession(store, workspace, model, work, scorecard)
+        version = store.register(verdict, run, package, model, work, page, takes_challenger=place.takes).version
+        note = settle(store, place, version)
     store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
     return Outcome(
         verdict=verdict.verdict,
@@ -117,28 +128,7 @@ def record(workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdic
         model=model,
         version=version,
         run_id=run.run_id,
-    )
-
-
-def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home: Path) -> Outcome | None:
-    """What the same work came to before, from its MLflow run; None where it did not come to its end."""
-    if run.verdict is None:
-        return None
-    version = store.find_version(model, work)
-    if run.verdict == "passed" and version is None:
-        return None
-    evidence = store.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
-    verdict = read_screen_verdict(evidence / "verdict.json")
-    card = evidence / "scorecard.json"
-    return Outcome(
-        verdict=verdict.verdict,
-        gate=verdict.gate,
-        findings=verdict.findings,
-        scorecard=Scorecard.read(card) if card.is_file() else None,
-        model=model,
-        version=version.version if version else None,
-        run_id=run.run_id,
-        unchanged=True,
+        note=note,
     )
 
 
@@ -225,6 +215,15 @@ def _artifact_name(name: str) -> str:
     return renamed.get(name, Path(name).name)
 
 
+def _known_answers(workspace: Workspace, scorecard: Scorecard) -> tuple[KnownAnswer, ...]:
+    """A few held-out prompts with what the adapter answered when it was scored, out of the evidence itself."""
+    held_out = FileDigest(path="data/validate/held_out.jsonl", sha256=scorecard.held_out_sha256)
+    prompts = prompts_of(read_rows(held_out.checked(workspace.root)))
+    evidence = read_evidence(scorecard.evidence.checked(workspace.root))
+    texts = {scored.row.prompt_id: scored.row.prediction for scored in evidence.rows["adapter"]}
+    return choose_known_answers(prompts, texts, scorecard.spec.default_max_tokens)
+
+
 def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> Path:
     """What is registered: adapter, tokenizer, template, evidence, verdict and card, with the digest of each."""
     package = workspace.root / "data" / ".package"
@@ -240,6 +239,7 @@ def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lin
     template = workspace.root / "data/base_model/chat_template.jinja"
     if template.is_file():
         shutil.copyfile(template, package / "chat_template.jinja")
+    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))
     write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
     write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
     write_text(package / "package.json", json.dumps(folder_digests(package), indent=1, sort_keys=True) + "\n")

@@ -1,6 +1,8 @@
 """What a person sees: a line a stage, the verdict's table, and the same in Prefect's UI."""
 
+import os
 import sys
+from contextlib import suppress
 
 from flows.outcome import Outcome
 from flows.reproduce import StageRun
@@ -10,9 +12,19 @@ _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
 def say(text: str) -> None:
-    """One line on standard output, at once."""
+    """One line on standard output, at once; in a deployed run on its page in the Prefect UI too."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        _log(text)
+
+
+def _log(text: str) -> None:
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
+    with suppress(MissingContextError):
+        get_run_logger().info(text)
 
 
 def stage_line(run: StageRun) -> None:
@@ -39,9 +51,7 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
     for finding in outcome.findings:
         say(f"  {_MARKS[finding.outcome]} {finding.text}")
     say("")
-    known = "Nothing to do: the same data, parameters, base, code and champion were judged before. " if outcome.unchanged else ""
-    where = f"registered as {outcome.model} version {outcome.version}, alias challenger" if outcome.version else "nothing was registered"
-    say(f"{known}Verdict of {outcome.gate}: {outcome.verdict.upper()}; {where} (MLflow run {outcome.run_id} at {mlflow_uri}).")
+    say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
 
 
 def publish(outcome: Outcome, mlflow_uri: str) -> None:
@@ -53,6 +63,33 @@ def publish(outcome: Outcome, mlflow_uri: str) -> None:
     record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
     text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\n{record}\n"
     create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
+
+
+def publish_text(key: str, text: str, description: str) -> None:
+    """An artifact of the flow run that is only words."""
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(key=key, markdown=text, description=description[:500])
+
+
+def run_link() -> str:
+    """Where this flow run is in the Prefect UI."""
+    from prefect import runtime
+
+    return link_to(str(runtime.flow_run.id))
+
+
+def link_to(flow_run_id: str) -> str:
+    """Where a flow run is in the Prefect UI."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    return f"{settings.ui_url or (settings.api.url or '').removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+
+
+def mlflow_link(uri: str, run_id: str) -> str:
+    """Where a run is in MLflow's pages; without a server, which run it is and in what database."""
+    return f"{uri}/#/runs/{run_id}" if uri.startswith("http") else f"run {run_id} at {uri}"
 
 
 def rename_run(outcome: Outcome) -> None:

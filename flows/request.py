@@ -1,4 +1,4 @@
-"""What a person or a schedule asks a training run for."""
+"""What a person or a schedule asks a training run for. In the Prefect UI each field is a field of the run form."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,45 @@ _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_pe
 
 
 class TrainRequest(Value):
-    """Everything that `assay run` takes. What is None stays as params.yaml and the default policy say."""
+    """What to train on what, and how to judge it. What is None stays as params.yaml and the default policy say."""
 
-    model: str = Field(default="cheat-smollm2", description="Name of the registered model.", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    data: Path | None = Field(default=None, description="Own rows: JSONL, CSV or Parquet.")
-    licence: str = Field(default="LicenseRef-brought-by-user", description="SPDX identifier of the own rows' licence.")
-    held_out: Path | None = Field(default=None, description="A fixed set to be judged on.")
-    base_model: Path | None = Field(default=None, description="Folder of an own base model.")
-    base_model_digest: str | None = Field(default=None, description="Digest of that folder.")
-    chat_template: str | None = Field(default=None, description="Text of a Jinja chat template.")
-    completion_mode: bool = False
-    policy: Path | None = None
-    settings: dict[str, Any] = Field(default_factory=dict, description="Overrides by dotted name.")
+    model: str = Field(
+        default="cheat-smollm2",
+        title="Model",
+        description="Name of the registered model: letters, digits, dot, dash, underscore.",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+    )
+    data: Path | None = Field(
+        default=None,
+        title="Data file",
+        description="Own rows: JSONL, CSV or Parquet, a path on the worker's machine. None: the `cheat` pairs.",
+    )
+    licence: str = Field(
+        default="LicenseRef-brought-by-user", title="Licence", description="SPDX identifier of the own rows' licence.", min_length=1
+    )
+    held_out: Path | None = Field(
+        default=None, title="Held-out file", description="A fixed set to be judged on. None: a share of the groups is held out."
+    )
+    base_model: Path | None = Field(
+        default=None,
+        title="Base model folder",
+        description="Folder of an own base model on the worker's machine. None: SmolLM2-135M-Instruct.",
+    )
+    base_model_digest: str | None = Field(
+        default=None, title="Base model digest", description="Digest that the folder must have. None: as it is now."
+    )
+    chat_template: str | None = Field(
+        default=None, title="Chat template", description="Text of a Jinja chat template, for a base model that has none."
+    )
+    completion_mode: bool = Field(
+        default=False, title="Completion mode", description="No chat template: the prompt, a line end, the completion."
+    )
+    policy: Path | None = Field(
+        default=None, title="Policy file", description="Gate policy on the worker's machine. None: registry/policies/default.yaml."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, title="Settings", description='Parameters of params.yaml by dotted name, as JSON: {"lora.r": 32}.'
+    )
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""`assay serve`: a registered version, or the base alone, on an endpoint of its own."""
+"""`assay serve`: what is released. `assay preview`: a registered version or the base, looked at before it is released."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,22 @@ class Served:
         return arguments + (["--package", str(self.package), "--model-name", self.name] if self.package else [])
 
 
-def run_endpoint(model: str, version: str | None, port: int) -> int:
-    """Serve until it is stopped; `version` None is the base model of params.yaml alone."""
+def run_serve(port: int) -> int:
+    """The endpoint that follows releases, in the foreground until it is stopped."""
+    quieten()
+    from serving.endpoint.__main__ import main
+
+    return main(["--home", str(find_project(Settings().home).home), "--port", str(port)])
+
+
+def run_preview(model: str, version: str | None, port: int) -> int:
+    """Answer on this machine until stopped, and release nothing; `version` None is the base model of params.yaml alone."""
     quieten()
     from serving.__main__ import main
 
     project = find_project(Settings().home)
-    return main((served_base(project) if version is None else served_version(project, model, version)).command(port))
+    served = served_base(project) if version is None else served_version(project, model, version)
+    return main([*served.command(port), "--preview"])
 
 
 def served_version(project: Project, model: str, version: str) -> Served:

@@ -41,6 +41,15 @@ def request_from(**asked: Any) -> TrainRequest:
         ) from error
 
 
+def person() -> str:
+    """Who acts: `ASSAY_USER`, else the login name."""
+    import getpass
+
+    from pipelines.settings import Settings
+
+    return Settings().user or getpass.getuser()
+
+
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()

@@ -6,29 +6,44 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
+from flows.arrivals import revision_in
+from flows.earlier import champions_own, earlier_outcome
 from flows.outcome import Outcome
-from flows.record import check_rivals, earlier_outcome, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.report import publish, rename_run
 from flows.reproduce import version_inputs
 from flows.request import TrainRequest
 from flows.stage_task import run_stage
-from flows.workspace import Workspace, find_project, identify, open_workspace, place_base_model
+from flows.start import person
+from flows.turns import training_turn
+from flows.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
-from registry.store import RecordedRun, Store
+from registry.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, RecordedRun
+from registry.store import Store
 
 
 @flow(name="train", flow_run_name="{request.title}", validate_parameters=False)
 def train(request: TrainRequest) -> Outcome:
-    """Take the request's rows and base model to a verdict; a rejection is a result, not a failure."""
+    """Take the request's rows and base model to a verdict, once no other run trains the same model."""
     project = find_project(Settings().home)
+    with training_turn(project.home, request.model):
+        return to_verdict(project, request)
+
+
+def to_verdict(project: Project, request: TrainRequest) -> Outcome:
+    """The whole path, inside whatever flow run asks for it; a rejection is a result, not a failure."""
     store = open_store(project)
     with open_workspace(project, request) as workspace:
+        tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root)}
         version_inputs(workspace)
         place_champion(store, request.model, workspace)
-        work = identify(workspace)
-        run = store.begin_run(work, request.title, {"assay.model": request.model})
+        work, recipe = identify(workspace), recipe_of(workspace)
+        known = champions_own(store, request.model, recipe, project.home)
+        if known is not None:
+            return _finished(known, store)
+        run = store.begin_run(work, request.title, {**tags, RECIPE: recipe})
         known = earlier_outcome(store, run, work, request.model, project.home)
         if known is not None:
             return _finished(known, store)

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from flows.keeping.lease import in_use
 from flows.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
 from pipelines.errors import UnreadableData, WorkspaceError
@@ -22,6 +23,7 @@ from pipelines.params import Params, override
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
 _PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
+_ROWS = ("rows", "held_out")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -65,7 +67,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
     root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.with_suffix(".lock")):
+    with in_use(project.home), FileLock(root.with_suffix(".lock")):
         commit = _pin(project.root, run_id)
         _git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
         try:
@@ -89,8 +91,9 @@ def sweep(project: Project) -> None:
 def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, commit: str) -> Workspace:
     """Write what the request changes into the worktree, and name the work by its digest."""
     write_text(root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n")
-    _place(request.data, root / "data/raw", "rows")
-    _place(request.held_out, root / "data/raw", "held_out")
+    lying = {} if request.data else _rows_in(project.root / "data/raw")
+    _place(request.data or lying.get("rows"), root / "data/raw", "rows")
+    _place(request.held_out or lying.get("held_out"), root / "data/raw", "held_out")
     if request.policy is not None:
         shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
     params = override(root / "params.yaml", request.assignments())
@@ -112,12 +115,17 @@ def identify(workspace: Workspace) -> str:
     return logical_run(workspace.root)
 
 
-def logical_run(root: Path) -> str:
+def recipe_of(workspace: Workspace) -> str:
+    """The same without the champion that it will be held against."""
+    return logical_run(workspace.root, with_champion=False)
+
+
+def logical_run(root: Path, *, with_champion: bool = True) -> str:
     """Digest of data, parameters, base, code and champion: what makes two runs the same work, wherever its files lie."""
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     if params["base_model"]["digest"] is not None:
         params["base_model"]["path"] = None
-    parts = {name: _digests(root / name) for name in _CODE}
+    parts = {name: _digests(root / name) for name in _CODE if with_champion or name != "data/champion"}
     return digest_of_json({"params": params, "parts": parts})
 
 
@@ -125,6 +133,11 @@ def _digests(path: Path) -> dict[str, str]:
     if path.is_file():
         return {"": sha256_of(path)}
     return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
+
+
+def _rows_in(raw: Path) -> dict[str, Path | None]:
+    """Own rows that lie in the checkout, where `dvc repro` by hand reads them too."""
+    return {stem: next((path for path in sorted(raw.glob(f"{stem}.*")) if path.suffix.lower() in _SUFFIXES), None) for stem in _ROWS}
 
 
 def _place(source: Path | None, folder: Path, stem: str) -> None:
@@ -150,7 +163,8 @@ def _pin(root: Path, run_id: str) -> str:
             _git(root, "read-tree", "HEAD", environment=environment)
         _git(root, "add", "--update", environment=environment)
         # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
-        _git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), environment=environment)
+        not_rows = [f":(exclude)data/raw/{stem}{suffix}" for stem in _ROWS for suffix in sorted(_SUFFIXES)]
+        _git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), *not_rows, environment=environment)
         tree = _git(root, "write-tree", environment=environment)
     finally:
         index.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from pipelines.chat import ChatEncoder
@@ -13,6 +12,7 @@ from pipelines.files import digest_of_json, write_jsonl
 from pipelines.language_model import LanguageModel, completion_losses, generate
 from pipelines.params import GenerationParams
 from pipelines.progress import progress_bar
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import FileDigest, Value
 
 Turns = tuple[Message, ...]
@@ -26,6 +26,10 @@ class Identity(Value):
     adapter_sha256: str | None = None
     examples: Turns = ()
 
+    def spec(self, params: GenerationParams) -> ServingSpec:
+        """What answers under these parameters."""
+        return ServingSpec.of_transformers(self.base, params.precision, params.max_new_tokens).with_adapter(self.adapter_sha256)
+
 
 def answer(identity: Identity, language: LanguageModel, prompts: Sequence[Prompt], params: GenerationParams, out: Path) -> Completions:
     """Answer every prompt once and score every reference; written below `out` as `SYSTEM.{answers,losses}.jsonl` and `SYSTEM.json`."""
@@ -38,13 +42,10 @@ def answer(identity: Identity, language: LanguageModel, prompts: Sequence[Prompt
     write_jsonl(paths["losses"], (row.model_dump() for row in losses))
     completions = Completions(
         system=identity.system,
-        base_digest=identity.base.digest,
-        adapter_sha256=identity.adapter_sha256,
+        spec=identity.spec(params),
         prompt_prefix_sha256=digest_of_json([turn.model_dump() for turn in identity.examples]) if identity.examples else None,
         prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
         seed=params.seed,
-        precision=params.precision,
-        engine=f"transformers {version('transformers')}",
         rows=len(answers),
         answers=FileDigest.of(paths["answers"]),
         losses=FileDigest.of(paths["losses"]),

@@ -17,7 +17,14 @@ AssayError                    caught once, at an edge: exit code 1, or an HTTP s
 ├── ParameterError            a parameter or a policy that does not exist or does not fit
 ├── NotEnoughResources        too little memory or disk for what was asked, estimated before training
 ├── WorkspaceError            git or DVC could not prepare or run a stage
+├── AlreadyTraining           another run trains the same model now
 ├── RegistryError             MLflow refused, or is out of reach
+├── LedgerError               the ledger is out of reach or cannot be written
+│   ├── BrokenLedger          entries were edited, dropped, reordered or cut off, or an old copy was put back
+│   ├── IllegalEntry          an entry does not follow from how things stand
+│   └── StaleGeneration       somebody else wrote first; nothing of ours was written
+├── ReleaseError              a release, a rollback or a brake that cannot be carried out as things stand
+├── OperationError            a service, a backup or a clean-up that could not do its work
 └── ServingError              an adapter or a request that the endpoint cannot serve
 """
 
@@ -90,9 +97,37 @@ class WorkspaceError(AssayError):
     """Git or DVC could not prepare or run a stage."""
 
 
+class AlreadyTraining(AssayError):
+    """Another run trains the same model now, and this one was told not to wait."""
+
+
 class RegistryError(AssayError):
     """MLflow refused, or is out of reach."""
 
 
 class ServingError(AssayError):
     """The endpoint cannot serve this adapter or this request."""
+
+
+class LedgerError(AssayError):
+    """The ledger is out of reach or cannot be written."""
+
+
+class BrokenLedger(LedgerError):
+    """Entries were edited, dropped, reordered or cut off, or an old copy was put back."""
+
+
+class IllegalEntry(LedgerError):
+    """An entry does not follow from how things stand; it is not written, and not obeyed."""
+
+
+class StaleGeneration(LedgerError):
+    """Somebody else wrote first; nothing of ours was written."""
+
+
+class ReleaseError(AssayError):
+    """A release, a rollback or a brake that cannot be carried out as things stand."""
+
+
+class OperationError(AssayError):
+    """A service, a backup or a clean-up that could not do its work."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipelines.dataset import BiasReport, Interval
 from pipelines.params import LoraParams
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import FileDigest, Value
 
 System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
@@ -89,13 +90,10 @@ class Completions(Value):
     """One system's answers to the held-out prompts: one a prompt, none dropped."""
 
     system: System
-    base_digest: str
-    adapter_sha256: str | None
+    spec: ServingSpec = Field(description="What answered.")
     prompt_prefix_sha256: str | None = Field(description="The few-shot examples, for the few-shot base.")
     prompts_sha256: str
     seed: int
-    precision: str
-    engine: str
     rows: int
     answers: FileDigest
     losses: FileDigest
@@ -140,6 +138,7 @@ class Scorecard(Value):
     dataset_digest: str
     held_out_sha256: str
     adapter: Adapter
+    spec: ServingSpec = Field(description="The configuration that the adapter's scores hold for.")
     prompts: int
     clusters: int
     systems: tuple[SystemScore, ...]

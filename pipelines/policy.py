@@ -53,12 +53,32 @@ class ScreenPolicy(Value):
     )
 
 
+class HumanRatingPolicy(Value):
+    """What people's ratings must amount to."""
+
+    required: bool
+    min_raters: Annotated[int, Field(ge=1)]
+
+
+class JudgePolicy(Value):
+    """What a release needs besides its evidence."""
+
+    human_rating: HumanRatingPolicy
+    approvals: Annotated[int, Field(ge=0)] = Field(description="People who approve; who trained it does not count.")
+    package_signature_required: bool
+    max_age_days: Annotated[float, Field(gt=0, le=3650)] = Field(description="Days from registration to release.")
+    known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="Share of the scored answers that the loaded release must give again, word for word, before it gets traffic."
+    )
+
+
 class GatePolicy(Value):
     """One policy file."""
 
     name: str
     admit: AdmitPolicy
     screen: ScreenPolicy
+    judge: JudgePolicy
 
 
 class Policy(Value):

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from pipelines.admit import admit
+from pipelines.champion import ChampionInput
 from pipelines.comparisons import compare, differing, score_differences
 from pipelines.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.errors import DamagedFile
-from pipelines.evidence import Scorecard
+from pipelines.evidence import RIVALS, Scorecard, System
 from pipelines.evidence_file import Evidence, read_evidence
 from pipelines.files import sha256_of
 from pipelines.metrics import metric_named
@@ -38,7 +39,7 @@ def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomp
 
 
 def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
-    """Judge `scorecard.json` and `evidence.parquet` again and compare with `verdict.json`, all in one folder.
+    """Judge `scorecard.json` and `evidence.parquet` again and compare with `verdict.json` and `champion.json`, all in one folder.
 
     The policy is the folder's `policy.yaml` unless another is given.
 
@@ -54,6 +55,7 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
         differences=(
             *statistics_differences(evidence),
             *score_differences(scorecard, evidence),
+            *rival_differences(scorecard, ChampionInput.read(folder / "champion.json")),
             *differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")),
         ),
     )
@@ -78,6 +80,16 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
             for row in rows
             if groups.get(row.control_prompt_id or "") == row.group
         ),
+    )
+
+
+def rival_differences(scorecard: Scorecard, found: ChampionInput) -> tuple[str, ...]:
+    """A champion or an anchor that is named and was not scored, or was scored and is not named."""
+    named: dict[System, str] = {system: rival.version for system, rival in found.rivals()}
+    return tuple(
+        f"{system}: {'scored' if is_scored else 'not scored'}, and champion.json names {named.get(system, 'none')}"
+        for system in RIVALS
+        if (is_scored := scorecard.system(system) is not None) != (system in named)
     )
 
 

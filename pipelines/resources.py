@@ -33,18 +33,22 @@ def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int, rows
 
 def check_room(needed: Needs, home: Path) -> None:
     """Refuse a run that would die for want of memory or disk, before it starts."""
-    import psutil
-
-    free_memory, free_disk = min(psutil.virtual_memory().available, _left_in_container()), shutil.disk_usage(_existing(home)).free
-    if not free_memory >= needed.memory:
+    memory, free_disk = free_memory(), shutil.disk_usage(_existing(home)).free
+    if not memory >= needed.memory:
         raise NotEnoughResources(
-            f"Training needs about {_gb(needed.memory)} of memory and "
-            f"{_gb(free_memory)} is free. Lower train.batch_size, or shorten the rows."
+            f"Training needs about {_gb(needed.memory)} of memory and {_gb(memory)} is free. Lower train.batch_size, or shorten the rows."
         )
     if not free_disk >= needed.disk:
         raise NotEnoughResources(
             f"A run needs about {_gb(needed.disk)} of disk and {_gb(free_disk)} is free at {home}. Free some, or set ASSAY_HOME."
         )
+
+
+def free_memory() -> int:
+    """Bytes that a new process can have: the machine's, or what its container is still allowed."""
+    import psutil
+
+    return min(psutil.virtual_memory().available, _left_in_container())
 
 
 def _left_in_container() -> int:

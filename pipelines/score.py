@@ -37,6 +37,7 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
         dataset_digest=trial.dataset_digest,
         held_out_sha256=trial.held_out_sha256,
         adapter=trial.adapter,
+        spec=trial.answers("adapter").completions.spec,
         prompts=len(trial.prompts),
         clusters=len(set(evidence.groups)),
         systems=system_scores(evidence, metrics, resampling),

@@ -18,6 +18,7 @@ from pipelines.evidence_file import read_evidence
 from pipelines.metrics import metric_named
 from pipelines.policy import Guardrail, Policy, ScreenPolicy, load_policy
 from pipelines.power import clusters_needed
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value, first_problem
 from pipelines.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided
 
@@ -64,6 +65,7 @@ def screen(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Po
         policy_sha256=policy.sha256,
         scorecard_digest=scorecard.content_sha256(),
         adapter=scorecard.adapter,
+        spec=scorecard.spec,
     )
 
 
@@ -92,6 +94,7 @@ def reasons(verdict: Finalist | Rejection | Undecided) -> str:
 def findings_of(case: Case) -> Iterator[Finding]:
     """Every rule's finding, whatever the others found."""
     yield trained(case.scorecard.adapter)
+    yield scored_as_trained(case.scorecard.adapter, case.scorecard.spec)
     yield enough_clusters(case)
     yield control(case)
     for against in case.comparators:
@@ -112,6 +115,16 @@ def trained(adapter: Adapter) -> Finding:
     losses = f"dev loss {before:.4g} before, {best:.4g} at step {adapter.best_step}"
     text = f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; {losses}"
     return _finding("trained", _passed_or_rejected(passed), text if passed else f"{text}: training did not make it better")
+
+
+def scored_as_trained(adapter: Adapter, spec: ServingSpec) -> Finding:
+    """The configuration that the scores hold for is this adapter on its own base and template."""
+    rule, text = "scored configuration", f"The scores hold for {spec.fingerprint}: {spec.engine} {spec.engine_version} in {spec.precision}"
+    trained_one = {"base_digest": adapter.base_digest, "chat_template_sha256": adapter.chat_template_sha256}
+    other = spec.with_adapter(adapter.sha256).model_copy(update=trained_one).differences(spec)
+    if not other:
+        return _finding(rule, "passed", text)
+    return _finding(rule, "rejected", f"{text}, which is not what was trained: {other[0]}. Run the generate stage again")
 
 
 def enough_clusters(case: Case) -> Finding:

@@ -12,3 +12,11 @@ class Settings(BaseSettings):
 
     home: Path = Path(".assay")
     """Everything that Assay keeps outside git: cache, scratch, worktrees, base models, MLflow's database."""
+    user: str = ""
+    """Who acts, as the ledger records it; empty: the login name."""
+
+    ledger_url: str = ""
+    """Where the ledger is: `postgresql://…`; empty: SQLite in the home."""
+
+    notify: str = ""
+    """Where results and alarms are sent: addresses of Apprise, separated by spaces; empty: only `notices.jsonl` in the home."""

@@ -67,6 +67,7 @@ def read_trial() -> Trial:
     prompts = prompts_of(read_rows(_existing(held_out)))
     _same_prompts(prompts, systems)
     _same_models(adapter, systems)
+    _same_configuration(systems)
     return Trial(
         dataset_digest=DatasetVersion.read(DATA / "split/dataset.json").content_sha256(),
         held_out_sha256=sha256_of(held_out),
@@ -99,12 +100,24 @@ def _same_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -
 def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
     """The scored configuration is the one that was trained; only a champion or an anchor may stand on another base."""
     for completions in (answers.completions for answers in systems):
-        if completions.system not in RIVALS and completions.base_digest != adapter.base_digest:
+        if completions.system not in RIVALS and completions.spec.base_digest != adapter.base_digest:
             raise DamagedFile(
                 f"The answers of {completions.system} come from another base model than the adapter's. Run `dvc repro generate`."
             )
-        if completions.system == "adapter" and completions.adapter_sha256 != adapter.sha256:
+        if completions.system == "adapter" and completions.spec.adapter_sha256 != adapter.sha256:
             raise DamagedFile("The adapter's answers come from another adapter than data/fine_tune/adapter.json. Run `dvc repro generate`.")
+        if completions.system not in RIVALS and completions.spec.chat_template_sha256 != adapter.chat_template_sha256:
+            raise DamagedFile(
+                f"The answers of {completions.system} come from another chat template than the adapter's. Run `dvc repro generate`."
+            )
+
+
+def _same_configuration(systems: Iterable[SystemAnswers]) -> None:
+    """Everything but the adapter is the same, so that a difference in scores is the adapter's."""
+    specs = {each.system: each.completions.spec.with_adapter(None) for each in systems if each.system not in RIVALS}
+    for system, spec in specs.items():
+        for difference in specs["adapter"].differences(spec):
+            raise DamagedFile(f"The answers of {system} and of the adapter were made differently: {difference}. Run `dvc repro score`.")
 
 
 def _read_all(kind: type[V], path: Path) -> tuple[V, ...]:

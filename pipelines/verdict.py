@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipelines.dataset import TrainingSet
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Adapter, System
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 
 Gate = Literal["admit", "screen", "judge"]
@@ -75,10 +76,28 @@ class Finalist(Value):
     policy_sha256: str
     scorecard_digest: str
     adapter: Adapter
+    spec: ServingSpec = Field(description="The configuration that was scored: no other is served without a screen of its own.")
+
+
+class Candidate(Value):
+    """Passed `judge`: may be released. Only `pipelines.judge.judge` makes one."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["judge"] = "judge"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    policy_sha256: str
+    model: str
+    version: str
+    package_sha256: str
+    spec: ServingSpec
+    known_answers_share: float = Field(gt=0, le=1, description="Known answers that the probe must see again.")
+    waivers: tuple[int, ...] = Field(default=(), description="The ledger's entries that it leans on instead of what is missing.")
 
 
 ScreenVerdict = Annotated[Finalist | Rejection | Undecided, Field(discriminator="verdict")]
+JudgeVerdict = Annotated[Candidate | Rejection | Undecided, Field(discriminator="verdict")]
 _SCREEN_VERDICT: TypeAdapter[Finalist | Rejection | Undecided] = TypeAdapter(ScreenVerdict)
+_JUDGE_VERDICT: TypeAdapter[Candidate | Rejection | Undecided] = TypeAdapter(JudgeVerdict)
 
 
 def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
@@ -87,3 +106,14 @@ def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
         return _SCREEN_VERDICT.validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError) as error:
         raise DamagedFile(f"{path} holds no verdict. Run `dvc repro screen`.") from error
+
+
+def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
+    """Read what `judge` answered; a missing or forged file, or another gate's verdict, is `DamagedFile`."""
+    try:
+        verdict = _JUDGE_VERDICT.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise DamagedFile(f"{path} holds no verdict of judge. Promote the version again.") from error
+    if verdict.gate != "judge":
+        raise DamagedFile(f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again.")
+    return verdict

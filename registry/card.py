@@ -2,6 +2,7 @@
 
 from pipelines.dataset import DatasetVersion
 from pipelines.evidence import BaseModelManifest, MetricScore, Scorecard
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 from pipelines.verdict import Finalist, Finding, Rejection, Undecided
 
@@ -37,7 +38,7 @@ def describe(verdict: Verdict, scorecard: Scorecard | None, lineage: Lineage) ->
     """Markdown for the version's page, and for the page of a run that was rejected or undecided."""
     parts = [f"**{headline(verdict)}**", _findings(verdict.findings)]
     if scorecard is not None:
-        parts.insert(1, score_table(scorecard))
+        parts[1:1] = [score_table(scorecard), _scored_as(scorecard.spec)]
     return "\n\n".join([*parts, _lineage(lineage)]) + "\n"
 
 
@@ -84,6 +85,12 @@ def format_score(metric: MetricScore) -> str:
     interval = metric.interval
     digits = 1 if abs(interval.high) >= 10 else 3
     return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def _scored_as(spec: ServingSpec) -> str:
+    """The configuration that the numbers hold for."""
+    how = f"{spec.engine} {spec.engine_version} in {spec.precision}, {spec.default_max_tokens} tokens an answer at most"
+    return f"Scored as `{spec.fingerprint}` ({how}): only this configuration is served."
 
 
 def _findings(findings: tuple[Finding, ...]) -> str:

@@ -5,53 +5,42 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
-from pipelines.value import Value
 from pipelines.verdict import Finalist
+from registry.calls import Calls
+from registry.recorded import (
+    AUTHOR,
+    CHALLENGER,
+    ERASED,
+    KIND,
+    LOGICAL_RUN,
+    MODEL,
+    PACKAGE,
+    SERVING_SPEC,
+    VERDICT,
+    JudgedRun,
+    Made,
+    ModelVersion,
+    Page,
+    RecordedRun,
+    judged_run,
+    model_version,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-_T = TypeVar("_T")
-LOGICAL_RUN, VERDICT, PACKAGE = "assay.logical_run", "assay.verdict", "assay.package_sha256"
-CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 EXPERIMENT = "assay"
-ATTEMPTS = 5
-_ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-
-
-class ModelVersion(Value):
-    """A registered version: where it is, and the digest of every byte that was registered."""
-
-    name: str
-    version: str
-    run_id: str
-    package_sha256: str
-    logical_run: str
-
-
-class RecordedRun(Value):
-    """An MLflow run of a logical run, with its verdict once there is one."""
-
-    run_id: str
-    verdict: str | None
-
-
-class Page(Value):
-    """What a person reads on the version's page."""
-
-    description: str
-    tags: dict[str, str]
 
 
 class Store:
@@ -60,6 +49,7 @@ class Store:
     def __init__(self, uri: str, locks: Path) -> None:
         """`uri` is MLflow's address (`sqlite:///…` or `http://…`); `locks` a folder in which registrations take turns."""
         self.uri = uri
+        self._calls = Calls(uri)
         self._locks = locks
         self._opened: MlflowClient | None = None
 
@@ -68,13 +58,27 @@ class Store:
         with self._turn(logical_run):
             found = self.find_run(logical_run) or self._create_run(logical_run, name, tags)
         if found.verdict is None:
-            self._try(lambda: self._client.update_run(found.run_id, status="RUNNING"))
+            self._calls.attempt(lambda: self._client.update_run(found.run_id, status="RUNNING"))
         return found
 
     def find_run(self, logical_run: str) -> RecordedRun | None:
         """The run of that logical run, or None."""
-        runs = self._try(lambda: self._client.search_runs([self._experiment()], f"tags.`{LOGICAL_RUN}` = '{logical_run}'", max_results=1))
-        return RecordedRun(run_id=runs[0].info.run_id, verdict=runs[0].data.tags.get(VERDICT)) if runs else None
+        runs = self._calls.attempt(
+            lambda: self._client.search_runs([self._experiment()], f"tags.`{LOGICAL_RUN}` = '{logical_run}'", max_results=1)
+        )
+        if not runs:
+            return None
+        tags = runs[0].data.tags
+        return RecordedRun(run_id=runs[0].info.run_id, verdict=None if ERASED in tags else tags.get(VERDICT))
+
+    def last_training(self, model: str) -> JudgedRun | None:
+        """The latest run that trained a candidate of that model and was judged, or None; re-scorings of a champion do not count."""
+        query = f"tags.`{MODEL}` = '{model}' AND tags.`{VERDICT}` != '' AND attributes.status = 'FINISHED'"
+        runs = self._calls.attempt(
+            lambda: self._client.search_runs([self._experiment()], query, max_results=100, order_by=["attributes.end_time DESC"])
+        )
+        last = next((run for run in runs if run.data.tags.get(KIND, "train") == "train"), None)
+        return None if last is None else judged_run(last)
 
     def log_metrics(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
         """Add points to the run's curves."""
@@ -82,29 +86,41 @@ class Store:
 
         now = int(time.time() * 1000)
         points = [Metric(name, value, now, step) for name, value in metrics.items()]
-        self._try(lambda: self._client.log_batch(run_id, metrics=points))
+        self._calls.attempt(lambda: self._client.log_batch(run_id, metrics=points))
 
     def log_params(self, run_id: str, params: dict[str, str]) -> None:
         """Record what was asked for; recording the same again changes nothing."""
         from mlflow.entities import Param
 
-        self._try(lambda: self._client.log_batch(run_id, params=[Param(name, text[:500]) for name, text in params.items()]))
+        self._calls.attempt(lambda: self._client.log_batch(run_id, params=[Param(name, text[:500]) for name, text in params.items()]))
 
     def record_verdict(self, run_id: str, evidence: Path, page: Page) -> None:
         """Upload the evidence, end the run, and say the verdict last: a run with a verdict is whole."""
-        self._try(lambda: self._client.log_artifacts(run_id, str(evidence)))
-        self._try(lambda: self._client.set_tag(run_id, "mlflow.note.content", page.description))
+        self._calls.attempt(lambda: self._client.log_artifacts(run_id, str(evidence)))
+        self._calls.attempt(lambda: self._client.set_tag(run_id, "mlflow.note.content", page.description))
         for name, text in page.tags.items():
             if name != VERDICT:
-                self._try(lambda name=name, text=text: self._client.set_tag(run_id, name, text))  # type: ignore[misc]
-        self._try(lambda: self._client.set_terminated(run_id, "FINISHED"))
-        self._try(lambda: self._client.set_tag(run_id, VERDICT, page.tags[VERDICT]))
+                self._calls.attempt(lambda name=name, text=text: self._client.set_tag(run_id, name, text))  # type: ignore[misc]
+        self._calls.attempt(lambda: self._client.set_terminated(run_id, "FINISHED"))
+        self._calls.attempt(lambda: self._client.set_tag(run_id, VERDICT, page.tags[VERDICT]))
+        if ERASED in self._calls.attempt(lambda: self._client.get_run(run_id)).data.tags:
+            self._calls.attempt(lambda: self._client.delete_tag(run_id, ERASED))
 
     def end_run(self, run_id: str, status: str) -> None:
         """End a run that came to no verdict (`FAILED` or `KILLED`)."""
-        self._try(lambda: self._client.set_terminated(run_id, status))
+        self._calls.attempt(lambda: self._client.set_terminated(run_id, status))
 
-    def register(self, finalist: Finalist, run: RecordedRun, package: Path, name: str, logical_run: str, page: Page) -> ModelVersion:
+    def register(
+        self,
+        finalist: Finalist,
+        run: RecordedRun,
+        package: Path,
+        name: str,
+        logical_run: str,
+        page: Page,
+        *,
+        takes_challenger: bool = True,
+    ) -> ModelVersion:
         """Register a finalist's package; only a `Finalist` can be, and a second call finds the first one's version.
 
         The artifacts are complete and verified before the version exists, and the version is created with its tags:
@@ -116,10 +132,12 @@ class Store:
         with self._turn(f"register-{logical_run}"):
             if self.find_version(name, logical_run) is None:
                 source = self._whole_logged_model(run.run_id, package, digests, name, logical_run)
-                tags = {**page.tags, LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
+                own = {LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
+                tags = {**page.tags, **own, SERVING_SPEC: finalist.spec.fingerprint}
                 self._create_version(name, source, run.run_id, tags, page.description)
             found = self._only_version(name, logical_run)
-            self._try(lambda: self._client.set_registered_model_alias(name, CHALLENGER, found.version))
+            if takes_challenger:
+                self._calls.attempt(lambda: self._client.set_registered_model_alias(name, CHALLENGER, found.version))
         return found
 
     def find_version(self, name: str, logical_run: str) -> ModelVersion | None:
@@ -130,17 +148,49 @@ class Store:
     def get_version(self, name: str, version: str) -> ModelVersion:
         """A version by number, or by `@alias`."""
         alias = version.removeprefix("@")
-        found = self._look_up(
+        found = self._calls.look_up(
             lambda: self._get_by_alias(name, alias) if alias != version else self._client.get_model_version(name, version)
         )
         if found is None:
             raise RegistryError(f"There is no version {version} of {name}. `assay ui` shows what there is; `--base` serves the base.")
-        return _version(found)
+        return model_version(found)
 
     def holder(self, name: str, alias: str) -> ModelVersion | None:
         """What holds an alias, or None."""
-        found = self._look_up(lambda: self._get_by_alias(name, alias))
-        return None if found is None else _version(found)
+        found = self._calls.look_up(lambda: self._get_by_alias(name, alias))
+        return None if found is None else model_version(found)
+
+    def made(self, version: ModelVersion) -> Made:
+        """When a version was registered, and by whom; a run without a name was made by nobody who could approve it."""
+        entry = self._calls.attempt(lambda: self._client.get_model_version(version.name, version.version))
+        by = self.run_tags(version.run_id).get(AUTHOR, "unknown")
+        return Made(at=datetime.fromtimestamp(int(entry.creation_timestamp) / 1000, UTC), by=by)
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """The tags of a run."""
+        return dict(self._calls.attempt(lambda: self._client.get_run(run_id)).data.tags)
+
+    def annotate(self, version: ModelVersion, tags: dict[str, str]) -> None:
+        """Write tags on a version's page."""
+        for name, text in tags.items():
+            self._calls.attempt(lambda name=name, text=text: self._client.set_model_version_tag(version.name, version.version, name, text))  # type: ignore[misc]
+
+    def pages_with(self, tag: str) -> dict[str, str]:
+        """What that tag says on each version page that has it, by `NAME VERSION`."""
+        found, token = {}, None
+        while True:
+            page = self._calls.attempt(lambda token=token: self._client.search_model_versions(max_results=1000, page_token=token))  # type: ignore[misc]
+            found.update({f"{each.name} {each.version}": each.tags[tag] for each in page if tag in each.tags})
+            token = page.token
+            if not token:
+                return found
+
+    def move_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Have an alias name a version, or nothing."""
+        if version is None:
+            self._calls.attempt(lambda: self._client.delete_registered_model_alias(name, alias))
+        else:
+            self._calls.attempt(lambda: self._client.set_registered_model_alias(name, alias, version))
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Download a version's package and check every byte; `into` appears whole or not at all."""
@@ -149,7 +199,7 @@ class Store:
             if into.is_dir() and digest_of_files(folder_digests(into)) == version.package_sha256:
                 return into  # somebody may be reading it: a good one is never replaced
             whole = Path(scratch) / "whole"
-            self._download(self._try(lambda: self._client.get_model_version_download_uri(version.name, version.version)), whole)
+            self._download(self._calls.attempt(lambda: self._client.get_model_version_download_uri(version.name, version.version)), whole)
             if digest_of_files(folder_digests(whole)) != version.package_sha256:
                 raise DamagedFile(
                     f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
@@ -164,7 +214,7 @@ class Store:
         with self._turn(f"fetch-{into.name}"), tempfile.TemporaryDirectory(dir=into.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            self._try(lambda: self._client.download_artifacts(run_id, "", str(whole)))
+            self._calls.attempt(lambda: self._client.download_artifacts(run_id, "", str(whole)))
             shutil.rmtree(into, ignore_errors=True)
             whole.rename(into)
         return into
@@ -189,28 +239,28 @@ class Store:
         return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").resolve().as_uri()
 
     def _create_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
-        experiment = self._try(self._experiment)
-        run: Run = self._try(lambda: self._client.create_run(experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name))
+        experiment = self._calls.attempt(self._experiment)
+        run: Run = self._calls.attempt(lambda: self._client.create_run(experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name))
         return RecordedRun(run_id=run.info.run_id, verdict=None)
 
     def _whole_logged_model(self, run_id: str, package: Path, digests: dict[str, str], name: str, logical_run: str) -> str:
         """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
-        experiment = self._try(self._experiment)
+        experiment = self._calls.attempt(self._experiment)
         # Of this name only: the same work registered under another name is no orphan.
         query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
-        for orphan in self._try(lambda: self._client.search_logged_models([experiment], query)):
-            self._try(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
-        model = self._try(
+        for orphan in self._calls.attempt(lambda: self._client.search_logged_models([experiment], query)):
+            self._calls.attempt(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
+        model = self._calls.attempt(
             lambda: self._client.create_logged_model(
                 experiment, name=name, source_run_id=run_id, tags={LOGICAL_RUN: logical_run}, model_type="lora-adapter"
             )
         )
-        self._try(lambda: self._client.log_model_artifacts(model.model_id, str(package)))
+        self._calls.attempt(lambda: self._client.log_model_artifacts(model.model_id, str(package)))
         with tempfile.TemporaryDirectory() as scratch:
             self._download(model.artifact_location, Path(scratch))
             if folder_digests(Path(scratch)) != digests:
                 raise DamagedFile(f"What MLflow stored of {name} is not what was uploaded. Run the same command again.")
-        self._try(lambda: self._client.finalize_logged_model(model.model_id, "READY"))
+        self._calls.attempt(lambda: self._client.finalize_logged_model(model.model_id, "READY"))
         return str(model.model_id)
 
     def _download(self, location: str, into: Path) -> None:
@@ -219,14 +269,14 @@ class Store:
 
         into.mkdir(parents=True, exist_ok=True)
         place: Any = get_artifact_repository(location, tracking_uri=self.uri)
-        self._try(lambda: place.download_artifacts("", dst_path=str(into)))
+        self._calls.attempt(lambda: place.download_artifacts("", dst_path=str(into)))
 
     def _create_version(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
         from mlflow.exceptions import MlflowException
 
         with contextlib.suppress(MlflowException):  # it exists already; anything else shows when the version is created
             self._client.create_registered_model(name)
-        self._try(lambda: self._create_version_once(name, model_id, run_id, tags, description))
+        self._calls.attempt(lambda: self._create_version_once(name, model_id, run_id, tags, description))
 
     def _create_version_once(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
         """An answer that got lost may have created it: look before trying again."""
@@ -240,13 +290,13 @@ class Store:
         """The first version of a logical run; later ones, made by answers that came late, are deleted."""
         first, *later = self._versions(name, logical_run)
         for version in later:
-            self._try(lambda number=version.version: self._client.delete_model_version(name, number))  # type: ignore[misc]
+            self._calls.attempt(lambda number=version.version: self._client.delete_model_version(name, number))  # type: ignore[misc]
         return first
 
     def _versions(self, name: str, logical_run: str) -> list[ModelVersion]:
         query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
-        found = self._try(lambda: self._client.search_model_versions(query))
-        return sorted((_version(entry) for entry in found), key=lambda version: int(version.version))
+        found = self._calls.attempt(lambda: self._client.search_model_versions(query))
+        return sorted((model_version(entry) for entry in found), key=lambda version: int(version.version))
 
     def _get_by_alias(self, name: str, alias: str) -> "MlflowVersion":
         found: MlflowVersion = self._client.get_model_version_by_alias(name, alias)
@@ -259,36 +309,6 @@ class Store:
         self._locks.mkdir(parents=True, exist_ok=True)
         with FileLock(self._locks / f"{what}.lock"):
             yield
-
-    def _attempts(self) -> Retrying:
-        return Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.2, max=4), retry=retry_if_exception(_may_pass))
-
-    def _try(self, call: Callable[[], _T]) -> _T:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._attempts()(call)
-        except RetryError as error:
-            cause = error.last_attempt.exception()
-            raise self._explained(cause, f"MLflow at {self.uri} did not take it in {ATTEMPTS} attempts") from cause
-        except MlflowException as error:
-            raise self._explained(error, f"MLflow at {self.uri} refused") from error
-
-    def _look_up(self, call: Callable[[], _T]) -> _T | None:
-        """As `_try`, with None for what MLflow says does not exist."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._attempts()(call)
-        except RetryError as error:
-            cause = error.last_attempt.exception()
-            raise self._explained(cause, f"MLflow at {self.uri} did not answer in {ATTEMPTS} attempts") from cause
-        except MlflowException:
-            return None
-
-    def _explained(self, cause: Any, what: str) -> RegistryError:
-        first_line = str(cause).strip().split("\n", 1)[0][:200]
-        return RegistryError(f"{what} ({first_line}). Nothing is lost: when MLflow at {self.uri} answers, run the same command again.")
 
 
 @contextlib.contextmanager
@@ -303,24 +323,3 @@ def _as_default_of_mlflow(uri: str) -> Iterator[None]:
             del os.environ["MLFLOW_TRACKING_URI"]
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may go better the next time: not where MLflow says that something does not exist or does not fit."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if isinstance(error, MlflowException):
-        return error.error_code not in _ABSENT
-    return isinstance(error, SQLAlchemyError | OSError)
-
-
-def _version(entry: "MlflowVersion") -> ModelVersion:
-    tags = entry.tags or {}
-    return ModelVersion(
-        name=entry.name,
-        version=str(entry.version),
-        run_id=entry.run_id or "",
-        package_sha256=tags.get(PACKAGE, ""),
-        logical_run=tags.get(LOGICAL_RUN, ""),
-    )

@@ -29,16 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     from serving.app import create_app
-    from serving.listen import open_socket, serve_on
+    from serving.listen import open_socket, serve_on, url_of
 
     listener = open_socket(options.host, options.port)
     with listener:
         engine = load_engine(_wanted(options))
-        host, port = listener.getsockname()[:2]
         names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
         _end_quietly()
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
-        print(f"Ready: {names} at http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
+        print(f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1", flush=True)
         try:
             serve_on(create_app(engine), listener)
         finally:
@@ -70,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base-manifest", type=Path, required=True, help="its manifest.json, as stage base_model writes it")
     parser.add_argument("--package", type=Path, help="folder of a registered version; without it the base alone is served")
     parser.add_argument("--model-name", default="tuned", help="name under which the adapter answers (default: tuned)")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--default-max-tokens", type=int, default=256, help="longest answer where a request sets no max_tokens")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="default: as it was scored")
+    parser.add_argument("--default-max-tokens", type=int, help="longest answer where a request sets none (default: as it was scored)")
+    parser.add_argument("--preview", action="store_true", help="say that this is no release")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one and prints it")
     return parser

@@ -22,7 +22,7 @@ def create_app(engine: Engine) -> FastAPI:
     """The endpoint over a loaded engine. It serves no pages, so nothing is fetched from elsewhere."""
     app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
     started = int(time.time())
-    _answer_errors(app)
+    answer_errors(app)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -56,7 +56,7 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000) -> None:
 
 
 async def _chat(engine: Engine, request: Request) -> Response:
-    chat = parse_request(await _body(request))
+    chat = parse_request(await read_body(request))
     _check_model(engine, chat.model)
     header = {FINGERPRINT_HEADER: engine.specs[chat.model].fingerprint}
     try:
@@ -72,16 +72,20 @@ async def _chat(engine: Engine, request: Request) -> Response:
 
 
 def _check_model(engine: Engine, name: str) -> None:
-    """A model's name is looked up among those that are loaded, and never used as a path."""
-    if not MODEL_NAME.fullmatch(name):
-        raise Refusal("model is the name of a served model, not a path. GET /v1/models lists them.", code="invalid_model", param="model")
+    check_name(name)
     if name not in engine.specs:
         raise Refusal(
             f"The model {name} is not served here. GET /v1/models lists what is.", status=404, code="model_not_found", param="model"
         )
 
 
-async def _body(request: Request) -> bytes:
+def check_name(name: str) -> None:
+    """A model's name is looked up among those that are served, and never used as a path."""
+    if not MODEL_NAME.fullmatch(name):
+        raise Refusal("model is the name of a served model, not a path. GET /v1/models lists them.", code="invalid_model", param="model")
+
+
+async def read_body(request: Request) -> bytes:
     """The request's body, never more than the limit of it, and never waited for without end."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
@@ -131,7 +135,7 @@ def _card(engine: Engine, name: str, created: int) -> ModelCard:
     return ModelCard(id=name, created=created, system_fingerprint=spec.fingerprint, spec=spec)
 
 
-def _answer_errors(app: FastAPI) -> None:
+def answer_errors(app: FastAPI) -> None:
     """Every error in OpenAI's form, so that a client shows its text."""
 
     async def refused(_: Request, error: Exception) -> Response:

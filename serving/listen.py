@@ -1,7 +1,9 @@
 """The socket that the endpoint listens on, and the server behind it."""
 
+import contextlib
 import errno
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -27,11 +29,22 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server_of(app: FastAPI) -> "uvicorn.Server":
-    """A server that lets running answers finish when it is told to stop."""
+def url_of(listener: socket.socket) -> str:
+    """The address of a socket that listens, as a client writes it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
+    """A server that lets running answers finish when it is told to stop: by a signal, or without `has_signals` by `should_exit`."""
     import uvicorn
 
-    return uvicorn.Server(
+    class Told(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return (uvicorn.Server if has_signals else Told)(
         uvicorn.Config(
             app,
             log_level="warning",

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer
 
 from pipelines.dataset import Message, Role
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import first_problem
 from serving.engines import Finished, Order
 from serving.refusal import Refusal
-from serving.spec import ServingSpec
 
 MAX_BODY_BYTES = 1_000_000
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

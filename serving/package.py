@@ -1,7 +1,7 @@
 """What may be served, looked at before it is loaded: the base model's folder, and the package of a registered adapter.
 
-A package is what a version holds: `adapter/` with the weights, `adapter.json` (their record), `verdict.json`, `chat_template.jinja`,
-the evidence, and `package.json` with the digest of every other file.
+A package is what a version holds: `adapter/` with the weights, `adapter.json` (their record), `verdict.json`, `known_answers.jsonl`,
+`chat_template.jinja`, the evidence, and `package.json` with the digest of every other file.
 """
 
 import json
@@ -12,6 +12,8 @@ from pipelines.adapter_files import check_adapter, check_kinds
 from pipelines.errors import DamagedFile, ServingError, UnusableBaseModel
 from pipelines.evidence import Adapter, BaseModelManifest
 from pipelines.files import digest_of_files, folder_digests, sha256_of
+from pipelines.known_answers import FILE as KNOWN_ANSWERS
+from pipelines.known_answers import KnownAnswer, read_known_answers
 from pipelines.verdict import Finalist, read_screen_verdict
 
 WEIGHTS = "adapter"
@@ -30,6 +32,7 @@ class Package:
     folder: Path
     adapter: Adapter
     verdict: Finalist
+    known_answers: tuple[KnownAnswer, ...]
 
     @property
     def adapter_folder(self) -> Path:
@@ -48,7 +51,12 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
     check_kinds(folder, recorded={f"{WEIGHTS}/{name}" for name in adapter.files})
     _check_digests(folder)
     check_adapter(folder / WEIGHTS, adapter, base)
-    return Package(folder=folder, adapter=adapter, verdict=_passing_verdict(folder / VERDICT, adapter))
+    return Package(
+        folder=folder,
+        adapter=adapter,
+        verdict=_passing_verdict(folder / VERDICT, adapter),
+        known_answers=read_known_answers(folder / KNOWN_ANSWERS),
+    )
 
 
 def check_base(folder: Path, base: BaseModelManifest) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from pipelines.verdict import Finalist
-from registry.store import ModelVersion, Page, RecordedRun, Store
+from registry.recorded import ModelVersion, Page, RecordedRun
+from registry.store import Store
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}

@@ -4,7 +4,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from registry.store import ANCHOR, CHAMPION
+from registry.recorded import ANCHOR, CHAMPION
 from tests.journey import Checkout, Journey, run_arguments
 
 MODEL = "letters-tiny"
@@ -19,7 +19,9 @@ def test_a_candidate_no_better_than_the_champion_is_not_registered(seeded: Check
     assert first.code == 0, first.err
     for alias in (CHAMPION, ANCHOR):
         MlflowClient(seeded.uri, seeded.uri).set_registered_model_alias(MODEL, alias, "1")
-    again = seeded.assay(*run_arguments(judged.data, judged.base))
+    same = seeded.assay(*run_arguments(judged.data, judged.base))
+    assert (same.last["unchanged"], same.last["version"]) == (True, "1"), "what made the champion is not held against itself"
+    again = seeded.assay(*run_arguments(judged.data, judged.base, "--set", "score.seed=1"))
     assert again.last["unchanged"] is False
     assert outcomes(again.last["scorecard"]) == {"base", "few_shot", "adapter", "champion", "anchor"}
     # The very same adapter as the champion: no difference can be shown.

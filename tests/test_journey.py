@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from pipelines.files import folder_digests
-from registry.store import VERDICT
+from registry.recorded import VERDICT
 from tests.journey import Journey, invoke, run_arguments
 
 MODEL = "letters-tiny"
@@ -119,8 +119,8 @@ def test_edited_evidence_is_refused(judged: Journey, evidence: Path, tmp_path: P
 
 @contextmanager
 def serving(judged: Journey) -> Iterator[str]:
-    """The address of `assay serve`, for as long as the context lasts."""
-    with judged.checkout.start("serve", "--model", MODEL, "--port", "0") as process:
+    """The address of `assay preview`, for as long as the context lasts."""
+    with judged.checkout.start("preview", "--model", MODEL, "--port", "0") as process:
         assert process.stdout
         try:
             ready = process.stdout.readline()

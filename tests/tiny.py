@@ -4,15 +4,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.dataset import Message
 from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
 from pipelines.files import digest_of_files, folder_digests, write_text
+from pipelines.known_answers import KnownAnswer, write_known_answers
 from pipelines.params import BaseModelParams, LoraParams
+from pipelines.serving_spec import ServingSpec
 from pipelines.verdict import Comparison, Finalist, Finding
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 CONTEXT_TOKENS = 512
+MAX_TOKENS = 24
+QUESTIONS = ("How do I list files?", "copy a file", "Who are you?", "stop the server")
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -46,7 +51,7 @@ def tiny_manifest(folder: Path, home: Path) -> BaseModelManifest:
     return base_model(params, home)[0]
 
 
-def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path) -> Adapter:
+def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1) -> Adapter:
     """Write a LoRA adapter as peft saves it, moved far enough to change answers, and give its record."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -54,7 +59,7 @@ def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path) 
 
     lora = LoraParams(r=4, alpha=8, dropout=0.0, target_modules="all-linear")
     with torch.random.fork_rng():
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         model = get_peft_model(
             AutoModelForCausalLM.from_pretrained(str(base_folder)),
             LoraConfig(r=lora.r, lora_alpha=int(lora.alpha), target_modules="all-linear", task_type="CAUSAL_LM"),
@@ -67,18 +72,21 @@ def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path) 
     return record_of(folder, base, lora)
 
 
-def make_tiny_package(base_folder: Path, base: BaseModelManifest, folder: Path) -> Finalist:
-    """Write what a registered version holds at the least: the adapter, its record, and the verdict that let it pass."""
-    adapter = make_tiny_adapter(base_folder, base, folder / "adapter")
+def make_tiny_package(base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1) -> Finalist:
+    """Write what a registered version holds at the least: adapter, its record, its known answers, and the verdict that let it pass."""
+    adapter = make_tiny_adapter(base_folder, base, folder / "adapter", seed)
+    write_known_answers(folder / "known_answers.jsonl", _known_answers(base_folder, base, folder / "adapter"))
     finalist = Finalist(
         findings=(Finding(rule="superior", outcome="passed", text="chrf 24.0 is over the base's 15.0 by more than 0."),),
         comparisons=(Comparison(metric="chrf", against="base", difference=9.0, low=7.0, high=11.0, standard_error=1.0, clusters=40),),
         policy_sha256="0" * 64,
         scorecard_digest="0" * 64,
         adapter=adapter,
+        spec=ServingSpec.of_transformers(base, "float32", MAX_TOKENS).with_adapter(adapter.sha256),
     )
     adapter.write(folder / "adapter.json")
     finalist.write(folder / "verdict.json")
+    base.write(folder / "base_model.json")
     write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
     pack(folder)
     return finalist
@@ -112,6 +120,20 @@ def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapte
         device="cpu",
         real_tokens=1000,
         seconds=1.0,
+    )
+
+
+def _known_answers(base_folder: Path, base: BaseModelManifest, adapter_folder: Path) -> tuple[KnownAnswer, ...]:
+    """What scoring answers, a batch at a time."""
+    from pipelines.language_model import generate, load_language_model
+
+    prompts = tuple((Message(role="user", content=text),) for text in QUESTIONS)
+    language = load_language_model(base, base_folder, CHAT_TEMPLATE, "float32", adapter_folder)
+    ids = [language.encoder.prompt_ids(messages) for messages in prompts]
+    answers = generate(language, ids, max_new_tokens=MAX_TOKENS, batch_size=len(ids))
+    return tuple(
+        KnownAnswer(messages=messages, text=language.encoder.decode(answer.ids), max_tokens=MAX_TOKENS)
+        for messages, answer in zip(prompts, answers, strict=True)
     )
 
 

@@ -12,6 +12,7 @@ from pipelines.metrics import METRICS
 from pipelines.params import LoraParams, Params, load_params
 from pipelines.policy import Policy, load_policy
 from pipelines.score import evidence_from
+from pipelines.serving_spec import ServingSpec
 from pipelines.trial import SystemAnswers, Trial
 from pipelines.value import FileDigest
 
@@ -116,16 +117,26 @@ def completions(system: System, prompts: Sequence[Prompt], count: int) -> Comple
     """The record of a system's answers."""
     return Completions(
         system=system,
-        base_digest="b" * 64,
-        adapter_sha256="a" * 64 if system == "adapter" else None,
+        spec=spec(system),
         prompt_prefix_sha256=None,
         prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
         seed=0,
-        precision="float32",
-        engine="none",
         rows=count,
         answers=FileDigest(path="answers", sha256="0"),
         losses=FileDigest(path="losses", sha256="0"),
+    )
+
+
+def spec(system: System = "adapter") -> ServingSpec:
+    """What answered; an adapter only for the adapter's own answers."""
+    return ServingSpec(
+        base_digest="b" * 64,
+        adapter_sha256="a" * 64 if system == "adapter" else None,
+        chat_template_sha256=None,
+        engine="none",
+        engine_version="1",
+        precision="float32",
+        default_max_tokens=48,
     )
 
 

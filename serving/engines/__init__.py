@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipelines.dataset import Message
-from serving.spec import ServingSpec
+from pipelines.serving_spec import ServingSpec
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pipelines.dataset import Message
 from pipelines.errors import AssayError
 from pipelines.language_model import LanguageModel
+from pipelines.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Failed, Finished, Order, Piece
 from serving.refusal import Refusal, not_ready, overloaded
-from serving.spec import ServingSpec
 from serving.text_stream import IncrementalText, StopStrings
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 QUEUE_LENGTH = 32
 _SECONDS_TO_STOP = 30.0
-
-
-def engine_version() -> str:
-    """Transformers' version: another one may round otherwise, so it is part of what answers."""
-    from importlib.metadata import version
-
-    return version("transformers")
 
 
 @dataclass

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from registry.store import LOGICAL_RUN, VERDICT, Store
+from registry.recorded import LOGICAL_RUN, VERDICT
+from registry.store import Store
 from tests.faults.proxy import Proxy
 from tests.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
 

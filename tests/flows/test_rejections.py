@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.store import VERDICT
+from registry.recorded import VERDICT
 from tests.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
 
 

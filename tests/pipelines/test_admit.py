@@ -9,7 +9,7 @@ import pytest
 from pipelines.admit import admit, main
 from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, Interval, ValidationReport
 from pipelines.errors import DamagedFile, ParameterError
-from pipelines.policy import AdmitPolicy, GatePolicy, Policy, load_policy
+from pipelines.policy import AdmitPolicy, Policy, load_policy
 from pipelines.value import FileDigest
 from pipelines.verdict import Admission, Finding, Rejection, Undecided
 
@@ -29,7 +29,7 @@ LIMITS = AdmitPolicy(
 def policy(**changes: Any) -> Policy:
     loaded = load_policy(POLICY_FILE)
     limits = LIMITS.model_copy(update=changes)
-    return Policy(sha256=loaded.sha256, gates=GatePolicy(name="test", admit=limits, screen=loaded.gates.screen))
+    return Policy(sha256=loaded.sha256, gates=loaded.gates.model_copy(update={"name": "test", "admit": limits}))
 
 
 def files_of(folder: Path) -> list[str]:

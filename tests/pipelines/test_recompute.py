@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.champion import Champion, ChampionInput
 from pipelines.comparisons import compare
 from pipelines.dataset import Interval
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Scorecard
 from pipelines.evidence_file import Evidence, read_evidence, write_evidence
 from pipelines.policy import load_policy
-from pipelines.recompute import recompute
+from pipelines.recompute import recompute, rival_differences
 from pipelines.score import score
 from pipelines.screen import screen
 from pipelines.value import FileDigest
@@ -22,6 +23,7 @@ from tests import trials
 def folder(tmp_path: Path) -> Path:
     """What is stored beside a version."""
     (tmp_path / "policy.yaml").write_text(trials.POLICY.read_text())
+    ChampionInput(champion=None).write(tmp_path / "champion.json")
     gap = trials.bias(Interval(estimate=1, low=0, high=3))
     card = score(trials.trial(), trials.params(), 20, tmp_path).model_copy(update={"bias": gap})
     store(tmp_path, card, read_evidence(tmp_path / "evidence.parquet"))
@@ -90,3 +92,31 @@ def test_evidence_that_is_not_the_scorecards_is_damage(folder: Path) -> None:
     path.unlink()
     with pytest.raises(DamagedFile, match="not the evidence that the scorecard names"):
         recompute(folder)
+
+
+@pytest.mark.parametrize("system", ["champion", "anchor"])
+def test_a_rival_that_is_named_and_was_not_scored_is_told(folder: Path, system: str) -> None:
+    rival = Champion(version="3", adapter=trials.adapter())
+    ChampionInput.model_validate({"champion": None, system: rival}).write(folder / "champion.json")
+    assert recompute(folder).differences == (f"{system}: not scored, and champion.json names 3",)
+
+
+def test_a_champion_that_was_scored_and_is_not_named_is_told(folder: Path) -> None:
+    card = Scorecard.read(folder / "scorecard.json")
+    rivals = tuple(each.model_copy(update={"system": "champion"}) for each in card.systems if each.system == "base")
+    scored = card.model_copy(update={"systems": (*card.systems, *rivals)})
+    assert rival_differences(scored, ChampionInput(champion=None)) == ("champion: scored, and champion.json names none",)
+
+
+def test_without_a_record_of_what_it_was_compared_with_there_is_no_verdict(folder: Path) -> None:
+    (folder / "champion.json").unlink()
+    with pytest.raises(DamagedFile, match=r"champion\.json does not exist"):
+        recompute(folder)
+
+
+def test_an_edited_configuration_is_named(folder: Path) -> None:
+    path = folder / "verdict.json"
+    document = json.loads(path.read_text())
+    document["spec"]["precision"] = "bfloat16"
+    path.write_text(json.dumps(document))
+    assert recompute(folder).differences == ("verdict.spec.precision: 'bfloat16' stored, 'float32' recomputed",)

@@ -112,13 +112,23 @@ def test_answers_that_changed_since_they_were_made_are_refused(workspace: Path) 
     [
         ({"adapter_sha256": "f" * 64}, "come from another adapter"),
         ({"base_digest": "f" * 64}, "come from another base model"),
-        ({"prompts_sha256": "f" * 64}, "are to other prompts"),
+        ({"chat_template_sha256": "f" * 64}, "come from another chat template"),
+        ({"precision": "bfloat16"}, "of base and of the adapter were made differently: precision is float32, not bfloat16"),
+        ({"engine_version": "2"}, "were made differently: engine_version is 1, not 2"),
     ],
 )
 def test_answers_of_another_configuration_are_refused(workspace: Path, change: dict[str, str], complaint: str) -> None:
     path = workspace / "data/generate/adapter.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"spec": record["spec"] | change}))
     with pytest.raises(DamagedFile, match=complaint):
+        read_trial()
+
+
+def test_answers_to_other_prompts_are_refused(workspace: Path) -> None:
+    path = workspace / "data/generate/adapter.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts_sha256": "f" * 64}))
+    with pytest.raises(DamagedFile, match="are to other prompts"):
         read_trial()
 
 

@@ -113,6 +113,23 @@ def test_an_adapter_that_training_did_not_improve_is_rejected(
     assert "training did not make it better" in finding(verdict, "trained").text
 
 
+@pytest.mark.parametrize("field", ["adapter_sha256", "base_digest", "chat_template_sha256"])
+def test_scores_of_another_configuration_than_the_trained_one_are_rejected(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, field: str
+) -> None:
+    spec = card.spec.model_copy(update={field: "f" * 64})
+    found = screen(card.model_copy(update={"spec": spec}), comparisons, policy)
+    assert found.verdict == "rejected"
+    assert f"not what was trained: {field} is ffff" in finding(found, "scored configuration").text
+
+
+def test_a_finalist_names_the_configuration_that_was_scored(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    found = screen(card, comparisons, policy)
+    assert isinstance(found, Finalist)
+    assert found.spec == card.spec == trials.spec()
+    assert found.spec.fingerprint in finding(found, "scored configuration").text
+
+
 def test_one_step_that_lowers_the_dev_loss_a_little_is_training(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
 ) -> None:

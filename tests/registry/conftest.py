@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.store import RecordedRun, Store
+from registry.recorded import RecordedRun
+from registry.store import Store
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finding
-from registry.store import LOGICAL_RUN, PACKAGE, VERDICT, Page, RecordedRun, Store
+from registry.recorded import LOGICAL_RUN, PACKAGE, VERDICT, Page, RecordedRun
+from registry.store import Store
 from tests.journey import Package
 
 THREADS = 8

@@ -13,10 +13,10 @@ from openai.types.chat import ChatCompletionMessageParam
 
 import serving.app
 from pipelines.language_model import load_language_model
+from pipelines.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.engines.transformers import TransformersEngine
 from serving.openai_schema import MAX_BODY_BYTES
-from serving.spec import ServingSpec
 from tests.serving.running import Endpoint, Served, running
 from tests.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
 

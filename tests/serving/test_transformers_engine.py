@@ -9,11 +9,11 @@ import pytest
 from pipelines.dataset import Message
 from pipelines.evidence import BaseModelManifest
 from pipelines.language_model import LanguageModel, generate, load_language_model
+from pipelines.serving_spec import ServingSpec
 from serving.engines import Engine, Event, Failed, Finished, Order, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
 from serving.refusal import Refusal
-from serving.spec import ServingSpec
 from tests.serving.running import Served
 from tests.tiny import CHAT_TEMPLATE
 

@@ -1,0 +1,124 @@
+"""What the controller does in each round. A duty gives a sentence for each thing that it changed or found."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from filelock import FileLock, Timeout
+
+from flows.record import open_store
+from flows.release import move_champions, open_desk
+from flows.workspace import Project
+from pipelines.errors import ServingError
+from registry.ledger import Ledger, read_ledger
+from registry.release import Desk, carry_on, is_at_rest
+from registry.store import Store
+from serving.client import endpoint_client
+
+SOON = timedelta(hours=2)
+
+
+class Duties:
+    """Ledger, endpoint and MLflow of one home, opened when they are first needed and kept open."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._told: set[str] = set()
+
+    @property
+    def all(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+        """In the order in which they matter."""
+        return (self.ring, self.finish_releases, self.put_champions_back, self.write_heads, self.raise_alarms, *self._schedules)
+
+    def ring(self) -> tuple[str, ...]:
+        """A doorbell may have been lost: ring again."""
+        seen = endpoint_client(self._project.home).ring()
+        return self._once(*(f"alarm of the endpoint: {alarm}" for alarm in seen.alarms))
+
+    def finish_releases(self) -> tuple[str, ...]:
+        """Take over a release whose driver is gone; one that is driven is left alone."""
+        waiting = [name for name, model in self._ledger.standing().models.items() if not is_at_rest(model)]
+        if not waiting:
+            return ()
+        try:
+            with FileLock(self._project.home / "leases" / "release.lock", timeout=0):
+                return tuple(sentence for name in waiting for sentence in self._finish(name, open_desk(self._project.home)))
+        except Timeout:
+            return ()
+
+    def put_champions_back(self) -> tuple[str, ...]:
+        """The alias `champion` is what the ledger says, whoever moved or deleted it."""
+        return move_champions(self._store, self._ledger.standing())
+
+    def write_heads(self) -> tuple[str, ...]:
+        """The ledger's head on the page of what serves: a tail that is cut off later shows there."""
+        head = self._ledger.standing().head
+        mark = f"{head.generation}:{head.hash}"
+        for model in self._ledger.standing().models.values():
+            if model.current is not None and f"head {mark}" not in self._told:
+                release = model.current.release
+                self._store.annotate(self._store.get_version(release.model, release.version), {"assay.ledger_head": mark})
+        self._told.add(f"head {mark}")
+        return ()
+
+    def raise_alarms(self) -> tuple[str, ...]:
+        """What runs out while its model serves: told once, and nothing is taken out of service for it."""
+        standing, now = self._ledger.standing(), datetime.now(UTC)
+        leaned_on = {
+            generation: held.release
+            for model in standing.models.values()
+            if (held := model.current) is not None
+            for generation in standing.judged[held.judged].waivers
+        }
+        ending = [each for each in standing.waivers if each.generation in leaned_on and each.until - now < SOON]
+        return self._notified(
+            *(
+                f"The waiver of {each.rule} that {each.model} version {leaned_on[each.generation].version} leans on "
+                f"{'ended' if each.until <= now else 'ends'} at {each.until:%Y-%m-%d %H:%M} UTC. It goes on serving."
+                for each in ending
+            )
+        )
+
+    @property
+    def _schedules(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+        from flows.arrivals import watch_data
+        from flows.overdue import watch_schedules
+
+        def data_arrivals() -> tuple[str, ...]:
+            return watch_data(self._project)
+
+        def overdue_runs() -> tuple[str, ...]:
+            return watch_schedules(self._project)
+
+        return (data_arrivals, overdue_runs)
+
+    def _finish(self, model: str, desk: Desk) -> tuple[str, ...]:
+        try:
+            desk.endpoint.state()
+        except ServingError:
+            return ()  # with nothing to load it in, a release waits
+        carry_on(model, desk)
+        current = desk.ledger.standing().model(model).current
+        serves = "nothing" if current is None else f"version {current.release.version}"
+        return (f"A release of {model} that was left on its way was carried to its end: {serves} serves.",)
+
+    def _once(self, *sentences: str) -> tuple[str, ...]:
+        new = tuple(each for each in sentences if each not in self._told)
+        self._told.update(new)
+        return new
+
+    def _notified(self, *sentences: str) -> tuple[str, ...]:
+        from flows.notify import notify
+
+        new = self._once(*sentences)
+        for sentence in new:
+            notify(self._project.home, "Assay: attention", sentence)
+        return new
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return read_ledger(self._project.home)
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self._project)

@@ -1,0 +1,126 @@
+"""What the release manager and on-call type, carried out and told in a line."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+from flows.environment import quieten
+from flows.outcome import EXIT_CODES
+from flows.report import say
+from flows.start import person
+from flows.workspace import Project, find_project
+from pipelines.errors import ParameterError
+from pipelines.judge import WAIVABLE
+from pipelines.settings import Settings
+from registry.entries import Waived
+from registry.release import Desk, Order, freeze, revoke, roll_back, serve_base, unfreeze, waive
+from registry.standing import Standing
+
+_SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
+_MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
+
+
+def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
+    """Judge and release; 0 released, 3 rejected, 4 undecided."""
+    quieten()
+    from flows.release import promote
+
+    done = promote(_project(), model, version, Order(person(), _said(reason)))
+    for finding in done.verdict.findings:
+        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+    say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
+    if done.released is not None:
+        say(f"{model} is version {done.version} now ({done.released.release.fingerprint}). Back: assay rollback --model {model} --reason …")
+    if as_json:
+        say(json.dumps(done.model_dump(mode="json")))
+    return EXIT_CODES[done.verdict.verdict]
+
+
+def run_rollback(model: str, reason: str, version: str | None) -> None:
+    """Go back, and say to what."""
+    _tell(model, roll_back(model, version, *_ordered(reason)))
+
+
+def run_revoke(model: str, version: str, reason: str) -> None:
+    """Revoke, and say what serves."""
+    standing = revoke(model, version, *_ordered(reason))
+    say(f"Version {version} of {model} is revoked: it never serves again.")
+    _tell(model, standing)
+
+
+def run_serve_base(model: str, reason: str) -> None:
+    """Have the base answer."""
+    _tell(model, serve_base(model, *_ordered(reason)))
+
+
+def run_freeze(reason: str) -> None:
+    """Stop releases."""
+    standing = freeze(*_ordered(reason))
+    say(f"Frozen (entry {standing.head.generation}): no release begins. Going back still works. End it with assay unfreeze.")
+
+
+def run_unfreeze(reason: str) -> None:
+    """Allow releases again."""
+    standing = unfreeze(*_ordered(reason))
+    say(f"Releases may begin again (entry {standing.head.generation}).")
+
+
+def run_waive(model: str, rule: str, until: str, reason: str) -> None:
+    """Enter a waiver, and say when it ends."""
+    from registry.ledger import open_ledger
+
+    waived = waiver(model, rule, until, person())
+    standing = waive(lambda digest: waived.model_copy(update={"reason_sha256": digest}), _said(reason), open_ledger(_project().home))
+    say(f"{rule} is waived for {model} until {waived.until:%Y-%m-%d %H:%M %Z} by {waived.by} (entry {standing.head.generation}).")
+
+
+def waiver(model: str, rule: str, until: str, by: str) -> Waived:
+    """A waiver that can be entered: of a rule that can be waived, until a time that is still to come."""
+    if rule not in WAIVABLE:
+        raise ParameterError(f"The rule {rule!r} cannot be waived. These can: {', '.join(sorted(WAIVABLE))}.")
+    end, now = _time(until), datetime.now(UTC)
+    if not now < end:
+        raise ParameterError(f"--until {until} has passed. Give a time to come, or a span such as 24h.")
+    return Waived(rule=rule, model=model, until=end, by=by, reason_sha256="0" * 64)
+
+
+def _time(text: str) -> datetime:
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        amount = int(span[1])
+        return datetime.now(UTC) + (timedelta(hours=amount) if span[2] == "h" else timedelta(days=amount))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ParameterError(f"--until {text!r} is neither a time such as 2026-12-01T18:00+01:00 nor a span such as 24h or 7d.") from None
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ParameterError("--reason is empty. Say why in a sentence: it goes on record.")
+    return reason.strip()[:2000]
+
+
+def _ordered(reason: str) -> tuple[Order, Desk]:
+    """The order and the desk, without anything that asks MLflow or Prefect."""
+    from registry.ledger import open_ledger
+    from serving.client import endpoint_client
+
+    home = _project().home
+    return Order(person(), _said(reason)), Desk(open_ledger(home), endpoint_client(home))
+
+
+def _tell(model: str, standing: Standing) -> None:
+    here = standing.model(model)
+    if here.serves_base:
+        say(f"The base answers for {model} now (entry {standing.head.generation}). Back: assay rollback, or assay promote.")
+    elif here.current is not None:
+        held = here.current.release
+        say(f"{model} is version {held.version} now ({held.fingerprint}, entry {standing.head.generation}).")
+    else:
+        say(f"Nothing of {model} serves (entry {standing.head.generation}).")
+
+
+def _project() -> Project:
+    return find_project(Settings().home)

@@ -1,0 +1,91 @@
+"""The little that Assay asks of a Prefect server: what is scheduled, what ran, and a doorbell."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from pipelines.errors import OperationError
+from pipelines.value import Value
+
+SECONDS_TO_ANSWER = 10.0
+
+
+class Schedule(Value):
+    """When a deployment is to run by itself."""
+
+    deployment_id: str
+    deployment: str
+    cron: str
+    timezone: str
+
+
+def is_configured() -> bool:
+    """Whether there is a server to ask."""
+    return bool(os.environ.get("PREFECT_API_URL"))
+
+
+def deployment_parameters(name: str) -> list[dict[str, Any]]:
+    """The parameters of the deployment FLOW/NAME that runs by itself; empty where it is paused or not there."""
+    flow, _, deployment = name.partition("/")
+    wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
+    return [each["parameters"] for each in _post("/deployments/filter", wanted) if not each["paused"]]
+
+
+def cron_schedules() -> list[Schedule]:
+    """Every cron schedule that is on."""
+    deployments = [each for each in _post("/deployments/filter", {}) if not each["paused"]]
+    return [
+        Schedule(
+            deployment_id=each["id"],
+            deployment=each["name"],
+            cron=entry["schedule"]["cron"],
+            timezone=entry["schedule"].get("timezone") or "UTC",
+        )
+        for each in deployments
+        for entry in each["schedules"]
+        if entry["active"] and "cron" in entry["schedule"]
+    ]
+
+
+def has_run(deployment_id: str, at: datetime) -> bool:
+    """Whether the run that was due at that time has begun."""
+    span = {"after_": (at - timedelta(seconds=1)).isoformat(), "before_": (at + timedelta(seconds=1)).isoformat()}
+    wanted = {"deployments": {"id": {"any_": [deployment_id]}}, "flow_runs": {"expected_start_time": span}}
+    return any(run["start_time"] is not None for run in _post("/flow_runs/filter", wanted))
+
+
+def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) -> None:
+    """Send an event; once this returns the server has it."""
+    whole = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "event": event, "resource": resource, "payload": payload}
+    _post("/events", [{**whole, "related": []}])
+
+
+def _post(path: str, body: Any) -> Any:
+    with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
+        answer = client.post(os.environ["PREFECT_API_URL"].rstrip("/") + path, json=body, headers=_authorization())
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+def _authorization() -> dict[str, str]:
+    """A server may ask for `PREFECT_API_AUTH_STRING` (user:password)."""
+    from base64 import b64encode
+
+    secret = os.environ.get("PREFECT_API_AUTH_STRING")
+    return {"Authorization": f"Basic {b64encode(secret.encode()).decode()}"} if secret else {}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, ValueError) as error:
+        where = os.environ.get("PREFECT_API_URL", "")
+        raise OperationError(
+            f"Prefect at {where} does not answer as it should ({type(error).__name__}). `assay status` says what runs."
+        ) from error

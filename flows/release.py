@@ -1,0 +1,159 @@
+"""RELEASES: what `assay promote` does, from a registered version to full traffic. The brakes are in `registry/release.py` alone.
+
+ModelVersion ─judge─► Candidate ─► Release ─► the endpoint answers with it ─► alias `champion`, moved last.
+Every answer of `judge` is in the ledger and on the version's page, whatever it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from flows.keeping.lease import in_use
+from flows.record import open_store
+from flows.workspace import Project
+from pipelines.base_model import locate
+from pipelines.champion import ChampionInput
+from pipelines.errors import RegistryError, ReleaseError
+from pipelines.evidence import BaseModelManifest
+from pipelines.files import sha256_of
+from pipelines.judge import Circumstances, WaiverGiven, judge
+from pipelines.policy import load_policy
+from pipelines.recompute import recompute
+from pipelines.value import Value
+from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
+from registry.ledger import open_ledger
+from registry.recorded import CHAMPION, ModelVersion
+from registry.release import Desk, Order, Subject, record_judgement, release
+from registry.standing import Held, Standing
+from registry.store import Store
+from serving.client import endpoint_client
+
+POLICIES = Path("registry/policies")
+
+
+class Promotion(Value):
+    """What `assay promote` came to: the verdict, and the release if there is one."""
+
+    model: str
+    version: str
+    verdict: Candidate | Rejection | Undecided
+    released: Held | None
+
+
+@contextmanager
+def one_release_at_a_time(home: Path) -> Iterator[None]:
+    """The kernel's lock: it goes with the process that holds it, so that the controller takes over from a dead one."""
+    lock = home / "leases" / "release.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def open_desk(home: Path) -> Desk:
+    """Ledger and endpoint: all that releases and brakes need."""
+    return Desk(open_ledger(home), endpoint_client(home))
+
+
+def promote(project: Project, model: str, version: str, order: Order) -> Promotion:
+    """Judge a version and, where it passes, release it; a rejection is a result, not a failure."""
+    store, desk = open_store(project), open_desk(project.home)
+    found = store.get_version(model, version)
+    with in_use(project.home), one_release_at_a_time(project.home):
+        package = store.fetch(found, project.home / "packages" / found.package_sha256)
+        _check_is_new(desk.ledger.standing(), found)
+        verdict = _judge(store, found, package, desk.ledger.standing(), policy_file(project.root, model))
+        subject = Subject(model, found.version, found.package_sha256)
+        standing = record_judgement(desk.ledger, subject, verdict)
+        _tell(store, found, verdict, standing)
+        if not isinstance(verdict, Candidate):
+            return Promotion(model=model, version=found.version, verdict=verdict, released=None)
+        locate(BaseModelManifest.read(package / "base_model.json"), project.home)
+        held = release(verdict, standing.head.generation, order, desk)
+    move_champions(store, desk.ledger.standing())
+    return Promotion(model=model, version=found.version, verdict=verdict, released=held)
+
+
+def _check_is_new(standing: Standing, version: ModelVersion) -> None:
+    here = standing.model(version.name)
+    if here.current is not None and here.current.release.version == version.version and not here.serves_base:
+        raise ReleaseError(f"Version {version.version} of {version.name} serves already. `assay status` says since when.")
+
+
+def policy_file(root: Path, model: str) -> Path:
+    """The policy that holds for a model now: its own where there is one, else the default."""
+    own = root / POLICIES / f"{model}.yaml"
+    return own if own.is_file() else root / POLICIES / "default.yaml"
+
+
+def _judge(store: Store, version: ModelVersion, package: Path, standing: Standing, policy: Path) -> Candidate | Rejection | Undecided:
+    """Run the gate on the package's own evidence, recomputed, and on how things stand."""
+    verdict = read_screen_verdict(package / "verdict.json")
+    if not isinstance(verdict, Finalist):
+        raise RegistryError(f"Version {version.version} of {version.name} never passed `screen`. Train it again.")
+    case = _circumstances(store, version, package, standing)
+    return judge(verdict, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), load_policy(policy))
+
+
+def _differences(package: Path, policy: Path) -> tuple[str, ...]:
+    """Where the stored verdict does not follow from its evidence, and where the policy that holds now would not have passed it."""
+    stored = recompute(package).differences
+    if sha256_of(policy) == sha256_of(package / "policy.yaml"):
+        return stored
+    again = recompute(package, policy).verdict
+    short = [finding.text for finding in again.findings if finding.outcome != "passed"]
+    return (*stored, *(f"by the policy that holds now: {text}" for text in short))
+
+
+def _circumstances(store: Store, version: ModelVersion, package: Path, standing: Standing) -> Circumstances:
+    here = standing.model(version.name)
+    compared = ChampionInput.read(package / "champion.json").champion
+    serving = None if here.current is None else here.current.release.version
+    made = store.made(version)
+    return Circumstances(
+        model=version.name,
+        version=version.version,
+        package_sha256=version.package_sha256,
+        registered_at=made.at,
+        now=max(datetime.now(UTC), standing.at),
+        author=made.by,
+        compared_with=None if compared is None else compared.version,
+        champion=serving,
+        revoked=version.version in here.revoked,
+        frozen=standing.frozen is not None,
+        waivers=tuple(
+            WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by)
+            for each in standing.waivers
+            if each.model == version.name
+        ),
+        recomputed_differences=(),
+    )
+
+
+def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | Undecided, standing: Standing) -> None:
+    """On the version's page: the verdict of `judge`, its reasons, and the entry that holds it."""
+    reasons = "\n".join(f"{finding.outcome}: {finding.text}" for finding in verdict.findings)
+    head = standing.head
+    store.annotate(
+        version,
+        {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], "assay.ledger_head": f"{head.generation}:{head.hash}"},
+    )
+
+
+def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
+    """Make the alias `champion` what the ledger says, for each model; gives a sentence for each that was moved.
+
+    Only full traffic that was seen counts. Where the base answers there is no champion: a batch job must not load what was taken away.
+    """
+    moved = []
+    for name, model in standing.models.items():
+        current = None if model.serves_base else model.current
+        wanted = None if current is None or not current.is_completed else current.release.version
+        holder = store.holder(name, CHAMPION)
+        there = None if holder is None else holder.version
+        if there != wanted and (current is None or current.is_completed):
+            store.move_alias(name, CHAMPION, wanted)
+            moved.append(f"champion of {name}: {there or 'none'} → {wanted or 'none'}")
+    return tuple(moved)

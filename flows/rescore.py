@@ -1,0 +1,126 @@
+"""The champion once more on today's data: every stage of the main path but training. It never takes anything out of service."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from prefect import flow
+from prefect.states import Completed
+
+from flows.arrivals import revision_in
+from flows.earlier import earlier_outcome
+from flows.notify import notify
+from flows.outcome import Outcome
+from flows.record import ended_on_error, flat_params, open_store, record
+from flows.report import mlflow_link, publish, rename_run, run_link
+from flows.reproduce import version_inputs
+from flows.request import TrainRequest
+from flows.retrain import told_on_error
+from flows.stage_task import run_stage
+from flows.start import person
+from flows.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model
+from pipelines.evidence import Adapter
+from pipelines.files import digest_of_json
+from pipelines.params import parameter_names
+from pipelines.settings import Settings
+from pipelines.training_set import read_admission
+from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, ModelVersion
+from registry.store import Store
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+_DEFAULT = TrainRequest()
+_MADE_WITH = ("base_model", "generation", "lora", "train")
+"""Parameters that belong to the champion, whatever params.yaml says today."""
+
+
+@flow(name="rescore", flow_run_name="champion of {request.model} again")
+def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
+    """Score the champion again on today's data; one that no longer passes is told to people and goes on serving.
+
+    Args:
+        request: The model, and the data to score on. Base, prompt and decoding are the champion's own.
+    """
+    project = find_project(Settings().home)
+    with told_on_error(project, request.model):
+        store = open_store(project)
+        champion = store.holder(request.model, CHAMPION)
+        if champion is None:
+            return Completed(name="NoChampion", message=f"{request.model} has no champion: there is nothing to score again.")
+        outcome = _rescored(project, store, request, champion)
+        _tell(project, store, champion, outcome)
+        return Completed(name=outcome.verdict.capitalize(), message=f"Version {champion.version} of {request.model}: {outcome.result}")
+
+
+def _rescored(project: Project, store: Store, request: TrainRequest, champion: ModelVersion) -> Outcome:
+    package = store.fetch(champion, project.home / "packages" / champion.package_sha256)
+    with open_workspace(project, _as_made(request, package)) as workspace:
+        tags = {MODEL: request.model, AUTHOR: person(), KIND: "rescore", "assay.version": champion.version}
+        tags[DATA_REVISION] = revision_in(workspace.root)
+        version_inputs(workspace)
+        work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace)})
+        run = store.begin_run(work, f"champion {champion.version} again", tags)
+        outcome = earlier_outcome(store, run, work, request.model, project.home, registers=False)
+        if outcome is None:
+            with ended_on_error(store, run):
+                store.log_params(run.run_id, flat_params(workspace))
+                verdict = _judge(workspace, package)
+                outcome = record(workspace, store, run, verdict, work, request.model, registers=False)
+        publish(outcome, store.uri)
+        rename_run(outcome)
+        return outcome
+
+
+def _judge(workspace: Workspace, package: Path) -> Finalist | Rejection | Undecided:
+    """Every stage in its order, with the champion's adapter where training would have put one."""
+    run_stage(workspace, "base_model")
+    place_base_model(workspace)
+    run_stage(workspace, "collect")
+    run_stage(workspace, "split")
+    run_stage(workspace, "validate")
+    run_stage(workspace, "bias")
+    run_stage(workspace, "admit")
+    admission = read_admission(workspace.root / "data/admit/verdict.json")
+    if isinstance(admission, Rejection | Undecided):
+        return admission
+    _place_adapter(package, workspace.root)
+    run_stage(workspace, "prompt_baselines")
+    run_stage(workspace, "generate")
+    run_stage(workspace, "score")
+    run_stage(workspace, "screen")
+    return read_screen_verdict(workspace.root / "data/screen/verdict.json")
+
+
+def _place_adapter(package: Path, root: Path) -> None:
+    """Put the package's adapter and its record where `generate` reads them; every byte is checked there once more."""
+    adapter = Adapter.read(package / "adapter.json")
+    shutil.rmtree(root / "data/fine_tune", ignore_errors=True)
+    shutil.copytree(package / "adapter", root / adapter.folder)
+    for name in ("adapter.json", "progress.jsonl"):
+        if (package / name).is_file():
+            shutil.copyfile(package / name, root / "data/fine_tune" / name)
+
+
+def _as_made(request: TrainRequest, package: Path) -> TrainRequest:
+    """The request with the parameters that the champion was made with."""
+    document = yaml.safe_load((package / "params.yaml").read_text(encoding="utf-8"))
+    own: dict[str, Any] = {}
+    for name in parameter_names({section: document[section] for section in _MADE_WITH}):
+        place: Any = document
+        for part in name.split("."):
+            place = place[part]
+        own[name] = place
+    return request.model_copy(update={"settings": {**request.settings, **own}})
+
+
+def _tell(project: Project, store: Store, champion: ModelVersion, outcome: Outcome) -> None:
+    passed = outcome.verdict == "passed"
+    what = "passes on today's data" if passed else f"no longer passes ({outcome.verdict}); it goes on serving"
+    reasons = () if passed else tuple(f"- {reason}" for reason in outcome.reasons[:5])
+    sentence = f"The champion of {champion.name}, version {champion.version}, {what}."
+    links = (f"MLflow: {mlflow_link(store.uri, outcome.run_id)}", f"Prefect: {run_link()}")
+    title = f"Assay: champion of {champion.name} {'passes' if passed else 'needs a look'}"
+    notify(project.home, title, "\n".join((sentence, *reasons, *links)), sends=not (passed and outcome.unchanged))

@@ -1,0 +1,1 @@
+"""Everything that `assay up` starts, keeps alive and ends."""

@@ -1,0 +1,236 @@
+"""How everything stands: what runs, what serves and why. Whatever is out of reach is said, and the rest is found."""
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import AwareDatetime
+
+from flows.notify import Notice, notices
+from flows.record import open_store
+from flows.system.record import ServiceRecord, read_record
+from flows.workspace import Project
+from pipelines.errors import AssayError, LedgerError, RegistryError
+from pipelines.value import Value
+from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
+from registry.following import EndpointState
+from registry.ledger import Ledger, read_ledger
+from registry.recorded import CHALLENGER, VERDICT
+from registry.standing import Held, ModelStanding, Standing, after, first
+from serving.client import endpoint_client
+
+ENDS_SOON = timedelta(days=1)
+
+
+class ServiceStatus(Value):
+    """One service of `assay up`."""
+
+    name: str
+    state: str
+    is_healthy: bool
+    pid: int | None
+    port: int | None
+    since: AwareDatetime
+    restarts: int
+    detail: str
+
+
+class Change(Value):
+    """When what answers under a model's name last changed, by whom and why."""
+
+    at: AwareDatetime
+    by: str
+    why: str | None
+    """None: the reason was erased."""
+
+
+class ModelStatus(Value):
+    """One model: what answers, where a rollback goes, what is on its way, what is under review."""
+
+    model: str
+    version: str | None
+    fingerprint: str | None
+    serves_base: bool
+    changed: Change | None
+    predecessor: str | None
+    pending: str | None
+    revoked: tuple[str, ...]
+    challenger: str | None
+    answers: str | None
+    """The fingerprint that the endpoint answers with at this moment; empty where it answers with none, None where it was not asked."""
+
+
+class WaiverStatus(Value):
+    """A rule that does not hold for a while, or did until lately."""
+
+    model: str
+    rule: str
+    until: AwareDatetime
+    by: str
+    state: str
+
+
+class Status(Value):
+    """Everything at one moment."""
+
+    at: AwareDatetime
+    services: tuple[ServiceStatus, ...]
+    models: tuple[ModelStatus, ...]
+    waivers: tuple[WaiverStatus, ...]
+    frozen: Change | None
+    ledger: Head | None
+    followed: Head | None
+    alarms: tuple[str, ...]
+    notices: tuple[Notice, ...]
+    out_of_reach: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at now."""
+        behind = f"The endpoint has followed the ledger to entry {self.followed.generation if self.followed else 0}, not to its last."
+        return (
+            *self.alarms,
+            *self.out_of_reach,
+            *(f"{each.name} does not answer ({each.detail or each.state})." for each in self.services if not each.is_healthy),
+            *(f"The waiver of {each.rule} for {each.model} {each.state}." for each in self.waivers if each.state != "holds"),
+            *((behind,) if self.followed is not None and self.ledger is not None and self.followed.hash != self.ledger.hash else ()),
+        )
+
+
+def look(project: Project) -> Status:
+    """How everything stands; nothing is changed and nothing made."""
+    out_of_reach: list[str] = []
+    ledger, standing = _ledger(project.home, out_of_reach)
+    seen = _endpoint(project.home, out_of_reach)
+    challengers = _challengers(project, standing, out_of_reach)
+    now = datetime.now(UTC)
+    names = sorted({*(standing.models if standing else ()), *challengers})
+    changes = _last_changes(ledger, standing)
+    return Status(
+        at=now,
+        services=_services(project.home),
+        models=tuple(_model(name, standing, changes.get(name), challengers.get(name), seen) for name in names),
+        waivers=_waivers(standing, now),
+        frozen=_frozen(ledger, standing),
+        ledger=standing.head if standing else None,
+        followed=seen.head if seen else None,
+        alarms=seen.alarms if seen else (),
+        notices=notices(project.home, last=3),
+        out_of_reach=tuple(out_of_reach),
+    )
+
+
+def _services(home: Path) -> tuple[ServiceStatus, ...]:
+    record = read_record(home)
+    return () if record is None or not record.is_running() else tuple(_service(each) for each in record.services)
+
+
+def _service(record: ServiceRecord) -> ServiceStatus:
+    shown = record.model_dump(include={"name", "state", "pid", "port", "since", "restarts", "detail"})
+    return ServiceStatus(**shown, is_healthy=record.state in ("ready", "done") and record.answers())
+
+
+def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, Standing | None]:
+    try:
+        ledger = read_ledger(home)
+        return ledger, ledger.standing()
+    except LedgerError as error:
+        out_of_reach.append(str(error))
+        return None, None
+
+
+def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
+    try:
+        return endpoint_client(home).state()
+    except AssayError as error:
+        out_of_reach.append(str(error))
+        return None
+
+
+def _challengers(project: Project, standing: Standing | None, out_of_reach: list[str]) -> dict[str, str]:
+    """Model to the version under review. A database that is not there yet is not made for this."""
+    store = open_store(project)
+    if store.uri.startswith("sqlite:///") and not Path(store.uri.removeprefix("sqlite:///")).is_file():
+        out_of_reach.append("MLflow has no runs yet: `assay run` or `assay up` makes its database.")
+        return {}
+    try:
+        names = {page.rpartition(" ")[0] for page in store.pages_with(VERDICT)} | set(standing.models if standing else ())
+        found = {name: store.holder(name, CHALLENGER) for name in names}
+    except RegistryError as error:
+        out_of_reach.append(str(error))
+        return {}
+    return {name: "" if version is None else version.version for name, version in found.items()}
+
+
+def _last_changes(ledger: Ledger | None, standing: Standing | None) -> dict[str, Change]:
+    """For each model the entry that made answer what answers now: the entries are folded once more, and compared."""
+    found: dict[str, Change] = {}
+    if ledger is None or standing is None:
+        return found
+    stood: Standing | None = None
+    for entry in ledger.entries():
+        before, stood = stood, first(entry) if stood is None else after(stood, entry)
+        for name, model in stood.models.items():
+            if _answering(model) != _answering(before.model(name) if before else ModelStanding()):
+                found[name] = _change(ledger, entry, model.current)
+        if entry.generation == standing.head.generation:
+            break
+    return found
+
+
+def _answering(model: ModelStanding) -> tuple[int | None, bool]:
+    return (model.current.begun if model.current else None, model.serves_base)
+
+
+def _change(ledger: Ledger, entry: Entry, current: Held | None) -> Change:
+    """A rollback and a brake say by themselves who and why; a switch says it in the entry that it began with."""
+    order = entry.body if isinstance(entry.body, RolledBack | BaseServed | Revoked) else current
+    if order is None:
+        return Change(at=entry.at, by="unknown", why=None)
+    return Change(at=entry.at, by=order.by, why=_recalled(ledger, order.reason_sha256))
+
+
+def _recalled(ledger: Ledger, digest: str) -> str | None:
+    with suppress(LedgerError):
+        return ledger.recall(digest)
+    return None
+
+
+def _frozen(ledger: Ledger | None, standing: Standing | None) -> Change | None:
+    if ledger is None or standing is None or standing.frozen is None:
+        return None
+    freeze = standing.frozen
+    return Change(at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256))
+
+
+def _model(name: str, standing: Standing | None, changed: Change | None, challenger: str | None, seen: EndpointState | None) -> ModelStatus:
+    model = standing.model(name) if standing else ModelStanding()
+    current, route = model.current, seen.routes.get(name) if seen else None
+    unrouted = None if seen is None else ""
+    return ModelStatus(
+        model=name,
+        version=current.release.version if current else None,
+        fingerprint=current.release.fingerprint if current else None,
+        serves_base=model.serves_base,
+        changed=changed,
+        predecessor=model.before.release.version if model.before else None,
+        pending=model.pending.release.version if model.pending else None,
+        revoked=tuple(sorted(model.revoked, key=int)),
+        challenger=challenger or None,
+        answers=route.fingerprint if route else unrouted,
+    )
+
+
+def _waivers(standing: Standing | None, now: datetime) -> tuple[WaiverStatus, ...]:
+    """The ones that hold, and the latest of each rule where it does not hold any more."""
+    latest = {(each.model, each.rule): each for each in (standing.waivers if standing else ())}
+    return tuple(
+        WaiverStatus(model=each.model, rule=each.rule, until=each.until, by=each.by, state=_state(each.until, now))
+        for each in latest.values()
+    )
+
+
+def _state(until: datetime, now: datetime) -> str:
+    if now >= until:
+        return f"ended at {until:%Y-%m-%d %H:%M} UTC"
+    return f"ends at {until:%Y-%m-%d %H:%M} UTC" if until - now < ENDS_SOON else "holds"

@@ -1,0 +1,70 @@
+"""`assay status`, for a terminal or a program."""
+
+import json
+from collections.abc import Sequence
+
+from flows.environment import quieten
+from flows.report import say
+from flows.system.status import Change, ModelStatus, ServiceStatus, Status, look
+from flows.workspace import find_project
+from pipelines.settings import Settings
+
+
+def run_status(*, as_json: bool) -> None:
+    """Look, and say it."""
+    quieten()
+    found = look(find_project(Settings().home))
+    if as_json:
+        say(json.dumps({**found.model_dump(mode="json"), "warnings": found.warnings}))
+        return
+    for line in lines(found):
+        say(line)
+
+
+def lines(status: Status) -> list[str]:
+    """The status for a terminal."""
+    head = "no ledger" if status.ledger is None else f"ledger at entry {status.ledger.generation} ({status.ledger.hash[:12]})"
+    services = [_service_line(each) for each in status.services] or ["  nothing of `assay up` runs"]
+    frozen = [] if status.frozen is None else [f"FROZEN since {_when(status.frozen)}: no release begins"]
+    models = [line for each in status.models for line in _model_lines(each)] or ["  nothing was registered yet"]
+    waivers = [f"  {each.rule} is waived for {each.model} until {each.until:%Y-%m-%d %H:%M} UTC by {each.by}" for each in status.waivers]
+    told = [f"  {each.at:%Y-%m-%d %H:%M} {each.title}: {each.text}" for each in status.notices]
+    return [
+        *_section("Services", services),
+        *_section(f"Models ({head})", models),
+        *frozen,
+        *(_section("Waivers", waivers) if waivers else ()),
+        *(_section("Last notices", told) if told else ()),
+        *(f"! {warning}" for warning in status.warnings),
+    ]
+
+
+def _section(title: str, body: Sequence[str]) -> list[str]:
+    return [title, *body]
+
+
+def _service_line(service: ServiceStatus) -> str:
+    mark = "✓" if service.is_healthy else "✗"
+    where = f"port {service.port}" if service.port else ""
+    number = f"process {service.pid}" if service.pid else ""
+    again = f"{service.restarts} restarts" if service.restarts else ""
+    facts = ", ".join(filter(None, (service.state, where, number, f"since {service.since:%Y-%m-%d %H:%M:%S} UTC", again)))
+    return f"  {mark} {service.name:<11} {facts}"
+
+
+def _model_lines(model: ModelStatus) -> list[str]:
+    serves = "nothing is released" if model.version is None else f"version {model.version} ({model.fingerprint})"
+    what = f"its base alone, over {serves}" if model.serves_base else serves
+    since = "" if model.changed is None else f" since {_when(model.changed)}"
+    more = {
+        "the endpoint answers": "nothing under this name" if model.answers == "" else model.answers,
+        "back goes to": model.predecessor,
+        "on its way": model.pending,
+        "under review": model.challenger,
+        "revoked": ", ".join(model.revoked),
+    }
+    return [f"  {model.model}: {what}{since}", *(f"    {name}: {text}" for name, text in more.items() if text)]
+
+
+def _when(change: Change) -> str:
+    return f"{change.at:%Y-%m-%d %H:%M:%S} UTC by {change.by}: {change.why or 'reason erased'}"

@@ -1,0 +1,140 @@
+"""`assay up`: start everything, watch it, and end everything with one Ctrl-C."""
+
+import signal
+import time
+import webbrowser
+from dataclasses import dataclass, field
+
+from filelock import FileLock, Timeout
+
+from flows.environment import quieten
+from flows.system.down import end_system
+from flows.system.processes import adopt_orphans, end_orphans, reap, sweep
+from flows.system.progress import Progress
+from flows.system.record import own_record, read_record, record_file
+from flows.system.services import HERE, Ports, services
+from flows.system.watched import Watched
+from flows.workspace import Project, find_project
+from pipelines.errors import LedgerError, OperationError, ServingError
+from pipelines.settings import Settings
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class _Stop:
+    """Ctrl-C, SIGTERM or a closed terminal: once to end in order, twice to end at once."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._count)
+
+    def _count(self, *_: object) -> None:
+        self.times += 1
+
+
+@dataclass
+class _System:
+    """The services of one home while they run."""
+
+    project: Project
+    watched: tuple[Watched, ...]
+    progress: Progress
+    stop: _Stop = field(default_factory=_Stop)
+
+    def run(self) -> None:
+        """Start, watch until told to stop, and end everything however it went."""
+        try:
+            while not self.stop.times:
+                self._look()
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        finally:
+            self.progress.stopping()
+            self._end()
+
+    def _look(self) -> None:
+        guards = frozenset(each.guard_pid for each in self.watched if each.guard_pid is not None)
+        if any(each.state in ("starting", "ready") and each.has_ended() for each in self.watched):
+            end_orphans(besides=guards)
+        states = {each.service.name: each.state for each in self.watched}
+        changed = [each for each in self.watched if each.look(states)]
+        reap(besides=guards)
+        if changed:
+            self.write()
+            self.progress.show([each.record() for each in self.watched])
+
+    def write(self) -> None:
+        """Say how it stands, for `assay status` and `assay down`."""
+        own_record(tuple(each.record() for each in self.watched)).write(record_file(self.project.home))
+
+    def _end(self) -> None:
+        """Those that use others first, the others when the first are gone."""
+        for wave in (tuple(each for each in self.watched if each.service.after), self.watched):
+            for each in wave:
+                each.stop()
+            self._wait(wave)
+        for each in self.watched:
+            each.kill()
+        sweep(self.project.home)
+        record_file(self.project.home).unlink(missing_ok=True)
+
+    def _wait(self, wave: tuple[Watched, ...]) -> None:
+        deadline = time.monotonic() + max((each.service.seconds_to_stop for each in wave), default=0) + 5
+        while not all(each.has_ended() for each in wave) and time.monotonic() < deadline and self.stop.times < 2:
+            time.sleep(0.05)
+
+
+def run_up(ports: Ports, *, opens_browser: bool) -> int:
+    """Everything, in the foreground, until it is stopped."""
+    quieten()
+    project = find_project(Settings().home)
+    project.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(project.home / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OperationError(_running_already(project)) from error
+    with lock:
+        end_system(project.home)  # what an earlier one that was killed has left
+        _check_ports(ports)
+        adopt_orphans()
+        system = _System(project, tuple(Watched(each, project) for each in services(project, ports)), Progress(project.home))
+        system.progress.warn(_open_ledger(project))
+        if opens_browser:
+            system.progress.when_ready(lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}"))
+        system.write()
+        system.run()
+    return 0
+
+
+def _running_already(project: Project) -> str:
+    record = read_record(project.home)
+    number = "" if record is None else f" (process {record.pid})"
+    return f"assay up is running already for {project.home}{number}. `assay status` shows it, `assay down` ends it."
+
+
+def _check_ports(ports: Ports) -> None:
+    """Found now, in one line, rather than by a server after ten seconds."""
+    from serving.listen import open_socket
+
+    taken: dict[int, str] = {}
+    for option, port in ports.named():
+        if port in taken:
+            raise OperationError(f"{taken[port]} and {option} are both {port}. Give each its own.")
+        taken[port] = option
+        try:
+            with open_socket(HERE, port):
+                pass
+        except ServingError as error:
+            raise OperationError(f"Port {port} on {HERE} is taken. Stop what listens there, or give another with {option}.") from error
+
+
+def _open_ledger(project: Project) -> str | None:
+    """The ledger exists before anything looks for it; one that is out of reach keeps nothing from starting."""
+    from registry.ledger import open_ledger
+
+    try:
+        open_ledger(project.home)
+    except LedgerError as error:
+        return str(error)
+    return None

@@ -1,0 +1,171 @@
+"""One service: started, watched, started again when it dies, given up when it dies five times in a row."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import psutil
+
+from flows.system.processes import kill_below
+from flows.system.record import ServiceRecord, State, answers
+from flows.system.services import Service
+from flows.workspace import Project
+from pipelines.errors import OperationError
+
+DEATHS_IN_A_ROW = 5
+A_SHORT_LIFE = 60.0
+SECONDS_TO_START = 240.0
+LONGEST_WAIT = 8.0
+_LARGEST_LOG = 10_000_000
+
+
+class Watched:
+    """A service of the running system. `look` is called again and again, by one thread."""
+
+    def __init__(self, service: Service, project: Project) -> None:
+        """Nothing is started yet."""
+        self.service = service
+        self.log = project.home / "logs" / f"{service.name}.log"
+        self.state: State = "waiting"
+        self.detail = ""
+        self.restarts = 0
+        self._root = project.root
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._since = datetime.now(UTC)
+        self._began = self._resume = time.monotonic()
+        self._short_lives = 0
+        self._from = 0
+        self._was_ready = False
+
+    @property
+    def guard_pid(self) -> int | None:
+        """The process that holds the service's tree together."""
+        return None if self._guard is None else self._guard.pid
+
+    def start(self) -> None:
+        """Start it under a guard, with its own log."""
+        self._rotate()
+        command = [sys.executable, "-m", "flows.system.guard", "--owner", str(os.getpid())]
+        command += ["--seconds-to-stop", str(self.service.seconds_to_stop), "--", *self.service.command]
+        with self.log.open("ab") as log:
+            self._from = log.tell()
+            self._guard = subprocess.Popen(
+                command,
+                cwd=self._root,
+                env=self.service.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C reaches `assay up` alone, which ends the services in order
+            )
+        self._began = time.monotonic()
+        self._become("starting")
+
+    def look(self, others: dict[str, State]) -> bool:
+        """Take the next step where there is one; whether anything changed."""
+        before = (self.state, self.detail)
+        if self._is_due(others):
+            self.start()
+        elif self.state in ("starting", "ready"):
+            self._look_at_process()
+        return before != (self.state, self.detail)
+
+    def stop(self) -> None:
+        """Tell it to end."""
+        if self._guard is not None and self._guard.poll() is None:
+            self._guard.terminate()
+
+    def has_ended(self) -> bool:
+        """Nothing of it runs under its guard."""
+        return self._guard is None or self._guard.poll() is not None
+
+    def kill(self) -> None:
+        """End it and all below it at once."""
+        if self._guard is not None and self._guard.poll() is None:
+            kill_below(psutil.Process(self._guard.pid))
+            self._guard.kill()
+            self._guard.wait()
+
+    def record(self) -> ServiceRecord:
+        """How it stands."""
+        return ServiceRecord(
+            name=self.service.name,
+            state=self.state,
+            since=self._since,
+            pid=self._pid(),
+            url=self.service.health,
+            link=self.service.link,
+            port=self.service.port,
+            restarts=self.restarts,
+            detail=self.detail,
+        )
+
+    def _is_due(self, others: dict[str, State]) -> bool:
+        if self.state == "waiting":
+            return all(others.get(name, "ready") in ("ready", "done") for name in self.service.after)
+        return self.state == "restarting" and time.monotonic() >= self._resume
+
+    def _look_at_process(self) -> None:
+        code = None if self._guard is None else self._guard.poll()
+        if code is not None:
+            self._note_end(code)
+        elif self.state == "starting" and self._is_ready():
+            self._was_ready = True
+            self._become("ready")
+        elif self.state == "starting" and time.monotonic() - self._began > SECONDS_TO_START:
+            self.kill()
+            self._note_end(code, f"it was not ready after {SECONDS_TO_START:.0f} s")
+
+    def _note_end(self, code: int | None, why: str | None = None) -> None:
+        """Ended as it should, ended at its first start, or died later: the last is started again."""
+        if code == 0 and not self.service.lasts:
+            self._become("done")
+            return
+        said = self._last_line()
+        fact = why or f"it ended with code {code}"
+        if not self._was_ready:
+            raise OperationError(f"{self.service.name} did not start: {fact} ({said}). Its log is {self.log}.")
+        self._short_lives = self._short_lives + 1 if time.monotonic() - self._began < A_SHORT_LIFE else 1
+        self.detail = f"{fact} ({said})"
+        if self._short_lives >= DEATHS_IN_A_ROW:
+            self._become("given up")
+            return
+        self.restarts += 1
+        self._resume = time.monotonic() + min(LONGEST_WAIT, 0.5 * 2 ** (self._short_lives - 1))
+        self._become("restarting")
+
+    def _is_ready(self) -> bool:
+        if self.service.health is not None:
+            return answers(self.service.health, seconds=1)
+        if self.service.shows_up is not None:
+            return self.service.shows_up(self._since)
+        return self.service.lasts and any(line.startswith("Ready:") for line in self._said())
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self._since = datetime.now(UTC)
+
+    def _pid(self) -> int | None:
+        """The service's own process: the guard's first child."""
+        with suppress(psutil.Error):
+            if self._guard is not None and self._guard.poll() is None:
+                below = sorted(psutil.Process(self._guard.pid).children(), key=lambda each: each.create_time())
+                return below[0].pid if below else None
+        return None
+
+    def _said(self) -> list[str]:
+        with self.log.open("rb") as log:
+            log.seek(self._from)
+            return log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
+
+    def _last_line(self) -> str:
+        lines = [line.strip() for line in self._said() if line.strip()]
+        return lines[-1][:300] if lines else "it said nothing"
+
+    def _rotate(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.is_file() and self.log.stat().st_size > _LARGEST_LOG:
+            self.log.replace(self.log.with_suffix(".log.1"))

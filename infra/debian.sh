@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the tests need; those that are there already are left alone.
+set -euo pipefail
+missing=()
+for package in postgresql chromium chromium-driver; do
+  dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep --quiet '^installed$' || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+if ! command -v apt-get >/dev/null; then
+  echo "The tests need ${missing[*]} and this is no Debian. Install them as this system does it." >&2
+  exit 1
+fi
+if [ "$(id --user)" != 0 ]; then
+  echo "The tests need ${missing[*]}. Run: sudo apt-get install --yes --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# Debian would start a server of its own: the tests start theirs on a free port.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+export DEBIAN_FRONTEND=noninteractive
+if ! { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  echo "apt-get could not install ${missing[*]}: $(grep '^E:' "$log" | head -1 || tail -1 "$log")" >&2
+  exit 1
+fi

@@ -1,0 +1,239 @@
+"""The gate before release: whether people, time and how things stand allow a finalist to be put in front of users.
+
+Every rule asks whether it passed. What the policy asks for and does not exist yet leaves the verdict undecided, never passed.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from pipelines.errors import IncompleteEvidence
+from pipelines.policy import JudgePolicy, Policy
+from pipelines.value import Value, first_problem
+from pipelines.verdict import Candidate, Finalist, Finding, Outcome, Rejection, Undecided
+
+V = TypeVar("V", bound=Value)
+WAIVABLE = frozenset({"human_rating", "approvals", "package_signature", "freshness"})
+"""Rules that a person may answer for, for a while. Nobody may for evidence, a revocation, a freeze or the comparator."""
+
+
+class Approval(Value):
+    """A person who wants this version released."""
+
+    by: str = Field(min_length=1)
+    at: AwareDatetime
+
+
+class HumanRating(Value):
+    """People's blind ratings of this version's answers."""
+
+    raters: int = Field(ge=0, description="Distinct people.")
+
+
+class Signature(Value):
+    """A signature over a package that was verified with a packaging key."""
+
+    key_id: str
+    package_sha256: str
+
+
+class WaiverGiven(Value):
+    """A rule that does not hold for this model until a time."""
+
+    generation: int = Field(description="The ledger's entry.")
+    rule: str
+    until: AwareDatetime
+    by: str
+
+
+class Circumstances(Value):
+    """Everything besides the evidence that a release hangs on, as it was found at `now`."""
+
+    model: str
+    version: str
+    package_sha256: str
+    registered_at: AwareDatetime
+    now: AwareDatetime
+    author: str = Field(min_length=1, description="Who trained it.")
+    compared_with: str | None = Field(description="The champion's version in the evidence; None: there was none.")
+    champion: str | None = Field(description="The version that serves now.")
+    revoked: bool
+    frozen: bool
+    recomputed_differences: tuple[str, ...] = Field(description="Where the stored verdict does not follow from its evidence.")
+    waivers: tuple[WaiverGiven, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    human_rating: HumanRating | None = None
+    signature: Signature | None = None
+
+    def approvers(self) -> tuple[str, ...]:
+        """Who else than the author approved, each once, after the version came to be and not in the future."""
+        counted = {_person(each.by): each.by for each in self.approvals if self.registered_at <= each.at <= self.now}
+        counted.pop(_person(self.author), None)
+        return tuple(counted.values())
+
+
+def judge(finalist: Finalist, circumstances: Circumstances, policy: Policy) -> Candidate | Rejection | Undecided:
+    """Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else it is a candidate."""
+    finalist, case = _validated(finalist), _validated(circumstances)
+    found = tuple(findings_of(finalist, case, policy.gates.judge))
+    leaned_on = {finding.rule: waiver for finding in found if (waiver := _waiver(finding, case)) is not None}
+    findings = tuple(_waived(finding, leaned_on.get(finding.rule)) for finding in found)
+    outcomes = {finding.outcome for finding in findings}
+    if "rejected" in outcomes:
+        return Rejection(gate="judge", findings=findings, policy_sha256=policy.sha256)
+    if outcomes != {"passed"}:
+        return Undecided(gate="judge", findings=findings, policy_sha256=policy.sha256)
+    return Candidate(
+        findings=findings,
+        policy_sha256=policy.sha256,
+        model=case.model,
+        version=case.version,
+        package_sha256=case.package_sha256,
+        spec=finalist.spec,
+        known_answers_share=policy.gates.judge.known_answers_share,
+        waivers=tuple(waiver.generation for waiver in leaned_on.values()),
+    )
+
+
+def findings_of(finalist: Finalist, case: Circumstances, policy: JudgePolicy) -> Iterator[Finding]:
+    """Every rule's finding, whatever the others found, before waivers."""
+    yield screened(finalist, case)
+    yield revoked(case)
+    yield frozen(case)
+    yield comparator(case)
+    yield human_rating(case, policy)
+    yield approvals(case, policy)
+    yield package_signature(case, policy)
+    yield freshness(case, policy)
+
+
+def screened(finalist: Finalist, case: Circumstances) -> Finding:
+    """The finalist passed every rule of `screen`, about the adapter that its spec names, and its evidence says so again."""
+    short = [f"{finding.rule} is {finding.outcome}" for finding in finalist.findings if finding.outcome != "passed"]
+    if finalist.spec.adapter_sha256 != finalist.adapter.sha256:
+        short.append("the scored configuration names another adapter")
+    wrong = [*short, *case.recomputed_differences]
+    counted = f"{len(finalist.findings) - len(short)} of {len(finalist.findings)} findings of screen passed"
+    text = f"{counted}, {len(case.recomputed_differences)} differences when recomputed from the evidence"
+    if not wrong:
+        return _finding("screen", "passed", text)
+    return _finding("screen", "rejected", f"{text}, first {wrong[0]}. Train it again")
+
+
+def revoked(case: Circumstances) -> Finding:
+    """A version that was revoked is never released again."""
+    name = f"Version {case.version} of {case.model}"
+    if not case.revoked:
+        return _finding("revoked", "passed", f"{name} is not revoked")
+    return _finding("revoked", "rejected", f"{name} is revoked, for good: release another version")
+
+
+def frozen(case: Circumstances) -> Finding:
+    """Nothing is released while releases are frozen."""
+    if not case.frozen:
+        return _finding("frozen", "passed", "Releases are not frozen")
+    return _finding("frozen", "undecided", "Releases are frozen. `assay status` says since when and by whom, `assay unfreeze` ends it")
+
+
+def comparator(case: Circumstances) -> Finding:
+    """The evidence compares with what serves now."""
+    then, serving = _version(case.compared_with), _version(case.champion)
+    text = f"The evidence compares with {then}, {serving} serves now"
+    if case.compared_with == case.champion:
+        return _finding("comparator", "passed", text)
+    return _finding("comparator", "undecided", f"{text}: run the training again, to be compared with what serves")
+
+
+def human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """Enough people rated the answers."""
+    if not policy.human_rating.required:
+        return _finding("human_rating", "passed", "The policy asks for no human rating")
+    wanted, raters = policy.human_rating.min_raters, 0 if case.human_rating is None else case.human_rating.raters
+    text = f"{raters} people rated the answers, the policy asks for {wanted}"
+    if raters >= wanted:
+        return _finding("human_rating", "passed", text)
+    return _finding("human_rating", "undecided", f"{text}: {_or_waive('have them rated', 'human_rating', case)}")
+
+
+def approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """Enough people approved who did not train it."""
+    by = case.approvers()
+    names = f" ({', '.join(sorted(by))})" if by else ""
+    text = f"{len(by)} approvals{names} by others than {case.author}, who trained it; the policy asks for {policy.approvals}"
+    if len(by) >= policy.approvals:
+        return _finding("approvals", "passed", text)
+    return _finding("approvals", "undecided", f"{text}: {_or_waive('have it approved', 'approvals', case)}")
+
+
+def package_signature(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The package was signed, these bytes and no others."""
+    rule = "package_signature"
+    if not policy.package_signature_required:
+        return _finding(rule, "passed", "The policy asks for no signature on the package")
+    asked, signed = case.package_sha256[:12], case.signature
+    if signed is None:
+        text = f"Package {asked} bears no signature, the policy asks for one: {_or_waive('have it signed', rule, case)}"
+        return _finding(rule, "undecided", text)
+    text = f"Key {signed.key_id[:12]} signed package {signed.package_sha256[:12]}, judged is {asked}"
+    if signed.package_sha256 == case.package_sha256:
+        return _finding(rule, "passed", text)
+    return _finding(rule, "undecided", f"{text}: {_or_waive('have this one signed', rule, case)}")
+
+
+def freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The evidence is not older than the policy allows, and not from the future."""
+    age, limit = case.now - case.registered_at, timedelta(days=policy.max_age_days)
+    if not age >= timedelta(0):
+        at = _moment(case.registered_at)
+        return _finding("freshness", "undecided", f"It was registered at {at}, which is still to come: set this machine's clock right")
+    text = f"The evidence is {age / timedelta(days=1):.1f} days old, the policy allows {policy.max_age_days:g}"
+    if age <= limit:
+        return _finding("freshness", "passed", text)
+    return _finding("freshness", "undecided", f"{text}: {_or_waive('run the training again', 'freshness', case)}")
+
+
+def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
+    """The waiver that stands in for what is missing, if one holds now; of several the one that holds longest."""
+    if finding.outcome == "passed" or finding.rule not in WAIVABLE:
+        return None
+    held = [each for each in case.waivers if each.rule == finding.rule and case.now < each.until]
+    return max(held, key=lambda each: each.until, default=None)
+
+
+def _waived(finding: Finding, waiver: WaiverGiven | None) -> Finding:
+    if waiver is None:
+        return finding
+    text = f"{finding.rule} is waived until {_moment(waiver.until)} by {waiver.by} (entry {waiver.generation})"
+    return finding.model_copy(update={"outcome": "passed", "text": text})
+
+
+def _validated(given: V) -> V:
+    """Once more: a value that was built without validation could hold a NaN or a time without a zone."""
+    try:
+        return type(given).model_validate(given.model_dump(warnings=False))
+    except ValidationError as error:
+        raise IncompleteEvidence(f"What judge is to look at is not valid: {first_problem(error)}. Promote again.") from error
+
+
+def _person(name: str) -> str:
+    """One person under one name, however it is written."""
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+def _version(number: str | None) -> str:
+    return "no champion" if number is None else f"version {number}"
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _or_waive(step: str, rule: str, case: Circumstances) -> str:
+    return f"{step}, or `assay waive --rule {rule} --model {case.model} --until … --reason …`"
+
+
+def _finding(rule: str, outcome: Outcome, text: str) -> Finding:
+    return Finding(rule=rule, outcome=outcome, text=text)

@@ -1,0 +1,221 @@
+"""What the ledger records, one kind of entry each: digests, names and numbers, never texts.
+
+A reason that a person gave is kept beside the ledger under its SHA-256 (`Ledger.remember`), so that it can be erased and the chain still
+holds.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from pipelines.serving_spec import ServingSpec
+from pipelines.value import Value
+
+Role = Literal["controller", "admission", "packaging"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="A registered model.")]
+Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")]
+Generation = Annotated[int, Field(ge=1)]
+
+
+class PublicKey(Value):
+    """An Ed25519 public key, and what it signs for. Its id is the SHA-256 of its bytes."""
+
+    role: Role
+    key_id: Digest
+    public: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="32 raw bytes, in hexadecimal.")]
+
+    @model_validator(mode="after")
+    def _is_named_by_its_bytes(self) -> Self:
+        if hashlib.sha256(bytes.fromhex(self.public)).hexdigest() != self.key_id:
+            raise ValueError("the key's id is not the SHA-256 of its bytes")
+        return self
+
+
+class Release(Value):
+    """What is put in front of users: a version, the bytes that were judged, and the configuration that was scored."""
+
+    model: Name
+    version: Number
+    package_sha256: Digest
+    spec: ServingSpec
+    known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(description="Known answers that the probe must see again.")
+
+    @property
+    def fingerprint(self) -> str:
+        """What its responses are marked with."""
+        return self.spec.fingerprint
+
+
+class _Ordered(Value):
+    """Who wanted it, and why."""
+
+    by: Annotated[str, Field(min_length=1, max_length=100)]
+    reason_sha256: Digest
+
+
+class Opened(Value):
+    """The first entry of a ledger: its name for ever, and the key that signs it."""
+
+    kind: Literal["opened"] = "opened"
+    ledger_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    key: PublicKey
+
+
+class KeyAdded(_Ordered):
+    """From here on another key may sign, too."""
+
+    kind: Literal["key_added"] = "key_added"
+    key: PublicKey
+
+
+class KeyRevoked(_Ordered):
+    """From here on a key signs nothing any more; what it signed before stays."""
+
+    kind: Literal["key_revoked"] = "key_revoked"
+    key_id: Digest
+
+
+class Judged(Value):
+    """What the gate `judge` answered."""
+
+    kind: Literal["judged"] = "judged"
+    model: Name
+    version: Number
+    package_sha256: Digest
+    verdict: Literal["passed", "rejected", "undecided"]
+    verdict_sha256: Digest
+    policy_sha256: Digest
+    waivers: tuple[Generation, ...] = Field(default=(), description="The waivers that it leans on, by generation.")
+
+
+class ReleaseBegun(_Ordered):
+    """A candidate is to be verified and loaded beside what serves."""
+
+    kind: Literal["release_begun"] = "release_begun"
+    release: Release
+    judged: Generation
+
+
+class ReleaseSwitched(Value):
+    """Full traffic goes to it from here on."""
+
+    kind: Literal["release_switched"] = "release_switched"
+    begun: Generation
+
+
+class ReleaseCompleted(Value):
+    """The endpoint said that it answers."""
+
+    kind: Literal["release_completed"] = "release_completed"
+    begun: Generation
+
+
+class ReleaseAborted(Value):
+    """It never got traffic; why is in the reason."""
+
+    kind: Literal["release_aborted"] = "release_aborted"
+    begun: Generation
+    reason_sha256: Digest
+
+
+class RolledBack(_Ordered):
+    """Full traffic goes back to a release that served before; what is on its way is aborted."""
+
+    kind: Literal["rolled_back"] = "rolled_back"
+    model: Name
+    to: Generation = Field(description="Generation at which that release had begun.")
+
+
+class BaseServed(_Ordered):
+    """The base model answers under the model's name, until the next release or rollback; what is on its way is aborted."""
+
+    kind: Literal["base_served"] = "base_served"
+    model: Name
+
+
+class Revoked(_Ordered):
+    """A version never serves again. Where it serves now, what served before takes over, or the base."""
+
+    kind: Literal["revoked"] = "revoked"
+    model: Name
+    version: Number
+
+
+class Frozen(_Ordered):
+    """No release begins and the ones on their way are aborted; going back stays possible."""
+
+    kind: Literal["frozen"] = "frozen"
+
+
+class Unfrozen(_Ordered):
+    """Releases may begin again."""
+
+    kind: Literal["unfrozen"] = "unfrozen"
+
+
+class Waived(_Ordered):
+    """A rule of `judge` does not hold for a model until a time: checked when a release begins, never afterwards."""
+
+    kind: Literal["waived"] = "waived"
+    rule: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+    model: Name
+    until: AwareDatetime
+
+
+Body = Annotated[
+    Opened
+    | KeyAdded
+    | KeyRevoked
+    | Judged
+    | ReleaseBegun
+    | ReleaseSwitched
+    | ReleaseCompleted
+    | ReleaseAborted
+    | RolledBack
+    | BaseServed
+    | Revoked
+    | Frozen
+    | Unfrozen
+    | Waived,
+    Field(discriminator="kind"),
+]
+
+
+class Entry(Value):
+    """One row of the ledger.
+
+    `hash` is the SHA-256 of generation, time, body (`body_document`), previous hash and key id in canonical JSON; `signature` is Ed25519
+    over the hash's 32 bytes.
+    """
+
+    generation: Generation
+    at: AwareDatetime
+    body: Body
+    previous: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    key_id: Digest
+    hash: Digest
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
+class Head(Value):
+    """How far a ledger goes: what an endpoint, a version page and an export remember of it."""
+
+    ledger_id: str
+    generation: Generation
+    hash: Digest
+
+
+def body_document(body: Body) -> dict[str, Any]:
+    """A body as it is hashed and stored: its kind and what differs from a default.
+
+    So an entry that was written before a body had one more optional field still hashes to the same.
+    """
+    return {**body.model_dump(mode="json", exclude_defaults=True), "kind": body.kind}
+
+
+def canonical_time(moment: datetime) -> str:
+    """UTC, to the microsecond, as it is hashed."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,302 @@
+"""The ledger: signed entries that are only ever added, in SQLite or PostgreSQL. Whoever writes names the standing that he knows.
+
+Compare and swap is the primary key: of two that write the same generation, one is told `StaleGeneration`.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from filelock import FileLock
+from pydantic import ValidationError
+
+from pipelines.errors import BrokenLedger, LedgerError, StaleGeneration
+from pipelines.settings import Settings
+from pipelines.value import first_problem
+from registry.chain import broken, check_remembered, follow, signed_entry
+from registry.entries import Body, Entry, Head, Opened, body_document, canonical_time
+from registry.keys import SigningKey, create_key, load_key
+from registry.ledger_database import Database
+from registry.standing import Standing, check_next
+
+SCHEMA = "0001"
+"""The newest version in `registry/migrations`."""
+LONGEST_TEXT = 1_000_000
+_OPENING = 0x6173736179  # "assay": under this lock one machine at a time opens a ledger in PostgreSQL
+_ENTRIES = sa.table(
+    "entries", *(sa.column(name) for name in ("generation", "at", "kind", "body", "previous", "key_id", "hash", "signature"))
+)
+_TEXTS = sa.table("texts", sa.column("sha256"), sa.column("text"))
+
+
+def now() -> datetime:
+    """What the clock of this machine says, in UTC."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """The ledger of one home, read and written with that home's key. Every call is a connection of its own: threads may share it."""
+
+    def __init__(self, home: Path, database: Database, clock: Callable[[], datetime] = now) -> None:
+        """`clock` gives the time of an entry; one that goes back does no harm."""
+        self.home = home
+        self.database = database
+        self.clock = clock
+        self._standing: Standing | None = None
+
+    def head(self) -> Head | None:
+        """How far it goes, unverified; None before the first entry."""
+        with self.database.reading() as connection:
+            opening = connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation).limit(1)).first()
+            last = connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation.desc()).limit(1)).first()
+        if opening is None or last is None:
+            return None
+        opened = _entry(opening).body
+        if not isinstance(opened, Opened):
+            raise broken(1, "it is missing, so the beginning is cut off")
+        return Head(ledger_id=opened.ledger_id, generation=last.generation, hash=last.hash)
+
+    def entries(self, after: int = 0) -> tuple[Entry, ...]:
+        """The rows behind that generation as entries, in order: they parse, and nothing more is verified."""
+        return tuple(self.each_entry(after))
+
+    def each_entry(self, after: int = 0) -> Iterator[Entry]:
+        """The same, parsed one by one: who verifies on the way finds the first bad entry, not the first that does not parse."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(_ENTRIES).where(_ENTRIES.c.generation > after).order_by(_ENTRIES.c.generation)).all()
+        return map(_entry, rows)
+
+    def follow(self, remembered: Standing | None) -> Standing:
+        """How things stand now, by verifying what came after a standing that somebody remembers.
+
+        `BrokenLedger` where the ledger does not hold what is remembered: its tail was cut, an old copy was put back, or it is another one.
+        """
+        if remembered is None:
+            return follow(None, self.each_entry())
+        found = self.each_entry(after=remembered.head.generation - 1)
+        check_remembered(remembered.head, next(found, None))
+        return follow(remembered, found)
+
+    def standing(self) -> Standing:
+        """How things stand, every entry verified; what this object verified before is not verified again."""
+        self._standing = self.follow(self._standing)
+        return self._standing
+
+    def append(self, body: Body, expected: Standing) -> Standing:
+        """Sign and write one entry on top of `expected`, and give what stands then.
+
+        `IllegalEntry` where it does not follow, `StaleGeneration` where somebody wrote first: nothing was written then.
+        """
+        at = max(self.clock(), expected.at)
+        check_next(expected, body, at)
+        entry = signed_entry(body, at, expected, self._trusted_key(expected))
+        result = follow(expected, (entry,))
+        try:
+            self._insert(entry)
+        except StaleGeneration:
+            raise
+        except LedgerError:
+            if not self._holds(entry):  # the answer to a commit can be lost after the commit
+                raise
+        return result
+
+    def remember(self, text: str) -> str:
+        """Keep a reason beside the ledger, where it can be erased; gives the SHA-256 that entries name it by."""
+        _check_reason(text)
+        with self.database.writing() as connection:
+            return _keep(connection, text)
+
+    def recall(self, sha256: str) -> str | None:
+        """The reason of that digest; None where it was erased."""
+        with self.database.reading() as connection:
+            row = connection.execute(sa.select(_TEXTS).where(_TEXTS.c.sha256 == sha256)).first()
+        return None if row is None else check_text(row.sha256, row.text)
+
+    def texts(self) -> dict[str, str]:
+        """Every reason that is kept, by its digest, as it is kept: `recall` and the audit look whether it was edited."""
+        with self.database.reading() as connection:
+            return {row.sha256: row.text for row in connection.execute(sa.select(_TEXTS))}
+
+    def erase(self, sha256: str) -> None:
+        """Remove a reason for good; the entries that name its digest stay whole. PostgreSQL overwrites the bytes when it vacuums."""
+        with self.database.writing() as connection:
+            if connection.execute(sa.delete(_TEXTS).where(_TEXTS.c.sha256 == sha256)).rowcount == 0:
+                raise LedgerError(f"The ledger keeps no reason {sha256}. `assay history --json` names those that it keeps.")
+        self.database.scrub()
+
+    def _trusted_key(self, expected: Standing) -> SigningKey:
+        key = load_key(self.home)
+        if expected.key(key.public.key_id) is None:
+            raise LedgerError(
+                f"This machine's key {key.public.key_id[:12]} is not one that the ledger trusts."
+                f" Put the ledger's own back into {self.home / 'keys'}, from a backup."
+            )
+        return key
+
+    def _insert(self, entry: Entry) -> None:
+        with self.database.writing() as connection:
+            last = connection.execute(
+                sa.select(_ENTRIES.c.generation, _ENTRIES.c.hash).order_by(_ENTRIES.c.generation.desc()).limit(1)
+            ).first()
+            if last is None or last.generation < entry.generation - 1:
+                raise BrokenLedger(
+                    f"The ledger ends at entry {0 if last is None else last.generation}, but entry {entry.generation - 1} was there before."
+                    " Its tail was cut off or an old copy was put back: restore it from a backup or an export."
+                )
+            if (last.generation, last.hash) != (entry.generation - 1, entry.previous):
+                raise _stale(entry)
+            try:
+                connection.execute(sa.insert(_ENTRIES).values(**_row(entry)))
+            except sa.exc.IntegrityError as error:
+                raise _stale(entry) from error
+
+    def _holds(self, entry: Entry) -> bool:
+        with suppress(LedgerError):
+            return any(each.hash == entry.hash for each in self.entries(after=entry.generation - 1)[:1])
+        return False
+
+
+def ledger_url(home: Path) -> str:
+    """Where the ledger is: ASSAY_LEDGER_URL, else a SQLite file of the home's own."""
+    return Settings().ledger_url or f"sqlite:///{home / 'ledger.db'}"
+
+
+def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
+    """The ledger for writing; database, key and opening entry are made where there are none."""
+    ledger = Ledger(home, Database(ledger_url(home)), clock)
+    if not _is_open(ledger):
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(home / "ledger.lock"):
+                _make_open(ledger)
+        except OSError as error:
+            raise LedgerError(f"The ledger cannot be made in {home} ({error.strerror}). Give a folder that can be written.") from error
+    return ledger
+
+
+def read_ledger(home: Path) -> Ledger:
+    """The ledger for reading alone: nothing is made. `LedgerError` where there is none."""
+    ledger = Ledger(home, Database(ledger_url(home), mode="ro"))
+    if ledger.head() is None:
+        raise LedgerError(f"The ledger {ledger.database.name} has no entry yet. `assay up` opens it.")
+    return ledger
+
+
+def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> Ledger:
+    """An empty ledger with entries that are there already, verified, and their reasons: all of them or none."""
+    follow(None, entries)
+    ledger = Ledger(home, Database(ledger_url(home)))
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "ledger.lock"), _migrated(ledger) as connection:
+        if connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None:
+            raise LedgerError(f"The ledger {ledger.database.name} has entries already. Restore into an empty home.")
+        connection.execute(sa.insert(_ENTRIES), [_row(entry) for entry in entries])
+        for text in texts:
+            _keep(connection, text)
+    return ledger
+
+
+def check_text(sha256: str, text: str) -> str:
+    """The text, if it is what its digest names."""
+    if hashlib.sha256(text.encode()).hexdigest() != sha256:
+        raise BrokenLedger(
+            f"The reason {sha256[:12]} was edited. Erase it with `assay audit erase {sha256}`, or put it back from an export."
+        )
+    return text
+
+
+def _check_reason(text: str) -> None:
+    if not text.strip():
+        raise LedgerError("The reason is empty. Say in a few words why.")
+    if len(text) > LONGEST_TEXT or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise LedgerError(f"The reason holds a NUL, half a character, or over {LONGEST_TEXT} characters. Write it in plain text.")
+
+
+def _is_open(ledger: Ledger) -> bool:
+    """Tables, version and opening entry are there; asked in a writer's transaction, so that a read-only ledger says so now."""
+    if ledger.database.path is not None and not ledger.database.path.is_file():
+        return False
+    with ledger.database.writing() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return False
+        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        return version == SCHEMA and connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None
+
+
+def _make_open(ledger: Ledger) -> None:
+    with _migrated(ledger) as connection:
+        if connection.execute(sa.select(_ENTRIES).limit(1)).first() is None:
+            # The key is made first: a ledger never waits for a key that nobody has.
+            key = create_key(ledger.home)
+            opening = signed_entry(Opened(ledger_id=secrets.token_hex(16), key=key.public), ledger.clock(), None, key)
+            connection.execute(sa.insert(_ENTRIES).values(**_row(opening)))
+
+
+@contextmanager
+def _migrated(ledger: Ledger) -> Iterator[sa.Connection]:
+    """A writer's transaction in which the tables are there and of this version."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config(attributes={})
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with Database(ledger_url(ledger.home), mode="rwc").writing() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_OPENING)))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise LedgerError(f"The ledger {ledger.database.name} was written by a newer Assay ({error}). Install that one.") from error
+        yield connection
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "generation": entry.generation,
+        "at": canonical_time(entry.at),
+        "kind": entry.body.kind,
+        "body": _canonical(body_document(entry.body)),
+        "previous": entry.previous,
+        "key_id": entry.key_id,
+        "hash": entry.hash,
+        "signature": entry.signature,
+    }
+
+
+def _entry(row: sa.Row[Any]) -> Entry:
+    """The entry that a row holds, and that gives the very same row again."""
+    columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's own public name for it
+    try:
+        body = json.loads(columns["body"])
+        entry = Entry.model_validate({name: text for name, text in columns.items() if name != "kind"} | {"body": body})
+    except ValidationError as error:
+        raise broken(row.generation, f"it is no entry ({first_problem(error)})") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise broken(row.generation, "its body is not JSON") from error
+    if _row(entry) != columns:
+        raise broken(row.generation, "it is not written as Assay writes, so it was edited")
+    return entry
+
+
+def _canonical(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _keep(connection: sa.Connection, text: str) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    statement = sa.text("INSERT INTO texts (sha256, text) VALUES (:sha256, :text) ON CONFLICT DO NOTHING")
+    connection.execute(statement, {"sha256": digest, "text": text})
+    return digest
+
+
+def _stale(entry: Entry) -> StaleGeneration:
+    return StaleGeneration(f"Somebody else wrote entry {entry.generation} of the ledger first. Look at `assay history`, then try again.")

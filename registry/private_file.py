@@ -1,0 +1,28 @@
+"""Files that nobody else may read, not even for the moment in which they are written."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 text with mode 0600, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor has no path
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def secret(path: Path, make: Callable[[], str]) -> str:
+    """The text that the file holds, made once."""
+    if not path.is_file():
+        write_private(path, make())
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,82 @@
+"""What MLflow holds of a run and of a version, as values, and the names of tags and aliases."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import AwareDatetime
+
+from pipelines.value import Value
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+AUTHOR, MODEL, KIND, DATA_REVISION = "assay.by", "assay.model", "assay.kind", "assay.data_revision"
+LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = "assay.logical_run", "assay.verdict", "assay.package_sha256", "assay.serving_spec"
+RECIPE = "assay.recipe"
+"""Digest of data, parameters, base and code, without the champion: what made a version, whatever it was held against."""
+ERASED = "assay.erased"
+"""When a run's evidence was erased: such a run has no verdict that anybody could look into."""
+CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
+
+
+class ModelVersion(Value):
+    """A registered version: where it is, and the digest of every byte that was registered."""
+
+    name: str
+    version: str
+    run_id: str
+    package_sha256: str
+    logical_run: str
+
+
+class RecordedRun(Value):
+    """An MLflow run of a logical run, with its verdict once there is one."""
+
+    run_id: str
+    verdict: str | None
+
+
+class JudgedRun(Value):
+    """A run that came to its verdict, and when."""
+
+    run_id: str
+    verdict: str
+    at: AwareDatetime
+    data_revision: str | None
+
+
+class Made(Value):
+    """When a version was registered, and who asked for its training."""
+
+    at: AwareDatetime
+    by: str
+
+
+class Page(Value):
+    """What a person reads on the version's page."""
+
+    description: str
+    tags: dict[str, str]
+
+
+def judged_run(run: "Run") -> JudgedRun:
+    """A run that has a verdict and has ended."""
+    return JudgedRun(
+        run_id=run.info.run_id,
+        verdict=run.data.tags[VERDICT],
+        at=datetime.fromtimestamp(run.info.end_time / 1000, UTC),
+        data_revision=run.data.tags.get(DATA_REVISION),
+    )
+
+
+def model_version(entry: "MlflowVersion") -> ModelVersion:
+    """A version as MLflow gives it."""
+    tags = entry.tags or {}
+    return ModelVersion(
+        name=entry.name,
+        version=str(entry.version),
+        run_id=entry.run_id or "",
+        package_sha256=tags.get(PACKAGE, ""),
+        logical_run=tags.get(LOGICAL_RUN, ""),
+    )

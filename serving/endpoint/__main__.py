@@ -1,0 +1,74 @@
+"""The endpoint that follows releases: `python -m serving.endpoint --home DIR`."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipelines.__main__ import end_with_the_run
+from pipelines.errors import AssayError, ServingError
+from pipelines.settings import Settings
+from serving.endpoint.limits import Limits
+from serving.endpoint.memory import FOLDER
+from serving.listen import open_socket
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    options = _parser().parse_args(arguments)
+    end_with_the_run()
+    home = options.home.resolve()
+    try:
+        with only_one(home), open_socket(options.host, options.port) as listener:
+            from serving.endpoint.endpoint import Endpoint
+
+            async def run() -> None:
+                await Endpoint(home, _limits(options)).serve(listener)
+
+            asyncio.run(run())
+    except AssayError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Two endpoints of one home would remember against each other."""
+    path = home / FOLDER / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise ServingError(f"An endpoint of {home} runs already. `assay status` shows it; end it first, or give another --home.") from None
+    except OSError as error:
+        raise ServingError(
+            f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). Make that folder writable."
+        ) from error
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(to_load=options.seconds_to_load, to_drain=options.seconds_to_drain, between_looks=options.seconds_between_looks)
+
+
+def _parser() -> argparse.ArgumentParser:
+    usual = Limits()
+    parser = argparse.ArgumentParser(prog="python -m serving.endpoint", description="Serve what the ledger says is released.")
+    parser.add_argument("--home", type=Path, default=Settings().home, help="where Assay keeps ledger, packages and base models")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one and prints it")
+    parser.add_argument("--seconds-to-load", type=float, default=usual.to_load, help="after that a release that is not ready has failed")
+    parser.add_argument("--seconds-to-drain", type=float, default=usual.to_drain, help="for the last answers of an engine that is let go")
+    parser.add_argument("--seconds-between-looks", type=float, default=usual.between_looks, help="at the ledger, when nobody rings")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

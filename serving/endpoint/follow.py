@@ -1,0 +1,148 @@
+"""Following the ledger by reading it: at a ring, and on a timer, so that a lost ring costs a timer's period.
+
+What does not continue what is remembered (an older copy, a cut tail, another ledger) is told in an alarm and not obeyed.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pipelines.errors import AssayError, BrokenLedger, DamagedFile, IllegalEntry
+from registry.chain import check_remembered, follow
+from registry.entries import Entry
+from registry.standing import Standing
+from serving.endpoint.limits import Limits
+from serving.endpoint.memory import recall, remember
+
+
+class Follower:
+    """The ledger as far as it was verified. `obey` is called with every standing that is new."""
+
+    def __init__(self, home: Path, limits: Limits, obey: Callable[[Standing], None]) -> None:
+        self.standing: Standing | None = None
+        self._home = home
+        self._limits = limits
+        self._obey = obey
+        self._turn = asyncio.Lock()
+        self._reading: asyncio.Future[Standing] | None = None
+        self._obeyed: Standing | None = None
+        self._alarms: dict[str, str] = {}
+        try:
+            self.standing = recall(home)
+        except DamagedFile as error:
+            self._set_alarm("memory", str(error))
+        self._is_checked = self.standing is None
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is wrong with the ledger or with the memory of it."""
+        return tuple(self._alarms.values())
+
+    async def keep_following(self) -> None:
+        """For as long as the endpoint runs."""
+        while True:
+            await asyncio.sleep(self._limits.between_looks)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read what is new, remember it, then act on it. Whatever is wrong, what is known already goes on."""
+        async with self._turn:
+            await self._take_in()
+            if self.standing is not None and self.standing is not self._obeyed:
+                self._obeyed = self.standing
+                self._obey(self.standing)
+
+    async def _take_in(self) -> None:
+        try:
+            found = await self._read_in_time()
+        except Exception as error:  # noqa: BLE001 - nothing that a database does may stop what answers
+            self._set_alarm("ledger", self._sentence(error))
+            return
+        self._set_alarm("ledger", None)
+        if found != self.standing:
+            self._keep(found)
+            self.standing = found
+
+    async def _read_in_time(self) -> Standing:
+        """A reading that takes too long is waited for at the next look; a second one is not begun beside it."""
+        if self._reading is None:
+            self._reading = in_thread(self._read)
+        try:
+            found = await asyncio.wait_for(asyncio.shield(self._reading), self._limits.for_the_ledger)
+        except BaseException:
+            if self._reading.done():
+                self._reading = None
+            raise
+        self._reading = None
+        return found
+
+    def _read(self) -> Standing:
+        from registry.ledger import read_ledger
+
+        ledger, remembered = read_ledger(self._home), self.standing
+        if remembered is None or self._is_checked:
+            return ledger.follow(remembered)
+        return self._check_memory(remembered, ledger.entries())
+
+    def _check_memory(self, remembered: Standing, entries: tuple[Entry, ...]) -> Standing:
+        """Once after a start: what was remembered is what the ledger's own entries amount to; where it is not, they count."""
+        known = [entry for entry in entries if entry.generation <= remembered.head.generation]
+        check_remembered(remembered.head, known[-1] if known else None)
+        standing = follow(None, known)
+        if standing != remembered:
+            self._alarms["memory"] = "The endpoint's memory on disk was not what the ledger says, so it was edited. The ledger was obeyed."
+        self._is_checked = True
+        return follow(standing, entries[len(known) :])
+
+    def _keep(self, standing: Standing) -> None:
+        try:
+            remember(self._home, standing)
+        except OSError as error:
+            # Going back must work with a full disk, too. After a restart the ledger is asked again.
+            self._set_alarm("disk", f"The endpoint cannot write down how far it has followed ({error.strerror}). Make room on its disk.")
+        else:
+            self._set_alarm("disk", None)
+
+    def _sentence(self, error: Exception) -> str | None:
+        """None where there is simply no ledger yet."""
+        if isinstance(error, TimeoutError):
+            return f"The ledger did not answer within {self._limits.for_the_ledger:.0f} s. What was known goes on; look at its database."
+        if isinstance(error, BrokenLedger | IllegalEntry):
+            return f"The ledger is not obeyed: {error}"
+        if isinstance(error, AssayError):
+            return None if self.standing is None else f"The ledger is out of reach, and what was known goes on: {error}"
+        return f"The ledger cannot be read, and what was known goes on: {type(error).__name__}: {str(error)[:300]}"
+
+    def _set_alarm(self, of: str, sentence: str | None) -> None:
+        if sentence is None:
+            self._alarms.pop(of, None)
+        elif self._alarms.get(of) != sentence:
+            self._alarms[of] = sentence
+            sys.stderr.write(f"ALARM: {sentence}\n")
+
+
+def in_thread(call: Callable[[], Standing]) -> "asyncio.Future[Standing]":
+    """Run it in a thread of its own, which does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Standing] = loop.create_future()
+
+    def settle(outcome: Standing | Exception) -> None:
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    def run() -> None:
+        outcome: Standing | Exception
+        try:
+            outcome = call()
+        except Exception as error:  # noqa: BLE001 - it is raised again where it is awaited
+            outcome = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="ledger", daemon=True).start()
+    return future

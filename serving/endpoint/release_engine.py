@@ -1,0 +1,242 @@
+"""The engine of one release, kept running: verified, loaded, probed, watched, started again when it ends."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.errors import AssayError, ServingError
+from pipelines.serving_spec import ServingSpec
+from registry.following import EngineState
+from registry.standing import Held
+from serving.endpoint.engine_process import EngineProcess
+from serving.endpoint.limits import Limits
+from serving.endpoint.probe import probe
+from serving.endpoint.upstream import Asked, EngineLost, exchange
+from serving.endpoint.verify import Verified, check_bytes, verify
+from serving.openai_schema import ModelList
+
+_LONGEST_PAUSE = 30.0
+_ENDS_IN_A_ROW = 3
+_STEADY = 60.0
+_MISSED_CHECKS = 3
+_SECONDS_FOR_A_CHECK = 10.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """A release that must be loaded, or its base alone."""
+
+    held: Held
+    with_adapter: bool = True
+    is_pending: bool = False
+    """It has had no traffic: its first failure is its last."""
+
+    @property
+    def key(self) -> tuple[int, bool]:
+        """What tells one engine from another."""
+        return self.held.begun, self.with_adapter
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an engine needs of the endpoint around it."""
+
+    home: Path
+    limits: Limits
+    on_change: Callable[[], None]
+
+
+class ReleaseEngine:
+    """An engine process for as long as its release is needed."""
+
+    def __init__(self, need: Need, around: Surroundings, after: "ReleaseEngine | None" = None) -> None:
+        """`after`: an engine that is to have the processor for itself until it is settled."""
+        self.need = need
+        self.state: Literal["loading", "ready", "failed"] = "loading"
+        self.detail = ""
+        self.base_name = ""
+        """The name under which its base answers; empty until it is loaded."""
+        self.port = 0
+        self._around = around
+        self._after = after
+        self._ends = 0
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._idle.set()
+        self._keeping = asyncio.create_task(self._keep())
+
+    @property
+    def label(self) -> str:
+        """What a log line and an alarm call it."""
+        release = self.need.held.release
+        return f"version {release.version} of {release.model}" if self.need.with_adapter else f"the base of {release.model}"
+
+    @property
+    def is_ready(self) -> bool:
+        """It answers."""
+        return self.state == "ready" and self.port != 0
+
+    @property
+    def is_coming_back(self) -> bool:
+        """It answered, ended, and is being started again for the first time."""
+        return self.state == "loading" and self._ends == 1
+
+    @property
+    def alarm(self) -> str | None:
+        """What a person should look at: a release with traffic that does not load, or that keeps ending."""
+        if self.need.is_pending or self.is_ready or not (self.state == "failed" or self._ends >= _ENDS_IN_A_ROW):
+            return None
+        return f"{self.label[0].upper()}{self.label[1:]} does not run: {self.detail}"
+
+    def as_state(self) -> EngineState:
+        """For the controller."""
+        return EngineState(begun=self.need.held.begun, state=self.state, detail=self.detail)
+
+    def update(self, need: Need) -> None:
+        """The ledger went on: what was pending may have traffic now. One that had given up begins again then."""
+        had_given_up = self.need.is_pending and self.state == "failed"
+        self.need = need
+        if had_given_up and not need.is_pending:
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def settled(self) -> None:
+        """Wait until it answers, or until its first start has failed."""
+        await self._settled.wait()
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        """Count a request: an engine with one is not ended."""
+        self._busy += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if self._busy == 0:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """End it once its last answer is whole, or the time for that is over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self._around.limits.to_drain)
+        await self.close()
+
+    async def close(self) -> None:
+        """End it now."""
+        self._settled.set()  # whoever waits for it need not any more
+        self._keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._keeping
+
+    async def _keep(self) -> None:
+        """Run it again whenever it ends, with longer and longer pauses; a pending release has one try."""
+        while True:
+            started = time.monotonic()
+            why = await self._run()
+            was_ready, is_steady = self.state == "ready", time.monotonic() - started > _STEADY
+            self._ends = 1 if was_ready and is_steady else self._ends + 1
+            gave_up = self.need.is_pending
+            self._become("loading" if was_ready and not gave_up else "failed", why)
+            if gave_up:
+                return
+            await asyncio.sleep(min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0)
+
+    async def _run(self) -> str:
+        """Start it, answer until it ends, and say why it ended."""
+        try:
+            process = await self._start()
+        except (AssayError, OSError, ValueError, LookupError) as error:
+            return str(error) or type(error).__name__
+        try:
+            return await self._watch(process)
+        finally:
+            self.port = 0
+            # Whatever it still answers has had its time: the streams end in an error event now, not whenever they like.
+            await process.stop(at_once=self._busy > 0)
+
+    async def _start(self) -> EngineProcess:
+        if self._after is not None:
+            await self._after.settled()
+        limit = self._around.limits.to_load
+        try:
+            async with asyncio.timeout(limit):
+                return await self._load()
+        except TimeoutError:
+            raise ServingError(f"it was not ready within {limit:.0f} s") from None
+
+    async def _load(self) -> EngineProcess:
+        """Verify, start, and verify again: what was exchanged while it was being read must not answer."""
+        release = self.need.held.release
+        verified = await asyncio.to_thread(verify, self._around.home, release)
+        arguments = verified.arguments if self.need.with_adapter else verified.base_arguments
+        process = await EngineProcess.start(arguments, self.label)
+        try:
+            await asyncio.to_thread(check_bytes, verified.folder, release)
+            await self._check_spec(process.port, verified)
+            self.detail = await self._probe(process.port, verified)
+        except BaseException:
+            await process.stop(at_once=True)
+            raise
+        self.base_name, self.port = verified.base_name, process.port
+        return process
+
+    async def _check_spec(self, port: int, verified: Verified) -> None:
+        """The engine itself says what it has loaded."""
+        release = verified.release
+        name, spec = (release.model, release.spec) if self.need.with_adapter else (verified.base_name, verified.base_spec)
+        found = (await _specs(port)).get(name)
+        if found != spec:
+            different = "; ".join(spec.differences(found)) if found else "nothing of that name"
+            raise ServingError(f"its engine loaded another configuration than was released: {different}")
+
+    async def _probe(self, port: int, verified: Verified) -> str:
+        """What had full traffic once was probed then."""
+        if not self.need.with_adapter or self.need.held.is_completed:
+            return ""
+        return await probe(port, verified.release, verified.known_answers)
+
+    async def _watch(self, process: EngineProcess) -> str:
+        self._become("ready", self.detail)
+        ended = asyncio.create_task(process.ended())
+        hung = asyncio.create_task(self._hangs(process.port))
+        try:
+            await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else hung.result()
+        finally:
+            ended.cancel()
+            hung.cancel()
+
+    async def _hangs(self, port: int) -> str:
+        """Return once it has not answered several checks in a row."""
+        missed = 0
+        while missed < _MISSED_CHECKS:
+            await asyncio.sleep(self._around.limits.between_health_checks)
+            missed = 0 if await _is_alive(port) else missed + 1
+        return f"its engine process did not answer {missed} health checks in a row"
+
+    def _become(self, state: Literal["loading", "ready", "failed"], detail: str) -> None:
+        self.state, self.detail = state, detail
+        if state != "loading":
+            self._settled.set()
+        sys.stderr.write(f"{self.label} is {state}{f': {detail}' if detail else ''}\n")
+        self._around.on_change()
+
+
+async def _specs(port: int) -> dict[str, ServingSpec]:
+    async with exchange(port, Asked("GET", "/v1/models")) as reply:
+        listed = ModelList.model_validate_json(await reply.whole())
+    return {card.id: card.spec for card in listed.data}
+
+
+async def _is_alive(port: int) -> bool:
+    try:
+        async with asyncio.timeout(_SECONDS_FOR_A_CHECK), exchange(port, Asked("GET", "/readyz")) as reply:
+            return reply.status == 200
+    except (EngineLost, TimeoutError):
+        return False

@@ -1,0 +1,93 @@
+"""Whether the bytes of a release are those that the ledger holds, asked before they are loaded and once more when they are.
+
+What is in those bytes (weights, kinds of files, the findings of the verdict) is checked by the engine process itself, with `open_package`:
+that needs torch, which has no place in a process that answers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.base_model import locate
+from pipelines.errors import DamagedFile, ServingError
+from pipelines.evidence import BaseModelManifest
+from pipelines.files import digest_of_files, folder_digests
+from pipelines.known_answers import FILE as KNOWN_ANSWERS
+from pipelines.known_answers import KnownAnswer, read_known_answers
+from pipelines.serving_spec import ServingSpec
+from pipelines.verdict import Finalist, read_screen_verdict
+from registry.entries import Release
+from serving.load import base_model_name
+from serving.package import VERDICT
+
+MANIFEST = "base_model.json"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A release whose every byte is what was judged: only `verify` makes one."""
+
+    release: Release
+    folder: Path
+    base: BaseModelManifest
+    base_folder: Path
+    known_answers: tuple[KnownAnswer, ...]
+
+    @property
+    def base_name(self) -> str:
+        """The name under which its base answers."""
+        return base_model_name(self.base)
+
+    @property
+    def base_spec(self) -> ServingSpec:
+        """What answers under that name."""
+        return self.release.spec.with_adapter(None)
+
+    @property
+    def base_arguments(self) -> list[str]:
+        """Of `python -m serving`, for the base by itself."""
+        spec = self.release.spec
+        folders = ["--base-folder", str(self.base_folder), "--base-manifest", str(self.folder / MANIFEST)]
+        return [*folders, "--precision", spec.precision, "--default-max-tokens", str(spec.default_max_tokens)]
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of `python -m serving`, for the release and its base."""
+        return [*self.base_arguments, "--package", str(self.folder), "--model-name", self.release.model]
+
+
+def package_folder(home: Path, release: Release) -> Path:
+    """Where the package of a release is kept on this machine."""
+    return home / "packages" / release.package_sha256
+
+
+def verify(home: Path, release: Release) -> Verified:
+    """The release, once its package is the one that the ledger names, passed, and was scored as the ledger says."""
+    folder = package_folder(home, release)
+    check_bytes(folder, release)
+    _check_verdict(folder, release)
+    base = BaseModelManifest.read(folder / MANIFEST)
+    return Verified(release, folder, base, locate(base, home).resolve(), read_known_answers(folder / KNOWN_ANSWERS))
+
+
+def _check_verdict(folder: Path, release: Release) -> None:
+    verdict = read_screen_verdict(folder / VERDICT)
+    if not isinstance(verdict, Finalist):
+        raise ServingError(f"{folder / VERDICT} says {verdict.verdict}. Only what passed is served.")
+    different = release.spec.differences(verdict.spec)
+    if different:
+        raise ServingError(f"{folder} was scored in another configuration than was released: {'; '.join(different)}. Promote it again.")
+
+
+def check_bytes(folder: Path, release: Release) -> None:
+    """Return only if the folder holds exactly the files that were judged."""
+    if not folder.is_dir():
+        raise ServingError(f"The package of version {release.version} of {release.model} is not in {folder}. `assay promote` fetches it.")
+    try:
+        found = digest_of_files(folder_digests(folder))
+    except OSError as error:
+        raise DamagedFile(f"{folder} cannot be read ({error.strerror}). Mend its permissions or fetch the package again.") from error
+    if found != release.package_sha256:
+        raise DamagedFile(
+            f"{folder} holds other bytes ({found[:12]}) than the released version {release.version} of {release.model}. "
+            "Remove that folder and promote the version again."
+        )

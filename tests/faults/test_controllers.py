@@ -1,0 +1,115 @@
+"""The controller killed, stopped and doubled while a release is on its way: whoever is left ends it, and nothing is written twice."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.entries import ReleaseSwitched
+from registry.ledger import open_ledger
+from registry.release import Desk, Order, carry_on, freeze, unfreeze
+from tests.faults.released import at_rest, checkout_of, controller, kinds, make_home, wait_until
+from tests.journey import Checkout, Package, invoke
+from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
+
+WHOLE = ["judged", "release_begun", "release_switched", "release_completed"]
+WHY = Order("ann", "a test")
+
+
+@pytest.fixture(scope="module")
+def home(tiny_base: Path, package: Package, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = make_home(tiny_base, package.folder, tmp_path_factory.mktemp("controllers"))
+    shutil.copyfile(empty_mlflow, made.path / "mlflow.db")
+    return made
+
+
+@pytest.fixture(scope="module")
+def running(home: Home) -> Iterator[Running]:
+    with endpoint(home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def checkout(home: Home, cloned: Path) -> Checkout:
+    return checkout_of(home, cloned)
+
+
+def serves(home: Home, running: Running, version: str) -> None:
+    """Ledger and endpoint agree that it does, and the ledger is whole."""
+    current = home.standing.model(MODEL).current
+    assert current is not None
+    assert (current.release.version, current.is_completed) == (version, True)
+    assert running.ask().headers["x-assay-fingerprint"] == home.specs[version].fingerprint
+
+
+def desk(home: Home) -> Desk:
+    return Desk(open_ledger(home.path), home.client)
+
+
+def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_first_is_killed(
+    home: Home, running: Running, checkout: Checkout
+) -> None:
+    with controller(checkout) as first:
+        first.says("Ready:")
+        with controller(checkout) as second:
+            second.says("Standing by:")
+            before = home.standing.head.generation
+            home.begin("1")
+            first.process.kill()
+            first.process.wait()
+            wait_until(lambda: at_rest(home), said=second.log.read_text)
+            second.says("Ready:")
+    assert kinds(home, before) == WHOLE
+    serves(home, running, "1")
+
+
+@pytest.mark.parametrize(("cut", "version"), [("begun", "2"), ("ready", "1"), ("switched", "2")])
+def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finishes_it(
+    home: Home, running: Running, checkout: Checkout, cut: str, version: str
+) -> None:
+    before = home.standing.head.generation
+    begun = home.begin(version)
+    if cut != "begun":
+        home.wait(lambda state: any((each.begun, each.state) == (begun, "ready") for each in state.engines))
+    if cut == "switched":
+        home.write(ReleaseSwitched(begun=begun))
+    assert not at_rest(home)
+    with controller(checkout) as next_one:
+        wait_until(lambda: at_rest(home), said=next_one.log.read_text)
+    assert kinds(home, before) == WHOLE
+    serves(home, running, version)
+
+
+@pytest.mark.parametrize("meanwhile", ["finished", "frozen"])
+def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wrong(
+    home: Home, running: Running, checkout: Checkout, meanwhile: str
+) -> None:
+    """Stopped with the release lock in its hand, so that only the ledger's generation stands in its way."""
+    with controller(checkout) as sleeper:
+        sleeper.says("Ready:")
+        before = home.standing.head.generation
+        served = home.standing.model(MODEL).current
+        home.begin("1")
+        home.wait(lambda state: bool(state.engines) and state.engines[-1].state == "loading", rings=False)
+        sleeper.process.send_signal(signal.SIGSTOP)
+        if meanwhile == "finished":
+            carry_on(MODEL, desk(home))
+        else:
+            freeze(WHY, desk(home))
+            unfreeze(WHY, desk(home))
+        advanced = home.standing.head
+        sleeper.process.send_signal(signal.SIGCONT)
+        sleeper.says("was left on its way was carried to its end")
+        assert sleeper.process.poll() is None
+    assert home.standing.head == advanced
+    assert kinds(home, before)[:2] == WHOLE[:2]
+    assert kinds(home, before)[2:] == (WHOLE[2:] if meanwhile == "finished" else ["frozen", "unfrozen"])
+    assert served is not None
+    serves(home, running, "1" if meanwhile == "finished" else served.release.version)
+
+
+def test_4_after_all_of_that_the_ledger_is_whole(home: Home, checkout: Checkout) -> None:
+    done = invoke(checkout, "audit", "verify")
+    assert done.code == 0, done.out

@@ -1,0 +1,185 @@
+"""What runs by itself, through a real Prefect server, a real worker and a real training on a tiny model."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.arrivals import revision_in, watch_data
+from flows.turns import training_turn
+from flows.workspace import Project
+from pipelines.errors import AlreadyTraining
+from registry.recorded import VERDICT
+from tests.flows.automatic import MODEL, Automatic, until, worker
+from tests.journey import ROOT, learnable_rows, write_rows
+
+
+def test_a_nightly_run_fires_by_its_schedule_and_ends_with_a_judged_version(running: Automatic, nightly: dict[str, Any]) -> None:
+    assert nightly["auto_scheduled"] is True
+    assert nightly["state"]["name"] == "Passed", nightly["state"]
+    assert "registered as letters-tiny version 1, alias challenger" in nightly["state"]["message"]
+    (version,) = running.checkout.versions()
+    assert version.tags[VERDICT] == "passed"
+    (run,) = running.checkout.runs()
+    assert (run.data.tags[VERDICT], run.info.status) == ("passed", "FINISHED")
+    assert run.data.tags["assay.data_revision"]
+
+
+def test_its_result_reaches_people_with_verdict_and_links(running: Automatic, nightly: dict[str, Any]) -> None:
+    told = running.told("letters-tiny passed")
+    assert "registered as letters-tiny version 1" in told["message"]
+    assert f"{running.url}/runs/flow-run/{nightly['id']}" in told["message"]
+    assert "MLflow: run " in told["message"]
+
+
+def test_a_night_without_new_rows_makes_no_candidate_and_says_so(running: Automatic, nightly: dict[str, Any]) -> None:
+    told = len(running.received)
+    run = running.ended("retrain/nightly")
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "NoNewRows")
+    assert "No new rows for letters-tiny since" in run["state"]["message"]
+    assert len(running.checkout.runs()) == len(running.checkout.versions()) == 1
+    assert len(running.received) == told, "nobody wants to hear of it every night"
+
+
+def test_a_bad_value_is_refused_before_anything_starts(running: Automatic) -> None:
+    before = len(running.runs("retrain/on-demand"))
+    for parameters in ({"request": {"model": "../x"}}, {"request": {"mode": "x"}}, {"when_busy": "perhaps"}, {"only_new_data": "x"}):
+        refused = running.start("retrain/on-demand", **parameters)
+        assert refused.status_code == 409
+        assert "Validation failed" in refused.json()["detail"]
+    assert len(running.runs("retrain/on-demand")) == before
+
+
+def test_a_run_that_finds_its_model_in_training_skips_or_waits(running: Automatic, nightly: dict[str, Any]) -> None:
+    with training_turn(running.checkout.home, MODEL):
+        waiting = running.start("retrain/on-demand", request=running.request).json()["id"]
+        skipped = running.ended("retrain/nightly")
+        assert skipped["state"]["name"] == "AlreadyTraining"
+        assert skipped["state"]["message"] == "letters-tiny is being trained by another run already: nothing was started."
+        running.wait_for(waiting, "RUNNING")
+        time.sleep(1)
+        assert running.wait_for(waiting, "RUNNING")["state"]["name"] == "Running"
+    done = running.wait_for(waiting)
+    assert "the same data, parameters, base, code and champion were judged before" in done["state"]["message"]
+
+
+def test_a_request_that_cannot_be_carried_out_fails_and_is_told(running: Automatic) -> None:
+    run = running.ended("retrain/on-demand", request={**running.request, "data": "/nowhere/rows.jsonl"})
+    assert run["state"]["type"] == "FAILED"
+    assert "There is no file /nowhere/rows.jsonl" in running.told("/nowhere/rows.jsonl")["message"]
+
+
+def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(running.checkout.root, running.checkout.home)
+    monkeypatch.setenv("PREFECT_API_URL", running.api)
+    monkeypatch.setattr("flows.arrivals.SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("flows.arrivals.SECONDS_TO_SETTLE", 1)
+    arriving = write_rows(running.data.with_name("arriving.jsonl"), learnable_rows())
+    running.change("retrain/on-data-arrival", parameters={"request": {**running.request, "data": str(arriving)}})
+    time.sleep(1.1)
+    assert watch_data(project) == (), "what lay there before anybody looked did not arrive"
+    write_rows(arriving, learnable_rows(20))
+    assert watch_data(project) == (), "a file that was written to just now may still be growing"
+    time.sleep(1.1)
+    assert watch_data(project) == (f"New rows for {MODEL}: training was asked for.",)
+    assert watch_data(project) == ()
+    for _ in until(30):
+        if running.runs("retrain/on-data-arrival"):
+            break
+    (run,) = running.runs("retrain/on-data-arrival")
+    done = running.wait_for(run["id"])
+    assert done["state"]["name"] == "Rejected", "twenty rows are too few"
+    assert "too few rows" in running.told("letters-tiny rejected")["message"]
+
+
+def test_rows_that_come_to_a_place_where_none_lay_have_arrived(running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(running.checkout.root, tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", running.api)
+    monkeypatch.setattr("flows.arrivals.SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("flows.arrivals.SECONDS_TO_SETTLE", 0)
+    running.change("retrain/on-data-arrival", parameters={"request": {**running.request, "data": str(tmp_path / "later.jsonl")}})
+    assert watch_data(project) == ()
+    write_rows(tmp_path / "later.jsonl", learnable_rows(20))
+    assert watch_data(project) == (f"New rows for {MODEL}: training was asked for.",)
+    assert watch_data(project) == ()
+
+
+def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) -> None:
+    with training_turn(running.checkout.home, MODEL):
+        run = running.start("retrain/on-demand", request=running.request).json()["id"]
+        running.wait_for(run, "RUNNING")
+        kill_flow_run(run)
+        assert running.wait_for(run, seconds=20)["state"]["type"] == "CRASHED"
+    assert run in running.told("a run crashed")["message"]
+
+
+def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
+    holder = (
+        "import sys, time; from pathlib import Path; from flows.turns import training_turn\n"
+        f"with training_turn(Path({str(tmp_path)!r}), 'letters'):\n    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(AlreadyTraining, match="letters is being trained by another run already"),
+            training_turn(tmp_path, "letters", waits=False),
+        ):
+            pass
+        with training_turn(tmp_path, "digits", waits=False):
+            pass
+        process.kill()
+        process.wait()
+        with training_turn(tmp_path, "letters", waits=False):
+            pass
+
+
+def test_the_revision_names_the_rows_and_how_they_are_read(cloned: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(cloned, tmp_path / "assay"))
+    seen = {revision_in(root)}
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("source: cheat", "source: file"))
+    seen.add(revision_in(root))
+    write_rows(root / "data/raw/rows.jsonl", learnable_rows(20))
+    seen.add(revision_in(root))
+    write_rows(root / "data/raw/held_out.jsonl", learnable_rows(5))
+    seen.add(revision_in(root))
+    assert len(seen) == 4
+    (root / "pipelines/score.py").write_text("# other code, the same rows\n")
+    assert revision_in(root) in seen
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_leaves_no_run_running_and_no_process(running: Automatic) -> None:
+    with training_turn(running.checkout.home, MODEL):
+        run = running.start("retrain/on-demand", request=running.request).json()["id"]
+        running.wait_for(run, "RUNNING")
+        time.sleep(3)
+        (process,) = flow_runs(run)
+        for each in psutil.process_iter():
+            if "flows.worker" in each.cmdline() and each.environ().get("PREFECT_API_URL") == running.api:
+                os.kill(each.pid, signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+        assert not process.is_running(), "the flow run watches its worker"
+        with worker(running):
+            assert running.wait_for(run, seconds=240)["state"]["type"] == "CRASHED"
+            assert "No sign of life" in running.told("No sign of life", seconds=60)["message"]
+
+
+def kill_flow_run(run_id: str) -> None:
+    for process in flow_runs(run_id):
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def flow_runs(run_id: str) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter()
+        if "flows.engine" in process.cmdline() and process.environ().get("PREFECT__FLOW_RUN_ID") == run_id
+    ]

@@ -1,0 +1,126 @@
+"""A data scientist starts a run from the Prefect UI's form: headless Chromium, the real server, the real worker."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from registry.recorded import VERDICT
+from tests.flows.automatic import MODEL, Automatic
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1400,2400",
+)
+SECONDS_TO_SHOW = 30
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed: infra/debian.sh")
+
+
+class Form:
+    """The run form of a deployment, by the words that a person reads on it."""
+
+    def __init__(self, browser: webdriver.Chrome, pictures: Path) -> None:
+        self.browser, self.pictures = browser, pictures
+
+    def open(self, running: Automatic, name: str) -> None:
+        self.browser.get(f"{running.url}/deployments/deployment/{running.deployment(name)['id']}/run")
+        WebDriverWait(self.browser, SECONDS_TO_SHOW).until(lambda browser: "Base model folder" in browser.page_source)
+
+    def field(self, label: str) -> WebElement:
+        return self.browser.find_element(
+            By.XPATH,
+            f"//span[contains(@class,'schema-form-property__label') and starts-with(normalize-space(),'{label} ')]"
+            "/ancestor::div[contains(concat(' ',@class,' '),' schema-form-property ')][1]",
+        )
+
+    def description(self, label: str) -> str:
+        return self.field(label).find_element(By.CLASS_NAME, "schema-form-property__description").text
+
+    def fill(self, label: str, text: str) -> None:
+        field = self.field(label)
+        for button in field.find_elements(By.XPATH, ".//button[normalize-space()='path']"):
+            button.click()
+        box = WebDriverWait(self.browser, SECONDS_TO_SHOW).until(lambda _: self.field(label).find_element(By.TAG_NAME, "textarea"))
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(text)
+
+    def submit(self) -> None:
+        self.browser.find_element(By.XPATH, "//button[@type='submit']").click()
+
+    def keep(self, name: str) -> None:
+        self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
+
+
+@pytest.fixture
+def form(tmp_path: Path) -> Iterator[Form]:
+    """Chromium with a profile of its own; screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder."""
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    pictures = Path(os.environ.get("ASSAY_SCREENSHOTS") or tmp_path / "pictures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    try:
+        yield Form(browser, pictures)
+    finally:
+        browser.quit()
+
+
+def test_a_run_started_from_the_form_ends_with_a_judged_version_that_does_not_displace_an_equal_challenger(
+    running: Automatic, nightly: dict[str, Any], form: Form
+) -> None:
+    before = {run["id"] for run in running.runs("retrain/on-demand")}
+    form.open(running, "retrain/on-demand")
+    assert form.description("Model") == "Name of the registered model: letters, digits, dot, dash, underscore."
+    assert "JSONL, CSV or Parquet" in form.description("Data file")
+    form.fill("Model", MODEL)
+    form.fill("Data file", str(running.data))
+    form.fill("Base model folder", str(running.base))
+    form.fill("Settings", json.dumps({**running.request["settings"], "score.resamples": 250}))
+    form.keep("run-form")
+    form.submit()
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: not browser.current_url.endswith("/run"))
+    (begun,) = [run for run in running.runs("retrain/on-demand") if run["id"] not in before]
+    done = running.wait_for(begun["id"])
+    assert done["state"]["name"] == "Passed", done["state"]
+    assert "version 2 does not beat challenger 1, which stays under review" in done["state"]["message"]
+    assert running.checkout.store.get_version(MODEL, "@challenger").version == "1"
+    assert {version.tags[VERDICT] for version in running.checkout.versions()} == {"passed"}
+    form.browser.get(f"{running.url}/runs/flow-run/{begun['id']}")
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "Passed" in browser.page_source)
+    form.browser.find_element(By.XPATH, "//*[normalize-space()='Artifacts']").click()
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "passed by screen" in browser.page_source)
+    form.browser.set_window_size(1400, 900)
+    form.keep("run-passed")
+
+
+def test_the_form_refuses_a_bad_value_and_says_why(running: Automatic, form: Form) -> None:
+    before = len(running.runs("retrain/on-demand"))
+    form.open(running, "retrain/on-demand")
+    form.fill("Model", "../x")
+    form.submit()
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "does not match" in browser.page_source)
+    form.keep("run-form-refused")
+    assert len(running.runs("retrain/on-demand")) == before

@@ -1,0 +1,131 @@
+"""Bodies for the ledger's tests, real keys and entries without a database, and what several processes do at once."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pipelines.errors import StaleGeneration
+from pipelines.serving_spec import ServingSpec
+from registry.chain import follow, signed_entry
+from registry.entries import (
+    Body,
+    Entry,
+    Frozen,
+    Judged,
+    Opened,
+    Release,
+    ReleaseBegun,
+    ReleaseCompleted,
+    ReleaseSwitched,
+    RolledBack,
+    Unfrozen,
+)
+from registry.keys import SigningKey
+from registry.ledger import Ledger, open_ledger
+from registry.standing import Standing
+
+MODEL, WHY, START = "letters", "0" * 64, datetime(2026, 11, 1, 12, tzinfo=UTC)
+SPEC = ServingSpec(
+    base_digest="b" * 64,
+    adapter_sha256="a" * 64,
+    chat_template_sha256=None,
+    engine="transformers",
+    engine_version="5",
+    precision="float32",
+    default_max_tokens=16,
+)
+
+
+class Chain:
+    """A ledger in memory: real entries, signed by a real key, followed one by one."""
+
+    def __init__(self) -> None:
+        self.key = SigningKey.of(Ed25519PrivateKey.generate())
+        self.entries: list[Entry] = []
+        self.standing = self._add(Opened(ledger_id="1" * 32, key=self.key.public), START)
+
+    def add(self, *bodies: Body, later: timedelta = timedelta(seconds=1)) -> Standing:
+        """Add them; the first that does not follow is an `IllegalEntry`."""
+        for body in bodies:
+            self.standing = self._add(body, self.standing.at + later)
+        return self.standing
+
+    def _add(self, body: Body, at: datetime) -> Standing:
+        entry = signed_entry(body, at, self.standing if self.entries else None, self.key)
+        standing = follow(self.standing if self.entries else None, (entry,))
+        self.entries.append(entry)
+        return standing
+
+    @property
+    def last(self) -> int:
+        """Generation of the newest entry."""
+        return len(self.entries)
+
+    def release(self, version: str = "1", model: str = MODEL) -> int:
+        """Judge, begin, switch and complete; gives the generation at which it began."""
+        self.add(judged(version, model))
+        self.add(begun(self.last, version, model))
+        at = self.last
+        self.add(ReleaseSwitched(begun=at), ReleaseCompleted(begun=at))
+        return at
+
+
+def judged(version: str = "1", model: str = MODEL, verdict: str = "passed", waivers: tuple[int, ...] = ()) -> Judged:
+    return Judged.model_validate(
+        {
+            "model": model,
+            "version": version,
+            "package_sha256": package(version),
+            "verdict": verdict,
+            "verdict_sha256": WHY,
+            "policy_sha256": WHY,
+            "waivers": waivers,
+        }
+    )
+
+
+def begun(by_verdict: int, version: str = "1", model: str = MODEL, spec: ServingSpec = SPEC) -> ReleaseBegun:
+    release = Release(model=model, version=version, package_sha256=package(version), spec=spec, known_answers_share=0.9)
+    return ReleaseBegun(by="rita", reason_sha256=WHY, release=release, judged=by_verdict)
+
+
+def package(version: str) -> str:
+    return version.rjust(64, "c")
+
+
+def frozen(by: str = "olga") -> Frozen:
+    return Frozen(by=by, reason_sha256=WHY)
+
+
+def unfrozen(by: str = "olga") -> Unfrozen:
+    return Unfrozen(by=by, reason_sha256=WHY)
+
+
+def rolled_back(to: int) -> RolledBack:
+    return RolledBack(by="olga", reason_sha256=WHY, model=MODEL, to=to)
+
+
+def append_released(ledger: Ledger, version: str = "1") -> Standing:
+    """Five entries of a whole release."""
+    standing = ledger.append(judged(version), ledger.standing())
+    standing = ledger.append(begun(standing.head.generation, version), standing)
+    at = standing.head.generation
+    return ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), standing))
+
+
+def append_turns(home: Path, name: str, turns: int) -> list[int]:
+    """Freeze or unfreeze that many times, against others who do the same; gives the generations that were ours."""
+    ledger, won = open_ledger(home), list[int]()
+    while len(won) < turns:
+        standing = ledger.standing()
+        try:
+            written = ledger.append(unfrozen(name) if standing.frozen else frozen(name), standing)
+        except StaleGeneration:
+            continue
+        won.append(written.head.generation)
+    return won
+
+
+def ledger_id_after_opening(home: Path) -> str:
+    return open_ledger(home).standing().head.ledger_id

@@ -1,0 +1,307 @@
+"""Which entries may follow which, and what they amount to."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import IllegalEntry
+from registry.chain import follow, signed_entry
+from registry.entries import (
+    BaseServed,
+    Body,
+    KeyAdded,
+    KeyRevoked,
+    Opened,
+    ReleaseAborted,
+    ReleaseCompleted,
+    ReleaseSwitched,
+    Revoked,
+    Waived,
+)
+from registry.standing import ModelStanding, first
+from tests.ledgers import MODEL, SPEC, START, WHY, Chain, begun, frozen, judged, rolled_back, unfrozen
+
+
+@pytest.fixture
+def chain() -> Chain:
+    return Chain()
+
+
+def refuses(chain: Chain, body: Body, fact: str) -> None:
+    before = chain.standing
+    with pytest.raises(IllegalEntry, match=fact):
+        chain.add(body)
+    assert chain.standing == before
+
+
+def revoked(version: str) -> Revoked:
+    return Revoked(by="olga", reason_sha256=WHY, model=MODEL, version=version)
+
+
+def base_served() -> BaseServed:
+    return BaseServed(by="olga", reason_sha256=WHY, model=MODEL)
+
+
+def waived(hours: float, model: str = MODEL) -> Waived:
+    return Waived(by="olga", reason_sha256=WHY, rule="human_rating", model=model, until=START + timedelta(hours=hours))
+
+
+def begin(chain: Chain, version: str = "1") -> int:
+    chain.add(judged(version))
+    chain.add(begun(chain.last, version))
+    return chain.last
+
+
+def test_a_release_serves_from_its_switch_on_and_the_one_before_stays_at_hand(chain: Chain) -> None:
+    one = chain.release("1")
+    two = begin(chain, "2")
+    assert chain.standing.model(MODEL).current.begun == one  # type: ignore[union-attr]
+    chain.add(ReleaseSwitched(begun=two))
+    model = chain.standing.model(MODEL)
+    assert [each.begun for each in model.served] == [one, two]
+    assert model.current is not None
+    assert model.before is not None
+    assert (model.current.begun, model.before.begun, model.pending) == (two, one, None)
+    assert model.current.is_completed is False
+    assert chain.add(ReleaseCompleted(begun=two)).model(MODEL).served[-1].is_completed
+
+
+def test_a_model_that_no_entry_names_stands_at_nothing(chain: Chain) -> None:
+    assert chain.standing.model("other") == ModelStanding()
+    assert chain.standing.model("other").before is None
+
+
+def test_a_ledger_begins_with_its_opening(chain: Chain) -> None:
+    with pytest.raises(IllegalEntry, match="beginning is cut off"):
+        first(signed_entry(frozen(), START, None, chain.key))
+    with pytest.raises(IllegalEntry, match="beginning is cut off"):
+        first(chain.entries[0].model_copy(update={"generation": 2}))
+
+
+def test_a_ledger_is_opened_once(chain: Chain) -> None:
+    refuses(chain, Opened(ledger_id="2" * 32, key=chain.key.public), "opened once")
+
+
+def test_a_key_is_added_once_and_only_one_that_is_there_is_revoked(chain: Chain) -> None:
+    other = Chain().key.public
+    refuses(chain, KeyAdded(by="olga", reason_sha256=WHY, key=chain.key.public), "is there already")
+    refuses(chain, KeyRevoked(by="olga", reason_sha256=WHY, key_id=other.key_id), "there is no key")
+    standing = chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=other))
+    assert standing.key(other.key_id) == other
+    assert chain.add(KeyRevoked(by="olga", reason_sha256=WHY, key_id=other.key_id)).keys == (chain.key.public,)
+
+
+def test_the_last_key_of_the_controller_cannot_be_revoked(chain: Chain) -> None:
+    admission = Chain().key.public.model_copy(update={"role": "admission"})
+    chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=admission))
+    refuses(chain, KeyRevoked(by="olga", reason_sha256=WHY, key_id=chain.key.public.key_id), "last key of the controller")
+
+
+def test_a_verdict_leans_only_on_a_waiver_of_its_model_that_holds(chain: Chain) -> None:
+    chain.add(waived(1), waived(1, "other"))
+    refuses(chain, judged(waivers=(3,)), "waiver of entry 3, which does not hold for letters")
+    refuses(chain, judged(waivers=(1,)), "waiver of entry 1")
+    chain.add(judged(waivers=(2,)))
+    chain.add(frozen(), unfrozen(), later=timedelta(minutes=31))
+    refuses(chain, judged(waivers=(2,)), "waiver of entry 2")
+
+
+def test_a_waiver_that_ended_after_the_verdict_stops_the_beginning(chain: Chain) -> None:
+    chain.add(waived(1))
+    chain.add(judged(waivers=(2,)))
+    chain.add(frozen(), unfrozen(), later=timedelta(minutes=31))
+    refuses(chain, begun(3), "waiver of entry 2")
+
+
+def test_a_waiver_that_ends_takes_nothing_out_of_service_and_blocks_no_way_back(chain: Chain) -> None:
+    chain.add(waived(1))
+    chain.add(judged(waivers=(2,)), begun(3), ReleaseSwitched(begun=4))
+    chain.add(frozen(), unfrozen(), later=timedelta(hours=2))
+    chain.release("2")
+    assert chain.add(rolled_back(4)).model(MODEL).current.begun == 4  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("verdict", ["rejected", "undecided"])
+def test_only_what_passed_can_begin(chain: Chain, verdict: str) -> None:
+    chain.add(judged(verdict=verdict))
+    refuses(chain, begun(2), "no passed verdict")
+    refuses(chain, begun(1), "no passed verdict")
+    refuses(chain, begun(9), "no passed verdict")
+
+
+def test_a_verdict_counts_for_the_version_the_model_and_the_bytes_that_were_judged(chain: Chain) -> None:
+    chain.add(judged("1"))
+    refuses(chain, begun(2, "2"), "another version or other bytes")
+    refuses(chain, begun(2, "1", "other"), "another version or other bytes")
+    right = begun(2, "1")
+    wrong = right.model_copy(update={"release": right.release.model_copy(update={"package_sha256": "d" * 64})})
+    refuses(chain, wrong, "another version or other bytes")
+
+
+def test_a_later_verdict_that_did_not_pass_takes_the_earlier_one_back(chain: Chain) -> None:
+    chain.add(judged("1"), judged("1", verdict="rejected"), judged("2", verdict="rejected"))
+    refuses(chain, begun(2), "entry 3 judged it again")
+    chain.add(judged("1"))
+    chain.add(begun(5))
+
+
+def test_nothing_begins_while_releases_are_frozen(chain: Chain) -> None:
+    chain.add(judged(), frozen())
+    refuses(chain, begun(2), "frozen since entry 3")
+    chain.add(unfrozen(), begun(2))
+
+
+def test_nothing_begins_that_is_revoked(chain: Chain) -> None:
+    chain.add(judged(), revoked("1"))
+    refuses(chain, begun(2), "version 1 of letters is revoked")
+
+
+def test_one_release_of_a_model_is_on_its_way_at_a_time_and_models_do_not_wait_for_each_other(chain: Chain) -> None:
+    at = begin(chain)
+    chain.add(judged("2"))
+    refuses(chain, begun(chain.last, "2"), f"on its way since entry {at}")
+    chain.add(judged("1", "other"))
+    chain.add(begun(chain.last, "1", "other"))
+
+
+@pytest.mark.parametrize("body", [ReleaseSwitched(begun=7), ReleaseAborted(begun=7, reason_sha256=WHY)])
+def test_only_what_is_on_its_way_is_switched_or_aborted(chain: Chain, body: Body) -> None:
+    begin(chain)
+    refuses(chain, body, "no release that began at entry 7 is on its way")
+
+
+def test_only_what_serves_is_completed_and_only_once(chain: Chain) -> None:
+    at = begin(chain)
+    refuses(chain, ReleaseCompleted(begun=at), "not what serves")
+    chain.add(ReleaseSwitched(begun=at), ReleaseCompleted(begun=at))
+    refuses(chain, ReleaseCompleted(begun=at), "completed already")
+
+
+def test_an_aborted_release_never_serves(chain: Chain) -> None:
+    at = begin(chain)
+    assert chain.add(ReleaseAborted(begun=at, reason_sha256=WHY)).model(MODEL).served == ()
+    refuses(chain, ReleaseSwitched(begun=at), "is on its way")
+    refuses(chain, rolled_back(at), "ever served")
+
+
+def test_a_rollback_goes_to_what_served_before_and_aborts_what_is_on_its_way(chain: Chain) -> None:
+    one, _ = chain.release("1"), chain.release("2")
+    begin(chain, "3")
+    model = chain.add(rolled_back(one)).model(MODEL)
+    assert [each.begun for each in model.served] == [one]
+    assert model.pending is None
+    refuses(chain, rolled_back(one), "serves already")
+    refuses(chain, rolled_back(99), "ever served")
+
+
+def test_a_rollback_can_go_forward_again(chain: Chain) -> None:
+    one, two = chain.release("1"), chain.release("2")
+    model = chain.add(rolled_back(one), rolled_back(two)).model(MODEL)
+    assert [each.begun for each in model.served] == [one, two]
+
+
+def test_a_version_is_served_once_whatever_spec_it_is_gone_back_to(chain: Chain) -> None:
+    one = chain.release("1")
+    chain.add(judged("1"))
+    chain.add(begun(chain.last, "1", spec=SPEC.model_copy(update={"precision": "bfloat16"})))
+    chain.add(ReleaseSwitched(begun=chain.last))
+    model = chain.add(rolled_back(one)).model(MODEL)
+    assert [each.begun for each in model.served] == [one]
+
+
+def test_a_rollback_goes_neither_to_a_revoked_version_nor_is_it_stopped_by_a_freeze(chain: Chain) -> None:
+    one, two, _ = chain.release("1"), chain.release("2"), chain.release("3")
+    chain.add(revoked("1"), frozen())
+    refuses(chain, rolled_back(one), "version 1 of letters is revoked")
+    chain.add(rolled_back(two))
+
+
+def test_the_base_serves_until_the_next_rollback_or_release(chain: Chain) -> None:
+    refuses(chain, base_served(), "never released|was ever released")
+    one = chain.release("1")
+    begin(chain, "2")
+    model = chain.add(base_served()).model(MODEL)
+    assert model.serves_base
+    assert model.pending is None
+    assert not chain.add(rolled_back(one)).model(MODEL).serves_base
+    chain.add(base_served())
+    chain.release("2")
+    assert not chain.standing.model(MODEL).serves_base
+
+
+def test_where_the_served_version_is_revoked_the_one_before_takes_over_and_then_the_base(chain: Chain) -> None:
+    one, _ = chain.release("1"), chain.release("2")
+    model = chain.add(revoked("2")).model(MODEL)
+    assert model.current is not None
+    assert (model.current.begun, model.serves_base) == (one, False)
+    model = chain.add(revoked("1")).model(MODEL)
+    assert (model.current, model.serves_base) == (None, True)
+    refuses(chain, revoked("1"), "revoked already")
+
+
+def test_revoking_what_is_on_its_way_stops_it_and_nothing_else_does(chain: Chain) -> None:
+    at = begin(chain, "2")
+    assert chain.add(revoked("1")).model(MODEL).pending.begun == at  # type: ignore[union-attr]
+    assert chain.add(revoked("2")).model(MODEL).pending is None
+
+
+def test_a_freeze_aborts_what_is_on_its_way_and_there_is_one_at_a_time(chain: Chain) -> None:
+    refuses(chain, unfrozen(), "not frozen")
+    begin(chain)
+    standing = chain.add(frozen())
+    assert standing.model(MODEL).pending is None
+    assert standing.frozen is not None
+    assert standing.frozen.by == "olga"
+    refuses(chain, frozen(), f"frozen already, since entry {chain.last}")
+
+
+_VERSIONS = st.sampled_from(["1", "2", "3"])
+_REFERENCES = st.integers(1, 40)
+_BODIES = st.one_of(
+    st.builds(judged, _VERSIONS, verdict=st.sampled_from(["passed", "passed", "rejected"])),
+    st.builds(begun, _REFERENCES, _VERSIONS, spec=st.sampled_from([SPEC, SPEC.model_copy(update={"precision": "bfloat16"})])),
+    st.builds(lambda at: ReleaseSwitched(begun=at), _REFERENCES),
+    st.builds(lambda at: ReleaseCompleted(begun=at), _REFERENCES),
+    st.builds(lambda at: ReleaseAborted(begun=at, reason_sha256=WHY), _REFERENCES),
+    st.builds(rolled_back, _REFERENCES),
+    st.builds(revoked, _VERSIONS),
+    st.sampled_from([frozen(), unfrozen(), base_served()]),
+)
+
+
+def _resolved(body: Body, chain: Chain) -> Body:
+    """Point a reference at an entry that it could mean, or half of all bodies would be refused for that alone."""
+    places = {
+        "release_begun": [each.generation for each in chain.entries if each.body.kind == "judged"],
+        "release_switched": [each.pending.begun for each in chain.standing.models.values() if each.pending],
+        "release_completed": [each.current.begun for each in chain.standing.models.values() if each.current],
+        "release_aborted": [each.pending.begun for each in chain.standing.models.values() if each.pending],
+        "rolled_back": [each.begun for model in chain.standing.models.values() for each in model.once_served],
+    }.get(body.kind)
+    field = {"release_begun": "judged", "rolled_back": "to"}.get(body.kind, "begun")
+    return body.model_copy(update={field: places[getattr(body, field) % len(places)]}) if places else body
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_BODIES, max_size=30))
+def test_whatever_follows_legally_keeps_the_promises_and_replays_to_the_same(bodies: list[Body]) -> None:
+    chain = Chain()
+    for body in bodies:
+        try:
+            chain.add(_resolved(body, chain))
+        except IllegalEntry:
+            continue
+        model = chain.standing.model(MODEL)
+        versions = [each.release.version for each in model.served]
+        assert not model.revoked & set(versions)
+        assert len(versions) == len(set(versions))
+        assert model.pending is None or (chain.standing.frozen is None and model.pending.release.version not in model.revoked)
+        assert all(chain.standing.judged[each.judged].verdict == "passed" for each in model.once_served)
+        assert model.served or model.serves_base or not model.once_served
+    assert follow(None, chain.entries) == chain.standing
+    assert [each.generation for each in chain.entries] == list(range(1, chain.last + 1))
+    halves = itertools.islice(chain.entries, chain.last // 2, None)
+    assert follow(follow(None, chain.entries[: chain.last // 2]) if chain.last > 1 else None, halves) == chain.standing

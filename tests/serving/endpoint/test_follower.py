@@ -1,0 +1,65 @@
+"""Following a database that does not answer."""
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from registry.ledger import open_ledger
+from registry.standing import Standing
+from serving.endpoint.follow import Follower
+from serving.endpoint.limits import Limits
+
+QUICK = Limits(for_the_ledger=0.3)
+
+
+def test_a_database_that_hangs_is_said_in_time_and_what_was_known_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = open_ledger(tmp_path).standing()
+    obeyed: list[Standing] = []
+
+    async def follow() -> tuple[str, ...]:
+        follower = Follower(tmp_path, QUICK, obeyed.append)
+        await follower.look()
+        monkeypatch.setenv("ASSAY_LEDGER_URL", f"postgresql://assay@127.0.0.1:{silent.getsockname()[1]}/ledger")
+        started = time.monotonic()
+        await follower.look()
+        await follower.look()
+        assert time.monotonic() - started < 2
+        assert follower.standing == standing
+        return follower.alarms
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        alarms = asyncio.run(follow())
+    assert "did not answer within" in alarms[0]
+    assert obeyed == [standing]
+
+
+def test_a_home_without_a_ledger_is_no_alarm_and_the_ledger_is_followed_once_it_is_there(tmp_path: Path) -> None:
+    obeyed: list[Standing] = []
+
+    async def follow() -> None:
+        follower = Follower(tmp_path, QUICK, obeyed.append)
+        await follower.look()
+        assert (follower.alarms, follower.standing) == ((), None)
+        await asyncio.to_thread(open_ledger, tmp_path)
+        await follower.look()
+
+    asyncio.run(follow())
+    assert obeyed == [open_ledger(tmp_path).standing()]
+
+
+def test_a_disk_that_takes_nothing_is_an_alarm_and_the_ledger_is_obeyed_all_the_same(tmp_path: Path) -> None:
+    standing = open_ledger(tmp_path).standing()
+    (tmp_path / "endpoint").mkdir()
+    (tmp_path / "endpoint" / "standing.json").mkdir()
+    obeyed: list[Standing] = []
+
+    async def follow() -> tuple[str, ...]:
+        follower = Follower(tmp_path, QUICK, obeyed.append)
+        await follower.look()
+        return follower.alarms
+
+    assert "cannot write down" in asyncio.run(follow())[0]
+    assert obeyed == [standing]

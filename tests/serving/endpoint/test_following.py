@@ -1,0 +1,353 @@
+"""The endpoint makes what answers match the ledger, without losing a request, and says what it does not obey.
+
+The tests of this file use one endpoint, one after the other: each leaves version 1 with all the traffic.
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from pipelines.errors import ServingError
+from pipelines.files import write_text
+from pipelines.known_answers import KnownAnswer, read_known_answers, write_known_answers
+from registry.ledger import open_ledger
+from serving.client import endpoint_client
+from serving.endpoint.admin import door_file
+from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Allowed, Home, Load, Running, command, endpoint, events
+
+
+@pytest.fixture(scope="module")
+def running(shared: Home) -> Iterator[Running]:
+    """Version 1 is released."""
+    with endpoint(shared) as running:
+        assert "nothing is released yet" in running.ready
+        assert running.ask().status_code == 404
+        assert "assay promote" in httpx.get(f"{running.url}/readyz").json()["error"]["message"]
+        shared.release("1")
+        yield running
+
+
+@pytest.fixture
+def first(shared: Home) -> int:
+    """The generation at which version 1's release began."""
+    current = shared.standing.model(MODEL).current
+    assert current is not None
+    assert current.release.version == "1"
+    return current.begun
+
+
+def test_what_is_released_answers_and_says_what_it_is(running: Running, shared: Home) -> None:
+    response = running.ask()
+    assert response.headers["x-assay-release"] == "1"
+    assert response.headers["x-assay-fingerprint"] == response.json()["system_fingerprint"] == shared.specs["1"].fingerprint
+    assert httpx.get(f"{running.url}/readyz").status_code == 200
+
+
+def test_the_process_that_answers_clients_loads_no_weights_itself(running: Running) -> None:
+    running.ask()
+    assert not [each.path for each in psutil.Process(running.process.pid).memory_maps() if "torch" in each.path]
+
+
+def test_the_base_answers_under_its_own_name_by_the_same_engine(running: Running, shared: Home) -> None:
+    response = running.ask("tiny")
+    assert response.headers["x-assay-release"] == "base"
+    assert response.json()["model"] == "tiny"
+    assert response.headers["x-assay-fingerprint"] == shared.specs["1"].with_adapter(None).fingerprint
+    assert len(running.engines()) == 1
+
+
+def test_the_models_that_answer_are_listed(running: Running, shared: Home) -> None:
+    cards = {card.id: card.model_dump()["system_fingerprint"] for card in running.client.models.list()}
+    assert cards == {MODEL: shared.specs["1"].fingerprint, "tiny": shared.specs["1"].with_adapter(None).fingerprint}
+    assert running.client.models.retrieve(MODEL).id == MODEL
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b'{"model":"nothing","messages":[]}', 404, "assay promote"),
+        (b'{"model":"../../etc/passwd","messages":[]}', 400, "not a path"),
+        (b'{"messages":[]}', 400, "model"),
+        (b"not json", 400, "does not fit"),
+        (b"[" * 100_000, 400, "does not fit"),
+        (b'{"model":"letters-tiny","messages":[{"role":"user","content":"x"}],"temperature":NaN}', 400, "does not fit"),
+        (b'{"model":"letters-tiny","messages":[{"role":"user","content":"x"}],"logprobs":true}', 400, "logprobs"),
+        (b" " * 1_100_000, 413, "over 1000000 bytes"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_request_that_is_not_served_is_told_why(running: Running, body: bytes, status: int, words: str) -> None:
+    response = httpx.post(f"{running.url}/v1/chat/completions", content=body)
+    assert response.status_code == status
+    assert words in response.json()["error"]["message"]
+
+
+def test_a_stream_arrives_as_the_engine_sends_it(running: Running) -> None:
+    seen = events(running.ask(stream=True, max_tokens=5).text)
+    text = "".join(str(choice["delta"].get("content", "")) for event in seen for choice in event["choices"])  # type: ignore[attr-defined]
+    assert text == running.ask(max_tokens=5).json()["choices"][0]["message"]["content"]
+    assert list(running.stream(4))[-1].choices[0].finish_reason
+
+
+def test_a_client_that_leaves_frees_the_engine(running: Running) -> None:
+    for _ in range(4):
+        with httpx.stream(
+            "POST", f"{running.url}/v1/chat/completions", json={"model": MODEL, "messages": QUESTION, "max_tokens": 400, "stream": True}
+        ) as response:
+            next(response.iter_lines())
+    started = time.monotonic()
+    assert running.ask(max_tokens=1).status_code == 200
+    assert time.monotonic() - started < 1
+
+
+def test_releases_and_rollbacks_under_load_lose_nothing_and_answer_only_what_the_ledger_allows(
+    running: Running, shared: Home, first: int
+) -> None:
+    one, two, base = shared.specs["1"], shared.specs["2"], shared.specs["1"].with_adapter(None)
+    allowed, seconds = Allowed([(0.0, frozenset({one.fingerprint}))]), []
+
+    def change(fingerprint: str, write: Callable[[], object]) -> None:
+        with allowed.changing_to(fingerprint):
+            write()
+            started = time.monotonic()
+            state = shared.client.ring()
+            seconds.append(time.monotonic() - started)
+        assert state.routes[MODEL].fingerprint == fingerprint
+        load.has_seen(fingerprint)
+
+    with Load(running.url).running() as load:
+        begun = shared.begin("2")
+        shared.wait(lambda state: any(engine.begun == begun and engine.state == "ready" for engine in state.engines))
+        change(two.fingerprint, lambda: shared.switch(begun))
+        stream = running.stream(400)
+        opened = next(iter(stream))
+        change(one.fingerprint, lambda: shared.roll_back(first))
+        change(base.fingerprint, shared.serve_base)
+        change(one.fingerprint, lambda: shared.roll_back(first))
+        change(base.fingerprint, shared.serve_base)
+        change(one.fingerprint, lambda: shared.roll_back(first))
+        *_, last = list(stream)
+    assert load.failures == []
+    assert len(load.answers) > 50
+    assert [answer for answer in load.answers if not allowed.holds(answer)] == []
+    assert {answer.fingerprint for answer in load.answers} == {one.fingerprint, two.fingerprint, base.fingerprint}
+    assert (opened.system_fingerprint, last.choices[0].finish_reason) == (two.fingerprint, "length")
+    assert max(seconds) < 1
+    shared.wait(lambda _: len(running.engines()) == 1, 15)
+
+
+def test_with_the_base_in_front_a_response_says_that_it_is_the_base(running: Running, shared: Home, first: int) -> None:
+    shared.serve_base()
+    shared.client.ring()
+    whole, stream = running.ask(), running.ask(stream=True)
+    shared.roll_back(first)
+    shared.client.ring()
+    for response, said in ((whole, whole.json()), (stream, events(stream.text)[-1])):
+        assert response.headers["x-assay-release"] == "base"
+        assert said["model"] == "tiny"
+        assert said["system_fingerprint"] == response.headers["x-assay-fingerprint"] == shared.specs["1"].with_adapter(None).fingerprint
+
+
+def test_without_a_ring_it_follows_within_a_timer_period(running: Running, shared: Home, first: int) -> None:
+    shared.serve_base()
+    assert shared.wait(lambda state: state.routes[MODEL].serves_base, 4, rings=False).head == shared.standing.head
+    shared.roll_back(first)
+    shared.wait(shared.answers_with("1"), 4, rings=False)
+
+
+def test_an_older_copy_of_the_ledger_is_refused_and_what_was_known_goes_on(running: Running, shared: Home, first: int) -> None:
+    older, newer = shared.path / "older", shared.path / "newer"
+    _set_aside(shared, older)
+    shared.serve_base()
+    shared.roll_back(first)
+    head = shared.client.ring().head
+    _set_aside(shared, newer)
+    _put_back(shared, older)
+    # On the older copy somebody goes on as if the newer entries had never been.
+    open_ledger(shared.path)
+    shared.serve_base()
+    state = shared.client.ring()
+    _put_back(shared, newer)
+    assert state.head == head
+    assert not state.routes[MODEL].serves_base
+    assert "cut off or an old copy was put back" in state.alarms[0]
+    assert shared.client.ring().alarms == ()
+
+
+def test_a_ledger_that_is_away_stops_nothing(running: Running, shared: Home) -> None:
+    _set_aside(shared, shared.path / "aside")
+    for file in shared.path.glob("ledger.db*"):
+        file.unlink()
+    state = shared.client.ring()
+    answered = running.ask().status_code
+    _put_back(shared, shared.path / "aside")
+    assert answered == 200
+    assert "out of reach" in state.alarms[0]
+    assert shared.client.ring().alarms == ()
+
+
+def _forget(package: Path) -> None:
+    known = read_known_answers(package / "known_answers.jsonl")
+    write_known_answers(
+        package / "known_answers.jsonl",
+        [KnownAnswer(messages=each.messages, text="?", max_tokens=2) for each in known[:2]] + list(known[2:]),
+    )
+
+
+def test_a_release_that_does_not_answer_as_it_was_scored_gets_no_traffic(running: Running, shared: Home) -> None:
+    changed = shared.with_changed("2", _forget)
+    begun = changed.begin("2", share=0.75)
+    engine = shared.wait(lambda state: any(each.begun == begun and each.state == "failed" for each in state.engines)).engine(begun)
+    assert engine is not None
+    assert "2 of 4 known answers" in engine.detail
+    assert running.ask().headers["x-assay-release"] == "1"
+    shared.abort(begun)
+    assert shared.client.ring().engine(begun) is None
+    shared.wait(lambda _: len(running.engines()) == 1, 15)
+
+
+def _flip(package: Path) -> None:
+    weights = package / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], bool, str]] = {
+    "code": (lambda package: write_text(package / "adapter" / "hook.py", "import os"), True, "hook.py"),
+    "a flipped bit": (_flip, False, "not what was packed"),
+    "no known answers": (lambda package: write_text(package / "known_answers.jsonl", ""), True, "is empty"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_package_that_must_not_be_loaded_is_not(running: Running, shared: Home, fault: str) -> None:
+    change, packs, words = FAULTS[fault]
+    _is_refused(shared.with_changed("2", change, packs=packs), words)
+    assert len(running.engines()) == 1
+
+
+def test_bytes_that_are_not_those_of_the_ledger_are_not_loaded(running: Running, shared: Home) -> None:
+    """A package that is whole in itself, in the place of another one."""
+    with _instead_of(shared.package("2"), shared.package("3")):
+        _is_refused(shared, "holds other bytes")
+
+
+def test_a_symbolic_link_in_a_package_is_not_followed(running: Running, shared: Home) -> None:
+    (shared.package("2") / "link.json").symlink_to("/etc/passwd")
+    try:
+        _is_refused(shared, "symbolic link")
+    finally:
+        (shared.package("2") / "link.json").unlink()
+
+
+def test_a_package_that_was_never_fetched_is_named(running: Running, shared: Home) -> None:
+    with _instead_of(shared.package("2"), None):
+        _is_refused(shared, "is not in")
+
+
+def test_the_configuration_that_the_ledger_names_is_the_one_that_was_scored(running: Running, shared: Home) -> None:
+    other = shared.specs["2"].model_copy(update={"default_max_tokens": 25})
+    _is_refused(Home(shared.path, {**shared.specs, "2": other}, shared.digests), "default_max_tokens is 24, not 25")
+
+
+def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> None:
+    door = shared.client.door()
+    for given in (b"", b"Bearer x", f"Bearer {door.token}x".encode(), "Bearer é".encode()):
+        headers = {b"authorization": given}
+        assert httpx.post(f"{door.url}/doorbell", headers=headers).status_code == 401
+        assert httpx.get(f"{door.url}/state", headers=headers).status_code == 401
+    assert httpx.get(f"{running.url}/state").status_code == 404
+    assert door_file(shared.path).stat().st_mode & 0o777 == 0o600
+    assert door.token not in running.log.read_text()
+
+
+def test_a_second_endpoint_of_a_home_and_a_taken_port_are_said_in_a_line(running: Running, shared: Home, home: Home) -> None:
+    assert "runs already" in _refusal(command(shared.path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"Port {port} on 127.0.0.1 is taken" in _refusal(command(home.path, "--port", str(port)))
+
+
+def test_an_endpoint_that_does_not_run_is_said_with_the_next_step(home: Home) -> None:
+    with pytest.raises(ServingError, match="assay up"):
+        endpoint_client(home.path).ring()
+
+
+def test_an_engine_that_is_killed_under_load_comes_back_by_itself(running: Running, shared: Home) -> None:
+    [engine] = running.engines()
+    with Load(running.url).running() as load:
+        time.sleep(0.5)
+        engine.send_signal(signal.SIGKILL)
+        shared.wait(lambda state: MODEL not in state.routes, 5)
+        shared.wait(shared.answers_with("1"))
+        time.sleep(0.5)
+    # What had begun to arrive at the moment of the kill ends in an error event; everything else is answered.
+    assert [failure for failure in load.failures if "engine_lost" not in failure] == []
+    assert load.answers[-1].since > load.answers[0].until + 1
+
+
+def test_when_all_that_served_is_revoked_the_base_answers_without_a_gap_and_the_adapter_is_unloaded(running: Running, shared: Home) -> None:
+    [engine] = running.engines()
+    with Load(running.url, threads=2).running() as load:
+        shared.revoke("1")
+        assert shared.client.ring().routes[MODEL].serves_base
+        shared.wait(lambda _: not engine.is_running() and len(running.engines()) == 1, 40)
+        assert "--package" not in running.engines()[0].cmdline()
+        assert running.ask().headers["x-assay-release"] == "base"
+    assert load.failures == []
+
+
+def _is_refused(home: Home, words: str) -> None:
+    """The release fails with these words, and version 1 goes on."""
+    begun = home.begin("2")
+    engine = home.wait(lambda state: any(each.begun == begun and each.state == "failed" for each in state.engines), 10).engine(begun)
+    home.abort(begun)
+    state = home.client.ring()
+    assert engine is not None
+    assert words in engine.detail
+    assert home.answers_with("1")(state)
+
+
+@contextmanager
+def _instead_of(package: Path, other: Path | None) -> Iterator[None]:
+    """Another package, or none, where this one lies."""
+    aside = package.with_name("aside")
+    package.rename(aside)
+    try:
+        if other is not None:
+            shutil.copytree(other, package)
+        yield
+    finally:
+        shutil.rmtree(package, ignore_errors=True)
+        aside.rename(package)
+
+
+def _set_aside(home: Home, folder: Path) -> None:
+    folder.mkdir()
+    for file in home.path.glob("ledger.db*"):
+        shutil.copy2(file, folder / file.name)
+
+
+def _put_back(home: Home, folder: Path) -> None:
+    for file in home.path.glob("ledger.db*"):
+        file.unlink()
+    for file in folder.iterdir():
+        shutil.copy2(file, home.path / file.name)
+
+
+def _refusal(command: list[str]) -> str:
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr

@@ -1,0 +1,63 @@
+"""Who answers one request, of those that are there."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from registry.entries import Release
+from registry.standing import Held
+from serving.endpoint.lanes import Branch, Lane, Lanes, Target
+from serving.endpoint.limits import Limits
+from serving.endpoint.release_engine import Need, ReleaseEngine, Surroundings
+from serving.refusal import Refusal
+from tests.serving.endpoint.system import Home
+
+
+def _engine(home: Home, version: str, port: int = 0, after: ReleaseEngine | None = None) -> ReleaseEngine:
+    """An engine that is taken for one that answers on that port; by itself it fails, since its package is not there."""
+    release = Release(
+        model=home.model, version=version, package_sha256=home.digests[version], spec=home.specs[version], known_answers_share=1
+    )
+    held = Held(begun=int(version), release=release, judged=1, by="ann", reason_sha256="0" * 64, at=datetime.now(UTC))
+    engine = ReleaseEngine(Need(held), Surroundings(Path("nowhere"), Limits(), lambda: None), after)
+    if port:
+        engine.state, engine.port = "ready", port
+    return engine
+
+
+def test_requests_go_by_weight_and_to_who_steps_in_where_an_engine_is_gone(packed: Home) -> None:
+    async def ask() -> tuple[Counter[str], set[str], str]:
+        engines = [_engine(packed, version, int(version)) for version in ("1", "2", "3")]
+        one, two, three = (Target(engine) for engine in engines)
+        lanes = Lanes({"m": Lane((Branch(one, 90), Branch(two, 10)), (three,))})
+        shares = Counter([(await lanes.bind("m", None, 0)).label for _ in range(2000)])
+        without_one = {(await lanes.bind("m", 1, 0)).label for _ in range(100)}
+        for engine in engines[:2]:
+            engine.port = 0
+        stand_in = (await lanes.bind("m", None, 0)).label
+        engines[2].port = 0
+        with pytest.raises(Refusal, match="No engine of m answers"):
+            await lanes.bind("m", None, 0)
+        await asyncio.gather(*(engine.close() for engine in engines))
+        return shares, without_one, stand_in
+
+    shares, without_one, stand_in = asyncio.run(ask())
+    assert 120 < shares["2"] < 290
+    assert shares["1"] + shares["2"] == 2000
+    assert without_one == {"2"}
+    assert stand_in == "3"
+
+
+def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(packed: Home) -> None:
+    async def wait() -> str:
+        successor = _engine(packed, "2")
+        predecessor = _engine(packed, "1", after=successor)
+        await successor.close()
+        await asyncio.wait_for(predecessor.settled(), 5)
+        await predecessor.close()
+        return predecessor.state
+
+    assert asyncio.run(wait()) == "failed"

@@ -1,0 +1,150 @@
+"""The endpoint is killed, started again and cut off from everything: what was verified last goes on, and nothing else."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.endpoint.memory import memory_file
+from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
+
+
+@pytest.fixture(scope="module")
+def pair(packed: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Versions 1 and 2 were released, one after the other."""
+    home = packed.copy(tmp_path_factory.mktemp("pair") / "home")
+    for version in ("1", "2"):
+        home.switch(home.begin(version))
+    return home
+
+
+@pytest.fixture(scope="module")
+def running(pair: Home) -> Iterator[Running]:
+    """Both are loaded; an engine that is let go has half a second for its last answers."""
+    with endpoint(pair, "--seconds-to-drain", "0.5") as running:
+        pair.wait(lambda state: [engine.state for engine in state.engines] == ["ready", "ready"])
+        yield running
+
+
+def test_after_a_start_the_release_and_its_predecessor_are_loaded(running: Running, pair: Home) -> None:
+    assert f"{MODEL} version 2 ({pair.specs['2'].fingerprint})" in running.ready
+    assert running.ask().headers["x-assay-release"] == "2"
+
+
+def test_a_request_whose_engine_dies_is_given_to_the_predecessor(running: Running, pair: Home) -> None:
+    engine = running.engine_of(pair.package("2"))
+    engine.send_signal(signal.SIGSTOP)
+    threading.Timer(0.5, engine.kill).start()
+    stream = running.stream(4)
+    assert {chunk.system_fingerprint for chunk in stream} == {pair.specs["1"].fingerprint}
+    pair.wait(pair.answers_with("2"))
+
+
+def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running: Running, pair: Home) -> None:
+    begun = pair.standing.model(MODEL).before
+    assert begun is not None
+    chunks = running.client.chat.completions.with_streaming_response.create(model=MODEL, messages=QUESTION, max_tokens=450, stream=True)
+    with chunks as response:
+        engine = running.engine_of(pair.package("2"))
+        lines = response.iter_lines()
+        first = next(lines)
+        engine.send_signal(signal.SIGSTOP)
+        pair.roll_back(begun.begun)
+        assert pair.answers_with("1")(pair.client.ring())
+        seen = events("\n".join([first, *lines]))
+    assert "error" in seen[-1]
+    assert running.ask().headers["x-assay-release"] == "1"
+    assert not _is_there(engine)
+
+
+def test_killed_and_without_ledger_it_serves_the_same_again_and_leaves_no_engine(running: Running, pair: Home) -> None:
+    engines = running.engines()
+    running.process.send_signal(signal.SIGKILL)
+    running.process.wait(10)
+    _gone, alive = psutil.wait_procs(engines, timeout=5)
+    assert alive == []
+    for file in pair.path.glob("ledger.db*"):
+        file.rename(pair.path / f"away-{file.name}")
+    with endpoint(pair) as again:
+        engines = again.engines()
+        response = again.ask()
+        state = pair.client.state()
+        assert again.end() == 0
+    assert response.headers["x-assay-fingerprint"] == pair.specs["1"].fingerprint
+    assert "out of reach" in state.alarms[0]
+    assert not any(_is_there(engine) for engine in engines)
+    assert not (pair.path / "endpoint" / "admin.json").exists()
+
+
+def test_a_release_whose_bytes_were_changed_is_not_served_again_and_its_predecessor_steps_in(home: Home) -> None:
+    for version in ("1", "2"):
+        home.switch(home.begin(version))
+    _damage(home.package("2"))
+    with endpoint(home) as running:
+        state = home.wait(home.answers_with("1"))
+        response = running.ask()
+        assert len(running.engines()) == 1
+    assert response.headers["x-assay-release"] == "1"
+    assert any("holds other bytes" in alarm for alarm in state.alarms)
+    assert any(f"{MODEL} is answered by version 1" in alarm for alarm in state.alarms)
+
+
+def test_where_nothing_can_be_verified_nothing_is_served(home: Home) -> None:
+    home.switch(home.begin("1"))
+    _damage(home.package("1"))
+    with endpoint(home) as running:
+        response = running.ask()
+        assert running.engines() == []
+        assert "nothing of what is released answers yet" in running.ready
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+
+
+def test_a_release_that_does_not_get_ready_in_time_has_failed_and_its_process_is_ended(home: Home) -> None:
+    with endpoint(home, "--seconds-to-load", "1") as running:
+        begun = home.begin("1")
+        engine = home.wait(lambda state: any(engine.state == "failed" for engine in state.engines), 15).engine(begun)
+        assert running.engines() == []
+    assert engine is not None
+    assert engine.detail == "it was not ready within 1 s"
+
+
+def test_a_memory_that_was_edited_counts_less_than_the_ledger(home: Home) -> None:
+    home.switch(home.begin("1"))
+    _damage(home.package("1"))  # nothing is to be loaded for this
+    before = home.standing
+    edited = before.model(MODEL).model_copy(update={"revoked": frozenset({"9"})})
+    before.model_copy(update={"models": {MODEL: edited}}).write(memory_file(home.path))
+    with endpoint(home):
+        assert any("it was edited" in alarm for alarm in home.client.state().alarms)
+        home.revoke("1")
+        home.client.ring()
+    assert home.standing.model(MODEL).revoked == {"1"}
+    assert '"1"' in memory_file(home.path).read_text()
+    assert '"9"' not in memory_file(home.path).read_text()
+
+
+def test_a_damaged_memory_is_put_aside_and_said(home: Home) -> None:
+    memory_file(home.path).parent.mkdir(parents=True)
+    memory_file(home.path).write_text("{")
+    head = home.begin("1")
+    home.abort(head)
+    with endpoint(home):
+        state = home.client.ring()
+    assert "was damaged" in state.alarms[0]
+    assert state.head == home.standing.head
+
+
+def _damage(package: Path) -> None:
+    template = package / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+
+
+def _is_there(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

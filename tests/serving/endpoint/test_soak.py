@@ -1,0 +1,77 @@
+"""Long runs: many releases under load, and kills at random moments."""
+
+import random
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from registry.entries import ReleaseBegun
+from registry.ledger import open_ledger
+from registry.release import Desk, Patience, carry_on
+from tests.serving.endpoint.system import MODEL, Allowed, Home, Load, endpoint
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.timeout(900)
+def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> None:
+    begun = home.begin("1")
+    home.switch(begun)
+    allowed = Allowed([(0.0, frozenset({home.specs["1"].fingerprint}))])
+    with endpoint(home) as running:
+        with Load(running.url).running() as load:
+            for turn in range(10):
+                version = "23"[turn % 2]
+                candidate = home.begin(version)
+                home.wait(lambda state, key=candidate: any((each.begun, each.state) == (key, "ready") for each in state.engines))  # type: ignore[misc]
+                with allowed.changing_to(home.specs[version].fingerprint):
+                    home.switch(candidate)
+                    home.client.ring()
+                load.has_seen(home.specs[version].fingerprint)
+                with allowed.changing_to(home.specs["1"].fingerprint):
+                    home.roll_back(begun)
+                    home.client.ring()
+                load.has_seen(home.specs["1"].fingerprint)
+        assert home.wait(lambda _: len(running.engines()) == 1, 30).alarms == ()
+    assert load.failures == []
+    assert [answer for answer in load.answers if not allowed.holds(answer)] == []
+
+
+@pytest.mark.timeout(900)
+def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: Home) -> None:
+    chance = random.Random(7)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    for turn in range(6):
+        home.begin("123"[turn % 3])
+        desk = Desk(open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60))
+        driving = threading.Thread(target=carry_on, args=(MODEL, desk))
+        with endpoint(home, "--port", port) as running:
+            driving.start()
+            threading.Event().wait(chance.uniform(0, 6))
+            engines = running.engines()
+            victim = chance.choice([psutil.Process(running.process.pid), *engines])
+            victim.send_signal(signal.SIGKILL)
+            if victim.pid == running.process.pid:
+                running.process.wait(10)
+                assert psutil.wait_procs(engines, timeout=10)[1] == []
+        with endpoint(home, "--port", port) as running:
+            driving.join(120)
+            assert not driving.is_alive()
+            current = home.standing.model(MODEL).current
+            assert current is not None or turn == 0
+            if current is not None:
+                home.wait(home.answers_with(current.release.version))
+                assert running.ask().headers["x-assay-release"] == current.release.version
+    assert any(isinstance(entry.body, ReleaseBegun) for entry in open_ledger(home.path).entries())
+
+
+def test_a_home_in_a_long_path_works(home: Home, tmp_path: Path) -> None:
+    far = home.copy(tmp_path / ("deep-" * 30) / ("er " * 10) / "home")
+    with endpoint(far) as running:
+        far.release("1")
+        assert running.ask().status_code == 200
