@@ -15,6 +15,7 @@ test: .venv/ready
 	$(BIN)/pytest
 
 test-slow: .venv/ready
+	infra/debian.sh
 	$(BIN)/pytest -m "slow or not slow"
 
 check: .venv/ready
@@ -28,6 +29,7 @@ repro: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.flow
+	$(BIN)/python -m benchmarks.promote
 
 up: .venv/ready
 	$(BIN)/assay up

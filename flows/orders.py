@@ -31,6 +31,8 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
         say(f"{model} is version {done.version} now ({done.released.release.fingerprint}). Back: assay rollback --model {model} --reason …")
+    if done.note:
+        say(done.note)
     if as_json:
         say(json.dumps(done.model_dump(mode="json")))
     return EXIT_CODES[done.verdict.verdict]

@@ -46,6 +46,20 @@ def prefect_server(home: Path) -> Iterator[None]:
             process.wait()
 
 
+@contextmanager
+def prefect_answers() -> Iterator[None]:
+    """A server that goes away within, for longer than Prefect's client tries again (about a minute), is said in one sentence."""
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise WorkspaceError(
+            f"The Prefect server at {os.environ.get('PREFECT_API_URL')} went away ({type(error).__name__}). "
+            "Nothing that was done is lost: run the same command again."
+        ) from error
+
+
 def server_settings(folder: Path) -> dict[str, str]:
     """Where the server and whoever works for it keep their things."""
     return {"PREFECT_HOME": str(folder), "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}"}

@@ -17,7 +17,7 @@ from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
 from pipelines.dataset import DatasetVersion, prompts_of, read_rows
-from pipelines.errors import AssayError, DamagedFile, RegistryError
+from pipelines.errors import DamagedFile, RegistryError, RunStopped
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
@@ -82,12 +82,16 @@ def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champi
 
 @contextmanager
 def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
-    """A run that an error ended says so in MLflow; the same command again takes it up under the same id."""
+    """A run that was ended says so in MLflow: `KILLED` where it was told to, else `FAILED`. The same command takes it up again.
+
+    Whatever ended it: Prefect ends a flow that is told to stop by an exception of its own.
+    """
     try:
         yield
-    except (AssayError, KeyboardInterrupt) as error:
+    except BaseException as error:
+        was_told = isinstance(error, RunStopped) or not isinstance(error, Exception)
         with suppress(RegistryError):  # the error that ended the run is the one to be told
-            store.end_run(run.run_id, "FAILED" if isinstance(error, AssayError) else "KILLED")
+            store.end_run(run.run_id, "KILLED" if was_told else "FAILED")
         raise
 
 

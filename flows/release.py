@@ -41,6 +41,7 @@ class Promotion(Value):
     version: str
     verdict: Candidate | Rejection | Undecided
     released: Held | None
+    note: str = ""
 
 
 @contextmanager
@@ -72,8 +73,17 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
             return Promotion(model=model, version=found.version, verdict=verdict, released=None)
         locate(BaseModelManifest.read(package / "base_model.json"), project.home)
         held = release(verdict, standing.head.generation, order, desk)
-    move_champions(store, desk.ledger.standing())
-    return Promotion(model=model, version=found.version, verdict=verdict, released=held)
+    note = _champion_follows(store, desk.ledger.standing())
+    return Promotion(model=model, version=found.version, verdict=verdict, released=held, note=note)
+
+
+def _champion_follows(store: Store, standing: Standing) -> str:
+    """Empty, or that MLflow was lost in the middle: the release stands all the same, and the same command again would be refused."""
+    try:
+        move_champions(store, standing)
+    except RegistryError:
+        return "MLflow did not take the alias `champion`. The controller of `assay up` moves it once MLflow answers."
+    return ""
 
 
 def _check_is_new(standing: Standing, version: ModelVersion) -> None:
@@ -110,7 +120,8 @@ def _differences(package: Path, policy: Path) -> tuple[str, ...]:
 def _circumstances(store: Store, version: ModelVersion, package: Path, standing: Standing) -> Circumstances:
     here = standing.model(version.name)
     compared = ChampionInput.read(package / "champion.json").champion
-    serving = None if here.current is None else here.current.release.version
+    # As `move_champions` has it: where the base answers there is no champion, so nothing could ever be compared with one.
+    serving = None if here.current is None or here.serves_base else here.current.release.version
     made = store.made(version)
     return Circumstances(
         model=version.name,

@@ -3,10 +3,13 @@
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from flows.outcome import Outcome
-from flows.reproduce import StageRun
 from registry.card import format_score, score_table
+
+if TYPE_CHECKING:
+    from flows.reproduce import StageRun
 
 _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
@@ -27,7 +30,7 @@ def _log(text: str) -> None:
         get_run_logger().info(text)
 
 
-def stage_line(run: StageRun) -> None:
+def stage_line(run: "StageRun") -> None:
     """What the stage was, how long it took, the figure that matters."""
     first, *more = run.summary.splitlines() or [""]
     how = "cached" if run.cached else duration(run.seconds)

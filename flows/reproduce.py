@@ -6,19 +6,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from flows.stopping import stage_first
 from flows.workspace import Workspace
 from pipelines import errors
 from pipelines.errors import PipelineError, WorkspaceError
+from pipelines.files import md5_of
 from pipelines.stage_key import stage_key
 from pipelines.value import Value
 
 GATES = ("admit", "screen")
+_SECONDS_TO_FILL = 60
+_KILLED = ("exited with -9", "exited with 137")
+"""How DVC ends its sentence on a stage that SIGKILL ended, without a shell and with one."""
 
 
 class StageRun(Value):
@@ -56,34 +61,62 @@ def version_inputs(workspace: Workspace) -> None:
         with _repository(workspace) as repo:
             repo.add([str(path) for path in raw])
     except DvcException as error:
-        raise WorkspaceError(
-            f"DVC cannot keep {raw[0].name} ({str(error).strip().splitlines()[0][:200]}). Look at the disk and run again."
-        ) from error
+        raise WorkspaceError(f"DVC cannot keep {raw[0].name} ({_first_line(error)}). Look at the disk and run again.") from error
 
 
 def _reproduce(workspace: Workspace, stage: str) -> bool:
     """True where nothing had to run."""
+    _drop_empty(workspace.project.home / "cache/runs")
+    with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)), stage_first(Path(scratch)):
+        _run_stage(workspace, stage, Path(scratch))
+        return not (Path(scratch) / "started").is_file()
+
+
+def _drop_empty(memory: Path) -> None:
+    """DVC stumbles over an empty folder in its memory of runs, as a kill or a full disk leaves it. A young one is about to be filled."""
+    for folder in memory.glob("*/*"):
+        with suppress(OSError):  # it is not empty, or another run was first
+            if time.time() - folder.stat().st_mtime > _SECONDS_TO_FILL:
+                folder.rmdir()
+
+
+def _run_stage(workspace: Workspace, stage: str, talk: Path) -> None:
     from dvc.exceptions import DvcException, ReproductionError
 
-    with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)):
-        try:
-            with _repository(workspace) as repo:
-                repo.reproduce(targets=[stage], single_item=True)
-        except ReproductionError as error:
-            said = Path(scratch) / "error"
-            if said.is_file():
-                raise _as_raised(said.read_text(encoding="utf-8")) from error
-            if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
-                why = str(error.__cause__ or error).strip().splitlines()[0][:200]
-                raise PipelineError(
-                    f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again."
-                ) from error
-            return False
-        except DvcException as error:
-            raise PipelineError(
-                f"DVC cannot run stage {stage} ({str(error).strip().splitlines()[0][:200]}). Mend dvc.yaml or its inputs."
-            ) from error
-        return not (Path(scratch) / "started").is_file()
+    try:
+        with _repository(workspace) as repo:
+            repo.reproduce(targets=[stage], single_item=True)
+    except ReproductionError as error:
+        if (talk / "error").is_file():
+            raise _mended(_as_raised((talk / "error").read_text(encoding="utf-8")), workspace.project.home / "cache") from error
+        if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
+            raise _without_a_word(stage, _first_line(error.__cause__ or error)) from error
+    except DvcException as error:
+        raise PipelineError(f"DVC cannot run stage {stage} ({_first_line(error)}). Mend dvc.yaml or its inputs.") from error
+
+
+def _mended(error: errors.AssayError, cache: Path) -> errors.AssayError:
+    """Where a stage found damaged bytes, take what rotted out of the cache: DVC trusts it, and the next run would be given the same."""
+    if not isinstance(error, errors.DamagedFile):
+        return error
+    rotten = [path for path in (cache / "files/md5").glob("??/*") if md5_of(path) != path.parent.name + path.name.removesuffix(".dir")]
+    for path in rotten:
+        path.unlink()
+    how = f" {len(rotten)} damaged files were taken out of the cache: the same command makes them anew." if rotten else ""
+    return errors.DamagedFile(f"{error}{how}")
+
+
+def _without_a_word(stage: str, why: str) -> PipelineError:
+    if why.endswith(_KILLED):
+        return PipelineError(
+            f"Stage {stage} was killed, as a machine does that has no memory left. Nothing that was done is lost: "
+            "free some memory and run the same command again, or lower train.batch_size."
+        )
+    return PipelineError(f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager

@@ -53,13 +53,14 @@ def person() -> str:
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()
-    from flows.prefect_server import prefect_server
+    from flows.prefect_server import prefect_answers, prefect_server
+    from flows.stopping import stops_when_told
     from flows.workspace import find_project
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)
     _check_python()
-    with prefect_server(project.home):
+    with stops_when_told(), prefect_server(project.home), prefect_answers():
         from flows.record import open_store
         from flows.report import show
         from flows.train import train

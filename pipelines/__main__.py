@@ -5,6 +5,7 @@ What `main` prints is kept beside the outs as `summary.txt`, so that a stage tha
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -13,8 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-from pipelines.errors import AssayError
+from pipelines.errors import AssayError, NotEnoughResources, RunStopped
 from pipelines.files import write_text
+from pipelines.stopping import follow_the_run, on_sigterm
 
 STAGES = (
     "base_model",
@@ -32,18 +34,20 @@ STAGES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stage and give its exit code: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided."""
+    """Run the stage and give its exit code: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop."""
     if len(arguments) != 1 or arguments[0] not in STAGES:
         sys.stderr.write(f"usage: python -m pipelines {{{','.join(STAGES)}}}\n")
         return 2
     end_with_the_run()
     _talk("started", "")
     try:
-        return _run(arguments[0])
+        with on_sigterm(lambda: _end_at_once(arguments[0])):
+            _stop_with_the_run()
+            return _run(arguments[0])
     except AssayError as error:
-        if not _talk("error", f"{type(error).__name__}\n{error}"):
-            sys.stderr.write(f"{error}\n")
-        return 1
+        return _told(error)
+    except OSError as error:
+        return _told(_out_of_disk(arguments[0], error))
 
 
 def _run(name: str) -> int:
@@ -57,6 +61,37 @@ def _run(name: str) -> int:
     if "ASSAY_STAGE_TALK" not in os.environ:
         sys.stdout.write(said.getvalue())
     return code
+
+
+def _told(error: AssayError) -> int:
+    """Say what ended the stage, where it is heard; give the exit code."""
+    is_heard = False
+    with contextlib.suppress(OSError):  # the disk may be full there too
+        is_heard = _talk("error", f"{type(error).__name__}\n{error}")
+    if not is_heard:
+        sys.stderr.write(f"{error}\n")
+    return error.exit_code
+
+
+def _out_of_disk(name: str, error: OSError) -> AssayError:
+    """What to say of a file that cannot be written or read; anything else that the system refused is raised as it is."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}:
+        raise error
+    return NotEnoughResources(
+        f"Stage {name} cannot use {error.filename or 'a file'} ({os.strerror(error.errno)}). "
+        "Look at the disk, then run the same command again."
+    )
+
+
+def _end_at_once(name: str) -> None:
+    """SIGTERM in a stage that has nothing to keep. No exception: a library that catches any would make a false result of it."""
+    os._exit(_told(RunStopped(f"Stage {name} was told to stop. What is done is kept: run the same command again.")))
+
+
+def _stop_with_the_run() -> None:
+    """A run that is told to stop tells its stage, which may have something to keep."""
+    if "ASSAY_STAGE_TALK" in os.environ:
+        follow_the_run(Path(os.environ["ASSAY_STAGE_TALK"]))
 
 
 def _talk(what: str, text: str) -> bool:

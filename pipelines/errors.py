@@ -16,6 +16,7 @@ AssayError                    caught once, at an edge: exit code 1, or an HTTP s
 │   └── GateNotPassed         a stage was asked to go on after a gate that did not pass
 ├── ParameterError            a parameter or a policy that does not exist or does not fit
 ├── NotEnoughResources        too little memory or disk for what was asked, estimated before training
+├── RunStopped                the run was told to stop (SIGTERM); what it did is kept: exit code 75
 ├── WorkspaceError            git or DVC could not prepare or run a stage
 ├── AlreadyTraining           another run trains the same model now
 ├── RegistryError             MLflow refused, or is out of reach
@@ -28,9 +29,13 @@ AssayError                    caught once, at an edge: exit code 1, or an HTTP s
 └── ServingError              an adapter or a request that the endpoint cannot serve
 """
 
+import os
+
 
 class AssayError(Exception):
     """Root of the tree: everything below is shown to a person as one line."""
+
+    exit_code = 1
 
 
 class PipelineError(AssayError):
@@ -91,6 +96,12 @@ class ParameterError(AssayError):
 
 class NotEnoughResources(AssayError):
     """Too little memory or disk for what was asked."""
+
+
+class RunStopped(AssayError):
+    """The run was told to stop (SIGTERM); what it did is kept, and the same command goes on."""
+
+    exit_code = os.EX_TEMPFAIL  # 75: a failure that passes, as sysexits.h has it
 
 
 class WorkspaceError(AssayError):

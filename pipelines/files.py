@@ -23,6 +23,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
+    except OSError as error:
+        # A write to a full disk does not say of itself where it was.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from typing import Any
 from pipelines.base_model import locate, read_base_model
 from pipelines.chat import ChatEncoder
 from pipelines.dataset import Row, TrainingSet, read_rows
-from pipelines.errors import TrainingDidNothing, UnusableRow
+from pipelines.errors import NotEnoughResources, RunStopped, TrainingDidNothing, UnusableRow
 from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
 from pipelines.files import digest_of_files, folder_digests, write_text
 from pipelines.params import LoraParams, Params, TrainParams, load_params
-from pipelines.progress import progress_bar
 from pipelines.resources import check_room, needs
 from pipelines.settings import Settings
 from pipelines.stage_key import stage_key
+from pipelines.stopping import told_to_stop
 from pipelines.training_set import read_training_set
 
 OUT = Path("data/fine_tune")
@@ -52,15 +53,17 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     """Train on `train`, stop early on the loss of `dev`, keep the weights of the best look.
 
     Checkpoints live in `places.scratch`, outside of what DVC deletes: an interrupted training goes on from the last one.
+    SIGTERM ends it with a checkpoint of the step that goes on, and `RunStopped`.
     """
     train = _encode(read_rows(training_set.train.checked()), start, params.train)
     dev = _encode(read_rows(training_set.dev.checked()), start, params.train)
     check_room(needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train)), places.scratch)
     started = time.monotonic()
-    trainer = _trainer(start, params, places, train, dev)
-    first = _first_dev_loss(trainer, places.scratch)
-    resumed = _train(trainer, places.scratch)
-    return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
+    with told_to_stop() as told:
+        trainer = _trainer(start, params, places, train, dev)
+        first = _first_dev_loss(trainer, places.scratch)
+        resumed = _train(trainer, places.scratch, told)
+        return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
 
 
 def main() -> int:
@@ -131,6 +134,8 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, set_seed
     from trl import SFTTrainer  # type: ignore[attr-defined]
 
+    from pipelines.training_callbacks import AppendProgress
+
     set_seed(params.train.seed)
     low = _bfloat16(params.train)
     model = AutoModelForCausalLM.from_pretrained(
@@ -156,7 +161,7 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
             task_type="CAUSAL_LM",
             bias="none",
         ),
-        callbacks=[_progress_callback(places.out), EarlyStoppingCallback(early_stopping_patience=params.train.patience)],
+        callbacks=[AppendProgress(places.out), EarlyStoppingCallback(early_stopping_patience=params.train.patience)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -208,33 +213,6 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
     )
 
 
-def _progress_callback(out: Path) -> Any:
-    from transformers import TrainerCallback
-
-    class AppendProgress(TrainerCallback):
-        """One JSON object a step in `progress.jsonl`, and a bar where a person watches."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar = progress_bar("training", state.max_steps)
-            self.advance = self.bar.__enter__()
-            self.advance(state.global_step)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.advance(1)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-            out.mkdir(parents=True, exist_ok=True)
-            kept = {name: entry for name, entry in (logs or {}).items() if name in {"loss", "eval_loss", "grad_norm", "learning_rate"}}
-            if kept:
-                with (out / "progress.jsonl").open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({"step": state.global_step, "of": state.max_steps, **kept}) + "\n")
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.bar.__exit__(None, None, None)
-
-    return AppendProgress()
-
-
 def _first_dev_loss(trainer: Any, scratch: Path) -> float:
     """Dev loss of the untouched base, measured once however often training is resumed."""
     kept = scratch / "first_dev_loss.json"
@@ -245,16 +223,41 @@ def _first_dev_loss(trainer: Any, scratch: Path) -> float:
     return loss
 
 
-def _train(trainer: Any, scratch: Path) -> tuple[int, ...]:
+def _train(trainer: Any, scratch: Path, told: threading.Event) -> tuple[int, ...]:
     """Train, from the last checkpoint where there is one; give the steps at which it was resumed, ever."""
+    from safetensors import SafetensorError
+
+    from pipelines.training_callbacks import StopWhenTold
+
     history = scratch / "resumed.json"
     resumed = tuple(json.loads(history.read_text(encoding="utf-8"))) if history.is_file() else ()
     checkpoint = last_whole_checkpoint(scratch)
     if checkpoint is not None:
         resumed = (*resumed, int(checkpoint.name.removeprefix("checkpoint-")))
         write_text(history, json.dumps(resumed))
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    stop = StopWhenTold(told)
+    trainer.add_callback(stop)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors each have their own for a disk that is full
+        unwritten = _unwritten_checkpoint(scratch)
+        if unwritten is None:
+            raise
+        raise NotEnoughResources(
+            f"{unwritten} cannot be written ({(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}). "
+            "Look at the disk and run the same command again: training goes on from the checkpoint before."
+        ) from error
+    if stop.cut_short:
+        raise RunStopped(
+            f"Training was told to stop and kept a checkpoint of step {trainer.state.global_step} of {trainer.state.max_steps}. "
+            "Run the same command again: it goes on from there."
+        )
     return resumed
+
+
+def _unwritten_checkpoint(scratch: Path) -> Path | None:
+    """A checkpoint that was not written to its end: those of earlier trainings are gone when one begins."""
+    return next((path for path in scratch.glob("checkpoint-*") if not (path / "trainer_state.json").is_file()), None)
 
 
 def last_whole_checkpoint(scratch: Path) -> Path | None:
@@ -326,4 +329,6 @@ def _save(model: Any, folder: Path, base: BaseModelManifest) -> None:
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.id
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # peft keeps a set, whose order is another one in each process
     write_text(folder / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")

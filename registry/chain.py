@@ -62,6 +62,8 @@ def check_remembered(head: Head, found: Entry | None) -> None:
         )
     if found.hash != head.hash:
         raise broken(head.generation, "another one stood there before, so this is another ledger, or one that was written anew")
+    if entry_hash(found) != found.hash:
+        raise broken(head.generation, "its contents are not what was hashed, so it was edited")
 
 
 def _next(standing: Standing | None, entry: Entry) -> Standing:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import DamagedFile, ServingError
 from registry.following import EndpointState
-from serving.endpoint.admin import Door, door_file
+from serving.endpoint.door import Door, door_file
 
 _TIMEOUT = httpx.Timeout(10.0, connect=1.0)
 

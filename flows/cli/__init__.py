@@ -1,4 +1,4 @@
-"""The command `assay`. Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided."""
+"""The command `assay`. Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop (go on with the same command)."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except AssayError as error:
             click.echo(f"assay: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(error.exit_code)
 
 
 @click.group(cls=_Commands)

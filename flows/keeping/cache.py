@@ -7,6 +7,7 @@ leaves files that nobody names, never a name whose files are missing.
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,10 @@ def _changed(path: Path) -> float:
 
 
 def _remove(grounds: Grounds, found: Found) -> None:
-    (grounds.home / found.name).unlink(missing_ok=True)
+    path = grounds.home / found.name
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # others lie in it
+        path.parent.rmdir()  # DVC stumbles over an empty folder in its memory of runs
 
 
 KINDS = (Kind(_KIND, _look, _remove),)

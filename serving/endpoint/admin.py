@@ -1,49 +1,14 @@
 """The door for the controller and the command line: on an address and with a token that only this home's owner can read."""
 
 import hmac
-import os
-import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from pipelines.value import Value
 from registry.following import EndpointState
-from registry.private_file import write_private
 from serving.answer import error_response
-from serving.endpoint.memory import FOLDER
 from serving.refusal import Refusal
-
-
-class Door(Value):
-    """How the running endpoint of a home is reached, and where it answers clients."""
-
-    url: str
-    token: str
-    pid: int
-    serves_at: str
-
-    @classmethod
-    def new(cls, url: str, serves_at: str) -> "Door":
-        """With a token that nobody knows yet."""
-        return cls(url=url, token=secrets.token_urlsafe(32), pid=os.getpid(), serves_at=serves_at)
-
-
-def door_file(home: Path) -> Path:
-    """There for as long as the endpoint runs; mode 0600."""
-    return home / FOLDER / "admin.json"
-
-
-def open_door(home: Path, door: Door) -> None:
-    """Tell the owner of the home."""
-    write_private(door_file(home), door.model_dump_json())
-
-
-def close_door(home: Path) -> None:
-    """The endpoint ends."""
-    door_file(home).unlink(missing_ok=True)
 
 
 def create_admin_app(token: str, look: Callable[[], Awaitable[None]], state: Callable[[], EndpointState]) -> FastAPI:

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.following import EndpointState
-from serving.endpoint.admin import Door, close_door, create_admin_app, open_door
+from serving.endpoint.admin import create_admin_app
 from serving.endpoint.app import create_app
+from serving.endpoint.door import Door, close_door, open_door
 from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target

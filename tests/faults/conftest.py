@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.proxy import Proxy, mlflow_server
+from tests.tiny import tiny_manifest
+from tests.workshop import Workshop
 
 SECONDS_LATE = 4.0
 
@@ -24,3 +26,8 @@ def proxy(mlflow_port: int) -> Iterator[Proxy]:
     proxy = Proxy(mlflow_port, SECONDS_LATE)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def workshop(tiny_base: Path, tmp_path: Path) -> Workshop:
+    return Workshop(base=tiny_manifest(tiny_base, tmp_path / "home"), base_folder=tiny_base, root=tmp_path)

@@ -2,15 +2,20 @@
 
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
+from flows.duties import Duties
+from flows.workspace import Project
 from registry.entries import ReleaseSwitched
 from registry.ledger import open_ledger
 from registry.release import Desk, Order, carry_on, freeze, unfreeze
-from tests.faults.released import at_rest, checkout_of, controller, kinds, make_home, wait_until
+from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home, wait_until
 from tests.journey import Checkout, Package, invoke
 from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
 
@@ -42,6 +47,38 @@ def serves(home: Home, running: Running, version: str) -> None:
     assert current is not None
     assert (current.release.version, current.is_completed) == (version, True)
     assert running.ask().headers["x-assay-fingerprint"] == home.specs[version].fingerprint
+
+
+def stop_while_it_drives(sleeper: Controller, home: Home) -> None:
+    """Between two looks of its release: who is stopped inside a transaction keeps SQLite from everybody, which is another fault."""
+
+    def is_caught() -> bool:
+        sleeper.process.send_signal(signal.SIGSTOP)
+        if _is_locked(home.path) and _is_writable(home.path):
+            return True
+        sleeper.process.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(is_caught, said=sleeper.log.read_text)
+    assert not at_rest(home)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with FileLock(path / "leases" / "release.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _is_writable(path: Path) -> bool:
+    with closing(sqlite3.connect(path / "ledger.db", timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 def desk(home: Home) -> Desk:
@@ -76,12 +113,13 @@ def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finis
     if cut == "switched":
         home.write(ReleaseSwitched(begun=begun))
     assert not at_rest(home)
-    with controller(checkout) as next_one:
-        wait_until(lambda: at_rest(home), said=next_one.log.read_text)
+    (sentence,) = Duties(Project(checkout.root, home.path)).finish_releases()
+    assert sentence == f"A release of {MODEL} that was left on its way was carried to its end: version {version} serves."
     assert kinds(home, before) == WHOLE
     serves(home, running, version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meanwhile", ["finished", "frozen"])
 def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wrong(
     home: Home, running: Running, checkout: Checkout, meanwhile: str
@@ -92,8 +130,7 @@ def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wro
         before = home.standing.head.generation
         served = home.standing.model(MODEL).current
         home.begin("1")
-        home.wait(lambda state: bool(state.engines) and state.engines[-1].state == "loading", rings=False)
-        sleeper.process.send_signal(signal.SIGSTOP)
+        stop_while_it_drives(sleeper, home)
         if meanwhile == "finished":
             carry_on(MODEL, desk(home))
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -31,7 +32,8 @@ FLAGS = (
     "--no-first-run",
     "--window-size=1400,2400",
 )
-SECONDS_TO_SHOW = 30
+SECONDS_TO_SHOW = 60
+FLEETING = (NoSuchElementException, StaleElementReferenceException)
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed: infra/debian.sh")
@@ -45,7 +47,8 @@ class Form:
 
     def open(self, running: Automatic, name: str) -> None:
         self.browser.get(f"{running.url}/deployments/deployment/{running.deployment(name)['id']}/run")
-        WebDriverWait(self.browser, SECONDS_TO_SHOW).until(lambda browser: "Base model folder" in browser.page_source)
+        drawn = WebDriverWait(self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING)
+        drawn.until(lambda _: all(self.description(label) for label in ("Model", "Data file", "Settings")))
 
     def field(self, label: str) -> WebElement:
         return self.browser.find_element(
@@ -61,12 +64,18 @@ class Form:
         field = self.field(label)
         for button in field.find_elements(By.XPATH, ".//button[normalize-space()='path']"):
             button.click()
-        box = WebDriverWait(self.browser, SECONDS_TO_SHOW).until(lambda _: self.field(label).find_element(By.TAG_NAME, "textarea"))
+        WebDriverWait(self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING).until(lambda _: self._typed(label, text))
+
+    def _typed(self, label: str, text: str) -> bool:
+        """Whether the field holds the text after typing it: a page that draws itself anew under load swallows keys."""
+        box = self.field(label).find_element(By.TAG_NAME, "textarea")
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(text)
+        return box.get_attribute("value") == text
 
     def submit(self) -> None:
-        self.browser.find_element(By.XPATH, "//button[@type='submit']").click()
+        # Not by its place on the page, which moves while the form checks what was typed.
+        self.browser.execute_script("arguments[0].click()", self.browser.find_element(By.XPATH, "//button[@type='submit']"))
 
     def keep(self, name: str) -> None:
         self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
@@ -84,6 +93,7 @@ def form(tmp_path: Path) -> Iterator[Form]:
     browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
     try:
         yield Form(browser, pictures)
+        browser.save_screenshot(str(tmp_path / "last-seen.png"))
     finally:
         browser.quit()
 

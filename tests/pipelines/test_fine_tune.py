@@ -2,51 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.adapter_files import check_adapter
-from pipelines.chat import ChatEncoder
-from pipelines.dataset import Message, Row, TrainingSet, write_rows
 from pipelines.errors import NotEnoughResources, TrainingDidNothing, UnusableRow
-from pipelines.evidence import Adapter, BaseModelManifest
+from pipelines.evidence import BaseModelManifest
 from pipelines.files import folder_digests
-from pipelines.fine_tune import Places, Start, _in_training_order, fine_tune, last_whole_checkpoint
-from pipelines.params import Params, load_params
-from pipelines.value import FileDigest
-from tests.tiny import CHAT_TEMPLATE
-
-PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
-
-
-def row(number: int, prompt: str, completion: str) -> Row:
-    return Row(id=f"{number:016x}", number=number, messages=(Message(role="user", content=prompt),), completion=completion, group=prompt)
-
-
-ROWS = [row(number, f"say {number % 7}", f"{number % 7}" * 3) for number in range(24)]
-
-
-def params(**train: Any) -> Params:
-    settings = {"max_steps": 6, "evaluate_every": 2, "batch_size": 4, "precision": "float32", "learning_rate": 0.01, **train}
-    return PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=settings)})
-
-
-@dataclass(frozen=True)
-class Workshop:
-    base: BaseModelManifest
-    base_folder: Path
-    root: Path
-
-    def run(self, settings: Params, rows: list[Row] = ROWS, name: str = "one") -> Adapter:
-        folder = self.root / name
-        for split, part in (("train", rows), ("dev", ROWS[:6])):
-            write_rows(folder / f"{split}.jsonl", part)
-        training_set = TrainingSet(train=FileDigest.of(folder / "train.jsonl"), dev=FileDigest.of(folder / "dev.jsonl"), rows={})
-        start = Start(self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE))
-        return fine_tune(training_set, start, settings, Places(self.base_folder, folder / "scratch", folder / "out"))
+from pipelines.fine_tune import _in_training_order, last_whole_checkpoint
+from tests.workshop import ROWS, Workshop, params, row
 
 
 @pytest.fixture
@@ -72,6 +37,8 @@ def test_fine_tuning_moves_the_adapter_and_leaves_the_base_alone(workshop: Works
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(workshop: Workshop) -> None:
     first, second = workshop.run(params(), name="one"), workshop.run(params(), name="two")
     assert first.sha256 == second.sha256
+    modules = json.loads((Path(first.folder) / "adapter_config.json").read_text())["target_modules"]
+    assert modules == sorted(modules), "a set's order is the same in this process only"
     assert workshop.run(params(seed=1), name="three").sha256 != first.sha256
 
 

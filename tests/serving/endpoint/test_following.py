@@ -21,7 +21,7 @@ from pipelines.files import write_text
 from pipelines.known_answers import KnownAnswer, read_known_answers, write_known_answers
 from registry.ledger import open_ledger
 from serving.client import endpoint_client
-from serving.endpoint.admin import door_file
+from serving.endpoint.door import door_file
 from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Allowed, Home, Load, Running, command, endpoint, events
 
 

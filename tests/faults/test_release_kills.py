@@ -1,0 +1,115 @@
+"""kill -9 of anything at a random moment of a release under `assay up`: all agree again, one version, nothing left running."""
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.system.processes import marked
+from tests.faults.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
+from tests.faults.released import wait_until
+from tests.journey import Journey, invoke
+from tests.system.running import nothing_left
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+VICTIMS = ("controller", "endpoint", "engine", "worker", "mlflow", "prefect", "promote")
+ROUNDS: list[tuple[tuple[str, ...], int]] = [((victim,), seed) for victim in VICTIMS for seed in (1, 2, 3)]
+PAIRS: list[tuple[tuple[str, ...], int]] = [
+    (("controller", "promote"), 3),
+    (("endpoint", "promote"), 4),
+    (("engine", "controller"), 5),
+    (("mlflow", "endpoint"), 6),
+]
+WHILE_IT_LOADS = {1, 2, 4, 5}
+"""Seeds whose kills fall between the first and the last entry of a release; the others fall anywhere."""
+SECONDS_TO_LOAD = 5.0
+"""About what lies between the first and the last entry of a release here."""
+ENDS = {"release_completed", "release_aborted", "rolled_back", "base_served", "revoked"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A system, and how long a promotion takes that nobody disturbs."""
+
+    system: System
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def scene(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with system_of(waived_site(judged, cloned, empty_mlflow, tmp_path_factory.mktemp("kills"))) as system:
+        started = time.monotonic()
+        done = ended(system.promote())
+        assert done.code == 0, done.out + done.err
+        seconds = time.monotonic() - started
+        assert system.settled().current is not None
+        yield Scene(system, seconds)
+
+
+@pytest.mark.parametrize(("victims", "seed"), ROUNDS + PAIRS, ids=lambda each: "+".join(each) if isinstance(each, tuple) else str(each))
+def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(scene: Scene, victims: tuple[str, ...], seed: int) -> None:
+    system, chance = scene.system, random.Random(f"{victims} {seed}")
+    before = begin_anew(system)
+    promoting = system.promote()
+    span = scene.seconds
+    if seed in WHILE_IT_LOADS:
+        wait_until(lambda: "release_begun" in entered(system.checkout)[before:] or promoting.poll() is not None)
+        span = SECONDS_TO_LOAD
+    told = kill(system, promoting, victims, sorted(chance.uniform(0, span) for _ in victims))
+    done = ended(promoting)
+    model = system.settled()
+    written = entered(system.checkout)[before:]
+    sys.stdout.write(f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: {model.serves_base}\n")
+    assert done.code in {0, 1, -9}, done.out + done.err
+    assert "Traceback" not in done.err, done.err
+    assert done.code != 0 or not model.serves_base
+    assert written.count("release_begun") <= 1
+    assert sum(kind in ENDS for kind in written) == written.count("release_begun")
+    agrees(system)
+
+
+def begin_anew(system: System) -> int:
+    """Version 1 is there to be promoted; gives how many entries there are."""
+    if not here(system.checkout).serves_base:
+        assert invoke(system.checkout, "serve-base", "--model", MODEL, "--reason", "to begin anew").code == 0
+    system.settled()
+    return len(entered(system.checkout))
+
+
+def kill(system: System, promoting: Process, victims: tuple[str, ...], moments: list[float]) -> str:
+    """Each at its moment; gives what was killed, and when."""
+    started, told = time.monotonic(), []
+    for name, moment in zip(victims, moments, strict=True):
+        time.sleep(max(0.0, moment - (time.monotonic() - started)))
+        victim = system.victim(name, promoting)
+        told.append(f"{name} at {moment:.2f} s" if victim is not None else f"no {name} at {moment:.2f} s")
+        if victim is not None:
+            victim.kill()
+    return ", ".join(told)
+
+
+def agrees(system: System) -> None:
+    """What answers is what the ledger says, the ledger is whole, and there is one version."""
+    model = here(system.checkout)
+    assert model.current is not None
+    release = model.current.release
+    spec = release.spec.with_adapter(None) if model.serves_base else release.spec
+    assert system.answer().headers["x-assay-fingerprint"] == spec.fingerprint
+    audited = invoke(system.checkout, "audit", "verify")
+    assert audited.code == 0, audited.out
+    assert len(system.checkout.versions()) == 1
+
+
+def test_2_after_all_of_that_nothing_is_left_running(scene: Scene) -> None:
+    checkout = scene.system.checkout
+    was_running = [psutil.Process(each.pid) for each in marked(checkout.home)]
+    assert len(was_running) > 5
+    assert checkout.assay("down").out == "Stopped.\n"
+    assert nothing_left(checkout.home, seconds=0)
+    assert psutil.wait_procs(was_running, timeout=10)[1] == []

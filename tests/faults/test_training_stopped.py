@@ -1,0 +1,202 @@
+"""A machine that is taken away, or out of memory, in the middle of training: what was done is kept, and nothing stays behind."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from filelock import FileLock
+
+from pipelines.errors import RunStopped
+from pipelines.fine_tune import last_whole_checkpoint
+from pipelines.stopping import on_sigterm
+from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
+from tests.workshop import Workshop, params
+
+if TYPE_CHECKING:
+    import subprocess
+
+SECONDS_TO_TRAIN = 120
+SECONDS_OF_GRACE = 25
+"""Kubernetes gives 30."""
+STEPS = 160
+
+
+@dataclass(frozen=True)
+class Story:
+    """The same command: told to stop in training, then its training killed, as where memory ran out."""
+
+    stopped: Done
+    seconds: float
+    kept: list[int]
+    after_stop: list[str]
+    killed: Done
+    resumed: str
+    after_kill: list[str]
+    flow_states: list[str]
+    checkout: Checkout
+    arguments: list[str | Path]
+
+
+@pytest.fixture(scope="module")
+def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    checkout = make_checkout(tmp_path_factory.mktemp("stopped") / "assay", cloned, empty_mlflow)
+    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
+    forget_training(checkout.home / "cache")
+    arguments = run_arguments(judged.data, judged.base, "--model", "stopped")
+
+    process = checkout.start(*arguments)
+    training_of(process, lambda: progress(checkout) > 20)
+    told = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    stopped = ended(process)
+    seconds = time.monotonic() - told
+    kept, after_stop = steps_kept(checkout), statuses(checkout)
+
+    process = checkout.start(*arguments)
+    training_of(process, lambda: progress(checkout) > max(kept, default=STEPS)).kill()
+    killed = ended(process)
+    (resumed,) = (path.read_text() for path in (checkout.home / "scratch").glob("*/resumed.json"))
+    return Story(stopped, seconds, kept, after_stop, killed, resumed, statuses(checkout), flow_states(), checkout, arguments)
+
+
+def forget_training(cache: Path) -> None:
+    """Take what trained out of DVC's memory of runs: the same training has to be done again."""
+    found = [path for path in (cache / "runs").rglob("*") if path.is_file() and "pipelines fine_tune" in path.read_text()]
+    assert found
+    for path in found:
+        shutil.rmtree(path.parent)
+
+
+def training_of(process: "subprocess.Popen[str]", is_so: Callable[[], bool]) -> psutil.Process:
+    """The run's training process, once it is so."""
+    end = time.monotonic() + SECONDS_TO_TRAIN
+    while not is_so():
+        assert time.monotonic() < end, "training did not come so far"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return next(child for child in psutil.Process(process.pid).children(recursive=True) if "fine_tune" in child.cmdline())
+
+
+def progress(checkout: Checkout) -> int:
+    """The step that the training of the run that goes on has told last."""
+    lines = [path.read_text().splitlines() for path in (checkout.home / "worktrees").glob("*/data/fine_tune/progress.jsonl")]
+    told = [line for found in lines for line in found if line.endswith("}")]
+    return int(told[-1].split('"step": ')[1].split(",")[0]) if told else 0
+
+
+def ended(process: "subprocess.Popen[str]") -> Done:
+    out, err = process.communicate(timeout=SECONDS_TO_TRAIN)
+    return Done(process.returncode, out, err)
+
+
+def steps_kept(checkout: Checkout) -> list[int]:
+    (scratch,) = (path for path in (checkout.home / "scratch").iterdir() if path.is_dir())
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in scratch.glob("checkpoint-*"))
+
+
+def statuses(checkout: Checkout) -> list[str]:
+    return [run.info.status for run in checkout.runs()]
+
+
+def flow_states() -> list[str]:
+    """Of the two last flow runs, the newest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        return [run.state_name or "" for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)]
+
+
+def test_a_run_that_is_told_to_stop_keeps_a_checkpoint_in_time_and_says_that_it_can_go_on(story: Story) -> None:
+    assert story.stopped.code == os.EX_TEMPFAIL, story.stopped.out + story.stopped.err
+    assert story.seconds < SECONDS_OF_GRACE
+    assert f"kept a checkpoint of step {story.kept[-1]} of {STEPS}" in story.stopped.out
+    assert story.kept[-1] % 40, "a checkpoint that training would have written anyway shows nothing"
+    (line,) = story.stopped.err.strip().splitlines()
+    assert line.startswith("assay: The run was told to stop.")
+
+
+def test_the_next_run_goes_on_from_there(story: Story) -> None:
+    assert story.resumed == f"[{story.kept[-1]}]"
+
+
+def test_a_training_that_is_killed_ends_its_run_with_one_sentence(story: Story) -> None:
+    assert story.killed.code == 1
+    (line,) = story.killed.err.strip().splitlines()
+    assert line.startswith("assay: Stage fine_tune was killed, as a machine does that has no memory left.")
+
+
+def test_no_run_is_left_running(story: Story) -> None:
+    assert (story.after_stop, story.after_kill) == (["KILLED"], ["FAILED"])
+    assert story.flow_states == ["Failed", "Crashed"]
+
+
+def test_no_lease_and_no_worktree_are_left(story: Story) -> None:
+    leases = list((story.checkout.home / "leases").glob("*.lock"))
+    assert leases
+    for path in leases:
+        FileLock(path).acquire(timeout=0)
+    assert [path for path in (story.checkout.home / "worktrees").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.slow
+def test_after_all_of_that_the_same_command_ends_as_if_nothing_had_been(story: Story, judged: Journey) -> None:
+    done = story.checkout.assay(*story.arguments)
+    assert done.code == 0, done.out + done.err
+    assert len(done.last["scorecard"]["adapter"]["resumed_from"]) == 2
+    assert done.last["scorecard"]["adapter"]["files"] == judged.done.last["scorecard"]["adapter"]["files"]
+    assert len(story.checkout.runs()) == 1
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_training_that_was_told_to_stop_equals_the_uninterrupted_one(workshop: Workshop, step: int) -> None:
+    settings = params(max_steps=16)
+    whole = workshop.run(settings, name="whole")
+    with sigterm_once(lambda: steps_told(workshop.root / "cut/out/progress.jsonl") >= step), pytest.raises(RunStopped, match="of 16"):
+        workshop.run(settings, name="cut")
+    checkpoint = last_whole_checkpoint(workshop.root / "cut/scratch")
+    resumed = workshop.run(settings, name="cut")
+    assert checkpoint is not None
+    assert resumed.resumed_from == (int(checkpoint.name.removeprefix("checkpoint-")),)
+    assert [look.step for look in resumed.dev_losses] == [look.step for look in whole.dev_losses]
+    assert resumed.sha256 == whole.sha256
+
+
+def test_sigterm_in_the_last_step_costs_nothing(workshop: Workshop) -> None:
+    with sigterm_once(lambda: steps_told(workshop.root / "one/out/progress.jsonl") >= 6):
+        assert workshop.run(params()).steps == 6
+
+
+@contextmanager
+def sigterm_once(is_so: Callable[[], bool]) -> Iterator[None]:
+    """Within, this process gets SIGTERM once it is so; one that comes late does no harm."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.001):
+            if is_so():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=send)
+    with on_sigterm(lambda: None):
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def steps_told(path: Path) -> int:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return max((int(line.split('"step": ')[1].split(",")[0]) for line in lines if line.endswith("}")), default=0)

@@ -1,0 +1,120 @@
+"""Two release managers at once, and artifacts that somebody changed: one wins, the other is told, and what answers is never mixed."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.verdict import Finalist
+from registry.recorded import VERDICT, Page, RecordedRun
+from tests.faults.promoted import MODEL, ended, entered, here, waived_site
+from tests.journey import Checkout, Done, Journey, invoke
+from tests.serving.endpoint.system import Home, Running, endpoint
+
+
+@pytest.fixture(scope="module")
+def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Two versions that passed `screen`: the judged one, and the same package registered as another run's."""
+    root = tmp_path_factory.mktemp("two")
+    site = waived_site(judged, cloned, empty_mlflow, root)
+    one = site.store.get_version(MODEL, "1")
+    package = site.store.fetch(one, root / "package")
+    page = Page(description="the same again", tags={VERDICT: "passed"})
+    run = RecordedRun(run_id=one.run_id, verdict="passed")
+    site.store.register(Finalist.read(package / "verdict.json"), run, package, MODEL, "another run", page)
+    assert len(site.versions()) == 2
+    return site
+
+
+@pytest.fixture(scope="module")
+def running(site: Checkout) -> Iterator[Running]:
+    with endpoint(Home(site.home, {}, {})) as running:
+        yield running
+
+
+def both(site: Checkout, *versions: str) -> list[Done]:
+    """`assay promote` of each, as processes that start at the same moment; the winner first."""
+    started = [site.start("promote", version, "--model", MODEL, "--reason", "it is better") for version in versions]
+    return sorted((ended(process) for process in started), key=lambda done: done.code)
+
+
+def serves(site: Checkout, running: Running) -> str:
+    """The version that answers, by the ledger, the endpoint and MLflow."""
+    current, champion = here(site).current, site.store.holder(MODEL, "champion")
+    assert current is not None
+    assert champion is not None
+    answer = running.ask(MODEL)
+    assert {current.release.version, champion.version} == {answer.headers["x-assay-release"]}
+    assert answer.headers["x-assay-fingerprint"] == current.release.fingerprint
+    return current.release.version
+
+
+def test_1_of_two_versions_at_once_one_is_released_and_the_other_is_told_what_serves(site: Checkout, running: Running) -> None:
+    winner, loser = both(site, "1", "2")
+    assert (winner.code, loser.code) == (0, 4), winner.err + loser.out + loser.err
+    won = serves(site, running)
+    assert f"The evidence compares with no champion, version {won} serves now" in loser.out
+    assert f"{MODEL} is version {won} now" in winner.out
+    assert [kind for kind in entered(site) if kind.startswith("release")] == ["release_begun", "release_switched", "release_completed"]
+
+
+def test_2_of_the_same_version_twice_at_once_one_is_released_and_the_other_is_told_that_it_serves(site: Checkout, running: Running) -> None:
+    version = serves(site, running)
+    assert invoke(site, "serve-base", "--model", MODEL, "--reason", "to begin anew").code == 0
+    winner, loser = both(site, version, version)
+    assert (winner.code, loser.code) == (0, 1), winner.err + loser.out + loser.err
+    assert loser.err == f"assay: Version {version} of {MODEL} serves already. `assay status` says since when.\n"
+    assert serves(site, running) == version
+    assert entered(site).count("release_begun") == 2
+    assert entered(site)[-3:] == ["release_begun", "release_switched", "release_completed"]
+
+
+@pytest.mark.parametrize("fault", ["a flipped bit", "code beside it", "a symbolic link"])
+def test_3_a_version_whose_artifact_was_changed_in_the_store_is_refused_and_what_serves_goes_on(
+    site: Checkout, running: Running, fault: str
+) -> None:
+    version = serves(site, running)
+    (other,) = {"1", "2"} - {version}
+    before = entered(site)
+    shutil.rmtree(site.home / "packages")  # nothing good is left to fall back on
+    with changed(artifact_of(site, other), fault):
+        done = invoke(site, "promote", other, "--model", MODEL, "--reason", "it is better")
+    assert done.code == 1, done.out
+    assert done.err.count("\n") == 1
+    assert entered(site) == before
+    assert serves(site, running) == version
+
+
+def artifact_of(site: Checkout, version: str) -> Path:
+    """Where MLflow keeps the package's adapter."""
+    uri = MlflowClient(site.uri, site.uri).get_model_version_download_uri(MODEL, version)
+    return Path(urlsplit(uri).path) / "adapter"
+
+
+@contextmanager
+def changed(adapter: Path, fault: str) -> Iterator[None]:
+    """What somebody does who owns the artifact store; put back afterwards."""
+    weights, code = adapter / "adapter_model.safetensors", adapter / "hook.py"
+    good = weights.read_bytes()
+    if fault == "code beside it":
+        code.write_text("import os", encoding="utf-8")
+    elif fault == "a symbolic link":
+        weights.unlink()
+        weights.symlink_to("/etc/passwd")
+    else:
+        weights.write_bytes(good[:-1] + bytes((good[-1] ^ 1,)))
+    try:
+        yield
+    finally:
+        code.unlink(missing_ok=True)
+        weights.unlink()
+        weights.write_bytes(good)
+
+
+def test_4_after_that_the_ledger_is_whole(site: Checkout) -> None:
+    done = invoke(site, "audit", "verify")
+    assert done.code == 0, done.out
