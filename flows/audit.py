@@ -165,9 +165,15 @@ def page_heads(project: Project) -> tuple[tuple[KnownHead, ...], tuple[str, ...]
 
     try:
         pages = open_store(project).pages_with(PAGE_TAG)
-        return tuple(KnownHead.from_tag(text, f"the page of {page}") for page, text in sorted(pages.items())), ()
     except AssayError as error:
         return (), (f"version pages were not looked at: {error}",)
+    heads, notes = [], []
+    for page, text in sorted(pages.items()):
+        try:
+            heads.append(KnownHead.from_tag(text, f"the page of {page}"))
+        except AssayError as error:
+            notes.append(f"the page of {page} remembers no head that can be read: {error}")
+    return tuple(heads), tuple(notes)
 
 
 def _answers(uri: str) -> bool:

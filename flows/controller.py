@@ -19,6 +19,7 @@ from flows.environment import quieten
 from pipelines.errors import AssayError
 from pipelines.settings import Settings
 
+Duty = Callable[[], tuple[str, ...]]
 SECONDS_BETWEEN_ROUNDS = 5.0
 SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK = 1.0
 
@@ -50,15 +51,22 @@ def run(done: threading.Event, every: float) -> int:
     with lock:
         duties = Duties(project)
         _say(f"Ready: the controller looks every {every:g} s.")
-        while not done.is_set():
-            for duty in duties.all:
-                if not done.is_set():
-                    attempt(duty)
-            done.wait(every)
+        # Beside the releases: an MLflow that does not answer must not keep them waiting.
+        record = threading.Thread(target=_rounds, args=(lambda: duties.of_the_record, done, every), daemon=True)
+        record.start()
+        _rounds(lambda: duties.of_releases, done, every)
     return 0
 
 
-def attempt(duty: Callable[[], tuple[str, ...]]) -> None:
+def _rounds(duties: Callable[[], tuple[Duty, ...]], done: threading.Event, every: float) -> None:
+    while not done.is_set():
+        for duty in duties():
+            if not done.is_set():
+                attempt(duty)
+        done.wait(every)
+
+
+def attempt(duty: Duty) -> None:
     """One duty; what it did, or why it could not, is a line in the log."""
     try:
         for sentence in duty():

@@ -63,8 +63,9 @@ def _following(project: Project) -> Iterator[str]:
 
 
 def _serves(project: Project, model: str, version: str) -> bool:
-    current = open_ledger(project.home).standing().model(model).current
-    return current is not None and current.release.version == version
+    here = open_ledger(project.home).standing().model(model)
+    current = None if here.serves_base else here.current
+    return current is not None and current.is_completed and current.release.version == version
 
 
 def _release(model: str, version: str) -> None:

@@ -7,9 +7,10 @@ from functools import cached_property
 from filelock import FileLock, Timeout
 
 from flows.record import open_store
-from flows.release import move_champions, open_desk
+from flows.release import move_champions, open_desk, policy_file
 from flows.workspace import Project
 from pipelines.errors import ServingError
+from pipelines.policy import load_policy
 from registry.ledger import Ledger, read_ledger
 from registry.release import Desk, carry_on, is_at_rest
 from registry.store import Store
@@ -23,17 +24,22 @@ class Duties:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._told: set[str] = set()
+        self._told: dict[str, tuple[str, ...]] = {}
 
     @property
-    def all(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
-        """In the order in which they matter."""
-        return (self.ring, self.finish_releases, self.put_champions_back, self.write_heads, self.raise_alarms, *self._schedules)
+    def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+        """What needs the ledger and the endpoint alone."""
+        return (self.ring, self.finish_releases, self.raise_alarms)
+
+    @property
+    def of_the_record(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+        """What asks MLflow or Prefect, and may wait for either."""
+        return (self.put_champions_back, self.write_heads, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
         """A doorbell may have been lost: ring again."""
         seen = endpoint_client(self._project.home).ring()
-        return self._once(*(f"alarm of the endpoint: {alarm}" for alarm in seen.alarms))
+        return self._notified("ring", *(f"The endpoint: {alarm}" for alarm in seen.alarms))
 
     def finish_releases(self) -> tuple[str, ...]:
         """Take over a release whose driver is gone; one that is driven is left alone."""
@@ -48,17 +54,19 @@ class Duties:
 
     def put_champions_back(self) -> tuple[str, ...]:
         """The alias `champion` is what the ledger says, whoever moved or deleted it."""
-        return move_champions(self._store, self._ledger.standing())
+        return self._notified("champions", *move_champions(self._store, self._ledger.standing()))
 
     def write_heads(self) -> tuple[str, ...]:
         """The ledger's head on the page of what serves: a tail that is cut off later shows there."""
         head = self._ledger.standing().head
         mark = f"{head.generation}:{head.hash}"
+        if self._told.get("head") == (mark,):
+            return ()
         for model in self._ledger.standing().models.values():
-            if model.current is not None and f"head {mark}" not in self._told:
+            if model.current is not None:
                 release = model.current.release
                 self._store.annotate(self._store.get_version(release.model, release.version), {"assay.ledger_head": mark})
-        self._told.add(f"head {mark}")
+        self._told["head"] = (mark,)
         return ()
 
     def raise_alarms(self) -> tuple[str, ...]:
@@ -72,12 +80,27 @@ class Duties:
         }
         ending = [each for each in standing.waivers if each.generation in leaned_on and each.until - now < SOON]
         return self._notified(
+            "waivers",
             *(
                 f"The waiver of {each.rule} that {each.model} version {leaned_on[each.generation].version} leans on "
                 f"{'ended' if each.until <= now else 'ends'} at {each.until:%Y-%m-%d %H:%M} UTC. It goes on serving."
                 for each in ending
-            )
+            ),
+            *self._old_evidence(now),
         )
+
+    def _old_evidence(self, now: datetime) -> list[str]:
+        """Releases whose evidence was judged longer ago than the policy would let a release begin with."""
+        found = []
+        for name, model in self._ledger.standing().models.items():
+            days = load_policy(policy_file(self._project.root, name)).gates.judge.max_age_days
+            held = model.current
+            if held is not None and now - held.at > timedelta(days=days):
+                since = f"{held.at:%Y-%m-%d}"
+                found.append(
+                    f"The evidence of {name} version {held.release.version} is from before {since}: over {days:g} days. It goes on serving."
+                )
+        return found
 
     @property
     def _schedules(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
@@ -102,15 +125,12 @@ class Duties:
         serves = "nothing" if current is None else f"version {current.release.version}"
         return (f"A release of {model} that was left on its way was carried to its end: {serves} serves.",)
 
-    def _once(self, *sentences: str) -> tuple[str, ...]:
-        new = tuple(each for each in sentences if each not in self._told)
-        self._told.update(new)
-        return new
-
-    def _notified(self, *sentences: str) -> tuple[str, ...]:
+    def _notified(self, duty: str, *sentences: str) -> tuple[str, ...]:
+        """Those that did not hold in the last round are told to people; one that ends and comes back is told again."""
         from flows.notify import notify
 
-        new = self._once(*sentences)
+        new = tuple(each for each in sentences if each not in self._told.get(duty, ()))
+        self._told[duty] = sentences
         for sentence in new:
             notify(self._project.home, "Assay: attention", sentence)
         return new

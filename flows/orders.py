@@ -17,6 +17,7 @@ from registry.release import Desk, Order, freeze, revoke, roll_back, serve_base,
 from registry.standing import Standing
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
@@ -45,6 +46,8 @@ def run_rollback(model: str, reason: str, version: str | None) -> None:
 
 def run_revoke(model: str, version: str, reason: str) -> None:
     """Revoke, and say what serves."""
+    if not _NUMBER.fullmatch(version):
+        raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
     standing = revoke(model, version, *_ordered(reason))
     say(f"Version {version} of {model} is revoked: it never serves again.")
     _tell(model, standing)
@@ -71,8 +74,14 @@ def run_waive(model: str, rule: str, until: str, reason: str) -> None:
     """Enter a waiver, and say when it ends."""
     from registry.ledger import open_ledger
 
-    waived = waiver(model, rule, until, person())
-    standing = waive(lambda digest: waived.model_copy(update={"reason_sha256": digest}), _said(reason), open_ledger(_project().home))
+    waived, why = waiver(model, rule, until, person()), _said(reason)
+    ledger = open_ledger(_project().home)
+    last = ledger.standing().at
+    if not last < waived.until:
+        raise ParameterError(
+            f"--until {until} is before the ledger's last entry ({last:%Y-%m-%d %H:%M} UTC). Set this machine's clock right."
+        )
+    standing = waive(lambda digest: waived.model_copy(update={"reason_sha256": digest}), why, ledger)
     say(f"{rule} is waived for {model} until {waived.until:%Y-%m-%d %H:%M %Z} by {waived.by} (entry {standing.head.generation}).")
 
 
@@ -106,11 +115,12 @@ def _said(reason: str) -> str:
 
 def _ordered(reason: str) -> tuple[Order, Desk]:
     """The order and the desk, without anything that asks MLflow or Prefect."""
-    from registry.ledger import open_ledger
+    from registry.ledger import open_ledger, read_ledger
     from serving.client import endpoint_client
 
-    home = _project().home
-    return Order(person(), _said(reason)), Desk(open_ledger(home), endpoint_client(home))
+    home, order = _project().home, Order(person(), _said(reason))
+    read_ledger(home)  # a brake makes no ledger: one that is not there is lost, or elsewhere
+    return order, Desk(open_ledger(home), endpoint_client(home))
 
 
 def _tell(model: str, standing: Standing) -> None:

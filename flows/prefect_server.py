@@ -1,18 +1,23 @@
 """The Prefect server: the one of `assay up`, or one of the run's own, cheaper than Prefect's in-process one, that ends with it."""
 
+import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flows.system.record import answers, read_record
 from pipelines.errors import WorkspaceError
 
 SECONDS_TO_START = 120
+SECONDS_BETWEEN_LOOKS = 0.2
+LIVES = 5
+SECONDS_FOR_EVENTS = 10
 
 
 @contextmanager
@@ -29,21 +34,51 @@ def prefect_server(home: Path) -> Iterator[None]:
         finally:
             os.environ.pop("PREFECT_API_URL", None)
         return
-    port = _free_port()
-    process = _start(home / "prefect", port)
+    with _own_server(home / "prefect") as url:
+        os.environ["PREFECT_API_URL"] = url
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")  # nobody reads the logs of a server that ends with the run
+        try:
+            yield
+        finally:
+            os.environ.pop("PREFECT_API_URL", None)
+
+
+@contextmanager
+def _own_server(folder: Path) -> Iterator[str]:
+    """Address of a server for as long as the context lasts; one that dies is started again, and Prefect's client tries until it answers."""
+    port, over = _free_port(), threading.Event()
+    process = _start(folder, port)
     try:
         _wait(process, port)
-        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")  # nobody reads the logs of a server that ends with the run
-        yield
+    except BaseException:
+        _end(process)
+        raise
+    keeper = threading.Thread(target=_keep, args=(process, folder, port, over))
+    keeper.start()
+    try:
+        yield f"http://127.0.0.1:{port}/api"
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        process.terminate()
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        over.set()
+        keeper.join()
+
+
+def _keep(process: "subprocess.Popen[bytes]", folder: Path, port: int, over: threading.Event) -> None:
+    """Have a server until it is over. One that dies again and again is left: the run then says that it is away."""
+    lives = LIVES
+    while not over.wait(SECONDS_BETWEEN_LOOKS):
+        if process.poll() is not None and lives > 1:
+            lives -= 1
+            process = _start(folder, port)
+    _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -58,6 +93,20 @@ def prefect_answers() -> Iterator[None]:
             f"The Prefect server at {os.environ.get('PREFECT_API_URL')} went away ({type(error).__name__}). "
             "Nothing that was done is lost: run the same command again."
         ) from error
+    finally:
+        _let_events_go()
+
+
+def _let_events_go() -> None:
+    """Send what Prefect has to tell its server, within bounds: at its exit it would wait 7 s for each event that no server takes."""
+    from prefect.events.worker import EventsWorker
+
+    logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
+    workers = tuple(EventsWorker._instances.values())  # type: ignore[misc]  # noqa: SLF001 - Prefect offers no bound
+    EventsWorker.drain_all(timeout=SECONDS_FOR_EVENTS)
+    for worker in workers:
+        with suppress(AttributeError):  # a client that has nobody to tell counts no attempts
+            vars(worker._client)["_reconnection_attempts"] = 0  # noqa: SLF001
 
 
 def server_settings(folder: Path) -> dict[str, str]:

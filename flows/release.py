@@ -26,8 +26,8 @@ from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.ledger import open_ledger
 from registry.recorded import CHAMPION, ModelVersion
-from registry.release import Desk, Order, Subject, record_judgement, release
-from registry.standing import Held, Standing
+from registry.release import Desk, Order, Subject, carry_on, record_judgement, release
+from registry.standing import Held, ModelStanding, Standing
 from registry.store import Store
 from serving.client import endpoint_client
 
@@ -64,6 +64,7 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
     found = store.get_version(model, version)
     with in_use(project.home), one_release_at_a_time(project.home):
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
+        carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
         _check_is_new(desk.ledger.standing(), found)
         verdict = _judge(store, found, package, desk.ledger.standing(), policy_file(project.root, model))
         subject = Subject(model, found.version, found.package_sha256)
@@ -103,8 +104,9 @@ def _judge(store: Store, version: ModelVersion, package: Path, standing: Standin
     verdict = read_screen_verdict(package / "verdict.json")
     if not isinstance(verdict, Finalist):
         raise RegistryError(f"Version {version.version} of {version.name} never passed `screen`. Train it again.")
+    limits = load_policy(policy)
     case = _circumstances(store, version, package, standing)
-    return judge(verdict, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), load_policy(policy))
+    return judge(verdict, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), limits)
 
 
 def _differences(package: Path, policy: Path) -> tuple[str, ...]:
@@ -154,17 +156,24 @@ def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | 
 
 
 def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
-    """Make the alias `champion` what the ledger says, for each model; gives a sentence for each that was moved.
+    """Make the alias `champion` what the ledger says, for each model; gives a sentence for each that was moved or could not be.
 
     Only full traffic that was seen counts. Where the base answers there is no champion: a batch job must not load what was taken away.
     """
-    moved = []
-    for name, model in standing.models.items():
-        current = None if model.serves_base else model.current
-        wanted = None if current is None or not current.is_completed else current.release.version
+    return tuple(sentence for name, model in standing.models.items() for sentence in _champion_moved(store, name, model))
+
+
+def _champion_moved(store: Store, name: str, model: ModelStanding) -> tuple[str, ...]:
+    current = None if model.serves_base else model.current
+    if current is not None and not current.is_completed:
+        return ()
+    wanted = None if current is None else current.release.version
+    try:
         holder = store.holder(name, CHAMPION)
         there = None if holder is None else holder.version
-        if there != wanted and (current is None or current.is_completed):
-            store.move_alias(name, CHAMPION, wanted)
-            moved.append(f"champion of {name}: {there or 'none'} → {wanted or 'none'}")
-    return tuple(moved)
+        if there == wanted:
+            return ()
+        store.move_alias(name, CHAMPION, wanted)
+    except RegistryError as error:
+        return (f"champion of {name} is to be {wanted or 'none'}: {error}",)
+    return (f"champion of {name}: {there or 'none'} → {wanted or 'none'}",)

@@ -1,5 +1,6 @@
 """A call to MLflow: tried a bounded number of times, with jitter, and explained in one sentence where it fails."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from pipelines.errors import RegistryError
 
 _T = TypeVar("_T")
 ATTEMPTS = 5
+_PASSWORD = re.compile(r"//[^/@\s]+@")
 _ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -47,7 +49,8 @@ class Calls:
 
     def _explained(self, cause: Any, what: str) -> RegistryError:
         first_line = str(cause).strip().split("\n", 1)[0][:200]
-        return RegistryError(f"{what} ({first_line}). Nothing is lost: when MLflow at {self.uri} answers, run the same command again.")
+        text = f"{what} ({first_line}). Nothing is lost: when MLflow at {self.uri} answers, run the same command again."
+        return RegistryError(_PASSWORD.sub("//", text))
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -48,6 +48,7 @@ class Patience:
 
     to_load: float = 300.0
     to_switch: float = 30.0
+    to_brake: float = 2.0
     between_looks: float = 0.1
 
 
@@ -174,7 +175,9 @@ def _after_the_switch(model: str, here: ModelStanding, current: Held, seen: Endp
     route = seen.routes.get(model) if follows else None
     if route is not None and (route.begun, route.serves_base) == (current.begun, False):
         return ReleaseCompleted(begun=current.begun)
-    if not waited.for_switching():
+    engine = seen.engine(current.begun)
+    is_loading = engine is not None and engine.state == "loading"  # an endpoint that was started again loads it once more
+    if not (waited.for_loading() if is_loading else waited.for_switching()):
         return None
     why = waited.desk.ledger.remember(f"version {current.release.version} did not answer after the switch{_alarms(seen)}")
     if here.before is None:
@@ -183,33 +186,51 @@ def _after_the_switch(model: str, here: ModelStanding, current: Held, seen: Endp
 
 
 def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Standing:
-    """Give full traffic back to what served before, or to a version that once served. Needs neither MLflow nor Prefect."""
+    """Give full traffic back to what served before, or to a version that once served. Needs neither MLflow nor Prefect.
+
+    While a release is on its way, going back is to abort it: what serves goes on.
+    """
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, lambda standing: RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, reason_sha256=why))
+
+    def body(standing: Standing) -> Body:
+        here = standing.model(model)
+        serving = None if here.current is None or here.serves_base else here.current.release.version
+        if here.pending is not None and version in {None, serving}:
+            return ReleaseAborted(begun=here.pending.begun, reason_sha256=why)
+        return RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, reason_sha256=why)
+
+    return _brake(desk, model, body)
 
 
 def serve_base(model: str, order: Order, desk: Desk) -> Standing:
     """Have the base answer under the model's name."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, lambda _: BaseServed(model=model, by=order.by, reason_sha256=why))
+    return _brake(desk, model, lambda _: BaseServed(model=model, by=order.by, reason_sha256=why))
 
 
 def revoke(model: str, version: str, order: Order, desk: Desk) -> Standing:
     """A version never serves again; where it serves now, what served before it takes over, or the base."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, lambda _: Revoked(model=model, version=version, by=order.by, reason_sha256=why))
+
+    def body(standing: Standing) -> Body:
+        known = {*standing.models, *(each.model for each in standing.judged.values())}
+        if model not in known:
+            raise ReleaseError(f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model.")
+        return Revoked(model=model, version=version, by=order.by, reason_sha256=why)
+
+    return _brake(desk, model, body)
 
 
 def freeze(order: Order, desk: Desk) -> Standing:
     """No release begins, and what is on its way is aborted."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, lambda _: Frozen(by=order.by, reason_sha256=why))
+    return _brake(desk, None, lambda _: Frozen(by=order.by, reason_sha256=why))
 
 
 def unfreeze(order: Order, desk: Desk) -> Standing:
     """Releases may begin again."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, lambda _: Unfrozen(by=order.by, reason_sha256=why))
+    return _brake(desk, None, lambda _: Unfrozen(by=order.by, reason_sha256=why))
 
 
 def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> Standing:
@@ -218,14 +239,44 @@ def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> Stand
     return _append(ledger, lambda _: waived(digest))
 
 
-def _brake(desk: Desk, body: Callable[[Standing], Body]) -> Standing:
-    """One entry and a ring. With the endpoint out of reach the entry stands, and the endpoint obeys it when it is back."""
+def _brake(desk: Desk, model: str | None, body: Callable[[Standing], Body]) -> Standing:
+    """One entry and a ring; then what answers is looked at, so that nobody is told of a rollback that has not come about.
+
+    With the endpoint out of reach, or with what is wanted not loaded, the entry stands and is obeyed as soon as it can be.
+    """
     standing = _append(desk.ledger, body)
+    entered = f"It is in the ledger (entry {standing.head.generation}) and will be obeyed, but not yet"
+    end = time.monotonic() + desk.patience.to_brake
     try:
-        desk.endpoint.ring()
+        while not _is_obeyed(standing, model, seen := desk.endpoint.ring()):
+            if time.monotonic() > end:
+                raise ReleaseError(f"{entered}: {_still(standing, model, seen)}. `assay status` shows when it does.")
+            time.sleep(desk.patience.between_looks)
     except ServingError as error:
-        raise ServingError(f"It is in the ledger (entry {standing.head.generation}) and will be obeyed, but not yet: {error}") from error
+        raise ServingError(f"{entered}: {error}") from error
     return standing
+
+
+def _is_obeyed(standing: Standing, model: str | None, seen: EndpointState) -> bool:
+    """The endpoint has come this far or further, and what the ledger says answers."""
+    head = seen.head
+    if head is None or head.ledger_id != standing.head.ledger_id or head.generation < standing.head.generation:
+        return False
+    if head != standing.head or model is None:
+        return head.generation > standing.head.generation or head == standing.head
+    here = standing.model(model)
+    route = seen.routes.get(model)
+    if here.serves_base:
+        return route is not None and route.serves_base
+    wanted = None if here.current is None else here.current.release.fingerprint
+    return (None if route is None or route.serves_base else route.fingerprint) == wanted
+
+
+def _still(standing: Standing, model: str | None, seen: EndpointState) -> str:
+    if model is None or seen.head is None or seen.head.generation < standing.head.generation:
+        return f"the endpoint has not followed to there{_alarms(seen)}"
+    route = seen.routes.get(model)
+    return f"{'nothing' if route is None else route.fingerprint} answers under {model} still{_alarms(seen)}"
 
 
 def _append(ledger: Ledger, body: Callable[[Standing], Body]) -> Standing:
@@ -261,9 +312,9 @@ def _alarms(seen: EndpointState) -> str:
 
 def _outcome(ledger: Ledger, model: str, begun: int) -> Held:
     """The release that began there, if it is what serves; else why it is not."""
-    current = ledger.standing().model(model).current
-    if current is not None and current.begun == begun and current.is_completed:
-        return current
+    here = ledger.standing().model(model)
+    if here.current is not None and here.current.begun == begun and here.current.is_completed and not here.serves_base:
+        return here.current
     raise ReleaseError(_why_not(ledger, model, begun))
 
 

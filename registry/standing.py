@@ -57,6 +57,8 @@ class ModelStanding(Value):
     pending: Held | None = None
     revoked: frozenset[str] = frozenset()
     serves_base: bool = False
+    changed_at: int = 0
+    """Generation at which what serves was last changed: a verdict from before it is about another comparison."""
 
     @property
     def current(self) -> Held | None:
@@ -132,9 +134,7 @@ def check_next(standing: Standing, body: Body, at: datetime) -> None:
 
 
 def _illegal(entry: Entry, fact: str) -> IllegalEntry:
-    return IllegalEntry(
-        f"Entry {entry.generation} ({entry.body.kind}) does not follow: {fact}. `assay audit verify` checks the whole ledger."
-    )
+    return IllegalEntry(f"Entry {entry.generation} ({entry.body.kind}) does not follow: {fact}. `assay status` says how things stand.")
 
 
 def _changed(standing: Standing, model: str, **changes: Any) -> Standing:
@@ -192,6 +192,8 @@ def _release_begun(standing: Standing, entry: Entry, body: ReleaseBegun) -> Stan
         raise _illegal(entry, f"releases are frozen since entry {standing.frozen.generation}")
     if release.version in model.revoked:
         raise _illegal(entry, f"version {release.version} of {release.model} is revoked")
+    if model.changed_at > body.judged:
+        raise _illegal(entry, f"what serves was changed at entry {model.changed_at}, after the verdict of entry {body.judged}")
     if model.pending is not None:
         raise _illegal(entry, f"version {model.pending.release.version} of {release.model} is on its way since entry {model.pending.begun}")
     held = Held(begun=entry.generation, release=release, judged=body.judged, by=body.by, reason_sha256=body.reason_sha256, at=entry.at)
@@ -211,7 +213,8 @@ def _release_switched(standing: Standing, entry: Entry, body: ReleaseSwitched) -
     model = standing.model(name)
     # What is released again moves to the end: going back from it leads to what served before it, not to itself.
     kept = tuple(each for each in model.served if each.release.version != held.release.version)
-    return _changed(standing, name, served=(*kept, held), once_served=(*model.once_served, held), pending=None, serves_base=False)
+    changes = {"served": (*kept, held), "once_served": (*model.once_served, held), "pending": None, "serves_base": False}
+    return _changed(standing, name, changed_at=entry.generation, **changes)
 
 
 def _release_completed(standing: Standing, entry: Entry, body: ReleaseCompleted) -> Standing:
@@ -241,13 +244,14 @@ def _rolled_back(standing: Standing, entry: Entry, body: RolledBack) -> Standing
     others = tuple(each for each in model.served if each.release.version != target.release.version)
     served = model.served[: places[-1] + 1] if places else (*others, target)
     done = served[-1].model_copy(update={"is_completed": True})
-    return _changed(standing, body.model, served=(*served[:-1], done), pending=None, serves_base=False)
+    changes = {"served": (*served[:-1], done), "pending": None, "serves_base": False}
+    return _changed(standing, body.model, changed_at=entry.generation, **changes)
 
 
 def _base_served(standing: Standing, entry: Entry, body: BaseServed) -> Standing:
     if not standing.model(body.model).once_served:
         raise _illegal(entry, f"nothing of {body.model} was ever released, so its base is unknown")
-    return _changed(standing, body.model, pending=None, serves_base=True)
+    return _changed(standing, body.model, pending=None, serves_base=True, changed_at=entry.generation)
 
 
 def _revoked(standing: Standing, entry: Entry, body: Revoked) -> Standing:
@@ -262,6 +266,7 @@ def _revoked(standing: Standing, entry: Entry, body: Revoked) -> Standing:
         served=served,
         pending=pending,
         revoked=model.revoked | {body.version},
+        changed_at=entry.generation,
         serves_base=model.serves_base or (bool(model.served) and not served),
     )
 

@@ -45,15 +45,20 @@ class Follower:
         """For as long as the endpoint runs."""
         while True:
             await asyncio.sleep(self._limits.between_looks)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - the next look tries again; following must not end
+                self._set_alarm("following", f"What the ledger says could not be done: {type(error).__name__}: {str(error)[:300]}")
+            else:
+                self._set_alarm("following", None)
 
     async def look(self) -> None:
         """Read what is new, remember it, then act on it. Whatever is wrong, what is known already goes on."""
         async with self._turn:
             await self._take_in()
             if self.standing is not None and self.standing is not self._obeyed:
-                self._obeyed = self.standing
                 self._obey(self.standing)
+                self._obeyed = self.standing
 
     async def _take_in(self) -> None:
         try:

@@ -11,6 +11,9 @@ from registry.following import Route
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.refusal import Refusal
 
+SECONDS_TO_NOTICE = 0.5
+"""Until an engine that ended is seen to have ended."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -111,7 +114,8 @@ class Lanes:
             left = deadline - time.monotonic()
             if left <= 0 or not (lane.is_coming_back or lost is not None):
                 raise away(name)
-            await _soon(changed, left)
+            await _soon(changed, left if lost is None else min(left, SECONDS_TO_NOTICE))
+            lost = None  # an engine that ended is known by now; one that is still there lost a connection and nothing more
 
     def ready(self) -> dict[str, Target]:
         """What answers now, by name."""

@@ -85,7 +85,7 @@ class ReleaseEngine:
     @property
     def is_coming_back(self) -> bool:
         """It answered, ended, and is being started again for the first time."""
-        return self.state == "loading" and self._ends == 1
+        return (self.state == "loading" and self._ends == 1) or (self.state == "ready" and self.port == 0)
 
     @property
     def alarm(self) -> str | None:
@@ -151,8 +151,10 @@ class ReleaseEngine:
         """Start it, answer until it ends, and say why it ended."""
         try:
             process = await self._start()
-        except (AssayError, OSError, ValueError, LookupError) as error:
-            return str(error) or type(error).__name__
+        except AssayError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again, and a person is told
+            return f"{type(error).__name__}: {str(error)[:300]}"
         try:
             return await self._watch(process)
         finally:

@@ -1,63 +1,92 @@
 """The Prefect server, or MLflow's answers, go away in the middle of a run: nothing is done twice, and the same command ends it."""
 
+import os
 import signal
-from typing import TYPE_CHECKING
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.prefect_server import server_settings
+from flows.system.record import answers
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Done, Journey, run_arguments
 
-if TYPE_CHECKING:
-    import subprocess
-
 SECONDS = 300
-OWN_SERVER = {"PREFECT_API_URL": "", "PREFECT_CLIENT_MAX_RETRIES": "1"}
-"""A server of the run's own, and a client that gives up within seconds instead of a minute."""
 
 
-def without_its_server(process: "subprocess.Popen[str]", stage: str) -> Done:
-    """Read what the run tells until it has told this stage, kill its Prefect server, and let it end."""
+def until(process: "subprocess.Popen[str]", stage: str) -> str:
+    """What the run tells until it has told this stage."""
     told = ""
     for line in stage_lines(process):
         told += line
         if line.split()[0] == stage:
             break
-    server_of(process).kill()
-    out, err = process.communicate(timeout=SECONDS)
-    return Done(process.returncode, told + out, err)
+    return told
 
 
 def server_of(process: "subprocess.Popen[str]") -> psutil.Process:
     return next(child for child in psutil.Process(process.pid).children() if "flows.prefect_server" in child.cmdline())
 
 
-def in_one_sentence(done: Done) -> bool:
-    """The run said that its server went away, or came to its end without it."""
-    told = done.err.strip().splitlines()
-    return done.code == 0 or (done.code == 1 and len(told) == 1 and "The Prefect server at" in told[0])
+@contextmanager
+def server_of_others(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """A Prefect server that the run did not start, and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {**os.environ, **server_settings(folder)}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-services", "--no-ui"]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        end = time.monotonic() + SECONDS
+        while not answers(f"http://127.0.0.1:{port}/api/health"):
+            assert time.monotonic() < end, (folder / "server.log").read_text()
+            time.sleep(0.1)
+        yield server, f"http://127.0.0.1:{port}/api"
+    finally:
+        server.kill()
+        server.wait()
 
 
-def test_without_its_prefect_server_a_run_says_so_and_the_same_command_ends_it(seeded: Checkout, judged: Journey) -> None:
+def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_verdict(seeded: Checkout, judged: Journey) -> None:
     arguments = run_arguments(judged.data, judged.base)
-    done = without_its_server(seeded.start(*arguments, **OWN_SERVER), "bias")
-    assert in_one_sentence(done), done.out + done.err
-    again = seeded.assay(*arguments)
-    assert again.code == 0, again.out + again.err
-    assert (again.last["version"], len(seeded.versions()), len(seeded.runs())) == ("1", 1, 1)
+    process = seeded.start(*arguments, PREFECT_API_URL="")
+    told = until(process, "bias")
+    server_of(process).kill()
+    out, err = process.communicate(timeout=SECONDS)
+    done = Done(process.returncode, told + out, err)
+    assert (done.code, done.err) == (0, ""), done.out + done.err
+    assert (done.last["version"], len(seeded.versions()), len(seeded.runs())) == ("1", 1, 1)
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_while_a_model_trains_makes_no_second_training(seeded: Checkout, judged: Journey) -> None:
+def test_a_server_that_is_gone_for_good_while_a_model_trains_makes_no_second_training(
+    seeded: Checkout, judged: Journey, tmp_path: Path
+) -> None:
     forget_training(seeded.home / "cache")
     arguments = run_arguments(judged.data, judged.base)
-    done = without_its_server(seeded.start(*arguments, **OWN_SERVER), "admit")
-    assert in_one_sentence(done), done.out + done.err
+    with server_of_others(tmp_path) as (server, url):
+        process = seeded.start(*arguments, PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
+        told = until(process, "admit")
+        server.kill()
+        out, err = process.communicate(timeout=SECONDS)
+    done = Done(process.returncode, told + out, err)
+    assert done.code == 1
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("assay: The Prefect server at")
+    assert line.endswith("run the same command again.")
     again = seeded.assay(*arguments)
     assert again.code == 0, again.out + again.err
-    trained = [line for told in (done, again) for line in lines_of(told, "fine_tune") if "cached" not in line]
+    trained = [line for each in (done, again) for line in lines_of(each, "fine_tune") if "cached" not in line]
     assert len(trained) == 1, done.out + again.out
     assert len(seeded.versions()) == 1
 
@@ -65,9 +94,7 @@ def test_a_server_that_goes_away_while_a_model_trains_makes_no_second_training(s
 @pytest.mark.slow
 def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(seeded: Checkout, judged: Journey) -> None:
     process = seeded.start(*run_arguments(judged.data, judged.base), PREFECT_API_URL="")
-    for line in stage_lines(process):
-        if line.split()[0] == "bias":
-            break
+    until(process, "bias")
     server = server_of(process)
     server.send_signal(signal.SIGSTOP)
     with pytest.raises(psutil.TimeoutExpired):

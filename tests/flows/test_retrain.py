@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,8 @@ def test_a_worker_that_is_killed_leaves_no_run_running_and_no_process(running: A
         running.wait_for(run, "RUNNING")
         time.sleep(3)
         (process,) = flow_runs(run)
-        for each in psutil.process_iter():
-            if "flows.worker" in each.cmdline() and each.environ().get("PREFECT_API_URL") == running.api:
-                os.kill(each.pid, signal.SIGKILL)
+        for each in processes("flows.worker", "PREFECT_API_URL", running.api):
+            os.kill(each.pid, signal.SIGKILL)
         psutil.wait_procs([process], timeout=10)
         assert not process.is_running(), "the flow run watches its worker"
         with worker(running):
@@ -178,8 +178,14 @@ def kill_flow_run(run_id: str) -> None:
 
 
 def flow_runs(run_id: str) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter()
-        if "flows.engine" in process.cmdline() and process.environ().get("PREFECT__FLOW_RUN_ID") == run_id
-    ]
+    return processes("flows.engine", "PREFECT__FLOW_RUN_ID", run_id)
+
+
+def processes(module: str, variable: str, setting: str) -> list[psutil.Process]:
+    """Those that run this module with this variable; others come and go while we look."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if module in process.cmdline() and process.environ().get(variable) == setting:
+                found.append(process)
+    return found

@@ -63,6 +63,8 @@ class Bench:
     engines: dict[int, EngineState] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     head: Head | None = None
+    obeys: bool = False
+    """What answers is what the ledger says, as where an endpoint has everything loaded."""
     on_ring: Callable[["Bench"], None] = lambda _: None
 
     def ring(self) -> EndpointState:
@@ -71,11 +73,19 @@ class Bench:
 
     def state(self) -> EndpointState:
         head = self.head or self.ledger.standing().head
-        return EndpointState(head=head, engines=tuple(self.engines.values()), routes=self.routes)
+        return EndpointState(head=head, engines=tuple(self.engines.values()), routes=self._obeyed() if self.obeys else self.routes)
+
+    def _obeyed(self) -> dict[str, Route]:
+        model = self.ledger.standing().model(MODEL)
+        held = model.once_served[-1] if model.once_served else None
+        current = model.current or held
+        if current is None:
+            return {}
+        return {MODEL: Route(begun=current.begun, serves_base=model.serves_base, fingerprint=current.release.fingerprint)}
 
     @property
     def desk(self) -> Desk:
-        return Desk(self.ledger, self, Patience(to_load=0.3, to_switch=0.3, between_looks=0.01))
+        return Desk(self.ledger, self, Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01))
 
     def judged(self, version: str, verdict: str = "passed") -> int:
         body = Judged.model_validate(
@@ -242,6 +252,7 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
 
 
 def test_a_rollback_goes_to_what_served_before_and_then_further_back(bench: Bench) -> None:
+    bench.obeys = True
     for version in ("1", "2", "3"):
         bench.released(version)
     for wanted in ("2", "1"):
@@ -259,6 +270,7 @@ def test_a_rollback_to_a_version_that_never_served_is_refused(bench: Bench) -> N
 
 
 def test_a_version_that_was_gone_back_from_can_serve_again(bench: Bench) -> None:
+    bench.obeys = True
     for version in ("1", "2"):
         bench.released(version)
     roll_back(MODEL, None, WHY, bench.desk)
@@ -269,6 +281,7 @@ def test_a_version_that_was_gone_back_from_can_serve_again(bench: Bench) -> None
 
 
 def test_going_back_from_the_base_is_to_what_served_before_it(bench: Bench) -> None:
+    bench.obeys = True
     bench.released("1")
     serve_base(MODEL, WHY, bench.desk)
     assert bench.here() == ("1", True)
@@ -277,6 +290,7 @@ def test_going_back_from_the_base_is_to_what_served_before_it(bench: Bench) -> N
 
 
 def test_a_revoked_version_gives_way_and_never_comes_back(bench: Bench) -> None:
+    bench.obeys = True
     for version in ("1", "2"):
         bench.released(version)
     revoke(MODEL, "2", WHY, bench.desk)
@@ -290,6 +304,7 @@ def test_a_revoked_version_gives_way_and_never_comes_back(bench: Bench) -> None:
 
 
 def test_brakes_work_while_frozen(bench: Bench) -> None:
+    bench.obeys = True
     for version in ("1", "2"):
         bench.released(version)
     freeze(WHY, bench.desk)
@@ -307,6 +322,69 @@ def test_a_brake_with_the_endpoint_away_is_in_the_ledger_and_says_so(bench: Benc
     with pytest.raises(ServingError, match="It is in the ledger"):
         roll_back(MODEL, None, WHY, away)
     assert bench.here() == ("1", False)
+
+
+def test_a_brake_that_is_not_obeyed_yet_is_no_success(bench: Bench) -> None:
+    for version in ("1", "2"):
+        bench.released(version)
+    bench.routes[MODEL] = Route(begun=9, serves_base=False, fingerprint=spec("2").fingerprint)
+    with pytest.raises(ReleaseError, match=f"not yet: {spec('2').fingerprint} answers under {MODEL} still"):
+        roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Bench) -> None:
+    bench.head = bench.ledger.standing().head
+    with pytest.raises(ReleaseError, match="has not followed"):
+        freeze(WHY, bench.desk)
+    assert bench.ledger.standing().frozen is not None
+
+
+def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    bench.begin("3")
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("2", False)
+    assert bench.ledger.standing().model(MODEL).pending is None
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+@pytest.mark.parametrize("brake", ["rollback", "serve_base", "revoke", "release"])
+def test_a_verdict_from_before_a_change_of_what_serves_begins_nothing(bench: Bench, brake: str) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    judged = bench.judged("3")
+    if brake == "rollback":
+        roll_back(MODEL, None, WHY, bench.desk)
+    elif brake == "serve_base":
+        serve_base(MODEL, WHY, bench.desk)
+    elif brake == "revoke":
+        revoke(MODEL, "2", WHY, bench.desk)
+    else:
+        bench.released("4")
+    release = Release(model=MODEL, version="3", package_sha256="3" * 64, spec=spec("3"), known_answers_share=1.0)
+    with pytest.raises(IllegalEntry, match="what serves was changed"):
+        bench.write(ReleaseBegun(release=release, judged=judged, by="ann", reason_sha256="0" * 64))
+
+
+def test_a_model_that_the_ledger_does_not_know_cannot_be_revoked(bench: Bench) -> None:
+    bench.released("1")
+    with pytest.raises(ReleaseError, match=f"knows no model typo, only {MODEL}"):
+        revoke("typo", "1", WHY, bench.desk)
+
+
+def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_for(bench: Bench) -> None:
+    bench.released("1")
+    begun = bench.begin("2")
+    bench.write(ReleaseSwitched(begun=begun))
+    bench.engines[begun] = EngineState(begun=begun, state="loading")
+    desk = replace(bench.desk, patience=Patience(to_load=10, to_switch=0.3))
+    assert next_entry(bench.ledger.standing(), MODEL, bench.state(), Waited(5, desk)) is None
+    assert isinstance(next_entry(bench.ledger.standing(), MODEL, bench.state(), Waited(11, desk)), RolledBack)
 
 
 @pytest.mark.parametrize("verdict", ["rejected", "undecided"])
