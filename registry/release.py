@@ -7,6 +7,7 @@ Before the switch a release can only be aborted; after it, only be gone back fro
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipelines.errors import IllegalEntry, ReleaseError, ServingError, StaleGeneration
@@ -205,7 +206,15 @@ def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Stan
 def serve_base(model: str, order: Order, desk: Desk) -> Standing:
     """Have the base answer under the model's name."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, model, lambda _: BaseServed(model=model, by=order.by, reason_sha256=why))
+
+    def body(standing: Standing) -> Body:
+        if not standing.model(model).once_served:
+            raise ReleaseError(
+                f"Nothing of {model} was ever released, so there is no base to serve. `assay preview --base` shows the base's answers."
+            )
+        return BaseServed(model=model, by=order.by, reason_sha256=why)
+
+    return _brake(desk, model, body)
 
 
 def revoke(model: str, version: str, order: Order, desk: Desk) -> Standing:
@@ -222,15 +231,22 @@ def revoke(model: str, version: str, order: Order, desk: Desk) -> Standing:
 
 
 def freeze(order: Order, desk: Desk) -> Standing:
-    """No release begins, and what is on its way is aborted."""
+    """No release begins, and what is on its way is aborted: the ledger itself refuses, whatever the endpoint does."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, None, lambda _: Frozen(by=order.by, reason_sha256=why))
+    return _told(desk, _append(desk.ledger, lambda _: Frozen(by=order.by, reason_sha256=why)))
 
 
 def unfreeze(order: Order, desk: Desk) -> Standing:
     """Releases may begin again."""
     why = desk.ledger.remember(order.reason)
-    return _brake(desk, None, lambda _: Unfrozen(by=order.by, reason_sha256=why))
+    return _told(desk, _append(desk.ledger, lambda _: Unfrozen(by=order.by, reason_sha256=why)))
+
+
+def _told(desk: Desk, standing: Standing) -> Standing:
+    """Ring, where there is somebody to hear it."""
+    with suppress(ServingError):
+        desk.endpoint.ring()
+    return standing
 
 
 def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> Standing:
@@ -239,7 +255,7 @@ def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> Stand
     return _append(ledger, lambda _: waived(digest))
 
 
-def _brake(desk: Desk, model: str | None, body: Callable[[Standing], Body]) -> Standing:
+def _brake(desk: Desk, model: str, body: Callable[[Standing], Body]) -> Standing:
     """One entry and a ring; then what answers is looked at, so that nobody is told of a rollback that has not come about.
 
     With the endpoint out of reach, or with what is wanted not loaded, the entry stands and is obeyed as soon as it can be.
@@ -257,13 +273,13 @@ def _brake(desk: Desk, model: str | None, body: Callable[[Standing], Body]) -> S
     return standing
 
 
-def _is_obeyed(standing: Standing, model: str | None, seen: EndpointState) -> bool:
+def _is_obeyed(standing: Standing, model: str, seen: EndpointState) -> bool:
     """The endpoint has come this far or further, and what the ledger says answers."""
     head = seen.head
     if head is None or head.ledger_id != standing.head.ledger_id or head.generation < standing.head.generation:
         return False
-    if head != standing.head or model is None:
-        return head.generation > standing.head.generation or head == standing.head
+    if head != standing.head:
+        return head.generation > standing.head.generation
     here = standing.model(model)
     route = seen.routes.get(model)
     if here.serves_base:
@@ -272,8 +288,8 @@ def _is_obeyed(standing: Standing, model: str | None, seen: EndpointState) -> bo
     return (None if route is None or route.serves_base else route.fingerprint) == wanted
 
 
-def _still(standing: Standing, model: str | None, seen: EndpointState) -> str:
-    if model is None or seen.head is None or seen.head.generation < standing.head.generation:
+def _still(standing: Standing, model: str, seen: EndpointState) -> str:
+    if seen.head is None or seen.head.generation < standing.head.generation:
         return f"the endpoint has not followed to there{_alarms(seen)}"
     route = seen.routes.get(model)
     return f"{'nothing' if route is None else route.fingerprint} answers under {model} still{_alarms(seen)}"
@@ -297,6 +313,8 @@ def _way_back(standing: Standing, model: str, version: str | None) -> int:
             raise ReleaseError(f"Version {version} of {model} never served. `assay history` lists what did; `assay promote` releases one.")
         return fitting[-1].begun
     before = here.current if here.serves_base else here.before
+    if not here.once_served:
+        raise ReleaseError(f"Nothing of {model} was ever released: there is nothing to go back to. `assay promote` releases a version.")
     if before is None:
         raise ReleaseError(f"Nothing of {model} served before what serves now. `assay serve-base` has the base answer.")
     return before.begun

@@ -152,7 +152,9 @@ class Store:
             lambda: self._get_by_alias(name, alias) if alias != version else self._client.get_model_version(name, version)
         )
         if found is None:
-            raise RegistryError(f"There is no version {version} of {name}. `assay ui` shows what there is; `--base` serves the base.")
+            raise RegistryError(
+                f"There is no version {version} of {name}. `assay ui` shows what there is, `assay preview --base` answers with the base."
+            )
         return model_version(found)
 
     def holder(self, name: str, alias: str) -> ModelVersion | None:

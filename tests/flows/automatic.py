@@ -48,15 +48,15 @@ class Automatic:
         return {"model": MODEL, "data": str(self.data), "base_model": str(self.base), "settings": settings}
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.api}/deployments/name/{name}").raise_for_status().json())
+        return dict(ask("GET", f"{self.api}/deployments/name/{name}").raise_for_status().json())
 
     def change(self, name: str, **fields: Any) -> None:
-        httpx.patch(f"{self.api}/deployments/{self.deployment(name)['id']}", json=fields).raise_for_status()
+        ask("PATCH", f"{self.api}/deployments/{self.deployment(name)['id']}", json=fields).raise_for_status()
 
     def start(self, name: str, **parameters: Any) -> httpx.Response:
         """Ask for a run, as the form's button does."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return httpx.post(f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run", json=body)
+        return ask("POST", f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run", json=body)
 
     def due_in(self, name: str, seconds: float) -> datetime:
         """Move the deployment's cron so near that it is due in some seconds; give the time."""
@@ -64,21 +64,21 @@ class Automatic:
         due = (datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0)
         cron = f"{due.minute} {due.hour} {due.day} {due.month} * {due.second}"
         schedule = f"{self.api}/deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
-        httpx.patch(schedule, json={"schedule": {"cron": cron, "timezone": "UTC"}}).raise_for_status()
+        ask("PATCH", schedule, json={"schedule": {"cron": cron, "timezone": "UTC"}}).raise_for_status()
         return due
 
     def runs(self, name: str) -> list[dict[str, Any]]:
         """The runs of a deployment that have begun or are due, oldest first; not those that the scheduler keeps for later years."""
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         wanted = {"deployment_id": {"any_": [self.deployment(name)["id"]]}, "expected_start_time": {"before_": soon}}
-        found = httpx.post(f"{self.api}/flow_runs/filter", json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
+        found = ask("POST", f"{self.api}/flow_runs/filter", json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
         return list(found.raise_for_status().json())
 
     def wait_for(self, run_id: str, *states: str, seconds: float = 150) -> dict[str, Any]:
         """The flow run once it is in one of these states; by default once it has ended."""
         run: dict[str, Any] = {}
         for _ in until(seconds):
-            run = httpx.get(f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
+            run = ask("GET", f"{self.api}/flow_runs/{run_id}").raise_for_status().json()
             if run["state"]["type"] in (states or ENDED):
                 return run
         raise AssertionError(f"still {run['state']}")
@@ -94,6 +94,16 @@ class Automatic:
                 if words in message["title"] or words in message["message"]:
                     return message
         raise AssertionError(f"nobody was told {words!r}; told were {[message['title'] for message in self.received]}")
+
+
+def ask(method: str, url: str, **content: Any) -> httpx.Response:
+    """Answer of Prefect's API. While its SQLite database is locked it answers 503, which its own clients try again too."""
+    answer = httpx.request(method, url, **content)
+    for _ in until(30):
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        answer = httpx.request(method, url, **content)
+    return answer
 
 
 def until(seconds: float, pause: float = 0.25) -> Iterator[None]:

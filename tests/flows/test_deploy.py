@@ -2,17 +2,16 @@
 
 from typing import Any
 
-import httpx
 import yaml
 
-from tests.flows.automatic import Automatic, deploy
+from tests.flows.automatic import Automatic, ask, deploy
 from tests.journey import ROOT
 
 DECLARED = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 
 
 def held(running: Automatic, what: str) -> list[dict[str, Any]]:
-    return list(httpx.post(f"{running.api}/{what}/filter", json={}).raise_for_status().json())
+    return list(ask("POST", f"{running.api}/{what}/filter", json={}).raise_for_status().json())
 
 
 def test_every_declared_deployment_is_there_with_its_schedule_and_its_limit(running: Automatic) -> None:

@@ -334,10 +334,26 @@ def test_a_brake_that_is_not_obeyed_yet_is_no_success(bench: Bench) -> None:
 
 
 def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Bench) -> None:
+    bench.released("1")
     bench.head = bench.ledger.standing().head
     with pytest.raises(ReleaseError, match="has not followed"):
-        freeze(WHY, bench.desk)
-    assert bench.ledger.standing().frozen is not None
+        serve_base(MODEL, WHY, bench.desk)
+    assert bench.here() == ("1", True)
+
+
+def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> None:
+    from serving.client import endpoint_client
+
+    freeze(WHY, replace(bench.desk, endpoint=endpoint_client(tmp_path / "home")))
+    with pytest.raises(IllegalEntry, match="frozen"):
+        bench.begin("1")
+
+
+@pytest.mark.parametrize("brake", [lambda desk: roll_back(MODEL, None, WHY, desk), lambda desk: serve_base(MODEL, WHY, desk)])
+def test_where_nothing_was_ever_released_a_brake_says_so(bench: Bench, brake: Callable[[Desk], Standing]) -> None:
+    with pytest.raises(ReleaseError, match="was ever released"):
+        brake(bench.desk)
+    assert bench.kinds == ["opened"]
 
 
 def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: Bench) -> None:
