@@ -216,7 +216,7 @@ def _model(name: str, standing: Standing | None, changed: Change | None, challen
         predecessor=model.before.release.version if model.before else None,
         pending=model.pending.release.version if model.pending else None,
         revoked=tuple(sorted(model.revoked, key=int)),
-        challenger=challenger or None,
+        challenger=None if current is not None and current.release.version == challenger else challenger or None,
         answers=route.fingerprint if route else unrouted,
     )
 

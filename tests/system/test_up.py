@@ -16,7 +16,9 @@ import pytest
 
 from flows.prefect_server import prefect_server
 from flows.system.processes import marked
-from registry.accounts import passwords, passwords_file
+from registry.accounts import passwords, passwords_file, service_login
+from registry.recorded import CHAMPION
+from registry.store import Store
 from tests.journey import Checkout, make_checkout
 from tests.system.running import Up, free_ports, start_up
 
@@ -97,6 +99,13 @@ def test_the_command_line_without_a_server_sees_what_the_server_has(up: Up) -> N
     body = {"experiment_id": "1", "run_name": "seen from both sides"}
     assert ask(up, "api/2.0/mlflow/runs/create", "scientist", passwords(up.checkout.home)["scientist"], body)[0] == 200
     assert "seen from both sides" in [run.info.run_name for run in up.checkout.runs()]
+
+
+def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in service_login(up.checkout.home).items():
+        monkeypatch.setenv(name, text)
+    store = Store(f"http://127.0.0.1:{up.ports.mlflow}", up.checkout.home / "leases")
+    assert store.holder("not-trained-yet", CHAMPION) is None
 
 
 def test_a_run_by_hand_uses_the_prefect_server_that_is_there(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
