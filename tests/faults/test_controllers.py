@@ -102,7 +102,10 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
     serves(home, running, "1")
 
 
-@pytest.mark.parametrize(("cut", "version"), [("begun", "2"), ("ready", "1"), ("switched", "2")])
+@pytest.mark.parametrize(
+    ("cut", "version"),
+    [("begun", "2"), pytest.param("ready", "1", marks=pytest.mark.slow), pytest.param("switched", "2", marks=pytest.mark.slow)],
+)
 def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finishes_it(
     home: Home, running: Running, checkout: Checkout, cut: str, version: str
 ) -> None:
