@@ -63,8 +63,7 @@ def _following(project: Project) -> Iterator[str]:
 
 
 def _serves(project: Project, model: str, version: str) -> bool:
-    here = open_ledger(project.home).standing().model(model)
-    current = None if here.serves_base else here.current
+    current = open_ledger(project.home).standing().model(model).answering
     return current is not None and current.is_completed and current.release.version == version
 
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from flows.record import open_store
-from flows.release import move_champions, open_desk, policy_file
+from flows.release import move_champions, open_desk, policy_file, release_turn
 from flows.workspace import Project
 from pipelines.errors import ServingError
 from pipelines.policy import load_policy
+from registry.audit import PAGE_TAG
 from registry.ledger import Ledger, read_ledger
 from registry.release import Desk, carry_on, is_at_rest
 from registry.store import Store
@@ -47,8 +48,9 @@ class Duties:
         if not waiting:
             return ()
         try:
-            with FileLock(self._project.home / "leases" / "release.lock", timeout=0):
-                return tuple(sentence for name in waiting for sentence in self._finish(name, open_desk(self._project.home)))
+            with release_turn(self._project.home).acquire(timeout=0):
+                desk = open_desk(self._project.home)
+                return tuple(sentence for name in waiting for sentence in self._finish(name, desk))
         except Timeout:
             return ()
 
@@ -58,14 +60,14 @@ class Duties:
 
     def write_heads(self) -> tuple[str, ...]:
         """The ledger's head on the page of what serves: a tail that is cut off later shows there."""
-        head = self._ledger.standing().head
-        mark = f"{head.generation}:{head.hash}"
+        standing = self._ledger.standing()
+        mark = standing.head.as_tag
         if self._told.get("head") == (mark,):
             return ()
-        for model in self._ledger.standing().models.values():
+        for model in standing.models.values():
             if model.current is not None:
                 release = model.current.release
-                self._store.annotate(self._store.get_version(release.model, release.version), {"assay.ledger_head": mark})
+                self._store.annotate(self._store.get_version(release.model, release.version), {PAGE_TAG: mark})
         self._told["head"] = (mark,)
         return ()
 

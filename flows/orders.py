@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from flows.environment import quieten
 from flows.outcome import EXIT_CODES
-from flows.report import say
+from flows.report import say, say_findings
 from flows.start import person
 from flows.workspace import Project, find_project
 from pipelines.errors import ParameterError
@@ -18,7 +18,6 @@ from registry.standing import Standing
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-_MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
 def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
@@ -27,8 +26,7 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     from flows.release import promote
 
     done = promote(_project(), model, version, Order(person(), _said(reason)))
-    for finding in done.verdict.findings:
-        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+    say_findings(done.verdict.findings)
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
         say(f"{model} is version {done.version} now ({done.released.release.fingerprint}). Back: assay rollback --model {model} --reason …")

@@ -4,8 +4,6 @@ ModelVersion ─judge─► Candidate ─► Release ─► the endpoint answers
 Every answer of `judge` is in the ledger and on the version's page, whatever it was.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from pipelines.policy import load_policy
 from pipelines.recompute import recompute
 from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
+from registry.audit import PAGE_TAG
 from registry.ledger import open_ledger
 from registry.recorded import CHAMPION, ModelVersion
 from registry.release import Desk, Order, Subject, carry_on, record_judgement, release
@@ -44,13 +43,11 @@ class Promotion(Value):
     note: str = ""
 
 
-@contextmanager
-def one_release_at_a_time(home: Path) -> Iterator[None]:
-    """The kernel's lock: it goes with the process that holds it, so that the controller takes over from a dead one."""
+def release_turn(home: Path) -> FileLock:
+    """One release at a time. The kernel's lock goes with the process that holds it, so that the controller takes over from a dead one."""
     lock = home / "leases" / "release.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        yield
+    return FileLock(lock)
 
 
 def open_desk(home: Path) -> Desk:
@@ -62,7 +59,7 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure."""
     store, desk = open_store(project), open_desk(project.home)
     found = store.get_version(model, version)
-    with in_use(project.home), one_release_at_a_time(project.home):
+    with in_use(project.home), release_turn(project.home):
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
         _check_is_new(desk.ledger.standing(), found)
@@ -89,7 +86,7 @@ def _champion_follows(store: Store, standing: Standing) -> str:
 
 def _check_is_new(standing: Standing, version: ModelVersion) -> None:
     here = standing.model(version.name)
-    if here.current is not None and here.current.release.version == version.version and not here.serves_base:
+    if here.answering is not None and here.answering.release.version == version.version:
         raise ReleaseError(f"Version {version.version} of {version.name} serves already. `assay status` says since when.")
 
 
@@ -123,7 +120,7 @@ def _circumstances(store: Store, version: ModelVersion, package: Path, standing:
     here = standing.model(version.name)
     compared = ChampionInput.read(package / "champion.json").champion
     # As `move_champions` has it: where the base answers there is no champion, so nothing could ever be compared with one.
-    serving = None if here.current is None or here.serves_base else here.current.release.version
+    serving = None if here.answering is None else here.answering.release.version
     made = store.made(version)
     return Circumstances(
         model=version.name,
@@ -148,11 +145,7 @@ def _circumstances(store: Store, version: ModelVersion, package: Path, standing:
 def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | Undecided, standing: Standing) -> None:
     """On the version's page: the verdict of `judge`, its reasons, and the entry that holds it."""
     reasons = "\n".join(f"{finding.outcome}: {finding.text}" for finding in verdict.findings)
-    head = standing.head
-    store.annotate(
-        version,
-        {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], "assay.ledger_head": f"{head.generation}:{head.hash}"},
-    )
+    store.annotate(version, {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], PAGE_TAG: standing.head.as_tag})
 
 
 def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
@@ -164,7 +157,7 @@ def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
 
 
 def _champion_moved(store: Store, name: str, model: ModelStanding) -> tuple[str, ...]:
-    current = None if model.serves_base else model.current
+    current = model.answering
     if current is not None and not current.is_completed:
         return ()
     wanted = None if current is None else current.release.version

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flows.outcome import Outcome
+from pipelines.verdict import Finding
 from registry.card import format_score, score_table
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
     say("")
     if outcome.scorecard is not None:
         _table(outcome)
-    for finding in outcome.findings:
-        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+    say_findings(outcome.findings)
     say("")
     say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
+
+
+def say_findings(findings: tuple[Finding, ...]) -> None:
+    """A line a rule: how it came out, and why."""
+    for finding in findings:
+        say(f"  {_MARKS[finding.outcome]} {finding.text}")
 
 
 def publish(outcome: Outcome, mlflow_uri: str) -> None:

@@ -207,6 +207,11 @@ class Head(Value):
     generation: Generation
     hash: Digest
 
+    @property
+    def as_tag(self) -> str:
+        """As a version page remembers it; `registry.audit` reads it back."""
+        return f"{self.generation}:{self.hash}"
+
 
 def body_document(body: Body) -> dict[str, Any]:
     """A body as it is hashed and stored: its kind and what differs from a default.

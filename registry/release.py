@@ -123,7 +123,7 @@ def carry_on(model: str, desk: Desk) -> None:
 
 def is_at_rest(model: ModelStanding) -> bool:
     """Nothing is on its way, and what has full traffic was seen answering."""
-    return model.pending is None and (model.current is None or model.current.is_completed or model.serves_base)
+    return model.pending is None and (model.answering is None or model.answering.is_completed)
 
 
 def _seen(endpoint: FollowingEndpoint) -> EndpointState:
@@ -195,7 +195,7 @@ def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Stan
 
     def body(standing: Standing) -> Body:
         here = standing.model(model)
-        serving = None if here.current is None or here.serves_base else here.current.release.version
+        serving = None if here.answering is None else here.answering.release.version
         if here.pending is not None and version in {None, serving}:
             return ReleaseAborted(begun=here.pending.begun, reason_sha256=why)
         return RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, reason_sha256=why)
@@ -331,8 +331,8 @@ def _alarms(seen: EndpointState) -> str:
 def _outcome(ledger: Ledger, model: str, begun: int) -> Held:
     """The release that began there, if it is what serves; else why it is not."""
     here = ledger.standing().model(model)
-    if here.current is not None and here.current.begun == begun and here.current.is_completed and not here.serves_base:
-        return here.current
+    if here.answering is not None and here.answering.begun == begun and here.answering.is_completed:
+        return here.answering
     raise ReleaseError(_why_not(ledger, model, begun))
 
 

@@ -66,6 +66,11 @@ class ModelStanding(Value):
         return self.served[-1] if self.served else None
 
     @property
+    def answering(self) -> Held | None:
+        """The release that answers under the model's name; None where the base does, or nothing."""
+        return None if self.serves_base else self.current
+
+    @property
     def before(self) -> Held | None:
         """Where a rollback goes; None where nothing served before."""
         return self.served[-2] if len(self.served) > 1 else None
