@@ -61,7 +61,8 @@ def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: p
     seconds = time.monotonic() - told
     kept, after_stop = steps_kept(checkout), statuses(checkout)
 
-    process = checkout.start(*arguments)
+    # As where nobody logged in, in cron or a container: DVC then takes a shell that has a word of its own for what was killed.
+    process = checkout.start(*arguments, SHELL="/bin/sh")
     training_of(process, lambda: progress(checkout) > max(kept, default=STEPS)).kill()
     killed = ended(process)
     (resumed,) = (path.read_text() for path in (checkout.home / "scratch").glob("*/resumed.json"))
