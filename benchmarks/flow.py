@@ -22,7 +22,7 @@ _START_UP = """
 from pathlib import Path
 from flows.environment import quieten
 quieten()
-from flows.prefect_server import prefect_server
+from flows.schedule.prefect_server import prefect_server
 with prefect_server(Path("{home}")):
     import flows.train
 """
@@ -87,8 +87,8 @@ def _tiny_options(scratch: Path) -> tuple[str, ...]:
 
 def _bare(setting: Setting) -> float:
     """The same stages by hand, in a worktree with the same inputs and overrides."""
+    from flows.run.workspace import find_project, open_workspace
     from flows.start import request_from
-    from flows.workspace import find_project, open_workspace
 
     asked = _asked(setting.options)
     os.environ["ASSAY_HOME"] = str(setting.home)

@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
 def _round(load: Load) -> tuple[float, float]:
     """Release version 2 over 1 and go back: seconds from wish to first answer, and from order to the route."""
     from flows.release import open_desk
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from registry.release import Order, roll_back
 
@@ -121,7 +121,7 @@ def _round(load: Load) -> tuple[float, float]:
 
 def _release(load: Load) -> float:
     from flows.release import promote
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from registry.release import Order
 
@@ -143,7 +143,7 @@ def _first_answer(load: Load, fingerprint: str, wished: datetime) -> float:
 
 
 def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -> dict[str, Any]:
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from registry.ledger import read_ledger
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from flows.run.workspace import Project, find_project
 from flows.start import person
-from flows.workspace import Project, find_project
 from pipelines.errors import AssayError, LedgerError
 from pipelines.settings import Settings
 from pipelines.value import Value
@@ -161,7 +161,7 @@ def page_heads(project: Project) -> tuple[tuple[KnownHead, ...], tuple[str, ...]
     from flows.environment import quieten
 
     quieten()
-    from flows.record import open_store
+    from flows.run.record import open_store
 
     try:
         pages = open_store(project).pages_with(PAGE_TAG)

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(done: threading.Event, every: float) -> int:
     """Stand by until the lock is ours, then a round at once and one every so many seconds."""
     from flows.duties import Duties
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
 
     project = find_project(Settings().home)
     lock = _lock(project.home, done)

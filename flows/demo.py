@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 from flows.environment import quieten
 from flows.orders import run_promote, run_waive
-from flows.outcome import Outcome
-from flows.report import say
-from flows.request import TrainRequest
+from flows.run.outcome import Outcome
+from flows.run.report import say
+from flows.run.request import TrainRequest
+from flows.run.workspace import Project, find_project
 from flows.serve import served_base
 from flows.start import run_training
-from flows.workspace import Project, find_project
 from pipelines.errors import ServingError
 from pipelines.settings import Settings
 from registry.ledger import open_ledger

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.environment import quieten
-from flows.request import TrainRequest
-from flows.workspace import Workspace, find_project, open_workspace
+from flows.run.request import TrainRequest
+from flows.run.workspace import Workspace, find_project, open_workspace
 from pipelines.base_model import base_model, locate
 from pipelines.chat import ChatEncoder
 from pipelines.collect import main as collect

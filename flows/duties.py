@@ -6,9 +6,9 @@ from functools import cached_property
 
 from filelock import Timeout
 
-from flows.record import open_store
 from flows.release import move_champions, open_desk, policy_file, release_turn
-from flows.workspace import Project
+from flows.run.record import open_store
+from flows.run.workspace import Project
 from pipelines.errors import ServingError
 from pipelines.policy import load_policy
 from registry.audit import PAGE_TAG
@@ -106,8 +106,8 @@ class Duties:
 
     @property
     def _schedules(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
-        from flows.arrivals import watch_data
-        from flows.overdue import watch_schedules
+        from flows.schedule.arrivals import watch_data
+        from flows.schedule.overdue import watch_schedules
 
         def data_arrivals() -> tuple[str, ...]:
             return watch_data(self._project)
@@ -129,7 +129,7 @@ class Duties:
 
     def _notified(self, duty: str, *sentences: str) -> tuple[str, ...]:
         """Those that did not hold in the last round are told to people; one that ends and comes back is told again."""
-        from flows.notify import notify
+        from flows.schedule.notify import notify
 
         new = tuple(each for each in sentences if each not in self._told.get(duty, ()))
         self._told[duty] = sentences

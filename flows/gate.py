@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from flows.outcome import EXIT_CODES
+from flows.run.outcome import EXIT_CODES
 from pipelines.errors import UnreadableData
 from pipelines.recompute import Recomputed, recompute, recompute_admission
 

@@ -5,10 +5,10 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from flows.environment import quieten
-from flows.outcome import EXIT_CODES
-from flows.report import say, say_findings
+from flows.run.outcome import EXIT_CODES
+from flows.run.report import say, say_findings
+from flows.run.workspace import Project, find_project
 from flows.start import person
-from flows.workspace import Project, find_project
 from pipelines.errors import ParameterError
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings

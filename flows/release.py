@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from flows.keeping.lease import in_use
-from flows.record import open_store
-from flows.workspace import Project
+from flows.run.record import open_store
+from flows.run.workspace import Project
 from pipelines.base_model import locate
 from pipelines.champion import ChampionInput
 from pipelines.errors import RegistryError, ReleaseError

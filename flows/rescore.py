@@ -8,18 +8,18 @@ import yaml
 from prefect import flow
 from prefect.states import Completed
 
-from flows.arrivals import revision_in
-from flows.earlier import earlier_outcome
-from flows.notify import notify
-from flows.outcome import Outcome
-from flows.record import ended_on_error, flat_params, open_store, record
-from flows.report import mlflow_link, publish, rename_run, run_link
-from flows.reproduce import version_inputs
-from flows.request import TrainRequest
 from flows.retrain import told_on_error
-from flows.stage_task import run_stage
+from flows.run.earlier import earlier_outcome
+from flows.run.outcome import Outcome
+from flows.run.record import ended_on_error, flat_params, open_store, record
+from flows.run.report import mlflow_link, publish, rename_run, run_link
+from flows.run.reproduce import version_inputs
+from flows.run.request import TrainRequest
+from flows.run.stage_task import run_stage
+from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model
+from flows.schedule.arrivals import revision_in
+from flows.schedule.notify import notify
 from flows.start import person
-from flows.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model
 from pipelines.evidence import Adapter
 from pipelines.files import digest_of_json
 from pipelines.params import parameter_names

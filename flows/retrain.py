@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect import flow
 from prefect.states import Completed
 
-from flows.arrivals import data_revision
-from flows.notify import notify
-from flows.outcome import Outcome
-from flows.record import open_store
-from flows.report import mlflow_link, publish_text, run_link
-from flows.request import TrainRequest
+from flows.run.outcome import Outcome
+from flows.run.record import open_store
+from flows.run.report import mlflow_link, publish_text, run_link
+from flows.run.request import TrainRequest
+from flows.run.turns import training_turn
+from flows.run.workspace import Project, find_project
+from flows.schedule.arrivals import data_revision
+from flows.schedule.notify import notify
 from flows.train import to_verdict
-from flows.turns import training_turn
-from flows.workspace import Project, find_project
 from pipelines.errors import AlreadyTraining, AssayError
 from pipelines.settings import Settings
 from registry.store import Store

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.environment import quieten
-from flows.record import open_store
-from flows.workspace import Project, find_project
+from flows.run.record import open_store
+from flows.run.workspace import Project, find_project
 from pipelines.base_model import base_model, locate
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import write_text

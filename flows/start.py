@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.environment import quieten
-from flows.outcome import Outcome
-from flows.request import TrainRequest
+from flows.run.outcome import Outcome
+from flows.run.request import TrainRequest
 from pipelines.errors import ParameterError, UnreadableData
 from pipelines.params import parse_assignment
 from pipelines.policy import load_policy
@@ -53,16 +53,16 @@ def person() -> str:
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()
-    from flows.prefect_server import prefect_answers, prefect_server
-    from flows.stopping import stops_when_told
-    from flows.workspace import find_project
+    from flows.run.stopping import stops_when_told
+    from flows.run.workspace import find_project
+    from flows.schedule.prefect_server import prefect_answers, prefect_server
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)
     _check_python()
     with stops_when_told(), prefect_server(project.home), prefect_answers():
-        from flows.record import open_store
-        from flows.report import show
+        from flows.run.record import open_store
+        from flows.run.report import show
         from flows.train import train
 
         outcome = train(request)
@@ -73,8 +73,8 @@ def run_training(request: TrainRequest) -> Outcome:
 def run_ui(port: int) -> int:
     """MLflow's server over this checkout's database, until it is stopped."""
     quieten()
-    from flows.record import open_store
-    from flows.workspace import find_project
+    from flows.run.record import open_store
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from serving.listen import open_socket
 
@@ -102,7 +102,7 @@ def _model_name(given: dict[str, Any]) -> str:
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
     """Look at the folder now: a base model that cannot be used is said before anything starts."""
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
     from pipelines.base_model import base_model
     from pipelines.chat import ChatEncoder
     from pipelines.params import BaseModelParams

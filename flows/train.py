@@ -6,17 +6,17 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
-from flows.arrivals import revision_in
-from flows.earlier import champions_own, earlier_outcome
-from flows.outcome import Outcome
-from flows.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
-from flows.report import publish, rename_run
-from flows.reproduce import version_inputs
-from flows.request import TrainRequest
-from flows.stage_task import run_stage
+from flows.run.earlier import champions_own, earlier_outcome
+from flows.run.outcome import Outcome
+from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.run.report import publish, rename_run
+from flows.run.reproduce import version_inputs
+from flows.run.request import TrainRequest
+from flows.run.stage_task import run_stage
+from flows.run.turns import training_turn
+from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
+from flows.schedule.arrivals import revision_in
 from flows.start import person
-from flows.turns import training_turn
-from flows.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict

@@ -15,7 +15,7 @@ from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """`PREFECT_API_URL` names a real server for as long as the tests run; every flow of every process uses it."""
     quieten()
-    from flows.prefect_server import prefect_server
+    from flows.schedule.prefect_server import prefect_server
 
     with prefect_server(tmp_path_factory.mktemp("prefect")):
         yield

@@ -18,7 +18,7 @@ from flows.keeping.git import bundle_refs
 from flows.keeping.lease import in_use
 from flows.keeping.manifest import HOME, LEDGER, REFS, Backup, KeptBase, NamedPackage, check_backup, write_manifest
 from flows.keeping.named import verified_standing
-from flows.workspace import Project
+from flows.run.workspace import Project
 from pipelines.base_model import locate
 from pipelines.errors import AssayError, OperationError
 from pipelines.evidence import BaseModelManifest
@@ -66,8 +66,8 @@ class Source:
 def run_backup(folder: Path, *, with_base_models: bool) -> str:
     """Back up the home of this checkout; says what was copied."""
     quieten()
-    from flows.record import open_store
-    from flows.workspace import find_project
+    from flows.run.record import open_store
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)

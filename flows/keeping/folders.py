@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.keeping.found import TRASH, Found, Grounds, Kind, extent, throw_away
 from flows.keeping.lease import is_held
-from flows.workspace import sweep
+from flows.run.workspace import sweep
 
 
 def _worktrees(grounds: Grounds) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.keeping.named import Named
 from flows.keeping.retention import Retention
-from flows.workspace import Project
+from flows.run.workspace import Project
 from pipelines.value import Value
 from registry.retained import Retained
 

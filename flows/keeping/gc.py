@@ -12,7 +12,7 @@ from flows.keeping.found import Found, Grounds, Kind
 from flows.keeping.lease import alone
 from flows.keeping.named import what_stays
 from flows.keeping.retention import FILE, Retention, load_retention
-from flows.workspace import Project
+from flows.run.workspace import Project
 from pipelines.errors import OperationError
 from pipelines.progress import progress_bar
 from registry.retained import Retained
@@ -25,8 +25,8 @@ PATIENCE = 10.0
 def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
     """Say what would go, or remove it and say what went."""
     quieten()
-    from flows.record import open_store
-    from flows.workspace import find_project
+    from flows.run.record import open_store
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)

@@ -6,7 +6,7 @@ from flows.environment import quieten
 from flows.keeping.copying import appearing, copy_bytes, explained
 from flows.keeping.git import fetch_refs
 from flows.keeping.manifest import HOME, LEDGER, REFS, Backup, check_backup
-from flows.workspace import Project
+from flows.run.workspace import Project
 from pipelines.errors import OperationError
 from pipelines.progress import progress_bar
 from registry.audit import restore_ledger
@@ -16,7 +16,7 @@ from registry.relocate import relocate
 def run_restore(folder: Path, home: Path | None) -> str:
     """Restore into the home of this checkout, or into another folder; says what is there now, and what is to be brought."""
     quieten()
-    from flows.workspace import find_project
+    from flows.run.workspace import find_project
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)

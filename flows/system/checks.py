@@ -15,9 +15,9 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flows.run.workspace import Project
 from flows.system.record import read_record
 from flows.system.services import HERE, Ports
-from flows.workspace import Project
 from pipelines.errors import LedgerError, ServingError
 from pipelines.resources import free_memory
 from pipelines.value import Value

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 
 from flows.environment import quieten
-from flows.report import say
+from flows.run.report import say
+from flows.run.workspace import Project, find_project
 from flows.system import checks
 from flows.system.checks import Check
-from flows.workspace import Project, find_project
 from pipelines.errors import AssayError
 from pipelines.settings import Settings
 

@@ -5,9 +5,9 @@ import signal
 import time
 from pathlib import Path
 
+from flows.run.workspace import find_project
 from flows.system.processes import sweep
 from flows.system.record import read_record, record_file
-from flows.workspace import find_project
 from pipelines.settings import Settings
 
 SECONDS_TO_STOP = 90

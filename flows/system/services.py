@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from flows.prefect_server import server_settings
+from flows.run.workspace import Project
+from flows.schedule.prefect_server import server_settings
 from flows.system.processes import mark
-from flows.workspace import Project
 from registry.accounts import service_login
 
 HERE = "127.0.0.1"
@@ -81,7 +81,7 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
         ),
         Service(
             "prefect",
-            (*python, "flows.prefect_server", "--port", str(ports.prefect)),
+            (*python, "flows.schedule.prefect_server", "--port", str(ports.prefect)),
             # Its pages ask port 4200 unless they are told otherwise.
             lambda: {**plain, **server_settings(home / "prefect"), "PREFECT_SERVER_UI_API_URL": f"http://{HERE}:{ports.prefect}/api"},
             port=ports.prefect,
@@ -97,10 +97,10 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
             link=f"http://{HERE}:{ports.endpoint}/v1",
             seconds_to_stop=45,
         ),
-        Service("deployments", (*python, "flows.deploy"), clients, after=("mlflow", "prefect"), lasts=False),
+        Service("deployments", (*python, "flows.schedule.deploy"), clients, after=("mlflow", "prefect"), lasts=False),
         Service(
             "worker",
-            (*python, "flows.worker"),
+            (*python, "flows.schedule.worker"),
             clients,
             after=("deployments",),
             shows_up=lambda since: _polls(ports.prefect, since),
@@ -132,7 +132,7 @@ def _exists(module: str) -> bool:
 
 def _polls(port: int, since: datetime) -> bool:
     """Whether a worker has told Prefect's server since then that it is alive: it says nothing on its log."""
-    from flows.worker import POOL
+    from flows.schedule.worker import POOL
 
     request = urllib.request.Request(
         f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}

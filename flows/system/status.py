@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import AwareDatetime
 
-from flows.notify import Notice, notices
-from flows.record import open_store
+from flows.run.record import open_store
+from flows.run.workspace import Project
+from flows.schedule.notify import Notice, notices
 from flows.system.record import ServiceRecord, read_record
-from flows.workspace import Project
 from pipelines.errors import AssayError, LedgerError, RegistryError
 from pipelines.value import Value
 from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack

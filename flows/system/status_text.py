@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 from flows.environment import quieten
-from flows.report import say
+from flows.run.report import say
+from flows.run.workspace import find_project
 from flows.system.status import Change, ModelStatus, ServiceStatus, Status, look
-from flows.workspace import find_project
 from pipelines.settings import Settings
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from filelock import FileLock, Timeout
 
 from flows.environment import quieten
+from flows.run.workspace import Project, find_project
 from flows.system.down import end_system
 from flows.system.processes import adopt_orphans, end_orphans, reap, sweep
 from flows.system.progress import Progress
 from flows.system.record import own_record, read_record, record_file
 from flows.system.services import HERE, Ports, services
 from flows.system.watched import Watched
-from flows.workspace import Project, find_project
 from pipelines.errors import LedgerError, OperationError, ServingError
 from pipelines.settings import Settings
 

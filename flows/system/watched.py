@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import psutil
 
+from flows.run.workspace import Project
 from flows.system.processes import kill_below
 from flows.system.record import ServiceRecord, State, answers
 from flows.system.services import Service
-from flows.workspace import Project
 from pipelines.errors import OperationError
 
 DEATHS_IN_A_ROW = 5

@@ -18,9 +18,9 @@ from registry.ledger import open_ledger
 from registry.release import is_at_rest
 from registry.standing import ModelStanding
 from serving.client import endpoint_client
+from tests.flows.system.running import Up, start_up
 from tests.journey import Checkout, Done, Journey, invoke, make_checkout
 from tests.serving.endpoint.system import words_of
-from tests.system.running import Up, start_up
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")

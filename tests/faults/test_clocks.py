@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows.keeping.lease import alone, in_use
-from flows.request import TrainRequest
-from flows.turns import training_turn
-from flows.workspace import Project, open_workspace, sweep
+from flows.run.request import TrainRequest
+from flows.run.turns import training_turn
+from flows.run.workspace import Project, open_workspace, sweep
 from pipelines.errors import AlreadyTraining, OperationError
 from tests.journey import git
 

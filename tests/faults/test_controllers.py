@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from flows.duties import Duties
-from flows.workspace import Project
+from flows.run.workspace import Project
 from registry.entries import ReleaseSwitched
 from registry.ledger import open_ledger
 from registry.release import Desk, Order, carry_on, freeze, unfreeze

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.prefect_server import server_settings
+from flows.schedule.prefect_server import server_settings
 from flows.system.record import answers
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
@@ -33,7 +33,7 @@ def until(process: "subprocess.Popen[str]", stage: str) -> str:
 
 
 def server_of(process: "subprocess.Popen[str]") -> psutil.Process:
-    return next(child for child in psutil.Process(process.pid).children() if "flows.prefect_server" in child.cmdline())
+    return next(child for child in psutil.Process(process.pid).children() if "flows.schedule.prefect_server" in child.cmdline())
 
 
 @contextmanager

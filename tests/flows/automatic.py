@@ -128,14 +128,14 @@ def automatic(checkout: Checkout, data: Path, base: Path, folder: Path) -> Itera
 
 
 def deploy(found: Automatic) -> None:
-    subprocess.run([sys.executable, "-m", "flows.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=120)
 
 
 @contextmanager
 def worker(found: Automatic) -> Iterator["subprocess.Popen[bytes]"]:
     with (found.checkout.home / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.worker"], cwd=found.checkout.root, env=found.environment, stdout=log, stderr=log
+            [sys.executable, "-m", "flows.schedule.worker"], cwd=found.checkout.root, env=found.environment, stdout=log, stderr=log
         )
     try:
         yield process
@@ -156,7 +156,7 @@ def server(folder: Path) -> Iterator[str]:
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
         "ASSAY_RUN_PID": str(os.getpid()),
     }
-    command = [sys.executable, "-m", "flows.prefect_server", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.schedule.prefect_server", "--port", str(port)]
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:

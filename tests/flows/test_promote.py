@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.duties import Duties
-from flows.workspace import Project
+from flows.run.workspace import Project
 from pipelines.judge import WAIVABLE
 from registry.ledger import open_ledger
 from registry.standing import ModelStanding

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.notify import notices
-from flows.request import TrainRequest
+from flows.run.request import TrainRequest
+from flows.schedule.notify import notices
 from pipelines.params import parse_assignment
 from registry.recorded import CHAMPION, VERDICT
 from tests.journey import SETTINGS, Checkout, Journey, learnable_rows, shuffled, write_rows

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.arrivals import revision_in, watch_data
-from flows.turns import training_turn
-from flows.workspace import Project
+from flows.run.turns import training_turn
+from flows.run.workspace import Project
+from flows.schedule.arrivals import revision_in, watch_data
 from pipelines.errors import AlreadyTraining
 from registry.recorded import VERDICT
 from tests.flows.automatic import MODEL, Automatic, until, worker
@@ -80,8 +80,8 @@ def test_a_request_that_cannot_be_carried_out_fails_and_is_told(running: Automat
 def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(running.checkout.root, running.checkout.home)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
-    monkeypatch.setattr("flows.arrivals.SECONDS_BETWEEN_LOOKS", 0)
-    monkeypatch.setattr("flows.arrivals.SECONDS_TO_SETTLE", 1)
+    monkeypatch.setattr("flows.schedule.arrivals.SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("flows.schedule.arrivals.SECONDS_TO_SETTLE", 1)
     arriving = write_rows(running.data.with_name("arriving.jsonl"), learnable_rows())
     running.change("retrain/on-data-arrival", parameters={"request": {**running.request, "data": str(arriving)}})
     time.sleep(1.1)
@@ -103,8 +103,8 @@ def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str
 def test_rows_that_come_to_a_place_where_none_lay_have_arrived(running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(running.checkout.root, tmp_path)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
-    monkeypatch.setattr("flows.arrivals.SECONDS_BETWEEN_LOOKS", 0)
-    monkeypatch.setattr("flows.arrivals.SECONDS_TO_SETTLE", 0)
+    monkeypatch.setattr("flows.schedule.arrivals.SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("flows.schedule.arrivals.SECONDS_TO_SETTLE", 0)
     running.change("retrain/on-data-arrival", parameters={"request": {**running.request, "data": str(tmp_path / "later.jsonl")}})
     assert watch_data(project) == ()
     write_rows(tmp_path / "later.jsonl", learnable_rows(20))
@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) ->
 
 def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
     holder = (
-        "import sys, time; from pathlib import Path; from flows.turns import training_turn\n"
+        "import sys, time; from pathlib import Path; from flows.run.turns import training_turn\n"
         f"with training_turn(Path({str(tmp_path)!r}), 'letters'):\n    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -163,7 +163,7 @@ def test_a_worker_that_is_killed_leaves_no_run_running_and_no_process(running: A
         running.wait_for(run, "RUNNING")
         time.sleep(3)
         (process,) = flow_runs(run)
-        for each in processes("flows.worker", "PREFECT_API_URL", running.api):
+        for each in processes("flows.schedule.worker", "PREFECT_API_URL", running.api):
             os.kill(each.pid, signal.SIGKILL)
         psutil.wait_procs([process], timeout=10)
         assert not process.is_running(), "the flow run watches its worker"
@@ -178,7 +178,7 @@ def kill_flow_run(run_id: str) -> None:
 
 
 def flow_runs(run_id: str) -> list[psutil.Process]:
-    return processes("flows.engine", "PREFECT__FLOW_RUN_ID", run_id)
+    return processes("flows.schedule.engine", "PREFECT__FLOW_RUN_ID", run_id)
 
 
 def processes(module: str, variable: str, setting: str) -> list[psutil.Process]:

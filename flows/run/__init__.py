@@ -1,0 +1,1 @@
+"""What a training run is made of: its request, its workspace, its stages, its record."""

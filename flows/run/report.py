@@ -1,0 +1,131 @@
+"""What a person sees: a line a stage, the verdict's table, and the same in Prefect's UI."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from flows.run.outcome import Outcome
+from pipelines.verdict import Finding
+from registry.card import format_score, score_table
+
+if TYPE_CHECKING:
+    from flows.run.reproduce import StageRun
+
+_MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
+
+
+def say(text: str) -> None:
+    """One line on standard output, at once; in a deployed run on its page in the Prefect UI too."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        _log(text)
+
+
+def _log(text: str) -> None:
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
+    with suppress(MissingContextError):
+        get_run_logger().info(text)
+
+
+def stage_line(run: "StageRun") -> None:
+    """What the stage was, how long it took, the figure that matters."""
+    first, *more = run.summary.splitlines() or [""]
+    how = "cached" if run.cached else duration(run.seconds)
+    waited = " (waited for another run's)" if run.waited else ""
+    say(f"  {run.stage:<17}{how:>8}  {first}{waited}")
+    for line in more:
+        say(f"  {'':<17}{'':>8}  {line}")
+
+
+def duration(seconds: float) -> str:
+    """`8.1 s` or `3 m 07 s`."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)} m {int(rest):02d} s" if minutes else f"{rest:.1f} s"
+
+
+def show(outcome: Outcome, mlflow_uri: str) -> None:
+    """The verdict with its table and its reasons."""
+    say("")
+    if outcome.scorecard is not None:
+        _table(outcome)
+    say_findings(outcome.findings)
+    say("")
+    say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
+
+
+def say_findings(findings: tuple[Finding, ...]) -> None:
+    """A line a rule: how it came out, and why."""
+    for finding in findings:
+        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+
+
+def publish(outcome: Outcome, mlflow_uri: str) -> None:
+    """Artifacts of the flow run: the verdict's table, its reasons and where its record is."""
+    from prefect.artifacts import create_markdown_artifact
+
+    reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
+    table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
+    record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
+    text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\n{record}\n"
+    create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
+
+
+def publish_text(key: str, text: str, description: str) -> None:
+    """An artifact of the flow run that is only words."""
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(key=key, markdown=text, description=description[:500])
+
+
+def run_link() -> str:
+    """Where this flow run is in the Prefect UI."""
+    from prefect import runtime
+
+    return link_to(str(runtime.flow_run.id))
+
+
+def link_to(flow_run_id: str) -> str:
+    """Where a flow run is in the Prefect UI."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    return f"{settings.ui_url or (settings.api.url or '').removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+
+
+def mlflow_link(uri: str, run_id: str) -> str:
+    """Where a run is in MLflow's pages; without a server, which run it is and in what database."""
+    return f"{uri}/#/runs/{run_id}" if uri.startswith("http") else f"run {run_id} at {uri}"
+
+
+def rename_run(outcome: Outcome) -> None:
+    """Put the result into the flow run's name: data, base and what it came to."""
+    from prefect import runtime
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.verdict}")
+
+
+def _table(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    card = outcome.scorecard
+    if card is None:
+        return
+    table = Table(title=f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals", title_justify="left")
+    table.add_column("metric")
+    for system in card.systems:
+        table.add_column(system.system, justify="right")
+    for metric in card.systems[0].metrics:
+        scores = [format_score(system.metric(metric.name)) for system in card.systems]
+        table.add_row(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", *scores)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    for metric in card.systems[0].metrics:
+        if metric.signature:
+            say(f"  {metric.name}: {metric.signature}")

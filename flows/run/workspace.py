@@ -1,0 +1,210 @@
+"""A workspace of a run's own: a git worktree at a pinned commit, with the run's overrides and inputs."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+
+from flows.keeping.lease import in_use
+from flows.run.request import TrainRequest
+from pipelines.base_model import base_model, read_base_model
+from pipelines.errors import UnreadableData, WorkspaceError
+from pipelines.files import digest_of_json, folder_digests, sha256_of, write_text
+from pipelines.params import Params, override
+
+_SUFFIXES = {".jsonl", ".csv", ".parquet"}
+_CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
+_PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
+_ROWS = ("rows", "held_out")
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "assay",
+    "GIT_AUTHOR_EMAIL": "assay@localhost",
+    "GIT_COMMITTER_NAME": "assay",
+    "GIT_COMMITTER_EMAIL": "assay@localhost",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of Assay and the folder in which it keeps everything else."""
+
+    root: Path
+    home: Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one run's stages run."""
+
+    run_id: str
+    root: Path
+    project: Project
+    commit: str
+    params: Params
+
+
+def find_project(home: Path, start: Path | None = None) -> Project:
+    """The checkout around `start` (default: the current folder), else the one that this code was installed from."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file() and (folder / ".git").exists():
+            return Project(root=folder, home=home if home.is_absolute() else folder / home)
+    raise WorkspaceError(f"{here} is not inside a checkout of Assay (dvc.yaml, params.yaml and .git together). Clone it and go there.")
+
+
+@contextmanager
+def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspace]:
+    """Pin the working tree as it is, give it a worktree with the request's inputs, and take it away at the end."""
+    sweep(project)
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    root = project.home / "worktrees" / run_id
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with in_use(project.home), FileLock(root.with_suffix(".lock")):
+        commit = _pin(project.root, run_id)
+        _git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
+        try:
+            yield _furnish(project, request, run_id, root, commit)
+            _keep_record(root, run_id)
+        finally:
+            _remove(project, root)
+
+
+def sweep(project: Project) -> None:
+    """Remove the worktrees of runs that are gone: their lock is free."""
+    for root in sorted((project.home / "worktrees").glob("*-*-*")):
+        if root.is_dir():
+            try:
+                with FileLock(root.with_suffix(".lock"), timeout=0):
+                    _remove(project, root)
+            except Timeout:
+                continue  # its run is alive
+
+
+def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, commit: str) -> Workspace:
+    """Write what the request changes into the worktree, and name the work by its digest."""
+    write_text(root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n")
+    lying = {} if request.data else _rows_in(project.root / "data/raw")
+    _place(request.data or lying.get("rows"), root / "data/raw", "rows")
+    _place(request.held_out or lying.get("held_out"), root / "data/raw", "held_out")
+    if request.policy is not None:
+        shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
+    params = override(root / "params.yaml", request.assignments())
+    if params.base_model.source == "folder" and params.base_model.digest is None:
+        manifest, _ = base_model(params.base_model, project.home)
+        params = override(root / "params.yaml", {"base_model.digest": manifest.digest})
+    return Workspace(run_id, root, project, commit, params)
+
+
+def place_base_model(workspace: Workspace) -> None:
+    """The manifest may have come from the cache: have the weights that it names on this machine too."""
+    manifest, _ = read_base_model(workspace.root / "data/base_model")
+    if not (workspace.project.home / "base-models" / manifest.digest).is_dir():
+        base_model(workspace.params.base_model, workspace.project.home)
+
+
+def identify(workspace: Workspace) -> str:
+    """The logical run that this workspace would do."""
+    return logical_run(workspace.root)
+
+
+def recipe_of(workspace: Workspace) -> str:
+    """The same without the champion that it will be held against."""
+    return logical_run(workspace.root, with_champion=False)
+
+
+def logical_run(root: Path, *, with_champion: bool = True) -> str:
+    """Digest of data, parameters, base, code and champion: what makes two runs the same work, wherever its files lie."""
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    if params["base_model"]["digest"] is not None:
+        params["base_model"]["path"] = None
+    parts = {name: _digests(root / name) for name in _CODE if with_champion or name != "data/champion"}
+    return digest_of_json({"params": params, "parts": parts})
+
+
+def _digests(path: Path) -> dict[str, str]:
+    if path.is_file():
+        return {"": sha256_of(path)}
+    return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
+
+
+def _rows_in(raw: Path) -> dict[str, Path | None]:
+    """Own rows that lie in the checkout, where `dvc repro` by hand reads them too."""
+    return {stem: next((path for path in sorted(raw.glob(f"{stem}.*")) if path.suffix.lower() in _SUFFIXES), None) for stem in _ROWS}
+
+
+def _place(source: Path | None, folder: Path, stem: str) -> None:
+    if source is None:
+        return
+    if not source.is_file():
+        raise UnreadableData(f"There is no file {source}. Give JSONL, CSV or Parquet rows.")
+    if source.suffix.lower() not in _SUFFIXES:
+        raise UnreadableData(f"{source} has the unknown format {source.suffix or 'without suffix'}. Give .jsonl, .csv or .parquet.")
+    try:
+        shutil.copyfile(source, folder / f"{stem}{source.suffix.lower()}")
+    except OSError as error:
+        raise UnreadableData(f"{source} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def _pin(root: Path, run_id: str) -> str:
+    """Commit the working tree as it is under `refs/assay/runs/`, without touching the branch or the index."""
+    index = root / ".git" / f"assay-index-{run_id}" if (root / ".git").is_dir() else root / f".assay-index-{run_id}"
+    environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
+    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False)
+    try:
+        if head:
+            _git(root, "read-tree", "HEAD", environment=environment)
+        _git(root, "add", "--update", environment=environment)
+        # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
+        not_rows = [f":(exclude)data/raw/{stem}{suffix}" for stem in _ROWS for suffix in sorted(_SUFFIXES)]
+        _git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), *not_rows, environment=environment)
+        tree = _git(root, "write-tree", environment=environment)
+    finally:
+        index.unlink(missing_ok=True)
+    if head and tree == _git(root, "rev-parse", "HEAD^{tree}"):
+        commit = head
+    else:
+        parents = ["-p", head] if head else []
+        commit = _git(root, "commit-tree", tree, *parents, "-m", f"working tree of run {run_id}", environment=_IDENTITY)
+    _git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
+    return commit
+
+
+def _keep_record(root: Path, run_id: str) -> None:
+    """Commit the run's overrides and dvc.lock, so that `git show refs/assay/runs/ID/done:dvc.lock` names every file."""
+    there = [name for name in ("params.yaml", "dvc.lock", "data", "registry/policies") if (root / name).exists()]
+    _git(root, "add", "--all", "--", *there)
+    _git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", f"run {run_id}", environment=_IDENTITY)
+    _git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
+
+
+def _remove(project: Project, root: Path) -> None:
+    _git(project.root, "worktree", "remove", "--force", str(root), check=False)
+    shutil.rmtree(root, ignore_errors=True)
+    _git(project.root, "worktree", "prune", check=False)
+    root.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **(environment or {})},
+        )
+    except FileNotFoundError as error:
+        raise WorkspaceError("git is not installed. Install it: runs are pinned as git commits.") from error
+    if check and done.returncode != 0:
+        raise WorkspaceError(
+            f"git {arguments[0]} failed in {root} ({done.stderr.strip().splitlines()[-1:] or done.returncode}). Mend the checkout."
+        )
+    return done.stdout.strip()

@@ -1,0 +1,35 @@
+"""Prefect's worker: `python -m flows.schedule.worker`. It ends with its owner, and its flow runs end with it."""
+
+import os
+import sys
+
+from flows.environment import quieten
+from pipelines.__main__ import end_with_the_run
+
+POOL = "assay"
+SECONDS_BETWEEN_POLLS = 2
+SECONDS_BETWEEN_HEARTBEATS = 30  # Prefect takes nothing shorter
+
+
+def main() -> None:
+    """Poll the work pool until stopped."""
+    quieten()
+    end_with_the_run()
+    os.environ |= environment()
+    sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "assay"]
+    from prefect.cli import app
+
+    app()
+
+
+def environment() -> dict[str, str]:
+    """What the worker and its flow runs find: flow runs watch this process, and say every half minute that they are alive."""
+    return {
+        "ASSAY_RUN_PID": str(os.getpid()),
+        "PREFECT_WORKER_QUERY_SECONDS": str(SECONDS_BETWEEN_POLLS),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(SECONDS_BETWEEN_HEARTBEATS),
+    }
+
+
+if __name__ == "__main__":
+    main()

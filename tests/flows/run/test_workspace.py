@@ -1,0 +1,97 @@
+"""A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from flows.run.request import TrainRequest
+from flows.run.workspace import Project, identify, open_workspace, sweep
+from pipelines.errors import ParameterError
+from pipelines.params import load_params
+from tests.journey import git, learnable_rows, write_rows
+
+
+@pytest.fixture
+def project(cloned: Path, tmp_path: Path) -> Project:
+    """A clone with an edit in the working tree, an edit in the index, and a file that git does not know."""
+    git(tmp_path, "clone", "--quiet", str(cloned), "assay")
+    root = tmp_path / "assay"
+    (root / "README.md").write_text("edited\n")
+    (root / "Makefile").write_text("staged\n")
+    git(root, "add", "Makefile")
+    (root / "pipelines/untracked.py").write_text("")
+    return Project(root=root, home=root / ".assay")
+
+
+def worktrees(project: Project) -> list[Path]:
+    return [path for path in (project.home / "worktrees").glob("*") if path.is_dir()]
+
+
+def state(project: Project) -> tuple[str, ...]:
+    return tuple(
+        git(project.root, *words) for words in (("status", "--porcelain"), ("diff", "--cached"), ("rev-parse", "HEAD"), ("branch",))
+    )
+
+
+def test_pinning_leaves_branch_index_and_working_tree_alone(project: Project) -> None:
+    before = state(project)
+    with open_workspace(project, TrainRequest()):
+        assert state(project) == before
+    assert state(project) == before
+    assert worktrees(project) == []
+
+
+def test_the_working_tree_is_pinned_as_it_is(project: Project) -> None:
+    with open_workspace(project, TrainRequest()) as workspace:
+        assert (workspace.root / "README.md").read_text() == "edited\n"
+        assert (workspace.root / "Makefile").read_text() == "staged\n"
+        assert (workspace.root / "pipelines/untracked.py").is_file()
+        assert git(project.root, "rev-parse", f"refs/assay/runs/{workspace.run_id}/pinned").strip() == workspace.commit
+
+
+def test_overrides_are_in_the_workspace_and_in_the_runs_record_only(project: Project) -> None:
+    with open_workspace(project, TrainRequest(settings={"lora.r": 32})) as workspace:
+        assert load_params(workspace.root / "params.yaml").lora.r == workspace.params.lora.r == 32
+    assert load_params(project.root / "params.yaml").lora.r == 16
+    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
+
+
+def test_a_workspace_that_cannot_be_furnished_is_taken_away(project: Project) -> None:
+    with pytest.raises(ParameterError, match=r"Did you mean lora\.r"), open_workspace(project, TrainRequest(settings={"lora.rank": 32})):
+        pass
+    assert worktrees(project) == []
+    assert len(git(project.root, "worktree", "list").splitlines()) == 1
+
+
+def test_the_worktree_of_a_dead_run_is_swept_and_that_of_a_live_one_is_left(project: Project) -> None:
+    with open_workspace(project, TrainRequest()) as live:
+        dead = project.home / "worktrees/20200101-000000-abcdef"
+        git(project.root, "worktree", "add", "--detach", "--quiet", str(dead), "HEAD")
+        dead.with_suffix(".lock").touch()  # as a killed run leaves it: the file stays, the kernel let go of the lock
+        sweep(project)
+        assert worktrees(project) == [live.root]
+        with FileLock(dead.with_suffix(".lock"), timeout=0):
+            pass
+
+
+def test_the_same_request_is_the_same_work_wherever_its_files_lie(project: Project, tmp_path: Path) -> None:
+    rows = learnable_rows(60)
+    (tmp_path / "elsewhere").mkdir()
+    one, other = write_rows(tmp_path / "rows.jsonl", rows), write_rows(tmp_path / "elsewhere/again.jsonl", rows)
+    assert work(project, TrainRequest(data=one)) == work(project, TrainRequest(data=other))
+
+
+def test_other_rows_parameters_or_code_are_other_work(project: Project, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", learnable_rows(60))
+    known = {work(project, TrainRequest(data=data)), work(project, TrainRequest(data=data, settings={"train.seed": 1}))}
+    write_rows(data, learnable_rows(61))
+    known.add(work(project, TrainRequest(data=data)))
+    (project.root / "pipelines/untracked.py").write_text("# a change\n")
+    known.add(work(project, TrainRequest(data=data)))
+    assert len(known) == 4
+
+
+def work(project: Project, request: TrainRequest) -> str:
+    with open_workspace(project, request) as workspace:
+        return identify(workspace)

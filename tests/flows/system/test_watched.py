@@ -1,0 +1,106 @@
+"""A service that dies is started again, and given up when it dies five times in a row."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.run.workspace import Project
+from flows.system.processes import mark, sweep
+from flows.system.services import Service
+from flows.system.watched import DEATHS_IN_A_ROW, Watched
+from pipelines.errors import OperationError
+
+_LASTS = "print('Ready: now'); import time; time.sleep(600)"
+# Well for a moment at first, and dead at each later start.
+_DIES_LATER = """
+import pathlib, sys, time
+first = pathlib.Path(sys.argv[1])
+if first.exists():
+    raise SystemExit("no more")
+first.touch()
+print("Ready: for a moment", flush=True)
+time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    yield Project(Path.cwd(), tmp_path)
+    sweep(tmp_path)
+
+
+def watched(project: Project, code: str, *, lasts: bool = True) -> Watched:
+    environment = {**os.environ, **mark(project.home), "PYTHONUNBUFFERED": "1"}
+    return Watched(Service("thing", (sys.executable, "-c", code, str(project.home / "first")), lambda: environment, lasts=lasts), project)
+
+
+def look_until(thing: Watched, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline, (thing.state, thing.detail)
+        thing.look({})
+        time.sleep(0.05)
+
+
+def test_a_service_is_ready_when_its_log_says_so(project: Project) -> None:
+    thing = watched(project, _LASTS)
+    look_until(thing, lambda: thing.state == "ready")
+    assert thing.record().pid is not None
+    thing.stop()
+    look_until(thing, thing.has_ended)
+
+
+def test_a_service_that_ends_at_its_first_start_is_named_with_its_last_line_and_its_log(project: Project) -> None:
+    thing = watched(project, "print('one'); raise SystemExit('the disk is on fire')")
+    with pytest.raises(OperationError, match="thing did not start: it ended with code 1") as raised:
+        look_until(thing, lambda: False)
+    assert "the disk is on fire" in str(raised.value)
+    assert str(project.home / "logs/thing.log") in str(raised.value)
+
+
+def test_a_service_that_is_killed_is_started_again(project: Project) -> None:
+    thing = watched(project, _LASTS)
+    look_until(thing, lambda: thing.state == "ready")
+    before = thing.record().pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    look_until(thing, lambda: thing.state == "ready" and thing.record().pid not in (before, None))
+    assert thing.record().restarts == 1
+    thing.kill()
+
+
+def test_a_service_that_dies_five_times_in_a_row_is_given_up(project: Project) -> None:
+    thing = watched(project, _DIES_LATER)
+    look_until(thing, lambda: thing.state == "ready")
+    look_until(thing, lambda: thing.state == "given up")
+    assert thing.record().restarts == DEATHS_IN_A_ROW - 1
+    assert "no more" in thing.detail
+    assert not thing.look({})
+
+
+def test_what_is_not_to_last_is_done_when_it_has_ended_well(project: Project) -> None:
+    thing = watched(project, "print('Ready: no')", lasts=False)
+    look_until(thing, lambda: thing.state == "done")
+
+
+def test_a_service_waits_for_the_ones_that_it_needs(project: Project) -> None:
+    thing = watched(project, _LASTS)
+    thing.service = Service("thing", thing.service.command, thing.service.environment, after=("other",))
+    assert not thing.look({"other": "starting"})
+    assert thing.look({"other": "ready"})
+    thing.kill()
+
+
+def test_a_long_log_is_set_aside_at_the_next_start(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.system.watched._LARGEST_LOG", 10)
+    log = project.home / "logs/thing.log"
+    log.parent.mkdir()
+    log.write_text("far too long a log", encoding="utf-8")
+    thing = watched(project, "print('new')", lasts=False)
+    look_until(thing, lambda: thing.state == "done")
+    assert (log.read_text(), log.with_suffix(".log.1").read_text()) == ("new\n", "far too long a log")
