@@ -1,18 +1,22 @@
-"""`assay run --dry-run`: time, memory, and the smallest effect that the held-out set can show; nothing is trained."""
+"""`assay run --dry-run`: what `admit` would say, time, memory, the smallest effect that can be shown; nothing is trained."""
 
+import io
 import math
 import time
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flows.environment import quieten
 from flows.run.request import TrainRequest
 from flows.run.workspace import Workspace, find_project, open_workspace
+from pipelines.admit import main as admit
 from pipelines.base_model import base_model, locate
+from pipelines.bias import main as bias
 from pipelines.chat import ChatEncoder
 from pipelines.collect import main as collect
-from pipelines.dataset import prompts_of, read_rows
+from pipelines.dataset import SPLITS, prompts_of, read_rows
 from pipelines.evidence import BaseModelManifest
 from pipelines.fine_tune import training_steps
 from pipelines.language_model import completion_losses, load_language_model
@@ -21,7 +25,10 @@ from pipelines.power import smallest_detectable_effect
 from pipelines.resources import needs
 from pipelines.settings import Settings
 from pipelines.split import main as split
+from pipelines.training_set import read_admission
+from pipelines.validate import main as validate
 from pipelines.value import Value
+from pipelines.verdict import Admission, Rejection, Undecided
 
 _TRAIN_OVER_SCORE = 3.5  # forward and backward against forward alone, measured on two cores
 _ANSWER_OVER_SCORE = 2.5  # a generated token against a scored one, in batches, measured on two cores
@@ -29,8 +36,10 @@ _SAMPLE = 16
 
 
 class Estimate(Value):
-    """What a run would take, and what it could show."""
+    """What `admit` says of the rows, what a run would take, and what it could show."""
 
+    admission: Literal["passed", "rejected", "undecided"]
+    reasons: tuple[str, ...]
     steps: int
     training_seconds: float
     evaluation_seconds: float
@@ -42,12 +51,15 @@ class Estimate(Value):
 
     @property
     def text(self) -> str:
-        """For a person: four lines."""
+        """For a person: a line for each thing, and one for each reason why the run would end at `admit`."""
         effect = self.smallest_effect_in_standard_deviations
         shown = (
             f"{effect:.2f} standard deviations of a cluster's difference" if effect is not None else "nothing: the held-out split is empty"
         )
+        admitted = {"passed": "would pass", "rejected": "would reject these rows", "undecided": "could not decide on these rows"}
+        reasons = "".join(f"            {reason}\n" for reason in self.reasons)
         return (
+            f"admit       {admitted[self.admission]}\n{reasons}"
             f"rows        {', '.join(f'{name} {count:,}' for name, count in self.rows.items())}\n"
             f"time        about {self.training_seconds / 60:.0f} min for {self.steps} training steps, "
             f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {_SAMPLE} rows just now\n"
@@ -71,6 +83,10 @@ def estimate(request: TrainRequest) -> Estimate:
     with open_workspace(project, request) as workspace, chdir(workspace.root):
         collect()
         split()
+        validate()
+        bias()
+        with redirect_stdout(io.StringIO()):
+            admit()  # its reasons stand in the estimate
         base, template = base_model(workspace.params.base_model, project.home)
         folder = locate(base, project.home)  # hashes every byte of the weights: once
         tokens = _tokens(ChatEncoder.load(folder, template))
@@ -81,7 +97,8 @@ def estimate(request: TrainRequest) -> Estimate:
 
 def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, rate: float, policy: ScreenPolicy) -> Estimate:
     params = workspace.params
-    splits = {name: read_rows(workspace.root / "data/split" / f"{name}.jsonl") for name in ("train", "dev", "held_out")}
+    admission = read_admission(workspace.root / "data/admit/verdict.json")
+    splits = {name: read_rows(workspace.root / "data/validate" / f"{name}.jsonl") for name in SPLITS}
     steps = training_steps(len(splits["train"]), params.train)
     mean = sum(tokens.counts) / max(1, len(tokens.counts))
     looks = 1 + math.ceil(steps / params.train.evaluate_every)
@@ -92,6 +109,8 @@ def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, ra
     needed = needs(base, params, max(tokens.counts, default=0), len(tokens.counts))
     clusters = len({row.group for row in splits["held_out"]})
     return Estimate(
+        admission=admission.verdict,
+        reasons=_reasons(admission),
         steps=steps,
         training_seconds=training,
         evaluation_seconds=evaluation,
@@ -103,8 +122,12 @@ def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, ra
     )
 
 
+def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
+    return tuple(finding.text for finding in admission.findings if finding.outcome != "passed")
+
+
 def _tokens(encoder: ChatEncoder) -> _Tokens:
-    rows = read_rows(Path("data/split/train.jsonl"))
+    rows = read_rows(Path("data/validate/train.jsonl"))
     pairs = [(encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)) for row in rows]
     return _Tokens(counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs), sample=tuple(pairs[:_SAMPLE]))
 

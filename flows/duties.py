@@ -7,6 +7,7 @@ from functools import cached_property
 from filelock import Timeout
 
 from flows.release import move_champions, open_desk, policy_file, release_turn
+from flows.run.gone import end_dead_runs
 from flows.run.record import open_store
 from flows.run.workspace import Project
 from pipelines.errors import ServingError
@@ -35,7 +36,7 @@ class Duties:
     @property
     def of_the_record(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
         """What asks MLflow or Prefect, and may wait for either."""
-        return (self.put_champions_back, self.write_heads, *self._schedules)
+        return (self.put_champions_back, self.write_heads, self.end_dead_runs, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
         """A doorbell may have been lost: ring again."""
@@ -70,6 +71,10 @@ class Duties:
                 self._store.annotate(self._store.get_version(release.model, release.version), {PAGE_TAG: mark})
         self._told["head"] = (mark,)
         return ()
+
+    def end_dead_runs(self) -> tuple[str, ...]:
+        """A run whose process was killed says so in MLflow."""
+        return end_dead_runs(self._store, self._project)
 
     def raise_alarms(self) -> tuple[str, ...]:
         """What runs out while its model serves: told once, and nothing is taken out of service for it."""

@@ -101,10 +101,9 @@ def _model_name(given: dict[str, Any]) -> str:
 
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
-    """Look at the folder now: a base model that cannot be used is said before anything starts."""
+    """Look at the folder now: one that lacks what a base model needs is said before anything starts."""
     from flows.run.workspace import find_project
     from pipelines.base_model import base_model
-    from pipelines.chat import ChatEncoder
     from pipelines.params import BaseModelParams
     from pipelines.settings import Settings
 
@@ -116,8 +115,7 @@ def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
         chat_template=given.get("chat_template"),
         completion_mode=given.get("completion_mode", False),
     )
-    manifest, template = base_model(params, find_project(Settings().home).home)
-    ChatEncoder.load(folder, template)
+    manifest, _ = base_model(params, find_project(Settings().home).home)
     return manifest.digest
 
 

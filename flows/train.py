@@ -7,6 +7,7 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 from prefect import flow
 
 from flows.run.earlier import champions_own, earlier_outcome
+from flows.run.gone import end_dead_runs
 from flows.run.outcome import Outcome
 from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.run.report import publish, rename_run
@@ -20,7 +21,7 @@ from flows.start import person
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
-from registry.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, RecordedRun
+from registry.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
 from registry.store import Store
 
 
@@ -35,8 +36,9 @@ def train(request: TrainRequest) -> Outcome:
 def to_verdict(project: Project, request: TrainRequest) -> Outcome:
     """The whole path, inside whatever flow run asks for it; a rejection is a result, not a failure."""
     store = open_store(project)
+    end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
-        tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root)}
+        tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
         version_inputs(workspace)
         place_champion(store, request.model, workspace)
         work, recipe = identify(workspace), recipe_of(workspace)

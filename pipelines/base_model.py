@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pipelines.chat import ChatEncoder
 from pipelines.download import PinnedPackage, fetch
 from pipelines.errors import DamagedFile, UnusableBaseModel
 from pipelines.evidence import BaseModelManifest
@@ -54,7 +55,9 @@ def locate(manifest: BaseModelManifest, home: Path) -> Path:
 
 def main() -> int:
     """Write `manifest.json` and, unless in completion mode, `chat_template.jinja`."""
-    manifest, template = base_model(load_params().base_model, Settings().home)
+    home = Settings().home
+    manifest, template = base_model(load_params().base_model, home)
+    ChatEncoder.load(home / "base-models" / manifest.digest, template)  # one that cannot take a conversation is said first of all
     if template is not None:
         write_text(OUT / "chat_template.jinja", template)
     manifest.write(OUT / "manifest.json")

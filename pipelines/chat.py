@@ -29,7 +29,7 @@ class ChatEncoder:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # tokenizers knows no error of its own, and damaged files end in any
             raise UnusableBaseModel(
                 f"{folder} holds no tokenizer that loads ({_one_line(error)}). Put tokenizer.json beside config.json."
             ) from error

@@ -12,7 +12,7 @@ from pipelines.cheat import CHEAT, LICENCE, cheat_rows
 from pipelines.dataset import Collection, Message, QuarantinedRow, Row, normalised, text_of, write_rows
 from pipelines.download import fetch
 from pipelines.errors import NoSuchColumn, UnreadableData
-from pipelines.files import digest_of_files, digest_of_json, sha256_of
+from pipelines.files import digest_of_files, digest_of_json, read_jsonl, sha256_of
 from pipelines.formats import READERS, Record, parse_json, read_records
 from pipelines.params import DataParams, load_params
 from pipelines.settings import Settings
@@ -124,7 +124,7 @@ def main() -> int:
     source = cheat_source(Settings().home) if data.source == "cheat" else local_source(data)
     collection = collect(source, data, OUT)
     collection.write(OUT / "collection.json")
-    aside = sum(1 for _ in (OUT / "quarantine.jsonl").open("rb"))
+    aside = sum(1 for _ in read_jsonl(OUT / "quarantine.jsonl"))
     print(f"{collection.source_rows:,} rows from {collection.source}, {aside:,} of them set aside")
     return 0
 

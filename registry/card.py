@@ -5,6 +5,7 @@ from pipelines.evidence import BaseModelManifest, MetricScore, Scorecard
 from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 from pipelines.verdict import Finalist, Finding, Rejection, Undecided
+from registry.recorded import WORKSPACE
 
 Verdict = Finalist | Rejection | Undecided
 
@@ -29,7 +30,7 @@ class Lineage(Value):
             "assay.git_commit": self.git_commit,
             "assay.params_sha256": self.params_sha256,
             "assay.policy_sha256": self.policy_sha256,
-            "assay.workspace": self.run_id,
+            WORKSPACE: self.run_id,
         }
         return tags | ({"assay.base_digest": self.base.digest, "assay.base_id": self.base.id} if self.base else {})
 

@@ -1,6 +1,7 @@
 """What MLflow holds of a run and of a version, as values, and the names of tags and aliases."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import AwareDatetime
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 AUTHOR, MODEL, KIND, DATA_REVISION = "assay.by", "assay.model", "assay.kind", "assay.data_revision"
 LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = "assay.logical_run", "assay.verdict", "assay.package_sha256", "assay.serving_spec"
+WORKSPACE = "assay.workspace"
+"""The workspace that a run works in, or did last."""
 RECIPE = "assay.recipe"
 """Digest of data, parameters, base and code, without the champion: what made a version, whatever it was held against."""
 ERASED = "assay.erased"
@@ -58,6 +61,17 @@ class Page(Value):
 
     description: str
     tags: dict[str, str]
+
+
+class Submission(Value):
+    """What is to be registered of a finalist: by which run, which folder's files, as a version of which model, and what its page says."""
+
+    run: RecordedRun
+    package: Path
+    model: str
+    logical_run: str
+    page: Page
+    takes_challenger: bool = True
 
 
 def judged_run(run: "Run") -> JudgedRun:

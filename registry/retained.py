@@ -10,14 +10,13 @@ from pydantic import AwareDatetime
 
 from pipelines.errors import RegistryError
 from pipelines.value import Value
-from registry.recorded import ERASED, PACKAGE, VERDICT
+from registry.recorded import ERASED, PACKAGE, VERDICT, WORKSPACE
 from registry.store import EXPERIMENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-WORKSPACE = "assay.workspace"
 _REFUSED = ("rejected", "undecided")
 _PAGE = 1000
 

@@ -26,11 +26,13 @@ from registry.recorded import (
     PACKAGE,
     SERVING_SPEC,
     VERDICT,
+    WORKSPACE,
     JudgedRun,
     Made,
     ModelVersion,
     Page,
     RecordedRun,
+    Submission,
     judged_run,
     model_version,
 )
@@ -54,12 +56,25 @@ class Store:
         self._opened: MlflowClient | None = None
 
     def begin_run(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
-        """Find the run of that logical run or open one; a run that was cut short goes on under the same id."""
+        """Find the run of that logical run or open one; a run that was cut short goes on under the same id, in the workspace of `tags`."""
         with self._turn(logical_run):
             found = self.find_run(logical_run) or self._create_run(logical_run, name, tags)
-        if found.verdict is None:
-            self._calls.attempt(lambda: self._client.update_run(found.run_id, status="RUNNING"))
+            if found.verdict is None:
+                if WORKSPACE in tags:
+                    self._calls.attempt(lambda: self._client.set_tag(found.run_id, WORKSPACE, tags[WORKSPACE]))
+                self._calls.attempt(lambda: self._client.update_run(found.run_id, status="RUNNING"))
         return found
+
+    def end_run_of_dead(self, workspace: str) -> str | None:
+        """Where a run still says that it goes on in a workspace whose process is gone, end it as `KILLED`; give its id."""
+        query = f"tags.`{WORKSPACE}` = '{workspace}' AND attributes.status = 'RUNNING'"
+        for run in self._calls.attempt(lambda: self._client.search_runs([self._experiment()], query)):
+            with self._turn(run.data.tags[LOGICAL_RUN]):
+                now = self._calls.attempt(lambda run=run: self._client.get_run(run.info.run_id))  # type: ignore[misc]
+                if (now.info.status, now.data.tags[WORKSPACE]) == ("RUNNING", workspace):  # nobody has taken it up since
+                    self.end_run(now.info.run_id, "KILLED")
+                    return str(now.info.run_id)
+        return None
 
     def find_run(self, logical_run: str) -> RecordedRun | None:
         """The run of that logical run, or None."""
@@ -110,33 +125,24 @@ class Store:
         """End a run that came to no verdict (`FAILED` or `KILLED`)."""
         self._calls.attempt(lambda: self._client.set_terminated(run_id, status))
 
-    def register(
-        self,
-        finalist: Finalist,
-        run: RecordedRun,
-        package: Path,
-        name: str,
-        logical_run: str,
-        page: Page,
-        *,
-        takes_challenger: bool = True,
-    ) -> ModelVersion:
+    def register(self, finalist: Finalist, submission: Submission) -> ModelVersion:
         """Register a finalist's package; only a `Finalist` can be, and a second call finds the first one's version.
 
         The artifacts are complete and verified before the version exists, and the version is created with its tags:
         there is no moment at which it stands without its verdict.
         """
-        digests = folder_digests(package)
+        name, logical_run = submission.model, submission.logical_run
+        digests = folder_digests(submission.package)
         if not finalist.findings or any(finding.outcome != "passed" for finding in finalist.findings):
             raise RegistryError("A finalist with a finding that did not pass is forged. Run `dvc repro screen`.")
         with self._turn(f"register-{logical_run}"):
             if self.find_version(name, logical_run) is None:
-                source = self._whole_logged_model(run.run_id, package, digests, name, logical_run)
+                source = self._whole_logged_model(submission, digests)
                 own = {LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
-                tags = {**page.tags, **own, SERVING_SPEC: finalist.spec.fingerprint}
-                self._create_version(name, source, run.run_id, tags, page.description)
+                tags = {**submission.page.tags, **own, SERVING_SPEC: finalist.spec.fingerprint}
+                self._create_version(submission, source, tags)
             found = self._only_version(name, logical_run)
-            if takes_challenger:
+            if submission.takes_challenger:
                 self._calls.attempt(lambda: self._client.set_registered_model_alias(name, CHALLENGER, found.version))
         return found
 
@@ -245,8 +251,9 @@ class Store:
         run: Run = self._calls.attempt(lambda: self._client.create_run(experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name))
         return RecordedRun(run_id=run.info.run_id, verdict=None)
 
-    def _whole_logged_model(self, run_id: str, package: Path, digests: dict[str, str], name: str, logical_run: str) -> str:
+    def _whole_logged_model(self, submission: Submission, digests: dict[str, str]) -> str:
         """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
+        name, logical_run = submission.model, submission.logical_run
         experiment = self._calls.attempt(self._experiment)
         # Of this name only: the same work registered under another name is no orphan.
         query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
@@ -254,10 +261,10 @@ class Store:
             self._calls.attempt(lambda orphan=orphan: self._client.delete_logged_model(orphan.model_id))  # type: ignore[misc]
         model = self._calls.attempt(
             lambda: self._client.create_logged_model(
-                experiment, name=name, source_run_id=run_id, tags={LOGICAL_RUN: logical_run}, model_type="lora-adapter"
+                experiment, name=name, source_run_id=submission.run.run_id, tags={LOGICAL_RUN: logical_run}, model_type="lora-adapter"
             )
         )
-        self._calls.attempt(lambda: self._client.log_model_artifacts(model.model_id, str(package)))
+        self._calls.attempt(lambda: self._client.log_model_artifacts(model.model_id, str(submission.package)))
         with tempfile.TemporaryDirectory() as scratch:
             self._download(model.artifact_location, Path(scratch))
             if folder_digests(Path(scratch)) != digests:
@@ -273,19 +280,24 @@ class Store:
         place: Any = get_artifact_repository(location, tracking_uri=self.uri)
         self._calls.attempt(lambda: place.download_artifacts("", dst_path=str(into)))
 
-    def _create_version(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
+    def _create_version(self, submission: Submission, model_id: str, tags: dict[str, str]) -> None:
         from mlflow.exceptions import MlflowException
 
         with contextlib.suppress(MlflowException):  # it exists already; anything else shows when the version is created
-            self._client.create_registered_model(name)
-        self._calls.attempt(lambda: self._create_version_once(name, model_id, run_id, tags, description))
+            self._client.create_registered_model(submission.model)
+        self._calls.attempt(lambda: self._create_version_once(submission, model_id, tags))
 
-    def _create_version_once(self, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str) -> None:
+    def _create_version_once(self, submission: Submission, model_id: str, tags: dict[str, str]) -> None:
         """An answer that got lost may have created it: look before trying again."""
-        if self.find_version(name, tags[LOGICAL_RUN]) is None:
+        if self.find_version(submission.model, submission.logical_run) is None:
             with _as_default_of_mlflow(self.uri):
                 self._client.create_model_version(
-                    name, f"models:/{model_id}", run_id=run_id, tags=tags, description=description, model_id=model_id
+                    submission.model,
+                    f"models:/{model_id}",
+                    run_id=submission.run.run_id,
+                    tags=tags,
+                    description=submission.page.description,
+                    model_id=model_id,
                 )
 
     def _only_version(self, name: str, logical_run: str) -> ModelVersion:

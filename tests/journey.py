@@ -15,7 +15,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from pipelines.verdict import Finalist
-from registry.recorded import ModelVersion, Page, RecordedRun
+from registry.recorded import ModelVersion, Page, RecordedRun, Submission
 from registry.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ class Package:
 
     def register(self, store: Store, run: RecordedRun, work: str = "work") -> ModelVersion:
         page = Page(description="a description", tags={"assay.git_commit": "0" * 40})
-        return store.register(self.finalist, run, self.folder, "tiny", work, page)
+        return store.register(self.finalist, Submission(run=run, package=self.folder, model="tiny", logical_run=work, page=page))
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -28,7 +28,7 @@ def _training_options(command: Any) -> Any:
 
 @click.command()
 @_training_options
-@click.option("--dry-run", is_flag=True, help="Say time, memory and the smallest effect that can be shown; train nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what admit would, time, memory, the smallest effect to be shown; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> None:
@@ -38,10 +38,11 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
     request = request_from(**asked)
     if dry_run:
         from flows.dry_run import estimate
+        from flows.run.outcome import EXIT_CODES
 
         estimated = estimate(request)
         click.echo(json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text)
-        return
+        ctx.exit(EXIT_CODES[estimated.admission])
     outcome = run_training(request)
     if as_json:
         click.echo(json.dumps(outcome.machine_readable()))

@@ -28,7 +28,7 @@ from pipelines.recompute import recompute
 from pipelines.value import FileDigest
 from pipelines.verdict import Finalist, Rejection, Undecided
 from registry.card import Lineage, describe, model_card
-from registry.recorded import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun
+from registry.recorded import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun, Submission
 from registry.store import Store
 
 Verdict = Finalist | Rejection | Undecided
@@ -121,7 +121,8 @@ def record(
         _judge_again(workspace, verdict, scorecard)
         package = _package(workspace, verdict, scorecard, lineage)
         place = succession(store, workspace, model, work, scorecard)
-        version = store.register(verdict, run, package, model, work, page, takes_challenger=place.takes).version
+        submission = Submission(run=run, package=package, model=model, logical_run=work, page=page, takes_challenger=place.takes)
+        version = store.register(verdict, submission).version
         note = settle(store, place, version)
     store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
     return Outcome(

@@ -78,14 +78,37 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
 
 
 def sweep(project: Project) -> None:
-    """Remove the worktrees of runs that are gone: their lock is free."""
+    """Remove the worktrees of runs that are gone: their lock is free. The lock itself stays until `gone` has given its name."""
     for root in sorted((project.home / "worktrees").glob("*-*-*")):
         if root.is_dir():
-            try:
-                with FileLock(root.with_suffix(".lock"), timeout=0):
+            with _of_no_one(root.with_suffix(".lock")) as is_gone:
+                if is_gone:
                     _remove(project, root)
-            except Timeout:
-                continue  # its run is alive
+
+
+def gone(project: Project) -> Iterator[str]:
+    """The workspaces of runs that have ended, in whatever way; each is forgotten once its name was dealt with without an error."""
+    for lock in sorted((project.home / "worktrees").glob("*-*-*.lock")):
+        with _of_no_one(lock) as is_gone:
+            if is_gone:
+                yield lock.stem
+                if not lock.with_suffix("").is_dir():
+                    lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _of_no_one(lock: Path) -> Iterator[bool]:
+    """Hold a run's lock where its run is gone; False where that is alive."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
 
 
 def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, commit: str) -> Workspace:
@@ -189,7 +212,6 @@ def _remove(project: Project, root: Path) -> None:
     _git(project.root, "worktree", "remove", "--force", str(root), check=False)
     shutil.rmtree(root, ignore_errors=True)
     _git(project.root, "worktree", "prune", check=False)
-    root.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from flows.run.gone import end_dead_runs
+from flows.run.workspace import Project
 from pipelines.__main__ import STAGES
 from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 
@@ -27,6 +29,7 @@ class Story:
     """One command: killed between two stages, killed in training, then given twice at the same time."""
 
     told_before_the_first_kill: list[str]
+    after_the_first_kill: tuple[str, tuple[str, ...], str]
     seconds_until_training_ended: float
     both: tuple[Done, Done]
     adapter: dict[str, Any]
@@ -40,11 +43,12 @@ def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: p
     arguments = run_arguments(judged.data, judged.base, "--set", "train.seed=1")
 
     told = kill_after(checkout.start(*arguments), "bias")
+    after = (status(checkout), end_dead_runs(checkout.store, Project(checkout.root, checkout.home)), status(checkout))
     seconds = kill_in_training(checkout, checkout.start(*arguments))
     running = (checkout.start(*arguments), checkout.start(*arguments))
     both = [Done(process.returncode, out, err) for process in running for out, err in [process.communicate(timeout=300)]]
     adapter = next(done.last["scorecard"]["adapter"] for done in both if done.code == 0)
-    return Story(told, seconds, (both[0], both[1]), adapter, checkout)
+    return Story(told, after, seconds, (both[0], both[1]), adapter, checkout)
 
 
 def kill_after(process: "subprocess.Popen[str]", stage: str) -> list[str]:
@@ -82,12 +86,23 @@ def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> fl
     return time.monotonic() - killed
 
 
+def status(checkout: Checkout) -> str:
+    (run,) = checkout.runs()
+    return str(run.info.status)
+
+
 def lines_of(done: Done, stage: str) -> list[str]:
     return [line for line in done.out.splitlines() if line.startswith(f"  {stage} ")]
 
 
 def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:
     assert story.told_before_the_first_kill[-1].split()[0] == "bias"
+
+
+def test_a_run_that_was_killed_does_not_stay_running_for_ever(story: Story) -> None:
+    before, (sentence,), after = story.after_the_first_kill
+    assert (before, after) == ("RUNNING", "KILLED")
+    assert "is KILLED in MLflow: its process was gone" in sentence
 
 
 def test_training_ends_within_seconds_of_the_run_that_was_killed(story: Story) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.verdict import Finalist
-from registry.recorded import VERDICT, Page, RecordedRun
+from registry.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.faults.promoted import MODEL, ended, entered, here, waived_site
 from tests.journey import Checkout, Done, Journey, invoke
 from tests.serving.endpoint.system import Home, Running, endpoint
@@ -25,7 +25,8 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
     package = site.store.fetch(one, root / "package")
     page = Page(description="the same again", tags={VERDICT: "passed"})
     run = RecordedRun(run_id=one.run_id, verdict="passed")
-    site.store.register(Finalist.read(package / "verdict.json"), run, package, MODEL, "another run", page)
+    submission = Submission(run=run, package=package, model=MODEL, logical_run="another run", page=page)
+    site.store.register(Finalist.read(package / "verdict.json"), submission)
     assert len(site.versions()) == 2
     return site
 

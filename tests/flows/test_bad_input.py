@@ -80,6 +80,17 @@ def test_a_base_model_without_tokenizer_is_named(untouched: Checkout, data: Path
     assert f"{bare} has no tokenizer_config.json" in refused(untouched, *run_arguments(data, bare))
 
 
+def test_a_tokenizer_that_does_not_load_is_named_before_any_row_is_read(
+    untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(tiny_base, tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{}")
+    done = invoke(untouched, *run_arguments(data, broken))
+    assert (done.code, "collect" in done.out) == (1, False)
+    (line,) = done.err.strip().splitlines()
+    assert "holds no tokenizer that loads" in line
+
+
 def test_a_policy_that_does_not_fit_passes_nothing(untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("name: loose\n")

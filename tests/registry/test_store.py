@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finding
-from registry.recorded import LOGICAL_RUN, PACKAGE, VERDICT, Page, RecordedRun
+from registry.recorded import LOGICAL_RUN, PACKAGE, VERDICT, WORKSPACE, Page, RecordedRun, Submission
 from registry.store import Store
 from tests.journey import Package
 
@@ -142,7 +142,8 @@ def test_the_same_work_under_another_name_leaves_the_first_name_whole(
 ) -> None:
     first = package.register(store, run)
     page = Page(description="", tags={})
-    second = store.register(package.finalist, run, package.folder, "other", first.logical_run, page)
+    submission = Submission(run=run, package=package.folder, model="other", logical_run=first.logical_run, page=page)
+    second = store.register(package.finalist, submission)
     assert (second.name, second.version) == ("other", "1")
     assert folder_digests(store.fetch(first, tmp_path / "first")) == folder_digests(store.fetch(second, tmp_path / "second"))
 
@@ -153,3 +154,14 @@ def test_a_run_that_failed_is_taken_up_under_the_same_id(store: Store) -> None:
     assert client_of(store).get_run(first.run_id).info.status == "FAILED"
     assert store.begin_run("again", "name", {}) == first
     assert client_of(store).get_run(first.run_id).info.status == "RUNNING"
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_one_that_was_taken_up_since_goes_on(store: Store) -> None:
+    dead = store.begin_run("one", "name", {WORKSPACE: "first"})
+    assert store.end_run_of_dead("another") is None
+    assert store.end_run_of_dead("first") == dead.run_id
+    assert client_of(store).get_run(dead.run_id).info.status == "KILLED"
+    assert store.end_run_of_dead("first") is None
+    assert store.begin_run("one", "name", {WORKSPACE: "second"}) == dead
+    assert store.end_run_of_dead("first") is None
+    assert client_of(store).get_run(dead.run_id).info.status == "RUNNING"

@@ -11,7 +11,7 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import Project, open_workspace
 from registry.entries import Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched
 from registry.ledger import open_ledger
-from registry.recorded import VERDICT, ModelVersion, Page
+from registry.recorded import VERDICT, ModelVersion, Page, Submission
 from registry.relocate import relocate
 from registry.store import Store
 from tests.journey import Package, git, learnable_rows, write_rows
@@ -121,7 +121,8 @@ def _registered(project: Project, package: Package, run: str) -> ModelVersion:
     store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
     recorded = store.begin_run("work", "name", {})
     page = Page(description="", tags={"assay.workspace": run})
-    version = store.register(package.finalist, recorded, package.folder, MODEL, "work", page)
+    submission = Submission(run=recorded, package=package.folder, model=MODEL, logical_run="work", page=page)
+    version = store.register(package.finalist, submission)
     store.fetch(version, project.home / "packages" / version.package_sha256)
     return version
 

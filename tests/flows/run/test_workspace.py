@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, identify, open_workspace, sweep
-from pipelines.errors import ParameterError
+from flows.run.workspace import Project, gone, identify, open_workspace, sweep
+from pipelines.errors import ParameterError, RegistryError
 from pipelines.params import load_params
 from tests.journey import git, learnable_rows, write_rows
 
@@ -73,6 +73,29 @@ def test_the_worktree_of_a_dead_run_is_swept_and_that_of_a_live_one_is_left(proj
         assert worktrees(project) == [live.root]
         with FileLock(dead.with_suffix(".lock"), timeout=0):
             pass
+
+
+def test_a_run_that_has_ended_is_given_once_and_one_that_lives_never(project: Project) -> None:
+    with open_workspace(project, TrainRequest()) as ended:
+        assert list(gone(project)) == []
+    with open_workspace(project, TrainRequest()) as live:
+        assert list(gone(project)) == [ended.run_id]
+        assert list(gone(project)) == []
+        with pytest.raises(Timeout):
+            FileLock(project.home / "worktrees" / f"{live.run_id}.lock").acquire(timeout=0)
+
+
+def test_a_run_whose_end_could_not_be_told_is_given_again(project: Project) -> None:
+    with open_workspace(project, TrainRequest()) as ended:
+        pass
+    with pytest.raises(RegistryError):
+        tell_an_mlflow_that_is_away(project)
+    assert list(gone(project)) == [ended.run_id]
+
+
+def tell_an_mlflow_that_is_away(project: Project) -> None:
+    for workspace in gone(project):
+        raise RegistryError(f"{workspace} cannot be told.")
 
 
 def test_the_same_request_is_the_same_work_wherever_its_files_lie(project: Project, tmp_path: Path) -> None:
