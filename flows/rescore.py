@@ -62,11 +62,11 @@ def _rescored(project: Project, store: Store, request: TrainRequest, champion: M
         tags[DATA_REVISION] = revision_in(workspace.root)
         version_inputs(workspace)
         work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace)})
-        run = store.begin_run(work, f"champion {champion.version} again", tags)
+        run = store.runs.begin(work, f"champion {champion.version} again", tags)
         outcome = earlier_outcome(store, run, work, request.model, project.home, registers=False)
         if outcome is None:
             with ended_on_error(store, run):
-                store.log_params(run.run_id, flat_params(workspace))
+                store.runs.log_params(run.run_id, flat_params(workspace))
                 verdict = _judge(workspace, package)
                 outcome = record(workspace, store, run, verdict, work, request.model, registers=False)
         publish(outcome, store.uri)

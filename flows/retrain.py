@@ -59,7 +59,7 @@ def _retrained(project: Project, request: TrainRequest, *, only_new_data: bool) 
 
 def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str | None:
     """Why there is nothing to train on; None where rows have changed since the last verdict, or nothing was judged yet."""
-    last = store.last_training(request.model)
+    last = store.runs.last_training(request.model)
     if last is None or last.data_revision is None or last.data_revision != data_revision(project, request):
         return None
     return (

@@ -45,12 +45,12 @@ def to_verdict(project: Project, request: TrainRequest) -> Outcome:
         known = champions_own(store, request.model, recipe, project.home)
         if known is not None:
             return _finished(known, store)
-        run = store.begin_run(work, request.title, {**tags, RECIPE: recipe})
+        run = store.runs.begin(work, request.title, {**tags, RECIPE: recipe})
         known = earlier_outcome(store, run, work, request.model, project.home)
         if known is not None:
             return _finished(known, store)
         with ended_on_error(store, run):
-            store.log_params(run.run_id, flat_params(workspace))
+            store.runs.log_params(run.run_id, flat_params(workspace))
             return _finished(record(workspace, store, run, _judge(workspace, store, run), work, request.model), store)
 
 

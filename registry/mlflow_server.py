@@ -51,7 +51,7 @@ def _prepare(home: Path) -> None:
 
     make_accounts(home)
     # Asking for a run makes the experiment where there is none, with its artifacts where the command line puts them.
-    Store(_database(home), home / "leases").find_run("0" * 64)
+    Store(_database(home), home / "leases").runs.find("0" * 64)
 
 
 def _serve(home: Path, port: int) -> int:

@@ -10,8 +10,8 @@ from pydantic import AwareDatetime
 
 from pipelines.errors import RegistryError
 from pipelines.value import Value
+from registry.connection import EXPERIMENT
 from registry.recorded import ERASED, PACKAGE, VERDICT, WORKSPACE
-from registry.store import EXPERIMENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

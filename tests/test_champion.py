@@ -1,5 +1,6 @@
 """Where a version is champion, the next candidate answers beside it and has to beat it; the anchor stands where it was put."""
 
+import shutil
 from typing import Any
 
 from mlflow import MlflowClient
@@ -15,8 +16,7 @@ def outcomes(card: Any) -> set[str]:
 
 
 def test_a_candidate_no_better_than_the_champion_is_not_registered(seeded: Checkout, judged: Journey) -> None:
-    first = seeded.assay(*run_arguments(judged.data, judged.base))
-    assert first.code == 0, first.err
+    shutil.copyfile(judged.checkout.home / "mlflow.db", seeded.home / "mlflow.db")
     for alias in (CHAMPION, ANCHOR):
         MlflowClient(seeded.uri, seeded.uri).set_registered_model_alias(MODEL, alias, "1")
     same = seeded.assay(*run_arguments(judged.data, judged.base))

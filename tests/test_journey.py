@@ -19,7 +19,7 @@ MODEL = "letters-tiny"
 @pytest.fixture(scope="module")
 def evidence(judged: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's artifacts, downloaded."""
-    return judged.checkout.store.fetch_evidence(judged.done.last["mlflow_run"], tmp_path_factory.mktemp("evidence") / "run")
+    return judged.checkout.store.runs.fetch_evidence(judged.done.last["mlflow_run"], tmp_path_factory.mktemp("evidence") / "run")
 
 
 def test_a_run_on_own_rows_passes_and_says_so_in_one_machine_readable_line(judged: Journey) -> None:

@@ -16,7 +16,7 @@ def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home:
     version = store.find_version(model, work)
     if registers and run.verdict == "passed" and version is None:
         return None
-    evidence = store.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
+    evidence = store.runs.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
     verdict = read_screen_verdict(evidence / "verdict.json")
     card = evidence / "scorecard.json"
     return Outcome(
@@ -34,6 +34,6 @@ def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home:
 def champions_own(store: Store, model: str, recipe: str, home: Path) -> Outcome | None:
     """The champion's own outcome, where this work is what made it: it would be held against itself."""
     champion = store.holder(model, CHAMPION)
-    if champion is None or store.run_tags(champion.run_id).get(RECIPE) != recipe:
+    if champion is None or store.runs.tags(champion.run_id).get(RECIPE) != recipe:
         return None
     return earlier_outcome(store, RecordedRun(run_id=champion.run_id, verdict="passed"), champion.logical_run, model, home)

@@ -91,7 +91,7 @@ def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
     except BaseException as error:
         was_told = isinstance(error, RunStopped) or not isinstance(error, Exception)
         with suppress(RegistryError):  # the error that ended the run is the one to be told
-            store.end_run(run.run_id, "KILLED" if was_told else "FAILED")
+            store.runs.end(run.run_id, "KILLED" if was_told else "FAILED")
         raise
 
 
@@ -124,7 +124,7 @@ def record(
         submission = Submission(run=run, package=package, model=model, logical_run=work, page=page, takes_challenger=place.takes)
         version = store.register(verdict, submission).version
         note = settle(store, place, version)
-    store.record_verdict(run.run_id, _evidence(workspace, verdict), page)
+    store.runs.record_verdict(run.run_id, _evidence(workspace, verdict), page)
     return Outcome(
         verdict=verdict.verdict,
         gate=verdict.gate,
@@ -163,7 +163,7 @@ def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) 
                 break  # half written; it is whole at the next look
             step = point.pop("step")
             try:
-                store.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
+                store.runs.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
             except RegistryError:
                 return  # curves are a convenience: the whole file is among the evidence
             sent += 1

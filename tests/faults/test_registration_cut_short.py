@@ -121,7 +121,7 @@ def test_an_answer_that_comes_after_the_timeout_makes_no_second_version(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(SECONDS_TO_ANSWER))
     store = Store(proxy.url, locks=tmp_path / "leases")
-    run = store.begin_run("late", "answered late", {})
+    run = store.runs.begin("late", "answered late", {})
     proxy.once("POST", CREATE_VERSION, "late")
     version = package.register(store, run, work="late")
     found = MlflowClient(proxy.url, proxy.url).search_model_versions(f"name = 'tiny' AND tags.`{LOGICAL_RUN}` = 'late'")

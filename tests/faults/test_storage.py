@@ -101,7 +101,7 @@ def database_of(store: Store) -> Path:
 
 
 def test_an_artifact_that_the_disk_cannot_hold_makes_no_version_and_the_next_try_does(package: Package, store: Store) -> None:
-    run = store.begin_run("full", "a full disk", {})
+    run = store.runs.begin("full", "a full disk", {})
     with disk_of(database_of(store).parent / "mlflow-artifacts", "8k"), pytest.raises(RegistryError, match="No space left on device"):
         package.register(store, run, work="full")
     assert store.find_version("tiny", "full") is None
@@ -109,9 +109,9 @@ def test_an_artifact_that_the_disk_cannot_hold_makes_no_version_and_the_next_try
 
 
 def test_a_read_only_database_is_said_so_and_no_verdict_is_lost(store: Store, evidence: Path) -> None:
-    run = store.begin_run("read-only", "a read-only database", {})
+    run = store.runs.begin("read-only", "a read-only database", {})
     with unwritable(database_of(store)), pytest.raises(RegistryError, match=r"readonly database|disk I/O error") as said:
-        store.record_verdict(run.run_id, evidence, REJECTED)
+        store.runs.record_verdict(run.run_id, evidence, REJECTED)
     assert "\n" not in str(said.value)
     assert str(said.value).endswith("run the same command again.")
     assert verdict_after_another_try(store, "read-only", evidence) == "rejected"
@@ -119,19 +119,19 @@ def test_a_read_only_database_is_said_so_and_no_verdict_is_lost(store: Store, ev
 
 @pytest.mark.slow  # SQLite waits 20 s for a lock, and each call is tried five times
 def test_a_database_that_stays_locked_is_said_so_and_no_verdict_is_lost(store: Store, evidence: Path) -> None:
-    run = store.begin_run("locked", "a locked database", {})
+    run = store.runs.begin("locked", "a locked database", {})
     with locked(database_of(store)), pytest.raises(RegistryError, match="database is locked") as said:
-        store.record_verdict(run.run_id, evidence, REJECTED)
+        store.runs.record_verdict(run.run_id, evidence, REJECTED)
     assert str(said.value).endswith("run the same command again.")
     assert verdict_after_another_try(store, "locked", evidence) == "rejected"
 
 
 def verdict_after_another_try(store: Store, work: str, evidence: Path) -> str | None:
-    found = store.find_run(work)
+    found = store.runs.find(work)
     assert found is not None
     assert found.verdict is None, "the write that was refused left half a verdict"
-    store.record_verdict(found.run_id, evidence, REJECTED)
-    again = store.find_run(work)
+    store.runs.record_verdict(found.run_id, evidence, REJECTED)
+    again = store.runs.find(work)
     return None if again is None else again.verdict
 
 

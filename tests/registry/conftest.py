@@ -17,4 +17,4 @@ def store(empty_mlflow: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def run(store: Store) -> RecordedRun:
-    return store.begin_run("work", "letters on tiny", {"assay.model": "tiny"})
+    return store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})

@@ -51,7 +51,7 @@ def test_registering_from_many_threads_makes_one_version(store: Store, run: Reco
 
 def test_beginning_a_run_from_many_threads_makes_one_run(store: Store) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        runs = list(pool.map(lambda _: store.begin_run("other work", "name", {}), range(THREADS)))
+        runs = list(pool.map(lambda _: store.runs.begin("other work", "name", {}), range(THREADS)))
     assert len({run.run_id for run in runs}) == 1
 
 
@@ -112,9 +112,9 @@ def test_a_finalist_without_findings_is_refused(store: Store, run: RecordedRun, 
 def test_a_run_with_a_verdict_has_its_evidence(store: Store, run: RecordedRun, tmp_path: Path) -> None:
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/verdict.json").write_text("{}")
-    store.record_verdict(run.run_id, tmp_path / "evidence", Page(description="why", tags={VERDICT: "rejected"}))
-    assert store.find_run("work") == RecordedRun(run_id=run.run_id, verdict="rejected")
-    assert (store.fetch_evidence(run.run_id, tmp_path / "fetched") / "verdict.json").read_text() == "{}"
+    store.runs.record_verdict(run.run_id, tmp_path / "evidence", Page(description="why", tags={VERDICT: "rejected"}))
+    assert store.runs.find("work") == RecordedRun(run_id=run.run_id, verdict="rejected")
+    assert (store.runs.fetch_evidence(run.run_id, tmp_path / "fetched") / "verdict.json").read_text() == "{}"
     assert client_of(store).get_run(run.run_id).info.status == "FINISHED"
 
 
@@ -149,19 +149,19 @@ def test_the_same_work_under_another_name_leaves_the_first_name_whole(
 
 
 def test_a_run_that_failed_is_taken_up_under_the_same_id(store: Store) -> None:
-    first = store.begin_run("again", "name", {})
-    store.end_run(first.run_id, "FAILED")
+    first = store.runs.begin("again", "name", {})
+    store.runs.end(first.run_id, "FAILED")
     assert client_of(store).get_run(first.run_id).info.status == "FAILED"
-    assert store.begin_run("again", "name", {}) == first
+    assert store.runs.begin("again", "name", {}) == first
     assert client_of(store).get_run(first.run_id).info.status == "RUNNING"
 
 
 def test_a_run_whose_process_is_gone_is_ended_and_one_that_was_taken_up_since_goes_on(store: Store) -> None:
-    dead = store.begin_run("one", "name", {WORKSPACE: "first"})
-    assert store.end_run_of_dead("another") is None
-    assert store.end_run_of_dead("first") == dead.run_id
+    dead = store.runs.begin("one", "name", {WORKSPACE: "first"})
+    assert store.runs.end_of_dead("another") is None
+    assert store.runs.end_of_dead("first") == dead.run_id
     assert client_of(store).get_run(dead.run_id).info.status == "KILLED"
-    assert store.end_run_of_dead("first") is None
-    assert store.begin_run("one", "name", {WORKSPACE: "second"}) == dead
-    assert store.end_run_of_dead("first") is None
+    assert store.runs.end_of_dead("first") is None
+    assert store.runs.begin("one", "name", {WORKSPACE: "second"}) == dead
+    assert store.runs.end_of_dead("first") is None
     assert client_of(store).get_run(dead.run_id).info.status == "RUNNING"

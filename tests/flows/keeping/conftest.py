@@ -119,7 +119,7 @@ def release(kept: Kept, package: Package) -> None:
 
 def _registered(project: Project, package: Package, run: str) -> ModelVersion:
     store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
-    recorded = store.begin_run("work", "name", {})
+    recorded = store.runs.begin("work", "name", {})
     page = Page(description="", tags={"assay.workspace": run})
     submission = Submission(run=recorded, package=package.folder, model=MODEL, logical_run="work", page=page)
     version = store.register(package.finalist, submission)
@@ -129,10 +129,10 @@ def _registered(project: Project, package: Package, run: str) -> ModelVersion:
 
 def _refused(project: Project) -> str:
     store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
-    recorded = store.begin_run("refused work", "name", {})
+    recorded = store.runs.begin("refused work", "name", {})
     evidence = project.home / "refused"
     evidence.mkdir()
     (evidence / "verdict.json").write_text("{}")
-    store.record_verdict(recorded.run_id, evidence, Page(description="too few rows", tags={VERDICT: "rejected"}))
+    store.runs.record_verdict(recorded.run_id, evidence, Page(description="too few rows", tags={VERDICT: "rejected"}))
     shutil.rmtree(evidence)
     return recorded.run_id

@@ -72,7 +72,7 @@ def test_what_is_restored_elsewhere_is_what_was_there(kept: Kept, elsewhere: Cal
     assert Standing.read(there.home / "endpoint/standing.json").head == standing.head
     assert git(there.root, "for-each-ref", "refs/assay") == refs
     assert folder_digests(there.home / "cache") == cache
-    assert store_of(there).fetch_evidence(kept.refused, tmp_path / "evidence").is_dir()
+    assert store_of(there).runs.fetch_evidence(kept.refused, tmp_path / "evidence").is_dir()
 
 
 def test_the_restored_ledger_is_written_with_the_restored_key(backup: Path, elsewhere: Callable[[], Project]) -> None:
@@ -97,7 +97,7 @@ def test_nothing_that_was_restored_leads_back_to_the_old_folder(released: Kept, 
 def test_what_is_made_after_a_restore_lies_in_the_new_home(backup: Path, elsewhere: Callable[[], Project]) -> None:
     there = elsewhere()
     restore(backup, there)
-    run = store_of(there).begin_run("new work", "name", {})
+    run = store_of(there).runs.begin("new work", "name", {})
     client = MlflowClient(store_of(there).uri)
     client.log_text(run.run_id, "text", "file.txt")
     assert list((there.home / "mlflow-artifacts").rglob("file.txt"))

@@ -172,13 +172,13 @@ def test_the_evidence_of_a_refused_run_goes_and_its_run_says_so(littered: Kept) 
 
 def test_a_run_whose_evidence_was_erased_is_not_known_until_it_is_judged_again(littered: Kept, tmp_path: Path) -> None:
     cleared(littered, AT_ONCE)
-    found = littered.store.find_run("refused work")
+    found = littered.store.runs.find("refused work")
     assert found is not None
     assert found.verdict is None
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/verdict.json").write_text("{}")
-    littered.store.record_verdict(found.run_id, tmp_path / "evidence", Page(description="", tags={VERDICT: "rejected"}))
-    again = littered.store.find_run("refused work")
+    littered.store.runs.record_verdict(found.run_id, tmp_path / "evidence", Page(description="", tags={VERDICT: "rejected"}))
+    again = littered.store.runs.find("refused work")
     assert again is not None
     assert again.verdict == "rejected"
 
