@@ -108,7 +108,8 @@ def _round(load: Load) -> tuple[float, float]:
     from flows.release import open_desk
     from flows.run.workspace import find_project
     from pipelines.settings import Settings
-    from registry.release import Order, roll_back
+    from registry.brakes import roll_back
+    from registry.desk import Order
 
     to_answer = _release(load)
     desk = open_desk(find_project(Settings().home).home)
@@ -123,7 +124,7 @@ def _release(load: Load) -> float:
     from flows.release import promote
     from flows.run.workspace import find_project
     from pipelines.settings import Settings
-    from registry.release import Order
+    from registry.desk import Order
 
     wished = datetime.now(UTC)
     released = promote(find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark")).released

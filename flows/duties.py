@@ -13,8 +13,9 @@ from flows.run.workspace import Project
 from pipelines.errors import ServingError
 from pipelines.policy import load_policy
 from registry.audit import PAGE_TAG
+from registry.desk import Desk
 from registry.ledger import Ledger, read_ledger
-from registry.release import Desk, carry_on, is_at_rest
+from registry.release import carry_on, is_at_rest
 from registry.store import Store
 from serving.client import endpoint_client
 

@@ -12,8 +12,9 @@ from flows.start import person
 from pipelines.errors import ParameterError
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
+from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive
+from registry.desk import Desk, Order
 from registry.entries import Waived
-from registry.release import Desk, Order, freeze, revoke, roll_back, serve_base, unfreeze, waive
 from registry.standing import Standing
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")

@@ -23,9 +23,10 @@ from pipelines.recompute import recompute
 from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.audit import PAGE_TAG
+from registry.desk import Desk, Order
 from registry.ledger import open_ledger
 from registry.recorded import CHAMPION, ModelVersion
-from registry.release import Desk, Order, Subject, carry_on, record_judgement, release
+from registry.release import Subject, carry_on, record_judgement, release
 from registry.standing import Held, ModelStanding, Standing
 from registry.store import Store
 from serving.client import endpoint_client

@@ -12,9 +12,11 @@ from filelock import FileLock, Timeout
 
 from flows.duties import Duties
 from flows.run.workspace import Project
+from registry.brakes import freeze, unfreeze
+from registry.desk import Desk, Order
 from registry.entries import ReleaseSwitched
 from registry.ledger import open_ledger
-from registry.release import Desk, Order, carry_on, freeze, unfreeze
+from registry.release import carry_on
 from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home, wait_until
 from tests.journey import Checkout, Package, invoke
 from tests.serving.endpoint.system import MODEL, Home, Running, endpoint

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from registry.ledger import open_ledger
 from registry.recorded import RecordedRun
 from registry.store import Store
+from tests.registry.bench import Bench
 
 
 @pytest.fixture
@@ -18,3 +20,8 @@ def store(empty_mlflow: Path, tmp_path: Path) -> Store:
 @pytest.fixture
 def run(store: Store) -> RecordedRun:
     return store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(open_ledger(tmp_path / "home"))

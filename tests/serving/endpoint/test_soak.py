@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from registry.desk import Desk, Patience
 from registry.entries import ReleaseBegun
 from registry.ledger import open_ledger
-from registry.release import Desk, Patience, carry_on
+from registry.release import carry_on
 from tests.serving.endpoint.system import MODEL, Allowed, Home, Load, endpoint
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,160 @@
+"""The brakes: each is one entry, works whatever is away, and says what it came to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
+from registry.brakes import freeze, revoke, roll_back, serve_base
+from registry.desk import Desk
+from registry.entries import (
+    Release,
+    ReleaseBegun,
+)
+from registry.following import Route
+from registry.standing import Standing
+from tests.registry.bench import MODEL, WHY, Bench, spec
+
+
+def test_a_rollback_goes_to_what_served_before_and_then_further_back(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2", "3"):
+        bench.released(version)
+    for wanted in ("2", "1"):
+        roll_back(MODEL, None, WHY, bench.desk)
+        assert bench.here() == (wanted, False)
+    with pytest.raises(ReleaseError, match="Nothing of letters-tiny served before"):
+        roll_back(MODEL, None, WHY, bench.desk)
+
+
+def test_a_rollback_to_a_version_that_never_served_is_refused(bench: Bench) -> None:
+    bench.released("1")
+    bench.begin("2")
+    with pytest.raises(ReleaseError, match="Version 2 of letters-tiny never served"):
+        roll_back(MODEL, "2", WHY, bench.desk)
+
+
+def test_a_version_that_was_gone_back_from_can_serve_again(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    roll_back(MODEL, None, WHY, bench.desk)
+    roll_back(MODEL, "2", WHY, bench.desk)
+    assert bench.here() == ("2", False)
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+def test_going_back_from_the_base_is_to_what_served_before_it(bench: Bench) -> None:
+    bench.obeys = True
+    bench.released("1")
+    serve_base(MODEL, WHY, bench.desk)
+    assert bench.here() == ("1", True)
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+def test_a_revoked_version_gives_way_and_never_comes_back(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    revoke(MODEL, "2", WHY, bench.desk)
+    assert bench.here() == ("1", False)
+    with pytest.raises(LedgerError, match="revoked"):
+        roll_back(MODEL, "2", WHY, bench.desk)
+    with pytest.raises(LedgerError, match="revoked"):
+        bench.begin("2")
+    revoke(MODEL, "1", WHY, bench.desk)
+    assert bench.here() == (None, True)
+
+
+def test_brakes_work_while_frozen(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    freeze(WHY, bench.desk)
+    roll_back(MODEL, None, WHY, bench.desk)
+    serve_base(MODEL, WHY, bench.desk)
+    assert bench.here() == ("1", True)
+
+
+def test_a_brake_with_the_endpoint_away_is_in_the_ledger_and_says_so(bench: Bench, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        bench.released(version)
+    from serving.client import endpoint_client
+
+    away = replace(bench.desk, endpoint=endpoint_client(tmp_path / "home"))
+    with pytest.raises(ServingError, match="It is in the ledger"):
+        roll_back(MODEL, None, WHY, away)
+    assert bench.here() == ("1", False)
+
+
+def test_a_brake_that_is_not_obeyed_yet_is_no_success(bench: Bench) -> None:
+    for version in ("1", "2"):
+        bench.released(version)
+    bench.routes[MODEL] = Route(begun=9, serves_base=False, fingerprint=spec("2").fingerprint)
+    with pytest.raises(ReleaseError, match=f"not yet: {spec('2').fingerprint} answers under {MODEL} still"):
+        roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Bench) -> None:
+    bench.released("1")
+    bench.head = bench.ledger.standing().head
+    with pytest.raises(ReleaseError, match="has not followed"):
+        serve_base(MODEL, WHY, bench.desk)
+    assert bench.here() == ("1", True)
+
+
+def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> None:
+    from serving.client import endpoint_client
+
+    freeze(WHY, replace(bench.desk, endpoint=endpoint_client(tmp_path / "home")))
+    with pytest.raises(IllegalEntry, match="frozen"):
+        bench.begin("1")
+
+
+@pytest.mark.parametrize("brake", [lambda desk: roll_back(MODEL, None, WHY, desk), lambda desk: serve_base(MODEL, WHY, desk)])
+def test_where_nothing_was_ever_released_a_brake_says_so(bench: Bench, brake: Callable[[Desk], Standing]) -> None:
+    with pytest.raises(ReleaseError, match="was ever released"):
+        brake(bench.desk)
+    assert bench.kinds == ["opened"]
+
+
+def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: Bench) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    bench.begin("3")
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("2", False)
+    assert bench.ledger.standing().model(MODEL).pending is None
+    roll_back(MODEL, None, WHY, bench.desk)
+    assert bench.here() == ("1", False)
+
+
+@pytest.mark.parametrize("brake", ["rollback", "serve_base", "revoke", "release"])
+def test_a_verdict_from_before_a_change_of_what_serves_begins_nothing(bench: Bench, brake: str) -> None:
+    bench.obeys = True
+    for version in ("1", "2"):
+        bench.released(version)
+    judged = bench.judged("3")
+    if brake == "rollback":
+        roll_back(MODEL, None, WHY, bench.desk)
+    elif brake == "serve_base":
+        serve_base(MODEL, WHY, bench.desk)
+    elif brake == "revoke":
+        revoke(MODEL, "2", WHY, bench.desk)
+    else:
+        bench.released("4")
+    release = Release(model=MODEL, version="3", package_sha256="3" * 64, spec=spec("3"), known_answers_share=1.0)
+    with pytest.raises(IllegalEntry, match="what serves was changed"):
+        bench.write(ReleaseBegun(release=release, judged=judged, by="ann", reason_sha256="0" * 64))
+
+
+def test_a_model_that_the_ledger_does_not_know_cannot_be_revoked(bench: Bench) -> None:
+    bench.released("1")
+    with pytest.raises(ReleaseError, match=f"knows no model typo, only {MODEL}"):
+        revoke("typo", "1", WHY, bench.desk)
