@@ -178,7 +178,7 @@ def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -
 
 def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
     """From when to when each fingerprint had full traffic by the ledger."""
-    from registry.standing import after, first
+    from registry.rules import after, first
 
     spans: list[tuple[datetime, datetime, str]] = []
     standing = None

@@ -7,7 +7,8 @@ from pipelines.errors import BrokenLedger
 from pipelines.files import digest_of_json
 from registry.entries import Body, Entry, Head, Opened, PublicKey, body_document, canonical_time
 from registry.keys import SigningKey, is_signed
-from registry.standing import Standing, after, first
+from registry.rules import after, first
+from registry.standing import Standing
 
 GENESIS = "0" * 64
 """What the first entry gives as the hash before it."""

@@ -23,7 +23,8 @@ from registry.chain import broken, check_remembered, follow, signed_entry
 from registry.entries import Body, Entry, Head, Opened, body_document, canonical_time
 from registry.keys import SigningKey, create_key, load_key
 from registry.ledger_database import Database
-from registry.standing import Standing, check_next
+from registry.rules import check_next
+from registry.standing import Standing
 
 SCHEMA = "0001"
 """The newest version in `registry/migrations`."""

@@ -16,7 +16,8 @@ from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.following import EndpointState
 from registry.ledger import Ledger, read_ledger
 from registry.recorded import CHALLENGER, VERDICT
-from registry.standing import Held, ModelStanding, Standing, after, first
+from registry.rules import after, first
+from registry.standing import Held, ModelStanding, Standing
 from serving.client import endpoint_client
 
 ENDS_SOON = timedelta(days=1)

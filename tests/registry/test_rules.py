@@ -21,7 +21,8 @@ from registry.entries import (
     Revoked,
     Waived,
 )
-from registry.standing import ModelStanding, first
+from registry.rules import first
+from registry.standing import ModelStanding
 from tests.ledgers import MODEL, SPEC, START, WHY, Chain, begun, frozen, judged, rolled_back, unfrozen
 
 
