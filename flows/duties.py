@@ -1,25 +1,34 @@
 """What the controller does in each round. A duty gives a sentence for each thing that it changed or found."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
-from flows.release import move_champions, open_desk, policy_file, release_turn
+from flows.release import drop_revoked_challengers, move_champions, open_desk, policy_file, release_turn
 from flows.run.gone import end_dead_runs
 from flows.run.record import open_store
 from flows.run.workspace import Project
-from pipelines.errors import ServingError
+from pipelines.errors import AssayError, RegistryError, ServingError
 from pipelines.policy import load_policy
 from registry.audit import PAGE_TAG
 from registry.desk import Desk
+from registry.entries import Release
 from registry.ledger import Ledger, read_ledger
 from registry.release import carry_on, is_at_rest
+from registry.standing import Held
 from registry.store import Store
 from serving.client import endpoint_client
 
+if TYPE_CHECKING:
+    from flows.schedule.crashes import Crashes
+
 SOON = timedelta(hours=2)
+SECONDS_TO_START = 30.0
+"""An endpoint that is away for this long does not start: somebody has to look."""
 
 
 class Duties:
@@ -28,6 +37,8 @@ class Duties:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._told: dict[str, tuple[str, ...]] = {}
+        self._marked: dict[str, str] = {}
+        self._away: tuple[float, str] | None = None
 
     @property
     def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
@@ -40,8 +51,15 @@ class Duties:
         return (self.put_champions_back, self.write_heads, self.end_dead_runs, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
-        """A doorbell may have been lost: ring again."""
-        seen = endpoint_client(self._project.home).ring()
+        """A doorbell may have been lost: ring again. An endpoint that stays away is told to people; one that starts is given its time."""
+        try:
+            seen = endpoint_client(self._project.home).ring()
+        except ServingError as error:
+            since, first = self._away = self._away or (time.monotonic(), str(error))
+            if time.monotonic() - since < SECONDS_TO_START:
+                raise
+            return self._notified("ring", f"The endpoint has been away for {SECONDS_TO_START:g} s: {first}")
+        self._away = None
         return self._notified("ring", *(f"The endpoint: {alarm}" for alarm in seen.alarms))
 
     def finish_releases(self) -> tuple[str, ...]:
@@ -58,24 +76,26 @@ class Duties:
 
     def put_champions_back(self) -> tuple[str, ...]:
         """The alias `champion` is what the ledger says, whoever moved or deleted it."""
-        return self._notified("champions", *move_champions(self._store, self._ledger.standing()))
+        try:
+            standing = self._ledger.standing()
+            sentences = (*move_champions(self._store, standing), *drop_revoked_challengers(self._store, standing))
+        except RegistryError as error:
+            sentences = (f"Whether each `champion` is what the ledger says is not known: {error}",)
+        return self._notified("champions", *sentences)
 
     def write_heads(self) -> tuple[str, ...]:
         """The ledger's head on the page of what serves: a tail that is cut off later shows there."""
         standing = self._ledger.standing()
-        mark = standing.head.as_tag
-        if self._told.get("head") == (mark,):
-            return ()
-        for model in standing.models.values():
-            if model.current is not None:
-                release = model.current.release
-                self._store.annotate(self._store.get_version(release.model, release.version), {PAGE_TAG: mark})
-        self._told["head"] = (mark,)
-        return ()
+        current = [model.current.release for model in standing.models.values() if model.current is not None]
+        return self._notified("heads", *(why for release in current for why in self._marked_page(release, standing.head.as_tag)))
 
     def end_dead_runs(self) -> tuple[str, ...]:
         """A run whose process was killed says so in MLflow."""
         return end_dead_runs(self._store, self._project)
+
+    def crashed_runs(self) -> tuple[str, ...]:
+        """A run that crashed is told, whatever became of the event that said so."""
+        return self._crashes.watch()
 
     def raise_alarms(self) -> tuple[str, ...]:
         """What runs out while its model serves: told once, and nothing is taken out of service for it."""
@@ -99,16 +119,31 @@ class Duties:
 
     def _old_evidence(self, now: datetime) -> list[str]:
         """Releases whose evidence was judged longer ago than the policy would let a release begin with."""
-        found = []
-        for name, model in self._ledger.standing().models.items():
-            days = load_policy(policy_file(self._project.root, name)).gates.judge.max_age_days
-            held = model.current
-            if held is not None and now - held.at > timedelta(days=days):
-                since = f"{held.at:%Y-%m-%d}"
-                found.append(
-                    f"The evidence of {name} version {held.release.version} is from before {since}: over {days:g} days. It goes on serving."
-                )
-        return found
+        current = [model.current for model in self._ledger.standing().models.values() if model.current is not None]
+        return [sentence for held in current for sentence in self._old(held, now)]
+
+    def _old(self, held: Held, now: datetime) -> tuple[str, ...]:
+        release = held.release
+        try:
+            days = load_policy(policy_file(self._project.root, release.model)).gates.judge.max_age_days
+        except AssayError as error:
+            return (f"Whether the evidence of {release.model} is too old is not known: {error}",)
+        if now - held.at <= timedelta(days=days):
+            return ()
+        since = f"{held.at:%Y-%m-%d}"
+        what = f"{release.model} version {release.version}"
+        return (f"The evidence of {what} is from before {since}: over {days:g} days. It goes on serving.",)
+
+    def _marked_page(self, release: Release, mark: str) -> tuple[str, ...]:
+        """Nothing where the release's page says that mark; else why it does not. It is tried again in the next round."""
+        if self._marked.get(release.model) == mark:
+            return ()
+        try:
+            self._store.annotate(self._store.get_version(release.model, release.version), {PAGE_TAG: mark})
+        except AssayError as error:
+            return (f"The page of {release.model} version {release.version} does not say how far the ledger goes: {error}",)
+        self._marked[release.model] = mark
+        return ()
 
     @property
     def _schedules(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
@@ -121,7 +156,7 @@ class Duties:
         def overdue_runs() -> tuple[str, ...]:
             return watch_schedules(self._project)
 
-        return (data_arrivals, overdue_runs)
+        return (data_arrivals, overdue_runs, self.crashed_runs)
 
     def _finish(self, model: str, desk: Desk) -> tuple[str, ...]:
         try:
@@ -142,6 +177,12 @@ class Duties:
         for sentence in new:
             notify(self._project.home, "Assay: attention", sentence)
         return new
+
+    @cached_property
+    def _crashes(self) -> "Crashes":
+        from flows.schedule.crashes import Crashes
+
+        return Crashes(self._project)
 
     @cached_property
     def _ledger(self) -> Ledger:

@@ -1,4 +1,4 @@
-"""Settings that prefect, mlflow and the rest read when they are imported: no telemetry, no chatter, no hub."""
+"""Settings that prefect, mlflow and the rest read: no telemetry, no chatter, no hub, and no proxy to this machine."""
 
 import os
 
@@ -26,9 +26,21 @@ _SETTINGS = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def quieten() -> None:
-    """Set what the person has not set otherwise."""
+    """Set what the person has not set otherwise; whoever this process starts inherits it."""
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)
+    _pass_by_proxies()
+
+
+def _pass_by_proxies() -> None:
+    """Keep a proxy from what is asked of this machine. Some libraries read the one name, some the other, and each only that."""
+    given = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
+    for name, own in given.items():
+        hosts = [host.strip() for host in (own or given["NO_PROXY"] or given["no_proxy"]).split(",") if host.strip()]
+        more = [host for host in _THIS_MACHINE if host not in hosts]
+        # A star means every host, to some libraries only where it stands alone.
+        os.environ[name] = "*" if "*" in hosts else ",".join([*hosts, *more])

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from flows.environment import quieten
 from flows.run.outcome import EXIT_CODES
 from flows.run.report import say, say_findings
+from flows.run.request import MODEL_NAME
 from flows.run.workspace import Project, find_project
 from flows.start import person
-from pipelines.errors import ParameterError
+from pipelines.errors import ParameterError, RegistryError
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
 from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive
@@ -19,6 +20,7 @@ from registry.standing import Standing
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_LONGEST = timedelta(days=90)
 
 
 def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
@@ -47,9 +49,25 @@ def run_revoke(model: str, version: str, reason: str) -> None:
     """Revoke, and say what serves."""
     if not _NUMBER.fullmatch(version):
         raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
-    standing = revoke(model, version, *_ordered(reason))
+    order, desk = _ordered(reason)
+    standing = revoke(model, version, order, desk, is_registered=_is_registered(model, version, desk.ledger.standing()))
     say(f"Version {version} of {model} is revoked: it never serves again.")
     _tell(model, standing)
+
+
+def _is_registered(model: str, version: str, standing: Standing) -> bool:
+    """Whether MLflow knows a version that the ledger does not; one that neither knows is a slip. With MLflow away the ledger decides."""
+    if any((each.model, each.version) == (model, version) for each in standing.judged.values()):
+        return False
+    from flows.run.record import open_store
+
+    try:
+        found = open_store(_project()).known(model, version)
+    except RegistryError:
+        return False
+    if found is None:
+        raise ParameterError(f"There is no version {version} of {model}, neither in the ledger nor in MLflow. Look for a slip.")
+    return True
 
 
 def run_serve_base(model: str, reason: str) -> None:
@@ -60,7 +78,7 @@ def run_serve_base(model: str, reason: str) -> None:
 def run_freeze(reason: str) -> None:
     """Stop releases."""
     standing = freeze(*_ordered(reason))
-    say(f"Frozen (entry {standing.head.generation}): no release begins. Going back still works. End it with assay unfreeze.")
+    say(f"Frozen (entry {standing.head.generation}): no release begins. Going back still works. End it with assay unfreeze --reason …")
 
 
 def run_unfreeze(reason: str) -> None:
@@ -85,25 +103,33 @@ def run_waive(model: str, rule: str, until: str, reason: str) -> None:
 
 
 def waiver(model: str, rule: str, until: str, by: str) -> Waived:
-    """A waiver that can be entered: of a rule that can be waived, until a time that is still to come."""
+    """A waiver that can be entered: of a rule that can be waived, for a model that can be, until a time that is soon to come."""
     if rule not in WAIVABLE:
         raise ParameterError(f"The rule {rule!r} cannot be waived. These can: {', '.join(sorted(WAIVABLE))}.")
     end, now = _time(until), datetime.now(UTC)
     if not now < end:
         raise ParameterError(f"--until {until} has passed. Give a time to come, or a span such as 24h.")
+    if not end - now <= _LONGEST:
+        raise ParameterError(
+            f"--until {until} is more than {_LONGEST.days} days ahead. A waiver is for a while: give an earlier time, such as 7d."
+        )
+    if not MODEL_NAME.fullmatch(model):
+        raise ParameterError(
+            f"--model {model[:40]!r} is no name of a registered model. Give one of letters, digits, dot, dash, underscore."
+        )
     return Waived(rule=rule, model=model, until=end, by=by, reason_sha256="0" * 64)
 
 
 def _time(text: str) -> datetime:
+    """In UTC: a time at the end of the calendar that has none is refused here, not by whoever reads the ledger."""
     span = _SPAN.fullmatch(text)
     if span is not None:
         amount = int(span[1])
         return datetime.now(UTC) + (timedelta(hours=amount) if span[2] == "h" else timedelta(days=amount))
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ParameterError(f"--until {text!r} is neither a time such as 2026-12-01T18:00+01:00 nor a span such as 24h or 7d.") from None
-    return moment if moment.tzinfo is not None else moment.astimezone()
 
 
 def _said(reason: str) -> str:
@@ -125,7 +151,7 @@ def _ordered(reason: str) -> tuple[Order, Desk]:
 def _tell(model: str, standing: Standing) -> None:
     here = standing.model(model)
     if here.serves_base:
-        say(f"The base answers for {model} now (entry {standing.head.generation}). Back: assay rollback, or assay promote.")
+        say(f"The base answers for {model} now (entry {standing.head.generation}). Back: assay rollback --model {model} --reason …")
     elif here.current is not None:
         held = here.current.release
         say(f"{model} is version {held.version} now ({held.fingerprint}, entry {standing.head.generation}).")

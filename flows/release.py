@@ -1,4 +1,4 @@
-"""RELEASES: what `assay promote` does, from a registered version to full traffic. The brakes are in `registry/release.py` alone.
+"""RELEASES: what `assay promote` does, from a registered version to full traffic. The brakes are in `registry/brakes.py` alone.
 
 ModelVersion ─judge─► Candidate ─► Release ─► the endpoint answers with it ─► alias `champion`, moved last.
 Every answer of `judge` is in the ledger and on the version's page, whatever it was.
@@ -24,8 +24,9 @@ from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.audit import PAGE_TAG
 from registry.desk import Desk, Order
+from registry.entries import Release
 from registry.ledger import open_ledger
-from registry.recorded import CHAMPION, ModelVersion
+from registry.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.release import Subject, carry_on, record_judgement, release
 from registry.standing import Held, ModelStanding, Standing
 from registry.store import Store
@@ -62,10 +63,11 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
     found = store.get_version(model, version)
     with in_use(project.home), release_turn(project.home):
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
+        desk.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
         _check_is_new(desk.ledger.standing(), found)
         verdict = _judge(store, found, package, desk.ledger.standing(), policy_file(project.root, model))
-        subject = Subject(model, found.version, found.package_sha256)
+        subject = Subject(model, found.version, found.package_sha256, _finalist(found, package).adapter.sha256)
         standing = record_judgement(desk.ledger, subject, verdict)
         _tell(store, found, verdict, standing)
         if not isinstance(verdict, Candidate):
@@ -99,12 +101,16 @@ def policy_file(root: Path, model: str) -> Path:
 
 def _judge(store: Store, version: ModelVersion, package: Path, standing: Standing, policy: Path) -> Candidate | Rejection | Undecided:
     """Run the gate on the package's own evidence, recomputed, and on how things stand."""
+    finalist, limits = _finalist(version, package), load_policy(policy)
+    case = _circumstances(store, version, package, standing)
+    return judge(finalist, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), limits)
+
+
+def _finalist(version: ModelVersion, package: Path) -> Finalist:
     verdict = read_screen_verdict(package / "verdict.json")
     if not isinstance(verdict, Finalist):
         raise RegistryError(f"Version {version.version} of {version.name} never passed `screen`. Train it again.")
-    limits = load_policy(policy)
-    case = _circumstances(store, version, package, standing)
-    return judge(verdict, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), limits)
+    return verdict
 
 
 def _differences(package: Path, policy: Path) -> tuple[str, ...]:
@@ -132,7 +138,7 @@ def _circumstances(store: Store, version: ModelVersion, package: Path, standing:
         author=made.by,
         compared_with=None if compared is None else compared.version,
         champion=serving,
-        revoked=version.version in here.revoked,
+        revoked=version.version in here.revoked or _finalist(version, package).adapter.sha256 in standing.revoked_adapters,
         frozen=standing.frozen is not None,
         waivers=tuple(
             WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by)
@@ -153,21 +159,55 @@ def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
     """Make the alias `champion` what the ledger says, for each model; gives a sentence for each that was moved or could not be.
 
     Only full traffic that was seen counts. Where the base answers there is no champion: a batch job must not load what was taken away.
+    A model that Assay registered and never released has none either, whoever gave it one. Models of others are nobody's business here.
     """
-    return tuple(sentence for name, model in standing.models.items() for sentence in _champion_moved(store, name, model))
+    holders = store.holders(CHAMPION)
+    names = sorted({*standing.models, *(name for name, number in holders.items() if _is_ours(store, name, number))})
+    return tuple(sentence for name in names for sentence in _champion_moved(store, name, standing.model(name), holders.get(name)))
 
 
-def _champion_moved(store: Store, name: str, model: ModelStanding) -> tuple[str, ...]:
+def _is_ours(store: Store, name: str, number: str) -> bool:
+    found = store.known(name, number)
+    return found is not None and bool(found.package_sha256)
+
+
+def drop_revoked_challengers(store: Store, standing: Standing) -> tuple[str, ...]:
+    """A revoked version is under nobody's review; gives a sentence for each that lost the alias `challenger`."""
+    told = []
+    for name, model in standing.models.items():
+        held = store.holder(name, CHALLENGER) if model.revoked else None
+        if held is not None and held.version in model.revoked:
+            store.move_alias(name, CHALLENGER, None)
+            told.append(f"challenger of {name}: {held.version} → none, since it is revoked")
+    return tuple(told)
+
+
+def _champion_moved(store: Store, name: str, model: ModelStanding, there: str | None) -> tuple[str, ...]:
     current = model.answering
     if current is not None and not current.is_completed:
         return ()
-    wanted = None if current is None else current.release.version
     try:
-        holder = store.holder(name, CHAMPION)
-        there = None if holder is None else holder.version
-        if there == wanted:
-            return ()
-        store.move_alias(name, CHAMPION, wanted)
+        why = "" if current is None else _unproven(store, current.release)
+        wanted = None if current is None or why else current.release.version
+        if there != wanted:
+            store.move_alias(name, CHAMPION, wanted)
     except RegistryError as error:
-        return (f"champion of {name} is to be {wanted or 'none'}: {error}",)
-    return (f"champion of {name}: {there or 'none'} → {wanted or 'none'}",)
+        return (f"champion of {name} is not what the ledger says: {error}",)
+    if why:
+        return (f"{name} has no champion: {why}",)
+    return () if there == wanted else (f"champion of {name}: {there or 'none'} → {wanted or 'none'}",)
+
+
+def _unproven(store: Store, release: Release) -> str:
+    """Why what MLflow has under a release's number is not what was released; empty where it is. Numbers begin again at 1."""
+    found = store.known(release.model, release.version)
+    what = f"version {release.version}, which the ledger says is released,"
+    next_step = (
+        "It goes on serving from this machine's copy, but nothing can be compared with it any more. Find out who changed MLflow, and "
+        "have the base answer (`assay serve-base`) before a new version is trained and promoted, or train under another name."
+    )
+    if found is None:
+        return f"{what} is not in MLflow any more. {next_step}"
+    if found.package_sha256 != release.package_sha256:
+        return f"{what} is another package in MLflow now (SHA-256 {found.package_sha256[:12] or 'unknown'}). {next_step}"
+    return ""

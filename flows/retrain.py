@@ -80,8 +80,9 @@ def told_on_error(project: Project, model: str) -> Iterator[None]:
     """A run that an error ended is told too; the error goes on to Prefect, which shows the run as failed."""
     try:
         yield
-    except AssayError as error:
-        notify(project.home, f"Assay: a run of {model} failed", f"{error}\nPrefect: {run_link()}")
+    except Exception as error:
+        why = str(error) if isinstance(error, AssayError) else f"{type(error).__name__}: {str(error)[:300]}"
+        notify(project.home, f"Assay: a run of {model} failed", f"{why}\nPrefect: {run_link()}")
         raise
 
 

@@ -31,22 +31,25 @@ class Served:
         return arguments + (["--package", str(self.package), "--model-name", self.name] if self.package else [])
 
 
-def run_serve(port: int) -> int:
+def run_serve(port: int) -> None:
     """The endpoint that follows releases, in the foreground until it is stopped."""
     quieten()
-    from serving.endpoint.__main__ import main
+    from serving.endpoint.__main__ import run
 
-    return main(["--home", str(find_project(Settings().home).home), "--port", str(port)])
+    run(["--home", str(find_project(Settings().home).home), "--port", str(port)])
 
 
-def run_preview(model: str, version: str | None, port: int) -> int:
+def run_preview(model: str, version: str | None, port: int) -> None:
     """Answer on this machine until stopped, and release nothing; `version` None is the base model of params.yaml alone."""
     quieten()
-    from serving.__main__ import main
+    from serving.__main__ import run
+    from serving.listen import open_socket
 
+    with open_socket("127.0.0.1", port):
+        pass  # a port that is taken is said before a model is fetched
     project = find_project(Settings().home)
     served = served_base(project) if version is None else served_version(project, model, version)
-    return main([*served.command(port), "--preview"])
+    run([*served.command(port), "--preview"])
 
 
 def served_version(project: Project, model: str, version: str) -> Served:

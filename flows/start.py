@@ -16,6 +16,8 @@ from pipelines.params import parse_assignment
 from pipelines.policy import load_policy
 from pipelines.value import first_problem
 
+_LONGEST_NAME = 100
+
 
 def request_from(**asked: Any) -> TrainRequest:
     """What was typed, as a request; files are looked at, so that a slip is found before anything starts."""
@@ -34,20 +36,30 @@ def request_from(**asked: Any) -> TrainRequest:
         given["base_model_digest"] = _digest_of_base(given["base_model"], given)
     given.setdefault("model", _model_name(given))
     try:
-        return TrainRequest(**given)
+        request = TrainRequest(**given)
     except ValidationError as error:
         raise ParameterError(
             f"The request does not fit: {first_problem(error)}. `assay run --help` says what each option takes."
         ) from error
+    _check_name(request)
+    return request
 
 
 def person() -> str:
-    """Who acts: `ASSAY_USER`, else the login name."""
-    import getpass
-
+    """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
     from pipelines.settings import Settings
 
-    return Settings().user or getpass.getuser()
+    return (Settings().user.strip() or _login_name())[:_LONGEST_NAME]
+
+
+def _login_name() -> str:
+    """That of a container's arbitrary user is its number: nobody is kept from a brake for want of a name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def run_training(request: TrainRequest) -> Outcome:
@@ -98,6 +110,16 @@ def _model_name(given: dict[str, Any]) -> str:
     data = given["data"].stem if "data" in given else "cheat"
     base = given["base_model"].name if "base_model" in given else "smollm2"
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{data}-{base}").strip("-._")[:100] or "model"
+
+
+def _check_name(request: TrainRequest) -> None:
+    """As the run itself will, without a wait for Prefect."""
+    from flows.run.workspace import check_name, find_project
+    from pipelines.params import load_params
+    from pipelines.settings import Settings
+
+    own = request.assignments().get("base_model.id")
+    check_name(request.model, own or load_params(find_project(Settings().home).root / "params.yaml").base_model.id)
 
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:

@@ -128,7 +128,7 @@ def revoked(case: Circumstances) -> Finding:
     name = f"Version {case.version} of {case.model}"
     if not case.revoked:
         return _finding("revoked", "passed", f"{name} is not revoked")
-    return _finding("revoked", "rejected", f"{name} is revoked, for good: release another version")
+    return _finding("revoked", "rejected", f"{name} is revoked, or its adapter is under another name, for good: train another one")
 
 
 def frozen(case: Circumstances) -> Finding:
@@ -196,11 +196,11 @@ def freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
 
 
 def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
-    """The waiver that stands in for what is missing, if one holds now; of several the one that holds longest."""
+    """The waiver that stands in for what is missing, if one holds now; of several the last that was given."""
     if finding.outcome == "passed" or finding.rule not in WAIVABLE:
         return None
     held = [each for each in case.waivers if each.rule == finding.rule and case.now < each.until]
-    return max(held, key=lambda each: each.until, default=None)
+    return max(held, key=lambda each: each.generation, default=None)
 
 
 def _waived(finding: Finding, waiver: WaiverGiven | None) -> Finding:

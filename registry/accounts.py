@@ -46,20 +46,26 @@ def passwords(home: Path) -> dict[str, str]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): str(password) for name, password in found.items()}
     except FileNotFoundError as error:
-        raise OperationError(f"There is no {path}. `assay up` makes it with MLflow's first users.") from error
+        raise OperationError(f"There is no {path}. `assay up` makes it with MLflow's first users when it starts.") from error
     except (OSError, ValueError, AttributeError) as error:
-        raise OperationError(f"{path} cannot be read. Delete it: the next `assay up` gives every first user a new password.") from error
+        raise OperationError(
+            f"{path} cannot be read. Delete it: the next start of `assay up` gives every first user a new password."
+        ) from error
 
 
 def service_login(home: Path) -> dict[str, str]:
     """The environment in which MLflow's client is the service account."""
-    return {"MLFLOW_TRACKING_USERNAME": SERVICE, "MLFLOW_TRACKING_PASSWORD": passwords(home)[SERVICE]}
+    known = passwords(home)
+    if SERVICE not in known:
+        raise OperationError(f"{passwords_file(home)} has no password of {SERVICE}. The next start of `assay up` gives it one.")
+    return {"MLFLOW_TRACKING_USERNAME": SERVICE, "MLFLOW_TRACKING_PASSWORD": known[SERVICE]}
 
 
 def write_settings(home: Path) -> Path:
     """The settings of MLflow's authentication; there is no secret among them."""
     path = home / "mlflow-auth.ini"
-    write_private(path, _SETTINGS.format(database=_database(home), admin=ADMIN))
+    # In an ini file a % stands for itself only where it is doubled.
+    write_private(path, _SETTINGS.format(database=_database(home).replace("%", "%%"), admin=ADMIN))
     return path
 
 

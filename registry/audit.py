@@ -106,7 +106,7 @@ def keep_export(path: Path, home: Path) -> None:
     folder = home / "exports"
     folder.mkdir(parents=True, exist_ok=True)
     if path.resolve().parent != folder.resolve():
-        shutil.copy(path, folder / path.name)
+        shutil.copy(path, folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"))
 
 
 def known_heads(home: Path) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:

@@ -43,13 +43,16 @@ def serve_base(model: str, order: Order, desk: Desk) -> Standing:
     return _brake(desk, model, body)
 
 
-def revoke(model: str, version: str, order: Order, desk: Desk) -> Standing:
-    """A version never serves again; where it serves now, what served before it takes over, or the base."""
+def revoke(model: str, version: str, order: Order, desk: Desk, *, is_registered: bool = False) -> Standing:
+    """A version never serves again; where it serves now, what served before it takes over, or the base.
+
+    `is_registered`: MLflow knows it, whatever the ledger knows of its model.
+    """
     why = desk.ledger.remember(order.reason)
 
     def body(standing: Standing) -> Body:
         known = {*standing.models, *(each.model for each in standing.judged.values())}
-        if model not in known:
+        if not is_registered and model not in known:
             raise ReleaseError(f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model.")
         return Revoked(model=model, version=version, by=order.by, reason_sha256=why)
 

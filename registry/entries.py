@@ -89,6 +89,7 @@ class Judged(Value):
     verdict_sha256: Digest
     policy_sha256: Digest
     waivers: tuple[Generation, ...] = Field(default=(), description="The waivers that it leans on, by generation.")
+    adapter_sha256: Digest | None = Field(default=None, description="What a revocation of this version takes with it, under any name.")
 
 
 class ReleaseBegun(_Ordered):

@@ -17,6 +17,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from pipelines.errors import BrokenLedger, LedgerError, StaleGeneration
+from pipelines.files import write_text
 from pipelines.settings import Settings
 from pipelines.value import first_problem
 from registry.chain import broken, check_remembered, follow, signed_entry
@@ -169,15 +170,20 @@ def ledger_url(home: Path) -> str:
 
 
 def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
-    """The ledger for writing; database, key and opening entry are made where there are none."""
+    """The ledger for writing; database, key and opening entry are made where there never were any.
+
+    One that was there and is gone is `BrokenLedger`: a new one would know of no revocation.
+    """
     ledger = Ledger(home, Database(ledger_url(home)), clock)
-    if not _is_open(ledger):
-        try:
+    try:
+        if not _is_open(ledger):
             home.mkdir(parents=True, exist_ok=True)
             with FileLock(home / "ledger.lock"):
                 _make_open(ledger)
-        except OSError as error:
-            raise LedgerError(f"The ledger cannot be made in {home} ({error.strerror}). Give a folder that can be written.") from error
+        if not _mark(home).is_file():
+            write_text(_mark(home), "")
+    except OSError as error:
+        raise LedgerError(f"The ledger cannot be made in {home} ({error.strerror}). Give a folder that can be written.") from error
     return ledger
 
 
@@ -230,9 +236,28 @@ def _is_open(ledger: Ledger) -> bool:
         return version == SCHEMA and connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None
 
 
+def _mark(home: Path) -> Path:
+    """Lies beside the key once a ledger was opened with it."""
+    return home / "keys" / "opened"
+
+
+def _check_not_lost(ledger: Ledger) -> None:
+    """Asked where there is no entry."""
+    home = ledger.home
+    traces = [path for path in (_mark(home), home / "endpoint" / "standing.json") if path.is_file()]
+    if traces:
+        raise BrokenLedger(
+            f"There was a ledger here ({traces[0]} says so), and {ledger.database.name} holds none. Restore it with `assay restore`. "
+            f"To begin a new one, which forgets every revocation, move {home / 'keys'} and {home / 'endpoint'} away first."
+        )
+
+
 def _make_open(ledger: Ledger) -> None:
+    if ledger.database.path is not None and not ledger.database.path.is_file():
+        _check_not_lost(ledger)  # before an empty file takes its place
     with _migrated(ledger) as connection:
         if connection.execute(sa.select(_ENTRIES).limit(1)).first() is None:
+            _check_not_lost(ledger)
             # The key is made first: a ledger never waits for a key that nobody has.
             key = create_key(ledger.home)
             opening = signed_entry(Opened(ledger_id=secrets.token_hex(16), key=key.public), ledger.clock(), None, key)

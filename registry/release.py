@@ -36,6 +36,7 @@ class Subject:
     model: str
     version: str
     package_sha256: str
+    adapter_sha256: str | None
 
 
 def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> Standing:
@@ -48,6 +49,7 @@ def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Reje
         verdict_sha256=ledger.remember(verdict.model_dump_json()),
         policy_sha256=verdict.policy_sha256,
         waivers=verdict.waivers if isinstance(verdict, Candidate) else (),
+        adapter_sha256=subject.adapter_sha256,
     )
     return append(ledger, lambda _: body)
 

@@ -28,7 +28,7 @@ from registry.entries import (
     Unfrozen,
     Waived,
 )
-from registry.standing import Freeze, Held, Standing, Waiver
+from registry.standing import Freeze, Held, ModelStanding, Standing, Waiver
 
 
 def first(entry: Entry) -> Standing:
@@ -112,6 +112,10 @@ def _release_begun(standing: Standing, entry: Entry, body: ReleaseBegun) -> Stan
         raise _illegal(entry, f"releases are frozen since entry {standing.frozen.generation}")
     if release.version in model.revoked:
         raise _illegal(entry, f"version {release.version} of {release.model} is revoked")
+    if release.spec.adapter_sha256 in standing.revoked_adapters:
+        raise _illegal(
+            entry, f"its adapter was revoked under another name, at entry {standing.revoked_adapters[release.spec.adapter_sha256]}"
+        )
     if model.changed_at > body.judged:
         raise _illegal(entry, f"what serves was changed at entry {model.changed_at}, after the verdict of entry {body.judged}")
     if model.pending is not None:
@@ -175,17 +179,41 @@ def _base_served(standing: Standing, entry: Entry, body: BaseServed) -> Standing
 
 
 def _revoked(standing: Standing, entry: Entry, body: Revoked) -> Standing:
-    model = standing.model(body.model)
-    if body.version in model.revoked:
+    if body.version in standing.model(body.model).revoked:
         raise _illegal(entry, f"version {body.version} of {body.model} is revoked already")
-    served = tuple(each for each in model.served if each.release.version != body.version)
-    pending = model.pending if model.pending is None or model.pending.release.version != body.version else None
+    adapters = _adapters_of(standing, body.model, body.version)
+    known = {**standing.revoked_adapters, **dict.fromkeys(adapters - standing.revoked_adapters.keys(), entry.generation)}
+    standing = standing.model_copy(update={"revoked_adapters": known})
+    # The same bytes may have been released under other names.
+    for name in sorted({*standing.models, body.model}):
+        versions = {each.release.version for each in _released(standing.model(name)) if each.release.spec.adapter_sha256 in adapters}
+        versions |= {body.version} if name == body.model else set()
+        standing = _without(standing, name, frozenset(versions), entry) if versions else standing
+    return standing
+
+
+def _adapters_of(standing: Standing, model: str, version: str) -> set[str]:
+    """What is known of a version's bytes: as it was judged, and as it was released."""
+    judged = {each.adapter_sha256 for each in standing.judged.values() if (each.model, each.version) == (model, version)}
+    released = {each.release.spec.adapter_sha256 for each in _released(standing.model(model)) if each.release.version == version}
+    return {sha256 for sha256 in judged | released if sha256 is not None}
+
+
+def _released(model: ModelStanding) -> tuple[Held, ...]:
+    return (*model.once_served, *(() if model.pending is None else (model.pending,)))
+
+
+def _without(standing: Standing, name: str, versions: frozenset[str], entry: Entry) -> Standing:
+    """A model whose versions these are: none of them serves or is on its way any more."""
+    model = standing.model(name)
+    served = tuple(each for each in model.served if each.release.version not in versions)
+    pending = model.pending if model.pending is None or model.pending.release.version not in versions else None
     return _changed(
         standing,
-        body.model,
+        name,
         served=served,
         pending=pending,
-        revoked=model.revoked | {body.version},
+        revoked=model.revoked | versions,
         changed_at=entry.generation,
         serves_base=model.serves_base or (bool(model.served) and not served),
     )

@@ -82,6 +82,8 @@ class Standing(Value):
     judged: dict[int, Judged] = Field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
     frozen: Freeze | None = None
+    revoked_adapters: dict[str, int] = Field(default_factory=dict)
+    """Adapters that never serve again, whatever they are called, with the entry that revoked each."""
 
     def model(self, name: str) -> ModelStanding:
         """A model that no entry names stands at nothing."""

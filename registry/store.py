@@ -69,19 +69,32 @@ class Store:
     def get_version(self, name: str, version: str) -> ModelVersion:
         """A version by number, or by `@alias`."""
         alias = version.removeprefix("@")
-        found = self._mlflow.look_up(
-            lambda: self._get_by_alias(name, alias) if alias != version else self._mlflow.client.get_model_version(name, version)
-        )
+        found = self.known(name, version) if alias == version else self.holder(name, alias)
         if found is None:
             raise RegistryError(
                 f"There is no version {version} of {name}. `assay ui` shows what there is, `assay preview --base` answers with the base."
             )
-        return model_version(found)
+        return found
+
+    def known(self, name: str, number: str) -> ModelVersion | None:
+        """A version by number, or None where MLflow says that there is none."""
+        found = self._mlflow.look_up(lambda: self._mlflow.client.get_model_version(name, number))
+        return None if found is None else model_version(found)
 
     def holder(self, name: str, alias: str) -> ModelVersion | None:
         """What holds an alias, or None."""
         found = self._mlflow.look_up(lambda: self._get_by_alias(name, alias))
         return None if found is None else model_version(found)
+
+    def holders(self, alias: str) -> dict[str, str]:
+        """The number of the version that holds an alias, for each registered model in which one does."""
+        found, token = {}, None
+        while True:
+            page = self._mlflow.ask(lambda mlflow, token=token: mlflow.search_registered_models(max_results=1000, page_token=token))  # type: ignore[misc]
+            found.update({model.name: str(model.aliases[alias]) for model in page if alias in model.aliases})
+            token = page.token
+            if not token:
+                return found
 
     def made(self, version: ModelVersion) -> Made:
         """When a version was registered, and by whom; a run without a name was made by nobody who could approve it."""

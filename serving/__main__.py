@@ -10,21 +10,27 @@ from pathlib import Path
 from pipelines.__main__ import end_with_the_run
 from pipelines.errors import AssayError
 from serving.load import Wanted, load_engine
+from serving.log import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
+    try:
+        run(arguments)
+    except AssayError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The same, with errors for the caller."""
     # Weights come from a folder: nothing here has a reason to ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # a log is no place for progress bars
     options = _parser().parse_args(arguments)
     end_with_the_run()
-    try:
-        _serve(options)
-    except AssayError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    _serve(options)
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -37,7 +43,7 @@ def _serve(options: argparse.Namespace) -> None:
         names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
         _end_quietly()
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
-        print(f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1", flush=True)
+        say(f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1", sys.stdout)
         try:
             serve_on(create_app(engine), listener)
         finally:

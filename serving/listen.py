@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import uvicorn
 
 _SECONDS_TO_FINISH = 30
+_SECONDS_FOR_A_HEAD = 10
+_BACKLOG = 128
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -22,7 +24,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         raise ServingError(_cannot_listen(host, port, error)) from error
@@ -39,6 +41,8 @@ def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
     """A server that lets running answers finish when it is told to stop: by a signal, or without `has_signals` by `should_exit`."""
     import uvicorn
 
+    from serving.connections import Counted, TimedConnection
+
     class Told(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -46,14 +50,16 @@ def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
 
     return (uvicorn.Server if has_signals else Told)(
         uvicorn.Config(
-            app,
+            Counted(app),
+            http=TimedConnection,
+            ws="none",  # there are none, and one would get around the time for a request
             log_level="warning",
             access_log=False,
             server_header=False,
             lifespan="off",
-            timeout_keep_alive=10,
+            backlog=_BACKLOG,  # asyncio takes so many at once before any is looked at: few enough for there to be files for them
+            timeout_keep_alive=_SECONDS_FOR_A_HEAD,
             timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-            limit_concurrency=256,
         )
     )
 

@@ -50,8 +50,13 @@ def load_engine(wanted: Wanted) -> Engine:
 
 
 def base_model_name(base: BaseModelManifest) -> str:
-    """The name under which a base answers: the last part of its id, in characters that are safe in a URL."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", base.id.rstrip("/").rsplit("/", 1)[-1]).lstrip("._-")[:128] or "base"
+    """The name under which a base answers."""
+    return name_of_base(base.id)
+
+
+def name_of_base(base_id: str) -> str:
+    """The last part of a base's id, in characters that are safe in a URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", base_id.rstrip("/").rsplit("/", 1)[-1]).lstrip("._-")[:128] or "base"
 
 
 def _precision(wanted: Wanted, package: Package | None) -> Precision:

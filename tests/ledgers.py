@@ -1,5 +1,6 @@
 """Bodies for the ledger's tests, real keys and entries without a database, and what several processes do at once."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,16 +63,23 @@ class Chain:
         """Generation of the newest entry."""
         return len(self.entries)
 
-    def release(self, version: str = "1", model: str = MODEL) -> int:
+    def release(self, version: str = "1", model: str = MODEL, adapter_sha256: str | None = None) -> int:
         """Judge, begin, switch and complete; gives the generation at which it began."""
         self.add(judged(version, model))
-        self.add(begun(self.last, version, model))
+        self.add(begun(self.last, version, model, adapter_sha256=adapter_sha256))
         at = self.last
         self.add(ReleaseSwitched(begun=at), ReleaseCompleted(begun=at))
         return at
 
 
-def judged(version: str = "1", model: str = MODEL, verdict: str = "passed", waivers: tuple[int, ...] = ()) -> Judged:
+def adapter(version: str, model: str = MODEL) -> str:
+    """The digest of a version's adapter: each has its own."""
+    return hashlib.sha256(f"{model} {version}".encode()).hexdigest()
+
+
+def judged(
+    version: str = "1", model: str = MODEL, verdict: str = "passed", waivers: tuple[int, ...] = (), adapter_sha256: str | None = None
+) -> Judged:
     return Judged.model_validate(
         {
             "model": model,
@@ -81,11 +89,15 @@ def judged(version: str = "1", model: str = MODEL, verdict: str = "passed", waiv
             "verdict_sha256": WHY,
             "policy_sha256": WHY,
             "waivers": waivers,
+            "adapter_sha256": adapter_sha256,
         }
     )
 
 
-def begun(by_verdict: int, version: str = "1", model: str = MODEL, spec: ServingSpec = SPEC) -> ReleaseBegun:
+def begun(
+    by_verdict: int, version: str = "1", model: str = MODEL, spec: ServingSpec = SPEC, adapter_sha256: str | None = None
+) -> ReleaseBegun:
+    spec = spec.with_adapter(adapter_sha256 or adapter(version, model))
     release = Release(model=model, version=version, package_sha256=package(version), spec=spec, known_answers_share=0.9)
     return ReleaseBegun(by="rita", reason_sha256=WHY, release=release, judged=by_verdict)
 

@@ -1,5 +1,6 @@
 """The command `assay`. Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop (go on with the same command)."""
 
+import errno
 from typing import Any
 
 import click
@@ -17,6 +18,34 @@ class _Commands(click.Group):
         except AssayError as error:
             click.echo(f"assay: {error}", err=True)
             ctx.exit(error.exit_code)
+        except (OSError, ValueError) as error:
+            said = _sentence(error)
+            if said is None:
+                raise
+            click.echo(f"assay: {said}", err=True)
+            ctx.exit(1)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What a person can do about a file that cannot be used or a value that does not fit; None for what only a traceback explains."""
+    from pydantic import ValidationError
+
+    from pipelines.value import first_problem
+
+    if isinstance(error, ValidationError):
+        return f"What was given does not fit ({error.title}, {first_problem(error)}). `assay COMMAND --help` says what each option takes."
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:  # click itself ends where nobody reads any more
+        why = error.strerror or str(error)[:200] or type(error).__name__
+        return f"{error.filename or 'A file or an address'} cannot be used ({why}). {_next_step(error)}"
+    return None
+
+
+def _next_step(error: OSError) -> str:
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return "Get the right to write there, or set ASSAY_HOME to a folder of your own; then run the same command again."
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "Free some disk space, then run the same command again."
+    return "Mend that, then run the same command again."
 
 
 @click.group(cls=_Commands)

@@ -1,7 +1,5 @@
 """Commands that answer over HTTP."""
 
-import sys
-
 import click
 
 
@@ -11,7 +9,7 @@ def serve(port: int) -> None:
     """Serve what is released, over OpenAI-compatible HTTP; releases and rollbacks are followed while it runs."""
     from flows.serve import run_serve
 
-    sys.exit(run_serve(port))
+    run_serve(port)
 
 
 @click.command()
@@ -23,7 +21,7 @@ def preview(model: str, version: str, base_only: bool, port: int) -> None:
     """Look at the answers of a registered version, or of the base, on this machine. A preview is no release: nothing is recorded."""
     from flows.serve import run_preview
 
-    sys.exit(run_preview(model, None if base_only else version, port))
+    run_preview(model, None if base_only else version, port)
 
 
 COMMANDS: tuple[click.Command, ...] = (serve, preview)

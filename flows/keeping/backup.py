@@ -99,7 +99,7 @@ def _filled(source: Source, into: Path) -> Backup:
             _copy_if_there(source.home, name, copies)
         copies.tree(source.home / "exports", f"{HOME}/exports")
         standing = copy_records(source, copies)
-        releases = () if standing is None else _releases(standing)
+        releases = () if standing is None else _releases(standing, source.home)
         packages = tuple(_package(source, release, copies) for release in releases)
         bases = _bases(source, releases, copies)
         copies.tree(source.database.parent / "mlflow-artifacts", f"{HOME}/mlflow-artifacts")
@@ -138,12 +138,13 @@ def copy_records(source: Source, copies: Copies) -> Standing | None:
     )
 
 
-def _releases(standing: Standing) -> tuple[Release, ...]:
-    """Each release that may serve now or again."""
+def _releases(standing: Standing, home: Path) -> tuple[Release, ...]:
+    """Each release that may serve now or again, and the one whose base answers where none may."""
     found = {}
     for name, model in standing.models.items():
         for held in (*model.once_served, *model.served, *((model.pending,) if model.pending else ())):
-            if held.release.version not in model.revoked:
+            names_the_base = held in model.once_served[-1:] and (home / "packages" / held.release.package_sha256).is_dir()
+            if held.release.version not in model.revoked or names_the_base:
                 found[name, held.release.version] = held.release
     return tuple(found.values())
 

@@ -55,6 +55,8 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
     say_findings(outcome.findings)
     say("")
     say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
+    if outcome.version:
+        say(f"Next: assay promote {outcome.version} --model {outcome.model} --reason …")
 
 
 def say_findings(findings: tuple[Finding, ...]) -> None:

@@ -16,14 +16,17 @@ from filelock import FileLock, Timeout
 from flows.keeping.lease import in_use
 from flows.run.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
-from pipelines.errors import UnreadableData, WorkspaceError
+from pipelines.errors import ParameterError, UnreadableData, WorkspaceError
 from pipelines.files import digest_of_json, folder_digests, sha256_of, write_text
 from pipelines.params import Params, override
+from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
 _PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
 _ROWS = ("rows", "held_out")
+_OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
+"""What a person has set up for their own commits is not for ours: nobody is there to type a passphrase or to please a hook."""
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -56,8 +59,15 @@ def find_project(home: Path, start: Path | None = None) -> Project:
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file() and (folder / ".git").exists():
-            return Project(root=folder, home=home if home.is_absolute() else folder / home)
+            return Project(root=folder, home=_addressable(home if home.is_absolute() else folder / home))
     raise WorkspaceError(f"{here} is not inside a checkout of Assay (dvc.yaml, params.yaml and .git together). Clone it and go there.")
+
+
+def _addressable(home: Path) -> Path:
+    """A home that the address of a database can name: it ends at the first ? or #, and the files would lie in another folder."""
+    if any(mark in f"{home}{home.resolve()}" for mark in "?#"):
+        raise WorkspaceError(f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME.")
+    return home
 
 
 @contextmanager
@@ -120,10 +130,17 @@ def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, c
     if request.policy is not None:
         shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
     params = override(root / "params.yaml", request.assignments())
+    check_name(request.model, params.base_model.id)
     if params.base_model.source == "folder" and params.base_model.digest is None:
         manifest, _ = base_model(params.base_model, project.home)
         params = override(root / "params.yaml", {"base_model.digest": manifest.digest})
     return Workspace(run_id, root, project, commit, params)
+
+
+def check_name(model: str, base_id: str) -> None:
+    """A base answers under a name of its own, so a model of that name could be trained but never released."""
+    if model == name_of_base(base_id):
+        raise ParameterError(f"{model} is the name under which its base answers, so it could never be released. Give another with --model.")
 
 
 def place_base_model(workspace: Workspace) -> None:
@@ -217,7 +234,7 @@ def _remove(project: Project, root: Path) -> None:
 def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
+            ["git", "-C", str(root), *_OURS, *arguments],
             capture_output=True,
             text=True,
             check=False,

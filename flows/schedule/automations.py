@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from flows.schedule.crashes import FLOWS
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 SECONDS_OF_SILENCE = 120  # four heartbeats: a server that restarts loses one or two
-FLOWS = ("retrain", "rescore")
 _LAST_WORDS = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended")
 
 

@@ -2,9 +2,8 @@
 
 from prefect import flow
 
-from flows.run.report import link_to
 from flows.run.workspace import find_project
-from flows.schedule.notify import notify
+from flows.schedule.crashes import tell_of_crash
 from pipelines.settings import Settings
 
 
@@ -17,7 +16,4 @@ def tell_crash(flow_run_id: str, name: str = "a run", message: str = "") -> None
         name: Its name.
         message: What Prefect says of it.
     """
-    home = find_project(Settings().home).home
-    why = f" ({message})" if message and message != "None" else ""
-    text = f"The run {name} crashed{why}. Start it again, or wait for the next scheduled one: nothing half done counts.\n"
-    notify(home, "Assay: a run crashed", f"{text}Prefect: {link_to(flow_run_id)}")
+    tell_of_crash(find_project(Settings().home).home, flow_run_id, name, message)

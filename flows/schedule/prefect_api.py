@@ -1,7 +1,7 @@
 """The little that Assay asks of a Prefect server: what is scheduled, what ran, and a doorbell."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 
+from flows.schedule.prefect_login import basic
 from pipelines.errors import OperationError
 from pipelines.value import Value
 
@@ -22,6 +23,14 @@ class Schedule(Value):
     deployment: str
     cron: str
     timezone: str
+
+
+class CrashedRun(Value):
+    """A run whose process is gone, and what Prefect says of it."""
+
+    id: str
+    name: str
+    message: str
 
 
 def is_configured() -> bool:
@@ -59,6 +68,17 @@ def has_run(deployment_id: str, at: datetime) -> bool:
     return any(run["start_time"] is not None for run in _post("/flow_runs/filter", wanted))
 
 
+def crashed_runs(flows: Sequence[str], after: datetime, before: datetime) -> list[CrashedRun]:
+    """Runs of these flows that crashed between those times."""
+    state = {"type": {"any_": ["CRASHED"]}}
+    span = {"after_": after.isoformat(), "before_": before.isoformat()}
+    wanted = {"flows": {"name": {"any_": list(flows)}}, "flow_runs": {"state": state, "end_time": span}}
+    return [
+        CrashedRun(id=run["id"], name=run["name"], message=(run["state"] or {}).get("message") or "")
+        for run in _post("/flow_runs/filter", wanted)
+    ]
+
+
 def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) -> None:
     """Send an event; once this returns the server has it."""
     whole = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "event": event, "resource": resource, "payload": payload}
@@ -74,10 +94,8 @@ def _post(path: str, body: Any) -> Any:
 
 def _authorization() -> dict[str, str]:
     """A server may ask for `PREFECT_API_AUTH_STRING` (user:password)."""
-    from base64 import b64encode
-
-    secret = os.environ.get("PREFECT_API_AUTH_STRING")
-    return {"Authorization": f"Basic {b64encode(secret.encode()).decode()}"} if secret else {}
+    known = os.environ.get("PREFECT_API_AUTH_STRING")
+    return {"Authorization": basic(known)} if known else {}
 
 
 @contextmanager

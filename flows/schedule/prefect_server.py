@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flows.schedule.prefect_login import client_login
 from flows.system.record import answers, read_record
 from pipelines.errors import WorkspaceError
 
@@ -28,11 +29,12 @@ def prefect_server(home: Path) -> Iterator[None]:
         return
     running = _of_the_system(home)
     if running is not None:
-        os.environ["PREFECT_API_URL"] = running
+        os.environ.update({"PREFECT_API_URL": running, **client_login(home)})
         try:
             yield
         finally:
             os.environ.pop("PREFECT_API_URL", None)
+            os.environ.pop("PREFECT_API_AUTH_STRING", None)
         return
     with _own_server(home / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
@@ -88,6 +90,12 @@ def prefect_answers() -> Iterator[None]:
 
     try:
         yield
+    except RuntimeError as error:
+        if "Failed to reach API" not in str(error):  # Prefect's own sentence for a server that was never there
+            raise
+        raise WorkspaceError(
+            f"No Prefect server answers at {os.environ.get('PREFECT_API_URL')}. Start it, or unset PREFECT_API_URL: the run brings its own."
+        ) from error
     except httpx.HTTPError as error:
         raise WorkspaceError(
             f"The Prefect server at {os.environ.get('PREFECT_API_URL')} went away ({type(error).__name__}). "

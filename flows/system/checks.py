@@ -6,8 +6,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from flows.run.workspace import Project
+from flows.system.loopback import ask
 from flows.system.record import read_record
 from flows.system.services import HERE, Ports
 from pipelines.errors import LedgerError, ServingError
@@ -194,7 +193,8 @@ def _installed(name: str) -> str | None:
 
 
 def _keys(folder: Path) -> list[Path]:
-    return [each for each in sorted((folder / "keys").glob("*")) if each.suffix != ".lock"]
+    """Empty files, locks and marks, give nothing away."""
+    return [each for each in sorted((folder / "keys").glob("*")) if each.stat().st_size > 0]
 
 
 def _can_write(folder: Path) -> bool:
@@ -224,8 +224,8 @@ def _clocks(project: Project) -> Iterator[tuple[str, datetime]]:
 
 
 def _date_of(url: str) -> datetime | None:
+    answer = ask(url)
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - an address of this machine
-            return parsedate_to_datetime(answer.headers["Date"])
-    except (urllib.error.URLError, OSError, ValueError, TypeError):
+        return None if answer is None else parsedate_to_datetime(answer.headers["Date"])
+    except (ValueError, TypeError):
         return None

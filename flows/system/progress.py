@@ -2,13 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from flows.schedule.prefect_login import login_file
 from flows.system.record import ServiceRecord
 from registry.accounts import passwords_file
 
@@ -40,8 +42,9 @@ class Progress:
     def show(self, records: Sequence[ServiceRecord]) -> None:
         """Show how they stand now."""
         if self._live is not None and not self._is_ready:
-            self._live.start()
-            self._live.update(_table(records), refresh=True)
+            with _heard_or_not():
+                self._live.start()
+                self._live.update(_table(records), refresh=True)
         else:
             self._tell_changes(records)
         if not self._is_ready and all(each.state in ("ready", "done") for each in records):
@@ -68,26 +71,36 @@ class Progress:
             if each.link is not None:
                 self._say(f"  {each.name:<9} {each.link}")
         self._say(f"Users admin, manager and scientist of MLflow: passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}.")
+        self._say(f"Prefect's pages ask for the line in {login_file(self._home)}.")
         self._say("Ctrl-C, or `assay down`, ends everything.")
         for act in self._then:
             act()
 
     def _end_live(self) -> None:
         if self._live is not None:
-            self._live.stop()
+            with _heard_or_not():
+                self._live.stop()
             self._live = None
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False)
-        self._console.file.flush()
+        with _heard_or_not():
+            self._console.print(line, markup=False)
+            self._console.file.flush()
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """A full disk, a closed pipe or a terminal that is gone behind the output ends nothing. Rich answers a closed pipe with SystemExit."""
+    with suppress(OSError, ValueError, SystemExit):
+        yield
 
 
 def _line(record: ServiceRecord) -> str:
-    more = "" if record.state in ("ready", "done", "starting") else f": {record.detail}"
+    more = "" if record.state in ("ready", "done", "starting") and not record.is_silent else f": {record.detail}"
     again = "; it is started again" if record.state == "restarting" else ""
     if record.state == "given up":
         again = "; that was the fifth time in a row, the rest goes on without it"
-    return f"{_MARKS[record.state]} {record.name} {record.state}{more}{again}"
+    return f"{'!' if record.is_silent else _MARKS[record.state]} {record.name} {record.state}{more}{again}"
 
 
 def _table(records: Sequence[ServiceRecord]) -> Table:

@@ -1,8 +1,6 @@
 """What `assay up` says of itself in `HOME/services.json`: written whole at every change, read by everybody else."""
 
 import os
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -10,6 +8,7 @@ from typing import Literal
 import psutil
 from pydantic import AwareDatetime
 
+from flows.system.loopback import ask
 from flows.system.processes import is_alive
 from pipelines.errors import DamagedFile
 from pipelines.value import Value
@@ -31,6 +30,8 @@ class ServiceRecord(Value):
     port: int | None
     restarts: int
     detail: str
+    is_silent: bool = False
+    """Ready once, alive, and without an answer for a while."""
 
     def answers(self) -> bool:
         """Whether it is well at this moment: asked over HTTP where it has an address, by its process where it has none."""
@@ -74,8 +75,4 @@ def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
 
 def answers(url: str, seconds: float = 2) -> bool:
     """Whether a GET of it gives 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=seconds) as answer:  # noqa: S310 - an address of this machine
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+    return ask(url, seconds=seconds) is not None

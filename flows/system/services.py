@@ -4,15 +4,15 @@ import importlib.util
 import json
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from flows.run.workspace import Project
+from flows.schedule.prefect_login import basic, client_login, login, server_login
 from flows.schedule.prefect_server import server_settings
+from flows.system.loopback import ask
 from flows.system.processes import mark
 from registry.accounts import service_login
 
@@ -26,6 +26,8 @@ _NOT_FOR_SERVICES = (
     "MLFLOW_TRACKING_TOKEN",
     "PREFECT_API_URL",
     "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_SERVER_API_AUTH_STRING",
     "PREFECT_PROFILE",
 )
 
@@ -82,8 +84,7 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
         Service(
             "prefect",
             (*python, "flows.schedule.prefect_server", "--port", str(ports.prefect)),
-            # Its pages ask port 4200 unless they are told otherwise.
-            lambda: {**plain, **server_settings(home / "prefect"), "PREFECT_SERVER_UI_API_URL": f"http://{HERE}:{ports.prefect}/api"},
+            lambda: {**plain, **_prefect_environment(home, ports.prefect)},
             port=ports.prefect,
             health=f"http://{HERE}:{ports.prefect}/api/health",
             link=f"http://{HERE}:{ports.prefect}",
@@ -103,7 +104,7 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
             (*python, "flows.schedule.worker"),
             clients,
             after=("deployments",),
-            shows_up=lambda since: _polls(ports.prefect, since),
+            shows_up=lambda since: _polls(home, ports.prefect, since),
             seconds_to_stop=30,
         ),
         Service("controller", (*python, "flows.controller"), clients, after=("mlflow", "endpoint")),
@@ -121,25 +122,30 @@ def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]
         **_environment(home),
         **server_settings(home / "prefect"),
         **service_login(home),
+        **client_login(home),
         "MLFLOW_TRACKING_URI": f"http://{HERE}:{ports.mlflow}",
         "PREFECT_API_URL": f"http://{HERE}:{ports.prefect}/api",
     }
+
+
+def _prefect_environment(home: Path, port: int) -> dict[str, str]:
+    """Its pages ask port 4200 unless they are told otherwise, and without an origin of its own any page in a browser could ask it."""
+    here = f"http://{HERE}:{port}"
+    own = {"PREFECT_SERVER_UI_API_URL": f"{here}/api", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": here}
+    return {**server_settings(home / "prefect"), **server_login(home), **own}
 
 
 def _exists(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _polls(port: int, since: datetime) -> bool:
+def _polls(home: Path, port: int, since: datetime) -> bool:
     """Whether a worker has told Prefect's server since then that it is alive: it says nothing on its log."""
     from flows.schedule.worker import POOL
 
-    request = urllib.request.Request(
-        f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
+    answer = ask(f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter", body=b"{}", authorization=basic(login(home)))
     try:
-        with urllib.request.urlopen(request, timeout=2) as answer:  # noqa: S310
-            beats = [worker["last_heartbeat_time"] for worker in json.load(answer)]
-    except (urllib.error.URLError, OSError, ValueError, TypeError, KeyError):
+        beats = [] if answer is None else [worker["last_heartbeat_time"] for worker in json.loads(answer.body)]
+        return any(beat and datetime.fromisoformat(beat) > since for beat in beats)
+    except (ValueError, TypeError, KeyError):
         return False
-    return any(beat and datetime.fromisoformat(beat) > since for beat in beats)

@@ -1,14 +1,17 @@
 """`assay up`: start everything, watch it, and end everything with one Ctrl-C."""
 
 import signal
+import threading
 import time
 import webbrowser
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
 from flows.environment import quieten
 from flows.run.workspace import Project, find_project
+from flows.schedule.notify import notify
 from flows.system.down import end_system
 from flows.system.processes import adopt_orphans, end_orphans, reap, sweep
 from flows.system.progress import Progress
@@ -41,6 +44,7 @@ class _System:
     watched: tuple[Watched, ...]
     progress: Progress
     stop: _Stop = field(default_factory=_Stop)
+    is_written: bool = True
 
     def run(self) -> None:
         """Start, watch until told to stop, and end everything however it went."""
@@ -59,13 +63,29 @@ class _System:
         states = {each.service.name: each.state for each in self.watched}
         changed = [each for each in self.watched if each.look(states)]
         reap(besides=guards)
-        if changed:
+        if changed or not self.is_written:
             self.write()
+        if changed:
             self.progress.show([each.record() for each in self.watched])
+        for each in changed:
+            self._tell(each)
 
     def write(self) -> None:
-        """Say how it stands, for `assay status` and `assay down`."""
-        own_record(tuple(each.record() for each in self.watched)).write(record_file(self.project.home))
+        """Say how it stands, for `assay status` and `assay down`. On a full disk that waits, and nothing else does."""
+        could, path = self.is_written, record_file(self.project.home)
+        try:
+            own_record(tuple(each.record() for each in self.watched)).write(path)
+            self.is_written = True
+        except OSError as error:
+            self.is_written = False
+            if could:
+                self.progress.warn(f"{path} cannot be written ({error.strerror}). Until it can, `assay status` may be wrong.")
+
+    def _tell(self, watched: Watched) -> None:
+        """People who do not sit before it, beside the work: an address that does not answer takes its time."""
+        if (trouble := watched.trouble()) is not None:
+            with suppress(RuntimeError):  # no thread is to be had, which must not end the rest
+                threading.Thread(target=notify, args=(self.project.home, *trouble)).start()
 
     def _end(self) -> None:
         """Those that use others first, the others when the first are gone."""

@@ -1,4 +1,4 @@
-"""One service: started, watched, started again when it dies, given up when it dies five times in a row."""
+"""One service: started, watched, started again when it dies, given up when it dies five times in a row, named when it falls silent."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ from flows.run.workspace import Project
 from flows.system.processes import kill_below
 from flows.system.record import ServiceRecord, State, answers
 from flows.system.services import Service
-from pipelines.errors import OperationError
+from flows.system.silence import Silence
+from pipelines.errors import AssayError, OperationError
 
 DEATHS_IN_A_ROW = 5
 A_SHORT_LIFE = 60.0
@@ -39,6 +40,8 @@ class Watched:
         self._short_lives = 0
         self._from = 0
         self._was_ready = False
+        self.is_silent = False
+        self._silence = Silence(service.health)
 
     @property
     def guard_pid(self) -> int | None:
@@ -46,13 +49,23 @@ class Watched:
         return None if self._guard is None else self._guard.pid
 
     def start(self) -> None:
-        """Start it under a guard, with its own log."""
+        """Start it. One that cannot even be started, on a full disk or without its password, has died like any other."""
+        self._began = time.monotonic()
+        try:
+            self._guard = self._under_guard()
+        except (AssayError, OSError) as error:
+            self._note_death(f"it could not be started: {str(error).rstrip('.')}")
+        else:
+            self._become("starting")
+
+    def _under_guard(self) -> "subprocess.Popen[bytes]":
+        """Its guard, with a log of the service's own."""
         self._rotate()
         command = [sys.executable, "-m", "flows.system.guard", "--owner", str(os.getpid())]
         command += ["--seconds-to-stop", str(self.service.seconds_to_stop), "--", *self.service.command]
         with self.log.open("ab") as log:
             self._from = log.tell()
-            self._guard = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 cwd=self._root,
                 env=self.service.environment(),
@@ -61,17 +74,15 @@ class Watched:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches `assay up` alone, which ends the services in order
             )
-        self._began = time.monotonic()
-        self._become("starting")
 
     def look(self, others: dict[str, State]) -> bool:
         """Take the next step where there is one; whether anything changed."""
-        before = (self.state, self.detail)
+        before = (self.state, self.detail, self.restarts)
         if self._is_due(others):
             self.start()
         elif self.state in ("starting", "ready"):
             self._look_at_process()
-        return before != (self.state, self.detail)
+        return before != (self.state, self.detail, self.restarts)
 
     def stop(self) -> None:
         """Tell it to end."""
@@ -101,7 +112,18 @@ class Watched:
             port=self.service.port,
             restarts=self.restarts,
             detail=self.detail,
+            is_silent=self.is_silent,
         )
+
+    def trouble(self) -> tuple[str, str] | None:
+        """What to tell people who do not sit before it, as a title and a text; None where it can be left to this machine."""
+        again = f"Its log is {self.log}; `assay down`, then `assay up`, starts all anew."
+        if self.state == "given up":
+            what = f"It died {DEATHS_IN_A_ROW} times in a row and is not started again; the rest goes on without it"
+            return f"{self.service.name} is given up", f"{what}. The last time {self.detail}. {again}"
+        if self.is_silent:
+            return f"{self.service.name} does not answer", f"It lives, but {self.detail}. {again}"
+        return None
 
     def _is_due(self, others: dict[str, State]) -> bool:
         if self.state == "waiting":
@@ -114,22 +136,35 @@ class Watched:
             self._note_end(code)
         elif self.state == "starting" and self._is_ready():
             self._was_ready = True
+            self._silence = Silence(self.service.health)
             self._become("ready")
+        elif self.state == "ready":
+            self._look_for_answers()
         elif self.state == "starting" and time.monotonic() - self._began > SECONDS_TO_START:
             self.kill()
             self._note_end(code, f"it was not ready after {SECONDS_TO_START:.0f} s")
 
+    def _look_for_answers(self) -> None:
+        """Notice that it has fallen silent, and that it answers again. It is not ended for that: it may hold what nobody should cut off."""
+        was_silent, self.is_silent = self.is_silent, self._silence.is_long()
+        if self.is_silent and not was_silent:
+            self.detail = f"it has not answered since {self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
+        elif was_silent and not self.is_silent:
+            self.detail = ""
+
     def _note_end(self, code: int | None, why: str | None = None) -> None:
-        """Ended as it should, ended at its first start, or died later: the last is started again."""
+        """Ended as it should, or died."""
         if code == 0 and not self.service.lasts:
             self._become("done")
             return
-        said = self._last_line()
-        fact = why or f"it ended with code {code}"
+        self._note_death(f"{why or f'it ended with code {code}'} ({self._last_line()})")
+
+    def _note_death(self, fact: str) -> None:
+        """Died at its first start, which ends everything, or later: then it is started again."""
         if not self._was_ready:
-            raise OperationError(f"{self.service.name} did not start: {fact} ({said}). Its log is {self.log}.")
+            raise OperationError(f"{self.service.name} did not start: {fact}. Its log is {self.log}.")
         self._short_lives = self._short_lives + 1 if time.monotonic() - self._began < A_SHORT_LIFE else 1
-        self.detail = f"{fact} ({said})"
+        self.detail = fact
         if self._short_lives >= DEATHS_IN_A_ROW:
             self._become("given up")
             return
@@ -147,6 +182,7 @@ class Watched:
     def _become(self, state: State) -> None:
         self.state = state
         self._since = datetime.now(UTC)
+        self.is_silent = False
 
     def _pid(self) -> int | None:
         """The service's own process: the guard's first child."""
@@ -157,9 +193,12 @@ class Watched:
         return None
 
     def _said(self) -> list[str]:
-        with self.log.open("rb") as log:
-            log.seek(self._from)
-            return log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self._from)
+                return log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
+        except OSError:  # somebody has removed it
+            return []
 
     def _last_line(self) -> str:
         lines = [line.strip() for line in self._said() if line.strip()]

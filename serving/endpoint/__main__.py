@@ -16,26 +16,32 @@ from pipelines.settings import Settings
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
 from serving.listen import open_socket
+from serving.log import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
+    try:
+        run(arguments)
+    except AssayError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """The same, with errors for the caller."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     options = _parser().parse_args(arguments)
     end_with_the_run()
     home = options.home.resolve()
-    try:
-        with only_one(home), open_socket(options.host, options.port) as listener:
-            from serving.endpoint.endpoint import Endpoint
+    with only_one(home), open_socket(options.host, options.port) as listener:
+        from serving.endpoint.endpoint import Endpoint
 
-            async def run() -> None:
-                await Endpoint(home, _limits(options)).serve(listener)
+        async def serve() -> None:
+            await Endpoint(home, _limits(options)).serve(listener)
 
-            asyncio.run(run())
-    except AssayError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+        asyncio.run(serve())
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def only_one(home: Path) -> Iterator[None]:
         with FileLock(path, timeout=0):
             yield
     except Timeout:
-        raise ServingError(f"An endpoint of {home} runs already. `assay status` shows it; end it first, or give another --home.") from None
+        raise ServingError(f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home.") from None
     except OSError as error:
         raise ServingError(
             f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). Make that folder writable."

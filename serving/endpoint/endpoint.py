@@ -16,6 +16,7 @@ from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
 from serving.listen import open_socket, server_of, url_of
+from serving.log import say
 
 
 class Endpoint:
@@ -68,8 +69,7 @@ class Endpoint:
     async def _say_ready(self, door: Door) -> None:
         """One line for whoever started it, once what is to answer does."""
         await self.fleet.settled()
-        sys.stdout.write(f"Ready: {self._what_answers()} at {door.serves_at}\n")
-        sys.stdout.flush()
+        say(f"Ready: {self._what_answers()} at {door.serves_at}", sys.stdout)
 
     def _what_answers(self) -> str:
         ready, routes = self.fleet.lanes.ready(), self.fleet.routes()

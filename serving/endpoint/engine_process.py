@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Self
 
 from pipelines.errors import ServingError
+from serving.log import say
 
 _READY = re.compile(r"Ready: .* at http://127\.0\.0\.1:(\d+)/v1\n")
 _SECONDS_TO_END = 10.0
@@ -90,7 +91,7 @@ class EngineProcess:
     def _hear(self, line: str) -> None:
         if line.strip():
             self._last_lines.append(line.strip()[:500])
-            sys.stderr.write(f"{self._label}: {line}\n")
+            say(f"{self._label}: {line}")
 
 
 def _open(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

@@ -1,7 +1,6 @@
 """All engines, and who answers: made to match how things stand in the ledger, as far as engines are there."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from registry.standing import ModelStanding, Standing
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import Need, ReleaseEngine, Surroundings
+from serving.log import say
 
 Key = tuple[int, bool]
 
@@ -124,7 +124,7 @@ class Fleet:
         needed = {need.key for model in models for need in needs(model)} | {each.engine.need.key for each in self._answering.values()}
         for key in [key for key in self._engines if key not in needed]:
             engine = self._engines.pop(key)
-            sys.stderr.write(f"{engine.label} is not needed any more\n")
+            say(f"{engine.label} is not needed any more")
             task = asyncio.get_running_loop().create_task(engine.retire())
             self._leaving[task] = engine
             task.add_done_callback(self._leaving.pop)

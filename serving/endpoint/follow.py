@@ -4,7 +4,6 @@ What does not continue what is remembered (an older copy, a cut tail, another le
 """
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from registry.entries import Entry
 from registry.standing import Standing
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import recall, remember
+from serving.log import say
 
 
 class Follower:
@@ -126,7 +126,7 @@ class Follower:
             self._alarms.pop(of, None)
         elif self._alarms.get(of) != sentence:
             self._alarms[of] = sentence
-            sys.stderr.write(f"ALARM: {sentence}\n")
+            say(f"ALARM: {sentence}")
 
 
 def in_thread(call: Callable[[], Standing]) -> "asyncio.Future[Standing]":

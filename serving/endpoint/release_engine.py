@@ -1,7 +1,6 @@
 """The engine of one release, kept running: verified, loaded, probed, watched, started again when it ends."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from serving.endpoint.limits import Limits
 from serving.endpoint.probe import probe
 from serving.endpoint.upstream import Asked, EngineLost, exchange
 from serving.endpoint.verify import Verified, check_bytes, verify
+from serving.log import say
 from serving.openai_schema import ModelList
 
 _LONGEST_PAUSE = 30.0
@@ -226,8 +226,8 @@ class ReleaseEngine:
         self.state, self.detail = state, detail
         if state != "loading":
             self._settled.set()
-        sys.stderr.write(f"{self.label} is {state}{f': {detail}' if detail else ''}\n")
         self._around.on_change()
+        say(f"{self.label} is {state}{f': {detail}' if detail else ''}")
 
 
 async def _specs(port: int) -> dict[str, ServingSpec]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import queue
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pipelines.errors import AssayError
 from pipelines.language_model import LanguageModel
 from pipelines.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Failed, Finished, Order, Piece
+from serving.log import say
 from serving.refusal import Refusal, not_ready, overloaded
 from serving.text_stream import IncrementalText, StopStrings
 
@@ -104,7 +104,7 @@ class TransformersEngine:
         try:
             outcome = self._generate(job)
         except (RuntimeError, ValueError, IndexError) as error:
-            sys.stderr.write(f"The engine failed on an answer of {job.order.model}: {type(error).__name__}: {str(error)[:300]}\n")
+            say(f"The engine failed on an answer of {job.order.model}: {type(error).__name__}: {str(error)[:300]}")
         finally:
             job.deliver(outcome)
 

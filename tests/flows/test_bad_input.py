@@ -91,6 +91,13 @@ def test_a_tokenizer_that_does_not_load_is_named_before_any_row_is_read(
     assert "holds no tokenizer that loads" in line
 
 
+def test_a_model_of_its_bases_own_name_is_refused(untouched: Checkout, data: Path, tiny_base: Path) -> None:
+    before = list((untouched.home / "worktrees").glob("*"))
+    said = refused(untouched, *run_arguments(data, tiny_base, "--model", tiny_base.name))
+    assert f"{tiny_base.name} is the name under which its base answers, so it could never be released" in said
+    assert list((untouched.home / "worktrees").glob("*")) == before, "no workspace was opened for it"
+
+
 def test_a_policy_that_does_not_fit_passes_nothing(untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("name: loose\n")

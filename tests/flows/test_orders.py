@@ -1,13 +1,28 @@
 """What the release manager types: slips are found before anything is written."""
 
-from datetime import UTC, datetime, timedelta
+import os
+import shutil
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from flows.orders import waiver
+from flows.start import person
 from pipelines.errors import ParameterError
 from pipelines.judge import WAIVABLE
+from registry.entries import Waived
+from registry.ledger import open_ledger
 from tests.journey import Checkout, invoke
+
+WAIVE = ("waive", "--model", "m", "--rule", "approvals", "--until", "24h", "--reason", "a test")
+
+
+@pytest.fixture
+def elsewhere(cloned: Path, tmp_path: Path) -> Checkout:
+    """The shared clone, with a home of this test's own."""
+    return Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
 
 
 @pytest.mark.parametrize(("until", "span"), [("24h", timedelta(hours=24)), ("7d", timedelta(days=7))])
@@ -21,10 +36,44 @@ def test_a_time_without_a_zone_is_local_time() -> None:
     assert waiver("m", "approvals", soon.isoformat(), "ann").until == soon.astimezone()
 
 
-@pytest.mark.parametrize("until", ["yesterday", "0h", "24", "-3h", "2026-13-01T00:00", "99999d"])
+@pytest.mark.parametrize("until", ["yesterday", "0h", "24", "-3h", "2026-13-01T00:00", "99999d", "9999-12-31T23:59:59-12:00"])
 def test_what_is_no_time_is_refused(until: str) -> None:
     with pytest.raises(ParameterError, match="neither a time"):
         waiver("m", "approvals", until, "ann")
+
+
+def test_a_waiver_ends_in_utc() -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    until = waiver("m", "approvals", soon.astimezone(timezone(timedelta(hours=-12))).isoformat(), "ann").until
+    assert (until, until.utcoffset()) == (soon, timedelta(0))
+
+
+@pytest.mark.parametrize("until", ["91d", "9999d", "2199-01-01T00:00+00:00", "9999-12-31T23:59:59+00:00"])
+def test_a_waiver_for_longer_than_three_months_is_refused(until: str) -> None:
+    assert waiver("m", "approvals", "90d", "ann")
+    with pytest.raises(ParameterError, match="more than 90 days ahead"):
+        waiver("m", "approvals", until, "ann")
+
+
+@pytest.mark.parametrize("model", ["o'x y", "", "../x", "-x", "x\n", "x" * 101])
+def test_a_name_that_no_registered_model_can_have_is_refused(model: str) -> None:
+    with pytest.raises(ParameterError, match="is no name of a registered model"):
+        waiver(model, "approvals", "24h", "ann")
+
+
+def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows_is_a_slip(
+    elsewhere: Checkout, empty_mlflow: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    open_ledger(home)
+    shutil.copyfile(empty_mlflow, home / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}", f"sqlite:///{home / 'mlflow.db'}")
+    client.create_registered_model("letters")
+    client.create_model_version("letters", "nowhere")
+    done = invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
+    assert "It is in the ledger (entry 2) and will be obeyed" in done.err
+    assert "There is no version 2 of letters" in invoke(elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip").err
+    assert open_ledger(home).standing().model("letters").revoked == {"1"}
 
 
 def test_a_time_that_has_passed_is_refused() -> None:
@@ -45,3 +94,45 @@ def test_an_order_without_a_reason_is_refused(checkout: Checkout) -> None:
     assert (done.code, done.out) == (1, "")
     assert "--reason is empty" in done.err
     assert not (checkout.home / "ledger.db").exists()
+
+
+def test_a_user_without_a_name_acts_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ASSAY_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert person() == "uid-54321"
+
+
+def test_a_name_that_is_too_long_for_the_ledger_is_cut_and_stops_no_order(elsewhere: Checkout, tmp_path: Path) -> None:
+    done = invoke(Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": "x" * 150}), *WAIVE)
+    assert done.code == 0, done.err
+    last = [entry.body for entry in open_ledger(tmp_path / "home").entries()][-1]
+    assert isinstance(last, Waived)
+    assert last.by == "x" * 100
+
+
+def test_a_name_that_the_ledger_cannot_hold_is_named_in_one_line(elsewhere: Checkout) -> None:
+    not_utf_8 = os.fsdecode(b"\xff")
+    done = invoke(Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": not_utf_8}), *WAIVE)
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("assay: What was given does not fit (Waived, by: ")
+
+
+@pytest.mark.parametrize("command", [WAIVE, ("up", "--no-open"), ("run", "--dry-run")])
+def test_a_home_that_cannot_be_one_is_named_in_one_line(cloned: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "file").write_text("")
+    done = invoke(Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "file/home")}), *command)
+    assert done.code == 1
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("assay: ")
+    assert f"{tmp_path / 'file/home'}" in line
+    assert "Not a directory" in line
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_with_the_way_out(cloned: Path) -> None:
+    """Not even root may make a folder in `/sys`."""
+    done = invoke(Checkout(cloned, {"ASSAY_HOME": "/sys/assay"}), "up", "--no-open")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("assay: /sys/assay")
+    assert "Get the right to write there, or set ASSAY_HOME to a folder of your own" in done.err

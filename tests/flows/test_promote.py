@@ -183,5 +183,12 @@ def test_9_a_revoked_version_is_neither_served_nor_promoted(site: Checkout) -> N
     assert "revoked" in done.out
 
 
+def test_9_and_its_adapter_is_not_promoted_under_another_name(site: Checkout) -> None:
+    MlflowClient(site.uri, site.uri).rename_registered_model(MODEL, "letters-again")
+    done = invoke(site, "promote", "1", "--model", "letters-again", "--reason", "a new start")
+    assert done.code == 3, done.out + done.err
+    assert "its adapter is under another name, for good" in done.out
+
+
 def test_every_waivable_rule_that_the_demo_needs_can_be_waived() -> None:
     assert set(WAIVED) <= WAIVABLE

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from flows.run.turns import training_turn
 from flows.run.workspace import Project
 from flows.schedule.arrivals import revision_in, watch_data
+from flows.schedule.crashes import GRACE, Crashes
+from flows.schedule.notify import notices
 from pipelines.errors import AlreadyTraining
 from registry.recorded import VERDICT
 from tests.flows.automatic import MODEL, Automatic, until, worker
@@ -77,6 +80,17 @@ def test_a_request_that_cannot_be_carried_out_fails_and_is_told(running: Automat
     assert "There is no file /nowhere/rows.jsonl" in running.told("/nowhere/rows.jsonl")["message"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("odd")])
+def test_a_run_that_ends_in_an_error_that_nobody_foresaw_is_told(prefect: None, tmp_path: Path, error: Exception) -> None:
+    from flows.retrain import told_on_error  # imports Prefect, which reads then where its server is
+
+    with pytest.raises(type(error)), told_on_error(Project(ROOT, tmp_path), "letters"):
+        raise error
+    (notice,) = notices(tmp_path)
+    assert notice.title == "Assay: a run of letters failed"
+    assert f"{type(error).__name__}: {error}" in notice.text
+
+
 def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(running.checkout.root, running.checkout.home)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
@@ -119,6 +133,23 @@ def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) ->
         kill_flow_run(run)
         assert running.wait_for(run, seconds=20)["state"]["type"] == "CRASHED"
     assert run in running.told("a run crashed")["message"]
+
+
+def test_a_crash_that_no_automation_saw_is_told_by_the_controller_once(
+    running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", running.api)
+    monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
+    (crashed,) = [run["id"] for run in running.runs("retrain/on-demand") if run["state"]["type"] == "CRASHED"]
+    deaf = Project(running.checkout.root, tmp_path)
+    assert Crashes(deaf).watch() == (), "the automation has its time first"
+    later = datetime.now(UTC) + GRACE + timedelta(seconds=30)
+    (sentence,) = Crashes(deaf).watch(later)
+    assert "crashed" in sentence
+    (notice,) = notices(tmp_path)
+    assert crashed in notice.text
+    assert Crashes(deaf).watch(later) == ()
+    assert Crashes(Project(running.checkout.root, running.checkout.home)).watch(later) == (), "the automation told it"
 
 
 def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_waiver_ends_when_it_says(until: datetime, outcome: Outcome) -> None:
     check("approvals", outcome, {"approvals": (), "waivers": (waiver("approvals", until),)})
 
 
-def test_of_several_waivers_the_one_that_holds_longest_counts() -> None:
+def test_of_several_waivers_the_one_that_was_given_last_counts() -> None:
     waivers = (waiver("approvals", NOW + DAY, 5), waiver("approvals", NOW + 2 * DAY, 6), waiver("approvals", NOW - DAY, 7))
     verdict = judge(FINALIST, circumstances(approvals=(), waivers=waivers), policy())
     assert isinstance(verdict, Candidate)

@@ -175,6 +175,7 @@ def test_another_ledger_in_its_place_shows(home: Path) -> None:
     head = known(read_ledger(home), 1)
     for path in home.glob("ledger.db*"):
         path.unlink()
+    (home / "keys").rename(home / "keys.before")
     append_released(open_ledger(home))
     assert audited(home, head).bad_entry == 1
 
@@ -281,6 +282,11 @@ def test_a_changed_export_restores_nothing(home: Path, tmp_path: Path) -> None:
     with pytest.raises(BrokenLedger, match="Entry 4"):
         restore_ledger(path, tmp_path / "new")
     assert not (tmp_path / "new" / "ledger.db").exists()
+
+
+def test_an_export_is_remembered_whatever_its_file_is_called(home: Path) -> None:
+    keep_export(exported(home, "one.json"), home)
+    assert [each.where for each in known_heads(home)[0]] == ["the export one.json.jsonl"]
 
 
 def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(home: Path) -> None:

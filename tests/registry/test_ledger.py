@@ -125,7 +125,7 @@ def test_eight_that_open_at_once_open_one_ledger(home: Path) -> None:
         found = list(pool.map(ledger_id_after_opening, [home] * 8))
     assert len(set(found)) == 1
     assert open_ledger(home).standing().head.generation == 1
-    assert sorted(each.name for each in (home / "keys").iterdir()) == ["controller.pem"]
+    assert sorted(each.name for each in (home / "keys").iterdir()) == ["controller.pem", "opened"]
 
 
 def test_a_clock_set_back_does_not_set_back_the_ledger(home: Path) -> None:
@@ -208,6 +208,26 @@ def test_a_ledger_of_a_newer_assay_is_left_alone(home: Path) -> None:
 
 
 # What is SQLite's own.
+
+
+@pytest.mark.parametrize("trace", ["keys/opened", "endpoint/standing.json"])
+def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(home: Path, trace: str) -> None:
+    append_released(open_ledger(home))
+    (home / "ledger.db").unlink()
+    (home / "keys/opened").unlink()
+    (home / trace).parent.mkdir(exist_ok=True)
+    (home / trace).touch()
+    for _ in range(2):
+        with pytest.raises(BrokenLedger, match=r"There was a ledger here .* Restore it with `assay restore`"):
+            open_ledger(home)
+    assert not (home / "ledger.db").exists()
+
+
+def test_a_ledger_whose_entries_are_gone_is_not_begun_anew(home: Path) -> None:
+    open_ledger(home)
+    raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries")
+    with pytest.raises(BrokenLedger, match="There was a ledger here"):
+        open_ledger(home)
 
 
 def test_without_a_ledger_reading_makes_nothing(home: Path) -> None:

@@ -23,7 +23,7 @@ from registry.entries import (
 )
 from registry.rules import first
 from registry.standing import ModelStanding
-from tests.ledgers import MODEL, SPEC, START, WHY, Chain, begun, frozen, judged, rolled_back, unfrozen
+from tests.ledgers import MODEL, SPEC, START, WHY, Chain, adapter, begun, frozen, judged, rolled_back, unfrozen
 
 
 @pytest.fixture
@@ -231,6 +231,28 @@ def test_the_base_serves_until_the_next_rollback_or_release(chain: Chain) -> Non
     chain.add(base_served())
     chain.release("2")
     assert not chain.standing.model(MODEL).serves_base
+
+
+def test_what_is_revoked_goes_under_every_name(chain: Chain) -> None:
+    same = adapter("1")
+    chain.release("1")
+    kept = chain.release("1", "other")
+    chain.release("2", "other", same)
+    chain.add(judged("1", "third"))
+    chain.add(begun(chain.last, "1", "third", adapter_sha256=same))
+    standing = chain.add(revoked("1"))
+    other = standing.model("other")
+    assert other.current is not None
+    assert (other.current.begun, other.revoked) == (kept, frozenset({"2"}))
+    assert standing.model("third").pending is None
+    chain.add(judged("9", "fourth"))
+    refuses(chain, begun(chain.last, "9", "fourth", adapter_sha256=same), "its adapter was revoked under another name")
+
+
+def test_a_version_that_was_only_judged_is_revoked_under_every_name_too(chain: Chain) -> None:
+    chain.add(judged("1", adapter_sha256=adapter("1")), revoked("1"), judged("1", "other"))
+    refuses(chain, begun(chain.last, "1", "other", adapter_sha256=adapter("1")), "its adapter was revoked")
+    chain.add(begun(chain.last, "1", "other"))
 
 
 def test_where_the_served_version_is_revoked_the_one_before_takes_over_and_then_the_base(chain: Chain) -> None:

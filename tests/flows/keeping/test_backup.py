@@ -29,6 +29,7 @@ from registry.entries import Revoked, Waived
 from registry.ledger import open_ledger, read_ledger
 from registry.standing import Standing
 from registry.store import Store
+from serving.endpoint.verify import verify as check_release
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import git
 
@@ -199,6 +200,18 @@ def test_a_release_without_its_package_is_named_and_a_revoked_one_is_not_asked_f
     ledger = open_ledger(kept.home)
     ledger.append(revocation(ledger.remember("lost")), ledger.standing())
     assert back_up(source(kept), tmp_path / "backup").packages == ()
+
+
+def test_where_all_is_revoked_the_package_that_names_the_answering_base_is_kept(
+    kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
+    ledger = open_ledger(kept.home)
+    ledger.append(revocation(ledger.remember("it leaks")), ledger.standing())
+    (named,) = back_up(source(kept), tmp_path / "backup").packages
+    project = elsewhere()
+    restore(tmp_path / "backup", project)
+    (held,) = read_ledger(project.home).standing().model(named.model).once_served
+    assert check_release(project.home, held.release).base_name
 
 
 def test_a_package_that_is_not_at_hand_is_fetched_and_a_damaged_copy_is_mended(kept: Kept, tmp_path: Path) -> None:

@@ -57,6 +57,26 @@ def test_overrides_are_in_the_workspace_and_in_the_runs_record_only(project: Pro
     assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
 
 
+def test_what_a_person_has_set_up_for_commits_of_their_own_ends_no_run(project: Project) -> None:
+    git(project.root, "config", "commit.gpgsign", "true")
+    git(project.root, "config", "gpg.program", "false")
+    for name in ("post-checkout", "pre-commit", "commit-msg", "prepare-commit-msg", "post-commit", "reference-transaction"):
+        hook = project.root / ".git/hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\necho refused by a hook >&2\nexit 1\n")
+        hook.chmod(0o755)
+    with open_workspace(project, TrainRequest()) as workspace:
+        pass
+    assert "params.yaml" in git(project.root, "ls-tree", "--name-only", f"refs/assay/runs/{workspace.run_id}/done")
+
+
+def test_a_model_of_its_bases_own_name_is_refused_before_anything_is_trained(project: Project) -> None:
+    request = TrainRequest(model="SmolLM2-135M-Instruct")
+    with pytest.raises(ParameterError, match="is the name under which its base answers"), open_workspace(project, request):
+        pass
+    assert worktrees(project) == []
+
+
 def test_a_workspace_that_cannot_be_furnished_is_taken_away(project: Project) -> None:
     with pytest.raises(ParameterError, match=r"Did you mean lora\.r"), open_workspace(project, TrainRequest(settings={"lora.rank": 32})):
         pass

@@ -1,4 +1,7 @@
-"""One real `assay up`: what it prints and records, who may come in, and what becomes of services that are killed."""
+"""One real `assay up`: what it prints and records, who may come in, and what becomes of services that are killed.
+
+Its home has a % in its path, and its environment names a proxy that nobody answers: neither keeps anything from working.
+"""
 
 import base64
 import json
@@ -11,9 +14,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from flows.schedule.prefect_login import basic, login, login_file
 from flows.schedule.prefect_server import prefect_server
 from flows.system.processes import marked
 from registry.accounts import passwords, passwords_file, service_login
@@ -26,7 +31,9 @@ from tests.journey import Checkout, make_checkout
 @pytest.fixture(scope="module")
 def up(cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     root = tmp_path_factory.mktemp("system")
-    running = start_up(make_checkout(root / "assay", cloned, empty_mlflow), root / "up.log")
+    made = make_checkout(root / "50% assay", cloned, empty_mlflow)
+    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    running = start_up(Checkout(made.root, {**made.environment, **proxy}), root / "up.log")
     try:
         running.wait(lambda: "Ready after" in running.said)
         yield running
@@ -53,13 +60,19 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
     assert str(passwords_file(up.checkout.home)) in up.said
     logs = "".join(each.read_text(encoding="utf-8", errors="replace") for each in (up.checkout.home / "logs").glob("*"))
     command_lines = " ".join(word for each in marked(up.checkout.home) for word in each.cmdline())
-    for password in passwords(up.checkout.home).values():
+    for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
         assert password not in up.said + logs + command_lines
 
 
 def test_passwords_and_keys_are_readable_by_their_owner_alone(up: Up) -> None:
     home = up.checkout.home
-    for path in (passwords_file(home), home / "mlflow-auth.db", home / "keys/mlflow-sessions", home / "keys/mlflow-webhooks"):
+    for path in (
+        passwords_file(home),
+        home / "mlflow-auth.db",
+        home / "keys/mlflow-sessions",
+        home / "keys/mlflow-webhooks",
+        login_file(home),
+    ):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
@@ -76,6 +89,15 @@ def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: s
     status, said = ask(up, path, user, passwords(up.checkout.home)[user])
     assert (status, json.loads(said)["experiment"]["artifact_location"]) == (200, (up.checkout.home / "mlflow-artifacts").as_uri())
     assert ask(up, path, user, "wrong password")[0] == 401
+
+
+def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
+    url = f"http://127.0.0.1:{up.ports.prefect}/api/deployments/filter"
+    assert httpx.post(url, json={}).status_code == 401
+    assert httpx.post(url, json={}, headers={"Authorization": basic("assay:wrong")}).status_code == 401
+    right = httpx.post(url, json={}, headers={"Authorization": basic(login(up.checkout.home)), "Origin": "http://evil.example"})
+    assert len(right.json()) == 5
+    assert "access-control-allow-origin" not in right.headers
 
 
 def test_a_name_that_is_not_this_machine_is_refused(up: Up) -> None:
@@ -152,6 +174,16 @@ def test_killed_services_are_started_again(up: Up) -> None:
     assert all(each.answers() for each in up.record.services)
     known = passwords(up.checkout.home)
     assert ask(up, "api/2.0/mlflow/registered-models/get?name=theirs", "scientist", known["scientist"])[0] == 200
+
+
+def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take_the_others_down(up: Up) -> None:
+    before, secrets = up.pids(), passwords_file(up.checkout.home)
+    away = secrets.rename(secrets.with_suffix(".away"))
+    os.kill(before["controller"], signal.SIGKILL)
+    up.wait(lambda: "it could not be started: There is no" in up.service("controller").detail)
+    away.rename(secrets)
+    up.wait(lambda: up.service("controller").state == "ready")
+    assert up.pids()["endpoint"] == before["endpoint"]
 
 
 def test_ctrl_c_ends_everything(up: Up) -> None:

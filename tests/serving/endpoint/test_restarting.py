@@ -128,10 +128,9 @@ def test_a_memory_that_was_edited_counts_less_than_the_ledger(home: Home) -> Non
 
 
 def test_a_damaged_memory_is_put_aside_and_said(home: Home) -> None:
+    home.abort(home.begin("1"))
     memory_file(home.path).parent.mkdir(parents=True)
     memory_file(home.path).write_text("{")
-    head = home.begin("1")
-    home.abort(head)
     with endpoint(home):
         state = home.client.ring()
     assert "was damaged" in state.alarms[0]

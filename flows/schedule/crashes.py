@@ -1,0 +1,46 @@
+"""A run that crashed is told once: at once by an automation, and by the controller where that heard nothing of it."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows.run.report import link_to
+from flows.run.workspace import Project
+from flows.schedule import prefect_api
+from flows.schedule.notify import notices, notify
+
+FLOWS = ("retrain", "rescore")
+GRACE = timedelta(minutes=1)
+"""What the automation has before the controller tells it. A Prefect that was killed in between forgets what its automations waited for."""
+LOOKS_BACK = timedelta(days=1)
+SECONDS_BETWEEN_LOOKS = 30.0
+_NOTICES = 10_000
+
+
+class Crashes:
+    """Looks for crashed runs every half minute."""
+
+    def __init__(self, project: Project) -> None:
+        self._home = project.home
+        self._looked = -SECONDS_BETWEEN_LOOKS
+
+    def watch(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Tell of every run that crashed within a day and was not told of; a sentence for each."""
+        if not prefect_api.is_configured() or time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+            return ()
+        self._looked = time.monotonic()
+        end = (now or datetime.now(UTC)) - GRACE
+        found = prefect_api.crashed_runs(FLOWS, end - LOOKS_BACK, end)
+        return tuple(tell_of_crash(self._home, run.id, run.name, run.message) for run in found if not _is_told(self._home, run.id))
+
+
+def tell_of_crash(home: Path, flow_run_id: str, name: str, message: str) -> str:
+    """Tell people of it; gives the sentence."""
+    why = f" ({message})" if message and message != "None" else ""
+    sentence = f"The run {name} crashed{why}. Start it again, or wait for the next scheduled one: nothing half done counts."
+    notify(home, "Assay: a run crashed", f"{sentence}\nPrefect: {link_to(flow_run_id)}")
+    return sentence
+
+
+def _is_told(home: Path, flow_run_id: str) -> bool:
+    return any(flow_run_id in notice.text for notice in notices(home, last=_NOTICES))

@@ -1,0 +1,16 @@
+"""What a serving process says to whoever reads its log."""
+
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+
+def say(line: str, on: TextIO | None = None) -> None:
+    """Write a line to stderr, or `on` another stream. One that takes nothing (its disk is full, its reader gone) stops nothing.
+
+    A line that is not taken is lost, or comes late where the stream has a buffer; the next one is tried again.
+    """
+    stream = on or sys.stderr
+    with suppress(OSError):
+        stream.write(f"{line}\n")
+        stream.flush()
