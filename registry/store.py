@@ -72,9 +72,14 @@ class Store:
         found = self.known(name, version) if alias == version else self.holder(name, alias)
         if found is None:
             raise RegistryError(
-                f"There is no version {version} of {name}. `assay ui` shows what there is, `assay preview --base` answers with the base."
+                f"There is no version {version} of {name}. {self._names()} `assay ui` shows what there is, "
+                "`assay preview --base` answers with the base."
             )
         return found
+
+    def _names(self) -> str:
+        names = self._mlflow.ask(lambda mlflow: sorted(model.name for model in mlflow.search_registered_models(max_results=20)))
+        return f"Registered models: {', '.join(names)}." if names else "Nothing is registered yet."
 
     def known(self, name: str, number: str) -> ModelVersion | None:
         """A version by number, or None where MLflow says that there is none."""

@@ -53,14 +53,15 @@ def _service_line(service: ServiceStatus) -> str:
 
 
 def _model_lines(model: ModelStatus) -> list[str]:
-    serves = "nothing is released" if model.version is None else f"version {model.version} ({model.fingerprint})"
-    what = f"its base alone, over {serves}" if model.serves_base else serves
+    release = "" if model.version is None else f"version {model.version} ({model.fingerprint})"
+    base = f"its base alone, over {release}" if release else "its base alone"
+    what = base if model.serves_base else release or "nothing is released"
     since = "" if model.changed is None else f" since {_when(model.changed)}"
     more = {
         "the endpoint answers": "nothing under this name" if model.answers == "" else model.answers,
         "back goes to": model.predecessor,
         "on its way": model.pending,
-        "under review": model.challenger,
+        "under review": None if model.challenger in model.revoked else model.challenger,
         "revoked": ", ".join(model.revoked),
     }
     return [f"  {model.model}: {what}{since}", *(f"    {name}: {text}" for name, text in more.items() if text)]

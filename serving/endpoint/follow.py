@@ -98,7 +98,8 @@ class Follower:
         check_remembered(remembered.head, known[-1] if known else None)
         standing = follow(None, known)
         if standing != remembered:
-            self._alarms["memory"] = "The endpoint's memory on disk was not what the ledger says, so it was edited. The ledger was obeyed."
+            fact = "The endpoint's memory on disk was not what the ledger says: it was edited, or another version of Assay wrote it."
+            self._alarms["memory"] = f"{fact} The ledger was obeyed."
         self._is_checked = True
         return follow(standing, entries[len(known) :])
 

@@ -50,6 +50,7 @@ def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(rejected: Rejected)
     assert any("1,000 rows with 10 distinct ones are 10 rows" in reason for reason in done.last["reasons"])
 
 
+@pytest.mark.slow
 def test_shuffled_completions_are_rejected_by_screen(rejected: Rejected) -> None:
     done = rejected(shuffled(learnable_rows()), "--set", "train.max_steps=40", "--set", "train.evaluate_every=20")
     assert done.last["gate"] == "screen"

@@ -95,6 +95,7 @@ def test_a_service_that_is_killed_is_started_again(project: Project) -> None:
     thing.kill()
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_five_times_in_a_row_is_given_up(project: Project) -> None:
     thing = watched(project, _DIES_LATER)
     look_until(thing, lambda: thing.state == "ready")
