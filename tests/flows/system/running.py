@@ -17,6 +17,17 @@ from flows.system.record import ServiceRecord, SystemRecord, read_record
 from flows.system.services import Ports
 from tests.journey import Checkout
 
+DIES_LATER = """
+import pathlib, sys, time
+first = pathlib.Path(sys.argv[1])
+if first.exists():
+    raise SystemExit("no more")
+first.touch()
+print("Ready: for a moment", flush=True)
+time.sleep(0.5)
+"""
+"""Well for a moment at first, and dead at each later start."""
+
 
 @dataclass(frozen=True)
 class Up:

@@ -20,17 +20,9 @@ from flows.system.record import answers, read_record, record_file
 from flows.system.services import Service
 from flows.system.up import _System
 from flows.system.watched import Watched
+from tests.flows.system.running import DIES_LATER
 
 _LASTS = "print('Ready: now', flush=True); import time; time.sleep(600)"
-_DIES_LATER = """
-import pathlib, sys, time
-first = pathlib.Path(sys.argv[1])
-if first.exists():
-    raise SystemExit("no more")
-first.touch()
-print("Ready: for a moment", flush=True)
-time.sleep(0.5)
-"""
 # Accepts whoever comes, and says what no HTTP server says.
 _TALKS_NO_HTTP = """
 import pathlib, socket, sys
@@ -110,7 +102,7 @@ def test_a_record_that_cannot_be_written_is_said_once_and_kept_later(
 def test_a_service_that_is_given_up_is_told_once(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
     monkeypatch.setattr(watched, "LONGEST_WAIT", 0.05)
-    found = begin(thing=_DIES_LATER)
+    found = begin(thing=DIES_LATER)
     look_until(found, lambda: found.watched[0].state == "given up")
     for _ in range(3):
         found._look()

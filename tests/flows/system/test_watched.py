@@ -15,18 +15,9 @@ from flows.system.processes import mark, sweep
 from flows.system.services import Service
 from flows.system.watched import DEATHS_IN_A_ROW, Watched
 from pipelines.errors import OperationError
+from tests.flows.system.running import DIES_LATER
 
 _LASTS = "print('Ready: now'); import time; time.sleep(600)"
-# Well for a moment at first, and dead at each later start.
-_DIES_LATER = """
-import pathlib, sys, time
-first = pathlib.Path(sys.argv[1])
-if first.exists():
-    raise SystemExit("no more")
-first.touch()
-print("Ready: for a moment", flush=True)
-time.sleep(0.5)
-"""
 
 
 _ANSWERS = """
@@ -97,7 +88,7 @@ def test_a_service_that_is_killed_is_started_again(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_service_that_dies_five_times_in_a_row_is_given_up(project: Project) -> None:
-    thing = watched(project, _DIES_LATER)
+    thing = watched(project, DIES_LATER)
     look_until(thing, lambda: thing.state == "ready")
     look_until(thing, lambda: thing.state == "given up")
     assert thing.record().restarts == DEATHS_IN_A_ROW - 1
