@@ -66,8 +66,10 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
         desk.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
         _check_is_new(desk.ledger.standing(), found)
-        verdict = _judge(store, found, package, desk.ledger.standing(), policy_file(project.root, model))
-        subject = Subject(model, found.version, found.package_sha256, _finalist(found, package).adapter.sha256)
+        finalist = _finalist(found, package)
+        case = _circumstances(store, found, finalist, package, desk.ledger.standing())
+        verdict = _judge(finalist, case, package, policy_file(project.root, model))
+        subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
         standing = record_judgement(desk.ledger, subject, verdict)
         _tell(store, found, verdict, standing)
         if not isinstance(verdict, Candidate):
@@ -99,10 +101,9 @@ def policy_file(root: Path, model: str) -> Path:
     return own if own.is_file() else root / POLICIES / "default.yaml"
 
 
-def _judge(store: Store, version: ModelVersion, package: Path, standing: Standing, policy: Path) -> Candidate | Rejection | Undecided:
+def _judge(finalist: Finalist, case: Circumstances, package: Path, policy: Path) -> Candidate | Rejection | Undecided:
     """Run the gate on the package's own evidence, recomputed, and on how things stand."""
-    finalist, limits = _finalist(version, package), load_policy(policy)
-    case = _circumstances(store, version, package, standing)
+    limits = load_policy(policy)
     return judge(finalist, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), limits)
 
 
@@ -123,7 +124,7 @@ def _differences(package: Path, policy: Path) -> tuple[str, ...]:
     return (*stored, *(f"by the policy that holds now: {text}" for text in short))
 
 
-def _circumstances(store: Store, version: ModelVersion, package: Path, standing: Standing) -> Circumstances:
+def _circumstances(store: Store, version: ModelVersion, finalist: Finalist, package: Path, standing: Standing) -> Circumstances:
     here = standing.model(version.name)
     compared = ChampionInput.read(package / "champion.json").champion
     # As `move_champions` has it: where the base answers there is no champion, so nothing could ever be compared with one.
@@ -138,7 +139,7 @@ def _circumstances(store: Store, version: ModelVersion, package: Path, standing:
         author=made.by,
         compared_with=None if compared is None else compared.version,
         champion=serving,
-        revoked=version.version in here.revoked or _finalist(version, package).adapter.sha256 in standing.revoked_adapters,
+        revoked=version.version in here.revoked or finalist.adapter.sha256 in standing.revoked_adapters,
         frozen=standing.frozen is not None,
         waivers=tuple(
             WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by)
@@ -162,7 +163,8 @@ def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
     A model that Assay registered and never released has none either, whoever gave it one. Models of others are nobody's business here.
     """
     holders = store.holders(CHAMPION)
-    names = sorted({*standing.models, *(name for name, number in holders.items() if _is_ours(store, name, number))})
+    others = (name for name, number in holders.items() if name not in standing.models and _is_ours(store, name, number))
+    names = sorted({*standing.models, *others})
     return tuple(sentence for name in names for sentence in _champion_moved(store, name, standing.model(name), holders.get(name)))
 
 

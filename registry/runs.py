@@ -22,7 +22,9 @@ class Runs:
     def begin(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
         """Find the run of that logical run or open one; a run that was cut short goes on under the same id, in the workspace of `tags`."""
         with self._mlflow.turn(logical_run):
-            found = self.find(logical_run) or self._create(logical_run, name, tags)
+            found = self.find(logical_run)
+            if found is None:
+                return self._create(logical_run, name, tags)
             if found.verdict is None:
                 if WORKSPACE in tags:
                     self._mlflow.ask(lambda mlflow: mlflow.set_tag(found.run_id, WORKSPACE, tags[WORKSPACE]))

@@ -8,19 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.__main__ import end_with_the_run
-from pipelines.errors import AssayError
 from serving.load import Wanted, load_engine
-from serving.log import say
+from serving.log import exit_code, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
-    try:
-        run(arguments)
-    except AssayError as error:
-        say(str(error))
-        return 1
-    return 0
+    return exit_code(lambda: run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

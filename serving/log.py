@@ -1,8 +1,11 @@
 """What a serving process says to whoever reads its log."""
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
+
+from pipelines.errors import AssayError
 
 
 def say(line: str, on: TextIO | None = None) -> None:
@@ -14,3 +17,13 @@ def say(line: str, on: TextIO | None = None) -> None:
     with suppress(OSError):
         stream.write(f"{line}\n")
         stream.flush()
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """The edge of a serving process: 0 where the work was done, 1 where an error ended it, which is said."""
+    try:
+        work()
+    except AssayError as error:
+        say(str(error))
+        return 1
+    return 0

@@ -31,7 +31,8 @@ class Crashes:
         self._looked = time.monotonic()
         end = (now or datetime.now(UTC)) - GRACE
         found = prefect_api.crashed_runs(FLOWS, end - LOOKS_BACK, end)
-        return tuple(tell_of_crash(self._home, run.id, run.name, run.message) for run in found if not _is_told(self._home, run.id))
+        told = "\n".join(notice.text for notice in notices(self._home, last=_NOTICES)) if found else ""
+        return tuple(tell_of_crash(self._home, run.id, run.name, run.message) for run in found if run.id not in told)
 
 
 def tell_of_crash(home: Path, flow_run_id: str, name: str, message: str) -> str:
@@ -40,7 +41,3 @@ def tell_of_crash(home: Path, flow_run_id: str, name: str, message: str) -> str:
     sentence = f"The run {name} crashed{why}. Start it again, or wait for the next scheduled one: nothing half done counts."
     notify(home, "Assay: a run crashed", f"{sentence}\nPrefect: {link_to(flow_run_id)}")
     return sentence
-
-
-def _is_told(home: Path, flow_run_id: str) -> bool:
-    return any(flow_run_id in notice.text for notice in notices(home, last=_NOTICES))

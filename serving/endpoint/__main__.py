@@ -11,22 +11,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipelines.__main__ import end_with_the_run
-from pipelines.errors import AssayError, ServingError
+from pipelines.errors import ServingError
 from pipelines.settings import Settings
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
 from serving.listen import open_socket
-from serving.log import say
+from serving.log import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until SIGTERM or Ctrl-C: exit code 0 then, 1 after an error."""
-    try:
-        run(arguments)
-    except AssayError as error:
-        say(str(error))
-        return 1
-    return 0
+    return exit_code(lambda: run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
