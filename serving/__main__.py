@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,19 +34,12 @@ def _serve(options: argparse.Namespace) -> None:
     with listener:
         engine = load_engine(_wanted(options))
         names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
-        _end_quietly()
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
-        say(f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1", sys.stdout)
+        ready = f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1"
         try:
-            serve_on(create_app(engine), listener)
+            serve_on(create_app(engine), listener, lambda: say(ready, sys.stdout))
         finally:
             engine.close()
-
-
-def _end_quietly() -> None:
-    """Uvicorn raises the signal that stopped it once more when it is done; that one is to end nothing."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:

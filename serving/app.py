@@ -10,7 +10,6 @@ from starlette.requests import ClientDisconnect
 
 from serving.answer import About, Answer, EventStream, error_response, event_chunks, unless_gone, whole_answer
 from serving.engines import Engine, Order
-from serving.listen import open_socket, serve_on
 from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, ModelCard, ModelList, parse_request
 from serving.refusal import Refusal, internal_error, not_ready
 
@@ -48,11 +47,6 @@ def create_app(engine: Engine) -> FastAPI:
         return await _chat(engine, request)
 
     return app
-
-
-def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Answer until SIGTERM or Ctrl-C, then let running answers finish."""
-    serve_on(app, open_socket(host, port))
 
 
 async def _chat(engine: Engine, request: Request) -> Response:

@@ -2,8 +2,9 @@
 
 import contextlib
 import errno
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -37,8 +38,8 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
-    """A server that lets running answers finish when it is told to stop: by a signal, or without `has_signals` by `should_exit`."""
+def server_of(app: FastAPI) -> "uvicorn.Server":
+    """A server that answers until its `should_exit` is set, and then lets running answers finish."""
     import uvicorn
 
     from serving.connections import Counted, TimedConnection
@@ -48,7 +49,7 @@ def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return (uvicorn.Server if has_signals else Told)(
+    return Told(
         uvicorn.Config(
             Counted(app),
             http=TimedConnection,
@@ -64,10 +65,14 @@ def server_of(app: FastAPI, *, has_signals: bool = True) -> "uvicorn.Server":
     )
 
 
-def serve_on(app: FastAPI, listener: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C, then let running answers finish."""
-    with listener:
-        server_of(app).run(sockets=[listener])
+def serve_on(app: FastAPI, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Announce it and answer until SIGTERM or Ctrl-C, then let running answers finish."""
+    server = server_of(app)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Before the announcement: whoever waited for it may end this at once. uvicorn would begin to listen to signals only afterwards.
+        signal.signal(number, server.handle_exit)
+    announce()
+    server.run(sockets=[listener])
 
 
 def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> str:

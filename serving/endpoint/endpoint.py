@@ -44,8 +44,8 @@ class Endpoint:
         await self.follower.look()
         with open_socket("127.0.0.1", 0) as behind:
             door = Door.new(url_of(behind), f"{url_of(listener)}/v1")
-            public = server_of(create_app(self.fleet.lanes, self._limits), has_signals=False)
-            admin = server_of(create_admin_app(door.token, self.follower.look, self.state), has_signals=False)
+            public = server_of(create_app(self.fleet.lanes, self._limits))
+            admin = server_of(create_admin_app(door.token, self.follower.look, self.state))
             answering = asyncio.create_task(public.serve([listener]))
             others = [asyncio.create_task(each) for each in (self.follower.keep_following(), self._say_ready(door))]
             listening = asyncio.create_task(admin.serve([behind]))
