@@ -12,7 +12,7 @@ demo: .venv/ready
 	$(BIN)/assay demo
 
 test: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-slow: .venv/ready
 	infra/debian.sh

@@ -10,6 +10,15 @@ from flows.environment import quieten
 from tests.journey import Checkout, Journey, Package, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
 from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 
+ONE_OF_EACH = {"prefect", "mlflow_port"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `-n 2 --dist loadgroup` one process runs the files that use the session's servers, so that there is one of each."""
+    with_servers = {item.path for item in items if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("with-servers" if item.path in with_servers else "without"))
+
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

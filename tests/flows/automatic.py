@@ -74,7 +74,7 @@ class Automatic:
         found = ask("POST", f"{self.api}/flow_runs/filter", json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
         return list(found.raise_for_status().json())
 
-    def wait_for(self, run_id: str, *states: str, seconds: float = 150) -> dict[str, Any]:
+    def wait_for(self, run_id: str, *states: str, seconds: float = 400) -> dict[str, Any]:
         """The flow run once it is in one of these states; by default once it has ended."""
         run: dict[str, Any] = {}
         for _ in until(seconds):
