@@ -13,6 +13,7 @@ from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 ONE_OF_EACH = {"prefect", "mlflow_port"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under `-n 2 --dist loadgroup` one process runs the files that use the session's servers, so that there is one of each."""
     with_servers = {item.path for item in items if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))}
