@@ -7,7 +7,8 @@ JSONL ends a line at LF only (a CR before it goes; U+2028 is text), a byte order
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +52,7 @@ def parse_json(text: str) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise ValueError(f"JSON nested deeper than {MAX_DEPTH}")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from error
 
@@ -85,17 +86,21 @@ def _json_record(number: int, line: bytes) -> tuple[int, Record] | QuarantinedRo
 def _read_csv(path: Path, stream: IO[bytes]) -> Records:
     csv.field_size_limit(MAX_ROW_BYTES)
     # Bytes that are not UTF-8 become surrogates here, so that only the record that holds them is set aside.
-    reader = csv.reader(map(_with_surrogates, BoundedLines(stream)), strict=True)
+    lines = BoundedLines(stream)
+    reader = csv.reader(map(_with_surrogates, lines), strict=True)
     header = _csv_header(path, reader)
     number = 0
     while header:
-        number += 1
+        number, before = number + 1, lines.number
         try:
             fields = next(reader)
         except StopIteration:
             return
         except (csv.Error, RowTooLong) as error:
-            yield _set_aside(number, f"not a CSV record ({error})", "")
+            # A quote that is never closed swallows every line after it: each of them is a row that is lost, and counts.
+            swallowed = max(1, lines.number - before)
+            yield from (_set_aside(number + line, f"not a CSV record ({error})", "") for line in range(swallowed))
+            number += swallowed - 1
             continue
         if not fields:
             number -= 1
@@ -108,10 +113,14 @@ def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
         header = next((fields for fields in reader if fields), [])
     except (csv.Error, RowTooLong) as error:
         raise UnreadableData(f"{path} has no header line that can be read ({error}). Write the column names in the first line.") from error
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    _refuse_repeated(path, header)
+    return header
+
+
+def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
+    repeated = sorted(name for name, times in Counter(columns).items() if times > 1)
     if repeated:
         raise UnreadableData(f"{path} has more than one column named {', '.join(map(repr, repeated))}. Rename or remove one.")
-    return header
 
 
 def _csv_record(number: int, header: list[str], fields: list[str]) -> tuple[int, Record] | QuarantinedRow:
@@ -130,8 +139,9 @@ def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
     if not path.stat().st_size:
         return
     try:
-        number = 0
-        for batch in parquet.ParquetFile(stream).iter_batches(batch_size=PARQUET_BATCH):
+        number, table = 0, parquet.ParquetFile(stream)
+        _refuse_repeated(path, table.schema_arrow.names)
+        for batch in table.iter_batches(batch_size=PARQUET_BATCH):
             for index in range(batch.num_rows):
                 number += 1
                 yield _parquet_record(number, batch.slice(index, 1))
@@ -140,12 +150,20 @@ def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
 
 
 def _parquet_record(number: int, row: Any) -> tuple[int, Record] | QuarantinedRow:
-    if row.nbytes > MAX_ROW_BYTES:
+    columns = {name: _of_its_own(column) for name, column in zip(row.schema.names, row.columns, strict=True)}
+    if sum(column.nbytes for column in columns.values()) > MAX_ROW_BYTES:
         return _set_aside(number, f"a row of more than {MAX_ROW_BYTES:,} bytes", "")
     try:
-        return number, dict(row.to_pylist()[0])
+        return number, {name: column[0].as_py() for name, column in columns.items()}
     except UnicodeDecodeError:
         return _set_aside(number, "invalid UTF-8", "")
+    except (ValueError, ArithmeticError, LookupError) as error:  # a date beyond any calendar, a time zone that nobody knows
+        return _set_aside(number, f"a value that cannot be read ({excerpt(str(error))[:80]})", "")
+
+
+def _of_its_own(column: Any) -> Any:
+    """A dictionary's values stand beside all its rows: without this, each row would be as large as all of them."""
+    return column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
 
 
 READERS: dict[str, Callable[[Path, IO[bytes]], Records]] = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
@@ -198,6 +216,14 @@ def _depth(text: str) -> int:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> Record:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        repeated = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"the key {excerpt(repeated)} twice in one object")
+    return document
 
 
 def _json_type(document: Any) -> str:

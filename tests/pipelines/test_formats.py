@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from pipelines.dataset import QuarantinedRow
 from pipelines.errors import UnreadableData
@@ -117,9 +119,29 @@ def test_a_csv_record_that_does_not_parse_or_is_too_long_spoils_no_other(tmp_pat
     assert list(reasons) == [1, 2, 4]
 
 
+def test_every_csv_line_that_a_lost_quote_swallows_counts(tmp_path: Path) -> None:
+    good = b"a,b\n" * 40
+    records, reasons = read(tmp_path / "rows.csv", b"prompt,completion\n" + good + b'"never closed,c\n' + good + b'd,"e"\n' + b"f,g\n")
+    assert list(records) == [*range(1, 41), 83]
+    assert list(reasons) == list(range(41, 83))
+
+
 def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableData, match="more than one column named 'a'"):
         read(tmp_path / "rows.csv", b"a,a\n1,2\n")
+
+
+def test_a_parquet_file_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table([pa.array(["p"]), pa.array(["q"])], names=["a", "a"]), path)
+    with pytest.raises(UnreadableData, match="more than one column named 'a'"):
+        list(read_records(path))
+
+
+def test_json_that_says_a_key_twice_is_set_aside(tmp_path: Path) -> None:
+    records, reasons = read(tmp_path / "rows.jsonl", b'{"prompt": "p", "prompt": "q", "completion": "c"}\n' + GOOD)
+    assert list(records) == [2]
+    assert reasons == {1: "the key prompt twice in one object"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +166,32 @@ def test_a_parquet_row_that_is_too_long_is_set_aside(tmp_path: Path) -> None:
     assert isinstance(entries[1], QuarantinedRow)
     assert entries[1].number == 2
     assert entries[2] == (3, {"prompt": "q"})
+
+
+def test_a_parquet_row_of_a_large_dictionary_is_as_large_as_its_own_value(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    prompts = pa.array([f"{number} {'x' * 1000}" for number in range(1500)] + ["y" * (MAX_ROW_BYTES + 1)])
+    parquet.write_table(pa.table({"prompt": prompts.dictionary_encode()}), path)
+    *entries, last = list(read_records(path))
+    assert entries[7] == (8, {"prompt": f"7 {'x' * 1000}"})
+    assert not [entry for entry in entries if isinstance(entry, QuarantinedRow)]
+    assert isinstance(last, QuarantinedRow)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        pa.array([2**60], pa.timestamp("us")),
+        pa.array([2**40], pa.timestamp("us", "Mars/Olympus")),
+        pa.array([2**30], pa.date32()),
+    ],
+)
+def test_a_parquet_value_that_python_cannot_hold_sets_its_row_aside(tmp_path: Path, when: pa.Array) -> None:
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.table({"prompt": ["p"], "when": when}), path)
+    (entry,) = read_records(path)
+    assert isinstance(entry, QuarantinedRow)
+    assert entry.reason.startswith("a value that cannot be read (")
 
 
 def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
