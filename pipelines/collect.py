@@ -204,7 +204,7 @@ def _text(record: Record, column: str) -> str:
 
 def _label(record: Record, column: str, *, must: bool) -> str | None:
     label = record.get(column)
-    if label is None or label == "" or _is_nan(label):
+    if label is None or (isinstance(label, str) and not label.strip()) or _is_nan(label):
         if must:
             raise Misfit(f"column {column} is empty")
         return None

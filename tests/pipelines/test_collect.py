@@ -86,6 +86,12 @@ def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> No
     assert row_of(1, {**ROW, "g": "mine", "group": "not mine"}, with_params(group_column="g")).group == "mine"
     with pytest.raises(Misfit, match="column g is empty"):
         row_of(1, {**ROW, "g": None}, with_params(group_column="g"))
+    with pytest.raises(Misfit, match="column g is empty"):
+        row_of(1, {**ROW, "g": " "}, with_params(group_column="g"))
+
+
+def test_a_feature_of_white_space_is_no_group_to_compare() -> None:
+    assert row_of(1, {**ROW, "team": " \t"}, with_params(sensitive_feature="team")).feature is None
 
 
 def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
