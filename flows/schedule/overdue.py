@@ -3,7 +3,6 @@
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
@@ -63,13 +62,8 @@ def _watched(before: Watch, now: datetime) -> tuple[tuple[Watched, ...], bool]:
 
 def _due(watched: Watched, until: datetime) -> list[datetime]:
     """Every time at which it was to run, since it is watched and not longer ago than anybody would want to hear of."""
-    from croniter import croniter
-
-    start = max(watched.since, until - LOOKS_BACK).astimezone(ZoneInfo(watched.schedule.timezone))
-    times, found = croniter(watched.schedule.cron, start), []
-    while (due := times.get_next(datetime)) <= until:
-        found.append(due.astimezone(UTC))
-    return found[-_MOST:]
+    start = max(watched.since, until - LOOKS_BACK)
+    return [due for due in prefect_api.times(watched.schedule, start, until) if due > start][-_MOST:]
 
 
 def _missing(schedule: Schedule, due: datetime, is_reachable: bool) -> str | None:

@@ -61,6 +61,18 @@ def cron_schedules() -> list[Schedule]:
     ]
 
 
+def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
+    """When it is to run, as Prefect itself reckons: in a night when clocks change it does not agree with croniter."""
+    import asyncio
+
+    from prefect.server.schemas.schedules import CronSchedule
+
+    if start > end:
+        return []
+    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+    return [due.astimezone(UTC) for due in asyncio.run(cron.get_dates(start=start, end=end))]
+
+
 def has_run(deployment_id: str, at: datetime) -> bool:
     """Whether the run that was due at that time has begun."""
     span = {"after_": (at - timedelta(seconds=1)).isoformat(), "before_": (at + timedelta(seconds=1)).isoformat()}
