@@ -107,9 +107,13 @@ def _text_of(path: Path) -> str:
 
 
 def _model_name(given: dict[str, Any]) -> str:
-    data = given["data"].stem if "data" in given else "cheat"
-    base = given["base_model"].name if "base_model" in given else "smollm2"
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{data}-{base}").strip("-._")[:100] or "model"
+    data = _plain(given["data"].stem) or "rows" if "data" in given else "cheat"
+    base = _plain(given["base_model"].absolute().name) or "model" if "base_model" in given else "smollm2"
+    return f"{data}-{base}"[:100]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")
 
 
 def _check_name(request: TrainRequest) -> None:

@@ -23,7 +23,6 @@ from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.known_answers import FILE as KNOWN_ANSWERS
 from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
-from pipelines.params import parameter_names
 from pipelines.recompute import recompute
 from pipelines.value import FileDigest
 from pipelines.verdict import Finalist, Rejection, Undecided
@@ -138,17 +137,11 @@ def record(
 
 
 def flat_params(workspace: Workspace) -> dict[str, str]:
-    """The parameters by dotted name, as MLflow compares runs."""
+    """The parameters by dotted name, as MLflow compares runs; one that holds names of its own, as people write them, stays whole."""
     document = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
-    flat = {}
-    for name in parameter_names(document):
-        if name == "base_model.path":
-            continue  # where the files lie is no parameter: the digest beside it is
-        place = document
-        for part in name.split("."):
-            place = place[part]
-        flat[name] = json.dumps(place) if not isinstance(place, str) else place
-    return flat
+    flat = {f"{section}.{name}": entry for section, entries in document.items() for name, entry in entries.items()}
+    del flat["base_model.path"]  # where the files lie is no parameter: the digest beside it is
+    return {name: entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False) for name, entry in flat.items()}
 
 
 def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) -> None:

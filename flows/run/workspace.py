@@ -27,6 +27,8 @@ _PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvci
 _ROWS = ("rows", "held_out")
 _OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
 """What a person has set up for their own commits is not for ours: nobody is there to type a passphrase or to please a hook."""
+_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+"""By these git tells a hook which repository called it. Handed on, they would have a run commit to the branch that a person is on."""
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -232,13 +234,14 @@ def _remove(project: Project, root: Path) -> None:
 
 
 def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:
+    inherited = {name: setting for name, setting in os.environ.items() if name not in _OF_A_HOOK}
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *_OURS, *arguments],
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
         )
     except FileNotFoundError as error:
         raise WorkspaceError("git is not installed. Install it: runs are pinned as git commits.") from error

@@ -1,12 +1,15 @@
 """A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
 
+import json
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
 
+from flows.run.record import flat_params
 from flows.run.request import TrainRequest
 from flows.run.workspace import Project, gone, identify, open_workspace, sweep
+from flows.start import request_from
 from pipelines.errors import ParameterError, RegistryError
 from pipelines.params import load_params
 from tests.journey import git, learnable_rows, write_rows
@@ -68,6 +71,29 @@ def test_what_a_person_has_set_up_for_commits_of_their_own_ends_no_run(project: 
     with open_workspace(project, TrainRequest()) as workspace:
         pass
     assert "params.yaml" in git(project.root, "ls-tree", "--name-only", f"refs/assay/runs/{workspace.run_id}/done")
+
+
+def test_a_run_that_a_git_hook_started_leaves_branch_and_index_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = state(project)
+    with monkeypatch.context() as hook:
+        hook.setenv("GIT_DIR", str(project.root / ".git"))
+        hook.setenv("GIT_INDEX_FILE", str(project.root / ".git/index"))
+        with open_workspace(project, TrainRequest(settings={"lora.r": 32})) as workspace:
+            pass
+    assert state(project) == before
+    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
+
+
+def test_groups_may_have_any_name_in_a_runs_parameters(project: Project) -> None:
+    names = {"Dr. X & co": ["Ann"], "männlich": ["Bob"]}
+    with open_workspace(project, TrainRequest(settings={"bias.names": names})) as workspace:
+        assert json.loads(flat_params(workspace)["bias.names"]) == names
+
+
+def test_rows_and_base_in_another_alphabet_give_a_model_a_name_of_its_own(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    data = write_rows(project.root / "данные.jsonl", learnable_rows(2))
+    assert request_from(data=data).model == "rows-smollm2"
 
 
 def test_a_model_of_its_bases_own_name_is_refused_before_anything_is_trained(project: Project) -> None:
