@@ -1,11 +1,12 @@
 """What changes a result: `params.yaml`, parsed into closed models. Where things run is `pipelines.settings`."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipelines.errors import ParameterError
 from pipelines.files import write_text
@@ -13,6 +14,8 @@ from pipelines.value import Value, first_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy and torch both take."""
 
 
 class DataParams(Value):
@@ -68,7 +71,7 @@ class TrainParams(Value):
     evaluate_every: Count = Field(description="Steps between two looks at the dev loss; also between checkpoints.")
     patience: Count = Field(description="Looks without improvement before training stops.")
     precision: Literal["auto", "float32", "bfloat16"]
-    seed: int
+    seed: Seed
 
 
 class FewShotParams(Value):
@@ -76,7 +79,7 @@ class FewShotParams(Value):
 
     examples: Count
     draws: Count
-    seed: int
+    seed: Seed
 
 
 class GenerationParams(Value):
@@ -85,7 +88,7 @@ class GenerationParams(Value):
     max_new_tokens: Count
     batch_size: Count
     precision: Literal["float32", "bfloat16"]
-    seed: int
+    seed: Seed
 
 
 class BiasParams(Value):
@@ -98,13 +101,33 @@ class BiasParams(Value):
     template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
     prompts: Count = Field(description="Dev prompts that are asked once for each name.")
 
+    @field_validator("favourable_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"it is not a regular expression ({error})") from error
+        return pattern
+
+    @field_validator("template")
+    @classmethod
+    def _takes_name_and_prompt(cls, template: str) -> str:
+        try:
+            filled = template.format(name="\0", prompt="\1")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(f"it cannot be filled in ({error})") from error
+        if "\0" not in filled or "\1" not in filled:
+            raise ValueError("it has no place for {name} or for {prompt}")
+        return template
+
 
 class ScoreParams(Value):
     """Which metrics are computed and how their intervals are drawn."""
 
-    metrics: tuple[str, ...]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     resamples: Annotated[int, Field(ge=200)]
-    seed: int
+    seed: Seed
 
 
 class Params(Value):

@@ -46,7 +46,7 @@ class ScreenPolicy(Value):
     power: Annotated[float, Field(gt=0.5, lt=1)]
     min_clusters: Annotated[int, Field(ge=2)]
     resamples: Annotated[int, Field(ge=1000)]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     guardrails: tuple[Guardrail, ...]
     max_output_score_difference: NonNegative | None = Field(
         description="Largest gap in the bias report's row metric between groups, at the upper end of its interval; null: not judged."

@@ -133,6 +133,7 @@ def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, c
         shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
     params = override(root / "params.yaml", request.assignments())
     check_name(request.model, params.base_model.id)
+    _check_metrics(params)
     if params.base_model.source == "folder" and params.base_model.digest is None:
         manifest, _ = base_model(params.base_model, project.home)
         params = override(root / "params.yaml", {"base_model.digest": manifest.digest})
@@ -143,6 +144,14 @@ def check_name(model: str, base_id: str) -> None:
     """A base answers under a name of its own, so a model of that name could be trained but never released."""
     if model == name_of_base(base_id):
         raise ParameterError(f"{model} is the name under which its base answers, so it could never be released. Give another with --model.")
+
+
+def _check_metrics(params: Params) -> None:
+    """Scores come after training: a name that is misspelt is said before."""
+    from pipelines.metrics import metric_named
+
+    for name in params.score.metrics:
+        metric_named(name)
 
 
 def place_base_model(workspace: Workspace) -> None:

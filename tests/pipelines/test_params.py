@@ -52,6 +52,24 @@ def test_an_override_reaches_the_file_and_leaves_the_rest(params_file: Path) -> 
     assert after.model_copy(update={"lora": before.lora, "train": before.train}) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("score.seed", -1),
+        ("train.seed", 2**32),
+        ("score.metrics", []),
+        ("bias.favourable_pattern", "["),
+        ("bias.template", "{name} asks"),
+        ("bias.template", "{prompt}"),
+        ("bias.template", "{name} {prompt} {0}"),
+        ("bias.template", "{name} {prompt"),
+    ],
+)
+def test_what_a_stage_after_training_could_not_use_is_refused_before(params_file: Path, name: str, setting: object) -> None:
+    with pytest.raises(ParameterError, match=f"A parameter does not fit: {name}: "):
+        override(params_file, {name: setting})
+
+
 @pytest.mark.parametrize(("wrong", "meant"), [("lora.rank", "lora.r"), ("train.epoch", "train.epochs"), ("lr", "lora.r")])
 def test_a_parameter_that_does_not_exist_is_answered_with_what_was_meant(params_file: Path, wrong: str, meant: str) -> None:
     before = params_file.read_bytes()

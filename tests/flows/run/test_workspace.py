@@ -90,6 +90,15 @@ def test_groups_may_have_any_name_in_a_runs_parameters(project: Project) -> None
         assert json.loads(flat_params(workspace)["bias.names"]) == names
 
 
+def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(project: Project) -> None:
+    settings = {"score.metrics": ["chrf", "blue"]}
+    with (
+        pytest.raises(ParameterError, match=r"no metric blue\. Did you mean bleu\?"),
+        open_workspace(project, TrainRequest(settings=settings)),
+    ):
+        pass
+
+
 def test_rows_and_base_in_another_alphabet_give_a_model_a_name_of_its_own(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
     data = write_rows(project.root / "данные.jsonl", learnable_rows(2))
