@@ -31,7 +31,8 @@ class Splits(Value):
 def split(rows: Sequence[Row], held_out: Sequence[Row] | None, params: SplitParams) -> Splits:
     """Remove exact duplicates and share whole groups out; a fixed held-out set stays whole and is repeated by nobody's choice."""
     pool, fixed = distinct(rows), None if held_out is None else distinct(held_out)
-    _check_enough_groups(pool, fixed)
+    if fixed is not None and not fixed:
+        raise EmptySplit("The held-out file data/raw/held_out.* holds no row that can be used. Put rows in it, or run without --held-out.")
     kept: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in pool:
         kept[assign(row.group, params, held_out_is_fixed=fixed is not None)].append(row)
@@ -96,16 +97,3 @@ def main() -> int:
     shares = ", ".join(f"{name} {version.rows[name]:,} rows in {version.groups[name]:,} groups" for name in SPLITS)
     print(f"{shares}; {version.duplicates:,} duplicates removed")
     return 0
-
-
-def _check_enough_groups(pool: Sequence[Row], fixed: Sequence[Row] | None) -> None:
-    if fixed is not None and not fixed:
-        raise EmptySplit("The held-out file data/raw/held_out.* holds no row that can be used. Put rows in it, or run without --held-out.")
-    groups = len({row.group for row in pool})
-    needed = len(SPLITS) if fixed is None else len(SPLITS) - 1
-    if pool and groups < needed:
-        raise EmptySplit(
-            f"{len(pool):,} distinct rows in {groups} {'group' if groups == 1 else 'groups'} cannot fill {needed} splits: "
-            "rows of one group stay together. "
-            "Bring rows of more groups, or name another column with `--set data.group_column=…`."
-        )
