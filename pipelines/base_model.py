@@ -85,7 +85,7 @@ def _manifest(params: BaseModelParams, folder: Path, files: dict[str, str], temp
         digest=digest,
         files=files,
         chat_template_sha256=None if template is None else _sha256_of_text(template),
-        context_tokens=int(config.get("max_position_embeddings") or 2048),
+        context_tokens=_context_tokens(config, folder),
         parameters=_count_parameters(folder),
         bytes=sum((folder / name).stat().st_size for name in files),
         note=_SMOLLM2_NOTE if params.source == "smollm2" else None,
@@ -107,9 +107,14 @@ def _own_folder(params: BaseModelParams) -> Path:
             )
     if not any(folder.glob("*.safetensors")):
         raise UnusableBaseModel(f"{folder} has no *.safetensors. Convert the weights: pickled ones can run code and are not loaded.")
-    if "auto_map" in _read_config(folder):
+    config = _read_config(folder)
+    if "auto_map" in config:
         raise UnusableBaseModel(
             f"{folder}/config.json points at code of its own (auto_map), which is not run. Use a model that transformers knows."
+        )
+    if config.get("quantization_config"):
+        raise UnusableBaseModel(
+            f"{folder}/config.json says that the weights are quantised, which cannot be trained on. Give the full weights."
         )
     stray = sorted(path.name for path in folder.iterdir() if path.suffix in _STRAY or path.name == "adapter_config.json")
     if stray:
@@ -130,9 +135,15 @@ def _chat_template(params: BaseModelParams, folder: Path) -> str | None:
 
 def _template_in(folder: Path) -> str | None:
     jinja = folder / "chat_template.jinja"
-    if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
-    template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    try:
+        if jinja.is_file():
+            return jinja.read_text(encoding="utf-8")
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnusableBaseModel(
+            f"{folder} holds a chat template or a tokenizer_config.json that is no UTF-8 or no JSON. Write it again."
+        ) from error
+    template = config.get("chat_template") if isinstance(config, dict) else None
     return template if isinstance(template, str) else None
 
 
@@ -148,6 +159,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}/config.json cannot be read as JSON. Bring the folder back as save_pretrained wrote it."
         ) from error
     return config if isinstance(config, dict) else {}
+
+
+def _context_tokens(config: dict[str, Any], folder: Path) -> int:
+    """As the config says; a model without a longest context gets one."""
+    said = config.get("max_position_embeddings") or 2048
+    if not isinstance(said, int) or said < 1:
+        raise UnusableBaseModel(f"{folder}/config.json says that max_position_embeddings is {str(said)[:40]}. Write a number of tokens.")
+    return said
 
 
 def _count_parameters(folder: Path) -> int:

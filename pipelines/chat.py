@@ -105,14 +105,16 @@ def _end_of_turn(tokenizer: "PreTrainedTokenizerBase", template: str | None, fol
         raise UnusableBaseModel(f"The tokenizer in {folder} has no end-of-sequence token. Set eos_token in tokenizer_config.json.")
     if template is None:
         return int(tokenizer.eos_token_id)
-    mark = _MARK.format(0)
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
+    mark, question = _MARK.format(0), _MARK.format(1)
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": mark}]
     try:
         rendered = str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False))
     except TemplateError as error:
         raise UnusableBaseModel(
             f"The chat template does not render ({_one_line(error)}). Mend it, or give another with --chat-template."
         ) from error
+    if question not in rendered:
+        raise UnusableBaseModel("The chat template leaves out what a user says. Mend it, or give another with --chat-template.")
     tail = tokenizer(rendered.partition(mark)[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     return int(next((token for token in tail if token in special), tokenizer.eos_token_id))

@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.base_model import locate, read_base_model
 from pipelines.chat import ChatEncoder
 from pipelines.dataset import Row, TrainingSet, read_rows
-from pipelines.errors import NotEnoughResources, RunStopped, TrainingDidNothing, UnusableRow
+from pipelines.errors import NotEnoughResources, ParameterError, RunStopped, TrainingDidNothing, UnusableRow
 from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
 from pipelines.files import digest_of_files, folder_digests, write_text
 from pipelines.params import LoraParams, Params, TrainParams, load_params
@@ -60,7 +60,11 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     check_room(needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train)), places.scratch)
     started = time.monotonic()
     with told_to_stop() as told:
-        trainer = _trainer(start, params, places, train, dev)
+        try:
+            trainer = _trainer(start, params, places, train, dev)
+        except ValueError as error:  # of peft and trl, about what they were asked for
+            why = str(error).strip().split("\n", 1)[0][:200]
+            raise ParameterError(f"Training cannot begin with these parameters ({why}). Mend those of `lora` or `train`.") from error
         first = _first_dev_loss(trainer, places.scratch)
         resumed = _train(trainer, places.scratch, told)
         return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)

@@ -49,9 +49,9 @@ def load_language_model(
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=getattr(torch, precision), local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UnusableBaseModel(
-            f"{base.id} does not load: {str(error).splitlines()[0][:160]}. Try it with transformers by itself."
+            f"{base.id} does not load: {(str(error).splitlines() or [type(error).__name__])[0][:160]}. Try it with transformers by itself."
         ) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)

@@ -69,7 +69,7 @@ def drop(*names: str) -> Callable[[Path], None]:
 
 def write(name: str, content: str) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, errors="surrogateescape")
 
     return edit
 
@@ -86,6 +86,10 @@ def write(name: str, content: str) -> Callable[[Path], None]:
         (write("pytorch_model.bin", ""), "holds pytorch_model.bin"),
         (write("adapter_config.json", "{}"), "holds adapter_config.json"),
         (write("config.json", "{"), "cannot be read as JSON"),
+        (write("config.json", '{"quantization_config": {"quant_method": "gptq"}}'), "weights are quantised, which cannot be trained on"),
+        (write("config.json", '{"max_position_embeddings": 1e999}'), "says that max_position_embeddings is inf"),
+        (write("config.json", '{"max_position_embeddings": -1}'), "says that max_position_embeddings is -1"),
+        (write("chat_template.jinja", "\udcff"), "that is no UTF-8 or no JSON"),
         (write("config.json", '{"auto_map": {"AutoModel": "evil.py"}}'), "points at code of its own"),
     ],
 )

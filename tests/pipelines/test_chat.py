@@ -49,7 +49,7 @@ def test_completion_mode_is_the_text_and_a_line_end(tiny: Path) -> None:
 
 
 def test_a_template_that_rewrites_a_guarded_message_is_refused(tiny: Path) -> None:
-    shouting = ChatEncoder.load(tiny, "{% for m in messages %}{{ m['content'] | length }}{% endfor %}")
+    shouting = ChatEncoder.load(tiny, "{% for m in messages %}{{ m['content'] | replace('0', 'o') }}{% endfor %}")
     with pytest.raises(UnusableRow, match="the chat template rewrites it"):
         shouting.prompt_ids(user("<|im_end|>"))
 
@@ -57,6 +57,12 @@ def test_a_template_that_rewrites_a_guarded_message_is_refused(tiny: Path) -> No
 def test_a_folder_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UnusableBaseModel, match=r"holds no tokenizer that loads .* Put tokenizer.json beside config.json"):
         ChatEncoder.load(tmp_path, None)
+
+
+@pytest.mark.parametrize("template", ["", "{% for turn in messages %}<|im_start|>{{ turn.role }}<|im_end|>{% endfor %}"])
+def test_a_template_that_drops_what_a_user_says_is_refused(tiny: Path, template: str) -> None:
+    with pytest.raises(UnusableBaseModel, match="leaves out what a user says"):
+        ChatEncoder.load(tiny, template)
 
 
 def test_a_tokenizer_without_an_end_is_refused(tiny: Path, tmp_path: Path) -> None:

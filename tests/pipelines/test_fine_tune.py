@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapter_files import check_adapter
-from pipelines.errors import NotEnoughResources, TrainingDidNothing, UnusableRow
+from pipelines.errors import NotEnoughResources, ParameterError, TrainingDidNothing, UnusableRow
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import folder_digests
 from pipelines.fine_tune import _in_training_order, last_whole_checkpoint
@@ -77,6 +77,13 @@ def test_a_checkpoint_that_a_kill_cut_short_is_not_resumed_from(workshop: Worksh
 def test_a_row_that_does_not_fit_is_named_and_nothing_is_cut(workshop: Workshop) -> None:
     with pytest.raises(UnusableRow, match=r"Row 99 \(0{14}63\) has \d+ tokens, over the 512 that fit"):
         workshop.run(params(), [*ROWS, row(99, "long", "x" * 600)])
+
+
+def test_modules_that_the_base_does_not_have_are_named_in_one_line(workshop: Workshop) -> None:
+    asked = params()
+    asked = asked.model_copy(update={"lora": asked.lora.model_copy(update={"target_modules": ("nope",)})})
+    with pytest.raises(ParameterError, match=r"^Training cannot begin with these parameters \(.*nope[^\n]*$"):
+        workshop.run(asked, ROWS)
 
 
 def test_a_row_without_completion_tokens_is_named(workshop: Workshop) -> None:

@@ -1,5 +1,7 @@
 """Answers and losses do not depend on how rows are batched, or on what was computed once for all of them."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,14 @@ def test_a_prompt_over_the_context_is_refused_and_not_cut(language: LanguageMode
     assert len(generate(language, [fits], max_new_tokens=4, batch_size=1)) == 1
     with pytest.raises(UnusableRow, match="needs 513 tokens, the model's context holds 512"):
         generate(language, [fits], max_new_tokens=5, batch_size=1)
+
+
+def test_weights_of_another_size_than_the_config_says_are_one_line(tiny: Path, manifest: BaseModelManifest, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "vocab_size": 10}))
+    with pytest.raises(UnusableBaseModel, match=r"^tiny does not load: [^\n]*$"):
+        load_language_model(manifest, other, CHAT_TEMPLATE, "float32")
 
 
 def test_weights_that_do_not_load_are_one_line(tiny: Path, manifest: BaseModelManifest, tmp_path: Path) -> None:
