@@ -53,7 +53,9 @@ def _retrained(project: Project, request: TrainRequest, *, only_new_data: bool) 
     if known is not None:
         return _nothing_done(project, "NoNewRows", request.model, known)
     outcome = to_verdict(project, request)
-    notify(project.home, f"Assay: {request.model} {outcome.verdict}", _told(outcome, store))
+    # Rows that went back to what was judged before are not the last ones judged: nobody is to hear of it every night.
+    sends = not (only_new_data and outcome.unchanged)
+    notify(project.home, f"Assay: {request.model} {outcome.verdict}", _told(outcome, store), sends=sends)
     return Completed(name=outcome.verdict.capitalize(), message=outcome.result)
 
 

@@ -112,6 +112,10 @@ def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str
     done = running.wait_for(run["id"])
     assert done["state"]["name"] == "Rejected", "twenty rows are too few"
     assert "too few rows" in running.told("letters-tiny rejected")["message"]
+    told = len(running.received)
+    back = running.ended("retrain/nightly")
+    assert "the same data, parameters, base, code and champion were judged before" in back["state"]["message"]
+    assert len(running.received) == told, "rows that went back to older ones are not told every night"
 
 
 def test_rows_that_come_to_a_place_where_none_lay_have_arrived(running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
