@@ -9,6 +9,7 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -91,6 +92,8 @@ def _end_at_once(name: str) -> None:
 def _stop_with_the_run() -> None:
     """A run that is told to stop tells its stage, which may have something to keep."""
     if "ASSAY_STAGE_TALK" in os.environ:
+        # Ctrl-C: while a stage goes on DVC keeps it from the run, so that the stage has to take it for both.
+        signal.signal(signal.SIGINT, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM))
         follow_the_run(Path(os.environ["ASSAY_STAGE_TALK"]))
 
 
