@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from registry.release import is_at_rest
 from tests.journey import Checkout
 from tests.serving.endpoint.system import MODEL, Home, home_with
 from tests.tiny import make_tiny_package, tiny_manifest
+from tests.waiting import wait_until
 
 
 def make_home(base: Path, package: Path, root: Path) -> Home:
@@ -35,7 +36,7 @@ class Controller:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def says(self, words: str, seconds: float = 60) -> None:
+    def says(self, words: str, seconds: float = 120) -> None:
         """Wait until it has said them."""
         wait_until(lambda: words in self.log.read_text(encoding="utf-8") or self.process.poll() is not None, seconds, self.log.read_text)
         assert words in self.log.read_text(encoding="utf-8"), self.log.read_text(encoding="utf-8")
@@ -66,11 +67,3 @@ def at_rest(home: Home) -> bool:
 def kinds(home: Home, after: int = 0) -> list[str]:
     """Of the entries behind that generation."""
     return [entry.body.kind for entry in open_ledger(home.path).entries(after)]
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60, said: Callable[[], object] = str) -> None:
-    """Until it is so, or too late."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.05)

@@ -17,9 +17,10 @@ from registry.desk import Desk, Order
 from registry.entries import ReleaseSwitched
 from registry.ledger import open_ledger
 from registry.release import carry_on
-from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home, wait_until
+from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home
 from tests.journey import Checkout, Package, invoke
 from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
+from tests.waiting import wait_until
 
 WHOLE = ["judged", "release_begun", "release_switched", "release_completed"]
 WHY = Order("ann", "a test")

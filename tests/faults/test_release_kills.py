@@ -12,9 +12,9 @@ import pytest
 
 from flows.system.processes import marked
 from tests.faults.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
-from tests.faults.released import wait_until
 from tests.flows.system.running import nothing_left
 from tests.journey import Journey, invoke
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

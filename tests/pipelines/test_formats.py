@@ -71,9 +71,9 @@ def test_a_hundred_megabytes_in_one_line_are_refused_within_a_second(tmp_path: P
         stream.write(b'{"prompt": "')
         stream.seek(100_000_000)
         stream.write(b'"}\n' + GOOD)
-    started = time.monotonic()
+    started = time.process_time()  # not what the machine did meanwhile
     entries = list(read_records(path))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert isinstance(entries[0], QuarantinedRow)
     assert entries[0].reason == f"a line of more than {MAX_ROW_BYTES:,} bytes"
     assert entries[1] == (2, {"prompt": "p", "completion": "c"})
@@ -89,10 +89,10 @@ def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '{"a": "\\"[[[", "b":'])
 def test_json_nested_100_000_deep_is_refused_within_a_second(opening: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ValueError, match="nested deeper"):
         parse_json(opening * 40_000)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_json_nested_as_deep_as_allowed_parses() -> None:

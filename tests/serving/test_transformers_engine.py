@@ -22,7 +22,7 @@ QUESTION = (Message(role="user", content="How do I list files?"),)
 
 @pytest.fixture(scope="module")
 def roomy(served: Served) -> LanguageModel:
-    """The tiny base with a context that takes seconds to fill."""
+    """The tiny base with a context that takes half a minute to fill, at the least."""
     base = served.base.model_copy(update={"context_tokens": 20_000})
     return load_language_model(base, served.base_folder, CHAT_TEMPLATE, "float32")
 
@@ -147,7 +147,7 @@ def test_an_answer_that_fails_says_so_and_the_next_one_works(engine: Engine, cap
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_when_the_engines_thread_dies_nobody_is_left_waiting(slow: Engine) -> None:
-    running = Listener(slow, Order("tiny", (1, 5, 6), 5_000))
+    running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
     running.first()
     orders = [Listener(slow, Order("tiny", (1, 5, 6), "no number")), Listener(slow, Order("tiny", (1, 5, 6), 1))]  # type: ignore[arg-type]
     running.cancel()

@@ -56,7 +56,7 @@ def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(packed: Hom
         successor = _engine(packed, "2")
         predecessor = _engine(packed, "1", after=successor)
         await successor.close()
-        await asyncio.wait_for(predecessor.settled(), 5)
+        await asyncio.wait_for(predecessor.settled(), 60)
         await predecessor.close()
         return predecessor.state
 

@@ -18,6 +18,6 @@ def test_assay_serve_says_where_it_answers_and_ends_at_ctrl_c(home: Home) -> Non
         assert re.fullmatch(r"Ready: nothing is released yet .* at http://127\.0\.0\.1:\d+/v1\n", ready), ready
         assert home.client.state().head is None
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "Traceback" not in errors
