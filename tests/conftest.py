@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from flows.environment import quieten
 from tests.journey import Checkout, Journey, Package, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     with_servers = {item.path for item in items if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("with-servers" if item.path in with_servers else "without"))
+
+
+def pytest_configure() -> None:
+    """No test fails by how long one of its examples took: that says something of the machine, and nothing of the code."""
+    settings.register_profile("assay", deadline=None)
+    settings.load_profile("assay")
 
 
 @pytest.fixture(scope="session")

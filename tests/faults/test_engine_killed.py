@@ -1,7 +1,6 @@
 """An engine killed again and again under constant load from clients without retries: few answers break off, none waits for ever."""
 
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -32,8 +31,7 @@ def test_an_engine_that_is_killed_again_and_again_comes_back_and_its_predecessor
         with Load(running.url, threads=CLIENTS).running() as load:
             for _ in range(KILLS):
                 time.sleep(chance.uniform(0.5, 2))
-                running.engine_of(home.package(last)).send_signal(signal.SIGKILL)
-                home.wait(lambda state: any(engine.state != "ready" for engine in state.engines), 10)
+                running.kill_engine_of(home.package(last))
                 home.wait(home.answers_with(last))
                 load.has_seen(home.specs[last].fingerprint)
         assert home.client.ring().alarms == ()

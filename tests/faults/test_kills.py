@@ -20,7 +20,7 @@ from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 if TYPE_CHECKING:
     import subprocess
 
-SECONDS_TO_FOLLOW = 10
+SECONDS_TO_FOLLOW = 30
 SECONDS_TO_TRAIN = 120
 
 

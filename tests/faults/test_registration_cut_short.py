@@ -17,7 +17,7 @@ from tests.journey import Checkout, Done, Journey, Package, make_checkout, run_a
 
 CREATE_MODEL, CREATE_VERSION, SET_ALIAS = "mlflow/logged-models", "mlflow/model-versions/create", "mlflow/registered-models/alias"
 SECONDS_TO_ANSWER = 3
-SECONDS_TO_GIVE_UP = 90
+SECONDS_TO_GIVE_UP = 240
 MODEL = "letters-tiny"
 
 

@@ -87,7 +87,7 @@ class Automatic:
         """A run of a deployment from its start to its end."""
         return self.wait_for(self.start(name, **parameters).raise_for_status().json()["id"])
 
-    def told(self, words: str, seconds: float = 30) -> dict[str, Any]:
+    def told(self, words: str, seconds: float = 120) -> dict[str, Any]:
         """The message that holds these words, once it has arrived."""
         for _ in until(seconds):
             for message in self.received:
@@ -128,7 +128,7 @@ def automatic(checkout: Checkout, data: Path, base: Path, folder: Path) -> Itera
 
 
 def deploy(found: Automatic) -> None:
-    subprocess.run([sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=300)
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def wait_for_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in until(90):
+    for _ in until(180):
         assert process.poll() is None, "the Prefect server ended at start"
         try:
             with urllib.request.urlopen(url, timeout=2):
@@ -210,7 +210,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.terminate()
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -249,7 +249,9 @@ def test_while_others_write_ledger_and_pages_are_of_one_moment(kept: Kept, elsew
 
     def write() -> None:
         ledger, client = open_ledger(kept.home), MlflowClient(kept.store.uri, kept.store.uri)
-        while not done.wait(0.2):
+        pause = 0.2
+        while not done.wait(pause):
+            pause *= 1.2  # on the slowest machine, too, there comes a pause in which both are copied
             head = ledger.append(waiver(ledger.remember("busy")), ledger.standing()).head
             client.set_model_version_tag(MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}")
 

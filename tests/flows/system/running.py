@@ -23,10 +23,10 @@ first = pathlib.Path(sys.argv[1])
 if first.exists():
     raise SystemExit("no more")
 first.touch()
-print("Ready: for a moment", flush=True)
-time.sleep(0.5)
+print("Ready: until it is ended", flush=True)
+time.sleep(600)
 """
-"""Well for a moment at first, and dead at each later start."""
+"""Well at its first start until a test ends it, and dead at each later one."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def nothing_left(home: Path, seconds: float) -> bool:
     return not left
 
 
-def is_gone(pid: int, seconds: float = 10) -> bool:
+def is_gone(pid: int, seconds: float = 60) -> bool:
     """Whether within that time the process has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -21,6 +21,7 @@ from flows.system.services import Service
 from flows.system.up import _System
 from flows.system.watched import Watched
 from tests.flows.system.running import DIES_LATER
+from tests.waiting import wait_until
 
 _LASTS = "print('Ready: now', flush=True); import time; time.sleep(600)"
 # Accepts whoever comes, and says what no HTTP server says.
@@ -66,7 +67,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
 
 def look_until(found: _System, is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not is_so():
         assert time.monotonic() < deadline, [(each.state, each.detail) for each in found.watched]
         found._look()
@@ -103,12 +104,14 @@ def test_a_service_that_is_given_up_is_told_once(tmp_path: Path, begin: Begin, m
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
     monkeypatch.setattr(watched, "LONGEST_WAIT", 0.05)
     found = begin(thing=DIES_LATER)
+    look_until(found, lambda: found.watched[0].state == "ready")
+    found.watched[0].kill()
     look_until(found, lambda: found.watched[0].state == "given up")
     for _ in range(3):
         found._look()
     for each in threading.enumerate():
         if each is not threading.current_thread() and not each.daemon:
-            each.join(timeout=10)
+            each.join(timeout=60)
     (told,) = notices(tmp_path)
     assert told.title == "thing is given up"
     assert "no more" in told.text
@@ -146,7 +149,7 @@ def test_what_is_asked_of_this_machine_goes_past_any_proxy(begin: Begin, monkeyp
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     found = begin(server=_ANSWERS)
     url = f"http://127.0.0.1:{port_of(found, 'server')}"
-    assert answers(url)
+    wait_until(lambda: answers(url))
     assert not answers(f"{url}/not-there")
     assert not answers("http://127.0.0.1:9")
 

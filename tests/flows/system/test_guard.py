@@ -13,6 +13,9 @@ import pytest
 from flows.system.processes import MARK, mark, sweep
 from tests.flows.system.running import is_gone, nothing_left
 
+SECONDS = 60
+"""For what takes less than one on a machine that does nothing else."""
+
 # A child that ignores SIGTERM, and a grandchild that has left session and parent: each writes its number.
 _STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -53,7 +56,7 @@ def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 
 
 
 def number(path: Path) -> int:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while not (path.is_file() and path.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return int(path.read_text())
@@ -64,14 +67,16 @@ def both(home: Path) -> tuple[int, int]:
 
 
 def test_the_guard_ends_with_the_code_of_its_command(home: Path) -> None:
-    assert guard(home, sys.executable, "-c", "raise SystemExit(7)").wait(timeout=10) == 7
+    assert guard(home, sys.executable, "-c", "raise SystemExit(7)").wait(timeout=SECONDS) == 7
 
 
 def test_a_command_that_ends_in_time_when_told_counts_as_ended_well(home: Path) -> None:
-    process = guard(home, sys.executable, "-c", f"open({str(home / 'child')!r}, 'w').write('1'); import time; time.sleep(600)")
+    process = guard(
+        home, sys.executable, "-c", f"open({str(home / 'child')!r}, 'w').write('1'); import time; time.sleep(600)", seconds=SECONDS
+    )
     number(home / "child")
     process.terminate()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=SECONDS) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -79,7 +84,7 @@ def test_a_command_that_ignores_the_signal_is_ended_with_all_that_it_started(hom
     process = guard(home, sys.executable, "-c", _STUBBORN, str(home))
     child, orphan = both(home)
     process.send_signal(how)
-    assert process.wait(timeout=10) != 0
+    assert process.wait(timeout=SECONDS) != 0
     assert is_gone(child)
     assert is_gone(orphan)
 
@@ -88,7 +93,7 @@ def test_what_a_command_leaves_behind_ends_with_it(home: Path) -> None:
     process = guard(home, sys.executable, "-c", _STUBBORN, str(home))
     child, orphan = both(home)
     os.kill(child, signal.SIGKILL)
-    assert process.wait(timeout=10) == 128 + signal.SIGKILL
+    assert process.wait(timeout=SECONDS) == 128 + signal.SIGKILL
     assert is_gone(orphan)
 
 
@@ -101,11 +106,11 @@ def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     owner.wait()
     assert is_gone(child)
     assert is_gone(orphan)
-    assert nothing_left(home, seconds=5)
+    assert nothing_left(home, seconds=SECONDS)
 
 
 def test_a_guard_whose_owner_is_gone_already_starts_nothing(home: Path) -> None:
-    assert guard(home, sys.executable, "-c", _STUBBORN, str(home), owner=1).wait(timeout=10) == 0
+    assert guard(home, sys.executable, "-c", _STUBBORN, str(home), owner=1).wait(timeout=SECONDS) == 0
     assert not (home / "child").exists()
 
 
@@ -117,7 +122,7 @@ def test_a_sweep_ends_what_is_marked_for_that_home_and_nothing_else(home: Path, 
     processes = {name: subprocess.Popen(sleep, env=environment) for name, environment in environments.items()}
     try:
         assert sweep(home) == 1
-        assert processes["ours"].wait(timeout=5) == -signal.SIGKILL
+        assert processes["ours"].wait(timeout=SECONDS) == -signal.SIGKILL
         assert [processes["theirs"].poll(), processes["nobody's"].poll()] == [None, None]
     finally:
         for process in processes.values():

@@ -26,6 +26,7 @@ from registry.recorded import CHAMPION
 from registry.store import Store
 from tests.flows.system.running import Up, free_ports, start_up
 from tests.journey import Checkout, make_checkout
+from tests.serving.endpoint.system import words_of
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         assert f"http://127.0.0.1:{port}" in up.said
     assert str(passwords_file(up.checkout.home)) in up.said
     logs = "".join(each.read_text(encoding="utf-8", errors="replace") for each in (up.checkout.home / "logs").glob("*"))
-    command_lines = " ".join(word for each in marked(up.checkout.home) for word in each.cmdline())
+    command_lines = " ".join(word for each in marked(up.checkout.home) for word in words_of(each))
     for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
         assert password not in up.said + logs + command_lines
 
@@ -138,24 +139,29 @@ def test_a_run_by_hand_uses_the_prefect_server_that_is_there(up: Up, monkeypatch
 
 
 def test_status_says_that_every_service_is_well(up: Up) -> None:
-    done = up.checkout.assay("status", "--json")
-    assert done.code == 0, done.err
-    services = {each["name"]: each for each in done.last["services"]}
-    assert all(each["is_healthy"] for each in services.values()), services
+    def all_are_well() -> bool:
+        said = up.checkout.assay("status", "--json").last
+        is_followed = said["ledger"] == said["followed"] and said["out_of_reach"] == []
+        return is_followed and all(each["is_healthy"] for each in said["services"])
+
+    up.wait(all_are_well)
+    services = {each["name"]: each for each in up.checkout.assay("status", "--json").last["services"]}
     assert services["mlflow"]["port"] == up.ports.mlflow
-    assert done.last["ledger"] == done.last["followed"]
-    assert done.last["out_of_reach"] == []
 
 
 def test_the_doctor_knows_the_ports_and_finds_the_clocks_agreed(up: Up) -> None:
-    checks = up.checkout.assay("doctor", "--json").last
-    text = {f"{each['name']}: {each['text']}" for each in checks if each["is_ok"]}
-    assert {
+    wanted = {
         f"ports: {up.ports.mlflow} is ours",
         "clock: agrees with mlflow",
         "servers: worker answers",
         "clock: not behind the ledger",
-    } <= text
+    }
+
+    def all_is_found() -> bool:
+        checks = up.checkout.assay("doctor", "--json").last
+        return wanted <= {f"{each['name']}: {each['text']}" for each in checks if each["is_ok"]}
+
+    up.wait(all_is_found)
 
 
 def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
@@ -171,7 +177,7 @@ def test_killed_services_are_started_again(up: Up) -> None:
         os.kill(pid, signal.SIGKILL)
     up.wait(lambda: all(each.state in ("ready", "done") and each.pid not in before.values() for each in up.record.services))
     assert [each.restarts for each in up.record.services if each.name in before] == [1] * len(before)
-    assert all(each.answers() for each in up.record.services)
+    up.wait(lambda: all(each.answers() for each in up.record.services))
     known = passwords(up.checkout.home)
     assert ask(up, "api/2.0/mlflow/registered-models/get?name=theirs", "scientist", known["scientist"])[0] == 200
 

@@ -25,10 +25,10 @@ def up(cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Iterator[Up]:
 
 def test_nothing_is_left_of_one_that_is_killed_while_it_starts(up: Up) -> None:
     home = up.checkout.home
-    up.wait(lambda: (home / "services.json").is_file() and up.service("mlflow").state == "starting" and len(list(marked(home))) >= 4)
+    up.wait(lambda: len(list(marked(home))) >= 4)
     up.process.kill()
     up.process.wait()
-    assert nothing_left(home, seconds=10)
+    assert nothing_left(home, seconds=60)
     assert up.checkout.assay("status").code == 0
     assert up.checkout.assay("down").out == "Nothing is running.\n"
 
@@ -54,13 +54,13 @@ def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accoun
     before = (home / "passwords.json").read_text()
     up.process.kill()
     up.process.wait()
-    assert nothing_left(home, seconds=10)
+    assert nothing_left(home, seconds=60)
     again = start_up(up.checkout, home.parent / "again.log")
     try:
         again.wait(lambda: "Ready after" in again.said)
         assert (home / "passwords.json").read_text() == before
         done = up.checkout.assay("down")
-        assert (done.out, again.process.wait(timeout=10)) == ("Stopped.\n", 0)
+        assert (done.out, again.process.wait(timeout=60)) == ("Stopped.\n", 0)
         assert nothing_left(home, seconds=0)
     finally:
         again.end()

@@ -40,6 +40,7 @@ from registry.ledger import open_ledger
 from registry.standing import Standing
 from serving.client import EndpointClient, endpoint_client
 from tests.tiny import pack
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 MODEL = "letters-tiny"
@@ -189,7 +190,16 @@ class Running:
         return [child for child in psutil.Process(self.process.pid).children() if "serving" in words_of(child)]
 
     def engine_of(self, package: Path) -> psutil.Process:
-        return next(child for child in self.engines() if str(package) in words_of(child))
+        return self._engines_of(package)[0]
+
+    def kill_engine_of(self, package: Path) -> None:
+        """Kill -9, and wait until the endpoint has seen it: it has started another one, and answers with none meanwhile."""
+        killed = self.engine_of(package)
+        killed.send_signal(signal.SIGKILL)
+        wait_until(lambda: any(each.pid != killed.pid for each in self._engines_of(package)))
+
+    def _engines_of(self, package: Path) -> list[psutil.Process]:
+        return [child for child in self.engines() if str(package) in words_of(child)]
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -237,7 +247,7 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
-        _gone, alive = psutil.wait_procs(children, timeout=10)
+        _gone, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, alive
 
 
@@ -284,7 +294,7 @@ class Load:
         """Wait for an answer of it to a question that is asked from now on."""
         now = time.monotonic()
         while not any(answer.fingerprint == fingerprint and answer.since > now for answer in self.answers[-50:]):
-            assert time.monotonic() < now + 20, fingerprint
+            assert time.monotonic() < now + 60, fingerprint
             time.sleep(0.01)
 
     @contextmanager

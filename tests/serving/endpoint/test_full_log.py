@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, suppress
@@ -17,7 +16,8 @@ from registry.ledger import open_ledger
 from serving.endpoint.engine_process import EngineProcess
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
-from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
+from tests.serving.endpoint.system import Home, Running, endpoint
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -44,8 +44,7 @@ def test_with_a_full_disk_engines_are_started_again_and_the_ledger_is_followed(h
     (home.package("2") / "chat_template.jinja").write_text("damaged, so that it is not loaded")
     with endpoint(home, "--seconds-between-looks", "0.2") as running:
         with ledger_at_hand(home), full_disk(running):
-            running.engine_of(home.package("1")).send_signal(signal.SIGKILL)
-            home.wait(lambda state: MODEL not in state.routes, rings=False)
+            running.kill_engine_of(home.package("1"))
             home.wait(home.answers_with("1"), rings=False)
             alarms = _try_version_2(home).alarms
         assert any("Make room on its disk" in alarm for alarm in alarms)
@@ -79,16 +78,20 @@ def test_an_alarm_that_cannot_be_said_does_not_end_the_following(tmp_path: Path)
         follower = Follower(tmp_path, Limits(between_looks=0.05), lambda _: None)
         await follower.look()
         following = asyncio.create_task(follower.keep_following())
-        for old, new in (("ledger.db", "away"), ("away", "ledger.db")):
+        for old, new, is_alarmed in (("ledger.db", "away", True), ("away", "ledger.db", False)):
             (tmp_path / old).rename(tmp_path / new)
-            await asyncio.sleep(0.5)
-        still_follows = not following.done() and follower.alarms == ()
+            await asyncio.to_thread(_wait_for_alarm, follower, following, is_alarmed=is_alarmed)
+        still_follows = not following.done()
         following.cancel()
         return still_follows
 
     with full_stderr():
         assert asyncio.run(follow())
     assert ledger.standing()
+
+
+def _wait_for_alarm(follower: Follower, following: "asyncio.Task[None]", *, is_alarmed: bool) -> None:
+    wait_until(lambda: following.done() or bool(follower.alarms) is is_alarmed)
 
 
 def test_the_last_words_of_an_engine_are_known_though_they_cannot_be_written_down(tmp_path: Path) -> None:
