@@ -8,7 +8,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
@@ -185,6 +185,15 @@ Body = Annotated[
 ]
 
 
+def _of_the_calendar(moment: datetime) -> datetime:
+    """A time that UTC has, too: one at the calendar's end with a zone may lie beyond it."""
+    try:
+        canonical_time(moment)
+    except OverflowError as error:
+        raise ValueError("a time beyond the calendar") from error
+    return moment
+
+
 class Entry(Value):
     """One row of the ledger.
 
@@ -193,7 +202,7 @@ class Entry(Value):
     """
 
     generation: Generation
-    at: AwareDatetime
+    at: Annotated[AwareDatetime, AfterValidator(_of_the_calendar)]
     body: Body
     previous: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     key_id: Digest

@@ -21,7 +21,7 @@ from pipelines.files import write_text
 from pipelines.settings import Settings
 from pipelines.value import first_problem
 from registry.chain import broken, check_remembered, follow, signed_entry
-from registry.entries import Body, Entry, Head, Opened, body_document, canonical_time
+from registry.entries import Body, Entry, Opened, body_document, canonical_time
 from registry.keys import SigningKey, create_key, load_key
 from registry.ledger_database import Database
 from registry.rules import check_next
@@ -52,17 +52,10 @@ class Ledger:
         self.clock = clock
         self._standing: Standing | None = None
 
-    def head(self) -> Head | None:
-        """How far it goes, unverified; None before the first entry."""
+    def is_empty(self) -> bool:
+        """There is no entry, whole or not."""
         with self.database.reading() as connection:
-            opening = connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation).limit(1)).first()
-            last = connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation.desc()).limit(1)).first()
-        if opening is None or last is None:
-            return None
-        opened = _entry(opening).body
-        if not isinstance(opened, Opened):
-            raise broken(1, "it is missing, so the beginning is cut off")
-        return Head(ledger_id=opened.ledger_id, generation=last.generation, hash=last.hash)
+            return connection.execute(sa.select(_ENTRIES.c.generation).limit(1)).first() is None
 
     def entries(self, after: int = 0) -> tuple[Entry, ...]:
         """The rows behind that generation as entries, in order: they parse, and nothing more is verified."""
@@ -70,8 +63,11 @@ class Ledger:
 
     def each_entry(self, after: int = 0) -> Iterator[Entry]:
         """The same, parsed one by one: who verifies on the way finds the first bad entry, not the first that does not parse."""
+        wanted = sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)
+        if after > 0:  # from the beginning on a row that somebody put before entry 1 is found, too
+            wanted = wanted.where(_ENTRIES.c.generation > after)
         with self.database.reading() as connection:
-            rows = connection.execute(sa.select(_ENTRIES).where(_ENTRIES.c.generation > after).order_by(_ENTRIES.c.generation)).all()
+            rows = connection.execute(wanted).all()
         return map(_entry, rows)
 
     def follow(self, remembered: Standing | None) -> Standing:
@@ -118,12 +114,12 @@ class Ledger:
         """The reason of that digest; None where it was erased."""
         with self.database.reading() as connection:
             row = connection.execute(sa.select(_TEXTS).where(_TEXTS.c.sha256 == sha256)).first()
-        return None if row is None else check_text(row.sha256, row.text)
+        return None if row is None else check_text(row.sha256, str(row.text))
 
     def texts(self) -> dict[str, str]:
         """Every reason that is kept, by its digest, as it is kept: `recall` and the audit look whether it was edited."""
         with self.database.reading() as connection:
-            return {row.sha256: row.text for row in connection.execute(sa.select(_TEXTS))}
+            return {str(row.sha256): str(row.text) for row in connection.execute(sa.select(_TEXTS))}
 
     def erase(self, sha256: str) -> None:
         """Remove a reason for good; the entries that name its digest stay whole. PostgreSQL overwrites the bytes when it vacuums."""
@@ -190,7 +186,7 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
 def read_ledger(home: Path) -> Ledger:
     """The ledger for reading alone: nothing is made. `LedgerError` where there is none."""
     ledger = Ledger(home, Database(ledger_url(home), mode="ro"))
-    if ledger.head() is None:
+    if ledger.is_empty():
         raise LedgerError(f"The ledger {ledger.database.name} has no entry yet. `assay up` opens it.")
     return ledger
 

@@ -76,6 +76,8 @@ class Database:
         if mode == "ro" and not path.with_name(f"{path.name}-wal").exists():
             uri = _still(path, uri)
         connection = sqlite3.connect(uri, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False)
+        # Bytes that are no text must be found by whoever verifies the row, not end the reading of all rows.
+        connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")
         if mode == "rwc":
             connection.execute("PRAGMA journal_mode=WAL")
         # In WAL mode less than FULL may lose the last entries when the machine stops.

@@ -49,7 +49,7 @@ def tamper(home: Path, *statements: str) -> None:
     """What somebody does who owns the file: the triggers go first."""
     with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
         for trigger in ("update", "delete", "replace"):
-            connection.execute(f"DROP TRIGGER entries_no_{trigger}")
+            connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
         for statement in statements:
             connection.execute(statement)
 
@@ -89,11 +89,15 @@ def test_without_a_known_head_the_audit_says_what_it_cannot_see(home: Path) -> N
         ("DELETE FROM entries WHERE generation = 1", 1, "missing"),
         ("DELETE FROM entries WHERE generation = 6", 6, "missing"),
         ("UPDATE entries SET body = 'gone' WHERE generation = 7", 7, "not JSON"),
+        ("UPDATE entries SET body = CAST(x'7b22ff227d' AS TEXT) WHERE generation = 7", 7, "not JSON"),
+        ("UPDATE entries SET signature = CAST(x'ff' || signature AS TEXT) WHERE generation = 9", 9, "no entry"),
+        ("UPDATE entries SET hash = 'gone' WHERE generation = 9", 9, "no entry"),
+        ("UPDATE entries SET at = '0001-01-01T00:00:00.000000+05:00' WHERE generation = 4", 4, "beyond the calendar"),
     ],
 )
 def test_an_edited_or_dropped_row_is_named(home: Path, statement: str, bad: int, words: str) -> None:
     tamper(home, statement)
-    report = audited(home) if bad > 1 else verify(emptied(home))
+    report = audited(home)
     assert (report.is_whole, report.bad_entry, report.whole_up_to) == (False, bad, bad - 1)
     assert words in (report.problem or "")
     assert f"Entry {bad} " in (report.problem or "")
@@ -106,6 +110,16 @@ def test_the_first_of_two_bad_entries_is_named_even_where_the_second_does_not_pa
         "UPDATE entries SET body = '' WHERE generation = 5",
     )
     assert audited(home).bad_entry == 3
+
+
+def test_a_row_that_was_put_before_the_first_one_is_named(home: Path) -> None:
+    ours = read_ledger(home).standing()
+    tamper(
+        home,
+        "INSERT INTO entries SELECT 0, at, kind, body, previous, key_id, previous, signature FROM entries WHERE generation = 1",
+    )
+    assert "Entry 0 " in (audited(home).problem or "")
+    assert open_ledger(home).follow(ours) == ours, "whoever has verified its entries goes on, and can brake"
 
 
 def test_dropped_and_renumbered_rows_are_named(home: Path) -> None:
@@ -185,6 +199,10 @@ def test_an_edited_reason_shows_and_an_erased_one_does_no_harm(home: Path) -> No
     why = ledger.remember("it was too slow")
     tamper(home, "UPDATE texts SET text = 'it was fine'")
     assert "was edited" in (audited(home).problem or "")
+    for no_text in ("CAST(x'ff' AS TEXT)", "x'ff'"):
+        tamper(home, f"UPDATE texts SET text = {no_text}")  # noqa: S608 - a constant of this test
+        assert "was edited" in (audited(home).problem or "")
+        assert assay("history").exit_code == 0
     ledger.erase(why)
     assert audited(home).is_whole
 

@@ -148,4 +148,4 @@ def test_an_entry_whose_answer_was_lost_counts_as_written(home: Path, cluster: P
             ledger.remember("every commit loses its answer here")
         standing = ledger.append(frozen(), standing)
         assert ledger.append(unfrozen(), standing).head.generation == 3
-        assert ledger.head() == ledger.standing().head
+        assert [entry.generation for entry in ledger.entries()] == [1, 2, 3]
