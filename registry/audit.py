@@ -71,14 +71,20 @@ def verify(ledger: Ledger, known: Sequence[KnownHead] = ()) -> AuditReport:
 
 
 def verify_export(path: Path, known: Sequence[KnownHead] = ()) -> AuditReport:
-    """The same for an export, with nothing but the file."""
-    return _report(_exported(path), known)
+    """The same for an export, with nothing but the file. It ends where it was made: what others saw later is told, and is no fault."""
+    report = _report(_exported(path), known, is_newest=False)
+    later = [each for each in known if each.generation > report.whole_up_to]
+    if not report.is_whole or not later:
+        return report
+    fact = "so the ledger went on after this export, or its end was cut off and its last line written anew"
+    notes = (*(NOTHING_KNOWN,)[: len(known) == len(later)], f"{later[0].where} remembers entry {later[0].generation}, {fact}")
+    return report.model_copy(update={"known_heads": len(known) - len(later), "notes": notes})
 
 
 def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
     """Write the verified ledger as JSON lines, whole or not at all: entries, reasons if asked, and last the head.
 
-    With reasons the file is for its owner alone.
+    With reasons the file is for its owner alone. Of what is there only an older export is replaced.
     """
     entries = ledger.entries()
     head = follow(None, entries).head
@@ -88,10 +94,20 @@ def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
     lines.append({"head": head.model_dump()})
     write = write_private if with_texts else write_text
     try:
+        if into.exists() and not _is_export(into):  # a slip of the hand may name a database or a key
+            raise LedgerError(f"{into} exists and is no export. Give another path: an export replaces nothing else.")
         write(into, "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in lines))
     except OSError as error:
         raise LedgerError(f"The export {into} cannot be written ({error.strerror}). Make room, or give another place.") from error
     return head
+
+
+def _is_export(path: Path) -> bool:
+    """It begins as one, or is empty."""
+    try:
+        return path.is_file() and next(_lines(path), True) is not None
+    except LedgerError:
+        return False
 
 
 def restore_ledger(path: Path, home: Path) -> Ledger:
@@ -129,7 +145,7 @@ def _head_in(path: Path) -> KnownHead:
     return KnownHead(generation=head.generation, hash=head.hash, where=f"the export {path.name}")
 
 
-def _report(entries: Iterable[Entry], known: Sequence[KnownHead]) -> AuditReport:
+def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True) -> AuditReport:
     standing: Standing | None = None
     problem: str | None = None
     try:
@@ -137,7 +153,9 @@ def _report(entries: Iterable[Entry], known: Sequence[KnownHead]) -> AuditReport
             following = follow(standing, (entry,))
             _check_known(entry, known)
             standing = following
-        _check_reached(follow(standing, ()).head, known)
+        head = follow(standing, ()).head
+        if is_newest:
+            _check_reached(head, known)
     except (BrokenLedger, IllegalEntry) as error:
         problem = str(error)
     reached = 0 if standing is None else standing.head.generation

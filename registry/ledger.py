@@ -207,7 +207,7 @@ def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> L
 
 def check_text(sha256: str, text: str) -> str:
     """The text, if it is what its digest names."""
-    if hashlib.sha256(text.encode()).hexdigest() != sha256:
+    if hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest() != sha256:
         raise BrokenLedger(
             f"The reason {sha256[:12]} was edited. Erase it with `assay audit erase {sha256}`, or put it back from an export."
         )

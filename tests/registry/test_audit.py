@@ -264,6 +264,27 @@ def test_a_file_that_is_no_export_is_said_so(home: Path, tmp_path: Path) -> None
         export(read_ledger(home), Path("/proc/nowhere/x.jsonl"))
 
 
+def test_an_export_that_the_ledger_has_outgrown_is_whole_and_says_how_far_others_saw(home: Path) -> None:
+    first = known(read_ledger(home))
+    path = exported(home)
+    open_ledger(home).append(frozen(), read_ledger(home).standing())
+    later = known(read_ledger(home))
+    report = verify_export(path, [first, later])
+    assert (report.is_whole, report.known_heads) == (True, 1)
+    assert "remembers entry 10" in report.notes[0]
+    assert NOTHING_KNOWN in verify_export(path, [later]).notes
+    assert not verify_export(path, [KnownHead(generation=9, hash="0" * 64, where="a page"), later]).is_whole
+
+
+def test_an_export_replaces_an_older_one_and_nothing_else(home: Path, tmp_path: Path) -> None:
+    before = (home / "ledger.db").read_bytes()
+    for path in (home / "ledger.db", key_file(home), tmp_path):
+        with pytest.raises(LedgerError, match="is no export"):
+            export(read_ledger(home), path)
+    assert (home / "ledger.db").read_bytes() == before
+    assert exported(home) == exported(home)
+
+
 def test_a_broken_ledger_is_not_exported(home: Path) -> None:
     tamper(home, "DELETE FROM entries WHERE generation = 6")
     with pytest.raises(BrokenLedger, match="Entry 6"):
@@ -278,6 +299,8 @@ def test_only_an_export_with_reasons_holds_them_and_then_it_is_for_its_owner(hom
     assert "Miller" in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
     report = rewritten(path, lambda lines: [{**line, "text": "nobody"} if "text" in line else line for line in lines])
+    assert "was edited" in (report.problem or "")
+    report = rewritten(path, lambda lines: [{**line, "text": "\ud800"} if "text" in line else line for line in lines])
     assert "was edited" in (report.problem or "")
 
 
