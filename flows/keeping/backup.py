@@ -84,6 +84,8 @@ def back_up(source: Source, folder: Path) -> Backup:
     """Make a backup in a folder that does not exist; where it cannot be whole and verified, there is none."""
     if folder.exists():
         raise OperationError(f"{folder} exists already. Give a folder that does not: a backup replaces nothing.")
+    if folder.resolve().is_relative_to(source.home.resolve()):
+        raise OperationError(f"{folder} lies in the home {source.home}, and would be lost with it. Give a folder elsewhere.")
     source.database  # noqa: B018 - said before anything is made
     with in_use(source.home), _one_at_a_time(source.home), appearing(folder) as partial:
         backup = _filled(source, partial)

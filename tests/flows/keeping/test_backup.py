@@ -178,6 +178,14 @@ def test_a_backup_replaces_nothing(kept: Kept, tmp_path: Path) -> None:
         back_up(source(kept), tmp_path / "backup")
 
 
+def test_a_backup_inside_the_home_is_none(kept: Kept, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(kept.home)
+    for folder in (kept.home / "cache/backup", tmp_path / "link/backup"):
+        with pytest.raises(OperationError, match="would be lost with it"):
+            back_up(source(kept), folder)
+    assert not (kept.home / "cache/backup").exists()
+
+
 def test_what_a_killed_backup_left_is_replaced_and_what_somebody_else_left_is_not(kept: Kept, tmp_path: Path) -> None:
     foreign = tmp_path / "backup.partial"
     foreign.mkdir()
