@@ -10,12 +10,14 @@ from flows.run.report import say, say_findings
 from flows.run.request import MODEL_NAME
 from flows.run.workspace import Project, find_project
 from flows.start import person
-from pipelines.errors import ParameterError, RegistryError
+from pipelines.errors import AssayError, ParameterError, RegistryError
+from pipelines.evidence import Adapter
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
 from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive
 from registry.desk import Desk, Order
 from registry.entries import Waived
+from registry.recorded import ModelVersion
 from registry.standing import Standing
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -50,24 +52,46 @@ def run_revoke(model: str, version: str, reason: str) -> None:
     if not _NUMBER.fullmatch(version):
         raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
     order, desk = _ordered(reason)
-    standing = revoke(model, version, order, desk, is_registered=_is_registered(model, version, desk.ledger.standing()))
+    found = _only_registered(model, version, desk.ledger.standing())
+    adapter = None if found is None else _adapter_of(found)
+    standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
     say(f"Version {version} of {model} is revoked: it never serves again.")
     _tell(model, standing)
 
 
-def _is_registered(model: str, version: str, standing: Standing) -> bool:
-    """Whether MLflow knows a version that the ledger does not; one that neither knows is a slip. With MLflow away the ledger decides."""
+def _only_registered(model: str, version: str, standing: Standing) -> ModelVersion | None:
+    """A version that MLflow knows and the ledger does not; one that neither knows is a slip. With MLflow away the ledger decides."""
     if any((each.model, each.version) == (model, version) for each in standing.judged.values()):
-        return False
+        return None
     from flows.run.record import open_store
+    from registry.retained import database_file
 
     try:
-        found = open_store(_project()).known(model, version)
+        store = open_store(_project())
+        database = database_file(store.uri)
+        if database is not None and not database.is_file():  # one that is lost is away, too: asking would make an empty one
+            return None
+        found = store.known(model, version)
     except RegistryError:
-        return False
+        return None
     if found is None:
         raise ParameterError(f"There is no version {version} of {model}, neither in the ledger nor in MLflow. Look for a slip.")
-    return True
+    return found
+
+
+def _adapter_of(version: ModelVersion) -> str | None:
+    """The digest of its adapter, so that the same bytes go under every name; None where they cannot be read, which is said."""
+    from flows.run.record import open_store
+
+    project = _project()
+    try:
+        if not version.package_sha256:
+            raise RegistryError("it is not one that Assay registered.")
+        package = open_store(project).fetch(version, project.home / "packages" / version.package_sha256)
+        return Adapter.read(package / "adapter.json").sha256
+    except AssayError as error:
+        say(f"Its adapter is not known ({error}) The revocation holds for version {version.version} alone, not for its bytes elsewhere.")
+        return None
 
 
 def run_serve_base(model: str, reason: str) -> None:

@@ -43,10 +43,12 @@ def serve_base(model: str, order: Order, desk: Desk) -> Standing:
     return _brake(desk, model, body)
 
 
-def revoke(model: str, version: str, order: Order, desk: Desk, *, is_registered: bool = False) -> Standing:
+def revoke(
+    model: str, version: str, order: Order, desk: Desk, *, is_registered: bool = False, adapter_sha256: str | None = None
+) -> Standing:
     """A version never serves again; where it serves now, what served before it takes over, or the base.
 
-    `is_registered`: MLflow knows it, whatever the ledger knows of its model.
+    `is_registered`: MLflow knows it, whatever the ledger knows of its model; `adapter_sha256`: what its package holds.
     """
     why = desk.ledger.remember(order.reason)
 
@@ -54,7 +56,7 @@ def revoke(model: str, version: str, order: Order, desk: Desk, *, is_registered:
         known = {*standing.models, *(each.model for each in standing.judged.values())}
         if not is_registered and model not in known:
             raise ReleaseError(f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model.")
-        return Revoked(model=model, version=version, by=order.by, reason_sha256=why)
+        return Revoked(model=model, version=version, by=order.by, reason_sha256=why, adapter_sha256=adapter_sha256)
 
     return _brake(desk, model, body)
 

@@ -143,6 +143,7 @@ class Revoked(_Ordered):
     kind: Literal["revoked"] = "revoked"
     model: Name
     version: Number
+    adapter_sha256: Digest | None = Field(default=None, description="Of a version that nobody judged: its bytes, under any name.")
 
 
 class Frozen(_Ordered):

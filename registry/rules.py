@@ -181,7 +181,7 @@ def _base_served(standing: Standing, entry: Entry, body: BaseServed) -> Standing
 def _revoked(standing: Standing, entry: Entry, body: Revoked) -> Standing:
     if body.version in standing.model(body.model).revoked:
         raise _illegal(entry, f"version {body.version} of {body.model} is revoked already")
-    adapters = _adapters_of(standing, body.model, body.version)
+    adapters = _adapters_of(standing, body.model, body.version) | ({body.adapter_sha256} if body.adapter_sha256 else set())
     known = {**standing.revoked_adapters, **dict.fromkeys(adapters - standing.revoked_adapters.keys(), entry.generation)}
     standing = standing.model_copy(update={"revoked_adapters": known})
     # The same bytes may have been released under other names.

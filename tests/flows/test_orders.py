@@ -14,7 +14,10 @@ from pipelines.errors import ParameterError
 from pipelines.judge import WAIVABLE
 from registry.entries import Waived
 from registry.ledger import open_ledger
-from tests.journey import Checkout, invoke
+from registry.recorded import Page, Submission
+from registry.store import Store
+from tests.journey import Checkout, Package, invoke
+from tests.ledgers import MODEL, append_released
 
 WAIVE = ("waive", "--model", "m", "--rule", "approvals", "--until", "24h", "--reason", "a test")
 
@@ -72,8 +75,31 @@ def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows
     client.create_model_version("letters", "nowhere")
     done = invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
     assert "It is in the ledger (entry 2) and will be obeyed" in done.err
+    assert "not one that Assay registered" in done.out
     assert "There is no version 2 of letters" in invoke(elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip").err
     assert open_ledger(home).standing().model("letters").revoked == {"1"}
+
+
+def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
+    elsewhere: Checkout, empty_mlflow: Path, package: Package, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    open_ledger(home)
+    shutil.copyfile(empty_mlflow, home / "mlflow.db")
+    store = Store(f"sqlite:///{home / 'mlflow.db'}", locks=home / "leases")
+    run = store.runs.begin("work", "letters on tiny", {})
+    page = Page(description="", tags={})
+    store.register(package.finalist, Submission(run=run, package=package.folder, model="letters", logical_run="work", page=page))
+    invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
+    assert set(open_ledger(home).standing().revoked_adapters) == {package.finalist.adapter.sha256}
+
+
+def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_database_is_made(elsewhere: Checkout, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    append_released(open_ledger(home))
+    invoke(elsewhere, "revoke", "7", "--model", MODEL, "--reason", "its rows had to go")
+    assert open_ledger(home).standing().model(MODEL).revoked == {"7"}
+    assert not (home / "mlflow.db").exists()
 
 
 def test_a_time_that_has_passed_is_refused() -> None:

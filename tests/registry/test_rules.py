@@ -21,7 +21,7 @@ from registry.entries import (
     Revoked,
     Waived,
 )
-from registry.rules import first
+from registry.rules import check_next, first
 from registry.standing import ModelStanding
 from tests.ledgers import MODEL, SPEC, START, WHY, Chain, adapter, begun, frozen, judged, rolled_back, unfrozen
 
@@ -108,6 +108,13 @@ def test_a_verdict_leans_only_on_a_waiver_of_its_model_that_holds(chain: Chain) 
     chain.add(judged(waivers=(2,)))
     chain.add(frozen(), unfrozen(), later=timedelta(minutes=31))
     refuses(chain, judged(waivers=(2,)), "waiver of entry 2")
+
+
+def test_a_waiver_holds_until_its_end_and_not_at_it(chain: Chain) -> None:
+    until = chain.add(waived(1)).waivers[0].until
+    with pytest.raises(IllegalEntry, match="waiver of entry 2"):
+        check_next(chain.standing, judged(waivers=(2,)), until)
+    check_next(chain.standing, judged(waivers=(2,)), until - timedelta(microseconds=1))
 
 
 def test_a_waiver_that_ended_after_the_verdict_stops_the_beginning(chain: Chain) -> None:
@@ -253,6 +260,11 @@ def test_a_version_that_was_only_judged_is_revoked_under_every_name_too(chain: C
     chain.add(judged("1", adapter_sha256=adapter("1")), revoked("1"), judged("1", "other"))
     refuses(chain, begun(chain.last, "1", "other", adapter_sha256=adapter("1")), "its adapter was revoked")
     chain.add(begun(chain.last, "1", "other"))
+
+
+def test_bytes_that_nobody_judged_are_revoked_under_every_name_where_they_are_named(chain: Chain) -> None:
+    chain.add(revoked("1").model_copy(update={"adapter_sha256": adapter("1")}), judged("1", "other"))
+    refuses(chain, begun(chain.last, "1", "other", adapter_sha256=adapter("1")), "its adapter was revoked")
 
 
 def test_where_the_served_version_is_revoked_the_one_before_takes_over_and_then_the_base(chain: Chain) -> None:
