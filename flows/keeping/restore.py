@@ -29,12 +29,12 @@ def run_restore(folder: Path, home: Path | None) -> str:
 
 def restore(folder: Path, project: Project) -> Backup:
     """Verify the backup and put it where no home is. A restore that was cut short leaves no home, and the next one begins anew."""
-    home = project.home
+    home = project.home.resolve()  # a link to another disk stays, and what it leads to becomes the home
     _check_empty(home)
     backup = check_backup(folder)
     with appearing(home) as partial:
         _copy(backup, folder, partial)
-        relocate(partial / "mlflow.db", Path(backup.mlflow_folder), home.resolve())
+        relocate(partial / "mlflow.db", Path(backup.mlflow_folder), home)
         if backup.ledger is not None:
             restore_ledger(folder / LEDGER, partial)
         _link_bases(backup, partial)

@@ -172,6 +172,16 @@ def test_a_restore_replaces_nothing(backup: Path, elsewhere: Callable[[], Projec
     restore(backup, there)
 
 
+def test_a_home_that_is_a_link_is_restored_to_where_it_leads(backup: Path, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+    there = elsewhere()
+    (tmp_path / "disk/assay").mkdir(parents=True)
+    there.home.symlink_to(tmp_path / "disk/assay")
+    restore(backup, there)
+    assert there.home.is_symlink()
+    assert read_ledger(there.home).standing() == read_ledger(tmp_path / "disk/assay").standing()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["assay"]
+
+
 def test_a_backup_replaces_nothing(kept: Kept, tmp_path: Path) -> None:
     (tmp_path / "backup").mkdir()
     with pytest.raises(OperationError, match="exists already"):
