@@ -148,6 +148,8 @@ def test_what_is_remembered_must_still_be_there(chain: Chain) -> None:
         check_remembered(head, None)
     with pytest.raises(BrokenLedger, match="another one stood there before"):
         check_remembered(head, rehashed(chain.entries[-1], body=judged("2")))
+    with pytest.raises(BrokenLedger, match="was edited"):
+        check_remembered(head, chain.entries[-1].model_copy(update={"body": judged("2")}))
 
 
 def test_a_waivers_end_keeps_its_hash_through_json() -> None:

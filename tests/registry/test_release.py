@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import IllegalEntry
+from pipelines.errors import IllegalEntry, ReleaseError
+from pipelines.verdict import Candidate, Finding
 from registry.brakes import freeze, unfreeze
 from registry.desk import Patience
 from registry.entries import (
@@ -20,7 +21,7 @@ from registry.entries import (
 )
 from registry.following import EngineState, Route
 from registry.ledger import open_ledger
-from registry.release import Waited, carry_on, is_at_rest, next_entry
+from registry.release import Waited, carry_on, is_at_rest, next_entry, release
 from tests.registry.bench import MODEL, WHY, Bench, spec
 
 
@@ -152,17 +153,36 @@ def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_f
 
 @pytest.mark.parametrize("verdict", ["rejected", "undecided"])
 def test_nothing_that_judge_did_not_pass_begins(bench: Bench, verdict: str) -> None:
-    release = Release(model=MODEL, version="1", package_sha256="1" * 64, spec=spec("1"), known_answers_share=1.0)
+    subject = Release(model=MODEL, version="1", package_sha256="1" * 64, spec=spec("1"), known_answers_share=1.0)
     generation = bench.judged("1", verdict)
     with pytest.raises(IllegalEntry, match="no passed verdict"):
-        bench.write(ReleaseBegun(release=release, judged=generation, by="ann", reason_sha256="0" * 64))
+        bench.write(ReleaseBegun(release=subject, judged=generation, by="ann", reason_sha256="0" * 64))
 
 
 def test_a_verdict_on_other_bytes_begins_nothing(bench: Bench) -> None:
-    release = Release(model=MODEL, version="1", package_sha256="9" * 64, spec=spec("1"), known_answers_share=1.0)
+    subject = Release(model=MODEL, version="1", package_sha256="9" * 64, spec=spec("1"), known_answers_share=1.0)
     generation = bench.judged("1")
     with pytest.raises(IllegalEntry, match="other bytes"):
-        bench.write(ReleaseBegun(release=release, judged=generation, by="ann", reason_sha256="0" * 64))
+        bench.write(ReleaseBegun(release=subject, judged=generation, by="ann", reason_sha256="0" * 64))
+
+
+def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(bench: Bench) -> None:
+    bench.released("1")
+    passed = Finding(rule="screen", outcome="passed", text="It did.")
+    candidate = Candidate(
+        findings=(passed,),
+        policy_sha256="e" * 64,
+        model=MODEL,
+        version="2",
+        package_sha256="2" * 64,
+        spec=spec("2"),
+        known_answers_share=1.0,
+    )
+    judged = bench.judged("2")
+    bench.engines[judged + 1] = EngineState(begun=judged + 1, state="failed", detail="its probe saw other words")
+    with pytest.raises(ReleaseError, match="aborted: its probe saw other words"):
+        release(candidate, judged, WHY, bench.desk)
+    assert bench.here() == ("1", False)
 
 
 def test_of_two_releases_at_once_the_second_is_told_who_is_first(bench: Bench) -> None:
