@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from flows.environment import quieten
 from pipelines.errors import AssayError
 from pipelines.settings import Settings
+from serving.log import say
 
 Duty = Callable[[], tuple[str, ...]]
 SECONDS_BETWEEN_ROUNDS = 5.0
@@ -96,11 +97,9 @@ def _lock(home: Path, done: threading.Event) -> FileLock | None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    say(text, sys.stdout)
 
 
 if __name__ == "__main__":
     code = main()
-    sys.stdout.flush()
     os._exit(code)  # threads of clients that wait for a server have nothing left to do
