@@ -60,7 +60,7 @@ async def _chat(engine: Engine, request: Request) -> Response:
         return error_response(refusal, header)
     about = About.of(engine, order)
     if chat.stream:
-        includes_usage = chat.stream_options is not None and chat.stream_options.include_usage
+        includes_usage = chat.stream_options is not None and chat.stream_options.include_usage is True
         return EventStream(answer, event_chunks(answer, about, includes_usage=includes_usage), header)
     return await unless_gone(request, answer, whole_answer(answer, about, header))
 

@@ -22,6 +22,9 @@ Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 Empty = Annotated[tuple[Any, ...], Field(max_length=0)]
+NoEntries = Annotated[dict[str, Any], Field(max_length=0)]
+# Below it only the likeliest token is ever drawn, and numbers divided by it leave the range of float32.
+LEAST_TEMPERATURE = 1e-5
 
 
 class _Wire(BaseModel):
@@ -59,7 +62,9 @@ class ChatMessage(_Wire):
     annotations: Empty | None = None
     audio: None = None
     function_call: None = None
+    name: None = None
     tool_calls: Empty | None = None
+    tool_call_id: None = None
 
     def as_message(self) -> Message:
         """The turn as the rows of a dataset hold it."""
@@ -70,8 +75,8 @@ class ChatMessage(_Wire):
 class StreamOptions(_Wire):
     """Whether a stream ends with a chunk that counts tokens."""
 
-    include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
 
 
 class TextFormat(_Wire):
@@ -98,8 +103,22 @@ class ChatRequest(_Wire):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logprobs: Literal[False] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    logit_bias: NoEntries | None = None
     response_format: TextFormat | None = None
+    modalities: Annotated[tuple[Literal["text"]], BeforeValidator(_as_tuple)] | None = None
+    audio: None = None
+    moderation: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    verbosity: None = None
+    web_search_options: None = None
     tools: Empty | None = None
+    functions: Empty | None = None
+    # Without tools these choose between nothing and nothing.
+    tool_choice: Literal["none", "auto"] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
     # Labels: taken and dropped.
     user: Annotated[str, Field(max_length=512)] | None = None
     metadata: dict[str, str] | None = None
@@ -107,6 +126,8 @@ class ChatRequest(_Wire):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: str | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -115,11 +136,12 @@ class ChatRequest(_Wire):
 
     def order(self, prompt: Sequence[int], max_tokens: int) -> Order:
         """What the engine is to make; without a temperature the answer is greedy, as the scored ones are."""
+        temperature = self.temperature or 0.0
         return Order(
             model=self.model,
             prompt=tuple(prompt),
             max_tokens=max_tokens,
-            temperature=self.temperature or 0.0,
+            temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=self.stop or (),
             seed=self.seed,
@@ -238,7 +260,7 @@ def usage(prompt_tokens: int, finished: Finished) -> Usage:
 def _refused(error: ValidationError) -> Refusal:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     param = str(problem["loc"][0]) if problem["loc"] else None
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in {"extra_forbidden", "none_required"}:
         where = ".".join(str(part) for part in problem["loc"])
         return Refusal(f"This endpoint does not serve {where[:100]}. Leave it out.", code="unsupported_parameter", param=where[:100])
     return Refusal(f"The request does not fit: {first_problem(error)[:300]}.", code="invalid_value", param=param)

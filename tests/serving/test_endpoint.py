@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionAssistantMessageParam, ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 import serving.app
 import serving.connections
@@ -92,6 +93,27 @@ def test_every_field_that_is_served_is_taken_from_the_client(endpoint: Endpoint)
     )
     assert answer.usage is not None
     assert answer.usage.completion_tokens <= 20
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict.fromkeys(sorted(CompletionCreateParamsBase.__annotations__.keys() - {"model", "messages"})),
+        {"messages": [{**dict.fromkeys(ChatCompletionAssistantMessageParam.__annotations__), "role": "user", "content": "x"}]},
+        {"stream": True, "stream_options": dict.fromkeys(ChatCompletionStreamOptionsParam.__annotations__)},
+        {"top_logprobs": 0, "logit_bias": {}, "modalities": ["text"]},
+        {"tools": [], "tool_choice": "auto", "functions": [], "function_call": "none", "parallel_tool_calls": True},
+    ],
+    ids=["nulls", "nulls in a message", "nulls in stream_options", "nothing asked for", "no tools"],
+)
+def test_a_setting_that_changes_nothing_is_taken(endpoint: Endpoint, fields: dict[str, Any]) -> None:
+    response = post(endpoint, **fields)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-38, 1e-6])
+def test_a_temperature_next_to_nothing_answers_as_none_does(endpoint: Endpoint, temperature: float) -> None:
+    assert streamed_text(endpoint, max_tokens=20, temperature=temperature) == streamed_text(endpoint, max_tokens=20)
 
 
 def test_without_a_temperature_the_answer_is_always_the_same(endpoint: Endpoint) -> None:
@@ -226,6 +248,11 @@ def test_a_control_token_in_any_turn_is_text(endpoint: Endpoint) -> None:
         ({"messages": [{"role": "user", "content": None}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "spoken": True}]}, "messages.0.spoken"),
+        ({"messages": [{"role": "user", "content": "x", "name": "ann"}]}, "messages.0.name"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"top_logprobs": False}, "top_logprobs"),
         ({"chat_template": "{{ x }}"}, "chat_template"),
         ({"add_generation_prompt": False}, "add_generation_prompt"),
     ],
