@@ -131,11 +131,13 @@ def test_with_too_many_connections_the_one_that_waited_longest_goes(
 
 def test_one_request_too_many_is_told_to_come_back_and_health_is_still_told(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.connections, "_MOST_AT_WORK", 0)
-    refused = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY)
+    refused = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, timeout=60)
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "overloaded"
     assert refused.headers["retry-after"]
-    assert httpx.get(f"{endpoint.url}/healthz").status_code == httpx.get(f"{endpoint.url}/readyz").status_code == 200
+    assert (
+        httpx.get(f"{endpoint.url}/healthz", timeout=60).status_code == httpx.get(f"{endpoint.url}/readyz", timeout=60).status_code == 200
+    )
 
 
 def test_a_request_that_is_answered_or_left_makes_room_for_the_next(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

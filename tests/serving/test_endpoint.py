@@ -152,16 +152,16 @@ def test_every_answer_names_what_gave_it(endpoint: Endpoint, stream: bool) -> No
 
 
 def test_health_and_readiness_are_told_apart(endpoint: Endpoint) -> None:
-    assert httpx.get(endpoint.url + "/healthz").json() == {"status": "ok"}
-    assert httpx.get(endpoint.url + "/readyz").json() == {"status": "ready"}
+    assert httpx.get(endpoint.url + "/healthz", timeout=60).json() == {"status": "ok"}
+    assert httpx.get(endpoint.url + "/readyz", timeout=60).json() == {"status": "ready"}
 
 
 def test_an_endpoint_whose_engine_stopped_is_alive_and_not_ready(served: Served) -> None:
     engine = _engine(served, context_tokens=512)
     engine.close()
     with running(engine) as endpoint:
-        assert httpx.get(endpoint.url + "/healthz").status_code == 200
-        assert httpx.get(endpoint.url + "/readyz").status_code == 503
+        assert httpx.get(endpoint.url + "/healthz", timeout=60).status_code == 200
+        assert httpx.get(endpoint.url + "/readyz", timeout=60).status_code == 503
         assert post(endpoint).status_code == 503
         assert post(endpoint).headers["retry-after"]
 
@@ -320,7 +320,7 @@ def test_what_does_not_fit_the_context_is_refused(endpoint: Endpoint, content: s
     ("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", CHAT, 405), ("GET", "/docs", 404), ("POST", "/", 404)]
 )
 def test_what_is_not_served_answers_in_openais_form(endpoint: Endpoint, method: str, path: str, status: int) -> None:
-    response = httpx.request(method, endpoint.url + path)
+    response = httpx.request(method, endpoint.url + path, timeout=60)
     assert response.status_code == status
     assert "/v1/chat/completions" in response.json()["error"]["message"]
 

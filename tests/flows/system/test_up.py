@@ -94,9 +94,9 @@ def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: s
 
 def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
     url = f"http://127.0.0.1:{up.ports.prefect}/api/deployments/filter"
-    assert httpx.post(url, json={}).status_code == 401
-    assert httpx.post(url, json={}, headers={"Authorization": basic("assay:wrong")}).status_code == 401
-    right = httpx.post(url, json={}, headers={"Authorization": basic(login(up.checkout.home)), "Origin": "http://evil.example"})
+    assert httpx.post(url, timeout=60, json={}).status_code == 401
+    assert httpx.post(url, timeout=60, json={}, headers={"Authorization": basic("assay:wrong")}).status_code == 401
+    right = httpx.post(url, timeout=60, json={}, headers={"Authorization": basic(login(up.checkout.home)), "Origin": "http://evil.example"})
     assert len(right.json()) == 5
     assert "access-control-allow-origin" not in right.headers
 

@@ -31,7 +31,7 @@ def running(shared: Home) -> Iterator[Running]:
     with endpoint(shared) as running:
         assert "nothing is released yet" in running.ready
         assert running.ask().status_code == 404
-        assert "assay promote" in httpx.get(f"{running.url}/readyz").json()["error"]["message"]
+        assert "assay promote" in httpx.get(f"{running.url}/readyz", timeout=60).json()["error"]["message"]
         shared.release("1")
         yield running
 
@@ -49,7 +49,7 @@ def test_what_is_released_answers_and_says_what_it_is(running: Running, shared: 
     response = running.ask()
     assert response.headers["x-assay-release"] == "1"
     assert response.headers["x-assay-fingerprint"] == response.json()["system_fingerprint"] == shared.specs["1"].fingerprint
-    assert httpx.get(f"{running.url}/readyz").status_code == 200
+    assert httpx.get(f"{running.url}/readyz", timeout=60).status_code == 200
 
 
 def test_the_process_that_answers_clients_loads_no_weights_itself(running: Running) -> None:
@@ -86,7 +86,7 @@ def test_the_models_that_answer_are_listed(running: Running, shared: Home) -> No
     ids=lambda value: repr(value)[:40],
 )
 def test_a_request_that_is_not_served_is_told_why(running: Running, body: bytes, status: int, words: str) -> None:
-    response = httpx.post(f"{running.url}/v1/chat/completions", content=body)
+    response = httpx.post(f"{running.url}/v1/chat/completions", content=body, timeout=60)
     assert response.status_code == status
     assert words in response.json()["error"]["message"]
 
@@ -270,9 +270,9 @@ def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> No
     door = shared.client.door()
     for given in (b"", b"Bearer x", f"Bearer {door.token}x".encode(), "Bearer é".encode()):
         headers = {b"authorization": given}
-        assert httpx.post(f"{door.url}/doorbell", headers=headers).status_code == 401
-        assert httpx.get(f"{door.url}/state", headers=headers).status_code == 401
-    assert httpx.get(f"{running.url}/state").status_code == 404
+        assert httpx.post(f"{door.url}/doorbell", headers=headers, timeout=60).status_code == 401
+        assert httpx.get(f"{door.url}/state", headers=headers, timeout=60).status_code == 401
+    assert httpx.get(f"{running.url}/state", timeout=60).status_code == 404
     assert door_file(shared.path).stat().st_mode & 0o777 == 0o600
     assert door.token not in running.log.read_text()
 
