@@ -1,13 +1,16 @@
 """The endpoint: OpenAI's HTTP interface in front of one engine."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from pipelines.dataset import Message
 from serving.answer import About, Answer, EventStream, error_response, event_chunks, unless_gone, whole_answer
 from serving.engines import Engine, Order
 from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, ModelCard, ModelList, parse_request
@@ -15,12 +18,14 @@ from serving.refusal import Refusal, internal_error, not_ready
 
 FINGERPRINT_HEADER = "x-assay-fingerprint"
 _SECONDS_FOR_A_BODY = 20.0
+_LONG_PROMPT = 32_768  # characters: up to here a tokenizer needs hundredths of a second
 
 
 def create_app(engine: Engine) -> FastAPI:
     """The endpoint over a loaded engine. It serves no pages, so nothing is fetched from elsewhere."""
     app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
     started = int(time.time())
+    prompts = _Prompts(engine)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -44,17 +49,31 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        return await _chat(engine, request)
+        return await _chat(engine, prompts, request)
 
     return app
 
 
-async def _chat(engine: Engine, request: Request) -> Response:
+class _Prompts:
+    """Tokens of conversations. Of long ones one at a time, so that the short ones always find a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+
+    async def ids(self, messages: Sequence[Message]) -> list[int]:
+        """As the engine's own, beside the event loop."""
+        is_long = sum(len(message.content) for message in messages) > _LONG_PROMPT
+        async with self._turn if is_long else contextlib.nullcontext():
+            return await asyncio.to_thread(self._engine.prompt_ids, messages)
+
+
+async def _chat(engine: Engine, prompts: _Prompts, request: Request) -> Response:
     chat = parse_request(await read_body(request))
     _check_model(engine, chat.model)
     header = {FINGERPRINT_HEADER: engine.specs[chat.model].fingerprint}
     try:
-        order = await _order(engine, chat)
+        order = await _order(engine, prompts, chat)
         answer = Answer(engine, order)
     except Refusal as refusal:
         return error_response(refusal, header)
@@ -102,12 +121,12 @@ def _too_large() -> Refusal:
     return Refusal(f"The body is over {MAX_BODY_BYTES} bytes. Send a shorter conversation.", status=413, code="request_too_large")
 
 
-async def _order(engine: Engine, chat: ChatRequest) -> Order:
+async def _order(engine: Engine, prompts: _Prompts, chat: ChatRequest) -> Order:
     """Tokens of the prompt and room for the answer, before anything is allocated for it."""
     limit = chat.token_limit
     if limit is not None and limit >= engine.context_tokens:
         raise _too_long(engine, f"max_tokens {limit} leaves no room for a prompt", "max_tokens")
-    prompt = await asyncio.to_thread(engine.prompt_ids, [message.as_message() for message in chat.messages])
+    prompt = await prompts.ids([message.as_message() for message in chat.messages])
     room = engine.context_tokens - len(prompt)
     if room < 1:
         raise _too_long(engine, f"the messages have {len(prompt)}", "messages")

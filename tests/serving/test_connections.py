@@ -3,15 +3,18 @@
 import http.client
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
 
+import serving.app
 import serving.connections
 import serving.listen
+from pipelines.dataset import Message
 from serving.engines import Engine
 from tests.serving.running import Endpoint, running
 from tests.waiting import wait_until
@@ -146,3 +149,34 @@ def test_a_request_that_is_answered_or_left_makes_room_for_the_next(endpoint: En
         with clients(endpoint, 1, HEAD + BODY) as (client,):
             assert not is_answered or next_status(client) == 200
         wait_until(lambda: answers(endpoint) == [200, 200])
+
+
+class _TakesItsTime:
+    """A real engine that needs until it is let go for the tokens of a long prompt."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.specs, self.context_tokens, self.is_ready = engine.specs, engine.context_tokens, True
+        self.submit, self.close = engine.submit, engine.close
+        self.may_go_on, self.has_begun = threading.Event(), threading.Event()
+        self._ids = engine.prompt_ids
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        if len(messages[0].content) > 1:
+            self.has_begun.set()
+            self.may_go_on.wait(120)
+        return self._ids(messages)
+
+
+def test_a_short_prompt_passes_any_number_of_long_ones(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.app, "_LONG_PROMPT", 100)
+    slow, body = _TakesItsTime(engine), BODY.replace(b'"x"', b'"' + b"x" * 1000 + b'"')
+    long = HEAD.replace(b"%d" % len(BODY), b"%d" % len(body)) + body
+    with running(slow) as endpoint, clients(endpoint, 40, long) as waiting:  # more than there are threads
+        try:
+            assert slow.has_begun.wait(30)
+            assert answers(endpoint) == [200, 200]
+        finally:
+            slow.may_go_on.set()
+        for each in waiting:
+            each.settimeout(60)
+        assert {next_status(each) for each in waiting} == {400}
