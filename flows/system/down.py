@@ -5,24 +5,26 @@ import signal
 import time
 from pathlib import Path
 
+from flows.keeping.lease import is_held
 from flows.run.workspace import find_project
 from flows.system.processes import sweep
-from flows.system.record import read_record, record_file
+from flows.system.record import SystemRecord, lock_file, read_record, record_file
+from pipelines.errors import OperationError
 from pipelines.settings import Settings
 
 SECONDS_TO_STOP = 90
+SECONDS_FOR_A_RECORD = 15.0
 
 
 def run_down() -> str:
     """End it, and say what there was to end."""
     home = find_project(Settings().home).home
-    record = read_record(home)
-    was_running = record is not None and record.is_running()
-    if record is not None and was_running:
-        os.kill(record.pid, signal.SIGTERM)
-        _wait_for(home)
+    running = _running(home)
+    if running is not None:
+        os.kill(running.pid, signal.SIGTERM)
+        _wait_for(running)
     left = end_system(home)
-    if was_running:
+    if running is not None:
         return "Stopped."
     return f"Nothing was running; {left} processes that a killed `assay up` had left are ended." if left else "Nothing is running."
 
@@ -34,10 +36,30 @@ def end_system(home: Path) -> int:
     return left
 
 
-def _wait_for(home: Path) -> None:
+def _running(home: Path) -> SystemRecord | None:
+    """The `assay up` of that home. Of one that holds the lock and has no record nothing is swept away: it would start all again."""
+    deadline = time.monotonic() + SECONDS_FOR_A_RECORD
+    while (record := read_record(home)) is None or not record.is_running():
+        if not is_held(lock_file(home)):
+            return None
+        if time.monotonic() > deadline:
+            raise OperationError(_unknown(home))
+        time.sleep(0.1)
+    return record
+
+
+def _unknown(home: Path) -> str:
+    lock = lock_file(home)
+    return (
+        f"assay up runs for {home} and does not say in {record_file(home).name} which process it is; nothing was ended. "
+        f"`fuser {lock}` names it: end that process, then repeat."
+    )
+
+
+def _wait_for(record: SystemRecord) -> None:
     """Until it is gone; after the time that its services may take, it is ended at once."""
-    record, deadline = read_record(home), time.monotonic() + SECONDS_TO_STOP
-    while record is not None and record.is_running():
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while record.is_running():
         if time.monotonic() > deadline:
             os.kill(record.pid, signal.SIGKILL)
         time.sleep(0.1)

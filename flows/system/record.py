@@ -61,6 +61,11 @@ def record_file(home: Path) -> Path:
     return home / "services.json"
 
 
+def lock_file(home: Path) -> Path:
+    """Held by the one `assay up` of that home."""
+    return home / "up.lock"
+
+
 def read_record(home: Path) -> SystemRecord | None:
     """What the last `assay up` said; None where there is nothing that can be read."""
     with suppress(DamagedFile, OSError):

@@ -15,7 +15,7 @@ from flows.schedule.notify import notify
 from flows.system.down import end_system
 from flows.system.processes import adopt_orphans, end_orphans, reap, sweep
 from flows.system.progress import Progress
-from flows.system.record import own_record, read_record, record_file
+from flows.system.record import lock_file, own_record, read_record, record_file
 from flows.system.services import HERE, Ports, services
 from flows.system.watched import Watched
 from pipelines.errors import LedgerError, OperationError, ServingError
@@ -63,7 +63,8 @@ class _System:
         states = {each.service.name: each.state for each in self.watched}
         changed = [each for each in self.watched if each.look(states)]
         reap(besides=guards)
-        if changed or not self.is_written:
+        # A record that is lost or damaged is written anew: `assay status` and `assay down` go by it.
+        if changed or not self.is_written or read_record(self.project.home) is None:
             self.write()
         if changed:
             self.progress.show([each.record() for each in self.watched])
@@ -109,7 +110,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     quieten()
     project = find_project(Settings().home)
     project.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(project.home / "up.lock")
+    lock = FileLock(lock_file(project.home))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from flows.run.workspace import Project
 from flows.schedule.notify import notices
-from flows.system import watched
+from flows.system import down, watched
 from flows.system.loopback import ask
 from flows.system.processes import mark, sweep
 from flows.system.progress import Progress
-from flows.system.record import answers, read_record, record_file
+from flows.system.record import answers, lock_file, read_record, record_file
 from flows.system.services import Service
 from flows.system.up import _System
 from flows.system.watched import Watched
+from pipelines.errors import OperationError
 from tests.flows.system.running import DIES_LATER
 from tests.waiting import wait_until
 
@@ -98,6 +100,29 @@ def test_a_record_that_cannot_be_written_is_said_once_and_kept_later(
     record = read_record(tmp_path)
     assert record is not None
     assert record.services[0].pid == endpoint
+
+
+@pytest.mark.parametrize("damaged", [None, "", "{"])
+def test_a_record_that_is_lost_or_damaged_is_written_anew(tmp_path: Path, begin: Begin, damaged: str | None) -> None:
+    found = begin(thing=_LASTS)
+    look_until(found, lambda: found.watched[0].state == "ready")
+    record_file(tmp_path).unlink() if damaged is None else record_file(tmp_path).write_text(damaged, encoding="utf-8")
+    found._look()
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.services[0].state == "ready"
+
+
+def test_down_ends_nothing_of_one_that_runs_without_a_record(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path))
+    monkeypatch.setattr(down, "SECONDS_FOR_A_RECORD", 0.3)
+    found = begin(thing=_LASTS)
+    look_until(found, lambda: found.watched[0].state == "ready")
+    record_file(tmp_path).unlink()
+    with FileLock(lock_file(tmp_path)), pytest.raises(OperationError, match=r"nothing was ended.*fuser .*up\.lock"):
+        down.run_down()
+    assert not found.watched[0].has_ended()
+    assert "that a killed `assay up` had left are ended" in down.run_down()
 
 
 def test_a_service_that_is_given_up_is_told_once(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
