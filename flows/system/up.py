@@ -30,7 +30,9 @@ class _Stop:
     def __init__(self) -> None:
         self.times = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._count)
+            # `nohup` has it outlive its terminal. SIGINT, which a script's `&` ignores, is taken all the same: it still means Ctrl-C.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._count)
 
     def _count(self, *_: object) -> None:
         self.times += 1

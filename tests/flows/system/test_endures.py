@@ -125,6 +125,19 @@ def test_down_ends_nothing_of_one_that_runs_without_a_record(tmp_path: Path, beg
     assert "that a killed `assay up` had left are ended" in down.run_down()
 
 
+def test_a_closed_terminal_ends_it_unless_nohup_said_otherwise(begin: Begin) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    found = begin()
+    signal.raise_signal(signal.SIGHUP)
+    assert found.stop.times == 0
+    signal.raise_signal(signal.SIGTERM)
+    assert found.stop.times == 1
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    found = begin()
+    signal.raise_signal(signal.SIGHUP)
+    assert found.stop.times == 1
+
+
 def test_a_service_that_is_given_up_is_told_once(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
     monkeypatch.setattr(watched, "LONGEST_WAIT", 0.05)
