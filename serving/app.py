@@ -1,6 +1,7 @@
 """The endpoint: OpenAI's HTTP interface in front of one engine."""
 
 import asyncio
+import codecs
 import contextlib
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, Model
 from serving.refusal import Refusal, internal_error, not_ready
 
 FINGERPRINT_HEADER = "x-assay-fingerprint"
+READ = ["GET", "HEAD"]  # a load balancer asks with HEAD
 _SECONDS_FOR_A_BODY = 20.0
 _LONG_PROMPT = 32_768  # characters: up to here a tokenizer needs hundredths of a second
 
@@ -28,21 +30,21 @@ def create_app(engine: Engine) -> FastAPI:
     prompts = _Prompts(engine)
     answer_errors(app)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=READ)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=READ)
     async def readyz() -> dict[str, str]:
         if not engine.is_ready:
             raise not_ready()
         return {"status": "ready"}
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
         return ModelList(data=tuple(_card(engine, name, started) for name in engine.specs))
 
-    @app.get("/v1/models/{name}")
+    @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
         _check_model(engine, name)
         return _card(engine, name, started)
@@ -103,6 +105,9 @@ async def read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
         raise _too_large()
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise Refusal(f"The body is compressed ({encoding[:40]!r}), which is not read here. Send it without Content-Encoding.", status=415)
     body = bytearray()
     try:
         async with asyncio.timeout(_SECONDS_FOR_A_BODY):
@@ -114,6 +119,8 @@ async def read_body(request: Request) -> bytes:
         raise Refusal(f"The body did not arrive within {_SECONDS_FOR_A_BODY:.0f} s. Send it again.", status=408, code="timeout") from None
     except ClientDisconnect:
         raise Refusal("The client left in the middle of its request.", status=499, code="client_left") from None
+    if body.startswith(codecs.BOM_UTF8):
+        raise Refusal("The body begins with a byte order mark, which JSON does not have. Send it in UTF-8 without one.")
     return bytes(body)
 
 
@@ -157,7 +164,9 @@ def answer_errors(app: FastAPI) -> None:
     async def no_such_route(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
         fact = f"{request.method} {request.url.path[:100]} is not served here ({status})"
-        return error_response(Refusal(f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.", status=status))
+        allowed = dict(error.headers or {}) if isinstance(error, HTTPException) else {}  # what a 405 must say
+        refusal = Refusal(f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.", status=status)
+        return error_response(refusal, allowed)
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(404, no_such_route)

@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -88,7 +89,7 @@ class Counted:
             return message
 
         try:
-            await self._app(scope, receive_and_count, send)
+            await self._app(_without_host(scope), receive_and_count, send)
         finally:
             self._at_work -= is_counted
 
@@ -105,3 +106,12 @@ def most_connections() -> int:
 
 def _ends_a_body(message: Message) -> bool:
     return message["type"] == "http.request" and not message.get("more_body", False)
+
+
+def _without_host(scope: Scope) -> Scope:
+    """The same request where its target is a whole URL, as what goes through a proxy may have it (RFC 9112, 3.2.2)."""
+    scheme, found, rest = scope.get("raw_path", b"").partition(b"://")
+    if not found or scheme.lower() not in (b"http", b"https"):
+        return scope
+    path = b"/" + rest.partition(b"/")[2]
+    return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path}

@@ -5,7 +5,7 @@ import time
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from serving.app import answer_errors, check_name, read_body
+from serving.app import READ, answer_errors, check_name, read_body
 from serving.endpoint.forward import Forwarded, Question, model_named
 from serving.endpoint.lanes import Lanes, away, not_released
 from serving.endpoint.limits import Limits
@@ -20,21 +20,21 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     started = int(time.time())
     answer_errors(app)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=READ)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=READ)
     async def readyz() -> dict[str, str]:
         if not lanes.ready():
             raise _nothing_answers(lanes)
         return {"status": "ready"}
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
         return ModelList(data=tuple(_card(lanes, name, started) for name in lanes.ready()))
 
-    @app.get("/v1/models/{name}")
+    @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
         check_name(name)
         if name not in lanes.table:

@@ -325,6 +325,37 @@ def test_what_is_not_served_answers_in_openais_form(endpoint: Endpoint, method: 
     assert "/v1/chat/completions" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/models", "/v1/models/tiny"])
+def test_what_can_be_read_can_be_looked_for(endpoint: Endpoint, path: str) -> None:
+    response = httpx.head(endpoint.url + path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", CHAT, {"POST"}), ("POST", "/healthz", {"GET", "HEAD"})])
+def test_a_method_that_is_not_served_is_told_which_are(endpoint: Endpoint, method: str, path: str, allowed: set[str]) -> None:
+    response = httpx.request(method, endpoint.url + path)
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize(("target", "status"), [("http://some.where/readyz", 200), ("HTTP://x/v1/models?a=b", 200), ("http://x", 404)])
+def test_a_whole_url_as_target_is_the_same_request(endpoint: Endpoint, target: str, status: int) -> None:
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=30)
+    connection.request("GET", target)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "start", "status", "fact"),
+    [({"content-encoding": "gzip"}, b"\x1f\x8b", 415, "compressed"), ({}, b"\xef\xbb\xbf{}", 400, "byte order mark")],
+)
+def test_a_body_in_another_encoding_is_told_so(endpoint: Endpoint, headers: dict[str, str], start: bytes, status: int, fact: str) -> None:
+    response = httpx.post(endpoint.url + CHAT, content=start, headers=headers, timeout=30)
+    assert response.status_code == status
+    assert fact in response.json()["error"]["message"]
+
+
 def test_a_body_that_never_arrives_is_not_waited_for(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.app, "_SECONDS_FOR_A_BODY", 0.3)
     with socket.create_connection((endpoint.host, endpoint.port), timeout=10) as slow:
