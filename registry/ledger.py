@@ -52,11 +52,6 @@ class Ledger:
         self.clock = clock
         self._standing: Standing | None = None
 
-    def is_empty(self) -> bool:
-        """There is no entry, whole or not."""
-        with self.database.reading() as connection:
-            return connection.execute(sa.select(_ENTRIES.c.generation).limit(1)).first() is None
-
     def entries(self, after: int = 0) -> tuple[Entry, ...]:
         """The rows behind that generation as entries, in order: they parse, and nothing more is verified."""
         return tuple(self.each_entry(after))
@@ -184,11 +179,17 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
 
 
 def read_ledger(home: Path) -> Ledger:
-    """The ledger for reading alone: nothing is made. `LedgerError` where there is none."""
+    """The ledger for reading alone: nothing is made. `LedgerError` where there is none, and it says whether there was."""
     ledger = Ledger(home, Database(ledger_url(home), mode="ro"))
-    if ledger.is_empty():
-        raise LedgerError(f"The ledger {ledger.database.name} has no entry yet. `assay up` opens it.")
+    if not _has_entry(ledger):
+        not_yet = f"There is no ledger at {ledger.database.name} yet. `assay up` opens one; check the path and its permissions."
+        raise LedgerError(_lost(ledger) or not_yet)
     return ledger
+
+
+def ever_was(home: Path) -> bool:
+    """A ledger is there or was: `read_ledger` says which. A key alone says nothing, since it is made just before the opening entry."""
+    return bool(Settings().ledger_url) or (home / "ledger.db").exists() or bool(_traces(home))
 
 
 def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> Ledger:
@@ -223,7 +224,7 @@ def _check_reason(text: str) -> None:
 
 def _is_open(ledger: Ledger) -> bool:
     """Tables, version and opening entry are there; asked in a writer's transaction, so that a read-only ledger says so now."""
-    if ledger.database.path is not None and not ledger.database.path.is_file():
+    if _has_no_file(ledger):
         return False
     with ledger.database.writing() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
@@ -232,24 +233,50 @@ def _is_open(ledger: Ledger) -> bool:
         return version == SCHEMA and connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None
 
 
+def _has_entry(ledger: Ledger) -> bool:
+    """There is one, whole or not; asked without making anything."""
+    if _has_no_file(ledger):
+        return False
+    with ledger.database.reading() as connection:
+        has_table = sa.inspect(connection).has_table(_ENTRIES.name)
+        return has_table and connection.execute(sa.select(_ENTRIES.c.generation).limit(1)).first() is not None
+
+
+def _has_no_file(ledger: Ledger) -> bool:
+    return ledger.database.path is not None and not ledger.database.path.is_file()
+
+
 def _mark(home: Path) -> Path:
     """Lies beside the key once a ledger was opened with it."""
     return home / "keys" / "opened"
 
 
-def _check_not_lost(ledger: Ledger) -> None:
-    """Asked where there is no entry."""
+def _traces(home: Path) -> tuple[Path, ...]:
+    """What outlives a ledger that was here."""
+    own = (_mark(home), home / "endpoint" / "standing.json")
+    return tuple(path for path in (*own, *sorted((home / "exports").glob("*.jsonl"))) if path.is_file())
+
+
+def _lost(ledger: Ledger) -> str | None:
+    """That there was one; None where nothing says so. Asked where there is no entry."""
     home = ledger.home
-    traces = [path for path in (_mark(home), home / "endpoint" / "standing.json") if path.is_file()]
-    if traces:
-        raise BrokenLedger(
-            f"There was a ledger here ({traces[0]} says so), and {ledger.database.name} holds none. Restore it with `assay restore`. "
-            f"To begin a new one, which forgets every revocation, move {home / 'keys'} and {home / 'endpoint'} away first."
-        )
+    traces = _traces(home)
+    if not traces:
+        return None
+    return (
+        f"There was a ledger here ({traces[0]} says so), and {ledger.database.name} holds none. Restore it with `assay restore`. To begin a"
+        f" new one, which forgets every revocation, move {home / 'keys'}, {home / 'endpoint'} and {home / 'exports'} away first."
+    )
+
+
+def _check_not_lost(ledger: Ledger) -> None:
+    lost = _lost(ledger)
+    if lost is not None:
+        raise BrokenLedger(lost)
 
 
 def _make_open(ledger: Ledger) -> None:
-    if ledger.database.path is not None and not ledger.database.path.is_file():
+    if _has_no_file(ledger):
         _check_not_lost(ledger)  # before an empty file takes its place
     with _migrated(ledger) as connection:
         if connection.execute(sa.select(_ENTRIES).limit(1)).first() is None:

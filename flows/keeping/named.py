@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import BrokenLedger, OperationError
-from pipelines.settings import Settings
 from registry.audit import known_heads, verify
 from registry.entries import Judged
-from registry.ledger import read_ledger
+from registry.ledger import ever_was, read_ledger
 from registry.retained import RegisteredVersion, Retained
 from registry.standing import Standing
 
@@ -36,8 +35,8 @@ def what_stays(home: Path, retained: Retained) -> Named:
 
 
 def verified_standing(home: Path) -> Standing | None:
-    """How things stand by the whole ledger, checked against what endpoint and exports remember; None before there is any."""
-    if not has_ledger(home):
+    """How things stand by the whole ledger, checked against what endpoint and exports remember; None where there never was any."""
+    if not ever_was(home):
         return None
     ledger = read_ledger(home)
     known, unread = known_heads(home)
@@ -47,12 +46,6 @@ def verified_standing(home: Path) -> Standing | None:
     if not report.is_whole:
         raise BrokenLedger(report.problem or "The ledger has no entry. Restore it from a backup or an export.")
     return ledger.standing()
-
-
-def has_ledger(home: Path) -> bool:
-    """Whether this home ever had a ledger: one that is lost is not taken for one that never was."""
-    traces = (home / "ledger.db", home / "keys" / "controller.pem", home / "endpoint" / "standing.json", *home.glob("exports/*.jsonl"))
-    return bool(Settings().ledger_url) or any(each.exists() for each in traces)
 
 
 def _workspace(home: Path, judged: Judged, known: dict[tuple[str, str], RegisteredVersion]) -> str:

@@ -121,10 +121,11 @@ def secrets(project: Project) -> Iterator[Check]:
 def key(project: Project) -> Iterator[Check]:
     """This machine's key is one that the ledger trusts."""
     from registry.keys import key_file, load_key
-    from registry.ledger import read_ledger
+    from registry.ledger import ever_was, read_ledger
 
     if not key_file(project.home).exists():
-        yield Check(name="key", is_ok=not _has_ledger(project), text="none yet" if not _has_ledger(project) else _no_key(project))
+        is_needed = ever_was(project.home)
+        yield Check(name="key", is_ok=not is_needed, text=_no_key(project) if is_needed else "none yet")
         return
     own = load_key(project.home).public.key_id
     trusted = read_ledger(project.home).standing().key(own)
@@ -136,9 +137,9 @@ def key(project: Project) -> Iterator[Check]:
 
 def ledger(project: Project) -> Iterator[Check]:
     """Every entry verified."""
-    from registry.ledger import read_ledger
+    from registry.ledger import ever_was, read_ledger
 
-    if not _has_ledger(project):
+    if not ever_was(project.home):
         yield Check(name="ledger", is_ok=True, text="not there yet; `assay up` opens it")
         return
     head = read_ledger(project.home).standing().head
@@ -199,13 +200,6 @@ def _keys(folder: Path) -> list[Path]:
 
 def _can_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _has_ledger(project: Project) -> bool:
-    from registry.ledger import ledger_url
-
-    url = ledger_url(project.home)
-    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).exists()
 
 
 def _no_key(project: Project) -> str:

@@ -209,7 +209,7 @@ def test_an_edited_reason_shows_and_an_erased_one_does_no_harm(home: Path) -> No
 
 def test_an_emptied_ledger_is_no_ledger(home: Path) -> None:
     tamper(home, "DELETE FROM entries")
-    with pytest.raises(LedgerError, match="has no entry"):
+    with pytest.raises(LedgerError, match="There was a ledger here"):
         read_ledger(home)
     assert "has no entry" in (verify(emptied(home)).problem or "")
 

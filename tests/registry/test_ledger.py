@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from pipelines.errors import BrokenLedger, IllegalEntry, LedgerError, StaleGeneration
 from registry.chain import follow
 from registry.keys import create_key, key_file, load_key
-from registry.ledger import SCHEMA, Ledger, fill_ledger, ledger_url, open_ledger, read_ledger
+from registry.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger_database import Database
 from tests.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
 
@@ -208,7 +208,7 @@ def test_a_ledger_of_a_newer_assay_is_left_alone(home: Path) -> None:
 # What is SQLite's own.
 
 
-@pytest.mark.parametrize("trace", ["keys/opened", "endpoint/standing.json"])
+@pytest.mark.parametrize("trace", ["keys/opened", "endpoint/standing.json", "exports/monday.jsonl"])
 def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(home: Path, trace: str) -> None:
     append_released(open_ledger(home))
     (home / "ledger.db").unlink()
@@ -218,14 +218,35 @@ def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(home: Path, tr
     for _ in range(2):
         with pytest.raises(BrokenLedger, match=r"There was a ledger here .* Restore it with `assay restore`"):
             open_ledger(home)
+        with pytest.raises(LedgerError, match=r"There was a ledger here .* Restore it with `assay restore`"):
+            read_ledger(home)
+    assert ever_was(home)
     assert not (home / "ledger.db").exists()
 
 
 def test_a_ledger_whose_entries_are_gone_is_not_begun_anew(home: Path) -> None:
     open_ledger(home)
     raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries")
-    with pytest.raises(BrokenLedger, match="There was a ledger here"):
-        open_ledger(home)
+    for ask in (open_ledger, read_ledger):
+        with pytest.raises(LedgerError, match="There was a ledger here"):
+            ask(home)
+
+
+def test_a_ledger_file_without_its_tables_is_lost_and_not_about_to_be_opened(home: Path) -> None:
+    open_ledger(home)
+    (home / "ledger.db").write_bytes(b"")
+    with pytest.raises(LedgerError, match="There was a ledger here"):
+        read_ledger(home)
+
+
+def test_a_key_alone_was_made_for_a_ledger_that_is_still_to_be_opened(home: Path) -> None:
+    assert not ever_was(home)
+    create_key(home)
+    assert not ever_was(home)
+    with pytest.raises(LedgerError, match="`assay up` opens one"):
+        read_ledger(home)
+    assert open_ledger(home).standing().head.generation == 1
+    assert ever_was(home)
 
 
 def test_without_a_ledger_reading_makes_nothing(home: Path) -> None:

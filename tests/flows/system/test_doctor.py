@@ -72,6 +72,11 @@ def ledger_of_tomorrow(project: Project) -> None:
     open_ledger(project.home, lambda: datetime.now(UTC) + timedelta(days=1))
 
 
+def lost_ledger(project: Project) -> None:
+    open_ledger(project.home)
+    (project.home / "ledger.db").unlink()
+
+
 @pytest.mark.parametrize(
     ("spoil", "name", "fact"),
     [
@@ -81,6 +86,7 @@ def ledger_of_tomorrow(project: Project) -> None:
         (no_key, "key", "holds no key"),
         (open_key, "key", "chmod 600"),
         (broken_ledger, "ledger", "ledger"),
+        (lost_ledger, "ledger", "There was a ledger here"),
         (ledger_of_tomorrow, "clock", "behind the ledger. Set the clock"),
     ],
 )
