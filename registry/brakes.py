@@ -23,7 +23,7 @@ def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Stan
         here = standing.model(model)
         serving = None if here.answering is None else here.answering.release.version
         if here.pending is not None and version in {None, serving}:
-            return ReleaseAborted(begun=here.pending.begun, reason_sha256=why)
+            return ReleaseAborted(begun=here.pending.begun, by=order.by, reason_sha256=why)
         return RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, reason_sha256=why)
 
     return _brake(desk, model, body)

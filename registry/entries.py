@@ -17,6 +17,7 @@ Role = Literal["controller", "admission", "packaging"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="A registered model.")]
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")]
+Person = Annotated[str, Field(min_length=1, max_length=100)]
 Generation = Annotated[int, Field(ge=1)]
 
 
@@ -52,7 +53,7 @@ class Release(Value):
 class _Ordered(Value):
     """Who wanted it, and why."""
 
-    by: Annotated[str, Field(min_length=1, max_length=100)]
+    by: Person
     reason_sha256: Digest
 
 
@@ -120,6 +121,7 @@ class ReleaseAborted(Value):
     kind: Literal["release_aborted"] = "release_aborted"
     begun: Generation
     reason_sha256: Digest
+    by: Person | None = Field(default=None, description="Who ordered it; None: nobody did, since it did not come about.")
 
 
 class RolledBack(_Ordered):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.audit import happenings
 from pipelines.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
 from registry.brakes import freeze, revoke, roll_back, serve_base
 from registry.desk import Desk
@@ -131,6 +132,8 @@ def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: B
     roll_back(MODEL, None, WHY, bench.desk)
     assert bench.here() == ("2", False)
     assert bench.ledger.standing().model(MODEL).pending is None
+    aborted = happenings(bench.ledger.entries(), bench.ledger.texts())[-1]
+    assert aborted.line.endswith(f"release aborted {MODEL} 3 by {WHY.by}: {WHY.reason}")
     roll_back(MODEL, None, WHY, bench.desk)
     assert bench.here() == ("1", False)
 

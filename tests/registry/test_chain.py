@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import BrokenLedger, LedgerError
 from registry.chain import GENESIS, check_remembered, entry_hash, follow, signed_entry
-from registry.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, Waived, body_document
+from registry.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, ReleaseAborted, Waived, body_document
 from registry.keys import SigningKey, create_key, key_file, load_key, rotate
 from registry.ledger import Ledger, open_ledger
 from tests.ledgers import MODEL, START, WHY, Chain, frozen, judged, unfrozen
@@ -72,6 +72,8 @@ def test_the_same_moment_in_another_zone_hashes_to_the_same(chain: Chain) -> Non
 def test_a_field_at_its_default_is_not_under_the_hash_so_that_bodies_may_grow() -> None:
     assert "waivers" not in body_document(judged())
     assert body_document(judged(waivers=(2,)))["waivers"] == [2]
+    assert "by" not in body_document(ReleaseAborted(begun=7, reason_sha256=WHY))
+    assert body_document(ReleaseAborted(begun=7, reason_sha256=WHY, by="olga"))["by"] == "olga"
     assert body_document(frozen())["kind"] == "frozen"
 
 
