@@ -193,14 +193,21 @@ def ever_was(home: Path) -> bool:
 
 
 def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> Ledger:
-    """An empty ledger with entries that are there already, verified, and their reasons: all of them or none."""
+    """An empty ledger with entries that are there already, verified, and their reasons: all of them or none.
+
+    One outside of the home may hold exactly these: a restore that was cut short after this filled it.
+    """
     follow(None, entries)
+    rows = [_row(entry) for entry in entries]
     ledger = Ledger(home, Database(ledger_url(home)))
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / "ledger.lock"), _migrated(ledger) as connection:
-        if connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None:
-            raise LedgerError(f"The ledger {ledger.database.name} has entries already. Restore into an empty home.")
-        connection.execute(sa.insert(_ENTRIES), [_row(entry) for entry in entries])
+        there = [dict(row) for row in connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)).mappings()]
+        if there == rows:
+            return ledger  # its reasons came with them, and what was erased since stays so
+        if there:
+            raise LedgerError(f"The ledger {ledger.database.name} has other entries already. Restore into an empty home.")
+        connection.execute(sa.insert(_ENTRIES), rows)
         for text in texts:
             _keep(connection, text)
     return ledger

@@ -313,7 +313,7 @@ def test_a_ledger_restored_from_an_export_is_the_same_and_goes_on(home: Path, tm
     assert restored.recall(why) == "because"
     shutil.copytree(home / "keys", tmp_path / "new" / "keys")
     assert open_ledger(tmp_path / "new").append(frozen(), restored.standing()).head.generation == 10
-    with pytest.raises(LedgerError, match="has entries already"):
+    with pytest.raises(LedgerError, match="has other entries already"):
         restore_ledger(path, tmp_path / "new")
 
 

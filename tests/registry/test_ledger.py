@@ -173,8 +173,10 @@ def test_entries_fill_only_an_empty_ledger_and_only_whole(home: Path, tmp_path: 
     ledger = open_ledger(home)
     standing = append_released(ledger)
     entries = ledger.entries()
-    with pytest.raises(LedgerError, match="has entries already"):
-        fill_ledger(home, entries, [])
+    with pytest.raises(LedgerError, match="has other entries already"):
+        fill_ledger(home, entries[:4], [])
+    assert fill_ledger(home, entries, ["erased since"]).entries() == entries
+    assert ledger.texts() == {}
     monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{tmp_path / 'elsewhere.db'}")
     with pytest.raises(BrokenLedger):
         fill_ledger(tmp_path / "new", entries[1:], [])

@@ -21,7 +21,7 @@ from flows.keeping.manifest import Backup, check_backup, write_manifest
 from flows.keeping.restore import missing_bases, restore
 from flows.run.workspace import Project
 from pipelines.base_model import locate
-from pipelines.errors import AssayError, DamagedFile, OperationError
+from pipelines.errors import AssayError, DamagedFile, LedgerError, OperationError, WorkspaceError
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import digest_of_files, folder_digests
 from registry.audit import known_heads, verify, verify_export
@@ -155,6 +155,22 @@ def test_a_backup_that_lacks_a_package_of_its_ledger_is_none(taken: Path, backup
     (backup / gone).unlink()
     write_manifest(made.model_copy(update={"files": {name: each for name, each in made.files.items() if name != gone}}), backup)
     refused(backup, elsewhere(), "lacks the whole package of version 1 of letters")
+
+
+def test_a_restore_that_was_cut_short_beside_an_outside_ledger_is_done_again(
+    backup: Path, elsewhere: Callable[[], Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{tmp_path / 'outside.db'}")
+    there = elsewhere()
+    with pytest.raises(WorkspaceError):  # no checkout to take in the commits, which comes after the ledger
+        restore(backup, Project(tmp_path, there.home))
+    assert not there.home.exists()
+    restore(backup, there)
+    ledger = open_ledger(there.home)
+    ledger.append(revocation(ledger.remember("broken")), ledger.standing())
+    shutil.rmtree(there.home)
+    with pytest.raises(LedgerError, match="has other entries already"):
+        restore(backup, there)
 
 
 def test_a_folder_that_is_no_backup_is_refused(elsewhere: Callable[[], Project], tmp_path: Path) -> None:
