@@ -1,18 +1,21 @@
 """`backup.json`: every file of a backup with its digest, how far the ledger went, and what the backup leans on outside of itself."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ValidationError
 
 from pipelines.errors import DamagedFile, OperationError
 from pipelines.files import digest_of_files, sha256_of
 from pipelines.progress import progress_bar
-from pipelines.value import Value
+from pipelines.value import Value, first_problem
 from registry.audit import verify_export
 from registry.entries import Digest, Head
 
 FILE = "backup.json"
+FORMAT = 1
 LEDGER = "ledger.jsonl"
 REFS = "refs.bundle"
 MARK = ".assay-partial"
@@ -82,15 +85,31 @@ def check_backup(folder: Path) -> Backup:
     """The backup, once every byte of it is what was copied and it holds what its ledger names; else `DamagedFile` names the file."""
     if not (folder / FILE).is_file():
         raise OperationError(f"{folder} is no backup: it has no {FILE}. Give a folder that `assay backup` made.")
-    sealed = _Sealed.read(folder / FILE)
-    backup = sealed.backup
-    if backup.content_sha256() != sealed.sha256:
-        raise DamagedFile(f"{folder / FILE} is not what was written. Use another backup; nothing was restored.")
+    backup = _read_manifest(folder / FILE)
     _check_files(folder, backup)
     _check_packages(folder, backup)
     if backup.ledger is not None and verify_export(folder / LEDGER).head != backup.ledger:
         raise DamagedFile(f"{folder / LEDGER} does not verify up to entry {backup.ledger.generation}. Use another backup.")
     return backup
+
+
+def _read_manifest(path: Path) -> Backup:
+    try:
+        sealed = _Sealed.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        _check_format(path)
+        raise DamagedFile(f"{path} is not whole ({first_problem(error)}). Use another backup; nothing was restored.") from error
+    if sealed.backup.content_sha256() != sealed.sha256:
+        raise DamagedFile(f"{path} is not what was written. Use another backup; nothing was restored.")
+    return sealed.backup
+
+
+def _check_format(path: Path) -> None:
+    """One that this Assay does not know may be whole all the same."""
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
+        found = json.loads(path.read_bytes())["backup"]["format"]
+        if isinstance(found, int) and found > FORMAT:
+            raise OperationError(f"{path} is of format {found}, from a newer Assay. Install that one, or use another backup.")
 
 
 def _check_files(folder: Path, backup: Backup) -> None:

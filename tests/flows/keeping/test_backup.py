@@ -157,6 +157,22 @@ def test_a_backup_that_lacks_a_package_of_its_ledger_is_none(taken: Path, backup
     refused(backup, elsewhere(), "lacks the whole package of version 1 of letters")
 
 
+def test_a_backup_of_a_newer_format_asks_for_the_newer_assay(backup: Path, elsewhere: Callable[[], Project]) -> None:
+    manifest = backup / "backup.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
+    there = elsewhere()
+    with pytest.raises(OperationError, match=r"is of format 2, from a newer Assay\. Install that one, or use another backup"):
+        restore(backup, there)
+    assert not there.home.exists()
+
+
+def test_a_manifest_that_is_not_whole_asks_for_another_backup(backup: Path, elsewhere: Callable[[], Project]) -> None:
+    there = elsewhere()
+    for text in ("{", "[]", '{"backup": {"format": 0}}', "[" * 100_000):
+        (backup / "backup.json").write_text(text, encoding="utf-8")
+        refused(backup, there, "Use another backup")
+
+
 def test_a_restore_that_was_cut_short_beside_an_outside_ledger_is_done_again(
     backup: Path, elsewhere: Callable[[], Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
