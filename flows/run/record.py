@@ -17,16 +17,18 @@ from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
 from pipelines.dataset import DatasetVersion, prompts_of, read_rows
-from pipelines.errors import DamagedFile, RegistryError, RunStopped
+from pipelines.errors import DamagedFile, LedgerError, RegistryError, RunStopped
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.known_answers import FILE as KNOWN_ANSWERS
 from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
 from pipelines.recompute import recompute
+from pipelines.settings import Settings
 from pipelines.value import FileDigest
 from pipelines.verdict import Finalist, Rejection, Undecided
 from registry.card import Lineage, describe, model_card
+from registry.entries import Judged
 from registry.recorded import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun, Submission
 from registry.store import Store
 
@@ -51,9 +53,26 @@ SECONDS_BETWEEN_POINTS = 5.0
 
 
 def open_store(project: Project) -> Store:
-    """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / 'mlflow.db'}"
-    return Store(uri, locks=project.home / "leases")
+    """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own; one that is lost is `RegistryError`."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    own = project.home / "mlflow.db"
+    if not given and not own.is_file():
+        _check_not_lost(own)  # before MLflow makes an empty one in its place
+    return Store(given or f"sqlite:///{own}", locks=project.home / "leases")
+
+
+def _check_not_lost(database: Path) -> None:
+    """No version was ever judged by the home's own ledger; one outside of the home may be that of other homes, too."""
+    if Settings().ledger_url or not database.with_name("ledger.db").is_file():
+        return
+    from registry.ledger import read_ledger
+
+    with suppress(LedgerError):  # said by whoever needs the ledger
+        if any(isinstance(entry.body, Judged) for entry in read_ledger(database.parent).entries()):
+            raise RegistryError(
+                f"There is no MLflow database {database}, though the ledger names judged versions, so it is lost. Restore it from a backup,"
+                " or set MLFLOW_TRACKING_URI to where those versions are."
+            )
 
 
 def place_champion(store: Store, model: str, workspace: Workspace) -> None:

@@ -150,7 +150,11 @@ def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
 
 def _challengers(project: Project, standing: Standing | None, out_of_reach: list[str]) -> dict[str, str]:
     """Model to the version under review. A database that is not there yet is not made for this."""
-    store = open_store(project)
+    try:
+        store = open_store(project)
+    except RegistryError as error:
+        out_of_reach.append(str(error))
+        return {}
     if store.uri.startswith("sqlite:///") and not Path(store.uri.removeprefix("sqlite:///")).is_file():
         out_of_reach.append("MLflow has no runs yet: `assay run` or `assay up` makes its database.")
         return {}

@@ -9,8 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.orders import waiver
+from flows.run.record import open_store
+from flows.run.workspace import Project
 from flows.start import person
-from pipelines.errors import ParameterError
+from pipelines.errors import ParameterError, RegistryError
 from pipelines.judge import WAIVABLE
 from registry.entries import Waived
 from registry.ledger import open_ledger
@@ -56,6 +58,33 @@ def test_a_waiver_for_longer_than_three_months_is_refused(until: str) -> None:
     assert waiver("m", "approvals", "90d", "ann")
     with pytest.raises(ParameterError, match="more than 90 days ahead"):
         waiver("m", "approvals", until, "ann")
+
+
+def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(elsewhere: Checkout, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    append_released(open_ledger(home))
+    done = invoke(elsewhere, "promote", "2", "--model", MODEL, "--reason", "better")
+    assert done.code == 1
+    assert "so it is lost. Restore it from a backup" in done.err
+    assert not (home / "mlflow.db").exists()
+
+
+def test_a_home_where_nothing_was_judged_may_begin_its_mlflow_database(
+    elsewhere: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(elsewhere.root, tmp_path / "home")
+    open_store(project)
+    ledger = open_ledger(project.home)
+    open_store(project)
+    append_released(ledger)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    open_store(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{project.home / 'ledger.db'}")
+    open_store(project)  # other homes may write into an outside ledger
+    monkeypatch.delenv("ASSAY_LEDGER_URL")
+    with pytest.raises(RegistryError, match="so it is lost"):
+        open_store(project)
 
 
 @pytest.mark.parametrize("model", ["o'x y", "", "../x", "-x", "x\n", "x" * 101])
