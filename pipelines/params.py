@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from pipelines.errors import ParameterError
 from pipelines.files import write_text
-from pipelines.value import Value, first_problem
+from pipelines.value import Settable, first_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -18,7 +18,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy and torch both take."""
 
 
-class DataParams(Value):
+class DataParams(Settable):
     """Where the rows come from and which columns hold what. A column that is null is looked for under its usual name."""
 
     source: Literal["cheat", "file"]
@@ -31,7 +31,7 @@ class DataParams(Value):
     max_characters: Count = Field(description="Longest prompt or completion, in characters after normalisation.")
 
 
-class SplitParams(Value):
+class SplitParams(Settable):
     """Shares of the groups that choose (dev) and that judge (held-out); the rest trains."""
 
     dev: Share
@@ -39,7 +39,7 @@ class SplitParams(Value):
     salt: str = Field(description="Changing it draws another split; keep it for as long as results are compared.")
 
 
-class BaseModelParams(Value):
+class BaseModelParams(Settable):
     """Which weights fine-tuning starts from, pinned by digest once they are known."""
 
     source: Literal["smollm2", "folder"]
@@ -50,7 +50,7 @@ class BaseModelParams(Value):
     completion_mode: bool = Field(description="No chat template: the prompt's text, then the completion.")
 
 
-class LoraParams(Value):
+class LoraParams(Settable):
     """peft's own words."""
 
     r: Annotated[int, Field(ge=1, le=1024)]
@@ -59,7 +59,7 @@ class LoraParams(Value):
     target_modules: str | tuple[str, ...]
 
 
-class TrainParams(Value):
+class TrainParams(Settable):
     """How long and how fast to train. Early stopping looks at the dev split."""
 
     epochs: Annotated[float, Field(gt=0)]
@@ -74,7 +74,7 @@ class TrainParams(Value):
     seed: Seed
 
 
-class FewShotParams(Value):
+class FewShotParams(Settable):
     """The prompt-only baseline: the draw of training examples with the lowest dev loss."""
 
     examples: Count
@@ -82,7 +82,7 @@ class FewShotParams(Value):
     seed: Seed
 
 
-class GenerationParams(Value):
+class GenerationParams(Settable):
     """How answers are made: greedy, so that a seed changes nothing but the order of ties."""
 
     max_new_tokens: Count
@@ -91,7 +91,7 @@ class GenerationParams(Value):
     seed: Seed
 
 
-class BiasParams(Value):
+class BiasParams(Settable):
     """What the bias reports compare."""
 
     favourable_pattern: str | None = Field(
@@ -122,7 +122,7 @@ class BiasParams(Value):
         return template
 
 
-class ScoreParams(Value):
+class ScoreParams(Settable):
     """Which metrics are computed and how their intervals are drawn."""
 
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -130,7 +130,7 @@ class ScoreParams(Value):
     seed: Seed
 
 
-class Params(Value):
+class Params(Settable):
     """Everything that changes a result, except the gate's policy."""
 
     data: DataParams

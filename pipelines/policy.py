@@ -9,13 +9,13 @@ from pydantic import Field, ValidationError
 from pipelines.errors import ParameterError
 from pipelines.evidence import System
 from pipelines.files import sha256_of
-from pipelines.value import Value, first_problem
+from pipelines.value import Settable, Value, first_problem
 
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class AdmitPolicy(Value):
+class AdmitPolicy(Settable):
     """Limits on data before training."""
 
     max_quarantine_share: Share
@@ -27,7 +27,7 @@ class AdmitPolicy(Value):
     max_demographic_parity_difference: Share
 
 
-class Guardrail(Value):
+class Guardrail(Settable):
     """A metric that may not get worse by more than `margin`, in the metric's own unit."""
 
     metric: str
@@ -36,7 +36,7 @@ class Guardrail(Value):
     required: bool = Field(default=True, description="False: judged only where the parameters ask for the metric.")
 
 
-class ScreenPolicy(Value):
+class ScreenPolicy(Settable):
     """Limits on evidence before registration."""
 
     primary: str = Field(description="The metric that must be superior to every comparator.")
@@ -53,14 +53,14 @@ class ScreenPolicy(Value):
     )
 
 
-class HumanRatingPolicy(Value):
+class HumanRatingPolicy(Settable):
     """What people's ratings must amount to."""
 
     required: bool
     min_raters: Annotated[int, Field(ge=1)]
 
 
-class JudgePolicy(Value):
+class JudgePolicy(Settable):
     """What a release needs besides its evidence."""
 
     human_rating: HumanRatingPolicy
@@ -72,7 +72,7 @@ class JudgePolicy(Value):
     )
 
 
-class GatePolicy(Value):
+class GatePolicy(Settable):
     """One policy file."""
 
     name: str

@@ -1,9 +1,10 @@
 """The form that every value has: frozen, closed, without NaN, JSON between processes."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipelines.errors import DamagedFile
 from pipelines.files import digest_of_json, sha256_of, write_text
@@ -31,6 +32,19 @@ class Value(BaseModel):
     def content_sha256(self) -> str:
         """SHA-256 of the value in canonical JSON."""
         return digest_of_json(self.model_dump(mode="json"))
+
+
+class Settable(Value):
+    """A value that people write as YAML. `yes`, `on` and `true` are booleans there: none of them is taken for the number 1."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, given: Any, field: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(field.field_name)].annotation
+        entries = given.values() if get_origin(wanted) is dict and isinstance(given, dict) else (given,)
+        if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
+            raise PydanticCustomError("boolean", "Input is a yes or a no, where neither is meant")
+        return given
 
 
 class FileDigest(Value):

@@ -70,6 +70,35 @@ def test_what_a_stage_after_training_could_not_use_is_refused_before(params_file
         override(params_file, {name: setting})
 
 
+@pytest.mark.parametrize("typed", ["lora.r=yes", "train.epochs=true", "train.max_steps=on", "score.seed=no", "data.licence=yes"])
+def test_a_yes_or_a_no_is_no_number(params_file: Path, typed: str) -> None:
+    name, setting = parse_assignment(typed)
+    with pytest.raises(ParameterError, match=f"A parameter does not fit: {name}: Input is a yes or a no, where neither is meant"):
+        override(params_file, {name: setting})
+    assert override(params_file, {"base_model.completion_mode": True}).base_model.completion_mode
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("max_quarantine_share: 0.05", "max_quarantine_share: true"),
+        ("max_overlap: 0", "max_overlap: no"),
+        ("{train: 50,", "{train: yes,"),
+        ("smallest_effect: 2.0", "smallest_effect: yes"),
+        ("bleu, margin: 1.0", "bleu, margin: on"),
+        ("max_output_score_difference: 10.0", "max_output_score_difference: true"),
+        ("min_raters: 3", "min_raters: true"),
+        ("approvals: 1", "approvals: off"),
+    ],
+)
+def test_a_policy_with_a_yes_or_a_no_for_a_limit_fails_closed(tmp_path: Path, edit: tuple[str, str]) -> None:
+    whole = (ROOT / "registry/policies/default.yaml").read_text()
+    assert edit[0] in whole
+    (tmp_path / "policy.yaml").write_text(whole.replace(*edit, 1))
+    with pytest.raises(ParameterError, match="is a yes or a no, where neither is meant"):
+        load_policy(tmp_path / "policy.yaml")
+
+
 @pytest.mark.parametrize(("wrong", "meant"), [("lora.rank", "lora.r"), ("train.epoch", "train.epochs"), ("lr", "lora.r")])
 def test_a_parameter_that_does_not_exist_is_answered_with_what_was_meant(params_file: Path, wrong: str, meant: str) -> None:
     before = params_file.read_bytes()
