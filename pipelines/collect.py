@@ -187,8 +187,10 @@ def _turns(turns: Any, column: str) -> list[Any]:
 
 
 def _turn(turn: Any, column: str) -> Message:
+    # Tools that write conversations give every turn every key: one that is null says nothing.
+    said = {key: entry for key, entry in turn.items() if entry is not None} if isinstance(turn, dict) else turn
     try:
-        message = Message.model_validate(turn)
+        message = Message.model_validate(said)
     except ValidationError as error:
         raise Misfit(f"column {column} holds something that is not a message with a role and a content") from error
     return Message(role=message.role, content=_fit(message.content, column))

@@ -109,6 +109,19 @@ def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
         assert row.completion == "a"
 
 
+def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside(tmp_path: Path) -> None:
+    def row_with(**extra: Any) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "u", **extra}, {"role": "assistant", "content": "a", "tool_calls": None}]}
+
+    records = [row_with(), row_with(name=None, tool_calls=None), row_with(name="Ann"), row_with(tool_calls=[]), row_with(content=None)]
+    _, rows, quarantine = collected(tmp_path, records)
+    assert [row.number for row in rows] == [1, 2]
+    assert rows[0].id == rows[1].id
+    assert [(row["number"], row["reason"]) for row in quarantine] == [
+        (number, "column messages holds something that is not a message with a role and a content") for number in (3, 4, 5)
+    ]
+
+
 @pytest.mark.parametrize(
     "messages",
     [
