@@ -22,6 +22,7 @@ from pipelines.value import FileDigest, Value
 OUT = Path("data/collect")
 RAW = Path("data/raw")
 LOOKED_AT_FOR_COLUMNS = 100
+_EXACT = 2**53
 
 
 class Source(Value):
@@ -205,7 +206,7 @@ def _text(record: Record, column: str) -> str:
 
 
 def _label(record: Record, column: str, *, must: bool) -> str | None:
-    label = record.get(column)
+    label = _whole(record.get(column))
     if label is None or (isinstance(label, str) and not label.strip()) or _is_nan(label):
         if must:
             raise Misfit(f"column {column} is empty")
@@ -226,6 +227,11 @@ def _kind(entry: Any) -> str:
     if _is_nan(entry):
         return "NaN"
     return "null" if entry is None else f"of type {type(entry).__name__}"
+
+
+def _whole(label: Any) -> Any:
+    """Pandas keeps whole numbers beside nulls as floats: 1.0 is the label 1. Beyond 2**53 a float is no number in particular."""
+    return int(label) if isinstance(label, float) and label.is_integer() and abs(label) < _EXACT else label
 
 
 def _is_nan(entry: Any) -> bool:

@@ -156,6 +156,22 @@ def test_parquet_nan_is_no_text(tmp_path: Path) -> None:
     assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 1
 
 
+def test_whole_numbers_that_pandas_made_floats_are_labels_and_fractions_are_not(tmp_path: Path) -> None:
+    data = with_params(group_column="g", sensitive_feature="f")
+    columns = {"g": [1, 2, 3, None], "f": [0, None, 0.5, 1]}
+    pd.DataFrame({"prompt": list("pqrs"), "completion": "c", **columns}).to_parquet(tmp_path / "rows.parquet")
+    collect(local_source(data, tmp_path), data, tmp_path / "out")
+    assert [(row.group, row.feature) for row in read_rows(tmp_path / "out/rows.jsonl")] == [("1", "0"), ("2", None)]
+    aside = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
+    assert [row["reason"] for row in aside] == ["column f is of type float, not a label", "column g is empty"]
+
+
+@pytest.mark.parametrize("label", [0.5, float("inf"), 2.0**53])
+def test_a_float_that_is_no_whole_number_in_particular_is_no_label(label: float) -> None:
+    with pytest.raises(Misfit, match="column g is of type float, not a label"):
+        row_of(1, {**ROW, "g": label}, with_params(group_column="g"))
+
+
 def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:
     raw(tmp_path, "rows.jsonl", [ROW])
     raw(tmp_path, "held_out.jsonl", [{"prompt": "h", "completion": "c"}, {"prompt": 1, "completion": "c"}])
