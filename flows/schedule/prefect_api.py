@@ -23,6 +23,8 @@ class Schedule(Value):
     deployment: str
     cron: str
     timezone: str
+    day_or: bool = True
+    """As cron: where day of month and day of week are both named, either will do."""
 
 
 class CrashedRun(Value):
@@ -54,6 +56,7 @@ def cron_schedules() -> list[Schedule]:
             deployment=each["name"],
             cron=entry["schedule"]["cron"],
             timezone=entry["schedule"].get("timezone") or "UTC",
+            day_or=entry["schedule"].get("day_or", True),
         )
         for each in deployments
         for entry in each["schedules"]
@@ -69,7 +72,7 @@ def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
 
     if start > end:
         return []
-    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone, day_or=schedule.day_or)
     return [due.astimezone(UTC) for due in asyncio.run(cron.get_dates(start=start, end=end))]
 
 

@@ -60,12 +60,16 @@ class Automatic:
 
     def due_in(self, name: str, seconds: float) -> datetime:
         """Move the deployment's cron so near that it is due in some seconds; give the time."""
-        deployment = self.deployment(name)
         due = (datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0)
         cron = f"{due.minute} {due.hour} {due.day} {due.month} * {due.second}"
-        schedule = f"{self.api}/deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
-        ask("PATCH", schedule, json={"schedule": {"cron": cron, "timezone": "UTC"}}).raise_for_status()
+        self.reschedule(name, {"cron": cron, "timezone": "UTC"})
         return due
+
+    def reschedule(self, name: str, schedule: dict[str, Any]) -> None:
+        """Give the deployment's only schedule other times."""
+        deployment = self.deployment(name)
+        path = f"{self.api}/deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+        ask("PATCH", path, json={"schedule": schedule}).raise_for_status()
 
     def runs(self, name: str) -> list[dict[str, Any]]:
         """The runs of a deployment that have begun or are due, oldest first; not those that the scheduler keeps for later years."""

@@ -72,6 +72,14 @@ def test_with_prefect_gone_it_is_told_from_memory(project: Project, monkeypatch:
     assert of_weekly(watch_schedules(project, now=due + timedelta(hours=2))) == []
 
 
+def test_a_schedule_is_watched_on_the_days_that_it_has_in_prefect(project: Project, running: Automatic) -> None:
+    before = running.deployment("rescore/weekly-rescore")["schedules"][0]["schedule"]
+    running.reschedule("rescore/weekly-rescore", {**before, "day_or": False})
+    watched = {each.schedule.deployment: each.schedule.day_or for each in looked_since(project, datetime.now(UTC))}
+    running.reschedule("rescore/weekly-rescore", before)
+    assert watched == {"nightly": True, "weekly-rescore": False}
+
+
 def next_sunday_at_five() -> datetime:
     from croniter import croniter
 

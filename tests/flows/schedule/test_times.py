@@ -30,3 +30,10 @@ def test_before_the_start_nothing_was_due() -> None:
     schedule = Schedule(deployment_id="1", deployment="nightly", cron="* * * * *", timezone="UTC")
     start = datetime(2026, 1, 1, tzinfo=UTC)
     assert times(schedule, start, start - timedelta(seconds=1)) == []
+
+
+@pytest.mark.parametrize(("day_or", "days"), [(True, [6, 13, 20, 27]), (False, [13])])
+def test_friday_the_thirteenth_is_not_every_friday(*, day_or: bool, days: list[int]) -> None:
+    schedule = Schedule(deployment_id="1", deployment="monthly", cron="0 5 13 * 5", timezone="UTC", day_or=day_or)
+    dues = times(schedule, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC))
+    assert [due.day for due in dues] == days
