@@ -130,11 +130,15 @@ def _bias(bias: BiasReport, policy: AdmitPolicy) -> Finding:
         return _finding(rule, True, "no sensitive feature is declared: nothing was compared in the data")
     limit, difference = policy.max_demographic_parity_difference, bias.demographic_parity_difference
     if difference is None:
-        text = f"{bias.feature} cannot be compared: fewer than two groups have {bias.min_group_size} rows{_insufficient(bias)}"
+        text = f"{bias.feature} cannot be compared: fewer than two groups have {bias.min_group_size} rows{_not_compared(bias)}"
         return Finding(rule=rule, outcome="undecided", text=text)
     found = f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
-    text = f"demographic parity difference by {bias.feature} is {found} against a limit of {limit:.3g}{_insufficient(bias)}"
+    text = f"demographic parity difference by {bias.feature} is {found} against a limit of {limit:.3g}{_not_compared(bias)}"
     return _finding(rule, difference.estimate <= limit, text)
+
+
+def _not_compared(bias: BiasReport) -> str:
+    return f"{_insufficient(bias)}{bias.left_out}"
 
 
 def _insufficient(bias: BiasReport) -> str:

@@ -55,7 +55,8 @@ def bias(splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolic
     feature = params.data.sensitive_feature
     if feature is None:
         return _report((), "data", "not applicable", None, "completion_characters", settings)
-    return _report(_observations(rows, params.bias), "data", "declared feature", feature, "completion_characters", settings)
+    report = _report(_observations(rows, params.bias), "data", "declared feature", feature, "completion_characters", settings)
+    return report.model_copy(update={"without_value": sum(row.feature is None for row in rows)})
 
 
 def output_bias(
@@ -227,6 +228,7 @@ def _figure(report: BiasReport) -> str:
         return "no sensitive feature is declared: nothing to compare in the data"
     difference = report.demographic_parity_difference
     if difference is None:
-        return f"{report.feature}: fewer than two groups of at least {report.min_group_size} rows, nothing can be compared"
+        return f"{report.feature}: fewer than two groups of at least {report.min_group_size} rows, nothing can be compared{report.left_out}"
     shown = f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
-    return f"{report.feature}: demographic parity difference {shown} over {len(report.groups) - len(report.insufficient)} groups"
+    groups = len(report.groups) - len(report.insufficient)
+    return f"{report.feature}: demographic parity difference {shown} over {groups} groups{report.left_out}"

@@ -138,6 +138,15 @@ class BiasReport(Value):
     demographic_parity_difference: Interval | None
     demographic_parity_ratio: Interval | None
     score_difference: Interval | None
+    without_value: int = Field(default=0, description="Rows that the declared feature has no value in: they are in no group.")
+
+    @property
+    def left_out(self) -> str:
+        """How many rows the comparison does not speak for; empty where there are none."""
+        if not self.without_value:
+            return ""
+        rows = self.without_value + sum(group.n for group in self.groups)
+        return f"; without a value for it: {self.without_value:,} of {rows:,} rows"
 
 
 class TrainingSet(Value):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.admit import admit, main
-from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, Interval, ValidationReport
+from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, GroupRate, Interval, ValidationReport
 from pipelines.errors import DamagedFile, ParameterError
 from pipelines.policy import AdmitPolicy, Policy, load_policy
 from pipelines.value import FileDigest
@@ -193,6 +193,20 @@ def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() 
         "food cannot be compared: fewer than two groups have 20 rows"
     )
     assert isinstance(admit(dataset(licence=None), validation(), unknown, policy()), Rejection)
+
+
+def test_rows_without_a_value_for_the_declared_feature_are_counted_in_the_reason() -> None:
+    groups = tuple(GroupRate(group=name, n=20, rate=0.5, score=1.0) for name in "ab")
+    verdict = admit(dataset(), validation(), bias(groups=groups, without_value=50), policy())
+    assert isinstance(verdict, Admission)
+    assert verdict.findings[-1].text.endswith("against a limit of 0.2; without a value for it: 50 of 90 rows")
+
+
+def test_a_declared_feature_without_any_value_is_undecided_and_the_reason_says_why() -> None:
+    verdict = admit(dataset(), validation(), bias(demographic_parity_difference=None, without_value=90), policy())
+    assert isinstance(verdict, Undecided)
+    text = finding_of(verdict, "demographic_parity_difference").text
+    assert text == "food cannot be compared: fewer than two groups have 20 rows; without a value for it: 90 of 90 rows"
 
 
 def test_without_a_declared_feature_there_is_nothing_to_compare() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bias import BiasSettings, OutputObservation, bias, favourable, output_bias
+from pipelines.bias import BiasSettings, OutputObservation, _figure, bias, favourable, output_bias
 from pipelines.dataset import BiasReport, Message, Row
 from pipelines.errors import ParameterError
 from pipelines.params import Params, load_params
@@ -112,6 +112,14 @@ def test_a_declared_feature_is_compared_over_all_splits() -> None:
     report = bias({"train": train, "dev": [], "held_out": held_out}, params("f", pattern="^long"), policy())
     assert (report.subject, report.method, report.feature) == ("data", "declared feature", "f")
     assert [(group.group, group.n, group.rate, group.score) for group in report.groups] == [("x", 4, 1.0, 11.0), ("y", 4, 0.0, 2.0)]
+    assert report.without_value == 1
+    assert _figure(report) == "f: demographic parity difference 1.000 [1.000, 1.000] over 2 groups; without a value for it: 1 of 9 rows"
+
+
+def test_a_declared_feature_without_any_value_says_so() -> None:
+    report = bias({"train": [row(number, None, "c") for number in range(3)], "dev": [], "held_out": []}, params("f"), policy())
+    assert _figure(report).endswith("nothing can be compared; without a value for it: 3 of 3 rows")
+    assert report.demographic_parity_difference is None
 
 
 def test_favourable_is_what_matches_or_what_is_longer_than_the_median() -> None:
