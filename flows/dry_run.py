@@ -11,15 +11,18 @@ from typing import Literal
 from flows.environment import quieten
 from flows.run.request import TrainRequest
 from flows.run.workspace import Workspace, find_project, open_workspace
+from pipelines.admit import TRAINED_ON
 from pipelines.admit import main as admit
+from pipelines.answers import check_lengths
 from pipelines.base_model import base_model, locate
 from pipelines.bias import main as bias
 from pipelines.chat import ChatEncoder
 from pipelines.collect import main as collect
 from pipelines.dataset import SPLITS, prompts_of, read_rows
 from pipelines.evidence import BaseModelManifest
-from pipelines.fine_tune import training_steps
-from pipelines.language_model import completion_losses, load_language_model
+from pipelines.fine_tune import Start, encode, training_steps
+from pipelines.language_model import LanguageModel, completion_losses, load_language_model
+from pipelines.params import Params
 from pipelines.policy import ScreenPolicy, load_policy
 from pipelines.power import smallest_detectable_effect
 from pipelines.resources import needs
@@ -89,8 +92,11 @@ def estimate(request: TrainRequest) -> Estimate:
             admit()  # its reasons stand in the estimate
         base, template = base_model(workspace.params.base_model, project.home)
         folder = locate(base, project.home)  # hashes every byte of the weights: once
-        tokens = _tokens(ChatEncoder.load(folder, template))
-        rate = _scored_tokens_per_second(base, folder, template, tokens)
+        language = load_language_model(base, folder, template, "float32")
+        if read_admission(Path("data/admit/verdict.json")).verdict == "passed":
+            _check_lengths(Start(base, template, language.encoder), language, workspace.params)
+        tokens = _tokens(language.encoder)
+        rate = _scored_tokens_per_second(language, tokens)
         policy = load_policy(Path("registry/policies/default.yaml")).gates.screen
         return _estimate(workspace, base, tokens, rate, policy)
 
@@ -126,14 +132,21 @@ def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
     return tuple(finding.text for finding in admission.findings if finding.outcome != "passed")
 
 
+def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
+    """Refuse now the rows and prompts that `fine_tune` and `generate` would refuse."""
+    for name in TRAINED_ON:
+        encode(read_rows(Path("data/validate") / f"{name}.jsonl"), start, params.train)
+    prompts = prompts_of(read_rows(Path("data/validate/held_out.jsonl")))
+    check_lengths(language, prompts, [start.encoder.prompt_ids(prompt.messages) for prompt in prompts], params.generation)
+
+
 def _tokens(encoder: ChatEncoder) -> _Tokens:
     rows = read_rows(Path("data/validate/train.jsonl"))
     pairs = [(encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)) for row in rows]
     return _Tokens(counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs), sample=tuple(pairs[:_SAMPLE]))
 
 
-def _scored_tokens_per_second(base: BaseModelManifest, folder: Path, template: str | None, tokens: _Tokens) -> float:
-    language = load_language_model(base, folder, template, "float32")
+def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float:
     completion_losses(language, tokens.sample, batch_size=_SAMPLE)  # the first call pays for what torch sets up
     started = time.monotonic()
     completion_losses(language, tokens.sample, batch_size=_SAMPLE)

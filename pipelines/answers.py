@@ -34,7 +34,7 @@ class Identity(Value):
 def answer(identity: Identity, language: LanguageModel, prompts: Sequence[Prompt], params: GenerationParams, out: Path) -> Completions:
     """Answer every prompt once and score every reference; written below `out` as `SYSTEM.{answers,losses}.jsonl` and `SYSTEM.json`."""
     encoded = [language.encoder.prompt_ids(with_examples(prompt.messages, identity.examples)) for prompt in prompts]
-    _check_lengths(language, prompts, encoded, params)
+    check_lengths(language, prompts, encoded, params)
     answers = _answers(language, prompts, encoded, params, identity.system)
     losses = _losses(language, prompts, encoded, params, identity.system)
     paths = {kind: out / f"{identity.system}.{kind}.jsonl" for kind in ("answers", "losses")}
@@ -58,6 +58,18 @@ def with_examples(messages: Turns, examples: Turns) -> Turns:
     """Put few-shot turns before the conversation, but after its system message."""
     first = 1 if messages[0].role == "system" else 0
     return (*messages[:first], *examples, *messages[first:])
+
+
+def check_lengths(language: LanguageModel, prompts: Sequence[Prompt], encoded: Sequence[Sequence[int]], params: GenerationParams) -> None:
+    """Refuse a prompt that does not fit into the context together with the longest answer."""
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        longest = max(len(language.encoder.completion_ids(reference)) for reference in prompt.references)
+        tokens = len(ids) + max(longest, params.max_new_tokens)
+        if tokens > language.context_tokens:
+            raise UnusableRow(
+                f"Held-out prompt {prompt.id} ({text_of(prompt.messages)[:40]!r}) needs {tokens} tokens with its answer, "
+                f"the model's context holds {language.context_tokens}. Shorten it, or lower generation.max_new_tokens."
+            )
 
 
 def _answers(
@@ -95,17 +107,6 @@ def _losses(
         )
         for (index, number), (_, completion), loss in zip(places, rows, nats, strict=True)
     ]
-
-
-def _check_lengths(language: LanguageModel, prompts: Sequence[Prompt], encoded: Sequence[Sequence[int]], params: GenerationParams) -> None:
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        longest = max(len(language.encoder.completion_ids(reference)) for reference in prompt.references)
-        tokens = len(ids) + max(longest, params.max_new_tokens)
-        if tokens > language.context_tokens:
-            raise UnusableRow(
-                f"Held-out prompt {prompt.id} ({text_of(prompt.messages)[:40]!r}) needs {tokens} tokens with its answer, "
-                f"the model's context holds {language.context_tokens}. Shorten it, or lower generation.max_new_tokens."
-            )
 
 
 def _completion_ids(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:

@@ -55,8 +55,8 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     Checkpoints live in `places.scratch`, outside of what DVC deletes: an interrupted training goes on from the last one.
     SIGTERM ends it with a checkpoint of the step that goes on, and `RunStopped`.
     """
-    train = _encode(read_rows(training_set.train.checked()), start, params.train)
-    dev = _encode(read_rows(training_set.dev.checked()), start, params.train)
+    train = encode(read_rows(training_set.train.checked()), start, params.train)
+    dev = encode(read_rows(training_set.dev.checked()), start, params.train)
     check_room(needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train)), places.scratch)
     started = time.monotonic()
     with told_to_stop() as told:
@@ -68,6 +68,25 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
         first = _first_dev_loss(trainer, places.scratch)
         resumed = _train(trainer, places.scratch, told)
         return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
+
+
+def encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict[str, list[int]]]:
+    """Token ids with the prompt masked out of the loss; a row that cannot be trained on is named."""
+    encoder, limit = start.encoder, min(params.max_tokens, start.base.context_tokens)
+    encoded = []
+    for row in rows:
+        prompt, completion = encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)
+        if len(prompt) + len(completion) > limit:
+            raise UnusableRow(
+                f"Row {row.number} ({row.id}) has {len(prompt) + len(completion)} tokens, over the {limit} that fit. "
+                "Shorten it, or raise train.max_tokens up to the model's context."
+            )
+        if len(completion) < 2 or completion[-1] not in encoder.end_ids:
+            raise UnusableRow(
+                f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it."
+            )
+        encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+    return encoded
 
 
 def main() -> int:
@@ -86,25 +105,6 @@ def main() -> int:
         + (f", resumed from step {adapter.resumed_from[-1]}" if adapter.resumed_from else "")
     )
     return 0
-
-
-def _encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict[str, list[int]]]:
-    """Token ids with the prompt masked out of the loss; a row that cannot be trained on is named."""
-    encoder, limit = start.encoder, min(params.max_tokens, start.base.context_tokens)
-    encoded = []
-    for row in rows:
-        prompt, completion = encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)
-        if len(prompt) + len(completion) > limit:
-            raise UnusableRow(
-                f"Row {row.number} ({row.id}) has {len(prompt) + len(completion)} tokens, over the {limit} that fit. "
-                "Shorten it, or raise train.max_tokens up to the model's context."
-            )
-        if len(completion) < 2 or completion[-1] not in encoder.end_ids:
-            raise UnusableRow(
-                f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it."
-            )
-        encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
-    return encoded
 
 
 def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, steps: int) -> list[dict[str, list[int]]]:

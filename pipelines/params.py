@@ -13,7 +13,7 @@ from pipelines.files import write_text
 from pipelines.value import Settable, first_problem
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy and torch both take."""
 
@@ -54,7 +54,7 @@ class LoraParams(Settable):
     """peft's own words."""
 
     r: Annotated[int, Field(ge=1, le=1024)]
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Annotated[float, Field(gt=0, le=10**6)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     target_modules: str | tuple[str, ...]
 
@@ -62,12 +62,12 @@ class LoraParams(Settable):
 class TrainParams(Settable):
     """How long and how fast to train. Early stopping looks at the dev split."""
 
-    epochs: Annotated[float, Field(gt=0)]
+    epochs: Annotated[float, Field(gt=0, le=10**6)]
     max_steps: Count | None
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    max_tokens: Annotated[int, Field(ge=8)] = Field(description="Longest row, prompt and completion; a longer one is an error.")
+    max_tokens: Annotated[int, Field(ge=8, le=10**9)] = Field(description="Longest row, prompt and completion; a longer one is an error.")
     evaluate_every: Count = Field(description="Steps between two looks at the dev loss; also between checkpoints.")
     patience: Count = Field(description="Looks without improvement before training stops.")
     precision: Literal["auto", "float32", "bfloat16"]
@@ -126,7 +126,7 @@ class ScoreParams(Settable):
     """Which metrics are computed and how their intervals are drawn."""
 
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
-    resamples: Annotated[int, Field(ge=200)]
+    resamples: Annotated[int, Field(ge=200, le=10**6)]
     seed: Seed
 
 

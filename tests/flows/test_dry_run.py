@@ -34,3 +34,19 @@ def test_rows_that_admit_would_refuse_are_refused_now_with_every_reason(untouche
     in_words = invoke(untouched, *(word for word in arguments if word != "--json"))
     assert in_words.code == 3
     assert "admit       would reject these rows\n            too few rows" in in_words.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.max_tokens=8", "tokens, over the 8 that fit. Shorten it, or raise train.max_tokens"),
+        ("generation.max_new_tokens=100000", "Shorten it, or lower generation.max_new_tokens."),
+    ],
+)
+def test_rows_that_do_not_fit_are_named_before_anything_is_trained(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path, setting: str, said: str
+) -> None:
+    data = write_rows(tmp_path / "letters.jsonl", learnable_rows())
+    done = invoke(untouched, *run_arguments(data, tiny_base, "--set", setting, "--dry-run"))
+    assert done.code == 1
+    assert said in done.err

@@ -118,6 +118,23 @@ def test_a_value_out_of_range_is_refused_before_it_is_written(params_file: Path,
     assert params_file.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("typed", "most"),
+    [
+        ("train.epochs=1e300", 10**6),
+        ("train.max_steps=10000000000", 10**9),
+        ("train.max_tokens=10000000000", 10**9),
+        ("generation.max_new_tokens=10000000000", 10**9),
+        ("lora.alpha=1e300", 10**6),
+        ("score.resamples=10000000", 10**6),
+    ],
+)
+def test_a_number_beyond_any_use_is_refused_with_the_most_there_may_be(params_file: Path, typed: str, most: int) -> None:
+    name, setting = parse_assignment(typed)
+    with pytest.raises(ParameterError, match=f"{name}: Input should be less than or equal to {most}"):
+        override(params_file, {name: setting})
+
+
 @pytest.mark.parametrize("content", [b"\xff", b"- 1", b"lora: [", b""])
 def test_a_parameter_file_that_is_none_is_one_line(params_file: Path, content: bytes) -> None:
     params_file.write_bytes(content)
