@@ -75,6 +75,7 @@ def _addressable(home: Path) -> Path:
 @contextmanager
 def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspace]:
     """Pin the working tree as it is, give it a worktree with the request's inputs, and take it away at the end."""
+    _check_git(project.root)
     sweep(project)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
@@ -202,6 +203,12 @@ def _place(source: Path | None, folder: Path, stem: str) -> None:
         shutil.copyfile(source, folder / f"{stem}{source.suffix.lower()}")
     except OSError as error:
         raise UnreadableData(f"{source} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def _check_git(root: Path) -> None:
+    """In a submodule git's settings name its folder for every worktree, and DVC takes them at their word."""
+    if _git(root, "config", "core.worktree", check=False):
+        raise WorkspaceError(f"{root} is a git submodule, where DVC cannot work. Clone it into a folder of its own and go there.")
 
 
 def _pin(root: Path, run_id: str) -> str:

@@ -7,10 +7,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from flows.run.record import flat_params
+from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, gone, identify, open_workspace, sweep
+from flows.run.workspace import Project, find_project, gone, identify, open_workspace, sweep
 from flows.start import request_from
-from pipelines.errors import ParameterError, RegistryError
+from pipelines.errors import ParameterError, RegistryError, WorkspaceError
 from pipelines.params import load_params
 from tests.journey import git, learnable_rows, write_rows
 
@@ -110,6 +111,25 @@ def test_a_model_of_its_bases_own_name_is_refused_before_anything_is_trained(pro
     with pytest.raises(ParameterError, match="is the name under which its base answers"), open_workspace(project, request):
         pass
     assert worktrees(project) == []
+
+
+def test_a_submodule_is_refused_in_a_sentence_and_left_as_it_was(cloned: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "whole")
+    git(tmp_path / "whole", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(cloned), "assay")
+    root = tmp_path / "whole/assay"
+    project = find_project(root / ".assay", root)
+    with pytest.raises(WorkspaceError, match=r"whole/assay is a git submodule.*Clone it"), open_workspace(project, TrainRequest()):
+        pass
+    assert git(root, "for-each-ref", "refs/assay") == ""
+
+
+@pytest.mark.parametrize("head", ["detached", "unborn"])
+def test_a_checkout_without_a_branch_or_without_commits_has_runs(project: Project, head: str) -> None:
+    git(project.root, "checkout", "--quiet", *(("--detach",) if head == "detached" else ("--orphan", "new")))
+    data = write_rows(project.root.parent / "rows.jsonl", learnable_rows(2))
+    with open_workspace(project, TrainRequest(data=data, settings={"lora.r": 32})) as workspace:
+        version_inputs(workspace)
+    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
 
 
 def test_a_workspace_that_cannot_be_furnished_is_taken_away(project: Project) -> None:
