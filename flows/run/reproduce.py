@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from flows.run.report import say
 from flows.run.stopping import stage_first
 from flows.run.workspace import Workspace
 from pipelines import errors
@@ -141,6 +142,7 @@ def _lease(workspace: Workspace, stage: str) -> Iterator[bool]:
         lease.acquire(timeout=0)
         waited = False
     except Timeout:
+        say(f"  {stage:<17} waiting for another run that does the same work")
         lease.acquire()
         waited = True
     try:

@@ -1,30 +1,55 @@
-"""Runs of one model take turns, and a person is told of it."""
+"""Runs of one model, and stages of one work, take turns, and a person is told of it when the waiting begins."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from flows.run.reproduce import _lease
+from flows.run.request import TrainRequest
 from flows.run.turns import training_turn
+from flows.run.workspace import Project, open_workspace
+from tests.journey import git
 from tests.waiting import wait_until
 
 
+class Waiting:
+    """Another run, in a thread, that wants the same turn."""
+
+    def __init__(self, turn: AbstractContextManager[object], capsys: pytest.CaptureFixture[str]) -> None:
+        self.turn, self.capsys = turn, capsys
+        self.said, self.had = "", Event()
+        self.thread = Thread(target=self._have, daemon=True)
+        self.thread.start()
+
+    def _have(self) -> None:
+        with self.turn:
+            self.had.set()
+
+    def has_said(self, text: str) -> bool:
+        self.said += self.capsys.readouterr().out
+        return text in self.said
+
+
 def test_a_run_that_waits_for_its_turn_says_so_when_it_begins_to_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-    had = Event()
-
-    def heard(text: str) -> bool:
-        said.append(capsys.readouterr().out)
-        return text in "".join(said)
-
-    def other() -> None:
-        with training_turn(tmp_path, "letters"):
-            had.set()
-
-    waiting = Thread(target=other, daemon=True)
     with training_turn(tmp_path, "letters"):
-        waiting.start()
-        wait_until(lambda: heard("  (waiting for another run's end: it is training letters)\n"))
-        assert not had.is_set()
-    waiting.join()
-    assert heard("  (waited for another run's end: it was training letters)\n")
+        other = Waiting(training_turn(tmp_path, "letters"), capsys)
+        wait_until(lambda: other.has_said("  (waiting for another run's end: it is training letters)\n"))
+        assert not other.had.is_set()
+    other.thread.join()
+    assert other.has_said("  (waited for another run's end: it was training letters)\n")
+
+
+def test_a_stage_that_waits_for_another_runs_says_so_when_it_begins_to_wait(
+    cloned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(tmp_path, "clone", "--quiet", str(cloned), "assay")
+    project = Project(root=tmp_path / "assay", home=tmp_path / "assay/.assay")
+    with open_workspace(project, TrainRequest()) as workspace:
+        with _lease(workspace, "collect") as waited:
+            assert not waited
+            other = Waiting(_lease(workspace, "collect"), capsys)
+            wait_until(lambda: other.has_said("  collect           waiting for another run that does the same work\n"))
+            assert not other.had.is_set()
+        other.thread.join()
