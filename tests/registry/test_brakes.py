@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,21 @@ def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Benc
     with pytest.raises(ReleaseError, match="has not followed"):
         serve_base(MODEL, WHY, bench.desk)
     assert bench.here() == ("1", True)
+
+
+@pytest.mark.parametrize("foreign", [{"ledger_id": "0" * 32, "generation": 99}, {"hash": "0" * 64}], ids=["another ledger", "a fork"])
+def test_an_endpoint_that_follows_something_else_obeys_no_brake(bench: Bench, foreign: dict[str, Any]) -> None:
+    bench.released("1")
+    bench.obeys = True
+    bench.on_ring = lambda here: setattr(here, "head", here.ledger.standing().head.model_copy(update=foreign))
+    with pytest.raises(ReleaseError, match="not yet"):
+        serve_base(MODEL, WHY, bench.desk)
+
+
+def test_an_endpoint_that_has_come_further_has_obeyed(bench: Bench) -> None:
+    bench.released("1")
+    bench.on_ring = lambda here: setattr(here, "head", here.ledger.standing().head.model_copy(update={"generation": 99, "hash": "0" * 64}))
+    assert serve_base(MODEL, WHY, bench.desk).model(MODEL).serves_base
 
 
 def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> None:
