@@ -21,7 +21,7 @@ TAMPERINGS: dict[str, tuple[tuple[str, ...], str, bool]] = {
     "exchanged": (EXCHANGED, "Entry 6 ", False),
     "the last one edited": (("UPDATE entries SET at = '2126-01-01T00:00:00.000000+00:00' WHERE generation = 9",), "Entry 9 ", True),
     "tail cut": (("DELETE FROM entries WHERE generation > 7",), "cut off or an old copy", True),
-    "emptied": (("DELETE FROM entries",), "no entry yet", True),
+    "emptied": (("DELETE FROM entries",), "There was a ledger here", True),
 }
 
 
