@@ -65,7 +65,8 @@ class Estimate(Value):
             f"admit       {admitted[self.admission]}\n{reasons}"
             f"rows        {', '.join(f'{name} {count:,}' for name, count in self.rows.items())}\n"
             f"time        about {self.training_seconds / 60:.0f} min for {self.steps} training steps, "
-            f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {_SAMPLE} rows just now\n"
+            f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {_SAMPLE} rows just now; "
+            "that its stages start takes a minute or two more\n"
             f"memory      about {self.memory_bytes / 1e9:.1f} GB, disk about {self.disk_bytes / 1e9:.1f} GB\n"
             f"can show    {shown}, four times in five, with {self.clusters} held-out groups"
         )

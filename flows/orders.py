@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from flows.environment import quieten
 from flows.run.outcome import EXIT_CODES
@@ -14,11 +15,14 @@ from pipelines.errors import AssayError, ParameterError, RegistryError
 from pipelines.evidence import Adapter
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
-from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive
+from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive, what_served_before
 from registry.desk import Desk, Order
 from registry.entries import Waived
 from registry.recorded import ModelVersion
 from registry.standing import Standing
+
+if TYPE_CHECKING:
+    from registry.ledger import Ledger
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -34,7 +38,7 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     say_findings(done.verdict.findings)
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
-        say(f"{model} is version {done.version} now ({done.released.release.fingerprint}). Back: assay rollback --model {model} --reason …")
+        say(f"{model} is version {done.version} now ({done.released.release.fingerprint}).{_way_back(model, _ledger().standing())}")
     if done.note:
         say(done.note)
     if as_json:
@@ -42,16 +46,19 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     return EXIT_CODES[done.verdict.verdict]
 
 
-def run_rollback(model: str, reason: str, version: str | None) -> None:
+def run_rollback(model: str | None, reason: str, version: str | None) -> None:
     """Go back, and say to what."""
-    _tell(model, roll_back(model, version, *_ordered(reason)))
+    order, desk = _ordered(reason)
+    model = model or _only_model(desk.ledger.standing())
+    _tell(model, roll_back(model, version, order, desk))
 
 
-def run_revoke(model: str, version: str, reason: str) -> None:
+def run_revoke(model: str | None, version: str, reason: str) -> None:
     """Revoke, and say what serves."""
     if not _NUMBER.fullmatch(version):
         raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
     order, desk = _ordered(reason)
+    model = model or _only_model(desk.ledger.standing())
     found = _only_registered(model, version, desk.ledger.standing())
     adapter = None if found is None else _adapter_of(found)
     standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
@@ -94,9 +101,21 @@ def _adapter_of(version: ModelVersion) -> str | None:
         return None
 
 
-def run_serve_base(model: str, reason: str) -> None:
+def run_serve_base(model: str | None, reason: str) -> None:
     """Have the base answer."""
-    _tell(model, serve_base(model, *_ordered(reason)))
+    order, desk = _ordered(reason)
+    model = model or _only_model(desk.ledger.standing())
+    _tell(model, serve_base(model, order, desk))
+
+
+def _only_model(standing: Standing) -> str:
+    """The model that is meant where none is named: a brake guesses nothing."""
+    known = sorted({*standing.models, *(each.model for each in standing.judged.values())})
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise ParameterError("The ledger knows no model yet: nothing was ever judged for a release. Name one with --model.")
+    raise ParameterError(f"The ledger knows {len(known)} models: {', '.join(known)}. Name the one that is meant with --model.")
 
 
 def run_freeze(reason: str) -> None:
@@ -164,18 +183,29 @@ def _said(reason: str) -> str:
 
 def _ordered(reason: str) -> tuple[Order, Desk]:
     """The order and the desk, without anything that asks MLflow or Prefect."""
-    from registry.ledger import open_ledger, read_ledger
+    from registry.ledger import open_ledger
     from serving.client import endpoint_client
 
     home, order = _project().home, Order(person(), _said(reason))
-    read_ledger(home)  # a brake makes no ledger: one that is not there is lost, or elsewhere
+    _ledger()  # a brake makes no ledger: one that is not there is lost, or elsewhere
     return order, Desk(open_ledger(home), endpoint_client(home))
+
+
+def _ledger() -> "Ledger":
+    from registry.ledger import read_ledger
+
+    return read_ledger(_project().home)
+
+
+def _way_back(model: str, standing: Standing) -> str:
+    """How to undo it, where that can be done."""
+    return f" Back: assay rollback --model {model} --reason …" if what_served_before(standing.model(model)) is not None else ""
 
 
 def _tell(model: str, standing: Standing) -> None:
     here = standing.model(model)
     if here.serves_base:
-        say(f"The base answers for {model} now (entry {standing.head.generation}). Back: assay rollback --model {model} --reason …")
+        say(f"The base answers for {model} now (entry {standing.head.generation}).{_way_back(model, standing)}")
     elif here.current is not None:
         held = here.current.release
         say(f"{model} is version {held.version} now ({held.fingerprint}, entry {standing.head.generation}).")

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from flows.environment import quieten
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
-from pipelines.errors import ParameterError, UnreadableData
-from pipelines.params import parse_assignment
+from pipelines.errors import ParameterError, RunStopped, UnreadableData
+from pipelines.params import check_assignments, parse_assignment
 from pipelines.policy import load_policy
 from pipelines.value import first_problem
 
@@ -71,14 +71,18 @@ def run_training(request: TrainRequest) -> Outcome:
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)
+    check_assignments(project.root / "params.yaml", request.assignments())  # before it waits for another run's end
     _check_python()
-    with stops_when_told(), prefect_server(project.home), prefect_answers():
-        from flows.run.record import open_store
-        from flows.run.report import show
-        from flows.train import train
+    try:
+        with stops_when_told(), prefect_server(project.home), prefect_answers():
+            from flows.run.record import open_store
+            from flows.run.report import show
+            from flows.train import train
 
-        outcome = train(request)
-        show(outcome, open_store(project).uri)
+            outcome = train(request)
+            show(outcome, open_store(project).uri)
+    except KeyboardInterrupt as told:  # between two stages or in the wait for another run; a stage says so itself
+        raise RunStopped("The run was told to stop. What is done is kept: run the same command again and it goes on.") from told
     return outcome
 
 

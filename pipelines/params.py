@@ -154,15 +154,24 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 def override(path: Path, assignments: dict[str, Any]) -> Params:
     """Set dotted parameters (`lora.r`) in `params.yaml`; an unknown one is answered with the nearest that exists."""
+    document, params = _overridden(path, assignments)
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+    return params
+
+
+def check_assignments(path: Path, assignments: dict[str, Any]) -> None:
+    """Whether `override` would take them, without writing anything."""
+    _overridden(path, assignments)
+
+
+def _overridden(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Params]:
     document = _read_yaml(path)
     for dotted, setting in assignments.items():
         _assign(document, dotted, setting)
     try:
-        params = Params.model_validate(document)
+        return document, Params.model_validate(document)
     except ValidationError as error:
         raise ParameterError(f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is.") from error
-    write_text(path, yaml.safe_dump(document, sort_keys=False))
-    return params
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from registry.desk import Desk, Order, alarms, append
 from registry.entries import BaseServed, Body, Frozen, ReleaseAborted, Revoked, RolledBack, Unfrozen, Waived
 from registry.following import EndpointState
 from registry.ledger import Ledger
-from registry.standing import Standing
+from registry.standing import Held, ModelStanding, Standing
 
 
 def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Standing:
@@ -126,6 +126,11 @@ def _still(standing: Standing, model: str, seen: EndpointState) -> str:
     return f"{'nothing' if route is None else route.fingerprint} answers under {model} still{alarms(seen)}"
 
 
+def what_served_before(here: ModelStanding) -> Held | None:
+    """What a rollback leads to; None where there is nothing."""
+    return here.current if here.serves_base else here.before
+
+
 def _way_back(standing: Standing, model: str, version: str | None) -> int:
     here = standing.model(model)
     if version is not None:
@@ -133,7 +138,7 @@ def _way_back(standing: Standing, model: str, version: str | None) -> int:
         if not fitting:
             raise ReleaseError(f"Version {version} of {model} never served. `assay history` lists what did; `assay promote` releases one.")
         return fitting[-1].begun
-    before = here.current if here.serves_base else here.before
+    before = what_served_before(here)
     if not here.once_served:
         raise ReleaseError(f"Nothing of {model} was ever released: there is nothing to go back to. `assay promote` releases a version.")
     if before is None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "assay"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages open an experiment of this kind at its runs; without it, at traces of chats, of which there are none."""
 _T = TypeVar("_T")
 
 
@@ -50,7 +52,7 @@ class Connection:
         """Id of the experiment that holds every run; made where it is not there yet."""
         with self.turn("experiment"):
             found = self.client.get_experiment_by_name(EXPERIMENT)
-            return str(found.experiment_id if found else self.client.create_experiment(EXPERIMENT, artifact_location=self._artifacts()))
+            return str(found.experiment_id if found else self.client.create_experiment(EXPERIMENT, self._artifacts(), KIND))
 
     def _artifacts(self) -> str | None:
         """Beside the database where MLflow has no server; a server chooses for itself."""

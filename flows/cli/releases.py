@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 _MODEL = click.option("--model", default="cheat-smollm2", show_default=True, help="Name of the registered model.")
+_RELEASED = click.option("--model", help="Name of the registered model. Default: the only one that the ledger knows.")
 _REASON = click.option("--reason", required=True, help="Why, in a sentence: it goes on record.")
 
 
@@ -22,7 +23,7 @@ def promote(ctx: click.Context, version: str, model: str, reason: str, as_json: 
 
 
 @click.command()
-@_MODEL
+@_RELEASED
 @_REASON
 @click.option("--to", "version", help="A version that once served. Default: what served before.")
 def rollback(**asked: Any) -> None:
@@ -34,7 +35,7 @@ def rollback(**asked: Any) -> None:
 
 @click.command()
 @click.argument("version")
-@_MODEL
+@_RELEASED
 @_REASON
 def revoke(**asked: Any) -> None:
     """VERSION never serves again; where it serves now, what served before takes over, or the base."""
@@ -44,7 +45,7 @@ def revoke(**asked: Any) -> None:
 
 
 @click.command("serve-base")
-@_MODEL
+@_RELEASED
 @_REASON
 def serve_base(**asked: Any) -> None:
     """Have the base model answer under the model's name, until the next release or rollback."""

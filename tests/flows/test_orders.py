@@ -19,7 +19,7 @@ from registry.ledger import open_ledger
 from registry.recorded import Page, Submission
 from registry.store import Store
 from tests.journey import Checkout, Package, invoke
-from tests.ledgers import MODEL, append_released
+from tests.ledgers import MODEL, append_released, judged
 
 WAIVE = ("waive", "--model", "m", "--rule", "approvals", "--until", "24h", "--reason", "a test")
 
@@ -129,6 +129,26 @@ def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_databas
     invoke(elsewhere, "revoke", "7", "--model", MODEL, "--reason", "its rows had to go")
     assert open_ledger(home).standing().model(MODEL).revoked == {"7"}
     assert not (home / "mlflow.db").exists()
+
+
+def test_a_brake_without_a_name_means_the_only_model_that_the_ledger_knows(elsewhere: Checkout, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "home")
+    done = invoke(elsewhere, "serve-base", "--reason", "worse")
+    assert (done.code, "knows no model yet" in done.err) == (1, True)
+    append_released(ledger)
+    assert "It is in the ledger" in invoke(elsewhere, "serve-base", "--reason", "worse").err
+    assert ledger.standing().model(MODEL).serves_base
+
+
+@pytest.mark.parametrize("brake", [("rollback",), ("serve-base",), ("revoke", "1")], ids=lambda brake: brake[0])
+def test_with_two_models_in_the_ledger_a_brake_asks_which_is_meant(elsewhere: Checkout, tmp_path: Path, brake: tuple[str, ...]) -> None:
+    ledger = open_ledger(tmp_path / "home")
+    standing = append_released(ledger)
+    ledger.append(judged("1").model_copy(update={"model": "another"}), standing)
+    done = invoke(elsewhere, *brake, "--reason", "worse")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"The ledger knows 2 models: another, {MODEL}." in done.err
+    assert ledger.standing().model(MODEL).answering == standing.model(MODEL).answering
 
 
 def test_a_time_that_has_passed_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flows.audit import happenings
 from pipelines.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
-from registry.brakes import freeze, revoke, roll_back, serve_base
+from registry.brakes import freeze, revoke, roll_back, serve_base, what_served_before
 from registry.desk import Desk
 from registry.entries import (
     Release,
@@ -123,6 +123,16 @@ def test_an_endpoint_that_has_come_further_has_obeyed(bench: Bench) -> None:
     bench.released("1")
     bench.on_ring = lambda here: setattr(here, "head", here.ledger.standing().head.model_copy(update={"generation": 99, "hash": "0" * 64}))
     assert serve_base(MODEL, WHY, bench.desk).model(MODEL).serves_base
+
+
+def test_there_is_a_way_back_only_where_something_served_before(bench: Bench) -> None:
+    bench.obeys = True
+    bench.released("1")
+    assert what_served_before(bench.ledger.standing().model(MODEL)) is None
+    serve_base(MODEL, WHY, bench.desk)
+    assert what_served_before(bench.ledger.standing().model(MODEL)) is not None
+    revoke(MODEL, "1", WHY, bench.desk)
+    assert what_served_before(bench.ledger.standing().model(MODEL)) is None
 
 
 def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> None:

@@ -131,6 +131,11 @@ def test_a_version_that_does_not_exist_is_named(store: Store) -> None:
         store.get_version("nothing", "7")
 
 
+def test_mlflows_page_of_the_experiment_opens_at_its_runs_and_not_at_traces(store: Store, run: RecordedRun) -> None:
+    experiment = client_of(store).get_run(run.run_id).info.experiment_id
+    assert client_of(store).get_experiment(experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def experiment_of(store: Store) -> str:
     experiment = client_of(store).get_experiment_by_name("assay")
     assert experiment

@@ -10,7 +10,7 @@ from flows.run.reproduce import _lease
 from flows.run.request import TrainRequest
 from flows.run.turns import training_turn
 from flows.run.workspace import Project, open_workspace
-from tests.journey import git
+from tests.journey import Checkout, git, invoke
 from tests.waiting import wait_until
 
 
@@ -39,6 +39,14 @@ def test_a_run_that_waits_for_its_turn_says_so_when_it_begins_to_wait(tmp_path: 
         assert not other.had.is_set()
     other.thread.join()
     assert other.has_said("  (waited for another run's end: it was training letters)\n")
+
+
+def test_a_slip_in_a_parameter_is_said_before_the_wait_for_another_run(cloned: Path, tmp_path: Path) -> None:
+    checkout = Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
+    with training_turn(tmp_path / "home", "letters"):
+        done = invoke(checkout, "run", "--model", "letters", "--set", "lora.rank=32")
+    assert (done.code, done.out) == (1, "")
+    assert "There is no parameter lora.rank" in done.err
 
 
 def test_a_stage_that_waits_for_another_runs_says_so_when_it_begins_to_wait(
