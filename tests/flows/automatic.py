@@ -214,7 +214,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.terminate()
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=15)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
