@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import LedgerError
+from registry.keys import key_file
 from registry.ledger import ledger_url, open_ledger, read_ledger
 from registry.ledger_database import Database
 from tests.ledgers import append_released, frozen, unfrozen
@@ -73,7 +74,7 @@ def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Pa
     homes = [tmp_path / f"machine{number}" for number in range(6)]
     with ProcessPoolExecutor(6, get_context("spawn")) as pool:
         assert len(set(pool.map(ledger_id_after_opening, homes))) == 1
-    assert len([each for each in homes if (each / "keys").exists()]) == 1
+    assert len([each for each in homes if key_file(each).exists()]) == 1
 
 
 def test_a_machine_without_the_key_reads_and_writes_nothing(home: Path, tmp_path: Path) -> None:
