@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from flows.environment import quieten
 from flows.run.outcome import EXIT_CODES
 from flows.run.report import say, say_findings
-from flows.run.request import MODEL_NAME
 from flows.run.workspace import Project, find_project
 from flows.start import person
 from pipelines.errors import AssayError, ParameterError, RegistryError
@@ -17,7 +16,7 @@ from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
 from registry.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive, what_served_before
 from registry.desk import Desk, Order
-from registry.entries import Waived
+from registry.entries import MODEL_NAME, Waived
 from registry.recorded import ModelVersion
 from registry.standing import Standing
 
@@ -48,8 +47,7 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
 
 def run_rollback(model: str | None, reason: str, version: str | None) -> None:
     """Go back, and say to what."""
-    order, desk = _ordered(reason)
-    model = model or _only_model(desk.ledger.standing())
+    model, order, desk = _ordered_of(model, reason)
     _tell(model, roll_back(model, version, order, desk))
 
 
@@ -57,8 +55,7 @@ def run_revoke(model: str | None, version: str, reason: str) -> None:
     """Revoke, and say what serves."""
     if not _NUMBER.fullmatch(version):
         raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
-    order, desk = _ordered(reason)
-    model = model or _only_model(desk.ledger.standing())
+    model, order, desk = _ordered_of(model, reason)
     found = _only_registered(model, version, desk.ledger.standing())
     adapter = None if found is None else _adapter_of(found)
     standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
@@ -71,12 +68,11 @@ def _only_registered(model: str, version: str, standing: Standing) -> ModelVersi
     if any((each.model, each.version) == (model, version) for each in standing.judged.values()):
         return None
     from flows.run.record import open_store
-    from registry.retained import database_file
+    from registry.retained import is_missing
 
     try:
         store = open_store(_project())
-        database = database_file(store.uri)
-        if database is not None and not database.is_file():  # one that is lost is away, too: asking would make an empty one
+        if is_missing(store.uri):  # one that is lost is away, too
             return None
         found = store.known(model, version)
     except RegistryError:
@@ -103,9 +99,13 @@ def _adapter_of(version: ModelVersion) -> str | None:
 
 def run_serve_base(model: str | None, reason: str) -> None:
     """Have the base answer."""
-    order, desk = _ordered(reason)
-    model = model or _only_model(desk.ledger.standing())
+    model, order, desk = _ordered_of(model, reason)
     _tell(model, serve_base(model, order, desk))
+
+
+def _ordered_of(model: str | None, reason: str) -> tuple[str, Order, Desk]:
+    order, desk = _ordered(reason)
+    return model or _only_model(desk.ledger.standing()), order, desk
 
 
 def _only_model(standing: Standing) -> str:
@@ -156,7 +156,7 @@ def waiver(model: str, rule: str, until: str, by: str) -> Waived:
         raise ParameterError(
             f"--until {until} is more than {_LONGEST.days} days ahead. A waiver is for a while: give an earlier time, such as 7d."
         )
-    if not MODEL_NAME.fullmatch(model):
+    if not re.fullmatch(MODEL_NAME, model):
         raise ParameterError(
             f"--model {model[:40]!r} is no name of a registered model. Give one of letters, digits, dot, dash, underscore."
         )

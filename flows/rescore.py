@@ -22,7 +22,6 @@ from flows.schedule.notify import notify
 from flows.start import person
 from pipelines.evidence import Adapter
 from pipelines.files import digest_of_json
-from pipelines.params import parameter_names
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
@@ -107,12 +106,7 @@ def _place_adapter(package: Path, root: Path) -> None:
 def _as_made(request: TrainRequest, package: Path) -> TrainRequest:
     """The request with the parameters that the champion was made with."""
     document = yaml.safe_load((package / "params.yaml").read_text(encoding="utf-8"))
-    own: dict[str, Any] = {}
-    for name in parameter_names({section: document[section] for section in _MADE_WITH}):
-        place: Any = document
-        for part in name.split("."):
-            place = place[part]
-        own[name] = place
+    own = {f"{section}.{name}": entry for section in _MADE_WITH for name, entry in document[section].items()}
     return request.model_copy(update={"settings": {**request.settings, **own}})
 
 

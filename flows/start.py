@@ -12,7 +12,7 @@ from flows.environment import quieten
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
 from pipelines.errors import ParameterError, RunStopped, UnreadableData
-from pipelines.params import check_assignments, parse_assignment
+from pipelines.params import overridden, parse_assignment
 from pipelines.policy import load_policy
 from pipelines.value import first_problem
 
@@ -41,7 +41,7 @@ def request_from(**asked: Any) -> TrainRequest:
         raise ParameterError(
             f"The request does not fit: {first_problem(error)}. `assay run --help` says what each option takes."
         ) from error
-    _check_name(request)
+    _check_parameters(request)
     return request
 
 
@@ -71,7 +71,6 @@ def run_training(request: TrainRequest) -> Outcome:
     from pipelines.settings import Settings
 
     project = find_project(Settings().home)
-    check_assignments(project.root / "params.yaml", request.assignments())  # before it waits for another run's end
     _check_python()
     try:
         with stops_when_told(), prefect_server(project.home), prefect_answers():
@@ -120,14 +119,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")
 
 
-def _check_name(request: TrainRequest) -> None:
-    """As the run itself will, without a wait for Prefect."""
+def _check_parameters(request: TrainRequest) -> None:
+    """As the run itself will, without a wait for Prefect or for another run's end."""
     from flows.run.workspace import check_name, find_project
-    from pipelines.params import load_params
     from pipelines.settings import Settings
 
-    own = request.assignments().get("base_model.id")
-    check_name(request.model, own or load_params(find_project(Settings().home).root / "params.yaml").base_model.id)
+    params = overridden(find_project(Settings().home).root / "params.yaml", request.assignments())
+    check_name(request.model, params.base_model.id)
 
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:

@@ -159,9 +159,9 @@ def override(path: Path, assignments: dict[str, Any]) -> Params:
     return params
 
 
-def check_assignments(path: Path, assignments: dict[str, Any]) -> None:
-    """Whether `override` would take them, without writing anything."""
-    _overridden(path, assignments)
+def overridden(path: Path, assignments: dict[str, Any]) -> Params:
+    """What `override` would give, without writing anything."""
+    return _overridden(path, assignments)[1]
 
 
 def _overridden(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Params]:

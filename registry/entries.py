@@ -15,7 +15,8 @@ from pipelines.value import Value
 
 Role = Literal["controller", "admission", "packaging"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", description="A registered model.")]
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+Name = Annotated[str, Field(pattern=MODEL_NAME, description="A registered model.")]
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")]
 Person = Annotated[str, Field(min_length=1, max_length=100)]
 Generation = Annotated[int, Field(ge=1)]

@@ -237,7 +237,7 @@ def _is_open(ledger: Ledger) -> bool:
         if not sa.inspect(connection).has_table("alembic_version"):
             return False
         version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-        return version == SCHEMA and connection.execute(sa.select(_ENTRIES).limit(1)).first() is not None
+        return version == SCHEMA and not _is_empty(connection)
 
 
 def _has_entry(ledger: Ledger) -> bool:
@@ -245,8 +245,11 @@ def _has_entry(ledger: Ledger) -> bool:
     if _has_no_file(ledger):
         return False
     with ledger.database.reading() as connection:
-        has_table = sa.inspect(connection).has_table(_ENTRIES.name)
-        return has_table and connection.execute(sa.select(_ENTRIES.c.generation).limit(1)).first() is not None
+        return sa.inspect(connection).has_table(_ENTRIES.name) and not _is_empty(connection)
+
+
+def _is_empty(connection: sa.Connection) -> bool:
+    return connection.execute(sa.select(_ENTRIES.c.generation).limit(1)).first() is None
 
 
 def _has_no_file(ledger: Ledger) -> bool:
@@ -286,7 +289,7 @@ def _make_open(ledger: Ledger) -> None:
     if _has_no_file(ledger):
         _check_not_lost(ledger)  # before an empty file takes its place
     with _migrated(ledger) as connection:
-        if connection.execute(sa.select(_ENTRIES).limit(1)).first() is None:
+        if _is_empty(connection):
             _check_not_lost(ledger)
             # The key is made first: a ledger never waits for a key that nobody has.
             key = create_key(ledger.home)

@@ -47,10 +47,10 @@ class Retained:
     def __init__(self, uri: str) -> None:
         """`uri` is MLflow's address. A SQLite file that is not there is an error: an empty database would say that nothing is kept."""
         self.uri = uri
-        database = database_file(uri)
-        if database is not None and not database.is_file():
+        if is_missing(uri):
             raise RegistryError(
-                f"There is no MLflow database {database}. A first `assay run` makes it; one that is lost comes back from a backup."
+                f"There is no MLflow database {database_file(uri)}. "
+                "A first `assay run` makes it; one that is lost comes back from a backup."
             )
 
     def versions(self) -> tuple[RegisteredVersion, ...]:
@@ -90,6 +90,12 @@ class Retained:
         if experiment is None:
             return []
         return list(_pages(lambda token: client.search_runs([experiment.experiment_id], max_results=_PAGE, page_token=token)))
+
+
+def is_missing(uri: str) -> bool:
+    """It is a SQLite file that is not there: whoever asked MLflow for anything would make an empty one."""
+    database = database_file(uri)
+    return database is not None and not database.is_file()
 
 
 def database_file(uri: str) -> Path | None:

@@ -1,14 +1,13 @@
 """What a person or a schedule asks a training run for. In the Prefect UI each field is a field of the run form."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from pipelines.value import Value
+from registry.entries import MODEL_NAME
 
-MODEL_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 
 
@@ -19,7 +18,7 @@ class TrainRequest(Value):
         default="cheat-smollm2",
         title="Model",
         description="Name of the registered model: letters, digits, dot, dash, underscore.",
-        pattern=MODEL_NAME.pattern,
+        pattern=MODEL_NAME,
     )
     data: Path | None = Field(
         default=None,

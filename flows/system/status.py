@@ -16,6 +16,7 @@ from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.following import EndpointState
 from registry.ledger import Ledger, read_ledger
 from registry.recorded import CHALLENGER, VERDICT
+from registry.retained import is_missing
 from registry.rules import after, first
 from registry.standing import Held, ModelStanding, Standing
 from serving.client import endpoint_client
@@ -155,7 +156,7 @@ def _challengers(project: Project, standing: Standing | None, out_of_reach: list
     except RegistryError as error:
         out_of_reach.append(str(error))
         return {}
-    if store.uri.startswith("sqlite:///") and not Path(store.uri.removeprefix("sqlite:///")).is_file():
+    if is_missing(store.uri):
         out_of_reach.append("MLflow has no runs yet: `assay run` or `assay up` makes its database.")
         return {}
     try:
