@@ -3,13 +3,13 @@
 Every rule asks whether it passed. What the policy asks for and does not exist yet leaves the verdict undecided, never passed.
 """
 
-import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from pipelines.account import Signed, people, same_account
 from pipelines.errors import IncompleteEvidence
 from pipelines.policy import JudgePolicy, Policy
 from pipelines.value import Value, first_problem
@@ -24,6 +24,7 @@ class Approval(Value):
     """A person who wants this version released."""
 
     by: str = Field(min_length=1)
+    account: str = Field(min_length=1, description="The operating system's account, whatever name it gave.")
     at: AwareDatetime
 
 
@@ -47,6 +48,7 @@ class WaiverGiven(Value):
     rule: str
     until: AwareDatetime
     by: str
+    account: str | None = Field(default=None, description="The operating system's account; None: it is not on record.")
 
 
 class Circumstances(Value):
@@ -58,6 +60,7 @@ class Circumstances(Value):
     registered_at: AwareDatetime
     now: AwareDatetime
     author: str = Field(min_length=1, description="Who trained it.")
+    author_account: str | None = Field(default=None, description="By which account; None: it is not on record.")
     compared_with: str | None = Field(description="The champion's version in the evidence; None: there was none.")
     champion: str | None = Field(description="The version that serves now.")
     revoked: bool
@@ -69,10 +72,16 @@ class Circumstances(Value):
     signature: Signature | None = None
 
     def approvers(self) -> tuple[str, ...]:
-        """Who else than the author approved, each once, after the version came to be and not in the future."""
-        counted = {_person(each.by): each.by for each in self.approvals if self.registered_at <= each.at <= self.now}
-        counted.pop(_person(self.author), None)
-        return tuple(counted.values())
+        """Who else than the author approved, each once, after the version came to be and not in the future.
+
+        One person may have many names: whoever shares a name or an account with somebody counted is that one.
+        Where the author's account is not on record, nobody can be told from the author.
+        """
+        if self.author_account is None:
+            return ()
+        author = Signed(self.author, self.author_account)
+        in_time = tuple(Signed(each.by, each.account) for each in self.approvals if self.registered_at <= each.at <= self.now)
+        return tuple(person[0].name for person in people((author, *in_time)) if author not in person)
 
 
 def judge(finalist: Finalist, circumstances: Circumstances, policy: Policy) -> Candidate | Rejection | Undecided:
@@ -80,7 +89,7 @@ def judge(finalist: Finalist, circumstances: Circumstances, policy: Policy) -> C
     finalist, case = _validated(finalist), _validated(circumstances)
     found = tuple(findings_of(finalist, case, policy.gates.judge))
     leaned_on = {finding.rule: waiver for finding in found if (waiver := _waiver(finding, case)) is not None}
-    findings = tuple(_waived(finding, leaned_on.get(finding.rule)) for finding in found)
+    findings = tuple(_waived(finding, leaned_on.get(finding.rule), case) for finding in found)
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
         return Rejection(gate="judge", findings=findings, policy_sha256=policy.sha256)
@@ -163,6 +172,8 @@ def approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
     by = case.approvers()
     names = f" ({', '.join(sorted(by))})" if by else ""
     text = f"{len(by)} approvals{names} by others than {case.author}, who trained it; the policy asks for {policy.approvals}"
+    if case.approvals and case.author_account is None:
+        text += " (the account that trained it is not on record, so nobody can be told from it)"
     if len(by) >= policy.approvals:
         return _finding("approvals", "passed", text)
     return _finding("approvals", "undecided", f"{text}: {_or_waive('have it approved', 'approvals', case)}")
@@ -203,11 +214,19 @@ def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
     return max(held, key=lambda each: each.generation, default=None)
 
 
-def _waived(finding: Finding, waiver: WaiverGiven | None) -> Finding:
+def _waived(finding: Finding, waiver: WaiverGiven | None, case: Circumstances) -> Finding:
     if waiver is None:
         return finding
-    text = f"{finding.rule} is waived until {_moment(waiver.until)} by {waiver.by} (entry {waiver.generation})"
+    text = f"{finding.rule} is waived until {_moment(waiver.until)} by {_who(waiver, case)} (entry {waiver.generation})"
     return finding.model_copy(update={"outcome": "passed", "text": text})
+
+
+def _who(waiver: WaiverGiven, case: Circumstances) -> str:
+    """The name that was given, the account behind it, and whether the same account trained what it waives a rule for."""
+    if waiver.account is None:
+        return waiver.by
+    trained = case.author_account is not None and same_account(waiver.account, case.author_account)
+    return f"{waiver.by}, account {waiver.account}{', which trained it,' if trained else ''}"
 
 
 def _validated(given: V) -> V:
@@ -216,11 +235,6 @@ def _validated(given: V) -> V:
         return type(given).model_validate(given.model_dump(warnings=False))
     except ValidationError as error:
         raise IncompleteEvidence(f"What judge is to look at is not valid: {first_problem(error)}. Promote again.") from error
-
-
-def _person(name: str) -> str:
-    """One person under one name, however it is written."""
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def _version(number: str | None) -> str:

@@ -28,6 +28,13 @@ FINALIST = Finalist(
     adapter=trials.adapter(),
     spec=trials.spec(),
 )
+
+
+def approval(by: str, at: datetime = NOW, account: str = "") -> Approval:
+    """Of somebody with an account of that name."""
+    return Approval(by=by, at=at, account=account or f"{by.strip().casefold()}'s account")
+
+
 GOOD: dict[str, Any] = {
     "model": "cheat",
     "version": "7",
@@ -35,12 +42,13 @@ GOOD: dict[str, Any] = {
     "registered_at": NOW - DAY,
     "now": NOW,
     "author": "lena",
+    "author_account": "1001 (lena)",
     "compared_with": "6",
     "champion": "6",
     "revoked": False,
     "frozen": False,
     "recomputed_differences": (),
-    "approvals": (Approval(by="omar", at=NOW),),
+    "approvals": (approval("omar"),),
     "human_rating": HumanRating(raters=3),
     "signature": Signature(key_id="k" * 64, package_sha256="c" * 64),
 }
@@ -173,8 +181,44 @@ def test_a_policy_that_asks_for_nothing_of_people_needs_none() -> None:
 def test_approvals_count_people_other_than_the_author_once_and_in_time(
     approvals: list[tuple[str, datetime]], wanted: int, outcome: Outcome
 ) -> None:
-    given_by = tuple(Approval(by=by, at=at) for by, at in approvals)
+    given_by = tuple(approval(by, at) for by, at in approvals)
     check("approvals", outcome, {"approvals": given_by}, {"approvals": wanted})
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ([("omar", "1002 (omar)"), ("ines", "1003 (ines)")], 2),
+        ([("omar", "1002 (omar)"), ("ines", "1002 (omar)")], 1),  # one account under two names
+        ([("omar", "1001 (lena)")], 0),  # the author under another name
+        ([("omar", "0 (root) for 1001 (lena)")], 0),
+        ([("lena", "1002 (omar)")], 0),
+        ([("omar", "1002 (omar)"), ("lena", "1002 (omar)")], 0),  # who called himself the author once is the author
+        ([("omar", "1002 (omar)"), ("ines", "1003 (ines)"), ("omar", "1003 (ines)")], 1),  # the third shows that two are one
+    ],
+)
+def test_whoever_gives_another_name_is_still_the_same_account(given: list[tuple[str, str]], counted: int) -> None:
+    approvals = tuple(approval(by, account=account) for by, account in given)
+    assert len(circumstances(approvals=approvals).approvers()) == counted
+    check("approvals", "passed" if counted else "undecided", {"approvals": approvals}, {"approvals": max(counted, 1)})
+    check("approvals", "undecided", {"approvals": approvals}, {"approvals": counted + 1})
+
+
+def test_where_the_authors_account_is_not_on_record_no_approval_counts() -> None:
+    text = check("approvals", "undecided", {"author_account": None})
+    assert "the account that trained it is not on record, so nobody can be told from it" in text
+
+
+@pytest.mark.parametrize(
+    ("account", "who"),
+    [
+        ("1002 (omar)", "omar, account 1002 (omar) (entry 5)"),
+        ("1001 (lena)", "omar, account 1001 (lena), which trained it, (entry 5)"),
+    ],
+)
+def test_a_waiver_names_the_account_that_gave_it_and_says_where_that_one_trained_it(account: str, who: str) -> None:
+    given = waiver("approvals").model_copy(update={"account": account})
+    assert check("approvals", "passed", {"approvals": (), "waivers": (given,)}).endswith(f"by {who}")
 
 
 def test_a_signature_over_other_bytes_is_none() -> None:
@@ -187,7 +231,7 @@ def test_a_signature_over_other_bytes_is_none() -> None:
     [(timedelta(0), "passed"), (30 * DAY, "passed"), (30 * DAY + TICK, "undecided"), (-TICK, "undecided"), (-DAY, "undecided")],
 )
 def test_evidence_must_be_fresh_and_not_from_the_future(age: timedelta, outcome: Outcome) -> None:
-    text = check("freshness", outcome, {"registered_at": NOW - age, "approvals": (Approval(by="omar", at=NOW),)} | _no_approval_asked(age))
+    text = check("freshness", outcome, {"registered_at": NOW - age, "approvals": (approval("omar"),)} | _no_approval_asked(age))
     assert ("set this machine's clock right" in text) == (age < timedelta(0))
 
 
@@ -304,7 +348,7 @@ CASES = st.fixed_dictionaries(
         "frozen": MOSTLY_FALSE,
         "recomputed_differences": st.sampled_from([(), (), (), (), ("chrf",)]),
         "human_rating": st.one_of(st.none(), st.builds(HumanRating, raters=st.integers(0, 5))),
-        "approvals": st.lists(st.builds(Approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES), max_size=4).map(tuple),
+        "approvals": st.lists(st.builds(approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES), max_size=4).map(tuple),
         "signature": st.one_of(st.none(), st.builds(Signature, key_id=st.just("k"), package_sha256=st.sampled_from(["c" * 64, "d" * 64]))),
         "waivers": st.lists(
             st.builds(WaiverGiven, generation=st.integers(1, 9), rule=st.sampled_from(RULES), until=TIMES, by=st.just("omar")), max_size=6
