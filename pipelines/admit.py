@@ -69,8 +69,10 @@ def _findings(dataset: DatasetVersion, validation: ValidationReport, bias: BiasR
 def _validation(validation: ValidationReport) -> Finding:
     failed = [_expectation(result.name, result.column) for result in validation.expectations if not result.passed]
     held = len(validation.expectations) - len(failed)
-    passed = validation.passed and bool(validation.expectations)
+    unnamed = [name for name in SPLITS if name not in validation.splits]
+    passed = validation.passed and bool(validation.expectations) and not unnamed
     beside = f"; not: {', '.join(dict.fromkeys(failed))}" if failed else ""
+    beside += f"; the report names no file for {', '.join(unnamed)}" if unnamed else ""
     fact = "validation passed" if passed else "validation did not pass"
     return _finding("validation", passed, f"{fact}: {held} of {len(validation.expectations)} expectations hold for every row{beside}")
 

@@ -26,16 +26,26 @@ class Recomputed(Value):
     differences: tuple[str, ...]
 
 
-def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
-    """Judge a run that `admit` ended: `dataset.json` and the reports on validation and bias, by `policy.yaml` or another."""
+def readmit(folder: Path, policy_file: Path | None = None) -> Admission | Rejection | Undecided:
+    """Judge admission again from a folder's reports: a run's evidence or a version's package."""
     policy = load_policy(policy_file or folder / "policy.yaml")
+    # The commit is lineage: `admit` judged the data without it, so its digest leaves it out.
     dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
     validation = ValidationReport.read(folder / "validation_report.json")
-    verdict = admit(dataset, validation, BiasReport.read(folder / "bias_report.json"), policy)
+    return admit(dataset, validation, BiasReport.read(folder / "bias_report.json"), policy)
+
+
+def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
+    """Judge a run that `admit` ended and compare with `verdict.json`.
+
+    In a version's package `verdict.json` is that of `screen`, so there is no admission to compare with.
+    """
+    verdict = readmit(folder, policy_file)
+    if (folder / "scorecard.json").is_file():
+        return Recomputed(verdict=verdict, differences=())
     stored = read_admission(folder / "verdict.json")
-    return Recomputed(
-        verdict=verdict, differences=tuple(differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")))
-    )
+    found, kept = verdict.model_dump(mode="json"), stored.model_dump(mode="json")
+    return Recomputed(verdict=verdict, differences=tuple(differing("verdict", kept, found)))
 
 
 def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
