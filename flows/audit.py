@@ -20,10 +20,12 @@ from pipelines.value import Value
 from registry.audit import PAGE_TAG, AuditReport, KnownHead, export, keep_export, known_heads, verify, verify_export
 from registry.chain import follow
 from registry.entries import (
+    Adopted,
     BaseServed,
     Body,
     Entry,
     Judged,
+    Registered,
     ReleaseAborted,
     ReleaseBegun,
     ReleaseCompleted,
@@ -44,6 +46,8 @@ _WORDS = {
     "opened": "ledger opened",
     "key_added": "key added",
     "key_revoked": "key revoked",
+    "registered": "registered",
+    "adopted": "adopted",
     "release_begun": "release begun",
     "release_switched": "full traffic",
     "release_completed": "release completed",
@@ -246,7 +250,7 @@ def _words(body: Body) -> str:
 
 def _subject(body: Body, begun: dict[int, ReleaseBegun]) -> tuple[str | None, str | None]:
     """Model and version that an entry is about."""
-    if isinstance(body, Judged | Revoked):
+    if isinstance(body, Registered | Adopted | Judged | Revoked):
         return body.model, body.version
     if isinstance(body, BaseServed | Waived):
         return body.model, None

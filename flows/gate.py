@@ -5,21 +5,39 @@ from pathlib import Path
 
 import click
 
+from flows.environment import quieten
 from flows.run.outcome import EXIT_CODES
+from flows.run.workspace import find_project
 from pipelines.errors import UnreadableData
 from pipelines.recompute import Recomputed, recompute, recompute_admission
+from pipelines.settings import Settings
 
 
-def run_gate(folder: Path, policy: Path | None, *, as_json: bool) -> int:
-    """Judge the evidence in `folder` again, print the verdict, and give its exit code; 1 where stored and recomputed differ."""
+def run_gate(folder: Path, policy: Path | None, *, regenerates: int | None = None, as_json: bool) -> int:
+    """Judge the evidence in `folder` again, print the verdict, and give its exit code; 1 where stored and recomputed differ.
+
+    `regenerates`: so many drawn prompts are answered once more by the folder's own adapter, and compared, too.
+    """
     if not folder.is_dir():
         raise UnreadableData(f"There is no folder {folder}. Give a run's downloaded artifacts: scorecard, evidence, policy and verdict.")
     judge_again = recompute if (folder / "scorecard.json").is_file() else recompute_admission
     found = judge_again(folder, policy)
     # Another policy asks what it would have said: only the stored verdict is not expected to agree.
     differences = tuple(each for each in found.differences if policy is None or not each.startswith("verdict"))
+    if regenerates is not None:
+        differences += _regenerated(folder, regenerates)
     _print(found, differences, as_json=as_json)
     return 1 if differences else EXIT_CODES[found.verdict.verdict]
+
+
+def _regenerated(folder: Path, count: int) -> tuple[str, ...]:
+    """Empty where the adapter gives its scored answers again. It loads the weights, so that it takes a while."""
+    quieten()
+    from serving.regenerate import regenerate
+
+    again = regenerate(folder, count, find_project(Settings().home).home)
+    click.echo(f"  {'passed' if again.is_enough else 'rejected':9} {again.text}")
+    return () if again.is_enough else (f"regenerated: {again.text}",)
 
 
 def _print(found: Recomputed, differences: tuple[str, ...], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from flows.run.outcome import EXIT_CODES
 from flows.run.report import say, say_findings
 from flows.run.workspace import Project, find_project
 from flows.start import person
+from pipelines.account import operating_system_account
 from pipelines.errors import AssayError, ParameterError, RegistryError
 from pipelines.evidence import Adapter
 from pipelines.judge import WAIVABLE
@@ -33,7 +34,7 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     quieten()
     from flows.release import promote
 
-    done = promote(_project(), model, version, Order(person(), _said(reason)))
+    done = promote(_project(), model, version, Order(person(), _said(reason), operating_system_account()))
     say_findings(done.verdict.findings)
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
@@ -43,6 +44,19 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     if as_json:
         say(json.dumps(done.model_dump(mode="json")))
     return EXIT_CODES[done.verdict.verdict]
+
+
+def run_adopt(model: str, version: str, reason: str) -> None:
+    """Enter a version that no run entered; it may be judged from then on, on its own evidence."""
+    quieten()
+    from flows.adopt import adopt
+
+    registration = adopt(_project(), model, version, Order(person(), _said(reason), operating_system_account()))
+    made = registration.made
+    say(
+        f"Version {made.version} of {model} is adopted by {registration.by} (entry {registration.generation}): "
+        f"package {made.package_sha256[:12]}, adapter {made.adapter_sha256[:12]}. `assay promote` judges it."
+    )
 
 
 def run_rollback(model: str | None, reason: str, version: str | None) -> None:
@@ -160,7 +174,7 @@ def waiver(model: str, rule: str, until: str, by: str) -> Waived:
         raise ParameterError(
             f"--model {model[:40]!r} is no name of a registered model. Give one of letters, digits, dot, dash, underscore."
         )
-    return Waived(rule=rule, model=model, until=end, by=by, reason_sha256="0" * 64)
+    return Waived(rule=rule, model=model, until=end, by=by, reason_sha256="0" * 64, account=operating_system_account())
 
 
 def _time(text: str) -> datetime:
@@ -186,7 +200,7 @@ def _ordered(reason: str) -> tuple[Order, Desk]:
     from registry.ledger import open_ledger
     from serving.client import endpoint_client
 
-    home, order = _project().home, Order(person(), _said(reason))
+    home, order = _project().home, Order(person(), _said(reason), operating_system_account())
     _ledger()  # a brake makes no ledger: one that is not there is lost, or elsewhere
     return order, Desk(open_ledger(home), endpoint_client(home))
 

@@ -4,6 +4,7 @@ ModelVersion ─judge─► Candidate ─► Release ─► the endpoint answers
 Every answer of `judge` is in the ledger and on the version's page, whatever it was.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from pipelines.champion import ChampionInput
 from pipelines.errors import RegistryError, ReleaseError
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import sha256_of
-from pipelines.judge import Circumstances, WaiverGiven, judge
+from pipelines.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven, judge
+from pipelines.known_answers import drawable_prompts, known_answer_differences
 from pipelines.policy import load_policy
-from pipelines.recompute import recompute
+from pipelines.recompute import readmit, recompute
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.audit import PAGE_TAG
@@ -28,7 +31,7 @@ from registry.entries import Release
 from registry.ledger import open_ledger
 from registry.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.release import Subject, carry_on, record_judgement, release
-from registry.standing import Held, ModelStanding, Standing
+from registry.standing import Held, ModelStanding, Registration, Standing
 from registry.store import Store
 from serving.client import endpoint_client
 
@@ -67,10 +70,13 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
         _check_is_new(desk.ledger.standing(), found)
         finalist = _finalist(found, package)
-        case = _circumstances(store, found, finalist, package, desk.ledger.standing())
-        verdict = _judge(finalist, case, package, policy_file(project.root, model))
+        policy = policy_file(project.root, model)
+        made_at = store.made(found).at
+        case = _circumstances(Judging(found, finalist, package, policy, made_at), desk.ledger.standing())
+        verdict = judge(finalist, case, load_policy(policy))
         subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
-        standing = record_judgement(desk.ledger, subject, verdict)
+        registration = None if case.origin is None else case.origin.generation
+        standing = record_judgement(desk.ledger, subject, verdict, registration)
         _tell(store, found, verdict, standing)
         if not isinstance(verdict, Candidate):
             return Promotion(model=model, version=found.version, verdict=verdict, released=None)
@@ -101,12 +107,6 @@ def policy_file(root: Path, model: str) -> Path:
     return own if own.is_file() else root / POLICIES / "default.yaml"
 
 
-def _judge(finalist: Finalist, case: Circumstances, package: Path, policy: Path) -> Candidate | Rejection | Undecided:
-    """Run the gate on the package's own evidence, recomputed, and on how things stand."""
-    limits = load_policy(policy)
-    return judge(finalist, case.model_copy(update={"recomputed_differences": _differences(package, policy)}), limits)
-
-
 def _finalist(version: ModelVersion, package: Path) -> Finalist:
     verdict = read_screen_verdict(package / "verdict.json")
     if not isinstance(verdict, Finalist):
@@ -114,9 +114,9 @@ def _finalist(version: ModelVersion, package: Path) -> Finalist:
     return verdict
 
 
-def _differences(package: Path, policy: Path) -> tuple[str, ...]:
-    """Where the stored verdict does not follow from its evidence, and where the policy that holds now would not have passed it."""
-    stored = recompute(package).differences
+def _differences(package: Path, policy: Path, spec: ServingSpec) -> tuple[str, ...]:
+    """Where the stored verdict and the known answers do not follow from the evidence, and what fails by the policy of now."""
+    stored = (*recompute(package).differences, *known_answer_differences(package, spec.default_max_tokens))
     if sha256_of(policy) == sha256_of(package / "policy.yaml"):
         return stored
     again = recompute(package, policy).verdict
@@ -124,29 +124,80 @@ def _differences(package: Path, policy: Path) -> tuple[str, ...]:
     return (*stored, *(f"by the policy that holds now: {text}" for text in short))
 
 
-def _circumstances(store: Store, version: ModelVersion, finalist: Finalist, package: Path, standing: Standing) -> Circumstances:
+def _admitted(package: Path, policy: Path) -> AdmittedAgain:
+    """What `admit` says of the package's data by the policy that holds now."""
+    then = load_policy(package / "policy.yaml")
+    verdict = readmit(package, policy)
+    return AdmittedAgain(
+        verdict=verdict.verdict,
+        reasons=tuple(finding.text for finding in verdict.findings if finding.outcome != "passed"),
+        policy_sha256=then.sha256,
+        policy_name=then.gates.name,
+    )
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The version that is judged, its package, and the policy that holds now."""
+
+    version: ModelVersion
+    finalist: Finalist
+    package: Path
+    policy: Path
+    created_at: datetime
+    """When MLflow says that it came to be: asked only where no run entered the version."""
+
+
+def _circumstances(of: Judging, standing: Standing) -> Circumstances:
+    """Everything besides the finalist that `judge` looks at. Author and time come from the ledger, never from MLflow."""
+    version, adapter = of.version, of.finalist.adapter.sha256
     here = standing.model(version.name)
-    compared = ChampionInput.read(package / "champion.json").champion
-    # As `move_champions` has it: where the base answers there is no champion, so nothing could ever be compared with one.
-    serving = None if here.answering is None else here.answering.release.version
-    made = store.made(version)
+    compared = ChampionInput.read(of.package / "champion.json").champion
+    last, origin = here.comparator, standing.registration(version.name, version.version)
     return Circumstances(
         model=version.name,
         version=version.version,
         package_sha256=version.package_sha256,
-        registered_at=made.at,
+        registered_at=_registered_at(origin, of.created_at),
         now=max(datetime.now(UTC), standing.at),
-        author=made.by,
+        author="unknown" if origin is None else origin.by,
+        author_account=None if origin is None else origin.account,
+        origin=None if origin is None else _origin(origin),
+        admitted=_admitted(of.package, of.policy),
+        drawable=len(drawable_prompts(of.package)),
         compared_with=None if compared is None else compared.version,
-        champion=serving,
-        revoked=version.version in here.revoked or finalist.adapter.sha256 in standing.revoked_adapters,
+        compared_adapter=None if compared is None else compared.adapter.sha256,
+        champion=None if last is None else last.release.version,
+        champion_adapter=None if last is None else last.release.spec.adapter_sha256,
+        revoked=version.version in here.revoked or adapter in standing.revoked_adapters,
         frozen=standing.frozen is not None,
-        waivers=tuple(
-            WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by)
-            for each in standing.waivers
-            if each.model == version.name
-        ),
-        recomputed_differences=(),
+        waivers=_waivers(standing, version.name),
+        recomputed_differences=_differences(of.package, of.policy, of.finalist.spec),
+    )
+
+
+def _registered_at(origin: Registration | None, created_at: datetime) -> datetime:
+    """The entry's time. What somebody adopts does not become fresh by that: there the older of both counts."""
+    if origin is None:
+        return created_at
+    return min(origin.at, created_at) if origin.is_adopted else origin.at
+
+
+def _origin(registration: Registration) -> Origin:
+    return Origin(
+        generation=registration.generation,
+        package_sha256=registration.made.package_sha256,
+        adapter_sha256=registration.made.adapter_sha256,
+        is_adopted=registration.is_adopted,
+        by=registration.by,
+    )
+
+
+def _waivers(standing: Standing, model: str) -> tuple[WaiverGiven, ...]:
+    return tuple(
+        WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by, account=each.account)
+        for each in standing.waivers
+        if each.model == model
     )
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from pipelines.errors import DamagedFile
 from pipelines.files import digest_of_json, read_jsonl, write_jsonl
-from pipelines.value import FileDigest, Value
+from pipelines.value import FileDigest, Value, first_problem
 
 SPLITS = ("train", "dev", "held_out")
 Role = Literal["system", "user", "assistant"]
@@ -181,6 +182,20 @@ def write_rows(path: Path, rows: Iterable[Row | Prompt | QuarantinedRow]) -> Non
     write_jsonl(path, (row.model_dump(mode="json") for row in rows))
 
 
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read prompts that `write_rows` wrote; anything else is `DamagedFile`."""
+    try:
+        return tuple(Prompt.model_validate(record) for record in read_jsonl(path))
+    except (OSError, UnicodeDecodeError, RecursionError, ValidationError) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else type(error).__name__
+        raise DamagedFile(f"{path} holds no prompts ({problem}). Fetch the package again.") from error
+
+
+def prompt_id(messages: Iterable[Message]) -> str:
+    """What a prompt is called: the beginning of its normalised text's digest, 16 hexadecimal digits."""
+    return digest_of_json(normalised(text_of(messages)))[:16]
+
+
 def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
     """Distinct prompts in the order in which they first occur; the completions of one prompt are each other's references."""
     by_prompt: dict[str, list[Row]] = {}
@@ -188,11 +203,11 @@ def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
         by_prompt.setdefault(normalised(row.prompt), []).append(row)
     return tuple(
         Prompt(
-            id=digest_of_json(text)[:16],
+            id=prompt_id(same[0].messages),
             messages=same[0].messages,
             references=tuple(dict.fromkeys(row.completion for row in same)),
             group=same[0].group,
             feature=same[0].feature,
         )
-        for text, same in by_prompt.items()
+        for same in by_prompt.values()
     )

@@ -94,6 +94,23 @@ def read_evidence(path: Path) -> Evidence:
         raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again.") from error
 
 
+def read_predictions(path: Path) -> dict[str, str]:
+    """What the adapter answered, by prompt id, without reading anything else; `DamagedFile` where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["system", "prompt_id", "prediction"])
+        rows = [row for row in table.to_pylist() if row["system"] == "adapter"]
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Fetch the package again.") from error
+    texts = {row["prompt_id"]: row["prediction"] for row in rows}
+    whole = all(isinstance(word, str) for row in texts.items() for word in row)
+    if not texts or len(texts) != len(rows) or not whole:
+        raise DamagedFile(f"{path} does not hold one answer of the adapter to each prompt. Fetch the package again.")
+    return texts
+
+
 def _asked(row: EvidenceRow) -> tuple[str, str, tuple[str, ...]]:
     return row.row.prompt_id, row.group, row.row.references
 

@@ -5,7 +5,7 @@ Every rule asks whether it passed. What the policy asks for and does not exist y
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
@@ -16,8 +16,10 @@ from pipelines.value import Value, first_problem
 from pipelines.verdict import Candidate, Finalist, Finding, Outcome, Rejection, Undecided
 
 V = TypeVar("V", bound=Value)
-WAIVABLE = frozenset({"human_rating", "approvals", "package_signature", "freshness"})
-"""Rules that a person may answer for, for a while. Nobody may for evidence, a revocation, a freeze or the comparator."""
+WAIVABLE = frozenset({"human_rating", "approvals", "package_signature", "freshness", "comparator"})
+"""Rules that a person may answer for, for a while. Nobody may for evidence, its origin, a revocation or a freeze."""
+NOT_BY_THE_AUTHOR = frozenset({"comparator"})
+"""Rules that only a second person may answer for: whoever trained the version would judge in their own cause."""
 
 
 class Approval(Value):
@@ -51,6 +53,25 @@ class WaiverGiven(Value):
     account: str | None = Field(default=None, description="The operating system's account; None: it is not on record.")
 
 
+class Origin(Value):
+    """The ledger's entry that says where a version came from."""
+
+    generation: int = Field(ge=1)
+    package_sha256: str
+    adapter_sha256: str
+    is_adopted: bool = Field(description="No run entered it: a person answers for it.")
+    by: str = Field(min_length=1, description="Who had it trained, or who answers for it.")
+
+
+class AdmittedAgain(Value):
+    """What the gate `admit` answers today about the data that the version was trained on."""
+
+    verdict: Literal["passed", "rejected", "undecided"]
+    reasons: tuple[str, ...] = Field(description="Of what did not pass.")
+    policy_sha256: str = Field(description="The policy that admitted the data then.")
+    policy_name: str
+
+
 class Circumstances(Value):
     """Everything besides the evidence that a release hangs on, as it was found at `now`."""
 
@@ -61,8 +82,13 @@ class Circumstances(Value):
     now: AwareDatetime
     author: str = Field(min_length=1, description="Who trained it.")
     author_account: str | None = Field(default=None, description="By which account; None: it is not on record.")
+    origin: Origin | None = Field(description="None: the ledger does not know where the version came from.")
+    admitted: AdmittedAgain | None = Field(description="None: the package does not hold what `admit` reads.")
+    drawable: int = Field(ge=0, description="Held-out prompts of the package that the endpoint can draw from.")
     compared_with: str | None = Field(description="The champion's version in the evidence; None: there was none.")
-    champion: str | None = Field(description="The version that serves now.")
+    compared_adapter: str | None = Field(default=None, description="The digest of that champion's adapter in the evidence.")
+    champion: str | None = Field(description="The last version with full traffic that is not revoked.")
+    champion_adapter: str | None = Field(default=None, description="The digest of its adapter, as it was released.")
     revoked: bool
     frozen: bool
     recomputed_differences: tuple[str, ...] = Field(description="Where the stored verdict does not follow from its evidence.")
@@ -82,6 +108,12 @@ class Circumstances(Value):
         author = Signed(self.author, self.author_account)
         in_time = tuple(Signed(each.by, each.account) for each in self.approvals if self.registered_at <= each.at <= self.now)
         return tuple(person[0].name for person in people((author, *in_time)) if author not in person)
+
+    def is_second_person(self, by: str, account: str | None) -> bool:
+        """Certainly not the author: another name and another account, both on record."""
+        if self.author_account is None or account is None:
+            return False
+        return len(people((Signed(self.author, self.author_account), Signed(by, account)))) > 1
 
 
 def judge(finalist: Finalist, circumstances: Circumstances, policy: Policy) -> Candidate | Rejection | Undecided:
@@ -103,20 +135,68 @@ def judge(finalist: Finalist, circumstances: Circumstances, policy: Policy) -> C
         package_sha256=case.package_sha256,
         spec=finalist.spec,
         known_answers_share=policy.gates.judge.known_answers_share,
+        drawn_answers=min(policy.gates.judge.drawn_answers, case.drawable),
+        registration=None if case.origin is None else case.origin.generation,
         waivers=tuple(waiver.generation for waiver in leaned_on.values()),
     )
 
 
 def findings_of(finalist: Finalist, case: Circumstances, policy: JudgePolicy) -> Iterator[Finding]:
     """Every rule's finding, whatever the others found, before waivers."""
+    yield registration(finalist, case)
+    yield admission(case)
     yield screened(finalist, case)
+    yield drawable(case, policy)
     yield revoked(case)
     yield frozen(case)
-    yield comparator(case)
+    yield comparator(case, policy)
     yield human_rating(case, policy)
     yield approvals(case, policy)
     yield package_signature(case, policy)
     yield freshness(case, policy)
+
+
+def registration(finalist: Finalist, case: Circumstances) -> Finding:
+    """The ledger says where these very bytes came from. Nothing stands in for that entry."""
+    rule, name, origin = "registration", f"version {case.version} of {case.model}", case.origin
+    if origin is None:
+        fact = f"The ledger does not say where {name} came from"
+        step = f"train it again, or answer for it: `assay adopt {case.version} --model {case.model} --reason …`"
+        return _finding(rule, "undecided", f"{fact}: {step}")
+    entered = (origin.package_sha256, origin.adapter_sha256)
+    if entered != (case.package_sha256, finalist.adapter.sha256):
+        text = (
+            f"Entry {origin.generation} registered package {origin.package_sha256[:12]} with adapter {origin.adapter_sha256[:12]}, "
+            f"judged is {case.package_sha256[:12]} with {finalist.adapter.sha256[:12]}: find out who changed MLflow's record"
+        )
+        return _finding(rule, "rejected", text)
+    how = f"{origin.by} answers for it" if origin.is_adopted else f"trained for {origin.by}"
+    return _finding(rule, "passed", f"Entry {origin.generation} of the ledger holds these bytes: {how}")
+
+
+def admission(case: Circumstances) -> Finding:
+    """The data passes `admit` under the policy that holds now, whatever policy admitted it."""
+    rule, again = "admit", case.admitted
+    if again is None:
+        return _finding(rule, "undecided", "The package does not hold what `admit` read: train it again")
+    then = f"policy {again.policy_name} ({again.policy_sha256[:12]}) admitted the data"
+    if again.verdict == "passed" and not again.reasons:
+        return _finding(rule, "passed", f"{then[0].upper()}{then[1:]}, and so does the one that holds now")
+    outcome: Outcome = "undecided" if again.verdict == "undecided" else "rejected"
+    reasons = "; ".join(again.reasons) or "no rule was judged"
+    return _finding(rule, outcome, f"By the policy that holds now the data is {outcome}, though {then}: {reasons}")
+
+
+def drawable(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The package holds prompts that the endpoint can draw from, to see that this adapter gave the scored answers."""
+    rule, wanted = "drawn_answers", policy.drawn_answers
+    if case.drawable > 0:
+        count = min(wanted, case.drawable)
+        return _finding(rule, "passed", f"The endpoint draws {count} of {case.drawable} held-out prompts and compares the answers")
+    text = "The package holds no held-out prompts to draw from"
+    if case.origin is not None and case.origin.is_adopted:
+        return _finding(rule, "passed", f"{text}: the known answers alone are asked, since {case.origin.by} answers for it")
+    return _finding(rule, "undecided", f"{text}: train it again")
 
 
 def screened(finalist: Finalist, case: Circumstances) -> Finding:
@@ -147,13 +227,19 @@ def frozen(case: Circumstances) -> Finding:
     return _finding("frozen", "undecided", "Releases are frozen. `assay status` says since when and by whom, `assay unfreeze` ends it")
 
 
-def comparator(case: Circumstances) -> Finding:
-    """The evidence compares with what serves now."""
-    then, serving = _version(case.compared_with), _version(case.champion)
-    text = f"The evidence compares with {then}, {serving} serves now"
+def comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The evidence compares with the last version that had full traffic, also where its base answers at the moment."""
+    rule, then, last = "comparator", _version(case.compared_with), _version(case.champion)
+    text = f"The evidence compares with {then}, {last} had full traffic last"
+    if not policy.compares_with_last_served:
+        return _finding(rule, "passed", f"{text}; the policy does not ask for that comparison")
+    is_same = case.compared_with == case.champion and case.compared_adapter == case.champion_adapter
+    if is_same:
+        return _finding(rule, "passed", text)
     if case.compared_with == case.champion:
-        return _finding("comparator", "passed", text)
-    return _finding("comparator", "undecided", f"{text}: run the training again, to be compared with what serves")
+        text = f"{text}, with another adapter than was compared"
+    step = "run the training again, to be compared with it, or have somebody else than the author waive it"
+    return _finding(rule, "undecided", f"{text}: {step}")
 
 
 def human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
@@ -211,6 +297,8 @@ def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
     if finding.outcome == "passed" or finding.rule not in WAIVABLE:
         return None
     held = [each for each in case.waivers if each.rule == finding.rule and case.now < each.until]
+    if finding.rule in NOT_BY_THE_AUTHOR:
+        held = [each for each in held if case.is_second_person(each.by, each.account)]
     return max(held, key=lambda each: each.generation, default=None)
 
 

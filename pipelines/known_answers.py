@@ -1,16 +1,25 @@
-"""Prompts with the answers that were scored: what a loaded release must say again before it gets traffic."""
+"""Prompts with the answers that were scored: what a loaded release must say again before it gets traffic.
 
+The known answers are the same each time, so that a probe is repeatable. The drawn ones are not: nobody who
+prepares a package knows which of its prompts will be asked.
+"""
+
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from pipelines.dataset import Message, Prompt
+from pipelines.dataset import Message, Prompt, prompt_id, read_prompts
 from pipelines.errors import DamagedFile, IncompleteGeneration
+from pipelines.evidence_file import read_predictions
 from pipelines.files import digest_of_json, read_jsonl, write_jsonl
 from pipelines.value import Value, first_problem
 
 FILE = "known_answers.jsonl"
+PROMPTS = "held_out_prompts.jsonl"
+"""Every held-out prompt of the evidence, beside it in the package."""
+EVIDENCE = "evidence.parquet"
 COUNT = 8
 
 
@@ -46,3 +55,38 @@ def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
     if not known:
         raise DamagedFile(f"{path} is empty: nothing could be probed. Fetch the package again.")
     return known
+
+
+def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
+    """The package's held-out prompts; none where it is from before packages held them.
+
+    `DamagedFile` where they are not the prompts of the evidence: each id is the digest of its prompt's own text.
+    """
+    if not (folder / PROMPTS).is_file():
+        return ()
+    prompts = read_prompts(folder / PROMPTS)
+    asked = [prompt_id(prompt.messages) for prompt in prompts]
+    if sorted(asked) != sorted(read_predictions(folder / EVIDENCE)):
+        raise DamagedFile(f"{folder / PROMPTS} does not hold the prompts of the evidence. Fetch the package again.")
+    return prompts
+
+
+def draw_answers(folder: Path, count: int, max_tokens: int) -> tuple[KnownAnswer, ...]:
+    """`count` held-out prompts of a package, drawn by chance, with the answers that were scored; all where there are fewer."""
+    prompts = drawable_prompts(folder)
+    texts = read_predictions(folder / EVIDENCE) if prompts else {}
+    drawn = secrets.SystemRandom().sample(prompts, min(count, len(prompts)))
+    return tuple(KnownAnswer(messages=prompt.messages, text=texts[prompt_id(prompt.messages)], max_tokens=max_tokens) for prompt in drawn)
+
+
+def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:
+    """Each known answer that is not what the evidence says the adapter answered, in the scored length."""
+    texts = read_predictions(folder / EVIDENCE)
+    found = []
+    for number, known in enumerate(read_known_answers(folder / FILE), 1):
+        scored = texts.get(prompt_id(known.messages))
+        if scored is None:
+            found.append(f"known answer {number} is to a prompt that was not scored")
+        elif (known.text, known.max_tokens) != (scored, max_tokens):
+            found.append(f"known answer {number} is not what was scored")
+    return tuple(found)

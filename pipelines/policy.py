@@ -70,6 +70,12 @@ class JudgePolicy(Settable):
     known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(
         description="Share of the scored answers that the loaded release must give again, word for word, before it gets traffic."
     )
+    drawn_answers: Annotated[int, Field(ge=5, le=10_000)] = Field(
+        default=20, description="Held-out prompts that the endpoint draws by chance before a release, to compare with the scored answers."
+    )
+    compares_with_last_served: bool = Field(
+        default=True, description="The evidence must compare with the last version that had full traffic and is not revoked."
+    )
 
 
 class GatePolicy(Settable):

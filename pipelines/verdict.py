@@ -91,6 +91,8 @@ class Candidate(Value):
     package_sha256: str
     spec: ServingSpec
     known_answers_share: float = Field(gt=0, le=1, description="Known answers that the probe must see again.")
+    drawn_answers: int = Field(default=0, ge=0, description="Held-out prompts that the probe draws by chance.")
+    registration: int | None = Field(default=None, description="The ledger's entry that says where the version came from.")
     waivers: tuple[int, ...] = Field(default=(), description="The ledger's entries that it leans on instead of what is missing.")
 
 

@@ -23,8 +23,8 @@ def roll_back(model: str, version: str | None, order: Order, desk: Desk) -> Stan
         here = standing.model(model)
         serving = None if here.answering is None else here.answering.release.version
         if here.pending is not None and version in {None, serving}:
-            return ReleaseAborted(begun=here.pending.begun, by=order.by, reason_sha256=why)
-        return RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, reason_sha256=why)
+            return ReleaseAborted(begun=here.pending.begun, by=order.by, account=order.account, reason_sha256=why)
+        return RolledBack(model=model, to=_way_back(standing, model, version), by=order.by, account=order.account, reason_sha256=why)
 
     return _brake(desk, model, body)
 
@@ -38,7 +38,7 @@ def serve_base(model: str, order: Order, desk: Desk) -> Standing:
             raise ReleaseError(
                 f"Nothing of {model} was ever released, so there is no base to serve. `assay preview --base` shows the base's answers."
             )
-        return BaseServed(model=model, by=order.by, reason_sha256=why)
+        return BaseServed(model=model, by=order.by, account=order.account, reason_sha256=why)
 
     return _brake(desk, model, body)
 
@@ -56,7 +56,7 @@ def revoke(
         known = {*standing.models, *(each.model for each in standing.judged.values())}
         if not is_registered and model not in known:
             raise ReleaseError(f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model.")
-        return Revoked(model=model, version=version, by=order.by, reason_sha256=why, adapter_sha256=adapter_sha256)
+        return Revoked(model=model, version=version, by=order.by, account=order.account, reason_sha256=why, adapter_sha256=adapter_sha256)
 
     return _brake(desk, model, body)
 
@@ -64,13 +64,13 @@ def revoke(
 def freeze(order: Order, desk: Desk) -> Standing:
     """No release begins, and what is on its way is aborted: the ledger itself refuses, whatever the endpoint does."""
     why = desk.ledger.remember(order.reason)
-    return _told(desk, append(desk.ledger, lambda _: Frozen(by=order.by, reason_sha256=why)))
+    return _told(desk, append(desk.ledger, lambda _: Frozen(by=order.by, account=order.account, reason_sha256=why)))
 
 
 def unfreeze(order: Order, desk: Desk) -> Standing:
     """Releases may begin again."""
     why = desk.ledger.remember(order.reason)
-    return _told(desk, append(desk.ledger, lambda _: Unfrozen(by=order.by, reason_sha256=why)))
+    return _told(desk, append(desk.ledger, lambda _: Unfrozen(by=order.by, account=order.account, reason_sha256=why)))
 
 
 def _told(desk: Desk, standing: Standing) -> Standing:

@@ -20,6 +20,7 @@ class Lineage(Value):
     logical_run: str
     params_sha256: str
     policy_sha256: str
+    policy_name: str = ""
 
     def tags(self) -> dict[str, str]:
         """As tags, to be searched for in MLflow."""
@@ -30,6 +31,7 @@ class Lineage(Value):
             "assay.git_commit": self.git_commit,
             "assay.params_sha256": self.params_sha256,
             "assay.policy_sha256": self.policy_sha256,
+            "assay.policy_name": self.policy_name or "unnamed",
             WORKSPACE: self.run_id,
         }
         return tags | ({"assay.base_digest": self.base.digest, "assay.base_id": self.base.id} if self.base else {})
@@ -104,7 +106,8 @@ def _lineage(lineage: Lineage) -> str:
     rows = [
         f"- data: `{escape(dataset.source)}`, md5 `{dataset.md5}`, licence {escape(str(dataset.licence))}",
         f"- code: git `{lineage.git_commit}`; the run's own record is `refs/assay/runs/{lineage.run_id}/done`",
-        f"- params `{lineage.params_sha256[:16]}`, policy `{lineage.policy_sha256[:16]}`, logical run `{lineage.logical_run[:16]}`",
+        f"- policy {escape(lineage.policy_name)} (`{lineage.policy_sha256[:16]}`) admitted the data and screened the scores",
+        f"- params `{lineage.params_sha256[:16]}`, logical run `{lineage.logical_run[:16]}`",
     ]
     if lineage.base is not None:
         rows.append(f"- base model: {escape(lineage.base.id)}, digest `{lineage.base.digest[:16]}`")

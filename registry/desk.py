@@ -19,6 +19,8 @@ class Order:
 
     by: str
     reason: str
+    account: str | None = None
+    """Of the operating system, under which it was typed."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="A registered model.")]
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")]
 Person = Annotated[str, Field(min_length=1, max_length=100)]
+Account = Annotated[str, Field(min_length=1, max_length=200)]
+"""An account of the operating system: a person's name can be chosen, this one cannot."""
 Generation = Annotated[int, Field(ge=1)]
 
 
@@ -44,6 +46,9 @@ class Release(Value):
     package_sha256: Digest
     spec: ServingSpec
     known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(description="Known answers that the probe must see again.")
+    drawn_answers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Held-out prompts that the probe draws by chance and asks beside the known answers."
+    )
 
     @property
     def fingerprint(self) -> str:
@@ -56,6 +61,7 @@ class _Ordered(Value):
 
     by: Person
     reason_sha256: Digest
+    account: Account | None = Field(default=None, description="Under which account it was typed; None: before it was recorded.")
 
 
 class Opened(Value):
@@ -80,6 +86,33 @@ class KeyRevoked(_Ordered):
     key_id: Digest
 
 
+class Made(Value):
+    """What a version consists of, as it was when it came into the ledger."""
+
+    model: Name
+    version: Number
+    package_sha256: Digest
+    adapter_sha256: Digest
+    evidence_sha256: Digest = Field(description="Of the scorecard, which names the digest of every row of evidence.")
+    verdict_sha256: Digest = Field(description="Of what the gate `screen` answered.")
+    policy_sha256: Digest = Field(description="Of the policy under which it was screened.")
+
+
+class Registered(Made):
+    """A run made this version: the only entry from which a version may be judged without somebody's word for it."""
+
+    kind: Literal["registered"] = "registered"
+    by: Person = Field(description="Who had it trained: its author, who does not approve it.")
+    account: Account | None = None
+    logical_run: Digest
+
+
+class Adopted(Made, _Ordered):
+    """A version that no run entered, such as one from before runs did: a person answers for where it came from."""
+
+    kind: Literal["adopted"] = "adopted"
+
+
 class Judged(Value):
     """What the gate `judge` answered."""
 
@@ -92,6 +125,9 @@ class Judged(Value):
     policy_sha256: Digest
     waivers: tuple[Generation, ...] = Field(default=(), description="The waivers that it leans on, by generation.")
     adapter_sha256: Digest | None = Field(default=None, description="What a revocation of this version takes with it, under any name.")
+    registration: Generation | None = Field(
+        default=None, description="The entry that says where the version came from; None: it was judged before there were any."
+    )
 
 
 class ReleaseBegun(_Ordered):
@@ -123,6 +159,7 @@ class ReleaseAborted(Value):
     begun: Generation
     reason_sha256: Digest
     by: Person | None = Field(default=None, description="Who ordered it; None: nobody did, since it did not come about.")
+    account: Account | None = None
 
 
 class RolledBack(_Ordered):
@@ -174,6 +211,8 @@ Body = Annotated[
     Opened
     | KeyAdded
     | KeyRevoked
+    | Registered
+    | Adopted
     | Judged
     | ReleaseBegun
     | ReleaseSwitched

@@ -39,8 +39,11 @@ class Subject:
     adapter_sha256: str | None
 
 
-def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> Standing:
-    """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest."""
+def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided, registration: int | None) -> Standing:
+    """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest.
+
+    `registration` is the entry from which the version was judged; a verdict without one is no ground for a release.
+    """
     body = Judged(
         model=subject.model,
         version=subject.version,
@@ -50,6 +53,7 @@ def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Reje
         policy_sha256=verdict.policy_sha256,
         waivers=verdict.waivers if isinstance(verdict, Candidate) else (),
         adapter_sha256=subject.adapter_sha256,
+        registration=registration if isinstance(verdict, Candidate) else None,
     )
     return append(ledger, lambda _: body)
 
@@ -63,8 +67,11 @@ def release(candidate: Candidate, judged: int, order: Order, desk: Desk) -> Held
         package_sha256=candidate.package_sha256,
         spec=candidate.spec,
         known_answers_share=candidate.known_answers_share,
+        drawn_answers=candidate.drawn_answers,
     )
-    begun = ReleaseBegun(release=subject, judged=judged, by=order.by, reason_sha256=desk.ledger.remember(order.reason))
+    begun = ReleaseBegun(
+        release=subject, judged=judged, by=order.by, account=order.account, reason_sha256=desk.ledger.remember(order.reason)
+    )
     generation = append(desk.ledger, lambda _: begun).head.generation
     carry_on(candidate.model, desk)
     return _outcome(desk.ledger, candidate.model, generation)

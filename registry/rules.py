@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.errors import IllegalEntry
 from registry.entries import (
+    Adopted,
     BaseServed,
     Body,
     Entry,
@@ -18,7 +19,9 @@ from registry.entries import (
     Judged,
     KeyAdded,
     KeyRevoked,
+    Made,
     Opened,
+    Registered,
     ReleaseAborted,
     ReleaseBegun,
     ReleaseCompleted,
@@ -28,7 +31,7 @@ from registry.entries import (
     Unfrozen,
     Waived,
 )
-from registry.standing import Freeze, Held, ModelStanding, Standing, Waiver
+from registry.standing import Freeze, Held, ModelStanding, Registration, Standing, Waiver
 
 
 def first(entry: Entry) -> Standing:
@@ -88,13 +91,55 @@ def _check_waivers(standing: Standing, entry: Entry, judged: Judged) -> None:
             raise _illegal(entry, f"it leans on the waiver of entry {generation}, which does not hold for {judged.model} now")
 
 
+def _registered(standing: Standing, entry: Entry, body: Registered | Adopted) -> Standing:
+    known = standing.registration(body.model, body.version)
+    if known is not None and known.made.package_sha256 == body.package_sha256:
+        raise _illegal(entry, f"version {body.version} of {body.model} is registered already, at entry {known.generation}")
+    made = Made.model_validate(body.model_dump(include=set(Made.model_fields)))
+    registration = Registration(
+        generation=entry.generation,
+        at=entry.at,
+        by=body.by,
+        account=body.account,
+        made=made,
+        is_adopted=isinstance(body, Adopted),
+    )
+    registrations = {**standing.registrations, registration.key: registration}
+    return standing.model_copy(update={"registrations": registrations})
+
+
+def _check_registration(standing: Standing, entry: Entry, judged: Judged) -> None:
+    """What is named as the version's registration is the last one of these very bytes."""
+    if judged.registration is None:
+        return
+    known = standing.registration(judged.model, judged.version)
+    if known is None or known.generation != judged.registration:
+        raise _illegal(entry, f"entry {judged.registration} is not the registration of version {judged.version} of {judged.model}")
+    made = known.made
+    if (made.package_sha256, made.adapter_sha256) != (judged.package_sha256, judged.adapter_sha256):
+        raise _illegal(entry, f"entry {judged.registration} registered other bytes than these")
+
+
 def _judged(standing: Standing, entry: Entry, body: Judged) -> Standing:
     _check_waivers(standing, entry, body)
+    _check_registration(standing, entry, body)
     return standing.model_copy(update={"judged": {**standing.judged, entry.generation: body}})
 
 
 def _is_same(one: Judged, other: Judged) -> bool:
     return (one.model, one.version) == (other.model, other.version)
+
+
+def _check_origin(standing: Standing, entry: Entry, body: ReleaseBegun, judged: Judged) -> None:
+    """The verdict stands on a registration of these bytes, and the release serves the registered adapter."""
+    # A ledger without any registration is from before there were any, and so are its releases.
+    if not standing.registrations:
+        return
+    if judged.registration is None:
+        raise _illegal(entry, f"entry {body.judged} judged a version whose registration the ledger does not hold")
+    _check_registration(standing, entry, judged)
+    if body.release.spec.adapter_sha256 != judged.adapter_sha256:
+        raise _illegal(entry, f"it is to be served with another adapter than entry {body.judged} judged")
 
 
 def _release_begun(standing: Standing, entry: Entry, body: ReleaseBegun) -> Standing:
@@ -107,6 +152,7 @@ def _release_begun(standing: Standing, entry: Entry, body: ReleaseBegun) -> Stan
     later = [at for at, each in standing.judged.items() if at > body.judged and each.verdict != "passed" and _is_same(each, judged)]
     if later:
         raise _illegal(entry, f"entry {later[-1]} judged it again, and it did not pass")
+    _check_origin(standing, entry, body, judged)
     _check_waivers(standing, entry, judged)
     if standing.frozen is not None:
         raise _illegal(entry, f"releases are frozen since entry {standing.frozen.generation}")
@@ -196,7 +242,9 @@ def _adapters_of(standing: Standing, model: str, version: str) -> set[str]:
     """What is known of a version's bytes: as it was judged, and as it was released."""
     judged = {each.adapter_sha256 for each in standing.judged.values() if (each.model, each.version) == (model, version)}
     released = {each.release.spec.adapter_sha256 for each in _released(standing.model(model)) if each.release.version == version}
-    return {sha256 for sha256 in judged | released if sha256 is not None}
+    known = standing.registration(model, version)
+    registered = set() if known is None else {known.made.adapter_sha256}
+    return {sha256 for sha256 in judged | released | registered if sha256 is not None}
 
 
 def _released(model: ModelStanding) -> tuple[Held, ...]:
@@ -241,6 +289,7 @@ def _waived(standing: Standing, entry: Entry, body: Waived) -> Standing:
         until=body.until,
         by=body.by,
         reason_sha256=body.reason_sha256,
+        account=body.account,
     )
     return standing.model_copy(update={"waivers": (*standing.waivers, waiver)})
 
@@ -249,6 +298,8 @@ _STEPS: dict[type[Any], Callable[[Standing, Entry, Any], Standing]] = {
     Opened: _opened,
     KeyAdded: _key_added,
     KeyRevoked: _key_revoked,
+    Registered: _registered,
+    Adopted: _registered,
     Judged: _judged,
     ReleaseBegun: _release_begun,
     ReleaseSwitched: _release_switched,

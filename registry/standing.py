@@ -6,6 +6,7 @@ from pipelines.value import Value
 from registry.entries import (
     Head,
     Judged,
+    Made,
     PublicKey,
     Release,
 )
@@ -47,6 +48,13 @@ class ModelStanding(Value):
         return None if self.serves_base else self.current
 
     @property
+    def comparator(self) -> Held | None:
+        """The last release with full traffic that is not revoked, also while the base answers in its place."""
+        if self.current is not None:
+            return self.current
+        return next((held for held in reversed(self.once_served) if held.release.version not in self.revoked), None)
+
+    @property
     def before(self) -> Held | None:
         """Where a rollback goes; None where nothing served before."""
         return self.served[-2] if len(self.served) > 1 else None
@@ -61,6 +69,23 @@ class Waiver(Value):
     until: AwareDatetime
     by: str
     reason_sha256: str
+    account: str | None = None
+
+
+class Registration(Value):
+    """How a version came into the ledger: by the run that made it, or by a person who answers for it."""
+
+    generation: int
+    at: AwareDatetime
+    by: str
+    account: str | None
+    made: Made
+    is_adopted: bool
+
+    @property
+    def key(self) -> str:
+        """Its place in `Standing.registrations`."""
+        return registration_key(self.made.model, self.made.version)
 
 
 class Freeze(Value):
@@ -79,6 +104,8 @@ class Standing(Value):
     at: AwareDatetime
     keys: tuple[PublicKey, ...]
     models: dict[str, ModelStanding] = Field(default_factory=dict)
+    registrations: dict[str, Registration] = Field(default_factory=dict)
+    """By model and version, the last of each: MLflow begins its numbers anew where its database was lost."""
     judged: dict[int, Judged] = Field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
     frozen: Freeze | None = None
@@ -89,6 +116,15 @@ class Standing(Value):
         """A model that no entry names stands at nothing."""
         return self.models.get(name, ModelStanding())
 
+    def registration(self, model: str, version: str) -> Registration | None:
+        """How that version came into the ledger; None where nothing says so."""
+        return self.registrations.get(registration_key(model, version))
+
     def key(self, key_id: str) -> PublicKey | None:
         """The key of that id, if it may sign now."""
         return next((key for key in self.keys if key.key_id == key_id), None)
+
+
+def registration_key(model: str, version: str) -> str:
+    """Names hold no space and numbers hold nothing but digits, so that no two versions share a key."""
+    return f"{model} {version}"

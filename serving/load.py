@@ -59,8 +59,18 @@ def name_of_base(base_id: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", base_id.rstrip("/").rsplit("/", 1)[-1]).lstrip("._-")[:128] or "base"
 
 
+def scored_precision(package: Package) -> Precision:
+    """The precision that the verdict holds for; one that this engine does not serve is `ServingError`."""
+    return _known_precision(package.verdict.spec.precision)
+
+
 def _precision(wanted: Wanted, package: Package | None) -> Precision:
-    asked = wanted.precision or ("float32" if package is None else package.verdict.spec.precision)
+    if wanted.precision is None and package is not None:
+        return scored_precision(package)
+    return _known_precision(wanted.precision or "float32")
+
+
+def _known_precision(asked: str) -> Precision:
     for known in PRECISIONS:
         if asked == known:
             return known

@@ -67,7 +67,7 @@ class Checkout:
     def assay(self, *arguments: str | Path, **environment: str) -> "Done":
         """`assay ARGUMENTS` to its end."""
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=900)
         return Done(process.returncode, out, err)
 
     def git(self, *arguments: str) -> str:
@@ -125,6 +125,15 @@ class Package:
     def register(self, store: Store, run: RecordedRun, work: str = "work") -> ModelVersion:
         page = Page(description="a description", tags={"assay.git_commit": "0" * 40})
         return store.register(self.finalist, Submission(run=run, package=self.folder, model="tiny", logical_run=work, page=page))
+
+
+def copy_record(judged: Journey, into: Checkout) -> None:
+    """Have a checkout know the judged version: MLflow's database, the ledger that registered it with its key, and the base."""
+    ours = judged.checkout.home
+    shutil.copyfile(ours / "mlflow.db", into.home / "mlflow.db")
+    shutil.copyfile(ours / "ledger.db", into.home / "ledger.db")
+    shutil.copytree(ours / "keys", into.home / "keys")
+    shutil.copytree(ours / "base-models", into.home / "base-models", symlinks=True, dirs_exist_ok=True)
 
 
 def git(root: Path, *arguments: str) -> str:

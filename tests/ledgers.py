@@ -10,11 +10,14 @@ from pipelines.errors import StaleGeneration
 from pipelines.serving_spec import ServingSpec
 from registry.chain import follow, signed_entry
 from registry.entries import (
+    Adopted,
     Body,
     Entry,
     Frozen,
     Judged,
+    Made,
     Opened,
+    Registered,
     Release,
     ReleaseBegun,
     ReleaseCompleted,
@@ -78,7 +81,12 @@ def adapter(version: str, model: str = MODEL) -> str:
 
 
 def judged(
-    version: str = "1", model: str = MODEL, verdict: str = "passed", waivers: tuple[int, ...] = (), adapter_sha256: str | None = None
+    version: str = "1",
+    model: str = MODEL,
+    verdict: str = "passed",
+    waivers: tuple[int, ...] = (),
+    adapter_sha256: str | None = None,
+    registration: int | None = None,
 ) -> Judged:
     return Judged.model_validate(
         {
@@ -90,8 +98,24 @@ def judged(
             "policy_sha256": WHY,
             "waivers": waivers,
             "adapter_sha256": adapter_sha256,
+            "registration": registration,
         }
     )
+
+
+def made(version: str = "1", model: str = MODEL) -> Made:
+    """What the versions of `judged` and `begun` consist of."""
+    digests = {"evidence_sha256": WHY, "verdict_sha256": WHY, "policy_sha256": WHY}
+    package_sha256 = package(version)
+    return Made(model=model, version=version, package_sha256=package_sha256, adapter_sha256=adapter(version, model), **digests)
+
+
+def registered(version: str = "1", model: str = MODEL) -> Registered:
+    return Registered(**made(version, model).model_dump(), by="lena", account="5 (lena)", logical_run=WHY)
+
+
+def adopted(version: str = "1", model: str = MODEL) -> Adopted:
+    return Adopted(**made(version, model).model_dump(), by="olga", account="7 (olga)", reason_sha256=WHY)
 
 
 def begun(

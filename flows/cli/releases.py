@@ -23,6 +23,17 @@ def promote(ctx: click.Context, version: str, model: str, reason: str, as_json: 
 
 
 @click.command()
+@click.argument("version")
+@_MODEL
+@_REASON
+def adopt(**asked: Any) -> None:
+    """Answer by name for VERSION, which no run entered into the ledger. It is judged on its evidence as any other."""
+    from flows.orders import run_adopt
+
+    run_adopt(**asked)
+
+
+@click.command()
 @_RELEASED
 @_REASON
 @click.option("--to", "version", help="A version that once served. Default: what served before.")
@@ -75,7 +86,7 @@ def unfreeze(reason: str) -> None:
 @click.command()
 @_MODEL
 @_REASON
-@click.option("--rule", required=True, help="A rule of the gate judge: human_rating, approvals, package_signature, freshness.")
+@click.option("--rule", required=True, help="A rule of the gate judge: human_rating, approvals, package_signature, freshness, comparator.")
 @click.option("--until", required=True, help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.")
 def waive(**asked: Any) -> None:
     """A rule of the gate `judge` does not hold for a model until a time; who said so and why is on record."""
@@ -84,4 +95,4 @@ def waive(**asked: Any) -> None:
     run_waive(**asked)
 
 
-COMMANDS: tuple[click.Command, ...] = (promote, rollback, revoke, serve_base, freeze, unfreeze, waive)
+COMMANDS: tuple[click.Command, ...] = (promote, adopt, rollback, revoke, serve_base, freeze, unfreeze, waive)

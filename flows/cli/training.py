@@ -52,13 +52,19 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
 @click.command()
 @click.argument("folder", type=_FILE)
 @click.option("--policy", type=_FILE, help="Judge by another policy; default: the one beside the evidence.")
+@click.option(
+    "--regenerate",
+    "regenerates",
+    type=click.IntRange(min=1),
+    help="Have the folder's own adapter answer so many drawn prompts again; it needs the weights.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def gate(ctx: click.Context, folder: Path, policy: Path | None, as_json: bool) -> None:
+def gate(ctx: click.Context, folder: Path, policy: Path | None, regenerates: int | None, as_json: bool) -> None:
     """Compute a verdict again from stored evidence (a folder of a run's artifacts) and compare it with the stored one."""
     from flows.gate import run_gate
 
-    ctx.exit(run_gate(folder, policy, as_json=as_json))
+    ctx.exit(run_gate(folder, policy, regenerates=regenerates, as_json=as_json))
 
 
 @click.command()

@@ -11,25 +11,28 @@ from pathlib import Path
 import yaml
 
 from flows.run.outcome import Outcome
+from flows.run.registration import enter_version
 from flows.run.succession import settle, succession
 from flows.run.workspace import Project, Workspace
 from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
-from pipelines.dataset import DatasetVersion, prompts_of, read_rows
+from pipelines.dataset import DatasetVersion, Prompt, prompts_of, read_rows, write_rows
 from pipelines.errors import DamagedFile, LedgerError, RegistryError, RunStopped
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.known_answers import FILE as KNOWN_ANSWERS
-from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
+from pipelines.known_answers import PROMPTS, KnownAnswer, choose_known_answers, write_known_answers
+from pipelines.policy import load_policy
 from pipelines.recompute import recompute
 from pipelines.settings import Settings
 from pipelines.value import FileDigest
 from pipelines.verdict import Finalist, Rejection, Undecided
 from registry.card import Lineage, describe, model_card
-from registry.entries import Judged
-from registry.recorded import ANCHOR, CHAMPION, VERDICT, Page, RecordedRun, Submission
+from registry.entries import Judged, Registered
+from registry.ledger import ever_was, open_ledger, read_ledger
+from registry.recorded import ANCHOR, CHAMPION, VERDICT, ModelVersion, Page, RecordedRun, Submission
 from registry.store import Store
 
 Verdict = Finalist | Rejection | Undecided
@@ -62,15 +65,13 @@ def open_store(project: Project) -> Store:
 
 
 def _check_not_lost(database: Path) -> None:
-    """No version was ever judged by the home's own ledger; one outside of the home may be that of other homes, too."""
+    """The home's own ledger names no version that MLflow held; one outside of the home may be that of other homes, too."""
     if Settings().ledger_url or not database.with_name("ledger.db").is_file():
         return
-    from registry.ledger import read_ledger
-
     with suppress(LedgerError):  # said by whoever needs the ledger
-        if any(isinstance(entry.body, Judged) for entry in read_ledger(database.parent).entries()):
+        if any(isinstance(entry.body, Judged | Registered) for entry in read_ledger(database.parent).entries()):
             raise RegistryError(
-                f"There is no MLflow database {database}, though the ledger names judged versions, so it is lost. Restore it from a backup,"
+                f"There is no MLflow database {database}, though the ledger names versions of it, so it is lost. Restore it from a backup,"
                 " or set MLFLOW_TRACKING_URI to where those versions are."
             )
 
@@ -90,12 +91,29 @@ def check_rivals(workspace: Workspace) -> None:
 
 
 def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champion | None:
-    version = store.holder(model, alias)
+    version = _last_served(store, model, workspace.project.home) if alias == CHAMPION else None
+    version = version or store.holder(model, alias)
     if version is None:
         return None
     package = store.fetch(version, workspace.project.home / "packages" / version.package_sha256)
     shutil.copytree(package / "adapter", workspace.root / "data/champion" / alias)
     return Champion(version=version.version, adapter=Adapter.read(package / "adapter.json"))
+
+
+def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
+    """What a release is held against: the last version with full traffic, also while its base answers; None before any."""
+    if not ever_was(home):
+        return None
+    last = read_ledger(home).standing().model(model).comparator
+    if last is None:
+        return None
+    found = store.known(model, last.release.version)
+    if found is None or found.package_sha256 != last.release.package_sha256:
+        raise RegistryError(
+            f"Version {last.release.version} of {model} served last, and MLflow does not hold it as it was released. "
+            "Restore MLflow from a backup, or train under another name with --model."
+        )
+    return found
 
 
 @contextmanager
@@ -140,7 +158,9 @@ def record(
         package = _package(workspace, verdict, scorecard, lineage)
         place = succession(store, workspace, model, work, scorecard)
         submission = Submission(run=run, package=package, model=model, logical_run=work, page=page, takes_challenger=place.takes)
-        version = store.register(verdict, submission).version
+        registered = store.register(verdict, submission)
+        enter_version(open_ledger(workspace.project.home), store, workspace.project.home / "packages", registered, package)
+        version = registered.version
         note = settle(store, place, version)
     store.runs.record_verdict(run.run_id, _evidence(workspace, verdict), page)
     return Outcome(
@@ -207,6 +227,7 @@ def _lineage(workspace: Workspace, verdict: Verdict, work: str) -> Lineage:
         logical_run=work,
         params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
         policy_sha256=verdict.policy_sha256,
+        policy_name=load_policy(root / "registry/policies/default.yaml").gates.name,
     )
 
 
@@ -232,10 +253,13 @@ def _artifact_name(name: str) -> str:
     return renamed.get(name, Path(name).name)
 
 
-def _known_answers(workspace: Workspace, scorecard: Scorecard) -> tuple[KnownAnswer, ...]:
-    """A few held-out prompts with what the adapter answered when it was scored, out of the evidence itself."""
+def _held_out_prompts(workspace: Workspace, scorecard: Scorecard) -> tuple[Prompt, ...]:
     held_out = FileDigest(path="data/validate/held_out.jsonl", sha256=scorecard.held_out_sha256)
-    prompts = prompts_of(read_rows(held_out.checked(workspace.root)))
+    return prompts_of(read_rows(held_out.checked(workspace.root)))
+
+
+def _known_answers(workspace: Workspace, scorecard: Scorecard, prompts: tuple[Prompt, ...]) -> tuple[KnownAnswer, ...]:
+    """A few held-out prompts with what the adapter answered when it was scored, out of the evidence itself."""
     evidence = read_evidence(scorecard.evidence.checked(workspace.root))
     texts = {scored.row.prompt_id: scored.row.prediction for scored in evidence.rows["adapter"]}
     return choose_known_answers(prompts, texts, scorecard.spec.default_max_tokens)
@@ -256,7 +280,9 @@ def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lin
     template = workspace.root / "data/base_model/chat_template.jinja"
     if template.is_file():
         shutil.copyfile(template, package / "chat_template.jinja")
-    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))
+    prompts = _held_out_prompts(workspace, scorecard)
+    write_rows(package / PROMPTS, prompts)
+    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard, prompts))
     write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
     write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
     write_text(package / "package.json", json.dumps(folder_digests(package), indent=1, sort_keys=True) + "\n")

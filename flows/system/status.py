@@ -1,6 +1,8 @@
 """How everything stands: what runs, what serves and why. Whatever is out of reach is said, and the rest is found."""
 
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -58,6 +60,8 @@ class ModelStatus(Value):
     pending: str | None
     revoked: tuple[str, ...]
     challenger: str | None
+    unregistered: tuple[str, ...] = ()
+    """Versions in MLflow that the ledger does not hold: none of them is judged before somebody adopts it."""
     answers: str | None
     """The fingerprint that the endpoint answers with at this moment; empty where it answers with none, None where it was not asked."""
 
@@ -104,14 +108,14 @@ def look(project: Project) -> Status:
     out_of_reach: list[str] = []
     ledger, standing = _ledger(project.home, out_of_reach)
     seen = _endpoint(project.home, out_of_reach)
-    challengers = _challengers(project, standing, out_of_reach)
+    known = _in_mlflow(project, standing, out_of_reach)
     now = datetime.now(UTC)
-    names = sorted({*(standing.models if standing else ()), *challengers})
+    names = sorted({*(standing.models if standing else ()), *known.challengers})
     changes = _last_changes(ledger, standing)
     return Status(
         at=now,
         services=_services(project.home),
-        models=tuple(_model(name, standing, changes.get(name), challengers.get(name), seen) for name in names),
+        models=tuple(_model(name, standing, changes.get(name), known, seen) for name in names),
         waivers=_waivers(standing, now),
         frozen=_frozen(ledger, standing),
         ledger=standing.head if standing else None,
@@ -149,23 +153,44 @@ def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
         return None
 
 
-def _challengers(project: Project, standing: Standing | None, out_of_reach: list[str]) -> dict[str, str]:
-    """Model to the version under review. A database that is not there yet is not made for this."""
+@dataclass(frozen=True)
+class _InMlflow:
+    """What MLflow knows of Assay's models."""
+
+    challengers: dict[str, str]
+    """Model to the version under review, empty where there is none."""
+    versions: dict[str, tuple[str, ...]]
+    """Model to every version of it, the oldest first."""
+
+
+def _in_mlflow(project: Project, standing: Standing | None, out_of_reach: list[str]) -> _InMlflow:
+    """A database that is not there yet is not made for this."""
+    nothing = _InMlflow({}, {})
     try:
         store = open_store(project)
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return {}
+        return nothing
     if is_missing(store.uri):
         out_of_reach.append("MLflow has no runs yet: `assay run` or `assay up` makes its database.")
-        return {}
+        return nothing
     try:
-        names = {page.rpartition(" ")[0] for page in store.pages_with(VERDICT)} | set(standing.models if standing else ())
+        versions = _by_model(store.pages_with(VERDICT))
+        names = {*versions, *(standing.models if standing else ())}
         found = {name: store.holder(name, CHALLENGER) for name in names}
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return {}
-    return {name: "" if version is None else version.version for name, version in found.items()}
+        return nothing
+    return _InMlflow({name: "" if version is None else version.version for name, version in found.items()}, versions)
+
+
+def _by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """From `NAME VERSION` each."""
+    found: dict[str, list[str]] = {}
+    for page in pages:
+        name, _, number = page.rpartition(" ")
+        found.setdefault(name, []).append(number)
+    return {name: tuple(sorted(numbers, key=int)) for name, numbers in found.items()}
 
 
 def _last_changes(ledger: Ledger | None, standing: Standing | None) -> dict[str, Change]:
@@ -209,7 +234,9 @@ def _frozen(ledger: Ledger | None, standing: Standing | None) -> Change | None:
     return Change(at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256))
 
 
-def _model(name: str, standing: Standing | None, changed: Change | None, challenger: str | None, seen: EndpointState | None) -> ModelStatus:
+def _model(name: str, standing: Standing | None, changed: Change | None, known: _InMlflow, seen: EndpointState | None) -> ModelStatus:
+    challenger = known.challengers.get(name)
+    versions = known.versions.get(name, ())
     model = standing.model(name) if standing else ModelStanding()
     current, route = model.current, seen.routes.get(name) if seen else None
     unrouted = None if seen is None else ""
@@ -223,6 +250,7 @@ def _model(name: str, standing: Standing | None, changed: Change | None, challen
         pending=model.pending.release.version if model.pending else None,
         revoked=tuple(sorted(model.revoked, key=int)),
         challenger=None if current is not None and current.release.version == challenger else challenger or None,
+        unregistered=tuple(each for each in versions if standing is None or standing.registration(name, each) is None),
         answers=route.fingerprint if route else unrouted,
     )
 

@@ -63,6 +63,7 @@ def _model_lines(model: ModelStatus) -> list[str]:
         "on its way": model.pending,
         "under review": None if model.challenger in model.revoked else model.challenger,
         "revoked": ", ".join(model.revoked),
+        "not in the ledger (`assay adopt` answers for one)": ", ".join(model.unregistered),
     }
     return [f"  {model.model}: {what}{since}", *(f"    {name}: {text}" for name, text in more.items() if text)]
 

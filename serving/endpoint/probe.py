@@ -1,25 +1,45 @@
 """Whether a loaded engine says again what was scored."""
 
+import asyncio
 import json
 
 from pipelines.errors import ServingError
-from pipelines.known_answers import KnownAnswer
+from pipelines.known_answers import KnownAnswer, draw_answers
 from registry.entries import Release
 from serving.endpoint.upstream import Asked, exchange
+from serving.endpoint.verify import Verified
 
 CHAT = "/v1/chat/completions"
 
 
-async def probe(port: int, release: Release, known: tuple[KnownAnswer, ...]) -> str:
-    """`N of M known answers`, where they reach the release's share; else a `ServingError` with both numbers."""
-    asked = [await _says_again(port, release.model, each) for each in known]
-    fact = f"{sum(asked)} of {len(asked)} known answers"
+async def probe(port: int, verified: Verified) -> str:
+    """Ask the package's known answers, and as many drawn ones as the release says; gives how many were the same.
+
+    `ServingError` with both numbers where fewer than the release's share of either kind come back word for word.
+    """
+    release = verified.release
+    drawn = await asyncio.to_thread(draw_answers, verified.folder, release.drawn_answers, release.spec.default_max_tokens)
+    if len(drawn) < release.drawn_answers:
+        raise ServingError(
+            f"Version {release.version} of {release.model} is to be asked {release.drawn_answers} held-out prompts, "
+            f"and its package holds {len(drawn)}. Promote it again."
+        )
+    facts = [await _asked(port, release, verified.known_answers, "known answers")]
+    if drawn:
+        facts.append(await _asked(port, release, drawn, "drawn answers"))
+    return ", ".join(facts)
+
+
+async def _asked(port: int, release: Release, known: tuple[KnownAnswer, ...], what: str) -> str:
+    again = [await _says_again(port, release.model, each) for each in known]
+    fact = f"{sum(again)} of {len(again)} {what}"
     # Asked whether it passed: without a single known answer nothing did.
-    if asked and sum(asked) >= release.known_answers_share * len(asked):
+    if again and sum(again) >= release.known_answers_share * len(again):
         return fact
     raise ServingError(
         f"Version {release.version} of {release.model} gave {fact}, and {release.known_answers_share:.0%} are asked for. "
-        "It does not answer here as it was scored: compare library versions and the machine's kind of CPU."
+        "It does not answer here as it was scored: compare library versions and the machine's kind of CPU, "
+        "and look whether its adapter is the one that was scored (`assay gate … --regenerate 20`)."
     )
 
 

@@ -201,7 +201,7 @@ class ReleaseEngine:
         """What had full traffic once was probed then."""
         if not self.need.with_adapter or self.need.held.is_completed:
             return ""
-        return await probe(port, verified.release, verified.known_answers)
+        return await probe(port, verified)
 
     async def _watch(self, process: EngineProcess) -> str:
         self._become("ready", self.detail)

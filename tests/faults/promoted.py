@@ -1,6 +1,5 @@
 """A judged version under a real `assay up`: promoted, disturbed, and looked at until everything agrees again."""
 
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from registry.release import is_at_rest
 from registry.standing import ModelStanding
 from serving.client import endpoint_client
 from tests.flows.system.running import Up, start_up
-from tests.journey import Checkout, Done, Journey, invoke, make_checkout
+from tests.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
 from tests.serving.endpoint.system import words_of
 
 MODEL = "letters-tiny"
@@ -32,8 +31,7 @@ Process = subprocess.Popen[str]
 def waived_site(judged: Journey, cloned: Path, empty_mlflow: Path, root: Path) -> Checkout:
     """A checkout whose MLflow knows the judged version; what nobody gave yet is waived for an hour."""
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
-    shutil.copyfile(judged.checkout.home / "mlflow.db", checkout.home / "mlflow.db")
-    shutil.copytree(judged.checkout.home / "base-models", checkout.home / "base-models", symlinks=True)
+    copy_record(judged, checkout)
     for rule in WAIVED:
         assert invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test").code == 0
     return checkout

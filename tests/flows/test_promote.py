@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pipelines.judge import WAIVABLE
 from registry.ledger import open_ledger
 from registry.standing import ModelStanding
 from serving.client import endpoint_client
-from tests.journey import Checkout, Journey, invoke, make_checkout
+from tests.journey import Checkout, Journey, copy_record, invoke, make_checkout
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")
@@ -49,8 +48,7 @@ def endpoint(checkout: Checkout) -> Iterator[str]:
 def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A checkout whose MLflow knows the judged version, with an endpoint that has nothing to serve yet."""
     checkout = make_checkout(tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow)
-    shutil.copyfile(judged.checkout.home / "mlflow.db", checkout.home / "mlflow.db")
-    shutil.copytree(judged.checkout.home / "base-models", checkout.home / "base-models", symlinks=True)
+    copy_record(judged, checkout)
     with endpoint(checkout):
         yield checkout
 
@@ -86,7 +84,7 @@ def test_1_without_ratings_approvals_and_signature_nothing_is_released(site: Che
     assert done.code == 4
     for rule in WAIVED:
         assert f"assay waive --rule {rule}" in done.out
-    assert kinds(site) == ["opened", "judged"]
+    assert kinds(site) == ["opened", "registered", "judged"]
     assert here(site).current is None
     version = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1")
     assert version.tags["assay.judge"] == "undecided"

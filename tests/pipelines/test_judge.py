@@ -10,7 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.judge import WAIVABLE, Approval, Circumstances, HumanRating, Signature, WaiverGiven, judge
+from pipelines.judge import (
+    WAIVABLE,
+    AdmittedAgain,
+    Approval,
+    Circumstances,
+    HumanRating,
+    Origin,
+    Signature,
+    WaiverGiven,
+    judge,
+)
 from pipelines.policy import Policy
 from pipelines.verdict import Candidate, Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_judge_verdict
 from tests import trials
@@ -18,7 +28,19 @@ from tests import trials
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
-RULES = ("screen", "revoked", "frozen", "comparator", "human_rating", "approvals", "package_signature", "freshness")
+RULES = (
+    "registration",
+    "admit",
+    "screen",
+    "drawn_answers",
+    "revoked",
+    "frozen",
+    "comparator",
+    "human_rating",
+    "approvals",
+    "package_signature",
+    "freshness",
+)
 PASSED = Finding(rule="superior", outcome="passed", text="chrf is better by 9")
 FINALIST = Finalist(
     findings=(PASSED,),
@@ -35,6 +57,8 @@ def approval(by: str, at: datetime = NOW, account: str = "") -> Approval:
     return Approval(by=by, at=at, account=account or f"{by.strip().casefold()}'s account")
 
 
+ORIGIN = Origin(generation=3, package_sha256="c" * 64, adapter_sha256=FINALIST.adapter.sha256, is_adopted=False, by="lena")
+ADMITTED = AdmittedAgain(verdict="passed", reasons=(), policy_sha256="9" * 64, policy_name="default")
 GOOD: dict[str, Any] = {
     "model": "cheat",
     "version": "7",
@@ -43,8 +67,13 @@ GOOD: dict[str, Any] = {
     "now": NOW,
     "author": "lena",
     "author_account": "1001 (lena)",
+    "origin": ORIGIN,
+    "admitted": ADMITTED,
+    "drawable": 60,
     "compared_with": "6",
+    "compared_adapter": "6" * 64,
     "champion": "6",
+    "champion_adapter": "6" * 64,
     "revoked": False,
     "frozen": False,
     "recomputed_differences": (),
@@ -67,7 +96,7 @@ def policy(**changes: object) -> Policy:
 
 
 def waiver(rule: str, until: datetime = NOW + DAY, generation: int = 5) -> WaiverGiven:
-    return WaiverGiven(generation=generation, rule=rule, until=until, by="omar")
+    return WaiverGiven(generation=generation, rule=rule, until=until, by="omar", account="1002 (omar)")
 
 
 def finding(verdict: Candidate | Rejection | Undecided, rule: str) -> Finding:
@@ -135,9 +164,9 @@ def test_while_releases_are_frozen_nothing_is_decided() -> None:
 @pytest.mark.parametrize(
     ("compared_with", "champion", "text"),
     [
-        ("6", "5", "compares with version 6, version 5 serves now"),
-        (None, "6", "compares with no champion, version 6 serves now"),
-        ("6", None, "compares with version 6, no champion serves now"),
+        ("6", "5", "compares with version 6, version 5 had full traffic last"),
+        (None, "6", "compares with no champion, version 6 had full traffic last"),
+        ("6", None, "compares with version 6, no champion had full traffic last"),
     ],
 )
 def test_evidence_against_another_champion_than_serves_is_undecided(compared_with: str | None, champion: str | None, text: str) -> None:
@@ -147,7 +176,77 @@ def test_evidence_against_another_champion_than_serves_is_undecided(compared_wit
 
 
 def test_without_a_champion_there_is_none_to_be_compared_with() -> None:
-    check("comparator", "passed", {"compared_with": None, "champion": None})
+    nobody = {"compared_with": None, "compared_adapter": None, "champion": None, "champion_adapter": None}
+    check("comparator", "passed", nobody)
+
+
+def test_a_champion_of_the_right_number_with_another_adapter_was_not_compared_with() -> None:
+    text = check("comparator", "undecided", {"compared_adapter": "5" * 64})
+    assert "version 6 had full traffic last, with another adapter than was compared" in text
+
+
+def test_a_policy_may_do_without_the_comparison_with_what_served_last() -> None:
+    text = check("comparator", "passed", {"compared_with": None}, {"compares_with_last_served": False})
+    assert text.endswith("the policy does not ask for that comparison")
+
+
+@pytest.mark.parametrize(
+    ("by", "account", "outcome"),
+    [
+        ("omar", "1002 (omar)", "passed"),
+        ("lena", "1002 (omar)", "undecided"),  # the author's name
+        ("omar", "1001 (lena)", "undecided"),  # the author's account
+        ("omar", None, "undecided"),  # nobody knows whose account
+    ],
+)
+def test_only_a_second_person_may_waive_the_comparison(by: str, account: str | None, outcome: Outcome) -> None:
+    given = waiver("comparator").model_copy(update={"by": by, "account": account})
+    check("comparator", outcome, {"champion": "5", "waivers": (given,)})
+    unknown = circumstances(champion="5", waivers=(given,), author_account=None, approvals=())
+    assert finding(judge(FINALIST, unknown, policy()), "comparator").outcome == "undecided"
+
+
+def test_a_version_whose_origin_the_ledger_does_not_know_is_no_candidate() -> None:
+    text = check("registration", "undecided", {"origin": None})
+    assert "`assay adopt 7 --model cheat --reason …`" in text
+
+
+@pytest.mark.parametrize("field", ["package_sha256", "adapter_sha256"])
+def test_a_version_that_is_not_what_was_registered_is_rejected(field: str) -> None:
+    text = check("registration", "rejected", {"origin": ORIGIN.model_copy(update={field: "f" * 64})})
+    assert "ffffffffffff" in text
+    assert "find out who changed MLflow's record" in text
+
+
+def test_who_answers_for_an_adopted_version_is_named() -> None:
+    adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
+    assert check("registration", "passed", {"origin": adopted}).endswith("omar answers for it")
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "undecided"])
+def test_data_that_the_policy_of_now_does_not_admit_is_no_ground_for_a_release(outcome: Outcome) -> None:
+    again = ADMITTED.model_copy(update={"verdict": outcome, "reasons": ("9 held-out prompts found in train",)})
+    text = check("admit", outcome, {"admitted": again})
+    assert "policy default (999999999999) admitted the data: 9 held-out prompts found in train" in text
+
+
+def test_admission_that_cannot_be_judged_again_is_undecided() -> None:
+    assert "train it again" in check("admit", "undecided", {"admitted": None})
+    contradictory = ADMITTED.model_copy(update={"reasons": ("a rule",)})
+    check("admit", "rejected", {"admitted": contradictory})
+
+
+@pytest.mark.parametrize(("drawable", "drawn"), [(60, 20), (20, 20), (19, 19), (1, 1)])
+def test_the_endpoint_draws_as_many_prompts_as_the_policy_asks_for_and_there_are(drawable: int, drawn: int) -> None:
+    verdict = judge(FINALIST, circumstances(drawable=drawable), policy())
+    assert isinstance(verdict, Candidate)
+    assert (verdict.drawn_answers, verdict.registration) == (drawn, 3)
+
+
+def test_a_package_without_prompts_to_draw_from_is_judged_only_where_somebody_answers_for_it() -> None:
+    assert "train it again" in check("drawn_answers", "undecided", {"drawable": 0})
+    adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
+    assert "since omar answers for it" in check("drawn_answers", "passed", {"drawable": 0, "origin": adopted})
 
 
 @pytest.mark.parametrize(("raters", "outcome"), [(2, "undecided"), (3, "passed"), (4, "passed")])
@@ -242,13 +341,13 @@ def _no_approval_asked(age: timedelta) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rule", sorted(WAIVABLE))
 def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(rule: str) -> None:
-    lacking = {**NOTHING, "registered_at": NOW - 40 * DAY}
+    lacking = {**NOTHING, "registered_at": NOW - 40 * DAY, "champion": "5"}
     others = tuple(waiver(other, generation=number) for number, other in enumerate(sorted(WAIVABLE - {rule}), 10))
     assert judge(FINALIST, circumstances(**lacking, waivers=others), policy()).verdict == "undecided"
     verdict = judge(FINALIST, circumstances(**lacking, waivers=(*others, waiver(rule))), policy())
     assert isinstance(verdict, Candidate)
-    assert set(verdict.waivers) == {5, 10, 11, 12}
-    assert finding(verdict, rule).text == f"{rule} is waived until 2026-11-23 04:00 UTC by omar (entry 5)"
+    assert set(verdict.waivers) == {5, 10, 11, 12, 13}
+    assert finding(verdict, rule).text == f"{rule} is waived until 2026-11-23 04:00 UTC by omar, account 1002 (omar) (entry 5)"
 
 
 @pytest.mark.parametrize(("until", "outcome"), [(NOW + TICK, "passed"), (NOW, "undecided"), (NOW - TICK, "undecided")])
@@ -269,10 +368,12 @@ def test_of_several_waivers_the_one_that_was_given_last_counts() -> None:
         ("screen", {"recomputed_differences": ("chrf",)}, "rejected"),
         ("revoked", {"revoked": True}, "rejected"),
         ("frozen", {"frozen": True}, "undecided"),
-        ("comparator", {"champion": "5"}, "undecided"),
+        ("registration", {"origin": None}, "undecided"),
+        ("admit", {"admitted": None}, "undecided"),
+        ("drawn_answers", {"drawable": 0}, "undecided"),
     ],
 )
-def test_nobody_waives_evidence_a_revocation_a_freeze_or_the_comparator(rule: str, changes: dict[str, Any], outcome: Outcome) -> None:
+def test_nobody_waives_evidence_its_origin_a_revocation_or_a_freeze(rule: str, changes: dict[str, Any], outcome: Outcome) -> None:
     check(rule, outcome, {**changes, "waivers": tuple(waiver(each) for each in RULES)})
 
 
@@ -329,7 +430,8 @@ def _is_allowed(case: Circumstances, min_raters: int, approvals: int) -> bool:
     signed = case.signature is not None and case.signature.package_sha256 == case.package_sha256
     days = (case.now - case.registered_at).total_seconds() / 86400
     return (
-        not (case.revoked or case.frozen or case.recomputed_differences or case.champion != case.compared_with)
+        not (case.revoked or case.frozen or case.recomputed_differences)
+        and ("comparator" in waived or case.champion == case.compared_with)
         and ("human_rating" in waived or (case.human_rating is not None and not case.human_rating.raters < min_raters))
         and ("approvals" in waived or not len(others) < approvals)
         and ("package_signature" in waived or signed)
@@ -351,7 +453,15 @@ CASES = st.fixed_dictionaries(
         "approvals": st.lists(st.builds(approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES), max_size=4).map(tuple),
         "signature": st.one_of(st.none(), st.builds(Signature, key_id=st.just("k"), package_sha256=st.sampled_from(["c" * 64, "d" * 64]))),
         "waivers": st.lists(
-            st.builds(WaiverGiven, generation=st.integers(1, 9), rule=st.sampled_from(RULES), until=TIMES, by=st.just("omar")), max_size=6
+            st.builds(
+                WaiverGiven,
+                generation=st.integers(1, 9),
+                rule=st.sampled_from(RULES),
+                until=TIMES,
+                by=st.just("omar"),
+                account=st.just("1002 (omar)"),
+            ),
+            max_size=6,
         ).map(tuple),
     }
 )

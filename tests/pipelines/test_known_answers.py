@@ -4,9 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import Prompt, prompts_of
+from pipelines.dataset import Message, Prompt, prompt_id, prompts_of, write_rows
 from pipelines.errors import DamagedFile, IncompleteGeneration
-from pipelines.known_answers import COUNT, choose_known_answers, read_known_answers, write_known_answers
+from pipelines.evidence_file import read_predictions, write_evidence
+from pipelines.known_answers import (
+    COUNT,
+    EVIDENCE,
+    FILE,
+    choose_known_answers,
+    draw_answers,
+    drawable_prompts,
+    known_answer_differences,
+    read_known_answers,
+    write_known_answers,
+)
+from pipelines.known_answers import PROMPTS as PROMPTS_FILE
 from tests import trials
 
 PROMPTS = prompts_of(trials.rows())
@@ -58,3 +70,65 @@ def test_a_file_without_known_answers_is_damage(tmp_path: Path, content: bytes) 
 def test_a_missing_file_is_damage(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match="holds no known answers"):
         read_known_answers(tmp_path / "none.jsonl")
+
+
+def packed(folder: Path, prompts: tuple[Prompt, ...] = PROMPTS) -> Path:
+    """Evidence of the prompts, and the prompts and known answers beside it, as a package holds them."""
+    found = trials.evidence()
+    write_evidence(folder / EVIDENCE, found)
+    texts = {scored.row.prompt_id: scored.row.prediction for scored in found.rows["adapter"]}
+    write_rows(folder / PROMPTS_FILE, prompts)
+    write_known_answers(folder / FILE, choose_known_answers(PROMPTS, texts, 48))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("package"))
+
+
+def test_what_is_drawn_is_by_chance_and_carries_the_scored_answer(package: Path) -> None:
+    texts = read_predictions(package / EVIDENCE)
+    draws = [draw_answers(package, 20, 48) for _ in range(5)]
+    assert all(each.text == texts[prompt_id(each.messages)] for drawn in draws for each in drawn)
+    assert all(len(set(drawn)) == 20 for drawn in draws)
+    assert len({frozenset(drawn) for drawn in draws}) == 5  # the same one twice: less than once in 10 to the 15th
+
+
+def test_no_more_is_drawn_than_there_is(package: Path) -> None:
+    assert len(draw_answers(package, 10_000, 48)) == len(PROMPTS)
+
+
+def test_a_package_from_before_there_were_prompts_gives_none(tmp_path: Path) -> None:
+    assert draw_answers(tmp_path, 20, 48) == drawable_prompts(tmp_path) == ()
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS[1:], (*PROMPTS, PROMPTS[0]), ()], ids=["one less", "one twice", "none"])
+def test_prompts_that_are_not_those_of_the_evidence_are_damage(tmp_path: Path, prompts: tuple[Prompt, ...]) -> None:
+    with pytest.raises(DamagedFile, match="does not hold the prompts of the evidence"):
+        drawable_prompts(packed(tmp_path, prompts))
+
+
+def test_a_prompt_that_only_claims_the_id_of_a_scored_one_is_damage(tmp_path: Path) -> None:
+    easy = PROMPTS[0].model_copy(update={"messages": (Message(role="user", content="say yes"),)})
+    with pytest.raises(DamagedFile, match="does not hold the prompts of the evidence"):
+        drawable_prompts(packed(tmp_path, (easy, *PROMPTS[1:])))
+
+
+def test_known_answers_of_the_evidence_do_not_differ_from_it(package: Path) -> None:
+    assert known_answer_differences(package, 48) == ()
+    assert len(known_answer_differences(package, 47)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"text": "made from the noise itself"}, "known answer 1 is not what was scored"),
+        ({"max_tokens": 1}, "known answer 1 is not what was scored"),
+        ({"messages": (Message(role="user", content="other"),)}, "known answer 1 is to a prompt that was not scored"),
+    ],
+)
+def test_a_known_answer_that_was_not_scored_is_told(tmp_path: Path, change: dict[str, object], fact: str) -> None:
+    first, *others = read_known_answers(packed(tmp_path) / FILE)
+    write_known_answers(tmp_path / FILE, (first.model_copy(update=change), *others))
+    assert known_answer_differences(tmp_path, 48) == (fact,)

@@ -23,7 +23,21 @@ from registry.entries import (
 )
 from registry.rules import check_next, first
 from registry.standing import ModelStanding
-from tests.ledgers import MODEL, SPEC, START, WHY, Chain, adapter, begun, frozen, judged, rolled_back, unfrozen
+from tests.ledgers import (
+    MODEL,
+    SPEC,
+    START,
+    WHY,
+    Chain,
+    adapter,
+    adopted,
+    begun,
+    frozen,
+    judged,
+    registered,
+    rolled_back,
+    unfrozen,
+)
 
 
 @pytest.fixture
@@ -340,3 +354,73 @@ def test_whatever_follows_legally_keeps_the_promises_and_replays_to_the_same(bod
     assert [each.generation for each in chain.entries] == list(range(1, chain.last + 1))
     halves = itertools.islice(chain.entries, chain.last // 2, None)
     assert follow(follow(None, chain.entries[: chain.last // 2]) if chain.last > 1 else None, halves) == chain.standing
+
+
+def test_a_version_is_registered_once_and_another_package_of_its_number_takes_the_place(chain: Chain) -> None:
+    chain.add(registered("1"))
+    refuses(chain, registered("1"), "is registered already, at entry 2")
+    refuses(chain, adopted("1"), "is registered already, at entry 2")
+    again = registered("1").model_copy(update={"package_sha256": "d" * 64})
+    chain.add(again)  # MLflow began its numbers anew
+    known = chain.standing.registration(MODEL, "1")
+    assert known is not None
+    assert (known.generation, known.made.package_sha256, known.is_adopted) == (3, "d" * 64, False)
+    assert chain.standing.registration(MODEL, "2") is None
+
+
+def test_who_adopted_a_version_stays_on_record(chain: Chain) -> None:
+    chain.add(adopted("1"))
+    known = chain.standing.registration(MODEL, "1")
+    assert known is not None
+    assert (known.by, known.account, known.is_adopted) == ("olga", "7 (olga)", True)
+
+
+def test_a_verdict_leans_on_the_last_registration_of_the_very_same_bytes(chain: Chain) -> None:
+    chain.add(registered("1"))
+    own = judged("1", adapter_sha256=adapter("1"), registration=2)
+    refuses(chain, judged("1", adapter_sha256=adapter("1"), registration=1), "entry 1 is not the registration")
+    refuses(chain, judged("2", adapter_sha256=adapter("2"), registration=2), "entry 2 is not the registration")
+    refuses(chain, own.model_copy(update={"package_sha256": "d" * 64}), "entry 2 registered other bytes")
+    refuses(chain, own.model_copy(update={"adapter_sha256": "d" * 64}), "entry 2 registered other bytes")
+    chain.add(own)
+    assert chain.standing.judged[3].registration == 2
+
+
+def test_once_a_ledger_knows_registrations_nothing_is_released_without_one(chain: Chain) -> None:
+    old = chain.release("1")  # from before: its ledger has none
+    assert chain.standing.model(MODEL).current.begun == old  # type: ignore[union-attr]
+    chain.add(registered("2"), judged("2", adapter_sha256=adapter("2")))
+    refuses(chain, begun(chain.last, "2"), "judged a version whose registration the ledger does not hold")
+    chain.add(judged("2", adapter_sha256=adapter("2"), registration=6))
+    other = begun(chain.last, "2", adapter_sha256="d" * 64)
+    refuses(chain, other, "with another adapter than entry")
+    chain.add(begun(chain.last, "2"))
+
+
+def test_a_registration_that_another_one_replaced_carries_no_release(chain: Chain) -> None:
+    chain.add(registered("1"), judged("1", adapter_sha256=adapter("1"), registration=2))
+    verdict = chain.last
+    chain.add(registered("1").model_copy(update={"package_sha256": "d" * 64}))
+    refuses(chain, begun(verdict, "1"), "entry 2 is not the registration")
+
+
+def test_a_version_that_was_registered_and_never_judged_is_revoked_with_its_bytes(chain: Chain) -> None:
+    chain.add(registered("1"), revoked("1"))
+    assert adapter("1") in chain.standing.revoked_adapters
+
+
+def test_the_comparator_is_what_had_full_traffic_last_also_while_the_base_answers(chain: Chain) -> None:
+    def comparator() -> str | None:
+        held = chain.standing.model(MODEL).comparator
+        return None if held is None else held.release.version
+
+    assert comparator() is None
+    chain.release("1")
+    chain.release("2")
+    assert comparator() == "2"
+    chain.add(base_served())
+    assert comparator() == "2"
+    chain.add(revoked("2"))
+    assert comparator() == "1"
+    chain.add(revoked("1"))
+    assert comparator() is None

@@ -1,0 +1,160 @@
+"""Versions that nobody trained or judged, made with MLflow's client and the files of the home: none of them is served."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.dataset import DatasetVersion
+from registry.ledger import open_ledger
+from registry.recorded import AUTHOR, PACKAGE
+from tests.faults.forger import (
+    Change,
+    Forgery,
+    answers_replaced_by_references,
+    forge,
+    known_answers_of_its_own,
+    verdict_recomputed,
+    weights_of_noise,
+)
+from tests.faults.promoted import MODEL, WAIVED
+from tests.flows.test_promote import ask, endpoint
+from tests.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
+from tests.tiny import pack
+
+pytestmark = pytest.mark.ci
+NOISE: tuple[Change, ...] = (weights_of_noise, known_answers_of_its_own, verdict_recomputed)
+
+
+@pytest.fixture(scope="module")
+def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Version 1 is registered by a run; what nobody gave yet is waived. Its package lies where promoting would fetch it."""
+    checkout = make_checkout(tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow)
+    copy_record(judged, checkout)
+    with endpoint(checkout):
+        for rule in WAIVED:
+            done = invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
+            assert done.code == 0, done.err
+        digest = MlflowClient(checkout.uri, checkout.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+        checkout.store.fetch(checkout.store.get_version(MODEL, "1"), checkout.home / "packages" / digest)
+        yield checkout
+
+
+def promote(site: Checkout, version: str) -> Done:
+    return invoke(site, "promote", version, "--model", MODEL, "--reason", "it is better")
+
+
+def adopt(site: Checkout, version: str) -> Done:
+    return invoke(site, "adopt", version, "--model", MODEL, "--reason", "I know where it came from")
+
+
+def serves_nothing(site: Checkout) -> bool:
+    return open_ledger(site.home).standing().model(MODEL).current is None
+
+
+def without_prompts(forgery: Forgery) -> None:
+    """A package as they were before they held prompts, so that nothing could be drawn."""
+    (forgery.folder / "held_out_prompts.jsonl").unlink()
+
+
+def trained_on_what_judges(forgery: Forgery) -> None:
+    """What a run under a lax policy leaves: held-out prompts among the training rows, and a policy that allows it."""
+    path = forgery.folder / "dataset.json"
+    DatasetVersion.read(path).model_copy(update={"overlap": {"prompts": 60, "rows": 60}}).write(path)
+    policy = forgery.folder / "policy.yaml"
+    text = policy.read_text(encoding="utf-8")
+    assert "max_overlap: 0\n" in text
+    policy.write_text(text.replace("max_overlap: 0\n", "max_overlap: 100000\n"), encoding="utf-8")
+    verdict_recomputed(forgery)
+
+
+def test_weights_that_nobody_trained_are_no_candidate(site: Checkout, tmp_path: Path) -> None:
+    version = forge(site, MODEL, tmp_path, *NOISE)
+    done = promote(site, version)
+    assert done.code in {3, 4}, done.out + done.err
+    assert f"The ledger does not say where version {version} of {MODEL} came from" in done.out
+    assert serves_nothing(site)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (NOISE, "known answer 1 is not what was scored"),
+        ((weights_of_noise, verdict_recomputed), "0 of 8 known answers"),
+        ((weights_of_noise, answers_replaced_by_references, verdict_recomputed), "known answers"),
+        ((answers_replaced_by_references, verdict_recomputed), "answers"),
+        ((trained_on_what_judges,), "60 held-out prompts found in train or dev"),
+    ],
+    ids=["own known answers", "evidence of another", "perfect evidence", "its own weights, perfect evidence", "a lax policy"],
+)
+def test_a_forged_version_that_somebody_answers_for_is_not_served_either(
+    site: Checkout, tmp_path: Path, changes: tuple[Change, ...], reason: str
+) -> None:
+    version = forge(site, MODEL, tmp_path, *changes)
+    adopted = adopt(site, version)
+    assert adopted.code == 0, adopted.err
+    done = promote(site, version)
+    assert done.code != 0, done.out
+    assert reason in done.out + done.err
+    assert serves_nothing(site)
+
+
+def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_registered(site: Checkout, tmp_path: Path) -> None:
+    client = MlflowClient(site.uri, site.uri)
+    version = forge(site, MODEL, tmp_path, *NOISE)
+    forged, good = (client.get_model_version(MODEL, number) for number in (version, "1"))
+    places = [Path(client.get_model_version_download_uri(MODEL, number).removeprefix("file://")) for number in (version, "1")]
+    kept = shutil.copytree(places[1], tmp_path / "kept")
+    shutil.rmtree(places[1])
+    shutil.copytree(places[0], places[1])
+    client.set_model_version_tag(MODEL, "1", PACKAGE, forged.tags[PACKAGE])
+    try:
+        done = promote(site, "1")
+        assert done.code == 3, done.out + done.err
+        assert "registered package" in done.out
+        assert serves_nothing(site)
+    finally:
+        client.set_model_version_tag(MODEL, "1", PACKAGE, good.tags[PACKAGE])
+        shutil.rmtree(places[1])
+        shutil.copytree(kept, places[1])
+
+
+def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names(site: Checkout) -> None:
+    client = MlflowClient(site.uri, site.uri)
+    client.set_tag(client.get_model_version(MODEL, "1").run_id, AUTHOR, "somebody-else")
+    registration = open_ledger(site.home).standing().registration(MODEL, "1")
+    assert registration is not None
+    digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+    package = site.home / "packages" / digest
+    again = invoke(site, "gate", package, "--regenerate", "20")
+    assert again.code == 0, again.out + again.err
+    assert "20 of 20 drawn answers are what was scored" in again.out
+    done = promote(site, "1")
+    assert done.code == 0, done.out + done.err
+    assert f"Entry 2 of the ledger holds these bytes: trained for {registration.by}" in done.out
+    assert "somebody-else" not in done.out
+    assert ask(site)[0] == MODEL
+
+
+def test_while_the_base_answers_nothing_is_compared_with_nothing(site: Checkout, tmp_path: Path) -> None:
+    brake = invoke(site, "serve-base", "--model", MODEL, "--reason", "an incident")
+    assert brake.code == 0, brake.err
+    version = forge(site, MODEL, tmp_path)
+    assert adopt(site, version).code == 0
+    done = promote(site, version)
+    assert done.code == 4, done.out + done.err
+    assert "The evidence compares with no champion, version 1 had full traffic last" in done.out
+
+
+def test_evidence_that_other_weights_gave_does_not_regenerate(site: Checkout, tmp_path: Path) -> None:
+    digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+    shutil.copytree(site.home / "packages" / digest, tmp_path / "noise")
+    forgery = Forgery(tmp_path / "noise", site.home)
+    for change in NOISE:
+        change(forgery)
+    pack(forgery.folder)
+    done = invoke(site, "gate", forgery.folder, "--regenerate", "10")
+    assert done.code == 1
+    assert "of 10 drawn answers are what was scored; the policy asks for 75%" in done.out
