@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
 
-.PHONY: demo test test-slow check repro bench lock up down ui clean
+.PHONY: demo test test-ci test-slow check repro bench lock up down ui clean
 
 demo: .venv/ready
 	$(BIN)/assay demo
@@ -14,9 +14,12 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+test-ci: .venv/ready
+	$(BIN)/pytest -n 2 --dist loadgroup -m "ci and not (slow or gpu)"
+
 test-slow: .venv/ready
 	infra/debian.sh
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -m "slow or gpu"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

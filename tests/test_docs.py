@@ -24,8 +24,9 @@ from serving.listen import open_socket
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "serving", "registry", "pipelines")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data/README.md", ROOT / "data/raw/README.md"])
-WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/runbook.md")
+MORE_DOCUMENTS = ("data/README.md", "data/raw/README.md", "tests/README.md")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in MORE_DOCUMENTS)])
+WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/runbook.md", "tests/README.md")
 POLICIES = sorted((ROOT / "registry/policies").glob("*.yaml"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -91,7 +92,7 @@ def test_every_command_in_a_document_exists_with_its_options(document: str) -> N
 def test_the_readme_shows_every_command_and_every_word_of_make_that_a_user_needs() -> None:
     shown = {(words[0], words[1]) for words in commands("README.md") if len(words) > 1}
     assert {name for program, name in shown if program == "assay"} == set(assay.commands)
-    assert {("make", "demo"), ("make", "test"), ("make", "check")} <= shown
+    assert {("make", "demo"), ("make", "test"), ("make", "test-ci"), ("make", "check")} <= shown
 
 
 def test_every_parameter_that_the_readme_sets_exists(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 if TYPE_CHECKING:
     import subprocess
 
+pytestmark = pytest.mark.ci
+
 SECONDS_TO_FOLLOW = 30
 SECONDS_TO_TRAIN = 120
 
