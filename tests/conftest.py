@@ -1,5 +1,6 @@
 """One Prefect server, one empty MLflow database and one judged run for the whole test session."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import settings
 
 from flows.environment import quieten
-from tests.journey import Checkout, Journey, Package, clone_working_tree, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.environment import isolate
+from tests.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
 from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 
 ONE_OF_EACH = {"prefect", "mlflow_port"}
@@ -23,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """No test fails by how long one of its examples took: that says something of the machine, and nothing of the code."""
+    """Let no test depend on the developer's variables, nor fail by how long the machine takes for an example."""
+    isolate(os.environ)
     settings.register_profile("assay", deadline=None)
     settings.load_profile("assay")
 
@@ -64,7 +67,7 @@ def package(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Packag
 
 @pytest.fixture(scope="session")
 def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clone_working_tree(tmp_path_factory.mktemp("cloned") / "assay")
+    return clone_tracked_files(tmp_path_factory.mktemp("cloned") / "assay")
 
 
 @pytest.fixture(scope="session")

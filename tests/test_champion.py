@@ -3,10 +3,13 @@
 import shutil
 from typing import Any
 
+import pytest
 from mlflow import MlflowClient
 
 from registry.recorded import ANCHOR, CHAMPION
 from tests.journey import Checkout, Journey, run_arguments
+
+pytestmark = pytest.mark.ci
 
 MODEL = "letters-tiny"
 

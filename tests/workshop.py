@@ -33,9 +33,9 @@ class Workshop:
     base_folder: Path
     root: Path
 
-    def run(self, settings: Params, rows: list[Row] = ROWS, name: str = "one") -> Adapter:
+    def run(self, settings: Params, rows: list[Row] = ROWS, name: str = "one", dev: list[Row] = ROWS[:6]) -> Adapter:
         folder = self.root / name
-        for split, part in (("train", rows), ("dev", ROWS[:6])):
+        for split, part in (("train", rows), ("dev", dev)):
             write_rows(folder / f"{split}.jsonl", part)
         training_set = TrainingSet(train=FileDigest.of(folder / "train.jsonl"), dev=FileDigest.of(folder / "dev.jsonl"), rows={})
         start = Start(self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE))

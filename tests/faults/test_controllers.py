@@ -22,6 +22,8 @@ from tests.journey import Checkout, Package, invoke
 from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.ci
+
 WHOLE = ["judged", "release_begun", "release_switched", "release_completed"]
 WHY = Order("ann", "a test")
 

@@ -31,6 +31,7 @@ class Story:
     """One command: killed between two stages, killed in training, then given twice at the same time."""
 
     told_before_the_first_kill: list[str]
+    versions_after_the_first_kill: int
     after_the_first_kill: tuple[str, tuple[str, ...], str]
     seconds_until_training_ended: float
     both: tuple[Done, Done]
@@ -45,12 +46,13 @@ def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: p
     arguments = run_arguments(judged.data, judged.base, "--set", "train.seed=1")
 
     told = kill_after(checkout.start(*arguments), "bias")
+    versions = len(checkout.versions())  # counted now: the next run makes one
     after = (status(checkout), end_dead_runs(checkout.store, Project(checkout.root, checkout.home)), status(checkout))
     seconds = kill_in_training(checkout, checkout.start(*arguments))
     running = (checkout.start(*arguments), checkout.start(*arguments))
     both = [Done(process.returncode, out, err) for process in running for out, err in [process.communicate(timeout=300)]]
     adapter = next(done.last["scorecard"]["adapter"] for done in both if done.code == 0)
-    return Story(told, after, seconds, (both[0], both[1]), adapter, checkout)
+    return Story(told, versions, after, seconds, (both[0], both[1]), adapter, checkout)
 
 
 def kill_after(process: "subprocess.Popen[str]", stage: str) -> list[str]:
@@ -99,6 +101,7 @@ def lines_of(done: Done, stage: str) -> list[str]:
 
 def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:
     assert story.told_before_the_first_kill[-1].split()[0] == "bias"
+    assert story.versions_after_the_first_kill == 0
 
 
 def test_a_run_that_was_killed_does_not_stay_running_for_ever(story: Story) -> None:

@@ -15,6 +15,8 @@ from registry.store import Store
 from tests.faults.proxy import Proxy
 from tests.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
 
+pytestmark = pytest.mark.ci
+
 CREATE_MODEL, CREATE_VERSION, SET_ALIAS = "mlflow/logged-models", "mlflow/model-versions/create", "mlflow/registered-models/alias"
 SECONDS_TO_ANSWER = 3
 SECONDS_TO_GIVE_UP = 240

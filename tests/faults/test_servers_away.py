@@ -19,6 +19,8 @@ from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Done, Journey, run_arguments
 
+pytestmark = pytest.mark.ci
+
 SECONDS = 300
 
 

@@ -135,6 +135,7 @@ def verdict_after_another_try(store: Store, work: str, evidence: Path) -> str | 
     return None if again is None else again.verdict
 
 
+@pytest.mark.ci
 def test_a_cache_that_rots_is_found_before_training_and_mended_by_the_next_run(seeded: Checkout, judged: Journey) -> None:
     forget_training(seeded.home / "cache")
     rotten = rot(seeded.home / "cache", "train.jsonl")

@@ -116,6 +116,7 @@ def flow_states() -> list[str]:
         return [run.state_name or "" for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)]
 
 
+@pytest.mark.ci
 def test_a_run_that_is_told_to_stop_keeps_a_checkpoint_in_time_and_says_that_it_can_go_on(story: Story) -> None:
     assert story.stopped.code == os.EX_TEMPFAIL, story.stopped.out + story.stopped.err
     assert story.seconds < SECONDS_OF_GRACE
@@ -124,21 +125,25 @@ def test_a_run_that_is_told_to_stop_keeps_a_checkpoint_in_time_and_says_that_it_
     assert line.startswith("assay: The run was told to stop.")
 
 
+@pytest.mark.ci
 def test_the_next_run_goes_on_from_there(story: Story) -> None:
     assert story.resumed == f"[{story.kept[-1]}]"
 
 
+@pytest.mark.ci
 def test_a_training_that_is_killed_ends_its_run_with_one_sentence(story: Story) -> None:
     assert story.killed.code == 1
     (line,) = story.killed.err.strip().splitlines()
     assert line.startswith("assay: Stage fine_tune was killed, as a machine does that has no memory left.")
 
 
+@pytest.mark.ci
 def test_no_run_is_left_running(story: Story) -> None:
     assert (story.after_stop, story.after_kill) == (["KILLED"], ["FAILED"])
     assert story.flow_states == ["Failed", "Crashed"]
 
 
+@pytest.mark.ci
 def test_no_lease_and_no_worktree_are_left(story: Story) -> None:
     leases = list((story.checkout.home / "leases").glob("*.lock"))
     assert leases

@@ -15,6 +15,8 @@ from tests.faults.promoted import MODEL, ended, entered, here, waived_site
 from tests.journey import Checkout, Done, Journey, invoke
 from tests.serving.endpoint.system import Home, Running, endpoint
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:

@@ -38,6 +38,7 @@ def rescored(served: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resc
         yield lambda data: rescore(TrainRequest(model=MODEL, data=data, settings=data_settings), return_state=True)
 
 
+@pytest.mark.ci
 def test_a_champion_that_still_passes_is_recorded_without_training_or_registering(
     served: Checkout, judged: Journey, rescored: Rescore
 ) -> None:

@@ -25,6 +25,7 @@ from tests.flows.automatic import MODEL, Automatic, until, worker
 from tests.journey import ROOT, learnable_rows, write_rows
 
 
+@pytest.mark.ci
 def test_a_nightly_run_fires_by_its_schedule_and_ends_with_a_judged_version(running: Automatic, nightly: dict[str, Any]) -> None:
     assert nightly["auto_scheduled"] is True
     assert nightly["state"]["name"] == "Passed", nightly["state"]
@@ -36,6 +37,7 @@ def test_a_nightly_run_fires_by_its_schedule_and_ends_with_a_judged_version(runn
     assert run.data.tags["assay.data_revision"]
 
 
+@pytest.mark.ci
 def test_its_result_reaches_people_with_verdict_and_links(running: Automatic, nightly: dict[str, Any]) -> None:
     told = running.told("letters-tiny passed")
     assert "registered as letters-tiny version 1" in told["message"]
@@ -43,6 +45,7 @@ def test_its_result_reaches_people_with_verdict_and_links(running: Automatic, ni
     assert "MLflow: run " in told["message"]
 
 
+@pytest.mark.ci
 def test_a_night_without_new_rows_makes_no_candidate_and_says_so(running: Automatic, nightly: dict[str, Any]) -> None:
     told = len(running.received)
     run = running.ended("retrain/nightly")
@@ -52,6 +55,7 @@ def test_a_night_without_new_rows_makes_no_candidate_and_says_so(running: Automa
     assert len(running.received) == told, "nobody wants to hear of it every night"
 
 
+@pytest.mark.ci
 def test_a_bad_value_is_refused_before_anything_starts(running: Automatic) -> None:
     before = len(running.runs("retrain/on-demand"))
     for parameters in ({"request": {"model": "../x"}}, {"request": {"mode": "x"}}, {"when_busy": "perhaps"}, {"only_new_data": "x"}):
@@ -61,6 +65,7 @@ def test_a_bad_value_is_refused_before_anything_starts(running: Automatic) -> No
     assert len(running.runs("retrain/on-demand")) == before
 
 
+@pytest.mark.ci
 def test_a_run_that_finds_its_model_in_training_skips_or_waits(running: Automatic, nightly: dict[str, Any]) -> None:
     with training_turn(running.checkout.home, MODEL):
         waiting = running.start("retrain/on-demand", request=running.request).json()["id"]
@@ -74,6 +79,7 @@ def test_a_run_that_finds_its_model_in_training_skips_or_waits(running: Automati
     assert "the same data, parameters, base, code and champion were judged before" in done["state"]["message"]
 
 
+@pytest.mark.ci
 def test_a_request_that_cannot_be_carried_out_fails_and_is_told(running: Automatic) -> None:
     run = running.ended("retrain/on-demand", request={**running.request, "data": "/nowhere/rows.jsonl"})
     assert run["state"]["type"] == "FAILED"
@@ -91,6 +97,7 @@ def test_a_run_that_ends_in_an_error_that_nobody_foresaw_is_told(prefect: None, 
     assert f"{type(error).__name__}: {error}" in notice.text
 
 
+@pytest.mark.ci
 def test_rows_that_arrive_start_a_run_once(running: Automatic, nightly: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(running.checkout.root, running.checkout.home)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
@@ -124,6 +131,7 @@ def settled(path: Path) -> Path:
     return path
 
 
+@pytest.mark.ci
 def test_rows_that_come_to_a_place_where_none_lay_have_arrived(running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(running.checkout.root, tmp_path)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
@@ -136,6 +144,7 @@ def test_rows_that_come_to_a_place_where_none_lay_have_arrived(running: Automati
     assert watch_data(project) == ()
 
 
+@pytest.mark.ci
 def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) -> None:
     with training_turn(running.checkout.home, MODEL):
         run = running.start("retrain/on-demand", request=running.request).json()["id"]
@@ -145,6 +154,7 @@ def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) ->
     assert run in running.told("a run crashed")["message"]
 
 
+@pytest.mark.ci
 def test_a_crash_that_no_automation_saw_is_told_by_the_controller_once(
     running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,10 @@ SECONDS_TO_SHOW = 60
 FLEETING = (NoSuchElementException, StaleElementReferenceException)
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed: infra/debian.sh")
+pytestmark = [
+    pytest.mark.ci,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed: infra/debian.sh"),
+]
 
 
 class Form:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from flows.keeping.backup import Source, back_up
 from flows.keeping.restore import restore
 from flows.run.workspace import Project
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import ROOT
+
+pytestmark = pytest.mark.ci
 
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "How do I list files?"}], "max_tokens": 8}
 

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.flows.automatic import Automatic, ask, deploy
 from tests.journey import ROOT
+
+pytestmark = pytest.mark.ci
 
 DECLARED = yaml.safe_load((ROOT / "infra/prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 

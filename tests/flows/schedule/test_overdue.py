@@ -11,6 +11,8 @@ from flows.schedule.notify import notices
 from flows.schedule.overdue import Watch, Watched, watch_schedules
 from tests.flows.automatic import Automatic
 
+pytestmark = pytest.mark.ci
+
 GRACE = timedelta(minutes=15)
 
 

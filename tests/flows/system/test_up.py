@@ -55,6 +55,7 @@ def ask(up: Up, path: str, user: str, password: str, body: object = None, **head
         return error.code, error.read().decode()
 
 
+@pytest.mark.ci
 def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
     for port in (up.ports.mlflow, up.ports.prefect, up.ports.endpoint):
         assert f"http://127.0.0.1:{port}" in up.said
@@ -65,6 +66,7 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         assert password not in up.said + logs + command_lines
 
 
+@pytest.mark.ci
 def test_passwords_and_keys_are_readable_by_their_owner_alone(up: Up) -> None:
     home = up.checkout.home
     for path in (
@@ -77,6 +79,7 @@ def test_passwords_and_keys_are_readable_by_their_owner_alone(up: Up) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
+@pytest.mark.ci
 def test_the_record_says_which_processes_there_are(up: Up) -> None:
     assert up.record.is_running()
     assert {"mlflow", "prefect", "endpoint", "worker", "controller"} <= up.pids().keys()
@@ -84,6 +87,7 @@ def test_the_record_says_which_processes_there_are(up: Up) -> None:
         assert psutil.Process(pid).environ()["ASSAY_SERVICES"] == str(up.checkout.home), name
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("user", ["admin", "manager", "scientist", "assay"])
 def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: str) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
@@ -92,6 +96,7 @@ def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: s
     assert ask(up, path, user, "wrong password")[0] == 401
 
 
+@pytest.mark.ci
 def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
     url = f"http://127.0.0.1:{up.ports.prefect}/api/deployments/filter"
     assert httpx.post(url, timeout=60, json={}).status_code == 401
@@ -101,11 +106,13 @@ def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
     assert "access-control-allow-origin" not in right.headers
 
 
+@pytest.mark.ci
 def test_a_name_that_is_not_this_machine_is_refused(up: Up) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
     assert ask(up, path, "admin", passwords(up.checkout.home)["admin"], Host="evil.example")[0] == 403
 
 
+@pytest.mark.ci
 def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_users(up: Up) -> None:
     known = passwords(up.checkout.home)
     base = "api/2.0/mlflow/registered-models"
@@ -118,12 +125,14 @@ def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_
         assert ask(up, "api/2.0/mlflow/users/create", user, known[user], new)[0] == 403
 
 
+@pytest.mark.ci
 def test_the_command_line_without_a_server_sees_what_the_server_has(up: Up) -> None:
     body = {"experiment_id": "1", "run_name": "seen from both sides"}
     assert ask(up, "api/2.0/mlflow/runs/create", "scientist", passwords(up.checkout.home)["scientist"], body)[0] == 200
     assert "seen from both sides" in [run.info.run_name for run in up.checkout.runs()]
 
 
+@pytest.mark.ci
 def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in service_login(up.checkout.home).items():
         monkeypatch.setenv(name, text)
@@ -131,6 +140,7 @@ def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(
     assert store.holder("not-trained-yet", CHAMPION) is None
 
 
+@pytest.mark.ci
 def test_a_run_by_hand_uses_the_prefect_server_that_is_there(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with prefect_server(up.checkout.home):
@@ -138,6 +148,7 @@ def test_a_run_by_hand_uses_the_prefect_server_that_is_there(up: Up, monkeypatch
     assert "PREFECT_API_URL" not in os.environ
 
 
+@pytest.mark.ci
 def test_status_says_that_every_service_is_well(up: Up) -> None:
     def all_are_well() -> bool:
         said = up.checkout.assay("status", "--json").last
@@ -149,6 +160,7 @@ def test_status_says_that_every_service_is_well(up: Up) -> None:
     assert services["mlflow"]["port"] == up.ports.mlflow
 
 
+@pytest.mark.ci
 def test_the_doctor_knows_the_ports_and_finds_the_clocks_agreed(up: Up) -> None:
     wanted = {
         f"ports: {up.ports.mlflow} is ours",
@@ -164,6 +176,7 @@ def test_the_doctor_knows_the_ports_and_finds_the_clocks_agreed(up: Up) -> None:
     up.wait(all_is_found)
 
 
+@pytest.mark.ci
 def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
     done = up.checkout.assay("up", "--no-open")
     assert (done.code, done.out) == (1, "")
@@ -171,6 +184,7 @@ def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.ci
 def test_killed_services_are_started_again(up: Up) -> None:
     before = up.pids()
     for pid in before.values():
@@ -182,6 +196,7 @@ def test_killed_services_are_started_again(up: Up) -> None:
     assert ask(up, "api/2.0/mlflow/registered-models/get?name=theirs", "scientist", known["scientist"])[0] == 200
 
 
+@pytest.mark.ci
 def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take_the_others_down(up: Up) -> None:
     before, secrets = up.pids(), passwords_file(up.checkout.home)
     away = secrets.rename(secrets.with_suffix(".away"))
@@ -192,6 +207,7 @@ def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take
     assert up.pids()["endpoint"] == before["endpoint"]
 
 
+@pytest.mark.ci
 def test_ctrl_c_ends_everything(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(timeout=90) == 0, up.said

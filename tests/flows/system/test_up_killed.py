@@ -13,6 +13,8 @@ from flows.system.processes import mark, marked
 from tests.flows.system.running import Up, is_gone, nothing_left, start_up
 from tests.journey import make_checkout
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture
 def up(cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Iterator[Up]:

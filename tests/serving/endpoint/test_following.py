@@ -118,6 +118,7 @@ def processor_seconds(engine: psutil.Process) -> float:
     return times.user + times.system
 
 
+@pytest.mark.ci
 def test_releases_and_rollbacks_under_load_lose_nothing_and_answer_only_what_the_ledger_allows(
     running: Running, shared: Home, first: int
 ) -> None:
