@@ -1,21 +1,11 @@
 """The refs under which runs keep what they ran on: which there are, what they hold, and how they travel."""
 
-import subprocess
 from pathlib import Path
 
-from pipelines.errors import WorkspaceError
+from flows.git import git
 
 ALL = "refs/assay/"
 RUNS = f"{ALL}runs/"
-
-
-def git(root: Path, *arguments: str, stdin: str = "") -> str:
-    """What git says; `WorkspaceError` where it refuses."""
-    done = subprocess.run(["git", "-C", str(root), *arguments], input=stdin, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [str(done.returncode)])[-1]
-        raise WorkspaceError(f"git {arguments[0]} failed in {root} ({said}). Mend the checkout.")
-    return done.stdout
 
 
 def run_refs(root: Path) -> dict[str, dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from flows.git import no_repository_named
 from flows.run.report import say
 from flows.run.stopping import stage_first
 from flows.run.workspace import Workspace
@@ -128,7 +129,7 @@ def _repository(workspace: Workspace) -> Iterator[Any]:
     # Importing dvc turns its log on; what it has to say comes back as an exception.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     # DVC resolves outs against the current folder, whatever root it is given.
-    with chdir(workspace.root), Repo(str(workspace.root)) as repo:
+    with no_repository_named(), chdir(workspace.root), Repo(str(workspace.root)) as repo:
         yield repo
 
 

@@ -1,9 +1,7 @@
 """A workspace of a run's own: a git worktree at a pinned commit, with the run's overrides and inputs."""
 
-import os
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from flows.git import git
 from flows.keeping.lease import in_use
 from flows.run.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
@@ -25,10 +24,6 @@ _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
 _PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
 _ROWS = ("rows", "held_out")
-_OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
-"""What a person has set up for their own commits is not for ours: nobody is there to type a passphrase or to please a hook."""
-_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
-"""By these git tells a hook which repository called it. Handed on, they would have a run commit to the branch that a person is on."""
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -82,7 +77,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     root.parent.mkdir(parents=True, exist_ok=True)
     with in_use(project.home), FileLock(root.with_suffix(".lock")):
         commit = _pin(project.root, run_id)
-        _git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
+        git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
         try:
             yield _furnish(project, request, run_id, root, commit)
             _keep_record(root, run_id)
@@ -207,7 +202,7 @@ def _place(source: Path | None, folder: Path, stem: str) -> None:
 
 def _check_git(root: Path) -> None:
     """In a submodule git's settings name its folder for every worktree, and DVC takes them at their word."""
-    if _git(root, "config", "core.worktree", check=False):
+    if git(root, "config", "core.worktree", check=False):
         raise WorkspaceError(f"{root} is a git submodule, where DVC cannot work. Clone it into a folder of its own and go there.")
 
 
@@ -215,54 +210,35 @@ def _pin(root: Path, run_id: str) -> str:
     """Commit the working tree as it is under `refs/assay/runs/`, without touching the branch or the index."""
     index = root / ".git" / f"assay-index-{run_id}" if (root / ".git").is_dir() else root / f".assay-index-{run_id}"
     environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
-    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False)
+    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
     try:
         if head:
-            _git(root, "read-tree", "HEAD", environment=environment)
-        _git(root, "add", "--update", environment=environment)
+            git(root, "read-tree", "HEAD", environment=environment)
+        git(root, "add", "--update", environment=environment)
         # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
         not_rows = [f":(exclude)data/raw/{stem}{suffix}" for stem in _ROWS for suffix in sorted(_SUFFIXES)]
-        _git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), *not_rows, environment=environment)
-        tree = _git(root, "write-tree", environment=environment)
+        git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), *not_rows, environment=environment)
+        tree = git(root, "write-tree", environment=environment).strip()
     finally:
         index.unlink(missing_ok=True)
-    if head and tree == _git(root, "rev-parse", "HEAD^{tree}"):
+    if head and tree == git(root, "rev-parse", "HEAD^{tree}").strip():
         commit = head
     else:
         parents = ["-p", head] if head else []
-        commit = _git(root, "commit-tree", tree, *parents, "-m", f"working tree of run {run_id}", environment=_IDENTITY)
-    _git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
+        commit = git(root, "commit-tree", tree, *parents, "-m", f"working tree of run {run_id}", environment=_IDENTITY).strip()
+    git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
     return commit
 
 
 def _keep_record(root: Path, run_id: str) -> None:
     """Commit the run's overrides and dvc.lock, so that `git show refs/assay/runs/ID/done:dvc.lock` names every file."""
     there = [name for name in ("params.yaml", "dvc.lock", "data", "registry/policies") if (root / name).exists()]
-    _git(root, "add", "--all", "--", *there)
-    _git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", f"run {run_id}", environment=_IDENTITY)
-    _git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
+    git(root, "add", "--all", "--", *there)
+    git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", f"run {run_id}", environment=_IDENTITY)
+    git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
 
 
 def _remove(project: Project, root: Path) -> None:
-    _git(project.root, "worktree", "remove", "--force", str(root), check=False)
+    git(project.root, "worktree", "remove", "--force", str(root), check=False)
     shutil.rmtree(root, ignore_errors=True)
-    _git(project.root, "worktree", "prune", check=False)
-
-
-def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, check: bool = True) -> str:
-    inherited = {name: setting for name, setting in os.environ.items() if name not in _OF_A_HOOK}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *_OURS, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**inherited, **(environment or {})},
-        )
-    except FileNotFoundError as error:
-        raise WorkspaceError("git is not installed. Install it: runs are pinned as git commits.") from error
-    if check and done.returncode != 0:
-        raise WorkspaceError(
-            f"git {arguments[0]} failed in {root} ({done.stderr.strip().splitlines()[-1:] or done.returncode}). Mend the checkout."
-        )
-    return done.stdout.strip()
+    git(project.root, "worktree", "prune", check=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.git import without_repository
 from flows.run.workspace import find_project
 from flows.schedule.worker import POOL
 from pipelines.errors import OperationError
@@ -56,7 +57,8 @@ def _pauses_kept() -> Iterator[None]:
 def _deploy_file(root: Path) -> None:
     """By Prefect's own command, which knows every field of the file."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", FILE]
-    environment = {**os.environ, "ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable, "PYTHONPATH": str(root)}
+    own = {"ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable, "PYTHONPATH": str(root)}
+    environment = {**without_repository(os.environ), **own}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"code {done.returncode}"]

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,11 +12,12 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from flows.git import git as run_git
 from flows.run.workspace import Project
 from flows.system.loopback import ask
 from flows.system.record import read_record
 from flows.system.services import HERE, Ports
-from pipelines.errors import LedgerError, ServingError
+from pipelines.errors import LedgerError, ServingError, WorkspaceError
 from pipelines.resources import free_memory
 from pipelines.value import Value
 from registry.accounts import passwords, passwords_file
@@ -56,12 +56,12 @@ def libraries(project: Project) -> Iterator[Check]:
 
 def git(project: Project) -> Iterator[Check]:
     """Runs are pinned as commits."""
-    if shutil.which("git") is None:
-        yield Check(name="git", is_ok=False, text="git is not installed. Install it: runs are pinned as git commits.")
+    try:
+        run_git(project.root, "rev-parse", "--git-dir")
+    except WorkspaceError as error:
+        yield Check(name="git", is_ok=False, text=str(error))
         return
-    done = subprocess.run(["git", "-C", str(project.root), "rev-parse", "--git-dir"], capture_output=True, text=True, check=False)
-    text = "there" if done.returncode == 0 else f"{done.stderr.strip()[:200]}. Mend the checkout."
-    yield Check(name="git", is_ok=done.returncode == 0, text=text)
+    yield Check(name="git", is_ok=True, text="there")
 
 
 def home(project: Project) -> Iterator[Check]:
