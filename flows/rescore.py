@@ -60,7 +60,7 @@ def _rescored(project: Project, store: Store, request: TrainRequest, champion: M
         tags = {MODEL: request.model, AUTHOR: person(), KIND: "rescore", "assay.version": champion.version, WORKSPACE: workspace.run_id}
         tags[DATA_REVISION] = revision_in(workspace.root)
         version_inputs(workspace)
-        work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace)})
+        work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace, request.model)})
         run = store.runs.begin(work, f"champion {champion.version} again", tags)
         outcome = earlier_outcome(store, run, work, request.model, project.home, registers=False)
         if outcome is None:

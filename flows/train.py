@@ -41,7 +41,7 @@ def to_verdict(project: Project, request: TrainRequest) -> Outcome:
         tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
         version_inputs(workspace)
         place_champion(store, request.model, workspace)
-        work, recipe = identify(workspace), recipe_of(workspace)
+        work, recipe = identify(workspace, request.model), recipe_of(workspace)
         known = champions_own(store, request.model, recipe, project.home)
         if known is not None:
             return _finished(known, store)

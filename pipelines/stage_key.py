@@ -15,19 +15,21 @@ def stage_key(stage: str, root: Path = Path()) -> str:
     return digest_of_json(
         {
             "cmd": entry["cmd"],
-            "params": {name: _dig(params, name) for name in entry.get("params", [])},
-            "deps": {dep: _digest(root / dep) for dep in entry["deps"]},
+            "params": {name: setting(params, name) for name in entry.get("params", [])},
+            "deps": {dep: digest_of_dep(root / dep) for dep in entry["deps"]},
         }
     )
 
 
-def _dig(document: Any, dotted: str) -> Any:
+def setting(document: Any, dotted: str) -> Any:
+    """The value at a dotted name."""
     for part in dotted.split("."):
         document = document[part]
     return document
 
 
-def _digest(path: Path) -> Any:
+def digest_of_dep(path: Path) -> Any:
+    """A file's SHA-256, or those of a folder's files by their names."""
     if path.is_dir():
         return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
     return sha256_of(path)

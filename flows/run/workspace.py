@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
 from flows.git import git
@@ -16,13 +15,14 @@ from flows.keeping.lease import in_use
 from flows.run.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
 from pipelines.errors import ParameterError, UnreadableData, WorkspaceError
-from pipelines.files import digest_of_json, folder_digests, sha256_of, write_text
+from pipelines.files import digest_of_json, write_text
 from pipelines.params import Params, override
+from pipelines.work_key import work_key
 from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
-_CODE = ("pipelines", "registry/policies", "data/expectations", "data/champion", "data/raw", "dvc.yaml", "requirements.lock")
-_PINNED = (*_CODE, "registry", "flows", "serving", "params.yaml", ".dvc", ".dvcignore")
+_CODE = ("pipelines", "registry", "flows", "serving", "data/expectations", "data/champion", "data/raw")
+_PINNED = (*_CODE, "dvc.yaml", "params.yaml", "requirements.lock", ".dvc", ".dvcignore")
 _ROWS = ("rows", "held_out")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
@@ -157,29 +157,14 @@ def place_base_model(workspace: Workspace) -> None:
         base_model(workspace.params.base_model, workspace.project.home)
 
 
-def identify(workspace: Workspace) -> str:
-    """The logical run that this workspace would do."""
-    return logical_run(workspace.root)
+def identify(workspace: Workspace, model: str) -> str:
+    """The logical run that this workspace would do for a model: the same work under two names is a run of each."""
+    return digest_of_json({"model": model, "work": work_key(workspace.root)})
 
 
 def recipe_of(workspace: Workspace) -> str:
-    """The same without the champion that it will be held against."""
-    return logical_run(workspace.root, with_champion=False)
-
-
-def logical_run(root: Path, *, with_champion: bool = True) -> str:
-    """Digest of data, parameters, base, code and champion: what makes two runs the same work, wherever its files lie."""
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    if params["base_model"]["digest"] is not None:
-        params["base_model"]["path"] = None
-    parts = {name: _digests(root / name) for name in _CODE if with_champion or name != "data/champion"}
-    return digest_of_json({"params": params, "parts": parts})
-
-
-def _digests(path: Path) -> dict[str, str]:
-    if path.is_file():
-        return {"": sha256_of(path)}
-    return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
+    """What makes the adapter and its scores, without the champion that they are held against."""
+    return work_key(workspace.root, besides={"data/champion"})
 
 
 def _rows_in(raw: Path) -> dict[str, Path | None]:

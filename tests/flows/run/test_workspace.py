@@ -180,16 +180,15 @@ def test_the_same_request_is_the_same_work_wherever_its_files_lie(project: Proje
     assert work(project, TrainRequest(data=one)) == work(project, TrainRequest(data=other))
 
 
-def test_other_rows_parameters_or_code_are_other_work(project: Project, tmp_path: Path) -> None:
+def test_other_rows_parameters_or_names_are_other_work(project: Project, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", learnable_rows(60))
     known = {work(project, TrainRequest(data=data)), work(project, TrainRequest(data=data, settings={"train.seed": 1}))}
+    known.add(work(project, TrainRequest(data=data, model="other")))
     write_rows(data, learnable_rows(61))
-    known.add(work(project, TrainRequest(data=data)))
-    (project.root / "pipelines/untracked.py").write_text("# a change\n")
     known.add(work(project, TrainRequest(data=data)))
     assert len(known) == 4
 
 
 def work(project: Project, request: TrainRequest) -> str:
     with open_workspace(project, request) as workspace:
-        return identify(workspace)
+        return identify(workspace, request.model)
