@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING
 
 from flows.run.outcome import Outcome
@@ -21,6 +22,13 @@ def say(text: str) -> None:
     sys.stdout.flush()
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         _log(text)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """A line on standard error: something to know beside the result, which a machine may read."""
+    sys.stderr.write(f"assay: {text}\n")
+    sys.stderr.flush()
 
 
 def _log(text: str) -> None:

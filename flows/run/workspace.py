@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from flows.git import git
 from flows.keeping.lease import in_use
+from flows.run.marker import FILE, find_checkout, is_checkout
+from flows.run.report import warn_once
 from flows.run.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
 from pipelines.errors import ParameterError, UnreadableData, WorkspaceError
@@ -22,7 +24,7 @@ from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
 _CODE = ("pipelines", "registry", "flows", "serving", "data/expectations", "data/champion", "data/raw")
-_PINNED = (*_CODE, "dvc.yaml", "params.yaml", "requirements.lock", ".dvc", ".dvcignore")
+_PINNED = (*_CODE, FILE, "dvc.yaml", "params.yaml", "requirements.lock", ".dvc", ".dvcignore")
 _ROWS = ("rows", "held_out")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
@@ -54,10 +56,19 @@ class Workspace:
 def find_project(home: Path, start: Path | None = None) -> Project:
     """The checkout around `start` (default: the current folder), else the one that this code was installed from."""
     here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file() and (folder / ".git").exists():
-            return Project(root=folder, home=_addressable(home if home.is_absolute() else folder / home))
-    raise WorkspaceError(f"{here} is not inside a checkout of Assay (dvc.yaml, params.yaml and .git together). Clone it and go there.")
+    root = find_checkout(here)
+    if root is not None:
+        return _project(root, home)
+    installed = Path(__file__).resolve().parents[2]
+    if not is_checkout(installed):
+        raise WorkspaceError(f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there.")
+    project = _project(installed, home)
+    warn_once(f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}.")
+    return project
+
+
+def _project(root: Path, home: Path) -> Project:
+    return Project(root=root, home=_addressable(home if home.is_absolute() else root / home))
 
 
 def _addressable(home: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
+from flows.run.marker import find_checkout
 from flows.run.record import flat_params
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
@@ -51,6 +52,7 @@ def test_the_working_tree_is_pinned_as_it_is(project: Project) -> None:
         assert (workspace.root / "README.md").read_text() == "edited\n"
         assert (workspace.root / "Makefile").read_text() == "staged\n"
         assert (workspace.root / "pipelines/untracked.py").is_file()
+        assert find_checkout(workspace.root) == workspace.root, "it carries the marker"
         assert git(project.root, "rev-parse", f"refs/assay/runs/{workspace.run_id}/pinned").strip() == workspace.commit
 
 
