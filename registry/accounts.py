@@ -2,10 +2,13 @@
 
 | user | for | may |
 | --- | --- | --- |
-| `admin` | the platform's admin | everything, and make users |
-| `manager` | the release manager | edit runs, reviews, versions and aliases |
+| `admin` | the platform's admin | everything but the next line, and make users |
+| `manager` | the release manager | edit runs, reviews and models of their own; aliases and tags of Assay's |
 | `scientist` | data scientists | edit runs and reviews, make models of their own, read the others |
 | `assay` | worker and controller | make, edit and delete runs, versions and aliases; no users |
+
+What Assay recorded (its experiment, the versions that it registered, tags `assay.*`) is changed by `assay` alone, whatever MLflow's
+permissions say: `registry/guarded_stores.py`.
 
 Nobody else may see anything: a user made later has no permission until the admin gives one. A password that a person
 changed in MLflow stays changed; without the file, all four get new ones at the next start.

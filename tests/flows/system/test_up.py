@@ -128,7 +128,9 @@ def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_
 @pytest.mark.ci
 def test_the_command_line_without_a_server_sees_what_the_server_has(up: Up) -> None:
     body = {"experiment_id": "1", "run_name": "seen from both sides"}
-    assert ask(up, "api/2.0/mlflow/runs/create", "scientist", passwords(up.checkout.home)["scientist"], body)[0] == 200
+    known = passwords(up.checkout.home)
+    assert ask(up, "api/2.0/mlflow/runs/create", "scientist", known["scientist"], body)[0] == 403
+    assert ask(up, "api/2.0/mlflow/runs/create", "assay", known["assay"], body)[0] == 200
     assert "seen from both sides" in [run.info.run_name for run in up.checkout.runs()]
 
 
