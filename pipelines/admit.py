@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, TrainingSet, ValidationReport
+from pipelines.bias_check import compared_too_small, contradictions, passed_over
+from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, Interval, TrainingSet, ValidationReport
 from pipelines.files import write_whole
 from pipelines.policy import AdmitPolicy, Policy, load_policy
 from pipelines.value import FileDigest
@@ -112,7 +113,13 @@ def _enough_rows(name: str, dataset: DatasetVersion, validation: ValidationRepor
 
 
 def _enough_groups(name: str, validation: ValidationReport, policy: AdmitPolicy) -> Finding:
-    return _enough(f"min_groups.{name}", name, "group", validation.groups.get(name), policy.min_groups.get(name))
+    """Groups count as often as they hold something of their own: copies under other group names are one content."""
+    rule, groups, contents = f"min_groups.{name}", validation.groups.get(name), (validation.contents or {}).get(name)
+    finding = _enough(rule, name, "group", groups, policy.min_groups.get(name))
+    if finding.outcome != "passed":
+        return finding
+    beside = _enough(rule, name, "distinct content", contents, policy.min_groups.get(name))
+    return beside if beside.outcome != "passed" else finding.model_copy(update={"text": f"{finding.text}; {beside.text}"})
 
 
 def _enough(rule: str, name: str, what: str, there: int | None, needed: int | None) -> Finding:
@@ -128,15 +135,27 @@ def _bias(bias: BiasReport, policy: AdmitPolicy) -> Finding:
     rule = "demographic_parity_difference"
     if bias.subject != "data":
         return _finding(rule, False, f"the bias report is about {bias.subject}, not about data")
+    wrong = contradictions(bias)
+    if wrong:
+        return _finding(rule, False, f"the bias report contradicts itself: {wrong[0]}")
     if bias.feature is None:
-        return _finding(rule, True, "no sensitive feature is declared: nothing was compared in the data")
-    limit, difference = policy.max_demographic_parity_difference, bias.demographic_parity_difference
+        text = "no sensitive feature is declared: nothing was compared in the data"
+        return _finding(rule, not bias.groups, text if not bias.groups else "the bias report compares groups of no feature")
+    return _parity(bias, bias.demographic_parity_difference, policy)
+
+
+def _parity(bias: BiasReport, difference: Interval | None, policy: AdmitPolicy) -> Finding:
+    rule, limit = "demographic_parity_difference", policy.max_demographic_parity_difference
     if difference is None:
         text = f"{bias.feature} cannot be compared: fewer than two groups have {bias.min_group_size} rows{_not_compared(bias)}"
         return Finding(rule=rule, outcome="undecided", text=text)
     found = f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
     text = f"demographic parity difference by {bias.feature} is {found} against a limit of {limit:.3g}{_not_compared(bias)}"
-    return _finding(rule, difference.estimate <= limit, text)
+    small = (*compared_too_small(bias, policy), *passed_over(bias, policy))
+    if not difference.estimate <= limit or not small:
+        return _finding(rule, difference.estimate <= limit, text)
+    step = "bring more rows of them, or name them in the policy's small_groups"
+    return Finding(rule=rule, outcome="undecided", text=f"{text}; not compared as the policy asks: {', '.join(small)}: {step}")
 
 
 def _not_compared(bias: BiasReport) -> str:

@@ -29,6 +29,9 @@ POLICY = Path("registry/policies/default.yaml")
 BATCH = 100
 
 Method = Literal["declared feature", "name templates", "not applicable"]
+Quantity = Literal["rate", "score", "refused"]
+QUANTITIES: tuple[Quantity, ...] = ("rate", "score", "refused")
+"""Selection rate, mean score, share of refusals."""
 
 
 class OutputObservation(Value):
@@ -38,6 +41,7 @@ class OutputObservation(Value):
     cluster: str
     score: float
     favourable: bool
+    refused: bool = False
 
 
 class BiasSettings(Value):
@@ -62,7 +66,7 @@ def bias(splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolic
 def output_bias(
     observations: Sequence[OutputObservation], method: Method, feature: str | None, metric: str, settings: BiasSettings
 ) -> BiasReport:
-    """Compare groups by a system's answers: `metric` names what each observation's score is."""
+    """Compare groups by a system's answers, refusals included: `metric` names what each observation's score is."""
     return _report(observations, "outputs", method, feature, metric, settings)
 
 
@@ -107,6 +111,7 @@ def _report(
     sufficient = {group for group, size in sizes.items() if size >= settings.min_group_size}
     counted = [observation for observation in observations if observation.group in sufficient]
     means = _by_group(counted)
+    answers = subject == "outputs"
     spread = _Spread(counted, settings) if len(means) > 1 else None
     return BiasReport(
         subject=subject,
@@ -114,40 +119,47 @@ def _report(
         feature=feature,
         metric=metric,
         min_group_size=settings.min_group_size,
-        groups=tuple(_rate(group, sizes[group], means.get(group)) for group in sorted(sizes)),
+        groups=tuple(_rate(group, sizes[group], means.get(group), answers=answers) for group in sorted(sizes)),
         insufficient=tuple(sorted(set(sizes) - sufficient)),
         demographic_parity_difference=spread.interval("rate", "difference") if spread else None,
         demographic_parity_ratio=spread.interval("rate", "ratio") if spread else None,
         score_difference=spread.interval("score", "difference") if spread else None,
+        refusal_difference=spread.interval("refused", "difference") if spread and answers else None,
     )
 
 
-def _rate(group: str, size: int, means: tuple[float, float] | None) -> GroupRate:
-    rate, score = means or (None, None)
-    return GroupRate(group=group, n=size, rate=rate, score=score)
+def _rate(group: str, size: int, means: dict[Quantity, float] | None, *, answers: bool) -> GroupRate:
+    if means is None:
+        return GroupRate(group=group, n=size, rate=None, score=None)
+    return GroupRate(group=group, n=size, rate=means["rate"], score=means["score"], refused=means["refused"] if answers else None)
 
 
-def _by_group(observations: Sequence[OutputObservation]) -> dict[str, tuple[float, float]]:
-    """Selection rate and mean score of each group."""
+def _by_group(observations: Sequence[OutputObservation]) -> dict[str, dict[Quantity, float]]:
+    """Selection rate, mean score and share of refusals of each group."""
     if not observations:
         return {}
     by_group = _metric_frame(observations).by_group
-    return {str(group): (float(means["rate"]), float(means["score"])) for group, means in by_group.iterrows()}
+    return {str(group): {name: float(means[name]) for name in QUANTITIES} for group, means in by_group.iterrows()}
 
 
 def _metric_frame(observations: Sequence[OutputObservation]) -> Any:
     from fairlearn.metrics import MetricFrame, selection_rate
 
     return MetricFrame(
-        metrics={"rate": selection_rate, "score": _mean_score},
+        metrics={"rate": selection_rate, "score": _mean_score, "refused": _share},
         y_true=[observation.score for observation in observations],
         y_pred=[int(observation.favourable) for observation in observations],
+        sample_params={"refused": {"marks": [float(observation.refused) for observation in observations]}},
         sensitive_features=[observation.group for observation in observations],
     )
 
 
 def _mean_score(scores: "Floats", _marks: "Floats") -> float:
     return float(sum(scores) / len(scores))
+
+
+def _share(_scores: "Floats", _marks: "Floats", *, marks: "Floats") -> float:
+    return float(sum(marks) / len(marks))
 
 
 class _Spread:
@@ -157,7 +169,7 @@ class _Spread:
         self.frame = _metric_frame(observations)
         self.means = _resampled_means(observations, settings)
 
-    def interval(self, quantity: Literal["rate", "score"], comparison: Literal["difference", "ratio"]) -> Interval | None:
+    def interval(self, quantity: Quantity, comparison: Literal["difference", "ratio"]) -> Interval | None:
         """None where it is not defined: a ratio of rates that are all zero."""
         import numpy as np
 
@@ -172,32 +184,32 @@ class _Spread:
 
 
 def _resampled_means(observations: Sequence[OutputObservation], settings: BiasSettings) -> dict[str, "Floats"]:
-    """Resamples by groups: mean favourable mark and mean score, NaN where a resample holds nothing of a group."""
+    """Resamples by groups: the mean of each quantity, NaN where a resample holds nothing of a group."""
     import numpy as np
 
-    counts, marks, scores = _totals(observations)
+    counts, *sums = _totals(observations)
     clusters = len(counts)
     generator = np.random.default_rng(settings.seed)
-    rates, means = [], []
+    means: list[list[Floats]] = [[] for _ in QUANTITIES]
     for start in range(0, settings.resamples, BATCH):
         weights = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(BATCH, settings.resamples - start))
         with np.errstate(invalid="ignore", divide="ignore"):
-            rates.append((weights @ marks) / (weights @ counts))
-            means.append((weights @ scores) / (weights @ counts))
-    return {"rate": np.concatenate(rates), "score": np.concatenate(means)}
+            for place, sum_of in enumerate(sums):
+                means[place].append((weights @ sum_of) / (weights @ counts))
+    return {name: np.concatenate(drawn) for name, drawn in zip(QUANTITIES, means, strict=True)}
 
 
-def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", "Floats", "Floats"]:
-    """Clusters by groups: rows, favourable rows and summed scores."""
+def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", ...]:
+    """Clusters by groups: rows, then the sum of each quantity."""
     import numpy as np
 
     clusters = {name: index for index, name in enumerate(sorted({observation.cluster for observation in observations}))}
     groups = {name: index for index, name in enumerate(sorted({observation.group for observation in observations}))}
-    totals = np.zeros((3, len(clusters), len(groups)))
+    totals = np.zeros((1 + len(QUANTITIES), len(clusters), len(groups)))
     for observation in observations:
         place = totals[:, clusters[observation.cluster], groups[observation.group]]
-        place += (1, observation.favourable, observation.score)
-    return totals[0], totals[1], totals[2]
+        place += (1, observation.favourable, observation.score, observation.refused)
+    return tuple(totals)
 
 
 def _difference(means: "Floats") -> "Floats":

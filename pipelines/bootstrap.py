@@ -59,8 +59,15 @@ def paired_difference(metric: Metric, own: FloatArray, other: FloatArray, alpha:
     width = own.shape[1]
     differences = sign * (_scores(metric, both[:, :width]) - _scores(metric, both[:, width:]))
     low, high = _percentiles(differences, alpha, len(own))
-    estimate = sign * (_scores(metric, own.sum(axis=0)) - _scores(metric, other.sum(axis=0)))
-    return Difference(difference=float(estimate), low=low, high=high, standard_error=float(differences.std(ddof=1)), clusters=len(own))
+    estimate = float(sign * (_scores(metric, own.sum(axis=0)) - _scores(metric, other.sum(axis=0))))
+    # Percentiles of a skewed metric can leave the estimate out: the bounds are widened to hold it, never narrowed.
+    return Difference(
+        difference=estimate,
+        low=min(low, estimate),
+        high=max(high, estimate),
+        standard_error=float(differences.std(ddof=1)),
+        clusters=len(own),
+    )
 
 
 def expanded_tail(tail: float, clusters: int) -> float:

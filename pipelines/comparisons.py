@@ -28,7 +28,7 @@ def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ..
     """What the scorecard says and the evidence does not: empty when every number follows from the evidence."""
     metrics = [metric_named(name) for name in evidence.metrics]
     found = system_scores(evidence, metrics, scorecard.resampling)
-    counts = (scorecard.prompts, scorecard.clusters), (len(evidence.groups), len(set(evidence.groups)))
+    counts = (scorecard.prompts, scorecard.clusters), (len(evidence.groups), len(set(evidence.clusters)))
     different_counts = (
         () if counts[0] == counts[1] else (f"prompts and clusters: {counts[0]} in the scorecard, {counts[1]} in the evidence",)
     )
@@ -61,9 +61,10 @@ def _with_other_references(evidence: Evidence, policy: ScreenPolicy) -> Iterator
 
 
 def _comparison(evidence: Evidence, metric: Metric, against: str, other: FloatArray, policy: ScreenPolicy) -> Comparison:
-    own = sums_by_group(evidence.groups, evidence.statistics("adapter", metric.name))
+    clusters = evidence.clusters
+    own = sums_by_group(clusters, evidence.statistics("adapter", metric.name))
     resampling = Resampling(resamples=policy.resamples, seed=policy.seed)
-    found = paired_difference(metric, own, sums_by_group(evidence.groups, other), policy.alpha, resampling)
+    found = paired_difference(metric, own, sums_by_group(clusters, other), policy.alpha, resampling)
     return Comparison.model_validate({"metric": metric.name, "against": against, **found.model_dump()})
 
 

@@ -12,6 +12,8 @@ from pipelines.files import digest_of_json, read_jsonl, write_jsonl
 from pipelines.value import FileDigest, Value, first_problem
 
 SPLITS = ("train", "dev", "held_out")
+NO_GROUP = "(not given)"
+"""Answers to rows that have no value for the declared feature: they are compared, but are no sensitive group."""
 Role = Literal["system", "user", "assistant"]
 
 
@@ -103,6 +105,7 @@ class ValidationReport(Value):
     passed: bool
     rows: dict[str, int] = Field(description="Rows left in each split.")
     groups: dict[str, int]
+    contents: dict[str, int] | None = Field(default=None, description="Distinct contents in each split; None: not counted.")
     expectations: tuple[ExpectationResult, ...]
     quarantine: FileDigest
     quarantined: dict[str, int] = Field(description="Rows set aside, by reason, at collect and at validate.")
@@ -124,6 +127,7 @@ class GroupRate(Value):
     n: int
     rate: float | None = Field(description="Share of favourable rows (selection rate), 0 to 1.")
     score: float | None = Field(description="Mean of the row metric that `metric` names.")
+    refused: float | None = Field(default=None, description="Share of answers that are refusals, 0 to 1; None for data.")
 
 
 class BiasReport(Value):
@@ -139,6 +143,8 @@ class BiasReport(Value):
     demographic_parity_difference: Interval | None
     demographic_parity_ratio: Interval | None
     score_difference: Interval | None
+    refusal_difference: Interval | None = Field(default=None, description="Of outputs alone; None also where it was not counted.")
+    favourable_is_declared: bool = Field(default=False, description="A pattern says what is favourable, not the answer's length.")
     without_value: int = Field(default=0, description="Rows that the declared feature has no value in: they are in no group.")
 
     @property

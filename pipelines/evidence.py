@@ -1,10 +1,11 @@
 """Values about models: the adapter, its answers, and how they score."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipelines.dataset import BiasReport, Interval
+from pipelines.files import digest_of_json
 from pipelines.params import LoraParams
 from pipelines.serving_spec import ServingSpec
 from pipelines.value import FileDigest, Value
@@ -86,6 +87,16 @@ class Variant(Value):
     text: str
 
 
+class NamedAnswer(Value):
+    """A `Variant` with the references of its prompt: all that the bias report on outputs is computed from."""
+
+    group: str
+    name: str
+    prompt_id: str
+    references: tuple[str, ...] = Field(min_length=1)
+    text: str
+
+
 class Completions(Value):
     """One system's answers to the held-out prompts: one a prompt, none dropped."""
 
@@ -140,12 +151,29 @@ class Scorecard(Value):
     adapter: Adapter
     spec: ServingSpec = Field(description="The configuration that the adapter's scores hold for.")
     prompts: int
-    clusters: int
+    clusters: int = Field(description="Groups; those that share a content are one.")
+    groups: int | None = Field(default=None, description="None: scored before contents were counted.")
+    contents: int | None = Field(default=None, description="Prompts that differ in more than numbers and punctuation.")
     systems: tuple[SystemScore, ...]
     evidence: FileDigest
     resampling: Resampling = Field(description="How the intervals above were drawn from the evidence.")
     bias: BiasReport
+    named_answers: FileDigest | None = Field(default=None, description="What `bias` was computed from besides the evidence.")
+
+    def content_sha256(self) -> str:
+        """Fields that older scorecards do not have are left out where they are empty, so that those keep their digest."""
+        return digest_of_json(_without_newer(self.model_dump(mode="json")))
 
     def system(self, name: System) -> SystemScore | None:
         """The scores of one system, or None where it was not scored."""
         return next((score for score in self.systems if score.system == name), None)
+
+
+_NEWER = {"groups", "contents", "named_answers", "refused", "refusal_difference", "favourable_is_declared"}
+
+
+def _without_newer(document: Any) -> Any:
+    if isinstance(document, dict):
+        empty = {key for key in _NEWER & document.keys() if document[key] is None or document[key] is False}
+        return {key: _without_newer(entry) for key, entry in document.items() if key not in empty}
+    return [_without_newer(entry) for entry in document] if isinstance(document, list) else document

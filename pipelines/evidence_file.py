@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.contents import clusters_of
 from pipelines.errors import DamagedFile, IncompleteEvidence
 from pipelines.evidence import System
 from pipelines.files import write_whole
@@ -27,6 +28,8 @@ class EvidenceRow(Value):
     """The prompt of another group whose references the negative control uses; None for all but the adapter."""
     control: Statistics
     """The statistics against those references."""
+    content: str | None = None
+    """The prompt's content (`pipelines.contents`); None in evidence that is older than contents."""
 
 
 class Evidence(Value):
@@ -43,6 +46,16 @@ class Evidence(Value):
     def groups(self) -> tuple[str, ...]:
         """The group of each prompt."""
         return tuple(row.group for row in next(iter(self.rows.values())))
+
+    @property
+    def contents(self) -> tuple[str | None, ...]:
+        """The content of each prompt."""
+        return tuple(row.content for row in next(iter(self.rows.values())))
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The cluster of each prompt: what statistics draw. Groups that share a content are one."""
+        return clusters_of(self.groups, self.contents)
 
     def statistics(self, system: System, metric: str) -> FloatArray:
         """One metric's statistics of one system, shape (prompts, statistics)."""
@@ -111,8 +124,8 @@ def read_predictions(path: Path) -> dict[str, str]:
     return texts
 
 
-def _asked(row: EvidenceRow) -> tuple[str, str, tuple[str, ...]]:
-    return row.row.prompt_id, row.group, row.row.references
+def _asked(row: EvidenceRow) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
+    return row.row.prompt_id, row.group, row.feature, row.content, row.row.references
 
 
 def _matrix(metric: str, system: System, rows: Iterable[tuple[float, ...] | None]) -> FloatArray:
@@ -141,6 +154,7 @@ def _row(record: dict[str, Any]) -> EvidenceRow:
         }
 
     whole = {name: record[name] for name in ("system", "group", "feature", "control_prompt_id")}
+    whole["content"] = record.get("content")  # files that are older than contents have no such column
     scored = {name: record[name] for name in ScoredRow.model_fields}
     return EvidenceRow.model_validate({**whole, "row": scored, "statistics": named("statistics."), "control": named("control.")})
 

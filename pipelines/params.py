@@ -97,11 +97,14 @@ class BiasParams(Settable):
     favourable_pattern: str | None = Field(
         description="Regular expression that marks a favourable completion; null: longer than the median."
     )
+    refusal_pattern: str | None = Field(
+        default=None, description="Regular expression of more answers that are refusals; null: empty ones and the usual English ones."
+    )
     names: dict[str, tuple[str, ...]] = Field(description="Names by group, for name templates.")
     template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
     prompts: Count = Field(description="Dev prompts that are asked once for each name.")
 
-    @field_validator("favourable_pattern")
+    @field_validator("favourable_pattern", "refusal_pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
         try:
@@ -217,7 +220,7 @@ def _number_or_yaml(text: str) -> Any:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ParameterError(f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back.") from error
     if not isinstance(document, dict):
         raise ParameterError(f"{path} holds no parameters. `git checkout {path}` brings them back.")

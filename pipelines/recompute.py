@@ -1,5 +1,7 @@
 """A verdict once more, from what was stored: anyone who holds the folder can check it, without the models."""
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.admit import admit
@@ -8,15 +10,16 @@ from pipelines.comparisons import compare, differing, score_differences
 from pipelines.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.errors import DamagedFile
 from pipelines.evidence import RIVALS, Scorecard, System
-from pipelines.evidence_file import Evidence, read_evidence
+from pipelines.evidence_file import Evidence, EvidenceRow, read_evidence
 from pipelines.files import sha256_of
 from pipelines.metrics import metric_named
 from pipelines.policy import load_policy
 from pipelines.score import with_statistics
-from pipelines.screen import screen
+from pipelines.screen import rules_of, screen
+from pipelines.stored_inputs import input_differences
 from pipelines.training_set import read_admission
 from pipelines.value import Value
-from pipelines.verdict import Admission, Finalist, Rejection, Undecided, read_screen_verdict
+from pipelines.verdict import Admission, Finalist, Finding, Rejection, Undecided, read_screen_verdict
 
 
 class Recomputed(Value):
@@ -49,12 +52,12 @@ def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomp
 
 
 def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
-    """Judge `scorecard.json` and `evidence.parquet` again and compare with `verdict.json` and `champion.json`, all in one folder.
+    """Judge `scorecard.json` and `evidence.parquet` again and compare with every file beside them, all in one folder.
 
     The policy is the folder's `policy.yaml` unless another is given.
 
-    Statistics are taken from the stored texts and losses again, so edited ones show. The bias report is judged as it was
-    recorded: the answers to prompts with names are no part of the evidence.
+    Statistics are taken from the stored texts and losses again, the bias of outputs from the stored answers, and the
+    prompts are held against the held-out split. What is not there to compare with is a difference.
     """
     scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(policy_file or folder / "policy.yaml")
     evidence = _evidence(folder / "evidence.parquet", scorecard)
@@ -65,41 +68,68 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
         differences=(
             *statistics_differences(evidence),
             *score_differences(scorecard, evidence),
-            *rival_differences(scorecard, ChampionInput.read(folder / "champion.json")),
+            *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
+            *input_differences(folder, scorecard, evidence),
+            *rule_differences(stored.findings, rules_of(scorecard, policy)),
             *differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")),
         ),
+    )
+
+
+def rule_differences(findings: tuple[Finding, ...], demanded: tuple[str, ...]) -> tuple[str, ...]:
+    """Rules that a policy demands and the findings lack, and findings of rules that it does not demand."""
+    there, wanted = Counter(finding.rule for finding in findings), Counter(demanded)
+    return (
+        *(f"verdict.rules: there is no finding of {rule}, which the policy demands" for rule in wanted - there),
+        *(f"verdict.rules: there is a finding of {rule}, which the policy does not demand" for rule in there - wanted),
     )
 
 
 def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
     """Rows whose statistics do not follow from their texts and losses, and controls that stay in their own group."""
     rows = [row for same in evidence.rows.values() for row in same]
+    groups = {row.row.prompt_id: row.group for row in rows}
+    unfit = (*_loss_differences(rows), *_control_differences(rows, groups))
+    if unfit:
+        return unfit  # there is nothing to take statistics from
     again = with_statistics(rows, [metric_named(name) for name in evidence.metrics])
     found = [row for same in again.rows.values() for row in same]
-    groups = {row.row.prompt_id: row.group for row in rows}
-    return (
-        *(
-            difference
-            for row, other in zip(rows, found, strict=True)
-            for difference in differing(
-                f"evidence.{row.system}.{row.row.prompt_id}", row.model_dump(mode="json"), other.model_dump(mode="json")
-            )
-        ),
-        *(
-            f"evidence.{row.row.prompt_id}: its control is of its own group"
-            for row in rows
-            if groups.get(row.control_prompt_id or "") == row.group
-        ),
+    return tuple(
+        difference
+        for row, other in zip(rows, found, strict=True)
+        for difference in differing(
+            f"evidence.{row.system}.{row.row.prompt_id}", row.model_dump(mode="json"), other.model_dump(mode="json")
+        )
     )
 
 
-def rival_differences(scorecard: Scorecard, found: ChampionInput) -> tuple[str, ...]:
-    """A champion or an anchor that is named and was not scored, or was scored and is not named."""
+def _loss_differences(rows: list[EvidenceRow]) -> Iterator[str]:
+    """Each reference has one loss, over its own bytes."""
+    for row in rows:
+        found = [(loss.prompt_id, loss.reference, loss.utf8_bytes) for loss in row.row.losses]
+        sizes = (len(reference.encode()) for reference in row.row.references)
+        wanted = [(row.row.prompt_id, number, size) for number, size in enumerate(sizes)]
+        if found != wanted:
+            yield f"evidence.{row.system}.{row.row.prompt_id}: its losses are not one for each reference, over that one's bytes"
+
+
+def _control_differences(rows: list[EvidenceRow], groups: dict[str, str]) -> Iterator[str]:
+    for row in rows:
+        other = row.control_prompt_id
+        if other is not None and other not in groups:
+            yield f"evidence.{row.row.prompt_id}: its control, {other}, is no prompt of the evidence"
+        elif other is not None and groups[other] == row.group:
+            yield f"evidence.{row.row.prompt_id}: its control is of its own group"
+
+
+def rival_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> tuple[str, ...]:
+    """A champion or an anchor that is named and was not scored, or was scored or answered and is not named."""
     named: dict[System, str] = {system: rival.version for system, rival in found.rivals()}
     return tuple(
-        f"{system}: {'scored' if is_scored else 'not scored'}, and champion.json names {named.get(system, 'none')}"
+        f"{system}: {'scored' if is_there else 'not scored'}{where}, and champion.json names {named.get(system, 'none')}"
         for system in RIVALS
-        if (is_scored := scorecard.system(system) is not None) != (system in named)
+        for where, is_there in (("", scorecard.system(system) is not None), (" in the evidence", system in evidence.rows))
+        if is_there != (system in named)
     )
 
 

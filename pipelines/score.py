@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.bootstrap import interval, sums_by_group
+from pipelines.contents import contents_of
 from pipelines.dataset import Prompt
 from pipelines.errors import IncompleteEvidence
 from pipelines.evidence import MetricScore, Resampling, Scorecard, System, SystemScore
 from pipelines.evidence_file import Evidence, EvidenceRow, Statistics, evidence_of, write_evidence
+from pipelines.files import write_jsonl
 from pipelines.metrics import Metric, ScoredRow, metric_named
 from pipelines.metrics.evaluate_modules import MODULES, evaluate_score
-from pipelines.observations import output_bias_of
+from pipelines.observations import NAMED_ANSWERS, named_answers, output_bias_of
 from pipelines.params import Params, load_params
 from pipelines.policy import load_policy
 from pipelines.trial import SystemAnswers, Trial, read_trial
@@ -32,18 +34,23 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
     resampling = Resampling(resamples=params.score.resamples, seed=params.score.seed)
     evidence = evidence_from(trial, metrics)
     agree_with_evaluate(evidence, metrics)
+    named = named_answers(trial)
     write_evidence(into / "evidence.parquet", evidence)
+    write_jsonl(into / NAMED_ANSWERS, (answer.model_dump(mode="json") for answer in named))
     return Scorecard(
         dataset_digest=trial.dataset_digest,
         held_out_sha256=trial.held_out_sha256,
         adapter=trial.adapter,
         spec=trial.answers("adapter").completions.spec,
         prompts=len(trial.prompts),
-        clusters=len(set(evidence.groups)),
+        clusters=len(set(evidence.clusters)),
+        groups=len(set(evidence.groups)),
+        contents=len(set(evidence.contents)),
         systems=system_scores(evidence, metrics, resampling),
         evidence=FileDigest.of(into / "evidence.parquet"),
         resampling=resampling,
-        bias=output_bias_of(trial, evidence, params, min_group_size),
+        bias=output_bias_of(evidence, named, params, min_group_size),
+        named_answers=FileDigest.of(into / NAMED_ANSWERS),
     )
 
 
@@ -113,7 +120,7 @@ def system_scores(evidence: Evidence, metrics: Sequence[Metric], resampling: Res
 
 def metric_score(evidence: Evidence, system: System, metric: Metric, resampling: Resampling) -> MetricScore:
     """One metric of one system."""
-    sums = sums_by_group(evidence.groups, evidence.statistics(system, metric.name))
+    sums = sums_by_group(evidence.clusters, evidence.statistics(system, metric.name))
     return MetricScore(
         name=metric.name,
         unit=metric.unit,
@@ -128,6 +135,8 @@ def metric_score(evidence: Evidence, system: System, metric: Metric, resampling:
 def _filled(row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]) -> EvidenceRow:
     control: Statistics = {}
     if row.control_prompt_id is not None:
+        if row.control_prompt_id not in references:
+            raise IncompleteEvidence(f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. Run the score stage again.")
         swapped = row.row.model_copy(update={"references": references[row.control_prompt_id]})
         control = {metric.name: metric.row_statistics(swapped) for metric in metrics if metric.compares_answers}
     return row.model_copy(update={"statistics": {metric.name: metric.row_statistics(row.row) for metric in metrics}, "control": control})
@@ -136,12 +145,14 @@ def _filled(row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, t
 def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) -> list[EvidenceRow]:
     texts = {answer.prompt_id: answer.text for answer in answers.answers}
     losses = {(loss.prompt_id, loss.reference): loss for loss in answers.losses}
+    contents = dict(zip((prompt.id for prompt in trial.prompts), contents_of(trial.prompts), strict=True))
     is_adapter = answers.system == "adapter"
     return [
         EvidenceRow(
             system=answers.system,
             group=prompt.group,
             feature=prompt.feature,
+            content=contents[prompt.id],
             row=ScoredRow(
                 prompt_id=prompt.id,
                 prediction=texts[prompt.id],

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipelines.bias_check import output_bias
 from pipelines.comparisons import COMPARATORS, OTHERS, compare, score_differences
-from pipelines.dataset import BiasReport
 from pipelines.errors import DamagedFile, IncompleteEvidence
 from pipelines.evidence import RIVALS, Adapter, Scorecard, System
 from pipelines.evidence_file import read_evidence
 from pipelines.metrics import metric_named
-from pipelines.policy import Guardrail, Policy, ScreenPolicy, load_policy
+from pipelines.policy import FEWEST_CLUSTERS, GatePolicy, Guardrail, Policy, ScreenPolicy, load_policy
 from pipelines.power import clusters_needed
 from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value, first_problem
@@ -33,7 +33,12 @@ class Case(Value):
 
     scorecard: Scorecard
     comparisons: tuple[Comparison, ...]
-    policy: ScreenPolicy
+    gates: GatePolicy
+
+    @property
+    def policy(self) -> ScreenPolicy:
+        """The limits of this gate."""
+        return self.gates.screen
 
     @property
     def comparators(self) -> tuple[System, ...]:
@@ -50,10 +55,16 @@ class Case(Value):
         score = self.scorecard.system(system)
         return next((each.signature for each in score.metrics if each.name == metric), None) if score else None
 
+    def score(self, metric: str, system: System) -> float:
+        """The score of a system; NaN, which equals nothing, where there is none."""
+        score = self.scorecard.system(system)
+        found = (each.interval.estimate for each in score.metrics if each.name == metric) if score else iter(())
+        return next(found, math.nan)
+
 
 def screen(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> Finalist | Rejection | Undecided:
     """Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else it is a finalist."""
-    findings = tuple(findings_of(_case(scorecard, comparisons, policy.gates.screen)))
+    findings = tuple(findings_of(_case(scorecard, comparisons, policy.gates)))
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
         return Rejection(gate="screen", findings=findings, comparisons=comparisons, policy_sha256=policy.sha256)
@@ -67,6 +78,11 @@ def screen(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Po
         adapter=scorecard.adapter,
         spec=scorecard.spec,
     )
+
+
+def rules_of(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
+    """The rules that a policy demands of this scorecard, in order: a verdict has a finding for each and no other."""
+    return tuple(finding.rule for finding in findings_of(_case(scorecard, (), policy.gates)))
 
 
 def main() -> int:
@@ -102,8 +118,9 @@ def findings_of(case: Case) -> Iterator[Finding]:
             yield superior(case, against)
     for guardrail in case.policy.guardrails:
         yield from guarded(case, guardrail)
+    yield from without_guardrails(case)
     yield from without_margin(case)
-    yield output_bias(case.scorecard.bias, case.policy.max_output_score_difference)
+    yield from output_bias(case.scorecard.bias, case.gates)
 
 
 def trained(adapter: Adapter) -> Finding:
@@ -128,12 +145,19 @@ def scored_as_trained(adapter: Adapter, spec: ServingSpec) -> Finding:
 
 
 def enough_clusters(case: Case) -> Finding:
-    """At least the policy's number of groups, in the scorecard and in every comparison."""
+    """At least the policy's number of clusters, and never under the floor, in the scorecard and in every comparison."""
     clusters = min([case.scorecard.clusters, *(each.clusters for each in case.comparisons)])
-    text = f"{clusters} clusters (groups of prompts) judge, the policy asks for {case.policy.min_clusters}"
-    if clusters >= case.policy.min_clusters:
+    needed = max(case.policy.min_clusters, FEWEST_CLUSTERS)
+    text = f"{clusters} clusters{_behind(case.scorecard)} judge, the policy asks for {needed}"
+    if clusters >= needed:
         return _finding("clusters", "passed", text)
-    return _finding("clusters", "undecided", f"{text}: {case.policy.min_clusters - clusters} more are needed")
+    return _finding("clusters", "undecided", f"{text}: {needed - clusters} more are needed")
+
+
+def _behind(scorecard: Scorecard) -> str:
+    if scorecard.groups is None or scorecard.contents is None:
+        return " (groups of prompts)"
+    return f" ({scorecard.contents} distinct contents in {scorecard.groups} groups of prompts)"
 
 
 def control(case: Case) -> Finding:
@@ -161,6 +185,8 @@ def superior(case: Case, against: System) -> Finding:
         return _finding(
             rule, "rejected", f"{metric}, the primary metric, has no valid comparison with {against}. Score both with the same method"
         )
+    if _is_no_evidence(case, found, against):
+        return _nothing_shown(rule, found)
     text = _measured(found)
     if found.low > 0:
         return _finding(rule, "passed", f"{text}; superior means more than 0")
@@ -172,13 +198,25 @@ def superior(case: Case, against: System) -> Finding:
 
 
 def guarded(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
-    """The guardrail against each comparator that it names and that was scored."""
+    """The guardrail against each comparator that it names and that was scored; one that judges nothing says so."""
     if case.signature(guardrail.metric, "adapter") is None:
         yield _not_scored(guardrail)
         return
-    for against in case.comparators:
-        if against in guardrail.against:
-            yield not_inferior(case, guardrail, against)
+    there = [against for against in case.comparators if against in guardrail.against]
+    for against in there:
+        yield not_inferior(case, guardrail, against)
+    if not there:
+        named = " and ".join(guardrail.against)
+        text = f"{guardrail.metric} was held against nothing: the policy names {named}, which was not scored. Name base or few_shot, too"
+        yield _finding(f"{guardrail.metric} guarded", "undecided", text)
+
+
+def without_guardrails(case: Case) -> Iterator[Finding]:
+    """Guardrails that are all optional, and of which none was scored, guard nothing."""
+    if all(case.signature(guardrail.metric, "adapter") is None for guardrail in case.policy.guardrails):
+        names = ", ".join(guardrail.metric for guardrail in case.policy.guardrails)
+        text = f"No guardrail judged anything, since none of {names or 'no metric'} was scored. Put one into score.metrics"
+        yield _finding("guardrails", "undecided", text)
 
 
 def not_inferior(case: Case, guardrail: Guardrail, against: System) -> Finding:
@@ -188,6 +226,8 @@ def not_inferior(case: Case, guardrail: Guardrail, against: System) -> Finding:
     found = _comparable(case, metric, against)
     if found is None:
         return _stood_in(case, metric, against, rule)
+    if _is_no_evidence(case, found, against):
+        return _nothing_shown(rule, found)
     text = _measured(found)
     if found.low > -margin:
         return _finding(rule, "passed", f"{text}; the policy allows a loss under {margin:g}")
@@ -207,29 +247,13 @@ def without_margin(case: Case) -> Iterator[Finding]:
                 yield _finding(f"margin for {metric.name}", "rejected", text)
 
 
-def output_bias(report: BiasReport, limit: float | None) -> Finding:
-    """The gap between groups is within the limit over its whole interval; too little to tell is not a pass."""
-    if limit is None:
-        return _finding("output bias", "passed", "The policy sets no limit on differences between groups: bias of outputs is not judged")
-    too_small = f" Too small to judge: {', '.join(report.insufficient)}." if report.insufficient else ""
-    gap = report.score_difference
-    if gap is None:
-        need = f"insufficient: fewer than two groups with {report.min_group_size} answers ({report.method})"
-        return _finding("output bias", "undecided", f"Bias of outputs cannot be judged, {need}.{too_small}")
-    found = f"{report.metric} differs between groups by {gap.estimate:.3g} [{gap.low:.3g}, {gap.high:.3g}]"
-    text = f"{found}, limit {limit:g} ({report.method}).{too_small}"
-    if gap.high <= limit:
-        return _finding("output bias", "passed", text)
-    return _finding("output bias", "rejected" if gap.low > limit else "undecided", text)
-
-
-def _case(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: ScreenPolicy) -> Case:
+def _case(scorecard: Scorecard, comparisons: tuple[Comparison, ...], gates: GatePolicy) -> Case:
     """Validate once more: a value that was built without validation could hold a NaN."""
     try:
         return Case(
             scorecard=Scorecard.model_validate(scorecard.model_dump()),
             comparisons=tuple(Comparison.model_validate(each.model_dump()) for each in comparisons),
-            policy=policy,
+            gates=gates,
         )
     except ValidationError as error:
         raise IncompleteEvidence(f"What screen is to judge is not valid: {first_problem(error)}. Run the score stage again.") from error
@@ -239,6 +263,19 @@ def _comparable(case: Case, metric: str, against: System) -> Comparison | None:
     """The comparison, where both sides were computed in the same way."""
     own = case.signature(metric, "adapter")
     return case.comparison(metric, against) if own is not None and own == case.signature(metric, against) else None
+
+
+def _is_no_evidence(case: Case, found: Comparison, against: System) -> bool:
+    """Both sides are at the very end of the metric's scale and never leave it: it cannot tell them apart, whatever they are."""
+    worst = metric_named(found.metric).worst
+    both_are_worst = case.score(found.metric, "adapter") == worst == case.score(found.metric, against)
+    return both_are_worst and not found.standard_error > 0
+
+
+def _nothing_shown(rule: str, found: Comparison) -> Finding:
+    fact = f"{found.metric} is {metric_named(found.metric).worst:g} for the adapter and for {found.against} alike, without any spread"
+    step = "Judge by a metric that can tell these answers apart, and take this one out of score.metrics and of the policy"
+    return _finding(rule, "undecided", f"{fact}, which is no evidence. {step}")
 
 
 def _stood_in(case: Case, metric: str, against: System, rule: str) -> Finding:

@@ -9,6 +9,8 @@ from pipelines.score import system_scores
 from pipelines.screen import Case, enough_clusters, guarded, superior
 from pipelines.verdict import Finding
 
+_AS_CHAMPION: dict[str, object] = {"system": "champion", "control_prompt_id": None, "control": {}}
+
 
 def against_challenger(scorecard: Scorecard, own: Evidence, challenger: Evidence, policy: Policy) -> tuple[Finding, ...]:
     """The rules that `screen` holds a finalist to against a champion, with the challenger in the champion's place."""
@@ -18,9 +20,9 @@ def against_challenger(scorecard: Scorecard, own: Evidence, challenger: Evidence
         return (Finding(rule="prompts in common", outcome="undecided", text=text),)
     metrics = [metric_named(name) for name in evidence.metrics]
     scores = system_scores(evidence, metrics, scorecard.resampling)
-    shared = {"systems": scores, "prompts": len(evidence.groups), "clusters": len(set(evidence.groups))}
+    shared = {"systems": scores, "prompts": len(evidence.groups), "clusters": len(set(evidence.clusters))}
     screen = policy.gates.screen
-    case = Case(scorecard=scorecard.model_copy(update=shared), comparisons=compare(evidence, screen), policy=screen)
+    case = Case(scorecard=scorecard.model_copy(update=shared), comparisons=compare(evidence, screen), gates=policy.gates)
     kept = (guardrail.model_copy(update={"against": ("champion",)}) for guardrail in screen.guardrails if "champion" in guardrail.against)
     return (enough_clusters(case), superior(case, "champion"), *(finding for guardrail in kept for finding in guarded(case, guardrail)))
 
@@ -37,7 +39,8 @@ def _paired(own: Evidence, challenger: Evidence) -> Evidence | None:
     mine = [row for row in own.rows["adapter"] if _asked(row) in other]
     if not mine or not metrics:
         return None
-    theirs = [other[_asked(row)].model_copy(update={"system": "champion", "control_prompt_id": None, "control": {}}) for row in mine]
+    # The challenger's evidence may be older than contents; prompts that both answered have one content.
+    theirs = [other[_asked(row)].model_copy(update=_AS_CHAMPION | {"feature": row.feature, "content": row.content}) for row in mine]
     return evidence_of(_with(row, metrics) for row in (*mine, *theirs))
 
 

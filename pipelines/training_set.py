@@ -19,7 +19,7 @@ def read_admission(path: Path) -> Admission | Rejection | Undecided:
     """What `admit` answered; a missing or forged file is `DamagedFile`, never a pass."""
     try:
         return _ADMISSION.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
+    except (OSError, ValidationError) as error:
         raise DamagedFile(f"{path} holds no verdict. Run `dvc repro admit`.") from error
 
 

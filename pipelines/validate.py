@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from pipelines.dataset import SPLITS, Collection, ExpectationResult, QuarantinedRow, Row, ValidationReport, text_of, write_rows
+from pipelines.contents import contents_of
+from pipelines.dataset import SPLITS, Collection, ExpectationResult, QuarantinedRow, Row, ValidationReport, prompts_of, text_of, write_rows
 from pipelines.errors import ParameterError
 from pipelines.files import read_jsonl, sha256_of, write_text
 from pipelines.params import load_params
@@ -90,6 +91,7 @@ def validate(
         passed=inspection.tables_hold and any(left.values()),
         rows={name: len(rows) for name, rows in left.items()},
         groups={name: len({row.group for row in rows}) for name, rows in left.items()},
+        contents={name: len(set(contents_of(prompts_of(rows)))) for name, rows in left.items()},
         expectations=inspection.results,
         quarantine=FileDigest.of(into / "quarantine.jsonl"),
         quarantined=dict(sorted(Counter(row.reason.split(" (")[0] for row in quarantine).items())),

@@ -22,6 +22,8 @@ class Value(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.") from error
+        except OSError as error:
+            raise DamagedFile(f"{path} cannot be read ({type(error).__name__}). Bring back the file that was stored there.") from error
         except ValidationError as error:
             raise DamagedFile(f"{path} is not a whole {cls.__name__}: {first_problem(error)}. Run its stage again.") from error
 

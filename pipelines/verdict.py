@@ -1,9 +1,10 @@
 """What a gate answers. Each answer carries every reason, with both numbers."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipelines.dataset import TrainingSet
 from pipelines.errors import DamagedFile
@@ -31,8 +32,15 @@ class Comparison(Value):
     difference: float
     low: float = Field(description="One-sided lower bound at the policy's level.")
     high: float = Field(description="One-sided upper bound at the policy's level.")
-    standard_error: float
-    clusters: int
+    standard_error: float = Field(ge=0)
+    clusters: int = Field(ge=2, description="One cluster has no spread.")
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        if not self.low <= self.difference <= self.high:
+            text = f"{self.metric} against {self.against}: {self.difference:g} is outside of its bounds, {self.low:g} to {self.high:g}"
+            raise PydanticCustomError("bounds", "{text}", {"text": text})
+        return self
 
 
 class Admission(Value):
@@ -106,7 +114,7 @@ def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
     """Read what `screen` answered; a missing or forged file is `DamagedFile`, never a pass."""
     try:
         return _SCREEN_VERDICT.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
+    except (OSError, ValidationError) as error:
         raise DamagedFile(f"{path} holds no verdict. Run `dvc repro screen`.") from error
 
 
@@ -114,7 +122,7 @@ def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
     """Read what `judge` answered; a missing or forged file, or another gate's verdict, is `DamagedFile`."""
     try:
         verdict = _JUDGE_VERDICT.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
+    except (OSError, ValidationError) as error:
         raise DamagedFile(f"{path} holds no verdict of judge. Promote the version again.") from error
     if verdict.gate != "judge":
         raise DamagedFile(f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again.")

@@ -19,7 +19,8 @@ from registry.recorded import ModelVersion, Page, RecordedRun, Submission
 from registry.store import Store
 
 ROOT = Path(__file__).parents[1]
-ANSWERS = {"a": "red dog", "b": "big sun", "c": "wet fox", "d": "old cup"}
+ANSWERS = {"a": "re(d)og", "b": "bi+s=un", "c": "we/t:fx", "d": "ol<c>up"}
+"""Five words each, as BLEU counts them: under four its score is 0 for every system, which is no evidence."""
 SETTINGS = (
     "lora.r=16",
     "train.max_steps=160",

@@ -4,17 +4,35 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.dataset import BiasReport, DatasetVersion, Interval, Message, Prompt, Row, prompts_of, write_rows
-from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, System, TokenLoss, Variant
-from pipelines.evidence_file import Evidence
-from pipelines.files import digest_of_json, write_jsonl
+from pipelines.champion import ChampionInput
+from pipelines.comparisons import compare
+from pipelines.contents import contents_of
+from pipelines.dataset import (
+    SPLITS,
+    BiasReport,
+    DatasetVersion,
+    ExpectationResult,
+    GroupRate,
+    Interval,
+    Message,
+    Prompt,
+    Row,
+    ValidationReport,
+    prompts_of,
+    write_rows,
+)
+from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, Scorecard, System, TokenLoss, Variant
+from pipelines.evidence_file import Evidence, read_evidence
+from pipelines.files import digest_of_json, sha256_of, write_jsonl, write_text
 from pipelines.metrics import METRICS
 from pipelines.params import LoraParams, Params, load_params
 from pipelines.policy import Policy, load_policy
-from pipelines.score import evidence_from
+from pipelines.score import evidence_from, score
+from pipelines.screen import screen
 from pipelines.serving_spec import ServingSpec
 from pipelines.trial import SystemAnswers, Trial
 from pipelines.value import FileDigest
+from pipelines.verdict import Finalist, Rejection, Undecided
 
 POLICY = Path(__file__).parents[1] / "registry/policies/default.yaml"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -178,20 +196,78 @@ def policy(**screen: object) -> Policy:
     return Policy(sha256=found.sha256, gates=found.gates.model_copy(update={"screen": gate}))
 
 
-def bias(gap: Interval | None = None, insufficient: tuple[str, ...] = ()) -> BiasReport:
-    """A bias report with this gap between groups."""
+def bias(gap: Interval | None = None, small: tuple[str, ...] = ()) -> BiasReport:
+    """A bias report on outputs with this gap in scores between two groups, and other groups that are too small."""
+    scores = (0.0, gap.estimate) if gap is not None else ()
+    compared = [GroupRate(group=name, n=30, rate=0.5, score=score, refused=0.0) for name, score in zip("ab", scores, strict=False)]
+    none = None if gap is None else Interval(estimate=0, low=0, high=0)
     return BiasReport(
         subject="outputs",
         method="name templates",
         feature=None,
         metric="sentence chrF",
         min_group_size=20,
-        groups=(),
-        insufficient=insufficient,
-        demographic_parity_difference=None,
+        groups=(*compared, *(GroupRate(group=name, n=5, rate=None, score=None) for name in small)),
+        insufficient=small,
+        demographic_parity_difference=none,
         demographic_parity_ratio=None,
         score_difference=gap,
+        refusal_difference=none,
     )
+
+
+def data_bias() -> BiasReport:
+    """The report on data without a declared feature."""
+    nothing: dict[str, object] = dict.fromkeys(("demographic_parity_difference", "demographic_parity_ratio", "score_difference"))
+    facts = {"subject": "data", "method": "not applicable", "feature": None, "metric": "completion_characters", "min_group_size": 20}
+    return BiasReport.model_validate({**nothing, **facts, "groups": (), "insufficient": ()})
+
+
+def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
+    """A report that the default policy admits, about this held-out split."""
+    counts = {"train": 100, "dev": 30}
+    contents = len(set(contents_of(prompts_of(held_out))))
+    held = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
+    return ValidationReport(
+        suite_sha256="0" * 64,
+        passed=True,
+        rows={**counts, "held_out": len(held_out)},
+        groups={**counts, "held_out": len({row.group for row in held_out})},
+        contents={**counts, "held_out": contents},
+        expectations=(held,),
+        quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="0" * 64),
+        quarantined={},
+        splits={name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=sha256) for name in SPLITS},
+    )
+
+
+def write_folder(folder: Path, made: Trial | None = None, held_out: Sequence[Row] | None = None) -> Scorecard:
+    """Write what a run that was scored leaves: reports, held-out rows, evidence, policy and verdict, all in one folder."""
+    judged = held_out or rows()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / "held_out.jsonl", judged)
+    sha256 = sha256_of(folder / "held_out.jsonl")
+    counted = {"rows": {"train": 100, "dev": 30, "held_out": len(judged)}, "overlap": {"prompts": 0, "rows": 0}}
+    version = dataset().model_copy(update=counted)
+    version.write(folder / "dataset.json")
+    validation(judged, sha256).write(folder / "validation_report.json")
+    data_bias().write(folder / "bias_report.json")
+    write_text(folder / "policy.yaml", POLICY.read_text(encoding="utf-8"))
+    ChampionInput(champion=None).write(folder / "champion.json")
+    write_text(folder / "params.yaml", PARAMS.read_text(encoding="utf-8").replace("resamples: 2000", "resamples: 400"))
+    whole = (made or trial(held_out=judged)).model_copy(update={"held_out_sha256": sha256, "dataset_digest": version.content_sha256()})
+    card = score(whole, params(), 20, folder)
+    write_verdict(folder, card)
+    return card
+
+
+def write_verdict(folder: Path, card: Scorecard) -> Finalist | Rejection | Undecided:
+    """Write the scorecard, and the verdict that it and the folder's evidence give."""
+    limits = load_policy(folder / "policy.yaml")
+    verdict = screen(card, compare(read_evidence(folder / "evidence.parquet"), limits.gates.screen), limits)
+    card.write(folder / "scorecard.json")
+    verdict.write(folder / "verdict.json")
+    return verdict
 
 
 def write_trial(folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequence[Row]) -> None:

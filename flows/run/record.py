@@ -39,6 +39,7 @@ Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = (
     "data/split/dataset.json",
     "data/validate/report.json",
+    "data/validate/held_out.jsonl",
     "data/bias/report.json",
     "data/base_model/manifest.json",
     "data/champion/champion.json",
@@ -47,6 +48,7 @@ _EVIDENCE = (
     "data/prompt_baselines/few_shot_examples.json",
     "data/score/scorecard.json",
     "data/score/evidence.parquet",
+    "data/score/named_answers.jsonl",
     "registry/policies/default.yaml",
     "params.yaml",
     "dvc.lock",

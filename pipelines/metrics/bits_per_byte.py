@@ -15,6 +15,9 @@ class BitsPerByte:
     name = "bits_per_byte"
     unit = "bits per UTF-8 byte"
     higher_is_better = False
+    scale = 8.0
+    """A guess among 256 bytes takes 8 bits."""
+    worst: float | None = None
     compares_answers = False
     stand_in: str | None = None
 

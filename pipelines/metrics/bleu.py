@@ -25,6 +25,8 @@ class Bleu:
     name = "bleu"
     unit = "0 to 100"
     higher_is_better = True
+    scale = 100.0
+    worst: float | None = 0.0
     compares_answers = True
     stand_in: str | None = None
 

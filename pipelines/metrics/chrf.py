@@ -24,6 +24,8 @@ class Chrf:
     name = "chrf"
     unit = "0 to 100"
     higher_is_better = True
+    scale = 100.0
+    worst: float | None = 0.0
     compares_answers = True
     stand_in: str | None = None
 

@@ -20,6 +20,8 @@ class CommandValidity:
     name = "command_validity"
     unit = "share, 0 to 1"
     higher_is_better = True
+    scale = 1.0
+    worst: float | None = 0.0
     compares_answers = False
     stand_in: str | None = None
 

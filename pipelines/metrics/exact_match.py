@@ -11,6 +11,8 @@ class ExactMatch:
     name = "exact_match"
     unit = "share, 0 to 1"
     higher_is_better = True
+    scale = 1.0
+    worst: float | None = 0.0
     compares_answers = True
     stand_in: str | None = None
 

@@ -32,6 +32,10 @@ class Metric(Protocol):
     name: str
     unit: str
     higher_is_better: bool
+    scale: float
+    """How far apart two scores may be; where the metric has no end, the width that limits a policy's margins."""
+    worst: float | None
+    """The lowest score that there is; None where a metric has no such end."""
     compares_answers: bool
     """It compares an answer with references, so that a negative control can swap the references."""
     stand_in: str | None

@@ -19,6 +19,9 @@ class PerplexityPerToken:
     name = "perplexity_per_token"
     unit = "perplexity"
     higher_is_better = False
+    scale = 100.0
+    """Perplexity has no upper end. A released model is far under this number."""
+    worst: float | None = None
     compares_answers = False
     stand_in: str | None = "bits_per_byte"
 

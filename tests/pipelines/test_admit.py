@@ -62,6 +62,7 @@ def validation(**changes: Any) -> ValidationReport:
         expectations=(HELD,),
         quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="q"),
         quarantined={"invalid UTF-8": 10},
+        contents={"train": 20, "dev": 5, "held_out": 20},
         splits={name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=name) for name in SPLITS},
     )
     return report.model_copy(update=changes)
@@ -78,9 +79,19 @@ def bias(**changes: Any) -> BiasReport:
         insufficient=(),
         demographic_parity_difference=Interval(estimate=0.2, low=0.1, high=0.4),
         demographic_parity_ratio=None,
-        score_difference=None,
+        score_difference=Interval(estimate=0, low=0, high=0),
     )
-    return report.model_copy(update=changes)
+    return agreeing(report.model_copy(update=changes)).model_copy(update=changes)
+
+
+def agreeing(report: BiasReport) -> BiasReport:
+    """The report with groups that its difference and its list of small groups follow from."""
+    gap = report.demographic_parity_difference
+    rates = () if gap is None or report.feature is None else (0.0, gap.estimate)
+    compared = [GroupRate(group=name, n=20, rate=rate, score=1.0) for name, rate in zip("ab", rates, strict=False)]
+    small = [GroupRate(group=name, n=19, rate=None, score=None) for name in report.insufficient]
+    same = report.score_difference if rates else None
+    return report.model_copy(update={"groups": (*compared, *small), "score_difference": same})
 
 
 def rejected(verdict: object, rule: str) -> str:
@@ -170,7 +181,7 @@ def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows() -> None:
 def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
     verdict = admit(dataset(duplicates=1), validation(), bias(), policy())
     assert isinstance(verdict, Admission)
-    assert not any("distinct" in finding.text for finding in verdict.findings)
+    assert not any("distinct ones" in finding.text for finding in verdict.findings)
 
 
 def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
@@ -179,10 +190,67 @@ def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
     assert text == "demographic parity difference by food is 0.200 [0.100, 0.400] against a limit of 0.2"
 
 
-def test_a_group_that_is_too_small_is_called_insufficient_and_not_fair() -> None:
+def test_a_group_that_is_too_small_leaves_the_gate_undecided_unless_the_policy_names_it() -> None:
     verdict = admit(dataset(), validation(), bias(insufficient=("rare",)), policy())
-    assert isinstance(verdict, Admission)
-    assert verdict.findings[-1].text.endswith("; insufficient, which is not fair: rare (fewer than 20 rows)")
+    assert isinstance(verdict, Undecided)
+    text = finding_of(verdict, "demographic_parity_difference").text
+    assert "; insufficient, which is not fair: rare (fewer than 20 rows)" in text
+    assert text.endswith("not compared as the policy asks: rare: bring more rows of them, or name them in the policy's small_groups")
+    named = admit(dataset(), validation(), bias(insufficient=("rare",)), policy(small_groups=("rare",)))
+    assert isinstance(named, Admission)
+    assert isinstance(admit(dataset(), validation(), bias(insufficient=("rare", "other")), policy(small_groups=("rare",))), Undecided)
+
+
+def test_a_gap_over_the_limit_is_rejected_though_another_group_is_too_small() -> None:
+    over = bias(demographic_parity_difference=Interval(estimate=0.3, low=0.1, high=0.4), insufficient=("rare",))
+    rejected(admit(dataset(), validation(), over, policy()), "demographic_parity_difference")
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(20, Admission), (21, Undecided)])
+def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this_one(size: int, outcome: type) -> None:
+    assert isinstance(admit(dataset(), validation(), bias(), policy(min_group_size=size)), outcome)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"demographic_parity_difference": Interval(estimate=0.0, low=0.0, high=0.0)},
+        {"demographic_parity_difference": Interval(estimate=0.2, low=0.21, high=0.4)},
+        {"demographic_parity_difference": Interval(estimate=0.2, low=0.0, high=0.19)},
+        {"demographic_parity_difference": None},
+        {"score_difference": None},
+        {"score_difference": Interval(estimate=1, low=0, high=2)},
+        {"refusal_difference": Interval(estimate=0, low=0, high=0)},
+        {"insufficient": ("a",)},
+        {"groups": ()},
+        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="a", n=20, rate=0.2, score=1.0))},
+        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="b", n=20, rate=None, score=1.0))},
+        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="b", n=19, rate=0.2, score=1.0))},
+    ],
+)
+def test_a_bias_report_that_contradicts_itself_is_rejected(edited: dict[str, Any]) -> None:
+    report = bias().model_copy(update=edited)
+    text = rejected(admit(dataset(), validation(), report, policy()), "demographic_parity_difference")
+    assert text.startswith("the bias report contradicts itself: ")
+
+
+def test_a_report_of_no_feature_that_compares_groups_is_rejected() -> None:
+    rejected(admit(dataset(), validation(), bias().model_copy(update={"feature": None}), policy()), "demographic_parity_difference")
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_copies_of_a_few_contents_under_many_groups_are_too_few(name: str) -> None:
+    few = {**(validation().contents or {}), name: LIMITS.min_groups[name] - 1}
+    text = rejected(admit(dataset(), validation(contents=few), bias(), policy()), f"min_groups.{name}")
+    assert (
+        text
+        == f"too few distinct contents: {name} has {LIMITS.min_groups[name] - 1} distinct contents, {LIMITS.min_groups[name]} are needed"
+    )
+    nothing: tuple[dict[str, int] | None, ...] = (None, {})
+    for lost in nothing:
+        verdict = admit(dataset(), validation(contents=lost), bias(), policy())
+        assert isinstance(verdict, Rejection)
+        assert finding_of(verdict, f"min_groups.{name}").text == f"the validation report names no number of distinct contents for {name}"
 
 
 def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() -> None:
@@ -197,7 +265,8 @@ def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() 
 
 def test_rows_without_a_value_for_the_declared_feature_are_counted_in_the_reason() -> None:
     groups = tuple(GroupRate(group=name, n=20, rate=0.5, score=1.0) for name in "ab")
-    verdict = admit(dataset(), validation(), bias(groups=groups, without_value=50), policy())
+    none = Interval(estimate=0, low=0, high=0)
+    verdict = admit(dataset(), validation(), bias(groups=groups, demographic_parity_difference=none, without_value=50), policy())
     assert isinstance(verdict, Admission)
     assert verdict.findings[-1].text.endswith("against a limit of 0.2; without a value for it: 50 of 90 rows")
 

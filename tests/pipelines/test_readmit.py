@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, ValidationReport
+from pipelines.dataset import DatasetVersion, ValidationReport
 from pipelines.errors import DamagedFile
 from pipelines.files import write_text
 from pipelines.policy import load_policy
 from pipelines.recompute import readmit, recompute_admission
-from pipelines.value import FileDigest, Value
+from pipelines.value import Value
 from pipelines.verdict import Admission, Rejection
 from tests import trials
 
-HELD = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
 ENOUGH = {"train": 100, "dev": 30, "held_out": 60}
 
 
@@ -22,28 +21,8 @@ def reports(**changes: object) -> dict[str, Value]:
     dataset = trials.dataset().model_copy(update={"rows": ENOUGH, "source_rows": 190, "overlap": {"prompts": 0, "rows": 0}})
     return {
         "dataset.json": DatasetVersion.model_validate(dataset.model_dump() | changes),
-        "validation_report.json": ValidationReport(
-            suite_sha256="0" * 64,
-            passed=True,
-            rows=ENOUGH,
-            groups={"train": 40, "dev": 10, "held_out": 30},
-            expectations=(HELD,),
-            quarantine=FileDigest(path="q", sha256="0" * 64),
-            quarantined={},
-            splits={name: FileDigest(path=f"{name}.jsonl", sha256="0" * 64) for name in SPLITS},
-        ),
-        "bias_report.json": BiasReport(
-            subject="data",
-            method="not applicable",
-            feature=None,
-            metric="completion_characters",
-            min_group_size=20,
-            groups=(),
-            insufficient=(),
-            demographic_parity_difference=None,
-            demographic_parity_ratio=None,
-            score_difference=None,
-        ),
+        "validation_report.json": trials.validation(trials.rows(), "0" * 64),
+        "bias_report.json": trials.data_bias(),
     }
 
 

@@ -1,39 +1,32 @@
 """A stored verdict follows from its evidence, and an edited file is named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipelines.champion import Champion, ChampionInput
-from pipelines.comparisons import compare
-from pipelines.dataset import Interval
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Scorecard
-from pipelines.evidence_file import Evidence, read_evidence, write_evidence
-from pipelines.policy import load_policy
+from pipelines.evidence_file import read_evidence, write_evidence
 from pipelines.recompute import recompute, rival_differences
-from pipelines.score import score
-from pipelines.screen import screen
 from pipelines.value import FileDigest
 from tests import trials
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is stored beside a version, once for all tests."""
+    folder = tmp_path_factory.mktemp("made")
+    trials.write_folder(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """What is stored beside a version."""
-    (tmp_path / "policy.yaml").write_text(trials.POLICY.read_text())
-    ChampionInput(champion=None).write(tmp_path / "champion.json")
-    gap = trials.bias(Interval(estimate=1, low=0, high=3))
-    card = score(trials.trial(), trials.params(), 20, tmp_path).model_copy(update={"bias": gap})
-    store(tmp_path, card, read_evidence(tmp_path / "evidence.parquet"))
-    return tmp_path
-
-
-def store(folder: Path, card: Scorecard, evidence: Evidence) -> None:
-    policy = load_policy(folder / "policy.yaml")
-    card.write(folder / "scorecard.json")
-    screen(card, compare(evidence, policy.gates.screen), policy).write(folder / "verdict.json")
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy to be edited."""
+    return Path(shutil.copytree(made, tmp_path / "folder"))
 
 
 def edit_evidence(folder: Path, **changes: object) -> None:
@@ -43,7 +36,7 @@ def edit_evidence(folder: Path, **changes: object) -> None:
     edited = evidence.model_copy(update={"rows": evidence.rows | {"adapter": (rows[0].model_copy(update=changes), *rows[1:])}})
     write_evidence(folder / "evidence.parquet", edited)
     card = Scorecard.read(folder / "scorecard.json").model_copy(update={"evidence": FileDigest.of(folder / "evidence.parquet")})
-    store(folder, card, edited)
+    trials.write_verdict(folder, card)
 
 
 def test_a_stored_verdict_is_found_again(folder: Path) -> None:
@@ -98,14 +91,20 @@ def test_evidence_that_is_not_the_scorecards_is_damage(folder: Path) -> None:
 def test_a_rival_that_is_named_and_was_not_scored_is_told(folder: Path, system: str) -> None:
     rival = Champion(version="3", adapter=trials.adapter())
     ChampionInput.model_validate({"champion": None, system: rival}).write(folder / "champion.json")
-    assert recompute(folder).differences == (f"{system}: not scored, and champion.json names 3",)
+    where = ("", " in the evidence")
+    assert recompute(folder).differences == tuple(f"{system}: not scored{each}, and champion.json names 3" for each in where)
 
 
 def test_a_champion_that_was_scored_and_is_not_named_is_told(folder: Path) -> None:
     card = Scorecard.read(folder / "scorecard.json")
     rivals = tuple(each.model_copy(update={"system": "champion"}) for each in card.systems if each.system == "base")
     scored = card.model_copy(update={"systems": (*card.systems, *rivals)})
-    assert rival_differences(scored, ChampionInput(champion=None)) == ("champion: scored, and champion.json names none",)
+    evidence = read_evidence(folder / "evidence.parquet")
+    found = rival_differences(scored, ChampionInput(champion=None), evidence)
+    assert found == ("champion: scored, and champion.json names none",)
+    answered = evidence.model_copy(update={"rows": {**evidence.rows, "champion": evidence.rows["base"]}})
+    found = rival_differences(card, ChampionInput(champion=None), answered)
+    assert found == ("champion: scored in the evidence, and champion.json names none",)
 
 
 def test_without_a_record_of_what_it_was_compared_with_there_is_no_verdict(folder: Path) -> None:

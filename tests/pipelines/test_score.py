@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from pipelines import score as stage
-from pipelines.dataset import prompts_of
+from pipelines.dataset import NO_GROUP, prompts_of
 from pipelines.errors import DamagedFile, IncompleteEvidence, IncompleteGeneration, ParameterError
 from pipelines.evidence import Scorecard
 from pipelines.evidence_file import evidence_of, read_evidence, write_evidence
 from pipelines.metrics import METRICS, metric_named
 from pipelines.metrics.chrf import Chrf
-from pipelines.observations import NO_GROUP, by_feature, by_name
+from pipelines.observations import by_feature, by_name, named_answers
 from pipelines.score import agree_with_evaluate, control_prompts, score
 from pipelines.trial import SystemAnswers, Trial, read_trial
 from tests import trials
@@ -209,17 +209,17 @@ def test_an_evidence_file_cut_short_is_damage(tmp_path: Path) -> None:
 
 def test_names_are_compared_prompt_by_prompt_with_the_references_of_dev() -> None:
     made = trials.trial()
-    observations = by_name(made, None)
+    observations = by_name(named_answers(made), trials.params().bias)
     assert {(each.group, each.score) for each in observations} == {("female", 100.0), ("male", 100.0)}
     assert len({each.cluster for each in observations}) == 30
     with pytest.raises(IncompleteGeneration, match="30 prompts with names are not dev prompts"):
-        by_name(made.model_copy(update={"dev_prompts": ()}), None)
+        named_answers(made.model_copy(update={"dev_prompts": ()}))
 
 
 def test_a_declared_feature_is_compared_on_held_out_answers(tmp_path: Path) -> None:
     held_out = [row.model_copy(update={"feature": ("a", "b", None)[row.number % 3]}) for row in trials.rows(90)]
     made = trials.trial(held_out=held_out)
-    assert {each.group for each in by_feature(trials.evidence(made), "alpha")} == {"a", "b", NO_GROUP}
+    assert {each.group for each in by_feature(trials.evidence(made), trials.params().bias)} == {"a", "b", NO_GROUP}
     params = trials.params(metrics=("chrf",))
     declared = params.model_copy(update={"data": params.data.model_copy(update={"sensitive_feature": "region"})})
     report = score(made, declared, 20, tmp_path).bias

@@ -4,18 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipelines import screen as stage
+from pipelines.bootstrap import paired_difference
 from pipelines.comparisons import OTHERS, compare, score_differences
-from pipelines.dataset import Interval, prompts_of
+from pipelines.dataset import NO_GROUP, GroupRate, Interval, prompts_of
 from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.evidence import DevLoss, Scorecard, SystemScore
+from pipelines.evidence import DevLoss, Resampling, Scorecard, SystemScore
 from pipelines.evidence_file import Evidence
-from pipelines.metrics import METRICS
+from pipelines.metrics import METRICS, metric_named
 from pipelines.policy import Policy
+from pipelines.recompute import rule_differences
 from pipelines.score import score
-from pipelines.screen import reasons, screen
+from pipelines.screen import reasons, rules_of, screen
 from pipelines.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict
 from tests import trials
 
@@ -48,7 +52,11 @@ def comparisons(evidence: Evidence, policy: Policy) -> tuple[Comparison, ...]:
 
 def changed(comparisons: tuple[Comparison, ...], metric: str, against: str, **numbers: float) -> tuple[Comparison, ...]:
     def edit(each: Comparison) -> Comparison:
-        return each.model_copy(update=numbers) if (each.metric, each.against) == (metric, against) else each
+        if (each.metric, each.against) != (metric, against):
+            return each
+        edited = each.model_copy(update=numbers)
+        within = min(max(edited.difference, edited.low), edited.high)
+        return edited.model_copy(update={"difference": within})
 
     return tuple(edit(each) for each in comparisons)
 
@@ -275,16 +283,87 @@ def test_a_guardrail_is_judged_only_against_the_systems_that_it_names(card: Scor
 def test_the_gap_between_groups_must_be_within_the_limit(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, low: float, high: float, verdict: Outcome
 ) -> None:
-    gap = trials.bias(Interval(estimate=(low + high) / 2, low=low, high=high), insufficient=("other",))
+    gap = trials.bias(Interval(estimate=(low + high) / 2, low=low, high=high))
     found = screen(card.model_copy(update={"bias": gap}), comparisons, policy)
     assert found.verdict == finding(found, "output bias").outcome == verdict
-    assert "Too small to judge: other" in finding(found, "output bias").text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.0, 0.2, "passed"), (0.0, 0.201, "undecided"), (0.2, 0.3, "undecided"), (0.201, 0.3, "rejected"), (1.0, 1.0, "rejected")],
+)
+def test_the_gap_in_refusals_and_in_a_declared_selection_rate_must_be_within_the_limit(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, low: float, high: float, verdict: Outcome
+) -> None:
+    estimate = (low + high) / 2
+    gap, same = Interval(estimate=estimate, low=low, high=high), Interval(estimate=0, low=0, high=0)
+    apart = tuple(GroupRate(group=name, n=30, rate=rate, score=1, refused=rate) for name, rate in (("a", 0.0), ("b", estimate)))
+    facts = {"groups": apart, "score_difference": same, "demographic_parity_difference": gap, "refusal_difference": gap}
+    report = trials.bias(same).model_copy(update=facts)
+    found = screen(card.model_copy(update={"bias": report}), comparisons, policy)
+    assert found.verdict == finding(found, "output refusals").outcome == verdict
+    assert finding(found, "output bias").outcome == "passed"
+    assert "output selection" not in {each.rule for each in found.findings}
+    nobody_refuses = tuple(each.model_copy(update={"refused": 0.0}) for each in apart)
+    declared = {"groups": nobody_refuses, "refusal_difference": same, "favourable_is_declared": True}
+    found = screen(card.model_copy(update={"bias": report.model_copy(update=declared)}), comparisons, policy)
+    assert found.verdict == finding(found, "output selection").outcome == verdict
+    assert finding(found, "output refusals").outcome == "passed"
+
+
+def test_refusals_that_were_not_counted_are_undecided(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    groups = tuple(each.model_copy(update={"refused": None}) for each in GOOD.groups)
+    older = GOOD.model_copy(update={"groups": groups, "refusal_difference": None})
+    found = screen(card.model_copy(update={"bias": older}), comparisons, policy)
+    assert found.verdict == finding(found, "output refusals").outcome == "undecided"
+
+
+def test_a_third_group_that_is_too_small_is_undecided_unless_the_policy_names_it(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    gap = Interval(estimate=1, low=0, high=3)
+    third = card.model_copy(update={"bias": trials.bias(gap, small=("other",))})
+    found = screen(third, comparisons, policy)
+    assert found.verdict == finding(found, "output groups").outcome == "undecided"
+    assert "with 20 of each group: other." in finding(found, "output groups").text
+    gates = policy.gates.model_copy(update={"admit": policy.gates.admit.model_copy(update={"small_groups": ("other",)})})
+    named = policy.model_copy(update={"gates": gates})
+    found = screen(third, comparisons, named)
+    assert found.verdict == "passed"
+    assert "too small, as the policy allows: other" in finding(found, "output groups").text
+    assert screen(card.model_copy(update={"bias": trials.bias(gap, small=("other", "more"))}), comparisons, named).verdict == "undecided"
+    assert screen(card.model_copy(update={"bias": trials.bias(gap, small=(NO_GROUP,))}), comparisons, policy).verdict == "passed"
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(30, "passed"), (31, "undecided")])
+def test_groups_that_are_too_small_for_the_policy_that_judges_are_undecided(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, size: int, verdict: Outcome
+) -> None:
+    gates = policy.gates.model_copy(update={"admit": policy.gates.admit.model_copy(update={"min_group_size": size})})
+    found = screen(card, comparisons, policy.model_copy(update={"gates": gates}))
+    assert found.verdict == finding(found, "output groups").outcome == verdict
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"subject": "data"},
+        {"score_difference": Interval(estimate=0, low=0, high=0)},
+        {"score_difference": Interval(estimate=1, low=5, high=0)},
+        {"groups": ()},
+    ],
+)
+def test_an_edited_bias_report_is_rejected(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, edited: dict[str, Any]
+) -> None:
+    found = screen(card.model_copy(update={"bias": GOOD.model_copy(update=edited)}), comparisons, policy)
+    assert found.verdict == finding(found, "output groups").outcome == "rejected"
 
 
 def test_too_few_answers_to_compare_groups_are_insufficient_and_not_fair(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
 ) -> None:
-    unknown = card.model_copy(update={"bias": trials.bias(insufficient=("a", "b"))})
+    unknown = card.model_copy(update={"bias": trials.bias(small=("a", "b"))})
     found = screen(unknown, comparisons, policy)
     assert found.verdict == "undecided"
     assert "insufficient: fewer than two groups with 20 answers" in finding(found, "output bias").text
@@ -372,7 +451,7 @@ def test_a_comparison_needs_rows_of_the_adapter(evidence: Evidence, policy: Poli
 
 
 def test_without_a_scored_control_there_is_no_control_comparison(evidence: Evidence) -> None:
-    found = compare(evidence, trials.policy(control="bits_per_byte").gates.screen)
+    found = compare(evidence, trials.policy().gates.screen.model_copy(update={"control": "bits_per_byte"}))
     assert OTHERS not in {each.against for each in found}
 
 
@@ -425,3 +504,145 @@ def test_an_edited_scorecard_or_evidence_is_damage_and_leaves_no_verdict(scored:
     with pytest.raises(DamagedFile, match="has changed"):
         stage.main()
     assert not (scored / "data/screen").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_valid"),
+    [
+        ({"low": 1.0, "difference": 1.0, "high": 1.0}, True),
+        ({"low": 1.01}, False),
+        ({"high": 0.99}, False),
+        ({"low": 3.0, "high": 2.0}, False),
+        ({"standard_error": 0.0}, True),
+        ({"standard_error": -0.01}, False),
+        ({"clusters": 2}, True),
+        ({"clusters": 1}, False),
+    ],
+)
+def test_a_comparison_whose_numbers_are_out_of_order_is_no_value_and_never_judged(
+    card: Scorecard, policy: Policy, change: dict[str, Any], is_valid: bool
+) -> None:
+    facts = {
+        "metric": "chrf",
+        "against": "base",
+        "difference": 1.0,
+        "low": 0.5,
+        "high": 2.0,
+        "standard_error": 1.0,
+        "clusters": 30,
+        **change,
+    }
+    forged = Comparison.model_construct(**facts)
+    if is_valid:
+        assert Comparison.model_validate(facts) == forged
+        return
+    with pytest.raises(ValidationError):
+        Comparison.model_validate(facts)
+    with pytest.raises(IncompleteEvidence, match="not valid"):
+        screen(card, (forged,), policy)
+
+
+def test_a_skewed_metric_keeps_its_estimate_within_its_bounds() -> None:
+    skewed = np.array([[1.0, 1.0]] * 29 + [[900.0, 1.0]])
+    found = paired_difference(metric_named("exact_match"), skewed, skewed[::-1], 0.05, Resampling(resamples=200, seed=0))
+    assert found.low <= found.difference <= found.high
+
+
+def without_validation(policy: Policy, **changes: object) -> Policy:
+    """A policy that would not load, as one that was built in memory."""
+    return policy.model_copy(update={"gates": policy.gates.model_copy(update={"screen": policy.gates.screen.model_copy(update=changes)})})
+
+
+@pytest.mark.parametrize(("clusters", "outcome"), [(9, "undecided"), (10, "passed")])
+def test_under_ten_clusters_nothing_passes_whatever_the_policy_says(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, clusters: int, outcome: Outcome
+) -> None:
+    lax = without_validation(policy, min_clusters=2)
+    found = screen(card.model_copy(update={"clusters": clusters}), comparisons, lax)
+    assert found.verdict == finding(found, "clusters").outcome == outcome
+    assert "the policy asks for 10" in finding(found, "clusters").text
+
+
+def test_the_clusters_are_told_with_the_contents_behind_them(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    text = finding(screen(card, comparisons, policy), "clusters").text
+    assert text == "30 clusters (60 distinct contents in 30 groups of prompts) judge, the policy asks for 20"
+    older = card.model_copy(update={"contents": None})
+    assert "30 clusters (groups of prompts)" in finding(screen(older, comparisons, policy), "clusters").text
+
+
+def test_a_guardrail_that_is_held_against_nothing_is_undecided_by_name(card: Scorecard, comparisons: tuple[Comparison, ...]) -> None:
+    rails = [each.model_dump() for each in trials.policy().gates.screen.guardrails]
+    found = screen(card, comparisons, trials.policy(guardrails=[rails[0] | {"against": ["anchor", "champion"]}, *rails[1:]]))
+    assert found.verdict == finding(found, "bleu guarded").outcome == "undecided"
+    assert "the policy names anchor and champion, which was not scored" in finding(found, "bleu guarded").text
+
+
+def test_guardrails_of_which_none_was_scored_guard_nothing(card: Scorecard, comparisons: tuple[Comparison, ...]) -> None:
+    lone = with_metrics(card, "adapter", bleu=None, exact_match=None, command_validity=None, perplexity_per_token=None, bits_per_byte=None)
+    only = lone.model_copy(update={"systems": tuple(each.model_copy(update={"metrics": each.metrics[:1]}) for each in lone.systems)})
+    optional = trials.policy(guardrails=[{"metric": "bleu", "margin": 1.0, "required": False}])
+    found = screen(only, comparisons, optional)
+    assert found.verdict == finding(found, "guardrails").outcome == "undecided"
+
+
+def test_an_empty_list_of_guardrails_guards_nothing(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    assert finding(screen(card, comparisons, without_validation(policy, guardrails=())), "guardrails").outcome == "undecided"
+
+
+def at(card: Scorecard, metric: str, **scores: float) -> Scorecard:
+    """The scorecard with other scores of one metric."""
+
+    def edit(score_of: SystemScore) -> SystemScore:
+        level = scores.get(score_of.system)
+        if level is None:
+            return score_of
+        moved = Interval(estimate=level, low=level, high=level)
+        changed_metrics = tuple(each.model_copy(update={"interval": moved}) if each.name == metric else each for each in score_of.metrics)
+        return score_of.model_copy(update={"metrics": changed_metrics})
+
+    return card.model_copy(update={"systems": tuple(edit(each) for each in card.systems)})
+
+
+NO_SPREAD: dict[str, float] = {"difference": 0.0, "low": 0.0, "high": 0.0, "standard_error": 0.0}
+
+
+@pytest.mark.parametrize(("metric", "rule"), [("bleu", "bleu not inferior to base"), ("chrf", "chrf superior to base")])
+def test_two_zeros_without_spread_are_no_evidence(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, metric: str, rule: str
+) -> None:
+    zeros = at(card, metric, adapter=0.0, base=0.0)
+    found = screen(zeros, changed(comparisons, metric, "base", **NO_SPREAD), policy)
+    assert found.verdict == finding(found, rule).outcome == "undecided"
+    assert f"{metric} is 0 for the adapter and for base alike, without any spread, which is no evidence" in finding(found, rule).text
+
+
+@pytest.mark.parametrize(
+    ("scores", "numbers"),
+    [
+        ({"adapter": 0.0, "base": 0.0}, NO_SPREAD | {"standard_error": 1e-9}),
+        ({"adapter": 1e-9, "base": 0.0}, NO_SPREAD),
+        ({"adapter": 0.0, "base": 1e-9}, NO_SPREAD),
+        ({"adapter": 100.0, "base": 100.0}, NO_SPREAD),
+    ],
+)
+def test_a_guardrail_with_spread_or_off_the_end_of_its_scale_is_evidence(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy, scores: dict[str, float], numbers: dict[str, float]
+) -> None:
+    found = screen(at(card, "bleu", **scores), changed(comparisons, "bleu", "base", **numbers), policy)
+    assert found.verdict == finding(found, "bleu not inferior to base").outcome == "passed"
+
+
+def test_the_rules_of_a_scorecard_are_those_of_its_verdict(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    for judged in (card, with_metrics(card, "adapter", bleu=None), card.model_copy(update={"systems": ()})):
+        for given in (comparisons, comparisons[:3], ()):
+            assert tuple(each.rule for each in screen(judged, given, policy).findings) == rules_of(judged, policy)
+
+
+def test_a_finding_that_is_missing_and_one_too_many_are_named(card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> None:
+    findings = screen(card, comparisons, policy).findings
+    demanded = rules_of(card, policy)
+    assert rule_differences(findings, demanded) == ()
+    assert rule_differences(findings[1:], demanded) == ("verdict.rules: there is no finding of trained, which the policy demands",)
+    twice = (*findings, findings[0])
+    assert rule_differences(twice, demanded) == ("verdict.rules: there is a finding of trained, which the policy does not demand",)
+    assert len(rule_differences(findings[:1], demanded)) == len(findings) - 1
