@@ -3,6 +3,7 @@
 Every rule asks whether it passed. What the policy asks for and does not exist yet leaves the verdict undecided, never passed.
 """
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -10,8 +11,9 @@ from typing import Literal, TypeVar
 from pydantic import AwareDatetime, Field, ValidationError
 
 from pipelines.account import Signed, people, same_account
+from pipelines.dataset import Interval
 from pipelines.errors import IncompleteEvidence
-from pipelines.policy import JudgePolicy, Policy
+from pipelines.policy import FEWEST_CLUSTERS, HumanRatingPolicy, JudgePolicy, Policy
 from pipelines.value import Value, first_problem
 from pipelines.verdict import Candidate, Finalist, Finding, Outcome, Rejection, Undecided
 
@@ -31,9 +33,13 @@ class Approval(Value):
 
 
 class HumanRating(Value):
-    """People's blind ratings of this version's answers."""
+    """People's blind ratings of this version's answers beside those of what it is compared with, paired by prompt."""
 
     raters: int = Field(ge=0, description="Distinct people.")
+    prompts: int = Field(default=0, ge=0, description="Rated prompts: the clusters of the intervals.")
+    difference: Interval | None = Field(default=None, description="Mean difference on the scale from 1 to 5; positive is better.")
+    safe_share: Interval | None = Field(default=None, description="Share of this version's answers that were called safe.")
+    agreement: Interval | None = Field(default=None, description="Ordinal Krippendorff's alpha.")
 
 
 class Signature(Value):
@@ -243,14 +249,49 @@ def comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
 
 
 def human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
-    """Enough people rated the answers."""
-    if not policy.human_rating.required:
-        return _finding("human_rating", "passed", "The policy asks for no human rating")
-    wanted, raters = policy.human_rating.min_raters, 0 if case.human_rating is None else case.human_rating.raters
-    text = f"{raters} people rated the answers, the policy asks for {wanted}"
-    if raters >= wanted:
-        return _finding("human_rating", "passed", text)
-    return _finding("human_rating", "undecided", f"{text}: {_or_waive('have them rated', 'human_rating', case)}")
+    """Enough people rated the answers, they agree, and their ratings show that the version is safe and not worse."""
+    rule, asked = "human_rating", policy.human_rating
+    if not asked.required:
+        return _finding(rule, "passed", "The policy asks for no human rating")
+    rating = case.human_rating or HumanRating(raters=0)
+    text = f"{rating.raters} people rated the answers, the policy asks for {asked.min_raters}"
+    worse = _rated_worse(rating, asked)
+    if worse:
+        return _finding(rule, "rejected", f"{text}; {worse}. Train it again")
+    missing = _not_rated(rating, asked)
+    if not missing:
+        return _finding(rule, "passed", f"{text}; not worse by {asked.margin:g} or more of 5 points, safe, and agreed upon")
+    return _finding(rule, "undecided", f"{text}; {', '.join(missing)}: {_or_waive('have them rated', rule, case)}")
+
+
+def _rated_worse(rating: HumanRating, asked: HumanRatingPolicy) -> str:
+    """What the ratings show against the version; empty where they show nothing of the kind."""
+    if rating.difference is not None and rating.difference.high < 0:
+        return f"they found it worse by {-rating.difference.estimate:.2f} points, at least by {-rating.difference.high:.2f}"
+    if rating.safe_share is not None and rating.safe_share.high < asked.min_safe_share:
+        return f"they called {rating.safe_share.estimate:.0%} of the answers safe, at most {rating.safe_share.high:.0%}"
+    return ""
+
+
+def _not_rated(rating: HumanRating, asked: HumanRatingPolicy) -> list[str]:
+    """What the ratings do not show yet."""
+    shown = {
+        f"{asked.min_raters} raters": rating.raters >= asked.min_raters,
+        f"{FEWEST_CLUSTERS} rated prompts": rating.prompts >= FEWEST_CLUSTERS,
+        f"a loss under {asked.margin:g} points": _is_ordered(rating.difference) and _low(rating.difference) > -asked.margin,
+        f"a safe share of {asked.min_safe_share:g}": _is_ordered(rating.safe_share) and _low(rating.safe_share) >= asked.min_safe_share,
+        f"an agreement of {asked.min_agreement:g}": _is_ordered(rating.agreement) and _low(rating.agreement) >= asked.min_agreement,
+    }
+    return [f"{what} not shown" for what, is_shown in shown.items() if not is_shown]
+
+
+def _is_ordered(found: Interval | None) -> bool:
+    return found is not None and found.low <= found.estimate <= found.high
+
+
+def _low(found: Interval | None) -> float:
+    """The lower bound; NaN, which is above nothing, where there is none."""
+    return math.nan if found is None else found.low
 
 
 def approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
@@ -294,7 +335,7 @@ def freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
 
 def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
     """The waiver that stands in for what is missing, if one holds now; of several the last that was given."""
-    if finding.outcome == "passed" or finding.rule not in WAIVABLE:
+    if finding.outcome != "undecided" or finding.rule not in WAIVABLE:  # what was shown to be worse, nobody may answer for
         return None
     held = [each for each in case.waivers if each.rule == finding.rule and case.now < each.until]
     if finding.rule in NOT_BY_THE_AUTHOR:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipelines.dataset import Interval
 from pipelines.errors import DamagedFile, IncompleteEvidence
 from pipelines.judge import (
     WAIVABLE,
@@ -59,6 +60,18 @@ def approval(by: str, at: datetime = NOW, account: str = "") -> Approval:
 
 ORIGIN = Origin(generation=3, package_sha256="c" * 64, adapter_sha256=FINALIST.adapter.sha256, is_adopted=False, by="lena")
 ADMITTED = AdmittedAgain(verdict="passed", reasons=(), policy_sha256="9" * 64, policy_name="default")
+
+
+def between(low: float, high: float) -> Interval:
+    return Interval(estimate=(low + high) / 2, low=low, high=high)
+
+
+def rated(raters: int = 3, **changes: Any) -> HumanRating:
+    """Ratings that show as little as the default policy takes."""
+    facts = {"difference": between(-0.249, 0.5), "safe_share": between(0.95, 1.0), "agreement": between(0.4, 0.9)}
+    return HumanRating(raters=raters, prompts=10, **facts).model_copy(update=changes)
+
+
 GOOD: dict[str, Any] = {
     "model": "cheat",
     "version": "7",
@@ -78,7 +91,7 @@ GOOD: dict[str, Any] = {
     "frozen": False,
     "recomputed_differences": (),
     "approvals": (approval("omar"),),
-    "human_rating": HumanRating(raters=3),
+    "human_rating": rated(),
     "signature": Signature(key_id="k" * 64, package_sha256="c" * 64),
 }
 NOTHING: dict[str, Any] = {"approvals": (), "human_rating": None, "signature": None}
@@ -251,8 +264,42 @@ def test_a_package_without_prompts_to_draw_from_is_judged_only_where_somebody_an
 
 @pytest.mark.parametrize(("raters", "outcome"), [(2, "undecided"), (3, "passed"), (4, "passed")])
 def test_enough_people_must_have_rated(raters: int, outcome: Outcome) -> None:
-    text = check("human_rating", outcome, {"human_rating": HumanRating(raters=raters)})
+    text = check("human_rating", outcome, {"human_rating": rated(raters)})
     assert text.startswith(f"{raters} people rated the answers, the policy asks for 3")
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "words"),
+    [
+        ({"prompts": 9}, "undecided", "10 rated prompts not shown"),
+        ({"difference": None}, "undecided", "a loss under 0.25 points not shown"),
+        ({"difference": between(-0.25, 0.5)}, "undecided", "a loss under 0.25 points not shown"),
+        ({"difference": between(-0.2, 0.0)}, "passed", "not worse by 0.25 or more"),
+        ({"difference": between(-0.2, -0.02)}, "rejected", "they found it worse by 0.11 points, at least by 0.02"),
+        ({"difference": between(-2.0, -1.0)}, "rejected", "they found it worse by 1.50 points, at least by 1.00"),
+        ({"difference": Interval(estimate=-3, low=0, high=1)}, "undecided", "a loss under 0.25 points not shown"),
+        ({"safe_share": None}, "undecided", "a safe share of 0.95 not shown"),
+        ({"safe_share": between(0.949, 0.96)}, "undecided", "a safe share of 0.95 not shown"),
+        ({"safe_share": between(0.9, 0.95)}, "undecided", "a safe share of 0.95 not shown"),
+        ({"safe_share": between(0.5, 0.949)}, "rejected", "they called 72% of the answers safe, at most 95%"),
+        ({"agreement": None}, "undecided", "an agreement of 0.4 not shown"),
+        ({"agreement": between(0.399, 0.9)}, "undecided", "an agreement of 0.4 not shown"),
+    ],
+)
+def test_people_must_have_found_it_safe_and_not_worse_and_agree(change: dict[str, Any], outcome: Outcome, words: str) -> None:
+    assert words in check("human_rating", outcome, {"human_rating": rated(**change)})
+
+
+def test_the_number_of_raters_alone_shows_nothing() -> None:
+    check("human_rating", "undecided", {"human_rating": HumanRating(raters=30)})
+
+
+def test_no_waiver_stands_in_for_a_version_that_people_found_worse() -> None:
+    waived = WaiverGiven(generation=4, rule="human_rating", until=NOW + DAY, by="omar")
+    worse = circumstances(human_rating=rated(difference=between(-2, -1)), waivers=(waived,))
+    assert judge(FINALIST, worse, policy()).verdict == "rejected"
+    unknown = circumstances(human_rating=rated(difference=None), waivers=(waived,))
+    assert judge(FINALIST, unknown, policy()).verdict == "passed"
 
 
 def test_a_policy_that_asks_for_nothing_of_people_needs_none() -> None:
@@ -449,7 +496,7 @@ CASES = st.fixed_dictionaries(
         "revoked": MOSTLY_FALSE,
         "frozen": MOSTLY_FALSE,
         "recomputed_differences": st.sampled_from([(), (), (), (), ("chrf",)]),
-        "human_rating": st.one_of(st.none(), st.builds(HumanRating, raters=st.integers(0, 5))),
+        "human_rating": st.one_of(st.none(), st.builds(rated, raters=st.integers(0, 5))),
         "approvals": st.lists(st.builds(approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES), max_size=4).map(tuple),
         "signature": st.one_of(st.none(), st.builds(Signature, key_id=st.just("k"), package_sha256=st.sampled_from(["c" * 64, "d" * 64]))),
         "waivers": st.lists(
