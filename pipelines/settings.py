@@ -20,3 +20,6 @@ class Settings(BaseSettings):
 
     notify: str = ""
     """Where results and alarms are sent: addresses of Apprise, separated by spaces; empty: only `notices.jsonl` in the home."""
+
+    host_names: str = ""
+    """Names by which clients call the endpoint besides `localhost` and its address, as behind a proxy; separated by commas."""

@@ -3,6 +3,7 @@
 import asyncio
 import codecs
 import contextlib
+import re
 import time
 from collections.abc import Sequence
 
@@ -19,13 +20,14 @@ from serving.refusal import Refusal, internal_error, not_ready
 
 FINGERPRINT_HEADER = "x-assay-fingerprint"
 READ = ["GET", "HEAD"]  # a load balancer asks with HEAD
+_JSON = re.compile(r"application/([a-z0-9!#$&^_.-]+\+)?json")
 _SECONDS_FOR_A_BODY = 20.0
 _LONG_PROMPT = 32_768  # characters: up to here a tokenizer needs hundredths of a second
 
 
 def create_app(engine: Engine) -> FastAPI:
-    """The endpoint over a loaded engine. It serves no pages, so nothing is fetched from elsewhere."""
-    app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
+    """The endpoint over a loaded engine."""
+    app = bare_app()
     started = int(time.time())
     prompts = _Prompts(engine)
     answer_errors(app)
@@ -54,6 +56,11 @@ def create_app(engine: Engine) -> FastAPI:
         return await _chat(engine, prompts, request)
 
     return app
+
+
+def bare_app() -> FastAPI:
+    """An app without pages, so that nothing is fetched from elsewhere, and without redirects."""
+    return FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
 
 class _Prompts:
@@ -101,7 +108,8 @@ def check_name(name: str) -> None:
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body, never more than the limit of it, and never waited for without end."""
+    """The request's body, which says that it is JSON; never more than the limit of it, and never waited for without end."""
+    _check_type(request.headers.getlist("content-type"))
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
         raise _too_large()
@@ -122,6 +130,18 @@ async def read_body(request: Request) -> bytes:
     if body.startswith(codecs.BOM_UTF8):
         raise Refusal("The body begins with a byte order mark, which JSON does not have. Send it in UTF-8 without one.")
     return bytes(body)
+
+
+def _check_type(types: Sequence[str]) -> None:
+    """Another page in somebody's browser may send any other type here without asking first."""
+    if len(types) == 1 and _JSON.fullmatch(types[0].partition(";")[0].strip().lower()):
+        return
+    given = repr(types[0][:60]) if types else "nothing"
+    raise Refusal(
+        f"The body is JSON, and its Content-Type says {given}. Send `Content-Type: application/json` (curl: -H).",
+        status=415,
+        code="unsupported_media_type",
+    )
 
 
 def _too_large() -> Refusal:
@@ -163,7 +183,7 @@ def answer_errors(app: FastAPI) -> None:
 
     async def no_such_route(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
-        fact = f"{request.method} {request.url.path[:100]} is not served here ({status})"
+        fact = f"{request.method} {request.scope['path'][:100]} is not served here ({status})"
         allowed = dict(error.headers or {}) if isinstance(error, HTTPException) else {}  # what a 405 must say
         refusal = Refusal(f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.", status=status)
         return error_response(refusal, allowed)

@@ -42,7 +42,8 @@ def server_of(app: FastAPI) -> "uvicorn.Server":
     """A server that answers until its `should_exit` is set, and then lets running answers finish."""
     import uvicorn
 
-    from serving.connections import Counted, TimedConnection
+    from serving.connections import Front, TimedConnection
+    from serving.host_names import configured_names
 
     class Told(uvicorn.Server):
         @contextlib.contextmanager
@@ -51,7 +52,7 @@ def server_of(app: FastAPI) -> "uvicorn.Server":
 
     return Told(
         uvicorn.Config(
-            Counted(app),
+            Front(app, configured_names()),
             http=TimedConnection,
             ws="none",  # there are none, and one would get around the time for a request
             log_level="warning",

@@ -8,12 +8,13 @@ from fastapi.responses import Response
 
 from registry.following import EndpointState
 from serving.answer import error_response
+from serving.app import bare_app
 from serving.refusal import Refusal
 
 
 def create_admin_app(token: str, look: Callable[[], Awaitable[None]], state: Callable[[], EndpointState]) -> FastAPI:
     """`POST /doorbell` reads the ledger now and then gives the state; `GET /state` gives it as it is."""
-    app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
+    app = bare_app()
 
     @app.post("/doorbell")
     async def doorbell(request: Request) -> Response:

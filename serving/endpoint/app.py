@@ -5,7 +5,7 @@ import time
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from serving.app import READ, answer_errors, check_name, read_body
+from serving.app import READ, answer_errors, bare_app, check_name, read_body
 from serving.endpoint.forward import Forwarded, Question, model_named
 from serving.endpoint.lanes import Lanes, away, not_released
 from serving.endpoint.limits import Limits
@@ -16,7 +16,7 @@ from serving.refusal import Refusal
 
 def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     """The endpoint over a table of lanes."""
-    app = FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None)
+    app = bare_app()
     started = int(time.time())
     answer_errors(app)
 

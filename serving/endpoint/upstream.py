@@ -5,8 +5,10 @@ that the other side was about to close.
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import h11
@@ -17,6 +19,7 @@ HOST = "127.0.0.1"
 _SECONDS_TO_CONNECT = 5.0
 _SECONDS_OF_SILENCE = 600.0
 _AT_ONCE = 65_536
+_RESET = struct.pack("ii", 1, 0)  # linger for 0 s
 
 
 class EngineLost(ServingError):
@@ -95,11 +98,18 @@ async def exchange(port: int, asked: Asked) -> AsyncIterator[Reply]:
         await reply.begin()
         yield reply
     finally:
-        writer.transport.abort()
+        _reset(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close so that the engine knows at once: after an ordinary end it would take this side for one that still reads."""
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
 
 
 def _request(wire: h11.Connection, asked: Asked) -> bytes:
-    headers = [("host", "engine"), ("connection", "close"), ("content-type", "application/json"), ("content-length", str(len(asked.body)))]
+    headers = [("host", HOST), ("connection", "close"), ("content-type", "application/json"), ("content-length", str(len(asked.body)))]
     request = wire.send(h11.Request(method=asked.method, target=asked.path, headers=headers)) or b""
     body = wire.send(h11.Data(data=asked.body)) or b""
     return request + body + (wire.send(h11.EndOfMessage()) or b"")

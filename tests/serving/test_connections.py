@@ -20,7 +20,8 @@ from tests.serving.running import Endpoint, running
 from tests.waiting import wait_until
 
 BODY = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+JSON = {"content-type": "application/json"}
 PATIENCE = 1.0
 
 
@@ -44,7 +45,7 @@ def clients(endpoint: Endpoint, count: int, sent: bytes = b"") -> Iterator[list[
 
 def answers(endpoint: Endpoint) -> list[int]:
     """The statuses of a completion and of a health check."""
-    asked = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, timeout=30)
+    asked = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=30)
     return [asked.status_code, httpx.get(f"{endpoint.url}/healthz", timeout=30).status_code]
 
 
@@ -106,7 +107,7 @@ def test_a_head_that_drips_in_is_closed(impatient: Endpoint) -> None:
 
 
 def test_a_body_that_drips_in_after_its_answer_is_closed(impatient: Endpoint) -> None:
-    with clients(impatient, 1, b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n") as (client,):
+    with clients(impatient, 1, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n") as (client,):
         assert is_closed(client, b"x")
 
 
@@ -134,7 +135,7 @@ def test_with_too_many_connections_the_one_that_waited_longest_goes(
 
 def test_one_request_too_many_is_told_to_come_back_and_health_is_still_told(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.connections, "_MOST_AT_WORK", 0)
-    refused = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, timeout=60)
+    refused = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=60)
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "overloaded"
     assert refused.headers["retry-after"]

@@ -26,6 +26,7 @@ from tests.waiting import wait_until
 
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How do I list files?"}]
 CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
 
 
 def post(endpoint: Endpoint, **fields: Any) -> httpx.Response:
@@ -287,7 +288,7 @@ def test_a_field_beyond_its_limits_is_refused_by_name(endpoint: Endpoint, fields
 )
 def test_a_body_that_is_no_request_is_refused_within_a_second(endpoint: Endpoint, body: bytes) -> None:
     started = time.process_time()  # the endpoint is a thread of this process
-    response = httpx.post(endpoint.url + CHAT, content=body, timeout=10)
+    response = httpx.post(endpoint.url + CHAT, content=body, headers=JSON, timeout=10)
     assert response.status_code == 400
     assert response.json()["error"]["message"]
     assert time.process_time() - started < 1
@@ -304,7 +305,7 @@ def test_a_body_over_the_limit_is_refused_though_it_does_not_say_its_length(endp
         for _ in range(40):
             yield b"x" * 32_768
 
-    assert httpx.post(endpoint.url + CHAT, content=pieces(), timeout=10).status_code == 413
+    assert httpx.post(endpoint.url + CHAT, content=pieces(), headers=JSON, timeout=10).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,9 @@ def test_a_method_that_is_not_served_is_told_which_are(endpoint: Endpoint, metho
     assert set(response.headers["allow"].split(", ")) == allowed
 
 
-@pytest.mark.parametrize(("target", "status"), [("http://some.where/readyz", 200), ("HTTP://x/v1/models?a=b", 200), ("http://x", 404)])
+@pytest.mark.parametrize(
+    ("target", "status"), [("http://127.0.0.1/readyz", 200), ("HTTP://localhost:1/v1/models?a=b", 200), ("http://[::1]", 404)]
+)
 def test_a_whole_url_as_target_is_the_same_request(endpoint: Endpoint, target: str, status: int) -> None:
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=30)
     connection.request("GET", target)
@@ -351,7 +354,7 @@ def test_a_whole_url_as_target_is_the_same_request(endpoint: Endpoint, target: s
     [({"content-encoding": "gzip"}, b"\x1f\x8b", 415, "compressed"), ({}, b"\xef\xbb\xbf{}", 400, "byte order mark")],
 )
 def test_a_body_in_another_encoding_is_told_so(endpoint: Endpoint, headers: dict[str, str], start: bytes, status: int, fact: str) -> None:
-    response = httpx.post(endpoint.url + CHAT, content=start, headers=headers, timeout=30)
+    response = httpx.post(endpoint.url + CHAT, content=start, headers={**JSON, **headers}, timeout=30)
     assert response.status_code == status
     assert fact in response.json()["error"]["message"]
 
@@ -359,7 +362,9 @@ def test_a_body_in_another_encoding_is_told_so(endpoint: Endpoint, headers: dict
 def test_a_body_that_never_arrives_is_not_waited_for(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.app, "_SECONDS_FOR_A_BODY", 0.3)
     with socket.create_connection((endpoint.host, endpoint.port), timeout=10) as slow:
-        slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
         answer = http.client.HTTPResponse(slow, method="POST")
         answer.begin()
         assert answer.status == 408
@@ -379,7 +384,11 @@ def test_a_client_that_leaves_frees_the_engine_for_the_next_one(roomy: Endpoint,
     body = json.dumps({"model": "tiny", "messages": QUESTION, "max_tokens": 19_000, "stream": stream}).encode()
     for _ in range(3):
         leaver = socket.create_connection((roomy.host, roomy.port))
-        leaver.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        leaver.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
         time.sleep(0.2)
         leaver.close()
     started = time.monotonic()

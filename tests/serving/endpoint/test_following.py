@@ -3,6 +3,7 @@
 The tests of this file use one endpoint, one after the other: each leaves version 1 with all the traffic.
 """
 
+import json
 import shutil
 import socket
 import subprocess
@@ -86,7 +87,7 @@ def test_the_models_that_answer_are_listed(running: Running, shared: Home) -> No
     ids=lambda value: repr(value)[:40],
 )
 def test_a_request_that_is_not_served_is_told_why(running: Running, body: bytes, status: int, words: str) -> None:
-    response = httpx.post(f"{running.url}/v1/chat/completions", content=body, timeout=60)
+    response = httpx.post(f"{running.url}/v1/chat/completions", content=body, headers={"content-type": "application/json"}, timeout=60)
     assert response.status_code == status
     assert words in response.json()["error"]["message"]
 
@@ -96,6 +97,57 @@ def test_a_stream_arrives_as_the_engine_sends_it(running: Running) -> None:
     text = "".join(str(choice["delta"].get("content", "")) for event in seen for choice in event["choices"])  # type: ignore[attr-defined]
     assert text == running.ask(max_tokens=5).json()["choices"][0]["message"]["content"]
     assert list(running.stream(4))[-1].choices[0].finish_reason
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_sends_no_more_still_gets_its_answer(running: Running, stream: bool) -> None:
+    body = json.dumps({"model": MODEL, "messages": QUESTION, "max_tokens": 30, "stream": stream}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port_of(running.url)), timeout=60) as client:
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert b"HTTP/1.1 200" in answer
+    assert b"x-assay-release: 1" in answer
+    assert (b"[DONE]" if stream else b'"usage"') in answer
+
+
+def test_every_door_answers_to_its_own_names_alone(running: Running, shared: Home) -> None:
+    door = shared.client.door()
+    # Rightly asked in all else: what is refused is the name.
+    ports = {"/v1/models": (port_of(running.url), *engine_ports(running)), "/state": (port_of(door.url),)}
+    token = {"authorization": f"Bearer {door.token}"}
+    for path, several in ports.items():
+        for port in several:
+            for host, refused in (("evil.example", True), (f"localhost:{port}", False)):
+                response = httpx.get(f"http://127.0.0.1:{port}{path}", headers={**token, "host": host}, timeout=60)
+                assert (response.status_code == 421) is refused
+                assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_a_body_that_does_not_say_that_it_is_json_is_not_read(running: Running) -> None:
+    body = json.dumps({"model": MODEL, "messages": QUESTION, "max_tokens": 1}).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        response = httpx.post(f"{running.url}/v1/chat/completions", content=body, headers={"content-type": kind}, timeout=60)
+        assert response.status_code == 415
+        assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+def test_a_slash_at_the_end_is_answered_and_sends_nobody_elsewhere(running: Running) -> None:
+    for path in ("/v1/models", f"/v1/models/{MODEL}", "/readyz"):
+        assert httpx.get(f"{running.url}{path}/", timeout=60).content == httpx.get(running.url + path, timeout=60).content
+    body = {"model": MODEL, "messages": QUESTION, "max_tokens": 1}
+    assert httpx.post(f"{running.url}/v1/chat/completions/", json=body, timeout=60).status_code == 200
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def engine_ports(running: Running) -> list[int]:
+    found = [each.laddr.port for engine in running.engines() for each in engine.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    assert found
+    return found
 
 
 def test_a_client_that_leaves_frees_the_engine(running: Running) -> None:

@@ -37,7 +37,8 @@ def running(pair: Home) -> Iterator[Running]:
 def asked(running: Running, max_tokens: int) -> socket.socket:
     """A connection on which a stream was asked for, and of which nothing was read."""
     body = json.dumps({"model": MODEL, "messages": QUESTION, "max_tokens": max_tokens, "stream": True}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     client = socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60)
     client.sendall(head.encode() + body)
     return client
