@@ -1,5 +1,6 @@
 """Tokens to text as they come, at a constant cost a token, with stop strings that may span several tokens."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 _NOT_YET = "\ufffd"  # what decoding gives for a character whose last bytes are still to come
@@ -42,6 +43,8 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
+        self.kept = 0
+        """Characters given so far."""
         self.is_stopped = False
 
     def push(self, text: str) -> str:
@@ -59,6 +62,7 @@ class StopStrings:
 
     def _released(self, until: int) -> str:
         certain, self._held = self._held[:until], self._held[until:]
+        self.kept += len(certain)
         return certain
 
     def _doubtful(self) -> int:
@@ -68,3 +72,23 @@ class StopStrings:
             if any(stop.startswith(self._held[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+class TokenCount:
+    """How many tokens an answer has, also where a stop string cut its text."""
+
+    def __init__(self) -> None:
+        self._ends: list[int] = []
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return len(self._ends)
+
+    def add(self, text: str) -> None:
+        """One more token, and the text that it completed."""
+        self._ends.append(len(text) + (self._ends[-1] if self._ends else 0))
+
+    def within(self, characters: int) -> int:
+        """Those that the first `characters` of the text are made of; the last of them may reach beyond."""
+        return min(bisect_left(self._ends, characters) + 1, self.total) if characters else 0

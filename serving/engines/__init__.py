@@ -30,7 +30,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Finished:
-    """The answer is whole. `completion_tokens` counts what was generated, without the token that ends the turn."""
+    """The answer is whole. `completion_tokens` counts the tokens of its text.
+
+    Neither the token that ends the turn counts, nor those that a stop string cut off whole.
+    """
 
     reason: Literal["stop", "length", "cancelled"]
     completion_tokens: int

@@ -14,7 +14,7 @@ from pipelines.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Failed, Finished, Order, Piece
 from serving.log import say
 from serving.refusal import Refusal, not_ready, overloaded
-from serving.text_stream import IncrementalText, StopStrings
+from serving.text_stream import IncrementalText, StopStrings, TokenCount
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ class _Answer:
         self._end_ids = frozenset(language.encoder.end_ids)
         self._text = IncrementalText(language.encoder.decode)
         self._stops = StopStrings(job.order.stop)
-        self._tokens = 0
+        self._tokens = TokenCount()
         self._is_ended = False
         self._prompt_is_past = False
 
@@ -169,9 +169,11 @@ class _Answer:
     def finish(self) -> Finished:
         """Deliver what was held back, and say why the answer ended."""
         self._send(self._stops.push(self._text.flush()) + self._stops.flush())
-        if self._is_ended or self._stops.is_stopped:
-            return Finished("stop", self._tokens)
-        return Finished("cancelled" if self._is_cancelled else "length", self._tokens)
+        if self._stops.is_stopped:
+            return Finished("stop", self._tokens.within(self._stops.kept))
+        if self._is_ended:
+            return Finished("stop", self._tokens.total)
+        return Finished("cancelled" if self._is_cancelled else "length", self._tokens.total)
 
     @property
     def _is_cancelled(self) -> bool:
@@ -181,8 +183,9 @@ class _Answer:
         if token in self._end_ids:
             self._is_ended = True
             return
-        self._tokens += 1
-        self._send(self._stops.push(self._text.push(token)))
+        text = self._text.push(token)
+        self._tokens.add(text)
+        self._send(self._stops.push(text))
 
     def _send(self, text: str) -> None:
         if text:

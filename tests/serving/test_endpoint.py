@@ -20,7 +20,7 @@ from pipelines.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.engines.transformers import TransformersEngine
 from serving.openai_schema import MAX_BODY_BYTES
-from tests.serving.running import Endpoint, Served, running
+from tests.serving.running import Endpoint, Served, running, stop_in
 from tests.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
 from tests.waiting import wait_until
 
@@ -68,6 +68,29 @@ def test_a_stream_counts_its_tokens_last_where_asked_to(endpoint: Endpoint) -> N
     assert last.choices == []
     assert last.usage is not None
     assert last.usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_stop_string_cut_off_is_not_counted(endpoint: Endpoint, stream: bool) -> None:
+    def asked(max_tokens: int, stop: str | None = None) -> tuple[str, int]:
+        fields: dict[str, Any] = {"temperature": 1.5, "seed": 5, "max_tokens": max_tokens, "stop": stop}
+        if not stream:
+            said = post(endpoint, model="tuned", **fields).json()
+            return said["choices"][0]["message"]["content"], said["usage"]["completion_tokens"]
+        chunks = list(
+            endpoint.client.chat.completions.create(
+                model="tuned", messages=QUESTION, stream=True, stream_options={"include_usage": True}, **fields
+            )
+        )
+        assert chunks[-1].usage is not None
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+        return text, chunks[-1].usage.completion_tokens
+
+    whole, _ = asked(60)
+    stop = stop_in(whole)
+    kept, counted = asked(60, stop=stop)
+    assert kept == whole[: whole.index(stop)]
+    assert asked(counted)[0] == kept
 
 
 def test_an_answer_can_be_sent_back_as_the_next_turns_history(endpoint: Endpoint) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.chat import ChatEncoder
-from serving.text_stream import IncrementalText, StopStrings
+from serving.text_stream import IncrementalText, StopStrings, TokenCount
 from tests.tiny import CHAT_TEMPLATE, make_tiny_base
 
 
@@ -98,3 +98,24 @@ def test_stopping_does_not_depend_on_how_the_text_was_cut(text: str, stops: list
     assert text.startswith(kept)
     assert not any(stop in kept for stop in stops)
     assert is_stopped or kept == text
+
+
+@pytest.mark.parametrize(
+    ("texts", "characters", "tokens"),
+    [
+        (["one", " two", "\n\n", "three"], 7, 2),
+        (["one", " two", "\n\n", "three"], 0, 0),
+        (["one", " two", "\n\n", "three"], 14, 4),
+        (["one", " two."], 7, 2),
+        (["a", "", "", "好", "b"], 2, 4),
+        (["a", "", "b"], 1, 1),
+        (["a"], 2, 1),
+        ([], 0, 0),
+    ],
+)
+def test_the_tokens_that_are_counted_are_those_of_the_text_that_was_kept(texts: list[str], characters: int, tokens: int) -> None:
+    count = TokenCount()
+    for text in texts:
+        count.add(text)
+    assert count.within(characters) == tokens
+    assert count.total == len(texts)

@@ -14,7 +14,7 @@ from serving.engines import Engine, Event, Failed, Finished, Order, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
 from serving.refusal import Refusal
-from tests.serving.running import Served
+from tests.serving.running import Served, stop_in
 from tests.tiny import CHAT_TEMPLATE
 
 QUESTION = (Message(role="user", content="How do I list files?"),)
@@ -79,13 +79,14 @@ def test_a_seed_repeats_a_sampled_answer_and_another_seed_changes_it(engine: Eng
 
 def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
     whole = answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=60)
-    stop = whole[20:23]
+    stop = stop_in(whole)
     order = Order("tuned", tuple(engine.prompt_ids(QUESTION)), 60, 1.5, stop=(stop,), seed=5)
     text, end = Listener(engine, order).rest()
     assert text == whole[: whole.index(stop)]
     assert isinstance(end, Finished)
     assert end.reason == "stop"
-    assert end.completion_tokens < 60
+    cut, shorter = (answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=end.completion_tokens - less) for less in (0, 1))
+    assert cut == text != shorter
 
 
 def test_an_answer_that_is_cut_at_its_limit_says_so(engine: Engine) -> None:
