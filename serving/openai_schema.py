@@ -4,15 +4,17 @@ A field that would change the answer and is not served is refused by name, unles
 Fields that only label a request (`user`, `metadata`, …) are taken and dropped.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from pipelines.dataset import Message, Role
 from pipelines.serving_spec import ServingSpec
-from pipelines.value import first_problem
 from serving.engines import Finished, Order
 from serving.refusal import Refusal
 
@@ -20,24 +22,22 @@ MAX_BODY_BYTES = 1_000_000
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Label = Annotated[str, Field(max_length=512)]
 Zero = Annotated[float, Field(ge=0, le=0)]
+WholeZero = Annotated[int, Field(ge=0, le=0)]
+One = Annotated[float, Field(ge=1, le=1)]
+WholeOne = Annotated[int, Field(ge=1, le=1)]
 Empty = Annotated[tuple[Any, ...], Field(max_length=0)]
 NoEntries = Annotated[dict[str, Any], Field(max_length=0)]
 # Below it only the likeliest token is ever drawn, and numbers divided by it leave the range of float32.
 LEAST_TEMPERATURE = 1e-5
+_LONGEST_SHOWN = 40
 
 
 class _Wire(BaseModel):
     """Strict: a number in quotes is no number, and `true` is not 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class TextPart(_Wire):
-    """A piece of a message. Images and sound are not served."""
-
-    type: Literal["text"]
-    text: str
 
 
 def _as_parts(content: Any) -> Any:
@@ -53,18 +53,39 @@ def _as_tuple(stop: Any) -> Any:
     return tuple(stop) if isinstance(stop, list) else stop
 
 
-class ChatMessage(_Wire):
-    """One turn. The fields that are always null are what clients echo from an earlier answer."""
+def _taken(what: str) -> Any:
+    """A field that may be left out; `what` says to people what to send."""
+    return Field(None, description=what)
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[tuple[TextPart, ...], BeforeValidator(_as_parts)]
-    refusal: None = None
-    annotations: Empty | None = None
-    audio: None = None
-    function_call: None = None
-    name: None = None
-    tool_calls: Empty | None = None
-    tool_call_id: None = None
+
+def _unserved(what: str, neutral: str = "") -> Any:
+    """A field that may be left out, and is otherwise taken only as `neutral`."""
+    way_out = f"leave it out or send {neutral}" if neutral else "leave it out"
+    return Field(None, description=f"{what}, so {way_out}", json_schema_extra={"is_served": False})
+
+
+class TextPart(_Wire):
+    """A piece of a message. Images and sound are not served."""
+
+    type: Literal["text"] = Field(description="only text is served, so send parts of type text")
+    text: str = Field(description="send a text")
+
+
+class ChatMessage(_Wire):
+    """One turn. The fields that are taken only empty are what clients echo from an earlier answer."""
+
+    role: Literal["system", "developer", "user", "assistant"] = Field(
+        description="send system, developer, user or assistant, since tools are not served here"
+    )
+    content: Annotated[tuple[TextPart, ...], BeforeValidator(_as_parts)] = Field(description="send a text, or a list of parts of type text")
+    name: Label | None = _taken("send a text of up to 512 characters")
+    """Of the speaker: taken and dropped, since chat templates do not show it."""
+    refusal: None = _unserved("refusals of earlier answers are not read here", "null")
+    annotations: Empty | None = _unserved("annotations are not read here", "an empty list")
+    audio: None = _unserved("sound is not served here", "null")
+    function_call: None = _unserved("functions are not served here", "null")
+    tool_calls: Empty | None = _unserved("tools are not served here", "an empty list")
+    tool_call_id: None = _unserved("tools are not served here", "null")
 
     def as_message(self) -> Message:
         """The turn as the rows of a dataset hold it."""
@@ -75,59 +96,71 @@ class ChatMessage(_Wire):
 class StreamOptions(_Wire):
     """Whether a stream ends with a chunk that counts tokens."""
 
-    include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_usage: bool | None = _taken("send true or false")
+    include_obfuscation: Literal[False] | None = _unserved("padding of chunks is not served here", "false")
 
 
 class TextFormat(_Wire):
     """Answers are text."""
 
-    type: Literal["text"]
+    type: Literal["text"] = Field(
+        description='only text is answered here, so leave it out or send {"type": "text"}', json_schema_extra={"is_served": False}
+    )
 
 
 class ChatRequest(_Wire):
-    """`POST /v1/chat/completions`."""
+    """`POST /v1/chat/completions`. Each description says to people what to send in that field."""
 
-    model: Annotated[str, Field(max_length=1000)]
-    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)]
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    stop: Annotated[tuple[Stop, ...], Field(max_length=4), BeforeValidator(_as_tuple)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    model: Annotated[str, Field(max_length=1000)] = Field(description="send the name of a served model, which GET /v1/models lists")
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)] = Field(
+        description="send a list of 1 to 1024 messages, each with role and content"
+    )
+    max_tokens: Tokens | None = _taken("send a whole number from 1 to 1000000")
+    max_completion_tokens: Tokens | None = _taken("send a whole number from 1 to 1000000")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = _taken("send a number from 0 to 2")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = _taken("send a number over 0 and up to 1")
+    stop: Annotated[tuple[Stop, ...], Field(max_length=4), BeforeValidator(_as_tuple)] | None = _taken(
+        "send a text of 1 to 256 characters, or a list of up to 4 of them"
+    )
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = _taken("send a whole number of 64 bits")
+    stream: bool | None = _taken("send true or false")
+    stream_options: StreamOptions | None = _taken('send an object such as {"include_usage": true}')
     # Taken only with the setting that changes nothing.
-    n: Annotated[int, Field(ge=1, le=1)] | None = None
-    frequency_penalty: Zero | None = None
-    presence_penalty: Zero | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
-    logit_bias: NoEntries | None = None
-    response_format: TextFormat | None = None
-    modalities: Annotated[tuple[Literal["text"]], BeforeValidator(_as_tuple)] | None = None
-    audio: None = None
-    moderation: None = None
-    prediction: None = None
-    reasoning_effort: None = None
-    verbosity: None = None
-    web_search_options: None = None
-    tools: Empty | None = None
-    functions: Empty | None = None
+    n: WholeOne | None = _unserved("one answer is given to a request", "1")
+    best_of: WholeOne | None = _unserved("one answer is made for a request", "1")
+    frequency_penalty: Zero | None = _unserved("penalties are not served here", "0")
+    presence_penalty: Zero | None = _unserved("penalties are not served here", "0")
+    repetition_penalty: One | None = _unserved("penalties are not served here", "1")
+    top_k: Literal[-1, 0] | None = _unserved("a cut by rank is not served here", "0 or -1")
+    min_p: Zero | None = _unserved("a cut by probability is not served here except top_p", "0")
+    min_tokens: WholeZero | None = _unserved("a least length is not served here", "0")
+    ignore_eos: Literal[False] | None = _unserved("an answer always ends where the model ends it", "false")
+    logprobs: Literal[False] | None = _unserved("log probabilities are not served here", "false")
+    top_logprobs: WholeZero | None = _unserved("log probabilities are not served here", "0")
+    logit_bias: NoEntries | None = _unserved("a bias on tokens is not served here", "an empty object")
+    response_format: TextFormat | None = _unserved("only text is answered here", '{"type": "text"}')
+    modalities: Annotated[tuple[Literal["text"]], BeforeValidator(_as_tuple)] | None = _unserved("only text is answered here", '["text"]')
+    audio: None = _unserved("sound is not served here")
+    moderation: None = _unserved("moderation is not served here")
+    prediction: None = _unserved("a predicted answer is not used here")
+    reasoning_effort: Literal["none"] | None = _unserved("reasoning is not served here", '"none"')
+    verbosity: Literal["medium"] | None = _unserved("the length of answers is not steered here except by max_tokens", '"medium"')
+    web_search_options: None = _unserved("web search is not served here")
+    store: Literal[False] | None = _unserved("answers are not stored here", "false")
+    prompt_cache_options: NoEntries | None = _unserved("caching of prompts is not steered here", "an empty object")
+    tools: Empty | None = _unserved("tools are not served here", "an empty list")
+    functions: Empty | None = _unserved("functions are not served here", "an empty list")
     # Without tools these choose between nothing and nothing.
-    tool_choice: Literal["none", "auto"] | None = None
-    function_call: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+    tool_choice: Literal["none", "auto"] | None = _unserved("tools are not served here", '"none" or "auto"')
+    function_call: Literal["none", "auto"] | None = _unserved("functions are not served here", '"none" or "auto"')
+    parallel_tool_calls: bool | None = _taken("send true or false")
     # Labels: taken and dropped.
-    user: Annotated[str, Field(max_length=512)] | None = None
-    metadata: dict[str, str] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: None = None
-    prompt_cache_retention: str | None = None
+    user: Label | None = _taken("send a text of up to 512 characters")
+    metadata: dict[str, str] | None = _taken("send an object whose values are texts")
+    service_tier: Label | None = _taken("send a text of up to 512 characters")
+    safety_identifier: Label | None = _taken("send a text of up to 512 characters")
+    prompt_cache_key: Label | None = _taken("send a text of up to 512 characters")
+    prompt_cache_retention: Label | None = _taken("send a text of up to 512 characters")
 
     @property
     def token_limit(self) -> int | None:
@@ -241,10 +274,14 @@ def parse_request(body: bytes) -> ChatRequest:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
         raise _refused(error) from error
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise Refusal("max_tokens and max_completion_tokens say the same thing. Send one of them.", param="max_tokens")
-    if request.stream_options is not None and not request.stream:
-        raise Refusal("stream_options needs stream: true.", param="stream_options")
+    most, also_most = request.max_tokens, request.max_completion_tokens
+    if most is not None and also_most is not None and most != also_most:
+        raise Refusal(
+            f"max_tokens is {most} and max_completion_tokens is {also_most}: they mean the same, so send one of them.", param="max_tokens"
+        )
+    counts = request.stream_options is not None and request.stream_options.include_usage is True
+    if counts and not request.stream:
+        raise Refusal("stream_options asks for usage, which only a stream leaves out: send stream: true too.", param="stream_options")
     return request
 
 
@@ -258,9 +295,58 @@ def usage(prompt_tokens: int, finished: Finished) -> Usage:
 
 
 def _refused(error: ValidationError) -> Refusal:
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    param = str(problem["loc"][0]) if problem["loc"] else None
-    if problem["type"] in {"extra_forbidden", "none_required"}:
-        where = ".".join(str(part) for part in problem["loc"])
-        return Refusal(f"This endpoint does not serve {where[:100]}. Leave it out.", code="unsupported_parameter", param=where[:100])
-    return Refusal(f"The request does not fit: {first_problem(error)[:300]}.", code="invalid_value", param=param)
+    """The first problem in one sentence for people: the field, what it is, what to send."""
+    problem = error.errors(include_url=False)[0]
+    path = tuple(problem["loc"])
+    if not path:
+        return Refusal(f"The body is {_body_fault(problem)}: send a JSON object with model and messages.", code="invalid_json")
+    where = ".".join(str(part) for part in path)[:100]
+    if problem["type"] == "extra_forbidden":
+        return Refusal(f"{where} is not served here: leave it out.", code="unsupported_parameter", param=where)
+    field = _field_at(path)
+    if problem["type"] == "missing":
+        return Refusal(f"{where} is missing: {field.description}.", code="invalid_value", param=str(path[0]))
+    is_served = not isinstance(field.json_schema_extra, dict)
+    return Refusal(
+        f"{where} is {_shown(problem['input'])}: {field.description}.",
+        code="invalid_value" if is_served else "unsupported_parameter",
+        param=str(path[0]),
+    )
+
+
+def _body_fault(problem: ErrorDetails) -> str:
+    if problem["type"] == "json_invalid":
+        return f"not valid JSON ({str(problem.get('ctx', {}).get('error', ''))[:100]})"
+    return _shown(problem["input"])
+
+
+def _field_at(path: Sequence[int | str]) -> FieldInfo:
+    """The innermost field of the request on that path."""
+    model: type[BaseModel] = ChatRequest
+    field = ChatRequest.model_fields["model"]
+    for name in path:
+        if isinstance(name, str) and name in model.model_fields:
+            field = model.model_fields[name]
+            model = _INSIDE.get(name, model)
+    return field
+
+
+def _shown(given: Any) -> str:
+    """What was sent, short enough for a sentence."""
+    if isinstance(given, str):
+        return json.dumps(given) if len(given) <= _LONGEST_SHOWN else f"a text of {len(given)} characters"
+    if isinstance(given, list | tuple):
+        return f"a list of {len(given)}" if given else "an empty list"
+    if isinstance(given, dict):
+        return "an object" if given else "an empty object"
+    if isinstance(given, int) and abs(given) >= 10**_LONGEST_SHOWN:
+        return "a number that is too large"
+    return json.dumps(given)
+
+
+_INSIDE: dict[str, type[BaseModel]] = {
+    "messages": ChatMessage,
+    "content": TextPart,
+    "stream_options": StreamOptions,
+    "response_format": TextFormat,
+}

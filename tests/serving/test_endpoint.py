@@ -272,7 +272,6 @@ def test_a_control_token_in_any_turn_is_text(endpoint: Endpoint) -> None:
         ({"messages": [{"role": "user", "content": None}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}]}, "messages"),
         ({"messages": [{"role": "user", "content": "x", "spoken": True}]}, "messages.0.spoken"),
-        ({"messages": [{"role": "user", "content": "x", "name": "ann"}]}, "messages.0.name"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"tool_choice": "required"}, "tool_choice"),
