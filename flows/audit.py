@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -12,13 +13,29 @@ from urllib.parse import urlsplit
 
 import click
 
+from flows.heads import told_by_pages
 from flows.run.workspace import Project, find_project
 from flows.start import person
-from pipelines.errors import AssayError, LedgerError
+from pipelines.errors import AssayError, LedgerError, ParameterError
 from pipelines.settings import Settings
 from pipelines.value import Value
-from registry.audit import PAGE_TAG, AuditReport, KnownHead, export, keep_export, known_heads, verify, verify_export
+from registry.accept import accept_head
+from registry.audit import (
+    LOOK,
+    NOTHING_KNOWN,
+    PAGE_TAG,
+    AuditReport,
+    KnownHead,
+    export,
+    keep_export,
+    keys_ever,
+    known_heads,
+    store_faults,
+    verify,
+    verify_export,
+)
 from registry.chain import follow
+from registry.desk import Order
 from registry.entries import (
     Adopted,
     BaseServed,
@@ -34,8 +51,10 @@ from registry.entries import (
     RolledBack,
     Waived,
 )
+from registry.heads import trusted_keys
 from registry.keys import load_key, rotate
 from registry.ledger import Ledger, open_ledger, read_ledger
+from registry.witness import witness
 
 if TYPE_CHECKING:
     from registry.standing import Standing
@@ -57,6 +76,7 @@ _WORDS = {
     "revoked": "revoked",
     "frozen": "releases frozen",
     "unfrozen": "releases unfrozen",
+    "head_accepted": "head accepted",
 }
 
 
@@ -114,7 +134,8 @@ def run_verify(exported: Path | None, *, as_json: bool) -> int:
     else:
         click.echo(_sentence(report, "The ledger" if exported is None else str(exported)))
         for note in report.notes:
-            click.echo(f"Note: {note}.")
+            is_alone = note == NOTHING_KNOWN and report.whole_up_to > 1
+            click.echo(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
     return 0 if report.is_whole else 1
 
 
@@ -124,6 +145,25 @@ def run_export(into: Path, *, with_reasons: bool) -> int:
     head = export(read_ledger(home), into, with_texts=with_reasons)
     keep_export(into, home)
     click.echo(f"{into}: entries 1 to {head.generation}, head {head.hash}. Keep a copy away from this machine.")
+    return 0
+
+
+def run_acceptance(reason: str) -> int:
+    """Have the ledger count as it is, where others remember more."""
+    if not reason.strip():
+        raise ParameterError("--reason is empty. Say why in a sentence: it goes on record.")
+    project = _project()
+    read_ledger(project.home)  # one that is gone is restored, not accepted
+    ledger = open_ledger(project.home)
+    known, notes = _known(project, ledger)
+    done = accept_head(ledger, known, Order(person(), reason.strip()[:2000]))
+    for note in notes:
+        click.echo(f"Note: {note}.")
+    for each in done.lost:
+        click.echo(f"Accepted as lost: entry {each.generation}, which {each.where} remembers.")
+    for model, version in done.revoked:
+        click.echo(f"Revoked again: version {version} of {model}.")
+    click.echo(f"The ledger counts as it is, up to entry {done.generation}. The endpoint obeys it from its next look on.")
     return 0
 
 
@@ -151,16 +191,48 @@ def _project() -> Project:
 def _audit() -> AuditReport:
     project = _project()
     ledger = read_ledger(project.home)
-    ours, unread = known_heads(project.home)
-    theirs, unseen = page_heads(project)
-    report = verify(ledger, (*ours, *theirs))
-    return report.model_copy(update={"notes": (*report.notes, *unread, *unseen, *_key_notes(project.home, ledger, report))})
+    known, notes = _known(project, ledger)
+    report = verify(ledger, known)
+    faults = store_faults(project.home)
+    if report.is_whole and faults:
+        report = report.model_copy(update={"problem": " ".join(faults)})
+    return report.model_copy(update={"notes": (*report.notes, *notes, *_key_notes(project.home, ledger, report))})
 
 
-def page_heads(project: Project) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def _known(project: Project, ledger: Ledger) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+    """Every head that is known from elsewhere, and what could not be looked at."""
+    ours, unread = known_heads(project.home, _standing_of(ledger))
+    ever: frozenset[str] = frozenset()
+    with suppress(LedgerError):  # a row that is broken, which the audit says
+        ever = keys_ever(ledger)
+    theirs, unseen = page_heads(project, _standing_of(ledger), ever)
+    witnessed, silent = witnessed_head(project.home, _standing_of(ledger))
+    return (*ours, *theirs, *witnessed), (*unread, *unseen, *silent)
+
+
+def witnessed_head(home: Path, standing: "Standing | None") -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+    """What the witness remembers, and why not where it does not answer."""
+    try:
+        there = witness()
+        found = None if there is None else there.furthest(trusted_keys(home, standing))
+    except LedgerError as error:
+        return (), (str(error).rstrip("."),)
+    heads = () if there is None or found is None else (KnownHead.of(found.record, there.name),)
+    return heads, ()
+
+
+def _standing_of(ledger: Ledger) -> "Standing | None":
+    """How things stand, for its keys; None where the ledger is broken, which the audit says."""
+    with suppress(LedgerError):
+        return ledger.standing()
+    return None
+
+
+def page_heads(
+    project: Project, standing: "Standing | None" = None, ever: frozenset[str] = frozenset()
+) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What the version pages remember, and why not where MLflow does not answer at once."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / 'mlflow.db'}"
-    if not _answers(uri):
+    if not is_mlflow_there(project):
         return (), ("version pages were not looked at: MLflow is not there",)
     from flows.environment import quieten
 
@@ -168,16 +240,24 @@ def page_heads(project: Project) -> tuple[tuple[KnownHead, ...], tuple[str, ...]
     from flows.run.record import open_store
 
     try:
-        pages = open_store(project).pages_with(PAGE_TAG)
+        store = open_store(project)
+        pages = store.pages_with(PAGE_TAG)
+        told, edited = told_by_pages(store, trusted_keys(project.home, standing), ever)
     except AssayError as error:
         return (), (f"version pages were not looked at: {error}",)
-    heads, notes = [], []
+    heads, notes = [KnownHead.of(each.sealed.record, each.where) for each in told], [each.rstrip(".") for each in edited]
     for page, text in sorted(pages.items()):
         try:
-            heads.append(KnownHead.from_tag(text, f"the page of {page}"))
+            head = KnownHead.from_tag(text, f"the page of {page}")
+            heads += () if any((each.where, each.hash) == (head.where, head.hash) for each in heads) else (head,)
         except AssayError as error:
             notes.append(f"the page of {page} remembers no head that can be read: {error}")
     return tuple(heads), tuple(notes)
+
+
+def is_mlflow_there(project: Project) -> bool:
+    """MLflow's database is there, or its server takes a connection."""
+    return _answers(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / 'mlflow.db'}")
 
 
 def _answers(uri: str) -> bool:

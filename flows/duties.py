@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
+from flows.heads import Comparison, mark_revoked, sealed_tag
 from flows.release import drop_revoked_challengers, move_champions, open_desk, policy_file, release_turn
 from flows.run.gone import end_dead_runs
 from flows.run.record import open_store
 from flows.run.workspace import Project
 from pipelines.errors import AssayError, RegistryError, ServingError
 from pipelines.policy import load_policy
-from registry.audit import PAGE_TAG
+from registry.audit import PAGE_TAG, check_home
 from registry.desk import Desk
 from registry.entries import Release
+from registry.keys import load_key
 from registry.ledger import Ledger, read_ledger
 from registry.release import carry_on, is_at_rest
-from registry.standing import Held
+from registry.standing import Held, Standing
 from registry.store import Store
 from serving.client import endpoint_client
 
@@ -38,17 +40,20 @@ class Duties:
         self._project = project
         self._told: dict[str, tuple[str, ...]] = {}
         self._marked: dict[str, str] = {}
+        self._marked_as_revoked: set[tuple[str, str, str]] = set()
+        self._heads = Comparison(project.home)
         self._away: tuple[float, str] | None = None
 
     @property
     def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
         """What needs the ledger and the endpoint alone."""
-        return (self.ring, self.finish_releases, self.raise_alarms)
+        return (self.ring, self.keep_head_record, self.finish_releases, self.raise_alarms)
 
     @property
     def of_the_record(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
         """What asks MLflow or Prefect, and may wait for either."""
-        return (self.put_champions_back, self.write_heads, self.end_dead_runs, *self._schedules)
+        heads = (self.compare_heads, self.put_champions_back, self.write_heads, self.tell_witness)
+        return (*heads, self.end_dead_runs, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
         """A doorbell may have been lost: ring again. An endpoint that stays away is told to people; one that starts is given its time."""
@@ -61,6 +66,10 @@ class Duties:
             return self._notified("ring", f"The endpoint has been away for {SECONDS_TO_START:g} s: {first}")
         self._away = None
         return self._notified("ring", *(f"The endpoint: {alarm}" for alarm in seen.alarms))
+
+    def keep_head_record(self) -> tuple[str, ...]:
+        """How far the ledger goes is kept in this home, too."""
+        return self._notified("record", *self._heads.mended_record(self._ledger, self._ledger.standing()))
 
     def finish_releases(self) -> tuple[str, ...]:
         """Take over a release whose driver is gone; one that is driven is left alone."""
@@ -77,17 +86,29 @@ class Duties:
     def put_champions_back(self) -> tuple[str, ...]:
         """The alias `champion` is what the ledger says, whoever moved or deleted it."""
         try:
-            standing = self._ledger.standing()
+            standing = self._sure_standing()
             sentences = (*move_champions(self._store, standing), *drop_revoked_challengers(self._store, standing))
         except RegistryError as error:
             sentences = (f"Whether each `champion` is what the ledger says is not known: {error}",)
         return self._notified("champions", *sentences)
 
+    def compare_heads(self) -> tuple[str, ...]:
+        """What version pages, witness and this home remember is what the ledger holds."""
+        return self._notified("comparison", *self._heads.compare(self._store, self._ledger, self._ledger.standing()))
+
     def write_heads(self) -> tuple[str, ...]:
-        """The ledger's head on the page of what serves: a tail that is cut off later shows there."""
-        standing = self._ledger.standing()
+        """The ledger's head on the page of what serves, and on each revoked version's that it is: a tail that is cut off shows there."""
+        standing = self._sure_standing()  # nothing is written over a page that remembers more
         current = [model.current.release for model in standing.models.values() if model.current is not None]
-        return self._notified("heads", *(why for release in current for why in self._marked_page(release, standing.head.as_tag)))
+        heads = [why for release in current for why in self._marked_page(release, standing)]
+        key = load_key(self._project.home).public.key_id  # after a rotation the pages are sealed with the new one
+        revoked = [(name, version, key) for name, model in standing.models.items() for version in sorted(model.revoked)]
+        marks = [why for each in revoked for why in self._marked_revoked(each, standing)]
+        return self._notified("heads", *heads, *marks)
+
+    def tell_witness(self) -> tuple[str, ...]:
+        """Whoever else remembers the ledger is told how far it goes."""
+        return self._notified("witness", *self._heads.tell(self._sure_standing()))
 
     def end_dead_runs(self) -> tuple[str, ...]:
         """A run whose process was killed says so in MLflow."""
@@ -134,12 +155,32 @@ class Duties:
         what = f"{release.model} version {release.version}"
         return (f"The evidence of {what} is from before {since}: over {days:g} days. It goes on serving.",)
 
-    def _marked_page(self, release: Release, mark: str) -> tuple[str, ...]:
-        """Nothing where the release's page says that mark; else why it does not. It is tried again in the next round."""
+    def _sure_standing(self) -> Standing:
+        """How things stand, where the ledger holds all that this home remembers of it; `BrokenLedger` otherwise."""
+        standing = self._ledger.standing()
+        check_home(self._ledger, standing)
+        return standing
+
+    def _marked_revoked(self, marked: tuple[str, str, str], standing: Standing) -> tuple[str, ...]:
+        """Nothing where the version's page says, sealed with this key, that it is revoked; else why it does not."""
+        model, version, _ = marked
+        if marked in self._marked_as_revoked:
+            return ()
+        try:
+            mark_revoked(self._store, self._ledger, standing, model, version)
+        except AssayError as error:
+            return (f"The page of {model} version {version} does not say that it is revoked: {error}",)
+        self._marked_as_revoked.add(marked)
+        return ()
+
+    def _marked_page(self, release: Release, standing: Standing) -> tuple[str, ...]:
+        """Nothing where the release's page says that head; else why it does not. It is tried again in the next round."""
+        mark = standing.head.as_tag
         if self._marked.get(release.model) == mark:
             return ()
         try:
-            self._store.annotate(self._store.get_version(release.model, release.version), {PAGE_TAG: mark})
+            tags = {PAGE_TAG: mark, **sealed_tag(self._ledger, standing, release.model, release.version)}
+            self._store.annotate(self._store.get_version(release.model, release.version), tags)
         except AssayError as error:
             return (f"The page of {release.model} version {release.version} does not say how far the ledger goes: {error}",)
         self._marked[release.model] = mark

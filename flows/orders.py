@@ -75,6 +75,9 @@ def run_revoke(model: str | None, version: str, reason: str) -> None:
     standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
     say(f"Version {version} of {model} is revoked: it never serves again.")
     _tell(model, standing)
+    from flows.heads import remember_elsewhere
+
+    remember_elsewhere(_project(), desk.ledger, standing, model, version)
 
 
 def _only_registered(model: str, version: str, standing: Standing) -> ModelVersion | None:

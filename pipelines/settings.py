@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     ledger_url: str = ""
     """Where the ledger is: `postgresql://…`; empty: SQLite in the home."""
 
+    witness: str = ""
+    """Who is told how far the ledger goes: a file that this account may only append to, or an http(s) address; empty: nobody."""
+
     notify: str = ""
     """Where results and alarms are sent: addresses of Apprise, separated by spaces; empty: only `notices.jsonl` in the home."""
 

@@ -2,24 +2,37 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from pipelines.errors import BrokenLedger, IllegalEntry, LedgerError
+from pipelines.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError
 from pipelines.files import write_text
 from pipelines.value import Value, first_problem
 from registry.chain import broken, follow
-from registry.entries import Digest, Entry, Generation, Head, body_document, canonical_time
-from registry.ledger import Ledger, check_text, fill_ledger
+from registry.entries import Digest, Entry, Generation, Head, KeyAdded, Opened, body_document, canonical_time
+from registry.heads import (
+    HeadRecord,
+    elsewhere_file,
+    memory_file,
+    read_elsewhere,
+    read_memory,
+    read_record,
+    record_file,
+    trusted_keys,
+)
+from registry.keys import endpoint_key_file
+from registry.ledger import ACCEPT, Ledger, check_text, fill_ledger
 from registry.private_file import write_private
 from registry.standing import Standing
 
 _V = TypeVar("_V", bound=Value)
 PAGE_TAG = "assay.ledger_head"
 """Tag of a version page: the head at its release, `GENERATION:HASH`."""
+LOOK = "Compare the ledger with version pages, exports and the witness: `assay audit verify`, then `assay audit accept-head --reason …`."
 NOTHING_KNOWN = "no head is known from elsewhere: a ledger that was cut or replaced as a whole would not show"
 
 
@@ -29,6 +42,20 @@ class KnownHead(Value):
     generation: Generation
     hash: Digest
     where: str
+    revoked: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Versions that were revoked by then, by model; empty where that is not remembered."""
+    revoked_adapters: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, record: HeadRecord, where: str) -> "KnownHead":
+        """What a head record says."""
+        return cls(
+            generation=record.head.generation,
+            hash=record.head.hash,
+            where=where,
+            revoked=record.revoked,
+            revoked_adapters=record.revoked_adapters,
+        )
 
     @classmethod
     def from_tag(cls, text: str, where: str) -> "KnownHead":
@@ -125,43 +152,164 @@ def keep_export(path: Path, home: Path) -> None:
         shutil.copy(path, folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"))
 
 
-def known_heads(home: Path) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
-    """What the endpoint and the exports of this home remember, and what of it could not be read."""
-    heads, notes = [], []
-    for path in (home / "endpoint" / "standing.json", *sorted((home / "exports").glob("*.jsonl"))):
+def known_heads(home: Path, standing: Standing | None = None) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+    """What this home remembers (head record, what was read elsewhere, endpoint, exports), and what of it could not be read.
+
+    `standing` gives the keys whose seals count; without it only this machine's own does.
+    """
+    trusted = trusted_keys(home, standing)
+    heads: list[KnownHead] = []
+    notes: list[str] = []
+    for path, read in _stores(home, trusted):
         try:
-            if path.is_file():
-                heads.append(_head_in(path))
-        except (LedgerError, ValidationError, OSError, ValueError):
+            heads += read()
+        except (LedgerError, DamagedFile, ValidationError, OSError, ValueError):
             notes.append(f"{path} could not be read, so what it remembers was not looked at")
     return tuple(heads), tuple(notes)
 
 
-def _head_in(path: Path) -> KnownHead:
-    if path.name == "standing.json":
-        head = Standing.model_validate_json(path.read_bytes()).head
-        return KnownHead(generation=head.generation, hash=head.hash, where="the endpoint's memory")
+def _stores(home: Path, trusted: frozenset[str]) -> Iterator[tuple[Path, Callable[[], tuple[KnownHead, ...]]]]:
+    yield record_file(home), lambda: _in_record(home, trusted)
+    yield elsewhere_file(home), lambda: _in_elsewhere(home, trusted)
+    yield memory_file(home), lambda: _in_memory(home)
+    for path in sorted((home / "exports").glob("*.jsonl")):
+        yield path, lambda path=path: (_in_export(path, path.stat().st_mtime_ns),)  # type: ignore[misc]
+
+
+def _in_record(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
+    sealed = read_record(home)
+    if sealed is None:
+        return ()
+    if not sealed.is_by(trusted):
+        raise DamagedFile(f"{record_file(home)} is sealed by no key of this ledger.")
+    return (KnownHead.of(sealed.record, f"the head record {record_file(home)}"),)
+
+
+def _in_elsewhere(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
+    told = read_elsewhere(home)
+    if not all(each.sealed.is_intact for each in told):
+        raise DamagedFile(f"{elsewhere_file(home)} was edited.")
+    # What a key sealed that was revoked since counts no more: the key may have been stolen.
+    return tuple(KnownHead.of(each.sealed.record, each.where) for each in told if each.sealed.is_by(trusted))
+
+
+def _in_memory(home: Path) -> tuple[KnownHead, ...]:
+    memory = read_memory(home)
+    return () if memory is None else (KnownHead.of(HeadRecord.of(memory.standing), "the endpoint's memory"),)
+
+
+@lru_cache(maxsize=256)
+def _in_export(path: Path, _changed_at: int) -> KnownHead:
+    """An export's head. It is read once as long as it does not change."""
     head = _last_line(path)
     return KnownHead(generation=head.generation, hash=head.hash, where=f"the export {path.name}")
 
 
+def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead:
+    """An export's head with what its entries revoke: they are verified for it, so only where it matters.
+
+    One that begins otherwise than the ledger is of another one, whoever signed it, and revokes nothing here.
+    """
+    path = ledger.home / "exports" / known.where.removeprefix("the export ")
+    if not known.where.startswith("the export ") or not path.is_file():
+        return known
+    try:
+        entries = tuple(_exported(path))
+        ledger.check_holds(1, entries[0].hash, known.where)
+        return KnownHead.of(HeadRecord.of(follow(None, entries)), known.where)
+    except (LedgerError, IndexError):
+        return known
+
+
+def check_known(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -> None:
+    """`BrokenLedger` where the ledger lacks an entry that is known and whose loss it does not accept."""
+    for each in known:
+        if each.hash not in standing.accepted:
+            ledger.check_holds(each.generation, each.hash, each.where)
+
+
+def keys_ever(ledger: Ledger) -> frozenset[str]:
+    """The controller's keys that the ledger trusts or trusted, revoked ones too."""
+    bodies = (entry.body for entry in ledger.each_entry())
+    keys = (body.key for body in bodies if isinstance(body, Opened | KeyAdded))
+    return frozenset(key.public for key in keys if key.role == "controller")
+
+
+def check_home(ledger: Ledger, standing: Standing) -> None:
+    """`BrokenLedger` where the ledger lacks what its home remembers: nothing is to follow from it then."""
+    check_known(ledger, standing, known_heads(ledger.home, standing)[0])
+
+
+def lost_heads(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -> tuple[KnownHead, ...]:
+    """Known heads that the ledger does not hold and whose loss it does not accept."""
+    return tuple(each for each in known if _is_lost(ledger, standing, each))
+
+
+def _is_lost(ledger: Ledger, standing: Standing, known: KnownHead) -> bool:
+    try:
+        check_known(ledger, standing, (known,))
+    except BrokenLedger:
+        return True
+    return False
+
+
+def doubts(home: Path, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    """Why the ledger may not be whole, by what this home remembers: a sentence each. None where all agree."""
+    known, unread = known_heads(home, standing)
+    faults = store_faults(home)
+    damaged = tuple(f"{note}. {LOOK}" for note in unread if not any(note.split(" could")[0] in fault for fault in faults))
+    try:
+        check_known(ledger, standing, known)
+    except BrokenLedger as error:
+        return (str(error), *faults, *damaged)
+    return (*faults, *damaged)
+
+
+def store_faults(home: Path) -> tuple[str, ...]:
+    """Which of this home's own records of the ledger were there and are gone, or are not what was written."""
+    faults = []
+    try:
+        memory = read_memory(home)
+        if memory is None and endpoint_key_file(home).exists():
+            fact = f"The endpoint's memory {memory_file(home)} is gone, and the endpoint has run here before."
+            faults.append(f"{fact} Find out who removed it. {LOOK}")
+    except (DamagedFile, LedgerError, OSError) as error:
+        memory = None
+        faults.append(f"{error} {LOOK}")
+    try:
+        if read_record(home) is None and memory is not None and memory.has_seen_record:
+            faults.append(f"The head record {record_file(home)} is gone. Find out who removed it. {LOOK}")
+    except (DamagedFile, OSError):
+        faults.append(f"The head record {record_file(home)} was damaged. {LOOK}")
+    return tuple(faults)
+
+
 def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True) -> AuditReport:
     standing: Standing | None = None
+    before: dict[int, Head | None] = {}
     problem: str | None = None
+    forks: list[KnownHead] = []
     try:
         for entry in entries:
-            following = follow(standing, (entry,))
-            _check_known(entry, known)
-            standing = following
-        head = follow(standing, ()).head
-        if is_newest:
-            _check_reached(head, known)
+            before[entry.generation] = None if standing is None else standing.head
+            standing = follow(standing, (entry,))
+            forks += [each for each in known if each.generation == entry.generation and each.hash != entry.hash]
+        follow(standing, ())
     except (BrokenLedger, IllegalEntry) as error:
         problem = str(error)
-    reached = 0 if standing is None else standing.head.generation
+    # What accepts a loss may stand behind it, so the forks are judged at the end.
+    accepted = {} if standing is None else standing.accepted
+    fork = next((each for each in forks if each.hash not in accepted), None)
+    head = None if standing is None else standing.head
+    if fork is not None:
+        head = before[fork.generation]
+        problem = str(broken(fork.generation, f"{fork.where} remembers another one, so it was written anew or is of another ledger"))
+    elif problem is None and is_newest and head is not None:
+        problem = _unreached(head, [each for each in known if each.hash not in accepted])
+    reached = 0 if head is None else head.generation
     return AuditReport(
         whole_up_to=reached,
-        head=None if standing is None else standing.head,
+        head=head,
         bad_entry=None if problem is None else reached + 1,
         problem=problem,
         known_heads=len(known),
@@ -169,19 +317,16 @@ def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: 
     )
 
 
-def _check_known(entry: Entry, known: Sequence[KnownHead]) -> None:
-    for each in known:
-        if each.generation == entry.generation and each.hash != entry.hash:
-            raise broken(entry.generation, f"{each.where} remembers another one, so it was written anew or is of another ledger")
-
-
-def _check_reached(head: Head, known: Sequence[KnownHead]) -> None:
-    furthest = max(known, key=lambda each: each.generation, default=None)
-    if furthest is not None and furthest.generation > head.generation:
-        raise BrokenLedger(
-            f"Entry {head.generation + 1} is gone: {furthest.where} remembers entry {furthest.generation}, so the ledger's tail was cut off"
-            " or an old copy was put back. Restore it from a backup or an export."
-        )
+def _unreached(head: Head, known: Sequence[KnownHead]) -> str | None:
+    furthest = max((each.generation for each in known), default=0)
+    if furthest <= head.generation:
+        return None
+    who = " and ".join(each.where for each in known if each.generation == furthest)
+    return (
+        f"Entry {head.generation + 1} is gone: {who} {'remember' if ' and ' in who else 'remembers'} entry {furthest}, so the ledger's"
+        " tail was cut off"
+        f" or an old copy was put back. {ACCEPT}"
+    )
 
 
 def _checked_texts(ledger: Ledger) -> dict[str, str]:

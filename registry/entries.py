@@ -207,6 +207,20 @@ class Waived(_Ordered):
     until: AwareDatetime
 
 
+class LostHead(Value):
+    """An entry that others remember and the ledger does not hold."""
+
+    generation: Generation
+    hash: Digest
+
+
+class HeadAccepted(_Ordered):
+    """From here on the ledger counts as it is, although others remember entries that it does not hold."""
+
+    kind: Literal["head_accepted"] = "head_accepted"
+    lost: tuple[LostHead, ...] = ()
+
+
 Body = Annotated[
     Opened
     | KeyAdded
@@ -223,7 +237,8 @@ Body = Annotated[
     | Revoked
     | Frozen
     | Unfrozen
-    | Waived,
+    | Waived
+    | HeadAccepted,
     Field(discriminator="kind"),
 ]
 

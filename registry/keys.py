@@ -1,19 +1,21 @@
-"""The Ed25519 key that signs the ledger, in a file that nobody else can read."""
+"""The Ed25519 keys of this machine, each in a file that nobody else can read: the one that signs the ledger, and the endpoint's own."""
 
 import hashlib
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 from filelock import FileLock
+from pydantic import Field
 
 from pipelines.errors import LedgerError
-from registry.entries import Entry, KeyAdded, KeyRevoked, PublicKey
+from pipelines.value import Value
+from registry.entries import Digest, Entry, KeyAdded, KeyRevoked, PublicKey
 
 if TYPE_CHECKING:
     from registry.ledger import Ledger
@@ -41,11 +43,32 @@ class SigningKey:
 
 def is_signed(entry: Entry, key: PublicKey) -> bool:
     """The entry's signature is of this key, over the entry's hash."""
+    return _verifies(key.public, entry.signature, entry.hash)
+
+
+def _verifies(public: str, signature: str, digest: str) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.public)).verify(bytes.fromhex(entry.signature), bytes.fromhex(entry.hash))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), bytes.fromhex(digest))
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+class Seal(Value):
+    """A signature over a digest, and the public key (32 bytes, in hexadecimal) that it verifies with."""
+
+    public: Digest
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+    def is_of(self, digest: str) -> bool:
+        """That key signed that digest. Whose key it is, the reader must know."""
+        return _verifies(self.public, self.signature, digest)
+
+
+def seal(digest: str, private: Ed25519PrivateKey) -> Seal:
+    """Sign a digest that is no ledger entry's."""
+    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return Seal(public=public.hex(), signature=private.sign(bytes.fromhex(digest)).hex())
 
 
 def key_file(home: Path) -> Path:
@@ -61,6 +84,21 @@ def create_key(home: Path) -> SigningKey:
 def load_key(home: Path) -> SigningKey:
     """This machine's key; `LedgerError` where it is missing, damaged, or open to others."""
     return _load(key_file(home))
+
+
+def endpoint_key_file(home: Path) -> Path:
+    """Where the key lies that signs the endpoint's memory. It writes nothing to the ledger."""
+    return home / "keys" / "endpoint.pem"
+
+
+def create_endpoint_key(home: Path) -> Ed25519PrivateKey:
+    """The endpoint's key, made where there is none."""
+    return _create(endpoint_key_file(home)).private
+
+
+def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
+    """The endpoint's key; `LedgerError` where it is missing, damaged, or open to others."""
+    return _load(endpoint_key_file(home)).private
 
 
 def rotate(ledger: "Ledger", home: Path, by: str, reason: str) -> "Standing":

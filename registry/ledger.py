@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from filelock import FileLock
 from pydantic import ValidationError
 
-from pipelines.errors import BrokenLedger, LedgerError, StaleGeneration
+from pipelines.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError, StaleGeneration
 from pipelines.files import write_text
 from pipelines.settings import Settings
 from pipelines.value import first_problem
 from registry.chain import broken, check_remembered, follow, signed_entry
 from registry.entries import Body, Entry, Opened, body_document, canonical_time
+from registry.heads import Told, keep_record, memory_file, read_elsewhere, read_record, record_file, trusted_keys
 from registry.keys import SigningKey, create_key, load_key
 from registry.ledger_database import Database
 from registry.rules import check_next
@@ -30,6 +31,7 @@ from registry.standing import Standing
 SCHEMA = "0001"
 """The newest version in `registry/migrations`."""
 LONGEST_TEXT = 1_000_000
+ACCEPT = "Restore it from a backup or an export; what is lost for good is accepted with `assay audit accept-head --reason …`."
 _OPENING = 0x6173736179  # "assay": under this lock one machine at a time opens a ledger in PostgreSQL
 _ENTRIES = sa.table(
     "entries", *(sa.column(name) for name in ("generation", "at", "kind", "body", "previous", "key_id", "hash", "signature"))
@@ -69,9 +71,20 @@ class Ledger:
         """How things stand now, by verifying what came after a standing that somebody remembers.
 
         `BrokenLedger` where the ledger does not hold what is remembered: its tail was cut, an old copy was put back, or it is another one.
+        Where an entry of it accepts that loss, it counts as it is.
         """
         if remembered is None:
             return follow(None, self.each_entry())
+        try:
+            return self._follow(remembered)
+        except BrokenLedger:
+            with suppress(BrokenLedger, IllegalEntry):
+                whole = follow(None, self.each_entry())
+                if remembered.head.hash in whole.accepted:
+                    return whole
+            raise
+
+    def _follow(self, remembered: Standing) -> Standing:
         found = self.each_entry(after=remembered.head.generation - 1)
         check_remembered(remembered.head, next(found, None))
         return follow(remembered, found)
@@ -88,8 +101,10 @@ class Ledger:
         """
         at = max(self.clock(), expected.at)
         check_next(expected, body, at)
-        entry = signed_entry(body, at, expected, self._trusted_key(expected))
+        key = self._trusted_key(expected)
+        entry = signed_entry(body, at, expected, key)
         result = follow(expected, (entry,))
+        self._check_record(result)
         try:
             self._insert(entry)
         except StaleGeneration:
@@ -97,7 +112,23 @@ class Ledger:
         except LedgerError:
             if not self._holds(entry):  # the answer to a commit can be lost after the commit
                 raise
+        keep_record(self.home, expected, result, key)
         return result
+
+    def check_holds(self, generation: int, digest: str, where: str) -> None:
+        """`BrokenLedger` where another entry than the one that `where` remembers stands there, or none."""
+        with self.database.reading() as connection:
+            wanted = sa.select(_ENTRIES.c.hash).where(_ENTRIES.c.generation == generation)
+            found = connection.execute(wanted).scalar()
+        if found is None:
+            raise BrokenLedger(
+                f"Entry {generation} is gone, though {where} remembers it: the ledger's tail was cut off or an old copy was put back."
+                f" {ACCEPT}"
+            )
+        if found != digest:
+            raise BrokenLedger(
+                f"Entry {generation} is another one than {where} remembers: this is another ledger, or one that was written anew. {ACCEPT}"
+            )
 
     def remember(self, text: str) -> str:
         """Keep a reason beside the ledger, where it can be erased; gives the SHA-256 that entries name it by."""
@@ -122,6 +153,22 @@ class Ledger:
             if connection.execute(sa.delete(_TEXTS).where(_TEXTS.c.sha256 == sha256)).rowcount == 0:
                 raise LedgerError(f"The ledger keeps no reason {sha256}. `assay history --json` names those that it keeps.")
         self.database.scrub()
+
+    def _check_record(self, result: Standing) -> None:
+        """Nothing is written on top of a ledger that is shorter than what this home remembers of it."""
+        told: list[Told] = []
+        # Of what is damaged an alarm says it, and a brake must not wait for whoever mends it.
+        with suppress(DamagedFile, OSError):
+            told += read_elsewhere(self.home)
+        with suppress(DamagedFile, OSError):
+            sealed = read_record(self.home)
+            told += [] if sealed is None else [Told(where=str(record_file(self.home)), sealed=sealed)]
+        trusted = trusted_keys(self.home, result)
+        known = [each for each in told if each.sealed.record.head.hash not in result.accepted and each.sealed.is_by(trusted)]
+        furthest = max(known, key=lambda each: each.sealed.record.head.generation, default=None)
+        if furthest is not None:
+            head = furthest.sealed.record.head
+            self.check_holds(head.generation, head.hash, furthest.where)
 
     def _trusted_key(self, expected: Standing) -> SigningKey:
         key = load_key(self.home)
@@ -263,7 +310,7 @@ def _mark(home: Path) -> Path:
 
 def _traces(home: Path) -> tuple[Path, ...]:
     """What outlives a ledger that was here."""
-    own = (_mark(home), home / "endpoint" / "standing.json")
+    own = (_mark(home), memory_file(home), record_file(home))
     return tuple(path for path in (*own, *sorted((home / "exports").glob("*.jsonl"))) if path.is_file())
 
 

@@ -16,6 +16,7 @@ from registry.entries import (
     Entry,
     Frozen,
     Head,
+    HeadAccepted,
     Judged,
     KeyAdded,
     KeyRevoked,
@@ -294,6 +295,13 @@ def _waived(standing: Standing, entry: Entry, body: Waived) -> Standing:
     return standing.model_copy(update={"waivers": (*standing.waivers, waiver)})
 
 
+def _head_accepted(standing: Standing, entry: Entry, body: HeadAccepted) -> Standing:
+    if any(lost.hash == standing.head.hash for lost in body.lost):
+        raise _illegal(entry, f"entry {standing.head.generation} is not lost")
+    lost = {each.hash: entry.generation for each in body.lost}
+    return standing.model_copy(update={"accepted": {**standing.accepted, **lost}})
+
+
 _STEPS: dict[type[Any], Callable[[Standing, Entry, Any], Standing]] = {
     Opened: _opened,
     KeyAdded: _key_added,
@@ -311,4 +319,5 @@ _STEPS: dict[type[Any], Callable[[Standing, Entry, Any], Standing]] = {
     Frozen: _frozen,
     Unfrozen: _unfrozen,
     Waived: _waived,
+    HeadAccepted: _head_accepted,
 }

@@ -112,6 +112,9 @@ class Standing(Value):
     revoked_adapters: dict[str, int] = Field(default_factory=dict)
     """Adapters that never serve again, whatever they are called, with the entry that revoked each."""
 
+    accepted: dict[str, int] = Field(default_factory=dict)
+    """Hashes of entries that others remember and that are lost, with the entry that accepted each loss."""
+
     def model(self, name: str) -> ModelStanding:
         """A model that no entry names stands at nothing."""
         return self.models.get(name, ModelStanding())

@@ -45,6 +45,16 @@ def export(ctx: click.Context, file: Path, with_reasons: bool) -> None:
     ctx.exit(run_export(file, with_reasons=with_reasons))
 
 
+@audit.command("accept-head")
+@click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
+@click.pass_context
+def accept_head(ctx: click.Context, reason: str) -> None:
+    """Have the ledger count as it is, although others remember more of it: after a restore, or on a new machine."""
+    from flows.audit import run_acceptance
+
+    ctx.exit(run_acceptance(reason))
+
+
 @audit.command("rotate-key")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
 @click.pass_context

@@ -39,7 +39,7 @@ def verified_standing(home: Path) -> Standing | None:
     if not ever_was(home):
         return None
     ledger = read_ledger(home)
-    known, unread = known_heads(home)
+    known, unread = known_heads(home, ledger.standing())
     if unread:
         raise OperationError(f"{unread[0]}. Nothing was done: mend it or move it away.")
     report = verify(ledger, known)

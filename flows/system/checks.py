@@ -136,14 +136,34 @@ def key(project: Project) -> Iterator[Check]:
 
 
 def ledger(project: Project) -> Iterator[Check]:
-    """Every entry verified."""
+    """Every entry verified, and nothing missing that this home remembers."""
+    from registry.audit import doubts
     from registry.ledger import ever_was, read_ledger
 
     if not ever_was(project.home):
         yield Check(name="ledger", is_ok=True, text="not there yet; `assay up` opens it")
         return
-    head = read_ledger(project.home).standing().head
-    yield Check(name="ledger", is_ok=True, text=f"verified up to entry {head.generation}")
+    there = read_ledger(project.home)
+    standing = there.standing()
+    wrong = doubts(project.home, there, standing)
+    for sentence in wrong:
+        yield Check(name="ledger", is_ok=False, text=sentence)
+    if not wrong:
+        yield Check(name="ledger", is_ok=True, text=f"verified up to entry {standing.head.generation}")
+
+
+def witness(project: Project) -> Iterator[Check]:
+    """Who else remembers the ledger, where somebody is named."""
+    from registry.heads import trusted_keys
+    from registry.witness import witness as named
+
+    there = named()
+    if there is None:
+        text = "none: ASSAY_WITNESS names a place that another account owns, so that a lost end of the ledger shows in any case"
+        yield Check(name="witness", is_ok=True, text=text)
+        return
+    found = there.furthest(trusted_keys(project.home, None))
+    yield Check(name="witness", is_ok=True, text=f"{there.name} remembers entry {0 if found is None else found.record.head.generation}")
 
 
 def clock(project: Project) -> Iterator[Check]:

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.secrets,
     checks.key,
     checks.ledger,
+    checks.witness,
     checks.clock,
     checks.ports,
     checks.servers,

@@ -14,6 +14,7 @@ from flows.schedule.notify import Notice, notices
 from flows.system.record import ServiceRecord, read_record
 from pipelines.errors import AssayError, LedgerError, RegistryError
 from pipelines.value import Value
+from registry.audit import doubts
 from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.following import EndpointState
 from registry.ledger import Ledger, read_ledger
@@ -120,7 +121,7 @@ def look(project: Project) -> Status:
         frozen=_frozen(ledger, standing),
         ledger=standing.head if standing else None,
         followed=seen.head if seen else None,
-        alarms=seen.alarms if seen else (),
+        alarms=(*(seen.alarms if seen else ()), *_doubts(project.home, ledger, standing, seen)),
         notices=notices(project.home, last=3),
         out_of_reach=tuple(out_of_reach),
     )
@@ -143,6 +144,14 @@ def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, Standin
     except LedgerError as error:
         out_of_reach.append(str(error))
         return None, None
+
+
+def _doubts(home: Path, ledger: Ledger | None, standing: Standing | None, seen: EndpointState | None) -> tuple[str, ...]:
+    """Why the ledger may not be whole, where no endpoint says it already."""
+    if ledger is None or standing is None:
+        return ()
+    said = " ".join(seen.alarms) if seen else ""
+    return tuple(each for each in doubts(home, ledger, standing) if each not in said)
 
 
 def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:

@@ -1,6 +1,7 @@
 """Following the ledger by reading it: at a ring, and on a timer, so that a lost ring costs a timer's period.
 
-What does not continue what is remembered (an older copy, a cut tail, another ledger) is told in an alarm and not obeyed.
+What does not continue what is remembered, by the endpoint itself or by others (an older copy, a cut tail, another ledger), is told in an
+alarm and not obeyed.
 """
 
 import asyncio
@@ -8,14 +9,20 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines.errors import AssayError, BrokenLedger, DamagedFile, IllegalEntry
+from pipelines.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
 from registry.chain import check_remembered, follow
 from registry.entries import Entry
+from registry.heads import record_file
 from registry.standing import Standing
 from serving.endpoint.limits import Limits
-from serving.endpoint.memory import recall, remember
+from serving.endpoint.memory import Recalled, memory_file, recall, remember
+from serving.endpoint.outside import Outside, not_in_ledger, without_revoked
 from serving.log import say
+
+if TYPE_CHECKING:
+    from registry.ledger import Ledger
 
 
 class Follower:
@@ -30,9 +37,13 @@ class Follower:
         self._reading: asyncio.Future[Standing] | None = None
         self._obeyed: Standing | None = None
         self._alarms: dict[str, str] = {}
+        self._outside = Outside(home)
+        self._has_seen_record = self._is_kept = False
         try:
-            self.standing = recall(home)
-        except DamagedFile as error:
+            recalled = recall(home)
+            self.standing, self._has_seen_record = recalled.standing, recalled.has_seen_record
+            self._is_kept = recalled.is_signed
+        except (AssayError, OSError) as error:
             self._set_alarm("memory", str(error))
         self._is_checked = self.standing is None
 
@@ -56,9 +67,13 @@ class Follower:
         """Read what is new, remember it, then act on it. Whatever is wrong, what is known already goes on."""
         async with self._turn:
             await self._take_in()
-            if self.standing is not None and self.standing is not self._obeyed:
-                self._obey(self.standing)
-                self._obeyed = self.standing
+            if self.standing is None:
+                return
+            wanted = without_revoked(self.standing, self._outside.revocations)
+            self._set_alarm("revoked", " ".join(not_in_ledger(self.standing, wanted)) or None)
+            if wanted != self._obeyed:
+                self._obey(wanted)
+                self._obeyed = wanted
 
     async def _take_in(self) -> None:
         try:
@@ -66,8 +81,14 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - nothing that a database does may stop what answers
             self._set_alarm("ledger", self._sentence(error))
             return
+        finally:
+            self._set_alarm("outside", " ".join(self._outside.alarms) or None)
         self._set_alarm("ledger", None)
-        if found != self.standing:
+        is_gone = self._is_kept and not memory_file(self._home).exists()
+        if is_gone:
+            self._set_alarm("memory", f"The endpoint's memory {memory_file(self._home)} was removed. It is written anew: find out who did.")
+        sees_record = not self._has_seen_record and record_file(self._home).exists()
+        if found != self.standing or not self._is_kept or is_gone or sees_record:
             self._keep(found)
             self.standing = found
 
@@ -87,10 +108,24 @@ class Follower:
     def _read(self) -> Standing:
         from registry.ledger import read_ledger
 
-        ledger, remembered = read_ledger(self._home), self.standing
+        remembered = self.standing
+        known = self._outside.read(remembered, has_seen_record=self._has_seen_record)
+        ledger = read_ledger(self._home)
+        found = self._followed(ledger, remembered)
+        if remembered is None:  # only now it is known whose seals count
+            known = self._outside.read(found, has_seen_record=self._has_seen_record)
+        self._outside.check(ledger, found, known, has_memory=remembered is not None)
+        return found
+
+    def _followed(self, ledger: "Ledger", remembered: Standing | None) -> Standing:
         if remembered is None or self._is_checked:
             return ledger.follow(remembered)
-        return self._check_memory(remembered, ledger.entries())
+        try:
+            found = self._check_memory(remembered, ledger.entries())
+        except BrokenLedger:
+            found = ledger.follow(remembered)  # an entry of the ledger may accept that what is remembered is lost
+        self._is_checked = True
+        return found
 
     def _check_memory(self, remembered: Standing, entries: tuple[Entry, ...]) -> Standing:
         """Once after a start: what was remembered is what the ledger's own entries amount to; where it is not, they count."""
@@ -100,16 +135,17 @@ class Follower:
         if standing != remembered:
             fact = "The endpoint's memory on disk was not what the ledger says: it was edited, or another version of Assay wrote it."
             self._alarms["memory"] = f"{fact} The ledger was obeyed."
-        self._is_checked = True
         return follow(standing, entries[len(known) :])
 
     def _keep(self, standing: Standing) -> None:
         try:
-            remember(self._home, standing)
-        except OSError as error:
+            self._has_seen_record = remember(self._home, Recalled(standing, self._has_seen_record))
+        except (LedgerError, OSError) as error:
+            self._is_kept = False
             # Going back must work with a full disk, too. After a restart the ledger is asked again.
-            self._set_alarm("disk", f"The endpoint cannot write down how far it has followed ({error.strerror}). Make room on its disk.")
+            self._set_alarm("disk", f"The endpoint cannot write down how far it has followed ({_fact(error)}). Make room on its disk.")
         else:
+            self._is_kept = True
             self._set_alarm("disk", None)
 
     def _sentence(self, error: Exception) -> str | None:
@@ -128,6 +164,10 @@ class Follower:
         elif self._alarms.get(of) != sentence:
             self._alarms[of] = sentence
             say(f"ALARM: {sentence}")
+
+
+def _fact(error: Exception) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
 def in_thread(call: Callable[[], Standing]) -> "asyncio.Future[Standing]":

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from pipelines.errors import BrokenLedger, IllegalEntry, LedgerError, StaleGeneration
 from registry.chain import follow
+from registry.heads import record_file
 from registry.keys import create_key, key_file, load_key
 from registry.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger_database import Database
@@ -281,6 +282,9 @@ def test_an_entry_on_top_of_a_cut_tail_is_refused(home: Path) -> None:
     ledger = open_ledger(home)
     standing = append_released(ledger)
     raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries WHERE generation > 3")
+    with pytest.raises(BrokenLedger, match=r"Entry 5 is gone, though .*head\.json remembers it"):
+        ledger.append(frozen(), standing)
+    record_file(home).unlink()
     with pytest.raises(BrokenLedger, match="ends at entry 3, but entry 5 was there"):
         ledger.append(frozen(), standing)
 

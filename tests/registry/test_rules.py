@@ -12,8 +12,10 @@ from registry.chain import follow, signed_entry
 from registry.entries import (
     BaseServed,
     Body,
+    HeadAccepted,
     KeyAdded,
     KeyRevoked,
+    LostHead,
     Opened,
     ReleaseAborted,
     ReleaseCompleted,
@@ -295,6 +297,18 @@ def test_revoking_what_is_on_its_way_stops_it_and_nothing_else_does(chain: Chain
     at = begin(chain, "2")
     assert chain.add(revoked("1")).model(MODEL).pending.begun == at  # type: ignore[union-attr]
     assert chain.add(revoked("2")).model(MODEL).pending is None
+
+
+def test_a_loss_is_accepted_of_an_entry_that_does_not_stand_there(chain: Chain) -> None:
+    head = chain.standing.head
+    refuses(chain, accepted(head.generation, head.hash), "entry 1 is not lost")
+    chain.add(accepted(7, "f" * 64), accepted())
+    assert chain.standing.accepted == {"f" * 64: 2}
+
+
+def accepted(generation: int = 1, digest: str | None = None) -> HeadAccepted:
+    lost = () if digest is None else (LostHead(generation=generation, hash=digest),)
+    return HeadAccepted(by="olga", reason_sha256=WHY, lost=lost)
 
 
 def test_a_freeze_aborts_what_is_on_its_way_and_there_is_one_at_a_time(chain: Chain) -> None:

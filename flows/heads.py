@@ -1,0 +1,210 @@
+"""Who else remembers the ledger: the controller keeps them told, and compares what they remember with it.
+
+Version pages carry a sealed head and, where the version is revoked, that it is. A page is open to
+whoever may edit MLflow, so only what a key of the ledger sealed keeps the ledger from being obeyed.
+"""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from flows.run.workspace import Project
+from pipelines.errors import AssayError, DamagedFile, LedgerError
+from registry.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
+from registry.entries import Revoked
+from registry.heads import (
+    HeadRecord,
+    SealedRecord,
+    Told,
+    keep_record,
+    read_elsewhere,
+    read_memory,
+    read_record,
+    record_file,
+    trusted_keys,
+    write_elsewhere,
+    write_record,
+)
+from registry.keys import load_key
+from registry.ledger import Ledger
+from registry.standing import Standing
+from registry.witness import Witness, witness
+
+if TYPE_CHECKING:
+    from registry.store import Store
+
+RECORD_TAG = "assay.ledger_record"
+"""Tag of a version page: the sealed head, and that the version is revoked."""
+REVOKED_TAG = "assay.revoked"
+"""Tag of a revoked version's page, for people."""
+SECONDS_BETWEEN_COMPARISONS = 60.0
+
+
+def sealed_tag(ledger: Ledger, standing: Standing, model: str, version: str) -> dict[str, str]:
+    """What a version's page says of the ledger, sealed with this machine's key."""
+    record = HeadRecord.about(standing, model, version)
+    return {RECORD_TAG: SealedRecord.made(record, load_key(ledger.home)).model_dump_json()}
+
+
+def mark_revoked(store: "Store", ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+    """Have the page of a revoked version say so. One that MLflow does not have has no page."""
+    found = store.known(model, version)
+    if found is None:
+        return
+    store.annotate(found, {REVOKED_TAG: _since(ledger, model, version), **sealed_tag(ledger, standing, model, version)})
+
+
+def _since(ledger: Ledger, model: str, version: str) -> str:
+    for entry in ledger.each_entry():
+        if isinstance(entry.body, Revoked) and (entry.body.model, entry.body.version) == (model, version):
+            return f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
+    return "with the same adapter under another name. It never serves again."
+
+
+def told_by_pages(store: "Store", trusted: frozenset[str], ever: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+    """Every sealed record on a version page, and a sentence for each that no key of the ledger ever sealed.
+
+    `ever`: keys that were trusted once. What a revoked one sealed counts no more, and is no alarm.
+    """
+    told, wrong = [], []
+    for page, text in sorted(store.pages_with(RECORD_TAG).items()):
+        where = f"the page of {page}"
+        try:
+            sealed = SealedRecord.model_validate_json(text)
+        except ValidationError:
+            sealed = None
+        if sealed is not None and sealed.is_by(trusted):
+            told.append(Told(where=where, sealed=sealed))
+        elif sealed is None or not sealed.is_by(ever):
+            wrong.append(f"{where} holds a tag {RECORD_TAG} that no key of this ledger sealed: it was edited, and does not count.")
+    return tuple(told), tuple(wrong)
+
+
+def lost_by_pages(store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    """A sentence for each page whose head, sealed or not, the ledger does not hold."""
+    wrong = []
+    for page, text in sorted(store.pages_with(PAGE_TAG).items()):
+        try:
+            known = KnownHead.from_tag(text, f"the page of {page}")
+        except LedgerError as error:
+            wrong.append(str(error))
+            continue
+        if lost_heads(ledger, standing, (known,)):
+            wrong.append(f"{known.where} remembers entry {known.generation}, and the ledger does not hold that. {LOOK}")
+    return tuple(wrong)
+
+
+def tell_witness(home: Path, standing: Standing) -> tuple[str, ...]:
+    """Tell it how far the ledger goes, if there is one; a sentence where it does not take it."""
+    try:
+        there = witness()
+        sealed = read_record(home)
+        if there is not None and sealed is not None and sealed.record.head == standing.head:
+            there.tell(sealed)
+    except (LedgerError, DamagedFile, OSError) as error:
+        return (str(error),)
+    return ()
+
+
+def remember_elsewhere(project: Project, ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+    """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
+    from flows.audit import is_mlflow_there
+    from flows.run.record import open_store
+
+    if is_mlflow_there(project):
+        with suppress(AssayError):
+            mark_revoked(open_store(project), ledger, standing, model, version)
+    tell_witness(project.home, standing)
+
+
+@dataclass
+class Comparison:
+    """What the controller does about heads, round by round."""
+
+    home: Path
+    _compared_at: float | None = None
+    _found: tuple[str, ...] = ()
+    _witness: Witness | None = None
+    _is_told: set[str] = field(default_factory=set)
+
+    def mended_record(self, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+        """Keep this home's own head record; where it is gone or damaged, the endpoint's memory must vouch for the ledger."""
+        key = load_key(self.home)
+        keep_record(self.home, standing, standing, key)
+        try:
+            sealed = read_record(self.home)
+        except DamagedFile:
+            sealed = None
+        if (sealed is not None and sealed.is_by(trusted_keys(self.home, standing))) or not _memory_vouches(self.home, ledger, standing):
+            return ()
+        write_record(self.home, standing, key)
+        return (f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",)
+
+    def compare(self, store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+        """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
+        now = time.monotonic()
+        if self._compared_at is None or now - self._compared_at >= SECONDS_BETWEEN_COMPARISONS:
+            trusted = trusted_keys(self.home, standing)
+            told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
+            more, silent = self._told_by_witness(trusted)
+            self._keep((*told, *more))
+            self._found = (*wrong, *lost_by_pages(store, ledger, standing), *silent)
+            self._compared_at = now
+        return (*doubts(self.home, ledger, standing), *self._found)
+
+    def tell(self, standing: Standing) -> tuple[str, ...]:
+        """Tell the witness each head once."""
+        if standing.head.hash in self._is_told:
+            return ()
+        wrong = tell_witness(self.home, standing)
+        if not wrong:
+            self._is_told = {standing.head.hash}
+        return wrong
+
+    def _told_by_witness(self, trusted: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+        try:
+            self._witness = self._witness or witness()
+            if self._witness is None:
+                return (), ()
+            sealed, where = self._witness.furthest(trusted), self._witness.name
+        except LedgerError as error:
+            return (), (str(error),)
+        before = next((each.sealed.record.head for each in self._remembered() if each.where == where), None)
+        reached = 0 if sealed is None else sealed.record.head.generation
+        forgot: tuple[str, ...] = ()
+        if before is not None and reached < before.generation:
+            forgot = (f"{where} remembers entry {reached} of the ledger, and it knew entry {before.generation}. Find out who changed it.",)
+        return () if sealed is None else (Told(where=where, sealed=sealed),), forgot
+
+    def _remembered(self) -> tuple[Told, ...]:
+        try:
+            return read_elsewhere(self.home)
+        except DamagedFile:
+            return ()
+
+    def _keep(self, told: tuple[Told, ...]) -> None:
+        """Never a step back: a page that was edited or deleted must not take with it what it said."""
+        before = self._remembered()
+        kept = {each.where: each for each in before}
+        for each in told:
+            there = kept.get(each.where)
+            if there is None or there.sealed.record.head.generation <= each.sealed.record.head.generation:
+                kept[each.where] = each
+        after = tuple(kept[where] for where in sorted(kept))
+        if after != before:
+            write_elsewhere(self.home, after)
+
+
+def _memory_vouches(home: Path, ledger: Ledger, standing: Standing) -> bool:
+    """The endpoint's memory is signed, and the ledger goes on from it."""
+    try:
+        memory = read_memory(home)
+        if memory is None or memory.seal is None:
+            return False
+        return ledger.follow(memory.standing).head == standing.head
+    except AssayError:
+        return False

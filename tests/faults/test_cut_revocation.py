@@ -1,0 +1,382 @@
+"""A revocation is cut off the ledger's tail, and whoever remembers it is deleted or edited, alone or together.
+
+Real ledger files and the endpoint's own follower; what it would load is what it obeys.
+"""
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli import main
+from pipelines.errors import BrokenLedger
+from registry.audit import export, keep_export
+from registry.entries import HeadAccepted, Revoked
+from registry.heads import Memory, memory_file, read_memory, read_record, record_file
+from registry.keys import endpoint_key_file
+from registry.ledger import open_ledger, read_ledger
+from registry.standing import Standing
+from serving.endpoint.follow import Follower
+from serving.endpoint.limits import Limits
+from tests.faults.released import make_home
+from tests.journey import Package
+from tests.ledgers import MODEL, WHY, adapter, append_released, frozen
+from tests.serving.endpoint.system import endpoint
+
+PATIENT = Limits(for_the_ledger=60.0)
+REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)
+Attack = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an endpoint that starts in a home obeys, and what it warns of."""
+
+    obeyed: Standing | None
+    alarms: tuple[str, ...]
+
+    @property
+    def serves(self) -> str | None:
+        """The version that would answer."""
+        current = None if self.obeyed is None else self.obeyed.model(MODEL).answering
+        return None if current is None else current.release.version
+
+
+def started(home: Path, looks: int = 1) -> Seen:
+    """An endpoint starts there and looks so many times."""
+    obeyed: list[Standing] = []
+
+    async def follow() -> tuple[str, ...]:
+        follower = Follower(home, PATIENT, obeyed.append)
+        for _ in range(looks):
+            await follower.look()
+        return follower.alarms
+
+    alarms = asyncio.run(follow())
+    return Seen(obeyed[-1] if obeyed else None, alarms)
+
+
+def assay(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 1 and 2 were released, version 2 was revoked, and the endpoint saw all of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ASSAY_LEDGER_URL", raising=False)
+        home = tmp_path_factory.mktemp("revoked") / "home"
+        ledger = open_ledger(home)
+        append_released(ledger, "1")
+        append_released(ledger, "2")
+        assert started(home).serves == "2"
+        ledger.append(REVOCATION, ledger.standing())
+        assert started(home) == Seen(ledger.standing(), ())
+    return home
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    shutil.copytree(made, home)
+    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
+    monkeypatch.setenv("ASSAY_HOME", str(home))
+    monkeypatch.setenv("ASSAY_USER", "olga")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
+    return home
+
+
+def cut(home: Path, after: int = 9) -> None:
+    """Whoever owns the file takes the last entries away."""
+    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+        for trigger in ("update", "delete", "replace"):
+            connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
+        connection.execute(f"DELETE FROM entries WHERE generation > {after}")  # noqa: S608 - a number of this test
+
+
+def without(*paths: str) -> Attack:
+    def attack(home: Path) -> None:
+        for name in paths:
+            (home / name).unlink()
+
+    return attack
+
+
+def as_before_the_revocation(home: Path) -> Standing:
+    """How things would stand had version 2 not been revoked."""
+    standing = read_ledger(home).follow(None)
+    assert standing.head.generation == 9
+    return standing
+
+
+def with_memory_edited(home: Path) -> None:
+    document = json.loads(memory_file(home).read_text())
+    document["standing"] = json.loads(as_before_the_revocation(home).model_dump_json())
+    memory_file(home).write_text(json.dumps(document))
+
+
+def with_memory_unsigned(home: Path) -> None:
+    as_before_the_revocation(home).write(memory_file(home))
+
+
+def with_record_edited(home: Path) -> None:
+    document = json.loads(record_file(home).read_text())
+    document["record"]["revoked"], document["record"]["revoked_adapters"] = {}, []
+    head = as_before_the_revocation(home).head
+    document["record"]["head"] = head.model_dump()
+    record_file(home).write_text(json.dumps(document))
+
+
+def both(*attacks: Attack) -> Attack:
+    def attack(home: Path) -> None:
+        for each in attacks:
+            each(home)
+
+    return attack
+
+
+MEMORY, RECORD = "endpoint/standing.json", "keys/head.json"
+ATTACKS: dict[str, Attack] = {
+    "nothing else": without(),
+    "the memory is deleted": without(MEMORY),
+    "the memory and its key are deleted": without(MEMORY, "keys/endpoint.pem"),
+    "the memory is edited": with_memory_edited,
+    "the memory is replaced by one without a signature": with_memory_unsigned,
+    "the record is deleted": without(RECORD),
+    "the record is edited": with_record_edited,
+    "both are deleted": without(MEMORY, RECORD),
+    "both and the endpoint's key are deleted": without(MEMORY, RECORD, "keys/endpoint.pem"),
+    "both are edited": both(with_memory_edited, with_record_edited),
+    "the memory is deleted, the record edited": both(without(MEMORY), with_record_edited),
+    "the memory is edited, the record deleted": both(with_memory_edited, without(RECORD)),
+}
+
+
+@pytest.mark.parametrize("how", ATTACKS)
+def test_a_revocation_that_was_cut_off_is_an_alarm_and_the_revoked_version_is_not_served(home: Path, how: str) -> None:
+    cut(home)
+    ATTACKS[how](home)
+    seen = started(home, looks=2)
+    assert seen.serves in {None, "1"}
+    assert any("not obeyed" in alarm for alarm in seen.alarms), seen.alarms
+    again = started(home)
+    assert again.serves in {None, "1"}
+    assert again.alarms
+
+
+@pytest.mark.parametrize("how", [name for name in ATTACKS if "and the endpoint's key" not in name])
+def test_the_audit_of_a_ledger_without_its_revocation_fails_and_names_the_next_step(home: Path, how: str) -> None:
+    cut(home)
+    ATTACKS[how](home)
+    done = assay("audit", "verify")
+    assert done.exit_code == 1, done.output
+    assert "assay audit accept-head" in done.output
+
+
+def test_with_nothing_left_to_compare_with_the_audit_warns_loudly(home: Path) -> None:
+    cut(home)
+    without(MEMORY, RECORD, "keys/endpoint.pem")(home)
+    done = assay("audit", "verify")
+    assert "Warning: no head is known from elsewhere" in done.output
+    assert "assay audit accept-head" in done.output
+
+
+@pytest.mark.parametrize("how", [name for name in ATTACKS if name != "nothing else"])
+def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_whole(home: Path, how: str) -> None:
+    (home / "aside").mkdir()
+    for path in home.glob("ledger.db*"):
+        shutil.copy(path, home / "aside" / path.name)
+    cut(home)
+    ATTACKS[how](home)
+    for path in home.glob("ledger.db*"):
+        path.unlink()
+    for path in (home / "aside").iterdir():
+        shutil.copy(path, home / path.name)
+    seen = started(home)
+    if how == "the memory and its key are deleted":  # as on a new machine: the record vouches for the ledger
+        assert seen == Seen(read_ledger(home).standing(), ())
+        return
+    assert seen.alarms
+    assert seen.serves in {None, "1"}
+
+
+def test_where_all_agree_nothing_is_said(home: Path) -> None:
+    seen = started(home, looks=2)
+    assert (seen.serves, seen.alarms) == ("1", ())
+    done = assay("audit", "verify")
+    assert done.exit_code == 0
+    assert "2 heads known from elsewhere agree" in done.output
+    assert "Warning" not in done.output
+
+
+def test_a_memory_that_is_deleted_under_a_running_endpoint_is_written_anew_with_an_alarm(home: Path) -> None:
+    async def follow() -> tuple[str, ...]:
+        follower = Follower(home, PATIENT, lambda _: None)
+        await follower.look()
+        memory_file(home).unlink()
+        await follower.look()
+        return follower.alarms
+
+    assert "was removed" in asyncio.run(follow())[0]
+    memory = read_memory(home)
+    assert memory is not None
+    assert memory.seal is not None
+
+
+def test_nothing_is_written_on_top_of_a_ledger_that_was_cut(home: Path) -> None:
+    cut(home)
+    ledger = open_ledger(home)
+    with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
+        ledger.append(frozen(), ledger.standing())
+    assert read_ledger(home).standing().head.generation == 9
+
+
+def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_older_one(made: Path, home: Path) -> None:
+    export(read_ledger(home), home / "november.jsonl")
+    keep_export(home / "november.jsonl", home)
+    cut(home)
+    without(MEMORY, RECORD)(home)
+    older = home.parent / "older"
+    shutil.copytree(home, older)
+    shutil.rmtree(older / "exports")
+    accepted = assay_in(older, "audit", "accept-head", "--reason", "an attacker covers the tracks")
+    assert accepted.exit_code == 0
+    started(older)
+    for name in (MEMORY, RECORD, "ledger.db"):
+        shutil.copy(older / name, home / name)
+    seen = started(home)
+    assert seen.serves != "2"
+    assert any("the export november.jsonl" in alarm for alarm in seen.alarms)
+    assert any("Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms)
+
+
+def assay_in(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"ASSAY_HOME": str(home)})
+
+
+def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(home: Path) -> None:
+    standing = read_ledger(home).standing()
+    without(RECORD, "keys/endpoint.pem")(home)
+    standing.write(memory_file(home))
+    assert started(home) == Seen(standing, ())
+    memory = read_memory(home)
+    assert memory == Memory(standing=standing, seal=memory.seal if memory else None)
+    assert memory is not None
+    assert memory.seal is not None
+    open_ledger(home).append(frozen(), standing)
+    record = read_record(home)
+    assert record is not None
+    assert record.record.head.generation == 11
+    assert record.record.revoked == {MODEL: ("2",)}
+    assert record.record.revoked_adapters == (adapter("2"),)
+    assert started(home).alarms == ()
+
+
+def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_what_was_revoked(home: Path) -> None:
+    cut(home)
+    before = started(home)
+    assert (before.serves, bool(before.alarms)) == ("1", True)
+    done = assay("audit", "accept-head", "--reason", "restored the backup of Monday")
+    assert done.exit_code == 0, done.output
+    assert "Accepted as lost: entry 10" in done.output
+    assert "Revoked again: version 2 of letters" in done.output
+    bodies = [entry.body for entry in read_ledger(home).entries(after=9)]
+    assert [type(body) for body in bodies] == [HeadAccepted, Revoked]
+    assert started(home) == Seen(read_ledger(home).standing(), ())
+    assert assay("audit", "verify").exit_code == 0
+    assert "head accepted by olga: restored the backup of Monday" in assay("history").output
+    nothing = assay("audit", "accept-head", "--reason", "once more")
+    assert nothing.exit_code == 1
+    assert "nothing to accept" in nothing.output + nothing.stderr
+
+
+def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(home: Path) -> None:
+    assert assay("audit", "rotate-key", "--reason", "every year").exit_code == 0
+    assert started(home) == Seen(read_ledger(home).standing(), ())
+    assert assay("audit", "verify").exit_code == 0
+    cut(home)
+    without(MEMORY)(home)
+    seen = started(home)
+    assert seen.obeyed is None
+    assert any("Entry 12 is gone" in alarm for alarm in seen.alarms)
+
+
+def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(home: Path) -> None:
+    cut(home)
+
+    async def follow() -> tuple[tuple[str, ...], tuple[str, ...]]:
+        follower = Follower(home, PATIENT, lambda _: None)
+        await follower.look()
+        before = follower.alarms
+        await asyncio.to_thread(assay, "audit", "accept-head", "--reason", "restored")
+        await follower.look()
+        assert follower.standing == read_ledger(home).standing()
+        return before, follower.alarms
+
+    before, after = asyncio.run(follow())
+    assert "not obeyed" in before[0]
+    assert after == ()
+
+
+def test_a_new_machine_beside_an_old_ledger_asks_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}")
+    there = tmp_path / "there"
+    (there / "keys").mkdir(parents=True, mode=0o700)
+    shutil.copy(home / "keys" / "controller.pem", there / "keys" / "controller.pem")
+    seen = started(there)
+    assert seen.obeyed is None
+    assert "no head record confirms" in seen.alarms[0]
+    assert not endpoint_key_file(there).exists()
+    assert assay_in(there, "audit", "accept-head", "--reason", "a new machine").exit_code == 0
+    assert started(there) == Seen(read_ledger(there).standing(), ())
+    assert started(there) == Seen(read_ledger(there).standing(), ())
+    without_key = tmp_path / "without_key"
+    (without_key / "keys").mkdir(parents=True, mode=0o700)
+    shutil.copy(record_file(there), record_file(without_key))
+    assert started(without_key) == Seen(read_ledger(there).standing(), ())
+
+
+def test_an_export_of_another_ledger_revokes_nothing_here(home: Path, tmp_path: Path) -> None:
+    other = open_ledger(tmp_path / "other")
+    append_released(other, "1")
+    for _ in range(2):
+        append_released(other, "2")
+    other.append(Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.standing())
+    export(other, tmp_path / "forged.jsonl")
+    keep_export(tmp_path / "forged.jsonl", home)
+    assert started(home).serves == "1"
+    assert assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code == 0
+    assert read_ledger(home).standing().model(MODEL).revoked == {"2"}
+
+
+def test_status_and_doctor_show_what_is_wrong_also_without_an_endpoint(home: Path) -> None:
+    cut(home)
+    without(MEMORY)(home)
+    for command in ("status", "doctor"):
+        assert "Entry 10 is gone" in assay(command).output
+
+
+def test_the_endpoint_as_a_process_serves_nothing_of_a_ledger_that_lost_its_revocation(
+    tiny_base: Path, package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
+    made = make_home(tiny_base, package.folder, tmp_path)
+    made.switch(made.begin("1"))
+    released = made.standing.head.generation
+    made.revoke("1")
+    started(made.path)
+    cut(made.path, released)
+    memory_file(made.path).unlink()
+    with endpoint(made) as running:
+        state = made.client.ring()
+        assert running.ask().status_code == 404
+        assert running.engines() == []
+    assert (state.head, state.routes) == (None, {})
+    assert any("The ledger is not obeyed: Entry" in alarm for alarm in state.alarms)
