@@ -9,7 +9,8 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     """
     train = encode(read_rows(training_set.train.checked()), start, params.train)
     dev = encode(read_rows(training_set.dev.checked()), start, params.train)
-    check_room(needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train)), places.scratch)
+    needed = needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train))
+    check_room(needed.beside_a_gpu(start.base) if _on_gpu() else needed, places.scratch)
     started = time.monotonic()
-    with told_to_stop() as told:
+    with _gpu_memory(), told_to_stop() as told:
         try:
             trainer = _trainer(start, params, places, train, dev)
         except ValueError as error:  # of peft and trl, about what they were asked for
@@ -171,21 +173,45 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
     return trainer
 
 
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def _gpu_memory() -> Iterator[None]:
+    """Within, a GPU without room for the training is one sentence."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughResources(
+            "Training does not fit into the memory of the GPU. Lower train.batch_size, or shorten the rows."
+        ) from error
+
+
 def _bfloat16(params: TrainParams) -> bool:
-    """`auto` is bfloat16 wherever the hardware multiplies it: CUDA, or a CPU with AVX512-BF16 or AMX."""
+    """`auto` is bfloat16 where the hardware that trains multiplies it.
+
+    That is CUDA from compute capability 8.0 on, or a CPU with AVX512-BF16 or AMX.
+    """
     import torch
 
     if params.precision != "auto":
         return params.precision == "bfloat16"
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the one place that knows
+    if _on_gpu():
+        # torch also counts cards that only emulate bfloat16, which is slower there than float32.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the one place that knows
 
 
 def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) -> Any:
-    import torch
     from trl import SFTConfig  # type: ignore[attr-defined]
 
     look = min(params.evaluate_every, steps)
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=params.batch_size,
@@ -204,9 +230,9 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
         greater_is_better=False,
         logging_steps=1,
         include_num_input_tokens_seen="non_padding",
-        gradient_checkpointing=torch.cuda.is_available(),
+        gradient_checkpointing=_on_gpu(),
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not _on_gpu(),
         seed=params.seed,
         data_seed=params.seed,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -215,6 +241,9 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
         disable_tqdm=True,
         report_to="none",
     )
+    # With several cards the trainer would feed each a batch of its own: other steps than asked for.
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - no setting says it
+    return arguments
 
 
 def _first_dev_loss(trainer: Any, scratch: Path) -> float:

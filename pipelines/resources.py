@@ -21,6 +21,13 @@ class Needs(Value):
     memory: int
     disk: int
 
+    def beside_a_gpu(self, base: BaseModelManifest) -> "Needs":
+        """What is left for the machine's own memory: the libraries, and the weights on their way.
+
+        The GPU's memory is not estimated, since gradients are checkpointed there.
+        """
+        return self.model_copy(update={"memory": int(_PROCESS_BYTES + base.parameters * _BYTES_PER_WEIGHT)})
+
 
 def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int, rows: int) -> Needs:
     """Upper estimate for training on a CPU: weights, activations of the largest batch, logits, the libraries themselves."""

@@ -22,9 +22,10 @@ def row(number: int, prompt: str, completion: str) -> Row:
 ROWS = [row(number, f"say {number % 7}", f"{number % 7}" * 3) for number in range(24)]
 
 
-def params(**train: Any) -> Params:
+def params(dropout: float = 0.0, **train: Any) -> Params:
     settings = {"max_steps": 6, "evaluate_every": 2, "batch_size": 4, "precision": "float32", "learning_rate": 0.01, **train}
-    return PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=settings)})
+    lora = PARAMS.lora.model_copy(update={"dropout": dropout})
+    return PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=settings), "lora": lora})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,223 @@
+"""What `fine_tune` costs beside plain trl: `python -m benchmarks.gpu_training [--short]`.
+
+The peer is a script of twenty lines with trl's SFTTrainer: same model, rows, seed, precision, steps and looks at the dev rows.
+Both run three times by turns, each in a process of its own. A model of about 110M random weights: speed does not ask what they say.
+Goal: at least 0.95 times the peer's tokens that are no padding a second, from loading the model to the saved adapter.
+`--short` uses a two-layer model and one run, so that the script itself can be tried without a GPU.
+"""
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.dataset import Row
+from pipelines.params import Params
+from tests.tiny import make_tiny_base
+from tests.workshop import params, row
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARE, RUNS = 0.95, 3
+WORDS = ("copy", "sort", "list", "every", "file", "second", "column", "by", "name", "into", "server", "stop", "older", "than", "a", "week")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained."""
+
+    layers: int
+    width: int
+    vocabulary: int
+    rows: int
+    words: int
+    steps: int
+    runs: int
+
+
+LONG = Size(layers=12, width=768, vocabulary=32_768, rows=2048, words=36, steps=120, runs=RUNS)
+SHORT = Size(layers=2, width=64, vocabulary=512, rows=128, words=6, steps=12, runs=1)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print one JSON line last, and fail where the goal is missed."""
+    size = SHORT if "--short" in arguments else LONG
+    if "--one" in arguments:
+        kind, folder = arguments[arguments.index("--one") + 1 :][:2]
+        print(json.dumps(_one(kind, Path(folder), size)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
+        _make_base(Path(scratch) / "base", size)
+        runs = [_in_a_process(kind, Path(scratch), number, size) for number in range(size.runs) for kind in ("assay", "trl")]
+    for run in runs:
+        print(json.dumps(run))
+    print(json.dumps(_line(runs)))
+    return 0 if _line(runs)["met"] else 1
+
+
+def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    speeds = {kind: [run["tokens_per_s"] for run in runs if run["kind"] == kind] for kind in ("assay", "trl")}
+    memory = {kind: max(run["peak_gb"] for run in runs if run["kind"] == kind) for kind in ("assay", "trl")}
+    value = statistics.median(speeds["assay"]) / statistics.median(speeds["trl"])
+    return {
+        "name": "gpu_training",
+        "value": round(value, 3),
+        "unit": "tokens/s of fine_tune / tokens/s of trl",
+        "goal": f">= {SHARE}",
+        "met": value >= SHARE,
+        "peer": "trl SFTTrainer",
+        "runs": {"tokens_per_s": speeds, "peak_gb": memory, **{name: runs[0][name] for name in ("device", "precision", "versions")}},
+    }
+
+
+def _in_a_process(kind: str, scratch: Path, number: int, size: Size) -> dict[str, Any]:
+    folder = scratch / f"{kind}{number}"
+    folder.mkdir()
+    (folder / "base").symlink_to(scratch / "base")
+    command = [sys.executable, "-m", "benchmarks.gpu_training", *(["--short"] if size is SHORT else []), "--one", kind, str(folder)]
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "ASSAY_HOME": str(folder / "home")}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{kind} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
+    """Train once, here."""
+    import torch
+    import transformers
+    import trl  # also imported before the clock runs
+
+    on_gpu = torch.cuda.is_available()
+    base = (folder / "base").resolve()
+    started = time.monotonic()
+    tokens, losses, precision = (_assay if kind == "assay" else _trl)(base, folder, size)
+    seconds = time.monotonic() - started
+    return {
+        "kind": kind,
+        "seconds": round(seconds, 2),
+        "tokens": tokens,
+        "tokens_per_s": round(tokens / seconds),
+        "peak_gb": round(_peak_bytes(on_gpu=on_gpu) / 1e9, 3),
+        "dev_losses": [round(loss, 4) for loss in losses],
+        "precision": precision,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__},
+    }
+
+
+def _assay(base: Path, folder: Path, size: Size) -> tuple[int, list[float], str]:
+    from tests.tiny import tiny_manifest
+    from tests.workshop import Workshop
+
+    rows = _rows(size)
+    made = Workshop(tiny_manifest(base, folder / "home"), base, folder).run(_settings(size), rows[32:])
+    return made.real_tokens, [look.loss for look in made.dev_losses], made.precision
+
+
+def _trl(base: Path, folder: Path, size: Size) -> tuple[int, list[float], str]:
+    """The peer: what somebody writes who has trl alone."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
+
+    settings, low = _settings(size), torch.cuda.is_available()
+    train, lora = settings.train, settings.lora
+    rows = [{"prompt": [turn.model_dump() for turn in each.messages], "completion": _said(each)} for each in _rows(size)]
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16 if low else torch.float32),
+        args=SFTConfig(
+            output_dir=str(folder / "out"),
+            max_steps=train.max_steps,
+            per_device_train_batch_size=train.batch_size,
+            per_device_eval_batch_size=2 * train.batch_size,
+            learning_rate=train.learning_rate,
+            eval_strategy="steps",
+            eval_steps=train.evaluate_every,
+            save_steps=train.evaluate_every,
+            logging_steps=1,
+            bf16=low,
+            gradient_checkpointing=low,
+            use_cpu=not low,
+            include_num_input_tokens_seen="non_padding",
+            seed=train.seed,
+            disable_tqdm=True,
+            report_to="none",
+        ),
+        train_dataset=Dataset.from_list(rows[32:]),
+        eval_dataset=Dataset.from_list(rows[:6]),
+        processing_class=AutoTokenizer.from_pretrained(str(base)),
+        peft_config=LoraConfig(
+            r=lora.r,
+            lora_alpha=int(lora.alpha),
+            lora_dropout=lora.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    trainer.evaluate()
+    trainer.train()
+    trainer.save_model(str(folder / "adapter"))
+    looks = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    return int(trainer.state.num_input_tokens_seen), looks, "bfloat16" if low else "float32"
+
+
+def _said(each: Row) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": each.completion}]
+
+
+def _settings(size: Size) -> Params:
+    asked = {"max_steps": size.steps, "evaluate_every": size.steps // 2, "batch_size": 16, "learning_rate": 2e-4, "precision": "auto"}
+    return params(**asked)
+
+
+def _rows(size: Size) -> list[Row]:
+    dice = random.Random(0)  # noqa: S311 - rows to time, no secret
+    return [row(number, _text(dice, size), _text(dice, size)) for number in range(size.rows)]
+
+
+def _text(dice: random.Random, size: Size) -> str:
+    return " ".join(dice.choices(WORDS, k=dice.randint(size.words // 4, size.words)))
+
+
+def _make_base(folder: Path, size: Size) -> None:
+    """The tests' tokenizer with a larger model."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig.from_pretrained(make_tiny_base(folder))
+    config.update(
+        {
+            "vocab_size": size.vocabulary,
+            "hidden_size": size.width,
+            "head_dim": 64,
+            "intermediate_size": 8 * size.width // 3,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.width // 64,
+            "num_key_value_heads": size.width // 64,
+            "initializer_range": 0.02,
+        }
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def _peak_bytes(*, on_gpu: bool) -> int:
+    import resource
+
+    import torch
+
+    return torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
