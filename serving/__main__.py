@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.__main__ import end_with_the_run
 from serving.load import Wanted, load_engine
 from serving.log import exit_code, say
+from serving.owner import ForTheOwner, Owner, Ownership
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,21 +24,27 @@ def run(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # a log is no place for progress bars
     options = _parser().parse_args(arguments)
     end_with_the_run()
-    _serve(options)
+    _serve(options, Ownership.from_stdin() if options.owned else None)
 
 
-def _serve(options: argparse.Namespace) -> None:
+def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
     from serving.app import create_app
     from serving.listen import open_socket, serve_on, url_of
 
+    owner = None if ownership is None else Owner(ownership)
+    if owner is not None:
+        owner.watch()
     listener = open_socket(options.host, options.port)
     with listener:
         engine = load_engine(_wanted(options))
+        app = create_app(engine)
+        if ownership is not None and owner is not None:
+            app.add_middleware(ForTheOwner, token=ownership.token, owner=owner)
         names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
         ready = f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1"
         try:
-            serve_on(create_app(engine), listener, lambda: say(ready, sys.stdout))
+            serve_on(app, listener, lambda: say(ready, sys.stdout))
         finally:
             engine.close()
 
@@ -64,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], help="default: as it was scored")
     parser.add_argument("--default-max-tokens", type=int, help="longest answer where a request sets none (default: as it was scored)")
     parser.add_argument("--preview", action="store_true", help="say that this is no release")
+    parser.add_argument("--owned", action="store_true", help="answer one endpoint alone, which says its token on stdin")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one and prints it")
     return parser

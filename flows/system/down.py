@@ -3,11 +3,15 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
 
 from flows.keeping.lease import is_held
 from flows.run.workspace import find_project
-from flows.system.processes import sweep
+from flows.system.processes import kill, sweep
 from flows.system.record import SystemRecord, lock_file, read_record, record_file
 from pipelines.errors import OperationError
 from pipelines.settings import Settings
@@ -31,9 +35,24 @@ def run_down() -> str:
 
 def end_system(home: Path) -> int:
     """End whatever carries the mark of that home, and forget the record; how many processes there were."""
-    left = sweep(home)
+    left = sweep(home) + _end_engines(home)
     record_file(home).unlink(missing_ok=True)
     return left
+
+
+def _end_engines(home: Path) -> int:
+    """Engines that a killed `assay serve` has left, which carry no mark. Those of an endpoint that runs are its own."""
+    from serving.endpoint.engine_record import read_records
+
+    lock, ended = home / "endpoint" / "lock", 0
+    if not lock.exists():
+        return 0
+    with suppress(Timeout), FileLock(lock, timeout=0):  # held, so that no endpoint takes over what is being ended
+        for record in read_records(home):
+            with suppress(psutil.NoSuchProcess):
+                kill([psutil.Process(record.pid)])
+                ended += 1
+    return ended
 
 
 def _running(home: Path) -> SystemRecord | None:

@@ -1,6 +1,7 @@
 """Run a command, and leave nothing of it behind: `python -m flows.system.guard --owner PID --seconds-to-stop N -- COMMAND…`.
 
 The command's whole tree ends when the command does, when this process gets SIGTERM, or when the owner is gone, however it went.
+One exception: where a command dies by itself, what outlives it is left to the owner, which starts the command again (`--name`).
 """
 
 import argparse
@@ -8,11 +9,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 
 import psutil
 
 from flows.system.processes import adopt_orphans, kill_below, reap
+from serving.outliving import SYSTEM_PID
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_WITHOUT_OWNER = 3.0
@@ -46,11 +48,14 @@ def main(arguments: list[str]) -> int:
     adopt_orphans()
     if stop:
         return 0
-    command = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, env={**os.environ, "ASSAY_RUN_PID": str(os.getpid())})
+    environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid()), SYSTEM_PID: str(options.owner)}
+    command = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, env=environment, pass_fds=options.socket)
+    for number in options.socket:
+        os.close(number)  # the command alone says when it listens no more
     try:
         return _wait(command, stop, options.seconds_to_stop)
     finally:
-        kill_below(psutil.Process())
+        kill_below(psutil.Process(), outliving=() if stop else (options.name,))
 
 
 def _wait(command: "subprocess.Popen[bytes]", stop: _Stop, seconds_to_stop: float) -> int:
@@ -59,7 +64,8 @@ def _wait(command: "subprocess.Popen[bytes]", stop: _Stop, seconds_to_stop: floa
             # With nobody left who would wait, what it still does is cut short.
             return _end(command, min(seconds_to_stop, SECONDS_WITHOUT_OWNER) if stop.is_orphaned else seconds_to_stop)
         reap(besides=frozenset({command.pid}))
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        with suppress(subprocess.TimeoutExpired):
+            command.wait(SECONDS_BETWEEN_LOOKS)
     return command.returncode if command.returncode >= 0 else 128 - command.returncode
 
 
@@ -76,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.system.guard")
     parser.add_argument("--owner", type=int, required=True)
     parser.add_argument("--seconds-to-stop", type=float, default=15)
+    parser.add_argument("--name", default="", help="of the service, so that what outlives it is known")
+    parser.add_argument("--socket", type=int, action="append", default=[], help="number of a socket to hand on to the command")
     parser.add_argument("command", nargs="+")
     return parser
 

@@ -3,11 +3,13 @@
 import ctypes
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from serving.outliving import OUTLIVES
 
 MARK = "ASSAY_SERVICES"
 _SET_CHILD_SUBREAPER = 36
@@ -46,10 +48,10 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-def kill_below(process: psutil.Process, seconds: float = 10) -> None:
-    """End every descendant, and the ones that those start while they are being ended."""
+def kill_below(process: psutil.Process, seconds: float = 10, *, outliving: Collection[str] = ()) -> None:
+    """End every descendant, and the ones that those start while they are being ended; but not what outlives one of those services."""
     deadline = time.monotonic() + seconds
-    while (left := _living(process)) and time.monotonic() < deadline:
+    while (left := [each for each in _living(process) if not _outlives(each, outliving)]) and time.monotonic() < deadline:
         kill(left)
         reap()
         time.sleep(0.02)
@@ -69,12 +71,15 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_orphans(besides: frozenset[int]) -> None:
-    """End adopted children with all below them: their guard is gone. The ones in `besides` are guards that live."""
+def end_orphans(besides: frozenset[int], *, outliving: Collection[str] = ()) -> None:
+    """End adopted children with all below them: their guard is gone. The ones in `besides` are guards that live.
+
+    What outlives one of the services in `outliving` is left for that service's next start.
+    """
     for child in psutil.Process().children():
         with suppress(psutil.Error, OSError):
-            if child.pid not in besides and MARK in child.environ():
-                kill_below(child)
+            if child.pid not in besides and MARK in child.environ() and not _outlives(child, outliving):
+                kill_below(child, outliving=outliving)
                 child.kill()
 
 
@@ -83,6 +88,12 @@ def reap(besides: frozenset[int] = frozenset()) -> None:
     with suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in besides:
             os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _outlives(process: psutil.Process, services: Collection[str]) -> bool:
+    with suppress(psutil.Error, OSError):
+        return bool(services) and process.environ().get(OUTLIVES) in services
+    return False
 
 
 def _living(process: psutil.Process) -> list[psutil.Process]:

@@ -62,6 +62,8 @@ class Service:
     link: str | None = None
     lasts: bool = True
     seconds_to_stop: float = 15
+    is_given_its_socket: bool = False
+    """It listens on a socket that stays open while it is started again (`--listen-on`): who connects meanwhile waits."""
 
 
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
@@ -97,6 +99,7 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
             health=f"http://{HERE}:{ports.endpoint}/healthz",
             link=f"http://{HERE}:{ports.endpoint}/v1",
             seconds_to_stop=45,
+            is_given_its_socket=True,
         ),
         Service("deployments", (*python, "flows.schedule.deploy"), clients, after=("mlflow", "prefect"), lasts=False),
         Service(

@@ -52,16 +52,17 @@ class _System:
         """Start, watch until told to stop, and end everything however it went."""
         try:
             while not self.stop.times:
-                self._look()
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                has_changed = self._look()
+                time.sleep(0 if has_changed else SECONDS_BETWEEN_LOOKS)
         finally:
             self.progress.stopping()
             self._end()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Take the next step of each service; whether anything changed."""
         guards = frozenset(each.guard_pid for each in self.watched if each.guard_pid is not None)
         if any(each.state in ("starting", "ready") and each.has_ended() for each in self.watched):
-            end_orphans(besides=guards)
+            end_orphans(besides=guards, outliving=self._lasting())
         states = {each.service.name: each.state for each in self.watched}
         changed = [each for each in self.watched if each.look(states)]
         reap(besides=guards)
@@ -72,6 +73,13 @@ class _System:
             self.progress.show([each.record() for each in self.watched])
         for each in changed:
             self._tell(each)
+        if any(each.state == "given up" for each in changed):
+            end_orphans(besides=guards, outliving=self._lasting())
+        return bool(changed)
+
+    def _lasting(self) -> tuple[str, ...]:
+        """Services that will be there: what outlives another one has nobody to wait for."""
+        return tuple(each.service.name for each in self.watched if each.state != "given up")
 
     def write(self) -> None:
         """Say how it stands, for `assay status` and `assay down`. On a full disk that waits, and nothing else does."""

@@ -6,15 +6,19 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import psutil
 
 from flows.run.workspace import Project
 from flows.system.processes import kill_below
 from flows.system.record import ServiceRecord, State, answers
-from flows.system.services import Service
+from flows.system.services import HERE, Service
 from flows.system.silence import Silence
 from pipelines.errors import AssayError, OperationError
+
+if TYPE_CHECKING:
+    from socket import socket
 
 DEATHS_IN_A_ROW = 5
 A_SHORT_LIFE = 60.0
@@ -35,6 +39,7 @@ class Watched:
         self.restarts = 0
         self._root = project.root
         self._guard: subprocess.Popen[bytes] | None = None
+        self._socket: socket | None = None
         self._since = datetime.now(UTC)
         self._began = self._resume = time.monotonic()
         self._short_lives = 0
@@ -61,8 +66,11 @@ class Watched:
     def _under_guard(self) -> "subprocess.Popen[bytes]":
         """Its guard, with a log of the service's own."""
         self._rotate()
-        command = [sys.executable, "-m", "flows.system.guard", "--owner", str(os.getpid())]
-        command += ["--seconds-to-stop", str(self.service.seconds_to_stop), "--", *self.service.command]
+        command = [sys.executable, "-m", "flows.system.guard", "--owner", str(os.getpid()), "--name", self.service.name]
+        command += ["--seconds-to-stop", str(self.service.seconds_to_stop)]
+        sockets = self._sockets()
+        command += [word for number in sockets for word in ("--socket", str(number))]
+        command += ["--", *self.service.command, *(word for number in sockets for word in ("--listen-on", str(number)))]
         with self.log.open("ab") as log:
             self._from = log.tell()
             return subprocess.Popen(
@@ -72,8 +80,25 @@ class Watched:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=sockets,
                 start_new_session=True,  # Ctrl-C reaches `assay up` alone, which ends the services in order
             )
+
+    def _sockets(self) -> tuple[int, ...]:
+        """Number of the socket that the service is to listen on, opened once; none where it opens its own."""
+        if not self.service.is_given_its_socket or self.service.port is None:
+            return ()
+        from serving.listen import open_socket
+
+        if self._socket is None:
+            self._socket = open_socket(HERE, self.service.port)
+        return (self._socket.fileno(),)
+
+    def _close_socket(self) -> None:
+        """Nobody will answer there: who connects is to hear so at once."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def look(self, others: dict[str, State]) -> bool:
         """Take the next step where there is one; whether anything changed."""
@@ -86,6 +111,7 @@ class Watched:
 
     def stop(self) -> None:
         """Tell it to end."""
+        self._close_socket()
         if self._guard is not None and self._guard.poll() is None:
             self._guard.terminate()
 
@@ -95,6 +121,7 @@ class Watched:
 
     def kill(self) -> None:
         """End it and all below it at once."""
+        self._close_socket()
         if self._guard is not None and self._guard.poll() is None:
             kill_below(psutil.Process(self._guard.pid))
             self._guard.kill()
@@ -166,10 +193,13 @@ class Watched:
         self._short_lives = self._short_lives + 1 if time.monotonic() - self._began < A_SHORT_LIFE else 1
         self.detail = fact
         if self._short_lives >= DEATHS_IN_A_ROW:
+            self._close_socket()
             self._become("given up")
             return
         self.restarts += 1
-        self._resume = time.monotonic() + min(LONGEST_WAIT, 0.5 * 2 ** (self._short_lives - 1))
+        # Once at once: everything that waits for it waits for no good reason. Again and again, with longer and longer pauses.
+        pause = 0.5 * 2 ** (self._short_lives - 1) if self._short_lives > 1 else 0.0
+        self._resume = time.monotonic() + min(LONGEST_WAIT, pause)
         self._become("restarting")
 
     def _is_ready(self) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,13 +31,23 @@ def run(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     end_with_the_run()
     home = options.home.resolve()
-    with only_one(home), open_socket(options.host, options.port) as listener:
+    with only_one(home), _listener(options) as listener:
         from serving.endpoint.endpoint import Endpoint
 
         async def serve() -> None:
             await Endpoint(home, _limits(options)).serve(listener)
 
         asyncio.run(serve())
+
+
+def _listener(options: argparse.Namespace) -> socket.socket:
+    """A socket of its own, or the one that whoever started this holds open."""
+    if options.listen_on is None:
+        return open_socket(options.host, options.port)
+    try:
+        return socket.socket(fileno=options.listen_on)
+    except OSError as error:
+        raise ServingError(f"--listen-on {options.listen_on} is no socket ({error.strerror}). Leave it out.") from error
 
 
 @contextmanager
@@ -56,7 +67,12 @@ def only_one(home: Path) -> Iterator[None]:
 
 
 def _limits(options: argparse.Namespace) -> Limits:
-    return Limits(to_load=options.seconds_to_load, to_drain=options.seconds_to_drain, between_looks=options.seconds_between_looks)
+    return Limits(
+        to_load=options.seconds_to_load,
+        to_drain=options.seconds_to_drain,
+        between_looks=options.seconds_between_looks,
+        without_an_endpoint=options.seconds_without_an_endpoint,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,9 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, default=Settings().home, help="where Assay keeps ledger, packages and base models")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one and prints it")
+    parser.add_argument("--listen-on", type=int, metavar="NUMBER", help="of an open socket, instead of --host and --port")
     parser.add_argument("--seconds-to-load", type=float, default=usual.to_load, help="after that a release that is not ready has failed")
     parser.add_argument("--seconds-to-drain", type=float, default=usual.to_drain, help="for the last answers of an engine that is let go")
     parser.add_argument("--seconds-between-looks", type=float, default=usual.between_looks, help="at the ledger, when nobody rings")
+    parser.add_argument(
+        "--seconds-without-an-endpoint",
+        type=float,
+        default=usual.without_an_endpoint,
+        help="for which an engine outlives an endpoint that is killed",
+    )
     return parser
 
 

@@ -42,12 +42,16 @@ class Endpoint:
         """Answer until SIGTERM or Ctrl-C; then nothing new is taken, and what runs may finish."""
         ending = _told_to_end()
         await self.follower.look()
+        with suppress(TimeoutError):
+            # Who connects meanwhile waits in the socket's queue, where it would be told that nothing answers yet.
+            await asyncio.wait_for(self.fleet.taken_over(), self._limits.to_take_over)
         with open_socket("127.0.0.1", 0) as behind:
             door = Door.new(url_of(behind), f"{url_of(listener)}/v1")
             public = server_of(create_app(self.fleet.lanes, self._limits))
             admin = server_of(create_admin_app(door.token, self.follower.look, self.state))
             answering = asyncio.create_task(public.serve([listener]))
-            others = [asyncio.create_task(each) for each in (self.follower.keep_following(), self._say_ready(door))]
+            lasting = (self.follower.keep_following(), self._say_ready(door))
+            others = [asyncio.create_task(each) for each in lasting]
             listening = asyncio.create_task(admin.serve([behind]))
             try:
                 open_door(self._home, door)

@@ -1,47 +1,54 @@
-"""One engine process: `python -m serving` on a port that it takes by itself."""
+"""One engine process: `python -m serving` on a port that it takes by itself; and one that a killed endpoint has left running."""
 
 import asyncio
 import os
 import re
+import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections import deque
 from contextlib import suppress
 from typing import Self
 
 from pipelines.errors import ServingError
+from serving.endpoint.engine_record import EngineRecord, new_token
+from serving.endpoint.upstream import Address
 from serving.log import say
+from serving.outliving import OUTLIVES, SYSTEM_PID
+from serving.owner import Ownership
 
 _READY = re.compile(r"Ready: .* at http://127\.0\.0\.1:(\d+)/v1\n")
 _SECONDS_TO_END = 10.0
 _LINES_KEPT = 5
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class EngineProcess:
-    """A running engine and the port that it answers on. It ends by itself when this process is gone."""
+    """A running engine and how it is asked. It outlives this process by the grace period alone."""
 
-    def __init__(self, process: Process, label: str) -> None:
-        self.port = 0
+    def __init__(self, process: Process, label: str, token: str) -> None:
+        self.address = Address(0, token)
         self._process = process
         self._label = label
         self._last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._listening = asyncio.create_task(self._pass_on_errors())
 
     @classmethod
-    async def start(cls, arguments: list[str], label: str) -> Self:
+    async def start(cls, arguments: list[str], label: str, grace: float) -> Self:
         """The process once it answers; `ServingError` with its own last words where it ends before."""
-        environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid())}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serving", *arguments, "--port", "0"),
-            stdin=DEVNULL,
+            *(sys.executable, "-m", "serving", *arguments, "--port", "0", "--owned"),
+            stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=environment,
+            env=_environment(),
             # Ctrl-C in the terminal is for the endpoint, which lets its engines finish.
             start_new_session=True,
         )
-        engine = cls(process, label)
+        ownership = Ownership(token=new_token(), owner=os.getpid(), seconds_without_owner=grace)
+        engine = cls(process, label, ownership.token)
         try:
+            await _tell(process, ownership)
             await engine._wait_until_ready()
         except BaseException:
             await engine.stop(at_once=True)
@@ -78,7 +85,7 @@ class EngineProcess:
         found = _READY.fullmatch(line)
         if found is None:
             raise ServingError((await self.ended()) if line == "" else f"its engine process said {line[:100]!r} instead of being ready")
-        self.port = int(found[1])
+        self.address = Address(int(found[1]), self.address.token)
 
     async def _pass_on_errors(self) -> None:
         text, errors = "", _open(self._process.stderr)
@@ -92,6 +99,56 @@ class EngineProcess:
         if line.strip():
             self._last_lines.append(line.strip()[:500])
             say(f"{self._label}: {line}")
+
+
+class AdoptedEngine:
+    """An engine that runs already, of an endpoint that was killed. Nobody hears its last words."""
+
+    def __init__(self, record: EngineRecord) -> None:
+        self.address = record.address
+        self._record = record
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._record.pid
+
+    async def ended(self) -> str:
+        """Wait for its end, and say how it was."""
+        while self._record.is_running():  # noqa: ASYNC110 - the kernel tells an end to the parent alone
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        return "its engine process, taken over from an earlier endpoint, ended"
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End it, by force where it does not end by itself; there is no process left afterwards."""
+        try:
+            if not at_once:
+                self._send(signal.SIGTERM)
+                await asyncio.wait_for(self.ended(), _SECONDS_TO_END)
+        except TimeoutError:
+            pass
+        finally:
+            self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._record.is_running():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def _environment() -> dict[str, str]:
+    """It ends at once with the system around the endpoint, or with the run that started the endpoint, but not with the endpoint."""
+    system = os.environ.get(SYSTEM_PID)
+    return {**os.environ, OUTLIVES: "endpoint", **({"ASSAY_RUN_PID": system} if system else {})}
+
+
+async def _tell(process: Process, ownership: Ownership) -> None:
+    """On stdin, since command lines are there for everybody to read."""
+    if process.stdin is not None:
+        with suppress(ConnectionError):  # it has ended, which is seen where its readiness is waited for
+            process.stdin.write(f"{ownership.model_dump_json()}\n".encode())
+            await process.stdin.drain()
+            process.stdin.close()
 
 
 def _open(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

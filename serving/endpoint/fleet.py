@@ -6,9 +6,10 @@ from pathlib import Path
 
 from registry.following import EngineState, Route
 from registry.standing import ModelStanding, Standing
+from serving.endpoint.engine_record import EngineRecord, Loaded, read_records
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
-from serving.endpoint.release_engine import Need, ReleaseEngine, Surroundings
+from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings, end_left
 from serving.log import say
 
 Key = tuple[int, bool]
@@ -37,10 +38,14 @@ class Fleet:
         self._engines: dict[Key, ReleaseEngine] = {}
         self._answering: dict[str, Target] = {}
         self._leaving: dict[asyncio.Task[None], ReleaseEngine] = {}
+        self._left: list[EngineRecord] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     def match(self, standing: Standing) -> None:
         """Begin to load what is needed, and move the traffic to what may have it and is loaded: at once, without waiting."""
         self._standing = standing
+        if self._left is None:
+            self._left = list(read_records(self._around.home))
         for model in standing.models.values():
             first: ReleaseEngine | None = None
             for need in needs(model):
@@ -48,10 +53,12 @@ class Fleet:
                 if engine is None:
                     # A predecessor waits for what is more urgent: it is only there for a rollback.
                     after = first if need.held == model.before else None
-                    engine = self._engines[need.key] = ReleaseEngine(need, self._around, after)
+                    beginning = Beginning(after, self._take_left(need.loaded))
+                    engine = self._engines[need.key] = ReleaseEngine(need, self._around, beginning)
                 else:
                     engine.update(need)
                 first = first or engine
+        self._end_left()
         self._route()
 
     def engine_states(self) -> tuple[EngineState, ...]:
@@ -75,12 +82,33 @@ class Fleet:
         for engine in first:
             await engine.settled()
 
+    async def taken_over(self) -> None:
+        """Wait until every engine that was found running answers, or is known not to."""
+        await asyncio.gather(*(engine.settled() for engine in self._engines.values() if engine.is_found))
+
     async def close(self) -> None:
         """End every engine."""
         engines = (*self._engines.values(), *self._leaving.values())
         for task in tuple(self._leaving):
             task.cancel()
         await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _take_left(self, loaded: Loaded) -> EngineRecord | None:
+        """A process of an earlier endpoint that has the same loaded."""
+        record = next((each for each in self._left or () if each.loaded == loaded), None)
+        if record is not None and self._left is not None:
+            self._left.remove(record)
+        return record
+
+    def _end_left(self) -> None:
+        """What an earlier endpoint left running and nothing needs any more, such as a release that was revoked meanwhile."""
+        for record in self._left or ():
+            say(f"Engine process {record.pid} (a release of {record.loaded.model}) was left running and is not needed any more")
+            task = asyncio.get_running_loop().create_task(end_left(self._around.home, record))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        self._left = []
 
     def _route(self) -> None:
         """Make the table anew, then let go of what no name and no model needs."""

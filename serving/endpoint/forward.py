@@ -91,13 +91,13 @@ class Forwarded(Response):
         for _ in range(_TRIES):
             target = await self._lanes.bind(self._question.model, lost, self._question.patience)
             with target.engine.carrying():
-                port = target.engine.port
+                engine = target.engine.address
                 try:
-                    async with exchange(port, self._question.asked(target)) as reply:
+                    async with exchange(engine, self._question.asked(target)) as reply:
                         await _pass_on(reply, target, send)
                         return
                 except EngineLost:
-                    lost = port
+                    lost = engine.port
         raise away(self._question.model)
 
 

@@ -20,3 +20,7 @@ class Limits:
     for_the_ledger: float = 5.0
     """For one look; the endpoint goes on without, and says so."""
     between_health_checks: float = 5.0
+    without_an_endpoint: float = 120.0
+    """For an engine whose endpoint was killed to be taken over by the next one; after that it ends by itself."""
+    to_take_over: float = 5.0
+    """Until the engines that an earlier endpoint left answer again; the endpoint takes requests then, whatever became of them."""

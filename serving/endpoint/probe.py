@@ -6,13 +6,13 @@ import json
 from pipelines.errors import ServingError
 from pipelines.known_answers import KnownAnswer, draw_answers
 from registry.entries import Release
-from serving.endpoint.upstream import Asked, exchange
+from serving.endpoint.upstream import Address, Asked, exchange
 from serving.endpoint.verify import Verified
 
 CHAT = "/v1/chat/completions"
 
 
-async def probe(port: int, verified: Verified) -> str:
+async def probe(engine: Address, verified: Verified) -> str:
     """Ask the package's known answers, and as many drawn ones as the release says; gives how many were the same.
 
     `ServingError` with both numbers where fewer than the release's share of either kind come back word for word.
@@ -24,14 +24,14 @@ async def probe(port: int, verified: Verified) -> str:
             f"Version {release.version} of {release.model} is to be asked {release.drawn_answers} held-out prompts, "
             f"and its package holds {len(drawn)}. Promote it again."
         )
-    facts = [await _asked(port, release, verified.known_answers, "known answers")]
+    facts = [await _asked(engine, release, verified.known_answers, "known answers")]
     if drawn:
-        facts.append(await _asked(port, release, drawn, "drawn answers"))
+        facts.append(await _asked(engine, release, drawn, "drawn answers"))
     return ", ".join(facts)
 
 
-async def _asked(port: int, release: Release, known: tuple[KnownAnswer, ...], what: str) -> str:
-    again = [await _says_again(port, release.model, each) for each in known]
+async def _asked(engine: Address, release: Release, known: tuple[KnownAnswer, ...], what: str) -> str:
+    again = [await _says_again(engine, release.model, each) for each in known]
     fact = f"{sum(again)} of {len(again)} {what}"
     # Asked whether it passed: without a single known answer nothing did.
     if again and sum(again) >= release.known_answers_share * len(again):
@@ -43,10 +43,10 @@ async def _asked(port: int, release: Release, known: tuple[KnownAnswer, ...], wh
     )
 
 
-async def _says_again(port: int, model: str, known: KnownAnswer) -> bool:
+async def _says_again(engine: Address, model: str, known: KnownAnswer) -> bool:
     messages = [{"role": message.role, "content": message.content} for message in known.messages]
     body = {"model": model, "messages": messages, "max_tokens": known.max_tokens, "temperature": 0}
-    async with exchange(port, Asked("POST", CHAT, json.dumps(body).encode())) as reply:
+    async with exchange(engine, Asked("POST", CHAT, json.dumps(body).encode())) as reply:
         answer = await reply.whole()
     return reply.status == 200 and _text(answer) == known.text
 

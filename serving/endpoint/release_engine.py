@@ -12,10 +12,11 @@ from pipelines.errors import AssayError, ServingError
 from pipelines.serving_spec import ServingSpec
 from registry.following import EngineState
 from registry.standing import Held
-from serving.endpoint.engine_process import EngineProcess
+from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
+from serving.endpoint.engine_record import EngineRecord, Loaded, forget, started_at, write_record
 from serving.endpoint.limits import Limits
 from serving.endpoint.probe import probe
-from serving.endpoint.upstream import Asked, EngineLost, exchange
+from serving.endpoint.upstream import Address, Asked, EngineLost, exchange
 from serving.endpoint.verify import Verified, check_bytes, verify
 from serving.log import say
 from serving.openai_schema import ModelList
@@ -41,6 +42,11 @@ class Need:
         """What tells one engine from another."""
         return self.held.begun, self.with_adapter
 
+    @property
+    def loaded(self) -> Loaded:
+        """What its engine has loaded."""
+        return Loaded.of(self.held.release, with_adapter=self.with_adapter)
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -51,19 +57,30 @@ class Surroundings:
     on_change: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """With what an engine begins its life."""
+
+    after: "ReleaseEngine | None" = None
+    """An engine that is to have the processor for itself until it is settled."""
+    left: EngineRecord | None = None
+    """The process that an earlier endpoint has left running with the same loaded."""
+
+
 class ReleaseEngine:
     """An engine process for as long as its release is needed."""
 
-    def __init__(self, need: Need, around: Surroundings, after: "ReleaseEngine | None" = None) -> None:
-        """`after`: an engine that is to have the processor for itself until it is settled."""
+    def __init__(self, need: Need, around: Surroundings, beginning: Beginning | None = None) -> None:
         self.need = need
         self.state: Literal["loading", "ready", "failed"] = "loading"
         self.detail = ""
         self.base_name = ""
         """The name under which its base answers; empty until it is loaded."""
         self.port = 0
+        self._token = ""
         self._around = around
-        self._after = after
+        self._after = beginning.after if beginning else None
+        self._left = beginning.left if beginning else None
         self._ends = 0
         self._busy = 0
         self._idle = asyncio.Event()
@@ -83,9 +100,20 @@ class ReleaseEngine:
         return self.state == "ready" and self.port != 0
 
     @property
+    def address(self) -> Address:
+        """How its process is asked, while there is one."""
+        return Address(self.port, self._token)
+
+    @property
     def is_coming_back(self) -> bool:
-        """It answered, ended, and is being started again for the first time."""
-        return (self.state == "loading" and self._ends == 1) or (self.state == "ready" and self.port == 0)
+        """It answered, and is being taken over from an endpoint that was killed, or started again for the first time since it ended."""
+        is_expected = self._ends == 1 or (self._ends == 0 and self._left is not None)
+        return (self.state == "loading" and is_expected) or (self.state == "ready" and self.port == 0)
+
+    @property
+    def is_found(self) -> bool:
+        """A process of an earlier endpoint is there to be taken over."""
+        return self._left is not None
 
     @property
     def alarm(self) -> str | None:
@@ -133,6 +161,8 @@ class ReleaseEngine:
         self._keeping.cancel()
         with suppress(asyncio.CancelledError):
             await self._keeping
+        if self._left is not None:
+            await end_left(self._around.home, self._left)
 
     async def _keep(self) -> None:
         """Run it again whenever it ends, with longer and longer pauses; a pending release has one try."""
@@ -161,9 +191,10 @@ class ReleaseEngine:
             self.port = 0
             # Whatever it still answers has had its time: the streams end in an error event now, not whenever they like.
             await process.stop(at_once=self._busy > 0)
+            forget(self._around.home, process.pid)
 
-    async def _start(self) -> EngineProcess:
-        if self._after is not None:
+    async def _start(self) -> EngineProcess | AdoptedEngine:
+        if self._after is not None and self._left is None:
             await self._after.settled()
         limit = self._around.limits.to_load
         try:
@@ -172,41 +203,74 @@ class ReleaseEngine:
         except TimeoutError:
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
-    async def _load(self) -> EngineProcess:
-        """Verify, start, and verify again: what was exchanged while it was being read must not answer."""
-        release = self.need.held.release
-        verified = await asyncio.to_thread(verify, self._around.home, release)
-        arguments = verified.arguments if self.need.with_adapter else verified.base_arguments
-        process = await EngineProcess.start(arguments, self.label)
+    async def _load(self) -> EngineProcess | AdoptedEngine:
+        """Verify the package, then take over the process that runs already, or start one; then look at what it loaded."""
+        verified = await asyncio.to_thread(verify, self._around.home, self.need.held.release)
+        process = await self._adopted(verified) or await self._started(verified)
         try:
-            await asyncio.to_thread(check_bytes, verified.folder, release)
-            await self._check_spec(process.port, verified)
-            self.detail = await self._probe(process.port, verified)
+            self.detail = await self._probe(process.address, verified)
         except BaseException:
             await process.stop(at_once=True)
+            forget(self._around.home, process.pid)
             raise
-        self.base_name, self.port = verified.base_name, process.port
+        self.base_name, self._token, self.port = verified.base_name, process.address.token, process.address.port
         return process
 
-    async def _check_spec(self, port: int, verified: Verified) -> None:
+    async def _adopted(self, verified: Verified) -> AdoptedEngine | None:
+        """The process of an earlier endpoint, once it says itself what it has loaded. One that does not is ended."""
+        if (left := self._left) is None:
+            return None
+        process = AdoptedEngine(left)
+        try:
+            async with asyncio.timeout(_SECONDS_FOR_A_CHECK):
+                await self._check_spec(process.address, verified)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, another one is started
+            say(f"{self.label} is not taken over from engine process {left.pid}: {type(error).__name__}: {str(error)[:300]}")
+            await end_left(self._around.home, left)
+            self._left = None
+            return None
+        self._left = None
+        say(f"{self.label} is taken over from engine process {left.pid}, which was left running")
+        return process
+
+    async def _started(self, verified: Verified) -> EngineProcess:
+        """A new process, verified again: what was exchanged while it was being read must not answer."""
+        home, grace = self._around.home, self._around.limits.without_an_endpoint
+        arguments = await asyncio.to_thread(verified.arguments, home, with_adapter=self.need.with_adapter)
+        process = await EngineProcess.start(arguments, self.label, grace)
+        try:
+            await asyncio.to_thread(write_record, home, self._record(process))
+            await asyncio.to_thread(check_bytes, verified.folder, verified.release)
+            await self._check_spec(process.address, verified)
+        except BaseException:
+            await process.stop(at_once=True)
+            forget(home, process.pid)
+            raise
+        return process
+
+    def _record(self, process: EngineProcess) -> EngineRecord:
+        at = process.address
+        return EngineRecord(pid=process.pid, started=started_at(process.pid), port=at.port, token=at.token, loaded=self.need.loaded)
+
+    async def _check_spec(self, engine: Address, verified: Verified) -> None:
         """The engine itself says what it has loaded."""
         release = verified.release
         name, spec = (release.model, release.spec) if self.need.with_adapter else (verified.base_name, verified.base_spec)
-        found = (await _specs(port)).get(name)
+        found = (await _specs(engine)).get(name)
         if found != spec:
             different = "; ".join(spec.differences(found)) if found else "nothing of that name"
             raise ServingError(f"its engine loaded another configuration than was released: {different}")
 
-    async def _probe(self, port: int, verified: Verified) -> str:
+    async def _probe(self, engine: Address, verified: Verified) -> str:
         """What had full traffic once was probed then."""
         if not self.need.with_adapter or self.need.held.is_completed:
             return ""
-        return await probe(port, verified)
+        return await probe(engine, verified)
 
-    async def _watch(self, process: EngineProcess) -> str:
+    async def _watch(self, process: EngineProcess | AdoptedEngine) -> str:
         self._become("ready", self.detail)
         ended = asyncio.create_task(process.ended())
-        hung = asyncio.create_task(self._hangs(process.port))
+        hung = asyncio.create_task(self._hangs(process.address))
         try:
             await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
             return ended.result() if ended.done() else hung.result()
@@ -214,12 +278,12 @@ class ReleaseEngine:
             ended.cancel()
             hung.cancel()
 
-    async def _hangs(self, port: int) -> str:
+    async def _hangs(self, engine: Address) -> str:
         """Return once it has not answered several checks in a row."""
         missed = 0
         while missed < _MISSED_CHECKS:
             await asyncio.sleep(self._around.limits.between_health_checks)
-            missed = 0 if await _is_alive(port) else missed + 1
+            missed = 0 if await _is_alive(engine) else missed + 1
         return f"its engine process did not answer {missed} health checks in a row"
 
     def _become(self, state: Literal["loading", "ready", "failed"], detail: str) -> None:
@@ -230,15 +294,21 @@ class ReleaseEngine:
         say(f"{self.label} is {state}{f': {detail}' if detail else ''}")
 
 
-async def _specs(port: int) -> dict[str, ServingSpec]:
-    async with exchange(port, Asked("GET", "/v1/models")) as reply:
+async def end_left(home: Path, left: EngineRecord) -> None:
+    """End a process that an earlier endpoint has left running."""
+    await AdoptedEngine(left).stop()
+    forget(home, left.pid)
+
+
+async def _specs(engine: Address) -> dict[str, ServingSpec]:
+    async with exchange(engine, Asked("GET", "/v1/models")) as reply:
         listed = ModelList.model_validate_json(await reply.whole())
     return {card.id: card.spec for card in listed.data}
 
 
-async def _is_alive(port: int) -> bool:
+async def _is_alive(engine: Address) -> bool:
     try:
-        async with asyncio.timeout(_SECONDS_FOR_A_CHECK), exchange(port, Asked("GET", "/readyz")) as reply:
+        async with asyncio.timeout(_SECONDS_FOR_A_CHECK), exchange(engine, Asked("GET", "/readyz")) as reply:
             return reply.status == 200
     except (EngineLost, TimeoutError):
         return False

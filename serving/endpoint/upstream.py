@@ -1,19 +1,21 @@
-"""One HTTP exchange with an engine on this machine.
+"""One HTTP exchange with an engine on this machine, which knows its endpoint by a token.
 
 Every exchange has a connection of its own. On loopback that costs a tenth of a millisecond, and no request is ever sent into a connection
 that the other side was about to close.
 """
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import h11
 
 from pipelines.errors import ServingError
+from serving.owner import OWNER_HEADER
 
 HOST = "127.0.0.1"
 _SECONDS_TO_CONNECT = 5.0
@@ -24,6 +26,14 @@ _RESET = struct.pack("ii", 1, 0)  # linger for 0 s
 
 class EngineLost(ServingError):
     """The engine process ended, hung or cut the connection before its answer was whole."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """How an engine is asked: its port, and the token without which it answers nothing."""
+
+    port: int
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -84,16 +94,16 @@ class Reply:
 
 
 @asynccontextmanager
-async def exchange(port: int, asked: Asked) -> AsyncIterator[Reply]:
+async def exchange(engine: Address, asked: Asked) -> AsyncIterator[Reply]:
     """Send, and give the reply once its headers are there. Leaving the context early cancels what the engine is making."""
     wire = h11.Connection(h11.CLIENT)
     try:
         async with asyncio.timeout(_SECONDS_TO_CONNECT):
-            reader, writer = await asyncio.open_connection(HOST, port)
+            reader, writer = await asyncio.open_connection(HOST, engine.port)
     except (OSError, TimeoutError) as error:
-        raise EngineLost(f"The engine on port {port} takes no connection ({type(error).__name__}).") from error
+        raise EngineLost(f"The engine on port {engine.port} takes no connection ({type(error).__name__}).") from error
     try:
-        writer.write(_request(wire, asked))
+        writer.write(_request(wire, asked, engine.token))
         reply = Reply(reader, wire)
         await reply.begin()
         yield reply
@@ -108,8 +118,15 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _request(wire: h11.Connection, asked: Asked) -> bytes:
-    headers = [("host", HOST), ("connection", "close"), ("content-type", "application/json"), ("content-length", str(len(asked.body)))]
+def _request(wire: h11.Connection, asked: Asked, token: str) -> bytes:
+    headers = [
+        ("host", HOST),
+        ("connection", "close"),
+        ("authorization", f"Bearer {token}"),
+        (OWNER_HEADER, str(os.getpid())),
+        ("content-type", "application/json"),
+        ("content-length", str(len(asked.body))),
+    ]
     request = wire.send(h11.Request(method=asked.method, target=asked.path, headers=headers)) or b""
     body = wire.send(h11.Data(data=asked.body)) or b""
     return request + body + (wire.send(h11.EndOfMessage()) or b"")

@@ -24,12 +24,11 @@ MANIFEST = "base_model.json"
 
 @dataclass(frozen=True)
 class Verified:
-    """A release whose every byte is what was judged: only `verify` makes one."""
+    """A release whose package is, byte by byte, what was judged: only `verify` makes one."""
 
     release: Release
     folder: Path
     base: BaseModelManifest
-    base_folder: Path
     known_answers: tuple[KnownAnswer, ...]
 
     @property
@@ -42,17 +41,12 @@ class Verified:
         """What answers under that name."""
         return self.release.spec.with_adapter(None)
 
-    @property
-    def base_arguments(self) -> list[str]:
-        """Of `python -m serving`, for the base by itself."""
-        spec = self.release.spec
-        folders = ["--base-folder", str(self.base_folder), "--base-manifest", str(self.folder / MANIFEST)]
-        return [*folders, "--precision", spec.precision, "--default-max-tokens", str(spec.default_max_tokens)]
-
-    @property
-    def arguments(self) -> list[str]:
-        """Of `python -m serving`, for the release and its base."""
-        return [*self.base_arguments, "--package", str(self.folder), "--model-name", self.release.model]
+    def arguments(self, home: Path, *, with_adapter: bool) -> list[str]:
+        """Of `python -m serving`, for the release and its base or for the base by itself, once the base's bytes are the right ones."""
+        spec, base = self.release.spec, locate(self.base, home).resolve()
+        folders = ["--base-folder", str(base), "--base-manifest", str(self.folder / MANIFEST)]
+        arguments = [*folders, "--precision", spec.precision, "--default-max-tokens", str(spec.default_max_tokens)]
+        return [*arguments, *(["--package", str(self.folder), "--model-name", self.release.model] if with_adapter else [])]
 
 
 def package_folder(home: Path, release: Release) -> Path:
@@ -66,7 +60,7 @@ def verify(home: Path, release: Release) -> Verified:
     check_bytes(folder, release)
     _check_verdict(folder, release)
     base = BaseModelManifest.read(folder / MANIFEST)
-    return Verified(release, folder, base, locate(base, home).resolve(), read_known_answers(folder / KNOWN_ANSWERS))
+    return Verified(release, folder, base, read_known_answers(folder / KNOWN_ANSWERS))
 
 
 def _check_verdict(folder: Path, release: Release) -> None:

@@ -31,13 +31,25 @@ time.sleep(600)
 """
 
 
+# Two that have left its session; one of them is to outlive the service `thing`.
+_LEAVES_TWO = """
+import os, subprocess, sys, time
+for name, more in (("outliving", {"ASSAY_OUTLIVES": "thing"}), ("orphan", {})):
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    left = subprocess.Popen(sleep, env={**os.environ, **more}, start_new_session=True)
+    open(sys.argv[1] + "/" + name, "w").write(str(left.pid))
+open(sys.argv[1] + "/child", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     sweep(tmp_path)
 
 
-def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 0.3) -> "subprocess.Popen[bytes]":
+def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 0.3, name: str = "") -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [
             sys.executable,
@@ -47,6 +59,8 @@ def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 
             str(owner or os.getpid()),
             "--seconds-to-stop",
             str(seconds),
+            "--name",
+            name,
             "--",
             *command,
         ],
@@ -95,6 +109,23 @@ def test_what_a_command_leaves_behind_ends_with_it(home: Path) -> None:
     os.kill(child, signal.SIGKILL)
     assert process.wait(timeout=SECONDS) == 128 + signal.SIGKILL
     assert is_gone(orphan)
+
+
+def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(home: Path) -> None:
+    process = guard(home, sys.executable, "-c", _LEAVES_TWO, str(home), name="thing")
+    child, orphan = both(home)
+    os.kill(child, signal.SIGKILL)
+    assert process.wait(timeout=SECONDS) == 128 + signal.SIGKILL
+    assert is_gone(orphan)
+    assert not is_gone(number(home / "outliving"), seconds=0.2)
+
+
+def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(home: Path) -> None:
+    process = guard(home, sys.executable, "-c", _LEAVES_TWO, str(home), name="thing")
+    both(home)
+    process.terminate()
+    process.wait(timeout=SECONDS)
+    assert is_gone(number(home / "outliving"))
 
 
 def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:

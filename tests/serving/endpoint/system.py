@@ -40,6 +40,7 @@ from registry.heads import record_file
 from registry.ledger import open_ledger
 from registry.standing import Standing
 from serving.client import EndpointClient, endpoint_client
+from serving.endpoint.engine_record import read_records
 from tests.tiny import pack
 from tests.waiting import wait_until
 
@@ -174,6 +175,12 @@ class Running:
     url: str
     ready: str
     log: Path
+    home: Path
+
+    def kill(self) -> None:
+        """Kill -9 of the endpoint alone."""
+        self.process.kill()
+        self.process.wait(60)
 
     @property
     def client(self) -> OpenAI:
@@ -187,8 +194,10 @@ class Running:
         return self.client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=max_tokens, stream=True)
 
     def engines(self) -> list[psutil.Process]:
-        """Its engine processes."""
-        return [child for child in psutil.Process(self.process.pid).children() if "serving" in words_of(child)]
+        """Its engine processes: those that it started, and those that it took over."""
+        own = psutil.Process(self.process.pid).children()
+        taken_over = [psutil.Process(record.pid) for record in read_records(self.home) if psutil.pid_exists(record.pid)]
+        return [each for each in {*own, *taken_over} if "serving" in words_of(each)]
 
     def engine_of(self, package: Path) -> psutil.Process:
         return self._engines_of(package)[0]
@@ -244,15 +253,17 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     children: list[psutil.Process] = []
+    running = None
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()
         found = re.fullmatch(r"Ready: .* at (http://127\.0\.0\.1:\d+)/v1\n", ready)
         assert found, f"{ready}\n{log.read_text()}"
-        yield Running(process, found[1], ready, log)
+        running = Running(process, found[1], ready, log, home.path)
+        yield running
     finally:
         if process.poll() is None:
-            children = psutil.Process(process.pid).children()
+            children = psutil.Process(process.pid).children() if running is None else running.engines()
             process.terminate()
             try:
                 process.wait(60)

@@ -101,4 +101,4 @@ def test_the_last_words_of_an_engine_are_known_though_they_cannot_be_written_dow
 
 
 async def _start(arguments: list[str]) -> None:
-    await EngineProcess.start(arguments, "version 1")
+    await EngineProcess.start(arguments, "version 1", grace=1)

@@ -11,7 +11,7 @@ from registry.entries import Release
 from registry.standing import Held
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
-from serving.endpoint.release_engine import Need, ReleaseEngine, Surroundings
+from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings
 from serving.refusal import Refusal
 from tests.serving.endpoint.system import Home
 
@@ -22,7 +22,7 @@ def _engine(home: Home, version: str, port: int = 0, after: ReleaseEngine | None
         model=home.model, version=version, package_sha256=home.digests[version], spec=home.specs[version], known_answers_share=1
     )
     held = Held(begun=int(version), release=release, judged=1, by="ann", reason_sha256="0" * 64, at=datetime.now(UTC))
-    engine = ReleaseEngine(Need(held), Surroundings(Path("nowhere"), Limits(), lambda: None), after)
+    engine = ReleaseEngine(Need(held), Surroundings(Path("nowhere"), Limits(), lambda: None), Beginning(after))
     if port:
         engine.state, engine.port = "ready", port
     return engine

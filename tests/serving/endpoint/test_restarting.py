@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
 from tests.waiting import wait_until
@@ -99,22 +100,21 @@ def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running
     wait_until(lambda: not _is_there(engine))
 
 
-def test_killed_and_without_ledger_it_serves_the_same_again_and_leaves_no_engine(running: Running, pair: Home) -> None:
-    engines = running.engines()
-    running.process.send_signal(signal.SIGKILL)
-    running.process.wait(60)
-    _gone, alive = psutil.wait_procs(engines, timeout=60)
-    assert alive == []
+def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leaves_none(running: Running, pair: Home) -> None:
+    engines = {engine.pid for engine in running.engines()}
+    running.kill()
     for file in pair.path.glob("ledger.db*"):
         file.rename(pair.path / f"away-{file.name}")
     with endpoint(pair) as again:
-        engines = again.engines()
         response = again.ask()
+        assert again.ask("tiny").status_code == 200
+        assert {engine.pid for engine in again.engines()} == engines
         state = pair.client.state()
         assert again.end() == 0
     assert response.headers["x-assay-fingerprint"] == pair.specs["1"].fingerprint
     assert "out of reach" in state.alarms[0]
-    assert not any(_is_there(engine) for engine in engines)
+    assert not any(started_at(pid) for pid in engines)
+    assert not list(engines_folder(pair.path).iterdir())
     assert not (pair.path / "endpoint" / "admin.json").exists()
 
 

@@ -1,0 +1,129 @@
+"""Engines outlive an endpoint that is killed; the next one takes over those that it may, and the others end."""
+
+import subprocess
+import sys
+import time
+
+import httpx
+import psutil
+import pytest
+
+from flows.system.down import end_system
+from serving.endpoint.engine_record import EngineRecord, Loaded, engines_folder, read_records, started_at, write_record
+from serving.listen import open_socket
+from tests.serving.endpoint.system import MODEL, QUESTION, Home, endpoint, words_of
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def pair(home: Home) -> Home:
+    """Versions 1 and 2 were released, one after the other."""
+    for version in ("1", "2"):
+        home.switch(home.begin(version))
+    return home
+
+
+def record_of(home: Home, version: str) -> EngineRecord:
+    [found] = [each for each in read_records(home.path) if each.loaded.package_sha256 == home.digests[version]]
+    return found
+
+
+def both_ready(home: Home) -> None:
+    home.wait(lambda state: [engine.state for engine in state.engines] == ["ready", "ready"])
+
+
+def ask_engine(record: EngineRecord, path: str, token: str | None) -> int:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{record.port}{path}"
+    if path.endswith("completions"):
+        return httpx.post(url, headers=headers, json={"model": MODEL, "messages": QUESTION}, timeout=60).status_code
+    return httpx.get(url, headers=headers, timeout=60).status_code
+
+
+def test_an_engine_answers_its_endpoint_alone_and_its_token_is_for_nobody_to_read(pair: Home) -> None:
+    with endpoint(pair) as running:
+        record = record_of(pair, "2")
+        for path in ("/healthz", "/readyz", "/v1/models", f"/v1/models/{MODEL}", "/v1/chat/completions", "/nothing"):
+            for token in (None, "x", f"{record.token}x", record.token[:-1]):
+                assert ask_engine(record, path, token) == 401, (path, token)
+        assert ask_engine(record, "/healthz", record.token) == 200
+        engine, file = psutil.Process(record.pid), engines_folder(pair.path) / f"{record.pid}.json"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert record.token not in f"{words_of(engine)} {engine.environ()} {running.log.read_text()} {running.ready}"
+
+
+def test_of_the_engines_of_a_killed_endpoint_the_next_takes_over_those_that_the_ledger_still_needs(pair: Home) -> None:
+    with endpoint(pair) as running:
+        both_ready(pair)
+        one, two = record_of(pair, "1"), record_of(pair, "2")
+        running.kill()
+    pair.revoke("2")
+    with endpoint(pair) as again:
+        response = again.ask()
+        assert [engine.pid for engine in again.engines() if engine.pid == one.pid] == [one.pid]
+        wait_until(lambda: not two.is_running())
+        assert pair.client.ring().alarms == ()
+    assert response.headers["x-assay-release"] == "1"
+    assert "was left running and is not needed any more" in again.log.read_text()
+
+
+def test_an_engine_that_loaded_something_else_than_its_record_says_is_not_taken_over(home: Home) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        record = record_of(home, "1")
+        running.kill()
+    two = record.loaded.model_copy(update={"package_sha256": home.digests["2"], "spec": home.specs["2"]})
+    write_record(home.path, record.model_copy(update={"loaded": two}))
+    home.switch(home.begin("2"))
+    with endpoint(home) as again:
+        response = again.ask()
+        assert not record.is_running()
+    assert response.headers["x-assay-fingerprint"] == home.specs["2"].fingerprint
+    assert "is not taken over" in again.log.read_text()
+
+
+def test_an_engine_without_an_endpoint_ends_by_itself(home: Home) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home, "--seconds-without-an-endpoint", "3") as running:
+        record = record_of(home, "1")
+        assert end_system(home.path) == 0, "an endpoint that runs keeps its engines"
+        running.kill()
+        time.sleep(1)
+        assert record.is_running()
+    wait_until(lambda: not record.is_running())
+    assert read_records(home.path) == ()
+
+
+def test_an_engine_that_a_killed_endpoint_has_left_is_ended_by_down(home: Home) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        record = record_of(home, "1")
+        running.kill()
+    assert end_system(home.path) == 1
+    wait_until(lambda: not record.is_running())
+
+
+def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
+    home.switch(home.begin("1"))
+    process = subprocess.Popen([sys.executable, "-m", "serving.endpoint", "--home", str(home.path), "--port", "0"])
+    endpoint_process = psutil.Process(process.pid)
+    wait_until(lambda: bool(endpoint_process.children()))
+    engines = endpoint_process.children()
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(engines, timeout=60)[1] == []
+
+
+def test_a_record_is_never_taken_for_another_process_that_has_its_number(home: Home) -> None:
+    loaded = Loaded(model=MODEL, package_sha256=home.digests["1"], spec=home.specs["1"], with_adapter=True)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other, open_socket("127.0.0.1", 0) as listener:
+        try:
+            there = EngineRecord(pid=other.pid, started=started_at(other.pid), port=listener.getsockname()[1], token="x", loaded=loaded)
+            write_record(home.path, there)
+            write_record(home.path, there.model_copy(update={"pid": 1}))
+            (engines_folder(home.path) / "2.json").write_text("{")
+            assert read_records(home.path) == ()
+            assert list(engines_folder(home.path).iterdir()) == []
+            assert other.poll() is None
+        finally:
+            other.kill()

@@ -1,0 +1,94 @@
+"""`assay up` has the endpoint back with the engines that it had, and leaves none."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+import psutil
+
+from flows.system.processes import marked, sweep
+from flows.system.record import read_record
+from serving.endpoint.engine_record import read_records
+from tests.flows.system.running import free_ports, is_gone, nothing_left
+from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Home
+from tests.waiting import wait_until
+
+
+@contextmanager
+def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Until what is released answers; nothing of it is left afterwards."""
+    command = [sys.executable, "-m", "tests.serving.endpoint.supervised", str(home.path), str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+    try:
+        wait_until(lambda: answers(port))
+        yield process
+    finally:
+        process.terminate()
+        process.wait(90)
+        sweep(home.path)
+
+
+def answers(port: int) -> bool:
+    body = {"model": MODEL, "messages": QUESTION, "max_tokens": 4}
+    with suppress(httpx.HTTPError):
+        return httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60).status_code == 200
+    return False
+
+
+def processor_seconds(pid: int | None) -> float:
+    """What a process has worked since its start."""
+    with suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+    return float("nan")
+
+
+def pid_of(home: Home) -> int | None:
+    record = read_record(home.path)
+    service = None if record is None else record.service("endpoint")
+    return None if service is None else service.pid
+
+
+def kill_endpoint(home: Home) -> int:
+    """Kill -9 of the endpoint's own process."""
+    wait_until(lambda: pid_of(home) is not None)
+    pid = pid_of(home)
+    assert pid is not None
+    os.kill(pid, 9)
+    return pid
+
+
+def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leaves_none(home: Home) -> None:
+    home.switch(home.begin("1"))
+    [port] = free_ports(1)
+    with supervised(home, port) as up:
+        [before] = read_records(home.path)
+        for _ in range(2):
+            killed = kill_endpoint(home)
+            since = time.monotonic()
+            assert is_gone(killed)
+            assert answers(port), "who connects in between waits"
+            seconds = time.monotonic() - since
+            assert read_records(home.path) == (before,)
+            wait_until(lambda killed=killed: pid_of(home) not in (None, killed))  # type: ignore[misc]
+            work = processor_seconds(pid_of(home))
+            sys.stdout.write(f"kill to answer: {seconds:.2f} s, of which the endpoint worked {work:.2f} s\n")
+        up.terminate()
+        assert up.wait(90) == 0
+        assert list(marked(home.path)) == []
+        assert not before.is_running()
+
+
+def test_a_killed_assay_up_leaves_no_engine(home: Home) -> None:
+    home.switch(home.begin("1"))
+    [port] = free_ports(1)
+    with supervised(home, port) as up:
+        kill_endpoint(home)
+        wait_until(lambda: answers(port))
+        up.kill()
+        up.wait()
+        assert nothing_left(home.path, seconds=60)
