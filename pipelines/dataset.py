@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from pipelines.errors import DamagedFile
 from pipelines.files import digest_of_json, read_jsonl, write_jsonl
-from pipelines.value import FileDigest, Value, first_problem
+from pipelines.value import FileDigest, Value
 
 SPLITS = ("train", "dev", "held_out")
 NO_GROUP = "(not given)"
@@ -186,15 +185,6 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 def write_rows(path: Path, rows: Iterable[Row | Prompt | QuarantinedRow]) -> None:
     """Write rows, one JSON object a line."""
     write_jsonl(path, (row.model_dump(mode="json") for row in rows))
-
-
-def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Read prompts that `write_rows` wrote; anything else is `DamagedFile`."""
-    try:
-        return tuple(Prompt.model_validate(record) for record in read_jsonl(path))
-    except (OSError, UnicodeDecodeError, RecursionError, ValidationError) as error:
-        problem = first_problem(error) if isinstance(error, ValidationError) else type(error).__name__
-        raise DamagedFile(f"{path} holds no prompts ({problem}). Fetch the package again.") from error
 
 
 def prompt_id(messages: Iterable[Message]) -> str:

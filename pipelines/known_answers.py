@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from pipelines.dataset import Message, Prompt, prompt_id, read_prompts
+from pipelines.dataset import Message, Prompt, prompt_id, prompts_of, read_rows
 from pipelines.errors import DamagedFile, IncompleteGeneration
 from pipelines.evidence_file import read_predictions
 from pipelines.files import digest_of_json, read_jsonl, write_jsonl
 from pipelines.value import Value, first_problem
 
 FILE = "known_answers.jsonl"
-PROMPTS = "held_out_prompts.jsonl"
-"""Every held-out prompt of the evidence, beside it in the package."""
+HELD_OUT = "held_out.jsonl"
+"""The rows of the held-out split, beside the evidence in the package."""
 EVIDENCE = "evidence.parquet"
 COUNT = 8
 
@@ -58,16 +58,19 @@ def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
 
 
 def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
-    """The package's held-out prompts; none where it is from before packages held them.
+    """The package's held-out prompts; none where it is from before packages held their rows.
 
     `DamagedFile` where they are not the prompts of the evidence: each id is the digest of its prompt's own text.
     """
-    if not (folder / PROMPTS).is_file():
+    path = folder / HELD_OUT
+    if not path.is_file():
         return ()
-    prompts = read_prompts(folder / PROMPTS)
-    asked = [prompt_id(prompt.messages) for prompt in prompts]
-    if sorted(asked) != sorted(read_predictions(folder / EVIDENCE)):
-        raise DamagedFile(f"{folder / PROMPTS} does not hold the prompts of the evidence. Fetch the package again.")
+    try:
+        prompts = prompts_of(read_rows(path))
+    except ValueError as error:
+        raise DamagedFile(f"{path} holds a line that is no row. Fetch the package again.") from error
+    if sorted(prompt.id for prompt in prompts) != sorted(read_predictions(folder / EVIDENCE)):
+        raise DamagedFile(f"{path} does not hold the prompts of the evidence. Fetch the package again.")
     return prompts
 
 
@@ -76,7 +79,7 @@ def draw_answers(folder: Path, count: int, max_tokens: int) -> tuple[KnownAnswer
     prompts = drawable_prompts(folder)
     texts = read_predictions(folder / EVIDENCE) if prompts else {}
     drawn = secrets.SystemRandom().sample(prompts, min(count, len(prompts)))
-    return tuple(KnownAnswer(messages=prompt.messages, text=texts[prompt_id(prompt.messages)], max_tokens=max_tokens) for prompt in drawn)
+    return tuple(KnownAnswer(messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens) for prompt in drawn)
 
 
 def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:

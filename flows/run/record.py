@@ -17,13 +17,13 @@ from flows.run.workspace import Project, Workspace
 from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
-from pipelines.dataset import DatasetVersion, Prompt, prompts_of, read_rows, write_rows
+from pipelines.dataset import DatasetVersion, prompts_of, read_rows
 from pipelines.errors import DamagedFile, LedgerError, RegistryError, RunStopped
 from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
 from pipelines.evidence_file import read_evidence
 from pipelines.files import digest_of_json, folder_digests, write_text
 from pipelines.known_answers import FILE as KNOWN_ANSWERS
-from pipelines.known_answers import PROMPTS, KnownAnswer, choose_known_answers, write_known_answers
+from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
 from pipelines.policy import load_policy
 from pipelines.recompute import recompute
 from pipelines.settings import Settings
@@ -255,13 +255,10 @@ def _artifact_name(name: str) -> str:
     return renamed.get(name, Path(name).name)
 
 
-def _held_out_prompts(workspace: Workspace, scorecard: Scorecard) -> tuple[Prompt, ...]:
-    held_out = FileDigest(path="data/validate/held_out.jsonl", sha256=scorecard.held_out_sha256)
-    return prompts_of(read_rows(held_out.checked(workspace.root)))
-
-
-def _known_answers(workspace: Workspace, scorecard: Scorecard, prompts: tuple[Prompt, ...]) -> tuple[KnownAnswer, ...]:
+def _known_answers(workspace: Workspace, scorecard: Scorecard) -> tuple[KnownAnswer, ...]:
     """A few held-out prompts with what the adapter answered when it was scored, out of the evidence itself."""
+    held_out = FileDigest(path="data/validate/held_out.jsonl", sha256=scorecard.held_out_sha256)
+    prompts = prompts_of(read_rows(held_out.checked(workspace.root)))
     evidence = read_evidence(scorecard.evidence.checked(workspace.root))
     texts = {scored.row.prompt_id: scored.row.prediction for scored in evidence.rows["adapter"]}
     return choose_known_answers(prompts, texts, scorecard.spec.default_max_tokens)
@@ -282,9 +279,7 @@ def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lin
     template = workspace.root / "data/base_model/chat_template.jinja"
     if template.is_file():
         shutil.copyfile(template, package / "chat_template.jinja")
-    prompts = _held_out_prompts(workspace, scorecard)
-    write_rows(package / PROMPTS, prompts)
-    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard, prompts))
+    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))
     write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
     write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
     write_text(package / "package.json", json.dumps(folder_digests(package), indent=1, sort_keys=True) + "\n")

@@ -120,7 +120,5 @@ def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
     digest = digest_of_files(folder_digests(folder))
     tags = {**good.tags, PACKAGE: digest, LOGICAL_RUN: digest}
     with _as_default_of_mlflow(site.uri):  # where MLflow's client looks a version's source up
-        made = client.create_model_version(
-            model, f"models:/{logged.model_id}", run_id=good.run_id, tags=tags, model_id=logged.model_id
-        )
+        made = client.create_model_version(model, f"models:/{logged.model_id}", run_id=good.run_id, tags=tags, model_id=logged.model_id)
     return str(made.version)

@@ -54,11 +54,6 @@ def serves_nothing(site: Checkout) -> bool:
     return open_ledger(site.home).standing().model(MODEL).current is None
 
 
-def without_prompts(forgery: Forgery) -> None:
-    """A package as they were before they held prompts, so that nothing could be drawn."""
-    (forgery.folder / "held_out_prompts.jsonl").unlink()
-
-
 def trained_on_what_judges(forgery: Forgery) -> None:
     """What a run under a lax policy leaves: held-out prompts among the training rows, and a policy that allows it."""
     path = forgery.folder / "dataset.json"

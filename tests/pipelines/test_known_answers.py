@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import Message, Prompt, prompt_id, prompts_of, write_rows
+from pipelines.dataset import Message, Prompt, Row, prompt_id, prompts_of, write_rows
 from pipelines.errors import DamagedFile, IncompleteGeneration
 from pipelines.evidence_file import read_predictions, write_evidence
 from pipelines.known_answers import (
     COUNT,
     EVIDENCE,
     FILE,
+    HELD_OUT,
     choose_known_answers,
     draw_answers,
     drawable_prompts,
@@ -18,7 +19,6 @@ from pipelines.known_answers import (
     read_known_answers,
     write_known_answers,
 )
-from pipelines.known_answers import PROMPTS as PROMPTS_FILE
 from tests import trials
 
 PROMPTS = prompts_of(trials.rows())
@@ -72,12 +72,15 @@ def test_a_missing_file_is_damage(tmp_path: Path) -> None:
         read_known_answers(tmp_path / "none.jsonl")
 
 
-def packed(folder: Path, prompts: tuple[Prompt, ...] = PROMPTS) -> Path:
-    """Evidence of the prompts, and the prompts and known answers beside it, as a package holds them."""
+ROWS = trials.rows()
+
+
+def packed(folder: Path, rows: tuple[Row, ...] = ROWS) -> Path:
+    """Evidence of the rows' prompts, and rows and known answers beside it, as a package holds them."""
     found = trials.evidence()
     write_evidence(folder / EVIDENCE, found)
     texts = {scored.row.prompt_id: scored.row.prediction for scored in found.rows["adapter"]}
-    write_rows(folder / PROMPTS_FILE, prompts)
+    write_rows(folder / HELD_OUT, rows)
     write_known_answers(folder / FILE, choose_known_answers(PROMPTS, texts, 48))
     return folder
 
@@ -103,16 +106,19 @@ def test_a_package_from_before_there_were_prompts_gives_none(tmp_path: Path) -> 
     assert draw_answers(tmp_path, 20, 48) == drawable_prompts(tmp_path) == ()
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS[1:], (*PROMPTS, PROMPTS[0]), ()], ids=["one less", "one twice", "none"])
-def test_prompts_that_are_not_those_of_the_evidence_are_damage(tmp_path: Path, prompts: tuple[Prompt, ...]) -> None:
-    with pytest.raises(DamagedFile, match="does not hold the prompts of the evidence"):
-        drawable_prompts(packed(tmp_path, prompts))
+EASY = ROWS[0].model_copy(update={"messages": (Message(role="user", content="say yes"),)})
 
 
-def test_a_prompt_that_only_claims_the_id_of_a_scored_one_is_damage(tmp_path: Path) -> None:
-    easy = PROMPTS[0].model_copy(update={"messages": (Message(role="user", content="say yes"),)})
+@pytest.mark.parametrize("rows", [ROWS[1:], (*ROWS, EASY), (EASY, *ROWS[1:]), ()], ids=["one less", "one more", "another one", "none"])
+def test_rows_that_are_not_those_of_the_evidence_are_damage(tmp_path: Path, rows: tuple[Row, ...]) -> None:
     with pytest.raises(DamagedFile, match="does not hold the prompts of the evidence"):
-        drawable_prompts(packed(tmp_path, (easy, *PROMPTS[1:])))
+        drawable_prompts(packed(tmp_path, rows))
+
+
+def test_a_file_that_holds_no_rows_is_damage(tmp_path: Path) -> None:
+    (packed(tmp_path) / HELD_OUT).write_text("{}\n", encoding="utf-8")
+    with pytest.raises(DamagedFile, match="holds a line that is no row"):
+        drawable_prompts(tmp_path)
 
 
 def test_known_answers_of_the_evidence_do_not_differ_from_it(package: Path) -> None:
