@@ -21,6 +21,7 @@ from flows.start import person
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.ledger import open_ledger
 from registry.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
 from registry.store import Store
 
@@ -36,6 +37,7 @@ def train(request: TrainRequest) -> Outcome:
 def to_verdict(project: Project, request: TrainRequest) -> Outcome:
     """The whole path, inside whatever flow run asks for it; a rejection is a result, not a failure."""
     store = open_store(project)
+    open_ledger(project.home)  # a version that cannot be entered could never be released: said before anything is trained
     end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
         tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
