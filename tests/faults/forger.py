@@ -113,6 +113,7 @@ def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
     for change in changes:
         change(Forgery(folder, site.home))
     pack(folder)
+    assert good.run_id is not None
     experiment = client.get_run(good.run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name=model, source_run_id=good.run_id, model_type="lora-adapter")
     client.log_model_artifacts(logged.model_id, str(folder))

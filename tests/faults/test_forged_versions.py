@@ -118,7 +118,9 @@ def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_regis
 
 def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names(site: Checkout) -> None:
     client = MlflowClient(site.uri, site.uri)
-    client.set_tag(client.get_model_version(MODEL, "1").run_id, AUTHOR, "somebody-else")
+    run = client.get_model_version(MODEL, "1").run_id
+    assert run is not None
+    client.set_tag(run, AUTHOR, "somebody-else")
     registration = open_ledger(site.home).standing().registration(MODEL, "1")
     assert registration is not None
     digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
