@@ -25,7 +25,7 @@ from pipelines.files import digest_of_json
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
-from registry.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, WORKSPACE, ModelVersion
+from registry.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, VERSION, WORKSPACE, ModelVersion
 from registry.store import Store
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
 def _rescored(project: Project, store: Store, request: TrainRequest, champion: ModelVersion) -> Outcome:
     package = store.fetch(champion, project.home / "packages" / champion.package_sha256)
     with open_workspace(project, _as_made(request, package)) as workspace:
-        tags = {MODEL: request.model, AUTHOR: person(), KIND: "rescore", "assay.version": champion.version, WORKSPACE: workspace.run_id}
+        tags = {MODEL: request.model, AUTHOR: person(), KIND: "rescore", VERSION: champion.version, WORKSPACE: workspace.run_id}
         tags[DATA_REVISION] = revision_in(workspace.root)
         version_inputs(workspace)
         work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace, request.model)})

@@ -55,8 +55,8 @@ def _retrained(project: Project, request: TrainRequest, *, only_new_data: bool) 
     outcome = to_verdict(project, request)
     # Rows that went back to what was judged before are not the last ones judged: nobody is to hear of it every night.
     sends = not (only_new_data and outcome.unchanged)
-    notify(project.home, f"Assay: {request.model} {outcome.verdict}", _told(outcome, store), sends=sends)
-    return Completed(name=outcome.verdict.capitalize(), message=outcome.result)
+    notify(project.home, f"Assay: {request.model} {outcome.word}", _told(outcome, store), sends=sends)
+    return Completed(name=outcome.word.capitalize(), message=outcome.result)
 
 
 def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str | None:

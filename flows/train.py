@@ -6,7 +6,7 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
-from flows.run.earlier import champions_own, earlier_outcome
+from flows.run.earlier import champions_own, earlier_outcome, made_again
 from flows.run.gone import end_dead_runs
 from flows.run.outcome import Outcome
 from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
@@ -18,6 +18,7 @@ from flows.run.turns import training_turn
 from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
 from flows.schedule.arrivals import revision_in
 from flows.start import person
+from pipelines.champion import Champion
 from pipelines.settings import Settings
 from pipelines.training_set import read_admission
 from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
@@ -56,8 +57,8 @@ def to_verdict(project: Project, request: TrainRequest) -> Outcome:
             return _finished(record(workspace, store, run, _judge(workspace, store, run), work, request.model), store)
 
 
-def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | Rejection | Undecided:
-    """Every stage in its order, up to the gate that ends the run."""
+def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | Rejection | Undecided | Champion:
+    """Every stage in its order, up to the gate that ends the run; no gate holds the champion against itself."""
     run_stage(workspace, "base_model")
     place_base_model(workspace)
     check_rivals(workspace)
@@ -72,6 +73,10 @@ def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | R
 
     with forwarded_progress(workspace, store, run):
         run_stage(workspace, "fine_tune")
+    champion = made_again(workspace.root)
+    if champion is not None:
+        return champion
+
     run_stage(workspace, "prompt_baselines")
     run_stage(workspace, "generate")
     run_stage(workspace, "score")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 AUTHOR, MODEL, KIND, DATA_REVISION = "assay.by", "assay.model", "assay.kind", "assay.data_revision"
 LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = "assay.logical_run", "assay.verdict", "assay.package_sha256", "assay.serving_spec"
+VERSION = "assay.version"
+"""The version that a run scored again, or whose adapter its training came to."""
+MADE_AGAIN = "champion"
+"""In place of a verdict: the run's training came to the champion's own adapter, so that nothing was judged."""
 WORKSPACE = "assay.workspace"
 """The workspace that a run works in, or did last."""
 RECIPE = "assay.recipe"

@@ -206,3 +206,9 @@ def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def take_records(of: Checkout, into: Checkout) -> None:
+    """Have MLflow's records of one checkout in another, as `cp -r` does: the first command there finds them moved."""
+    shutil.copyfile(of.home / "mlflow.db", into.home / "mlflow.db")
+    shutil.copytree(of.home / "mlflow-artifacts", into.home / "mlflow-artifacts")

@@ -22,6 +22,8 @@ class Outcome(Value):
     unchanged: bool = False
     note: str = ""
     """What became of the alias `challenger`, where the run registered a version."""
+    is_champion: bool = False
+    """The run came to the champion's own adapter: verdict, scores and version are the champion's."""
 
     @property
     def exit_code(self) -> int:
@@ -34,8 +36,17 @@ class Outcome(Value):
         return tuple(finding.text for finding in self.findings if finding.outcome != "passed" or self.verdict == "passed")
 
     @property
+    def word(self) -> str:
+        """What it came to, for titles."""
+        return "champion again" if self.is_champion else self.verdict
+
+    @property
     def result(self) -> str:
         """Verdict and version in one sentence."""
+        if self.is_champion:
+            how = "Nothing to do: the same work came before to" if self.unchanged else "Training came to"
+            what = f"the adapter of {self.model} version {self.version}, which is champion"
+            return f"{how} {what}; nothing new was judged or registered"
         known = "Nothing to do: the same data, parameters, base, code and champion were judged before. " if self.unchanged else ""
         note = f", {self.note}" if self.note else ""
         where = f"registered as {self.model} version {self.version}{note}" if self.version else "nothing was registered"
@@ -52,5 +63,6 @@ class Outcome(Value):
             "version": self.version,
             "mlflow_run": self.run_id,
             "unchanged": self.unchanged,
+            "is_champion": self.is_champion,
             "note": self.note,
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from flows.run.earlier import champions_outcome
 from flows.run.outcome import Outcome
 from flows.run.registration import enter_version
 from flows.run.succession import settle, succession
@@ -32,7 +33,7 @@ from pipelines.verdict import Finalist, Rejection, Undecided
 from registry.card import Lineage, describe, model_card
 from registry.entries import Judged, Registered
 from registry.ledger import ever_was, open_ledger, read_ledger
-from registry.recorded import ANCHOR, CHAMPION, VERDICT, ModelVersion, Page, RecordedRun, Submission
+from registry.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION, ModelVersion, Page, RecordedRun, Submission
 from registry.store import Store
 
 Verdict = Finalist | Rejection | Undecided
@@ -147,12 +148,14 @@ def forwarded_progress(workspace: Workspace, store: Store, run: RecordedRun) -> 
 
 
 def record(
-    workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict, work: str, model: str, *, registers: bool = True
+    workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict | Champion, work: str, model: str, *, registers: bool = True
 ) -> Outcome:
     """Put verdict and evidence on the MLflow run and, for a finalist that is no re-scored champion, register its version."""
+    if isinstance(verdict, Champion):
+        return _record_made_again(workspace, store, run, store.get_version(model, verdict.version), work)
     root = workspace.root
     scorecard = Scorecard.read(root / "data/score/scorecard.json") if verdict.gate == "screen" else None
-    lineage = _lineage(workspace, verdict, work)
+    lineage = _lineage(workspace, verdict.policy_sha256, work)
     page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
     version, note = None, ""
     if isinstance(verdict, Finalist) and scorecard is not None and registers:
@@ -183,6 +186,15 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
     flat = {f"{section}.{name}": entry for section, entries in document.items() for name, entry in entries.items()}
     del flat["base_model.path"]  # where the files lie is no parameter: the digest beside it is
     return {name: entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False) for name, entry in flat.items()}
+
+
+def _record_made_again(workspace: Workspace, store: Store, run: RecordedRun, champion: ModelVersion, work: str) -> Outcome:
+    """End a run whose training came to the champion: there is no candidate, and its page says which version it is."""
+    outcome = champions_outcome(store, champion, workspace.project.home).model_copy(update={"run_id": run.run_id})
+    lineage = _lineage(workspace, load_policy(workspace.root / "registry/policies/default.yaml").sha256, work)
+    tags = {VERDICT: MADE_AGAIN, VERSION: champion.version, **lineage.tags()}
+    store.runs.record_verdict(run.run_id, _evidence(workspace, None), Page(description=f"{outcome.result}.", tags=tags))
+    return outcome
 
 
 def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) -> None:
@@ -218,7 +230,7 @@ def _judge_again(workspace: Workspace, finalist: Finalist, scorecard: Scorecard)
     check_adapter(workspace.root / scorecard.adapter.folder, scorecard.adapter, manifest)
 
 
-def _lineage(workspace: Workspace, verdict: Verdict, work: str) -> Lineage:
+def _lineage(workspace: Workspace, policy_sha256: str, work: str) -> Lineage:
     root = workspace.root
     manifest = root / "data/base_model/manifest.json"
     return Lineage(
@@ -228,20 +240,21 @@ def _lineage(workspace: Workspace, verdict: Verdict, work: str) -> Lineage:
         run_id=workspace.run_id,
         logical_run=work,
         params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
-        policy_sha256=verdict.policy_sha256,
+        policy_sha256=policy_sha256,
         policy_name=load_policy(root / "registry/policies/default.yaml").gates.name,
     )
 
 
-def _evidence(workspace: Workspace, verdict: Verdict) -> Path:
-    """The files that a verdict can be recomputed from, in one folder."""
+def _evidence(workspace: Workspace, verdict: Verdict | None) -> Path:
+    """The files that a verdict can be recomputed from, in one folder; without one, what was made until then."""
     folder = workspace.root / "data" / ".evidence"
     folder.mkdir(parents=True, exist_ok=True)
     for name in _EVIDENCE:
         source = workspace.root / name
         if source.is_file():
             shutil.copyfile(source, folder / _artifact_name(name))
-    verdict.write(folder / "verdict.json")
+    if verdict is not None:
+        verdict.write(folder / "verdict.json")
     return folder
 
 

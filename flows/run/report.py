@@ -63,7 +63,7 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
     say_findings(outcome.findings)
     say("")
     say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
-    if outcome.version:
+    if outcome.version and not outcome.is_champion:
         say(f"Next: assay promote {outcome.version} --model {outcome.model} --reason …")
 
 
@@ -80,7 +80,7 @@ def publish(outcome: Outcome, mlflow_uri: str) -> None:
     reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
     table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
     record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
-    text = f"# {outcome.verdict}\n\n{table}\n\n{reasons}\n\n{record}\n"
+    text = f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n"
     create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
 
 
@@ -117,7 +117,7 @@ def rename_run(outcome: Outcome) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.verdict}")
+        client.update_flow_run(runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.word}")
 
 
 def _table(outcome: Outcome) -> None:

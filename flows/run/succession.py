@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.run.workspace import Workspace
 from pipelines.errors import LedgerError
-from pipelines.evidence import Scorecard
+from pipelines.evidence import Adapter, Scorecard
 from pipelines.evidence_file import read_evidence
 from pipelines.policy import load_policy
 from pipelines.succession import against_challenger, beats
@@ -21,6 +21,8 @@ class Succession(Value):
     takes: bool
     over: ModelVersion | None = None
     shortfall: str = ""
+    is_same: bool = False
+    """The challenger is the same adapter: it is not held against itself, and the newer evidence counts."""
 
 
 def succession(store: Store, workspace: Workspace, model: str, work: str, scorecard: Scorecard) -> Succession:
@@ -29,6 +31,8 @@ def succession(store: Store, workspace: Workspace, model: str, work: str, scorec
     if held is None or held.logical_run == work or not _is_open(store, workspace.project.home, held):
         return Succession(takes=True)
     package = store.fetch(held, workspace.project.home / "packages" / held.package_sha256)
+    if Adapter.read(package / "adapter.json").sha256 == scorecard.adapter.sha256:
+        return Succession(takes=True, over=held, is_same=True)
     own = read_evidence(scorecard.evidence.checked(workspace.root))
     policy = load_policy(workspace.root / "registry/policies/default.yaml")
     findings = against_challenger(scorecard, own, read_evidence(package / "evidence.parquet"), policy)
@@ -44,7 +48,8 @@ def settle(store: Store, place: Succession, version: str) -> str:
         return "alias challenger"
     if place.takes:
         store.annotate(place.over, {SUPERSEDED_BY: version})
-        return f"alias challenger, which it takes from version {place.over.version} by beating it"
+        how = "as the same adapter, judged anew" if place.is_same else "by beating it"
+        return f"alias challenger, which it takes from version {place.over.version} {how}"
     return f"version {version} does not beat challenger {place.over.version}, which stays under review: {place.shortfall}"
 
 
