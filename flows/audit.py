@@ -1,7 +1,6 @@
 """What was served when, on whose word and why; and whether the ledger that says so is whole."""
 
 import json
-import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from flows.environment import mlflow_address, quieten
 from flows.heads import told_by_pages
 from flows.run.workspace import Project, find_project
 from flows.start import person
@@ -234,8 +234,6 @@ def page_heads(
     """What the version pages remember, and why not where MLflow does not answer at once."""
     if not is_mlflow_there(project):
         return (), ("version pages were not looked at: MLflow is not there",)
-    from flows.environment import quieten
-
     quieten()
     from flows.run.record import open_store
 
@@ -257,7 +255,10 @@ def page_heads(
 
 def is_mlflow_there(project: Project) -> bool:
     """MLflow's database is there, or its server takes a connection."""
-    return _answers(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.home / 'mlflow.db'}")
+    try:
+        return _answers(mlflow_address() or f"sqlite:///{project.home / 'mlflow.db'}")
+    except AssayError:  # an address that cannot be read is said by whoever opens it
+        return False
 
 
 def _answers(uri: str) -> bool:

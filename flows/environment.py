@@ -1,6 +1,16 @@
 """Settings that prefect, mlflow and the rest read: no telemetry, no chatter, no hub, and no proxy to this machine."""
 
+import logging
 import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from pipelines.address import split_login, without_secrets
+from pipelines.errors import AssayError, OperationError, RegistryError
 
 _SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -26,6 +36,10 @@ _SETTINGS = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+_OVER_HTTP = ("http://", "https://")
+_OTHER_NAME = "postgres://"
+"""What many providers write; SQLAlchemy knows the longer one alone."""
+_SEPARATELY = "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,6 +48,83 @@ def quieten() -> None:
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)
     _pass_by_proxies()
+    _take_logins_out()
+    _keep_secrets_out_of_logs()
+
+
+def mlflow_address() -> str | None:
+    """`MLFLOW_TRACKING_URI` without a login; None where it is not set.
+
+    The login goes to where MLflow's client looks for one. So no later layer, and nobody whom this process starts, has it in an address.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address.startswith(_OTHER_NAME):
+        address = os.environ["MLFLOW_TRACKING_URI"] = f"postgresql://{address.removeprefix(_OTHER_NAME)}"
+    if not address.lower().startswith(_OVER_HTTP):
+        return address or None
+    try:
+        plain, login = split_login(address)
+    except ValueError as error:
+        raise RegistryError(f"MLFLOW_TRACKING_URI cannot be understood: {error}. {_SEPARATELY}") from None
+    if login is not None and not (login.user and login.password):
+        raise RegistryError(f"MLFLOW_TRACKING_URI has a login of one part. {_SEPARATELY}")
+    if login is not None:
+        os.environ.update(MLFLOW_TRACKING_URI=plain, MLFLOW_TRACKING_USERNAME=login.user, MLFLOW_TRACKING_PASSWORD=login.password)
+    return plain
+
+
+def prefect_address() -> str | None:
+    """`PREFECT_API_URL` without a login, in the same way: it goes to `PREFECT_API_AUTH_STRING`."""
+    address = os.environ.get("PREFECT_API_URL", "")
+    if not address:
+        return None
+    try:
+        plain, login = split_login(address)
+    except ValueError as error:
+        raise OperationError(
+            f"PREFECT_API_URL cannot be understood: {error}. Give a login in PREFECT_API_AUTH_STRING, as USER:PASSWORD."
+        ) from None
+    if login is not None:
+        os.environ.update(PREFECT_API_URL=plain, PREFECT_API_AUTH_STRING=f"{login.user}:{login.password}")
+    return plain
+
+
+def _keep_secrets_out_of_logs() -> None:
+    """What anything logs, and a traceback that nobody catches: libraries tell of the addresses that they were given."""
+    if getattr(logging.getLogRecordFactory(), "_keeps_secrets", False):
+        return
+    logging.setLogRecordFactory(_KeepingSecrets(logging.getLogRecordFactory()))
+    sys.excepthook = _told_without_secrets
+
+
+class _KeepingSecrets:
+    """Makes log records as before, and takes secrets out of their texts."""
+
+    _keeps_secrets = True
+
+    def __init__(self, before: Callable[..., logging.LogRecord]) -> None:
+        self._before = before
+
+    def __call__(self, *given: Any, **named: Any) -> logging.LogRecord:
+        record = self._before(*given, **named)
+        with suppress(Exception):  # arguments that do not fit are told by logging itself
+            said = record.getMessage()
+            if without_secrets(said) != said:
+                record.msg, record.args = without_secrets(said), None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = without_secrets("".join(traceback.format_exception(*record.exc_info))).rstrip()
+        return record
+
+
+def _told_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _take_logins_out() -> None:
+    """One that cannot be understood is said by whoever needs it: a brake needs neither."""
+    for each in (mlflow_address, prefect_address):
+        with suppress(AssayError):
+            each()
 
 
 def _pass_by_proxies() -> None:

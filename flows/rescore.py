@@ -68,7 +68,7 @@ def _rescored(project: Project, store: Store, request: TrainRequest, champion: M
                 store.runs.log_params(run.run_id, flat_params(workspace))
                 verdict = _judge(workspace, package)
                 outcome = record(workspace, store, run, verdict, work, request.model, registers=False)
-        publish(outcome, store.uri)
+        publish(outcome, store.address)
         rename_run(outcome)
         return outcome
 
@@ -115,6 +115,6 @@ def _tell(project: Project, store: Store, champion: ModelVersion, outcome: Outco
     what = "passes on today's data" if passed else f"no longer passes ({outcome.verdict}); it goes on serving"
     reasons = () if passed else tuple(f"- {reason}" for reason in outcome.reasons[:5])
     sentence = f"The champion of {champion.name}, version {champion.version}, {what}."
-    links = (f"MLflow: {mlflow_link(store.uri, outcome.run_id)}", f"Prefect: {run_link()}")
+    links = (f"MLflow: {mlflow_link(store.address, outcome.run_id)}", f"Prefect: {run_link()}")
     title = f"Assay: champion of {champion.name} {'passes' if passed else 'needs a look'}"
     notify(project.home, title, "\n".join((sentence, *reasons, *links)), sends=not (passed and outcome.unchanged))

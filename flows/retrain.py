@@ -92,5 +92,5 @@ def _told(outcome: Outcome, store: Store) -> str:
     reasons = [f"- {reason}" for reason in outcome.reasons[:_REASONS_TOLD]]
     more = len(outcome.reasons) - _REASONS_TOLD
     rest = [f"- and {more} more"] if more > 0 else []
-    links = [f"MLflow: {mlflow_link(store.uri, outcome.run_id)}", f"Prefect: {run_link()}"]
+    links = [f"MLflow: {mlflow_link(store.address, outcome.run_id)}", f"Prefect: {run_link()}"]
     return "\n".join([f"{outcome.result}.", *reasons, *rest, *links])

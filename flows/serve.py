@@ -9,6 +9,7 @@ from flows.run.workspace import Project, find_project
 from pipelines.base_model import base_model, locate
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import write_text
+from pipelines.home import make_home
 from pipelines.params import Params, load_params
 from pipelines.progress import at_work
 from pipelines.settings import Settings
@@ -49,6 +50,7 @@ def run_preview(model: str, version: str | None, port: int) -> None:
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said before a model is fetched
     project = find_project(Settings().home)
+    make_home(project.home)
     with at_work(f"Fetching {'the base model' if version is None else f'version {version} of {model}'}"):
         served = served_base(project) if version is None else served_version(project, model, version)
     run([*served.command(port), "--preview"])

@@ -12,6 +12,7 @@ from flows.environment import quieten
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
 from pipelines.errors import ParameterError, RunStopped, UnreadableData
+from pipelines.home import make_home
 from pipelines.params import overridden, parse_assignment
 from pipelines.policy import load_policy
 from pipelines.value import first_problem
@@ -72,6 +73,7 @@ def run_training(request: TrainRequest) -> Outcome:
 
     project = find_project(Settings().home)
     _check_python()
+    make_home(project.home)
     try:
         with stops_when_told(), prefect_server(project.home), prefect_answers():
             from flows.run.record import open_store
@@ -79,7 +81,7 @@ def run_training(request: TrainRequest) -> Outcome:
             from flows.train import train
 
             outcome = train(request)
-            show(outcome, open_store(project).uri)
+            show(outcome, open_store(project).address)
     except KeyboardInterrupt as told:  # between two stages or in the wait for another run; a stage says so itself
         raise RunStopped("The run was told to stop. What is done is kept: run the same command again and it goes on.") from told
     return outcome
@@ -93,10 +95,16 @@ def run_ui(port: int) -> int:
     from pipelines.settings import Settings
     from serving.listen import open_socket
 
-    store = open_store(find_project(Settings().home))
+    project = find_project(Settings().home)
+    make_home(project.home)
+    store = open_store(project)
+    if store.uri.startswith(("http://", "https://")):
+        raise ParameterError(f"MLFLOW_TRACKING_URI names a server: open {store.address} in a browser.")
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
-    command = ["mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Not among the words of the command, which every account of the machine can read.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [sys.executable, "-m", *command]
     )
@@ -143,7 +151,9 @@ def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
         chat_template=given.get("chat_template"),
         completion_mode=given.get("completion_mode", False),
     )
-    manifest, _ = base_model(params, find_project(Settings().home).home)
+    home = find_project(Settings().home).home
+    make_home(home)
+    manifest, _ = base_model(params, home)
     return manifest.digest
 
 

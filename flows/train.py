@@ -85,6 +85,6 @@ def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | R
 
 
 def _finished(outcome: Outcome, store: Store) -> Outcome:
-    publish(outcome, store.uri)
+    publish(outcome, store.address)
     rename_run(outcome)
     return outcome

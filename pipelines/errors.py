@@ -31,11 +31,20 @@ AssayError                    caught once, at an edge: exit code 1, or an HTTP s
 
 import os
 
+from pipelines.address import without_secrets
+
 
 class AssayError(Exception):
-    """Root of the tree: everything below is shown to a person as one line."""
+    """Root of the tree: everything below is shown to a person as one line.
+
+    It may tell of an address or pass on what a library said of one, and it ends on a terminal, in Prefect's database and in notices.
+    So no secret of a setting comes into it.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(without_secrets(text))
 
 
 class PipelineError(AssayError):

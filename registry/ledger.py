@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError, StaleGeneration
 from pipelines.files import write_text
+from pipelines.home import closed_to_us, make_home
 from pipelines.settings import Settings
 from pipelines.value import first_problem
 from registry.chain import broken, check_remembered, follow, signed_entry
@@ -215,7 +216,7 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
     ledger = Ledger(home, Database(ledger_url(home)), clock)
     try:
         if not _is_open(ledger):
-            home.mkdir(parents=True, exist_ok=True)
+            make_home(home)
             with FileLock(home / "ledger.lock"):
                 _make_open(ledger)
         if not _mark(home).is_file():
@@ -228,6 +229,7 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
 def read_ledger(home: Path) -> Ledger:
     """The ledger for reading alone: nothing is made. `LedgerError` where there is none, and it says whether there was."""
     ledger = Ledger(home, Database(ledger_url(home), mode="ro"))
+    _check_readable(ledger)
     if not _has_entry(ledger):
         not_yet = f"There is no ledger at {ledger.database.name} yet. `assay up` opens one; check the path and its permissions."
         raise LedgerError(_lost(ledger) or not_yet)
@@ -239,6 +241,13 @@ def ever_was(home: Path) -> bool:
     return bool(Settings().ledger_url) or (home / "ledger.db").exists() or bool(_traces(home))
 
 
+def _check_readable(ledger: Ledger) -> None:
+    """Another account is not told that there is no ledger, where it may only not look."""
+    why = None if ledger.database.path is None else closed_to_us(ledger.database.path)
+    if why is not None:
+        raise LedgerError(f"The ledger is not yours to read: {why}. Ask that account, or set ASSAY_HOME to a home of your own.")
+
+
 def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> Ledger:
     """An empty ledger with entries that are there already, verified, and their reasons: all of them or none.
 
@@ -247,7 +256,7 @@ def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> L
     follow(None, entries)
     rows = [_row(entry) for entry in entries]
     ledger = Ledger(home, Database(ledger_url(home)))
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     with FileLock(home / "ledger.lock"), _migrated(ledger) as connection:
         there = [dict(row) for row in connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)).mappings()]
         if there == rows:

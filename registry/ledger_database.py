@@ -10,9 +10,12 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from pipelines.address import NOT_SHOWN, shown
 from pipelines.errors import BrokenLedger, LedgerError
 
 _FILE = "sqlite:///"
+_NAMES_OF_POSTGRESQL = {"postgresql", "postgres"}
+"""The second is what many providers write."""
 _MODE = Literal["ro", "rw", "rwc"]
 _POSTGRESQL = {
     "connect_timeout": 5,
@@ -38,7 +41,7 @@ class Database:
     @property
     def name(self) -> str:
         """What a message calls it: the file, or the URL without its password."""
-        return str(self.path) if self.path is not None else self._url.render_as_string(hide_password=True)
+        return str(self.path) if self.path is not None else shown(self._url.render_as_string(hide_password=True))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -139,8 +142,11 @@ def _parsed(url: str) -> sa.URL:
         return sa.URL.create("sqlite", database=url.removeprefix(_FILE))  # whatever letters a folder has, they are its name
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise LedgerError("ASSAY_LEDGER_URL is not the URL of a database. Write sqlite:////PATH or postgresql://USER@HOST/NAME.") from error
-    if parsed.get_backend_name() == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    raise LedgerError(f"The ledger cannot lie at {parsed.render_as_string(hide_password=True)}. Give a SQLite file or PostgreSQL.")
+    except (sa.exc.ArgumentError, ValueError):
+        raise LedgerError("ASSAY_LEDGER_URL is not the URL of a database. Write sqlite:////PATH or postgresql://USER@HOST/NAME.") from None
+    if parsed.drivername.partition("+")[0] not in _NAMES_OF_POSTGRESQL:
+        raise LedgerError(f"The ledger cannot lie at {shown(url)}. Give a SQLite file or PostgreSQL.")
+    # An @ in a password that is not escaped makes its end part of the host.
+    if "@" in f"{parsed.host}{parsed.database}" or shown(parsed.render_as_string(hide_password=True)).endswith(NOT_SHOWN):
+        raise LedgerError("ASSAY_LEDGER_URL cannot be understood: in a password @ is written %40, and % is written %25. Write it so.")
+    return parsed.set(drivername="postgresql+psycopg")

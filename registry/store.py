@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.address import shown
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finalist
@@ -37,6 +38,8 @@ class Store:
     def __init__(self, uri: str, locks: Path) -> None:
         """`uri` is MLflow's address (`sqlite:///…` or `http://…`); `locks` a folder in which registrations take turns."""
         self.uri = uri
+        self.address = shown(uri)
+        """As people may see it."""
         self._mlflow = Connection(uri, locks)
         self.runs = Runs(self._mlflow)
 

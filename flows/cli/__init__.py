@@ -1,11 +1,13 @@
 """The command `assay`. Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop (go on with the same command)."""
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import click
 
 from flows.cli import audit, keeping, operations, releases, serving, training
+from pipelines.address import without_secrets
 from pipelines.errors import AssayError
 
 
@@ -22,7 +24,7 @@ class _Commands(click.Group):
             said = _sentence(error)
             if said is None:
                 raise
-            click.echo(f"assay: {said}", err=True)
+            click.echo(f"assay: {without_secrets(said)}", err=True)
             ctx.exit(1)
 
 
@@ -35,9 +37,23 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, ValidationError):
         return f"What was given does not fit ({error.title}, {first_problem(error)}). `assay COMMAND --help` says what each option takes."
     if isinstance(error, OSError) and error.errno != errno.EPIPE:  # click itself ends where nobody reads any more
+        closed = _closed_to_us(error)
+        if closed is not None:
+            return closed
         why = error.strerror or str(error)[:200] or type(error).__name__
         return f"{error.filename or 'A file or an address'} cannot be used ({why}). {_next_step(error)}"
     return None
+
+
+def _closed_to_us(error: OSError) -> str | None:
+    """Whose a file is that this account may not read."""
+    from pipelines.home import closed_to_us
+
+    if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(error.filename, str):
+        return None
+    why = closed_to_us(Path(error.filename))
+    step = "Ask that account, or set ASSAY_HOME to a home of your own"
+    return None if why is None else f"{why[:1].upper()}{why[1:]}. {step}; then run the same command again."
 
 
 def _next_step(error: OSError) -> str:

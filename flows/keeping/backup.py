@@ -55,7 +55,7 @@ class Source:
         found = database_file(self.store.uri)
         if found is None:
             raise OperationError(
-                f"MLflow's records are at {self.store.uri}, not in a SQLite file. Back that server up with its own tools, or unset"
+                f"MLflow's records are at {self.store.address}, not in a SQLite file. Back that server up with its own tools, or unset"
                 " MLFLOW_TRACKING_URI to back up the home's own database."
             )
         if not found.is_file():

@@ -1,7 +1,6 @@
 """From a workspace to MLflow: the run, its curves, its evidence, and the version of a finalist."""
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from flows.environment import mlflow_address
 from flows.run.earlier import champions_outcome
 from flows.run.outcome import Outcome
 from flows.run.registration import enter_version
@@ -60,7 +60,7 @@ SECONDS_BETWEEN_POINTS = 5.0
 
 def open_store(project: Project) -> Store:
     """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own; one that is lost is `RegistryError`."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
+    given = mlflow_address()
     own = project.home / "mlflow.db"
     if not given and not own.is_file():
         _check_not_lost(own)  # before MLflow makes an empty one in its place

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from flows.run.outcome import Outcome
+from pipelines.address import without_secrets
 from pipelines.verdict import Finding
 from registry.card import format_score, score_table
 
@@ -18,6 +19,7 @@ _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 def say(text: str) -> None:
     """One line on standard output, at once; in a deployed run on its page in the Prefect UI too."""
+    text = without_secrets(text)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
     if "PREFECT__FLOW_RUN_ID" in os.environ:
@@ -80,7 +82,7 @@ def publish(outcome: Outcome, mlflow_uri: str) -> None:
     reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
     table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
     record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
-    text = f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n"
+    text = without_secrets(f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n")
     create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
 
 
@@ -88,7 +90,7 @@ def publish_text(key: str, text: str, description: str) -> None:
     """An artifact of the flow run that is only words."""
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(key=key, markdown=text, description=description[:500])
+    create_markdown_artifact(key=key, markdown=without_secrets(text), description=description[:500])
 
 
 def run_link() -> str:

@@ -18,6 +18,7 @@ from flows.run.request import TrainRequest
 from pipelines.base_model import base_model, read_base_model
 from pipelines.errors import ParameterError, UnreadableData, WorkspaceError
 from pipelines.files import digest_of_json, write_text
+from pipelines.home import make_home
 from pipelines.params import Params, override
 from pipelines.work_key import work_key
 from serving.load import name_of_base
@@ -85,6 +86,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     sweep(project)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
+    make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
     with in_use(project.home), FileLock(root.with_suffix(".lock")):
         commit = _pin(project.root, run_id)

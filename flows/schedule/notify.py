@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
+from pipelines.address import without_secrets
 from pipelines.settings import Settings
 from pipelines.value import Value
 
@@ -28,17 +29,23 @@ class Notice(Value):
 
 def notify(home: Path, title: str, text: str, *, sends: bool = True) -> Notice:
     """Tell it and say whether it got through. An address that is dead, slow or misspelt never fails what had something to tell."""
+    title, text = without_secrets(title), without_secrets(text)
     addresses = Settings().notify.split() if sends else []
     is_sent = _send(addresses, title, text) if addresses else None
     notice = Notice(at=datetime.now(UTC), title=title, text=text, is_sent=is_sent)
     _LOG.warning("%s: %s", title, text)
-    _keep(home / "notices.jsonl", notice)
+    _keep(notices_file(home), notice)
     return notice
+
+
+def notices_file(home: Path) -> Path:
+    """Where every notice is kept."""
+    return home / "notices.jsonl"
 
 
 def notices(home: Path, last: int = 20) -> tuple[Notice, ...]:
     """The latest notices, oldest first; a line that is half written or of another version is left out."""
-    path = home / "notices.jsonl"
+    path = notices_file(home)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-last:] if path.is_file() else []
     found = (_parsed(line) for line in lines)
     return tuple(notice for notice in found if notice is not None)

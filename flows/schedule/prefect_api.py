@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import httpx
 
+from flows.environment import prefect_address
 from flows.schedule.prefect_login import basic
+from pipelines.address import shown
 from pipelines.errors import OperationError
 from pipelines.value import Value
 
@@ -101,8 +103,9 @@ def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) ->
 
 
 def _post(path: str, body: Any) -> Any:
+    url = (prefect_address() or "").rstrip("/")  # with a login its name comes first: the headers are made of it
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
-        answer = client.post(os.environ["PREFECT_API_URL"].rstrip("/") + path, json=body, headers=_authorization())
+        answer = client.post(url + path, json=body, headers=_authorization())
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -118,7 +121,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, ValueError) as error:
-        where = os.environ.get("PREFECT_API_URL", "")
+        where = shown(os.environ.get("PREFECT_API_URL", ""))
         raise OperationError(
             f"Prefect at {where} does not answer as it should ({type(error).__name__}). `assay status` says what runs."
         ) from error

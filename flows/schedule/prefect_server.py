@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flows.environment import prefect_address
 from flows.schedule.prefect_login import client_login
 from flows.system.record import answers, read_record
+from pipelines.address import shown
 from pipelines.errors import WorkspaceError
 
 SECONDS_TO_START = 120
@@ -24,7 +26,7 @@ SECONDS_FOR_EVENTS = 10
 @contextmanager
 def prefect_server(home: Path) -> Iterator[None]:
     """Set `PREFECT_API_URL` to a server for as long as the context lasts: the one that is configured, that of `assay up`, or an own one."""
-    if os.environ.get("PREFECT_API_URL"):
+    if prefect_address():
         yield
         return
     running = _of_the_system(home)
@@ -94,15 +96,19 @@ def prefect_answers() -> Iterator[None]:
         if "Failed to reach API" not in str(error):  # Prefect's own sentence for a server that was never there
             raise
         raise WorkspaceError(
-            f"No Prefect server answers at {os.environ.get('PREFECT_API_URL')}. Start it, or unset PREFECT_API_URL: the run brings its own."
+            f"No Prefect server answers at {_address()}. Start it, or unset PREFECT_API_URL: the run brings its own."
         ) from error
     except httpx.HTTPError as error:
         raise WorkspaceError(
-            f"The Prefect server at {os.environ.get('PREFECT_API_URL')} went away ({type(error).__name__}). "
+            f"The Prefect server at {_address()} went away ({type(error).__name__}). "
             "Nothing that was done is lost: run the same command again."
         ) from error
     finally:
         _let_events_go()
+
+
+def _address() -> str:
+    return shown(os.environ.get("PREFECT_API_URL", ""))
 
 
 def _let_events_go() -> None:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from flows.system.loopback import ask
 from flows.system.record import read_record
 from flows.system.services import HERE, Ports
 from pipelines.errors import LedgerError, ServingError, WorkspaceError
+from pipelines.home import openness
 from pipelines.resources import free_memory
 from pipelines.value import Value
 from registry.accounts import passwords, passwords_file
@@ -65,15 +65,13 @@ def git(project: Project) -> Iterator[Check]:
 
 
 def home(project: Project) -> Iterator[Check]:
-    """Nobody else may write where Assay keeps things."""
+    """Nobody else may read or write where Assay keeps things."""
     folder = project.home
     if not folder.is_dir():
         yield Check(name="home", is_ok=True, text=f"{folder} does not exist yet; `assay run` and `assay up` make it")
         return
-    mode = folder.stat().st_mode
-    is_ok = not mode & (stat.S_IWGRP | stat.S_IWOTH)
-    wrong = f"others may write in {folder} (mode {mode & 0o777:o}). Do: chmod go-w {folder}."
-    yield Check(name="home", is_ok=is_ok, text=str(folder) if is_ok else wrong)
+    others = openness(folder)
+    yield Check(name="home", is_ok=others is None, text=others or str(folder))
 
 
 def disk(project: Project) -> Iterator[Check]:

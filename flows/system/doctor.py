@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from flows.environment import quieten
 from flows.run.report import say
@@ -9,6 +10,7 @@ from flows.run.workspace import Project, find_project
 from flows.system import checks
 from flows.system.checks import Check
 from pipelines.errors import AssayError
+from pipelines.home import closed_to_us
 from pipelines.settings import Settings
 
 CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
@@ -52,5 +54,8 @@ def _carried_out(check: Callable[[Project], Iterator[Check]], project: Project) 
         return tuple(check(project))
     except AssayError as error:
         return (Check(name=name, is_ok=False, text=str(error)),)
+    except PermissionError as error:
+        closed = closed_to_us(Path(str(error.filename)))
+        return (Check(name=name, is_ok=False, text=f"could not be checked: {closed or error}."),)
     except Exception as error:  # noqa: BLE001 - the doctor reports, whatever it meets
         return (Check(name=name, is_ok=False, text=f"could not be checked ({type(error).__name__}: {str(error)[:200]})."),)

@@ -1,18 +1,21 @@
 """How everything stands: what runs, what serves and why. Whatever is out of reach is said, and the rest is found."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import AwareDatetime
 
 from flows.run.record import open_store
 from flows.run.workspace import Project
-from flows.schedule.notify import Notice, notices
-from flows.system.record import ServiceRecord, read_record
+from flows.schedule.notify import Notice, notices, notices_file
+from flows.system.record import ServiceRecord, read_record, record_file
 from pipelines.errors import AssayError, LedgerError, RegistryError
+from pipelines.home import closed_to_us
 from pipelines.value import Value
 from registry.audit import doubts
 from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
@@ -23,7 +26,9 @@ from registry.retained import is_missing
 from registry.rules import after, first
 from registry.standing import Held, ModelStanding, Standing
 from serving.client import endpoint_client
+from serving.endpoint.door import door_file
 
+_T = TypeVar("_T")
 ENDS_SOON = timedelta(days=1)
 
 
@@ -108,23 +113,40 @@ def look(project: Project) -> Status:
     """How everything stands; nothing is changed and nothing made."""
     out_of_reach: list[str] = []
     ledger, standing = _ledger(project.home, out_of_reach)
-    seen = _endpoint(project.home, out_of_reach)
-    known = _in_mlflow(project, standing, out_of_reach)
+    seen = _readable(door_file(project.home), "the endpoint", out_of_reach, lambda: _endpoint(project.home, out_of_reach))
+    known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, standing, out_of_reach))
+    known = known or _InMlflow({}, {})
+    services = _readable(record_file(project.home), "the services", out_of_reach, lambda: _services(project.home))
+    told = _readable(notices_file(project.home), "notices", out_of_reach, lambda: notices(project.home, last=3))
     now = datetime.now(UTC)
     names = sorted({*(standing.models if standing else ()), *known.challengers})
     changes = _last_changes(ledger, standing)
     return Status(
         at=now,
-        services=_services(project.home),
+        services=services or (),
         models=tuple(_model(name, standing, changes.get(name), known, seen) for name in names),
         waivers=_waivers(standing, now),
         frozen=_frozen(ledger, standing),
         ledger=standing.head if standing else None,
         followed=seen.head if seen else None,
         alarms=(*(seen.alarms if seen else ()), *_doubts(project.home, ledger, standing, seen)),
-        notices=notices(project.home, last=3),
-        out_of_reach=tuple(out_of_reach),
+        notices=told or (),
+        out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
+
+
+def _readable(path: Path, what: str, out_of_reach: list[str], look: Callable[[], _T]) -> _T | None:
+    """What a look gives, where this account may read what it needs; None with the reason where it may not."""
+    closed = closed_to_us(path)
+    if closed is None:
+        return look()
+    out_of_reach.append(f"Of {what} nothing is known: {closed}.")
+    return None
+
+
+def _database(home: Path) -> Path:
+    """What MLflow's records are read from. Elsewhere it is asked, and says itself who may."""
+    return Path(os.devnull) if os.environ.get("MLFLOW_TRACKING_URI") else home / "mlflow.db"
 
 
 def _services(home: Path) -> tuple[ServiceStatus, ...]:

@@ -23,8 +23,12 @@ def run_status(*, as_json: bool) -> None:
 
 def lines(status: Status) -> list[str]:
     """The status for a terminal."""
-    head = "no ledger" if status.ledger is None else f"ledger at entry {status.ledger.generation} ({status.ledger.hash[:12]})"
-    services = [_service_line(each) for each in status.services] or ["  nothing of `assay up` runs"]
+    is_ours = not any(each.startswith("The ledger is not yours") for each in status.out_of_reach)
+    none = "no ledger" if is_ours else "the ledger of another account"
+    head = none if status.ledger is None else f"ledger at entry {status.ledger.generation} ({status.ledger.hash[:12]})"
+    is_closed = any(each.startswith("Of the services") for each in status.out_of_reach)
+    nothing = "  not known" if is_closed else "  nothing of `assay up` runs"
+    services = [_service_line(each) for each in status.services] or [nothing]
     frozen = [] if status.frozen is None else [f"FROZEN since {_when(status.frozen)}: no release begins"]
     models = [line for each in status.models for line in _model_lines(each)] or ["  nothing was registered yet"]
     waivers = [f"  {each.rule} is waived for {each.model} until {each.until:%Y-%m-%d %H:%M} UTC by {each.by}" for each in status.waivers]

@@ -19,6 +19,7 @@ from flows.system.record import lock_file, own_record, read_record, record_file
 from flows.system.services import HERE, Ports, services
 from flows.system.watched import Watched
 from pipelines.errors import LedgerError, OperationError, ServingError
+from pipelines.home import make_home
 from pipelines.settings import Settings
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -119,7 +120,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     """Everything, in the foreground, until it is stopped."""
     quieten()
     project = find_project(Settings().home)
-    project.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_home(project.home)
     lock = FileLock(lock_file(project.home))
     try:
         lock.acquire(timeout=0)

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.__main__ import end_with_the_run
 from pipelines.errors import ServingError
+from pipelines.home import make_home
 from pipelines.settings import Settings
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
@@ -55,6 +56,7 @@ def only_one(home: Path) -> Iterator[None]:
     """Two endpoints of one home would remember against each other."""
     path = home / FOLDER / "lock"
     try:
+        make_home(home)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path, timeout=0):
             yield

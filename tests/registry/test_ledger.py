@@ -405,6 +405,20 @@ def test_a_url_that_names_no_ledger_is_refused(home: Path, url: str, monkeypatch
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_is_understood_by_each_of_its_names_and_told_without_a_login(scheme: str) -> None:
+    database = Database(f"{scheme}://kim:hunter-2@db.example:5433/ledger?sslmode=require")
+    assert database.name == "postgresql+psycopg://db.example:5433/ledger"
+    assert str(database.engine.url.password) == "hunter-2"
+
+
+@pytest.mark.parametrize("url", ["postgresql://kim:hun@ter-2@h/d", "postgres://kim:a@ter-2/x@h/d", "postgresql://h:ter-2/d"])
+def test_a_password_that_is_not_escaped_is_refused_and_no_part_of_it_is_told(url: str) -> None:
+    with pytest.raises(LedgerError, match=r"cannot be understood|not the URL") as refused:
+        Database(url)
+    assert "ter-2" not in str(refused.value)
+
+
 def test_a_path_with_strange_letters_is_only_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
     home = tmp_path / "50% ?mode=ro #1 é"

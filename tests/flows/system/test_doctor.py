@@ -47,6 +47,10 @@ def others_write(project: Project) -> None:
     project.home.chmod(0o777)
 
 
+def others_read(project: Project) -> None:
+    project.home.chmod(0o755)
+
+
 def foreign_key(project: Project) -> None:
     open_ledger(project.home)
     other = project.home / "other"
@@ -81,7 +85,8 @@ def lost_ledger(project: Project) -> None:
     ("spoil", "name", "fact"),
     [
         (open_passwords, "secrets", "chmod 600"),
-        (others_write, "home", "chmod go-w"),
+        (others_write, "home", "chmod 700"),
+        (others_read, "home", "every account of this machine may read"),
         (foreign_key, "key", "is not one that the ledger trusts"),
         (no_key, "key", "holds no key"),
         (open_key, "key", "chmod 600"),
