@@ -10,9 +10,10 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from pipelines.dataset import Message
 from pipelines.errors import NotEnoughResources
 from pipelines.evidence import Adapter, BaseModelManifest
 from pipelines.files import folder_digests
-from pipelines.language_model import LanguageModel, completion_losses, generate, load_language_model
+from pipelines.language_model import Generated, LanguageModel, completion_losses, generate, load_language_model
 from pipelines.serving_spec import ServingSpec
 from serving.engines import Event, Failed, Order, Piece
 from serving.engines.transformers import TransformersEngine
@@ -107,16 +108,18 @@ def test_training_on_a_gpu_moves_the_adapter_and_leaves_the_base_alone(workshop:
 
 def test_training_on_a_gpu_takes_the_course_that_it_takes_on_a_cpu(workshop: Workshop) -> None:
     on_gpu = workshop.run(params(), name="gpu")
-    done = subprocess.run(trainer(workshop, "cpu", {}), env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, **quietly(), check=True)
-    on_cpu = json.loads(done.stdout.splitlines()[-1])
+    with started(workshop, "cpu", {}, CUDA_VISIBLE_DEVICES="") as process:
+        out, err = process.communicate(timeout=SECONDS_TO_TRAIN)
+    assert process.returncode == 0, err
+    on_cpu = json.loads(out.splitlines()[-1])
     assert on_cpu["device"] == "cpu"
     assert [look.loss for look in on_gpu.dev_losses] == pytest.approx(on_cpu["losses"], rel=SAME_LOSS)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_losses(workshop: Workshop) -> None:
-    settings = {"max_steps": 300, "evaluate_every": 20, "patience": 100, "learning_rate": 0.001, "dropout": 0.1}
+    settings: dict[str, Any] = {"max_steps": 300, "evaluate_every": 20, "patience": 100, "learning_rate": 0.001, "dropout": 0.1}
     whole = workshop.run(params(**settings), name="whole")
-    with subprocess.Popen(trainer(workshop, "killed", settings), **quietly()) as process:
+    with started(workshop, "killed", settings) as process:
         end = time.monotonic() + SECONDS_TO_TRAIN
         while not (workshop.root / "killed/scratch/checkpoint-40/digests.json").is_file():
             assert process.poll() is None, process.communicate()
@@ -184,24 +187,20 @@ def test_a_seed_repeats_a_sampled_answer_on_a_gpu(engine: TransformersEngine) ->
     assert first == again != other
 
 
-def trainer(workshop: Workshop, name: str, settings: dict[str, object]) -> list[str]:
-    """The command of a training in a process of its own."""
+def started(workshop: Workshop, name: str, settings: dict[str, Any], **environment: str) -> subprocess.Popen[str]:
+    """A training in a process of its own."""
     base = workshop.root / "base_model.json"
     workshop.base.write(base)
-    return [sys.executable, "-c", _TRAIN, *map(str, (base, workshop.base_folder, workshop.root, name, json.dumps(settings)))]
-
-
-def quietly() -> dict[str, object]:
-    return {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", _TRAIN, *map(str, (base, workshop.base_folder, workshop.root, name, json.dumps(settings)))]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def moved_to_cpu(language: LanguageModel) -> LanguageModel:
     return replace(language, model=copy.deepcopy(language.model).cpu(), device="cpu")
 
 
-def share(found: object, expected: object) -> float:
-    pairs = list(zip(found, expected, strict=True))  # type: ignore[call-overload]
-    return sum(a == b for a, b in pairs) / len(pairs)
+def share(found: Sequence[Generated], expected: Sequence[Generated]) -> float:
+    return sum(a == b for a, b in zip(found, expected, strict=True)) / len(found)
 
 
 def answer(engine: TransformersEngine, model: str, messages: tuple[Message, ...], temperature: float = 0.0, seed: int = 0) -> str:
