@@ -52,7 +52,7 @@ class Adapter(Value):
     dev_losses: tuple[DevLoss, ...] = Field(min_length=2, description="First before training, then each look.")
     best_step: int
     moved: float = Field(description="Euclidean norm of the LoRA B matrices, which start at zero.")
-    resumed_from: tuple[int, ...] = Field(description="Steps at which an interrupted training went on.")
+    resumed_from: tuple[int, ...] = Field(description="Steps at which an interrupted training went on; 0: no checkpoint was whole.")
     precision: str
     device: str
     real_tokens: int

@@ -6,7 +6,7 @@ The held-out split is no parameter of anything here: a `TrainingSet` cannot name
 import json
 import math
 import random
-import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,11 @@ from typing import Any
 
 from pipelines.base_model import locate, read_base_model
 from pipelines.chat import ChatEncoder
+from pipelines.checkpoints import Found, best_of, fault_of, newest_whole, unwritten
 from pipelines.dataset import Row, TrainingSet, read_rows
-from pipelines.errors import NotEnoughResources, ParameterError, RunStopped, TrainingDidNothing, UnusableRow
+from pipelines.errors import DamagedFile, NotEnoughResources, ParameterError, RunStopped, TrainingDidNothing, UnusableRow
 from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
-from pipelines.files import digest_of_files, folder_digests, write_text
+from pipelines.files import digest_of_files, digest_of_json, folder_digests, write_text
 from pipelines.params import LoraParams, Params, TrainParams, load_params
 from pipelines.resources import check_room, needs
 from pipelines.settings import Settings
@@ -67,8 +68,9 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
         except ValueError as error:  # of peft and trl, about what they were asked for
             why = str(error).strip().split("\n", 1)[0][:200]
             raise ParameterError(f"Training cannot begin with these parameters ({why}). Mend those of `lora` or `train`.") from error
-        first = _first_dev_loss(trainer, places.scratch)
-        resumed = _train(trainer, places.scratch, told)
+        training = _identity(training_set, start, params, trainer)
+        first = _first_dev_loss(trainer, places.scratch, training)
+        resumed = _train(trainer, places, training, told)
         return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
 
 
@@ -103,10 +105,15 @@ def main() -> int:
     adapter.write(OUT / "adapter.json")
     print(
         f"{adapter.steps} steps, dev loss {adapter.dev_losses[0].loss:.3f} → {min(look.loss for look in adapter.dev_losses):.3f}, "
-        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s"
-        + (f", resumed from step {adapter.resumed_from[-1]}" if adapter.resumed_from else "")
+        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s" + _how_resumed(adapter.resumed_from)
     )
     return 0
+
+
+def _how_resumed(steps: tuple[int, ...]) -> str:
+    if not steps:
+        return ""
+    return f", resumed from step {steps[-1]}" if steps[-1] else ", begun again since no checkpoint was whole"
 
 
 def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, steps: int) -> list[dict[str, list[int]]]:
@@ -203,7 +210,7 @@ def _bfloat16(params: TrainParams) -> bool:
         return params.precision == "bfloat16"
     if _on_gpu():
         # torch also counts cards that only emulate bfloat16, which is slower there than float32.
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the one place that knows
 
 
@@ -224,7 +231,7 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
         eval_steps=look,
         save_strategy="steps",
         save_steps=look,
-        save_total_limit=2,
+        save_total_limit=3,  # two whole ones are left while the newest is written
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -246,38 +253,65 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
     return arguments
 
 
-def _first_dev_loss(trainer: Any, scratch: Path) -> float:
+def _identity(training_set: TrainingSet, start: Start, params: Params, trainer: Any) -> str:
+    """The digest of what is trained and in which arithmetic: another training's checkpoint leads to another adapter."""
+    return digest_of_json(
+        {
+            "base": start.base.digest,
+            "template": start.template,
+            "lora": params.lora.model_dump(mode="json"),
+            "train": params.train.model_dump(mode="json"),
+            "rows": [training_set.train.sha256, training_set.dev.sha256],
+            "bfloat16": bool(trainer.args.bf16),
+            "device": trainer.args.device.type,
+        }
+    )
+
+
+def _first_dev_loss(trainer: Any, scratch: Path, training: str) -> float:
     """Dev loss of the untouched base, measured once however often training is resumed."""
     kept = scratch / "first_dev_loss.json"
-    if kept.is_file():
-        return float(json.loads(kept.read_text(encoding="utf-8")))
-    loss = float(trainer.evaluate()["eval_loss"])
-    write_text(kept, json.dumps(loss))
+    loss = _kept_loss(kept, training)
+    if loss is None:
+        loss = float(trainer.evaluate()["eval_loss"])
+        document = {"training": training, "loss": loss}
+        write_text(kept, json.dumps({**document, "sha256": digest_of_json(document)}))
     return loss
 
 
-def _train(trainer: Any, scratch: Path, told: threading.Event) -> tuple[int, ...]:
-    """Train, from the last checkpoint where there is one; give the steps at which it was resumed, ever."""
+def _kept_loss(path: Path, training: str) -> float | None:
+    """The loss that this training measured; None where the file is missing, damaged, or of another training."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        digest = document.pop("sha256")
+        is_ours = digest == digest_of_json(document) and document["training"] == training
+        return float(document["loss"]) if is_ours else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _train(trainer: Any, places: Places, training: str, told: threading.Event) -> tuple[int, ...]:
+    """Train, from the newest whole checkpoint where there is one; give the steps at which it was resumed, ever."""
     from safetensors import SafetensorError
+    from transformers import set_seed
 
-    from pipelines.training_callbacks import StopWhenTold
+    from pipelines.training_callbacks import SealCheckpoints, StopWhenTold
 
-    history = scratch / "resumed.json"
-    resumed = tuple(json.loads(history.read_text(encoding="utf-8"))) if history.is_file() else ()
-    checkpoint = last_whole_checkpoint(scratch)
-    if checkpoint is not None:
-        resumed = (*resumed, int(checkpoint.name.removeprefix("checkpoint-")))
-        write_text(history, json.dumps(resumed))
+    scratch = places.scratch
+    found = newest_whole(scratch, training)
+    resumed = _resumed(found, trainer, places)
+    set_seed(trainer.args.seed)  # the first look at the dev rows drew numbers, where it was not made before
     stop = StopWhenTold(told)
+    trainer.add_callback(SealCheckpoints(scratch, training))  # before `stop`, which ends training once the checkpoint is whole
     trainer.add_callback(stop)
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.train(resume_from_checkpoint=None if found.folder is None else str(found.folder))
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors each have their own for a disk that is full
-        unwritten = _unwritten_checkpoint(scratch)
-        if unwritten is None:
+        cut_short = unwritten(scratch)
+        if cut_short is None:
             raise
         raise NotEnoughResources(
-            f"{unwritten} cannot be written ({(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}). "
+            f"{cut_short} cannot be written ({(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}). "
             "Look at the disk and run the same command again: training goes on from the checkpoint before."
         ) from error
     if stop.cut_short:
@@ -285,29 +319,42 @@ def _train(trainer: Any, scratch: Path, told: threading.Event) -> tuple[int, ...
             f"Training was told to stop and kept a checkpoint of step {trainer.state.global_step} of {trainer.state.max_steps}. "
             "Run the same command again: it goes on from there."
         )
+    _check_best(trainer, scratch, training)
     return resumed
 
 
-def _unwritten_checkpoint(scratch: Path) -> Path | None:
-    """A checkpoint that was not written to its end: those of earlier trainings are gone when one begins."""
-    return next((path for path in scratch.glob("checkpoint-*") if not (path / "trainer_state.json").is_file()), None)
+def _resumed(found: Found, trainer: Any, places: Places) -> tuple[int, ...]:
+    """The steps at which training was resumed, this time included. Refused checkpoints are named aloud and in `progress.jsonl`."""
+    from pipelines.training_callbacks import append_progress
+
+    history = places.scratch / "resumed.json"
+    before = _steps_in(history)
+    if found.refused:
+        sys.stderr.write(f"{found}\n")
+        refused = [str(each) for each in found.refused]
+        append_progress(places.out, {"step": found.step, "of": trainer.args.max_steps, "resumed": found.step, "refused": refused})
+    if found.folder is None and not found.refused:
+        return before
+    steps = (*before, found.step)
+    write_text(history, json.dumps(steps))
+    return steps
 
 
-def last_whole_checkpoint(scratch: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; one that a kill cut short is removed and the one before is taken."""
-    from safetensors import SafetensorError, safe_open
+def _steps_in(history: Path) -> tuple[int, ...]:
+    """What was resumed before; a damaged list is begun anew, since no weight hangs on it."""
+    try:
+        steps = json.loads(history.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else ()
 
-    for folder in sorted(scratch.glob("checkpoint-*"), key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
-        try:
-            # trainer_state.json is what the trainer writes last.
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            with safe_open(str(folder / "adapter_model.safetensors"), framework="np") as tensors:
-                if len(tensors.keys()) > 0 and (folder / "optimizer.pt").stat().st_size > 0:
-                    return folder
-        except (OSError, ValueError, SafetensorError):
-            pass
-        shutil.rmtree(folder)
-    return None
+
+def _check_best(trainer: Any, scratch: Path, training: str) -> None:
+    """The trainer has just loaded the weights of the best look: they must be those that were written."""
+    best = best_of(scratch, trainer.state.best_global_step)
+    why = None if best is None else fault_of(best, training)
+    if best is not None and why is not None:
+        raise DamagedFile(f"{best} holds the best weights and is damaged ({why}). Run the same command again.")
 
 
 def _adapter(

@@ -13,6 +13,7 @@ _BYTES_PER_WEIGHT = 4
 _PROCESS_BYTES = 1_200_000_000  # python with torch, transformers and trl loaded, measured at 1.1 GB
 _ACTIVATIONS_PER_TOKEN = 600_000  # bytes a token of a batch for each 135M of weights without checkpointing, measured at 0.5 MB
 _REFERENCE_WEIGHTS = 135_000_000
+_CHECKPOINTS = 9  # three checkpoints, each with the weights and the optimizer's two moments
 
 
 class Needs(Value):
@@ -35,7 +36,9 @@ def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int, rows
     scale = max(1.0, base.parameters / _REFERENCE_WEIGHTS)
     weights = base.parameters * _BYTES_PER_WEIGHT
     adapter = int(weights * 0.15) + 50_000_000
-    return Needs(memory=int(_PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale), disk=6 * adapter + 200_000_000)
+    return Needs(
+        memory=int(_PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale), disk=_CHECKPOINTS * adapter + 200_000_000
+    )
 
 
 def check_room(needed: Needs, home: Path) -> None:

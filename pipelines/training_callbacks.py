@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: its progress is told, and a word to stop is heard."""
+"""What happens beside the steps of a training: progress is reported, checkpoints are sealed, a word to stop is heard."""
 
 import json
 import threading
@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from pipelines.checkpoints import best_of, seal
 from pipelines.progress import progress_bar
 
 _TOLD = {"loss", "eval_loss", "grad_norm", "learning_rate"}
@@ -30,15 +31,33 @@ class AppendProgress(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Append the step's figures."""
-        self._out.mkdir(parents=True, exist_ok=True)
         kept = {name: entry for name, entry in (logs or {}).items() if name in _TOLD}
         if kept:
-            with (self._out / "progress.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"step": state.global_step, "of": state.max_steps, **kept}) + "\n")
+            append_progress(self._out, {"step": state.global_step, "of": state.max_steps, **kept})
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the bar away."""
         self._bar.__exit__(None, None, None)
+
+
+class SealCheckpoints(TrainerCallback):
+    """Writes the digests of each checkpoint once all its files are there."""
+
+    def __init__(self, scratch: Path, training: str) -> None:
+        self._scratch = scratch
+        self._training = training
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look for the weights of the best look where the checkpoints are now.
+
+        A checkpoint holds an absolute path, and without that folder the trainer would keep its last weights.
+        """
+        best = best_of(self._scratch, state.best_global_step)
+        state.best_model_checkpoint = None if best is None else str(best)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seal the checkpoint."""
+        seal(self._scratch / f"checkpoint-{state.global_step}", self._training)
 
 
 class StopWhenTold(TrainerCallback):
@@ -59,3 +78,10 @@ class StopWhenTold(TrainerCallback):
         """End training once the checkpoint is whole."""
         if self._told.is_set() and not control.should_training_stop:
             self.cut_short = control.should_training_stop = True
+
+
+def append_progress(out: Path, entry: dict[str, Any]) -> None:
+    """Append one line to `progress.jsonl`; it has a `step`."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "progress.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(entry) + "\n")

@@ -209,12 +209,17 @@ def _forward(path: Path, store: Store, run: RecordedRun, done: threading.Event) 
                 break  # half written; it is whole at the next look
             step = point.pop("step")
             try:
-                store.runs.log_metrics(run.run_id, step, {f"train.{name}": value for name, value in point.items() if name != "of"})
+                store.runs.log_metrics(run.run_id, step, _curves(point))
             except RegistryError:
                 return  # curves are a convenience: the whole file is among the evidence
             sent += 1
         if last:
             return
+
+
+def _curves(point: dict[str, object]) -> dict[str, float]:
+    """The figures of a line of `progress.jsonl`; one about checkpoints has texts as well."""
+    return {f"train.{name}": value for name, value in point.items() if name != "of" and isinstance(value, int | float)}
 
 
 def _judge_again(workspace: Workspace, finalist: Finalist, scorecard: Scorecard) -> None:

@@ -77,7 +77,7 @@ def stage_lines(process: "subprocess.Popen[str]") -> Iterator[str]:
 def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> float:
     """Kill the run once a checkpoint is whole; give the seconds until its training has ended too."""
     end = time.monotonic() + SECONDS_TO_TRAIN
-    while not list((checkout.home / "scratch").glob("*/checkpoint-*/trainer_state.json")):
+    while not list((checkout.home / "scratch").glob("*/checkpoint-*/digests.json")):
         assert time.monotonic() < end, "no checkpoint was written"
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import NotEnoughResources, RegistryError
-from pipelines.fine_tune import last_whole_checkpoint
 from registry.recorded import VERDICT, Page
 from registry.store import Store
 from tests.faults.test_training_stopped import forget_training
@@ -64,7 +63,7 @@ def disk_of(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_the_one_before_still_loads(workshop: Workshop) -> None:
+def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_training_goes_on_from_the_one_before(workshop: Workshop) -> None:
     whole = workshop.run(params(), name="whole")
     workshop.run(params(), name="full")
     scratch = workshop.root / "full/scratch"
@@ -75,8 +74,9 @@ def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_the_one_before_stil
         pytest.raises(NotEnoughResources, match=r"checkpoint-6 cannot be written .* from the checkpoint before\."),
     ):
         workshop.run(params(), name="full")
-    assert last_whole_checkpoint(scratch) == scratch / "checkpoint-4"
-    assert workshop.run(params(), name="full").sha256 == whole.sha256
+    resumed = workshop.run(params(), name="full")
+    assert resumed.resumed_from == (4, 4)
+    assert resumed.sha256 == whole.sha256
 
 
 @pytest.fixture

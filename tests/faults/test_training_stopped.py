@@ -15,7 +15,6 @@ import pytest
 from filelock import FileLock
 
 from pipelines.errors import RunStopped
-from pipelines.fine_tune import last_whole_checkpoint
 from pipelines.stopping import on_sigterm
 from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 from tests.workshop import Workshop, params
@@ -167,10 +166,9 @@ def test_a_training_that_was_told_to_stop_equals_the_uninterrupted_one(workshop:
     whole = workshop.run(settings, name="whole")
     with sigterm_once(lambda: steps_told(workshop.root / "cut/out/progress.jsonl") >= step), pytest.raises(RunStopped, match="of 16"):
         workshop.run(settings, name="cut")
-    checkpoint = last_whole_checkpoint(workshop.root / "cut/scratch")
+    kept = max(int(path.name.removeprefix("checkpoint-")) for path in (workshop.root / "cut/scratch").glob("checkpoint-*"))
     resumed = workshop.run(settings, name="cut")
-    assert checkpoint is not None
-    assert resumed.resumed_from == (int(checkpoint.name.removeprefix("checkpoint-")),)
+    assert resumed.resumed_from == (kept,)
     assert [look.step for look in resumed.dev_losses] == [look.step for look in whole.dev_losses]
     assert resumed.sha256 == whole.sha256
 

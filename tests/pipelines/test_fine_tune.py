@@ -1,7 +1,6 @@
 """Training by its invariants, with real trl and peft on a two-layer model."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ from pipelines.adapter_files import check_adapter
 from pipelines.errors import NotEnoughResources, ParameterError, TrainingDidNothing, UnusableRow
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import folder_digests
-from pipelines.fine_tune import _in_training_order, last_whole_checkpoint
+from pipelines.fine_tune import _in_training_order
+from pipelines.resources import needs
 from pipelines.value import FileDigest
 from tests.workshop import ROWS, Workshop, params, row
 
@@ -73,18 +73,6 @@ def test_the_weights_of_the_best_look_are_kept_and_training_stops_early(workshop
     assert kept == of_best != of_last
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:100])])
-def test_a_checkpoint_that_a_kill_cut_short_is_not_resumed_from(workshop: Workshop, damage: Callable[[Path], object]) -> None:
-    workshop.run(params())
-    scratch = workshop.root / "one/scratch"
-    newest = last_whole_checkpoint(scratch)
-    assert newest is not None
-    damage(newest / "adapter_model.safetensors")
-    fallback = last_whole_checkpoint(scratch)
-    assert fallback != newest
-    assert not newest.exists()
-
-
 def test_a_row_that_does_not_fit_is_named_and_nothing_is_cut(workshop: Workshop) -> None:
     with pytest.raises(UnusableRow, match=r"Row 99 \(0{14}63\) has \d+ tokens, over the 512 that fit"):
         workshop.run(params(), [*ROWS, row(99, "long", "x" * 600)])
@@ -106,6 +94,14 @@ def test_a_batch_that_memory_cannot_hold_is_refused_before_training(workshop: Wo
     crowd = [row(number, f"{number} {'p' * 300}", "c" * 100) for number in range(3000)]
     with pytest.raises(NotEnoughResources, match=r"Training needs about \d+\.\d GB of memory and|Training needs about"):
         workshop.run(params(batch_size=3000), crowd)
+
+
+def test_beside_a_gpu_the_machine_needs_room_for_libraries_and_weights_alone(manifest: BaseModelManifest) -> None:
+    large = manifest.model_copy(update={"parameters": 7_000_000_000})
+    needed = needs(large, params(batch_size=16), 512, 10_000)
+    beside = needed.beside_a_gpu(large)
+    assert 28e9 < beside.memory < 30e9 < needed.memory
+    assert beside.disk == needed.disk
 
 
 def test_a_diverged_training_makes_no_adapter(workshop: Workshop) -> None:
