@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
+TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test test-ci test-slow check repro bench lock up down ui clean
 
@@ -12,10 +13,10 @@ demo: .venv/ready
 	$(BIN)/assay demo
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest $(TWO_PROCESSES)
 
 test-ci: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadgroup -m "ci and not (slow or gpu)"
+	$(BIN)/pytest $(TWO_PROCESSES) -m "ci and not (slow or gpu)"
 
 test-slow: .venv/ready
 	infra/debian.sh

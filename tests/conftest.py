@@ -19,10 +19,14 @@ ONE_OF_EACH = {"prefect", "mlflow_port"}
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `-n 2 --dist loadgroup` one process runs the files that use the session's servers, so that there is one of each."""
+    """Say which tests one process runs under `make test`: each folder's, since they share its fixtures.
+
+    The files that use the session's servers are one group, so that there is one of each, and begin first: they take longest.
+    """
     with_servers = {item.path for item in items if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in with_servers)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("with-servers" if item.path in with_servers else "without"))
+        item.add_marker(pytest.mark.xdist_group("with-servers" if item.path in with_servers else item.path.parent.name))
 
 
 def pytest_configure() -> None:

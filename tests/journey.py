@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from pipelines.verdict import Finalist
 from registry.recorded import ModelVersion, Page, RecordedRun, Submission
 from registry.store import Store
+from tests.waiting import SECONDS_AT_MOST
 
 ROOT = Path(__file__).parents[1]
 ANSWERS = {"a": "re(d)og", "b": "bi+s=un", "c": "we/t:fx", "d": "ol<c>up"}
@@ -68,7 +70,11 @@ class Checkout:
     def assay(self, *arguments: str | Path, **environment: str) -> "Done":
         """`assay ARGUMENTS` to its end."""
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=900)
+        try:
+            out, err = process.communicate(timeout=SECONDS_AT_MOST)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         return Done(process.returncode, out, err)
 
     def git(self, *arguments: str) -> str:

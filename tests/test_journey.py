@@ -12,6 +12,7 @@ from openai import OpenAI
 from pipelines.files import folder_digests
 from registry.recorded import VERDICT
 from tests.journey import ANSWERS, Journey, invoke, run_arguments
+from tests.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 
@@ -128,4 +129,4 @@ def serving(judged: Journey) -> Iterator[str]:
             yield ready.rsplit(" at ", 1)[1].strip()
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=SECONDS_AT_MOST)

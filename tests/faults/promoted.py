@@ -20,10 +20,11 @@ from serving.client import endpoint_client
 from tests.flows.system.running import Up, start_up
 from tests.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
 from tests.serving.endpoint.system import words_of
+from tests.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")
-SECONDS_TO_SETTLE = 240
+SECONDS_TO_SETTLE = SECONDS_AT_MOST
 QUESTION = {"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": "12 a"}]}
 Process = subprocess.Popen[str]
 

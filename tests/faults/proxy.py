@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-SECONDS_TO_START = 120
+from tests.waiting import SECONDS_AT_MOST
+
 Rule = Callable[[str, str], str]
 """From method and path to `pass`, `drop` (the connection breaks), `late` (done, and answered too late) or `hold`."""
 
@@ -70,7 +71,7 @@ class Proxy:
                 if what in {"drop", "hold"}:
                     if what == "hold":
                         proxy.held.set()
-                        time.sleep(SECONDS_TO_START)
+                        time.sleep(SECONDS_AT_MOST)
                     self.close_connection = True
                     return
                 status, headers, answer = proxy.forward(self.command, self.path, dict(self.headers), body)
@@ -96,7 +97,7 @@ class Proxy:
         return Handler
 
     def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=SECONDS_AT_MOST)
         connection.request(method, path, body, {**headers, "Connection": "close"})
         answer = connection.getresponse()
         content = answer.read()
@@ -128,7 +129,7 @@ def mlflow_server(folder: Path, database: Path) -> Iterator[int]:
 
 
 def wait_until_healthy(port: int) -> None:
-    end = time.monotonic() + SECONDS_TO_START
+    end = time.monotonic() + SECONDS_AT_MOST
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):

@@ -14,7 +14,7 @@ from registry.release import is_at_rest
 from tests.journey import Checkout
 from tests.serving.endpoint.system import MODEL, Home, home_with
 from tests.tiny import make_tiny_package, tiny_manifest
-from tests.waiting import wait_until
+from tests.waiting import SECONDS_AT_MOST, wait_until
 
 
 def make_home(base: Path, package: Path, root: Path) -> Home:
@@ -36,7 +36,7 @@ class Controller:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def says(self, words: str, seconds: float = 120) -> None:
+    def says(self, words: str, seconds: float = SECONDS_AT_MOST) -> None:
         """Wait until it has said them."""
         wait_until(lambda: words in self.log.read_text(encoding="utf-8") or self.process.poll() is not None, seconds, self.log.read_text)
         assert words in self.log.read_text(encoding="utf-8"), self.log.read_text(encoding="utf-8")

@@ -18,10 +18,9 @@ from flows.system.record import answers
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Done, Journey, run_arguments
+from tests.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
-
-SECONDS = 300
 
 
 def until(process: "subprocess.Popen[str]", stage: str) -> str:
@@ -49,7 +48,7 @@ def server_of_others(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", 
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + SECONDS_AT_MOST
         while not answers(f"http://127.0.0.1:{port}/api/health"):
             assert time.monotonic() < end, (folder / "server.log").read_text()
             time.sleep(0.1)
@@ -64,7 +63,7 @@ def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_
     process = seeded.start(*arguments, PREFECT_API_URL="")
     told = until(process, "bias")
     server_of(process).kill()
-    out, err = process.communicate(timeout=SECONDS)
+    out, err = process.communicate(timeout=SECONDS_AT_MOST)
     done = Done(process.returncode, told + out, err)
     assert (done.code, done.err) == (0, ""), done.out + done.err
     assert (done.last["version"], len(seeded.versions()), len(seeded.runs())) == ("1", 1, 1)
@@ -80,7 +79,7 @@ def test_a_server_that_is_gone_for_good_while_a_model_trains_makes_no_second_tra
         process = seeded.start(*arguments, PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
         told = until(process, "admit")
         server.kill()
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=SECONDS_AT_MOST)
     done = Done(process.returncode, told + out, err)
     assert done.code == 1
     (line,) = done.err.strip().splitlines()
@@ -100,8 +99,8 @@ def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(seeded: Checkout
     server = server_of(process)
     server.send_signal(signal.SIGSTOP)
     with pytest.raises(psutil.TimeoutExpired):
-        psutil.Process(process.pid).wait(timeout=20)
+        psutil.Process(process.pid).wait(timeout=SECONDS_AT_MOST)
     server.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=SECONDS)
+    out, err = process.communicate(timeout=SECONDS_AT_MOST)
     assert process.returncode == 0, out + err
     assert (len(seeded.versions()), len(seeded.runs())) == (1, 1)

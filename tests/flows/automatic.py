@@ -21,6 +21,7 @@ import psutil
 
 from pipelines.params import parse_assignment
 from tests.journey import ROOT, SETTINGS, Checkout
+from tests.waiting import SECONDS_AT_MOST
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 MODEL = "letters-tiny"
@@ -78,7 +79,7 @@ class Automatic:
         found = ask("POST", f"{self.api}/flow_runs/filter", json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
         return list(found.raise_for_status().json())
 
-    def wait_for(self, run_id: str, *states: str, seconds: float = 400) -> dict[str, Any]:
+    def wait_for(self, run_id: str, *states: str, seconds: float = SECONDS_AT_MOST) -> dict[str, Any]:
         """The flow run once it is in one of these states; by default once it has ended."""
         run: dict[str, Any] = {}
         for _ in until(seconds):
@@ -91,7 +92,7 @@ class Automatic:
         """A run of a deployment from its start to its end."""
         return self.wait_for(self.start(name, **parameters).raise_for_status().json()["id"])
 
-    def told(self, words: str, seconds: float = 120) -> dict[str, Any]:
+    def told(self, words: str, seconds: float = SECONDS_AT_MOST) -> dict[str, Any]:
         """The message that holds these words, once it has arrived."""
         for _ in until(seconds):
             for message in self.received:
@@ -103,7 +104,7 @@ class Automatic:
 def ask(method: str, url: str, **content: Any) -> httpx.Response:
     """Answer of Prefect's API. While its SQLite database is locked it answers 503, which its own clients try again too."""
     answer = httpx.request(method, url, timeout=60, **content)
-    for _ in until(30):
+    for _ in until(SECONDS_AT_MOST):
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         answer = httpx.request(method, url, timeout=60, **content)
@@ -132,7 +133,9 @@ def automatic(checkout: Checkout, data: Path, base: Path, folder: Path) -> Itera
 
 
 def deploy(found: Automatic) -> None:
-    subprocess.run([sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=SECONDS_AT_MOST
+    )
 
 
 @contextmanager
@@ -194,7 +197,7 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def wait_for_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in until(180):
+    for _ in until(SECONDS_AT_MOST):
         assert process.poll() is None, "the Prefect server ended at start"
         try:
             with urllib.request.urlopen(url, timeout=2):

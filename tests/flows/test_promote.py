@@ -22,6 +22,7 @@ from registry.ledger import open_ledger
 from registry.standing import ModelStanding
 from serving.client import endpoint_client
 from tests.journey import Checkout, Journey, copy_record, invoke, make_checkout
+from tests.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")
@@ -75,7 +76,7 @@ def ask(site: Checkout) -> tuple[str, str]:
     body = json.dumps({"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": "12 a"}]}).encode()
     url = endpoint_client(site.home).door().serves_at
     request = urllib.request.Request(f"{url}/chat/completions", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=SECONDS_AT_MOST) as answer:
         return json.load(answer)["model"], answer.headers["x-assay-fingerprint"]
 
 
@@ -100,7 +101,7 @@ def test_2_a_promotion_that_is_killed_is_carried_to_its_end_by_the_controller(si
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=SECONDS_AT_MOST)
     assert here(site).current is None
     duties = Duties(Project(site.root, site.home))
     assert duties.finish_releases() == (f"A release of {MODEL} that was left on its way was carried to its end: version 1 serves.",)

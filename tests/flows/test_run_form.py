@@ -19,6 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from registry.recorded import VERDICT
 from tests.flows.automatic import MODEL, Automatic
+from tests.waiting import SECONDS_AT_MOST
 
 FLAGS = (
     "--headless=new",
@@ -32,7 +33,7 @@ FLAGS = (
     "--no-first-run",
     "--window-size=1400,2400",
 )
-SECONDS_TO_SHOW = 60
+SECONDS_TO_SHOW = SECONDS_AT_MOST
 FLEETING = (NoSuchElementException, StaleElementReferenceException)
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -15,6 +15,7 @@ from serving.engines import Engine, Event, Order, Piece
 from serving.load import Wanted, load_engine
 from serving.package import Package, open_package
 from tests.journey import Journey
+from tests.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 
@@ -42,7 +43,7 @@ def answer(engine: Engine, order: Order) -> str:
     events: Queue[Event] = Queue()
     engine.submit(order, events.put)
     text = ""
-    while isinstance(event := events.get(timeout=30), Piece):
+    while isinstance(event := events.get(timeout=SECONDS_AT_MOST), Piece):
         text += event.text
     return text
 

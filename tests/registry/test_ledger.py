@@ -24,6 +24,7 @@ from registry.keys import create_key, key_file, load_key
 from registry.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger_database import Database
 from tests.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
+from tests.waiting import SECONDS_AT_MOST
 
 Behaviour = Callable[[Path], None]
 
@@ -350,7 +351,7 @@ def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "ledger.remember('x' * 500_000)"
     )
-    done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST)
     assert "LedgerError: The disk of the ledger" in done.stderr
     assert ledger.texts() == {}
     assert ledger.standing().head.generation == 1
@@ -373,7 +374,9 @@ def as_nobody(home: Path, program: str) -> str:
         "import os, sys; from pathlib import Path; import registry.ledger as L, registry.migrations, tests.ledgers as T, alembic.command\n"
     )
     drop = "os.getuid() == 0 and (os.setgid(65534), os.setuid(65534)); home = Path(sys.argv[1])\n"
-    done = subprocess.run([sys.executable, "-c", before + drop + program, home], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", before + drop + program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST
+    )
     return done.stdout + done.stderr
 
 
@@ -431,7 +434,7 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
         "import os, sys; from pathlib import Path; from registry.ledger import open_ledger; from tests.ledgers import append_released\n"
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=60).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
     assert open_ledger(home).standing().head.generation == 5
 
 
@@ -445,7 +448,7 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
         "def killed(connection): os.kill(os.getpid(), 9)\n"
         "ledger.append(frozen(), standing)"
     )
-    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=60).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
     ledger = open_ledger(home)
     assert ledger.append(frozen(), ledger.standing()).head.generation == 2
 

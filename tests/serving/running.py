@@ -13,6 +13,7 @@ from serving.app import create_app
 from serving.engines import Engine
 from serving.listen import open_socket, server_of
 from serving.load import Wanted
+from tests.waiting import SECONDS_AT_MOST
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def running(engine: Engine) -> Iterator[Endpoint]:
         yield Endpoint("127.0.0.1", listener.getsockname()[1], engine)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(SECONDS_AT_MOST)
         listener.close()
 
 

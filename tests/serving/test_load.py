@@ -15,6 +15,7 @@ from serving.load import DEFAULT_MAX_TOKENS, load_engine
 from serving.package import open_package
 from tests.serving.running import Served
 from tests.tiny import MAX_TOKENS, pack
+from tests.waiting import SECONDS_AT_MOST
 
 
 def answer(engine: Engine, known: KnownAnswer) -> str:
@@ -22,7 +23,7 @@ def answer(engine: Engine, known: KnownAnswer) -> str:
     events: Queue[Event] = Queue()
     engine.submit(Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens), events.put)
     text = ""
-    while isinstance(event := events.get(timeout=30), Piece):
+    while isinstance(event := events.get(timeout=SECONDS_AT_MOST), Piece):
         text += event.text
     assert isinstance(event, Finished)
     return text

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import SECONDS_AT_MOST
+
 SAYS = """
 import resource, sys
 from serving.log import say
@@ -27,7 +29,7 @@ say("ready", sys.stdout)
 def test_a_full_disk_under_the_log_stops_nothing_and_is_written_to_again_once_there_is_room(tmp_path: Path, unbuffered: str) -> None:
     with (tmp_path / "log").open("w") as log, (tmp_path / "out").open("w") as out:
         environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-        ended = subprocess.run([sys.executable, "-c", SAYS], stdout=out, stderr=log, env=environment, timeout=120, check=False)
+        ended = subprocess.run([sys.executable, "-c", SAYS], stdout=out, stderr=log, env=environment, timeout=SECONDS_AT_MOST, check=False)
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines[0] == "before"
     assert lines[-1].endswith("after")

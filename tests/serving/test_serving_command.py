@@ -15,6 +15,7 @@ from openai import OpenAI
 
 from serving.listen import open_socket
 from tests.serving.running import Served
+from tests.waiting import SECONDS_AT_MOST
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def command(served: Served, *options: str) -> list[str]:
 
 def refused(served: Served, *options: str) -> str:
     """Run to its end; the one line that it leaves on stderr."""
-    ended = subprocess.run(command(served, *options), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    ended = subprocess.run(command(served, *options), cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1
@@ -54,7 +55,7 @@ def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_its
         next(iter(stream))
         process.send_signal(signal.SIGTERM)
         assert list(stream)[-1].choices[0].finish_reason == "length"
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=SECONDS_AT_MOST)
     assert process.returncode == 0
     assert out == ""
     assert "Traceback" not in err

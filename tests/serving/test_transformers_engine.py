@@ -16,6 +16,7 @@ from serving.load import base_model_name
 from serving.refusal import Refusal
 from tests.serving.running import Served, stop_in
 from tests.tiny import CHAT_TEMPLATE
+from tests.waiting import SECONDS_AT_MOST
 
 QUESTION = (Message(role="user", content="How do I list files?"),)
 
@@ -43,7 +44,7 @@ class Listener:
         self.cancel = engine.submit(order, self.events.put)
 
     def first(self) -> Event:
-        return self.events.get(timeout=30)
+        return self.events.get(timeout=SECONDS_AT_MOST)
 
     def rest(self) -> tuple[str, Finished | Failed]:
         text = ""

@@ -32,6 +32,7 @@ from registry.store import Store
 from serving.endpoint.verify import verify as check_release
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import git
+from tests.waiting import SECONDS_AT_MOST
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +398,7 @@ def assay(kept: Kept, *arguments: str | Path, limit: int | None = None, home: Pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=SECONDS_AT_MOST,
     )
 
 

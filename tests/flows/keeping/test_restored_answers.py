@@ -18,6 +18,7 @@ from flows.keeping.restore import restore
 from flows.run.workspace import Project
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import ROOT
+from tests.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 
@@ -41,7 +42,7 @@ def endpoint(home: Path) -> Iterator[str]:
         yield ready.group().removesuffix("/v1")
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=SECONDS_AT_MOST)
 
 
 def answer(url: str) -> tuple[str, Any]:

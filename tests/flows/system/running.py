@@ -16,6 +16,7 @@ from flows.system.processes import marked
 from flows.system.record import ServiceRecord, SystemRecord, read_record
 from flows.system.services import Ports
 from tests.journey import Checkout
+from tests.waiting import SECONDS_AT_MOST
 
 DIES_LATER = """
 import pathlib, sys, time
@@ -58,7 +59,7 @@ class Up:
         self.wait(lambda: all(each.state in ("ready", "done") for each in self.record.services))
         return {each.name: each.pid for each in self.record.services if each.pid is not None}
 
-    def wait(self, is_so: Callable[[], bool], seconds: float = 150) -> None:
+    def wait(self, is_so: Callable[[], bool], seconds: float = SECONDS_AT_MOST) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert self.process.poll() is None, self.said
@@ -110,7 +111,7 @@ def nothing_left(home: Path, seconds: float) -> bool:
     return not left
 
 
-def is_gone(pid: int, seconds: float = 60) -> bool:
+def is_gone(pid: int, seconds: float = SECONDS_AT_MOST) -> bool:
     """Whether within that time the process has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -12,8 +12,9 @@ import pytest
 
 from flows.system.processes import MARK, mark, sweep
 from tests.flows.system.running import is_gone, nothing_left
+from tests.waiting import SECONDS_AT_MOST
 
-SECONDS = 60
+SECONDS = SECONDS_AT_MOST
 """For what takes less than one on a machine that does nothing else."""
 
 # A child that ignores SIGTERM, and a grandchild that has left session and parent: each writes its number.

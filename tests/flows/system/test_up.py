@@ -27,6 +27,7 @@ from registry.store import Store
 from tests.flows.system.running import Up, free_ports, start_up
 from tests.journey import Checkout, make_checkout
 from tests.serving.endpoint.system import words_of
+from tests.waiting import SECONDS_AT_MOST
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take
 @pytest.mark.ci
 def test_ctrl_c_ends_everything(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(timeout=90) == 0, up.said
+    assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.said
     assert list(marked(up.checkout.home)) == []
     assert not (up.checkout.home / "services.json").exists()
     assert up.checkout.assay("down").out == "Nothing is running.\n"

@@ -12,6 +12,7 @@ import pytest
 from flows.system.processes import mark, marked
 from tests.flows.system.running import Up, is_gone, nothing_left, start_up
 from tests.journey import make_checkout
+from tests.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 
@@ -62,7 +63,7 @@ def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accoun
         again.wait(lambda: "Ready after" in again.said)
         assert (home / "passwords.json").read_text() == before
         done = up.checkout.assay("down")
-        assert (done.out, again.process.wait(timeout=60)) == ("Stopped.\n", 0)
+        assert (done.out, again.process.wait(timeout=SECONDS_AT_MOST)) == ("Stopped.\n", 0)
         assert nothing_left(home, seconds=0)
     finally:
         again.end()

@@ -42,7 +42,7 @@ from registry.standing import Standing
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import read_records
 from tests.tiny import pack
-from tests.waiting import wait_until
+from tests.waiting import SECONDS_AT_MOST, wait_until
 
 ROOT = Path(__file__).parents[3]
 MODEL = "letters-tiny"
@@ -140,7 +140,7 @@ class Home:
     def serve_base(self) -> None:
         self.write(BaseServed(model=self.model, by="ann", reason_sha256="0" * 64))
 
-    def wait(self, until: Callable[[EndpointState], bool], seconds: float = 60, *, rings: bool = True) -> EndpointState:
+    def wait(self, until: Callable[[EndpointState], bool], seconds: float = SECONDS_AT_MOST, *, rings: bool = True) -> EndpointState:
         """Ask the endpoint how it stands until it is so."""
         deadline = time.monotonic() + seconds
         while True:
@@ -213,7 +213,7 @@ class Running:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(SECONDS_AT_MOST)
 
 
 @contextmanager
@@ -266,11 +266,11 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
             children = psutil.Process(process.pid).children() if running is None else running.engines()
             process.terminate()
             try:
-                process.wait(60)
+                process.wait(SECONDS_AT_MOST)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
-        _gone, alive = psutil.wait_procs(children, timeout=60)
+        _gone, alive = psutil.wait_procs(children, timeout=SECONDS_AT_MOST)
         assert not alive, alive
 
 
@@ -317,7 +317,7 @@ class Load:
         """Wait for an answer of it to a question that is asked from now on."""
         now = time.monotonic()
         while not any(answer.fingerprint == fingerprint and answer.since > now for answer in self.answers[-50:]):
-            assert time.monotonic() < now + 60, fingerprint
+            assert time.monotonic() < now + SECONDS_AT_MOST, fingerprint
             time.sleep(0.01)
 
     @contextmanager
@@ -330,7 +330,7 @@ class Load:
         finally:
             self._done.set()
             for thread in threads:
-                thread.join(60)
+                thread.join(SECONDS_AT_MOST)
 
     def _ask_on(self, stream: bool) -> None:
         body = {"model": self.model, "messages": QUESTION, "max_tokens": 4, "stream": stream}

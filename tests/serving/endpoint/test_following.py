@@ -24,6 +24,7 @@ from serving.client import endpoint_client
 from serving.endpoint.door import door_file
 from serving.endpoint.limits import Limits
 from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Allowed, Home, Load, Running, command, endpoint, events, without_record
+from tests.waiting import SECONDS_AT_MOST
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +332,7 @@ def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> No
     assert door.token not in running.log.read_text()
 
 
+@pytest.mark.ci
 def test_a_second_endpoint_of_a_home_and_a_taken_port_are_said_in_a_line(running: Running, shared: Home, home: Home) -> None:
     assert "runs already" in _refusal(command(shared.path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -408,7 +410,7 @@ def _put_back(home: Home, folder: Path) -> None:
 
 
 def _refusal(command: list[str]) -> str:
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1

@@ -15,7 +15,7 @@ import pytest
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
-from tests.waiting import wait_until
+from tests.waiting import SECONDS_AT_MOST, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running
     wait_until(lambda: not _is_there(engine))
 
 
+@pytest.mark.ci
 def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leaves_none(running: Running, pair: Home) -> None:
     engines = {engine.pid for engine in running.engines()}
     running.kill()
@@ -118,6 +119,7 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
     assert not (pair.path / "endpoint" / "admin.json").exists()
 
 
+@pytest.mark.ci
 def test_a_release_whose_bytes_were_changed_is_not_served_again_and_its_predecessor_steps_in(home: Home) -> None:
     for version in ("1", "2"):
         home.switch(home.begin(version))
@@ -151,6 +153,7 @@ def test_a_release_that_does_not_get_ready_in_time_has_failed_and_its_process_is
     assert engine.detail == "it was not ready within 1 s"
 
 
+@pytest.mark.ci
 def test_a_memory_that_was_edited_counts_less_than_the_ledger(home: Home) -> None:
     home.switch(home.begin("1"))
     _damage(home.package("1"))  # nothing is to be loaded for this
@@ -166,6 +169,7 @@ def test_a_memory_that_was_edited_counts_less_than_the_ledger(home: Home) -> Non
     assert '"9"' not in memory_file(home.path).read_text()
 
 
+@pytest.mark.ci
 def test_a_damaged_memory_is_put_aside_and_said(home: Home) -> None:
     home.abort(home.begin("1"))
     memory_file(home.path).parent.mkdir(parents=True)
