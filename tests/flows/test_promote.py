@@ -95,7 +95,7 @@ def test_2_a_promotion_that_is_killed_is_carried_to_its_end_by_the_controller(si
     for rule in WAIVED:
         assert invoke(site, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test").code == 0
     process = site.start("promote", "1", "--model", MODEL, "--reason", "it is better")
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + SECONDS_AT_MOST
     while here(site).pending is None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -23,7 +23,7 @@ from flows.system.up import _System
 from flows.system.watched import Watched
 from pipelines.errors import OperationError
 from tests.flows.system.running import DIES_LATER
-from tests.waiting import wait_until
+from tests.waiting import SECONDS_AT_MOST, wait_until
 
 _LASTS = "print('Ready: now', flush=True); import time; time.sleep(600)"
 # Accepts whoever comes, and says what no HTTP server says.
@@ -69,7 +69,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
 
 def look_until(found: _System, is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
         assert time.monotonic() < deadline, [(each.state, each.detail) for each in found.watched]
         found._look()

@@ -16,6 +16,7 @@ from flows.system.services import Service
 from flows.system.watched import DEATHS_IN_A_ROW, Watched
 from pipelines.errors import OperationError
 from tests.flows.system.running import DIES_LATER
+from tests.waiting import SECONDS_AT_MOST
 
 _LASTS = "print('Ready: now'); import time; time.sleep(600)"
 
@@ -52,7 +53,7 @@ def failing_once(error: Exception, environment: Callable[[], dict[str, str]]) ->
 
 
 def look_until(thing: Watched, is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
         assert time.monotonic() < deadline, (thing.state, thing.detail)
         thing.look({})
