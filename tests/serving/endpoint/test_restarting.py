@@ -15,7 +15,7 @@ import pytest
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
-from tests.waiting import SECONDS_AT_MOST, wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
