@@ -121,16 +121,16 @@ def _round(load: Load) -> tuple[float, float]:
 
 
 def _release(load: Load) -> float:
-    from flows.release import promote
+    from flows.release import Promotion, promote
     from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from registry.desk import Order
 
     wished = datetime.now(UTC)
-    released = promote(find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark")).released
-    if released is None:
+    done = promote(find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark"))
+    if not isinstance(done, Promotion) or done.released is None:
         raise SystemExit("version 2 did not pass judge")
-    return _first_answer(load, released.release.fingerprint, wished)
+    return _first_answer(load, done.released.release.fingerprint, wished)
 
 
 def _first_answer(load: Load, fingerprint: str, wished: datetime) -> float:

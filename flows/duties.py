@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from flows.heads import Comparison, mark_revoked, sealed_tag
+from flows.packages import Packages
 from flows.release import drop_revoked_challengers, move_champions, open_desk, policy_file, release_turn
 from flows.run.gone import end_dead_runs
 from flows.run.record import open_store
@@ -43,6 +44,7 @@ class Duties:
         self._marked_as_revoked: set[tuple[str, str, str]] = set()
         self._heads = Comparison(project.home)
         self._away: tuple[float, str] | None = None
+        self._packages = Packages(project.home)
 
     @property
     def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
@@ -52,7 +54,7 @@ class Duties:
     @property
     def of_the_record(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
         """What asks MLflow or Prefect, and may wait for either."""
-        heads = (self.compare_heads, self.put_champions_back, self.write_heads, self.tell_witness)
+        heads = (self.repair_packages, self.compare_heads, self.put_champions_back, self.write_heads, self.tell_witness)
         return (*heads, self.end_dead_runs, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
@@ -109,6 +111,11 @@ class Duties:
     def tell_witness(self) -> tuple[str, ...]:
         """Whoever else remembers the ledger is told how far it goes."""
         return self._notified("witness", *self._heads.tell(self._sure_standing()))
+
+    def repair_packages(self) -> tuple[str, ...]:
+        """A package folder of what serves that is damaged or gone is fetched again, beside it; people are told, whatever came of it."""
+        damaged = self._packages.damaged(self._ledger.standing())
+        return self._notified("packages", *(self._packages.repair(release, self._store) for release in damaged))
 
     def end_dead_runs(self) -> tuple[str, ...]:
         """A run whose process was killed says so in MLflow."""

@@ -22,6 +22,7 @@ from registry.recorded import ModelVersion
 from registry.standing import Standing
 
 if TYPE_CHECKING:
+    from flows.release import Repaired
     from registry.ledger import Ledger
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -32,9 +33,11 @@ _LONGEST = timedelta(days=90)
 def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     """Judge and release; 0 released, 3 rejected, 4 undecided."""
     quieten()
-    from flows.release import promote
+    from flows.release import Repaired, promote
 
     done = promote(_project(), model, version, Order(person(), _said(reason), operating_system_account()))
+    if isinstance(done, Repaired):
+        return _tell_repaired(done, as_json=as_json)
     say_findings(done.verdict.findings)
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
@@ -57,6 +60,14 @@ def run_adopt(model: str, version: str, reason: str) -> None:
         f"Version {made.version} of {model} is adopted by {registration.by} (entry {registration.generation}): "
         f"package {made.package_sha256[:12]}, adapter {made.adapter_sha256[:12]}. `assay promote` judges it."
     )
+
+
+def _tell_repaired(done: "Repaired", *, as_json: bool) -> int:
+    where = f" The damaged folder lies in {done.aside}: find out who changed it." if done.aside else ""
+    say(f"The package of version {done.version} of {done.model} was damaged and has been fetched again; nothing else changed.{where}")
+    if as_json:
+        say(json.dumps(done.model_dump(mode="json")))
+    return 0
 
 
 def run_rollback(model: str | None, reason: str, version: str | None) -> None:

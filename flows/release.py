@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from flows.keeping.lease import in_use
+from flows.packages import fetch_package, package_fault
 from flows.run.record import open_store
 from flows.run.workspace import Project
 from pipelines.base_model import locate
@@ -60,11 +61,22 @@ def open_desk(home: Path) -> Desk:
     return Desk(open_ledger(home), endpoint_client(home))
 
 
-def promote(project: Project, model: str, version: str, order: Order) -> Promotion:
+class Repaired(Value):
+    """What `assay promote` came to where the version serves already, and its package was damaged: it was fetched again."""
+
+    model: str
+    version: str
+    aside: Path | None
+    """Where the damaged folder lies now; None where there was none."""
+
+
+def promote(project: Project, model: str, version: str, order: Order) -> Promotion | Repaired:
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure."""
     store, desk = open_store(project), open_desk(project.home)
     found = store.get_version(model, version)
     with in_use(project.home), release_turn(project.home):
+        if (repaired := _repaired(project.home, store, found)) is not None:
+            return repaired
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
         desk.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
@@ -93,6 +105,14 @@ def _champion_follows(store: Store, standing: Standing) -> str:
     except RegistryError:
         return "MLflow did not take the alias `champion`. The controller of `assay up` moves it once MLflow answers."
     return ""
+
+
+def _repaired(home: Path, store: Store, version: ModelVersion) -> Repaired | None:
+    """None unless the version serves already and its package is not whole on this machine."""
+    serving = open_ledger(home).standing().model(version.name).answering
+    if serving is None or serving.release.version != version.version or not package_fault(home, serving.release):
+        return None
+    return Repaired(model=version.name, version=version.version, aside=fetch_package(home, serving.release, store))
 
 
 def _check_is_new(standing: Standing, version: ModelVersion) -> None:

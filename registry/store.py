@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finalist
 from registry.connection import Connection
+from registry.package_folder import is_whole, put_aside
 from registry.recorded import (
     AUTHOR,
     CHALLENGER,
@@ -133,10 +133,13 @@ class Store:
             self._mlflow.ask(lambda mlflow: mlflow.set_registered_model_alias(name, alias, version))
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
-        """Download a version's package and check every byte; `into` appears whole or not at all."""
+        """Download a version's package and check every byte; `into` appears whole or not at all.
+
+        A damaged folder that lies there is put aside, and only once a good one is there to take its place.
+        """
         into.parent.mkdir(parents=True, exist_ok=True)
         with self._mlflow.turn(f"fetch-{into.name}"), tempfile.TemporaryDirectory(dir=into.parent) as scratch:
-            if into.is_dir() and digest_of_files(folder_digests(into)) == version.package_sha256:
+            if is_whole(into, version.package_sha256):
                 return into  # somebody may be reading it: a good one is never replaced
             whole = Path(scratch) / "whole"
             self._download(self._mlflow.ask(lambda mlflow: mlflow.get_model_version_download_uri(version.name, version.version)), whole)
@@ -144,7 +147,7 @@ class Store:
                 raise DamagedFile(
                     f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
                 )
-            shutil.rmtree(into, ignore_errors=True)
+            put_aside(into)
             whole.rename(into)
         return into
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.git import git as run_git
 from flows.run.workspace import Project
@@ -21,6 +22,9 @@ from pipelines.home import openness
 from pipelines.resources import free_memory
 from pipelines.value import Value
 from registry.accounts import passwords, passwords_file
+
+if TYPE_CHECKING:
+    from registry.entries import Release
 
 LEAST_DISK = 5_000_000_000
 LEAST_MEMORY = 3_000_000_000
@@ -162,6 +166,24 @@ def witness(project: Project) -> Iterator[Check]:
         return
     found = there.furthest(trusted_keys(project.home, None))
     yield Check(name="witness", is_ok=True, text=f"{there.name} remembers entry {0 if found is None else found.record.head.generation}")
+
+
+def packages(project: Project) -> Iterator[Check]:
+    """On this machine those of what serves are what was released."""
+    from flows.packages import package_fault, releases_needed
+    from registry.ledger import ever_was, read_ledger
+    from registry.package_folder import all_aside
+
+    needed: tuple[Release, ...] = ()
+    with suppress(LedgerError):  # the check of the ledger says it
+        needed = releases_needed(read_ledger(project.home).standing()) if ever_was(project.home) else ()
+    for release in needed:
+        name, fault = f"{release.model} version {release.version}", package_fault(project.home, release)
+        yield Check(name="packages", is_ok=not fault, text=f"{name}: {fault}" if fault else f"{name} is what was released")
+    if not needed:
+        yield Check(name="packages", is_ok=True, text="nothing is released")
+    for folder in all_aside(project.home / "packages"):
+        yield Check(name="packages", is_ok=True, text=f"a damaged one was put aside: {folder}. Look at it, then delete it.")
 
 
 def clock(project: Project) -> Iterator[Check]:

@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.key,
     checks.ledger,
     checks.witness,
+    checks.packages,
     checks.clock,
     checks.ports,
     checks.servers,

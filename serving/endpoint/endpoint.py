@@ -50,7 +50,7 @@ class Endpoint:
             public = server_of(create_app(self.fleet.lanes, self._limits))
             admin = server_of(create_admin_app(door.token, self.follower.look, self.state))
             answering = asyncio.create_task(public.serve([listener]))
-            lasting = (self.follower.keep_following(), self._say_ready(door))
+            lasting = (self.follower.keep_following(), self.fleet.keep_looking_at_packages(), self._say_ready(door))
             others = [asyncio.create_task(each) for each in lasting]
             listening = asyncio.create_task(admin.serve([behind]))
             try:

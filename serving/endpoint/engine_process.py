@@ -122,11 +122,9 @@ class AdoptedEngine:
     async def stop(self, *, at_once: bool = False) -> None:
         """End it, by force where it does not end by itself; there is no process left afterwards."""
         try:
-            if not at_once:
-                self._send(signal.SIGTERM)
+            self._send(signal.SIGKILL if at_once else signal.SIGTERM)
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self.ended(), _SECONDS_TO_END)
-        except TimeoutError:
-            pass
         finally:
             self._send(signal.SIGKILL)
 

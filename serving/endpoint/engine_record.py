@@ -48,7 +48,7 @@ class EngineRecord(Value):
 
     def is_running(self) -> bool:
         """Whether that very process runs, and is an engine: a number that was given out again is another process."""
-        return started_at(self.pid) == self.started and _is_engine(self.pid)
+        return self.started != "" and started_at(self.pid) == self.started and _is_engine(self.pid)
 
 
 def new_token() -> str:

@@ -86,8 +86,21 @@ class Fleet:
         """Wait until every engine that was found running answers, or is known not to."""
         await asyncio.gather(*(engine.settled() for engine in self._engines.values() if engine.is_found))
 
+    async def keep_looking_at_packages(self) -> None:
+        """For as long as the endpoint runs: a damaged package is said while there is time to repair it."""
+        while True:
+            await asyncio.sleep(self._around.limits.between_package_checks)
+            for engine in tuple(self._engines.values()):
+                before = engine.package.fault
+                fault = await asyncio.to_thread(engine.package.look)
+                if fault != before:
+                    say(f"ALARM: {fault}" if fault else f"The package of {engine.label} is whole again")
+
     async def close(self) -> None:
-        """End every engine."""
+        """End every engine, also those that were found running before it was known what is needed."""
+        if self._left is None:
+            self._left = list(read_records(self._around.home))
+        self._end_left()
         engines = (*self._engines.values(), *self._leaving.values())
         for task in tuple(self._leaving):
             task.cancel()

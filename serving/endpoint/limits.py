@@ -22,5 +22,7 @@ class Limits:
     between_health_checks: float = 5.0
     without_an_endpoint: float = 120.0
     """For an engine whose endpoint was killed to be taken over by the next one; after that it ends by itself."""
+    between_package_checks: float = 5.0
+    """Between two looks at the package folders of what is loaded."""
     to_take_over: float = 5.0
     """Until the engines that an earlier endpoint left answer again; the endpoint takes requests then, whatever became of them."""

@@ -15,6 +15,7 @@ from registry.standing import Held
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, Loaded, forget, started_at, write_record
 from serving.endpoint.limits import Limits
+from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.probe import probe
 from serving.endpoint.upstream import Address, Asked, EngineLost, exchange
 from serving.endpoint.verify import Verified, check_bytes, verify
@@ -77,6 +78,7 @@ class ReleaseEngine:
         self.base_name = ""
         """The name under which its base answers; empty until it is loaded."""
         self.port = 0
+        self.package = PackageWatch(around.home, need.held.release)
         self._token = ""
         self._around = around
         self._after = beginning.after if beginning else None
@@ -117,10 +119,13 @@ class ReleaseEngine:
 
     @property
     def alarm(self) -> str | None:
-        """What a person should look at: a release with traffic that does not load, or that keeps ending."""
-        if self.need.is_pending or self.is_ready or not (self.state == "failed" or self._ends >= _ENDS_IN_A_ROW):
+        """What a person should look at: a release with traffic that does not load, or that keeps ending, or a damaged package."""
+        name = f"{self.label[0].upper()}{self.label[1:]}"
+        if self.is_ready:
+            return f"{name} goes on serving, but its package is damaged: {self.package.fault}" if self.package.fault else None
+        if self.need.is_pending or not (self.state == "failed" or self._ends >= _ENDS_IN_A_ROW):
             return None
-        return f"{self.label[0].upper()}{self.label[1:]} does not run: {self.detail}"
+        return f"{name} does not run: {self.detail}"
 
     def as_state(self) -> EngineState:
         """For the controller."""
@@ -190,8 +195,7 @@ class ReleaseEngine:
         finally:
             self.port = 0
             # Whatever it still answers has had its time: the streams end in an error event now, not whenever they like.
-            await process.stop(at_once=self._busy > 0)
-            forget(self._around.home, process.pid)
+            await self._end(process, at_once=self._busy > 0)
 
     async def _start(self) -> EngineProcess | AdoptedEngine:
         if self._after is not None and self._left is None:
@@ -210,8 +214,7 @@ class ReleaseEngine:
         try:
             self.detail = await self._probe(process.address, verified)
         except BaseException:
-            await process.stop(at_once=True)
-            forget(self._around.home, process.pid)
+            await self._end(process, at_once=True)
             raise
         self.base_name, self._token, self.port = verified.base_name, process.address.token, process.address.port
         return process
@@ -243,10 +246,13 @@ class ReleaseEngine:
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
             await self._check_spec(process.address, verified)
         except BaseException:
-            await process.stop(at_once=True)
-            forget(home, process.pid)
+            await self._end(process, at_once=True)
             raise
         return process
+
+    async def _end(self, process: EngineProcess | AdoptedEngine, *, at_once: bool) -> None:
+        await process.stop(at_once=at_once)
+        forget(self._around.home, process.pid)
 
     def _record(self, process: EngineProcess) -> EngineRecord:
         at = process.address

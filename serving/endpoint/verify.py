@@ -20,6 +20,7 @@ from serving.load import base_model_name
 from serving.package import VERDICT
 
 MANIFEST = "base_model.json"
+_REPAIR = "The controller of `assay up` fetches it again; without one, `assay promote` of that version does."
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,12 @@ def _check_verdict(folder: Path, release: Release) -> None:
 def check_bytes(folder: Path, release: Release) -> None:
     """Return only if the folder holds exactly the files that were judged."""
     if not folder.is_dir():
-        raise ServingError(f"The package of version {release.version} of {release.model} is not in {folder}. `assay promote` fetches it.")
+        raise ServingError(f"The package of version {release.version} of {release.model} is not in {folder}. {_REPAIR}")
     try:
         found = digest_of_files(folder_digests(folder))
     except OSError as error:
-        raise DamagedFile(f"{folder} cannot be read ({error.strerror}). Mend its permissions or fetch the package again.") from error
+        raise DamagedFile(f"{folder} cannot be read ({error.strerror}). {_REPAIR}") from error
     if found != release.package_sha256:
         raise DamagedFile(
-            f"{folder} holds other bytes ({found[:12]}) than the released version {release.version} of {release.model}. "
-            "Remove that folder and promote the version again."
+            f"{folder} holds other bytes ({found[:12]}) than the released version {release.version} of {release.model}. {_REPAIR}"
         )

@@ -1,5 +1,6 @@
 """What MLflow records: one run and one version for a logical run, complete before it is seen, checked when it is fetched."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 from pipelines.errors import DamagedFile, RegistryError
 from pipelines.files import digest_of_files, folder_digests
 from pipelines.verdict import Finding
+from registry.package_folder import all_aside, is_whole
 from registry.recorded import LOGICAL_RUN, PACKAGE, VERDICT, WORKSPACE, Page, RecordedRun, Submission
 from registry.store import Store
 from tests.journey import Package
@@ -76,6 +78,43 @@ def test_a_file_that_was_added_to_an_artifact_is_refused(store: Store, run: Reco
     (weights.parent / "extra.json").write_text("{}")
     with pytest.raises(DamagedFile):
         store.fetch(version, tmp_path / "fetched")
+
+
+def add_file(folder: Path) -> None:
+    (folder / "stray.txt").write_text("?")
+
+
+def add_link(folder: Path) -> None:
+    (folder / "stray.json").symlink_to("/etc/passwd")
+
+
+def change_file(folder: Path) -> None:
+    (folder / "verdict.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [add_file, add_link, change_file])
+def test_a_damaged_copy_is_put_aside_and_a_good_one_fetched(
+    store: Store, run: RecordedRun, package: Package, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    version, copy = package.register(store, run), tmp_path / "packages" / "copy"
+    damage(store.fetch(version, copy))
+    assert folder_digests(store.fetch(version, copy)) == folder_digests(package.folder)
+    [aside] = all_aside(copy.parent)
+    assert not is_whole(aside, version.package_sha256)
+    store.fetch(version, copy)
+    assert all_aside(copy.parent) == (aside,), "a good one is left where it is"
+
+
+def test_a_damaged_copy_stays_where_it_is_while_there_is_no_good_one(
+    store: Store, run: RecordedRun, package: Package, tmp_path: Path
+) -> None:
+    version, copy = package.register(store, run), tmp_path / "packages" / "copy"
+    add_file(store.fetch(version, copy))
+    (weights,) = artifacts_of(store).rglob("adapter_model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(DamagedFile, match="is not what was registered"):
+        store.fetch(version, copy)
+    assert (copy / "stray.txt").is_file()
 
 
 def test_an_upload_that_was_cut_short_is_swept_by_the_next(store: Store, run: RecordedRun, package: Package) -> None:

@@ -40,7 +40,7 @@ from registry.heads import record_file
 from registry.ledger import open_ledger
 from registry.standing import Standing
 from serving.client import EndpointClient, endpoint_client
-from serving.endpoint.engine_record import read_records
+from serving.endpoint.engine_record import EngineRecord, read_records
 from tests.tiny import pack
 from tests.waiting import SECONDS_AT_MOST, wait_until
 
@@ -225,6 +225,11 @@ def without_record(home: Home) -> Iterator[None]:
         yield
     finally:
         aside.replace(record_file(home.path))
+
+
+def record_of(home: Home, version: str) -> EngineRecord:
+    [found] = [each for each in read_records(home.path) if each.loaded.package_sha256 == home.digests[version]]
+    return found
 
 
 def words_of(process: psutil.Process) -> list[str]:

@@ -22,8 +22,23 @@ from pipelines.known_answers import KnownAnswer, read_known_answers, write_known
 from registry.ledger import open_ledger
 from serving.client import endpoint_client
 from serving.endpoint.door import door_file
+from serving.endpoint.engine_record import EngineRecord, engines_folder
 from serving.endpoint.limits import Limits
-from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Allowed, Home, Load, Running, command, endpoint, events, without_record
+from tests.serving.endpoint.system import (
+    MODEL,
+    QUESTION,
+    ROOT,
+    Allowed,
+    Home,
+    Load,
+    Running,
+    command,
+    endpoint,
+    events,
+    record_of,
+    without_record,
+    words_of,
+)
 from tests.waiting import SECONDS_AT_MOST
 
 
@@ -311,6 +326,21 @@ def test_a_symbolic_link_in_a_package_is_not_followed(running: Running, shared: 
         (shared.package("2") / "link.json").unlink()
 
 
+def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_before_a_restart_and_serving_goes_on(
+    running: Running, shared: Home
+) -> None:
+    stray = shared.package("1") / "adapter" / "stray.json"
+    stray.write_text("{}")
+    try:
+        state = shared.wait(lambda state: state.alarms != ())
+        assert running.ask().headers["x-assay-release"] == "1"
+    finally:
+        stray.unlink()
+    [alarm] = state.alarms
+    assert alarm.startswith(f"Version 1 of {MODEL} goes on serving, but its package is damaged: {shared.package('1')} holds other bytes")
+    assert shared.wait(lambda state: state.alarms == ()).routes[MODEL].fingerprint == shared.specs["1"].fingerprint
+
+
 def test_a_package_that_was_never_fetched_is_named(running: Running, shared: Home) -> None:
     with _instead_of(shared.package("2"), None):
         _is_refused(shared, "is not in")
@@ -330,6 +360,25 @@ def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> No
     assert httpx.get(f"{running.url}/state", timeout=60).status_code == 404
     assert door_file(shared.path).stat().st_mode & 0o777 == 0o600
     assert door.token not in running.log.read_text()
+
+
+def test_an_engine_answers_its_endpoint_alone_and_its_token_is_for_nobody_to_read(running: Running, shared: Home) -> None:
+    record = record_of(shared, "1")
+    for path in ("/healthz", "/readyz", "/v1/models", f"/v1/models/{MODEL}", "/v1/chat/completions", "/nothing"):
+        for token in (None, "x", f"{record.token}x", record.token[:-1]):
+            assert ask_engine(record, path, token) == 401, (path, token)
+    assert ask_engine(record, "/healthz", record.token) == 200
+    engine, file = psutil.Process(record.pid), engines_folder(shared.path) / f"{record.pid}.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert record.token not in f"{words_of(engine)} {engine.environ()} {running.log.read_text()} {running.ready}"
+
+
+def ask_engine(record: EngineRecord, path: str, token: str | None) -> int:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{record.port}{path}"
+    if path.endswith("completions"):
+        return httpx.post(url, headers=headers, json={"model": MODEL, "messages": QUESTION}, timeout=60).status_code
+    return httpx.get(url, headers=headers, timeout=60).status_code
 
 
 @pytest.mark.ci

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import signal
 import socket
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from registry.package_folder import put_aside
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
@@ -120,14 +122,18 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
 
 
 @pytest.mark.ci
-def test_a_release_whose_bytes_were_changed_is_not_served_again_and_its_predecessor_steps_in(home: Home) -> None:
+def test_a_release_whose_bytes_were_changed_is_not_served_again_before_they_are_repaired_and_its_predecessor_steps_in(home: Home) -> None:
     for version in ("1", "2"):
         home.switch(home.begin(version))
+    whole = shutil.copytree(home.package("2"), home.path / "whole")
     _damage(home.package("2"))
     with endpoint(home) as running:
         state = home.wait(home.answers_with("1"))
         response = running.ask()
         assert len(running.engines()) == 1
+        put_aside(home.package("2"))
+        whole.rename(home.package("2"))
+        assert home.wait(home.answers_with("2"), 120).alarms == ()
     assert response.headers["x-assay-release"] == "1"
     assert any("holds other bytes" in alarm for alarm in state.alarms)
     assert any(f"{MODEL} is answered by version 1" in alarm for alarm in state.alarms)

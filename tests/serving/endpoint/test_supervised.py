@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
+import pytest
 
 from flows.system.processes import marked, sweep
 from flows.system.record import read_record
@@ -83,6 +84,7 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
         assert not before.is_running()
 
 
+@pytest.mark.ci
 def test_a_killed_assay_up_leaves_no_engine(home: Home) -> None:
     home.switch(home.begin("1"))
     [port] = free_ports(1)
