@@ -96,7 +96,7 @@ class Duties:
 
     def compare_heads(self) -> tuple[str, ...]:
         """What version pages, witness and this home remember is what the ledger holds."""
-        return self._notified("comparison", *self._heads.compare(self._store, self._ledger, self._ledger.standing()))
+        return self._notified("comparison", *self._heads.compare(lambda: self._store, self._ledger, self._ledger.standing()))
 
     def write_heads(self) -> tuple[str, ...]:
         """The ledger's head on the page of what serves, and on each revoked version's that it is: a tail that is cut off shows there."""

@@ -5,6 +5,7 @@ whoever may edit MLflow, so only what a key of the ledger sealed keeps the ledge
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from flows.run.workspace import Project
-from pipelines.errors import AssayError, DamagedFile, LedgerError
+from pipelines.errors import AssayError, DamagedFile, LedgerError, RegistryError
 from registry.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
 from registry.entries import Revoked
 from registry.heads import (
@@ -126,8 +127,9 @@ class Comparison:
     """What the controller does about heads, round by round."""
 
     home: Path
-    _compared_at: float | None = None
-    _found: tuple[str, ...] = ()
+    _looked_at: dict[str, float] = field(default_factory=dict)
+    _edited: tuple[str, ...] = ()
+    _silent: tuple[str, ...] = ()
     _witness: Witness | None = None
     _is_told: set[str] = field(default_factory=set)
 
@@ -144,17 +146,28 @@ class Comparison:
         write_record(self.home, standing, key)
         return (f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",)
 
-    def compare(self, store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    def compare(self, open_pages: Callable[[], "Store"], ledger: Ledger, standing: Standing) -> tuple[str, ...]:
         """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
-        now = time.monotonic()
-        if self._compared_at is None or now - self._compared_at >= SECONDS_BETWEEN_COMPARISONS:
-            trusted = trusted_keys(self.home, standing)
-            told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
-            more, silent = self._told_by_witness(trusted)
-            self._keep((*told, *more))
-            self._found = (*wrong, *lost_by_pages(store, ledger, standing), *silent)
-            self._compared_at = now
-        return (*doubts(self.home, ledger, standing), *self._found)
+        trusted = trusted_keys(self.home, standing)
+        if self._is_due("witness"):
+            told, self._silent = self._told_by_witness(trusted)
+            self._keep(told)
+        if self._is_due("pages"):
+            try:
+                store = open_pages()
+                told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
+                self._keep(told)
+                self._edited = (*wrong, *lost_by_pages(store, ledger, standing))
+            except RegistryError:
+                del self._looked_at["pages"]  # MLflow is away, which other duties say: the next round looks again
+        return (*doubts(self.home, ledger, standing), *self._edited, *self._silent)
+
+    def _is_due(self, what: str) -> bool:
+        now, before = time.monotonic(), self._looked_at.get(what)
+        if before is not None and now - before < SECONDS_BETWEEN_COMPARISONS:
+            return False
+        self._looked_at[what] = now
+        return True
 
     def tell(self, standing: Standing) -> tuple[str, ...]:
         """Tell the witness each head once."""

@@ -28,8 +28,9 @@ def accept_head(ledger: Ledger, known: Iterable[KnownHead], order: Order) -> Acc
     `ReleaseError` where everything that is known agrees with the ledger: there is nothing to accept then.
     """
     standing = ledger.standing()
-    known = tuple(with_revocations(each, ledger) for each in known)
+    known = tuple(known)
     lost = lost_heads(ledger, standing, known)
+    known = tuple(proven for each in known if (proven := with_revocations(each, ledger)) is not None)
     if not lost and not _is_in_doubt(ledger.home, standing):
         raise ReleaseError(f"All that is known agrees with the ledger up to entry {standing.head.generation}: there is nothing to accept.")
     why = ledger.remember(order.reason)

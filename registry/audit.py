@@ -205,10 +205,10 @@ def _in_export(path: Path, _changed_at: int) -> KnownHead:
     return KnownHead(generation=head.generation, hash=head.hash, where=f"the export {path.name}")
 
 
-def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead:
-    """An export's head with what its entries revoke: they are verified for it, so only where it matters.
+def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead | None:
+    """A known head with what is revoked by then; None where it is an export that does not prove to be of this ledger.
 
-    One that begins otherwise than the ledger is of another one, whoever signed it, and revokes nothing here.
+    What is sealed was looked at when it was read. An export is verified here, where it matters, and must begin as the ledger does.
     """
     path = ledger.home / "exports" / known.where.removeprefix("the export ")
     if not known.where.startswith("the export ") or not path.is_file():
@@ -218,13 +218,18 @@ def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead:
         ledger.check_holds(1, entries[0].hash, known.where)
         return KnownHead.of(HeadRecord.of(follow(None, entries)), known.where)
     except (LedgerError, IndexError):
-        return known
+        return None
+
+
+def unproven(known: KnownHead) -> str:
+    """What is said of an export that is none of this ledger."""
+    return f"{known.where} remembers entry {known.generation} and does not verify as one of this ledger. Take it out of the home's exports."
 
 
 def check_known(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -> None:
-    """`BrokenLedger` where the ledger lacks an entry that is known and whose loss it does not accept."""
-    for each in known:
-        if each.hash not in standing.accepted:
+    """`BrokenLedger` where the ledger lacks an entry that is known, and whose loss it does not accept."""
+    for each in lost_heads(ledger, standing, known):
+        if with_revocations(each, ledger) is not None:
             ledger.check_holds(each.generation, each.hash, each.where)
 
 
@@ -247,9 +252,9 @@ def lost_heads(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -
 
 def _is_lost(ledger: Ledger, standing: Standing, known: KnownHead) -> bool:
     try:
-        check_known(ledger, standing, (known,))
+        ledger.check_holds(known.generation, known.hash, known.where)
     except BrokenLedger:
-        return True
+        return known.hash not in standing.accepted
     return False
 
 
@@ -258,11 +263,13 @@ def doubts(home: Path, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
     known, unread = known_heads(home, standing)
     faults = store_faults(home)
     damaged = tuple(f"{note}. {LOOK}" for note in unread if not any(note.split(" could")[0] in fault for fault in faults))
+    lost = lost_heads(ledger, standing, known)
+    strange = tuple(unproven(each) for each in lost if with_revocations(each, ledger) is None)
     try:
-        check_known(ledger, standing, known)
+        check_known(ledger, standing, lost)
     except BrokenLedger as error:
-        return (str(error), *faults, *damaged)
-    return (*faults, *damaged)
+        return (str(error), *faults, *damaged, *strange)
+    return (*faults, *damaged, *strange)
 
 
 def store_faults(home: Path) -> tuple[str, ...]:

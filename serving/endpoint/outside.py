@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import BrokenLedger, DamagedFile, LedgerError
-from registry.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, with_revocations
+from registry.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, unproven, with_revocations
 from registry.heads import is_new, ledger_keys, read_record, record_file, trusted_keys
 from registry.ledger import Ledger
 from registry.standing import ModelStanding, Standing
@@ -43,7 +43,8 @@ class Outside:
 
     def __init__(self, home: Path) -> None:
         self.revocations = Revocations()
-        self.alarms: tuple[str, ...] = ()
+        self._faults: tuple[str, ...] = ()
+        self._strange: tuple[str, ...] = ()
         self._home = home
         self._witness: Witness | None = None
         self._asked_at: float | None = None
@@ -58,8 +59,13 @@ class Outside:
         self._learn(known)
         gone = has_seen_record and not record_file(self._home).exists()
         lost = (f"The head record {record_file(self._home)} is gone. Find out who removed it. {LOOK}",) if gone else ()
-        self.alarms = (*lost, *(f"{note}. {LOOK}" for note in unread), *self._silent)
+        self._faults = (*lost, *(f"{note}. {LOOK}" for note in unread))
         return known
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is wrong with the stores, and which of them does not count."""
+        return (*self._faults, *self._strange, *self._silent)
 
     def _ask_witness(self, standing: Standing | None) -> tuple[KnownHead, ...]:
         """What the witness said last. Before the ledger's keys are known nothing that it says counts.
@@ -90,13 +96,12 @@ class Outside:
     def check(self, ledger: Ledger, found: Standing, known: tuple[KnownHead, ...], *, has_memory: bool) -> None:
         """`BrokenLedger` where it lacks what others have seen, or where nothing says that it is whole."""
         new = [each for each in known if (each.generation, each.hash) not in self._fits]
-        try:
-            check_known(ledger, found, new)
-        except BrokenLedger:
-            lost = lost_heads(ledger, found, new)
-            self._learn(with_revocations(each, ledger) for each in lost)
-            raise
-        self._fits |= {(each.generation, each.hash) for each in new}
+        lost = lost_heads(ledger, found, new)
+        proven = [head for each in lost if (head := with_revocations(each, ledger)) is not None]
+        self._learn(proven)
+        self._strange = tuple(unproven(each) for each in lost if with_revocations(each, ledger) is None)
+        check_known(ledger, found, lost)
+        self._fits |= {(each.generation, each.hash) for each in new if each not in lost}
         if not has_memory and not self._is_vouched(found):
             raise BrokenLedger(
                 f"The endpoint remembers nothing, and no head record confirms that the ledger is whole up to entry {found.head.generation}."

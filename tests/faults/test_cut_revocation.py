@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from flows.cli import main
 from pipelines.errors import BrokenLedger
 from registry.audit import export, keep_export
-from registry.entries import HeadAccepted, Revoked
+from registry.entries import BaseServed, HeadAccepted, Revoked
 from registry.heads import Memory, memory_file, read_memory, read_record, record_file
 from registry.keys import endpoint_key_file
 from registry.ledger import open_ledger, read_ledger
@@ -27,7 +27,7 @@ from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.faults.released import make_home
 from tests.journey import Package
-from tests.ledgers import MODEL, WHY, adapter, append_released, frozen
+from tests.ledgers import MODEL, WHY, adapter, append_released, frozen, rolled_back
 from tests.serving.endpoint.system import endpoint
 
 PATIENT = Limits(for_the_ledger=60.0)
@@ -351,7 +351,12 @@ def test_an_export_of_another_ledger_revokes_nothing_here(home: Path, tmp_path: 
     other.append(Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.standing())
     export(other, tmp_path / "forged.jsonl")
     keep_export(tmp_path / "forged.jsonl", home)
-    assert started(home).serves == "1"
+    seen = started(home)
+    assert (seen.serves, len(seen.alarms)) == ("1", 1)
+    assert "the export forged.jsonl remembers entry 14 and does not verify as one of this ledger" in seen.alarms[0]
+    ledger = open_ledger(home)
+    ledger.append(rolled_back(3), ledger.append(BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.standing()))
+    assert started(home).obeyed == ledger.standing(), "the brakes go on"
     assert assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code == 0
     assert read_ledger(home).standing().model(MODEL).revoked == {"2"}
 

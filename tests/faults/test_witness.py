@@ -13,13 +13,14 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.duties import Duties
-from flows.heads import RECORD_TAG, REVOKED_TAG, tell_witness
+from flows.heads import RECORD_TAG, REVOKED_TAG, Comparison, tell_witness
 from flows.run.workspace import Project
-from pipelines.errors import BrokenLedger
+from pipelines.errors import BrokenLedger, RegistryError
 from registry.audit import PAGE_TAG
 from registry.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
 from registry.keys import create_key
 from registry.ledger import open_ledger, read_ledger
+from registry.store import Store
 from registry.witness import witness
 from tests.faults.test_cut_revocation import REVOCATION, assay, started
 from tests.ledgers import MODEL, append_released, frozen
@@ -200,3 +201,22 @@ def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_
     assert "was gone" in sentence
     assert duties.keep_head_record() == ()
     assert started(home).alarms == ()
+
+
+def test_the_controller_tells_the_witness_and_notices_where_it_forgets_also_without_mlflow(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "witness.jsonl"
+    monkeypatch.setenv("ASSAY_WITNESS", str(lines))
+    comparison = Comparison(home)
+    ledger = read_ledger(home)
+    assert comparison.tell(ledger.standing()) == comparison.tell(ledger.standing()) == ()
+    assert lines.read_text().count("\n") == 1
+    assert comparison.compare(no_store, ledger, ledger.standing()) == ()
+    lines.write_text("")
+    (forgot,) = Comparison(home).compare(no_store, ledger, ledger.standing())
+    assert "remembers entry 0 of the ledger, and it knew entry 10" in forgot
+
+
+def no_store() -> Store:
+    raise RegistryError("MLflow is away.")

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import LedgerError
+from registry.accept import accept_head
+from registry.desk import Order
 from registry.keys import key_file
 from registry.ledger import ledger_url, open_ledger, read_ledger
 from registry.ledger_database import Database
+from tests.faults.test_cut_revocation import REVOCATION, started
 from tests.ledgers import append_released, frozen, unfrozen
 from tests.postgres import Postgres, postgres
 from tests.registry import test_ledger as on_sqlite
@@ -150,3 +153,31 @@ def test_an_entry_whose_answer_was_lost_counts_as_written(home: Path, cluster: P
         standing = ledger.append(frozen(), standing)
         assert ledger.append(unfrozen(), standing).head.generation == 3
         assert [entry.generation for entry in ledger.entries()] == [1, 2, 3]
+
+
+def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that_remembers_more(home: Path) -> None:
+    ledger = open_ledger(home)
+    append_released(ledger, "1")
+    append_released(ledger, "2")
+    ledger.append(REVOCATION, ledger.standing())
+    with Database(ledger_url(home)).writing() as connection:
+        connection.exec_driver_sql("ALTER TABLE entries DISABLE TRIGGER ALL")
+        connection.exec_driver_sql("DELETE FROM entries WHERE generation > 9")
+    seen = started(home)
+    assert seen.obeyed is None
+    assert any("Entry 10 is gone" in alarm for alarm in seen.alarms)
+    with pytest.raises(LedgerError, match="Entry 10 is gone"):
+        ledger.append(frozen(), open_ledger(home).standing())
+
+
+def test_a_home_that_was_lost_beside_its_ledger_asks_once(home: Path) -> None:
+    append_released(open_ledger(home), "1")
+    before = open_ledger(home).standing()
+    assert started(home).serves == "1"
+    new = home.with_name("new")
+    (new / "keys").mkdir(parents=True, mode=0o700)
+    key_file(home).rename(key_file(new))
+    assert started(new).obeyed is None
+    accept_head(open_ledger(new), (), Order("olga", "the disk was lost"))
+    assert started(new).serves == "1"
+    assert open_ledger(new).standing().head.generation == before.head.generation + 1
