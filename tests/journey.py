@@ -75,6 +75,7 @@ class Checkout:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
         return Done(process.returncode, out, err)
 
     def git(self, *arguments: str) -> str:

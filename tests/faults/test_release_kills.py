@@ -16,7 +16,7 @@ from tests.flows.system.running import nothing_left
 from tests.journey import Journey, invoke
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 VICTIMS = ("controller", "endpoint", "engine", "worker", "mlflow", "prefect", "promote")
 ROUNDS: list[tuple[tuple[str, ...], int]] = [((victim,), seed) for victim in VICTIMS for seed in (1, 2, 3)]

@@ -38,6 +38,7 @@ def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_c
     assert done.last["reasons"] == ["7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"]
 
 
+@pytest.mark.ci
 def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(rejected: Rejected) -> None:
     done, again = rejected(learnable_rows(20)), rejected(learnable_rows(20))
     assert any(reason.startswith("too few rows: train has ") for reason in done.last["reasons"])
@@ -45,6 +46,7 @@ def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(rejected: Rejecte
     assert again.last["reasons"] == done.last["reasons"]
 
 
+@pytest.mark.ci
 def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(rejected: Rejected) -> None:
     done = rejected(learnable_rows(10) * 100)
     assert any("1,000 rows with 10 distinct ones are 10 rows" in reason for reason in done.last["reasons"])

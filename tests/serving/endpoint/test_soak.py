@@ -18,7 +18,6 @@ from tests.serving.endpoint.system import MODEL, Allowed, Home, Load, endpoint
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(900)
 def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> None:
     begun = home.begin("1")
     home.switch(begun)
@@ -42,7 +41,6 @@ def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> No
     assert [answer for answer in load.answers if not allowed.holds(answer)] == []
 
 
-@pytest.mark.timeout(900)
 def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: Home) -> None:
     chance = random.Random(7)
     with socket.create_server(("127.0.0.1", 0)) as listener:
