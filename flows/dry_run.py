@@ -18,6 +18,7 @@ from pipelines.base_model import base_model, locate
 from pipelines.bias import main as bias
 from pipelines.chat import ChatEncoder
 from pipelines.collect import main as collect
+from pipelines.contents import clusters_of, contents_of
 from pipelines.dataset import SPLITS, prompts_of, read_rows
 from pipelines.evidence import BaseModelManifest
 from pipelines.fine_tune import Start, encode, training_steps
@@ -68,7 +69,7 @@ class Estimate(Value):
             f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {_SAMPLE} rows just now; "
             "that its stages start takes a minute or two more\n"
             f"memory      about {self.memory_bytes / 1e9:.1f} GB, disk about {self.disk_bytes / 1e9:.1f} GB\n"
-            f"can show    {shown}, four times in five, with {self.clusters} held-out groups"
+            f"can show    {shown}, four times in five, with {self.clusters} held-out clusters"
         )
 
 
@@ -110,11 +111,11 @@ def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, ra
     mean = sum(tokens.counts) / max(1, len(tokens.counts))
     looks = 1 + math.ceil(steps / params.train.evaluate_every)
     training = (steps * params.train.batch_size * _TRAIN_OVER_SCORE + looks * len(splits["dev"])) * mean / rate
-    prompts = len(prompts_of(splits["held_out"]))
-    asked = 3 * prompts + params.bias.prompts * sum(len(names) for names in params.bias.names.values())
+    prompts = prompts_of(splits["held_out"])
+    asked = 3 * len(prompts) + params.bias.prompts * sum(len(names) for names in params.bias.names.values())
     evaluation = (asked * params.generation.max_new_tokens * _ANSWER_OVER_SCORE + 3 * len(splits["held_out"]) * mean) / rate
     needed = needs(base, params, max(tokens.counts, default=0), len(tokens.counts))
-    clusters = len({row.group for row in splits["held_out"]})
+    clusters = len(set(clusters_of([prompt.group for prompt in prompts], contents_of(prompts))))
     return Estimate(
         admission=admission.verdict,
         reasons=_reasons(admission),

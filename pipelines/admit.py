@@ -86,7 +86,7 @@ def _quarantine(dataset: DatasetVersion, validation: ValidationReport, policy: A
     share = aside / dataset.source_rows
     reasons = "".join(f"; {count:,} for {reason}" for reason, count in validation.quarantined.items())
     text = f"{aside:,} of {dataset.source_rows:,} rows are in quarantine, a share of {share:.3g} against a limit of {limit:.3g}{reasons}"
-    return _finding("quarantine_share", share <= limit, text)
+    return _finding("quarantine_share", 0 <= share <= limit, text)
 
 
 def _overlap(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
@@ -94,7 +94,7 @@ def _overlap(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
     if prompts is None or rows is None:
         return _finding("overlap", False, f"the overlap between splits was not counted (limit {policy.max_overlap})")
     text = f"{_count(prompts, 'held-out prompt')} found in train or dev, in {_count(rows, 'row')}; at most {policy.max_overlap} may be"
-    return _finding("overlap", prompts <= policy.max_overlap, text)
+    return _finding("overlap", 0 <= prompts <= policy.max_overlap, text)
 
 
 def _licence(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:

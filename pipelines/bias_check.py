@@ -27,7 +27,7 @@ def contradictions(report: BiasReport) -> tuple[str, ...]:
 def passed_over(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
     """Groups that are too small to be compared and that the policy does not name as such."""
     known = {*policy.small_groups, NO_GROUP}
-    return tuple(group.group for group in report.groups if not group.n >= _size(report, policy) and group.group not in known)
+    return tuple(group.group for group in report.groups if not group.n >= report.min_group_size and group.group not in known)
 
 
 def compared_too_small(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
@@ -83,10 +83,6 @@ def _gap(rule: str, what: str, gap: Gap) -> Finding:
     if found.low <= found.estimate <= found.high <= gap.limit:
         return _finding(rule, "passed", text)
     return _finding(rule, "rejected" if found.low > gap.limit else "undecided", text)
-
-
-def _size(report: BiasReport, policy: AdmitPolicy) -> int:
-    return max(report.min_group_size, policy.min_group_size)
 
 
 def _group_contradictions(report: BiasReport) -> Iterator[str]:

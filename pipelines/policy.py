@@ -50,7 +50,9 @@ class Guardrail(Settable):
     metric: str
     margin: Annotated[float, Field(gt=0)] = Field(description="Above zero: no number of rows shows that nothing at all was lost.")
     against: tuple[Comparator, ...] = Field(default=("base", "few_shot", "champion", "anchor"), min_length=1)
-    required: bool = Field(default=True, description="False: judged only where the parameters ask for the metric.")
+    required: bool = Field(
+        default=True, description="False: judged only where the parameters ask for the metric, and where it can tell answers apart."
+    )
 
 
 class ScreenPolicy(Settable):

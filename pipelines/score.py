@@ -68,7 +68,7 @@ def summary(scorecard: Scorecard, metric: str) -> str:
     """One line: the first metric of every system with its interval."""
     scores = [(system.system, system.metric(metric).interval) for system in scorecard.systems]
     figures = ", ".join(f"{system} {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]" for system, found in scores)
-    return f"{metric}: {figures} on {scorecard.prompts} prompts in {scorecard.clusters} groups"
+    return f"{metric}: {figures} on {scorecard.prompts} prompts in {scorecard.clusters} clusters"
 
 
 def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:

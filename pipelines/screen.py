@@ -186,7 +186,7 @@ def superior(case: Case, against: System) -> Finding:
             rule, "rejected", f"{metric}, the primary metric, has no valid comparison with {against}. Score both with the same method"
         )
     if _is_no_evidence(case, found, against):
-        return _nothing_shown(rule, found)
+        return _nothing_shown(rule, found, required=True)
     text = _measured(found)
     if found.low > 0:
         return _finding(rule, "passed", f"{text}; superior means more than 0")
@@ -227,7 +227,7 @@ def not_inferior(case: Case, guardrail: Guardrail, against: System) -> Finding:
     if found is None:
         return _stood_in(case, metric, against, rule)
     if _is_no_evidence(case, found, against):
-        return _nothing_shown(rule, found)
+        return _nothing_shown(rule, found, required=guardrail.required)
     text = _measured(found)
     if found.low > -margin:
         return _finding(rule, "passed", f"{text}; the policy allows a loss under {margin:g}")
@@ -272,10 +272,14 @@ def _is_no_evidence(case: Case, found: Comparison, against: System) -> bool:
     return both_are_worst and not found.standard_error > 0
 
 
-def _nothing_shown(rule: str, found: Comparison) -> Finding:
-    fact = f"{found.metric} is {metric_named(found.metric).worst:g} for the adapter and for {found.against} alike, without any spread"
-    step = "Judge by a metric that can tell these answers apart, and take this one out of score.metrics and of the policy"
-    return _finding(rule, "undecided", f"{fact}, which is no evidence. {step}")
+def _nothing_shown(rule: str, found: Comparison, *, required: bool) -> Finding:
+    """Like a metric that was not scored: only a policy that does not require it can do without it."""
+    worst = f"{metric_named(found.metric).worst:g}"
+    fact = f"{found.metric} is {worst} for the adapter and for {found.against} alike, without any spread, which is no evidence"
+    if not required:
+        return _finding(rule, "passed", f"{fact}, and the policy does not require it")
+    step = "Judge by a metric that can tell these answers apart, and have the policy not require this one"
+    return _finding(rule, "undecided", f"{fact}. {step}")
 
 
 def _stood_in(case: Case, metric: str, against: System, rule: str) -> Finding:

@@ -132,6 +132,11 @@ def test_one_row_more_in_quarantine_is_too_many() -> None:
     assert text == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for invalid UTF-8"
 
 
+def test_less_than_nothing_in_quarantine_or_repeated_is_no_pass() -> None:
+    rejected(admit(dataset(), validation(quarantined={"odd": -1}), bias(), policy()), "quarantine_share")
+    rejected(admit(dataset(overlap={"prompts": -1, "rows": 0}), validation(), bias(), policy()), "overlap")
+
+
 def test_a_share_of_no_rows_is_no_pass() -> None:
     rejected(admit(dataset(source_rows=0), validation(quarantined={}), bias(), policy()), "quarantine_share")
 
@@ -208,7 +213,11 @@ def test_a_gap_over_the_limit_is_rejected_though_another_group_is_too_small() ->
 
 @pytest.mark.parametrize(("size", "outcome"), [(20, Admission), (21, Undecided)])
 def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this_one(size: int, outcome: type) -> None:
-    assert isinstance(admit(dataset(), validation(), bias(), policy(min_group_size=size)), outcome)
+    verdict = admit(dataset(), validation(), bias(), policy(min_group_size=size))
+    assert isinstance(verdict, outcome)
+    assert verdict.findings[-1].text.endswith(
+        "not compared as the policy asks: a, b: bring more rows of them, or name them in the policy's small_groups"
+    ) == (size == 21)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
         ("control: chrf", "control: nothing", "There is no metric nothing"),
         ("primary: chrf", "primary: chrff", "There is no metric chrff. Did you mean chrf"),
         ("{metric: bleu, margin: 1.0}", "{metric: blue, margin: 1.0}", "There is no metric blue. Did you mean bleu"),
-        ("{metric: exact_match, margin: 0.02}", "{metric: bleu, margin: 0.02}", "guardrails name bleu twice"),
+        ("{metric: exact_match, margin", "{metric: bleu, margin", "guardrails name bleu twice"),
         (ALL_AGAINST, "{metric: bleu, margin: 1.0, against: []}", "at least 1 item"),
         (ALL_AGAINST, "{metric: bleu, margin: 1.0, against: [adapter]}", "'base', 'few_shot', 'champion' or 'anchor'"),
     ],

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import score as stage
@@ -10,6 +11,7 @@ from pipelines.dataset import NO_GROUP, prompts_of
 from pipelines.errors import DamagedFile, IncompleteEvidence, IncompleteGeneration, ParameterError
 from pipelines.evidence import Scorecard
 from pipelines.evidence_file import evidence_of, read_evidence, write_evidence
+from pipelines.files import digest_of_json
 from pipelines.metrics import METRICS, metric_named
 from pipelines.metrics.chrf import Chrf
 from pipelines.observations import by_feature, by_name, named_answers
@@ -61,6 +63,38 @@ def test_the_evidence_file_gives_back_every_row(tmp_path: Path) -> None:
     made = trials.evidence()
     write_evidence(tmp_path / "evidence.parquet", made)
     assert read_evidence(tmp_path / "evidence.parquet") == made
+
+
+def test_evidence_that_is_older_than_contents_is_read_and_counts_groups(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.parquet"
+    write_evidence(path, trials.evidence())
+    pq.write_table(pq.read_table(path).drop_columns(["content"]), path)
+    older = read_evidence(path)
+    assert set(older.contents) == {None}
+    assert older.clusters == older.groups
+
+
+def test_a_scorecard_that_is_older_than_contents_keeps_its_digest(tmp_path: Path) -> None:
+    document = json.loads(score(trials.trial(), trials.params(metrics=("chrf",)), 20, tmp_path).model_dump_json())
+    for newer in ("groups", "contents", "named_answers"):
+        del document[newer]
+    for newer in ("refusal_difference", "favourable_is_declared"):
+        del document["bias"][newer]
+    for group in document["bias"]["groups"]:
+        del group["refused"]
+    assert Scorecard.model_validate(document).content_sha256() == digest_of_json(document)
+
+
+def test_every_newer_field_of_a_scorecard_counts_where_it_says_something(tmp_path: Path) -> None:
+    card = score(trials.trial(), trials.params(metrics=("chrf",)), 20, tmp_path)
+    declared = card.model_copy(update={"bias": card.bias.model_copy(update={"favourable_is_declared": True})})
+    first, *rest = card.bias.groups
+    uncounted = card.bias.model_copy(update={"groups": (first.model_copy(update={"refused": None}), *rest)})
+    others = [
+        card.model_copy(update=change) for change in ({"contents": 1}, {"groups": None}, {"bias": uncounted}, {"named_answers": None})
+    ]
+    assert first.refused == 0
+    assert len({each.content_sha256() for each in (card, declared, *others)}) == 6
 
 
 def test_a_champion_is_scored_where_there_is_one(workspace: Path) -> None:

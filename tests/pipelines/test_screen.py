@@ -613,7 +613,16 @@ def test_two_zeros_without_spread_are_no_evidence(
     zeros = at(card, metric, adapter=0.0, base=0.0)
     found = screen(zeros, changed(comparisons, metric, "base", **NO_SPREAD), policy)
     assert found.verdict == finding(found, rule).outcome == "undecided"
-    assert f"{metric} is 0 for the adapter and for base alike, without any spread, which is no evidence" in finding(found, rule).text
+    assert f"{metric} is 0 for the adapter and for base alike, without any spread, which is no evidence." in finding(found, rule).text
+
+
+def test_two_zeros_of_a_metric_that_the_policy_does_not_require_are_told_and_pass(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    zeros = at(card, "exact_match", adapter=0.0, base=0.0)
+    found = screen(zeros, changed(comparisons, "exact_match", "base", **NO_SPREAD), policy)
+    text = finding(found, "exact_match not inferior to base").text
+    assert (found.verdict, text.endswith("which is no evidence, and the policy does not require it")) == ("passed", True)
 
 
 @pytest.mark.parametrize(
