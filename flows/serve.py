@@ -1,12 +1,14 @@
 """`assay serve`: what is released. `assay preview`: a registered version or the base, looked at before it is released."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.environment import quieten
-from flows.run.record import open_store
+from flows.run.record import open_store, tell_moved
 from flows.run.workspace import Project, find_project
 from pipelines.base_model import base_model, locate
+from pipelines.errors import RegistryError
 from pipelines.evidence import BaseModelManifest
 from pipelines.files import write_text
 from pipelines.home import make_home
@@ -38,7 +40,10 @@ def run_serve(port: int) -> None:
     quieten()
     from serving.endpoint.__main__ import run
 
-    run(["--home", str(find_project(Settings().home).home), "--port", str(port)])
+    home = find_project(Settings().home).home
+    with suppress(RegistryError):  # what is served needs no MLflow
+        tell_moved(home)
+    run(["--home", str(home), "--port", str(port)])
 
 
 def run_preview(model: str, version: str | None, port: int) -> None:

@@ -193,12 +193,18 @@ def _sha256_of_text(text: str) -> str:
 
 
 def _remember(home: Path, digest: str, folder: Path) -> None:
-    """Make the folder findable by digest: a link that is put in place whole."""
+    """Make the folder findable by digest: a link, to a neighbour by its name, so that it holds in a home that is moved."""
     link = home / "base-models" / digest
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{digest}.{os.getpid()}")
+    there = folder.resolve()
+    put_link(link, Path(there.name) if there.parent == link.parent.resolve() else there)
+
+
+def put_link(link: Path, target: Path) -> None:
+    """Put a link in place whole; who reads meanwhile sees the old one or the new one."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.resolve())
+    temporary.symlink_to(target)
     temporary.replace(link)
 
 

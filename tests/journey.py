@@ -136,9 +136,9 @@ class Package:
 
 
 def copy_record(judged: Journey, into: Checkout) -> None:
-    """Have a checkout know the judged version: MLflow's database, the ledger that registered it with its key, and the base."""
+    """Have a checkout know the judged version: MLflow's records, the ledger that registered it with its key, and the base."""
     ours = judged.checkout.home
-    shutil.copyfile(ours / "mlflow.db", into.home / "mlflow.db")
+    take_records(judged.checkout, into)
     shutil.copyfile(ours / "ledger.db", into.home / "ledger.db")
     shutil.copytree(ours / "keys", into.home / "keys")
     shutil.copytree(ours / "base-models", into.home / "base-models", symlinks=True, dirs_exist_ok=True)

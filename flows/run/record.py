@@ -10,11 +10,14 @@ from pathlib import Path
 import yaml
 
 from flows.environment import mlflow_address
+from flows.keeping.moved import settle as settle_home
 from flows.run.earlier import champions_outcome
 from flows.run.outcome import Outcome
 from flows.run.registration import enter_version
+from flows.run.report import warn_once
 from flows.run.succession import settle, succession
 from flows.run.workspace import Project, Workspace
+from flows.system.record import lock_file
 from pipelines.adapter_files import check_adapter
 from pipelines.base_model import locate, read_base_model
 from pipelines.champion import Champion, ChampionInput, read_rivals
@@ -34,6 +37,7 @@ from registry.card import Lineage, describe, model_card
 from registry.entries import Judged, Registered
 from registry.ledger import ever_was, open_ledger, read_ledger
 from registry.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION, ModelVersion, Page, RecordedRun, Submission
+from registry.retained import database_file
 from registry.store import Store
 
 Verdict = Finalist | Rejection | Undecided
@@ -64,7 +68,16 @@ def open_store(project: Project) -> Store:
     own = project.home / "mlflow.db"
     if not given and not own.is_file():
         _check_not_lost(own)  # before MLflow makes an empty one in its place
+    if not given or database_file(given) == own:
+        tell_moved(project.home)
     return Store(given or f"sqlite:///{own}", locks=project.home / "leases")
+
+
+def tell_moved(home: Path) -> None:
+    """Have a home that was moved or copied lead to its own files, and say so."""
+    moved = settle_home(home, system=lock_file(home))
+    if moved is not None:
+        warn_once(moved)
 
 
 def _check_not_lost(database: Path) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.git import git as run_git
+from flows.keeping.moved import settle
 from flows.run.workspace import Project
 from flows.system.loopback import ask
-from flows.system.record import read_record
+from flows.system.record import lock_file, read_record
 from flows.system.services import HERE, Ports
 from pipelines.errors import LedgerError, ServingError, WorkspaceError
 from pipelines.home import openness
@@ -76,6 +77,12 @@ def home(project: Project) -> Iterator[Check]:
         return
     others = openness(folder)
     yield Check(name="home", is_ok=others is None, text=others or str(folder))
+
+
+def place(project: Project) -> Iterator[Check]:
+    """What the home's records name lies in this home, also after it was moved or copied."""
+    moved = settle(project.home, system=lock_file(project.home))
+    yield Check(name="place", is_ok=True, text=moved or "its records name files of this home alone")
 
 
 def disk(project: Project) -> Iterator[Check]:

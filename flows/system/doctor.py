@@ -18,6 +18,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.libraries,
     checks.git,
     checks.home,
+    checks.place,
     checks.disk,
     checks.memory,
     checks.dvc_cache,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from filelock import FileLock, Timeout
 
 from flows.environment import quieten
+from flows.keeping.moved import settle
 from flows.run.workspace import Project, find_project
 from flows.schedule.notify import notify
 from flows.system.down import end_system
@@ -129,8 +130,10 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     with lock:
         end_system(project.home)  # what an earlier one that was killed has left
         _check_ports(ports)
+        moved = settle(project.home)  # MLflow's server would write where the home was before
         adopt_orphans()
         system = _System(project, tuple(Watched(each, project) for each in services(project, ports)), Progress(project.home))
+        system.progress.warn(moved)
         system.progress.warn(_open_ledger(project))
         if opens_browser:
             system.progress.when_ready(lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}"))

@@ -1,12 +1,12 @@
 """A run enters its version into the ledger: once, with the bytes that it made, also after a kill in between."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from flows.adopt import adopt
+from flows.run.record import open_store
 from flows.run.registration import enter_version
 from flows.run.workspace import Project
 from pipelines.account import operating_system_account
@@ -14,7 +14,7 @@ from pipelines.errors import RegistryError, ReleaseError
 from registry.desk import Order
 from registry.ledger import Ledger, open_ledger
 from registry.recorded import ModelVersion
-from tests.journey import Checkout, Journey, invoke, make_checkout
+from tests.journey import Checkout, Journey, invoke, make_checkout, take_records
 from tests.tiny import pack
 
 MODEL = "letters-tiny"
@@ -25,11 +25,12 @@ class Site:
 
     def __init__(self, checkout: Checkout, own: Path) -> None:
         self.checkout, self.own = checkout, own
-        self.version: ModelVersion = checkout.store.get_version(MODEL, "1")
+        self.store = open_store(Project(checkout.root, checkout.home))
+        self.version: ModelVersion = self.store.get_version(MODEL, "1")
         self.ledger: Ledger = open_ledger(checkout.home)
 
     def enter(self, own: Path | None = None) -> None:
-        enter_version(self.ledger, self.checkout.store, self.checkout.home / "packages", self.version, own or self.own)
+        enter_version(self.ledger, self.store, self.checkout.home / "packages", self.version, own or self.own)
 
     @property
     def kinds(self) -> list[str]:
@@ -39,7 +40,7 @@ class Site:
 @pytest.fixture
 def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Site:
     checkout = make_checkout(tmp_path / "assay", cloned, empty_mlflow)
-    shutil.copyfile(judged.checkout.home / "mlflow.db", checkout.home / "mlflow.db")
+    take_records(judged.checkout, checkout)
     version = judged.checkout.store.get_version(MODEL, "1")
     own = judged.checkout.store.fetch(version, tmp_path / "own")
     return Site(checkout, own)
