@@ -1,16 +1,11 @@
 """Settings that prefect, mlflow and the rest read: no telemetry, no chatter, no hub, and no proxy to this machine."""
 
-import logging
 import os
-import sys
-import traceback
-from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any
 
-from pipelines.address import split_login, without_secrets
+from pipelines.address import split_login
 from pipelines.errors import AssayError, OperationError, RegistryError
+from pipelines.logs import keep_secrets_out_of_logs
 
 _SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -49,7 +44,7 @@ def quieten() -> None:
         os.environ.setdefault(name, setting)
     _pass_by_proxies()
     _take_logins_out()
-    _keep_secrets_out_of_logs()
+    keep_secrets_out_of_logs()
 
 
 def mlflow_address() -> str | None:
@@ -87,37 +82,6 @@ def prefect_address() -> str | None:
     if login is not None:
         os.environ.update(PREFECT_API_URL=plain, PREFECT_API_AUTH_STRING=f"{login.user}:{login.password}")
     return plain
-
-
-def _keep_secrets_out_of_logs() -> None:
-    """What anything logs, and a traceback that nobody catches: libraries tell of the addresses that they were given."""
-    if getattr(logging.getLogRecordFactory(), "_keeps_secrets", False):
-        return
-    logging.setLogRecordFactory(_KeepingSecrets(logging.getLogRecordFactory()))
-    sys.excepthook = _told_without_secrets
-
-
-class _KeepingSecrets:
-    """Makes log records as before, and takes secrets out of their texts."""
-
-    _keeps_secrets = True
-
-    def __init__(self, before: Callable[..., logging.LogRecord]) -> None:
-        self._before = before
-
-    def __call__(self, *given: Any, **named: Any) -> logging.LogRecord:
-        record = self._before(*given, **named)
-        with suppress(Exception):  # arguments that do not fit are told by logging itself
-            said = record.getMessage()
-            if without_secrets(said) != said:
-                record.msg, record.args = without_secrets(said), None
-        if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = without_secrets("".join(traceback.format_exception(*record.exc_info))).rstrip()
-        return record
-
-
-def _told_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _take_logins_out() -> None:

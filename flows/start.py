@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from flows.environment import quieten
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
+from pipelines.address import shown
 from pipelines.errors import ParameterError, RunStopped, UnreadableData
 from pipelines.home import make_home
 from pipelines.params import overridden, parse_assignment
@@ -88,26 +89,37 @@ def run_training(request: TrainRequest) -> Outcome:
 
 
 def run_ui(port: int) -> int:
-    """MLflow's server over this checkout's database, until it is stopped."""
+    """MLflow's server over this home's database, with accounts, until it is stopped.
+
+    Without a login every account of the machine could read prompts there, and write files as this one.
+    """
     quieten()
-    from flows.run.record import open_store
+    from flows.environment import mlflow_address
+    from flows.run.report import say
     from flows.run.workspace import find_project
     from pipelines.settings import Settings
+    from registry.accounts import ADMIN, passwords_file
     from serving.listen import open_socket
 
-    project = find_project(Settings().home)
-    make_home(project.home)
-    store = open_store(project)
-    if store.uri.startswith(("http://", "https://")):
-        raise ParameterError(f"MLFLOW_TRACKING_URI names a server: open {store.address} in a browser.")
+    home = find_project(Settings().home).home.resolve()
+    _check_own_mlflow(mlflow_address())
+    make_home(home)
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
-    # Not among the words of the command, which every account of the machine can read.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    say(f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}.")
+    command = ["registry.mlflow_server", "--home", str(home), "--port", str(port)]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [sys.executable, "-m", *command]
     )
+
+
+def _check_own_mlflow(address: str | None) -> None:
+    if address is None:
+        return
+    step = (
+        "open it in a browser" if address.startswith(("http://", "https://")) else "start `mlflow server` over it, or unset that variable"
+    )
+    raise ParameterError(f"MLFLOW_TRACKING_URI names another MLflow, {shown(address)}: {step}. `assay ui` shows the home's own.")
 
 
 def _text_of(path: Path) -> str:

@@ -37,6 +37,8 @@ _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _PLACE = re.compile(rf"(?:{_HOST}(?:,{_HOST})*)?(?:/[^?#;@]*)?(?=[?#;]|$)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _WITH_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*@[^\s'\"<>]*")
+_NAME_OF_A_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+"""As of this machine, which stands in most of what is said."""
 _LEAST = 6
 
 
@@ -82,9 +84,12 @@ def split_login(address: str) -> tuple[str, Login | None]:
 
 def without_secrets(text: str) -> str:
     """A text for people, logs and databases: no secret of this process's settings, and no address with a login."""
-    for secret, instead in _known():
-        text = text.replace(secret, instead)
-    return _WITH_LOGIN.sub(lambda found: _shown_in_text(found[0]), text)
+    for address, instead in _whole():
+        text = text.replace(address, instead)
+    text = _WITH_LOGIN.sub(lambda found: _shown_in_text(found[0]), text)
+    for secret in _secrets():
+        text = text.replace(secret, NOT_SHOWN)
+    return text
 
 
 def _shown_in_text(found: str) -> str:
@@ -93,19 +98,22 @@ def _shown_in_text(found: str) -> str:
     return shown(plain) + found[len(plain) :]
 
 
-def _known() -> Iterator[tuple[str, str]]:
-    """Every secret and what stands in its place, whole addresses first: their parts are shorter."""
+def _whole() -> Iterator[tuple[str, str]]:
+    """The settings' addresses as they are written, which no expression would find whole, and what is shown of each."""
     for name in ADDRESSES:
         address = os.environ.get(name, "")
         if _may_hold_secret(address):
             yield address, shown(address)
     for address in os.environ.get(SEVERAL, "").split():
         yield address, f"{address.partition('://')[0]}://{NOT_SHOWN}"
+
+
+def _secrets() -> list[str]:
+    """Every secret by itself, the longest first: one may be part of another."""
     parts = {part for name in ADDRESSES for part in _parts(os.environ.get(name, ""))}
     parts |= {part for name in SECRETS for part in (os.environ.get(name, ""), os.environ.get(name, "").partition(":")[2])}
     parts |= {part for address in os.environ.get(SEVERAL, "").split() for part in _words(address.partition("://")[2])}
-    for secret in sorted(filter(_is_telling, parts), key=len, reverse=True):
-        yield secret, NOT_SHOWN
+    return sorted(filter(_is_telling, parts), key=len, reverse=True)
 
 
 def _may_hold_secret(address: str) -> bool:
@@ -129,8 +137,9 @@ def _parts(address: str) -> Iterator[str]:
 def _words(rest: str) -> Iterator[str]:
     """The parts of an Apprise address: tokens may stand anywhere in it."""
     for each in (rest, *re.split(r"[/@:?&=#]", rest)):
-        yield each
-        yield unquote(each)
+        if not _NAME_OF_A_HOST.fullmatch(each):
+            yield each
+            yield unquote(each)
 
 
 def _is_telling(secret: str) -> bool:

@@ -214,6 +214,7 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
     One that was there and is gone is `BrokenLedger`: a new one would know of no revocation.
     """
     ledger = Ledger(home, Database(ledger_url(home)), clock)
+    _check_readable(ledger)
     try:
         if not _is_open(ledger):
             make_home(home)

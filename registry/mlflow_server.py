@@ -17,7 +17,9 @@ from registry.private_file import secret
 def main(arguments: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     from pipelines.__main__ import end_with_the_run
+    from pipelines.logs import keep_secrets_out_of_logs
 
+    keep_secrets_out_of_logs()
     parser = argparse.ArgumentParser(prog="python -m registry.mlflow_server")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
@@ -43,6 +45,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secret(home / "keys/mlflow-sessions", lambda: secrets.token_hex(32)),
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(here),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in here),
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secret(home / "keys/mlflow-webhooks", _fernet_key),
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",  # by make_accounts
@@ -50,6 +53,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (home / "mlflow-artifacts").as_uri(),
         "_MLFLOW_SERVER_BOOT_ID": secrets.token_hex(16),
         "_MLFLOW_SERVER_FILE_STORE": _database(home),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "false",
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from pipelines.__main__ import end_with_the_run
 from pipelines.errors import ServingError
 from pipelines.home import make_home
+from pipelines.logs import keep_secrets_out_of_logs
 from pipelines.settings import Settings
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str] | None = None) -> None:
     """The same, with errors for the caller."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    keep_secrets_out_of_logs()
     options = _parser().parse_args(arguments)
     end_with_the_run()
     home = options.home.resolve()

@@ -4,6 +4,7 @@ Output, logs, every file of the checkout and its home, Prefect's database, MLflo
 processes while it went on: none has it, neither as it was written nor in the forms that HTTP gives it.
 """
 
+import json
 import os
 import sqlite3
 import threading
@@ -19,7 +20,10 @@ import pytest
 from flows.environment import mlflow_address, prefect_address
 from flows.schedule.notify import notify
 from pipelines.errors import AssayError, LedgerError, OperationError, RegistryError
+from registry.accounts import SERVICE
 from registry.ledger import open_ledger, read_ledger
+from registry.private_file import write_private
+from tests.guarded_server import guarded_server
 from tests.journey import Checkout, learnable_rows, run_arguments, write_rows
 
 MARK = "".join(("pl4", "nted"))  # noqa: FLY002 - the checkouts that are searched hold this file
@@ -45,7 +49,7 @@ def addresses(password: str) -> dict[str, str]:
 
 def traces_in(content: bytes) -> list[bytes]:
     """Forms of the secret that stand in it."""
-    logins = [b64encode(f"kim:{each}".encode()) for each in (PASSWORD, PLAIN)]
+    logins = [b64encode(f"{user}:{each}".encode()) for user in ("kim", SERVICE) for each in (PASSWORD, PLAIN)]
     return [form for form in (MARK.encode(), *logins) if form in content]
 
 
@@ -75,30 +79,35 @@ def command_lines() -> Iterator[set[str]]:
         with_secret.update(line for line in found if MARK in line)
 
 
+def _with_logins(mlflow: str) -> dict[str, str]:
+    """The settings of a run whose servers are there, and ask for a login or do not mind one."""
+    escaped = quote(PASSWORD, safe="")
+    there = {"MLFLOW_TRACKING_URI": mlflow, "PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
+    with_login = {name: address.replace("://", f"://{SERVICE}:{escaped}@") for name, address in there.items()}
+    return {**addresses(PLAIN), **with_login, "ASSAY_LEDGER_URL": ""}
+
+
 @pytest.mark.ci
 def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
-    checkout: Checkout, tiny_base: Path, mlflow_port: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    checkout: Checkout, tiny_base: Path, empty_mlflow: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Twenty rows are too few to train on: the verdict goes to MLflow and to Prefect's pages all the same."""
     data = write_rows(tmp_path / "letters.jsonl", learnable_rows(20))
-    prefect = os.environ["PREFECT_API_URL"].partition("://")[2]
-    escaped = quote(PASSWORD, safe="")
-    planted = {
-        **addresses(PLAIN),
-        "MLFLOW_TRACKING_URI": f"http://kim:{escaped}@127.0.0.1:{mlflow_port}",
-        "PREFECT_API_URL": f"http://kim:{escaped}@{prefect}",
-        "ASSAY_LEDGER_URL": "",
-    }
-    with command_lines() as seen:
-        process = checkout.start(*run_arguments(data, tiny_base), **planted)
+    server_home = tmp_path / "server"
+    server_home.mkdir()
+    (server_home / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
+    # Passwords of its first users, which the server takes as it finds them.
+    write_private(server_home / "passwords.json", json.dumps({SERVICE: PASSWORD}))
+    with guarded_server(server_home) as url, command_lines() as seen:
+        process = checkout.start(*run_arguments(data, tiny_base), **_with_logins(url))
         out, err = process.communicate(timeout=550)
     assert process.returncode == 3, out + err
-    assert f"at http://127.0.0.1:{mlflow_port})." in out
+    assert f"at {url})." in out
     assert traces_in(f"{out}{err}".encode()) == []
-    base = tmp_path_factory.getbasetemp()
-    elsewhere = [folder for name in ("prefect*", "mlflow-server*") for folder in base.glob(name)]
-    assert len(elsewhere) >= 2
-    assert files_with_traces(checkout.root, *elsewhere) == []
+    (server_home / "passwords.json").unlink()
+    prefect = list(tmp_path_factory.getbasetemp().glob("prefect*"))
+    assert prefect
+    assert files_with_traces(checkout.root, tmp_path, *prefect) == []
     assert seen == set()
 
 

@@ -86,6 +86,7 @@ def test_no_error_of_assays_own_tells_a_secret_of_a_setting(name: str, monkeypat
 def test_what_is_no_secret_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSAY_LEDGER_URL", "postgresql://assay:assay@h/ledger")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("ASSAY_NOTIFY", "json://127.0.0.1:8000/hook mailto://kim@mail.example")
     text = "assay: see http://127.0.0.1:5000/#/runs/1 and a@b.example, 50% of https://example.org/?q=1."
     assert without_secrets(text) == text
     assert without_secrets("at http://u:longpassword@h:1/x.") == "at http://h:1/x."

@@ -4,12 +4,8 @@ None writes a file outside of an experiment of one's own, or changes what Assay 
 """
 
 import hashlib
-import os
-import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ from flows.environment import quieten
 from registry.accounts import passwords, service_login
 from registry.connection import EXPERIMENT
 from registry.recorded import AUTHOR, CHAMPION, PACKAGE
+from tests.guarded_server import free_port, guarded_server, serving
 
 pytestmark = pytest.mark.ci
 MODEL = "letters"
@@ -63,30 +60,8 @@ def site(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("guarded") / "50% home"
     home.mkdir()
     (home / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "registry.mlflow_server", "--home", str(home), "--port", str(port)]
-    log = home.with_suffix(".log")
-    with log.open("wb") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, env=dict(os.environ)) as process:
-        try:
-            _wait_until_ready(process, f"http://127.0.0.1:{port}", log)
-            yield _recorded(home, f"http://127.0.0.1:{port}")
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while True:
-        try:
-            assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        else:
-            return
+    with guarded_server(home) as url:
+        yield _recorded(home, url)
 
 
 def _recorded(home: Path, url: str) -> Site:
@@ -306,3 +281,17 @@ def test_an_experiment_from_before_with_a_place_of_its_own_is_not_read_either(si
 def test_the_refusal_names_the_account_and_what_to_do(site: Site) -> None:
     said = site.upload("scientist", site.run, "verdict.json").json()["message"]
     assert said == "Files of Assay's experiment are written by the account 'assay' alone. Use an experiment of your own."
+
+
+def test_the_pages_of_assay_ui_ask_for_a_login_too(empty_mlflow: Path, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
+    log = tmp_path / "ui.log"
+    with (
+        free_port() as port,
+        serving([sys.executable, "-m", "flows.cli", "ui", "--port", str(port)], port, log, ASSAY_HOME=str(tmp_path)) as url,
+    ):
+        search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
+        assert httpx.get(search, trust_env=False).status_code == 401
+        login = ("admin", passwords(tmp_path)["admin"])
+        assert httpx.get(search, auth=login, trust_env=False).status_code == 200
+    assert f"'admin', with the password in {tmp_path / 'passwords.json'}" in log.read_text()

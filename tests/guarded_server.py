@@ -1,0 +1,57 @@
+"""MLflow's server as `assay up` starts it, over a home of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+SECONDS_TO_START = 300
+
+
+@contextmanager
+def guarded_server(home: Path) -> Iterator[str]:
+    """Its address, for as long as the context lasts."""
+    with free_port() as port:
+        command = [sys.executable, "-m", "registry.mlflow_server", "--home", str(home), "--port", str(port)]
+        with serving(command, port, home.with_suffix(".log")) as url:
+            yield url
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port on which nothing listened just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    yield port
+
+
+@contextmanager
+def serving(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
+    """A command that becomes MLflow's server, ended with the context."""
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **environment}) as process:
+        try:
+            _wait_until_ready(process, url, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while True:
+        try:
+            assert httpx.get(f"{url}/health", trust_env=False, timeout=30).status_code == 200
+        except httpx.TransportError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        else:
+            return
