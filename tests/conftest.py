@@ -13,6 +13,7 @@ from flows.environment import quieten
 from tests.environment import isolate
 from tests.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
 from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.waiting import SECONDS_AT_MOST
 
 ONE_OF_EACH = {"prefect", "mlflow_port"}
 
@@ -42,8 +43,10 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     quieten()
     from flows.schedule.prefect_server import prefect_server
 
-    with prefect_server(tmp_path_factory.mktemp("prefect")):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.schedule.prefect_server.SECONDS_TO_START", SECONDS_AT_MOST)
+        with prefect_server(tmp_path_factory.mktemp("prefect")):
+            yield
 
 
 @pytest.fixture
