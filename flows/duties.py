@@ -19,6 +19,7 @@ from pipelines.policy import load_policy
 from registry.audit import PAGE_TAG, check_home
 from registry.desk import Desk
 from registry.entries import Release
+from registry.heads import HeadRecord
 from registry.keys import load_key
 from registry.ledger import Ledger, read_ledger
 from registry.release import carry_on, is_at_rest
@@ -186,7 +187,7 @@ class Duties:
         if self._marked.get(release.model) == mark:
             return ()
         try:
-            tags = {PAGE_TAG: mark, **sealed_tag(self._ledger, standing, release.model, release.version)}
+            tags = {PAGE_TAG: mark, **sealed_tag(self._ledger, HeadRecord.about(standing, release.model, release.version))}
             self._store.annotate(self._store.get_version(release.model, release.version), tags)
         except AssayError as error:
             return (f"The page of {release.model} version {release.version} does not say how far the ledger goes: {error}",)

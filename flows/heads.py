@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from flows.run.workspace import Project
 from pipelines.errors import AssayError, DamagedFile, LedgerError, RegistryError
 from registry.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
-from registry.entries import Revoked
+from registry.entries import Entry, Revoked
 from registry.heads import (
     HeadRecord,
     SealedRecord,
@@ -45,9 +45,8 @@ REVOKED_TAG = "assay.revoked"
 SECONDS_BETWEEN_COMPARISONS = 60.0
 
 
-def sealed_tag(ledger: Ledger, standing: Standing, model: str, version: str) -> dict[str, str]:
+def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
     """What a version's page says of the ledger, sealed with this machine's key."""
-    record = HeadRecord.about(standing, model, version)
     return {RECORD_TAG: SealedRecord.made(record, load_key(ledger.home)).model_dump_json()}
 
 
@@ -56,14 +55,21 @@ def mark_revoked(store: "Store", ledger: Ledger, standing: Standing, model: str,
     found = store.known(model, version)
     if found is None:
         return
-    store.annotate(found, {REVOKED_TAG: _since(ledger, model, version), **sealed_tag(ledger, standing, model, version)})
+    entry = _revocation(ledger, model, version)
+    since = "with the same adapter under another name. It never serves again."
+    record = HeadRecord.about(standing, model, version)
+    if entry is not None and isinstance(entry.body, Revoked):
+        since = f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
+        named = {entry.body.adapter_sha256} if entry.body.adapter_sha256 else set()
+        record = record.model_copy(update={"revoked_adapters": tuple(sorted({*record.revoked_adapters, *named}))})
+    store.annotate(found, {REVOKED_TAG: since, **sealed_tag(ledger, record)})
 
 
-def _since(ledger: Ledger, model: str, version: str) -> str:
+def _revocation(ledger: Ledger, model: str, version: str) -> Entry | None:
     for entry in ledger.each_entry():
         if isinstance(entry.body, Revoked) and (entry.body.model, entry.body.version) == (model, version):
-            return f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
-    return "with the same adapter under another name. It never serves again."
+            return entry
+    return None
 
 
 def told_by_pages(store: "Store", trusted: frozenset[str], ever: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from flows.run.report import say, say_findings
 from flows.run.workspace import Project, find_project
 from flows.start import person
 from pipelines.account import operating_system_account
-from pipelines.errors import AssayError, ParameterError, RegistryError
+from pipelines.errors import AssayError, ParameterError, RegistryError, ReleaseError, ServingError
 from pipelines.evidence import Adapter
 from pipelines.judge import WAIVABLE
 from pipelines.settings import Settings
@@ -83,12 +84,24 @@ def run_revoke(model: str | None, version: str, reason: str) -> None:
     model, order, desk = _ordered_of(model, reason)
     found = _only_registered(model, version, desk.ledger.standing())
     adapter = None if found is None else _adapter_of(found)
-    standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
+    try:
+        standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
+    except (ReleaseError, ServingError):
+        _remember_revocation(desk.ledger, model, version)  # the entry may stand, though it is not obeyed yet
+        raise
     say(f"Version {version} of {model} is revoked: it never serves again.")
     _tell(model, standing)
+    _remember_revocation(desk.ledger, model, version)
+
+
+def _remember_revocation(ledger: "Ledger", model: str, version: str) -> None:
+    """On the version's page and at the witness, where they answer at once; otherwise the controller does it."""
     from flows.heads import remember_elsewhere
 
-    remember_elsewhere(_project(), desk.ledger, standing, model, version)
+    with suppress(AssayError):
+        standing = ledger.standing()
+        if version in standing.model(model).revoked:
+            remember_elsewhere(_project(), ledger, standing, model, version)
 
 
 def _only_registered(model: str, version: str, standing: Standing) -> ModelVersion | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.heads import RECORD_TAG, REVOKED_TAG
 from flows.orders import waiver
 from flows.run.record import open_store
 from flows.run.workspace import Project
@@ -15,6 +16,7 @@ from flows.start import person
 from pipelines.errors import ParameterError, RegistryError
 from pipelines.judge import WAIVABLE
 from registry.entries import Waived
+from registry.heads import SealedRecord
 from registry.ledger import open_ledger
 from registry.recorded import Page, Submission
 from registry.store import Store
@@ -107,6 +109,7 @@ def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows
     assert "not one that Assay registered" in done.out
     assert "There is no version 2 of letters" in invoke(elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip").err
     assert open_ledger(home).standing().model("letters").revoked == {"1"}
+    assert "(entry 2 of the ledger)" in client.get_model_version("letters", "1").tags[REVOKED_TAG]
 
 
 def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
@@ -121,6 +124,8 @@ def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
     store.register(package.finalist, Submission(run=run, package=package.folder, model="letters", logical_run="work", page=page))
     invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
     assert set(open_ledger(home).standing().revoked_adapters) == {package.finalist.adapter.sha256}
+    (said,) = store.pages_with(RECORD_TAG).values()
+    assert SealedRecord.model_validate_json(said).record.revoked_adapters == (package.finalist.adapter.sha256,)
 
 
 def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_database_is_made(elsewhere: Checkout, tmp_path: Path) -> None:
