@@ -120,3 +120,13 @@ def test_one_group_has_no_spread_and_unequal_groups_do_not_pair() -> None:
         interval(ExactMatch(), means(np.array([1.0])), FEW)
     with pytest.raises(IncompleteEvidence, match="3 groups against 2"):
         paired_difference(ExactMatch(), means(np.zeros(3)), means(np.zeros(2)), 0.05, FEW)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(sign: int) -> None:
+    """The middle of the resamples is not the mean, and bounds at a level of a half are that middle."""
+    skewed = means(sign * 2.0 ** np.arange(30))
+    found = paired_difference(ExactMatch(), skewed, means(np.zeros(30)), 0.5, FEW)
+    assert found.low <= found.difference <= found.high
+    assert found.difference in {found.low, found.high}
+    assert found.low < found.high

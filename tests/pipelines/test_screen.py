@@ -4,18 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipelines import screen as stage
-from pipelines.bootstrap import paired_difference
 from pipelines.comparisons import OTHERS, compare, score_differences
 from pipelines.dataset import NO_GROUP, GroupRate, Interval, prompts_of
 from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.evidence import DevLoss, Resampling, Scorecard, SystemScore
+from pipelines.evidence import DevLoss, Scorecard, SystemScore
 from pipelines.evidence_file import Evidence
-from pipelines.metrics import METRICS, metric_named
+from pipelines.metrics import METRICS
 from pipelines.policy import Policy
 from pipelines.recompute import rule_differences
 from pipelines.score import score
@@ -540,12 +538,6 @@ def test_a_comparison_whose_numbers_are_out_of_order_is_no_value_and_never_judge
         Comparison.model_validate(facts)
     with pytest.raises(IncompleteEvidence, match="not valid"):
         screen(card, (forged,), policy)
-
-
-def test_a_skewed_metric_keeps_its_estimate_within_its_bounds() -> None:
-    skewed = np.array([[1.0, 1.0]] * 29 + [[900.0, 1.0]])
-    found = paired_difference(metric_named("exact_match"), skewed, skewed[::-1], 0.05, Resampling(resamples=200, seed=0))
-    assert found.low <= found.difference <= found.high
 
 
 def without_validation(policy: Policy, **changes: object) -> Policy:
