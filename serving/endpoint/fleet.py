@@ -91,10 +91,7 @@ class Fleet:
         while True:
             await asyncio.sleep(self._around.limits.between_package_checks)
             for engine in tuple(self._engines.values()):
-                before = engine.package.fault
-                fault = await asyncio.to_thread(engine.package.look)
-                if fault != before:
-                    say(f"ALARM: {fault}" if fault else f"The package of {engine.label} is whole again")
+                await engine.look_at_package()
 
     async def close(self) -> None:
         """End every engine, also those that were found running before it was known what is needed."""

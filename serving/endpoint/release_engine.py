@@ -87,6 +87,7 @@ class ReleaseEngine:
         self._busy = 0
         self._idle = asyncio.Event()
         self._settled = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._idle.set()
         self._keeping = asyncio.create_task(self._keep())
 
@@ -138,6 +139,16 @@ class ReleaseEngine:
         if had_given_up and not need.is_pending:
             self._keeping = asyncio.create_task(self._keep())
 
+    async def look_at_package(self) -> None:
+        """Say when it is damaged, and when it is whole again: then whatever waits for that begins at once."""
+        before = self.package.fault
+        fault = await asyncio.to_thread(self.package.look)
+        if fault and fault != before:
+            say(f"ALARM: {fault}")
+        if before and not fault:
+            say(f"The package of {self.label} is whole again")
+            self._hurry.set()
+
     async def settled(self) -> None:
         """Wait until it answers, or until its first start has failed."""
         await self._settled.wait()
@@ -180,7 +191,13 @@ class ReleaseEngine:
             self._become("loading" if was_ready and not gave_up else "failed", why)
             if gave_up:
                 return
-            await asyncio.sleep(min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0)
+            await self._pause(min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0)
+
+    async def _pause(self, seconds: float) -> None:
+        """Before the next try, unless there is a reason to hurry."""
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
 
     async def _run(self) -> str:
         """Start it, answer until it ends, and say why it ended."""
