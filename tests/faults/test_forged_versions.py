@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.run.record import open_store
+from flows.run.workspace import Project
 from pipelines.dataset import DatasetVersion
 from registry.ledger import open_ledger
 from registry.recorded import AUTHOR, PACKAGE
@@ -33,12 +35,13 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
     """Version 1 is registered by a run; what nobody gave yet is waived. Its package lies where promoting would fetch it."""
     checkout = make_checkout(tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow)
     copy_record(judged, checkout)
+    store = open_store(Project(checkout.root, checkout.home))
     with endpoint(checkout):
         for rule in WAIVED:
             done = invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
             assert done.code == 0, done.err
         digest = MlflowClient(checkout.uri, checkout.uri).get_model_version(MODEL, "1").tags[PACKAGE]
-        checkout.store.fetch(checkout.store.get_version(MODEL, "1"), checkout.home / "packages" / digest)
+        store.fetch(store.get_version(MODEL, "1"), checkout.home / "packages" / digest)
         yield checkout
 
 
