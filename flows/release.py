@@ -17,13 +17,12 @@ from flows.run.workspace import Project
 from pipelines.base_model import locate
 from pipelines.champion import ChampionInput
 from pipelines.errors import RegistryError, ReleaseError
-from pipelines.evidence import BaseModelManifest
+from pipelines.evidence import BaseModelManifest, Scorecard
 from pipelines.files import sha256_of
 from pipelines.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven, judge
 from pipelines.known_answers import drawable_prompts, known_answer_differences
 from pipelines.policy import load_policy
-from pipelines.recompute import readmit, recompute
-from pipelines.serving_spec import ServingSpec
+from pipelines.recompute import is_older, older_differences, readmit, recompute
 from pipelines.value import Value
 from pipelines.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.audit import PAGE_TAG
@@ -83,8 +82,9 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
         _check_is_new(desk.ledger.standing(), found)
         finalist = _finalist(found, package)
         policy = policy_file(project.root, model)
-        made_at = store.made(found).at
-        case = _circumstances(Judging(found, finalist, package, policy, made_at), desk.ledger.standing())
+        origin = desk.ledger.standing().registration(model, found.version)
+        judging = Judging(found, finalist, package, policy, origin, store.made(found).at)
+        case = _circumstances(judging, desk.ledger.standing())
         verdict = judge(finalist, case, load_policy(policy))
         subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
         registration = None if case.origin is None else case.origin.generation
@@ -134,20 +134,23 @@ def _finalist(version: ModelVersion, package: Path) -> Finalist:
     return verdict
 
 
-def _differences(package: Path, policy: Path, spec: ServingSpec) -> tuple[str, ...]:
+def _differences(of: "Judging") -> tuple[str, ...]:
     """Where the stored verdict and the known answers do not follow from the evidence, and what fails by the policy of now."""
-    stored = (*recompute(package).differences, *known_answer_differences(package, spec.default_max_tokens))
-    if sha256_of(policy) == sha256_of(package / "policy.yaml"):
+    answers = known_answer_differences(of.package, of.finalist.spec.default_max_tokens)
+    if of.is_older:
+        return (*older_differences(of.package, of.policy), *answers)
+    stored = (*recompute(of.package).differences, *answers)
+    if sha256_of(of.policy) == sha256_of(of.package / "policy.yaml"):
         return stored
-    again = recompute(package, policy).verdict
+    again = recompute(of.package, of.policy).verdict
     short = [finding.text for finding in again.findings if finding.outcome != "passed"]
     return (*stored, *(f"by the policy that holds now: {text}" for text in short))
 
 
-def _admitted(package: Path, policy: Path) -> AdmittedAgain:
+def _admitted(of: "Judging") -> AdmittedAgain:
     """What `admit` says of the package's data by the policy that holds now."""
-    then = load_policy(package / "policy.yaml")
-    verdict = readmit(package, policy)
+    then = load_policy(of.package / "policy.yaml")
+    verdict = readmit(of.package, of.policy, older=of.is_older)
     return AdmittedAgain(
         verdict=verdict.verdict,
         reasons=tuple(finding.text for finding in verdict.findings if finding.outcome != "passed"),
@@ -164,8 +167,15 @@ class Judging:
     finalist: Finalist
     package: Path
     policy: Path
+    origin: Registration | None
     created_at: datetime
     """When MLflow says that it came to be: asked only where no run entered the version."""
+
+    @property
+    def is_older(self) -> bool:
+        """Somebody answers for it, and its package is from before all was kept that `judge` looks at."""
+        adopted = self.origin is not None and self.origin.is_adopted
+        return adopted and is_older(Scorecard.read(self.package / "scorecard.json"))
 
 
 def _circumstances(of: Judging, standing: Standing) -> Circumstances:
@@ -173,7 +183,7 @@ def _circumstances(of: Judging, standing: Standing) -> Circumstances:
     version, adapter = of.version, of.finalist.adapter.sha256
     here = standing.model(version.name)
     compared = ChampionInput.read(of.package / "champion.json").champion
-    last, origin = here.comparator, standing.registration(version.name, version.version)
+    last, origin = here.comparator, of.origin
     return Circumstances(
         model=version.name,
         version=version.version,
@@ -183,7 +193,7 @@ def _circumstances(of: Judging, standing: Standing) -> Circumstances:
         author="unknown" if origin is None else origin.by,
         author_account=None if origin is None else origin.account,
         origin=None if origin is None else _origin(origin),
-        admitted=_admitted(of.package, of.policy),
+        admitted=_admitted(of),
         drawable=len(drawable_prompts(of.package)),
         compared_with=None if compared is None else compared.version,
         compared_adapter=None if compared is None else compared.adapter.sha256,
@@ -192,7 +202,8 @@ def _circumstances(of: Judging, standing: Standing) -> Circumstances:
         revoked=version.version in here.revoked or adapter in standing.revoked_adapters,
         frozen=standing.frozen is not None,
         waivers=_waivers(standing, version.name),
-        recomputed_differences=_differences(of.package, of.policy, of.finalist.spec),
+        recomputed_differences=_differences(of),
+        is_older=of.is_older,
     )
 
 

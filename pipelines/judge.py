@@ -98,6 +98,7 @@ class Circumstances(Value):
     revoked: bool
     frozen: bool
     recomputed_differences: tuple[str, ...] = Field(description="Where the stored verdict does not follow from its evidence.")
+    is_older: bool = Field(default=False, description="Its package does not hold all that is looked at: a person answers for that.")
     waivers: tuple[WaiverGiven, ...] = ()
     approvals: tuple[Approval, ...] = ()
     human_rating: HumanRating | None = None
@@ -213,9 +214,16 @@ def screened(finalist: Finalist, case: Circumstances) -> Finding:
     wrong = [*short, *case.recomputed_differences]
     counted = f"{len(finalist.findings) - len(short)} of {len(finalist.findings)} findings of screen passed"
     text = f"{counted}, {len(case.recomputed_differences)} differences when recomputed from the evidence"
+    if not wrong and case.is_older:
+        return _finding("screen", "passed", f"{text}. {_older(case)}")
     if not wrong:
         return _finding("screen", "passed", text)
     return _finding("screen", "rejected", f"{text}, first {wrong[0]}. Train it again")
+
+
+def _older(case: Circumstances) -> str:
+    who = "nobody" if case.origin is None else case.origin.by
+    return f"Its package is from before contents and refusals were counted and held-out rows were kept: {who} answers for those"
 
 
 def revoked(case: Circumstances) -> Finding:

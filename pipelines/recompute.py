@@ -21,6 +21,9 @@ from pipelines.training_set import read_admission
 from pipelines.value import Value
 from pipelines.verdict import Admission, Finalist, Finding, Rejection, Undecided, read_screen_verdict
 
+NEWER_RULES = frozenset({"output refusals"})
+"""Rules of `screen` that ask for what older scorecards do not hold."""
+
 
 class Recomputed(Value):
     """The verdict that the stored evidence gives, and each place where the stored files say something else."""
@@ -29,12 +32,40 @@ class Recomputed(Value):
     differences: tuple[str, ...]
 
 
-def readmit(folder: Path, policy_file: Path | None = None) -> Admission | Rejection | Undecided:
-    """Judge admission again from a folder's reports: a run's evidence or a version's package."""
+def is_older(scorecard: Scorecard) -> bool:
+    """It was scored before contents were counted and answers to prompts with names were kept, so that some is not there."""
+    return scorecard.contents is None and scorecard.named_answers is None
+
+
+def older_differences(folder: Path, policy_file: Path) -> tuple[str, ...]:
+    """Of a package that `is_older`: whatever of it can be recomputed and differs, or does not pass by this policy.
+
+    Only for a version that a person answers for: what its package does not hold is not looked at.
+    """
+    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(policy_file)
+    evidence = _evidence(folder / "evidence.parquet", scorecard)
+    verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
+    short = [each for each in verdict.findings if each.outcome != "passed"]
+    not_looked_at = [each for each in short if each.outcome == "undecided" and each.rule in NEWER_RULES]
+    return (
+        *statistics_differences(evidence),
+        *score_differences(scorecard, evidence),
+        *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
+        *(f"by the policy that holds now: {each.text}" for each in short if each not in not_looked_at),
+    )
+
+
+def readmit(folder: Path, policy_file: Path | None = None, *, older: bool = False) -> Admission | Rejection | Undecided:
+    """Judge admission again from a folder's reports: a run's evidence or a version's package.
+
+    `older`: where a report is from before contents were counted, its groups stand for them.
+    """
     policy = load_policy(policy_file or folder / "policy.yaml")
     # The commit is lineage: `admit` judged the data without it, so its digest leaves it out.
     dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
     validation = ValidationReport.read(folder / "validation_report.json")
+    if older and validation.contents is None:
+        validation = validation.model_copy(update={"contents": validation.groups})
     return admit(dataset, validation, BiasReport.read(folder / "bias_report.json"), policy)
 
 
