@@ -253,6 +253,8 @@ def comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
     if case.compared_with == case.champion:
         text = f"{text}, with another adapter than was compared"
     step = "run the training again, to be compared with it, or have somebody else than the author waive it"
+    if case.champion == case.version:
+        step = "it is that version itself, and `assay rollback` gives it the traffic back"
     return _finding(rule, "undecided", f"{text}: {step}")
 
 

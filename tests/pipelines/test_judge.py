@@ -193,6 +193,17 @@ def test_without_a_champion_there_is_none_to_be_compared_with() -> None:
     check("comparator", "passed", nobody)
 
 
+def test_what_had_full_traffic_last_itself_comes_back_by_a_rollback() -> None:
+    found = check("comparator", "undecided", {"champion": "7", "compared_with": "6"})
+    assert found.endswith("it is that version itself, and `assay rollback` gives it the traffic back")
+
+
+def test_what_an_older_package_does_not_hold_is_answered_for_by_name() -> None:
+    adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
+    text = check("screen", "passed", {"origin": adopted, "is_older": True})
+    assert text.endswith("contents and refusals were counted and held-out rows were kept: omar answers for those")
+
+
 def test_a_champion_of_the_right_number_with_another_adapter_was_not_compared_with() -> None:
     text = check("comparator", "undecided", {"compared_adapter": "5" * 64})
     assert "version 6 had full traffic last, with another adapter than was compared" in text

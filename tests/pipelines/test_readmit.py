@@ -77,3 +77,12 @@ def test_a_validation_report_that_names_no_file_for_a_split_did_not_pass(tmp_pat
     verdict = readmit(tmp_path)
     assert isinstance(verdict, Rejection)
     assert verdict.findings[0].text.endswith("the report names no file for train, dev, held_out")
+
+
+def test_a_report_from_before_contents_were_counted_is_admitted_only_where_that_is_said(tmp_path: Path) -> None:
+    report = reports()["validation_report.json"]
+    assert isinstance(report, ValidationReport)
+    write_reports(tmp_path)
+    report.model_copy(update={"contents": None}).write(tmp_path / "validation_report.json")
+    assert isinstance(readmit(tmp_path), Rejection)
+    assert isinstance(readmit(tmp_path, older=True), Admission)

@@ -10,7 +10,7 @@ from pipelines.champion import Champion, ChampionInput
 from pipelines.errors import DamagedFile
 from pipelines.evidence import Scorecard
 from pipelines.evidence_file import read_evidence, write_evidence
-from pipelines.recompute import recompute, rival_differences
+from pipelines.recompute import is_older, older_differences, recompute, rival_differences
 from pipelines.value import FileDigest
 from tests import trials
 
@@ -119,3 +119,39 @@ def test_an_edited_configuration_is_named(folder: Path) -> None:
     document["spec"]["precision"] = "bfloat16"
     path.write_text(json.dumps(document))
     assert recompute(folder).differences == ("verdict.spec.precision: 'bfloat16' stored, 'float32' recomputed",)
+
+
+def made_older(folder: Path) -> Path:
+    """As packages were before contents were counted: no held-out rows, no named answers, no content in the evidence."""
+    evidence = read_evidence(folder / "evidence.parquet")
+    rows = {system: tuple(row.model_copy(update={"content": None}) for row in same) for system, same in evidence.rows.items()}
+    write_evidence(folder / "evidence.parquet", evidence.model_copy(update={"rows": rows}))
+    card = Scorecard.read(folder / "scorecard.json")
+    bias = card.bias.model_copy(
+        update={"refusal_difference": None, "groups": tuple(each.model_copy(update={"refused": None}) for each in card.bias.groups)}
+    )
+    evidence_digest = FileDigest.of(folder / "evidence.parquet")
+    card = card.model_copy(update={"contents": None, "groups": None, "named_answers": None, "bias": bias, "evidence": evidence_digest})
+    trials.write_verdict(folder, card)
+    for name in ("held_out.jsonl", "named_answers.jsonl"):
+        (folder / name).unlink()
+    return folder
+
+
+def test_of_an_older_package_all_that_it_holds_is_recomputed(folder: Path) -> None:
+    assert not is_older(Scorecard.read(folder / "scorecard.json"))
+    made_older(folder)
+    assert is_older(Scorecard.read(folder / "scorecard.json"))
+    assert any("cannot be recomputed" in difference for difference in recompute(folder).differences)
+    assert older_differences(folder, trials.POLICY) == ()
+
+
+def test_an_older_package_that_was_edited_or_that_fails_today_is_named(folder: Path) -> None:
+    made_older(folder)
+    stricter = folder / "stricter.yaml"
+    stricter.write_text(trials.POLICY.read_text().replace("min_clusters: 20", "min_clusters: 40"))
+    (short,) = older_differences(folder, stricter)
+    assert short.startswith("by the policy that holds now: 30 clusters")
+    adapter = read_evidence(folder / "evidence.parquet").rows["adapter"][0]
+    edit_evidence(folder, row=adapter.row.model_copy(update={"prediction": adapter.row.references[0] + " x"}))
+    assert any(difference.startswith("evidence.adapter.") for difference in older_differences(folder, trials.POLICY))
