@@ -88,6 +88,7 @@ def _with_logins(mlflow: str) -> dict[str, str]:
 
 
 @pytest.mark.ci
+@pytest.mark.timeout(1500)
 def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     checkout: Checkout, tiny_base: Path, empty_mlflow: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     write_private(server_home / "passwords.json", json.dumps({SERVICE: PASSWORD}))
     with guarded_server(server_home) as url, command_lines() as seen:
         process = checkout.start(*run_arguments(data, tiny_base), **_with_logins(url))
-        out, err = process.communicate(timeout=550)
+        out, err = process.communicate(timeout=1200)
     assert process.returncode == 3, out + err
     assert f"at {url})." in out
     assert traces_in(f"{out}{err}".encode()) == []
