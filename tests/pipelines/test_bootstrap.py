@@ -125,7 +125,7 @@ def test_one_group_has_no_spread_and_unequal_groups_do_not_pair() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(sign: int) -> None:
     """The middle of the resamples is not the mean, and bounds at a level of a half are that middle."""
-    skewed = means(sign * 2.0 ** np.arange(30))
+    skewed = means(np.array([sign * 2.0**power for power in range(30)]))
     found = paired_difference(ExactMatch(), skewed, means(np.zeros(30)), 0.5, FEW)
     assert found.low <= found.difference <= found.high
     assert found.difference in {found.low, found.high}
