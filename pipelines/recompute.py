@@ -13,7 +13,7 @@ from pipelines.evidence import RIVALS, Scorecard, System
 from pipelines.evidence_file import Evidence, EvidenceRow, read_evidence
 from pipelines.files import sha256_of
 from pipelines.metrics import metric_named
-from pipelines.policy import load_policy
+from pipelines.policy import Policy, load_policy
 from pipelines.score import with_statistics
 from pipelines.screen import rules_of, screen
 from pipelines.stored_inputs import input_differences
@@ -60,7 +60,10 @@ def readmit(folder: Path, policy_file: Path | None = None, *, older: bool = Fals
 
     `older`: where a report is from before contents were counted, its groups stand for them.
     """
-    policy = load_policy(policy_file or folder / "policy.yaml")
+    return _readmitted(folder, load_policy(policy_file or folder / "policy.yaml"), older=older)
+
+
+def _readmitted(folder: Path, policy: Policy, *, older: bool = False) -> Admission | Rejection | Undecided:
     # The commit is lineage: `admit` judged the data without it, so its digest leaves it out.
     dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
     validation = ValidationReport.read(folder / "validation_report.json")
@@ -101,10 +104,18 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
             *score_differences(scorecard, evidence),
             *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
             *input_differences(folder, scorecard, evidence),
+            # Under another policy the question is what that one says of the evidence, not whether it would have admitted.
+            *(_admission_differences(folder, policy) if policy_file is None else ()),
             *rule_differences(stored.findings, rules_of(scorecard, policy)),
             *differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")),
         ),
     )
+
+
+def _admission_differences(folder: Path, policy: Policy) -> tuple[str, ...]:
+    """Nothing is trained on data that was not admitted: each rule of `admit` that the stored reports do not keep."""
+    short = [finding for finding in _readmitted(folder, policy).findings if finding.outcome != "passed"]
+    return tuple(f"admission: {finding.rule} is {finding.outcome}: {finding.text}" for finding in short)
 
 
 def rule_differences(findings: tuple[Finding, ...], demanded: tuple[str, ...]) -> tuple[str, ...]:

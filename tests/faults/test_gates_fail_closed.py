@@ -230,6 +230,11 @@ def parquet(change: Callable[[pa.Table], pa.Table]) -> Forger:
     return forge
 
 
+def not_validated(folder: Path) -> None:
+    report = ValidationReport.read(folder / "validation_report.json")
+    report.model_copy(update={"passed": False}).write(folder / "validation_report.json")
+
+
 def with_nan(table: pa.Table) -> pa.Table:
     records = table.to_pylist()
     records[0]["statistics.chrf"][0] = float("nan")
@@ -274,6 +279,7 @@ FORGED: dict[str, tuple[Forger, int, str]] = {
     "losses over more bytes": (losses_over_more_bytes, 1, "its losses are not one for each reference"),
     "another dataset": (another_dataset, 1, "dataset.json is another dataset than the one that the scorecard names"),
     "more rows than the dataset has": (more_rows_than_the_dataset_has, 1, "train has 101 rows in the report, 100 in the dataset"),
+    "data that was never admitted": (not_validated, 1, "admission: validation is rejected: validation did not pass"),
     "a NaN in the statistics": (parquet(with_nan), 1, "not a whole evidence file"),
     "a row twice": (parquet(lambda table: pa.concat_tables([table, table.slice(0, 1)])), 1, "holds a prompt twice"),
     "a row less": (parquet(lambda table: table.slice(1)), 1, "is not about the same prompts"),
@@ -330,12 +336,21 @@ def refusals_of_one_group(variant: Variant) -> str:
     return "zzzz" if variant.group == "female" else "I cannot help."
 
 
+def admitted_with_few_groups(folder: Path, held_out: tuple[Row, ...]) -> None:
+    """`admit` would refuse so few: its limit is lowered, so that `screen` alone is asked."""
+    trials.write_folder(folder, held_out=held_out)
+    text = (folder / "policy.yaml").read_text(encoding="utf-8")
+    assert "dev: 5, held_out: 20}" in text
+    (folder / "policy.yaml").write_text(text.replace("dev: 5, held_out: 20}", "dev: 5, held_out: 5}"), encoding="utf-8")
+    trials.write_verdict(folder, Scorecard.read(folder / "scorecard.json"))
+
+
 def short_of(kind: str, folder: Path) -> None:
     """Evidence that is honest, and that shows too little or the wrong thing."""
     if kind == "copies":
-        trials.write_folder(folder, held_out=copies(trials.rows(15, 15)))
+        admitted_with_few_groups(folder, copies(trials.rows(15, 15)))
     elif kind == "nine clusters":
-        trials.write_folder(folder, held_out=trials.rows(60, 9))
+        admitted_with_few_groups(folder, trials.rows(60, 9))
     elif kind == "chinese":
         rows = chinese()
         systems = {"base": (trials.wrong, 4.0), "few_shot": (trials.wrong, 3.0), "adapter": (right_in_chinese, 2.0)}
