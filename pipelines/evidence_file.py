@@ -1,19 +1,24 @@
 """The evidence: what each system answered to each prompt, with every statistic that a verdict is computed from, as Parquet."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
 from pipelines.contents import clusters_of
 from pipelines.errors import DamagedFile, IncompleteEvidence
 from pipelines.evidence import System
 from pipelines.files import write_whole
 from pipelines.metrics import FloatArray, ScoredRow
+from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 
 Statistics = dict[str, tuple[float, ...]]
+_MADE_BY = b"assay.made_by"
+_MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 
 
 class EvidenceRow(Value):
@@ -36,6 +41,8 @@ class Evidence(Value):
     """The rows of every system, the same prompts in the same order for each."""
 
     rows: dict[System, tuple[EvidenceRow, ...]]
+    made_by: dict[System, ServingSpec] = Field(default_factory=dict)
+    """What gave each system's answers; empty in evidence from before it was written there."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -91,7 +98,9 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     import pyarrow.parquet as pq
 
     records = [_record(row) for rows in evidence.rows.values() for row in rows]
-    table = pa.Table.from_pylist(records, schema=_schema(records[0]))
+    makers = {system: spec.model_dump_json() for system, spec in evidence.made_by.items()}
+    schema = _schema(records[0]).with_metadata({_MADE_BY: json.dumps(makers)})
+    table = pa.Table.from_pylist(records, schema=schema)
     write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
@@ -101,10 +110,17 @@ def read_evidence(path: Path) -> Evidence:
     import pyarrow.parquet as pq
 
     try:
-        records = pq.read_table(path).to_pylist()
-        return evidence_of([_row(record) for record in records])
+        table = pq.read_table(path)
+        rows = evidence_of([_row(record) for record in table.to_pylist()])
+        return rows.model_copy(update={"made_by": _makers(table.schema.metadata or {})})
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again.") from error
+
+
+def _makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:
+    return _MAKERS.validate_python(
+        {system: ServingSpec.model_validate_json(spec) for system, spec in json.loads(metadata.get(_MADE_BY, b"{}")).items()}
+    )
 
 
 def read_predictions(path: Path) -> dict[str, str]:

@@ -103,6 +103,7 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
             *statistics_differences(evidence),
             *score_differences(scorecard, evidence),
             *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
+            *maker_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
             *input_differences(folder, scorecard, evidence),
             # Under another policy the question is what that one says of the evidence, not whether it would have admitted.
             *(_admission_differences(folder, policy) if policy_file is None else ()),
@@ -173,6 +174,21 @@ def rival_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evid
         for where, is_there in (("", scorecard.system(system) is not None), (" in the evidence", system in evidence.rows))
         if is_there != (system in named)
     )
+
+
+def maker_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> Iterator[str]:
+    """Systems of which the evidence names another adapter, or another configuration, than the files beside it."""
+    adapters: dict[System, str | None] = {"base": None, "few_shot": None, "adapter": scorecard.adapter.sha256}
+    adapters |= {system: rival.adapter.sha256 for system, rival in found.rivals()}
+    for system in evidence.rows:
+        maker = evidence.made_by.get(system)
+        if maker is None:
+            yield f"evidence.{system}: it does not name what answered"
+        elif maker.adapter_sha256 != adapters.get(system):
+            wanted = (adapters.get(system) or "none")[:12]
+            yield f"evidence.{system}: adapter {(maker.adapter_sha256 or 'none')[:12]} answered, the files beside it name {wanted}"
+    if evidence.made_by.get("adapter") not in (None, scorecard.spec):
+        yield "evidence.adapter: it was made in another configuration than the scorecard names"
 
 
 def _evidence(path: Path, scorecard: Scorecard) -> Evidence:

@@ -74,7 +74,9 @@ def summary(scorecard: Scorecard, metric: str) -> str:
 def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     """Every system's rows with their statistics; a system without an answer or a loss for every prompt raises."""
     controls = control_prompts(trial.prompts)
-    return with_statistics([row for system in trial.systems for row in _rows_of(trial, trial.answers(system.system), controls)], metrics)
+    rows = [row for system in trial.systems for row in _rows_of(trial, trial.answers(system.system), controls)]
+    makers = {system.system: system.completions.spec for system in trial.systems}
+    return with_statistics(rows, metrics).model_copy(update={"made_by": makers})
 
 
 def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> Evidence:

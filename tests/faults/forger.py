@@ -61,7 +61,11 @@ def weights_of_noise(forgery: Forgery) -> None:
     adapter.write(forgery.folder / "adapter.json")
     card = forgery.scorecard
     spec = card.spec.with_adapter(adapter.sha256)
-    card.model_copy(update={"adapter": adapter, "spec": spec}).write(forgery.folder / "scorecard.json")
+    evidence = read_evidence(forgery.folder / "evidence.parquet")
+    makers = {**evidence.made_by, "adapter": spec}
+    write_evidence(forgery.folder / "evidence.parquet", evidence.model_copy(update={"made_by": makers}))
+    digest = card.evidence.model_copy(update={"sha256": FileDigest.of(forgery.folder / "evidence.parquet").sha256})
+    card.model_copy(update={"adapter": adapter, "spec": spec, "evidence": digest}).write(forgery.folder / "scorecard.json")
 
 
 def known_answers_of_its_own(forgery: Forgery) -> None:
@@ -83,7 +87,7 @@ def answers_replaced_by_references(forgery: Forgery) -> None:
         for row in rows
     ]
     metrics = [metric_named(name) for name in evidence.metrics]
-    found = with_statistics(perfect, metrics)
+    found = with_statistics(perfect, metrics).model_copy(update={"made_by": evidence.made_by})
     write_evidence(forgery.folder / "evidence.parquet", found)
     card = forgery.scorecard
     digest = FileDigest.of(forgery.folder / "evidence.parquet").sha256

@@ -125,7 +125,7 @@ def made_older(folder: Path) -> Path:
     """As packages were before contents were counted: no held-out rows, no named answers, no content in the evidence."""
     evidence = read_evidence(folder / "evidence.parquet")
     rows = {system: tuple(row.model_copy(update={"content": None}) for row in same) for system, same in evidence.rows.items()}
-    write_evidence(folder / "evidence.parquet", evidence.model_copy(update={"rows": rows}))
+    write_evidence(folder / "evidence.parquet", evidence.model_copy(update={"rows": rows, "made_by": {}}))
     card = Scorecard.read(folder / "scorecard.json")
     bias = card.bias.model_copy(
         update={"refusal_difference": None, "groups": tuple(each.model_copy(update={"refused": None}) for each in card.bias.groups)}
@@ -155,3 +155,24 @@ def test_an_older_package_that_was_edited_or_that_fails_today_is_named(folder: P
     adapter = read_evidence(folder / "evidence.parquet").rows["adapter"][0]
     edit_evidence(folder, row=adapter.row.model_copy(update={"prediction": adapter.row.references[0] + " x"}))
     assert any(difference.startswith("evidence.adapter.") for difference in older_differences(folder, trials.POLICY))
+
+
+@pytest.mark.parametrize("other", ["c" * 64, None])
+def test_evidence_names_the_adapter_that_gave_the_answers(folder: Path, other: str | None) -> None:
+    evidence = read_evidence(folder / "evidence.parquet")
+    makers = {**evidence.made_by, "adapter": evidence.made_by["adapter"].with_adapter(other)}
+    write_evidence(folder / "evidence.parquet", evidence.model_copy(update={"made_by": makers}))
+    card = Scorecard.read(folder / "scorecard.json").model_copy(update={"evidence": FileDigest.of(folder / "evidence.parquet")})
+    trials.write_verdict(folder, card)
+    found = recompute(folder).differences
+    assert any(difference.startswith("evidence.adapter: adapter ") for difference in found)
+    assert "evidence.adapter: it was made in another configuration than the scorecard names" in found
+
+
+def test_evidence_that_does_not_name_what_answered_is_said(folder: Path) -> None:
+    evidence = read_evidence(folder / "evidence.parquet")
+    write_evidence(folder / "evidence.parquet", evidence.model_copy(update={"made_by": {}}))
+    card = Scorecard.read(folder / "scorecard.json").model_copy(update={"evidence": FileDigest.of(folder / "evidence.parquet")})
+    trials.write_verdict(folder, card)
+    named = [f"evidence.{system}: it does not name what answered" for system in evidence.rows]
+    assert set(named) <= set(recompute(folder).differences)
