@@ -20,18 +20,7 @@ def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home:
     if registers and run.verdict == "passed" and version is None:
         return None
     evidence = store.runs.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
-    verdict = read_screen_verdict(evidence / "verdict.json")
-    card = evidence / "scorecard.json"
-    return Outcome(
-        verdict=verdict.verdict,
-        gate=verdict.gate,
-        findings=verdict.findings,
-        scorecard=Scorecard.read(card) if card.is_file() else None,
-        model=model,
-        version=version.version if version else None,
-        run_id=run.run_id,
-        unchanged=True,
-    )
+    return _outcome_in(evidence, model, version, run.run_id).model_copy(update={"unchanged": True})
 
 
 def champions_own(store: Store, model: str, recipe: str, home: Path) -> Outcome | None:
@@ -52,17 +41,21 @@ def made_again(root: Path) -> Champion | None:
 def champions_outcome(store: Store, champion: ModelVersion, home: Path) -> Outcome:
     """What the champion was registered with, out of its package."""
     package = store.fetch(champion, home / "packages" / champion.package_sha256)
-    verdict = read_screen_verdict(package / "verdict.json")
-    card = package / "scorecard.json"
+    return _outcome_in(package, champion.name, champion, champion.run_id).model_copy(update={"is_champion": True})
+
+
+def _outcome_in(folder: Path, model: str, version: ModelVersion | None, run_id: str) -> Outcome:
+    """What the verdict and the scorecard in a folder of evidence say."""
+    verdict = read_screen_verdict(folder / "verdict.json")
+    card = folder / "scorecard.json"
     return Outcome(
         verdict=verdict.verdict,
         gate=verdict.gate,
         findings=verdict.findings,
         scorecard=Scorecard.read(card) if card.is_file() else None,
-        model=champion.name,
-        version=champion.version,
-        run_id=champion.run_id,
-        is_champion=True,
+        model=model,
+        version=version.version if version else None,
+        run_id=run_id,
     )
 
 
