@@ -161,7 +161,7 @@ def test_a_time_that_has_passed_is_refused() -> None:
         waiver("m", "approvals", "2020-01-01T00:00+00:00", "ann")
 
 
-@pytest.mark.parametrize("rule", ["screen", "revoked", "frozen", "comparator", "", "human rating"])
+@pytest.mark.parametrize("rule", ["registration", "admit", "screen", "drawn_answers", "revoked", "frozen", "", "human rating"])
 def test_evidence_cannot_be_waived(rule: str) -> None:
     assert rule not in WAIVABLE
     with pytest.raises(ParameterError, match="cannot be waived"):
