@@ -20,6 +20,7 @@ def run_gate(folder: Path, policy: Path | None, *, regenerates: int | None = Non
     """
     if not folder.is_dir():
         raise UnreadableData(f"There is no folder {folder}. Give a run's downloaded artifacts: scorecard, evidence, policy and verdict.")
+    _check_kinds(folder)
     judge_again = recompute if (folder / "scorecard.json").is_file() else recompute_admission
     found = judge_again(folder, policy)
     # Another policy asks what it would have said: only the stored verdict is not expected to agree.
@@ -28,6 +29,13 @@ def run_gate(folder: Path, policy: Path | None, *, regenerates: int | None = Non
         differences += _regenerated(folder, regenerates)
     _print(found, differences, as_json=as_json)
     return 1 if differences else EXIT_CODES[found.verdict.verdict]
+
+
+def _check_kinds(folder: Path) -> None:
+    """To read a pipe would wait for ever."""
+    odd = next((path for path in folder.rglob("*") if path.exists() and not path.is_file() and not path.is_dir()), None)
+    if odd is not None:
+        raise UnreadableData(f"{odd} is no file. Give a run's downloaded artifacts.")
 
 
 def _regenerated(folder: Path, count: int) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def read_evidence(path: Path) -> Evidence:
         table = pq.read_table(path)
         rows = evidence_of([_row(record) for record in table.to_pylist()])
         return rows.model_copy(update={"made_by": _makers(table.schema.metadata or {})})
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again.") from error
 
 

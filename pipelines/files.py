@@ -47,7 +47,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, RecursionError) as error:
                 raise DamagedFile(f"{path} line {number} is not JSON. Delete the file and run again.") from error
 
 

@@ -184,7 +184,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ParameterError(f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32.")
     try:
         return name, _number_or_yaml(setting)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ParameterError(f"--set {text}: {setting!r} is not a YAML value. Quote it.") from error
 
 
@@ -220,7 +220,7 @@ def _number_or_yaml(text: str) -> Any:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml gives a ValueError for 2024-13-45
         raise ParameterError(f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back.") from error
     if not isinstance(document, dict):
         raise ParameterError(f"{path} holds no parameters. `git checkout {path}` brings them back.")

@@ -157,13 +157,13 @@ def load_policy(path: Path) -> Policy:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Policy(sha256=sha256_of(path), gates=GatePolicy.model_validate(document))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ParameterError(
-            f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back."
-        ) from error
     except ValidationError as error:
         raise ParameterError(
             f"The policy {path} does not fit: {first_problem(error)}. Mend it: without a policy nothing passes."
+        ) from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml gives a ValueError for 2024-13-45
+        raise ParameterError(
+            f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back."
         ) from error
 
 
@@ -180,4 +180,5 @@ def _over(what: str, number: float, ceiling: float, metric: Metric) -> str:
 
 
 def _problem(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError("limit", "{sentence}", {"sentence": sentence})
+    printable = sentence.encode("utf-8", "backslashreplace").decode()  # a half of a surrogate pair has no bytes
+    return PydanticCustomError("limit", "{sentence}", {"sentence": printable})

@@ -16,6 +16,7 @@ from pipelines.metrics import metric_named
 from pipelines.policy import Policy, load_policy
 from pipelines.score import with_statistics
 from pipelines.screen import rules_of, screen
+from pipelines.stored_files import file_differences
 from pipelines.stored_inputs import input_differences
 from pipelines.training_set import read_admission
 from pipelines.value import Value
@@ -105,6 +106,7 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
             *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
             *maker_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
             *input_differences(folder, scorecard, evidence),
+            *file_differences(folder, scorecard),
             # Under another policy the question is what that one says of the evidence, not whether it would have admitted.
             *(_admission_differences(folder, policy) if policy_file is None else ()),
             *rule_differences(stored.findings, rules_of(scorecard, policy)),
@@ -187,8 +189,8 @@ def maker_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evid
         elif maker.adapter_sha256 != adapters.get(system):
             wanted = (adapters.get(system) or "none")[:12]
             yield f"evidence.{system}: adapter {(maker.adapter_sha256 or 'none')[:12]} answered, the files beside it name {wanted}"
-    if evidence.made_by.get("adapter") not in (None, scorecard.spec):
-        yield "evidence.adapter: it was made in another configuration than the scorecard names"
+        if maker not in (None, scorecard.spec.with_adapter(adapters.get(system))):
+            yield f"evidence.{system}: it was made in another configuration than the scorecard names"
 
 
 def _evidence(path: Path, scorecard: Scorecard) -> Evidence:

@@ -39,9 +39,12 @@ def _held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
     if sha256_of(path) != scorecard.held_out_sha256:
         return f"held_out: {HELD_OUT} is another split than the one that the scorecard names"
     try:
-        return read_rows(path)
+        rows = read_rows(path)
+        for row in rows:
+            row.model_dump_json().encode()  # half of a surrogate pair is JSON and no text: it has no bytes and no digest
     except ValueError as error:
         raise DamagedFile(f"{path} holds a line that is no row. Bring back the file that was stored there.") from error
+    return rows
 
 
 def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[str]:
@@ -87,8 +90,12 @@ def _data_differences(folder: Path, scorecard: Scorecard, rows: tuple[Row, ...])
     if counted != stated:
         yield f"validation: held_out has (rows, groups, contents) {stated} in the report, {counted} in {HELD_OUT}"
     for name in SPLITS:
-        if not 0 <= validation.rows.get(name, -1) <= dataset.rows.get(name, -1):
+        there = validation.rows.get(name, -1)
+        if not 0 <= there <= dataset.rows.get(name, -1):
             yield f"validation: {name} has {validation.rows.get(name)} rows in the report, {dataset.rows.get(name)} in the dataset"
+        for what, counts in (("groups", validation.groups), ("contents", validation.contents or {})):
+            if not 0 <= counts.get(name, 0) <= there:
+                yield f"validation: {name} has {counts.get(name)} {what} in {there} rows"
     yield from _data_bias_differences(folder, validation, rows)
 
 

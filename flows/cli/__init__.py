@@ -18,14 +18,19 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AssayError as error:
-            click.echo(f"assay: {error}", err=True)
+            click.echo(f"assay: {_printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except (OSError, ValueError) as error:
             said = _sentence(error)
             if said is None:
                 raise
-            click.echo(f"assay: {without_secrets(said)}", err=True)
+            click.echo(f"assay: {_printable(without_secrets(said))}", err=True)
             ctx.exit(1)
+
+
+def _printable(text: str) -> str:
+    """Halves of surrogate pairs, which a YAML or JSON file can hold, have no bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _sentence(error: Exception) -> str | None:

@@ -1,4 +1,8 @@
-"""Which engines run, written down in the home, so that the next endpoint finds those of one that was killed."""
+"""Which engines run, written down in the home, so that the next endpoint finds those of one that was killed.
+
+A record is signed with the endpoint's key, and its port must be one on which that very process listens: whoever
+can write a file in this home does not thereby choose who answers.
+"""
 
 import secrets
 from contextlib import suppress
@@ -7,10 +11,12 @@ from typing import Self
 
 import psutil
 
-from pipelines.errors import DamagedFile
+from pipelines.errors import DamagedFile, LedgerError
+from pipelines.files import digest_of_json
 from pipelines.serving_spec import ServingSpec
 from pipelines.value import Value
 from registry.entries import Release
+from registry.keys import Seal, create_endpoint_key, load_endpoint_key, seal
 from registry.private_file import write_private
 from serving.endpoint.memory import FOLDER
 from serving.endpoint.upstream import Address
@@ -40,6 +46,14 @@ class EngineRecord(Value):
     port: int
     token: str
     loaded: Loaded
+    home: str = ""
+    """The home whose endpoint started it: a copy of a home has copies of these records, and no engines."""
+    seal: Seal | None = None
+
+    @property
+    def digest(self) -> str:
+        """What the endpoint's key signs."""
+        return digest_of_json({"assay": "engine record", "value": self.model_dump(mode="json", exclude={"seal"})})
 
     @property
     def address(self) -> Address:
@@ -49,6 +63,14 @@ class EngineRecord(Value):
     def is_running(self) -> bool:
         """Whether that very process runs, and is an engine: a number that was given out again is another process."""
         return self.started != "" and started_at(self.pid) == self.started and _is_engine(self.pid)
+
+    def is_of(self, home: Path) -> bool:
+        """Whether an endpoint of this home wrote it as it is."""
+        try:
+            raw = load_endpoint_key(home).public_key().public_bytes_raw()
+        except LedgerError:
+            return False
+        return self.seal is not None and self.seal.public == raw.hex() and self.seal.is_of(self.digest)
 
 
 def new_token() -> str:
@@ -62,16 +84,19 @@ def engines_folder(home: Path) -> Path:
 
 
 def write_record(home: Path, record: EngineRecord) -> None:
-    """Write it whole. On a full disk the engine serves all the same; the next endpoint starts another one."""
+    """Sign and write it whole. On a full disk the engine serves all the same; the next endpoint starts another one."""
     try:
-        write_private(_file(home, record.pid), record.model_dump_json())
-    except OSError as error:
-        say(f"Engine {record.pid} cannot be written down ({error.strerror}): an endpoint that is killed will load it again.")
+        own = record.model_copy(update={"home": str(home.resolve())})
+        sealed = own.model_copy(update={"seal": seal(own.digest, create_endpoint_key(home))})
+        write_private(_file(home, record.pid), sealed.model_dump_json())
+    except (OSError, LedgerError) as error:
+        fact = error.strerror if isinstance(error, OSError) else error
+        say(f"Engine {record.pid} cannot be written down ({fact}): an endpoint that is killed will load it again.")
 
 
 def read_records(home: Path) -> tuple[EngineRecord, ...]:
-    """Engines that run. What is damaged, or is no process any more, is deleted."""
-    found = [(path, _read(path)) for path in sorted(engines_folder(home).glob("*.json"))]
+    """Engines that run. What is damaged, or not the endpoint's own, or is no process any more, is deleted."""
+    found = [(path, _read(home, path)) for path in sorted(engines_folder(home).glob("*.json"))]
     for path, record in found:
         if record is None:
             with suppress(OSError):
@@ -101,10 +126,21 @@ def _is_engine(pid: int) -> bool:
     return False
 
 
-def _read(path: Path) -> EngineRecord | None:
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is that process that answers on that port."""
+    with suppress(psutil.Error):
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in psutil.Process(pid).net_connections("tcp"))
+    return False
+
+
+def _read(home: Path, path: Path) -> EngineRecord | None:
     with suppress(DamagedFile, OSError):
         record = EngineRecord.read(path)
-        return record if path == path.with_name(f"{record.pid}.json") and record.is_running() else None
+        if path != path.with_name(f"{record.pid}.json") or not record.is_running():
+            return None
+        if record.is_of(home) and _listens(record.pid, record.port):
+            return record if record.home == str(home.resolve()) else None
+        say(f"ALARM: {path} is not what the endpoint wrote, and is not believed. Find out who changed it; another engine is started.")
     return None
 
 

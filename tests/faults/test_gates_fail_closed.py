@@ -4,6 +4,7 @@ Every forger below makes all digests fit that lie in the folder, and has the ver
 """
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from pipelines.score import system_scores, with_statistics
 from pipelines.value import FileDigest
 from pipelines.verdict import Finalist
 from tests import trials
+from tests.tiny import pack
 
 Forger = Callable[[Path], None]
 
@@ -249,7 +251,73 @@ def with_system(name: str) -> Callable[[pa.Table], pa.Table]:
     return change
 
 
+def made_by_another_base(folder: Path) -> None:
+    """The base's answers come from another model than the adapter was trained on, such as a worse one."""
+    evidence = read_evidence(folder / "evidence.parquet")
+    other = evidence.made_by["base"].model_copy(update={"base_digest": "c" * 64})
+    judged_again(folder, evidence.model_copy(update={"made_by": {**evidence.made_by, "base": other}}))
+
+
+def more_groups_than_rows(folder: Path) -> None:
+    report = ValidationReport.read(folder / "validation_report.json")
+    report.model_copy(update={"groups": {**report.groups, "train": 10**6}}).write(folder / "validation_report.json")
+
+
+def another_adapter_record(folder: Path) -> None:
+    card = Scorecard.read(folder / "scorecard.json")
+    card.adapter.model_copy(update={"sha256": "e" * 64}).write(folder / "adapter.json")
+
+
+def another_length(folder: Path) -> None:
+    path = folder / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("max_new_tokens: 48", "max_new_tokens: 4"), encoding="utf-8")
+
+
+def a_file_after_packing(folder: Path) -> None:
+    pack(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+
+
+def makers(metadata: bytes) -> Callable[[pa.Table], pa.Table]:
+    """What the evidence file says in its head about who gave the answers."""
+    return lambda table: table.replace_schema_metadata({b"assay.made_by": metadata})
+
+
+def held_out(content: bytes) -> Forger:
+    def forge(folder: Path) -> None:
+        path = folder / "held_out.jsonl"
+        path.write_bytes(content + path.read_bytes())
+        card = Scorecard.read(folder / "scorecard.json")
+        trials.write_verdict(folder, card.model_copy(update={"held_out_sha256": sha256_of(path)}))
+
+    return forge
+
+
+HALF_OF_A_PAIR = b'{"id":"x","number":1,"messages":[{"role":"user","content":"a"}],"completion":"b","group":"\\udc00","feature":null}\n'
+
+
+def piped(name: str) -> Forger:
+    def forge(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return forge
+
+
 FORGED: dict[str, tuple[Forger, int, str]] = {
+    "answers of another base": (made_by_another_base, 1, "evidence.base: it was made in another configuration"),
+    "more groups than rows": (more_groups_than_rows, 1, "train has 1000000 groups in 100 rows"),
+    "another adapter's record": (another_adapter_record, 1, "adapter.json is about another adapter"),
+    "answers of another length": (another_length, 1, "answers of 48 tokens were scored, params.yaml asks for 4"),
+    "a file that came in after packing": (a_file_after_packing, 1, "pytorch_model.bin came in after packing"),
+    "makers that are a list": (parquet(makers(b"[]")), 1, "not a whole evidence file"),
+    "makers without an end": (parquet(makers(b"[" * 100_000)), 1, "not a whole evidence file"),
+    "a policy with a date that is none": (policy_edited("name: default", "name: 2024-13-45"), 1, "cannot be read (ValueError)"),
+    "a policy with half of a pair": (policy_edited("metric: bleu", 'metric: "\\ud800"'), 1, "There is no metric"),
+    "held-out rows without an end": (held_out(b"[" * 100_000 + b"\n"), 1, "is not JSON"),
+    "held-out rows with half of a pair": (held_out(HALF_OF_A_PAIR), 1, "holds a line that is no row"),
+    "a policy that is a pipe": (piped("policy.yaml"), 1, "policy.yaml is no file"),
+    "a verdict that is a pipe": (piped("verdict.json"), 1, "verdict.json is no file"),
     "bounds out of order": (bounds_out_of_order, 1, "verdict.json holds no verdict"),
     "a single finding": (findings_left_out, 1, "there is no finding of clusters, which the policy demands"),
     "an empty list of guardrails": (policy_edited("guardrails:\n", "guardrails: []\n  unused:\n"), 1, "guardrails: Tuple should have"),

@@ -1,8 +1,10 @@
 """Engines outlive an endpoint that is killed; the next one takes over those that it may, and the others end."""
 
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -103,3 +105,45 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(home: H
             assert other.poll() is None
         finally:
             other.kill()
+
+
+def test_a_record_that_was_edited_is_not_believed_and_its_port_is_not_asked(home: Home) -> None:
+    """Whoever listens on another port would be asked in the engine's place, and be told its token."""
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        record = record_of(home, "1")
+        running.kill()
+        file = engines_folder(home.path) / f"{record.pid}.json"
+        with open_socket("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+            file.write_text(record.model_copy(update={"port": port}).model_dump_json())
+            with endpoint(home) as again:
+                response = again.ask()
+                listener.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    listener.accept()
+    assert response.headers["x-assay-fingerprint"] == home.specs["1"].fingerprint
+    assert "is not what the endpoint wrote" in again.log.read_text()
+
+
+def test_a_record_is_believed_as_the_endpoint_signed_it_alone(home: Home) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home):
+        record = record_of(home, "1")
+        assert record.is_of(home.path)
+        for changed in ({"port": 1}, {"token": "x"}, {"seal": None}):
+            assert not record.model_copy(update=changed).is_of(home.path)
+        with open_socket("127.0.0.1", 0) as listener:
+            write_record(home.path, record.model_copy(update={"port": listener.getsockname()[1]}))
+        assert read_records(home.path) == ()
+
+
+def test_an_endpoint_of_a_copied_home_leaves_the_engines_of_the_original_alone(home: Home, tmp_path: Path) -> None:
+    home.switch(home.begin("1"))
+    with endpoint(home):
+        record = record_of(home, "1")
+        copy = tmp_path / "copy" / "home"
+        shutil.copytree(home.path, copy)
+        assert read_records(copy) == ()
+        assert read_records(home.path) == (record,)
+        assert record.is_running()
