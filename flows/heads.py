@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from flows.run.workspace import Project
-from pipelines.errors import AssayError, DamagedFile, LedgerError, RegistryError
+from pipelines.errors import AssayError, BrokenLedger, DamagedFile, LedgerError, RegistryError
 from registry.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
 from registry.entries import Entry, Revoked
 from registry.heads import (
@@ -89,6 +89,18 @@ def told_by_pages(store: "Store", trusted: frozenset[str], ever: frozenset[str])
         elif sealed is None or not sealed.is_by(ever):
             wrong.append(f"{where} holds a tag {RECORD_TAG} that no key of this ledger sealed: it was edited, and does not count.")
     return tuple(told), tuple(wrong)
+
+
+def check_pages(store: "Store", ledger: Ledger, standing: Standing) -> None:
+    """`BrokenLedger` where a page that a key of this ledger sealed remembers an entry that the ledger does not hold.
+
+    Asked before a release: a revocation that was cut off the ledger still stands on its page.
+    """
+    told, _ = told_by_pages(store, trusted_keys(ledger.home, standing), frozenset())
+    known = [KnownHead.of(each.sealed.record, each.where) for each in told]
+    for lost in lost_heads(ledger, standing, known):
+        fact = f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that"
+        raise BrokenLedger(f"{fact}: its end was cut off, or an older copy was put back. Nothing is released. {LOOK}")
 
 
 def lost_by_pages(store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from flows.heads import check_pages
 from flows.keeping.lease import in_use
 from flows.packages import fetch_package, package_fault
 from flows.run.record import open_store
@@ -79,6 +80,7 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
         desk.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
         carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
+        check_pages(store, desk.ledger, desk.ledger.standing())
         _check_is_new(desk.ledger.standing(), found)
         finalist = _finalist(found, package)
         policy = policy_file(project.root, model)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -187,6 +188,21 @@ def test_9_and_its_adapter_is_not_promoted_under_another_name(site: Checkout) ->
     done = invoke(site, "promote", "1", "--model", "letters-again", "--reason", "a new start")
     assert done.code == 3, done.out + done.err
     assert "its adapter is under another name, for good" in done.out
+
+
+def test_9_and_what_its_page_remembers_counts_where_the_revocation_was_cut_off_the_ledger(site: Checkout) -> None:
+    entries = open_ledger(site.home).entries()
+    first_release = next(entry.generation for entry in entries if entry.body.kind == "release_begun")
+    with sqlite3.connect(site.home / "ledger.db") as database:
+        for trigger in ("update", "delete"):
+            database.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
+        database.execute("DELETE FROM entries WHERE generation >= ?", (first_release,))
+    for path in ("endpoint/standing.json", "keys/head.json", "keys/endpoint.pem", "keys/elsewhere.json"):
+        (site.home / path).unlink(missing_ok=True)
+    done = invoke(site, "promote", "1", "--model", "letters-again", "--reason", "nothing was ever revoked")
+    assert done.code == 1, done.out
+    assert "remembers entry" in done.err
+    assert here(site).current is None
 
 
 def test_every_waivable_rule_that_the_demo_needs_can_be_waived() -> None:
