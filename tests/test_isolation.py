@@ -21,6 +21,12 @@ def test_a_clone_for_tests_holds_tracked_files_as_they_are_now_and_nothing_else(
     assert git(clone, "show", "HEAD:dvc.yaml") == "now"
 
 
+def test_no_database_that_a_test_or_a_command_left_is_part_of_the_checkout() -> None:
+    tracked = git(Path(__file__).parents[1], "ls-files").splitlines()
+    assert tracked
+    assert [name for name in tracked if name.endswith((".db", ".sqlite", ".db-wal"))] == []
+
+
 def test_what_a_developer_has_set_reaches_no_test() -> None:
     set_by_developer = {"ASSAY_HOME": "/", "MLFLOW_TRACKING_URI": "a", "PREFECT_API_URL": "b", "GIT_DIR": "c"}
     environment = {**set_by_developer, "OMP_NUM_THREADS": "64", "HOME": "/home/ann"}
