@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
+from pipelines.address import shown, split_login
 from pipelines.errors import LedgerError
 from pipelines.settings import Settings
 from registry.heads import SealedRecord
@@ -92,11 +92,11 @@ def witness() -> Witness | None:
     address = Settings().witness
     if not address:
         return None
-    scheme = urlsplit(address).scheme
-    if scheme in {"http", "https"}:
+    scheme, mark, _ = address.partition("://")
+    if mark and scheme.lower() in {"http", "https"}:
         return Witness(_HttpWitness(address))
     path = Path(address.removeprefix("file://"))
-    if scheme not in {"", "file"} or not path.is_absolute():
+    if (mark and scheme != "file") or not path.is_absolute():
         raise LedgerError("ASSAY_WITNESS is neither an absolute path nor an http(s) address. Correct it.")
     return Witness(_FileWitness(path))
 
@@ -127,12 +127,12 @@ class _HttpWitness:
     """An address; a login may be part of it, and is said nowhere."""
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
-        port = f":{parts.port}" if parts.port else ""
-        self.name = f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-        # Without the login: clients log the addresses that they ask.
-        self._address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        self._login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        try:
+            # Without the login: clients log the addresses that they ask.
+            self._address, self._login = split_login(address)
+        except ValueError as error:
+            raise LedgerError(f"ASSAY_WITNESS cannot be understood: {error}. In a login @ is written %40, / is written %2F.") from None
+        self.name = shown(self._address)
 
     def tell(self, sealed: SealedRecord) -> None:
         import httpx

@@ -39,6 +39,7 @@ def addresses(password: str) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"http://kim:{password}@{NOWHERE}",
         "PREFECT_API_URL": f"http://kim:{password}@{NOWHERE}/api",
         "ASSAY_LEDGER_URL": f"postgresql://kim:{password}@{NOWHERE}/ledger",
+        "ASSAY_WITNESS": f"http://kim:{password}@{NOWHERE}/heads",
         "ASSAY_NOTIFY": f"json://kim:{password}@{NOWHERE}/x",
         "HTTP_PROXY": f"http://kim:{password}@{NOWHERE}",
         "https_proxy": f"http://kim:{password}@{NOWHERE}",

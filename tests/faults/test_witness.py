@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from flows.duties import Duties
 from flows.heads import RECORD_TAG, REVOKED_TAG, Comparison, tell_witness
 from flows.run.workspace import Project
-from pipelines.errors import BrokenLedger, RegistryError
+from pipelines.errors import BrokenLedger, LedgerError, RegistryError
 from registry.audit import PAGE_TAG
 from registry.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
 from registry.keys import create_key
@@ -125,6 +125,26 @@ def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(home: Pa
     there.tell(forged)
     assert started(home).alarms == ()
     assert assay("audit", "verify").exit_code == 0
+
+
+@pytest.mark.parametrize("login", [f"olga:a/{SECRET}", f"olga:1/{SECRET}", f"olga:a#{SECRET}", f"olga:?{SECRET}"])
+def test_an_address_of_the_witness_that_cannot_be_understood_stops_no_brake_and_tells_no_secret(
+    home: Path, login: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_WITNESS", f"http://{login}@127.0.0.1:9/heads")
+    with pytest.raises(LedgerError, match="ASSAY_WITNESS cannot be understood") as refused:
+        witness()
+    told = tell_witness(home, read_ledger(home).standing())
+    assert len(told) == 1
+    seen = started(home)
+    assert any("ASSAY_WITNESS" in alarm for alarm in seen.alarms)
+    revoked = assay("revoke", "1", "--model", MODEL, "--reason", "bad answers")
+    assert "1" in read_ledger(home).standing().model(MODEL).revoked
+    assert "Traceback" not in revoked.output
+    doctor = assay("doctor")
+    assert "ASSAY_WITNESS" in doctor.output
+    everything = f"{refused.value}{told}{seen.alarms}{revoked.output}{doctor.output}"
+    assert SECRET not in everything
 
 
 def test_a_witness_that_is_away_is_a_warning_and_stops_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
