@@ -16,6 +16,7 @@ from flows.environment import mlflow_address, quieten
 from flows.heads import told_by_pages
 from flows.run.workspace import Project, find_project
 from flows.start import person
+from pipelines.account import operating_system_account
 from pipelines.errors import AssayError, LedgerError, ParameterError
 from pipelines.settings import Settings
 from pipelines.value import Value
@@ -156,7 +157,7 @@ def run_acceptance(reason: str) -> int:
     read_ledger(project.home)  # one that is gone is restored, not accepted
     ledger = open_ledger(project.home)
     known, notes = _known(project, ledger)
-    done = accept_head(ledger, known, Order(person(), reason.strip()[:2000]))
+    done = accept_head(ledger, known, Order(person(), reason.strip()[:2000], operating_system_account()))
     for note in notes:
         click.echo(f"Note: {note}.")
     for each in done.lost:
@@ -170,7 +171,7 @@ def run_acceptance(reason: str) -> int:
 def run_rotation(reason: str) -> int:
     """Replace the key that signs the ledger."""
     home = _project().home
-    rotate(open_ledger(home), home, person(), reason)
+    rotate(open_ledger(home), home, person(), reason, operating_system_account())
     click.echo(
         f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}."
     )

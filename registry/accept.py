@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypedDict
 
 from pipelines.errors import DamagedFile, LedgerError, ReleaseError
 from pipelines.value import Value
@@ -25,21 +26,25 @@ class Accepted(Value):
 def accept_head(ledger: Ledger, known: Iterable[KnownHead], order: Order) -> Accepted:
     """Have the verified ledger count as it is. What is known as revoked from elsewhere is entered again.
 
+    One that was cut short is brought to its end by the next call.
     `ReleaseError` where everything that is known agrees with the ledger: there is nothing to accept then.
     """
-    standing = ledger.standing()
+    standing = before = ledger.standing()
     known = tuple(known)
     lost = lost_heads(ledger, standing, known)
     known = tuple(proven for each in known if (proven := with_revocations(each, ledger)) is not None)
-    if not lost and not _is_in_doubt(ledger.home, standing):
+    is_doubted = bool(lost) or _is_in_doubt(ledger.home, standing)
+    if not is_doubted and _next_revoked(standing, known) is None:
         raise ReleaseError(f"All that is known agrees with the ledger up to entry {standing.head.generation}: there is nothing to accept.")
     why = ledger.remember(order.reason)
     entries = tuple(LostHead(generation=each.generation, hash=each.hash) for each in {each.hash: each for each in lost}.values())
-    standing = append(ledger, lambda _: HeadAccepted(lost=entries, by=order.by, reason_sha256=why))
-    before = standing
-    for body in _revocations(standing, known, order.by, why):
-        standing = append(ledger, lambda _, body=body: body)  # type: ignore[misc]
-    write_record(ledger.home, standing, load_key(ledger.home))
+    if is_doubted:
+        accepted = HeadAccepted(lost=entries, by=order.by, account=order.account, reason_sha256=why)
+        standing = append(ledger, lambda _: accepted)
+    while (missing := _next_revoked(standing, known)) is not None:
+        revoked = Revoked(**missing, by=order.by, account=order.account, reason_sha256=why)
+        standing = append(ledger, lambda _, body=revoked: body)  # type: ignore[misc]
+    write_record(ledger.home, standing, load_key(ledger.home), also=known)
     _forget_damage(ledger.home)
     names = standing.models.items()
     again = tuple((name, each) for name, model in names for each in sorted(model.revoked - before.model(name).revoked))
@@ -51,16 +56,23 @@ def _is_in_doubt(home: Path, standing: Standing) -> bool:
     return bool(store_faults(home)) or (read_record(home) is None and not is_new(home, standing))
 
 
-def _revocations(standing: Standing, known: tuple[KnownHead, ...], by: str, why: str) -> tuple[Revoked, ...]:
-    """What others know as revoked and the ledger does not. Bytes that are known by no version go with one of them."""
+class _Missing(TypedDict):
+    model: str
+    version: str
+    adapter_sha256: str | None
+
+
+def _next_revoked(standing: Standing, known: tuple[KnownHead, ...]) -> _Missing | None:
+    """A version that others know as revoked and the ledger does not. Bytes that are known by no version go with one of them.
+
+    One at a time, since a revocation takes every version of the same bytes with it.
+    """
     versions = {(name, number) for each in known for name, numbers in each.revoked.items() for number in numbers}
     missing = sorted(each for each in versions if each[1] not in standing.model(each[0]).revoked)
     adapters = sorted({adapter for each in known for adapter in each.revoked_adapters} - standing.revoked_adapters.keys())
-    padded = (*adapters, *(None for _ in missing))
-    return tuple(
-        Revoked(model=name, version=number, adapter_sha256=adapter, by=by, reason_sha256=why)
-        for (name, number), adapter in zip(missing, padded, strict=False)
-    )
+    if not missing:
+        return None
+    return {"model": missing[0][0], "version": missing[0][1], "adapter_sha256": adapters[0] if adapters else None}
 
 
 def _forget_damage(home: Path) -> None:

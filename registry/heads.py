@@ -6,10 +6,11 @@ the endpoint. So a ledger whose end was cut off shows, and what was revoked stay
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from filelock import FileLock, Timeout
@@ -33,6 +34,20 @@ from registry.standing import Standing
 SECONDS_FOR_THE_LOCK = 1.0
 
 
+class Remembers(Protocol):
+    """Whatever knows versions and adapters as revoked."""
+
+    @property
+    def revoked(self) -> dict[str, tuple[str, ...]]:
+        """Versions, by model."""
+        ...
+
+    @property
+    def revoked_adapters(self) -> tuple[str, ...]:
+        """Digests of adapters."""
+        ...
+
+
 class HeadRecord(Value):
     """How far a ledger goes, and what is revoked by then."""
 
@@ -48,6 +63,14 @@ class HeadRecord(Value):
         revoked = {name: tuple(sorted(model.revoked)) for name, model in models if model.revoked}
         adapters = tuple(sorted(standing.revoked_adapters))
         return cls(head=standing.head, revoked=revoked, revoked_adapters=adapters)
+
+    def with_revoked(self, others: Iterable[Remembers]) -> Self:
+        """The same head, and besides what others know as revoked: that is never forgotten, also where the ledger lost it."""
+        everybody: tuple[Remembers, ...] = (self, *others)
+        names = sorted({name for each in everybody for name in each.revoked})
+        revoked = {name: tuple(sorted({number for each in everybody for number in each.revoked.get(name, ())})) for name in names}
+        adapters = tuple(sorted({adapter for each in everybody for adapter in each.revoked_adapters}))
+        return self.model_copy(update={"revoked": revoked, "revoked_adapters": adapters})
 
     @classmethod
     def about(cls, standing: Standing, model: str, version: str) -> Self:
@@ -137,20 +160,20 @@ def keep_record(home: Path, before: Standing, standing: Standing, key: SigningKe
     """
     try:
         with FileLock(record_file(home).with_suffix(".lock"), timeout=SECONDS_FOR_THE_LOCK):
-            if _may_replace(home, standing, trusted_keys(home, standing) | ledger_keys(before)):
-                write_record(home, standing, key)
+            there = read_record(home)
+            if _may_replace(home, there, standing, trusted_keys(home, standing) | ledger_keys(before)):
+                write_record(home, standing, key, also=() if there is None else (there.record,))
     except (OSError, Timeout, DamagedFile, LedgerError):
         return
 
 
-def write_record(home: Path, standing: Standing, key: SigningKey) -> None:
-    """Write it, whatever is there."""
-    sealed = SealedRecord.made(HeadRecord.of(standing), key)
+def write_record(home: Path, standing: Standing, key: SigningKey, *, also: Iterable[Remembers] = ()) -> None:
+    """Write it, whatever is there; `also` know as revoked what the ledger may have lost."""
+    sealed = SealedRecord.made(HeadRecord.of(standing).with_revoked(also), key)
     write_private(record_file(home), sealed.model_dump_json(indent=1) + "\n")
 
 
-def _may_replace(home: Path, standing: Standing, trusted: frozenset[str]) -> bool:
-    there = read_record(home)
+def _may_replace(home: Path, there: SealedRecord | None, standing: Standing, trusted: frozenset[str]) -> bool:
     if there is None:
         return may_begin_record(home, standing)
     if not there.is_by(trusted):

@@ -101,7 +101,7 @@ def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
     return _load(endpoint_key_file(home)).private
 
 
-def rotate(ledger: "Ledger", home: Path, by: str, reason: str) -> "Standing":
+def rotate(ledger: "Ledger", home: Path, by: str, reason: str, account: str | None = None) -> "Standing":
     """Replace the key: the new one enters the ledger, then takes the file's place, then the old one is revoked.
 
     A rotation that was cut short is brought to its end by the next call, which begins no second one.
@@ -114,12 +114,12 @@ def rotate(ledger: "Ledger", home: Path, by: str, reason: str) -> "Standing":
         if following.exists() or not _superseded(standing, load_key(home)):
             new = _create(following)
             if standing.key(new.public.key_id) is None:
-                standing = ledger.append(KeyAdded(by=by, reason_sha256=digest, key=new.public), standing)
+                standing = ledger.append(KeyAdded(by=by, account=account, reason_sha256=digest, key=new.public), standing)
             # Only now: until the ledger holds the new key, the old one is the only one that can write.
             following.replace(key_file(home))
             _sync(key_file(home).parent)
         for old in _superseded(standing, load_key(home)):
-            standing = ledger.append(KeyRevoked(by=by, reason_sha256=digest, key_id=old.key_id), standing)
+            standing = ledger.append(KeyRevoked(by=by, account=account, reason_sha256=digest, key_id=old.key_id), standing)
     return standing
 
 

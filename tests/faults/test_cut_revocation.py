@@ -17,21 +17,45 @@ from click.testing import CliRunner, Result
 
 from flows.cli import main
 from pipelines.errors import BrokenLedger
-from registry.audit import export, keep_export
-from registry.entries import BaseServed, HeadAccepted, Revoked
+from registry.accept import accept_head
+from registry.audit import KnownHead, export, keep_export, known_heads
+from registry.desk import Order
+from registry.entries import BaseServed, Body, HeadAccepted, ReleaseCompleted, ReleaseSwitched, Revoked
 from registry.heads import Memory, memory_file, read_memory, read_record, record_file
 from registry.keys import endpoint_key_file
-from registry.ledger import open_ledger, read_ledger
+from registry.ledger import Ledger, open_ledger, read_ledger
 from registry.standing import Standing
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.faults.released import make_home
 from tests.journey import Package
-from tests.ledgers import MODEL, WHY, adapter, append_released, frozen, rolled_back
+from tests.ledgers import MODEL, WHY, adapter, append_released, begun, frozen, judged, rolled_back
 from tests.serving.endpoint.system import endpoint
 
 PATIENT = Limits(for_the_ledger=60.0)
 REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class KilledAtRevocation(Ledger):
+    """A ledger whose process is killed before it enters a revocation."""
+
+    def append(self, body: Body, expected: Standing) -> Standing:
+        if isinstance(body, Revoked):
+            raise Killed
+        return super().append(body, expected)
+
+
+def released(generation: int, model: str, adapter_sha256: str) -> tuple[Body, ...]:
+    """The entries of a whole release that follow a generation."""
+    judgement = judged("1", model, adapter_sha256=adapter_sha256)
+    at = generation + 2
+    return judgement, begun(at - 1, "1", model, adapter_sha256=adapter_sha256), ReleaseSwitched(begun=at), ReleaseCompleted(begun=at)
+
+
 Attack = Callable[[Path], None]
 
 
@@ -295,6 +319,54 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
     nothing = assay("audit", "accept-head", "--reason", "once more")
     assert nothing.exit_code == 1
     assert "nothing to accept" in nothing.output + nothing.stderr
+
+
+def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> None:
+    """One revocation takes both with it, so that the second is revoked already when its turn comes."""
+    cut(home)
+    known = (
+        KnownHead(generation=99, hash="9" * 64, where="the witness", revoked={"a": ("1",), "b": ("1",)}, revoked_adapters=("8" * 64,)),
+    )
+    ledger = open_ledger(home)
+    for path in (record_file(home), memory_file(home)):
+        path.unlink()
+    standing = ledger.standing()
+    for model in ("a", "b"):
+        for body in released(standing.head.generation, model, "8" * 64):
+            standing = ledger.append(body, standing)
+    done = accept_head(ledger, known, Order("olga", "restored", "7 (olga)"))
+    assert done.revoked == (("a", "1"), ("b", "1"))
+    after = ledger.standing()
+    assert "8" * 64 in after.revoked_adapters
+    assert {entry.body.account for entry in ledger.entries(after=standing.head.generation)} == {"7 (olga)"}  # type: ignore[union-attr]
+
+
+def test_an_acceptance_that_was_killed_forgets_no_revocation_and_is_ended_by_the_next_call(home: Path) -> None:
+    cut(home)
+    ledger = open_ledger(home)
+    known = known_heads(home, ledger.standing())[0]
+    with pytest.raises(Killed):
+        accept_head(KilledAtRevocation(home, ledger.database), known, Order("olga", "restored"))
+    assert isinstance(ledger.entries()[-1].body, HeadAccepted)
+    memory_file(home).unlink()  # the head record alone remembers the revocation now
+    seen = started(home)
+    assert seen.serves in {None, "1"}
+    assert any("known as revoked" in alarm for alarm in seen.alarms)
+    done = assay("audit", "accept-head", "--reason", "restored")
+    assert "Revoked again: version 2 of letters" in done.output
+    assert started(home) == Seen(read_ledger(home).standing(), ())
+
+
+def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(home: Path) -> None:
+    cut(home)
+    ledger = open_ledger(home)
+    lost = KnownHead(generation=99, hash="9" * 64, where="the witness", revoked_adapters=("7" * 64, "8" * 64))
+    accept_head(ledger, (*known_heads(home, ledger.standing())[0], lost), Order("olga", "restored"))
+    ledger.append(frozen(), ledger.standing())
+    sealed = read_record(home)
+    assert sealed is not None
+    assert sealed.record.head == ledger.standing().head
+    assert {"7" * 64, "8" * 64} <= set(sealed.record.revoked_adapters)
 
 
 def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(home: Path) -> None:
