@@ -95,15 +95,18 @@ def run_ui(port: int) -> int:
     """
     quieten()
     from flows.environment import mlflow_address
+    from flows.run.record import open_store
     from flows.run.report import say
     from flows.run.workspace import find_project
     from pipelines.settings import Settings
     from registry.accounts import ADMIN, passwords_file
     from serving.listen import open_socket
 
-    home = find_project(Settings().home).home.resolve()
+    project = find_project(Settings().home)
+    home = project.home.resolve()
     _check_own_mlflow(mlflow_address())
     make_home(home)
+    open_store(project)  # a database that is lost or was moved is said before the server makes or follows another one
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
     say(f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}.")

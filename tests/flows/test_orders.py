@@ -71,6 +71,15 @@ def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(e
     assert not (home / "mlflow.db").exists()
 
 
+def test_with_mlflows_database_lost_its_pages_are_not_shown_over_an_empty_one(elsewhere: Checkout, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    append_released(open_ledger(home))
+    done = invoke(elsewhere, "ui", "--port", "0")
+    assert done.code == 1
+    assert "so it is lost. Restore it from a backup" in done.err
+    assert not (home / "mlflow.db").exists()
+
+
 def test_a_home_where_nothing_was_judged_may_begin_its_mlflow_database(
     elsewhere: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
