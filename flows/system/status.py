@@ -20,7 +20,7 @@ from pipelines.value import Value
 from registry.audit import doubts
 from registry.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.following import EndpointState
-from registry.ledger import Ledger, read_ledger
+from registry.ledger import Ledger, ever_was, read_ledger
 from registry.recorded import CHALLENGER, VERDICT
 from registry.retained import is_missing
 from registry.rules import after, first
@@ -116,6 +116,8 @@ def look(project: Project) -> Status:
     seen = _readable(door_file(project.home), "the endpoint", out_of_reach, lambda: _endpoint(project.home, out_of_reach))
     known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, standing, out_of_reach))
     known = known or _InMlflow({}, {})
+    if standing is None and (closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)):
+        known = _InMlflow(known.challengers, {})  # what a ledger that cannot be read holds, nobody knows here
     services = _readable(record_file(project.home), "the services", out_of_reach, lambda: _services(project.home))
     told = _readable(notices_file(project.home), "notices", out_of_reach, lambda: notices(project.home, last=3))
     now = datetime.now(UTC)

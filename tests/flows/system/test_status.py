@@ -1,6 +1,7 @@
 """What `assay status` says with nothing running: the ledger, the files, and what is out of reach."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from flows.run.workspace import Project
 from flows.system.status import Status, look
@@ -15,6 +17,7 @@ from flows.system.status_text import lines
 from pipelines.serving_spec import ServingSpec
 from registry.entries import BaseServed, Body, Frozen, Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched, RolledBack, Waived
 from registry.ledger import Ledger, open_ledger
+from registry.recorded import VERDICT
 from tests.journey import Checkout
 
 MODEL = "letters-tiny"
@@ -124,6 +127,17 @@ def test_a_broken_ledger_is_named_and_the_rest_is_shown(cloned: Path, tmp_path: 
     done = Checkout(cloned, {"ASSAY_HOME": str(home)}).assay("status", "--json")
     assert done.code == 0, done.err
     assert [each for each in done.last["out_of_reach"] if "ledger" in each]
+
+
+def test_of_a_ledger_that_cannot_be_read_no_version_is_said_to_be_missing(project: Project, empty_mlflow: Path) -> None:
+    project.home.mkdir()
+    shutil.copy(empty_mlflow, project.home / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{project.home / 'mlflow.db'}")
+    client.create_registered_model(MODEL)
+    client.create_model_version(MODEL, str(project.home), tags={VERDICT: "passed"})
+    assert only_model(look(project))["unregistered"] == ["1"]
+    (project.home / "ledger.db").write_bytes(b"no database at all" * 100)
+    assert only_model(look(project))["unregistered"] == []
 
 
 def only_model(found: Status) -> Any:
