@@ -95,14 +95,6 @@ def free(call: Call) -> None:
         call.refuse("Nobody is logged in")
 
 
-def _service_alone(what: str) -> Rule:
-    def rule(call: Call) -> None:
-        if not call.is_by_service:
-            call.refuse(f"{what} by the account {SERVICE!r} alone")
-
-    return rule
-
-
 def all_of(*rules: Rule) -> Rule:
     """Every rule must let it pass."""
 
