@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from pipelines.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError
 from pipelines.files import write_text
+from pipelines.home import closed_to_us
 from pipelines.value import Value, first_problem
 from registry.chain import broken, follow
 from registry.entries import Digest, Entry, Generation, Head, KeyAdded, Opened, body_document, canonical_time
@@ -274,6 +275,9 @@ def doubts(home: Path, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
 
 def store_faults(home: Path) -> tuple[str, ...]:
     """Which of this home's own records of the ledger were there and are gone, or are not what was written."""
+    closed = next((why for path in (record_file(home), memory_file(home)) if (why := closed_to_us(path)) is not None), None)
+    if closed is not None:  # another account: nothing is known to be gone or damaged
+        return (f"What this home remembers of the ledger was not compared with it: {closed}.",)
     faults = []
     try:
         memory = read_memory(home)

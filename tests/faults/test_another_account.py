@@ -51,6 +51,8 @@ def test_status_works_with_what_may_be_read(home: Path) -> None:
     assert said["ledger"]["generation"] == 5
     assert [each["model"] for each in said["models"]] == ["letters"]
     assert any(f"may not read {home / 'mlflow.db'}: it belongs to root" in each for each in said["out_of_reach"])
+    assert any(f"was not compared with it: you (nobody) may not read {home / 'keys'}" in each for each in said["alarms"])
+    assert not any("damaged" in each or "is gone" in each or "Errno" in each for each in said["alarms"])
 
 
 @pytest.mark.ci
