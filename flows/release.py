@@ -290,7 +290,8 @@ def _unproven(store: Store, release: Release) -> str:
     what = f"version {release.version}, which the ledger says is released,"
     next_step = (
         "It goes on serving from this machine's copy, but nothing can be compared with it any more. Find out who changed MLflow, and "
-        "restore MLflow from a backup; or revoke that version before a new one is trained and promoted; or train under another name."
+        "restore MLflow from a backup; or revoke that version before a new one is trained and promoted; "
+        "or train under another name."
     )
     if found is None:
         return f"{what} is not in MLflow any more. {next_step}"

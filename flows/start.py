@@ -106,7 +106,8 @@ def run_ui(port: int) -> int:
     home = project.home.resolve()
     _check_own_mlflow(mlflow_address())
     make_home(home)
-    open_store(project)  # a database that is lost or was moved is said before the server makes or follows another one
+    # A database that is lost or was moved is said before the server makes or follows another one.
+    open_store(project)
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
     say(f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}.")

@@ -63,9 +63,10 @@ class _Missing(TypedDict):
 
 
 def _next_revoked(standing: Standing, known: tuple[KnownHead, ...]) -> _Missing | None:
-    """A version that others know as revoked and the ledger does not. Bytes that are known by no version go with one of them.
+    """A version that others know as revoked and the ledger does not.
 
-    One at a time, since a revocation takes every version of the same bytes with it.
+    Bytes that are known by no version go with one of them. One at a time, since a revocation takes
+    every version of the same bytes with it.
     """
     versions = {(name, number) for each in known for name, numbers in each.revoked.items() for number in numbers}
     missing = sorted(each for each in versions if each[1] not in standing.model(each[0]).revoked)

@@ -65,7 +65,7 @@ class HeadRecord(Value):
         return cls(head=standing.head, revoked=revoked, revoked_adapters=adapters)
 
     def with_revoked(self, others: Iterable[Remembers]) -> Self:
-        """The same head, and besides what others know as revoked: that is never forgotten, also where the ledger lost it."""
+        """The same head, and besides what others know as revoked, which is never forgotten."""
         everybody: tuple[Remembers, ...] = (self, *others)
         names = sorted({name for each in everybody for name in each.revoked})
         revoked = {name: tuple(sorted({number for each in everybody for number in each.revoked.get(name, ())})) for name in names}

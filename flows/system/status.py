@@ -117,7 +117,8 @@ def look(project: Project) -> Status:
     known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, standing, out_of_reach))
     known = known or _InMlflow({}, {})
     if standing is None and (closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)):
-        known = _InMlflow(known.challengers, {})  # what a ledger that cannot be read holds, nobody knows here
+        # What a ledger that cannot be read holds, nobody knows here.
+        known = _InMlflow(known.challengers, {})
     services = _readable(record_file(project.home), "the services", out_of_reach, lambda: _services(project.home))
     told = _readable(notices_file(project.home), "notices", out_of_reach, lambda: notices(project.home, last=3))
     now = datetime.now(UTC)

@@ -259,9 +259,10 @@ class ReleaseEngine:
         arguments = await asyncio.to_thread(verified.arguments, home, with_adapter=self.need.with_adapter)
         process = await EngineProcess.start(arguments, self.label, grace)
         try:
-            await asyncio.to_thread(write_record, home, self._record(process))
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
             await self._check_spec(process.address, verified)
+            # Last: whoever takes over what is written down does not look at these bytes again.
+            await asyncio.to_thread(write_record, home, self._record(process))
         except BaseException:
             await self._end(process, at_once=True)
             raise

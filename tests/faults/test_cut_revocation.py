@@ -322,7 +322,7 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
 
 
 def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> None:
-    """One revocation takes both with it, so that the second is revoked already when its turn comes."""
+    """One revocation takes both with it: the second is revoked already when its turn comes."""
     cut(home)
     known = (
         KnownHead(generation=99, hash="9" * 64, where="the witness", revoked={"a": ("1",), "b": ("1",)}, revoked_adapters=("8" * 64,)),
@@ -341,7 +341,7 @@ def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> 
     assert {entry.body.account for entry in ledger.entries(after=standing.head.generation)} == {"7 (olga)"}  # type: ignore[union-attr]
 
 
-def test_an_acceptance_that_was_killed_forgets_no_revocation_and_is_ended_by_the_next_call(home: Path) -> None:
+def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(home: Path) -> None:
     cut(home)
     ledger = open_ledger(home)
     known = known_heads(home, ledger.standing())[0]
