@@ -258,7 +258,7 @@ def is_mlflow_there(project: Project) -> bool:
     """MLflow's database is there, or its server takes a connection."""
     try:
         return _answers(mlflow_address() or f"sqlite:///{project.home / 'mlflow.db'}")
-    except AssayError:  # an address that cannot be read is said by whoever opens it
+    except (AssayError, ValueError):  # an address that cannot be read is said by whoever opens it
         return False
 
 

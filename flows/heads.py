@@ -4,6 +4,7 @@ Version pages carry a sealed head and, where the version is revoked, that it is.
 whoever may edit MLflow, so only what a key of the ledger sealed keeps the ledger from being obeyed.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from flows.environment import quieten
 from flows.run.workspace import Project
 from pipelines.errors import AssayError, BrokenLedger, DamagedFile, LedgerError, RegistryError
 from registry.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
@@ -43,6 +45,7 @@ RECORD_TAG = "assay.ledger_record"
 REVOKED_TAG = "assay.revoked"
 """Tag of a revoked version's page, for people."""
 SECONDS_BETWEEN_COMPARISONS = 60.0
+SECONDS_FOR_A_PAGE = 20.0
 
 
 def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
@@ -131,13 +134,21 @@ def tell_witness(home: Path, standing: Standing) -> tuple[str, ...]:
 
 def remember_elsewhere(project: Project, ledger: Ledger, standing: Standing, model: str, version: str) -> None:
     """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
-    from flows.audit import is_mlflow_there
-    from flows.run.record import open_store
-
-    if is_mlflow_there(project):
-        with suppress(AssayError):
-            mark_revoked(open_store(project), ledger, standing, model, version)
+    quieten()
     tell_witness(project.home, standing)
+
+    def mark() -> None:
+        from flows.audit import is_mlflow_there
+        from flows.run.record import open_store
+
+        with suppress(Exception):  # the revocation stands, and the controller marks the page later
+            if is_mlflow_there(project):
+                mark_revoked(open_store(project), ledger, standing, model, version)
+
+    # In a thread: an MLflow that takes connections and does not answer must hold up no brake.
+    marking = threading.Thread(target=mark, name="mark revoked", daemon=True)
+    marking.start()
+    marking.join(SECONDS_FOR_A_PAGE)
 
 
 @dataclass

@@ -4,6 +4,7 @@ import shutil
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.audit import is_mlflow_there
 from flows.duties import Duties
-from flows.heads import RECORD_TAG, REVOKED_TAG, Comparison, tell_witness
+from flows.heads import RECORD_TAG, REVOKED_TAG, Comparison, remember_elsewhere, tell_witness
 from flows.run.workspace import Project
 from pipelines.errors import BrokenLedger, LedgerError, RegistryError
 from registry.audit import PAGE_TAG
@@ -170,6 +172,24 @@ def client(home: Path, empty_mlflow: Path) -> MlflowClient:
     for _ in ("1", "2"):
         client.create_model_version(MODEL, "nowhere")
     return client
+
+
+@pytest.mark.parametrize("address", ["postgresql://u:pa/ss@h/db", "http://h:99999"])
+def test_an_address_of_mlflow_that_cannot_be_read_is_taken_for_one_that_is_away(
+    home: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert not is_mlflow_there(Project(home.parent, home))
+
+
+def test_an_mlflow_that_takes_connections_and_never_answers_holds_up_no_revocation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = read_ledger(home)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("flows.heads.SECONDS_FOR_A_PAGE", 0.5)
+        began = time.monotonic()
+        remember_elsewhere(Project(home.parent, home), ledger, ledger.standing(), MODEL, "2")
+        assert time.monotonic() - began < 25, "the first call alone has 30 s"
 
 
 def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_again(home: Path, client: MlflowClient) -> None:
