@@ -318,7 +318,7 @@ FORGED: dict[str, tuple[Forger, int, str]] = {
     "held-out rows with half of a pair": (held_out(HALF_OF_A_PAIR), 1, "holds a line that is no row"),
     "a policy that is a pipe": (piped("policy.yaml"), 1, "policy.yaml is no file"),
     "a verdict that is a pipe": (piped("verdict.json"), 1, "verdict.json is no file"),
-    "bounds out of order": (bounds_out_of_order, 1, "verdict.json holds no verdict"),
+    "bounds out of order": (bounds_out_of_order, 1, "verdict.comparisons[0].low"),
     "a single finding": (findings_left_out, 1, "there is no finding of clusters, which the policy demands"),
     "an empty list of guardrails": (policy_edited("guardrails:\n", "guardrails: []\n  unused:\n"), 1, "guardrails: Tuple should have"),
     "a margin of 1e9": (

@@ -647,3 +647,23 @@ def test_a_finding_that_is_missing_and_one_too_many_are_named(card: Scorecard, c
     twice = (*findings, findings[0])
     assert rule_differences(twice, demanded) == ("verdict.rules: there is a finding of trained, which the policy does not demand",)
     assert len(rule_differences(findings[:1], demanded)) == len(findings) - 1
+
+
+def test_a_stored_verdict_of_which_bounds_miss_the_estimate_is_read_so_that_what_serves_goes_on(
+    card: Scorecard, policy: Policy, tmp_path: Path
+) -> None:
+    facts: dict[str, Any] = {
+        "metric": "chrf",
+        "against": "base",
+        "difference": 1.0,
+        "low": 1.1,
+        "high": 2.0,
+        "standard_error": 1.0,
+        "clusters": 30,
+    }
+    skewed = Comparison.model_construct(**facts)
+    verdict = Rejection(gate="screen", findings=(Finding(rule="a", outcome="rejected", text="b"),), policy_sha256=policy.sha256)
+    verdict.model_copy(update={"comparisons": (skewed,)}).write(tmp_path / "verdict.json")
+    assert read_screen_verdict(tmp_path / "verdict.json").comparisons[0].low == 1.1
+    with pytest.raises(IncompleteEvidence, match="not valid"):
+        screen(card, (skewed,), policy)
