@@ -116,6 +116,12 @@ class Circumstances(Value):
         in_time = tuple(Signed(each.by, each.account) for each in self.approvals if self.registered_at <= each.at <= self.now)
         return tuple(person[0].name for person in people((author, *in_time)) if author not in person)
 
+    @property
+    def is_champion_itself(self) -> bool:
+        """What had full traffic last is this very version, as after a time in which its base answered."""
+        own = None if self.origin is None else self.origin.adapter_sha256
+        return self.champion == self.version and own is not None and own == self.champion_adapter
+
     def is_second_person(self, by: str, account: str | None) -> bool:
         """Certainly not the author: another name and another account, both on record."""
         if self.author_account is None or account is None:
@@ -247,14 +253,14 @@ def comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
     text = f"The evidence compares with {then}, {last} had full traffic last"
     if not policy.compares_with_last_served:
         return _finding(rule, "passed", f"{text}; the policy does not ask for that comparison")
+    if case.is_champion_itself:
+        return _finding(rule, "passed", f"{text}, which is this version itself: it was compared before its own release")
     is_same = case.compared_with == case.champion and case.compared_adapter == case.champion_adapter
     if is_same:
         return _finding(rule, "passed", text)
     if case.compared_with == case.champion:
         text = f"{text}, with another adapter than was compared"
     step = "run the training again, to be compared with it, or have somebody else than the author waive it"
-    if case.champion == case.version:
-        step = "it is that version itself, and `assay rollback` gives it the traffic back"
     return _finding(rule, "undecided", f"{text}: {step}")
 
 

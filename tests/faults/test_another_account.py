@@ -73,7 +73,8 @@ def test_every_other_command_ends_with_the_reason_in_one_line(home: Path, comman
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"may not read {home}: it belongs to root (mode 700)" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 1, done.stderr
+    told = [line for line in done.stderr.splitlines() if "lies in no checkout of Assay" not in line]
+    assert len(told) <= 1, done.stderr
 
 
 @pytest.mark.ci

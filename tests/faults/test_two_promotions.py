@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
+from flows.run.record import open_store
+from flows.run.registration import enter_version
+from flows.run.workspace import Project
 from pipelines.verdict import Finalist
+from registry.ledger import open_ledger
 from registry.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.faults.promoted import MODEL, ended, entered, here, waived_site
 from tests.journey import Checkout, Done, Journey, invoke
@@ -23,12 +27,14 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
     """Two versions that passed `screen`: the judged one, and the same package registered as another run's."""
     root = tmp_path_factory.mktemp("two")
     site = waived_site(judged, cloned, empty_mlflow, root)
-    one = site.store.get_version(MODEL, "1")
-    package = site.store.fetch(one, root / "package")
+    store = open_store(Project(site.root, site.home))
+    one = store.get_version(MODEL, "1")
+    package = store.fetch(one, root / "package")
     page = Page(description="the same again", tags={VERDICT: "passed"})
     run = RecordedRun(run_id=one.run_id, verdict="passed")
-    submission = Submission(run=run, package=package, model=MODEL, logical_run="another run", page=page)
-    site.store.register(Finalist.read(package / "verdict.json"), submission)
+    submission = Submission(run=run, package=package, model=MODEL, logical_run="0" * 64, page=page)
+    two = store.register(Finalist.read(package / "verdict.json"), submission)
+    enter_version(open_ledger(site.home), store, site.home / "packages", two, package)
     assert len(site.versions()) == 2
     return site
 
@@ -60,7 +66,7 @@ def test_1_of_two_versions_at_once_one_is_released_and_the_other_is_told_what_se
     winner, loser = both(site, "1", "2")
     assert (winner.code, loser.code) == (0, 4), winner.err + loser.out + loser.err
     won = serves(site, running)
-    assert f"The evidence compares with no champion, version {won} serves now" in loser.out
+    assert f"The evidence compares with no champion, version {won} had full traffic last" in loser.out
     assert f"{MODEL} is version {won} now" in winner.out
     assert [kind for kind in entered(site) if kind.startswith("release")] == ["release_begun", "release_switched", "release_completed"]
 

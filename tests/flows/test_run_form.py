@@ -102,7 +102,7 @@ def form(tmp_path: Path) -> Iterator[Form]:
         browser.quit()
 
 
-def test_a_run_started_from_the_form_ends_with_a_judged_version_that_does_not_displace_an_equal_challenger(
+def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_the_same_adapter(
     running: Automatic, nightly: dict[str, Any], form: Form
 ) -> None:
     before = {run["id"] for run in running.runs("retrain/on-demand")}
@@ -119,8 +119,8 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_that_does_not_di
     (begun,) = [run for run in running.runs("retrain/on-demand") if run["id"] not in before]
     done = running.wait_for(begun["id"])
     assert done["state"]["name"] == "Passed", done["state"]
-    assert "version 2 does not beat challenger 1, which stays under review" in done["state"]["message"]
-    assert running.checkout.store.get_version(MODEL, "@challenger").version == "1"
+    assert "which it takes from version 1 as the same adapter, judged anew" in done["state"]["message"]
+    assert running.checkout.store.get_version(MODEL, "@challenger").version == "2"
     assert {version.tags[VERDICT] for version in running.checkout.versions()} == {"passed"}
     form.browser.get(f"{running.url}/runs/flow-run/{begun['id']}")
     WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "Passed" in browser.page_source)

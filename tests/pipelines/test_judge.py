@@ -193,9 +193,10 @@ def test_without_a_champion_there_is_none_to_be_compared_with() -> None:
     check("comparator", "passed", nobody)
 
 
-def test_what_had_full_traffic_last_itself_comes_back_by_a_rollback() -> None:
-    found = check("comparator", "undecided", {"champion": "7", "compared_with": "6"})
-    assert found.endswith("it is that version itself, and `assay rollback` gives it the traffic back")
+def test_what_had_full_traffic_last_itself_is_not_compared_with_itself() -> None:
+    own = {"champion": "7", "champion_adapter": FINALIST.adapter.sha256, "compared_with": "6"}
+    assert "which is this version itself" in check("comparator", "passed", own)
+    check("comparator", "undecided", {**own, "champion_adapter": "6" * 64})
 
 
 def test_what_an_older_package_does_not_hold_is_answered_for_by_name() -> None:

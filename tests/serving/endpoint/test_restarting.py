@@ -109,6 +109,7 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
     for file in pair.path.glob("ledger.db*"):
         file.rename(pair.path / f"away-{file.name}")
     with endpoint(pair) as again:
+        pair.wait(pair.answers_with("1"), rings=False)  # its predecessor may have been looked at first
         response = again.ask()
         assert again.ask("tiny").status_code == 200
         assert {engine.pid for engine in again.engines()} == engines
