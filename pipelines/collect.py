@@ -190,6 +190,8 @@ def _turns(turns: Any, column: str) -> list[Any]:
 def _turn(turn: Any, column: str) -> Message:
     # Tools that write conversations give every turn every key: one that is null says nothing.
     said = {key: entry for key, entry in turn.items() if entry is not None} if isinstance(turn, dict) else turn
+    if isinstance(said, dict) and said.keys() > Message.model_fields.keys():
+        raise Misfit(f"column {column} holds a message with more than a role and a content, such as a name, a weight or tool calls")
     try:
         message = Message.model_validate(said)
     except ValidationError as error:

@@ -180,7 +180,7 @@ def _why_not(ledger: Ledger, model: str, begun: int) -> str:
         if isinstance(body, ReleaseAborted) and body.begun == begun:
             why = ledger.recall(body.reason_sha256)
             who = f" by {body.by}" if body.by else ""
-            return f"The release was aborted{who}: {why}. What served before goes on; mend it and promote again."
+            return f"The release was aborted{who}: {why}. What answered before still answers. Remove the cause and run `assay promote`."
         if isinstance(body, Frozen | RolledBack | BaseServed | Revoked) and getattr(body, "model", model) == model:
             why = ledger.recall(body.reason_sha256)
             return f"The release was stopped by {body.by} (entry {entry.generation}, {body.kind}): {why}. `assay status` says what serves."

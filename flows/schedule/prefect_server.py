@@ -53,7 +53,7 @@ def _own_server(folder: Path) -> Iterator[str]:
     port, over = _free_port(), threading.Event()
     process = _start(folder, port)
     try:
-        _wait(process, port)
+        _wait(process, port, folder / "server.log")
     except BaseException:
         _end(process)
         raise
@@ -145,15 +145,18 @@ def _start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
 
 
-def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise WorkspaceError(f"The Prefect server ended with code {process.returncode} at start. Its log is .assay/prefect/server.log.")
+            raise WorkspaceError(f"The Prefect server ended with code {process.returncode} at start. Read its log, {log}.")
         if answers(f"http://127.0.0.1:{port}/api/health"):
             return
         time.sleep(0.1)
-    raise WorkspaceError(f"The Prefect server was not ready after {SECONDS_TO_START} s. Its log is .assay/prefect/server.log.")
+    raise WorkspaceError(
+        f"The Prefect server was not ready after {SECONDS_TO_START} s. "
+        f"Run the same command again when the machine is less busy; the server's log is {log}."
+    )
 
 
 def _free_port() -> int:
