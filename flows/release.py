@@ -89,8 +89,7 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
         case = _circumstances(judging, desk.ledger.standing())
         verdict = judge(finalist, case, load_policy(policy))
         subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
-        registration = None if case.origin is None else case.origin.generation
-        standing = record_judgement(desk.ledger, subject, verdict, registration)
+        standing = record_judgement(desk.ledger, subject, verdict)
         _tell(store, found, verdict, standing)
         if not isinstance(verdict, Candidate):
             return Promotion(model=model, version=found.version, verdict=verdict, released=None)

@@ -11,11 +11,11 @@ from pipelines.errors import DamagedFile
 from pipelines.evidence import NamedAnswer, Scorecard
 from pipelines.evidence_file import Evidence
 from pipelines.files import read_jsonl, sha256_of
+from pipelines.known_answers import HELD_OUT
 from pipelines.observations import NAMED_ANSWERS, output_bias_of
 from pipelines.params import load_params
 from pipelines.score import control_prompts
 
-HELD_OUT = "held_out.jsonl"
 Asked = tuple[str, str, str | None, str | None, tuple[str, ...]]
 
 

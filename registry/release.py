@@ -39,10 +39,10 @@ class Subject:
     adapter_sha256: str | None
 
 
-def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided, registration: int | None) -> Standing:
+def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> Standing:
     """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest.
 
-    `registration` is the entry from which the version was judged; a verdict without one is no ground for a release.
+    A candidate names the entry that registered it; a verdict without one is no ground for a release.
     """
     body = Judged(
         model=subject.model,
@@ -53,7 +53,7 @@ def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Reje
         policy_sha256=verdict.policy_sha256,
         waivers=verdict.waivers if isinstance(verdict, Candidate) else (),
         adapter_sha256=subject.adapter_sha256,
-        registration=registration if isinstance(verdict, Candidate) else None,
+        registration=verdict.registration if isinstance(verdict, Candidate) else None,
     )
     return append(ledger, lambda _: body)
 
