@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FACTOR, ALLOWANCE, UNCHANGED = 1.05, 30.0, 15.0
 _START_UP = """
 from pathlib import Path
-from flows.environment import quieten
+from core.environment import quieten
 quieten()
 from flows.schedule.prefect_server import prefect_server
 with prefect_server(Path("{home}")):
@@ -50,8 +50,8 @@ def main(arguments: list[str]) -> int:
         setting = _prepare(Path(scratch), short=short)
         start_up = _timed(setting, [sys.executable, "-c", _START_UP.format(home=setting.home)])
         bare = _bare(setting)
-        flow = _timed(setting, [sys.executable, "-m", "flows.cli", "run", *setting.options])
-        again = _timed(setting, [sys.executable, "-m", "flows.cli", "run", *setting.options])
+        flow = _timed(setting, [sys.executable, "-m", "cli", "run", *setting.options])
+        again = _timed(setting, [sys.executable, "-m", "cli", "run", *setting.options])
     overhead = (flow - ALLOWANCE) / bare
     runs = {"bare_s": bare, "flow_s": flow, "unchanged_s": again, "start_up_s": start_up, "unchanged_after_start_up_s": again - start_up}
     met = overhead <= FACTOR and again - start_up <= UNCHANGED

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.dataset import Row
-from pipelines.params import Params
+from pipelines.values.dataset import Row
+from pipelines.values.params import Params
 from tests.tiny import make_tiny_base
 from tests.workshop import params, row
 

@@ -77,7 +77,7 @@ class Site:
 
     def assay(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """`assay WORDS`, which must succeed."""
-        command = [sys.executable, "-m", "flows.cli", *words]
+        command = [sys.executable, "-m", "cli", *words]
         done = subprocess.run(command, cwd=self.checkout, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"assay {' '.join(words[:3])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
@@ -105,11 +105,11 @@ def main(arguments: list[str]) -> int:
 
 def _round(load: Load) -> tuple[float, float]:
     """Release version 2 over 1 and go back: seconds from wish to first answer, and from order to the route."""
-    from flows.release import open_desk
+    from core.settings import Settings
+    from flows.promote import open_desk
     from flows.run.workspace import find_project
-    from pipelines.settings import Settings
-    from registry.brakes import roll_back
-    from registry.desk import Order
+    from registry.release.brakes import roll_back
+    from registry.release.context import Order
 
     to_answer = _release(load)
     desk = open_desk(find_project(Settings().home).home)
@@ -121,10 +121,10 @@ def _round(load: Load) -> tuple[float, float]:
 
 
 def _release(load: Load) -> float:
-    from flows.release import Promotion, promote
+    from core.settings import Settings
+    from flows.promote import Promotion, promote
     from flows.run.workspace import find_project
-    from pipelines.settings import Settings
-    from registry.desk import Order
+    from registry.release.context import Order
 
     wished = datetime.now(UTC)
     done = promote(find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark"))
@@ -144,9 +144,9 @@ def _first_answer(load: Load, fingerprint: str, wished: datetime) -> float:
 
 
 def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -> dict[str, Any]:
+    from core.settings import Settings
     from flows.run.workspace import find_project
-    from pipelines.settings import Settings
-    from registry.ledger import read_ledger
+    from registry.ledger.ledger import read_ledger
 
     allowed = _allowed(read_ledger(find_project(Settings().home).home).entries())
     lost = [answer.fault for answer in load.answers if answer.fault]
@@ -178,7 +178,7 @@ def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -
 
 def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
     """From when to when each fingerprint had full traffic by the ledger."""
-    from registry.rules import after, first
+    from registry.ledger.rules import after, first
 
     spans: list[tuple[datetime, datetime, str]] = []
     standing = None

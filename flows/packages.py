@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.errors import AssayError
-from registry.entries import Release
-from registry.package_folder import all_aside
-from registry.recorded import ModelVersion
-from registry.standing import ModelStanding, Standing
-from registry.store import Store
+from core.errors import AssayError
+from registry.ledger.entries import Release
+from registry.ledger.state import ModelStanding, Standing
+from registry.mlflow.package_folder import all_aside
+from registry.mlflow.recorded import ModelVersion
+from registry.mlflow.store import Store
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.verify import package_folder
 

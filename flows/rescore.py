@@ -8,9 +8,12 @@ import yaml
 from prefect import flow
 from prefect.states import Completed
 
+from core.files import digest_of_json
+from core.notify import notify
+from core.settings import Settings
 from flows.retrain import told_on_error
-from flows.run.earlier import earlier_outcome
 from flows.run.outcome import Outcome
+from flows.run.previous import earlier_outcome
 from flows.run.record import ended_on_error, flat_params, open_store, record
 from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
@@ -18,15 +21,12 @@ from flows.run.request import TrainRequest
 from flows.run.stage_task import run_stage
 from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model
 from flows.schedule.arrivals import revision_in
-from flows.schedule.notify import notify
 from flows.start import person
-from pipelines.evidence import Adapter
-from pipelines.files import digest_of_json
-from pipelines.settings import Settings
-from pipelines.training_set import read_admission
-from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
-from registry.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, VERSION, WORKSPACE, ModelVersion
-from registry.store import Store
+from pipelines.values.evidence import Adapter
+from pipelines.values.training_set import read_admission
+from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.mlflow.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, VERSION, WORKSPACE, ModelVersion
+from registry.mlflow.store import Store
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

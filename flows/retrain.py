@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from prefect import flow
 from prefect.states import Completed
 
+from core.errors import AlreadyTraining, AssayError
+from core.notify import notify
+from core.settings import Settings
 from flows.run.outcome import Outcome
 from flows.run.record import open_store
 from flows.run.report import mlflow_link, publish_text, run_link
 from flows.run.request import TrainRequest
-from flows.run.turns import training_turn
+from flows.run.training_lock import training_turn
 from flows.run.workspace import Project, find_project
 from flows.schedule.arrivals import data_revision
-from flows.schedule.notify import notify
 from flows.train import to_verdict
-from pipelines.errors import AlreadyTraining, AssayError
-from pipelines.settings import Settings
-from registry.store import Store
+from registry.mlflow.store import Store
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.environment import quieten
+from core.address import shown
+from core.environment import quieten
+from core.errors import ParameterError, RunStopped, UnreadableData
+from core.home import make_home
+from core.value import first_problem
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
-from pipelines.address import shown
-from pipelines.errors import ParameterError, RunStopped, UnreadableData
-from pipelines.home import make_home
-from pipelines.params import overridden, parse_assignment
-from pipelines.policy import load_policy
-from pipelines.value import first_problem
+from pipelines.gates.policy import load_policy
+from pipelines.values.params import overridden, parse_assignment
 
 _LONGEST_NAME = 100
 
@@ -49,7 +49,7 @@ def request_from(**asked: Any) -> TrainRequest:
 
 def person() -> str:
     """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
-    from pipelines.settings import Settings
+    from core.settings import Settings
 
     return (Settings().user.strip() or _login_name())[:_LONGEST_NAME]
 
@@ -67,10 +67,10 @@ def _login_name() -> str:
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()
-    from flows.run.stopping import stops_when_told
+    from core.settings import Settings
+    from flows.run.stop_signal import stops_when_told
     from flows.run.workspace import find_project
     from flows.schedule.prefect_server import prefect_answers, prefect_server
-    from pipelines.settings import Settings
 
     project = find_project(Settings().home)
     _check_python()
@@ -94,12 +94,12 @@ def run_ui(port: int) -> int:
     Without a login every account of the machine could read prompts there, and write files as this one.
     """
     quieten()
-    from flows.environment import mlflow_address
+    from core.environment import mlflow_address
+    from core.settings import Settings
     from flows.run.record import open_store
     from flows.run.report import say
     from flows.run.workspace import find_project
-    from pipelines.settings import Settings
-    from registry.accounts import ADMIN, passwords_file
+    from registry.mlflow.accounts import ADMIN, passwords_file
     from serving.listen import open_socket
 
     project = find_project(Settings().home)
@@ -111,7 +111,7 @@ def run_ui(port: int) -> int:
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
     say(f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}.")
-    command = ["registry.mlflow_server", "--home", str(home), "--port", str(port)]
+    command = ["registry.mlflow.server", "--home", str(home), "--port", str(port)]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [sys.executable, "-m", *command]
     )
@@ -145,8 +145,8 @@ def _plain(name: str) -> str:
 
 def _check_parameters(request: TrainRequest) -> None:
     """As the run itself will, without a wait for Prefect or for another run's end."""
+    from core.settings import Settings
     from flows.run.workspace import check_name, find_project
-    from pipelines.settings import Settings
 
     params = overridden(find_project(Settings().home).root / "params.yaml", request.assignments())
     check_name(request.model, params.base_model.id)
@@ -154,10 +154,10 @@ def _check_parameters(request: TrainRequest) -> None:
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
     """Look at the folder now: one that lacks what a base model needs is said before anything starts."""
+    from core.settings import Settings
     from flows.run.workspace import find_project
-    from pipelines.base_model import base_model
-    from pipelines.params import BaseModelParams
-    from pipelines.settings import Settings
+    from pipelines.stages.base_model import base_model
+    from pipelines.values.params import BaseModelParams
 
     params = BaseModelParams(
         source="folder",

@@ -6,25 +6,25 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
-from flows.run.earlier import champions_own, earlier_outcome, made_again
-from flows.run.gone import end_dead_runs
+from core.settings import Settings
+from flows.run.dead_runs import end_dead_runs
 from flows.run.outcome import Outcome
+from flows.run.previous import champions_own, earlier_outcome, made_again
 from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.stage_task import run_stage
-from flows.run.turns import training_turn
+from flows.run.training_lock import training_turn
 from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
 from flows.schedule.arrivals import revision_in
 from flows.start import person
-from pipelines.champion import Champion
-from pipelines.settings import Settings
-from pipelines.training_set import read_admission
-from pipelines.verdict import Finalist, Rejection, Undecided, read_screen_verdict
-from registry.ledger import open_ledger
-from registry.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
-from registry.store import Store
+from pipelines.values.champion import Champion
+from pipelines.values.training_set import read_admission
+from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
+from registry.mlflow.store import Store
 
 
 @flow(name="train", flow_run_name="{request.title}", validate_parameters=False)

@@ -15,9 +15,9 @@ import threading
 import time
 from pathlib import Path
 
-from pipelines.errors import AssayError, NotEnoughResources, RunStopped
-from pipelines.files import write_text
-from pipelines.stopping import follow_the_run, on_sigterm
+from core.errors import AssayError, NotEnoughResources, RunStopped
+from core.files import write_text
+from core.stopping import follow_the_run, on_sigterm
 
 STAGES = (
     "base_model",

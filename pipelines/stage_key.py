@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.files import digest_of_json, folder_digests, sha256_of
+from core.files import digest_of_json, folder_digests, sha256_of
 
 
 def stage_key(stage: str, root: Path = Path()) -> str:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pipelines.dataset import Message
+from pipelines.values.dataset import Message
 from serving.answer import About, Answer, EventStream, error_response, event_chunks, unless_gone, whole_answer
 from serving.engines import Engine, Order
 from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, ModelCard, ModelList, parse_request

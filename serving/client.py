@@ -6,9 +6,9 @@ from typing import Literal
 import httpx
 from pydantic import ValidationError
 
-from pipelines.errors import DamagedFile, ServingError
-from registry.following import EndpointState
-from serving.endpoint.door import Door, door_file
+from core.errors import DamagedFile, ServingError
+from registry.release.following import EndpointState
+from serving.endpoint.admin_address import Door, door_file
 
 _TIMEOUT = httpx.Timeout(10.0, connect=1.0)
 

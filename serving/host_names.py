@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.types import Scope
 
-from pipelines.errors import ServingError
-from pipelines.settings import Settings
+from core.errors import ServingError
+from core.settings import Settings
 from serving.refusal import Refusal
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from pipelines.errors import ServingError
+from core.errors import ServingError
 
 if TYPE_CHECKING:
     import uvicorn

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import ServingError
-from pipelines.evidence import BaseModelManifest
-from pipelines.language_model import Precision, load_language_model
-from pipelines.serving_spec import ServingSpec
+from core.errors import ServingError
+from pipelines.models.language_model import Precision, load_language_model
+from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.openai_schema import MODEL_NAME
 from serving.package import Package, chat_template, check_base, open_package

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from pipelines.errors import AssayError
+from core.errors import AssayError
 
 
 def say(line: str, on: TextIO | None = None) -> None:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pipelines.dataset import Message, Role
-from pipelines.serving_spec import ServingSpec
+from pipelines.values.dataset import Message, Role
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Finished, Order
 from serving.refusal import Refusal
 

@@ -15,8 +15,8 @@ import psutil
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipelines.errors import ServingError
-from pipelines.value import Value
+from core.errors import ServingError
+from core.value import Value
 from serving.answer import error_response
 from serving.refusal import Refusal
 

@@ -8,13 +8,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.adapter_files import check_adapter, check_kinds
-from pipelines.errors import DamagedFile, ServingError, UnusableBaseModel
-from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.files import digest_of_files, folder_digests, sha256_of
-from pipelines.known_answers import FILE as KNOWN_ANSWERS
-from pipelines.known_answers import KnownAnswer, read_known_answers
-from pipelines.verdict import Finalist, read_screen_verdict
+from core.errors import DamagedFile, ServingError, UnusableBaseModel
+from core.files import digest_of_files, folder_digests, sha256_of
+from pipelines.models.adapter_files import check_adapter, check_kinds
+from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.verdict import Finalist, read_screen_verdict
+from registry.release.known_answers import FILE as KNOWN_ANSWERS
+from registry.release.known_answers import KnownAnswer, read_known_answers
 
 WEIGHTS = "adapter"
 RECORD = "adapter.json"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.errors import ServingError
+from core.errors import ServingError
 
 
 class Refusal(ServingError):

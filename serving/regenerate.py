@@ -4,13 +4,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipelines.base_model import locate
-from pipelines.errors import ServingError
-from pipelines.evidence import BaseModelManifest
-from pipelines.known_answers import draw_answers
-from pipelines.language_model import generate, load_language_model
-from pipelines.policy import load_policy
-from pipelines.value import Value
+from core.errors import ServingError
+from core.value import Value
+from pipelines.gates.policy import load_policy
+from pipelines.models.language_model import generate, load_language_model
+from pipelines.stages.base_model import locate
+from pipelines.values.evidence import BaseModelManifest
+from registry.release.known_answers import draw_answers
 from serving.load import scored_precision
 from serving.package import WEIGHTS, chat_template, check_base, open_package
 

@@ -46,7 +46,7 @@ def _interpreter(uid: int) -> str:
 
 def _runs(python: str, uid: int) -> bool:
     environment = {"PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [python, "-c", "import pydantic_core, pipelines.account"]
+    command = [python, "-c", "import pydantic_core, core.account"]
     try:
         return subprocess.run(command, user=uid, group=uid, env=environment, cwd="/", capture_output=True, check=False).returncode == 0
     except PermissionError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from flows.environment import quieten
+from core.environment import quieten
 from tests.environment import isolate
 from tests.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
 from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest

@@ -18,7 +18,7 @@ SECONDS_TO_START = 300
 def guarded_server(home: Path) -> Iterator[str]:
     """Its address, for as long as the context lasts."""
     with free_port() as port:
-        command = [sys.executable, "-m", "registry.mlflow_server", "--home", str(home), "--port", str(port)]
+        command = [sys.executable, "-m", "registry.mlflow.server", "--home", str(home), "--port", str(port)]
         with serving(command, port, home.with_suffix(".log")) as url:
             yield url
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from pipelines.verdict import Finalist
-from registry.recorded import ModelVersion, Page, RecordedRun, Submission
-from registry.store import Store
+from pipelines.values.verdict import Finalist
+from registry.mlflow.recorded import ModelVersion, Page, RecordedRun, Submission
+from registry.mlflow.store import Store
 from tests.waiting import SECONDS_AT_MOST
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ class Checkout:
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
         """`assay ARGUMENTS` as a process of a group of its own, in the clone, with the clone's code."""
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+            [sys.executable, "-m", "cli", *map(str, arguments)],
             cwd=self.root,
             env={**os.environ, **self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -206,7 +206,7 @@ def make_checkout(root: Path, cloned: Path, empty_mlflow: Path) -> Checkout:
 
 def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
     """`assay ARGUMENTS` inside this process: the same code, without seconds of imports."""
-    from flows.cli import main
+    from cli import main
 
     with chdir(checkout.root):
         done = CliRunner().invoke(main, [str(word) for word in arguments], env={**os.environ, **checkout.environment})

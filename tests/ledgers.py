@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pipelines.errors import StaleGeneration
-from pipelines.serving_spec import ServingSpec
-from registry.chain import follow, signed_entry
-from registry.entries import (
+from core.errors import StaleGeneration
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.chain import follow, signed_entry
+from registry.ledger.entries import (
     Adopted,
     Body,
     Entry,
@@ -25,9 +25,9 @@ from registry.entries import (
     RolledBack,
     Unfrozen,
 )
-from registry.keys import SigningKey
-from registry.ledger import Ledger, open_ledger
-from registry.standing import Standing
+from registry.ledger.keys import SigningKey
+from registry.ledger.ledger import Ledger, open_ledger
+from registry.ledger.state import Standing
 
 MODEL, WHY, START = "letters", "0" * 64, datetime(2026, 11, 1, 12, tzinfo=UTC)
 SPEC = ServingSpec(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION
+from registry.mlflow.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION
 from tests.journey import Checkout, Done, Journey, invoke, make_checkout, run_arguments, take_records
 
 pytestmark = pytest.mark.ci
@@ -40,7 +40,7 @@ def test_what_made_the_champion_is_not_held_against_itself(crowned: Checkout, ju
 
 
 def test_a_candidate_with_the_champions_own_adapter_is_the_champion_whatever_else_changed(crowned: Checkout, judged: Journey) -> None:
-    code = crowned.root / "pipelines/score.py"
+    code = crowned.root / "pipelines/stages/score.py"
     code.write_text(f"{code.read_text(encoding='utf-8')}# a comment in a stage after training\n", encoding="utf-8")
     again = run(crowned, judged, "--set", "score.seed=1")
     assert (again.code, again.last["verdict"], again.last["version"], again.last["is_champion"]) == (0, "passed", "1", True)

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.cli import main as assay
-from pipelines import admit, download
-from pipelines.base_model import base_model
-from pipelines.cheat import CHEAT
-from pipelines.errors import AssayError
-from pipelines.params import BaseModelParams, Params, load_params, override, parameter_names, parse_assignment
-from pipelines.policy import load_policy
-from pipelines.resources import Needs, check_room
-from pipelines.settings import Settings
+from cli import main as assay
+from core import download
+from core.errors import AssayError
+from core.settings import Settings
+from pipelines.gates.policy import load_policy
+from pipelines.models.resources import Needs, check_room
+from pipelines.rows.cheat import CHEAT
+from pipelines.stages import admit
+from pipelines.stages.base_model import base_model
+from pipelines.values.params import BaseModelParams, Params, load_params, override, parameter_names, parse_assignment
 from serving.listen import open_socket
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from pipelines.files import folder_digests
-from registry.recorded import VERDICT
+from core.files import folder_digests
+from registry.mlflow.recorded import VERDICT
 from tests.journey import ANSWERS, Journey, invoke, run_arguments
 from tests.waiting import SECONDS_AT_MOST
 

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.dataset import Message
-from pipelines.evidence import Adapter, BaseModelManifest, DevLoss
-from pipelines.files import digest_of_files, folder_digests, write_text
-from pipelines.known_answers import KnownAnswer, write_known_answers
-from pipelines.params import BaseModelParams, LoraParams
-from pipelines.serving_spec import ServingSpec
-from pipelines.verdict import Comparison, Finalist, Finding
+from core.files import digest_of_files, folder_digests, write_text
+from pipelines.values.dataset import Message
+from pipelines.values.evidence import Adapter, BaseModelManifest, DevLoss
+from pipelines.values.params import BaseModelParams, LoraParams
+from pipelines.values.serving_spec import ServingSpec
+from pipelines.values.verdict import Comparison, Finalist, Finding
+from registry.release.known_answers import KnownAnswer, write_known_answers
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -45,7 +45,7 @@ def make_tiny_base(folder: Path) -> Path:
 
 def tiny_manifest(folder: Path, home: Path) -> BaseModelManifest:
     """The manifest of `make_tiny_base(folder)`, as stage `base_model` makes it; `home` is where it may write."""
-    from pipelines.base_model import base_model
+    from pipelines.stages.base_model import base_model
 
     params = BaseModelParams(source="folder", id="tiny", path=str(folder), digest=None, chat_template=None, completion_mode=False)
     return base_model(params, home)[0]
@@ -125,7 +125,7 @@ def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapte
 
 def _known_answers(base_folder: Path, base: BaseModelManifest, adapter_folder: Path) -> tuple[KnownAnswer, ...]:
     """What scoring answers, a batch at a time."""
-    from pipelines.language_model import generate, load_language_model
+    from pipelines.models.language_model import generate, load_language_model
 
     prompts = tuple((Message(role="user", content=text),) for text in QUESTIONS)
     language = load_language_model(base, base_folder, CHAT_TEMPLATE, "float32", adapter_folder)

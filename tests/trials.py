@@ -4,10 +4,17 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.champion import ChampionInput
-from pipelines.comparisons import compare
-from pipelines.contents import contents_of
-from pipelines.dataset import (
+from core.files import digest_of_json, sha256_of, write_jsonl, write_text
+from core.value import FileDigest
+from pipelines.gates.policy import Policy, load_policy
+from pipelines.metrics import METRICS
+from pipelines.rows.contents import contents_of
+from pipelines.scoring.evidence_file import Evidence, read_evidence
+from pipelines.stages.score import evidence_from, score
+from pipelines.stages.screen import screen
+from pipelines.statistics.comparisons import compare
+from pipelines.values.champion import ChampionInput
+from pipelines.values.dataset import (
     SPLITS,
     BiasReport,
     DatasetVersion,
@@ -21,18 +28,11 @@ from pipelines.dataset import (
     prompts_of,
     write_rows,
 )
-from pipelines.evidence import Adapter, Completion, Completions, DevLoss, Resampling, Scorecard, System, TokenLoss, Variant
-from pipelines.evidence_file import Evidence, read_evidence
-from pipelines.files import digest_of_json, sha256_of, write_jsonl, write_text
-from pipelines.metrics import METRICS
-from pipelines.params import LoraParams, Params, load_params
-from pipelines.policy import Policy, load_policy
-from pipelines.score import evidence_from, score
-from pipelines.screen import screen
-from pipelines.serving_spec import ServingSpec
-from pipelines.trial import SystemAnswers, Trial
-from pipelines.value import FileDigest
-from pipelines.verdict import Finalist, Rejection, Undecided
+from pipelines.values.evidence import Adapter, Completion, Completions, DevLoss, Resampling, Scorecard, System, TokenLoss, Variant
+from pipelines.values.params import LoraParams, Params, load_params
+from pipelines.values.serving_spec import ServingSpec
+from pipelines.values.trial import SystemAnswers, Trial
+from pipelines.values.verdict import Finalist, Rejection, Undecided
 
 POLICY = Path(__file__).parents[1] / "registry/policies/default.yaml"
 PARAMS = Path(__file__).parents[1] / "params.yaml"

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.chat import ChatEncoder
-from pipelines.dataset import Message, Row, TrainingSet, write_rows
-from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.fine_tune import Places, Start, fine_tune
-from pipelines.params import Params, load_params
-from pipelines.value import FileDigest
+from core.value import FileDigest
+from pipelines.models.chat import ChatEncoder
+from pipelines.stages.fine_tune import Places, Start, fine_tune
+from pipelines.values.dataset import Message, Row, TrainingSet, write_rows
+from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.params import Params, load_params
 from tests.tiny import CHAT_TEMPLATE
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pipelines.evidence import Scorecard
-from pipelines.value import Value
-from pipelines.verdict import Finding
+from core.value import Value
+from pipelines.values.evidence import Scorecard
+from pipelines.values.verdict import Finding
 
 EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
 

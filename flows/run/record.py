@@ -9,36 +9,36 @@ from pathlib import Path
 
 import yaml
 
-from flows.environment import mlflow_address
-from flows.keeping.moved import settle as settle_home
-from flows.run.earlier import champions_outcome
+from core.environment import mlflow_address
+from core.errors import DamagedFile, LedgerError, RegistryError, RunStopped
+from core.files import digest_of_json, folder_digests, write_text
+from core.settings import Settings
+from core.value import FileDigest
+from flows.run.challenger import settle, succession
 from flows.run.outcome import Outcome
+from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
 from flows.run.report import warn_once
-from flows.run.succession import settle, succession
 from flows.run.workspace import Project, Workspace
-from flows.system.record import lock_file
-from pipelines.adapter_files import check_adapter
-from pipelines.base_model import locate, read_base_model
-from pipelines.champion import Champion, ChampionInput, read_rivals
-from pipelines.dataset import DatasetVersion, prompts_of, read_rows
-from pipelines.errors import DamagedFile, LedgerError, RegistryError, RunStopped
-from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
-from pipelines.evidence_file import read_evidence
-from pipelines.files import digest_of_json, folder_digests, write_text
-from pipelines.known_answers import FILE as KNOWN_ANSWERS
-from pipelines.known_answers import KnownAnswer, choose_known_answers, write_known_answers
-from pipelines.policy import load_policy
-from pipelines.recompute import recompute
-from pipelines.settings import Settings
-from pipelines.value import FileDigest
-from pipelines.verdict import Finalist, Rejection, Undecided
-from registry.card import Lineage, describe, model_card
-from registry.entries import Judged, Registered
-from registry.ledger import ever_was, open_ledger, read_ledger
-from registry.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION, ModelVersion, Page, RecordedRun, Submission
-from registry.retained import database_file
-from registry.store import Store
+from operations.system_record import lock_file
+from pipelines.gates.policy import load_policy
+from pipelines.models.adapter_files import check_adapter
+from pipelines.scoring.evidence_file import read_evidence
+from pipelines.stages.base_model import locate, read_base_model
+from pipelines.values.champion import Champion, ChampionInput, read_rivals
+from pipelines.values.dataset import DatasetVersion, prompts_of, read_rows
+from pipelines.values.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.values.verdict import Finalist, Rejection, Undecided
+from registry.ledger.entries import Judged, Registered
+from registry.ledger.ledger import ever_was, open_ledger, read_ledger
+from registry.mlflow.card import Lineage, describe, model_card
+from registry.mlflow.moved import settle as settle_home
+from registry.mlflow.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION, ModelVersion, Page, RecordedRun, Submission
+from registry.mlflow.retained import database_file
+from registry.mlflow.store import Store
+from registry.release.known_answers import FILE as KNOWN_ANSWERS
+from registry.release.known_answers import KnownAnswer, choose_known_answers, write_known_answers
+from registry.release.recompute import recompute
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = (

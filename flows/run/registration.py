@@ -6,17 +6,17 @@ this entry names, and only with the author that it names.
 
 from pathlib import Path
 
+from core.account import operating_system_account
+from core.errors import RegistryError
+from core.files import digest_of_files, folder_digests
 from flows.start import person
-from pipelines.account import operating_system_account
-from pipelines.errors import RegistryError
-from pipelines.evidence import Adapter, Scorecard
-from pipelines.files import digest_of_files, folder_digests
-from pipelines.verdict import Finalist
-from registry.desk import append
-from registry.entries import Made, Registered
-from registry.ledger import Ledger
-from registry.recorded import ModelVersion
-from registry.store import Store
+from pipelines.values.evidence import Adapter, Scorecard
+from pipelines.values.verdict import Finalist
+from registry.ledger.entries import Made, Registered
+from registry.ledger.ledger import Ledger
+from registry.mlflow.recorded import ModelVersion
+from registry.mlflow.store import Store
+from registry.release.context import append
 
 _OF_THE_ATTEMPT = frozenset({"lineage.json", "MODEL_CARD.md", "package.json", "dvc.lock"})
 """Files that name the workspace: another attempt at the same work writes them anew, and everything else the same."""

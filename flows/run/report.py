@@ -6,10 +6,10 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from core.address import without_secrets
 from flows.run.outcome import Outcome
-from pipelines.address import without_secrets
-from pipelines.verdict import Finding
-from registry.card import format_score, score_table
+from pipelines.values.verdict import Finding
+from registry.mlflow.card import format_score, score_table
 
 if TYPE_CHECKING:
     from flows.run.reproduce import StageRun

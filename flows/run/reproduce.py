@@ -12,15 +12,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from flows.git import no_repository_named
+from core import errors
+from core.errors import PipelineError, WorkspaceError
+from core.files import md5_of
+from core.git import no_repository_named
+from core.value import Value
 from flows.run.report import say
-from flows.run.stopping import stage_first
+from flows.run.stop_signal import stage_first
 from flows.run.workspace import Workspace
-from pipelines import errors
-from pipelines.errors import PipelineError, WorkspaceError
-from pipelines.files import md5_of
 from pipelines.stage_key import stage_key
-from pipelines.value import Value
 
 GATES = ("admit", "screen")
 _SECONDS_TO_FILL = 60

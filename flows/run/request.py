@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import Field
 
-from pipelines.value import Value
-from registry.entries import MODEL_NAME
+from core.value import Value
+from registry.ledger.entries import MODEL_NAME
 
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 

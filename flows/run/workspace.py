@@ -10,17 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flows.git import git
-from flows.keeping.lease import in_use
-from flows.run.marker import FILE, find_checkout, is_checkout
+from core.errors import ParameterError, UnreadableData, WorkspaceError
+from core.files import digest_of_json, write_text
+from core.git import git
+from core.home import make_home
+from core.locks import in_use
+from core.project import FILE, find_checkout, is_checkout
 from flows.run.report import warn_once
 from flows.run.request import TrainRequest
-from pipelines.base_model import base_model, read_base_model
-from pipelines.errors import ParameterError, UnreadableData, WorkspaceError
-from pipelines.files import digest_of_json, write_text
-from pipelines.home import make_home
-from pipelines.params import Params, override
-from pipelines.work_key import work_key
+from flows.run.work_key import work_key
+from pipelines.stages.base_model import base_model, read_base_model
+from pipelines.values.params import Params, override
 from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}

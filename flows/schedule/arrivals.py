@@ -8,12 +8,12 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from core.errors import DamagedFile, OperationError, ParameterError
+from core.files import digest_of_json, sha256_of
+from core.value import Value
 from flows.run.request import TrainRequest
 from flows.run.workspace import Project
-from pipelines.cheat import CHEAT
-from pipelines.errors import DamagedFile, OperationError, ParameterError
-from pipelines.files import digest_of_json, sha256_of
-from pipelines.value import Value
+from pipelines.rows.cheat import CHEAT
 
 EVENT = "assay.data.arrived"
 DEPLOYMENT = "retrain/on-data-arrival"

@@ -2,9 +2,9 @@
 
 from prefect import flow
 
+from core.settings import Settings
 from flows.run.workspace import find_project
 from flows.schedule.crashes import tell_of_crash
-from pipelines.settings import Settings
 
 
 @flow(name="tell-crash", flow_run_name="crash of {name}")

@@ -4,10 +4,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from core.notify import notices, notify
 from flows.run.report import link_to
 from flows.run.workspace import Project
 from flows.schedule import prefect_api
-from flows.schedule.notify import notices, notify
 
 FLOWS = ("retrain", "rescore")
 GRACE = timedelta(minutes=1)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.git import without_repository
+from core.errors import OperationError
+from core.git import without_repository
 from flows.run.workspace import find_project
 from flows.schedule.worker import POOL
-from pipelines.errors import OperationError
 
 FILE = "infra/prefect.yaml"
 
@@ -66,8 +66,8 @@ def _deploy_file(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    from flows.environment import quieten
-    from pipelines.settings import Settings
+    from core.environment import quieten
+    from core.settings import Settings
 
     quieten()
     deploy(Settings().home)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic import AwareDatetime
 
+from core.errors import DamagedFile, OperationError
+from core.notify import notify
+from core.value import Value
 from flows.run.workspace import Project
 from flows.schedule import prefect_api
-from flows.schedule.notify import notify
 from flows.schedule.prefect_api import Schedule
-from pipelines.errors import DamagedFile, OperationError
-from pipelines.value import Value
 
 GRACE = timedelta(minutes=15)
 LOOKS_BACK = timedelta(days=8)

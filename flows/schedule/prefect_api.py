@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import httpx
 
-from flows.environment import prefect_address
+from core.address import shown
+from core.environment import prefect_address
+from core.errors import OperationError
+from core.value import Value
 from flows.schedule.prefect_login import basic
-from pipelines.address import shown
-from pipelines.errors import OperationError
-from pipelines.value import Value
 
 SECONDS_TO_ANSWER = 10.0
 

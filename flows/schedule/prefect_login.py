@@ -4,8 +4,8 @@ import secrets
 from base64 import b64encode
 from pathlib import Path
 
-from pipelines.errors import OperationError
-from registry.private_file import secret
+from core.errors import OperationError
+from core.private_file import secret
 
 
 def login_file(home: Path) -> Path:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flows.environment import prefect_address
+from core.address import shown
+from core.environment import prefect_address
+from core.errors import WorkspaceError
 from flows.schedule.prefect_login import client_login
-from flows.system.record import answers, read_record
-from pipelines.address import shown
-from pipelines.errors import WorkspaceError
+from operations.system_record import answers, read_record
 
 SECONDS_TO_START = 120
 SECONDS_BETWEEN_LOOKS = 0.2

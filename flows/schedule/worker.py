@@ -3,7 +3,7 @@
 import os
 import sys
 
-from flows.environment import quieten
+from core.environment import quieten
 from pipelines.__main__ import end_with_the_run
 
 POOL = "assay"

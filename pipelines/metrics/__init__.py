@@ -2,7 +2,7 @@
 
 import difflib
 
-from pipelines.errors import ParameterError
+from core.errors import ParameterError
 from pipelines.metrics.bits_per_byte import BitsPerByte
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf

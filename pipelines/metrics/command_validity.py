@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 
-from pipelines.errors import ParameterError, UnusableRow
+from core.errors import ParameterError, UnusableRow
 from pipelines.metrics.metric import FloatArray, ScoredRow
 
 SECONDS = 10

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.evidence import TokenLoss
-from pipelines.value import Value
+from core.value import Value
+from pipelines.values.evidence import TokenLoss
 
 FloatArray = NDArray[np.float64]
 

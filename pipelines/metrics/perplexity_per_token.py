@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.files import digest_of_json
+from core.files import digest_of_json
 from pipelines.metrics.metric import FloatArray, ScoredRow
 
 

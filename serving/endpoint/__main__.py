@@ -11,11 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from core.errors import ServingError
+from core.home import make_home
+from core.logs import keep_secrets_out_of_logs
+from core.settings import Settings
 from pipelines.__main__ import end_with_the_run
-from pipelines.errors import ServingError
-from pipelines.home import make_home
-from pipelines.logs import keep_secrets_out_of_logs
-from pipelines.settings import Settings
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
 from serving.listen import open_socket

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from registry.following import EndpointState
+from registry.release.following import EndpointState
 from serving.answer import error_response
 from serving.app import bare_app
 from serving.refusal import Refusal

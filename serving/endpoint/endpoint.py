@@ -7,14 +7,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from registry.following import EndpointState
+from registry.release.following import EndpointState
 from serving.endpoint.admin import create_admin_app
-from serving.endpoint.app import create_app
-from serving.endpoint.door import Door, close_door, open_door
+from serving.endpoint.admin_address import Door, close_door, open_door
 from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
+from serving.endpoint.routes import create_app
 from serving.listen import open_socket, server_of, url_of
 from serving.log import say
 

@@ -10,7 +10,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Self
 
-from pipelines.errors import ServingError
+from core.errors import ServingError
 from serving.endpoint.engine_record import EngineRecord, new_token
 from serving.endpoint.upstream import Address
 from serving.log import say

@@ -11,13 +11,13 @@ from typing import Self
 
 import psutil
 
-from pipelines.errors import DamagedFile, LedgerError
-from pipelines.files import digest_of_json
-from pipelines.serving_spec import ServingSpec
-from pipelines.value import Value
-from registry.entries import Release
-from registry.keys import Seal, create_endpoint_key, load_endpoint_key, seal
-from registry.private_file import write_private
+from core.errors import DamagedFile, LedgerError
+from core.files import digest_of_json
+from core.private_file import write_private
+from core.value import Value
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.entries import Release
+from registry.ledger.keys import Seal, create_endpoint_key, load_endpoint_key, seal
 from serving.endpoint.memory import FOLDER
 from serving.endpoint.upstream import Address
 from serving.log import say

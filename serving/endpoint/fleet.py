@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.following import EngineState, Route
-from registry.standing import ModelStanding, Standing
+from registry.ledger.state import ModelStanding, Standing
+from registry.release.following import EngineState, Route
 from serving.endpoint.engine_record import EngineRecord, Loaded, read_records
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits

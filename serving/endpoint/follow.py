@@ -11,18 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
-from registry.chain import check_remembered, follow
-from registry.entries import Entry
-from registry.heads import record_file
-from registry.standing import Standing
+from core.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
+from registry.ledger.chain import check_remembered, follow
+from registry.ledger.entries import Entry
+from registry.ledger.heads import record_file
+from registry.ledger.state import Standing
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import Recalled, memory_file, recall, remember
 from serving.endpoint.outside import Outside, not_in_ledger, without_revoked
 from serving.log import say
 
 if TYPE_CHECKING:
-    from registry.ledger import Ledger
+    from registry.ledger.ledger import Ledger
 
 
 class Follower:
@@ -106,7 +106,7 @@ class Follower:
         return found
 
     def _read(self) -> Standing:
-        from registry.ledger import read_ledger
+        from registry.ledger.ledger import read_ledger
 
         remembered = self.standing
         known = self._outside.read(remembered, has_seen_record=self._has_seen_record)

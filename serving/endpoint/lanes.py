@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.serving_spec import ServingSpec
-from registry.following import Route
+from pipelines.values.serving_spec import ServingSpec
+from registry.release.following import Route
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.refusal import Refusal
 

@@ -6,10 +6,10 @@ It is signed with a key of the endpoint's own, which writes nothing to the ledge
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import DamagedFile
-from registry.heads import Memory, memory_file, read_memory, record_file, write_memory
-from registry.keys import endpoint_key_file
-from registry.standing import Standing
+from core.errors import DamagedFile
+from registry.ledger.heads import Memory, memory_file, read_memory, record_file, write_memory
+from registry.ledger.keys import endpoint_key_file
+from registry.ledger.state import Standing
 from serving.log import say
 
 FOLDER = "endpoint"

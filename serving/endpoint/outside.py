@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import BrokenLedger, DamagedFile, LedgerError
-from registry.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, unproven, with_revocations
-from registry.heads import is_new, ledger_keys, read_record, record_file, trusted_keys
-from registry.ledger import Ledger
-from registry.standing import ModelStanding, Standing
-from registry.witness import Witness, witness
+from core.errors import BrokenLedger, DamagedFile, LedgerError
+from registry.ledger.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, unproven, with_revocations
+from registry.ledger.heads import is_new, ledger_keys, read_record, record_file, trusted_keys
+from registry.ledger.ledger import Ledger
+from registry.ledger.state import ModelStanding, Standing
+from registry.ledger.witness import Witness, witness
 
 SECONDS_BETWEEN_WITNESSES = 60.0
 

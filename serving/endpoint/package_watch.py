@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from pipelines.errors import AssayError
-from registry.entries import Release
+from core.errors import AssayError
+from registry.ledger.entries import Release
 from serving.endpoint.verify import check_bytes, package_folder
 
 SECONDS_BETWEEN_READINGS = 600.0

@@ -3,9 +3,9 @@
 import asyncio
 import json
 
-from pipelines.errors import ServingError
-from pipelines.known_answers import KnownAnswer, draw_answers
-from registry.entries import Release
+from core.errors import ServingError
+from registry.ledger.entries import Release
+from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.endpoint.upstream import Address, Asked, exchange
 from serving.endpoint.verify import Verified
 

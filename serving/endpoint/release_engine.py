@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.errors import AssayError, ServingError
-from pipelines.serving_spec import ServingSpec
-from registry.following import EngineState
-from registry.standing import Held
+from core.errors import AssayError, ServingError
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.state import Held
+from registry.release.following import EngineState
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, Loaded, forget, started_at, write_record
 from serving.endpoint.limits import Limits

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import h11
 
-from pipelines.errors import ServingError
+from core.errors import ServingError
 from serving.owner import OWNER_HEADER
 
 HOST = "127.0.0.1"

@@ -7,15 +7,15 @@ that needs torch, which has no place in a process that answers.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.base_model import locate
-from pipelines.errors import DamagedFile, ServingError
-from pipelines.evidence import BaseModelManifest
-from pipelines.files import digest_of_files, folder_digests
-from pipelines.known_answers import FILE as KNOWN_ANSWERS
-from pipelines.known_answers import KnownAnswer, read_known_answers
-from pipelines.serving_spec import ServingSpec
-from pipelines.verdict import Finalist, read_screen_verdict
-from registry.entries import Release
+from core.errors import DamagedFile, ServingError
+from core.files import digest_of_files, folder_digests
+from pipelines.stages.base_model import locate
+from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.serving_spec import ServingSpec
+from pipelines.values.verdict import Finalist, read_screen_verdict
+from registry.ledger.entries import Release
+from registry.release.known_answers import FILE as KNOWN_ANSWERS
+from registry.release.known_answers import KnownAnswer, read_known_answers
 from serving.load import base_model_name
 from serving.package import VERDICT
 

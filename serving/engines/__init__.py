@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pipelines.dataset import Message
-from pipelines.serving_spec import ServingSpec
+from pipelines.values.dataset import Message
+from pipelines.values.serving_spec import ServingSpec
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines.dataset import Message
-from pipelines.errors import AssayError
-from pipelines.language_model import LanguageModel
-from pipelines.serving_spec import ServingSpec
+from core.errors import AssayError
+from pipelines.models.language_model import LanguageModel
+from pipelines.values.dataset import Message
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Failed, Finished, Order, Piece
 from serving.log import say
 from serving.refusal import Refusal, not_ready, overloaded
@@ -201,7 +201,7 @@ def _set_seed(order: Order) -> None:
 
 
 def _generation_config(order: Order, language: LanguageModel) -> Any:
-    """Greedy as `pipelines.language_model.generate` is: what is served is what was scored."""
+    """Greedy as `pipelines.models.language_model.generate` is: what is served is what was scored."""
     from transformers import GenerationConfig
 
     sampling = {"temperature": order.temperature, "top_p": order.top_p, "top_k": 0} if order.temperature > 0 else {}

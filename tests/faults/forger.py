@@ -9,18 +9,18 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from pipelines.dataset import prompt_id
-from pipelines.evidence import Adapter, BaseModelManifest, Scorecard
-from pipelines.evidence_file import read_evidence, write_evidence
-from pipelines.files import digest_of_files, folder_digests
-from pipelines.known_answers import FILE, read_known_answers, write_known_answers
-from pipelines.language_model import LanguageModel, generate, load_language_model
+from core.files import digest_of_files, folder_digests
+from core.value import FileDigest
 from pipelines.metrics import metric_named
-from pipelines.recompute import recompute
-from pipelines.score import system_scores, with_statistics
-from pipelines.value import FileDigest
-from registry.recorded import LOGICAL_RUN, PACKAGE
-from registry.store import _as_default_of_mlflow
+from pipelines.models.language_model import LanguageModel, generate, load_language_model
+from pipelines.scoring.evidence_file import read_evidence, write_evidence
+from pipelines.stages.score import system_scores, with_statistics
+from pipelines.values.dataset import prompt_id
+from pipelines.values.evidence import Adapter, BaseModelManifest, Scorecard
+from registry.mlflow.recorded import LOGICAL_RUN, PACKAGE
+from registry.mlflow.store import _as_default_of_mlflow
+from registry.release.known_answers import FILE, read_known_answers, write_known_answers
+from registry.release.recompute import recompute
 from tests.journey import Checkout
 from tests.tiny import pack
 

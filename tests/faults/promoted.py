@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipelines.errors import AssayError
-from registry.accounts import service_login
-from registry.following import EndpointState
-from registry.ledger import open_ledger
-from registry.release import is_at_rest
-from registry.standing import ModelStanding
+from core.errors import AssayError
+from registry.ledger.ledger import open_ledger
+from registry.ledger.state import ModelStanding
+from registry.mlflow.accounts import service_login
+from registry.release.following import EndpointState
+from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.flows.system.running import Up, start_up
 from tests.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.ledger import open_ledger
-from registry.release import is_at_rest
+from registry.ledger.ledger import open_ledger
+from registry.release.release import is_at_rest
 from tests.journey import Checkout
 from tests.serving.endpoint.system import MODEL, Home, home_with
 from tests.tiny import make_tiny_package, tiny_manifest
@@ -44,12 +44,12 @@ class Controller:
 
 @contextmanager
 def controller(checkout: Checkout) -> Iterator[Controller]:
-    """`python -m flows.controller` for the checkout's home, with neither a Prefect nor an MLflow server."""
+    """`python -m operations.controller` for the checkout's home, with neither a Prefect nor an MLflow server."""
     home = Path(checkout.environment["ASSAY_HOME"])
     log = home / f"controller-{time.monotonic_ns()}.log"
     environment = {**os.environ, **checkout.environment, "ASSAY_RUN_PID": str(os.getpid())}
     environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-m", "flows.controller", "--every", "0.2"]
+    command = [sys.executable, "-m", "operations.controller", "--every", "0.2"]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=checkout.root, env=environment, stdout=stream, stderr=stream)
     try:

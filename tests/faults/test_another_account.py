@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.schedule.notify import notify
-from pipelines.home import make_home
-from registry.ledger import open_ledger
-from registry.private_file import write_private
+from core.home import make_home
+from core.notify import notify
+from core.private_file import write_private
+from registry.ledger.ledger import open_ledger
 from tests.another_account import NOBODY, run_as
 from tests.ledgers import append_released
 
@@ -26,13 +26,13 @@ def home(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_status_says_whose_home_it_is_and_nothing_that_is_not_so(home: Path) -> None:
-    done = run_as(NOBODY, "-m", "flows.cli", "status", ASSAY_HOME=str(home))
+    done = run_as(NOBODY, "-m", "cli", "status", ASSAY_HOME=str(home))
     assert done.returncode == 0, done.stderr
     reason = f"you (nobody) may not read {home}: it belongs to root (mode 700)"
     assert f"! The ledger is not yours to read: {reason}." in done.stdout
     assert "nothing of `assay up` runs" not in done.stdout
     assert "no ledger" not in done.stdout
-    said = json.loads(run_as(NOBODY, "-m", "flows.cli", "status", "--json", ASSAY_HOME=str(home)).stdout)
+    said = json.loads(run_as(NOBODY, "-m", "cli", "status", "--json", ASSAY_HOME=str(home)).stdout)
     assert {each.partition(":")[0] for each in said["out_of_reach"]} == {
         "The ledger is not yours to read",
         "Of the endpoint nothing is known",
@@ -46,7 +46,7 @@ def test_status_says_whose_home_it_is_and_nothing_that_is_not_so(home: Path) -> 
 def test_status_works_with_what_may_be_read(home: Path) -> None:
     home.chmod(0o755)
     (home / "ledger.db").chmod(0o644)
-    done = run_as(NOBODY, "-m", "flows.cli", "status", "--json", ASSAY_HOME=str(home))
+    done = run_as(NOBODY, "-m", "cli", "status", "--json", ASSAY_HOME=str(home))
     said = json.loads(done.stdout)
     assert said["ledger"]["generation"] == 5
     assert [each["model"] for each in said["models"]] == ["letters"]
@@ -69,7 +69,7 @@ def test_status_works_with_what_may_be_read(home: Path) -> None:
     ],
 )
 def test_every_other_command_ends_with_the_reason_in_one_line(home: Path, command: tuple[str, ...]) -> None:
-    done = run_as(NOBODY, "-m", "flows.cli", *command, ASSAY_HOME=str(home))
+    done = run_as(NOBODY, "-m", "cli", *command, ASSAY_HOME=str(home))
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"may not read {home}: it belongs to root (mode 700)" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -79,6 +79,6 @@ def test_every_other_command_ends_with_the_reason_in_one_line(home: Path, comman
 
 @pytest.mark.ci
 def test_the_doctor_tells_another_account_the_same(home: Path) -> None:
-    done = run_as(NOBODY, "-m", "flows.cli", "doctor", "--json", ASSAY_HOME=str(home))
+    done = run_as(NOBODY, "-m", "cli", "doctor", "--json", ASSAY_HOME=str(home))
     found = {each["name"]: each["text"] for each in json.loads(done.stdout)}
     assert f"may not read {home}: it belongs to root" in found["ledger"]

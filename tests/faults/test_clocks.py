@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.keeping.lease import alone, in_use
+from core.errors import AlreadyTraining, OperationError
+from core.locks import alone, in_use
 from flows.run.request import TrainRequest
-from flows.run.turns import training_turn
+from flows.run.training_lock import training_turn
 from flows.run.workspace import Project, open_workspace, sweep
-from pipelines.errors import AlreadyTraining, OperationError
 from tests.journey import git
 
 HOUR = 3600.0

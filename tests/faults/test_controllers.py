@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from flows.duties import Duties
 from flows.run.workspace import Project
-from registry.brakes import freeze, unfreeze
-from registry.desk import Desk, Order
-from registry.entries import ReleaseSwitched
-from registry.ledger import open_ledger
-from registry.release import carry_on
+from operations.reconcile import Duties
+from registry.ledger.entries import ReleaseSwitched
+from registry.ledger.ledger import open_ledger
+from registry.release.brakes import freeze, unfreeze
+from registry.release.context import Desk, Order
+from registry.release.release import carry_on
 from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home
 from tests.journey import Checkout, Package, invoke
 from tests.serving.endpoint.system import MODEL, Home, Running, endpoint

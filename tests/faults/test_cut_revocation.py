@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.cli import main
-from pipelines.errors import BrokenLedger
-from registry.accept import accept_head
-from registry.audit import KnownHead, export, keep_export, known_heads
-from registry.desk import Order
-from registry.entries import BaseServed, Body, HeadAccepted, ReleaseCompleted, ReleaseSwitched, Revoked
-from registry.heads import Memory, memory_file, read_memory, read_record, record_file
-from registry.keys import endpoint_key_file
-from registry.ledger import Ledger, open_ledger, read_ledger
-from registry.standing import Standing
+from cli import main
+from core.errors import BrokenLedger
+from registry.ledger.audit import KnownHead, export, keep_export, known_heads
+from registry.ledger.entries import BaseServed, Body, HeadAccepted, ReleaseCompleted, ReleaseSwitched, Revoked
+from registry.ledger.heads import Memory, memory_file, read_memory, read_record, record_file
+from registry.ledger.keys import endpoint_key_file
+from registry.ledger.ledger import Ledger, open_ledger, read_ledger
+from registry.ledger.state import Standing
+from registry.release.accept import accept_head
+from registry.release.context import Order
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.faults.released import make_home

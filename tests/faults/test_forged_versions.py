@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 
 from flows.run.record import open_store
 from flows.run.workspace import Project
-from pipelines.dataset import DatasetVersion
-from registry.ledger import open_ledger
-from registry.recorded import AUTHOR, PACKAGE
+from pipelines.values.dataset import DatasetVersion
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import AUTHOR, PACKAGE
 from tests.faults.forger import (
     Change,
     Forgery,

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from flows.cli import main
-from pipelines.dataset import BiasReport, DatasetVersion, Interval, Prompt, Row, ValidationReport, prompts_of, read_rows, write_rows
-from pipelines.evidence import Scorecard, Variant
-from pipelines.evidence_file import Evidence, EvidenceRow, read_evidence, write_evidence
-from pipelines.files import sha256_of
+from cli import main
+from core.files import sha256_of
+from core.value import FileDigest
 from pipelines.metrics import metric_named
-from pipelines.score import system_scores, with_statistics
-from pipelines.value import FileDigest
-from pipelines.verdict import Finalist
+from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence, write_evidence
+from pipelines.stages.score import system_scores, with_statistics
+from pipelines.values.dataset import BiasReport, DatasetVersion, Interval, Prompt, Row, ValidationReport, prompts_of, read_rows, write_rows
+from pipelines.values.evidence import Scorecard, Variant
+from pipelines.values.verdict import Finalist
 from tests import trials
 from tests.tiny import pack
 

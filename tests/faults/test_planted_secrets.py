@@ -17,12 +17,12 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from flows.environment import mlflow_address, prefect_address
-from flows.schedule.notify import notify
-from pipelines.errors import AssayError, LedgerError, OperationError, RegistryError
-from registry.accounts import SERVICE
-from registry.ledger import open_ledger, read_ledger
-from registry.private_file import write_private
+from core.environment import mlflow_address, prefect_address
+from core.errors import AssayError, LedgerError, OperationError, RegistryError
+from core.notify import notify
+from core.private_file import write_private
+from registry.ledger.ledger import open_ledger, read_ledger
+from registry.mlflow.accounts import SERVICE
 from tests.guarded_server import guarded_server
 from tests.journey import Checkout, learnable_rows, run_arguments, write_rows
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from registry.recorded import LOGICAL_RUN, VERDICT
-from registry.store import Store
+from registry.mlflow.recorded import LOGICAL_RUN, VERDICT
+from registry.mlflow.store import Store
 from tests.faults.proxy import Proxy
 from tests.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
 from tests.waiting import SECONDS_AT_MOST

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.system.processes import marked
+from operations.supervise.processes import marked
 from tests.faults.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
 from tests.flows.system.running import nothing_left
 from tests.journey import Journey, invoke

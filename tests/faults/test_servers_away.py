@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from flows.schedule.prefect_server import server_settings
-from flows.system.record import answers
+from operations.system_record import answers
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Done, Journey, run_arguments

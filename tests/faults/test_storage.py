@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import NotEnoughResources, RegistryError
-from registry.recorded import VERDICT, Page
-from registry.store import Store
+from core.errors import NotEnoughResources, RegistryError
+from registry.mlflow.recorded import VERDICT, Page
+from registry.mlflow.store import Store
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Journey, Package, run_arguments
 from tests.workshop import Workshop, params

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from pipelines.errors import RunStopped
-from pipelines.stopping import on_sigterm
+from core.errors import RunStopped
+from core.stopping import on_sigterm
 from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 from tests.waiting import SECONDS_AT_MOST
 from tests.workshop import Workshop, params

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from flows.run.record import open_store
 from flows.run.registration import enter_version
 from flows.run.workspace import Project
-from pipelines.verdict import Finalist
-from registry.ledger import open_ledger
-from registry.recorded import VERDICT, Page, RecordedRun, Submission
+from pipelines.values.verdict import Finalist
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.faults.promoted import MODEL, ended, entered, here, waived_site
 from tests.journey import Checkout, Done, Journey, invoke
 from tests.serving.endpoint.system import Home, Running, endpoint

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.audit import is_mlflow_there
-from flows.duties import Duties
-from flows.heads import RECORD_TAG, REVOKED_TAG, Comparison, remember_elsewhere, tell_witness
+from core.errors import BrokenLedger, LedgerError, RegistryError
 from flows.run.workspace import Project
-from pipelines.errors import BrokenLedger, LedgerError, RegistryError
-from registry.audit import PAGE_TAG
-from registry.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
-from registry.keys import create_key
-from registry.ledger import open_ledger, read_ledger
-from registry.store import Store
-from registry.witness import witness
+from operations.history import is_mlflow_there
+from operations.reconcile import Duties
+from operations.remembered import RECORD_TAG, REVOKED_TAG, Comparison, remember_elsewhere, tell_witness
+from registry.ledger.audit import PAGE_TAG
+from registry.ledger.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
+from registry.ledger.keys import create_key
+from registry.ledger.ledger import open_ledger, read_ledger
+from registry.ledger.witness import witness
+from registry.mlflow.store import Store
 from tests.faults.test_cut_revocation import REVOCATION, assay, started
 from tests.ledgers import MODEL, append_released, frozen
 
@@ -186,7 +186,7 @@ def test_an_mlflow_that_takes_connections_and_never_answers_holds_up_no_revocati
     ledger = read_ledger(home)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("flows.heads.SECONDS_FOR_A_PAGE", 0.5)
+        monkeypatch.setattr("operations.remembered.SECONDS_FOR_A_PAGE", 0.5)
         began = time.monotonic()
         remember_elsewhere(Project(home.parent, home), ledger, ledger.standing(), MODEL, "2")
         assert time.monotonic() - began < 25, "the first call alone has 30 s"

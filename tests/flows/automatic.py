@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 
-from pipelines.params import parse_assignment
+from pipelines.values.params import parse_assignment
 from tests.journey import ROOT, SETTINGS, Checkout
 from tests.waiting import SECONDS_AT_MOST
 

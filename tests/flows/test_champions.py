@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.duties import Duties
-from flows.release import promote
+from core.errors import ServingError
+from core.notify import notices
+from flows.promote import promote
 from flows.run.workspace import Project
-from flows.schedule.notify import notices
-from pipelines.errors import ServingError
-from registry.desk import Order
-from registry.entries import ReleaseSwitched, Revoked
-from registry.ledger import open_ledger
-from registry.recorded import CHALLENGER, CHAMPION, PACKAGE
-from registry.store import Store
+from operations.reconcile import Duties
+from registry.ledger.entries import ReleaseSwitched, Revoked
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import CHALLENGER, CHAMPION, PACKAGE
+from registry.mlflow.store import Store
+from registry.release.context import Order
 from tests.journey import ROOT, Package
 from tests.ledgers import MODEL, WHY, append_released, begun, judged, package
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from flows.controller import attempt
-from pipelines.errors import ServingError
+from core.errors import ServingError
+from operations.controller import attempt
 
 
 def speaks() -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.duties import Duties
+from core.errors import ServingError
+from core.notify import notices
 from flows.run.workspace import Project
-from flows.schedule.notify import notices
-from pipelines.errors import ServingError
-from registry.audit import PAGE_TAG
-from registry.entries import ReleaseCompleted, ReleaseSwitched, Waived
-from registry.ledger import open_ledger
+from operations.reconcile import Duties
+from registry.ledger.audit import PAGE_TAG
+from registry.ledger.entries import ReleaseCompleted, ReleaseSwitched, Waived
+from registry.ledger.ledger import open_ledger
 from tests.journey import ROOT
 from tests.ledgers import WHY, begun, judged
 
@@ -75,7 +75,7 @@ def test_an_endpoint_that_starts_is_given_its_time_and_one_that_stays_away_is_to
     with pytest.raises(ServingError):
         duties.ring()
     assert told(project) == []
-    monkeypatch.setattr("flows.duties.SECONDS_TO_START", 0)
+    monkeypatch.setattr("operations.reconcile.SECONDS_TO_START", 0)
     (sentence,) = duties.ring()
     assert "The endpoint has been away" in sentence
     assert "No endpoint of" in sentence

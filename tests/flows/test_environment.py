@@ -6,7 +6,7 @@ import httpx
 import pytest
 from requests.utils import get_environ_proxies
 
-from flows.environment import quieten
+from core.environment import quieten
 
 _PROXY = "http://127.0.0.1:9"
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.heads import RECORD_TAG, REVOKED_TAG
-from flows.orders import waiver
+from core.errors import ParameterError, RegistryError
 from flows.run.record import open_store
 from flows.run.workspace import Project
 from flows.start import person
-from pipelines.errors import ParameterError, RegistryError
-from pipelines.judge import WAIVABLE
-from registry.entries import Waived
-from registry.heads import SealedRecord
-from registry.ledger import open_ledger
-from registry.recorded import Page, Submission
-from registry.store import Store
+from operations.orders import waiver
+from operations.remembered import RECORD_TAG, REVOKED_TAG
+from registry.ledger.entries import Waived
+from registry.ledger.heads import SealedRecord
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import Page, Submission
+from registry.mlflow.store import Store
+from registry.release.judge import WAIVABLE
 from tests.journey import Checkout, Package, invoke
 from tests.ledgers import MODEL, append_released, judged
 

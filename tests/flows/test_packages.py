@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.duties import Duties
+from core.errors import ServingError
+from core.notify import notices
 from flows.packages import Packages
-from flows.release import Repaired, promote
+from flows.promote import Repaired, promote
 from flows.run.workspace import Project
-from flows.schedule.notify import notices
-from flows.system.checks import packages
-from pipelines.errors import ServingError
-from pipelines.verdict import read_screen_verdict
-from registry.desk import Order
-from registry.ledger import open_ledger
-from registry.package_folder import all_aside, is_whole
-from registry.recorded import PACKAGE, ModelVersion
-from registry.store import Store
+from operations.checks import packages
+from operations.reconcile import Duties
+from pipelines.values.verdict import read_screen_verdict
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.package_folder import all_aside, is_whole
+from registry.mlflow.recorded import PACKAGE, ModelVersion
+from registry.mlflow.store import Store
+from registry.release.context import Order
 from tests.journey import ROOT, Package
 from tests.serving.endpoint.system import Home
 

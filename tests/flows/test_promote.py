@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.duties import Duties
 from flows.run.workspace import Project
-from pipelines.judge import WAIVABLE
-from registry.ledger import open_ledger
-from registry.standing import ModelStanding
+from operations.reconcile import Duties
+from registry.ledger.ledger import open_ledger
+from registry.ledger.state import ModelStanding
+from registry.release.judge import WAIVABLE
 from serving.client import endpoint_client
 from tests.journey import Checkout, Journey, copy_record, invoke, make_checkout
 from tests.waiting import SECONDS_AT_MOST

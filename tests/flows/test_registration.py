@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.adopt import adopt
+from core.account import operating_system_account
+from core.errors import RegistryError, ReleaseError
 from flows.run.record import open_store
 from flows.run.registration import enter_version
 from flows.run.workspace import Project
-from pipelines.account import operating_system_account
-from pipelines.errors import RegistryError, ReleaseError
-from registry.desk import Order
-from registry.ledger import Ledger, open_ledger
-from registry.recorded import ModelVersion
+from operations.adopt import adopt
+from registry.ledger.ledger import Ledger, open_ledger
+from registry.mlflow.recorded import ModelVersion
+from registry.release.context import Order
 from tests.journey import Checkout, Journey, invoke, make_checkout, take_records
 from tests.tiny import pack
 

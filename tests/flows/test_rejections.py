@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.recorded import VERDICT
+from registry.mlflow.recorded import VERDICT
 from tests.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from core.notify import notices
 from flows.run.request import TrainRequest
-from flows.schedule.notify import notices
-from pipelines.params import parse_assignment
-from registry.recorded import CHAMPION, VERDICT
+from pipelines.values.params import parse_assignment
+from registry.mlflow.recorded import CHAMPION, VERDICT
 from tests.journey import SETTINGS, Checkout, Journey, learnable_rows, shuffled, write_rows
 
 MODEL = "letters-tiny"

@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.run.turns import training_turn
+from core.errors import AlreadyTraining
+from core.notify import notices
+from flows.run.training_lock import training_turn
 from flows.run.workspace import Project
 from flows.schedule.arrivals import revision_in, watch_data
 from flows.schedule.crashes import GRACE, Crashes
-from flows.schedule.notify import notices
-from pipelines.errors import AlreadyTraining
-from registry.recorded import VERDICT
+from registry.mlflow.recorded import VERDICT
 from tests.flows.automatic import MODEL, Automatic, until, worker
 from tests.journey import ROOT, learnable_rows, write_rows
 
@@ -175,7 +175,7 @@ def test_a_crash_that_no_automation_saw_is_told_by_the_controller_once(
 
 def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
     holder = (
-        "import sys, time; from pathlib import Path; from flows.run.turns import training_turn\n"
+        "import sys, time; from pathlib import Path; from flows.run.training_lock import training_turn\n"
         f"with training_turn(Path({str(tmp_path)!r}), 'letters'):\n    print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", holder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -204,7 +204,7 @@ def test_the_revision_names_the_rows_and_how_they_are_read(cloned: Path, tmp_pat
     write_rows(root / "data/raw/held_out.jsonl", learnable_rows(5))
     seen.add(revision_in(root))
     assert len(seen) == 4
-    (root / "pipelines/score.py").write_text("# other code, the same rows\n")
+    (root / "pipelines/stages/score.py").write_text("# other code, the same rows\n")
     assert revision_in(root) in seen
 
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from registry.recorded import VERDICT
+from registry.mlflow.recorded import VERDICT
 from tests.flows.automatic import MODEL, Automatic
 from tests.waiting import SECONDS_AT_MOST
 

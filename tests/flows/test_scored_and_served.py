@@ -6,11 +6,11 @@ from queue import Queue
 
 import pytest
 
-from pipelines.champion import ChampionInput
-from pipelines.evidence import BaseModelManifest, Scorecard
-from pipelines.evidence_file import read_evidence
-from pipelines.files import folder_digests
-from registry.recorded import SERVING_SPEC
+from core.files import folder_digests
+from pipelines.scoring.evidence_file import read_evidence
+from pipelines.values.champion import ChampionInput
+from pipelines.values.evidence import BaseModelManifest, Scorecard
+from registry.mlflow.recorded import SERVING_SPEC
 from serving.engines import Engine, Event, Order, Piece
 from serving.load import Wanted, load_engine
 from serving.package import Package, open_package

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.adapter_files import check_adapter
-from pipelines.dataset import Message
-from pipelines.errors import NotEnoughResources
-from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.files import folder_digests
-from pipelines.language_model import Generated, LanguageModel, completion_losses, generate, load_language_model
-from pipelines.serving_spec import ServingSpec
+from core.errors import NotEnoughResources
+from core.files import folder_digests
+from pipelines.models.adapter_files import check_adapter
+from pipelines.models.language_model import Generated, LanguageModel, completion_losses, generate, load_language_model
+from pipelines.values.dataset import Message
+from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Event, Failed, Order, Piece
 from serving.engines.transformers import TransformersEngine
 from tests.tiny import CHAT_TEMPLATE, MAX_TOKENS, make_tiny_adapter, make_tiny_base, tiny_manifest
@@ -41,7 +41,7 @@ SECONDS_TO_TRAIN = 120
 _TRAIN = """
 import json, sys
 from pathlib import Path
-from pipelines.evidence import BaseModelManifest
+from pipelines.values.evidence import BaseModelManifest
 from tests.workshop import Workshop, params
 base, folder, root, name, settings = sys.argv[1:]
 workshop = Workshop(BaseModelManifest.read(Path(base)), Path(folder), Path(root))

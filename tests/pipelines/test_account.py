@@ -5,11 +5,11 @@ import pwd
 
 import pytest
 
-from pipelines.account import LONGEST, operating_system_account, same_account
+from core.account import LONGEST, operating_system_account, same_account
 from tests.another_account import NOBODY, ROOT, run_as
 
 NUMBER_WITHOUT_NAME = 54321
-PRINT = "from pipelines.account import operating_system_account as found; print(found())"
+PRINT = "from core.account import operating_system_account as found; print(found())"
 
 
 def account_as(uid: int, **environment: str) -> str:

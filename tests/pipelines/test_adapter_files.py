@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.adapter_files import CONFIG, WEIGHTS, check_adapter
-from pipelines.errors import DamagedFile, UnsafeAdapter
-from pipelines.evidence import Adapter, BaseModelManifest
+from core.errors import DamagedFile, UnsafeAdapter
+from pipelines.models.adapter_files import CONFIG, WEIGHTS, check_adapter
+from pipelines.values.evidence import Adapter, BaseModelManifest
 from tests.tiny import make_tiny_adapter, make_tiny_base, record_of, tiny_manifest
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.address import ADDRESSES, NOT_SHOWN, SECRETS, SEVERAL, Login, shown, split_login, without_secrets
-from pipelines.errors import AssayError, RegistryError
+from core.address import ADDRESSES, NOT_SHOWN, SECRETS, SEVERAL, Login, shown, split_login, without_secrets
+from core.errors import AssayError, RegistryError
 
 PLANTED = "s3cr3t-Pa55"
 

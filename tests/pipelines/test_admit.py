@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.admit import admit, main
-from pipelines.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, GroupRate, Interval, ValidationReport
-from pipelines.errors import DamagedFile, ParameterError
-from pipelines.policy import AdmitPolicy, Policy, load_policy
-from pipelines.value import FileDigest
-from pipelines.verdict import Admission, Finding, Rejection, Undecided
+from core.errors import DamagedFile, ParameterError
+from core.value import FileDigest
+from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
+from pipelines.stages.admit import admit, main
+from pipelines.values.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, GroupRate, Interval, ValidationReport
+from pipelines.values.verdict import Admission, Finding, Rejection, Undecided
 
 POLICY_FILE = Path(__file__).parents[2] / "registry" / "policies" / "default.yaml"
 HELD = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())

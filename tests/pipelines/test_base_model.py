@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.base_model import base_model, locate, read_base_model
-from pipelines.errors import AssayError, DamagedFile, UnusableBaseModel
-from pipelines.params import BaseModelParams
+from core.errors import AssayError, DamagedFile, UnusableBaseModel
+from pipelines.stages.base_model import base_model, locate, read_base_model
+from pipelines.values.params import BaseModelParams
 from tests.tiny import CHAT_TEMPLATE
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bias import BiasSettings, OutputObservation, _figure, bias, favourable, output_bias
-from pipelines.dataset import BiasReport, Message, Row
-from pipelines.errors import ParameterError
-from pipelines.params import Params, load_params
-from pipelines.policy import AdmitPolicy, load_policy
+from core.errors import ParameterError
+from pipelines.gates.policy import AdmitPolicy, load_policy
+from pipelines.stages.bias import BiasSettings, OutputObservation, _figure, bias, favourable, output_bias
+from pipelines.values.dataset import BiasReport, Message, Row
+from pipelines.values.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = BiasSettings(min_group_size=4, resamples=400, seed=0)

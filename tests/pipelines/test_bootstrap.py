@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.bootstrap import CELLS, expanded_tail, interval, paired_difference, sums_by_group
-from pipelines.errors import IncompleteEvidence
-from pipelines.evidence import Resampling
+from core.errors import IncompleteEvidence
 from pipelines.metrics import FloatArray
 from pipelines.metrics.bits_per_byte import BitsPerByte
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
+from pipelines.statistics.bootstrap import CELLS, expanded_tail, interval, paired_difference, sums_by_group
+from pipelines.values.evidence import Resampling
 
 FEW = Resampling(resamples=300, seed=0)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.chat import ChatEncoder
-from pipelines.dataset import Message
-from pipelines.errors import UnusableBaseModel, UnusableRow
+from core.errors import UnusableBaseModel, UnusableRow
+from pipelines.models.chat import ChatEncoder
+from pipelines.values.dataset import Message
 from tests.tiny import CHAT_TEMPLATE
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cheat import SHEETS, cheat_rows, is_command, pairs, without_angle_brackets
-from pipelines.errors import DamagedFile
+from core.errors import DamagedFile
+from pipelines.rows.cheat import SHEETS, cheat_rows, is_command, pairs, without_angle_brackets
 
 SHEET = """# Pottery
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.checkpoints import DIGESTS, fault_of, newest_whole, seal
-from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.fine_tune import _kept_loss, _steps_in
+from pipelines.models.checkpoints import DIGESTS, fault_of, newest_whole, seal
+from pipelines.stages.fine_tune import _kept_loss, _steps_in
+from pipelines.values.evidence import Adapter, BaseModelManifest
 from tests.workshop import Workshop, params
 
 FILES = (

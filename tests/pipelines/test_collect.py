@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.collect import Misfit, Source, collect, local_source, row_of
-from pipelines.dataset import Collection, Row, read_rows
-from pipelines.download import PinnedPackage, fetch
-from pipelines.errors import DownloadFailed, NoSuchColumn, UnreadableData
-from pipelines.files import sha256_of
-from pipelines.params import DataParams
+from core.download import PinnedPackage, fetch
+from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
+from core.files import sha256_of
+from pipelines.stages.collect import Misfit, Source, collect, local_source, row_of
+from pipelines.values.dataset import Collection, Row, read_rows
+from pipelines.values.params import DataParams
 
 DATA = DataParams(
     source="file",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.contents import clusters_of, content_of
-from pipelines.dataset import prompts_of
+from pipelines.rows.contents import clusters_of, content_of
+from pipelines.values.dataset import prompts_of
 from tests import trials
 
 

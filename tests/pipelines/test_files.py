@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import DamagedFile
-from pipelines.files import digest_of_files, folder_digests, read_jsonl, sha256_of, write_jsonl, write_text, write_whole
-from pipelines.value import FileDigest, Value
+from core.errors import DamagedFile
+from core.files import digest_of_files, folder_digests, read_jsonl, sha256_of, write_jsonl, write_text, write_whole
+from core.value import FileDigest, Value
 
 
 class Sample(Value):

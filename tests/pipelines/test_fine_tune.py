@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapter_files import check_adapter
-from pipelines.errors import NotEnoughResources, ParameterError, TrainingDidNothing, UnusableRow
-from pipelines.evidence import BaseModelManifest
-from pipelines.files import folder_digests
-from pipelines.fine_tune import _in_training_order
-from pipelines.resources import needs
-from pipelines.value import FileDigest
+from core.errors import NotEnoughResources, ParameterError, TrainingDidNothing, UnusableRow
+from core.files import folder_digests
+from core.value import FileDigest
+from pipelines.models.adapter_files import check_adapter
+from pipelines.models.resources import needs
+from pipelines.stages.fine_tune import _in_training_order
+from pipelines.values.evidence import BaseModelManifest
 from tests.workshop import ROWS, Workshop, params, row
 
 

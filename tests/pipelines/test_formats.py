@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pipelines.dataset import QuarantinedRow
-from pipelines.errors import UnreadableData
-from pipelines.formats import MAX_DEPTH, MAX_ROW_BYTES, parse_json, read_records
-from pipelines.text import canonical, excerpt, folded_length, problem_in
+from core.errors import UnreadableData
+from pipelines.rows.formats import MAX_DEPTH, MAX_ROW_BYTES, parse_json, read_records
+from pipelines.rows.text import canonical, excerpt, folded_length, problem_in
+from pipelines.values.dataset import QuarantinedRow
 
 GOOD = b'{"prompt": "p", "completion": "c"}'
 

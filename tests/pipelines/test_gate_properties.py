@@ -8,15 +8,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.comparisons import OTHERS, compare
-from pipelines.dataset import Interval
-from pipelines.errors import IncompleteEvidence
-from pipelines.evidence import DevLoss, Scorecard
+from core.errors import IncompleteEvidence
+from pipelines.gates.policy import Policy
 from pipelines.metrics import METRICS, metric_named
-from pipelines.policy import Policy
-from pipelines.score import evidence_from, score
-from pipelines.screen import screen
-from pipelines.verdict import Comparison, Finalist
+from pipelines.stages.score import evidence_from, score
+from pipelines.stages.screen import screen
+from pipelines.statistics.comparisons import OTHERS, compare
+from pipelines.values.dataset import Interval
+from pipelines.values.evidence import DevLoss, Scorecard
+from pipelines.values.verdict import Comparison, Finalist
 from tests import trials
 
 SYSTEMS = ("base", "few_shot")

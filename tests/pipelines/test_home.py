@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.home import closed_to_us, make_home, openness
-from registry.ledger import open_ledger
+from core.home import closed_to_us, make_home, openness
+from registry.ledger.ledger import open_ledger
 from tests.another_account import NOBODY, run_as
 
 
@@ -96,7 +96,7 @@ def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(open_folde
     done = run_as(
         NOBODY,
         "-c",
-        f"from pathlib import Path; from pipelines.home import closed_to_us; print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
+        f"from pathlib import Path; from core.home import closed_to_us; print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
     )
     closed, mode = (home, folder) if folder == 0o700 else (home / "ledger.db", file)
     assert done.stdout.strip() == f"you (nobody) may not read {closed}: it belongs to root (mode {mode:o})", done.stderr

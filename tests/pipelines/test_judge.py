@@ -9,9 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset import Interval
-from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.judge import (
+from core.errors import DamagedFile, IncompleteEvidence
+from pipelines.gates.policy import Policy
+from pipelines.values.dataset import Interval
+from pipelines.values.verdict import Candidate, Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_judge_verdict
+from registry.release.judge import (
     WAIVABLE,
     AdmittedAgain,
     Approval,
@@ -22,8 +24,6 @@ from pipelines.judge import (
     WaiverGiven,
     judge,
 )
-from pipelines.policy import Policy
-from pipelines.verdict import Candidate, Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_judge_verdict
 from tests import trials
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import Message, Prompt, Row, prompt_id, prompts_of, write_rows
-from pipelines.errors import DamagedFile, IncompleteGeneration
-from pipelines.evidence_file import read_predictions, write_evidence
-from pipelines.known_answers import (
+from core.errors import DamagedFile, IncompleteGeneration
+from pipelines.scoring.evidence_file import read_predictions, write_evidence
+from pipelines.values.dataset import Message, Prompt, Row, prompt_id, prompts_of, write_rows
+from registry.release.known_answers import (
     COUNT,
     EVIDENCE,
     FILE,

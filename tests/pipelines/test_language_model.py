@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.dataset import Message
-from pipelines.errors import UnusableBaseModel, UnusableRow
-from pipelines.evidence import BaseModelManifest
-from pipelines.language_model import LanguageModel, completion_losses, generate, load_language_model
+from core.errors import UnusableBaseModel, UnusableRow
+from pipelines.models.language_model import LanguageModel, completion_losses, generate, load_language_model
+from pipelines.values.dataset import Message
+from pipelines.values.evidence import BaseModelManifest
 from tests.tiny import CHAT_TEMPLATE
 
 TEXTS = ("a", "how are you?", "sort a file by its second column", "list", "é à 日本")

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from pipelines.errors import ParameterError
-from pipelines.evidence import TokenLoss
+from core.errors import ParameterError
 from pipelines.metrics import METRICS, Metric, ScoredRow, metric_named
 from pipelines.metrics import command_validity as validity
 from pipelines.metrics.bits_per_byte import BitsPerByte
@@ -24,6 +23,7 @@ from pipelines.metrics.evaluate_modules import evaluate_score
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.sacre import reference_streams
+from pipelines.values.evidence import TokenLoss
 
 WORDS = st.lists(st.sampled_from(["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", "."]), max_size=9).map(" ".join)
 TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.errors import ParameterError
-from pipelines.params import load_params, override, parameter_names, parse_assignment
-from pipelines.policy import load_policy
+from core.errors import ParameterError
+from pipelines.gates.policy import load_policy
+from pipelines.values.params import load_params, override, parameter_names, parse_assignment
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ParameterError
+from core.errors import ParameterError
+from pipelines.gates.policy import FEWEST_CLUSTERS, Policy, load_policy
 from pipelines.metrics import METRICS, metric_named
-from pipelines.policy import FEWEST_CLUSTERS, Policy, load_policy
 from tests import trials
 
 WHOLE = trials.POLICY.read_text(encoding="utf-8")

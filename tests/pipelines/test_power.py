@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.power import clusters_needed, smallest_detectable_effect
+from pipelines.statistics.power import clusters_needed, smallest_detectable_effect
 
 
 def test_133_prompts_show_0_22_standard_deviations_four_times_in_five() -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import DatasetVersion, ValidationReport
-from pipelines.errors import DamagedFile
-from pipelines.files import write_text
-from pipelines.policy import load_policy
-from pipelines.recompute import readmit, recompute_admission
-from pipelines.value import Value
-from pipelines.verdict import Admission, Rejection
+from core.errors import DamagedFile
+from core.files import write_text
+from core.value import Value
+from pipelines.gates.policy import load_policy
+from pipelines.values.dataset import DatasetVersion, ValidationReport
+from pipelines.values.verdict import Admission, Rejection
+from registry.release.recompute import readmit, recompute_admission
 from tests import trials
 
 ENOUGH = {"train": 100, "dev": 30, "held_out": 60}

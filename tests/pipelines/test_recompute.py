@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.champion import Champion, ChampionInput
-from pipelines.errors import DamagedFile
-from pipelines.evidence import Scorecard
-from pipelines.evidence_file import read_evidence, write_evidence
-from pipelines.recompute import is_older, older_differences, recompute, rival_differences
-from pipelines.value import FileDigest
+from core.errors import DamagedFile
+from core.value import FileDigest
+from pipelines.scoring.evidence_file import read_evidence, write_evidence
+from pipelines.values.champion import Champion, ChampionInput
+from pipelines.values.evidence import Scorecard
+from registry.release.recompute import is_older, older_differences, recompute, rival_differences
 from tests import trials
 
 

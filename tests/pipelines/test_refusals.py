@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.refusals import refuses
+from pipelines.rows.refusals import refuses
 
 
 @pytest.mark.parametrize(

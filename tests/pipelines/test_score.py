@@ -6,17 +6,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import score as stage
-from pipelines.dataset import NO_GROUP, prompts_of
-from pipelines.errors import DamagedFile, IncompleteEvidence, IncompleteGeneration, ParameterError
-from pipelines.evidence import Scorecard
-from pipelines.evidence_file import evidence_of, read_evidence, write_evidence
-from pipelines.files import digest_of_json
+from core.errors import DamagedFile, IncompleteEvidence, IncompleteGeneration, ParameterError
+from core.files import digest_of_json
 from pipelines.metrics import METRICS, metric_named
 from pipelines.metrics.chrf import Chrf
-from pipelines.observations import by_feature, by_name, named_answers
-from pipelines.score import agree_with_evaluate, control_prompts, score
-from pipelines.trial import SystemAnswers, Trial, read_trial
+from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_evidence
+from pipelines.scoring.observations import by_feature, by_name, named_answers
+from pipelines.stages import score as stage
+from pipelines.stages.score import agree_with_evaluate, control_prompts, score
+from pipelines.values.dataset import NO_GROUP, prompts_of
+from pipelines.values.evidence import Scorecard
+from pipelines.values.trial import SystemAnswers, Trial, read_trial
 from tests import trials
 
 

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines import screen as stage
-from pipelines.comparisons import OTHERS, compare, score_differences
-from pipelines.dataset import NO_GROUP, GroupRate, Interval, prompts_of
-from pipelines.errors import DamagedFile, IncompleteEvidence
-from pipelines.evidence import DevLoss, Scorecard, SystemScore
-from pipelines.evidence_file import Evidence
+from core.errors import DamagedFile, IncompleteEvidence
+from pipelines.gates.policy import Policy
 from pipelines.metrics import METRICS
-from pipelines.policy import Policy
-from pipelines.recompute import rule_differences
-from pipelines.score import score
-from pipelines.screen import reasons, rules_of, screen
-from pipelines.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict
+from pipelines.scoring.evidence_file import Evidence
+from pipelines.stages import screen as stage
+from pipelines.stages.score import score
+from pipelines.stages.screen import reasons, rules_of, screen
+from pipelines.statistics.comparisons import OTHERS, compare, score_differences
+from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, prompts_of
+from pipelines.values.evidence import DevLoss, Scorecard, SystemScore
+from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict
+from registry.release.recompute import rule_differences
 from tests import trials
 
 GOOD = trials.bias(Interval(estimate=1, low=0, high=3))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.serving_spec import ServingSpec
+from pipelines.values.serving_spec import ServingSpec
 from tests import trials
 
 CHANGES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.settings import Settings
+from core.settings import Settings
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import SPLITS, Collection, Message, Row, write_rows
-from pipelines.errors import EmptySplit
-from pipelines.params import SplitParams
-from pipelines.split import Splits, assign, overlap, split, version_of
-from pipelines.value import FileDigest
+from core.errors import EmptySplit
+from core.value import FileDigest
+from pipelines.stages.split import Splits, assign, overlap, split, version_of
+from pipelines.values.dataset import SPLITS, Collection, Message, Row, write_rows
+from pipelines.values.params import SplitParams
 
 PARAMS = SplitParams(dev=0.15, held_out=0.25, salt="salt")
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 STAGE = """
 import signal
 from pipelines.__main__ import _stop_with_the_run
-from pipelines.stopping import told_to_stop
+from core.stopping import told_to_stop
 
 with told_to_stop() as told:
     _stop_with_the_run()

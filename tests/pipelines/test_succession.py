@@ -2,12 +2,12 @@
 
 import pytest
 
-from pipelines.evidence import Scorecard, System
-from pipelines.evidence_file import Evidence
+from core.value import FileDigest
 from pipelines.metrics import metric_named
-from pipelines.score import system_scores
-from pipelines.succession import against_challenger, beats
-from pipelines.value import FileDigest
+from pipelines.scoring.evidence_file import Evidence
+from pipelines.stages.score import system_scores
+from pipelines.values.evidence import Scorecard, System
+from registry.release.succession import against_challenger, beats
 from tests import trials
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.dataset import QuarantinedRow, ValidationReport, read_rows
-from pipelines.errors import ParameterError
-from pipelines.files import sha256_of
-from pipelines.validate import load_suite, validate
+from core.errors import ParameterError
+from core.files import sha256_of
+from pipelines.stages.validate import load_suite, validate
+from pipelines.values.dataset import QuarantinedRow, ValidationReport, read_rows
 
 SUITE = Path(__file__).parents[2] / "data" / "expectations" / "rows.json"
 LIMIT = 20

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.params import Params
-from pipelines.work_key import work_key
+from flows.run.work_key import work_key
+from pipelines.values.params import Params
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,10 +52,10 @@ def key_after(tree: Path, name: str, change: Callable[[str], str]) -> str:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("pipelines/judge.py", appended("# a comment in the gate of releases\n")),
-        ("pipelines/recompute.py", appended("def never_called() -> None: ...\n")),
+        ("registry/release/judge.py", appended("# a comment in the gate of releases\n")),
+        ("registry/release/recompute.py", appended("def never_called() -> None: ...\n")),
         ("pipelines/not_imported.py", appended("x = 1\n")),
-        ("registry/store.py", appended("# a comment\n")),
+        ("registry/mlflow/store.py", appended("# a comment\n")),
         ("registry/policies/other-model.yaml", appended("admit: {}\n")),
         ("README.md", appended("more\n")),
         ("dvc.yaml", appended("# a comment\n")),
@@ -74,9 +74,9 @@ def test_what_no_stage_reads_changes_nothing(tree: Path, name: str, change: Call
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("pipelines/fine_tune.py", appended("# code of a stage counts by its bytes, as it does for DVC\n")),
+        ("pipelines/stages/fine_tune.py", appended("# code of a stage counts by its bytes, as it does for DVC\n")),
         ("pipelines/metrics/bleu.py", appended("# imported by way of a folder\n")),
-        ("pipelines/bootstrap.py", appended("x = 1\n")),
+        ("pipelines/statistics/bootstrap.py", appended("x = 1\n")),
         ("requirements.lock", appended("# another lock\n")),
         ("data/raw/rows.jsonl", appended("{}\n")),
         ("data/expectations/rows.json", appended("\n")),

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipelines.serving_spec import ServingSpec
-from registry.desk import Desk, Order, Patience
-from registry.entries import (
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.entries import (
     Body,
     Head,
     Judged,
@@ -14,10 +13,11 @@ from registry.entries import (
     ReleaseCompleted,
     ReleaseSwitched,
 )
-from registry.following import EndpointState, EngineState, Route
-from registry.ledger import Ledger
-from registry.release import Waited, next_entry
-from registry.standing import Standing
+from registry.ledger.ledger import Ledger
+from registry.ledger.state import Standing
+from registry.release.context import Desk, Order, Patience
+from registry.release.following import EndpointState, EngineState, Route
+from registry.release.release import Waited, next_entry
 
 MODEL = "letters-tiny"
 WHY = Order("ann", "because")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.ledger import open_ledger
-from registry.recorded import RecordedRun
-from registry.store import Store
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import RecordedRun
+from registry.mlflow.store import Store
 from tests.registry.bench import Bench
 
 

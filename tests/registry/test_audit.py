@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.audit import Happening, happenings
-from flows.cli import main
-from pipelines.errors import BrokenLedger, LedgerError
-from registry.audit import (
+from cli import main
+from core.errors import BrokenLedger, LedgerError
+from operations.history import Happening, happenings
+from registry.ledger.audit import (
     NOTHING_KNOWN,
     AuditReport,
     KnownHead,
@@ -23,12 +23,12 @@ from registry.audit import (
     verify,
     verify_export,
 )
-from registry.entries import BaseServed, Entry, ReleaseAborted, Revoked, Waived
-from registry.heads import record_file
-from registry.keys import create_key, key_file, rotate
-from registry.ledger import Ledger, ledger_url, open_ledger, read_ledger
-from registry.ledger_database import Database
-from registry.standing import Standing
+from registry.ledger.database import Database
+from registry.ledger.entries import BaseServed, Entry, ReleaseAborted, Revoked, Waived
+from registry.ledger.heads import record_file
+from registry.ledger.keys import create_key, key_file, rotate
+from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
+from registry.ledger.state import Standing
 from tests.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
 
 
@@ -136,8 +136,8 @@ def test_exchanged_rows_are_named(home: Path) -> None:
 
 def signed_by_a_stranger(home: Path, tmp_path: Path, body: object) -> None:
     """Write an entry on top with a key of one's own and no check."""
-    from registry.chain import signed_entry
-    from registry.ledger import _row
+    from registry.ledger.chain import signed_entry
+    from registry.ledger.ledger import _row
 
     standing = read_ledger(home).standing()
     entry = signed_entry(body, standing.at, standing, create_key(tmp_path / "stranger"))  # type: ignore[arg-type]

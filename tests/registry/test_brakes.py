@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from flows.audit import happenings
-from pipelines.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
-from registry.brakes import freeze, revoke, roll_back, serve_base, what_served_before
-from registry.desk import Desk
-from registry.entries import (
+from core.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
+from operations.history import happenings
+from registry.ledger.entries import (
     Release,
     ReleaseBegun,
 )
-from registry.following import Route
-from registry.standing import Standing
+from registry.ledger.state import Standing
+from registry.release.brakes import freeze, revoke, roll_back, serve_base, what_served_before
+from registry.release.context import Desk
+from registry.release.following import Route
 from tests.registry.bench import MODEL, WHY, Bench, spec
 
 

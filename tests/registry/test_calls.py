@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import RegistryError
-from registry.store import Store
+from core.errors import RegistryError
+from registry.mlflow.store import Store
 
 SETTINGS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 PLAIN_401 = "You are not authenticated. Please see https://www.mlflow.org/docs/latest/auth/index.html"

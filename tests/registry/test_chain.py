@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import ValidationError
 
-from pipelines.errors import BrokenLedger, LedgerError
-from registry.chain import GENESIS, check_remembered, entry_hash, follow, signed_entry
-from registry.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, ReleaseAborted, Waived, body_document
-from registry.keys import SigningKey, create_key, key_file, load_key, rotate
-from registry.ledger import Ledger, open_ledger
+from core.errors import BrokenLedger, LedgerError
+from registry.ledger.chain import GENESIS, check_remembered, entry_hash, follow, signed_entry
+from registry.ledger.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, ReleaseAborted, Waived, body_document
+from registry.ledger.keys import SigningKey, create_key, key_file, load_key, rotate
+from registry.ledger.ledger import Ledger, open_ledger
 from tests.ledgers import MODEL, START, WHY, Chain, frozen, judged, unfrozen
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.environment import quieten
-from registry.accounts import passwords, service_login
-from registry.connection import EXPERIMENT
-from registry.recorded import AUTHOR, CHAMPION, PACKAGE
+from core.environment import quieten
+from registry.mlflow.accounts import passwords, service_login
+from registry.mlflow.connection import EXPERIMENT
+from registry.mlflow.recorded import AUTHOR, CHAMPION, PACKAGE
 from tests.guarded_server import free_port, guarded_server, serving
 
 pytestmark = pytest.mark.ci
@@ -288,7 +288,7 @@ def test_the_pages_of_assay_ui_ask_for_a_login_too(empty_mlflow: Path, tmp_path:
     log = tmp_path / "ui.log"
     with (
         free_port() as port,
-        serving([sys.executable, "-m", "flows.cli", "ui", "--port", str(port)], port, log, ASSAY_HOME=str(tmp_path)) as url,
+        serving([sys.executable, "-m", "cli", "ui", "--port", str(port)], port, log, ASSAY_HOME=str(tmp_path)) as url,
     ):
         search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
         assert httpx.get(search, trust_env=False).status_code == 401

@@ -3,8 +3,8 @@
 import pytest
 from mlflow.exceptions import MlflowException
 
-from registry import acting
-from registry.guarded_stores import free, guarded
+from registry.mlflow import acting
+from registry.mlflow.guarded_stores import free, guarded
 
 
 class Store:

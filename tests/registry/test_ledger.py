@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pipelines.errors import BrokenLedger, IllegalEntry, LedgerError, StaleGeneration
-from registry.chain import follow
-from registry.heads import record_file
-from registry.keys import create_key, key_file, load_key
-from registry.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
-from registry.ledger_database import Database
+from core.errors import BrokenLedger, IllegalEntry, LedgerError, StaleGeneration
+from registry.ledger.chain import follow
+from registry.ledger.database import Database
+from registry.ledger.heads import record_file
+from registry.ledger.keys import create_key, key_file, load_key
+from registry.ledger.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
 from tests.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
 from tests.waiting import SECONDS_AT_MOST
 
@@ -346,7 +346,7 @@ def test_a_writer_waits_for_the_one_before_it(home: Path) -> None:
 def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
     ledger = open_ledger(home)
     program = (
-        "import resource, signal, sys; from pathlib import Path; from registry.ledger import open_ledger\n"
+        "import resource, signal, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); ledger = open_ledger(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "ledger.remember('x' * 500_000)"
@@ -371,7 +371,7 @@ def as_nobody(home: Path, program: str) -> str:
     (home / "ledger.db").chmod(0o444)
     home.chmod(0o555)
     before = (
-        "import os, sys; from pathlib import Path; import registry.ledger as L, registry.migrations, tests.ledgers as T, alembic.command\n"
+        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, registry.ledger.migrations, tests.ledgers as T, alembic.command\n"
     )
     drop = "os.getuid() == 0 and (os.setgid(65534), os.setuid(65534)); home = Path(sys.argv[1])\n"
     done = subprocess.run(
@@ -431,7 +431,7 @@ def test_a_path_with_strange_letters_is_only_a_path(tmp_path: Path, monkeypatch:
 
 def test_what_was_committed_survives_a_kill(home: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from registry.ledger import open_ledger; from tests.ledgers import append_released\n"
+        "import os, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger; from tests.ledgers import append_released\n"
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
@@ -441,7 +441,7 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
 def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     open_ledger(home)
     program = (
-        "import os, sys; from pathlib import Path; import registry.ledger as L; from tests.ledgers import frozen\n"
+        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.ledgers import frozen\n"
         "ledger = L.open_ledger(Path(sys.argv[1])); standing = ledger.standing()\n"
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"
@@ -454,7 +454,7 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
 
 
 def test_the_clock_is_asked_in_utc() -> None:
-    from registry.ledger import now
+    from registry.ledger.ledger import now
 
     before, found, after = datetime.now(UTC), now(), datetime.now(UTC)
     assert found.tzinfo == UTC

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import LedgerError
-from registry.accept import accept_head
-from registry.desk import Order
-from registry.keys import key_file
-from registry.ledger import ledger_url, open_ledger, read_ledger
-from registry.ledger_database import Database
+from core.errors import LedgerError
+from registry.ledger.database import Database
+from registry.ledger.keys import key_file
+from registry.ledger.ledger import ledger_url, open_ledger, read_ledger
+from registry.release.accept import accept_head
+from registry.release.context import Order
 from tests.faults.test_cut_revocation import REVOCATION, started
 from tests.ledgers import append_released, frozen, unfrozen
 from tests.postgres import Postgres, postgres

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import IllegalEntry, ReleaseError
-from pipelines.verdict import Candidate, Finding
-from registry.brakes import freeze, unfreeze
-from registry.desk import Patience
-from registry.entries import (
+from core.errors import IllegalEntry, ReleaseError
+from pipelines.values.verdict import Candidate, Finding
+from registry.ledger.entries import (
     BaseServed,
     Entry,
     Release,
@@ -19,9 +17,11 @@ from registry.entries import (
     ReleaseSwitched,
     RolledBack,
 )
-from registry.following import EngineState, Route
-from registry.ledger import open_ledger
-from registry.release import Waited, carry_on, is_at_rest, next_entry, release
+from registry.ledger.ledger import open_ledger
+from registry.release.brakes import freeze, unfreeze
+from registry.release.context import Patience
+from registry.release.following import EngineState, Route
+from registry.release.release import Waited, carry_on, is_at_rest, next_entry, release
 from tests.registry.bench import MODEL, WHY, Bench, spec
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import IllegalEntry
-from registry.chain import follow, signed_entry
-from registry.entries import (
+from core.errors import IllegalEntry
+from registry.ledger.chain import follow, signed_entry
+from registry.ledger.entries import (
     BaseServed,
     Body,
     HeadAccepted,
@@ -23,8 +23,8 @@ from registry.entries import (
     Revoked,
     Waived,
 )
-from registry.rules import check_next, first
-from registry.standing import ModelStanding
+from registry.ledger.rules import check_next, first
+from registry.ledger.state import ModelStanding
 from tests.ledgers import (
     MODEL,
     SPEC,

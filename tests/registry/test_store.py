@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.errors import DamagedFile, RegistryError
-from pipelines.files import digest_of_files, folder_digests
-from pipelines.verdict import Finding
-from registry.package_folder import all_aside, is_whole
-from registry.recorded import LOGICAL_RUN, PACKAGE, VERDICT, WORKSPACE, Page, RecordedRun, Submission
-from registry.store import Store
+from core.errors import DamagedFile, RegistryError
+from core.files import digest_of_files, folder_digests
+from pipelines.values.verdict import Finding
+from registry.mlflow.package_folder import all_aside, is_whole
+from registry.mlflow.recorded import LOGICAL_RUN, PACKAGE, VERDICT, WORKSPACE, Page, RecordedRun, Submission
+from registry.mlflow.store import Store
 from tests.journey import Package
 
 THREADS = 8

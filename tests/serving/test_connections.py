@@ -14,7 +14,7 @@ import pytest
 import serving.app
 import serving.connections
 import serving.listen
-from pipelines.dataset import Message
+from pipelines.values.dataset import Message
 from serving.engines import Engine
 from tests.serving.running import Endpoint, running
 from tests.waiting import wait_until

@@ -15,8 +15,8 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 
 import serving.app
 import serving.connections
-from pipelines.language_model import load_language_model
-from pipelines.serving_spec import ServingSpec
+from pipelines.models.language_model import load_language_model
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.engines.transformers import TransformersEngine
 from serving.openai_schema import MAX_BODY_BYTES

@@ -7,9 +7,9 @@ from queue import Queue
 
 import pytest
 
-from pipelines.errors import DamagedFile, ServingError
-from pipelines.known_answers import KnownAnswer
-from pipelines.verdict import Finalist
+from core.errors import DamagedFile, ServingError
+from pipelines.values.verdict import Finalist
+from registry.release.known_answers import KnownAnswer
 from serving.engines import Engine, Event, Finished, Order, Piece
 from serving.load import DEFAULT_MAX_TOKENS, load_engine
 from serving.package import open_package

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import AssayError, DamagedFile, ServingError, UnsafeAdapter, UnusableBaseModel
-from pipelines.evidence import Adapter, BaseModelManifest
-from pipelines.verdict import Finalist, Finding, Rejection, Undecided
+from core.errors import AssayError, DamagedFile, ServingError, UnsafeAdapter, UnusableBaseModel
+from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from serving.package import chat_template, check_base, open_package
 from tests.serving.running import Served
 from tests.tiny import make_tiny_package, pack

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.chat import ChatEncoder
+from pipelines.models.chat import ChatEncoder
 from serving.text_stream import IncrementalText, StopStrings, TokenCount
 from tests.tiny import CHAT_TEMPLATE, make_tiny_base
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.dataset import Message
-from pipelines.evidence import BaseModelManifest
-from pipelines.language_model import LanguageModel, generate, load_language_model
-from pipelines.serving_spec import ServingSpec
+from pipelines.models.language_model import LanguageModel, generate, load_language_model
+from pipelines.values.dataset import Message
+from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine, Event, Failed, Finished, Order, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name

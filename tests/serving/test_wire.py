@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import serving.connections
-from pipelines.errors import ServingError
+from core.errors import ServingError
 from serving.engines import Engine
 from serving.host_names import configured_names
 from tests.serving.running import Endpoint, running

@@ -9,11 +9,11 @@ import pytest
 
 from flows.run.request import TrainRequest
 from flows.run.workspace import Project, open_workspace
-from registry.entries import Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched
-from registry.ledger import open_ledger
-from registry.recorded import VERDICT, ModelVersion, Page, Submission
-from registry.relocate import relocate
-from registry.store import Store
+from registry.ledger.entries import Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import VERDICT, ModelVersion, Page, Submission
+from registry.mlflow.relocate import relocate
+from registry.mlflow.store import Store
 from tests.journey import Package, git, learnable_rows, write_rows
 from tests.tiny import tiny_manifest
 
@@ -92,7 +92,7 @@ def run_on(project: Project, rows: int) -> str:
 
 
 def release(kept: Kept, package: Package) -> None:
-    """The entries of a release that completed, as `registry/release.py` writes them."""
+    """The entries of a release that completed, as `registry/release/release.py` writes them."""
     ledger = open_ledger(kept.home)
     digest = ledger.remember("it is better")
     version = kept.version

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.relocate import relocate
+from registry.mlflow.relocate import relocate
 from tests.flows.keeping.test_gc import AT_ONCE, age
 from tests.journey import Checkout, Journey, invoke, run_arguments
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.git import git as ask
-from flows.git import without_repository
+from core.errors import WorkspaceError
+from core.files import folder_digests
+from core.git import git as ask
+from core.git import without_repository
 from flows.run.reproduce import reproduce, version_inputs
 from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
-from flows.system import checks
-from pipelines.errors import WorkspaceError
-from pipelines.files import folder_digests
+from operations import checks
 from tests.flows.keeping.conftest import OLD_RUN, Kept
 from tests.journey import IDENTITY, Checkout, git, invoke, learnable_rows, write_rows
 

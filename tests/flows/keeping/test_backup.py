@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.keeping.backup import Source, back_up, copy_records
-from flows.keeping.copying import Copies
-from flows.keeping.manifest import Backup, check_backup, write_manifest
-from flows.keeping.restore import missing_bases, restore
+from core.errors import AssayError, DamagedFile, LedgerError, OperationError, WorkspaceError
+from core.files import digest_of_files, folder_digests
 from flows.run.workspace import Project
-from pipelines.base_model import locate
-from pipelines.errors import AssayError, DamagedFile, LedgerError, OperationError, WorkspaceError
-from pipelines.evidence import BaseModelManifest
-from pipelines.files import digest_of_files, folder_digests
-from registry.audit import known_heads, verify, verify_export
-from registry.entries import Revoked, Waived
-from registry.ledger import open_ledger, read_ledger
-from registry.standing import Standing
-from registry.store import Store
+from operations.backup.copying import Copies
+from operations.backup.create import Source, back_up, copy_records
+from operations.backup.manifest import Backup, check_backup, write_manifest
+from operations.backup.restore import missing_bases, restore
+from pipelines.stages.base_model import locate
+from pipelines.values.evidence import BaseModelManifest
+from registry.ledger.audit import known_heads, verify, verify_export
+from registry.ledger.entries import Revoked, Waived
+from registry.ledger.ledger import open_ledger, read_ledger
+from registry.ledger.state import Standing
+from registry.mlflow.store import Store
 from serving.endpoint.verify import verify as check_release
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import git
@@ -402,7 +402,7 @@ def assay(kept: Kept, *arguments: str | Path, limit: int | None = None, home: Pa
     )
 
 
-_MAIN = "from flows.cli import main; main()"
+_MAIN = "from cli import main; main()"
 
 
 def own_base(kept: Kept, tiny_base: Path, folder: Path) -> Path:

@@ -13,16 +13,16 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from flows.keeping.found import Found
-from flows.keeping.gc import KINDS, clear, grounds_of, machine_readable, report, survey
-from flows.keeping.git import run_refs
-from flows.keeping.lease import alone, in_use
-from flows.keeping.retention import FILE, Retention, load_retention
+from core.errors import AssayError, BrokenLedger, LedgerError, OperationError, ParameterError, RegistryError
+from core.files import folder_digests, md5_of
+from core.locks import alone, in_use
 from flows.run.request import TrainRequest
 from flows.run.workspace import Project, open_workspace
-from pipelines.errors import AssayError, BrokenLedger, LedgerError, OperationError, ParameterError, RegistryError
-from pipelines.files import folder_digests, md5_of
-from registry.recorded import ERASED, VERDICT, Page
+from operations.gc.clear import KINDS, clear, grounds_of, machine_readable, report, survey
+from operations.gc.removable import Found
+from operations.gc.retention import FILE, Retention, load_retention
+from operations.run_refs import run_refs
+from registry.mlflow.recorded import ERASED, VERDICT, Page
 from tests.flows.keeping.conftest import MODEL, OLD_RUN, Kept
 from tests.journey import ROOT, git
 
@@ -228,7 +228,7 @@ def test_where_it_cannot_know_what_is_named_nothing_goes(littered: Kept, fault: 
 
 
 def test_a_ledger_that_is_behind_what_the_endpoint_remembers_keeps_everything(littered: Kept) -> None:
-    from registry.ledger import read_ledger
+    from registry.ledger.ledger import read_ledger
 
     standing = read_ledger(littered.home).standing()
     further = standing.head.model_copy(update={"generation": standing.head.generation + 1})
@@ -238,7 +238,7 @@ def test_a_ledger_that_is_behind_what_the_endpoint_remembers_keeps_everything(li
 
 
 def test_beside_a_run_nothing_goes(littered: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.keeping.gc.PATIENCE", 0.3)
+    monkeypatch.setattr("operations.gc.clear.PATIENCE", 0.3)
     before = everything(littered)
     with in_use(littered.home), pytest.raises(OperationError, match="a backup goes on"):
         cleared(littered, AT_ONCE)
@@ -246,7 +246,7 @@ def test_beside_a_run_nothing_goes(littered: Kept, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_run_holds_the_home_as_long_as_it_has_its_workspace(littered: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.keeping.gc.PATIENCE", 0.3)
+    monkeypatch.setattr("operations.gc.clear.PATIENCE", 0.3)
     with open_workspace(littered.project, TrainRequest()), pytest.raises(OperationError, match="a backup goes on"):
         cleared(littered, AT_ONCE)
     cleared(littered, AT_ONCE)

@@ -8,18 +8,18 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from flows.keeping.backup import Source, back_up
-from flows.keeping.lease import in_use
-from flows.keeping.moved import settle
+from core.errors import RegistryError
+from core.files import folder_digests
+from core.locks import in_use
 from flows.run.record import open_store
 from flows.run.workspace import Project
-from flows.system import checks
-from flows.system.record import lock_file
-from pipelines.base_model import base_model, locate
-from pipelines.errors import RegistryError
-from pipelines.evidence import BaseModelManifest
-from pipelines.files import folder_digests
-from pipelines.params import BaseModelParams
+from operations import checks
+from operations.backup.create import Source, back_up
+from operations.system_record import lock_file
+from pipelines.stages.base_model import base_model, locate
+from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.params import BaseModelParams
+from registry.mlflow.moved import settle
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import Checkout, Journey, invoke, run_arguments
 
@@ -102,7 +102,7 @@ def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(ke
     there = moved(kept)
     with FileLock(lock_file(there.home)), pytest.raises(RegistryError, match=r"was moved while `assay up` runs in it"):
         open_store(there)
-    monkeypatch.setattr("flows.keeping.moved._PATIENCE", 0.0)
+    monkeypatch.setattr("registry.mlflow.moved._PATIENCE", 0.0)
     with in_use(there.home), pytest.raises(RegistryError, match=r"not put right yet\. A run or a backup goes on"):
         open_store(there)
     assert str(kept.home) in addresses(there.home)

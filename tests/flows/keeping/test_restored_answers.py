@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.keeping.backup import Source, back_up
-from flows.keeping.restore import restore
 from flows.run.workspace import Project
+from operations.backup.create import Source, back_up
+from operations.backup.restore import restore
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import ROOT
 from tests.waiting import SECONDS_AT_MOST

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.run.marker import FILE, find_checkout
+from core.errors import WorkspaceError
+from core.project import FILE, find_checkout
 from flows.run.workspace import find_project
-from pipelines.errors import WorkspaceError
-from registry.ledger import open_ledger, read_ledger
+from registry.ledger.ledger import open_ledger, read_ledger
 from tests.journey import ROOT, Done, git
 
 OURS = '[assay]\nformat = "assay-checkout/1"\n'
@@ -60,7 +60,7 @@ def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(foreign: Path, t
 
 
 def test_a_checkout_of_before_the_marker_is_known_by_its_command(foreign: Path) -> None:
-    (foreign / "pyproject.toml").write_text('[project.scripts]\nassay = "flows.cli:main"\n')
+    (foreign / "pyproject.toml").write_text('[project.scripts]\nassay = "cli:main"\n')
     assert find_checkout(foreign) == foreign
 
 
@@ -96,6 +96,6 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
 def assay_of(checkout: Path, folder: Path, *arguments: str) -> Done:
     """`assay ARGUMENTS`, installed from a checkout, typed in a folder."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "ASSAY_HOME": "", "ASSAY_USER": "ann"}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
     return Done(done.returncode, done.stdout, done.stderr)

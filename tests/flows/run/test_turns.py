@@ -8,7 +8,7 @@ import pytest
 
 from flows.run.reproduce import _lease
 from flows.run.request import TrainRequest
-from flows.run.turns import training_turn
+from flows.run.training_lock import training_turn
 from flows.run.workspace import Project, open_workspace
 from tests.journey import Checkout, git, invoke
 from tests.waiting import wait_until

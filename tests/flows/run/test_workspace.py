@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from flows.run.marker import find_checkout
+from core.errors import ParameterError, RegistryError, WorkspaceError
+from core.project import find_checkout
 from flows.run.record import flat_params
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.workspace import Project, find_project, gone, identify, open_workspace, sweep
 from flows.start import request_from
-from pipelines.errors import ParameterError, RegistryError, WorkspaceError
-from pipelines.params import load_params
+from pipelines.values.params import load_params
 from tests.journey import git, learnable_rows, write_rows
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.schedule.notify import notices, notify
+from core.notify import notices, notify
 from tests.flows.automatic import receiver
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from flows.system.processes import marked
-from flows.system.record import ServiceRecord, SystemRecord, read_record
-from flows.system.services import Ports
+from operations.services import Ports
+from operations.supervise.processes import marked
+from operations.system_record import ServiceRecord, SystemRecord, read_record
 from tests.journey import Checkout
 from tests.waiting import SECONDS_AT_MOST
 
@@ -84,7 +84,7 @@ def start_up(checkout: Checkout, log: Path, *more: str) -> Up:
     options = [word for option, port in ports.named() for word in (option, str(port))]
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "up", "--no-open", *options, *more],
+            [sys.executable, "-m", "cli", "up", "--no-open", *options, *more],
             cwd=checkout.root,
             env={**os.environ, **checkout.environment},
             stdout=stream,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from core.private_file import write_private
 from flows.run.workspace import Project
-from flows.system import checks
-from flows.system.checks import Check
-from flows.system.doctor import examine
-from flows.system.services import Ports
-from registry.keys import key_file
-from registry.ledger import open_ledger
-from registry.private_file import write_private
+from operations import checks
+from operations.checks import Check
+from operations.doctor import examine
+from operations.services import Ports
+from registry.ledger.keys import key_file
+from registry.ledger.ledger import open_ledger
 
 
 @pytest.fixture

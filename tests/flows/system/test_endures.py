@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from core.errors import OperationError
+from core.loopback import ask
+from core.notify import notices
 from flows.run.workspace import Project
-from flows.schedule.notify import notices
-from flows.system import down, watched
-from flows.system.loopback import ask
-from flows.system.processes import mark, sweep
-from flows.system.progress import Progress
-from flows.system.record import answers, lock_file, read_record, record_file
-from flows.system.services import Service
-from flows.system.up import _System
-from flows.system.watched import Watched
-from pipelines.errors import OperationError
+from operations import down
+from operations.services import Service
+from operations.start_display import Progress
+from operations.supervise import watch as watched
+from operations.supervise.processes import mark, sweep
+from operations.supervise.watch import Watched
+from operations.system_record import answers, lock_file, read_record, record_file
+from operations.up import _System
 from tests.flows.system.running import DIES_LATER
 from tests.waiting import SECONDS_AT_MOST, wait_until
 

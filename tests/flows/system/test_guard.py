@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.system.processes import MARK, mark, sweep
+from operations.supervise.processes import MARK, mark, sweep
 from tests.flows.system.running import is_gone, nothing_left
 from tests.waiting import SECONDS_AT_MOST
 
@@ -55,7 +55,7 @@ def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 
         [
             sys.executable,
             "-m",
-            "flows.system.guard",
+            "operations.supervise.guard",
             "--owner",
             str(owner or os.getpid()),
             "--seconds-to-stop",
@@ -131,7 +131,7 @@ def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(home
 
 def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     started = "import subprocess, sys, os; p = subprocess.Popen([*sys.argv[1:5], str(os.getpid()), *sys.argv[5:]]); p.wait()"
-    command = [sys.executable, "-m", "flows.system.guard", "--owner", "--", sys.executable, "-c", _STUBBORN, str(home)]
+    command = [sys.executable, "-m", "operations.supervise.guard", "--owner", "--", sys.executable, "-c", _STUBBORN, str(home)]
     owner = subprocess.Popen([sys.executable, "-c", started, *command], env={**os.environ, **mark(home)}, start_new_session=True)
     child, orphan = both(home)
     owner.kill()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import OperationError, WorkspaceError
 from flows.run.workspace import find_project
-from pipelines.errors import OperationError, WorkspaceError
-from registry.accounts import passwords_file, service_login, write_settings
+from registry.mlflow.accounts import passwords_file, service_login, write_settings
 
 
 @pytest.mark.parametrize("name", ["what?", "number #1"])

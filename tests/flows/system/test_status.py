@@ -12,12 +12,23 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.run.workspace import Project
-from flows.system.status import Status, look
-from flows.system.status_text import lines
-from pipelines.serving_spec import ServingSpec
-from registry.entries import BaseServed, Body, Frozen, Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched, RolledBack, Waived
-from registry.ledger import Ledger, open_ledger
-from registry.recorded import VERDICT
+from operations.status import Status, look
+from operations.status_text import lines
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.entries import (
+    BaseServed,
+    Body,
+    Frozen,
+    Judged,
+    Release,
+    ReleaseBegun,
+    ReleaseCompleted,
+    ReleaseSwitched,
+    RolledBack,
+    Waived,
+)
+from registry.ledger.ledger import Ledger, open_ledger
+from registry.mlflow.recorded import VERDICT
 from tests.journey import Checkout
 
 MODEL = "letters-tiny"

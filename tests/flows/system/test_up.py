@@ -20,10 +20,10 @@ import pytest
 
 from flows.schedule.prefect_login import basic, login, login_file
 from flows.schedule.prefect_server import prefect_server
-from flows.system.processes import marked
-from registry.accounts import passwords, passwords_file, service_login
-from registry.recorded import CHAMPION
-from registry.store import Store
+from operations.supervise.processes import marked
+from registry.mlflow.accounts import passwords, passwords_file, service_login
+from registry.mlflow.recorded import CHAMPION
+from registry.mlflow.store import Store
 from tests.flows.system.running import Up, free_ports, start_up
 from tests.journey import Checkout, make_checkout
 from tests.serving.endpoint.system import words_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.system.processes import mark, marked
+from operations.supervise.processes import mark, marked
 from tests.flows.system.running import Up, is_gone, nothing_left, start_up
 from tests.journey import make_checkout
 from tests.waiting import SECONDS_AT_MOST
@@ -83,5 +83,5 @@ def _parent(pid: int) -> int:
     import psutil
 
     parent = psutil.Process(pid).ppid()
-    assert "flows.system.guard" in psutil.Process(parent).cmdline()
+    assert "operations.supervise.guard" in psutil.Process(parent).cmdline()
     return parent

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import OperationError
 from flows.run.workspace import Project
-from flows.system import silence
-from flows.system.processes import mark, sweep
-from flows.system.services import Service
-from flows.system.watched import DEATHS_IN_A_ROW, Watched
-from pipelines.errors import OperationError
+from operations.services import Service
+from operations.supervise import silence
+from operations.supervise.processes import mark, sweep
+from operations.supervise.watch import DEATHS_IN_A_ROW, Watched
 from tests.flows.system.running import DIES_LATER
 from tests.waiting import SECONDS_AT_MOST
 
@@ -167,7 +167,7 @@ def test_a_service_waits_for_the_ones_that_it_needs(project: Project) -> None:
 
 
 def test_a_long_log_is_set_aside_at_the_next_start(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.system.watched._LARGEST_LOG", 10)
+    monkeypatch.setattr("operations.supervise.watch._LARGEST_LOG", 10)
     log = project.home / "logs/thing.log"
     log.parent.mkdir()
     log.write_text("far too long a log", encoding="utf-8")

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from flows.run.workspace import Project
-from flows.system.processes import adopt_orphans
-from flows.system.progress import Progress
-from flows.system.services import Ports, services
-from flows.system.up import _System
-from flows.system.watched import Watched
+from operations.services import Ports, services
+from operations.start_display import Progress
+from operations.supervise.processes import adopt_orphans
+from operations.supervise.watch import Watched
+from operations.up import _System
 
 
 def main(home: Path, port: int) -> None:

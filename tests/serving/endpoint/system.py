@@ -20,10 +20,10 @@ import psutil
 from openai import OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from pipelines.files import digest_of_files, folder_digests
-from pipelines.serving_spec import ServingSpec
-from pipelines.verdict import read_screen_verdict
-from registry.entries import (
+from core.files import digest_of_files, folder_digests
+from pipelines.values.serving_spec import ServingSpec
+from pipelines.values.verdict import read_screen_verdict
+from registry.ledger.entries import (
     BaseServed,
     Body,
     Judged,
@@ -35,10 +35,10 @@ from registry.entries import (
     Revoked,
     RolledBack,
 )
-from registry.following import EndpointState
-from registry.heads import record_file
-from registry.ledger import open_ledger
-from registry.standing import Standing
+from registry.ledger.heads import record_file
+from registry.ledger.ledger import open_ledger
+from registry.ledger.state import Standing
+from registry.release.following import EndpointState
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
 from tests.tiny import pack

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.ledger import open_ledger
-from registry.standing import Standing
+from registry.ledger.ledger import open_ledger
+from registry.ledger.state import Standing
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 

@@ -16,12 +16,12 @@ import httpx
 import psutil
 import pytest
 
-from pipelines.errors import ServingError
-from pipelines.files import write_text
-from pipelines.known_answers import KnownAnswer, read_known_answers, write_known_answers
-from registry.ledger import open_ledger
+from core.errors import ServingError
+from core.files import write_text
+from registry.ledger.ledger import open_ledger
+from registry.release.known_answers import KnownAnswer, read_known_answers, write_known_answers
 from serving.client import endpoint_client
-from serving.endpoint.door import door_file
+from serving.endpoint.admin_address import door_file
 from serving.endpoint.engine_record import EngineRecord, engines_folder
 from serving.endpoint.limits import Limits
 from tests.serving.endpoint.system import (

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.errors import ServingError
-from registry.following import EndpointState
-from registry.ledger import open_ledger
+from core.errors import ServingError
+from registry.ledger.ledger import open_ledger
+from registry.release.following import EndpointState
 from serving.endpoint.engine_process import EngineProcess
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits

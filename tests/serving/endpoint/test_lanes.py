@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.entries import Release
-from registry.standing import Held
+from registry.ledger.entries import Release
+from registry.ledger.state import Held
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings

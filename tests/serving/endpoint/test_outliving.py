@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.system.down import end_system
+from operations.down import end_system
 from serving.endpoint.engine_record import EngineRecord, Loaded, engines_folder, read_records, started_at, write_record
 from serving.listen import open_socket
 from tests.serving.endpoint.system import MODEL, Home, endpoint, record_of

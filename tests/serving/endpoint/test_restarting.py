@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.package_folder import put_aside
+from registry.mlflow.package_folder import put_aside
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events

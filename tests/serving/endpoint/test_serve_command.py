@@ -14,7 +14,7 @@ from tests.waiting import SECONDS_AT_MOST
 
 @pytest.mark.ci
 def test_assay_serve_says_where_it_answers_and_ends_at_ctrl_c(home: Home) -> None:
-    command = [sys.executable, "-m", "flows.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "cli", "serve", "--port", "0"]
     environment = {**os.environ, "ASSAY_HOME": str(home.path)}
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.desk import Desk, Patience
-from registry.entries import ReleaseBegun
-from registry.ledger import open_ledger
-from registry.release import carry_on
+from registry.ledger.entries import ReleaseBegun
+from registry.ledger.ledger import open_ledger
+from registry.release.context import Desk, Patience
+from registry.release.release import carry_on
 from tests.serving.endpoint.system import MODEL, Allowed, Home, Load, endpoint
 
 pytestmark = pytest.mark.slow

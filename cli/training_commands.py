@@ -1,0 +1,79 @@
+"""Commands that train and judge."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FILE = click.Path(path_type=Path)
+
+
+def _training_options(command: Any) -> Any:
+    options = (
+        click.option("--data", type=_FILE, help="Own rows: JSONL, CSV or Parquet. Default: the `cheat` pairs."),
+        click.option("--base-model", type=_FILE, help="Folder of an own base model. Default: SmolLM2-135M-Instruct."),
+        click.option("--held-out", type=_FILE, help="A fixed set to be judged on; without it, a share of the groups."),
+        click.option("--chat-template", type=_FILE, help="Jinja file, for a base model without a chat template."),
+        click.option("--completion-mode", is_flag=True, help="No chat template: the prompt, a line end, the completion."),
+        click.option("--licence", help="SPDX identifier of the own rows' licence."),
+        click.option("--policy", type=_FILE, help="Gate policy. Default: registry/policies/default.yaml."),
+        click.option("--model", help="Name of the registered model. Default: data and base."),
+        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of params.yaml, as lora.r=32."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_training_options
+@click.option("--dry-run", is_flag=True, help="Say what admit would, time, memory, the smallest effect to be shown; train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+@click.pass_context
+def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> None:
+    """Train an adapter, judge it, and register it if it passes."""
+    from flows.start import request_from, run_training
+
+    request = request_from(**asked)
+    if dry_run:
+        from flows.run.outcome import EXIT_CODES
+        from operations.dry_run import estimate
+
+        estimated = estimate(request)
+        click.echo(json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text)
+        ctx.exit(EXIT_CODES[estimated.admission])
+    outcome = run_training(request)
+    if as_json:
+        click.echo(json.dumps(outcome.machine_readable()))
+    ctx.exit(outcome.exit_code)
+
+
+@click.command()
+@click.argument("folder", type=_FILE)
+@click.option("--policy", type=_FILE, help="Judge by another policy; default: the one beside the evidence.")
+@click.option(
+    "--regenerate",
+    "regenerates",
+    type=click.IntRange(min=1),
+    help="Have the folder's own adapter answer so many drawn prompts again; it needs the weights.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+@click.pass_context
+def gate(ctx: click.Context, folder: Path, policy: Path | None, regenerates: int | None, as_json: bool) -> None:
+    """Compute a verdict again from stored evidence (a folder of a run's artifacts) and compare it with the stored one."""
+    from operations.gate import run_gate
+
+    ctx.exit(run_gate(folder, policy, regenerates=regenerates, as_json=as_json))
+
+
+@click.command()
+@click.pass_context
+def demo(ctx: click.Context) -> None:
+    """The whole path on the `cheat` pairs and SmolLM2-135M, and three answers over HTTP."""
+    from operations.demo import run_demo
+
+    ctx.exit(run_demo())
+
+
+COMMANDS: tuple[click.Command, ...] = (run, gate, demo)

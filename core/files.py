@@ -1,0 +1,97 @@
+"""Files that are either whole or absent, and their digests."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import DamagedFile
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
+    except OSError as error:
+        # A write to a full disk does not say of itself where it was.
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text so that a reader sees the old file or the new one, never half of one."""
+    write_whole(path, lambda temporary: _write_utf8(temporary, text))
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSONL file that Assay wrote itself; a line that does not parse is damage."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise DamagedFile(f"{path} line {number} is not JSON. Delete the file and run again.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file's bytes: the name under which DVC knows it, not a protection."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def digest_of_files(digests: dict[str, str]) -> str:
+    """One SHA-256 over a folder's `{relative path: sha256}`, independent of their order."""
+    return digest_of_json(dict(sorted(digests.items())))
+
+
+def digest_of_json(document: Any) -> str:
+    """SHA-256 of a JSON document in canonical form: sorted keys, no spaces."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """`{relative path: sha256}` of every file below `folder`; symbolic links are refused."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise DamagedFile(f"{path} is a symbolic link. Put the file itself there.")
+        if path.is_file():
+            digests[path.relative_to(folder).as_posix()] = sha256_of(path)
+    return digests
+
+
+def _write_utf8(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

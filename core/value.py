@@ -1,0 +1,77 @@
+"""The form that every value has: frozen, closed, without NaN, JSON between processes."""
+
+from pathlib import Path
+from typing import Any, Self, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from core.errors import DamagedFile
+from core.files import digest_of_json, sha256_of, write_text
+
+
+class Value(BaseModel):
+    """A frozen, closed record. NaN and Inf are refused, since `nan < limit` is False and would pass a check."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a value that `write` wrote; anything else is `DamagedFile`."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.") from error
+        except OSError as error:
+            raise DamagedFile(f"{path} cannot be read ({type(error).__name__}). Bring back the file that was stored there.") from error
+        except ValidationError as error:
+            raise DamagedFile(f"{path} is not a whole {cls.__name__}: {first_problem(error)}. Run its stage again.") from error
+
+    def write(self, path: Path) -> None:
+        """Write as indented JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    def content_sha256(self) -> str:
+        """SHA-256 of the value in canonical JSON."""
+        return digest_of_json(self.model_dump(mode="json"))
+
+
+class Settable(Value):
+    """A value that people write as YAML. `yes`, `on` and `true` are booleans there: none of them is taken for the number 1."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, given: Any, field: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(field.field_name)].annotation
+        entries = given.values() if get_origin(wanted) is dict and isinstance(given, dict) else (given,)
+        if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
+            raise PydanticCustomError("boolean", "Input is a yes or a no, where neither is meant")
+        return given
+
+
+class FileDigest(Value):
+    """A file that is too heavy to carry: its path and what it must hash to."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Record the file as it is now."""
+        return cls(path=path.as_posix(), sha256=sha256_of(path))
+
+    def checked(self, under: Path = Path()) -> Path:
+        """Give the path once its bytes hash to what was recorded."""
+        path = under / self.path
+        if not path.is_file():
+            raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.")
+        if sha256_of(path) != self.sha256:
+            raise DamagedFile(f"{path} has changed since it was recorded. Delete it and run the stage again.")
+        return path
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found, as `field: what is wrong`."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])

@@ -1,6 +1,0 @@
-"""`python -m flows.cli` is `assay`."""
-
-from flows.cli import main
-
-if __name__ == "__main__":
-    main()

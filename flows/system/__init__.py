@@ -1,1 +1,0 @@
-"""Everything that `assay up` starts, keeps alive and ends."""

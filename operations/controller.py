@@ -1,0 +1,105 @@
+"""The controller: one long-lived process that makes everything match the ledger, at start and on a timer.
+
+A kernel lock lets one controller of a home work; a second one stands by and takes over when the first is gone. What it writes goes through
+the ledger's compare and swap, so one that slept through a take-over is refused. Each duty is tried by itself: MLflow or Prefect being away
+stops only what needs them.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core.environment import quieten
+from core.errors import AssayError
+from core.settings import Settings
+from serving.log import say
+
+Duty = Callable[[], tuple[str, ...]]
+SECONDS_BETWEEN_ROUNDS = 5.0
+SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK = 1.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Work until SIGTERM or Ctrl-C."""
+    quieten()
+    from pipelines.__main__ import end_with_the_run
+
+    parser = argparse.ArgumentParser(prog="python -m operations.controller", description="Make everything match the ledger.")
+    parser.add_argument("--every", type=float, default=SECONDS_BETWEEN_ROUNDS, help="seconds between two rounds")
+    every = parser.parse_args(arguments).every
+    end_with_the_run()
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    return run(done, every)
+
+
+def run(done: threading.Event, every: float) -> int:
+    """Stand by until the lock is ours, then a round at once and one every so many seconds."""
+    from flows.run.workspace import find_project
+    from operations.reconcile import Duties
+
+    project = find_project(Settings().home)
+    lock = _lock(project.home, done)
+    if lock is None:
+        return 0
+    with lock:
+        duties = Duties(project)
+        _say(f"Ready: the controller looks every {every:g} s.")
+        # Beside the releases: an MLflow that does not answer must not keep them waiting.
+        record = threading.Thread(target=_rounds, args=(lambda: duties.of_the_record, done, every), daemon=True)
+        record.start()
+        _rounds(lambda: duties.of_releases, done, every)
+    return 0
+
+
+def _rounds(duties: Callable[[], tuple[Duty, ...]], done: threading.Event, every: float) -> None:
+    while not done.is_set():
+        for duty in duties():
+            if not done.is_set():
+                attempt(duty)
+        done.wait(every)
+
+
+def attempt(duty: Duty) -> None:
+    """One duty; what it did, or why it could not, is a line in the log."""
+    try:
+        for sentence in duty():
+            _say(sentence)
+    except AssayError as error:
+        _say(f"{duty.__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a duty that fails in a new way must not end the others
+        _say(f"{duty.__name__} failed: {type(error).__name__}: {str(error)[:300]}")
+
+
+def _lock(home: Path, done: threading.Event) -> FileLock | None:
+    """The lock, once it is free; None where the controller was told to end before."""
+    path = home / "leases" / "controller.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, is_told = FileLock(path), False
+    while not done.is_set():
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not is_told:
+                _say(f"Standing by: another controller works for {home}.")
+            is_told = True
+            done.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
+        else:
+            return lock
+    return None
+
+
+def _say(text: str) -> None:
+    say(text, sys.stdout)
+
+
+if __name__ == "__main__":
+    code = main()
+    os._exit(code)  # threads of clients that wait for a server have nothing left to do

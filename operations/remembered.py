@@ -1,0 +1,252 @@
+"""Who else remembers the ledger: the controller keeps them told, and compares what they remember with it.
+
+Version pages carry a sealed head and, where the version is revoked, that it is. A page is open to
+whoever may edit MLflow, so only what a key of the ledger sealed keeps the ledger from being obeyed.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from core.environment import quieten
+from core.errors import AssayError, BrokenLedger, DamagedFile, LedgerError, RegistryError
+from flows.run.workspace import Project
+from registry.ledger.audit import LOOK, PAGE_TAG, KnownHead, doubts, keys_ever, lost_heads
+from registry.ledger.entries import Entry, Revoked
+from registry.ledger.heads import (
+    HeadRecord,
+    SealedRecord,
+    Told,
+    keep_record,
+    read_elsewhere,
+    read_memory,
+    read_record,
+    record_file,
+    trusted_keys,
+    write_elsewhere,
+    write_record,
+)
+from registry.ledger.keys import load_key
+from registry.ledger.ledger import Ledger
+from registry.ledger.state import Standing
+from registry.ledger.witness import Witness, witness
+
+if TYPE_CHECKING:
+    from registry.mlflow.store import Store
+
+RECORD_TAG = "assay.ledger_record"
+"""Tag of a version page: the sealed head, and that the version is revoked."""
+REVOKED_TAG = "assay.revoked"
+"""Tag of a revoked version's page, for people."""
+SECONDS_BETWEEN_COMPARISONS = 60.0
+SECONDS_FOR_A_PAGE = 20.0
+
+
+def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
+    """What a version's page says of the ledger, sealed with this machine's key."""
+    return {RECORD_TAG: SealedRecord.made(record, load_key(ledger.home)).model_dump_json()}
+
+
+def mark_revoked(store: "Store", ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+    """Have the page of a revoked version say so. One that MLflow does not have has no page."""
+    found = store.known(model, version)
+    if found is None:
+        return
+    entry = _revocation(ledger, model, version)
+    since = "with the same adapter under another name. It never serves again."
+    record = HeadRecord.about(standing, model, version)
+    if entry is not None and isinstance(entry.body, Revoked):
+        since = f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
+        named = {entry.body.adapter_sha256} if entry.body.adapter_sha256 else set()
+        record = record.model_copy(update={"revoked_adapters": tuple(sorted({*record.revoked_adapters, *named}))})
+    store.annotate(found, {REVOKED_TAG: since, **sealed_tag(ledger, record)})
+
+
+def _revocation(ledger: Ledger, model: str, version: str) -> Entry | None:
+    for entry in ledger.each_entry():
+        if isinstance(entry.body, Revoked) and (entry.body.model, entry.body.version) == (model, version):
+            return entry
+    return None
+
+
+def told_by_pages(store: "Store", trusted: frozenset[str], ever: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+    """Every sealed record on a version page, and a sentence for each that no key of the ledger ever sealed.
+
+    `ever`: keys that were trusted once. What a revoked one sealed counts no more, and is no alarm.
+    """
+    told, wrong = [], []
+    for page, text in sorted(store.pages_with(RECORD_TAG).items()):
+        where = f"the page of {page}"
+        try:
+            sealed = SealedRecord.model_validate_json(text)
+        except ValidationError:
+            sealed = None
+        if sealed is not None and sealed.is_by(trusted):
+            told.append(Told(where=where, sealed=sealed))
+        elif sealed is None or not sealed.is_by(ever):
+            wrong.append(f"{where} holds a tag {RECORD_TAG} that no key of this ledger sealed: it was edited, and does not count.")
+    return tuple(told), tuple(wrong)
+
+
+def check_pages(store: "Store", ledger: Ledger, standing: Standing) -> None:
+    """`BrokenLedger` where a page that a key of this ledger sealed remembers an entry that the ledger does not hold.
+
+    Asked before a release: a revocation that was cut off the ledger still stands on its page.
+    """
+    told, _ = told_by_pages(store, trusted_keys(ledger.home, standing), frozenset())
+    known = [KnownHead.of(each.sealed.record, each.where) for each in told]
+    for lost in lost_heads(ledger, standing, known):
+        fact = f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that"
+        raise BrokenLedger(f"{fact}: its end was cut off, or an older copy was put back. Nothing is released. {LOOK}")
+
+
+def lost_by_pages(store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    """A sentence for each page whose head, sealed or not, the ledger does not hold."""
+    wrong = []
+    for page, text in sorted(store.pages_with(PAGE_TAG).items()):
+        try:
+            known = KnownHead.from_tag(text, f"the page of {page}")
+        except LedgerError as error:
+            wrong.append(str(error))
+            continue
+        if lost_heads(ledger, standing, (known,)):
+            wrong.append(f"{known.where} remembers entry {known.generation}, and the ledger does not hold that. {LOOK}")
+    return tuple(wrong)
+
+
+def tell_witness(home: Path, standing: Standing) -> tuple[str, ...]:
+    """Tell it how far the ledger goes, if there is one; a sentence where it does not take it."""
+    try:
+        there = witness()
+        sealed = read_record(home)
+        if there is not None and sealed is not None and sealed.record.head == standing.head:
+            there.tell(sealed)
+    except (LedgerError, DamagedFile, OSError) as error:
+        return (str(error),)
+    return ()
+
+
+def remember_elsewhere(project: Project, ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+    """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
+    quieten()
+    tell_witness(project.home, standing)
+
+    def mark() -> None:
+        from flows.run.record import open_store
+        from operations.history import is_mlflow_there
+
+        with suppress(Exception):  # the revocation stands, and the controller marks the page later
+            if is_mlflow_there(project):
+                mark_revoked(open_store(project), ledger, standing, model, version)
+
+    # In a thread: an MLflow that takes connections and does not answer must hold up no brake.
+    marking = threading.Thread(target=mark, name="mark revoked", daemon=True)
+    marking.start()
+    marking.join(SECONDS_FOR_A_PAGE)
+
+
+@dataclass
+class Comparison:
+    """What the controller does about heads, round by round."""
+
+    home: Path
+    _looked_at: dict[str, float] = field(default_factory=dict)
+    _edited: tuple[str, ...] = ()
+    _silent: tuple[str, ...] = ()
+    _witness: Witness | None = None
+    _is_told: set[str] = field(default_factory=set)
+
+    def mended_record(self, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+        """Keep this home's own head record; where it is gone or damaged, the endpoint's memory must vouch for the ledger."""
+        key = load_key(self.home)
+        keep_record(self.home, standing, standing, key)
+        try:
+            sealed = read_record(self.home)
+        except DamagedFile:
+            sealed = None
+        if (sealed is not None and sealed.is_by(trusted_keys(self.home, standing))) or not _memory_vouches(self.home, ledger, standing):
+            return ()
+        write_record(self.home, standing, key)
+        return (f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",)
+
+    def compare(self, open_pages: Callable[[], "Store"], ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+        """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
+        trusted = trusted_keys(self.home, standing)
+        if self._is_due("witness"):
+            told, self._silent = self._told_by_witness(trusted)
+            self._keep(told)
+        if self._is_due("pages"):
+            try:
+                store = open_pages()
+                told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
+                self._keep(told)
+                self._edited = (*wrong, *lost_by_pages(store, ledger, standing))
+            except RegistryError:
+                del self._looked_at["pages"]  # MLflow is away, which other duties say: the next round looks again
+        return (*doubts(self.home, ledger, standing), *self._edited, *self._silent)
+
+    def _is_due(self, what: str) -> bool:
+        now, before = time.monotonic(), self._looked_at.get(what)
+        if before is not None and now - before < SECONDS_BETWEEN_COMPARISONS:
+            return False
+        self._looked_at[what] = now
+        return True
+
+    def tell(self, standing: Standing) -> tuple[str, ...]:
+        """Tell the witness each head once."""
+        if standing.head.hash in self._is_told:
+            return ()
+        wrong = tell_witness(self.home, standing)
+        if not wrong:
+            self._is_told = {standing.head.hash}
+        return wrong
+
+    def _told_by_witness(self, trusted: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+        try:
+            self._witness = self._witness or witness()
+            if self._witness is None:
+                return (), ()
+            sealed, where = self._witness.furthest(trusted), self._witness.name
+        except LedgerError as error:
+            return (), (str(error),)
+        before = next((each.sealed.record.head for each in self._remembered() if each.where == where), None)
+        reached = 0 if sealed is None else sealed.record.head.generation
+        forgot: tuple[str, ...] = ()
+        if before is not None and reached < before.generation:
+            forgot = (f"{where} remembers entry {reached} of the ledger, and it knew entry {before.generation}. Find out who changed it.",)
+        return () if sealed is None else (Told(where=where, sealed=sealed),), forgot
+
+    def _remembered(self) -> tuple[Told, ...]:
+        try:
+            return read_elsewhere(self.home)
+        except DamagedFile:
+            return ()
+
+    def _keep(self, told: tuple[Told, ...]) -> None:
+        """Never a step back: a page that was edited or deleted must not take with it what it said."""
+        before = self._remembered()
+        kept = {each.where: each for each in before}
+        for each in told:
+            there = kept.get(each.where)
+            if there is None or there.sealed.record.head.generation <= each.sealed.record.head.generation:
+                kept[each.where] = each
+        after = tuple(kept[where] for where in sorted(kept))
+        if after != before:
+            write_elsewhere(self.home, after)
+
+
+def _memory_vouches(home: Path, ledger: Ledger, standing: Standing) -> bool:
+    """The endpoint's memory is signed, and the ledger goes on from it."""
+    try:
+        memory = read_memory(home)
+        if memory is None or memory.seal is None:
+            return False
+        return ledger.follow(memory.standing).head == standing.head
+    except AssayError:
+        return False

@@ -1,0 +1,209 @@
+"""Values about data: rows, splits, and what was found in them."""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from core.files import digest_of_json, read_jsonl, write_jsonl
+from core.value import FileDigest, Value
+
+SPLITS = ("train", "dev", "held_out")
+NO_GROUP = "(not given)"
+"""Answers to rows that have no value for the declared feature: they are compared, but are no sensitive group."""
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(Value):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Row(Value):
+    """One example: the conversation up to the answer, and the answer."""
+
+    id: str
+    number: int = Field(description="Line (JSONL) or record (CSV, Parquet) in the source, from 1.")
+    messages: tuple[Message, ...] = Field(min_length=1, description="The prompt.")
+    completion: str
+    group: str
+    feature: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The prompt as one text: its only message, or every turn with its role."""
+        return text_of(self.messages)
+
+
+class Prompt(Value):
+    """A prompt to be answered once, with every completion that the data gives for it as references."""
+
+    id: str
+    messages: tuple[Message, ...]
+    references: tuple[str, ...] = Field(min_length=1)
+    group: str
+    feature: str | None = None
+
+
+class QuarantinedRow(Value):
+    """A row that was set aside: where it stood and why."""
+
+    number: int
+    id: str | None
+    reason: str
+    excerpt: str = Field(max_length=200)
+
+
+class Collection(Value):
+    """What `collect` read: the rows that parse, and those that do not."""
+
+    source: str
+    licence: str | None
+    rows: FileDigest
+    quarantine: FileDigest
+    held_out: FileDigest | None
+    source_rows: int
+    source_sha256: str
+
+
+class DatasetVersion(Value):
+    """The split data, by digest. `duplicates` counts exact repeats that were removed."""
+
+    path: str
+    md5: str = Field(description="DVC's name for the collected rows.")
+    sha256: str
+    git_revision: str | None = None
+    source: str
+    licence: str | None
+    source_rows: int
+    duplicates: int
+    rows: dict[str, int]
+    groups: dict[str, int]
+    overlap: dict[str, int] = Field(description="Prompts of the held-out split found in train and dev, and rows found twice.")
+    held_out_is_fixed: bool
+
+
+class ExpectationResult(Value):
+    """One expectation of the suite: what it asked, and which rows failed it."""
+
+    name: str
+    column: str | None
+    passed: bool
+    failed_rows: int
+    sample_row_ids: tuple[str, ...]
+
+
+class ValidationReport(Value):
+    """What Great Expectations found; failing rows are in the quarantine file."""
+
+    suite_sha256: str
+    passed: bool
+    rows: dict[str, int] = Field(description="Rows left in each split.")
+    groups: dict[str, int]
+    contents: dict[str, int] | None = Field(default=None, description="Distinct contents in each split; None: not counted.")
+    expectations: tuple[ExpectationResult, ...]
+    quarantine: FileDigest
+    quarantined: dict[str, int] = Field(description="Rows set aside, by reason, at collect and at validate.")
+    splits: dict[str, FileDigest]
+
+
+class Interval(Value):
+    """An estimate with its two-sided 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class GroupRate(Value):
+    """One group of a sensitive feature. Fewer rows than the policy's minimum is "insufficient", not "fair"."""
+
+    group: str
+    n: int
+    rate: float | None = Field(description="Share of favourable rows (selection rate), 0 to 1.")
+    score: float | None = Field(description="Mean of the row metric that `metric` names.")
+    refused: float | None = Field(default=None, description="Share of answers that are refusals, 0 to 1; None for data.")
+
+
+class BiasReport(Value):
+    """How a sensitive feature's groups differ, in the data or in the outputs."""
+
+    subject: Literal["data", "outputs"]
+    method: Literal["declared feature", "name templates", "not applicable"]
+    feature: str | None
+    metric: str
+    min_group_size: int
+    groups: tuple[GroupRate, ...]
+    insufficient: tuple[str, ...]
+    demographic_parity_difference: Interval | None
+    demographic_parity_ratio: Interval | None
+    score_difference: Interval | None
+    refusal_difference: Interval | None = Field(default=None, description="Of outputs alone; None also where it was not counted.")
+    favourable_is_declared: bool = Field(default=False, description="A pattern says what is favourable, not the answer's length.")
+    without_value: int = Field(default=0, description="Rows that the declared feature has no value in: they are in no group.")
+
+    @property
+    def left_out(self) -> str:
+        """How many rows the comparison does not speak for; empty where there are none."""
+        if not self.without_value:
+            return ""
+        rows = self.without_value + sum(group.n for group in self.groups)
+        return f"; without a value for it: {self.without_value:,} of {rows:,} rows"
+
+
+class TrainingSet(Value):
+    """Admitted rows. Only `pipelines.stages.admit.admit` makes one; it cannot name the held-out split.
+
+    It holds nothing but the rows, so that a new policy or a new held-out set over the same rows trains nothing again.
+    """
+
+    train: FileDigest
+    dev: FileDigest
+    rows: dict[str, int]
+
+
+def normalised(text: str) -> str:
+    """Fold what the eye does not tell apart (NFKC, case, white space): two prompts equal under it are one prompt."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def text_of(messages: Iterable[Message]) -> str:
+    """Messages as one text: the only message's content, or every turn with its role."""
+    turns = tuple(messages)
+    return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Read a split."""
+    return tuple(Row.model_validate(record) for record in read_jsonl(path))
+
+
+def write_rows(path: Path, rows: Iterable[Row | Prompt | QuarantinedRow]) -> None:
+    """Write rows, one JSON object a line."""
+    write_jsonl(path, (row.model_dump(mode="json") for row in rows))
+
+
+def prompt_id(messages: Iterable[Message]) -> str:
+    """What a prompt is called: the beginning of its normalised text's digest, 16 hexadecimal digits."""
+    return digest_of_json(normalised(text_of(messages)))[:16]
+
+
+def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
+    """Distinct prompts in the order in which they first occur; the completions of one prompt are each other's references."""
+    by_prompt: dict[str, list[Row]] = {}
+    for row in rows:
+        by_prompt.setdefault(normalised(row.prompt), []).append(row)
+    return tuple(
+        Prompt(
+            id=prompt_id(same[0].messages),
+            messages=same[0].messages,
+            references=tuple(dict.fromkeys(row.completion for row in same)),
+            group=same[0].group,
+            feature=same[0].feature,
+        )
+        for same in by_prompt.values()
+    )

@@ -1,0 +1,227 @@
+"""What changes a result: `params.yaml`, parsed into closed models. Where things run is `core.settings`."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from core.errors import ParameterError
+from core.files import write_text
+from core.value import Settable, first_problem
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy and torch both take."""
+
+
+class DataParams(Settable):
+    """Where the rows come from and which columns hold what. A column that is null is looked for under its usual name."""
+
+    source: Literal["cheat", "file"]
+    licence: str | None = Field(description="SPDX identifier of the data's licence; admit refuses data without one.")
+    prompt_column: str
+    completion_column: str
+    messages_column: str
+    group_column: str | None = Field(description="Rows of one group stay in one split; null: rows of one prompt.")
+    sensitive_feature: str | None = Field(description="Column whose groups the bias stage compares; null: name templates.")
+    max_characters: Count = Field(description="Longest prompt or completion, in characters after normalisation.")
+
+
+class SplitParams(Settable):
+    """Shares of the groups that choose (dev) and that judge (held-out); the rest trains."""
+
+    dev: Share
+    held_out: Share
+    salt: str = Field(description="Changing it draws another split; keep it for as long as results are compared.")
+
+
+class BaseModelParams(Settable):
+    """Which weights fine-tuning starts from, pinned by digest once they are known."""
+
+    source: Literal["smollm2", "folder"]
+    id: str
+    path: str | None = Field(description="The folder, for source `folder`.")
+    digest: str | None = Field(description="SHA-256 over the folder's files, for source `folder`.")
+    chat_template: str | None = Field(description="Text of a Jinja chat template that replaces the model's own.")
+    completion_mode: bool = Field(description="No chat template: the prompt's text, then the completion.")
+
+
+class LoraParams(Settable):
+    """peft's own words."""
+
+    r: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Annotated[float, Field(gt=0, le=10**6)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    target_modules: str | tuple[str, ...]
+
+
+class TrainParams(Settable):
+    """How long and how fast to train. Early stopping looks at the dev split."""
+
+    epochs: Annotated[float, Field(gt=0, le=10**6)]
+    max_steps: Count | None
+    batch_size: Count
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_share: Annotated[float, Field(ge=0, lt=1)]
+    max_tokens: Annotated[int, Field(ge=8, le=10**9)] = Field(description="Longest row, prompt and completion; a longer one is an error.")
+    evaluate_every: Count = Field(description="Steps between two looks at the dev loss; also between checkpoints.")
+    patience: Count = Field(description="Looks without improvement before training stops.")
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: Seed
+
+
+class FewShotParams(Settable):
+    """The prompt-only baseline: the draw of training examples with the lowest dev loss."""
+
+    examples: Count
+    draws: Count
+    seed: Seed
+
+
+class GenerationParams(Settable):
+    """How answers are made: greedy, so that a seed changes nothing but the order of ties."""
+
+    max_new_tokens: Count
+    batch_size: Count
+    precision: Literal["float32", "bfloat16"]
+    seed: Seed
+
+
+class BiasParams(Settable):
+    """What the bias reports compare."""
+
+    favourable_pattern: str | None = Field(
+        description="Regular expression that marks a favourable completion; null: longer than the median."
+    )
+    refusal_pattern: str | None = Field(
+        default=None, description="Regular expression of more answers that are refusals; null: empty ones and the usual English ones."
+    )
+    names: dict[str, tuple[str, ...]] = Field(description="Names by group, for name templates.")
+    template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
+    prompts: Count = Field(description="Dev prompts that are asked once for each name.")
+
+    @field_validator("favourable_pattern", "refusal_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"it is not a regular expression ({error})") from error
+        return pattern
+
+    @field_validator("template")
+    @classmethod
+    def _takes_name_and_prompt(cls, template: str) -> str:
+        try:
+            filled = template.format(name="\0", prompt="\1")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(f"it cannot be filled in ({error})") from error
+        if "\0" not in filled or "\1" not in filled:
+            raise ValueError("it has no place for {name} or for {prompt}")
+        return template
+
+
+class ScoreParams(Settable):
+    """Which metrics are computed and how their intervals are drawn."""
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=200, le=10**6)]
+    seed: Seed
+
+
+class Params(Settable):
+    """Everything that changes a result, except the gate's policy."""
+
+    data: DataParams
+    split: SplitParams
+    base_model: BaseModelParams
+    lora: LoraParams
+    train: TrainParams
+    few_shot: FewShotParams
+    generation: GenerationParams
+    bias: BiasParams
+    score: ScoreParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read `params.yaml`; a field that is missing, unknown or out of range is a `ParameterError`."""
+    try:
+        return Params.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ParameterError(f"{path}: {first_problem(error)}. Mend it, or `git checkout {path}`.") from error
+
+
+def override(path: Path, assignments: dict[str, Any]) -> Params:
+    """Set dotted parameters (`lora.r`) in `params.yaml`; an unknown one is answered with the nearest that exists."""
+    document, params = _overridden(path, assignments)
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+    return params
+
+
+def overridden(path: Path, assignments: dict[str, Any]) -> Params:
+    """What `override` would give, without writing anything."""
+    return _overridden(path, assignments)[1]
+
+
+def _overridden(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Params]:
+    document = _read_yaml(path)
+    for dotted, setting in assignments.items():
+        _assign(document, dotted, setting)
+    try:
+        return document, Params.model_validate(document)
+    except ValidationError as error:
+        raise ParameterError(f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is.") from error
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `lora.r=32` into its name and a value read as YAML."""
+    name, equals, setting = text.partition("=")
+    if not equals or not name:
+        raise ParameterError(f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32.")
+    try:
+        return name, _number_or_yaml(setting)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ParameterError(f"--set {text}: {setting!r} is not a YAML value. Quote it.") from error
+
+
+def parameter_names(document: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted name that a document holds."""
+    names = []
+    for key, entry in document.items():
+        names += parameter_names(entry, f"{prefix}{key}.") if isinstance(entry, dict) else [f"{prefix}{key}"]
+    return names
+
+
+def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
+    *sections, last = dotted.split(".")
+    place: Any = document
+    for section in sections:
+        place = place.get(section) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        known = parameter_names(document)
+        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+        raise ParameterError(f"There is no parameter {dotted}. {hint}")
+    place[last] = setting
+
+
+def _number_or_yaml(text: str) -> Any:
+    """YAML 1.1 reads `1e-3` as a word; a person means the number."""
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml gives a ValueError for 2024-13-45
+        raise ParameterError(f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back.") from error
+    if not isinstance(document, dict):
+        raise ParameterError(f"{path} holds no parameters. `git checkout {path}` brings them back.")
+    return document

@@ -1,0 +1,55 @@
+"""What exactly answers a request. Evidence names it, and every response names it."""
+
+from typing import TYPE_CHECKING, Self
+
+from core.value import Value
+
+if TYPE_CHECKING:
+    from pipelines.values.evidence import BaseModelManifest
+
+
+class ServingSpec(Value):
+    """Everything that decides an answer, besides the request itself. Requests that set no temperature are answered greedily."""
+
+    base_digest: str
+    adapter_sha256: str | None
+    chat_template_sha256: str | None
+    engine: str
+    engine_version: str
+    precision: str
+    default_max_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        """The spec's digest, shortened to what fits a log line."""
+        return f"fp_{self.content_sha256()[:16]}"
+
+    @classmethod
+    def of(cls, base: "BaseModelManifest", *, engine: str, engine_version: str, precision: str, default_max_tokens: int) -> Self:
+        """The base by itself; `with_adapter` gives the tuned one."""
+        return cls(
+            base_digest=base.digest,
+            adapter_sha256=None,
+            chat_template_sha256=base.chat_template_sha256,
+            engine=engine,
+            engine_version=engine_version,
+            precision=precision,
+            default_max_tokens=default_max_tokens,
+        )
+
+    @classmethod
+    def of_transformers(cls, base: "BaseModelManifest", precision: str, default_max_tokens: int) -> Self:
+        """The base in transformers as it is installed here: what scores, and the reference engine."""
+        from importlib.metadata import version
+
+        found = version("transformers")  # another one may round otherwise
+        return cls.of(base, engine="transformers", engine_version=found, precision=precision, default_max_tokens=default_max_tokens)
+
+    def with_adapter(self, sha256: str | None) -> Self:
+        """The same with an adapter on; None takes it off."""
+        return self.model_copy(update={"adapter_sha256": sha256})
+
+    def differences(self, found: Self) -> tuple[str, ...]:
+        """Each field in which `found` is another, with both settings."""
+        settings = ((name, getattr(self, name), getattr(found, name)) for name in type(self).model_fields)
+        return tuple(f"{name} is {other}, not {own}" for name, own, other in settings if own != other)

@@ -1,0 +1,33 @@
+"""Reading what `admit` answered: the stages after it go on with a training set and with nothing else."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from core.errors import DamagedFile, GateNotPassed
+from pipelines.values.dataset import TrainingSet
+from pipelines.values.verdict import Admission, Rejection, Undecided
+
+FOLDER = Path("data/admit/training_set")
+_ADMISSION: TypeAdapter[Admission | Rejection | Undecided] = TypeAdapter(
+    Annotated[Admission | Rejection | Undecided, Field(discriminator="verdict")]
+)
+
+
+def read_admission(path: Path) -> Admission | Rejection | Undecided:
+    """What `admit` answered; a missing or forged file is `DamagedFile`, never a pass."""
+    try:
+        return _ADMISSION.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DamagedFile(f"{path} holds no verdict. Run `dvc repro admit`.") from error
+
+
+def read_training_set(folder: Path = FOLDER) -> TrainingSet:
+    """The admitted rows; `admit` writes the file on a pass alone."""
+    path = folder / "training_set.json"
+    if not path.is_file():
+        raise GateNotPassed(
+            f"{path} does not exist: the data did not pass `admit`. Its reasons are in data/admit/verdict.json; mend the data."
+        )
+    return TrainingSet.read(path)

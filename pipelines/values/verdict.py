@@ -1,0 +1,138 @@
+"""What a gate answers. Each answer carries every reason, with both numbers."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from core.errors import DamagedFile
+from core.value import Value
+from pipelines.values.dataset import TrainingSet
+from pipelines.values.evidence import Adapter, System
+from pipelines.values.serving_spec import ServingSpec
+
+Gate = Literal["admit", "screen", "judge"]
+Outcome = Literal["passed", "rejected", "undecided"]
+
+
+class Finding(Value):
+    """One rule, what it found and what it wanted, in one sentence."""
+
+    rule: str
+    outcome: Outcome
+    text: str
+
+
+_AS_STORED = {"as_stored": True}
+"""A stored verdict is read as it is: bounds that were made before they had to hold the estimate must not stop what serves.
+
+Whoever judges computes them anew, and compares.
+"""
+
+
+class Comparison(Value):
+    """Adapter against one system on one metric, paired by prompt, clustered by group; positive is better."""
+
+    metric: str
+    against: System | Literal["other prompts' references"]
+    difference: float
+    low: float = Field(description="One-sided lower bound at the policy's level.")
+    high: float = Field(description="One-sided upper bound at the policy's level.")
+    standard_error: float = Field(ge=0)
+    clusters: int = Field(ge=2, description="One cluster has no spread.")
+
+    @model_validator(mode="after")
+    def _is_in_order(self, asked: ValidationInfo) -> Self:
+        if asked.context == _AS_STORED:
+            return self
+        if not self.low <= self.difference <= self.high:
+            text = f"{self.metric} against {self.against}: {self.difference:g} is outside of its bounds, {self.low:g} to {self.high:g}"
+            raise PydanticCustomError("bounds", "{text}", {"text": text})
+        return self
+
+
+class Admission(Value):
+    """Passed `admit`: these rows may be trained on."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["admit"] = "admit"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    policy_sha256: str
+    dataset_digest: str
+    training_set: TrainingSet
+
+
+class Rejection(Value):
+    """The gate says no."""
+
+    verdict: Literal["rejected"] = "rejected"
+    gate: Gate
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = ()
+    policy_sha256: str
+
+
+class Undecided(Value):
+    """The evidence does not suffice; the findings say what is missing."""
+
+    verdict: Literal["undecided"] = "undecided"
+    gate: Gate
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = ()
+    policy_sha256: str
+
+
+class Finalist(Value):
+    """Passed `screen`: may be registered. Only `pipelines.stages.screen.screen` makes one."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["screen"] = "screen"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    comparisons: tuple[Comparison, ...] = Field(min_length=1)
+    policy_sha256: str
+    scorecard_digest: str
+    adapter: Adapter
+    spec: ServingSpec = Field(description="The configuration that was scored: no other is served without a screen of its own.")
+
+
+class Candidate(Value):
+    """Passed `judge`: may be released. Only `pipelines.judge.judge` makes one."""
+
+    verdict: Literal["passed"] = "passed"
+    gate: Literal["judge"] = "judge"
+    findings: tuple[Finding, ...] = Field(min_length=1)
+    policy_sha256: str
+    model: str
+    version: str
+    package_sha256: str
+    spec: ServingSpec
+    known_answers_share: float = Field(gt=0, le=1, description="Known answers that the probe must see again.")
+    drawn_answers: int = Field(default=0, ge=0, description="Held-out prompts that the probe draws by chance.")
+    registration: int | None = Field(default=None, description="The ledger's entry that says where the version came from.")
+    waivers: tuple[int, ...] = Field(default=(), description="The ledger's entries that it leans on instead of what is missing.")
+
+
+ScreenVerdict = Annotated[Finalist | Rejection | Undecided, Field(discriminator="verdict")]
+JudgeVerdict = Annotated[Candidate | Rejection | Undecided, Field(discriminator="verdict")]
+_SCREEN_VERDICT: TypeAdapter[Finalist | Rejection | Undecided] = TypeAdapter(ScreenVerdict)
+_JUDGE_VERDICT: TypeAdapter[Candidate | Rejection | Undecided] = TypeAdapter(JudgeVerdict)
+
+
+def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
+    """Read what `screen` answered; a missing or forged file is `DamagedFile`, never a pass."""
+    try:
+        return _SCREEN_VERDICT.validate_json(path.read_bytes(), context=_AS_STORED)
+    except (OSError, ValidationError) as error:
+        raise DamagedFile(f"{path} holds no verdict. Run `dvc repro screen`.") from error
+
+
+def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
+    """Read what `judge` answered; a missing or forged file, or another gate's verdict, is `DamagedFile`."""
+    try:
+        verdict = _JUDGE_VERDICT.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DamagedFile(f"{path} holds no verdict of judge. Promote the version again.") from error
+    if verdict.gate != "judge":
+        raise DamagedFile(f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again.")
+    return verdict

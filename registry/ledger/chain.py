@@ -1,0 +1,105 @@
+"""The chain of entries: what an entry hashes to, who signed it, and whether each one follows from the one before."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from core.errors import BrokenLedger
+from core.files import digest_of_json
+from registry.ledger.entries import Body, Entry, Head, Opened, PublicKey, body_document, canonical_time
+from registry.ledger.keys import SigningKey, is_signed
+from registry.ledger.rules import after, first
+from registry.ledger.state import Standing
+
+GENESIS = "0" * 64
+"""What the first entry gives as the hash before it."""
+
+
+def entry_hash(entry: Entry) -> str:
+    """SHA-256 of everything in the entry but hash and signature, in canonical JSON."""
+    return digest_of_json(
+        {
+            "generation": entry.generation,
+            "at": canonical_time(entry.at),
+            "body": body_document(entry.body),
+            "previous": entry.previous,
+            "key_id": entry.key_id,
+        }
+    )
+
+
+def signed_entry(body: Body, at: datetime, last: Standing | None, key: SigningKey) -> Entry:
+    """The entry that comes after `last`, hashed and signed."""
+    entry = Entry(
+        generation=1 if last is None else last.head.generation + 1,
+        at=at,
+        body=body,
+        previous=GENESIS if last is None else last.head.hash,
+        key_id=key.public.key_id,
+        hash=GENESIS,
+        signature="0" * 128,
+    )
+    digest = entry_hash(entry)
+    return entry.model_copy(update={"hash": digest, "signature": key.sign(digest)})
+
+
+def follow(standing: Standing | None, entries: Iterable[Entry]) -> Standing:
+    """How things stand after those entries, each checked: place, hash, time, signature, and that it may follow.
+
+    `BrokenLedger` or `IllegalEntry` names the first that does not.
+    """
+    for entry in entries:
+        standing = _next(standing, entry)
+    if standing is None:
+        raise BrokenLedger("The ledger has no entry: its beginning is cut off. Restore it from a backup or an export.")
+    return standing
+
+
+def check_remembered(head: Head, found: Entry | None) -> None:
+    """`BrokenLedger` where the entry at a remembered head is not the one that is remembered. None: the ledger ends before it."""
+    if found is None or found.generation != head.generation:
+        raise BrokenLedger(
+            f"Entry {head.generation} is gone, though it was there before: the ledger's tail was cut off or an old copy was put back."
+            " Restore it from a backup or an export."
+        )
+    if found.hash != head.hash:
+        raise broken(head.generation, "another one stood there before, so this is another ledger, or one that was written anew")
+    if entry_hash(found) != found.hash:
+        raise broken(head.generation, "its contents are not what was hashed, so it was edited")
+
+
+def _next(standing: Standing | None, entry: Entry) -> Standing:
+    _check_place(standing, entry)
+    if entry_hash(entry) != entry.hash:
+        raise broken(entry.generation, "its contents are not what was hashed, so it was edited")
+    key = _signer(standing, entry)
+    if key is None:
+        raise broken(entry.generation, f"key {entry.key_id[:12]} that signs it is none that the ledger trusts at that point")
+    if not is_signed(entry, key):
+        raise broken(entry.generation, f"its signature is not of key {entry.key_id[:12]}")
+    return first(entry) if standing is None else after(standing, entry)
+
+
+def _check_place(standing: Standing | None, entry: Entry) -> None:
+    expected = 1 if standing is None else standing.head.generation + 1
+    if entry.generation != expected:
+        raise broken(expected, f"it is missing, and entry {entry.generation} stands in its place")
+    if entry.previous != (GENESIS if standing is None else standing.head.hash):
+        raise broken(entry.generation, "it does not follow the entry before it, so one of the two was exchanged")
+    if standing is not None and entry.at < standing.at:
+        raise broken(entry.generation, "it is older than the entry before it")
+
+
+def _signer(standing: Standing | None, entry: Entry) -> PublicKey | None:
+    """The controller's key of that id that may sign at this point; the opening entry brings its own."""
+    if standing is not None:
+        key = standing.key(entry.key_id)
+    elif isinstance(entry.body, Opened) and entry.body.key.key_id == entry.key_id:
+        key = entry.body.key
+    else:
+        key = None
+    return key if key is not None and key.role == "controller" else None
+
+
+def broken(generation: int, fact: str) -> BrokenLedger:
+    """The error that names an entry and what is wrong with it."""
+    return BrokenLedger(f"Entry {generation} is broken: {fact}. Trust nothing after it: restore the ledger from a backup or an export.")

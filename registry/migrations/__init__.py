@@ -1,1 +1,0 @@
-"""The ledger's tables, version by version; `registry.ledger.open_ledger` applies them."""
