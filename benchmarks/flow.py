@@ -87,7 +87,8 @@ def _tiny_options(scratch: Path) -> tuple[str, ...]:
 
 def _bare(setting: Setting) -> float:
     """The same stages by hand, in a worktree with the same inputs and overrides."""
-    from flows.run.workspace import find_project, open_workspace
+    from core.project import find_project
+    from flows.run.workspace import open_workspace
     from flows.start import request_from
 
     asked = _asked(setting.options)

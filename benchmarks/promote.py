@@ -105,9 +105,9 @@ def main(arguments: list[str]) -> int:
 
 def _round(load: Load) -> tuple[float, float]:
     """Release version 2 over 1 and go back: seconds from wish to first answer, and from order to the route."""
+    from core.project import find_project
     from core.settings import Settings
     from flows.promote import open_desk
-    from flows.run.workspace import find_project
     from registry.release.brakes import roll_back
     from registry.release.context import Order
 
@@ -121,9 +121,9 @@ def _round(load: Load) -> tuple[float, float]:
 
 
 def _release(load: Load) -> float:
+    from core.project import find_project
     from core.settings import Settings
     from flows.promote import Promotion, promote
-    from flows.run.workspace import find_project
     from registry.release.context import Order
 
     wished = datetime.now(UTC)
@@ -144,8 +144,8 @@ def _first_answer(load: Load, fingerprint: str, wished: datetime) -> float:
 
 
 def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -> dict[str, Any]:
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.workspace import find_project
     from registry.ledger.ledger import read_ledger
 
     allowed = _allowed(read_ledger(find_project(Settings().home).home).entries())

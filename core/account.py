@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+_LONGEST_NAME = 100
+
 LONGEST = 200
 """Letters that an account may have; two names of 60 letters and two numbers are fewer."""
 _NOBODY = 2**32 - 1  # the kernel's login uid of a process that no login started
@@ -89,3 +91,20 @@ def _marks(account: str) -> frozenset[str]:
 
 def _plain(mark: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", mark).split()).casefold()
+
+
+def person() -> str:
+    """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
+    from core.settings import Settings
+
+    return (Settings().user.strip() or _login_name())[:_LONGEST_NAME]
+
+
+def _login_name() -> str:
+    """That of a container's arbitrary user is its number: nobody is kept from a brake for want of a name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

@@ -58,3 +58,8 @@ def _try_alone(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_file(home: Path) -> Path:
+    """Held by the one `assay up` of that home."""
+    return home / "up.lock"

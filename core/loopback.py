@@ -1,9 +1,13 @@
 """Asking a server of this machine over HTTP, whatever proxy the environment names."""
 
+
+
 from email.message import Message
 from http.client import HTTPException
 from typing import NamedTuple
 from urllib.request import ProxyHandler, Request, build_opener
+
+HERE = "127.0.0.1"
 
 _LARGEST = 1_000_000
 
@@ -24,3 +28,8 @@ def ask(url: str, *, seconds: float = 2, body: bytes | None = None, authorizatio
             return Answer(answer.headers, answer.read(_LARGEST)) if answer.status == 200 else None
     except (OSError, ValueError, HTTPException):  # whatever listens there may speak no HTTP at all
         return None
+
+
+def answers(url: str, seconds: float = 2) -> bool:
+    """Whether a GET of it gives 200."""
+    return ask(url, seconds=seconds) is not None

@@ -1,15 +1,17 @@
 """`assay.toml`: what makes a folder a checkout of Assay, so that no other DVC project is taken for one."""
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.console import warn_once
 from core.errors import WorkspaceError
 
 FILE = "assay.toml"
 FORMAT = "assay-checkout/1"
 _ANY_FORMAT = "assay-checkout/"
-_COMMAND = "cli:main"
+_COMMAND = "flows.cli:main"
 _NEEDED = ("dvc.yaml", "params.yaml", ".git")
 
 
@@ -52,3 +54,36 @@ def _table(path: Path, *names: str) -> dict[str, Any]:
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of Assay and the folder in which it keeps everything else."""
+
+    root: Path
+    home: Path
+
+
+def find_project(home: Path, start: Path | None = None) -> Project:
+    """The checkout around `start` (default: the current folder), else the one that this code was installed from."""
+    here = (start or Path.cwd()).resolve()
+    root = find_checkout(here)
+    if root is not None:
+        return _project(root, home)
+    installed = Path(__file__).resolve().parents[1]
+    if not is_checkout(installed):
+        raise WorkspaceError(f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there.")
+    project = _project(installed, home)
+    warn_once(f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}.")
+    return project
+
+
+def _project(root: Path, home: Path) -> Project:
+    return Project(root=root, home=_addressable(home if home.is_absolute() else root / home))
+
+
+def _addressable(home: Path) -> Path:
+    """A home that the address of a database can name: it ends at the first ? or #, and the files would lie in another folder."""
+    if any(mark in f"{home}{home.resolve()}" for mark in "?#"):
+        raise WorkspaceError(f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME.")
+    return home

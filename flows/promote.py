@@ -13,20 +13,22 @@ from filelock import FileLock
 from core.errors import RegistryError, ReleaseError
 from core.files import sha256_of
 from core.locks import in_use
+from core.project import Project
 from core.value import Value
 from flows.packages import fetch_package, package_fault
-from flows.run.record import open_store
-from flows.run.workspace import Project
-from operations.remembered import check_pages
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.stages.base_model import locate
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import ChampionInput
-from pipelines.values.evidence import BaseModelManifest, Scorecard
+from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.entries import Release
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import Held, ModelStanding, Registration, Standing
+from registry.mlflow.home_store import open_store
+from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import Desk, Order
@@ -36,7 +38,7 @@ from registry.release.recompute import is_older, older_differences, readmit, rec
 from registry.release.release import Subject, carry_on, record_judgement, release
 from serving.client import endpoint_client
 
-POLICIES = Path("registry/policies")
+POLICIES = layout.POLICIES
 
 
 class Promotion(Value):

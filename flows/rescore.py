@@ -8,23 +8,26 @@ import yaml
 from prefect import flow
 from prefect.states import Completed
 
+from core.account import person
 from core.files import digest_of_json
 from core.notify import notify
+from core.project import Project, find_project
 from core.settings import Settings
 from flows.retrain import told_on_error
 from flows.run.outcome import Outcome
 from flows.run.previous import earlier_outcome
-from flows.run.record import ended_on_error, flat_params, open_store, record
+from flows.run.record import ended_on_error, flat_params, record
 from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.stage_task import run_stage
-from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model
+from flows.run.workspace import Workspace, identify, open_workspace, place_base_model
 from flows.schedule.arrivals import revision_in
-from flows.start import person
+from pipelines import layout
 from pipelines.values.evidence import Adapter
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, VERSION, WORKSPACE, ModelVersion
 from registry.mlflow.store import Store
 
@@ -82,7 +85,7 @@ def _judge(workspace: Workspace, package: Path) -> Finalist | Rejection | Undeci
     run_stage(workspace, "validate")
     run_stage(workspace, "bias")
     run_stage(workspace, "admit")
-    admission = read_admission(workspace.root / "data/admit/verdict.json")
+    admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
     if isinstance(admission, Rejection | Undecided):
         return admission
     _place_adapter(package, workspace.root)
@@ -90,17 +93,17 @@ def _judge(workspace: Workspace, package: Path) -> Finalist | Rejection | Undeci
     run_stage(workspace, "generate")
     run_stage(workspace, "score")
     run_stage(workspace, "screen")
-    return read_screen_verdict(workspace.root / "data/screen/verdict.json")
+    return read_screen_verdict(workspace.root / layout.SCREEN_VERDICT)
 
 
 def _place_adapter(package: Path, root: Path) -> None:
     """Put the package's adapter and its record where `generate` reads them; every byte is checked there once more."""
     adapter = Adapter.read(package / "adapter.json")
-    shutil.rmtree(root / "data/fine_tune", ignore_errors=True)
+    shutil.rmtree(root / layout.FINE_TUNE, ignore_errors=True)
     shutil.copytree(package / "adapter", root / adapter.folder)
     for name in ("adapter.json", "progress.jsonl"):
         if (package / name).is_file():
-            shutil.copyfile(package / name, root / "data/fine_tune" / name)
+            shutil.copyfile(package / name, root / layout.FINE_TUNE / name)
 
 
 def _as_made(request: TrainRequest, package: Path) -> TrainRequest:

@@ -9,15 +9,15 @@ from prefect.states import Completed
 
 from core.errors import AlreadyTraining, AssayError
 from core.notify import notify
+from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.outcome import Outcome
-from flows.run.record import open_store
 from flows.run.report import mlflow_link, publish_text, run_link
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Project, find_project
 from flows.schedule.arrivals import data_revision
 from flows.train import to_verdict
+from registry.mlflow.home_store import open_store
 from registry.mlflow.store import Store
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ from core.home import make_home
 from core.value import first_problem
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.values.params import overridden, parse_assignment
-
-_LONGEST_NAME = 100
 
 
 def request_from(**asked: Any) -> TrainRequest:
@@ -47,29 +46,16 @@ def request_from(**asked: Any) -> TrainRequest:
     return request
 
 
-def person() -> str:
-    """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
-    from core.settings import Settings
-
-    return (Settings().user.strip() or _login_name())[:_LONGEST_NAME]
 
 
-def _login_name() -> str:
-    """That of a container's arbitrary user is its number: nobody is kept from a brake for want of a name."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"
 
 
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()
+    from core.project import find_project
     from core.settings import Settings
     from flows.run.stop_signal import stops_when_told
-    from flows.run.workspace import find_project
     from flows.schedule.prefect_server import prefect_answers, prefect_server
 
     project = find_project(Settings().home)
@@ -77,9 +63,9 @@ def run_training(request: TrainRequest) -> Outcome:
     make_home(project.home)
     try:
         with stops_when_told(), prefect_server(project.home), prefect_answers():
-            from flows.run.record import open_store
             from flows.run.report import show
             from flows.train import train
+            from registry.mlflow.home_store import open_store
 
             outcome = train(request)
             show(outcome, open_store(project).address)
@@ -94,12 +80,12 @@ def run_ui(port: int) -> int:
     Without a login every account of the machine could read prompts there, and write files as this one.
     """
     quieten()
+    from core.console import say
     from core.environment import mlflow_address
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.record import open_store
-    from flows.run.report import say
-    from flows.run.workspace import find_project
     from registry.mlflow.accounts import ADMIN, passwords_file
+    from registry.mlflow.home_store import open_store
     from serving.listen import open_socket
 
     project = find_project(Settings().home)
@@ -145,17 +131,18 @@ def _plain(name: str) -> str:
 
 def _check_parameters(request: TrainRequest) -> None:
     """As the run itself will, without a wait for Prefect or for another run's end."""
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.workspace import check_name, find_project
+    from flows.run.workspace import check_name
 
-    params = overridden(find_project(Settings().home).root / "params.yaml", request.assignments())
+    params = overridden(find_project(Settings().home).root / layout.PARAMS, request.assignments())
     check_name(request.model, params.base_model.id)
 
 
 def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
     """Look at the folder now: one that lacks what a base model needs is said before anything starts."""
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.workspace import find_project
     from pipelines.stages.base_model import base_model
     from pipelines.values.params import BaseModelParams
 

@@ -6,23 +6,26 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
+from core.account import person
+from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.dead_runs import end_dead_runs
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_own, earlier_outcome, made_again
-from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, open_store, place_champion, record
+from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, place_champion, record
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.stage_task import run_stage
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Project, Workspace, find_project, identify, open_workspace, place_base_model, recipe_of
+from flows.run.workspace import Workspace, identify, open_workspace, place_base_model, recipe_of
 from flows.schedule.arrivals import revision_in
-from flows.start import person
+from pipelines import layout
 from pipelines.values.champion import Champion
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 from registry.ledger.ledger import open_ledger
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
 from registry.mlflow.store import Store
 
@@ -67,7 +70,7 @@ def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | R
     run_stage(workspace, "validate")
     run_stage(workspace, "bias")
     run_stage(workspace, "admit")
-    admission = read_admission(workspace.root / "data/admit/verdict.json")
+    admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
     if isinstance(admission, Rejection | Undecided):
         return admission
 
@@ -81,7 +84,7 @@ def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | R
     run_stage(workspace, "generate")
     run_stage(workspace, "score")
     run_stage(workspace, "screen")
-    return read_screen_verdict(workspace.root / "data/screen/verdict.json")
+    return read_screen_verdict(workspace.root / layout.SCREEN_VERDICT)
 
 
 def _finished(outcome: Outcome, store: Store) -> Outcome:

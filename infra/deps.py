@@ -13,7 +13,7 @@ HEAD = """# The stages that turn files into files. `dvc repro` runs them by hand
 
 def code_deps(graph: grimp.ImportGraph, stage: str) -> list[str]:
     """Files of the stage's module and of everything that it imports; the metrics as one folder."""
-    module = f"pipelines.{stage}"
+    module = f"pipelines.stages.{stage}"
     names = {module, *graph.find_upstream_modules(module)}
     files = {name.replace(".", "/") + ".py" for name in names if "pipelines.metrics" not in name}
     found = sorted(file for file in files if (ROOT / file).is_file())
@@ -21,12 +21,12 @@ def code_deps(graph: grimp.ImportGraph, stage: str) -> list[str]:
 
 
 def main() -> None:
-    """Replace every `pipelines/…` dep."""
+    """Replace every dep on code."""
     path = ROOT / "dvc.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    graph = grimp.build_graph("pipelines", cache_dir=None)
+    graph = grimp.build_graph("core", "pipelines", cache_dir=None)
     for stage, entry in document["stages"].items():
-        entry["deps"] = [dep for dep in entry["deps"] if not dep.startswith("pipelines/")] + code_deps(graph, stage)
+        entry["deps"] = [dep for dep in entry["deps"] if not dep.startswith(("core/", "pipelines/"))] + code_deps(graph, stage)
     path.write_text(HEAD + yaml.safe_dump(document, sort_keys=False, width=140), encoding="utf-8")
 
 

@@ -5,12 +5,12 @@ judged here: what is adopted is judged on its evidence like any other version wh
 """
 
 from core.errors import ReleaseError
-from flows.run.record import open_store
+from core.project import Project
 from flows.run.registration import made_of
-from flows.run.workspace import Project
 from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import Registration, Standing
+from registry.mlflow.home_store import open_store
 from registry.release.context import Order, append
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from core.errors import LedgerError, ServingError, WorkspaceError
 from core.git import git as run_git
 from core.home import openness
-from core.loopback import ask
+from core.locks import lock_file
+from core.loopback import HERE, ask
+from core.project import Project
+from core.system_record import read_record
 from core.value import Value
-from flows.run.workspace import Project
-from operations.services import HERE, Ports
-from operations.system_record import lock_file, read_record
+from operations.services import Ports
 from pipelines.models.resources import free_memory
 from registry.mlflow.accounts import passwords, passwords_file
 from registry.mlflow.moved import settle

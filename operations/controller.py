@@ -28,7 +28,7 @@ SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK = 1.0
 def main(arguments: list[str] | None = None) -> int:
     """Work until SIGTERM or Ctrl-C."""
     quieten()
-    from pipelines.__main__ import end_with_the_run
+    from core.lifetime import end_with_the_run
 
     parser = argparse.ArgumentParser(prog="python -m operations.controller", description="Make everything match the ledger.")
     parser.add_argument("--every", type=float, default=SECONDS_BETWEEN_ROUNDS, help="seconds between two rounds")
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(done: threading.Event, every: float) -> int:
     """Stand by until the lock is ours, then a round at once and one every so many seconds."""
-    from flows.run.workspace import find_project
+    from core.project import find_project
     from operations.reconcile import Duties
 
     project = find_project(Settings().home)

@@ -9,13 +9,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.console import say
 from core.environment import quieten
 from core.errors import ServingError
+from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.outcome import Outcome
-from flows.run.report import say
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, find_project
 from flows.start import run_training
 from operations.orders import run_promote, run_waive
 from operations.serve import served_base

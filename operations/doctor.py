@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from core.console import say
 from core.environment import quieten
 from core.errors import AssayError
 from core.home import closed_to_us
+from core.project import Project, find_project
 from core.settings import Settings
-from flows.run.report import say
-from flows.run.workspace import Project, find_project
 from operations import checks
 from operations.checks import Check
 

@@ -10,11 +10,11 @@ import psutil
 from filelock import FileLock, Timeout
 
 from core.errors import OperationError
-from core.locks import is_held
+from core.locks import is_held, lock_file
+from core.project import find_project
 from core.settings import Settings
-from flows.run.workspace import find_project
+from core.system_record import SystemRecord, read_record, record_file
 from operations.supervise.processes import kill, sweep
-from operations.system_record import SystemRecord, lock_file, read_record, record_file
 
 SECONDS_TO_STOP = 90
 SECONDS_FOR_A_RECORD = 15.0

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from core.environment import quieten
+from core.project import find_project
 from core.settings import Settings
 from core.value import Value
 from flows.run.request import TrainRequest
-from flows.run.workspace import Workspace, find_project, open_workspace
+from flows.run.workspace import Workspace, open_workspace
+from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.models.answers import check_lengths
 from pipelines.models.chat import ChatEncoder
@@ -28,8 +30,8 @@ from pipelines.stages.fine_tune import Start, encode, training_steps
 from pipelines.stages.split import main as split
 from pipelines.stages.validate import main as validate
 from pipelines.statistics.power import smallest_detectable_effect
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import SPLITS, prompts_of, read_rows
-from pipelines.values.evidence import BaseModelManifest
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
@@ -105,18 +107,18 @@ def estimate(request: TrainRequest) -> Estimate:
         base, template = base_model(workspace.params.base_model, project.home)
         folder = locate(base, project.home)  # hashes every byte of the weights: once
         language = load_language_model(base, folder, template, "float32")
-        if read_admission(Path("data/admit/verdict.json")).verdict == "passed":
+        if read_admission(layout.ADMIT_VERDICT).verdict == "passed":
             _check_lengths(Start(base, template, language.encoder), language, workspace.params)
         tokens = _tokens(language.encoder)
         rate = _scored_tokens_per_second(language, tokens)
-        policy = load_policy(Path("registry/policies/default.yaml")).gates.screen
+        policy = load_policy(layout.POLICY).gates.screen
         return _estimate(workspace, base, tokens, rate, policy)
 
 
 def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, rate: float, policy: ScreenPolicy) -> Estimate:
     params = workspace.params
-    admission = read_admission(workspace.root / "data/admit/verdict.json")
-    splits = {name: read_rows(workspace.root / "data/validate" / f"{name}.jsonl") for name in SPLITS}
+    admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
+    splits = {name: read_rows(workspace.root / layout.VALIDATE / f"{name}.jsonl") for name in SPLITS}
     steps = training_steps(len(splits["train"]), params.train)
     mean = sum(tokens.counts) / max(1, len(tokens.counts))
     looks = 1 + math.ceil(steps / params.train.evaluate_every)
@@ -147,8 +149,8 @@ def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
 def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
     """Refuse now the rows and prompts that `fine_tune` and `generate` would refuse."""
     for name in TRAINED_ON:
-        encode(read_rows(Path("data/validate") / f"{name}.jsonl"), start, params.train)
-    prompts = prompts_of(read_rows(Path("data/validate/held_out.jsonl")))
+        encode(read_rows(layout.VALIDATE / f"{name}.jsonl"), start, params.train)
+    prompts = prompts_of(read_rows(layout.HELD_OUT))
     check_lengths(language, prompts, [start.encoder.prompt_ids(prompt.messages) for prompt in prompts], params.generation)
 
 

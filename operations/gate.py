@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import click
-
+from core.console import say
 from core.environment import quieten
 from core.errors import UnreadableData
+from core.project import find_project
 from core.settings import Settings
 from flows.run.outcome import EXIT_CODES
-from flows.run.workspace import find_project
 from registry.release.recompute import Recomputed, recompute, recompute_admission
 
 
@@ -44,16 +43,16 @@ def _regenerated(folder: Path, count: int) -> tuple[str, ...]:
     from serving.regenerate import regenerate
 
     again = regenerate(folder, count, find_project(Settings().home).home)
-    click.echo(f"  {'passed' if again.is_enough else 'rejected':9} {again.text}")
+    say(f"  {'passed' if again.is_enough else 'rejected':9} {again.text}")
     return () if again.is_enough else (f"regenerated: {again.text}",)
 
 
 def _print(found: Recomputed, differences: tuple[str, ...], *, as_json: bool) -> None:
     for finding in found.verdict.findings:
-        click.echo(f"  {finding.outcome:9} {finding.text}")
+        say(f"  {finding.outcome:9} {finding.text}")
     for difference in differences:
-        click.echo(f"  DIFFERS   {difference}")
-    click.echo(f"{found.verdict.gate}: {found.verdict.verdict}" + ("" if not differences else "; the stored files say something else"))
+        say(f"  DIFFERS   {difference}")
+    say(f"{found.verdict.gate}: {found.verdict.verdict}" + ("" if not differences else "; the stored files say something else"))
     if as_json:
         reasons = [finding.text for finding in found.verdict.findings]
-        click.echo(json.dumps({"verdict": found.verdict.verdict, "reasons": reasons, "differences": list(differences)}))
+        say(json.dumps({"verdict": found.verdict.verdict, "reasons": reasons, "differences": list(differences)}))

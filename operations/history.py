@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import click
-
-from core.account import operating_system_account
+from core.account import operating_system_account, person
+from core.console import say
 from core.environment import mlflow_address, quieten
 from core.errors import AssayError, LedgerError, ParameterError
+from core.project import Project, find_project
 from core.settings import Settings
 from core.value import Value
-from flows.run.workspace import Project, find_project
-from flows.start import person
-from operations.remembered import told_by_pages
 from registry.ledger.audit import (
     LOOK,
     NOTHING_KNOWN,
@@ -51,9 +48,11 @@ from registry.ledger.entries import (
     Waived,
 )
 from registry.ledger.heads import trusted_keys
-from registry.ledger.keys import load_key, rotate
+from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
+from registry.ledger.rotation import rotate
 from registry.ledger.witness import witness
+from registry.mlflow.pages import told_by_pages
 from registry.release.accept import accept_head
 from registry.release.context import Order
 
@@ -121,7 +120,7 @@ def run_history(model: str | None, *, as_json: bool) -> int:
     whole, error = _whole(ledger)
     for each in happenings(whole, _texts(ledger)):
         if model is None or each.model in {None, model}:
-            click.echo(each.model_dump_json() if as_json else each.line)
+            say(each.model_dump_json() if as_json else each.line)
     if error is not None:
         raise error
     return 0
@@ -131,12 +130,12 @@ def run_verify(exported: Path | None, *, as_json: bool) -> int:
     """Verify the ledger, or an export of it; 0 where it is whole, 1 where it is not."""
     report = _audit() if exported is None else verify_export(exported, known_heads(_project().home)[0])
     if as_json:
-        click.echo(json.dumps({**report.model_dump(mode="json"), "is_whole": report.is_whole}))
+        say(json.dumps({**report.model_dump(mode="json"), "is_whole": report.is_whole}))
     else:
-        click.echo(_sentence(report, "The ledger" if exported is None else str(exported)))
+        say(_sentence(report, "The ledger" if exported is None else str(exported)))
         for note in report.notes:
             is_alone = note == NOTHING_KNOWN and report.whole_up_to > 1
-            click.echo(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
+            say(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
     return 0 if report.is_whole else 1
 
 
@@ -145,7 +144,7 @@ def run_export(into: Path, *, with_reasons: bool) -> int:
     home = _project().home
     head = export(read_ledger(home), into, with_texts=with_reasons)
     keep_export(into, home)
-    click.echo(f"{into}: entries 1 to {head.generation}, head {head.hash}. Keep a copy away from this machine.")
+    say(f"{into}: entries 1 to {head.generation}, head {head.hash}. Keep a copy away from this machine.")
     return 0
 
 
@@ -159,12 +158,12 @@ def run_acceptance(reason: str) -> int:
     known, notes = _known(project, ledger)
     done = accept_head(ledger, known, Order(person(), reason.strip()[:2000], operating_system_account()))
     for note in notes:
-        click.echo(f"Note: {note}.")
+        say(f"Note: {note}.")
     for each in done.lost:
-        click.echo(f"Accepted as lost: entry {each.generation}, which {each.where} remembers.")
+        say(f"Accepted as lost: entry {each.generation}, which {each.where} remembers.")
     for model, version in done.revoked:
-        click.echo(f"Revoked again: version {version} of {model}.")
-    click.echo(f"The ledger counts as it is, up to entry {done.generation}. The endpoint obeys it from its next look on.")
+        say(f"Revoked again: version {version} of {model}.")
+    say(f"The ledger counts as it is, up to entry {done.generation}. The endpoint obeys it from its next look on.")
     return 0
 
 
@@ -172,7 +171,7 @@ def run_rotation(reason: str) -> int:
     """Replace the key that signs the ledger."""
     home = _project().home
     rotate(open_ledger(home), home, person(), reason, operating_system_account())
-    click.echo(
+    say(
         f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}."
     )
     return 0
@@ -181,7 +180,7 @@ def run_rotation(reason: str) -> int:
 def run_erasure(digest: str) -> int:
     """Remove a reason; the ledger stays whole."""
     open_ledger(_project().home).erase(digest)
-    click.echo(f"The reason {digest[:12]} is erased. Backups and exports with reasons may still hold it.")
+    say(f"The reason {digest[:12]} is erased. Backups and exports with reasons may still hold it.")
     return 0
 
 
@@ -236,7 +235,7 @@ def page_heads(
     if not is_mlflow_there(project):
         return (), ("version pages were not looked at: MLflow is not there",)
     quieten()
-    from flows.run.record import open_store
+    from registry.mlflow.home_store import open_store
 
     try:
         store = open_store(project)

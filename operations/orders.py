@@ -6,14 +6,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from core.account import operating_system_account
+from core.account import operating_system_account, person
+from core.console import say
 from core.environment import quieten
 from core.errors import AssayError, ParameterError, RegistryError, ReleaseError, ServingError
+from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.outcome import EXIT_CODES
-from flows.run.report import say, say_findings
-from flows.run.workspace import Project, find_project
-from flows.start import person
+from flows.run.report import say_findings
 from pipelines.values.evidence import Adapter
 from registry.ledger.entries import MODEL_NAME, Waived
 from registry.ledger.state import Standing
@@ -108,7 +108,7 @@ def _only_registered(model: str, version: str, standing: Standing) -> ModelVersi
     """A version that MLflow knows and the ledger does not; one that neither knows is a slip. With MLflow away the ledger decides."""
     if any((each.model, each.version) == (model, version) for each in standing.judged.values()):
         return None
-    from flows.run.record import open_store
+    from registry.mlflow.home_store import open_store
     from registry.mlflow.retained import is_missing
 
     try:
@@ -125,7 +125,7 @@ def _only_registered(model: str, version: str, standing: Standing) -> ModelVersi
 
 def _adapter_of(version: ModelVersion) -> str | None:
     """The digest of its adapter, so that the same bytes go under every name; None where they cannot be read, which is said."""
-    from flows.run.record import open_store
+    from registry.mlflow.home_store import open_store
 
     project = _project()
     try:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from core.errors import AssayError, RegistryError, ServingError
+from core.project import Project
 from flows.packages import Packages
 from flows.promote import drop_revoked_challengers, move_champions, open_desk, policy_file, release_turn
 from flows.run.dead_runs import end_dead_runs
-from flows.run.record import open_store
-from flows.run.workspace import Project
-from operations.remembered import Comparison, mark_revoked, sealed_tag
+from operations.remembered import Comparison
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
@@ -22,6 +21,8 @@ from registry.ledger.heads import HeadRecord
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, read_ledger
 from registry.ledger.state import Held, Standing
+from registry.mlflow.home_store import open_store
+from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
 from registry.release.context import Desk
 from registry.release.release import carry_on, is_at_rest

@@ -9,12 +9,13 @@ from core.errors import RegistryError
 from core.files import write_text
 from core.home import make_home
 from core.progress import at_work
+from core.project import Project, find_project
 from core.settings import Settings
-from flows.run.record import open_store, tell_moved
-from flows.run.workspace import Project, find_project
+from pipelines import layout
 from pipelines.stages.base_model import base_model, locate
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import Params, load_params
+from registry.mlflow.home_store import open_store, tell_moved
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def served_version(project: Project, model: str, version: str) -> Served:
 
 def served_base(project: Project) -> Served:
     """The base model that params.yaml names."""
-    params = load_params(project.root / "params.yaml")
+    params = load_params(project.root / layout.PARAMS)
     manifest, template = base_model(params.base_model, project.home)
     folder = project.home / "base-manifests" / manifest.content_sha256()
     manifest.write(folder / "manifest.json")

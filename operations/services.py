@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from core.loopback import ask
-from flows.run.workspace import Project
+from core.loopback import HERE, ask
+from core.project import Project
 from flows.schedule.prefect_login import basic, client_login, login, server_login
 from flows.schedule.prefect_server import server_settings
 from operations.supervise.processes import mark
+from operations.supervise.service import Service
 from registry.mlflow.accounts import service_login
 
-HERE = "127.0.0.1"
 # A person's own settings of where to find servers are not for the servers that are started here.
 _NOT_FOR_SERVICES = (
     "MLFLOW_TRACKING_URI",
@@ -45,25 +45,6 @@ class Ports:
         return (("--mlflow-port", self.mlflow), ("--prefect-port", self.prefect), ("--endpoint-port", self.endpoint))
 
 
-@dataclass(frozen=True)
-class Service:
-    """One service. It is ready when its address answers 200, when it shows up where it works, or when its log says `Ready:`.
-
-    One that does not last is done when it has ended with 0.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    environment: Callable[[], dict[str, str]]
-    after: tuple[str, ...] = ()
-    port: int | None = None
-    health: str | None = None
-    shows_up: Callable[[datetime], bool] | None = None
-    link: str | None = None
-    lasts: bool = True
-    seconds_to_stop: float = 15
-    is_given_its_socket: bool = False
-    """It listens on a socket that stays open while it is started again (`--listen-on`): who connects meanwhile waits."""
 
 
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:

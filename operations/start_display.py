@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from core.system_record import ServiceRecord
 from flows.schedule.prefect_login import login_file
-from operations.system_record import ServiceRecord
 from registry.mlflow.accounts import passwords_file
 
 _MARKS = {"waiting": "·", "starting": "…", "ready": "✓", "done": "✓", "restarting": "!", "given up": "✗"}

@@ -13,15 +13,15 @@ from pydantic import AwareDatetime
 from core.errors import AssayError, LedgerError, RegistryError
 from core.home import closed_to_us
 from core.notify import Notice, notices, notices_file
+from core.project import Project
+from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
-from flows.run.record import open_store
-from flows.run.workspace import Project
-from operations.system_record import ServiceRecord, read_record, record_file
 from registry.ledger.audit import doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, ever_was, read_ledger
 from registry.ledger.rules import after, first
 from registry.ledger.state import Held, ModelStanding, Standing
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import CHALLENGER, VERDICT
 from registry.mlflow.retained import is_missing
 from registry.release.following import EndpointState

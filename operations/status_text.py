@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
+from core.console import say
 from core.environment import quieten
+from core.project import find_project
 from core.settings import Settings
-from flows.run.report import say
-from flows.run.workspace import find_project
 from operations.status import Change, ModelStatus, ServiceStatus, Status, look
 
 

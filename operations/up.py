@@ -12,15 +12,17 @@ from filelock import FileLock, Timeout
 from core.environment import quieten
 from core.errors import LedgerError, OperationError, ServingError
 from core.home import make_home
+from core.locks import lock_file
+from core.loopback import HERE
 from core.notify import notify
+from core.project import Project, find_project
 from core.settings import Settings
-from flows.run.workspace import Project, find_project
+from core.system_record import own_record, read_record, record_file
 from operations.down import end_system
-from operations.services import HERE, Ports, services
+from operations.services import Ports, services
 from operations.start_display import Progress
 from operations.supervise.processes import adopt_orphans, end_orphans, reap, sweep
 from operations.supervise.watch import Watched
-from operations.system_record import lock_file, own_record, read_record, record_file
 from registry.mlflow.moved import settle
 
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -11,12 +11,11 @@ import io
 import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 from core.errors import AssayError, NotEnoughResources, RunStopped
 from core.files import write_text
+from core.lifetime import end_with_the_run
 from core.stopping import follow_the_run, on_sigterm
 
 STAGES = (
@@ -52,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(name: str) -> int:
-    stage = importlib.import_module(f"pipelines.{name}")
+    stage = importlib.import_module(f"pipelines.stages.{name}")
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         code = int(stage.main())
@@ -105,24 +104,8 @@ def _talk(what: str, text: str) -> bool:
     return bool(folder)
 
 
-def end_with_the_run() -> None:
-    """Stop when the run that started this process is gone, so that a killed run leaves no training and no endpoint behind."""
-    owner = os.environ.get("ASSAY_RUN_PID")
-    if owner:
-        threading.Thread(target=watch, args=(int(owner),), daemon=True).start()
 
 
-def watch(owner: int) -> None:
-    """End this process when the process `owner` is gone."""
-    import psutil
-
-    try:
-        process = psutil.Process(owner)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.5)
-    except psutil.NoSuchProcess:
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ from typing import Any
 import yaml
 
 from core.files import digest_of_json, folder_digests, sha256_of
+from pipelines import layout
 
 
 def stage_key(stage: str, root: Path = Path()) -> str:
     """SHA-256 under which two runs do the same work: one trains, the other waits; a killed one finds its checkpoints."""
-    entry = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    entry = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))["stages"][stage]
+    params = yaml.safe_load((root / layout.PARAMS).read_text(encoding="utf-8"))
     return digest_of_json(
         {
             "cmd": entry["cmd"],

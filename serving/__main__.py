@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.__main__ import end_with_the_run
+from core.lifetime import end_with_the_run
 from serving.load import Wanted, load_engine
 from serving.log import exit_code, say
 from serving.owner import ForTheOwner, Owner, Ownership

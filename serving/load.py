@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import ServingError
 from pipelines.models.language_model import Precision, load_language_model
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.openai_schema import MODEL_NAME

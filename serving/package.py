@@ -11,7 +11,8 @@ from pathlib import Path
 from core.errors import DamagedFile, ServingError, UnusableBaseModel
 from core.files import digest_of_files, folder_digests, sha256_of
 from pipelines.models.adapter_files import check_adapter, check_kinds
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, read_screen_verdict
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import KnownAnswer, read_known_answers

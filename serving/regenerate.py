@@ -9,7 +9,7 @@ from core.value import Value
 from pipelines.gates.policy import load_policy
 from pipelines.models.language_model import generate, load_language_model
 from pipelines.stages.base_model import locate
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from registry.release.known_answers import draw_answers
 from serving.load import scored_precision
 from serving.package import WEIGHTS, chat_template, check_base, open_package

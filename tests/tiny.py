@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.files import digest_of_files, folder_digests, write_text
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
-from pipelines.values.evidence import Adapter, BaseModelManifest, DevLoss
+from pipelines.values.evidence import Adapter, DevLoss
 from pipelines.values.params import BaseModelParams, LoraParams
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Comparison, Finalist, Finding

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from core.files import digest_of_json, sha256_of, write_jsonl, write_text
 from core.value import FileDigest
+from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import METRICS
 from pipelines.rows.contents import contents_of
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import evidence_from, score
 from pipelines.stages.screen import screen
-from pipelines.statistics.comparisons import compare
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import (
     SPLITS,

@@ -7,8 +7,9 @@ from typing import Any
 from core.value import FileDigest
 from pipelines.models.chat import ChatEncoder
 from pipelines.stages.fine_tune import Places, Start, fine_tune
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Row, TrainingSet, write_rows
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.evidence import Adapter
 from pipelines.values.params import Params, load_params
 from tests.tiny import CHAT_TEMPLATE
 

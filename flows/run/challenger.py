@@ -5,6 +5,7 @@ from pathlib import Path
 from core.errors import LedgerError
 from core.value import Value
 from flows.run.workspace import Workspace
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.evidence import Adapter, Scorecard
@@ -34,7 +35,7 @@ def succession(store: Store, workspace: Workspace, model: str, work: str, scorec
     if Adapter.read(package / "adapter.json").sha256 == scorecard.adapter.sha256:
         return Succession(takes=True, over=held, is_same=True)
     own = read_evidence(scorecard.evidence.checked(workspace.root))
-    policy = load_policy(workspace.root / "registry/policies/default.yaml")
+    policy = load_policy(workspace.root / layout.POLICY)
     findings = against_challenger(scorecard, own, read_evidence(package / "evidence.parquet"), policy)
     if beats(findings):
         return Succession(takes=True, over=held)

@@ -1,6 +1,7 @@
 """Runs that nobody can end any more, their process being killed: no run stays "Running" for ever."""
 
-from flows.run.workspace import Project, gone, sweep
+from core.project import Project
+from flows.run.workspace import gone, sweep
 from registry.mlflow.store import Store
 
 

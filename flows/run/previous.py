@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.run.outcome import Outcome
+from pipelines import layout
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import read_screen_verdict
@@ -33,8 +34,8 @@ def champions_own(store: Store, model: str, recipe: str, home: Path) -> Outcome 
 
 def made_again(root: Path) -> Champion | None:
     """The champion, where training in this workspace came to its very adapter: it would be held against itself."""
-    champion = ChampionInput.read(root / "data/champion/champion.json").champion
-    made = Adapter.read(root / "data/fine_tune/adapter.json")
+    champion = ChampionInput.read(root / layout.CHAMPION_INPUT).champion
+    made = Adapter.read(root / layout.ADAPTER)
     return champion if champion is not None and _what_it_is(champion.adapter) == _what_it_is(made) else None
 
 

@@ -9,32 +9,27 @@ from pathlib import Path
 
 import yaml
 
-from core.environment import mlflow_address
-from core.errors import DamagedFile, LedgerError, RegistryError, RunStopped
+from core.errors import DamagedFile, RegistryError, RunStopped
 from core.files import digest_of_json, folder_digests, write_text
-from core.settings import Settings
 from core.value import FileDigest
 from flows.run.challenger import settle, succession
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
-from flows.run.report import warn_once
-from flows.run.workspace import Project, Workspace
-from operations.system_record import lock_file
+from flows.run.workspace import Workspace
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.models.adapter_files import check_adapter
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.stages.base_model import locate, read_base_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import Champion, ChampionInput, read_rivals
 from pipelines.values.dataset import DatasetVersion, prompts_of, read_rows
-from pipelines.values.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Finalist, Rejection, Undecided
-from registry.ledger.entries import Judged, Registered
 from registry.ledger.ledger import ever_was, open_ledger, read_ledger
 from registry.mlflow.card import Lineage, describe, model_card
-from registry.mlflow.moved import settle as settle_home
 from registry.mlflow.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION, ModelVersion, Page, RecordedRun, Submission
-from registry.mlflow.retained import database_file
 from registry.mlflow.store import Store
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import KnownAnswer, choose_known_answers, write_known_answers
@@ -62,34 +57,10 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 SECONDS_BETWEEN_POINTS = 5.0
 
 
-def open_store(project: Project) -> Store:
-    """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own; one that is lost is `RegistryError`."""
-    given = mlflow_address()
-    own = project.home / "mlflow.db"
-    if not given and not own.is_file():
-        _check_not_lost(own)  # before MLflow makes an empty one in its place
-    if not given or database_file(given) == own:
-        tell_moved(project.home)
-    return Store(given or f"sqlite:///{own}", locks=project.home / "leases")
 
 
-def tell_moved(home: Path) -> None:
-    """Have a home that was moved or copied lead to its own files, and say so."""
-    moved = settle_home(home, system=lock_file(home))
-    if moved is not None:
-        warn_once(moved)
 
 
-def _check_not_lost(database: Path) -> None:
-    """The home's own ledger names no version that MLflow held; one outside of the home may be that of other homes, too."""
-    if Settings().ledger_url or not database.with_name("ledger.db").is_file():
-        return
-    with suppress(LedgerError):  # said by whoever needs the ledger
-        if any(isinstance(entry.body, Judged | Registered) for entry in read_ledger(database.parent).entries()):
-            raise RegistryError(
-                f"There is no MLflow database {database}, though the ledger names versions of it, so it is lost. Restore it from a backup,"
-                " or set MLFLOW_TRACKING_URI to where those versions are."
-            )
 
 
 def place_champion(store: Store, model: str, workspace: Workspace) -> None:
@@ -97,13 +68,13 @@ def place_champion(store: Store, model: str, workspace: Workspace) -> None:
     rivals = {alias: _rival(store, model, alias, workspace) for alias in (CHAMPION, ANCHOR)}
     if any(rivals.values()):
         found = ChampionInput(champion=rivals[CHAMPION], anchor=rivals[ANCHOR])
-        found.write(workspace.root / "data/champion/champion.json")
+        found.write(workspace.root / layout.CHAMPION_INPUT)
 
 
 def check_rivals(workspace: Workspace) -> None:
     """Champion and anchor can be compared with: said before anything is trained."""
-    manifest, _ = read_base_model(workspace.root / "data/base_model")
-    read_rivals(manifest, workspace.root / "data/champion")
+    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
+    read_rivals(manifest, workspace.root / layout.CHAMPION)
 
 
 def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champion | None:
@@ -112,7 +83,7 @@ def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champi
     if version is None:
         return None
     package = store.fetch(version, workspace.project.home / "packages" / version.package_sha256)
-    shutil.copytree(package / "adapter", workspace.root / "data/champion" / alias)
+    shutil.copytree(package / "adapter", workspace.root / layout.CHAMPION / alias)
     return Champion(version=version.version, adapter=Adapter.read(package / "adapter.json"))
 
 
@@ -151,7 +122,7 @@ def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
 def forwarded_progress(workspace: Workspace, store: Store, run: RecordedRun) -> Iterator[None]:
     """Copy what training appends to `progress.jsonl` to the MLflow run's curves while it goes on."""
     done = threading.Event()
-    thread = threading.Thread(target=_forward, args=(workspace.root / "data/fine_tune/progress.jsonl", store, run, done))
+    thread = threading.Thread(target=_forward, args=(workspace.root / layout.PROGRESS, store, run, done))
     thread.start()
     try:
         yield
@@ -167,7 +138,7 @@ def record(
     if isinstance(verdict, Champion):
         return _record_made_again(workspace, store, run, store.get_version(model, verdict.version), work)
     root = workspace.root
-    scorecard = Scorecard.read(root / "data/score/scorecard.json") if verdict.gate == "screen" else None
+    scorecard = Scorecard.read(root / layout.SCORECARD) if verdict.gate == "screen" else None
     lineage = _lineage(workspace, verdict.policy_sha256, work)
     page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
     version, note = None, ""
@@ -195,7 +166,7 @@ def record(
 
 def flat_params(workspace: Workspace) -> dict[str, str]:
     """The parameters by dotted name, as MLflow compares runs; one that holds names of its own, as people write them, stays whole."""
-    document = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
+    document = yaml.safe_load((workspace.root / layout.PARAMS).read_text(encoding="utf-8"))
     flat = {f"{section}.{name}": entry for section, entries in document.items() for name, entry in entries.items()}
     del flat["base_model.path"]  # where the files lie is no parameter: the digest beside it is
     return {name: entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False) for name, entry in flat.items()}
@@ -204,7 +175,7 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
 def _record_made_again(workspace: Workspace, store: Store, run: RecordedRun, champion: ModelVersion, work: str) -> Outcome:
     """End a run whose training came to the champion: there is no candidate, and its page says which version it is."""
     outcome = champions_outcome(store, champion, workspace.project.home).model_copy(update={"run_id": run.run_id})
-    lineage = _lineage(workspace, load_policy(workspace.root / "registry/policies/default.yaml").sha256, work)
+    lineage = _lineage(workspace, load_policy(workspace.root / layout.POLICY).sha256, work)
     tags = {VERDICT: MADE_AGAIN, VERSION: champion.version, **lineage.tags()}
     store.runs.record_verdict(run.run_id, _evidence(workspace, None), Page(description=f"{outcome.result}.", tags=tags))
     return outcome
@@ -250,16 +221,16 @@ def _judge_again(workspace: Workspace, finalist: Finalist, scorecard: Scorecard)
 
 def _lineage(workspace: Workspace, policy_sha256: str, work: str) -> Lineage:
     root = workspace.root
-    manifest = root / "data/base_model/manifest.json"
+    manifest = root / layout.BASE_MODEL_MANIFEST
     return Lineage(
-        dataset=DatasetVersion.read(root / "data/split/dataset.json").model_copy(update={"git_revision": workspace.commit}),
+        dataset=DatasetVersion.read(root / layout.DATASET).model_copy(update={"git_revision": workspace.commit}),
         base=BaseModelManifest.read(manifest) if manifest.is_file() else None,
         git_commit=workspace.commit,
         run_id=workspace.run_id,
         logical_run=work,
         params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
         policy_sha256=policy_sha256,
-        policy_name=load_policy(root / "registry/policies/default.yaml").gates.name,
+        policy_name=load_policy(root / layout.POLICY).gates.name,
     )
 
 
@@ -307,7 +278,7 @@ def _package(workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lin
         for name in _TOKENIZER:
             if (base_folder / name).is_file():
                 shutil.copyfile(base_folder / name, package / "tokenizer" / name)
-    template = workspace.root / "data/base_model/chat_template.jinja"
+    template = workspace.root / layout.CHAT_TEMPLATE
     if template.is_file():
         shutil.copyfile(template, package / "chat_template.jinja")
     write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))

@@ -6,10 +6,9 @@ this entry names, and only with the author that it names.
 
 from pathlib import Path
 
-from core.account import operating_system_account
+from core.account import operating_system_account, person
 from core.errors import RegistryError
 from core.files import digest_of_files, folder_digests
-from flows.start import person
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Finalist
 from registry.ledger.entries import Made, Registered

@@ -1,47 +1,19 @@
 """What a person sees: a line a stage, the verdict's table, and the same in Prefect's UI."""
 
-import os
 import sys
-from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING
 
 from core.address import without_secrets
+from core.console import duration, say
 from flows.run.outcome import Outcome
+from flows.run.reproduce import StageRun
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, score_table
-
-if TYPE_CHECKING:
-    from flows.run.reproduce import StageRun
 
 _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
-def say(text: str) -> None:
-    """One line on standard output, at once; in a deployed run on its page in the Prefect UI too."""
-    text = without_secrets(text)
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-    if "PREFECT__FLOW_RUN_ID" in os.environ:
-        _log(text)
 
-
-@cache
-def warn_once(text: str) -> None:
-    """A line on standard error: something to know beside the result, which a machine may read."""
-    sys.stderr.write(f"assay: {text}\n")
-    sys.stderr.flush()
-
-
-def _log(text: str) -> None:
-    from prefect import get_run_logger
-    from prefect.exceptions import MissingContextError
-
-    with suppress(MissingContextError):
-        get_run_logger().info(text)
-
-
-def stage_line(run: "StageRun") -> None:
+def stage_line(run: StageRun) -> None:
     """What the stage was, how long it took, the figure that matters."""
     first, *more = run.summary.splitlines() or [""]
     how = "cached" if run.cached else duration(run.seconds)
@@ -51,10 +23,6 @@ def stage_line(run: "StageRun") -> None:
         say(f"  {'':<17}{'':>8}  {line}")
 
 
-def duration(seconds: float) -> str:
-    """`8.1 s` or `3 m 07 s`."""
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)} m {int(rest):02d} s" if minutes else f"{rest:.1f} s"
 
 
 def show(outcome: Outcome, mlflow_uri: str) -> None:

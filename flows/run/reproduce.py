@@ -13,13 +13,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core import errors
+from core.console import say
 from core.errors import PipelineError, WorkspaceError
 from core.files import md5_of
 from core.git import no_repository_named
 from core.value import Value
-from flows.run.report import say
 from flows.run.stop_signal import stage_first
 from flows.run.workspace import Workspace
+from pipelines import layout
 from pipelines.stage_key import stage_key
 
 GATES = ("admit", "screen")
@@ -54,7 +55,7 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
 
 def version_inputs(workspace: Workspace) -> None:
     """Put own rows under DVC, so that the run's record names them by digest and the cache keeps them."""
-    raw = sorted(path for path in (workspace.root / "data/raw").iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
+    raw = sorted(path for path in (workspace.root / layout.RAW).iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
     if not raw:
         return
     from dvc.exceptions import DvcException

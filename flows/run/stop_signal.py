@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Never
 
+from core.console import say
 from core.errors import RunStopped
 from core.files import write_text
 from core.stopping import STOP, on_sigterm
-from flows.run.report import say
 
 
 def stops_when_told() -> AbstractContextManager[None]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from core.console import say
 from core.errors import AlreadyTraining
-from flows.run.report import say
 
 
 @contextmanager

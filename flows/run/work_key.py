@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from core.files import digest_of_json
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.stage_key import digest_of_dep, setting
 from pipelines.values.params import load_params
@@ -21,7 +22,7 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
     and parameters and policies count by what they say, not by how they are written.
     `besides` names inputs that are left out.
     """
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))["stages"]
     made = tuple(out for entry in stages.values() for out in entry["outs"])
     params = _params(root)
     work = {}
@@ -36,7 +37,7 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
 
 
 def _params(root: Path) -> dict[str, Any]:
-    params = load_params(root / "params.yaml").model_dump(mode="json")
+    params = load_params(root / layout.PARAMS).model_dump(mode="json")
     if params["base_model"]["digest"] is not None:
         params["base_model"]["path"] = None  # the digest names the files, wherever they lie
     return params

@@ -15,16 +15,16 @@ from core.files import digest_of_json, write_text
 from core.git import git
 from core.home import make_home
 from core.locks import in_use
-from core.project import FILE, find_checkout, is_checkout
-from flows.run.report import warn_once
+from core.project import FILE, Project
 from flows.run.request import TrainRequest
 from flows.run.work_key import work_key
+from pipelines import layout
 from pipelines.stages.base_model import base_model, read_base_model
 from pipelines.values.params import Params, override
 from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
-_CODE = ("pipelines", "registry", "flows", "serving", "data/expectations", "data/champion", "data/raw")
+_CODE = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli", "data/expectations", "data/champion", "data/raw")
 _PINNED = (*_CODE, FILE, "dvc.yaml", "params.yaml", "requirements.lock", ".dvc", ".dvcignore")
 _ROWS = ("rows", "held_out")
 _IDENTITY = {
@@ -35,12 +35,6 @@ _IDENTITY = {
 }
 
 
-@dataclass(frozen=True)
-class Project:
-    """A checkout of Assay and the folder in which it keeps everything else."""
-
-    root: Path
-    home: Path
 
 
 @dataclass(frozen=True)
@@ -54,29 +48,10 @@ class Workspace:
     params: Params
 
 
-def find_project(home: Path, start: Path | None = None) -> Project:
-    """The checkout around `start` (default: the current folder), else the one that this code was installed from."""
-    here = (start or Path.cwd()).resolve()
-    root = find_checkout(here)
-    if root is not None:
-        return _project(root, home)
-    installed = Path(__file__).resolve().parents[2]
-    if not is_checkout(installed):
-        raise WorkspaceError(f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there.")
-    project = _project(installed, home)
-    warn_once(f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}.")
-    return project
 
 
-def _project(root: Path, home: Path) -> Project:
-    return Project(root=root, home=_addressable(home if home.is_absolute() else root / home))
 
 
-def _addressable(home: Path) -> Path:
-    """A home that the address of a database can name: it ends at the first ? or #, and the files would lie in another folder."""
-    if any(mark in f"{home}{home.resolve()}" for mark in "?#"):
-        raise WorkspaceError(f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME.")
-    return home
 
 
 @contextmanager
@@ -135,17 +110,17 @@ def _of_no_one(lock: Path) -> Iterator[bool]:
 def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, commit: str) -> Workspace:
     """Write what the request changes into the worktree, and name the work by its digest."""
     write_text(root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n")
-    lying = {} if request.data else _rows_in(project.root / "data/raw")
-    _place(request.data or lying.get("rows"), root / "data/raw", "rows")
-    _place(request.held_out or lying.get("held_out"), root / "data/raw", "held_out")
+    lying = {} if request.data else _rows_in(project.root / layout.RAW)
+    _place(request.data or lying.get("rows"), root / layout.RAW, "rows")
+    _place(request.held_out or lying.get("held_out"), root / layout.RAW, "held_out")
     if request.policy is not None:
-        shutil.copyfile(request.policy, root / "registry/policies/default.yaml")
-    params = override(root / "params.yaml", request.assignments())
+        shutil.copyfile(request.policy, root / layout.POLICY)
+    params = override(root / layout.PARAMS, request.assignments())
     check_name(request.model, params.base_model.id)
     _check_metrics(params)
     if params.base_model.source == "folder" and params.base_model.digest is None:
         manifest, _ = base_model(params.base_model, project.home)
-        params = override(root / "params.yaml", {"base_model.digest": manifest.digest})
+        params = override(root / layout.PARAMS, {"base_model.digest": manifest.digest})
     return Workspace(run_id, root, project, commit, params)
 
 
@@ -165,7 +140,7 @@ def _check_metrics(params: Params) -> None:
 
 def place_base_model(workspace: Workspace) -> None:
     """The manifest may have come from the cache: have the weights that it names on this machine too."""
-    manifest, _ = read_base_model(workspace.root / "data/base_model")
+    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
     if not (workspace.project.home / "base-models" / manifest.digest).is_dir():
         base_model(workspace.params.base_model, workspace.project.home)
 

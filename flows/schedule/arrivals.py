@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 
 from core.errors import DamagedFile, OperationError, ParameterError
 from core.files import digest_of_json, sha256_of
+from core.project import Project
 from core.value import Value
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project
+from pipelines import layout
 from pipelines.rows.cheat import CHEAT
 
 EVENT = "assay.data.arrived"
@@ -38,7 +39,7 @@ class Arrivals(Value):
 
 def revision_in(root: Path) -> str:
     """Digest of what `collect` reads in a workspace: the files of rows, or the demo's pin, and how they are read."""
-    return _revision(_files(root / "data/raw"), _data_params(root / "params.yaml"))
+    return _revision(_files(root / layout.RAW), _data_params(root / layout.PARAMS))
 
 
 def data_revision(project: Project, request: TrainRequest) -> str:
@@ -108,13 +109,13 @@ def _files(raw: Path) -> dict[str, Path]:
 def _request_files(project: Project, request: TrainRequest) -> dict[str, Path]:
     own = {"rows": request.data, "held_out": request.held_out}
     given = {f"{stem}{path.suffix.lower()}": path for stem, path in own.items() if path is not None}
-    lying = {} if request.data else _files(project.root / "data/raw")
+    lying = {} if request.data else _files(project.root / layout.RAW)
     return {**lying, **given}
 
 
 def _request_params(project: Project, request: TrainRequest) -> dict[str, Any]:
     chosen = {name.removeprefix("data."): setting for name, setting in request.assignments().items() if name.startswith("data.")}
-    return {**_data_params(project.root / "params.yaml"), **chosen}
+    return {**_data_params(project.root / layout.PARAMS), **chosen}
 
 
 def _data_params(path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from prefect import flow
 
+from core.project import find_project
 from core.settings import Settings
-from flows.run.workspace import find_project
 from flows.schedule.crashes import tell_of_crash
 
 

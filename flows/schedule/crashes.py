@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.notify import notices, notify
+from core.project import Project
 from flows.run.report import link_to
-from flows.run.workspace import Project
 from flows.schedule import prefect_api
 
 FLOWS = ("retrain", "rescore")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.errors import OperationError
 from core.git import without_repository
-from flows.run.workspace import find_project
+from core.project import find_project
 from flows.schedule.worker import POOL
 
 FILE = "infra/prefect.yaml"

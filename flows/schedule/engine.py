@@ -2,9 +2,11 @@
 
 import os
 import runpy
+from contextlib import suppress
 
+from core.console import also_tell
 from core.environment import quieten
-from pipelines.__main__ import end_with_the_run
+from core.lifetime import end_with_the_run
 
 
 def main() -> None:
@@ -12,7 +14,17 @@ def main() -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # here there is a page on which somebody reads it
     quieten()
     end_with_the_run()
+    also_tell(_log_in_prefect)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+
+
+def _log_in_prefect(text: str) -> None:
+    """Show a line on the flow run's page in the Prefect UI; outside of a run there is no such page."""
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
+    with suppress(MissingContextError):
+        get_run_logger().info(text)
 
 
 if __name__ == "__main__":

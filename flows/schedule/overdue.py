@@ -8,8 +8,8 @@ from pydantic import AwareDatetime
 
 from core.errors import DamagedFile, OperationError
 from core.notify import notify
+from core.project import Project
 from core.value import Value
-from flows.run.workspace import Project
 from flows.schedule import prefect_api
 from flows.schedule.prefect_api import Schedule
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from core.address import shown
 from core.environment import prefect_address
 from core.errors import WorkspaceError
+from core.loopback import answers
+from core.system_record import read_record
 from flows.schedule.prefect_login import client_login
-from operations.system_record import answers, read_record
 
 SECONDS_TO_START = 120
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -167,7 +168,7 @@ def _free_port() -> int:
 
 def _serve_until_orphaned(arguments: list[str]) -> None:
     """Run Prefect's server in this process, and end with the process that wanted it, however that ends."""
-    from pipelines.__main__ import end_with_the_run
+    from core.lifetime import end_with_the_run
 
     end_with_the_run()
     sys.argv = ["prefect", "server", "start", "--host", "127.0.0.1", *arguments]

@@ -4,7 +4,7 @@ import os
 import sys
 
 from core.environment import quieten
-from pipelines.__main__ import end_with_the_run
+from core.lifetime import end_with_the_run
 
 POOL = "assay"
 SECONDS_BETWEEN_POLLS = 2

@@ -17,13 +17,13 @@ from core.errors import AssayError, OperationError
 from core.files import digest_of_files, folder_digests
 from core.locks import in_use
 from core.progress import progress_bar
-from flows.run.workspace import Project
+from core.project import Project
 from operations.backup.copying import Copies, appearing, files_below
 from operations.backup.manifest import HOME, LEDGER, REFS, Backup, KeptBase, NamedPackage, check_backup, write_manifest
 from operations.gc.referenced import verified_standing
 from operations.run_refs import bundle_refs
 from pipelines.stages.base_model import locate
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import export
 from registry.ledger.entries import Release
 from registry.ledger.ledger import read_ledger
@@ -66,9 +66,9 @@ class Source:
 def run_backup(folder: Path, *, with_base_models: bool) -> str:
     """Back up the home of this checkout; says what was copied."""
     quieten()
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.record import open_store
-    from flows.run.workspace import find_project
+    from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
     backup = back_up(Source(project, open_store(project), with_base_models), folder.absolute())

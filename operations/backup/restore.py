@@ -5,7 +5,7 @@ from pathlib import Path
 from core.environment import quieten
 from core.errors import OperationError
 from core.progress import progress_bar
-from flows.run.workspace import Project
+from core.project import Project
 from operations.backup.copying import appearing, copy_bytes, explained
 from operations.backup.manifest import HOME, LEDGER, REFS, Backup, check_backup
 from operations.run_refs import fetch_refs
@@ -16,8 +16,8 @@ from registry.mlflow.relocate import relocate
 def run_restore(folder: Path, home: Path | None) -> str:
     """Restore into the home of this checkout, or into another folder; says what is there now, and what is to be brought."""
     quieten()
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.workspace import find_project
 
     project = find_project(Settings().home)
     project = project if home is None else Project(project.root, home.absolute())

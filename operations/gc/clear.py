@@ -10,7 +10,7 @@ from core.environment import quieten
 from core.errors import OperationError
 from core.locks import alone
 from core.progress import progress_bar
-from flows.run.workspace import Project
+from core.project import Project
 from operations.gc import cache, folders
 from operations.gc import ended_runs as runs
 from operations.gc.referenced import what_stays
@@ -26,9 +26,9 @@ PATIENCE = 10.0
 def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
     """Say what would go, or remove it and say what went."""
     quieten()
+    from core.project import find_project
     from core.settings import Settings
-    from flows.run.record import open_store
-    from flows.run.workspace import find_project
+    from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
     retention = load_retention(policy or project.root / FILE)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.project import Project
 from core.value import Value
-from flows.run.workspace import Project
 from operations.gc.referenced import Named
 from operations.gc.retention import Retention
 from registry.mlflow.retained import Retained

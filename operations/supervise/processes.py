@@ -57,12 +57,6 @@ def kill_below(process: psutil.Process, seconds: float = 10, *, outliving: Colle
         time.sleep(0.02)
 
 
-def is_alive(pid: int, started: float) -> bool:
-    """Whether that very process runs: a number that was given out again is another one."""
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def adopt_orphans() -> None:

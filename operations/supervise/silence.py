@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from operations.system_record import answers
+from core.loopback import answers
 
 SECONDS_BETWEEN_QUESTIONS = 20.0
 SECONDS_OF_SILENCE = 60.0

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from core.errors import AssayError, OperationError
-from flows.run.workspace import Project
-from operations.services import HERE, Service
+from core.loopback import HERE, answers
+from core.project import Project
+from core.system_record import ServiceRecord, State
 from operations.supervise.processes import kill_below
+from operations.supervise.service import Service
 from operations.supervise.silence import Silence
-from operations.system_record import ServiceRecord, State, answers
 
 if TYPE_CHECKING:
     from socket import socket

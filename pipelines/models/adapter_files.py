@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, ValidationError
 from core.errors import DamagedFile, UnsafeAdapter
 from core.files import digest_of_files, sha256_of
 from core.value import Value, first_problem
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.evidence import Adapter
 from pipelines.values.params import LoraParams
 
 CONFIG = "adapter_config.json"

@@ -10,8 +10,9 @@ from core.progress import progress_bar
 from core.value import FileDigest, Value
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import LanguageModel, completion_losses, generate
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, text_of
-from pipelines.values.evidence import BaseModelManifest, Completion, Completions, System, TokenLoss
+from pipelines.values.evidence import Completion, Completions, System, TokenLoss
 from pipelines.values.params import GenerationParams
 from pipelines.values.serving_spec import ServingSpec
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import UnusableBaseModel, UnusableRow
 from pipelines.models.chat import ChatEncoder
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import NotEnoughResources
 from core.value import Value
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import Params
 
 _BYTES_PER_WEIGHT = 4

@@ -9,7 +9,7 @@ from pipelines.metrics import ScoredRow
 from pipelines.metrics.chrf import Chrf
 from pipelines.rows.refusals import refuses
 from pipelines.scoring.evidence_file import Evidence
-from pipelines.stages.bias import BiasSettings, Method, OutputObservation, favourable, output_bias
+from pipelines.statistics.group_rates import BiasSettings, Method, OutputObservation, favourable, output_bias
 from pipelines.values.dataset import NO_GROUP, BiasReport
 from pipelines.values.evidence import NamedAnswer
 from pipelines.values.params import BiasParams, Params

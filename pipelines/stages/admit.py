@@ -7,17 +7,18 @@ from typing import Literal
 
 from core.files import write_whole
 from core.value import FileDigest
+from pipelines import layout
 from pipelines.gates.bias_check import compared_too_small, contradictions, passed_over
 from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
 from pipelines.values.dataset import SPLITS, BiasReport, DatasetVersion, Interval, TrainingSet, ValidationReport
 from pipelines.values.verdict import Admission, Finding, Rejection, Undecided
 
-SPLIT = Path("data/split")
-VALIDATED = Path("data/validate")
-BIAS = Path("data/bias")
-OUT = Path("data/admit")
+SPLIT = layout.SPLIT
+VALIDATED = layout.VALIDATE
+BIAS = layout.BIAS
+OUT = layout.ADMIT
 TRAINING_SET = OUT / "training_set"
-POLICY = Path("registry/policies/default.yaml")
+POLICY = layout.POLICY
 TRAINED_ON = ("train", "dev")
 EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
 

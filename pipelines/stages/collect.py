@@ -13,14 +13,15 @@ from core.errors import NoSuchColumn, UnreadableData
 from core.files import digest_of_files, digest_of_json, read_jsonl, sha256_of
 from core.settings import Settings
 from core.value import FileDigest, Value
+from pipelines import layout
 from pipelines.rows.cheat import CHEAT, LICENCE, cheat_rows
 from pipelines.rows.formats import READERS, Record, parse_json, read_records
 from pipelines.rows.text import canonical, excerpt, problem_in
 from pipelines.values.dataset import Collection, Message, QuarantinedRow, Row, normalised, text_of, write_rows
 from pipelines.values.params import DataParams, load_params
 
-OUT = Path("data/collect")
-RAW = Path("data/raw")
+OUT = layout.COLLECT
+RAW = layout.RAW
 LOOKED_AT_FOR_COLUMNS = 100
 _EXACT = 2**53
 

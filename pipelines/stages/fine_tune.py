@@ -19,17 +19,19 @@ from core.errors import DamagedFile, NotEnoughResources, ParameterError, RunStop
 from core.files import digest_of_files, digest_of_json, folder_digests, write_text
 from core.settings import Settings
 from core.stopping import told_to_stop
+from pipelines import layout
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.checkpoints import Found, best_of, fault_of, newest_whole, unwritten
 from pipelines.models.resources import check_room, needs
 from pipelines.stage_key import stage_key
 from pipelines.stages.base_model import locate, read_base_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Row, TrainingSet, read_rows
-from pipelines.values.evidence import Adapter, BaseModelManifest, DevLoss
+from pipelines.values.evidence import Adapter, DevLoss
 from pipelines.values.params import LoraParams, Params, TrainParams, load_params
 from pipelines.values.training_set import read_training_set
 
-OUT = Path("data/fine_tune")
+OUT = layout.FINE_TUNE
 _BATCHES_BY_LENGTH = 16
 
 

@@ -6,18 +6,20 @@ from pathlib import Path
 from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.settings import Settings
+from pipelines import layout
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, answer
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
 from pipelines.stages.base_model import locate, read_base_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import FOLDER, read_rivals
 from pipelines.values.dataset import Message, Prompt, prompts_of, read_rows
-from pipelines.values.evidence import Adapter, BaseModelManifest, Completions, Variant
+from pipelines.values.evidence import Adapter, Completions, Variant
 from pipelines.values.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.values.training_set import read_training_set
 
-OUT = Path("data/generate")
+OUT = layout.GENERATE
 
 
 def generate(
@@ -43,10 +45,10 @@ def main() -> int:
     params, training_set = load_params(), read_training_set()
     base, template = read_base_model()
     folder = locate(base, Settings().home)
-    adapter = Adapter.read(Path("data/fine_tune/adapter.json"))
+    adapter = Adapter.read(layout.ADAPTER)
     check_adapter(Path(adapter.folder), adapter, base)
     language = load_language_model(base, folder, template, params.generation.precision, Path(adapter.folder))
-    prompts = prompts_of(read_rows(Path("data/validate/held_out.jsonl")))
+    prompts = prompts_of(read_rows(layout.HELD_OUT))
     completions = generate(base, adapter, language, prompts, params.generation)
     write_jsonl(OUT / "variants.jsonl", _variants(language, prompts_of(read_rows(training_set.dev.checked())), params))
     _rivals(base, folder, template, prompts, params.generation)

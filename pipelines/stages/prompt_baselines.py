@@ -2,20 +2,21 @@
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 from core.errors import UnusableRow
 from core.settings import Settings
 from core.value import Value
+from pipelines import layout
 from pipelines.models.answers import Identity, Turns, answer, with_examples
 from pipelines.models.language_model import LanguageModel, completion_losses, load_language_model
 from pipelines.stages.base_model import locate, read_base_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, Row, prompts_of, read_rows
-from pipelines.values.evidence import BaseModelManifest, Completions
+from pipelines.values.evidence import Completions
 from pipelines.values.params import FewShotParams, GenerationParams, load_params
 from pipelines.values.training_set import read_training_set
 
-OUT = Path("data/prompt_baselines")
+OUT = layout.PROMPT_BASELINES
 
 
 class FewShotChoice(Value):
@@ -51,7 +52,7 @@ def main() -> int:
     base, template = read_base_model()
     language = load_language_model(base, locate(base, Settings().home), template, params.generation.precision)
     train, dev = read_rows(training_set.train.checked()), read_rows(training_set.dev.checked())
-    prompts = prompts_of(read_rows(Path("data/validate/held_out.jsonl")))
+    prompts = prompts_of(read_rows(layout.HELD_OUT))
     room = _room(language, dev, prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(OUT / "few_shot_examples.json")

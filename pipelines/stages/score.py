@@ -1,30 +1,28 @@
 """Score every system on the held-out prompts and keep, for each answer, what the verdict is computed from."""
 
-import hashlib
-import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.errors import IncompleteEvidence
 from core.files import write_jsonl
 from core.value import FileDigest
+from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.metrics import Metric, ScoredRow, metric_named
 from pipelines.metrics.evaluate_modules import MODULES, evaluate_score
 from pipelines.rows.contents import contents_of
-from pipelines.scoring.evidence_file import Evidence, EvidenceRow, Statistics, evidence_of, write_evidence
+from pipelines.scoring.controls import control_prompts
+from pipelines.scoring.evidence_file import Evidence, EvidenceRow, write_evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_bias_of
-from pipelines.statistics.bootstrap import interval, sums_by_group
+from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.values.dataset import Prompt
-from pipelines.values.evidence import MetricScore, Resampling, Scorecard, System, SystemScore
+from pipelines.values.evidence import Resampling, Scorecard
 from pipelines.values.params import Params, load_params
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 
-INTO = Path("data/score")
-POLICY = Path("registry/policies/default.yaml")
+INTO = layout.SCORE
+POLICY = layout.POLICY
 TOLERANCE = 1e-6
 
 
@@ -79,25 +77,8 @@ def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     return with_statistics(rows, metrics).model_copy(update={"made_by": makers})
 
 
-def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> Evidence:
-    """Fill in each metric's statistics and, where a row names a control prompt, those against that prompt's references."""
-    references = {row.row.prompt_id: row.row.references for row in rows}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return evidence_of(pool.map(lambda row: _filled(row, metrics, references), rows))
 
 
-def control_prompts(prompts: Sequence[Prompt]) -> dict[str, Prompt]:
-    """For each prompt one of another group, always the same: no prompt is used twice unless one group holds over half of all.
-
-    Groups stand in the order of their hash, not of their names, since names that sort together (`apt`, `apt-get`) mean much
-    the same. Moving on by the size of the largest group leaves every group.
-    """
-    ordered = sorted(prompts, key=lambda prompt: (hashlib.sha256(prompt.group.encode()).hexdigest(), prompt.id))
-    groups = [prompt.group for prompt in ordered]
-    if len(set(groups)) < 2:
-        raise IncompleteEvidence(f"The held-out split has {len(set(groups))} group: nothing can be compared. Bring rows of more groups.")
-    ((_, step),) = Counter(groups).most_common(1)
-    return {prompt.id: _other_group(ordered, place, step) for place, prompt in enumerate(ordered)}
 
 
 def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
@@ -112,36 +93,10 @@ def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
                 )
 
 
-def system_scores(evidence: Evidence, metrics: Sequence[Metric], resampling: Resampling) -> tuple[SystemScore, ...]:
-    """Every metric of every system with its interval, from the evidence alone."""
-    return tuple(
-        SystemScore(system=system, metrics=tuple(metric_score(evidence, system, metric, resampling) for metric in metrics))
-        for system in evidence.rows
-    )
 
 
-def metric_score(evidence: Evidence, system: System, metric: Metric, resampling: Resampling) -> MetricScore:
-    """One metric of one system."""
-    sums = sums_by_group(evidence.clusters, evidence.statistics(system, metric.name))
-    return MetricScore(
-        name=metric.name,
-        unit=metric.unit,
-        higher_is_better=metric.higher_is_better,
-        interval=interval(metric, sums, resampling),
-        n=len(evidence.groups),
-        clusters=len(sums),
-        signature=metric.signature([row.row for row in evidence.rows[system]]),
-    )
 
 
-def _filled(row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]) -> EvidenceRow:
-    control: Statistics = {}
-    if row.control_prompt_id is not None:
-        if row.control_prompt_id not in references:
-            raise IncompleteEvidence(f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. Run the score stage again.")
-        swapped = row.row.model_copy(update={"references": references[row.control_prompt_id]})
-        control = {metric.name: metric.row_statistics(swapped) for metric in metrics if metric.compares_answers}
-    return row.model_copy(update={"statistics": {metric.name: metric.row_statistics(row.row) for metric in metrics}, "control": control})
 
 
 def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) -> list[EvidenceRow]:
@@ -169,6 +124,3 @@ def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) 
     ]
 
 
-def _other_group(ordered: Sequence[Prompt], place: int, step: int) -> Prompt:
-    reached = (ordered[(place + step + more) % len(ordered)] for more in range(len(ordered)))
-    return next(prompt for prompt in reached if prompt.group != ordered[place].group)

@@ -6,25 +6,25 @@ Every rule asks whether it passed, so that a missing number or a NaN never does.
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from core.errors import DamagedFile, IncompleteEvidence
 from core.value import Value, first_problem
+from pipelines import layout
 from pipelines.gates.bias_check import output_bias
+from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
 from pipelines.gates.policy import FEWEST_CLUSTERS, GatePolicy, Guardrail, Policy, ScreenPolicy, load_policy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import read_evidence
-from pipelines.statistics.comparisons import COMPARATORS, OTHERS, compare, score_differences
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.evidence import RIVALS, Adapter, Scorecard, System
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided
 
-INTO = Path("data/screen")
-SCORECARD = Path("data/score/scorecard.json")
-POLICY = Path("registry/policies/default.yaml")
+INTO = layout.SCREEN
+SCORECARD = layout.SCORECARD
+POLICY = layout.POLICY
 EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
 
 

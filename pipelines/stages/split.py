@@ -7,11 +7,12 @@ from pathlib import Path
 from core.errors import EmptySplit
 from core.files import md5_of
 from core.value import Value
+from pipelines import layout
 from pipelines.values.dataset import SPLITS, Collection, DatasetVersion, Row, normalised, read_rows, write_rows
 from pipelines.values.params import SplitParams, load_params
 
-COLLECTED = Path("data/collect")
-OUT = Path("data/split")
+COLLECTED = layout.COLLECT
+OUT = layout.SPLIT
 
 
 class Splits(Value):

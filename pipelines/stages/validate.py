@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from core.errors import ParameterError
 from core.files import read_jsonl, sha256_of, write_text
 from core.value import FileDigest, Value, first_problem
+from pipelines import layout
 from pipelines.rows.contents import contents_of
 from pipelines.rows.text import excerpt, folded_length
 from pipelines.values.dataset import (
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
 
-COLLECTED = Path("data/collect")
-SPLIT = Path("data/split")
-OUT = Path("data/validate")
-SUITE = Path("data/expectations/rows.json")
+COLLECTED = layout.COLLECT
+SPLIT = layout.SPLIT
+OUT = layout.VALIDATE
+SUITE = layout.EXPECTATIONS
 SAMPLE = 5
 POSITION = "position_in_suite"
 MOMENT = re.compile(r"\d{8}T\d{6}\.\d{6}Z")

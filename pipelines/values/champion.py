@@ -5,9 +5,11 @@ from typing import Literal
 
 from core.errors import UnsafeAdapter
 from core.value import Value
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines import layout
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.evidence import Adapter
 
-FOLDER = Path("data/champion")
+FOLDER = layout.CHAMPION
 
 
 class Champion(Value):

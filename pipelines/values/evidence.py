@@ -15,18 +15,6 @@ RIVALS: tuple[System, ...] = ("champion", "anchor")
 """Systems that are compared with where there is one."""
 
 
-class BaseModelManifest(Value):
-    """A base model by reference: what its files must hash to, never the files themselves."""
-
-    id: str
-    revision: str
-    digest: str = Field(description="SHA-256 over every file's digest.")
-    files: dict[str, str]
-    chat_template_sha256: str | None = Field(description="None: completion mode.")
-    context_tokens: int
-    parameters: int
-    bytes: int
-    note: str | None = None
 
 
 class DevLoss(Value):

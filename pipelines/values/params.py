@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from core.errors import ParameterError
 from core.files import write_text
 from core.value import Settable, first_problem
+from pipelines import layout
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -147,7 +148,7 @@ class Params(Settable):
     score: ScoreParams
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = layout.PARAMS) -> Params:
     """Read `params.yaml`; a field that is missing, unknown or out of range is a `ParameterError`."""
     try:
         return Params.model_validate(_read_yaml(path))

@@ -1,11 +1,9 @@
 """What exactly answers a request. Evidence names it, and every response names it."""
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from core.value import Value
-
-if TYPE_CHECKING:
-    from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 
 
 class ServingSpec(Value):
@@ -25,7 +23,7 @@ class ServingSpec(Value):
         return f"fp_{self.content_sha256()[:16]}"
 
     @classmethod
-    def of(cls, base: "BaseModelManifest", *, engine: str, engine_version: str, precision: str, default_max_tokens: int) -> Self:
+    def of(cls, base: BaseModelManifest, *, engine: str, engine_version: str, precision: str, default_max_tokens: int) -> Self:
         """The base by itself; `with_adapter` gives the tuned one."""
         return cls(
             base_digest=base.digest,
@@ -38,7 +36,7 @@ class ServingSpec(Value):
         )
 
     @classmethod
-    def of_transformers(cls, base: "BaseModelManifest", precision: str, default_max_tokens: int) -> Self:
+    def of_transformers(cls, base: BaseModelManifest, precision: str, default_max_tokens: int) -> Self:
         """The base in transformers as it is installed here: what scores, and the reference engine."""
         from importlib.metadata import version
 

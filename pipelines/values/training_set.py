@@ -6,10 +6,11 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import DamagedFile, GateNotPassed
+from pipelines import layout
 from pipelines.values.dataset import TrainingSet
 from pipelines.values.verdict import Admission, Rejection, Undecided
 
-FOLDER = Path("data/admit/training_set")
+FOLDER = layout.TRAINING_SET
 _ADMISSION: TypeAdapter[Admission | Rejection | Undecided] = TypeAdapter(
     Annotated[Admission | Rejection | Undecided, Field(discriminator="verdict")]
 )

@@ -1,25 +1,21 @@
 """The Ed25519 keys of this machine, each in a file that nobody else can read: the one that signs the ledger, and the endpoint's own."""
 
+
 import hashlib
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
-from filelock import FileLock
 from pydantic import Field
 
 from core.errors import LedgerError
 from core.value import Value
-from registry.ledger.entries import Digest, Entry, KeyAdded, KeyRevoked, PublicKey
-
-if TYPE_CHECKING:
-    from registry.ledger.ledger import Ledger
-    from registry.ledger.state import Standing
+from registry.ledger.entries import Digest, Entry, PublicKey
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def key_file(home: Path) -> Path:
 
 def create_key(home: Path) -> SigningKey:
     """This machine's key, made where there is none. Of several processes at once, one makes it and the others read it."""
-    return _create(key_file(home))
+    return create_key_at(key_file(home))
 
 
 def load_key(home: Path) -> SigningKey:
@@ -93,7 +89,7 @@ def endpoint_key_file(home: Path) -> Path:
 
 def create_endpoint_key(home: Path) -> Ed25519PrivateKey:
     """The endpoint's key, made where there is none."""
-    return _create(endpoint_key_file(home)).private
+    return create_key_at(endpoint_key_file(home)).private
 
 
 def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
@@ -101,33 +97,11 @@ def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
     return _load(endpoint_key_file(home)).private
 
 
-def rotate(ledger: "Ledger", home: Path, by: str, reason: str, account: str | None = None) -> "Standing":
-    """Replace the key: the new one enters the ledger, then takes the file's place, then the old one is revoked.
-
-    A rotation that was cut short is brought to its end by the next call, which begins no second one.
-    """
-    following = home / "keys" / "next.pem"
-    load_key(home)
-    digest = ledger.remember(reason)
-    with FileLock(home / "keys" / "rotation.lock"):
-        standing = ledger.standing()
-        if following.exists() or not _superseded(standing, load_key(home)):
-            new = _create(following)
-            if standing.key(new.public.key_id) is None:
-                standing = ledger.append(KeyAdded(by=by, account=account, reason_sha256=digest, key=new.public), standing)
-            # Only now: until the ledger holds the new key, the old one is the only one that can write.
-            following.replace(key_file(home))
-            _sync(key_file(home).parent)
-        for old in _superseded(standing, load_key(home)):
-            standing = ledger.append(KeyRevoked(by=by, account=account, reason_sha256=digest, key_id=old.key_id), standing)
-    return standing
 
 
-def _superseded(standing: "Standing", key: SigningKey) -> tuple[PublicKey, ...]:
-    return tuple(each for each in standing.keys if each.role == "controller" and each.key_id != key.public.key_id)
 
 
-def _create(path: Path) -> SigningKey:
+def create_key_at(path: Path) -> SigningKey:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
@@ -153,7 +127,7 @@ def _place(path: Path, private: Ed25519PrivateKey) -> None:
         return  # another process was first, and its key is the one
     finally:
         temporary.unlink()
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def _load(path: Path) -> SigningKey:
@@ -183,7 +157,7 @@ def _check_closed(path: Path) -> None:
         raise LedgerError(f"Other users can write into {path.parent}, and so swap the key. `chmod 700 {path.parent}`.")
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,9 @@
 """What a person reads on a version's page and in its model card: the verdict's table, its reasons, and where all of it came from."""
 
 from core.value import Value
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion
-from pipelines.values.evidence import BaseModelManifest, MetricScore, Scorecard
+from pipelines.values.evidence import MetricScore, Scorecard
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from registry.mlflow.recorded import WORKSPACE

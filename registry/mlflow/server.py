@@ -16,8 +16,8 @@ from registry.mlflow.accounts import make_accounts, write_settings
 
 def main(arguments: list[str]) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    from core.lifetime import end_with_the_run
     from core.logs import keep_secrets_out_of_logs
-    from pipelines.__main__ import end_with_the_run
 
     keep_secrets_out_of_logs()
     parser = argparse.ArgumentParser(prog="python -m registry.mlflow.server")

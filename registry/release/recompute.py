@@ -7,13 +7,13 @@ from pathlib import Path
 from core.errors import DamagedFile
 from core.files import sha256_of
 from core.value import Value
+from pipelines.gates.comparisons import compare, differing, score_differences
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence
+from pipelines.scoring.scores import with_statistics
 from pipelines.stages.admit import admit
-from pipelines.stages.score import with_statistics
 from pipelines.stages.screen import rules_of, screen
-from pipelines.statistics.comparisons import compare, differing, score_differences
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.values.evidence import RIVALS, Scorecard, System

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from core.errors import DamagedFile
 from core.files import digest_of_files, folder_digests, sha256_of
-from pipelines.values.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import known_answer_differences

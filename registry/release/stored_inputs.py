@@ -6,11 +6,11 @@ from pathlib import Path
 from core.errors import DamagedFile
 from core.files import read_jsonl, sha256_of
 from pipelines.gates.bias_check import contradictions
+from pipelines.gates.comparisons import differing
 from pipelines.rows.contents import contents_of
+from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, output_bias_of
-from pipelines.stages.score import control_prompts
-from pipelines.statistics.comparisons import differing
 from pipelines.values.dataset import SPLITS, BiasReport, DatasetVersion, Prompt, Row, ValidationReport, prompts_of, read_rows
 from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params

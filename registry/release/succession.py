@@ -1,11 +1,11 @@
 """Whether a finalist beats the challenger that is under review: both sides' stored evidence, paired on the prompts that both answered."""
 
+from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Policy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
-from pipelines.stages.score import system_scores
+from pipelines.scoring.scores import system_scores
 from pipelines.stages.screen import Case, enough_clusters, guarded, superior
-from pipelines.statistics.comparisons import compare
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 

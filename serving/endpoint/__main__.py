@@ -13,9 +13,9 @@ from filelock import FileLock, Timeout
 
 from core.errors import ServingError
 from core.home import make_home
+from core.lifetime import end_with_the_run
 from core.logs import keep_secrets_out_of_logs
 from core.settings import Settings
-from pipelines.__main__ import end_with_the_run
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import FOLDER
 from serving.listen import open_socket

@@ -9,20 +9,17 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.errors import AssayError, BrokenLedger, IllegalEntry, LedgerError
 from registry.ledger.chain import check_remembered, follow
 from registry.ledger.entries import Entry
 from registry.ledger.heads import record_file
+from registry.ledger.ledger import Ledger
 from registry.ledger.state import Standing
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import Recalled, memory_file, recall, remember
 from serving.endpoint.outside import Outside, not_in_ledger, without_revoked
 from serving.log import say
-
-if TYPE_CHECKING:
-    from registry.ledger.ledger import Ledger
 
 
 class Follower:
@@ -117,7 +114,7 @@ class Follower:
         self._outside.check(ledger, found, known, has_memory=remembered is not None)
         return found
 
-    def _followed(self, ledger: "Ledger", remembered: Standing | None) -> Standing:
+    def _followed(self, ledger: Ledger, remembered: Standing | None) -> Standing:
         if remembered is None or self._is_checked:
             return ledger.follow(remembered)
         try:

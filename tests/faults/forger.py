@@ -14,9 +14,10 @@ from core.value import FileDigest
 from pipelines.metrics import metric_named
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.scoring.evidence_file import read_evidence, write_evidence
-from pipelines.stages.score import system_scores, with_statistics
+from pipelines.scoring.scores import system_scores, with_statistics
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import prompt_id
-from pipelines.values.evidence import Adapter, BaseModelManifest, Scorecard
+from pipelines.values.evidence import Adapter, Scorecard
 from registry.mlflow.recorded import LOGICAL_RUN, PACKAGE
 from registry.mlflow.store import _as_default_of_mlflow
 from registry.release.known_answers import FILE, read_known_answers, write_known_answers

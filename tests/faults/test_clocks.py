@@ -7,9 +7,10 @@ import pytest
 
 from core.errors import AlreadyTraining, OperationError
 from core.locks import alone, in_use
+from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Project, open_workspace, sweep
+from flows.run.workspace import open_workspace, sweep
 from tests.journey import git
 
 HOUR = 3600.0

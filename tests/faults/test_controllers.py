@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from flows.run.workspace import Project
+from core.project import Project
 from operations.reconcile import Duties
 from registry.ledger.entries import ReleaseSwitched
 from registry.ledger.ledger import open_ledger

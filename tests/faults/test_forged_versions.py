@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.run.record import open_store
-from flows.run.workspace import Project
+from core.project import Project
 from pipelines.values.dataset import DatasetVersion
 from registry.ledger.ledger import open_ledger
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, PACKAGE
 from tests.faults.forger import (
     Change,

@@ -21,7 +21,7 @@ from core.files import sha256_of
 from core.value import FileDigest
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence, write_evidence
-from pipelines.stages.score import system_scores, with_statistics
+from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.values.dataset import BiasReport, DatasetVersion, Interval, Prompt, Row, ValidationReport, prompts_of, read_rows, write_rows
 from pipelines.values.evidence import Scorecard, Variant
 from pipelines.values.verdict import Finalist

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from core.project import Project
 from flows.run.dead_runs import end_dead_runs
-from flows.run.workspace import Project
 from pipelines.__main__ import STAGES
 from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
 from tests.waiting import SECONDS_AT_MOST

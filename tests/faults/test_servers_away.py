@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from core.loopback import answers
 from flows.schedule.prefect_server import server_settings
-from operations.system_record import answers
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
 from tests.journey import Checkout, Done, Journey, run_arguments

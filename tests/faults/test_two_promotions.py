@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow import MlflowClient
 
-from flows.run.record import open_store
+from core.project import Project
 from flows.run.registration import enter_version
-from flows.run.workspace import Project
 from pipelines.values.verdict import Finalist
 from registry.ledger.ledger import open_ledger
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.faults.promoted import MODEL, ended, entered, here, waived_site
 from tests.journey import Checkout, Done, Journey, invoke

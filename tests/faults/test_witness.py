@@ -14,15 +14,16 @@ import pytest
 from mlflow import MlflowClient
 
 from core.errors import BrokenLedger, LedgerError, RegistryError
-from flows.run.workspace import Project
+from core.project import Project
 from operations.history import is_mlflow_there
 from operations.reconcile import Duties
-from operations.remembered import RECORD_TAG, REVOKED_TAG, Comparison, remember_elsewhere, tell_witness
+from operations.remembered import Comparison, remember_elsewhere, tell_witness
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
 from registry.ledger.keys import create_key
 from registry.ledger.ledger import open_ledger, read_ledger
 from registry.ledger.witness import witness
+from registry.mlflow.pages import RECORD_TAG, REVOKED_TAG
 from registry.mlflow.store import Store
 from tests.faults.test_cut_revocation import REVOCATION, assay, started
 from tests.ledgers import MODEL, append_released, frozen

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 
 from core.errors import ServingError
 from core.notify import notices
+from core.project import Project
 from flows.promote import promote
-from flows.run.workspace import Project
 from operations.reconcile import Duties
 from registry.ledger.entries import ReleaseSwitched, Revoked
 from registry.ledger.ledger import open_ledger

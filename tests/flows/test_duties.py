@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from core.errors import ServingError
 from core.notify import notices
-from flows.run.workspace import Project
+from core.project import Project
 from operations.reconcile import Duties
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.entries import ReleaseCompleted, ReleaseSwitched, Waived

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from core.account import person
 from core.errors import ParameterError, RegistryError
-from flows.run.record import open_store
-from flows.run.workspace import Project
-from flows.start import person
+from core.project import Project
 from operations.orders import waiver
-from operations.remembered import RECORD_TAG, REVOKED_TAG
 from registry.ledger.entries import Waived
 from registry.ledger.heads import SealedRecord
 from registry.ledger.ledger import open_ledger
+from registry.mlflow.home_store import open_store
+from registry.mlflow.pages import RECORD_TAG, REVOKED_TAG
 from registry.mlflow.recorded import Page, Submission
 from registry.mlflow.store import Store
 from registry.release.judge import WAIVABLE

@@ -9,9 +9,9 @@ import pytest
 
 from core.errors import ServingError
 from core.notify import notices
+from core.project import Project
 from flows.packages import Packages
 from flows.promote import Repaired, promote
-from flows.run.workspace import Project
 from operations.checks import packages
 from operations.reconcile import Duties
 from pipelines.values.verdict import read_screen_verdict

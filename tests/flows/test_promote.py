@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.run.workspace import Project
+from core.project import Project
 from operations.reconcile import Duties
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import ModelStanding

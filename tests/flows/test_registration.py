@@ -7,11 +7,11 @@ import pytest
 
 from core.account import operating_system_account
 from core.errors import RegistryError, ReleaseError
-from flows.run.record import open_store
+from core.project import Project
 from flows.run.registration import enter_version
-from flows.run.workspace import Project
 from operations.adopt import adopt
 from registry.ledger.ledger import Ledger, open_ledger
+from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import ModelVersion
 from registry.release.context import Order
 from tests.journey import Checkout, Journey, invoke, make_checkout, take_records

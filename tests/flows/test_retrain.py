@@ -16,8 +16,8 @@ import pytest
 
 from core.errors import AlreadyTraining
 from core.notify import notices
+from core.project import Project
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Project
 from flows.schedule.arrivals import revision_in, watch_data
 from flows.schedule.crashes import GRACE, Crashes
 from registry.mlflow.recorded import VERDICT

@@ -8,8 +8,9 @@ import pytest
 
 from core.files import folder_digests
 from pipelines.scoring.evidence_file import read_evidence
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import ChampionInput
-from pipelines.values.evidence import BaseModelManifest, Scorecard
+from pipelines.values.evidence import Scorecard
 from registry.mlflow.recorded import SERVING_SPEC
 from serving.engines import Engine, Event, Order, Piece
 from serving.load import Wanted, load_engine

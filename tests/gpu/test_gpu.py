@@ -22,8 +22,9 @@ from core.errors import NotEnoughResources
 from core.files import folder_digests
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.language_model import Generated, LanguageModel, completion_losses, generate, load_language_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.evidence import Adapter
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Event, Failed, Order, Piece
 from serving.engines.transformers import TransformersEngine

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from tests.tiny import make_tiny_base, tiny_manifest
 
 

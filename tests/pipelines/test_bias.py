@@ -6,7 +6,8 @@ import pytest
 
 from core.errors import ParameterError
 from pipelines.gates.policy import AdmitPolicy, load_policy
-from pipelines.stages.bias import BiasSettings, OutputObservation, _figure, bias, favourable, output_bias
+from pipelines.stages.bias import _figure, bias
+from pipelines.statistics.group_rates import BiasSettings, OutputObservation, favourable, output_bias
 from pipelines.values.dataset import BiasReport, Message, Row
 from pipelines.values.params import Params, load_params
 

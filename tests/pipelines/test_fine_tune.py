@@ -11,7 +11,7 @@ from core.value import FileDigest
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.resources import needs
 from pipelines.stages.fine_tune import _in_training_order
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from tests.workshop import ROWS, Workshop, params, row
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.errors import IncompleteEvidence
+from pipelines.gates.comparisons import OTHERS, compare
 from pipelines.gates.policy import Policy
 from pipelines.metrics import METRICS, metric_named
 from pipelines.stages.score import evidence_from, score
 from pipelines.stages.screen import screen
-from pipelines.statistics.comparisons import OTHERS, compare
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import DevLoss, Scorecard
 from pipelines.values.verdict import Comparison, Finalist

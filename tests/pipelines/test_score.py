@@ -10,10 +10,11 @@ from core.errors import DamagedFile, IncompleteEvidence, IncompleteGeneration, P
 from core.files import digest_of_json
 from pipelines.metrics import METRICS, metric_named
 from pipelines.metrics.chrf import Chrf
+from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_evidence
 from pipelines.scoring.observations import by_feature, by_name, named_answers
 from pipelines.stages import score as stage
-from pipelines.stages.score import agree_with_evaluate, control_prompts, score
+from pipelines.stages.score import agree_with_evaluate, score
 from pipelines.values.dataset import NO_GROUP, prompts_of
 from pipelines.values.evidence import Scorecard
 from pipelines.values.trial import SystemAnswers, Trial, read_trial

@@ -8,13 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from core.errors import DamagedFile, IncompleteEvidence
+from pipelines.gates.comparisons import OTHERS, compare, score_differences
 from pipelines.gates.policy import Policy
 from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.stages import screen as stage
 from pipelines.stages.score import score
 from pipelines.stages.screen import reasons, rules_of, screen
-from pipelines.statistics.comparisons import OTHERS, compare, score_differences
 from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, prompts_of
 from pipelines.values.evidence import DevLoss, Scorecard, SystemScore
 from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict

@@ -5,7 +5,7 @@ import pytest
 from core.value import FileDigest
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence
-from pipelines.stages.score import system_scores
+from pipelines.scoring.scores import system_scores
 from pipelines.values.evidence import Scorecard, System
 from registry.release.succession import against_challenger, beats
 from tests import trials

@@ -26,8 +26,9 @@ from registry.ledger.audit import (
 from registry.ledger.database import Database
 from registry.ledger.entries import BaseServed, Entry, ReleaseAborted, Revoked, Waived
 from registry.ledger.heads import record_file
-from registry.ledger.keys import create_key, key_file, rotate
+from registry.ledger.keys import create_key, key_file
 from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
+from registry.ledger.rotation import rotate
 from registry.ledger.state import Standing
 from tests.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from core.errors import BrokenLedger, LedgerError
 from registry.ledger.chain import GENESIS, check_remembered, entry_hash, follow, signed_entry
 from registry.ledger.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, ReleaseAborted, Waived, body_document
-from registry.ledger.keys import SigningKey, create_key, key_file, load_key, rotate
+from registry.ledger.keys import SigningKey, create_key, key_file, load_key
 from registry.ledger.ledger import Ledger, open_ledger
+from registry.ledger.rotation import rotate
 from tests.ledgers import MODEL, START, WHY, Chain, frozen, judged, unfrozen
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openai import OpenAI
 
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from serving.app import create_app
 from serving.engines import Engine
 from serving.listen import open_socket, server_of

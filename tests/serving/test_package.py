@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import AssayError, DamagedFile, ServingError, UnsafeAdapter, UnusableBaseModel
-from pipelines.values.evidence import Adapter, BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from serving.package import chat_template, check_base, open_package
 from tests.serving.running import Served

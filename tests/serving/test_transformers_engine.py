@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
-from pipelines.values.evidence import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine, Event, Failed, Finished, Order, Piece
 from serving.engines.transformers import TransformersEngine

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.project import Project
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, open_workspace
+from flows.run.workspace import open_workspace
 from registry.ledger.entries import Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import VERDICT, ModelVersion, Page, Submission

@@ -17,13 +17,13 @@ from mlflow import MlflowClient
 
 from core.errors import AssayError, DamagedFile, LedgerError, OperationError, WorkspaceError
 from core.files import digest_of_files, folder_digests
-from flows.run.workspace import Project
+from core.project import Project
 from operations.backup.copying import Copies
 from operations.backup.create import Source, back_up, copy_records
 from operations.backup.manifest import Backup, check_backup, write_manifest
 from operations.backup.restore import missing_bases, restore
 from pipelines.stages.base_model import locate
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import known_heads, verify, verify_export
 from registry.ledger.entries import Revoked, Waived
 from registry.ledger.ledger import open_ledger, read_ledger

@@ -16,8 +16,9 @@ from mlflow import MlflowClient
 from core.errors import AssayError, BrokenLedger, LedgerError, OperationError, ParameterError, RegistryError
 from core.files import folder_digests, md5_of
 from core.locks import alone, in_use
+from core.project import Project
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, open_workspace
+from flows.run.workspace import open_workspace
 from operations.gc.clear import KINDS, clear, grounds_of, machine_readable, report, survey
 from operations.gc.removable import Found
 from operations.gc.retention import FILE, Retention, load_retention

@@ -10,15 +10,14 @@ from mlflow import MlflowClient
 
 from core.errors import RegistryError
 from core.files import folder_digests
-from core.locks import in_use
-from flows.run.record import open_store
-from flows.run.workspace import Project
+from core.locks import in_use, lock_file
+from core.project import Project
 from operations import checks
 from operations.backup.create import Source, back_up
-from operations.system_record import lock_file
 from pipelines.stages.base_model import base_model, locate
-from pipelines.values.evidence import BaseModelManifest
+from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams
+from registry.mlflow.home_store import open_store
 from registry.mlflow.moved import settle
 from tests.flows.keeping.conftest import MODEL, Kept
 from tests.journey import Checkout, Journey, invoke, run_arguments

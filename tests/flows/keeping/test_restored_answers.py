@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.run.workspace import Project
+from core.project import Project
 from operations.backup.create import Source, back_up
 from operations.backup.restore import restore
 from tests.flows.keeping.conftest import MODEL, Kept

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import WorkspaceError
-from core.project import FILE, find_checkout
-from flows.run.workspace import find_project
+from core.project import FILE, find_checkout, find_project
 from registry.ledger.ledger import open_ledger, read_ledger
 from tests.journey import ROOT, Done, git
 
@@ -60,7 +59,7 @@ def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(foreign: Path, t
 
 
 def test_a_checkout_of_before_the_marker_is_known_by_its_command(foreign: Path) -> None:
-    (foreign / "pyproject.toml").write_text('[project.scripts]\nassay = "cli:main"\n')
+    (foreign / "pyproject.toml").write_text('[project.scripts]\nassay = "flows.cli:main"\n')
     assert find_checkout(foreign) == foreign
 
 

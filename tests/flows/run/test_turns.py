@@ -6,10 +6,11 @@ from threading import Event, Thread
 
 import pytest
 
+from core.project import Project
 from flows.run.reproduce import _lease
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Project, open_workspace
+from flows.run.workspace import open_workspace
 from tests.journey import Checkout, git, invoke
 from tests.waiting import wait_until
 

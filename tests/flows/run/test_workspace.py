@@ -7,11 +7,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from core.errors import ParameterError, RegistryError, WorkspaceError
-from core.project import find_checkout
+from core.project import Project, find_checkout, find_project
 from flows.run.record import flat_params
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
-from flows.run.workspace import Project, find_project, gone, identify, open_workspace, sweep
+from flows.run.workspace import gone, identify, open_workspace, sweep
 from flows.start import request_from
 from pipelines.values.params import load_params
 from tests.journey import git, learnable_rows, write_rows

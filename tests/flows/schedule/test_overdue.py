@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.notify import notices
-from flows.run.workspace import Project
+from core.project import Project
 from flows.schedule.overdue import Watch, Watched, watch_schedules
 from tests.flows.automatic import Automatic
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
+from core.system_record import ServiceRecord, SystemRecord, read_record
 from operations.services import Ports
 from operations.supervise.processes import marked
-from operations.system_record import ServiceRecord, SystemRecord, read_record
 from tests.journey import Checkout
 from tests.waiting import SECONDS_AT_MOST
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.private_file import write_private
-from flows.run.workspace import Project
+from core.project import Project
 from operations import checks
 from operations.checks import Check
 from operations.doctor import examine

@@ -12,16 +12,17 @@ import pytest
 from filelock import FileLock
 
 from core.errors import OperationError
-from core.loopback import ask
+from core.locks import lock_file
+from core.loopback import answers, ask
 from core.notify import notices
-from flows.run.workspace import Project
+from core.project import Project
+from core.system_record import read_record, record_file
 from operations import down
-from operations.services import Service
 from operations.start_display import Progress
 from operations.supervise import watch as watched
 from operations.supervise.processes import mark, sweep
+from operations.supervise.service import Service
 from operations.supervise.watch import Watched
-from operations.system_record import answers, lock_file, read_record, record_file
 from operations.up import _System
 from tests.flows.system.running import DIES_LATER
 from tests.waiting import SECONDS_AT_MOST, wait_until

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import OperationError, WorkspaceError
-from flows.run.workspace import find_project
+from core.project import find_project
 from registry.mlflow.accounts import passwords_file, service_login, write_settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from flows.run.workspace import Project
+from core.project import Project
 from operations.status import Status, look
 from operations.status_text import lines
 from pipelines.values.serving_spec import ServingSpec

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import OperationError
-from flows.run.workspace import Project
-from operations.services import Service
+from core.project import Project
 from operations.supervise import silence
 from operations.supervise.processes import mark, sweep
+from operations.supervise.service import Service
 from operations.supervise.watch import DEATHS_IN_A_ROW, Watched
 from tests.flows.system.running import DIES_LATER
 from tests.waiting import SECONDS_AT_MOST

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from flows.run.workspace import Project
+from core.project import Project
 from operations.services import Ports, services
 from operations.start_display import Progress
 from operations.supervise.processes import adopt_orphans

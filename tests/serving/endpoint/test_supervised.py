@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
+from core.system_record import read_record
 from operations.supervise.processes import marked, sweep
-from operations.system_record import read_record
 from serving.endpoint.engine_record import read_records
 from tests.flows.system.running import free_ports, is_gone, nothing_left
 from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Home

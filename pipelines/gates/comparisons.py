@@ -6,7 +6,7 @@ from core.errors import IncompleteEvidence
 from pipelines.gates.policy import ScreenPolicy
 from pipelines.metrics import FloatArray, Metric, metric_named
 from pipelines.scoring.evidence_file import Evidence
-from pipelines.stages.score import system_scores
+from pipelines.scoring.scores import system_scores
 from pipelines.statistics.bootstrap import paired_difference, sums_by_group
 from pipelines.values.evidence import Resampling, Scorecard, System
 from pipelines.values.verdict import Comparison

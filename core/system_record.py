@@ -9,9 +9,9 @@ import psutil
 from pydantic import AwareDatetime
 
 from core.errors import DamagedFile
-from core.loopback import ask
+from core.lifetime import is_alive
+from core.loopback import answers
 from core.value import Value
-from operations.supervise.processes import is_alive
 
 State = Literal["waiting", "starting", "ready", "done", "restarting", "given up"]
 
@@ -61,9 +61,6 @@ def record_file(home: Path) -> Path:
     return home / "services.json"
 
 
-def lock_file(home: Path) -> Path:
-    """Held by the one `assay up` of that home."""
-    return home / "up.lock"
 
 
 def read_record(home: Path) -> SystemRecord | None:
@@ -78,6 +75,3 @@ def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
     return SystemRecord(pid=os.getpid(), started=psutil.Process().create_time(), services=services)
 
 
-def answers(url: str, seconds: float = 2) -> bool:
-    """Whether a GET of it gives 200."""
-    return ask(url, seconds=seconds) is not None

@@ -1,0 +1,49 @@
+"""Where the files of a workspace lie, relative to its root: each path is named here and nowhere else.
+
+    data/raw ─ collect ─ split ─ validate ─ bias ─ admit ─ fine_tune ─┬─ prompt_baselines
+    data/base_model ──────────────────────────────────────────────────┴─ generate ─ score ─ screen
+
+A stage runs in the root and writes below `data/STAGE`. dvc.yaml names the same folders.
+"""
+
+from pathlib import Path
+
+DATA = Path("data")
+RAW = DATA / "raw"
+EXPECTATIONS = DATA / "expectations" / "rows.json"
+PARAMS = Path("params.yaml")
+POLICIES = Path("registry/policies")
+POLICY = POLICIES / "default.yaml"
+DVC_STAGES = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+
+BASE_MODEL = DATA / "base_model"
+BASE_MODEL_MANIFEST = BASE_MODEL / "manifest.json"
+CHAT_TEMPLATE = BASE_MODEL / "chat_template.jinja"
+CHAMPION = DATA / "champion"
+CHAMPION_INPUT = CHAMPION / "champion.json"
+
+COLLECT = DATA / "collect"
+SPLIT = DATA / "split"
+DATASET = SPLIT / "dataset.json"
+VALIDATE = DATA / "validate"
+VALIDATION_REPORT = VALIDATE / "report.json"
+HELD_OUT = VALIDATE / "held_out.jsonl"
+BIAS = DATA / "bias"
+BIAS_REPORT = BIAS / "report.json"
+ADMIT = DATA / "admit"
+ADMIT_VERDICT = ADMIT / "verdict.json"
+TRAINING_SET = ADMIT / "training_set"
+
+FINE_TUNE = DATA / "fine_tune"
+ADAPTER = FINE_TUNE / "adapter.json"
+PROGRESS = FINE_TUNE / "progress.jsonl"
+PROMPT_BASELINES = DATA / "prompt_baselines"
+FEW_SHOT_EXAMPLES = PROMPT_BASELINES / "few_shot_examples.json"
+GENERATE = DATA / "generate"
+SCORE = DATA / "score"
+SCORECARD = SCORE / "scorecard.json"
+EVIDENCE = SCORE / "evidence.parquet"
+NAMED_ANSWERS = SCORE / "named_answers.jsonl"
+SCREEN = DATA / "screen"
+SCREEN_VERDICT = SCREEN / "verdict.json"
