@@ -75,7 +75,7 @@ def _prepare(scratch: Path, *, short: bool) -> Setting:
 
 def _tiny_options(scratch: Path) -> tuple[str, ...]:
     """A made task on a model of two layers: long enough to be timed, short enough for five minutes."""
-    from tests.tiny import make_tiny_base
+    from tests.support.tiny import make_tiny_base
 
     base = make_tiny_base(scratch / "tiny")
     rows = scratch / "rows.jsonl"

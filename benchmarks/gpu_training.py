@@ -21,8 +21,8 @@ from typing import Any
 
 from pipelines.values.dataset import Row
 from pipelines.values.params import Params
-from tests.tiny import make_tiny_base
-from tests.workshop import params, row
+from tests.support.tiny import make_tiny_base
+from tests.support.workshop import params, row
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE, DEV = 0.95, 32
@@ -118,8 +118,8 @@ def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
 
 def _assay(base: Path, folder: Path, size: Size) -> Training:
     """The stage, with a manifest that was made before: its digests are stage `base_model`'s work."""
-    from tests.tiny import tiny_manifest
-    from tests.workshop import Workshop
+    from tests.support.tiny import tiny_manifest
+    from tests.support.workshop import Workshop
 
     workshop = Workshop(tiny_manifest(base, folder / "home"), base, folder)
 

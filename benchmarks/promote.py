@@ -210,7 +210,7 @@ def _first_releases(site: Site) -> None:
 
 
 def _train(site: Site, steps: int) -> None:
-    from tests.journey import SETTINGS
+    from tests.support.journey import SETTINGS
 
     settings = [*(each for each in SETTINGS if "max_steps" not in each), f"train.max_steps={steps}"]
     words = [word for setting in settings for word in ("--set", setting)]
@@ -219,8 +219,8 @@ def _train(site: Site, steps: int) -> None:
 
 
 def _prepare(scratch: Path) -> Site:
-    from tests.journey import learnable_rows, write_rows
-    from tests.tiny import make_tiny_base
+    from tests.support.journey import learnable_rows, write_rows
+    from tests.support.tiny import make_tiny_base
 
     checkout = scratch / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)

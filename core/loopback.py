@@ -1,7 +1,5 @@
 """Asking a server of this machine over HTTP, whatever proxy the environment names."""
 
-
-
 from email.message import Message
 from http.client import HTTPException
 from typing import NamedTuple

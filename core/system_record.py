@@ -61,8 +61,6 @@ def record_file(home: Path) -> Path:
     return home / "services.json"
 
 
-
-
 def read_record(home: Path) -> SystemRecord | None:
     """What the last `assay up` said; None where there is nothing that can be read."""
     with suppress(DamagedFile, OSError):
@@ -73,5 +71,3 @@ def read_record(home: Path) -> SystemRecord | None:
 def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
     """This process's."""
     return SystemRecord(pid=os.getpid(), started=psutil.Process().create_time(), services=services)
-
-

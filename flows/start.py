@@ -46,10 +46,6 @@ def request_from(**asked: Any) -> TrainRequest:
     return request
 
 
-
-
-
-
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
     quieten()

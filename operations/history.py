@@ -171,9 +171,7 @@ def run_rotation(reason: str) -> int:
     """Replace the key that signs the ledger."""
     home = _project().home
     rotate(open_ledger(home), home, person(), reason, operating_system_account())
-    say(
-        f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}."
-    )
+    say(f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}.")
     return 0
 
 

@@ -40,18 +40,6 @@ SECONDS_BETWEEN_COMPARISONS = 60.0
 SECONDS_FOR_A_PAGE = 20.0
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 def tell_witness(home: Path, standing: Standing) -> tuple[str, ...]:
     """Tell it how far the ledger goes, if there is one; a sentence where it does not take it."""
     try:

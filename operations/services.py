@@ -45,8 +45,6 @@ class Ports:
         return (("--mlflow-port", self.mlflow), ("--prefect-port", self.prefect), ("--endpoint-port", self.endpoint))
 
 
-
-
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     """All that this version of Assay has."""
     return tuple(each for each in _all(project, ports) if _exists(each.command[2]))

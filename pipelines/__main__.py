@@ -104,9 +104,5 @@ def _talk(what: str, text: str) -> bool:
     return bool(folder)
 
 
-
-
-
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

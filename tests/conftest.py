@@ -10,10 +10,10 @@ import pytest
 from hypothesis import settings
 
 from core.environment import quieten
-from tests.environment import isolate
-from tests.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
-from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.environment import isolate
+from tests.support.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.waiting import SECONDS_AT_MOST
 
 ONE_OF_EACH = {"prefect", "mlflow_port"}
 

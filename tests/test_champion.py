@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.mlflow.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION
-from tests.journey import Checkout, Done, Journey, invoke, make_checkout, run_arguments, take_records
+from tests.support.journey import Checkout, Done, Journey, invoke, make_checkout, run_arguments, take_records
 
 pytestmark = pytest.mark.ci
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from tests.environment import isolate
-from tests.journey import IDENTITY, clone_tracked_files, git
+from tests.support.environment import isolate
+from tests.support.journey import IDENTITY, clone_tracked_files, git
 
 
 def test_a_clone_for_tests_holds_tracked_files_as_they_are_now_and_nothing_else(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from openai import OpenAI
 
 from core.files import folder_digests
 from registry.mlflow.recorded import VERDICT
-from tests.journey import ANSWERS, Journey, invoke, run_arguments
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import ANSWERS, Journey, invoke, run_arguments
+from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 

@@ -57,12 +57,6 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 SECONDS_BETWEEN_POINTS = 5.0
 
 
-
-
-
-
-
-
 def place_champion(store: Store, model: str, workspace: Workspace) -> None:
     """Write what is served now, and the fixed anchor, into the workspace: the screen compares with them, and DVC sees them as inputs."""
     rivals = {alias: _rival(store, model, alias, workspace) for alias in (CHAMPION, ANCHOR)}

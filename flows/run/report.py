@@ -12,7 +12,6 @@ from registry.mlflow.card import format_score, score_table
 _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
-
 def stage_line(run: StageRun) -> None:
     """What the stage was, how long it took, the figure that matters."""
     first, *more = run.summary.splitlines() or [""]
@@ -21,8 +20,6 @@ def stage_line(run: StageRun) -> None:
     say(f"  {run.stage:<17}{how:>8}  {first}{waited}")
     for line in more:
         say(f"  {'':<17}{'':>8}  {line}")
-
-
 
 
 def show(outcome: Outcome, mlflow_uri: str) -> None:

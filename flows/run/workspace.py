@@ -35,8 +35,6 @@ _IDENTITY = {
 }
 
 
-
-
 @dataclass(frozen=True)
 class Workspace:
     """Where one run's stages run."""
@@ -46,12 +44,6 @@ class Workspace:
     project: Project
     commit: str
     params: Params
-
-
-
-
-
-
 
 
 @contextmanager

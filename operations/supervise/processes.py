@@ -57,8 +57,6 @@ def kill_below(process: psutil.Process, seconds: float = 10, *, outliving: Colle
         time.sleep(0.02)
 
 
-
-
 def adopt_orphans() -> None:
     """From here on processes whose parent died become children of this one, where they are seen and ended (Linux)."""
     with suppress(OSError, AttributeError):

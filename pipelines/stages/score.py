@@ -77,10 +77,6 @@ def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     return with_statistics(rows, metrics).model_copy(update={"made_by": makers})
 
 
-
-
-
-
 def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
     """Compute BLEU and chrF once more through `evaluate`: a score is reported only where both ways give the same number."""
     for metric in metrics:
@@ -91,12 +87,6 @@ def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
                 raise IncompleteEvidence(
                     f"{metric.name} of {system} is {ours!r} from its statistics and {theirs!r} from evaluate. Install requirements.lock."
                 )
-
-
-
-
-
-
 
 
 def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) -> list[EvidenceRow]:
@@ -122,5 +112,3 @@ def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) 
         )
         for prompt in trial.prompts
     ]
-
-

@@ -4,7 +4,6 @@ fairlearn gives the rates and their differences; intervals are drawn here, over 
 resamples rows and takes half a minute for 400 of them. It is only given zeros and ones: other labels make it answer 0.0.
 """
 
-
 import re
 import statistics
 from collections import Counter
@@ -47,8 +46,6 @@ class BiasSettings(Value):
     seed: int
 
 
-
-
 def output_bias(
     observations: Sequence[OutputObservation], method: Method, feature: str | None, metric: str, settings: BiasSettings
 ) -> BiasReport:
@@ -63,10 +60,6 @@ def favourable(completions: Sequence[str], pattern: str | None) -> list[bool]:
     lengths = [len(text) for text in completions]
     median = statistics.median(lengths) if lengths else 0
     return [length > median for length in lengths]
-
-
-
-
 
 
 def rates_by_group(
@@ -203,5 +196,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ParameterError(f"bias.favourable_pattern is not a regular expression ({error}). Mend it, or set it to null.") from error
-
-

@@ -15,8 +15,6 @@ RIVALS: tuple[System, ...] = ("champion", "anchor")
 """Systems that are compared with where there is one."""
 
 
-
-
 class DevLoss(Value):
     """The dev loss at one look, in nats per completion token."""
 

@@ -1,6 +1,5 @@
 """The Ed25519 keys of this machine, each in a file that nobody else can read: the one that signs the ledger, and the endpoint's own."""
 
-
 import hashlib
 import os
 import secrets
@@ -95,10 +94,6 @@ def create_endpoint_key(home: Path) -> Ed25519PrivateKey:
 def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
     """The endpoint's key; `LedgerError` where it is missing, damaged, or open to others."""
     return _load(endpoint_key_file(home)).private
-
-
-
-
 
 
 def create_key_at(path: Path) -> SigningKey:

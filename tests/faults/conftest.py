@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import Proxy, mlflow_server
-from tests.tiny import tiny_manifest
-from tests.workshop import Workshop
+from tests.support.proxy import Proxy, mlflow_server
+from tests.support.tiny import tiny_manifest
+from tests.support.workshop import Workshop
 
 SECONDS_LATE = 4.0
 

@@ -9,8 +9,8 @@ from core.home import make_home
 from core.notify import notify
 from core.private_file import write_private
 from registry.ledger.ledger import open_ledger
-from tests.another_account import NOBODY, run_as
-from tests.ledgers import append_released
+from tests.support.another_account import NOBODY, run_as
+from tests.support.ledgers import append_released
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
 from flows.run.workspace import open_workspace, sweep
-from tests.journey import git
+from tests.support.journey import git
 
 HOUR = 3600.0
 

@@ -17,10 +17,10 @@ from registry.ledger.ledger import open_ledger
 from registry.release.brakes import freeze, unfreeze
 from registry.release.context import Desk, Order
 from registry.release.release import carry_on
-from tests.faults.released import Controller, at_rest, checkout_of, controller, kinds, make_home
-from tests.journey import Checkout, Package, invoke
-from tests.serving.endpoint.system import MODEL, Home, Running, endpoint
-from tests.waiting import wait_until
+from tests.support.endpoint_system import MODEL, Home, Running, endpoint
+from tests.support.journey import Checkout, Package, invoke
+from tests.support.released import Controller, at_rest, checkout_of, controller, kinds, make_home
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.ci
 

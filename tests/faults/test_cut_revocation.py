@@ -27,10 +27,10 @@ from registry.release.accept import accept_head
 from registry.release.context import Order
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
-from tests.faults.released import make_home
-from tests.journey import Package
-from tests.ledgers import MODEL, WHY, adapter, append_released, begun, frozen, judged, rolled_back
-from tests.serving.endpoint.system import endpoint
+from tests.support.endpoint_system import endpoint
+from tests.support.journey import Package
+from tests.support.ledgers import MODEL, WHY, adapter, append_released, begun, frozen, judged, rolled_back
+from tests.support.released import make_home
 
 PATIENT = Limits(for_the_ledger=60.0)
 REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)

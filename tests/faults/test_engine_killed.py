@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving.endpoint.limits import Limits
-from tests.faults.released import make_home
-from tests.journey import Package
-from tests.serving.endpoint.system import Load, endpoint
+from tests.support.endpoint_system import Load, endpoint
+from tests.support.journey import Package
+from tests.support.released import make_home
 
 KILLS, CLIENTS = 5, 6
 TOLD_AT_ONCE = {("1",): ("engine_lost", "not_ready"), ("1", "2"): ("engine_lost",)}

@@ -12,7 +12,8 @@ from pipelines.values.dataset import DatasetVersion
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, PACKAGE
-from tests.faults.forger import (
+from tests.flows.test_promote import ask, endpoint
+from tests.support.forger import (
     Change,
     Forgery,
     answers_replaced_by_references,
@@ -21,10 +22,9 @@ from tests.faults.forger import (
     verdict_recomputed,
     weights_of_noise,
 )
-from tests.faults.promoted import MODEL, WAIVED
-from tests.flows.test_promote import ask, endpoint
-from tests.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
-from tests.tiny import pack
+from tests.support.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
+from tests.support.promoted import MODEL, WAIVED
+from tests.support.tiny import pack
 
 pytestmark = pytest.mark.ci
 NOISE: tuple[Change, ...] = (weights_of_noise, known_answers_of_its_own, verdict_recomputed)

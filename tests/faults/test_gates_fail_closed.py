@@ -25,8 +25,8 @@ from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.values.dataset import BiasReport, DatasetVersion, Interval, Prompt, Row, ValidationReport, prompts_of, read_rows, write_rows
 from pipelines.values.evidence import Scorecard, Variant
 from pipelines.values.verdict import Finalist
-from tests import trials
-from tests.tiny import pack
+from tests.support import trials
+from tests.support.tiny import pack
 
 Forger = Callable[[Path], None]
 

@@ -15,8 +15,8 @@ import pytest
 from core.project import Project
 from flows.run.dead_runs import end_dead_runs
 from pipelines.__main__ import STAGES
-from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import Checkout, Done, Journey, make_checkout, run_arguments
+from tests.support.waiting import SECONDS_AT_MOST
 
 if TYPE_CHECKING:
     import subprocess

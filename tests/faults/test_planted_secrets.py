@@ -23,8 +23,8 @@ from core.notify import notify
 from core.private_file import write_private
 from registry.ledger.ledger import open_ledger, read_ledger
 from registry.mlflow.accounts import SERVICE
-from tests.guarded_server import guarded_server
-from tests.journey import Checkout, learnable_rows, run_arguments, write_rows
+from tests.support.guarded_server import guarded_server
+from tests.support.journey import Checkout, learnable_rows, run_arguments, write_rows
 
 MARK = "".join(("pl4", "nted"))  # noqa: FLY002 - the checkouts that are searched hold this file
 PASSWORD = f"{MARK}@9/#{MARK}"

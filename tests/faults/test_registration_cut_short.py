@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 
 from registry.mlflow.recorded import LOGICAL_RUN, VERDICT
 from registry.mlflow.store import Store
-from tests.faults.proxy import Proxy
-from tests.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
+from tests.support.proxy import Proxy
+from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from operations.supervise.processes import marked
-from tests.faults.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
-from tests.flows.system.running import nothing_left
-from tests.journey import Journey, invoke
-from tests.waiting import wait_until
+from tests.support.journey import Journey, invoke
+from tests.support.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
+from tests.support.running_system import nothing_left
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

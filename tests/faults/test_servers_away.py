@@ -17,8 +17,8 @@ from core.loopback import answers
 from flows.schedule.prefect_server import server_settings
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
-from tests.journey import Checkout, Done, Journey, run_arguments
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import Checkout, Done, Journey, run_arguments
+from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 

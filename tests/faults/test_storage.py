@@ -15,8 +15,8 @@ from core.errors import NotEnoughResources, RegistryError
 from registry.mlflow.recorded import VERDICT, Page
 from registry.mlflow.store import Store
 from tests.faults.test_training_stopped import forget_training
-from tests.journey import Checkout, Journey, Package, run_arguments
-from tests.workshop import Workshop, params
+from tests.support.journey import Checkout, Journey, Package, run_arguments
+from tests.support.workshop import Workshop, params
 
 REJECTED = Page(description="why", tags={VERDICT: "rejected"})
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.released import checkout_of, make_home
-from tests.journey import Checkout, Package, invoke
-from tests.serving.endpoint.system import MODEL, Home, Running, endpoint, without_record
+from tests.support.endpoint_system import MODEL, Home, Running, endpoint, without_record
+from tests.support.journey import Checkout, Package, invoke
+from tests.support.released import checkout_of, make_home
 
 MOVE = "UPDATE entries SET generation = %d WHERE generation = %d"
 EXCHANGED = tuple(move for places in ((99, 6), (6, 7), (7, 99)) for move in (MOVE % places,))

@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from core.errors import RunStopped
 from core.stopping import on_sigterm
-from tests.journey import Checkout, Done, Journey, make_checkout, run_arguments
-from tests.waiting import SECONDS_AT_MOST
-from tests.workshop import Workshop, params
+from tests.support.journey import Checkout, Done, Journey, make_checkout, run_arguments
+from tests.support.waiting import SECONDS_AT_MOST
+from tests.support.workshop import Workshop, params
 
 if TYPE_CHECKING:
     import subprocess

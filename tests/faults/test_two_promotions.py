@@ -15,9 +15,9 @@ from pipelines.values.verdict import Finalist
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
-from tests.faults.promoted import MODEL, ended, entered, here, waived_site
-from tests.journey import Checkout, Done, Journey, invoke
-from tests.serving.endpoint.system import Home, Running, endpoint
+from tests.support.endpoint_system import Home, Running, endpoint
+from tests.support.journey import Checkout, Done, Journey, invoke
+from tests.support.promoted import MODEL, ended, entered, here, waived_site
 
 pytestmark = pytest.mark.ci
 

@@ -26,7 +26,7 @@ from registry.ledger.witness import witness
 from registry.mlflow.pages import RECORD_TAG, REVOKED_TAG
 from registry.mlflow.store import Store
 from tests.faults.test_cut_revocation import REVOCATION, assay, started
-from tests.ledgers import MODEL, append_released, frozen
+from tests.support.ledgers import MODEL, append_released, frozen
 
 SECRET = "s3cr3t-of-the-witness"  # noqa: S105 - of this test
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.automatic import Automatic, automatic, until
-from tests.journey import Journey, make_checkout
+from tests.support.deployments import Automatic, automatic, until
+from tests.support.journey import Journey, make_checkout
 
 
 @pytest.fixture(scope="session")

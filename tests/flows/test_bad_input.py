@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey import Checkout, invoke, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.support.journey import Checkout, invoke, learnable_rows, make_checkout, run_arguments, write_rows
 
 
 @pytest.fixture(scope="module")

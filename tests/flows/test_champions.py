@@ -16,8 +16,8 @@ from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, PACKAGE
 from registry.mlflow.store import Store
 from registry.release.context import Order
-from tests.journey import ROOT, Package
-from tests.ledgers import MODEL, WHY, append_released, begun, judged, package
+from tests.support.journey import ROOT, Package
+from tests.support.ledgers import MODEL, WHY, append_released, begun, judged, package
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from registry.mlflow.package_folder import all_aside, is_whole
 from registry.mlflow.recorded import PACKAGE, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import Order
-from tests.journey import ROOT, Package
-from tests.serving.endpoint.system import Home
+from tests.support.endpoint_system import Home
+from tests.support.journey import ROOT, Package
 
 
 @pytest.fixture

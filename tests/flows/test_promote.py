@@ -22,8 +22,8 @@ from registry.ledger.ledger import open_ledger
 from registry.ledger.state import ModelStanding
 from registry.release.judge import WAIVABLE
 from serving.client import endpoint_client
-from tests.journey import Checkout, Journey, copy_record, invoke, make_checkout
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import Checkout, Journey, copy_record, invoke, make_checkout
+from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")

@@ -14,8 +14,8 @@ from registry.ledger.ledger import Ledger, open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import ModelVersion
 from registry.release.context import Order
-from tests.journey import Checkout, Journey, invoke, make_checkout, take_records
-from tests.tiny import pack
+from tests.support.journey import Checkout, Journey, invoke, make_checkout, take_records
+from tests.support.tiny import pack
 
 MODEL = "letters-tiny"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from registry.mlflow.recorded import VERDICT
-from tests.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
+from tests.support.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from core.notify import notices
 from flows.run.request import TrainRequest
 from pipelines.values.params import parse_assignment
 from registry.mlflow.recorded import CHAMPION, VERDICT
-from tests.journey import SETTINGS, Checkout, Journey, learnable_rows, shuffled, write_rows
+from tests.support.journey import SETTINGS, Checkout, Journey, learnable_rows, shuffled, write_rows
 
 MODEL = "letters-tiny"
 Rescore = Callable[[Path], Any]

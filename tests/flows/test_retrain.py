@@ -21,8 +21,8 @@ from flows.run.training_lock import training_turn
 from flows.schedule.arrivals import revision_in, watch_data
 from flows.schedule.crashes import GRACE, Crashes
 from registry.mlflow.recorded import VERDICT
-from tests.flows.automatic import MODEL, Automatic, until, worker
-from tests.journey import ROOT, learnable_rows, write_rows
+from tests.support.deployments import MODEL, Automatic, until, worker
+from tests.support.journey import ROOT, learnable_rows, write_rows
 
 
 @pytest.mark.ci

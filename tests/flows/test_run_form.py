@@ -18,8 +18,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from registry.mlflow.recorded import VERDICT
-from tests.flows.automatic import MODEL, Automatic
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.deployments import MODEL, Automatic
+from tests.support.waiting import SECONDS_AT_MOST
 
 FLAGS = (
     "--headless=new",

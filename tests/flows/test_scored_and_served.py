@@ -15,8 +15,8 @@ from registry.mlflow.recorded import SERVING_SPEC
 from serving.engines import Engine, Event, Order, Piece
 from serving.load import Wanted, load_engine
 from serving.package import Package, open_package
-from tests.journey import Journey
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.journey import Journey
+from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 

@@ -28,8 +28,8 @@ from pipelines.values.evidence import Adapter
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Event, Failed, Order, Piece
 from serving.engines.transformers import TransformersEngine
-from tests.tiny import CHAT_TEMPLATE, MAX_TOKENS, make_tiny_adapter, make_tiny_base, tiny_manifest
-from tests.workshop import ROWS, Workshop, params
+from tests.support.tiny import CHAT_TEMPLATE, MAX_TOKENS, make_tiny_adapter, make_tiny_base, tiny_manifest
+from tests.support.workshop import ROWS, Workshop, params
 
 ON_GPU = torch.cuda.is_available()
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ _TRAIN = """
 import json, sys
 from pathlib import Path
 from pipelines.values.evidence import BaseModelManifest
-from tests.workshop import Workshop, params
+from tests.support.workshop import Workshop, params
 base, folder, root, name, settings = sys.argv[1:]
 workshop = Workshop(BaseModelManifest.read(Path(base)), Path(folder), Path(root))
 adapter = workshop.run(params(**json.loads(settings)), name=name)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.values.base_manifest import BaseModelManifest
-from tests.tiny import make_tiny_base, tiny_manifest
+from tests.support.tiny import make_tiny_base, tiny_manifest
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from core.errors import DamagedFile, UnsafeAdapter
 from pipelines.models.adapter_files import CONFIG, WEIGHTS, check_adapter
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
-from tests.tiny import make_tiny_adapter, make_tiny_base, record_of, tiny_manifest
+from tests.support.tiny import make_tiny_adapter, make_tiny_base, record_of, tiny_manifest
 
 
 class Trained(NamedTuple):

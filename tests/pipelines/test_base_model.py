@@ -11,7 +11,7 @@ import pytest
 from core.errors import AssayError, DamagedFile, UnusableBaseModel
 from pipelines.stages.base_model import base_model, locate, read_base_model
 from pipelines.values.params import BaseModelParams
-from tests.tiny import CHAT_TEMPLATE
+from tests.support.tiny import CHAT_TEMPLATE
 
 
 def asked(folder: Path, **changes: Any) -> BaseModelParams:

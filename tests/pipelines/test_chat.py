@@ -10,7 +10,7 @@ import pytest
 from core.errors import UnusableBaseModel, UnusableRow
 from pipelines.models.chat import ChatEncoder
 from pipelines.values.dataset import Message
-from tests.tiny import CHAT_TEMPLATE
+from tests.support.tiny import CHAT_TEMPLATE
 
 
 def user(text: str) -> tuple[Message, ...]:

@@ -13,7 +13,7 @@ from pipelines.models.checkpoints import DIGESTS, fault_of, newest_whole, seal
 from pipelines.stages.fine_tune import _kept_loss, _steps_in
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
-from tests.workshop import Workshop, params
+from tests.support.workshop import Workshop, params
 
 FILES = (
     "README.md",

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.rows.contents import clusters_of, content_of
 from pipelines.values.dataset import prompts_of
-from tests import trials
+from tests.support import trials
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pipelines.models.adapter_files import check_adapter
 from pipelines.models.resources import needs
 from pipelines.stages.fine_tune import _in_training_order
 from pipelines.values.base_manifest import BaseModelManifest
-from tests.workshop import ROWS, Workshop, params, row
+from tests.support.workshop import ROWS, Workshop, params, row
 
 
 @pytest.fixture

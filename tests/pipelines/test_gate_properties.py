@@ -17,7 +17,7 @@ from pipelines.stages.screen import screen
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import DevLoss, Scorecard
 from pipelines.values.verdict import Comparison, Finalist
-from tests import trials
+from tests.support import trials
 
 SYSTEMS = ("base", "few_shot")
 PAIRS = [("chrf", OTHERS), *((metric.name, system) for metric in METRICS for system in SYSTEMS)]

@@ -11,7 +11,7 @@ from core.errors import UnusableBaseModel, UnusableRow
 from pipelines.models.language_model import LanguageModel, completion_losses, generate, load_language_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
-from tests.tiny import CHAT_TEMPLATE
+from tests.support.tiny import CHAT_TEMPLATE
 
 TEXTS = ("a", "how are you?", "sort a file by its second column", "list", "é à 日本")
 

@@ -7,7 +7,7 @@ import pytest
 from core.errors import ParameterError
 from pipelines.gates.policy import FEWEST_CLUSTERS, Policy, load_policy
 from pipelines.metrics import METRICS, metric_named
-from tests import trials
+from tests.support import trials
 
 WHOLE = trials.POLICY.read_text(encoding="utf-8")
 ALL_AGAINST = "{metric: bleu, margin: 1.0}"

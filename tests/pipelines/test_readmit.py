@@ -11,7 +11,7 @@ from pipelines.gates.policy import load_policy
 from pipelines.values.dataset import DatasetVersion, ValidationReport
 from pipelines.values.verdict import Admission, Rejection
 from registry.release.recompute import readmit, recompute_admission
-from tests import trials
+from tests.support import trials
 
 ENOUGH = {"train": 100, "dev": 30, "held_out": 60}
 

@@ -18,7 +18,7 @@ from pipelines.stages.score import agree_with_evaluate, score
 from pipelines.values.dataset import NO_GROUP, prompts_of
 from pipelines.values.evidence import Scorecard
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
-from tests import trials
+from tests.support import trials
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, prompts_of
 from pipelines.values.evidence import DevLoss, Scorecard, SystemScore
 from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_screen_verdict
 from registry.release.recompute import rule_differences
-from tests import trials
+from tests.support import trials
 
 GOOD = trials.bias(Interval(estimate=1, low=0, high=3))
 

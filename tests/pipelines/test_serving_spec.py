@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.values.serving_spec import ServingSpec
-from tests import trials
+from tests.support import trials
 
 CHANGES = {
     "base_digest": "c" * 64,

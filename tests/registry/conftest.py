@@ -8,7 +8,7 @@ import pytest
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import RecordedRun
 from registry.mlflow.store import Store
-from tests.registry.bench import Bench
+from tests.support.fake_endpoint import Bench
 
 
 @pytest.fixture

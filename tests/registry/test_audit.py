@@ -30,7 +30,7 @@ from registry.ledger.keys import create_key, key_file
 from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.state import Standing
-from tests.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
+from tests.support.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from registry.ledger.state import Standing
 from registry.release.brakes import freeze, revoke, roll_back, serve_base, what_served_before
 from registry.release.context import Desk
 from registry.release.following import Route
-from tests.registry.bench import MODEL, WHY, Bench, spec
+from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 
 def test_a_rollback_goes_to_what_served_before_and_then_further_back(bench: Bench) -> None:

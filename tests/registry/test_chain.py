@@ -17,7 +17,7 @@ from registry.ledger.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicK
 from registry.ledger.keys import SigningKey, create_key, key_file, load_key
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.rotation import rotate
-from tests.ledgers import MODEL, START, WHY, Chain, frozen, judged, unfrozen
+from tests.support.ledgers import MODEL, START, WHY, Chain, frozen, judged, unfrozen
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from core.environment import quieten
 from registry.mlflow.accounts import passwords, service_login
 from registry.mlflow.connection import EXPERIMENT
 from registry.mlflow.recorded import AUTHOR, CHAMPION, PACKAGE
-from tests.guarded_server import free_port, guarded_server, serving
+from tests.support.guarded_server import free_port, guarded_server, serving
 
 pytestmark = pytest.mark.ci
 MODEL = "letters"

@@ -23,8 +23,8 @@ from registry.ledger.database import Database
 from registry.ledger.heads import record_file
 from registry.ledger.keys import create_key, key_file, load_key
 from registry.ledger.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
-from tests.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
+from tests.support.waiting import SECONDS_AT_MOST
 
 Behaviour = Callable[[Path], None]
 
@@ -370,9 +370,7 @@ def as_nobody(home: Path, program: str) -> str:
     """Run it as a user who may read and not write; root may do everything, so it is run as another one."""
     (home / "ledger.db").chmod(0o444)
     home.chmod(0o555)
-    before = (
-        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, registry.ledger.migrations, tests.ledgers as T, alembic.command\n"
-    )
+    before = "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, registry.ledger.migrations, tests.support.ledgers as T, alembic.command\n"
     drop = "os.getuid() == 0 and (os.setgid(65534), os.setuid(65534)); home = Path(sys.argv[1])\n"
     done = subprocess.run(
         [sys.executable, "-c", before + drop + program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST
@@ -431,7 +429,7 @@ def test_a_path_with_strange_letters_is_only_a_path(tmp_path: Path, monkeypatch:
 
 def test_what_was_committed_survives_a_kill(home: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger; from tests.ledgers import append_released\n"
+        "import os, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger; from tests.support.ledgers import append_released\n"
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
@@ -441,7 +439,7 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
 def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     open_ledger(home)
     program = (
-        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.ledgers import frozen\n"
+        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.support.ledgers import frozen\n"
         "ledger = L.open_ledger(Path(sys.argv[1])); standing = ledger.standing()\n"
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"

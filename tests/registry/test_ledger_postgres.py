@@ -16,9 +16,9 @@ from registry.ledger.ledger import ledger_url, open_ledger, read_ledger
 from registry.release.accept import accept_head
 from registry.release.context import Order
 from tests.faults.test_cut_revocation import REVOCATION, started
-from tests.ledgers import append_released, frozen, unfrozen
-from tests.postgres import Postgres, postgres
 from tests.registry import test_ledger as on_sqlite
+from tests.support.ledgers import append_released, frozen, unfrozen
+from tests.support.postgres import Postgres, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -72,7 +72,7 @@ def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Pa
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from tests.ledgers import ledger_id_after_opening
+    from tests.support.ledgers import ledger_id_after_opening
 
     homes = [tmp_path / f"machine{number}" for number in range(6)]
     with ProcessPoolExecutor(6, get_context("spawn")) as pool:

@@ -22,7 +22,7 @@ from registry.release.brakes import freeze, unfreeze
 from registry.release.context import Patience
 from registry.release.following import EngineState, Route
 from registry.release.release import Waited, carry_on, is_at_rest, next_entry, release
-from tests.registry.bench import MODEL, WHY, Bench, spec
+from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 
 def test_nothing_on_its_way_is_nothing_to_do(bench: Bench) -> None:

@@ -25,7 +25,7 @@ from registry.ledger.entries import (
 )
 from registry.ledger.rules import check_next, first
 from registry.ledger.state import ModelStanding
-from tests.ledgers import (
+from tests.support.ledgers import (
     MODEL,
     SPEC,
     START,

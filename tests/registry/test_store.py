@@ -13,7 +13,7 @@ from pipelines.values.verdict import Finding
 from registry.mlflow.package_folder import all_aside, is_whole
 from registry.mlflow.recorded import LOGICAL_RUN, PACKAGE, VERDICT, WORKSPACE, Page, RecordedRun, Submission
 from registry.mlflow.store import Store
-from tests.journey import Package
+from tests.support.journey import Package
 
 THREADS = 8
 

@@ -6,8 +6,8 @@ import pytest
 
 from serving.engines import Engine
 from serving.load import load_engine
-from tests.serving.running import Endpoint, Served, running
-from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.running_engine import Endpoint, Served, running
+from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 
 
 @pytest.fixture(scope="session")

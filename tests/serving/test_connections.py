@@ -16,8 +16,8 @@ import serving.connections
 import serving.listen
 from pipelines.values.dataset import Message
 from serving.engines import Engine
-from tests.serving.running import Endpoint, running
-from tests.waiting import wait_until
+from tests.support.running_engine import Endpoint, running
+from tests.support.waiting import wait_until
 
 BODY = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)

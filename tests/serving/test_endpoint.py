@@ -20,9 +20,9 @@ from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.engines.transformers import TransformersEngine
 from serving.openai_schema import MAX_BODY_BYTES
-from tests.serving.running import Endpoint, Served, running, stop_in
-from tests.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
-from tests.waiting import wait_until
+from tests.support.running_engine import Endpoint, Served, running, stop_in
+from tests.support.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
+from tests.support.waiting import wait_until
 
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How do I list files?"}]
 CHAT = "/v1/chat/completions"

@@ -13,9 +13,9 @@ from registry.release.known_answers import KnownAnswer
 from serving.engines import Engine, Event, Finished, Order, Piece
 from serving.load import DEFAULT_MAX_TOKENS, load_engine
 from serving.package import open_package
-from tests.serving.running import Served
-from tests.tiny import MAX_TOKENS, pack
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.running_engine import Served
+from tests.support.tiny import MAX_TOKENS, pack
+from tests.support.waiting import SECONDS_AT_MOST
 
 
 def answer(engine: Engine, known: KnownAnswer) -> str:

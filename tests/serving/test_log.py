@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.waiting import SECONDS_AT_MOST
 
 SAYS = """
 import resource, sys

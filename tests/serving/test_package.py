@@ -10,8 +10,8 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from serving.package import chat_template, check_base, open_package
-from tests.serving.running import Served
-from tests.tiny import make_tiny_package, pack
+from tests.support.running_engine import Served
+from tests.support.tiny import make_tiny_package, pack
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from openai import OpenAI
 
 from serving.listen import open_socket
-from tests.serving.running import Served
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.running_engine import Served
+from tests.support.waiting import SECONDS_AT_MOST
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.models.chat import ChatEncoder
 from serving.text_stream import IncrementalText, StopStrings, TokenCount
-from tests.tiny import CHAT_TEMPLATE, make_tiny_base
+from tests.support.tiny import CHAT_TEMPLATE, make_tiny_base
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from serving.engines import Engine, Event, Failed, Finished, Order, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
 from serving.refusal import Refusal
-from tests.serving.running import Served, stop_in
-from tests.tiny import CHAT_TEMPLATE
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.running_engine import Served, stop_in
+from tests.support.tiny import CHAT_TEMPLATE
+from tests.support.waiting import SECONDS_AT_MOST
 
 QUESTION = (Message(role="user", content="How do I list files?"),)
 

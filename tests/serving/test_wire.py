@@ -15,7 +15,7 @@ import serving.connections
 from core.errors import ServingError
 from serving.engines import Engine
 from serving.host_names import configured_names
-from tests.serving.running import Endpoint, running
+from tests.support.running_engine import Endpoint, running
 
 BODY = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
 JSON = b"Content-Type: application/json\r\n"

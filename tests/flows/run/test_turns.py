@@ -11,8 +11,8 @@ from flows.run.reproduce import _lease
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
 from flows.run.workspace import open_workspace
-from tests.journey import Checkout, git, invoke
-from tests.waiting import wait_until
+from tests.support.journey import Checkout, git, invoke
+from tests.support.waiting import wait_until
 
 
 class Waiting:

@@ -14,7 +14,7 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import gone, identify, open_workspace, sweep
 from flows.start import request_from
 from pipelines.values.params import load_params
-from tests.journey import git, learnable_rows, write_rows
+from tests.support.journey import git, learnable_rows, write_rows
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.flows.automatic import Automatic, ask, deploy
-from tests.journey import ROOT
+from tests.support.deployments import Automatic, ask, deploy
+from tests.support.journey import ROOT
 
 pytestmark = pytest.mark.ci
 

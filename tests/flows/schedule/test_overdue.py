@@ -9,7 +9,7 @@ import pytest
 from core.notify import notices
 from core.project import Project
 from flows.schedule.overdue import Watch, Watched, watch_schedules
-from tests.flows.automatic import Automatic
+from tests.support.deployments import Automatic
 
 pytestmark = pytest.mark.ci
 

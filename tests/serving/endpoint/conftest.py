@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.endpoint.system import Home, home_with
-from tests.tiny import make_tiny_base, make_tiny_package, tiny_manifest
+from tests.support.endpoint_system import Home, home_with
+from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from serving.client import endpoint_client
 from serving.endpoint.admin_address import door_file
 from serving.endpoint.engine_record import EngineRecord, engines_folder
 from serving.endpoint.limits import Limits
-from tests.serving.endpoint.system import (
+from tests.support.endpoint_system import (
     MODEL,
     QUESTION,
     ROOT,
@@ -39,7 +39,7 @@ from tests.serving.endpoint.system import (
     without_record,
     words_of,
 )
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.waiting import SECONDS_AT_MOST
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from registry.release.following import EndpointState
 from serving.endpoint.engine_process import EngineProcess
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
-from tests.serving.endpoint.system import Home, Running, endpoint
-from tests.waiting import wait_until
+from tests.support.endpoint_system import Home, Running, endpoint
+from tests.support.waiting import wait_until
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings
 from serving.refusal import Refusal
-from tests.serving.endpoint.system import Home
+from tests.support.endpoint_system import Home
 
 
 def _engine(home: Home, version: str, port: int = 0, after: ReleaseEngine | None = None) -> ReleaseEngine:

@@ -12,8 +12,8 @@ import pytest
 from operations.down import end_system
 from serving.endpoint.engine_record import EngineRecord, Loaded, engines_folder, read_records, started_at, write_record
 from serving.listen import open_socket
-from tests.serving.endpoint.system import MODEL, Home, endpoint, record_of
-from tests.waiting import wait_until
+from tests.support.endpoint_system import MODEL, Home, endpoint, record_of
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

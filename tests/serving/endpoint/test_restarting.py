@@ -16,8 +16,8 @@ import pytest
 from registry.mlflow.package_folder import put_aside
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
-from tests.serving.endpoint.system import MODEL, QUESTION, Home, Running, endpoint, events
-from tests.waiting import wait_until
+from tests.support.endpoint_system import MODEL, QUESTION, Home, Running, endpoint, events
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

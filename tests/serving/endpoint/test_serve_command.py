@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.serving.endpoint.system import ROOT, Home
-from tests.waiting import SECONDS_AT_MOST
+from tests.support.endpoint_system import ROOT, Home
+from tests.support.waiting import SECONDS_AT_MOST
 
 
 @pytest.mark.ci

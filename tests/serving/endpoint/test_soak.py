@@ -13,7 +13,7 @@ from registry.ledger.entries import ReleaseBegun
 from registry.ledger.ledger import open_ledger
 from registry.release.context import Desk, Patience
 from registry.release.release import carry_on
-from tests.serving.endpoint.system import MODEL, Allowed, Home, Load, endpoint
+from tests.support.endpoint_system import MODEL, Allowed, Home, Load, endpoint
 
 pytestmark = pytest.mark.slow
 

@@ -14,15 +14,15 @@ import pytest
 from core.system_record import read_record
 from operations.supervise.processes import marked, sweep
 from serving.endpoint.engine_record import read_records
-from tests.flows.system.running import free_ports, is_gone, nothing_left
-from tests.serving.endpoint.system import MODEL, QUESTION, ROOT, Home
-from tests.waiting import wait_until
+from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
+from tests.support.running_system import free_ports, is_gone, nothing_left
+from tests.support.waiting import wait_until
 
 
 @contextmanager
 def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Until what is released answers; nothing of it is left afterwards."""
-    command = [sys.executable, "-m", "tests.serving.endpoint.supervised", str(home.path), str(port)]
+    command = [sys.executable, "-m", "tests.support.supervised_endpoint", str(home.path), str(port)]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
     try:
         wait_until(lambda: answers(port))

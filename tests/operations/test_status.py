@@ -1,0 +1,156 @@
+"""What `assay status` says with nothing running: the ledger, the files, and what is out of reach."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from core.project import Project
+from operations.status import Status, look
+from operations.status_text import lines
+from pipelines.values.serving_spec import ServingSpec
+from registry.ledger.entries import (
+    BaseServed,
+    Body,
+    Frozen,
+    Judged,
+    Release,
+    ReleaseBegun,
+    ReleaseCompleted,
+    ReleaseSwitched,
+    RolledBack,
+    Waived,
+)
+from registry.ledger.ledger import Ledger, open_ledger
+from registry.mlflow.recorded import VERDICT
+from tests.support.journey import Checkout
+
+MODEL = "letters-tiny"
+
+
+class Desk:
+    """A ledger that entries are put into."""
+
+    def __init__(self, home: Path, clock: datetime) -> None:
+        self.ledger: Ledger = open_ledger(home, lambda: clock)
+
+    def put(self, body: Body) -> int:
+        return self.ledger.append(body, self.ledger.standing()).head.generation
+
+    def why(self, text: str) -> dict[str, str]:
+        return {"by": "ann", "reason_sha256": self.ledger.remember(text)}
+
+    def release(self, version: str, reason: str) -> int:
+        spec = ServingSpec(
+            base_digest="b" * 64,
+            adapter_sha256=version * 64,
+            chat_template_sha256="c" * 64,
+            engine="transformers",
+            engine_version="5",
+            precision="float32",
+            default_max_tokens=24,
+        )
+        package = version * 64
+        digests = {"verdict_sha256": "0" * 64, "policy_sha256": "0" * 64}
+        judged = self.put(Judged(model=MODEL, version=version, package_sha256=package, verdict="passed", **digests))
+        release = Release(model=MODEL, version=version, package_sha256=package, spec=spec, known_answers_share=0.9)
+        begun = self.put(ReleaseBegun(release=release, judged=judged, **self.why(reason)))
+        self.put(ReleaseSwitched(begun=begun))
+        self.put(ReleaseCompleted(begun=begun))
+        return begun
+
+
+@pytest.fixture
+def project(cloned: Path, tmp_path: Path) -> Iterator[Project]:
+    with chdir(cloned):
+        yield Project(cloned, tmp_path / "home")
+
+
+def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(project: Project) -> None:
+    found = look(project)
+    assert (found.services, found.models, found.ledger, found.followed) == ((), (), None, None)
+    assert [each for each in found.out_of_reach if "no ledger" in each]
+    assert [each for each in found.out_of_reach if "No endpoint" in each]
+    assert not project.home.exists()
+
+
+def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> None:
+    desk = Desk(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
+    desk.release("1", "the first")
+    desk.release("2", "better on <b>commands</b>")
+    model = only_model(look(project))
+    assert (model["version"], model["predecessor"], model["changed"]["by"]) == ("2", "1", "ann")
+    assert model["changed"]["why"] == "better on <b>commands</b>"
+    assert datetime.fromisoformat(model["changed"]["at"]) == datetime(2030, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
+    desk = Desk(project.home, datetime.now(UTC))
+    first = desk.release("1", "the first")
+    desk.release("2", "the second")
+    desk.put(RolledBack(model=MODEL, to=first, **desk.why("complaints")))
+    model = only_model(look(project))
+    assert (model["version"], model["predecessor"], model["changed"]["why"]) == ("1", None, "complaints")
+
+
+def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
+    desk = Desk(project.home, datetime.now(UTC))
+    desk.release("1", "secret")
+    desk.ledger.erase(desk.ledger.standing().model(MODEL).served[-1].reason_sha256)
+    assert only_model(look(project))["changed"]["why"] is None
+    assert "reason erased" in "\n".join(lines(look(project)))
+
+
+def test_brakes_are_shown(project: Project) -> None:
+    desk = Desk(project.home, datetime.now(UTC))
+    desk.release("1", "the first")
+    desk.put(BaseServed(model=MODEL, **desk.why("nonsense answers")))
+    desk.put(Frozen(**desk.why("looking into it")))
+    found = look(project)
+    assert only_model(found)["serves_base"] is True
+    assert found.frozen is not None
+    assert found.frozen.why == "looking into it"
+    said = "\n".join(lines(found))
+    assert "FROZEN since" in said
+    assert "its base alone, over version 1" in said
+
+
+@pytest.mark.parametrize(("left", "warns"), [(timedelta(days=3), None), (timedelta(hours=5), "ends at"), (timedelta(hours=-1), "ended at")])
+def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(project: Project, left: timedelta, warns: str | None) -> None:
+    desk = Desk(project.home, datetime.now(UTC) - timedelta(days=2))
+    desk.put(Waived(rule="approvals", model=MODEL, until=datetime.now(UTC) + left, **desk.why("the demo")))
+    found = look(project)
+    assert len(found.waivers) == 1
+    warnings = [each for each in found.warnings if each.startswith("The waiver of approvals")]
+    assert ([warns in each for each in warnings] == [True]) if warns else warnings == []
+
+
+def test_a_broken_ledger_is_named_and_the_rest_is_shown(cloned: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ledger.db").write_bytes(b"no database at all" * 100)
+    done = Checkout(cloned, {"ASSAY_HOME": str(home)}).assay("status", "--json")
+    assert done.code == 0, done.err
+    assert [each for each in done.last["out_of_reach"] if "ledger" in each]
+
+
+def test_of_a_ledger_that_cannot_be_read_no_version_is_said_to_be_missing(project: Project, empty_mlflow: Path) -> None:
+    project.home.mkdir()
+    shutil.copy(empty_mlflow, project.home / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{project.home / 'mlflow.db'}")
+    client.create_registered_model(MODEL)
+    client.create_model_version(MODEL, str(project.home), tags={VERDICT: "passed"})
+    assert only_model(look(project))["unregistered"] == ["1"]
+    (project.home / "ledger.db").write_bytes(b"no database at all" * 100)
+    assert only_model(look(project))["unregistered"] == []
+
+
+def only_model(found: Status) -> Any:
+    (model,) = found.models
+    return json.loads(model.model_dump_json())

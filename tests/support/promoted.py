@@ -1,0 +1,134 @@
+"""A judged version under a real `assay up`: promoted, disturbed, and looked at until everything agrees again."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from core.errors import AssayError
+from registry.ledger.ledger import open_ledger
+from registry.ledger.state import ModelStanding
+from registry.mlflow.accounts import service_login
+from registry.release.following import EndpointState
+from registry.release.release import is_at_rest
+from serving.client import endpoint_client
+from tests.support.endpoint_system import words_of
+from tests.support.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
+from tests.support.running_system import Up, start_up
+from tests.support.waiting import SECONDS_AT_MOST
+
+MODEL = "letters-tiny"
+WAIVED = ("human_rating", "approvals", "package_signature")
+SECONDS_TO_SETTLE = SECONDS_AT_MOST
+QUESTION = {"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": "12 a"}]}
+Process = subprocess.Popen[str]
+
+
+def waived_site(judged: Journey, cloned: Path, empty_mlflow: Path, root: Path) -> Checkout:
+    """A checkout whose MLflow knows the judged version; what nobody gave yet is waived for an hour."""
+    checkout = make_checkout(root / "assay", cloned, empty_mlflow)
+    copy_record(judged, checkout)
+    for rule in WAIVED:
+        assert invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test").code == 0
+    return checkout
+
+
+def ended(process: Process, seconds: float = SECONDS_TO_SETTLE) -> Done:
+    """What a started command came to."""
+    out, err = process.communicate(timeout=seconds)
+    return Done(process.returncode, out, err)
+
+
+def here(checkout: Checkout) -> ModelStanding:
+    """How the model stands in the ledger."""
+    return open_ledger(checkout.home).standing().model(MODEL)
+
+
+def entered(checkout: Checkout) -> list[str]:
+    """Every kind of entry, in order."""
+    return [entry.body.kind for entry in open_ledger(checkout.home).entries()]
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything runs; MLflow is reached through its server, as a remote user would."""
+
+    up: Up
+
+    @property
+    def checkout(self) -> Checkout:
+        return self.up.checkout
+
+    def promote(self) -> Process:
+        """`assay promote 1` as a process."""
+        login = {**service_login(self.checkout.home), "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.up.ports.mlflow}"}
+        return self.checkout.start("promote", "1", "--model", MODEL, "--reason", "it is better", **login)
+
+    def victim(self, name: str, promoting: Process) -> psutil.Process | None:
+        """The process that is to be killed; None where there is none of that name at this moment."""
+        pid = promoting.pid if name == "promote" else self.up.service("endpoint" if name == "engine" else name).pid
+        if pid is None or not psutil.pid_exists(pid):
+            return None
+        if name != "engine":
+            return psutil.Process(pid)
+        engines = [child for child in psutil.Process(pid).children() if "serving" in words_of(child)]
+        return max(engines, key=lambda engine: engine.pid, default=None)
+
+    def settled(self) -> ModelStanding:
+        """Wait until services, ledger, endpoint and MLflow agree; gives what they agree on."""
+        deadline = time.monotonic() + SECONDS_TO_SETTLE
+        while (apart := self._apart()) is not None:
+            assert self.up.process.poll() is None, self.up.said
+            assert time.monotonic() < deadline, f"{apart}\n{self.logs()}"
+            time.sleep(0.2)
+        return here(self.checkout)
+
+    def logs(self) -> str:
+        """The last words of every service."""
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text(encoding='utf-8', errors='replace')[-1500:]}"
+            for log in (self.checkout.home / "logs").glob("*")
+        )
+
+    def answer(self) -> httpx.Response:
+        """What the endpoint answers under the model's name."""
+        return httpx.post(f"http://127.0.0.1:{self.up.ports.endpoint}/v1/chat/completions", json=QUESTION, timeout=60)
+
+    def _apart(self) -> str | None:
+        away = [each.name for each in self.up.record.services if each.state not in ("ready", "done") or not each.answers()]
+        if away:
+            return f"not back: {', '.join(away)}"
+        standing = open_ledger(self.checkout.home).standing()
+        model = standing.model(MODEL)
+        try:
+            seen = endpoint_client(self.checkout.home).state()
+        except AssayError as error:
+            return str(error)
+        if not is_at_rest(model) or seen.head != standing.head:
+            return f"on its way, or not followed: {model} {seen}"
+        return self._not_as_entered(model, seen)
+
+    def _not_as_entered(self, model: ModelStanding, seen: EndpointState) -> str | None:
+        route, current = seen.routes.get(MODEL), model.current
+        if current is not None and (route is None or (route.begun, route.serves_base) != (current.begun, model.serves_base)):
+            return f"the endpoint answers with something else: {route}"
+        champion = self.checkout.store.holder(MODEL, "champion")
+        wanted = None if current is None or model.serves_base else current.release.version
+        there = None if champion is None else champion.version
+        return None if there == wanted else f"champion is {there}, not {wanted}"
+
+
+@contextmanager
+def system_of(checkout: Checkout) -> Iterator[System]:
+    """`assay up` over the checkout, once all is ready; however it ends, nothing is left."""
+    up = start_up(checkout, checkout.root.parent / "up.log")
+    try:
+        up.wait(lambda: "Ready after" in up.said)
+        yield System(up)
+    finally:
+        up.end()
