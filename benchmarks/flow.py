@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FACTOR, ALLOWANCE, UNCHANGED = 1.05, 30.0, 15.0
 _START_UP = """
 from pathlib import Path
-from core.environment import quieten
-quieten()
+from core.environment import set_library_environment
+set_library_environment()
 from flows.schedule.prefect_server import prefect_server
 with prefect_server(Path("{home}")):
     import flows.train

@@ -107,14 +107,14 @@ def _round(load: Load) -> tuple[float, float]:
     """Release version 2 over 1 and go back: seconds from wish to first answer, and from order to the route."""
     from core.project import find_project
     from core.settings import Settings
-    from flows.promote import open_desk
+    from flows.promote import open_release_context
     from registry.release.brakes import roll_back
     from registry.release.context import Order
 
     to_answer = _release(load)
-    desk = open_desk(find_project(Settings().home).home)
-    desk.ledger.standing()
-    to_route = _timed(lambda: roll_back(MODEL, None, Order("benchmark", "benchmark"), desk))
+    context = open_release_context(find_project(Settings().home).home)
+    context.ledger.state()
+    to_route = _timed(lambda: roll_back(MODEL, None, Order("benchmark", "benchmark"), context))
     time.sleep(0.5)
     sys.stderr.write(f"wish to first answer {to_answer:.2f} s, rollback {to_route:.3f} s, {len(load.answers)} requests\n")
     return to_answer, to_route
@@ -181,10 +181,10 @@ def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
     from registry.ledger.rules import after, first
 
     spans: list[tuple[datetime, datetime, str]] = []
-    standing = None
+    ledger_state = None
     for entry in entries:
-        standing = first(entry) if standing is None else after(standing, entry)
-        current = standing.model(MODEL).current
+        ledger_state = first(entry) if ledger_state is None else after(ledger_state, entry)
+        current = ledger_state.model(MODEL).current
         fingerprint = "" if current is None else current.release.fingerprint
         if not spans or spans[-1][2] != fingerprint:
             if spans:

@@ -93,7 +93,7 @@ def _plain(mark: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", mark).split()).casefold()
 
 
-def person() -> str:
+def current_user() -> str:
     """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
     from core.settings import Settings
 

@@ -38,7 +38,7 @@ _SEPARATELY = "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLO
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
-def quieten() -> None:
+def set_library_environment() -> None:
     """Set what the person has not set otherwise; whoever this process starts inherits it."""
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.errors import AssayError
 from registry.ledger.entries import Release
-from registry.ledger.state import ModelStanding, Standing
+from registry.ledger.state import LedgerState, ModelState
 from registry.mlflow.package_folder import all_aside
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
@@ -16,12 +16,12 @@ from serving.endpoint.verify import package_folder
 SECONDS_BETWEEN_TRIES = 60.0
 
 
-def releases_needed(standing: Standing) -> tuple[Release, ...]:
+def releases_needed(ledger_state: LedgerState) -> tuple[Release, ...]:
     """Of every model what serves, what is on its way and what would be gone back to; of a revoked one the base's files."""
-    return tuple(release for model in standing.models.values() for release in _needed(model))
+    return tuple(release for model in ledger_state.models.values() for release in _needed(model))
 
 
-def _needed(model: ModelStanding) -> Iterator[Release]:
+def _needed(model: ModelState) -> Iterator[Release]:
     for held in (model.current, model.pending, model.before):
         if held is not None:
             yield held.release
@@ -56,9 +56,9 @@ class Packages:
         self._watched: dict[str, PackageWatch] = {}
         self._failed: dict[str, tuple[float, str]] = {}
 
-    def damaged(self, standing: Standing) -> tuple[Release, ...]:
+    def damaged(self, ledger_state: LedgerState) -> tuple[Release, ...]:
         """Each release whose package is not what was released."""
-        needed = {release.package_sha256: release for release in releases_needed(standing)}
+        needed = {release.package_sha256: release for release in releases_needed(ledger_state)}
         self._watched = {digest: self._watch(release) for digest, release in needed.items()}
         return tuple(release for digest, release in needed.items() if self._watched[digest].look())
 

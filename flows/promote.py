@@ -26,12 +26,12 @@ from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided, 
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.entries import Release
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import Held, ModelStanding, Registration, Standing
+from registry.ledger.state import LedgerState, ModelState, RecordedRelease, Registration
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
-from registry.release.context import Desk, Order
+from registry.release.context import Order, ReleaseContext
 from registry.release.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven, judge
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.recompute import is_older, older_differences, readmit, recompute
@@ -47,7 +47,7 @@ class Promotion(Value):
     model: str
     version: str
     verdict: Candidate | Rejection | Undecided
-    released: Held | None
+    released: RecordedRelease | None
     note: str = ""
 
 
@@ -58,9 +58,9 @@ def release_turn(home: Path) -> FileLock:
     return FileLock(lock)
 
 
-def open_desk(home: Path) -> Desk:
+def open_release_context(home: Path) -> ReleaseContext:
     """Ledger and endpoint: all that releases and brakes need."""
-    return Desk(open_ledger(home), endpoint_client(home))
+    return ReleaseContext(open_ledger(home), endpoint_client(home))
 
 
 class Repaired(Value):
@@ -74,37 +74,37 @@ class Repaired(Value):
 
 def promote(project: Project, model: str, version: str, order: Order) -> Promotion | Repaired:
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure."""
-    store, desk = open_store(project), open_desk(project.home)
+    store, context = open_store(project), open_release_context(project.home)
     found = store.get_version(model, version)
     with in_use(project.home), release_turn(project.home):
         if (repaired := _repaired(project.home, store, found)) is not None:
             return repaired
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
-        desk.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
-        carry_on(model, desk)  # whoever drove an earlier release is gone: the lock is ours
-        check_pages(store, desk.ledger, desk.ledger.standing())
-        _check_is_new(desk.ledger.standing(), found)
+        context.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
+        carry_on(model, context)  # whoever drove an earlier release is gone: the lock is ours
+        check_pages(store, context.ledger, context.ledger.state())
+        _check_is_new(context.ledger.state(), found)
         finalist = _finalist(found, package)
         policy = policy_file(project.root, model)
-        origin = desk.ledger.standing().registration(model, found.version)
+        origin = context.ledger.state().registration(model, found.version)
         judging = Judging(found, finalist, package, policy, origin, store.made(found).at)
-        case = _circumstances(judging, desk.ledger.standing())
+        case = _circumstances(judging, context.ledger.state())
         verdict = judge(finalist, case, load_policy(policy))
         subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
-        standing = record_judgement(desk.ledger, subject, verdict)
-        _tell(store, found, verdict, standing)
+        ledger_state = record_judgement(context.ledger, subject, verdict)
+        _tell(store, found, verdict, ledger_state)
         if not isinstance(verdict, Candidate):
             return Promotion(model=model, version=found.version, verdict=verdict, released=None)
         locate(BaseModelManifest.read(package / "base_model.json"), project.home)
-        held = release(verdict, standing.head.generation, order, desk)
-    note = _champion_follows(store, desk.ledger.standing())
+        held = release(verdict, ledger_state.head.generation, order, context)
+    note = _champion_follows(store, context.ledger.state())
     return Promotion(model=model, version=found.version, verdict=verdict, released=held, note=note)
 
 
-def _champion_follows(store: Store, standing: Standing) -> str:
+def _champion_follows(store: Store, ledger_state: LedgerState) -> str:
     """Empty, or that MLflow was lost in the middle: the release stands all the same, and the same command again would be refused."""
     try:
-        move_champions(store, standing)
+        move_champions(store, ledger_state)
     except RegistryError:
         return "MLflow did not take the alias `champion`. The controller of `assay up` moves it once MLflow answers."
     return ""
@@ -112,14 +112,14 @@ def _champion_follows(store: Store, standing: Standing) -> str:
 
 def _repaired(home: Path, store: Store, version: ModelVersion) -> Repaired | None:
     """None unless the version serves already and its package is not whole on this machine."""
-    serving = open_ledger(home).standing().model(version.name).answering
+    serving = open_ledger(home).state().model(version.name).answering
     if serving is None or serving.release.version != version.version or not package_fault(home, serving.release):
         return None
     return Repaired(model=version.name, version=version.version, aside=fetch_package(home, serving.release, store))
 
 
-def _check_is_new(standing: Standing, version: ModelVersion) -> None:
-    here = standing.model(version.name)
+def _check_is_new(ledger_state: LedgerState, version: ModelVersion) -> None:
+    here = ledger_state.model(version.name)
     if here.answering is not None and here.answering.release.version == version.version:
         raise ReleaseError(f"Version {version.version} of {version.name} serves already. `assay status` says since when.")
 
@@ -181,10 +181,10 @@ class Judging:
         return adopted and is_older(Scorecard.read(self.package / "scorecard.json"))
 
 
-def _circumstances(of: Judging, standing: Standing) -> Circumstances:
+def _circumstances(of: Judging, ledger_state: LedgerState) -> Circumstances:
     """Everything besides the finalist that `judge` looks at. Author and time come from the ledger, never from MLflow."""
     version, adapter = of.version, of.finalist.adapter.sha256
-    here = standing.model(version.name)
+    here = ledger_state.model(version.name)
     compared = ChampionInput.read(of.package / "champion.json").champion
     last, origin = here.comparator, of.origin
     return Circumstances(
@@ -192,7 +192,7 @@ def _circumstances(of: Judging, standing: Standing) -> Circumstances:
         version=version.version,
         package_sha256=version.package_sha256,
         registered_at=_registered_at(origin, of.created_at),
-        now=max(datetime.now(UTC), standing.at),
+        now=max(datetime.now(UTC), ledger_state.at),
         author="unknown" if origin is None else origin.by,
         author_account=None if origin is None else origin.account,
         origin=None if origin is None else _origin(origin),
@@ -202,9 +202,9 @@ def _circumstances(of: Judging, standing: Standing) -> Circumstances:
         compared_adapter=None if compared is None else compared.adapter.sha256,
         champion=None if last is None else last.release.version,
         champion_adapter=None if last is None else last.release.spec.adapter_sha256,
-        revoked=version.version in here.revoked or adapter in standing.revoked_adapters,
-        frozen=standing.frozen is not None,
-        waivers=_waivers(standing, version.name),
+        revoked=version.version in here.revoked or adapter in ledger_state.revoked_adapters,
+        frozen=ledger_state.frozen is not None,
+        waivers=_waivers(ledger_state, version.name),
         recomputed_differences=_differences(of),
         is_older=of.is_older,
     )
@@ -227,30 +227,30 @@ def _origin(registration: Registration) -> Origin:
     )
 
 
-def _waivers(standing: Standing, model: str) -> tuple[WaiverGiven, ...]:
+def _waivers(ledger_state: LedgerState, model: str) -> tuple[WaiverGiven, ...]:
     return tuple(
         WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by, account=each.account)
-        for each in standing.waivers
+        for each in ledger_state.waivers
         if each.model == model
     )
 
 
-def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | Undecided, standing: Standing) -> None:
+def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | Undecided, ledger_state: LedgerState) -> None:
     """On the version's page: the verdict of `judge`, its reasons, and the entry that holds it."""
     reasons = "\n".join(f"{finding.outcome}: {finding.text}" for finding in verdict.findings)
-    store.annotate(version, {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], PAGE_TAG: standing.head.as_tag})
+    store.annotate(version, {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], PAGE_TAG: ledger_state.head.as_tag})
 
 
-def move_champions(store: Store, standing: Standing) -> tuple[str, ...]:
+def move_champions(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
     """Make the alias `champion` what the ledger says, for each model; gives a sentence for each that was moved or could not be.
 
     Only full traffic that was seen counts. Where the base answers there is no champion: a batch job must not load what was taken away.
     A model that Assay registered and never released has none either, whoever gave it one. Models of others are nobody's business here.
     """
     holders = store.holders(CHAMPION)
-    others = (name for name, number in holders.items() if name not in standing.models and _is_ours(store, name, number))
-    names = sorted({*standing.models, *others})
-    return tuple(sentence for name in names for sentence in _champion_moved(store, name, standing.model(name), holders.get(name)))
+    others = (name for name, number in holders.items() if name not in ledger_state.models and _is_ours(store, name, number))
+    names = sorted({*ledger_state.models, *others})
+    return tuple(sentence for name in names for sentence in _champion_moved(store, name, ledger_state.model(name), holders.get(name)))
 
 
 def _is_ours(store: Store, name: str, number: str) -> bool:
@@ -258,10 +258,10 @@ def _is_ours(store: Store, name: str, number: str) -> bool:
     return found is not None and bool(found.package_sha256)
 
 
-def drop_revoked_challengers(store: Store, standing: Standing) -> tuple[str, ...]:
+def drop_revoked_challengers(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
     """A revoked version is under nobody's review; gives a sentence for each that lost the alias `challenger`."""
     told = []
-    for name, model in standing.models.items():
+    for name, model in ledger_state.models.items():
         held = store.holder(name, CHALLENGER) if model.revoked else None
         if held is not None and held.version in model.revoked:
             store.move_alias(name, CHALLENGER, None)
@@ -269,7 +269,7 @@ def drop_revoked_challengers(store: Store, standing: Standing) -> tuple[str, ...
     return tuple(told)
 
 
-def _champion_moved(store: Store, name: str, model: ModelStanding, there: str | None) -> tuple[str, ...]:
+def _champion_moved(store: Store, name: str, model: ModelState, there: str | None) -> tuple[str, ...]:
     current = model.answering
     if current is not None and not current.is_completed:
         return ()

@@ -8,7 +8,7 @@ import yaml
 from prefect import flow
 from prefect.states import Completed
 
-from core.account import person
+from core.account import current_user
 from core.files import digest_of_json
 from core.notify import notify
 from core.project import Project, find_project
@@ -60,17 +60,17 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
 def _rescored(project: Project, store: Store, request: TrainRequest, champion: ModelVersion) -> Outcome:
     package = store.fetch(champion, project.home / "packages" / champion.package_sha256)
     with open_workspace(project, _as_made(request, package)) as workspace:
-        tags = {MODEL: request.model, AUTHOR: person(), KIND: "rescore", VERSION: champion.version, WORKSPACE: workspace.run_id}
+        tags = {MODEL: request.model, AUTHOR: current_user(), KIND: "rescore", VERSION: champion.version, WORKSPACE: workspace.run_id}
         tags[DATA_REVISION] = revision_in(workspace.root)
         version_inputs(workspace)
-        work = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace, request.model)})
-        run = store.runs.begin(work, f"champion {champion.version} again", tags)
-        outcome = earlier_outcome(store, run, work, request.model, project.home, registers=False)
+        logical_run = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace, request.model)})
+        run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
+        outcome = earlier_outcome(store, run, logical_run, request.model, project.home, registers=False)
         if outcome is None:
             with ended_on_error(store, run):
                 store.runs.log_params(run.run_id, flat_params(workspace))
                 verdict = _judge(workspace, package)
-                outcome = record(workspace, store, run, verdict, work, request.model, registers=False)
+                outcome = record(workspace, store, run, verdict, logical_run, request.model, registers=False)
         publish(outcome, store.address)
         rename_run(outcome)
         return outcome

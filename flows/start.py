@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core.address import shown
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import ParameterError, RunStopped, UnreadableData
 from core.home import make_home
 from core.value import first_problem
@@ -48,7 +48,7 @@ def request_from(**asked: Any) -> TrainRequest:
 
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured."""
-    quieten()
+    set_library_environment()
     from core.project import find_project
     from core.settings import Settings
     from flows.run.stop_signal import stops_when_told
@@ -75,7 +75,7 @@ def run_ui(port: int) -> int:
 
     Without a login every account of the machine could read prompts there, and write files as this one.
     """
-    quieten()
+    set_library_environment()
     from core.console import say
     from core.environment import mlflow_address
     from core.project import find_project

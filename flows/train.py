@@ -6,13 +6,13 @@ Finalist ─► ModelVersion @challenger.  Either gate may answer Rejection or U
 
 from prefect import flow
 
-from core.account import person
+from core.account import current_user
 from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.dead_runs import end_dead_runs
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_own, earlier_outcome, made_again
-from flows.run.record import check_rivals, ended_on_error, flat_params, forwarded_progress, place_champion, record
+from flows.run.record import check_comparators, ended_on_error, flat_params, forwarded_progress, place_champion, record
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
@@ -44,27 +44,27 @@ def to_verdict(project: Project, request: TrainRequest) -> Outcome:
     open_ledger(project.home)  # a version that cannot be entered could never be released: said before anything is trained
     end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
-        tags = {MODEL: request.model, AUTHOR: person(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
+        tags = {MODEL: request.model, AUTHOR: current_user(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
         version_inputs(workspace)
         place_champion(store, request.model, workspace)
-        work, recipe = identify(workspace, request.model), recipe_of(workspace)
+        logical_run, recipe = identify(workspace, request.model), recipe_of(workspace)
         known = champions_own(store, request.model, recipe, project.home)
         if known is not None:
             return _finished(known, store)
-        run = store.runs.begin(work, request.title, {**tags, RECIPE: recipe})
-        known = earlier_outcome(store, run, work, request.model, project.home)
+        run = store.runs.begin(logical_run, request.title, {**tags, RECIPE: recipe})
+        known = earlier_outcome(store, run, logical_run, request.model, project.home)
         if known is not None:
             return _finished(known, store)
         with ended_on_error(store, run):
             store.runs.log_params(run.run_id, flat_params(workspace))
-            return _finished(record(workspace, store, run, _judge(workspace, store, run), work, request.model), store)
+            return _finished(record(workspace, store, run, _judge(workspace, store, run), logical_run, request.model), store)
 
 
 def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | Rejection | Undecided | Champion:
     """Every stage in its order, up to the gate that ends the run; no gate holds the champion against itself."""
     run_stage(workspace, "base_model")
     place_base_model(workspace)
-    check_rivals(workspace)
+    check_comparators(workspace)
     run_stage(workspace, "collect")
     run_stage(workspace, "split")
     run_stage(workspace, "validate")

@@ -9,7 +9,7 @@ from core.project import Project
 from flows.run.registration import made_of
 from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import Registration, Standing
+from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.home_store import open_store
 from registry.release.context import Order, append
 
@@ -21,8 +21,8 @@ def adopt(project: Project, model: str, version: str, order: Order) -> Registrat
     package = store.fetch(found, project.home / "packages" / found.package_sha256)
     made, why = made_of(found, package), ledger.remember(order.reason)
 
-    def body(standing: Standing) -> Body:
-        known = standing.registration(model, found.version)
+    def body(ledger_state: LedgerState) -> Body:
+        known = ledger_state.registration(model, found.version)
         if known is not None and known.made.package_sha256 == made.package_sha256:
             raise ReleaseError(
                 f"Version {found.version} of {model} is in the ledger already (entry {known.generation}). `assay promote` judges it."

@@ -138,7 +138,7 @@ def key(project: Project) -> Iterator[Check]:
         yield Check(name="key", is_ok=not is_needed, text=_no_key(project) if is_needed else "none yet")
         return
     own = load_key(project.home).public.key_id
-    trusted = read_ledger(project.home).standing().key(own)
+    trusted = read_ledger(project.home).state().key(own)
     text = f"{own[:12]}, trusted by the ledger"
     if trusted is None:
         text = f"{own[:12]} is not one that the ledger trusts. Put the right {key_file(project.home)} back from a backup."
@@ -154,12 +154,12 @@ def ledger(project: Project) -> Iterator[Check]:
         yield Check(name="ledger", is_ok=True, text="not there yet; `assay up` opens it")
         return
     there = read_ledger(project.home)
-    standing = there.standing()
-    wrong = doubts(project.home, there, standing)
+    ledger_state = there.state()
+    wrong = doubts(project.home, there, ledger_state)
     for sentence in wrong:
         yield Check(name="ledger", is_ok=False, text=sentence)
     if not wrong:
-        yield Check(name="ledger", is_ok=True, text=f"verified up to entry {standing.head.generation}")
+        yield Check(name="ledger", is_ok=True, text=f"verified up to entry {ledger_state.head.generation}")
 
 
 def witness(project: Project) -> Iterator[Check]:
@@ -184,7 +184,7 @@ def packages(project: Project) -> Iterator[Check]:
 
     needed: tuple[Release, ...] = ()
     with suppress(LedgerError):  # the check of the ledger says it
-        needed = releases_needed(read_ledger(project.home).standing()) if ever_was(project.home) else ()
+        needed = releases_needed(read_ledger(project.home).state()) if ever_was(project.home) else ()
     for release in needed:
         name, fault = f"{release.model} version {release.version}", package_fault(project.home, release)
         yield Check(name="packages", is_ok=not fault, text=f"{name}: {fault}" if fault else f"{name} is what was released")
@@ -258,7 +258,7 @@ def _clocks(project: Project) -> Iterator[tuple[str, datetime]]:
     from registry.ledger.ledger import read_ledger
 
     with suppress(LedgerError):  # the check of the ledger says it
-        yield "the ledger", read_ledger(project.home).standing().at
+        yield "the ledger", read_ledger(project.home).state().at
     record = read_record(project.home)
     for each in record.services if record is not None and record.is_running() else ():
         if each.url is not None and (date := _date_of(each.url)) is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import AssayError
 from core.settings import Settings
 from serving.log import say
@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK = 1.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Work until SIGTERM or Ctrl-C."""
-    quieten()
+    set_library_environment()
     from core.lifetime import end_with_the_run
 
     parser = argparse.ArgumentParser(prog="python -m operations.controller", description="Make everything match the ledger.")
@@ -43,14 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
 def run(done: threading.Event, every: float) -> int:
     """Stand by until the lock is ours, then a round at once and one every so many seconds."""
     from core.project import find_project
-    from operations.reconcile import Duties
+    from operations.reconcile import Reconciler
 
     project = find_project(Settings().home)
     lock = _lock(project.home, done)
     if lock is None:
         return 0
     with lock:
-        duties = Duties(project)
+        duties = Reconciler(project)
         _say(f"Ready: the controller looks every {every:g} s.")
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
         record = threading.Thread(target=_rounds, args=(lambda: duties.of_the_record, done, every), daemon=True)

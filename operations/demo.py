@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.console import say
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import ServingError
 from core.project import Project, find_project
 from core.settings import Settings
@@ -34,7 +34,7 @@ SECONDS_TO_LOAD = 300
 
 def run_demo() -> int:
     """Run the path, release what passed, show answers, and say what to try next; 0 whatever the verdict was."""
-    quieten()
+    set_library_environment()
     project = find_project(Settings().home)
     say("Assay: data and a base model to a LoRA adapter, proven or refused. The first run takes ten to fifteen minutes on two cores.")
     outcome = run_training(TrainRequest())
@@ -59,11 +59,11 @@ def _following(project: Project) -> Iterator[str]:
         with endpoint(["serving.endpoint", "--home", str(project.home), "--port", "0"]) as (url, _):
             yield url
     else:
-        yield endpoint_client(project.home).door().serves_at
+        yield endpoint_client(project.home).admin_address().serves_at
 
 
 def _serves(project: Project, model: str, version: str) -> bool:
-    current = open_ledger(project.home).standing().model(model).answering
+    current = open_ledger(project.home).state().model(model).answering
     return current is not None and current.is_completed and current.release.version == version
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.console import say
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import AssayError
 from core.home import closed_to_us
 from core.project import Project, find_project
@@ -35,7 +35,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
 
 def run_doctor(*, as_json: bool) -> int:
     """0 where everything is well, 1 with problems."""
-    quieten()
+    set_library_environment()
     found = examine(find_project(Settings().home))
     if as_json:
         say(json.dumps([each.model_dump(mode="json") for each in found]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.project import find_project
 from core.settings import Settings
 from core.value import Value
@@ -95,7 +95,7 @@ class _Tokens:
 
 def estimate(request: TrainRequest) -> Estimate:
     """Collect and split the request's rows in a workspace of their own, time a few of them, and work out the rest."""
-    quieten()
+    set_library_environment()
     project = find_project(Settings().home)
     with open_workspace(project, request) as workspace, chdir(workspace.root):
         collect()

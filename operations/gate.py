@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from core.console import say
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_project
 from core.settings import Settings
@@ -39,7 +39,7 @@ def _check_kinds(folder: Path) -> None:
 
 def _regenerated(folder: Path, count: int) -> tuple[str, ...]:
     """Empty where the adapter gives its scored answers again. It loads the weights, so that it takes a while."""
-    quieten()
+    set_library_environment()
     from serving.regenerate import regenerate
 
     again = regenerate(folder, count, find_project(Settings().home).home)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from core.account import operating_system_account, person
+from core.account import current_user, operating_system_account
 from core.console import say
-from core.environment import mlflow_address, quieten
+from core.environment import mlflow_address, set_library_environment
 from core.errors import AssayError, LedgerError, ParameterError
 from core.project import Project, find_project
 from core.settings import Settings
@@ -57,7 +57,7 @@ from registry.release.accept import accept_head
 from registry.release.context import Order
 
 if TYPE_CHECKING:
-    from registry.ledger.state import Standing
+    from registry.ledger.state import LedgerState
 
 SECONDS_FOR_MLFLOW = 2.0
 _ERASED, _EDITED = "reason erased", "reason edited by hand"
@@ -156,7 +156,7 @@ def run_acceptance(reason: str) -> int:
     read_ledger(project.home)  # one that is gone is restored, not accepted
     ledger = open_ledger(project.home)
     known, notes = _known(project, ledger)
-    done = accept_head(ledger, known, Order(person(), reason.strip()[:2000], operating_system_account()))
+    done = accept_head(ledger, known, Order(current_user(), reason.strip()[:2000], operating_system_account()))
     for note in notes:
         say(f"Note: {note}.")
     for each in done.lost:
@@ -170,7 +170,7 @@ def run_acceptance(reason: str) -> int:
 def run_rotation(reason: str) -> int:
     """Replace the key that signs the ledger."""
     home = _project().home
-    rotate(open_ledger(home), home, person(), reason, operating_system_account())
+    rotate(open_ledger(home), home, current_user(), reason, operating_system_account())
     say(f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}.")
     return 0
 
@@ -208,37 +208,37 @@ def _known(project: Project, ledger: Ledger) -> tuple[tuple[KnownHead, ...], tup
     return (*ours, *theirs, *witnessed), (*unread, *unseen, *silent)
 
 
-def witnessed_head(home: Path, standing: "Standing | None") -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def witnessed_head(home: Path, ledger_state: "LedgerState | None") -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What the witness remembers, and why not where it does not answer."""
     try:
         there = witness()
-        found = None if there is None else there.furthest(trusted_keys(home, standing))
+        found = None if there is None else there.furthest(trusted_keys(home, ledger_state))
     except LedgerError as error:
         return (), (str(error).rstrip("."),)
     heads = () if there is None or found is None else (KnownHead.of(found.record, there.name),)
     return heads, ()
 
 
-def _standing_of(ledger: Ledger) -> "Standing | None":
+def _standing_of(ledger: Ledger) -> "LedgerState | None":
     """How things stand, for its keys; None where the ledger is broken, which the audit says."""
     with suppress(LedgerError):
-        return ledger.standing()
+        return ledger.state()
     return None
 
 
 def page_heads(
-    project: Project, standing: "Standing | None" = None, ever: frozenset[str] = frozenset()
+    project: Project, ledger_state: "LedgerState | None" = None, ever: frozenset[str] = frozenset()
 ) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What the version pages remember, and why not where MLflow does not answer at once."""
     if not is_mlflow_there(project):
         return (), ("version pages were not looked at: MLflow is not there",)
-    quieten()
+    set_library_environment()
     from registry.mlflow.home_store import open_store
 
     try:
         store = open_store(project)
         pages = store.pages_with(PAGE_TAG)
-        told, edited = told_by_pages(store, trusted_keys(project.home, standing), ever)
+        told, edited = told_by_pages(store, trusted_keys(project.home, ledger_state), ever)
     except AssayError as error:
         return (), (f"version pages were not looked at: {error}",)
     heads, notes = [KnownHead.of(each.sealed.record, each.where) for each in told], [each.rstrip(".") for each in edited]
@@ -278,7 +278,7 @@ def _key_notes(home: Path, ledger: Ledger, report: AuditReport) -> tuple[str, ..
         key = load_key(home).public
     except LedgerError as error:
         return (str(error).rstrip("."),)
-    trusted = ledger.standing().key(key.key_id) is not None
+    trusted = ledger.state().key(key.key_id) is not None
     return () if trusted else (f"this machine's key {key.key_id[:12]} is not one that the ledger trusts: nothing can be written from here",)
 
 
@@ -291,11 +291,11 @@ def _sentence(report: AuditReport, name: str) -> str:
 
 def _whole(ledger: Ledger) -> tuple[tuple[Entry, ...], AssayError | None]:
     """The entries up to the first bad one, and what is wrong with that."""
-    standing: Standing | None = None
+    ledger_state: LedgerState | None = None
     whole: list[Entry] = []
     try:
         for entry in ledger.each_entry():
-            standing = follow(standing, (entry,))
+            ledger_state = follow(ledger_state, (entry,))
             whole.append(entry)
     except LedgerError as error:
         return tuple(whole), error

@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from core.account import operating_system_account, person
+from core.account import current_user, operating_system_account
 from core.console import say
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import AssayError, ParameterError, RegistryError, ReleaseError, ServingError
 from core.project import Project, find_project
 from core.settings import Settings
@@ -16,10 +16,10 @@ from flows.run.outcome import EXIT_CODES
 from flows.run.report import say_findings
 from pipelines.values.evidence import Adapter
 from registry.ledger.entries import MODEL_NAME, Waived
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.mlflow.recorded import ModelVersion
 from registry.release.brakes import freeze, revoke, roll_back, serve_base, unfreeze, waive, what_served_before
-from registry.release.context import Desk, Order
+from registry.release.context import Order, ReleaseContext
 from registry.release.judge import WAIVABLE
 
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ _LONGEST = timedelta(days=90)
 
 def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
     """Judge and release; 0 released, 3 rejected, 4 undecided."""
-    quieten()
+    set_library_environment()
     from flows.promote import Repaired, promote
 
-    done = promote(_project(), model, version, Order(person(), _said(reason), operating_system_account()))
+    done = promote(_project(), model, version, Order(current_user(), _said(reason), operating_system_account()))
     if isinstance(done, Repaired):
         return _tell_repaired(done, as_json=as_json)
     say_findings(done.verdict.findings)
     say(f"Verdict of judge: {done.verdict.verdict.upper()}.")
     if done.released is not None:
-        say(f"{model} is version {done.version} now ({done.released.release.fingerprint}).{_way_back(model, _ledger().standing())}")
+        say(f"{model} is version {done.version} now ({done.released.release.fingerprint}).{_way_back(model, _ledger().state())}")
     if done.note:
         say(done.note)
     if as_json:
@@ -52,10 +52,10 @@ def run_promote(model: str, version: str, reason: str, *, as_json: bool) -> int:
 
 def run_adopt(model: str, version: str, reason: str) -> None:
     """Enter a version that no run entered; it may be judged from then on, on its own evidence."""
-    quieten()
+    set_library_environment()
     from operations.adopt import adopt
 
-    registration = adopt(_project(), model, version, Order(person(), _said(reason), operating_system_account()))
+    registration = adopt(_project(), model, version, Order(current_user(), _said(reason), operating_system_account()))
     made = registration.made
     say(
         f"Version {made.version} of {model} is adopted by {registration.by} (entry {registration.generation}): "
@@ -73,25 +73,25 @@ def _tell_repaired(done: "Repaired", *, as_json: bool) -> int:
 
 def run_rollback(model: str | None, reason: str, version: str | None) -> None:
     """Go back, and say to what."""
-    model, order, desk = _ordered_of(model, reason)
-    _tell(model, roll_back(model, version, order, desk))
+    model, order, context = _ordered_of(model, reason)
+    _tell(model, roll_back(model, version, order, context))
 
 
 def run_revoke(model: str | None, version: str, reason: str) -> None:
     """Revoke, and say what serves."""
     if not _NUMBER.fullmatch(version):
         raise ParameterError(f"{version!r} is no version number. `assay history` lists versions; give one such as 3.")
-    model, order, desk = _ordered_of(model, reason)
-    found = _only_registered(model, version, desk.ledger.standing())
+    model, order, context = _ordered_of(model, reason)
+    found = _only_registered(model, version, context.ledger.state())
     adapter = None if found is None else _adapter_of(found)
     try:
-        standing = revoke(model, version, order, desk, is_registered=found is not None, adapter_sha256=adapter)
+        ledger_state = revoke(model, version, order, context, is_registered=found is not None, adapter_sha256=adapter)
     except (ReleaseError, ServingError):
-        _remember_revocation(desk.ledger, model, version)  # the entry may stand, though it is not obeyed yet
+        _remember_revocation(context.ledger, model, version)  # the entry may stand, though it is not obeyed yet
         raise
     say(f"Version {version} of {model} is revoked: it never serves again.")
-    _tell(model, standing)
-    _remember_revocation(desk.ledger, model, version)
+    _tell(model, ledger_state)
+    _remember_revocation(context.ledger, model, version)
 
 
 def _remember_revocation(ledger: "Ledger", model: str, version: str) -> None:
@@ -99,14 +99,14 @@ def _remember_revocation(ledger: "Ledger", model: str, version: str) -> None:
     from operations.remembered import remember_elsewhere
 
     with suppress(AssayError):
-        standing = ledger.standing()
-        if version in standing.model(model).revoked:
-            remember_elsewhere(_project(), ledger, standing, model, version)
+        ledger_state = ledger.state()
+        if version in ledger_state.model(model).revoked:
+            remember_elsewhere(_project(), ledger, ledger_state, model, version)
 
 
-def _only_registered(model: str, version: str, standing: Standing) -> ModelVersion | None:
+def _only_registered(model: str, version: str, ledger_state: LedgerState) -> ModelVersion | None:
     """A version that MLflow knows and the ledger does not; one that neither knows is a slip. With MLflow away the ledger decides."""
-    if any((each.model, each.version) == (model, version) for each in standing.judged.values()):
+    if any((each.model, each.version) == (model, version) for each in ledger_state.judged.values()):
         return None
     from registry.mlflow.home_store import open_store
     from registry.mlflow.retained import is_missing
@@ -140,18 +140,18 @@ def _adapter_of(version: ModelVersion) -> str | None:
 
 def run_serve_base(model: str | None, reason: str) -> None:
     """Have the base answer."""
-    model, order, desk = _ordered_of(model, reason)
-    _tell(model, serve_base(model, order, desk))
+    model, order, context = _ordered_of(model, reason)
+    _tell(model, serve_base(model, order, context))
 
 
-def _ordered_of(model: str | None, reason: str) -> tuple[str, Order, Desk]:
-    order, desk = _ordered(reason)
-    return model or _only_model(desk.ledger.standing()), order, desk
+def _ordered_of(model: str | None, reason: str) -> tuple[str, Order, ReleaseContext]:
+    order, context = _ordered(reason)
+    return model or _only_model(context.ledger.state()), order, context
 
 
-def _only_model(standing: Standing) -> str:
+def _only_model(ledger_state: LedgerState) -> str:
     """The model that is meant where none is named: a brake guesses nothing."""
-    known = sorted({*standing.models, *(each.model for each in standing.judged.values())})
+    known = sorted({*ledger_state.models, *(each.model for each in ledger_state.judged.values())})
     if len(known) == 1:
         return known[0]
     if not known:
@@ -161,29 +161,29 @@ def _only_model(standing: Standing) -> str:
 
 def run_freeze(reason: str) -> None:
     """Stop releases."""
-    standing = freeze(*_ordered(reason))
-    say(f"Frozen (entry {standing.head.generation}): no release begins. Going back still works. End it with assay unfreeze --reason …")
+    ledger_state = freeze(*_ordered(reason))
+    say(f"Frozen (entry {ledger_state.head.generation}): no release begins. Going back still works. End it with assay unfreeze --reason …")
 
 
 def run_unfreeze(reason: str) -> None:
     """Allow releases again."""
-    standing = unfreeze(*_ordered(reason))
-    say(f"Releases may begin again (entry {standing.head.generation}).")
+    ledger_state = unfreeze(*_ordered(reason))
+    say(f"Releases may begin again (entry {ledger_state.head.generation}).")
 
 
 def run_waive(model: str, rule: str, until: str, reason: str) -> None:
     """Enter a waiver, and say when it ends."""
     from registry.ledger.ledger import open_ledger
 
-    waived, why = waiver(model, rule, until, person()), _said(reason)
+    waived, why = waiver(model, rule, until, current_user()), _said(reason)
     ledger = open_ledger(_project().home)
-    last = ledger.standing().at
+    last = ledger.state().at
     if not last < waived.until:
         raise ParameterError(
             f"--until {until} is before the ledger's last entry ({last:%Y-%m-%d %H:%M} UTC). Set this machine's clock right."
         )
-    standing = waive(lambda digest: waived.model_copy(update={"reason_sha256": digest}), why, ledger)
-    say(f"{rule} is waived for {model} until {waived.until:%Y-%m-%d %H:%M %Z} by {waived.by} (entry {standing.head.generation}).")
+    ledger_state = waive(lambda digest: waived.model_copy(update={"reason_sha256": digest}), why, ledger)
+    say(f"{rule} is waived for {model} until {waived.until:%Y-%m-%d %H:%M %Z} by {waived.by} (entry {ledger_state.head.generation}).")
 
 
 def waiver(model: str, rule: str, until: str, by: str) -> Waived:
@@ -222,14 +222,14 @@ def _said(reason: str) -> str:
     return reason.strip()[:2000]
 
 
-def _ordered(reason: str) -> tuple[Order, Desk]:
+def _ordered(reason: str) -> tuple[Order, ReleaseContext]:
     """The order and the desk, without anything that asks MLflow or Prefect."""
     from registry.ledger.ledger import open_ledger
     from serving.client import endpoint_client
 
-    home, order = _project().home, Order(person(), _said(reason), operating_system_account())
+    home, order = _project().home, Order(current_user(), _said(reason), operating_system_account())
     _ledger()  # a brake makes no ledger: one that is not there is lost, or elsewhere
-    return order, Desk(open_ledger(home), endpoint_client(home))
+    return order, ReleaseContext(open_ledger(home), endpoint_client(home))
 
 
 def _ledger() -> "Ledger":
@@ -238,20 +238,20 @@ def _ledger() -> "Ledger":
     return read_ledger(_project().home)
 
 
-def _way_back(model: str, standing: Standing) -> str:
+def _way_back(model: str, ledger_state: LedgerState) -> str:
     """How to undo it, where that can be done."""
-    return f" Back: assay rollback --model {model} --reason …" if what_served_before(standing.model(model)) is not None else ""
+    return f" Back: assay rollback --model {model} --reason …" if what_served_before(ledger_state.model(model)) is not None else ""
 
 
-def _tell(model: str, standing: Standing) -> None:
-    here = standing.model(model)
+def _tell(model: str, ledger_state: LedgerState) -> None:
+    here = ledger_state.model(model)
     if here.serves_base:
-        say(f"The base answers for {model} now (entry {standing.head.generation}).{_way_back(model, standing)}")
+        say(f"The base answers for {model} now (entry {ledger_state.head.generation}).{_way_back(model, ledger_state)}")
     elif here.current is not None:
         held = here.current.release
-        say(f"{model} is version {held.version} now ({held.fingerprint}, entry {standing.head.generation}).")
+        say(f"{model} is version {held.version} now ({held.fingerprint}, entry {ledger_state.head.generation}).")
     else:
-        say(f"Nothing of {model} serves (entry {standing.head.generation}).")
+        say(f"Nothing of {model} serves (entry {ledger_state.head.generation}).")
 
 
 def _project() -> Project:

@@ -11,7 +11,7 @@ from filelock import Timeout
 from core.errors import AssayError, RegistryError, ServingError
 from core.project import Project
 from flows.packages import Packages
-from flows.promote import drop_revoked_challengers, move_champions, open_desk, policy_file, release_turn
+from flows.promote import drop_revoked_challengers, move_champions, open_release_context, policy_file, release_turn
 from flows.run.dead_runs import end_dead_runs
 from operations.remembered import Comparison
 from pipelines.gates.policy import load_policy
@@ -20,11 +20,11 @@ from registry.ledger.entries import Release
 from registry.ledger.heads import HeadRecord
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, read_ledger
-from registry.ledger.state import Held, Standing
+from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
-from registry.release.context import Desk
+from registry.release.context import ReleaseContext
 from registry.release.release import carry_on, is_at_rest
 from serving.client import endpoint_client
 
@@ -36,7 +36,7 @@ SECONDS_TO_START = 30.0
 """An endpoint that is away for this long does not start: somebody has to look."""
 
 
-class Duties:
+class Reconciler:
     """Ledger, endpoint and MLflow of one home, opened when they are first needed and kept open."""
 
     def __init__(self, project: Project) -> None:
@@ -73,50 +73,50 @@ class Duties:
 
     def keep_head_record(self) -> tuple[str, ...]:
         """How far the ledger goes is kept in this home, too."""
-        return self._notified("record", *self._heads.mended_record(self._ledger, self._ledger.standing()))
+        return self._notified("record", *self._heads.mended_record(self._ledger, self._ledger.state()))
 
     def finish_releases(self) -> tuple[str, ...]:
         """Take over a release whose driver is gone; one that is driven is left alone."""
-        waiting = [name for name, model in self._ledger.standing().models.items() if not is_at_rest(model)]
+        waiting = [name for name, model in self._ledger.state().models.items() if not is_at_rest(model)]
         if not waiting:
             return ()
         try:
             with release_turn(self._project.home).acquire(timeout=0):
-                desk = open_desk(self._project.home)
-                return tuple(sentence for name in waiting for sentence in self._finish(name, desk))
+                context = open_release_context(self._project.home)
+                return tuple(sentence for name in waiting for sentence in self._finish(name, context))
         except Timeout:
             return ()
 
     def put_champions_back(self) -> tuple[str, ...]:
         """The alias `champion` is what the ledger says, whoever moved or deleted it."""
         try:
-            standing = self._sure_standing()
-            sentences = (*move_champions(self._store, standing), *drop_revoked_challengers(self._store, standing))
+            ledger_state = self._sure_state()
+            sentences = (*move_champions(self._store, ledger_state), *drop_revoked_challengers(self._store, ledger_state))
         except RegistryError as error:
             sentences = (f"Whether each `champion` is what the ledger says is not known: {error}",)
         return self._notified("champions", *sentences)
 
     def compare_heads(self) -> tuple[str, ...]:
         """What version pages, witness and this home remember is what the ledger holds."""
-        return self._notified("comparison", *self._heads.compare(lambda: self._store, self._ledger, self._ledger.standing()))
+        return self._notified("comparison", *self._heads.compare(lambda: self._store, self._ledger, self._ledger.state()))
 
     def write_heads(self) -> tuple[str, ...]:
         """The ledger's head on the page of what serves, and on each revoked version's that it is: a tail that is cut off shows there."""
-        standing = self._sure_standing()  # nothing is written over a page that remembers more
-        current = [model.current.release for model in standing.models.values() if model.current is not None]
-        heads = [why for release in current for why in self._marked_page(release, standing)]
+        ledger_state = self._sure_state()  # nothing is written over a page that remembers more
+        current = [model.current.release for model in ledger_state.models.values() if model.current is not None]
+        heads = [why for release in current for why in self._marked_page(release, ledger_state)]
         key = load_key(self._project.home).public.key_id  # after a rotation the pages are sealed with the new one
-        revoked = [(name, version, key) for name, model in standing.models.items() for version in sorted(model.revoked)]
-        marks = [why for each in revoked for why in self._marked_revoked(each, standing)]
+        revoked = [(name, version, key) for name, model in ledger_state.models.items() for version in sorted(model.revoked)]
+        marks = [why for each in revoked for why in self._marked_revoked(each, ledger_state)]
         return self._notified("heads", *heads, *marks)
 
     def tell_witness(self) -> tuple[str, ...]:
         """Whoever else remembers the ledger is told how far it goes."""
-        return self._notified("witness", *self._heads.tell(self._sure_standing()))
+        return self._notified("witness", *self._heads.tell(self._sure_state()))
 
     def repair_packages(self) -> tuple[str, ...]:
         """A package folder of what serves that is damaged or gone is fetched again, beside it; people are told, whatever came of it."""
-        damaged = self._packages.damaged(self._ledger.standing())
+        damaged = self._packages.damaged(self._ledger.state())
         return self._notified("packages", *(self._packages.repair(release, self._store) for release in damaged))
 
     def end_dead_runs(self) -> tuple[str, ...]:
@@ -129,14 +129,14 @@ class Duties:
 
     def raise_alarms(self) -> tuple[str, ...]:
         """What runs out while its model serves: told once, and nothing is taken out of service for it."""
-        standing, now = self._ledger.standing(), datetime.now(UTC)
+        ledger_state, now = self._ledger.state(), datetime.now(UTC)
         leaned_on = {
             generation: held.release
-            for model in standing.models.values()
+            for model in ledger_state.models.values()
             if (held := model.current) is not None
-            for generation in standing.judged[held.judged].waivers
+            for generation in ledger_state.judged[held.judged].waivers
         }
-        ending = [each for each in standing.waivers if each.generation in leaned_on and each.until - now < SOON]
+        ending = [each for each in ledger_state.waivers if each.generation in leaned_on and each.until - now < SOON]
         return self._notified(
             "waivers",
             *(
@@ -149,10 +149,10 @@ class Duties:
 
     def _old_evidence(self, now: datetime) -> list[str]:
         """Releases whose evidence was judged longer ago than the policy would let a release begin with."""
-        current = [model.current for model in self._ledger.standing().models.values() if model.current is not None]
+        current = [model.current for model in self._ledger.state().models.values() if model.current is not None]
         return [sentence for held in current for sentence in self._old(held, now)]
 
-    def _old(self, held: Held, now: datetime) -> tuple[str, ...]:
+    def _old(self, held: RecordedRelease, now: datetime) -> tuple[str, ...]:
         release = held.release
         try:
             days = load_policy(policy_file(self._project.root, release.model)).gates.judge.max_age_days
@@ -164,31 +164,31 @@ class Duties:
         what = f"{release.model} version {release.version}"
         return (f"The evidence of {what} is from before {since}: over {days:g} days. It goes on serving.",)
 
-    def _sure_standing(self) -> Standing:
+    def _sure_state(self) -> LedgerState:
         """How things stand, where the ledger holds all that this home remembers of it; `BrokenLedger` otherwise."""
-        standing = self._ledger.standing()
-        check_home(self._ledger, standing)
-        return standing
+        ledger_state = self._ledger.state()
+        check_home(self._ledger, ledger_state)
+        return ledger_state
 
-    def _marked_revoked(self, marked: tuple[str, str, str], standing: Standing) -> tuple[str, ...]:
+    def _marked_revoked(self, marked: tuple[str, str, str], ledger_state: LedgerState) -> tuple[str, ...]:
         """Nothing where the version's page says, sealed with this key, that it is revoked; else why it does not."""
         model, version, _ = marked
         if marked in self._marked_as_revoked:
             return ()
         try:
-            mark_revoked(self._store, self._ledger, standing, model, version)
+            mark_revoked(self._store, self._ledger, ledger_state, model, version)
         except AssayError as error:
             return (f"The page of {model} version {version} does not say that it is revoked: {error}",)
         self._marked_as_revoked.add(marked)
         return ()
 
-    def _marked_page(self, release: Release, standing: Standing) -> tuple[str, ...]:
+    def _marked_page(self, release: Release, ledger_state: LedgerState) -> tuple[str, ...]:
         """Nothing where the release's page says that head; else why it does not. It is tried again in the next round."""
-        mark = standing.head.as_tag
+        mark = ledger_state.head.as_tag
         if self._marked.get(release.model) == mark:
             return ()
         try:
-            tags = {PAGE_TAG: mark, **sealed_tag(self._ledger, HeadRecord.about(standing, release.model, release.version))}
+            tags = {PAGE_TAG: mark, **sealed_tag(self._ledger, HeadRecord.about(ledger_state, release.model, release.version))}
             self._store.annotate(self._store.get_version(release.model, release.version), tags)
         except AssayError as error:
             return (f"The page of {release.model} version {release.version} does not say how far the ledger goes: {error}",)
@@ -208,13 +208,13 @@ class Duties:
 
         return (data_arrivals, overdue_runs, self.crashed_runs)
 
-    def _finish(self, model: str, desk: Desk) -> tuple[str, ...]:
+    def _finish(self, model: str, context: ReleaseContext) -> tuple[str, ...]:
         try:
-            desk.endpoint.state()
+            context.endpoint.state()
         except ServingError:
             return ()  # with nothing to load it in, a release waits
-        carry_on(model, desk)
-        current = desk.ledger.standing().model(model).current
+        carry_on(model, context)
+        current = context.ledger.state().model(model).current
         serves = "nothing" if current is None else f"version {current.release.version}"
         return (f"A release of {model} that was left on its way was carried to its end: {serves} serves.",)
 

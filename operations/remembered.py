@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import AssayError, DamagedFile, LedgerError, RegistryError
 from core.project import Project
 from registry.ledger.audit import LOOK, doubts, keys_ever
@@ -29,7 +29,7 @@ from registry.ledger.heads import (
 )
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.ledger.witness import Witness, witness
 from registry.mlflow.pages import lost_by_pages, mark_revoked, told_by_pages
 
@@ -40,22 +40,22 @@ SECONDS_BETWEEN_COMPARISONS = 60.0
 SECONDS_FOR_A_PAGE = 20.0
 
 
-def tell_witness(home: Path, standing: Standing) -> tuple[str, ...]:
+def tell_witness(home: Path, ledger_state: LedgerState) -> tuple[str, ...]:
     """Tell it how far the ledger goes, if there is one; a sentence where it does not take it."""
     try:
         there = witness()
         sealed = read_record(home)
-        if there is not None and sealed is not None and sealed.record.head == standing.head:
+        if there is not None and sealed is not None and sealed.record.head == ledger_state.head:
             there.tell(sealed)
     except (LedgerError, DamagedFile, OSError) as error:
         return (str(error),)
     return ()
 
 
-def remember_elsewhere(project: Project, ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+def remember_elsewhere(project: Project, ledger: Ledger, ledger_state: LedgerState, model: str, version: str) -> None:
     """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
-    quieten()
-    tell_witness(project.home, standing)
+    set_library_environment()
+    tell_witness(project.home, ledger_state)
 
     def mark() -> None:
         from operations.history import is_mlflow_there
@@ -63,7 +63,7 @@ def remember_elsewhere(project: Project, ledger: Ledger, standing: Standing, mod
 
         with suppress(Exception):  # the revocation stands, and the controller marks the page later
             if is_mlflow_there(project):
-                mark_revoked(open_store(project), ledger, standing, model, version)
+                mark_revoked(open_store(project), ledger, ledger_state, model, version)
 
     # In a thread: an MLflow that takes connections and does not answer must hold up no brake.
     marking = threading.Thread(target=mark, name="mark revoked", daemon=True)
@@ -82,22 +82,24 @@ class Comparison:
     _witness: Witness | None = None
     _is_told: set[str] = field(default_factory=set)
 
-    def mended_record(self, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    def mended_record(self, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
         """Keep this home's own head record; where it is gone or damaged, the endpoint's memory must vouch for the ledger."""
         key = load_key(self.home)
-        keep_record(self.home, standing, standing, key)
+        keep_record(self.home, ledger_state, ledger_state, key)
         try:
             sealed = read_record(self.home)
         except DamagedFile:
             sealed = None
-        if (sealed is not None and sealed.is_by(trusted_keys(self.home, standing))) or not _memory_vouches(self.home, ledger, standing):
+        if (sealed is not None and sealed.is_by(trusted_keys(self.home, ledger_state))) or not _memory_vouches(
+            self.home, ledger, ledger_state
+        ):
             return ()
-        write_record(self.home, standing, key)
+        write_record(self.home, ledger_state, key)
         return (f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",)
 
-    def compare(self, open_pages: Callable[[], "Store"], ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+    def compare(self, open_pages: Callable[[], "Store"], ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
         """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
-        trusted = trusted_keys(self.home, standing)
+        trusted = trusted_keys(self.home, ledger_state)
         if self._is_due("witness"):
             told, self._silent = self._told_by_witness(trusted)
             self._keep(told)
@@ -106,10 +108,10 @@ class Comparison:
                 store = open_pages()
                 told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
                 self._keep(told)
-                self._edited = (*wrong, *lost_by_pages(store, ledger, standing))
+                self._edited = (*wrong, *lost_by_pages(store, ledger, ledger_state))
             except RegistryError:
                 del self._looked_at["pages"]  # MLflow is away, which other duties say: the next round looks again
-        return (*doubts(self.home, ledger, standing), *self._edited, *self._silent)
+        return (*doubts(self.home, ledger, ledger_state), *self._edited, *self._silent)
 
     def _is_due(self, what: str) -> bool:
         now, before = time.monotonic(), self._looked_at.get(what)
@@ -118,13 +120,13 @@ class Comparison:
         self._looked_at[what] = now
         return True
 
-    def tell(self, standing: Standing) -> tuple[str, ...]:
+    def tell(self, ledger_state: LedgerState) -> tuple[str, ...]:
         """Tell the witness each head once."""
-        if standing.head.hash in self._is_told:
+        if ledger_state.head.hash in self._is_told:
             return ()
-        wrong = tell_witness(self.home, standing)
+        wrong = tell_witness(self.home, ledger_state)
         if not wrong:
-            self._is_told = {standing.head.hash}
+            self._is_told = {ledger_state.head.hash}
         return wrong
 
     def _told_by_witness(self, trusted: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
@@ -161,12 +163,12 @@ class Comparison:
             write_elsewhere(self.home, after)
 
 
-def _memory_vouches(home: Path, ledger: Ledger, standing: Standing) -> bool:
+def _memory_vouches(home: Path, ledger: Ledger, ledger_state: LedgerState) -> bool:
     """The endpoint's memory is signed, and the ledger goes on from it."""
     try:
         memory = read_memory(home)
         if memory is None or memory.seal is None:
             return False
-        return ledger.follow(memory.standing).head == standing.head
+        return ledger.follow(memory.standing).head == ledger_state.head
     except AssayError:
         return False

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import RegistryError
 from core.files import write_text
 from core.home import make_home
@@ -38,7 +38,7 @@ class Served:
 
 def run_serve(port: int) -> None:
     """The endpoint that follows releases, in the foreground until it is stopped."""
-    quieten()
+    set_library_environment()
     from serving.endpoint.__main__ import run
 
     home = find_project(Settings().home).home
@@ -49,7 +49,7 @@ def run_serve(port: int) -> None:
 
 def run_preview(model: str, version: str | None, port: int) -> None:
     """Answer on this machine until stopped, and release nothing; `version` None is the base model of params.yaml alone."""
-    quieten()
+    set_library_environment()
     from serving.__main__ import run
     from serving.listen import open_socket
 

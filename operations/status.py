@@ -20,13 +20,13 @@ from registry.ledger.audit import doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, ever_was, read_ledger
 from registry.ledger.rules import after, first
-from registry.ledger.state import Held, ModelStanding, Standing
+from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import CHALLENGER, VERDICT
 from registry.mlflow.retained import is_missing
 from registry.release.following import EndpointState
 from serving.client import endpoint_client
-from serving.endpoint.admin_address import door_file
+from serving.endpoint.admin_address import admin_address_file
 
 _T = TypeVar("_T")
 ENDS_SOON = timedelta(days=1)
@@ -112,27 +112,27 @@ class Status(Value):
 def look(project: Project) -> Status:
     """How everything stands; nothing is changed and nothing made."""
     out_of_reach: list[str] = []
-    ledger, standing = _ledger(project.home, out_of_reach)
-    seen = _readable(door_file(project.home), "the endpoint", out_of_reach, lambda: _endpoint(project.home, out_of_reach))
-    known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, standing, out_of_reach))
+    ledger, ledger_state = _ledger(project.home, out_of_reach)
+    seen = _readable(admin_address_file(project.home), "the endpoint", out_of_reach, lambda: _endpoint(project.home, out_of_reach))
+    known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, ledger_state, out_of_reach))
     known = known or _InMlflow({}, {})
-    if standing is None and (closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)):
+    if ledger_state is None and (closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)):
         # What a ledger that cannot be read holds, nobody knows here.
         known = _InMlflow(known.challengers, {})
     services = _readable(record_file(project.home), "the services", out_of_reach, lambda: _services(project.home))
     told = _readable(notices_file(project.home), "notices", out_of_reach, lambda: notices(project.home, last=3))
     now = datetime.now(UTC)
-    names = sorted({*(standing.models if standing else ()), *known.challengers})
-    changes = _last_changes(ledger, standing)
+    names = sorted({*(ledger_state.models if ledger_state else ()), *known.challengers})
+    changes = _last_changes(ledger, ledger_state)
     return Status(
         at=now,
         services=services or (),
-        models=tuple(_model(name, standing, changes.get(name), known, seen) for name in names),
-        waivers=_waivers(standing, now),
-        frozen=_frozen(ledger, standing),
-        ledger=standing.head if standing else None,
+        models=tuple(_model(name, ledger_state, changes.get(name), known, seen) for name in names),
+        waivers=_waivers(ledger_state, now),
+        frozen=_frozen(ledger, ledger_state),
+        ledger=ledger_state.head if ledger_state else None,
         followed=seen.head if seen else None,
-        alarms=(*(seen.alarms if seen else ()), *_doubts(project.home, ledger, standing, seen)),
+        alarms=(*(seen.alarms if seen else ()), *_doubts(project.home, ledger, ledger_state, seen)),
         notices=told or (),
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
@@ -162,21 +162,21 @@ def _service(record: ServiceRecord) -> ServiceStatus:
     return ServiceStatus(**shown, is_healthy=record.state in ("ready", "done") and record.answers())
 
 
-def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, Standing | None]:
+def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, LedgerState | None]:
     try:
         ledger = read_ledger(home)
-        return ledger, ledger.standing()
+        return ledger, ledger.state()
     except LedgerError as error:
         out_of_reach.append(str(error))
         return None, None
 
 
-def _doubts(home: Path, ledger: Ledger | None, standing: Standing | None, seen: EndpointState | None) -> tuple[str, ...]:
+def _doubts(home: Path, ledger: Ledger | None, ledger_state: LedgerState | None, seen: EndpointState | None) -> tuple[str, ...]:
     """Why the ledger may not be whole, where no endpoint says it already."""
-    if ledger is None or standing is None:
+    if ledger is None or ledger_state is None:
         return ()
     said = " ".join(seen.alarms) if seen else ""
-    return tuple(each for each in doubts(home, ledger, standing) if each not in said)
+    return tuple(each for each in doubts(home, ledger, ledger_state) if each not in said)
 
 
 def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
@@ -197,7 +197,7 @@ class _InMlflow:
     """Model to every version of it, the oldest first."""
 
 
-def _in_mlflow(project: Project, standing: Standing | None, out_of_reach: list[str]) -> _InMlflow:
+def _in_mlflow(project: Project, ledger_state: LedgerState | None, out_of_reach: list[str]) -> _InMlflow:
     """A database that is not there yet is not made for this."""
     nothing = _InMlflow({}, {})
     try:
@@ -210,7 +210,7 @@ def _in_mlflow(project: Project, standing: Standing | None, out_of_reach: list[s
         return nothing
     try:
         versions = _by_model(store.pages_with(VERDICT))
-        names = {*versions, *(standing.models if standing else ())}
+        names = {*versions, *(ledger_state.models if ledger_state else ())}
         found = {name: store.holder(name, CHALLENGER) for name in names}
     except RegistryError as error:
         out_of_reach.append(str(error))
@@ -227,27 +227,27 @@ def _by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(numbers, key=int)) for name, numbers in found.items()}
 
 
-def _last_changes(ledger: Ledger | None, standing: Standing | None) -> dict[str, Change]:
+def _last_changes(ledger: Ledger | None, ledger_state: LedgerState | None) -> dict[str, Change]:
     """For each model the entry that made answer what answers now: the entries are folded once more, and compared."""
     found: dict[str, Change] = {}
-    if ledger is None or standing is None:
+    if ledger is None or ledger_state is None:
         return found
-    stood: Standing | None = None
+    stood: LedgerState | None = None
     for entry in ledger.entries():
         before, stood = stood, first(entry) if stood is None else after(stood, entry)
         for name, model in stood.models.items():
-            if _answering(model) != _answering(before.model(name) if before else ModelStanding()):
+            if _answering(model) != _answering(before.model(name) if before else ModelState()):
                 found[name] = _change(ledger, entry, model.current)
-        if entry.generation == standing.head.generation:
+        if entry.generation == ledger_state.head.generation:
             break
     return found
 
 
-def _answering(model: ModelStanding) -> tuple[int | None, bool]:
+def _answering(model: ModelState) -> tuple[int | None, bool]:
     return (model.current.begun if model.current else None, model.serves_base)
 
 
-def _change(ledger: Ledger, entry: Entry, current: Held | None) -> Change:
+def _change(ledger: Ledger, entry: Entry, current: RecordedRelease | None) -> Change:
     """A rollback and a brake say by themselves who and why; a switch says it in the entry that it began with."""
     order = entry.body if isinstance(entry.body, RolledBack | BaseServed | Revoked) else current
     if order is None:
@@ -261,17 +261,19 @@ def _recalled(ledger: Ledger, digest: str) -> str | None:
     return None
 
 
-def _frozen(ledger: Ledger | None, standing: Standing | None) -> Change | None:
-    if ledger is None or standing is None or standing.frozen is None:
+def _frozen(ledger: Ledger | None, ledger_state: LedgerState | None) -> Change | None:
+    if ledger is None or ledger_state is None or ledger_state.frozen is None:
         return None
-    freeze = standing.frozen
+    freeze = ledger_state.frozen
     return Change(at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256))
 
 
-def _model(name: str, standing: Standing | None, changed: Change | None, known: _InMlflow, seen: EndpointState | None) -> ModelStatus:
+def _model(
+    name: str, ledger_state: LedgerState | None, changed: Change | None, known: _InMlflow, seen: EndpointState | None
+) -> ModelStatus:
     challenger = known.challengers.get(name)
     versions = known.versions.get(name, ())
-    model = standing.model(name) if standing else ModelStanding()
+    model = ledger_state.model(name) if ledger_state else ModelState()
     current, route = model.current, seen.routes.get(name) if seen else None
     unrouted = None if seen is None else ""
     return ModelStatus(
@@ -284,14 +286,14 @@ def _model(name: str, standing: Standing | None, changed: Change | None, known: 
         pending=model.pending.release.version if model.pending else None,
         revoked=tuple(sorted(model.revoked, key=int)),
         challenger=None if current is not None and current.release.version == challenger else challenger or None,
-        unregistered=tuple(each for each in versions if standing is None or standing.registration(name, each) is None),
+        unregistered=tuple(each for each in versions if ledger_state is None or ledger_state.registration(name, each) is None),
         answers=route.fingerprint if route else unrouted,
     )
 
 
-def _waivers(standing: Standing | None, now: datetime) -> tuple[WaiverStatus, ...]:
+def _waivers(ledger_state: LedgerState | None, now: datetime) -> tuple[WaiverStatus, ...]:
     """The ones that hold, and the latest of each rule where it does not hold any more."""
-    latest = {(each.model, each.rule): each for each in (standing.waivers if standing else ())}
+    latest = {(each.model, each.rule): each for each in (ledger_state.waivers if ledger_state else ())}
     return tuple(
         WaiverStatus(model=each.model, rule=each.rule, until=each.until, by=each.by, state=_state(each.until, now))
         for each in latest.values()

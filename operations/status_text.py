@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from core.console import say
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.project import find_project
 from core.settings import Settings
 from operations.status import Change, ModelStatus, ServiceStatus, Status, look
@@ -12,7 +12,7 @@ from operations.status import Change, ModelStatus, ServiceStatus, Status, look
 
 def run_status(*, as_json: bool) -> None:
     """Look, and say it."""
-    quieten()
+    set_library_environment()
     found = look(find_project(Settings().home))
     if as_json:
         say(json.dumps({**found.model_dump(mode="json"), "warnings": found.warnings}))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import LedgerError, OperationError, ServingError
 from core.home import make_home
 from core.locks import lock_file
@@ -121,7 +121,7 @@ class _System:
 
 def run_up(ports: Ports, *, opens_browser: bool) -> int:
     """Everything, in the foreground, until it is stopped."""
-    quieten()
+    set_library_environment()
     project = find_project(Settings().home)
     make_home(project.home)
     lock = FileLock(lock_file(project.home))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from core.errors import DamagedFile, ServingError
 from registry.release.following import EndpointState
-from serving.endpoint.admin_address import Door, door_file
+from serving.endpoint.admin_address import AdminAddress, admin_address_file
 
 _TIMEOUT = httpx.Timeout(10.0, connect=1.0)
 
@@ -29,18 +29,18 @@ class EndpointClient:
         """How it stands."""
         return self._ask("GET", "/state")
 
-    def door(self) -> Door:
+    def admin_address(self) -> AdminAddress:
         """Where it is: `ServingError` where none runs."""
-        path = door_file(self._home)
+        path = admin_address_file(self._home)
         try:
-            return Door.read(path)
+            return AdminAddress.read(path)
         except DamagedFile as error:
             raise self._absent() from error
 
     def _ask(self, method: Literal["GET", "POST"], path: str) -> EndpointState:
-        door = self.door()
+        admin_address = self.admin_address()
         try:
-            reply = self._http.request(method, door.url + path, headers={"authorization": f"Bearer {door.token}"})
+            reply = self._http.request(method, admin_address.url + path, headers={"authorization": f"Bearer {admin_address.token}"})
         except httpx.ConnectError as error:
             raise self._absent() from error
         except httpx.HTTPError as error:
@@ -48,7 +48,9 @@ class EndpointClient:
         try:
             return EndpointState.model_validate_json(reply.content)
         except ValidationError as error:
-            raise ServingError(f"What answers at {door.url} is not this home's endpoint ({reply.status_code}). Start it again.") from error
+            raise ServingError(
+                f"What answers at {admin_address.url} is not this home's endpoint ({reply.status_code}). Start it again."
+            ) from error
 
     def _absent(self) -> ServingError:
         return ServingError(f"No endpoint of {self._home} runs. Start it with `assay up`, or alone with `assay serve`.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from tests.support.environment import isolate
 from tests.support.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
@@ -40,7 +40,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """`PREFECT_API_URL` names a real server for as long as the tests run; every flow of every process uses it."""
-    quieten()
+    set_library_environment()
     from flows.schedule.prefect_server import prefect_server
 
     with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +60,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite database with MLflow's tables, which take seconds to make: tests copy it."""
-    quieten()
+    set_library_environment()
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"

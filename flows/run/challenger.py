@@ -26,10 +26,10 @@ class Succession(Value):
     """The challenger is the same adapter: it is not held against itself, and the newer evidence counts."""
 
 
-def succession(store: Store, workspace: Workspace, model: str, work: str, scorecard: Scorecard) -> Succession:
+def succession(store: Store, workspace: Workspace, model: str, logical_run: str, scorecard: Scorecard) -> Succession:
     """Hold the finalist against the open challenger: it takes the alias where there is none, or by beating it under `screen`."""
     held = store.holder(model, CHALLENGER)
-    if held is None or held.logical_run == work or not _is_open(store, workspace.project.home, held):
+    if held is None or held.logical_run == logical_run or not _is_open(store, workspace.project.home, held):
         return Succession(takes=True)
     package = store.fetch(held, workspace.project.home / "packages" / held.package_sha256)
     if Adapter.read(package / "adapter.json").sha256 == scorecard.adapter.sha256:
@@ -62,7 +62,7 @@ def _is_open(store: Store, home: Path, held: ModelVersion) -> bool:
     from registry.ledger.ledger import read_ledger
 
     try:
-        model = read_ledger(home).standing().model(held.name)
+        model = read_ledger(home).state().model(held.name)
     except LedgerError:
         return True  # nothing was ever released or revoked here, or it cannot be told: leave the review alone
     return held.version not in model.revoked and all(once.release.version != held.version for once in model.once_served)

@@ -11,13 +11,13 @@ from registry.mlflow.recorded import CHAMPION, MADE_AGAIN, RECIPE, VERSION, Mode
 from registry.mlflow.store import Store
 
 
-def earlier_outcome(store: Store, run: RecordedRun, work: str, model: str, home: Path, *, registers: bool = True) -> Outcome | None:
+def earlier_outcome(store: Store, run: RecordedRun, logical_run: str, model: str, home: Path, *, registers: bool = True) -> Outcome | None:
     """What the same work came to before, from its MLflow run; None where it did not come to its end."""
     if run.verdict is None:
         return None
     if run.verdict == MADE_AGAIN:
         return _made_again_before(store, run, model, home)
-    version = store.find_version(model, work)
+    version = store.find_version(model, logical_run)
     if registers and run.verdict == "passed" and version is None:
         return None
     evidence = store.runs.fetch_evidence(run.run_id, home / "evidence" / run.run_id)

@@ -23,7 +23,7 @@ from pipelines.models.adapter_files import check_adapter
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.stages.base_model import locate, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.champion import Champion, ChampionInput, read_rivals
+from pipelines.values.champion import Champion, ChampionInput, read_comparators
 from pipelines.values.dataset import DatasetVersion, prompts_of, read_rows
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Finalist, Rejection, Undecided
@@ -59,19 +59,19 @@ SECONDS_BETWEEN_POINTS = 5.0
 
 def place_champion(store: Store, model: str, workspace: Workspace) -> None:
     """Write what is served now, and the fixed anchor, into the workspace: the screen compares with them, and DVC sees them as inputs."""
-    rivals = {alias: _rival(store, model, alias, workspace) for alias in (CHAMPION, ANCHOR)}
-    if any(rivals.values()):
-        found = ChampionInput(champion=rivals[CHAMPION], anchor=rivals[ANCHOR])
+    comparators = {alias: _comparator(store, model, alias, workspace) for alias in (CHAMPION, ANCHOR)}
+    if any(comparators.values()):
+        found = ChampionInput(champion=comparators[CHAMPION], anchor=comparators[ANCHOR])
         found.write(workspace.root / layout.CHAMPION_INPUT)
 
 
-def check_rivals(workspace: Workspace) -> None:
+def check_comparators(workspace: Workspace) -> None:
     """Champion and anchor can be compared with: said before anything is trained."""
     manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
-    read_rivals(manifest, workspace.root / layout.CHAMPION)
+    read_comparators(manifest, workspace.root / layout.CHAMPION)
 
 
-def _rival(store: Store, model: str, alias: str, workspace: Workspace) -> Champion | None:
+def _comparator(store: Store, model: str, alias: str, workspace: Workspace) -> Champion | None:
     version = _last_served(store, model, workspace.project.home) if alias == CHAMPION else None
     version = version or store.holder(model, alias)
     if version is None:
@@ -85,7 +85,7 @@ def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
     """What a release is held against: the last version with full traffic, also while its base answers; None before any."""
     if not ever_was(home):
         return None
-    last = read_ledger(home).standing().model(model).comparator
+    last = read_ledger(home).state().model(model).comparator
     if last is None:
         return None
     found = store.known(model, last.release.version)
@@ -126,21 +126,28 @@ def forwarded_progress(workspace: Workspace, store: Store, run: RecordedRun) -> 
 
 
 def record(
-    workspace: Workspace, store: Store, run: RecordedRun, verdict: Verdict | Champion, work: str, model: str, *, registers: bool = True
+    workspace: Workspace,
+    store: Store,
+    run: RecordedRun,
+    verdict: Verdict | Champion,
+    logical_run: str,
+    model: str,
+    *,
+    registers: bool = True,
 ) -> Outcome:
     """Put verdict and evidence on the MLflow run and, for a finalist that is no re-scored champion, register its version."""
     if isinstance(verdict, Champion):
-        return _record_made_again(workspace, store, run, store.get_version(model, verdict.version), work)
+        return _record_made_again(workspace, store, run, store.get_version(model, verdict.version), logical_run)
     root = workspace.root
     scorecard = Scorecard.read(root / layout.SCORECARD) if verdict.gate == "screen" else None
-    lineage = _lineage(workspace, verdict.policy_sha256, work)
+    lineage = _lineage(workspace, verdict.policy_sha256, logical_run)
     page = Page(description=describe(verdict, scorecard, lineage), tags={VERDICT: verdict.verdict, **lineage.tags()})
     version, note = None, ""
     if isinstance(verdict, Finalist) and scorecard is not None and registers:
         _judge_again(workspace, verdict, scorecard)
         package = _package(workspace, verdict, scorecard, lineage)
-        place = succession(store, workspace, model, work, scorecard)
-        submission = Submission(run=run, package=package, model=model, logical_run=work, page=page, takes_challenger=place.takes)
+        place = succession(store, workspace, model, logical_run, scorecard)
+        submission = Submission(run=run, package=package, model=model, logical_run=logical_run, page=page, takes_challenger=place.takes)
         registered = store.register(verdict, submission)
         enter_version(open_ledger(workspace.project.home), store, workspace.project.home / "packages", registered, package)
         version = registered.version
@@ -166,10 +173,10 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
     return {name: entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False) for name, entry in flat.items()}
 
 
-def _record_made_again(workspace: Workspace, store: Store, run: RecordedRun, champion: ModelVersion, work: str) -> Outcome:
+def _record_made_again(workspace: Workspace, store: Store, run: RecordedRun, champion: ModelVersion, logical_run: str) -> Outcome:
     """End a run whose training came to the champion: there is no candidate, and its page says which version it is."""
     outcome = champions_outcome(store, champion, workspace.project.home).model_copy(update={"run_id": run.run_id})
-    lineage = _lineage(workspace, load_policy(workspace.root / layout.POLICY).sha256, work)
+    lineage = _lineage(workspace, load_policy(workspace.root / layout.POLICY).sha256, logical_run)
     tags = {VERDICT: MADE_AGAIN, VERSION: champion.version, **lineage.tags()}
     store.runs.record_verdict(run.run_id, _evidence(workspace, None), Page(description=f"{outcome.result}.", tags=tags))
     return outcome
@@ -213,7 +220,7 @@ def _judge_again(workspace: Workspace, finalist: Finalist, scorecard: Scorecard)
     check_adapter(workspace.root / scorecard.adapter.folder, scorecard.adapter, manifest)
 
 
-def _lineage(workspace: Workspace, policy_sha256: str, work: str) -> Lineage:
+def _lineage(workspace: Workspace, policy_sha256: str, logical_run: str) -> Lineage:
     root = workspace.root
     manifest = root / layout.BASE_MODEL_MANIFEST
     return Lineage(
@@ -221,7 +228,7 @@ def _lineage(workspace: Workspace, policy_sha256: str, work: str) -> Lineage:
         base=BaseModelManifest.read(manifest) if manifest.is_file() else None,
         git_commit=workspace.commit,
         run_id=workspace.run_id,
-        logical_run=work,
+        logical_run=logical_run,
         params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
         policy_sha256=policy_sha256,
         policy_name=load_policy(root / layout.POLICY).gates.name,

@@ -6,7 +6,7 @@ this entry names, and only with the author that it names.
 
 from pathlib import Path
 
-from core.account import operating_system_account, person
+from core.account import current_user, operating_system_account
 from core.errors import RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.evidence import Adapter, Scorecard
@@ -28,8 +28,8 @@ def enter_version(ledger: Ledger, store: Store, packages: Path, version: ModelVe
     """
     package = _checked(store, packages, version, own)
     made = made_of(version, package)
-    body = Registered(**made.model_dump(), by=person(), account=operating_system_account(), logical_run=version.logical_run)
-    known = ledger.standing().registration(version.name, version.version)
+    body = Registered(**made.model_dump(), by=current_user(), account=operating_system_account(), logical_run=version.logical_run)
+    known = ledger.state().registration(version.name, version.version)
     if known is None or known.made != made:
         append(ledger, lambda _: body)
 

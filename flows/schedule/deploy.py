@@ -66,8 +66,8 @@ def _deploy_file(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    from core.environment import quieten
+    from core.environment import set_library_environment
     from core.settings import Settings
 
-    quieten()
+    set_library_environment()
     deploy(Settings().home)

@@ -5,14 +5,14 @@ import runpy
 from contextlib import suppress
 
 from core.console import also_tell
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.lifetime import end_with_the_run
 
 
 def main() -> None:
     """Watch the worker first, then hand over to Prefect's engine."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # here there is a page on which somebody reads it
-    quieten()
+    set_library_environment()
     end_with_the_run()
     also_tell(_log_in_prefect)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

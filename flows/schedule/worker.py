@@ -3,7 +3,7 @@
 import os
 import sys
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.lifetime import end_with_the_run
 
 POOL = "assay"
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_HEARTBEATS = 30  # Prefect takes nothing shorter
 
 def main() -> None:
     """Poll the work pool until stopped."""
-    quieten()
+    set_library_environment()
     end_with_the_run()
     os.environ |= environment()
     sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "assay"]

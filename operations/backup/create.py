@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import AssayError, OperationError
 from core.files import digest_of_files, folder_digests
 from core.locks import in_use
@@ -20,14 +20,14 @@ from core.progress import progress_bar
 from core.project import Project
 from operations.backup.copying import Copies, appearing, files_below
 from operations.backup.manifest import HOME, LEDGER, REFS, Backup, KeptBase, NamedPackage, check_backup, write_manifest
-from operations.gc.referenced import verified_standing
+from operations.gc.referenced import verified_state
 from operations.run_refs import bundle_refs
 from pipelines.stages.base_model import locate
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import export
 from registry.ledger.entries import Release
 from registry.ledger.ledger import read_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.mlflow.retained import database_file
 from registry.mlflow.store import Store
 
@@ -65,7 +65,7 @@ class Source:
 
 def run_backup(folder: Path, *, with_base_models: bool) -> str:
     """Back up the home of this checkout; says what was copied."""
-    quieten()
+    set_library_environment()
     from core.project import find_project
     from core.settings import Settings
     from registry.mlflow.home_store import open_store
@@ -100,8 +100,8 @@ def _filled(source: Source, into: Path) -> Backup:
         for name in _REMEMBERED:
             _copy_if_there(source.home, name, copies)
         copies.tree(source.home / "exports", f"{HOME}/exports")
-        standing = copy_records(source, copies)
-        releases = () if standing is None else _releases(standing, source.home)
+        ledger_state = copy_records(source, copies)
+        releases = () if ledger_state is None else _releases(ledger_state, source.home)
         packages = tuple(_package(source, release, copies) for release in releases)
         bases = _bases(source, releases, copies)
         copies.tree(source.database.parent / "mlflow-artifacts", f"{HOME}/mlflow-artifacts")
@@ -114,18 +114,18 @@ def _filled(source: Source, into: Path) -> Backup:
     return Backup(
         made_at=datetime.now(UTC),
         mlflow_folder=str(source.database.parent.resolve()),
-        ledger=None if standing is None else standing.head,
+        ledger=None if ledger_state is None else ledger_state.head,
         packages=packages,
         bases=bases,
         files=copies.files,
     )
 
 
-def copy_records(source: Source, copies: Copies) -> Standing | None:
+def copy_records(source: Source, copies: Copies) -> LedgerState | None:
     """Ledger, keys and databases of one moment: a release that was recorded in between would be in one of them alone."""
     for _ in range(_ATTEMPTS):
-        standing = verified_standing(source.home)
-        if standing is not None:
+        ledger_state = verified_state(source.home)
+        if ledger_state is not None:
             export(read_ledger(source.home), copies.into / LEDGER, with_texts=True)
             copies.made(LEDGER)
         copies.forget(f"{HOME}/keys/")
@@ -133,17 +133,17 @@ def copy_records(source: Source, copies: Copies) -> Standing | None:
         copies.database(source.database, f"{HOME}/mlflow.db")
         if (source.home / "mlflow-auth.db").is_file():
             copies.database(source.home / "mlflow-auth.db", f"{HOME}/mlflow-auth.db")
-        if verified_standing(source.home) == standing:
-            return standing
+        if verified_state(source.home) == ledger_state:
+            return ledger_state
     raise OperationError(
         f"The ledger moved each of {_ATTEMPTS} times while MLflow's database was copied. Run the backup again after the release."
     )
 
 
-def _releases(standing: Standing, home: Path) -> tuple[Release, ...]:
+def _releases(ledger_state: LedgerState, home: Path) -> tuple[Release, ...]:
     """Each release that may serve now or again, and the one whose base answers where none may."""
     found = {}
-    for name, model in standing.models.items():
+    for name, model in ledger_state.models.items():
         for held in (*model.once_served, *model.served, *((model.pending,) if model.pending else ())):
             names_the_base = held in model.once_served[-1:] and (home / "packages" / held.release.package_sha256).is_dir()
             if held.release.version not in model.revoked or names_the_base:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import OperationError
 from core.progress import progress_bar
 from core.project import Project
@@ -15,7 +15,7 @@ from registry.mlflow.relocate import relocate
 
 def run_restore(folder: Path, home: Path | None) -> str:
     """Restore into the home of this checkout, or into another folder; says what is there now, and what is to be brought."""
-    quieten()
+    set_library_environment()
     from core.project import find_project
     from core.settings import Settings
 

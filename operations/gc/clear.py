@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from core.errors import OperationError
 from core.locks import alone
 from core.progress import progress_bar
@@ -25,7 +25,7 @@ PATIENCE = 10.0
 
 def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
     """Say what would go, or remove it and say what went."""
-    quieten()
+    set_library_environment()
     from core.project import find_project
     from core.settings import Settings
     from registry.mlflow.home_store import open_store

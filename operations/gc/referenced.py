@@ -8,7 +8,7 @@ from core.errors import BrokenLedger, OperationError
 from registry.ledger.audit import known_heads, verify
 from registry.ledger.entries import Judged
 from registry.ledger.ledger import ever_was, read_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.mlflow.retained import RegisteredVersion, Retained
 
 
@@ -24,8 +24,8 @@ class Named:
 def what_stays(home: Path, retained: Retained) -> Named:
     """From the verified ledger and MLflow. Where either cannot be read whole, the error says so, and nothing may be removed."""
     versions = retained.versions()
-    standing = verified_standing(home)
-    judged = () if standing is None else tuple(standing.judged.values())
+    ledger_state = verified_state(home)
+    judged = () if ledger_state is None else tuple(ledger_state.judged.values())
     known = {(each.model, each.version): each for each in versions}
     return Named(
         packages=frozenset(each.package_sha256 for each in judged),
@@ -34,18 +34,18 @@ def what_stays(home: Path, retained: Retained) -> Named:
     )
 
 
-def verified_standing(home: Path) -> Standing | None:
+def verified_state(home: Path) -> LedgerState | None:
     """How things stand by the whole ledger, checked against what endpoint and exports remember; None where there never was any."""
     if not ever_was(home):
         return None
     ledger = read_ledger(home)
-    known, unread = known_heads(home, ledger.standing())
+    known, unread = known_heads(home, ledger.state())
     if unread:
         raise OperationError(f"{unread[0]}. Nothing was done: mend it or move it away.")
     report = verify(ledger, known)
     if not report.is_whole:
         raise BrokenLedger(report.problem or "The ledger has no entry. Restore it from a backup or an export.")
-    return ledger.standing()
+    return ledger.state()
 
 
 def _workspace(home: Path, judged: Judged, known: dict[tuple[str, str], RegisteredVersion]) -> str:

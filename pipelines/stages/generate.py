@@ -13,7 +13,7 @@ from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
 from pipelines.stages.base_model import locate, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.champion import FOLDER, read_rivals
+from pipelines.values.champion import FOLDER, read_comparators
 from pipelines.values.dataset import Message, Prompt, prompts_of, read_rows
 from pipelines.values.evidence import Adapter, Completions, Variant
 from pipelines.values.params import BiasParams, GenerationParams, Params, load_params
@@ -78,8 +78,8 @@ def _variants(language: LanguageModel, dev: Sequence[Prompt], params: Params) ->
 
 def _rivals(base: BaseModelManifest, folder: Path, template: str | None, prompts: Sequence[Prompt], params: GenerationParams) -> None:
     """Champion and anchor answer the same prompts, each under the base that all of them share."""
-    for system, rival in read_rivals(base):
+    for system, comparator in read_comparators(base):
         adapter_folder = FOLDER / system
-        check_adapter(adapter_folder, rival.adapter, base)
+        check_adapter(adapter_folder, comparator.adapter, base)
         language = load_language_model(base, folder, template, params.precision, adapter_folder)
-        answer(Identity(system=system, base=base, adapter_sha256=rival.adapter.sha256), language, prompts, params, OUT)
+        answer(Identity(system=system, base=base, adapter_sha256=comparator.adapter.sha256), language, prompts, params, OUT)

@@ -18,7 +18,7 @@ from pipelines.gates.policy import FEWEST_CLUSTERS, GatePolicy, Guardrail, Polic
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.statistics.power import clusters_needed
-from pipelines.values.evidence import RIVALS, Adapter, Scorecard, System
+from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided
 
@@ -43,7 +43,7 @@ class Case(Value):
     @property
     def comparators(self) -> tuple[System, ...]:
         """Base and few-shot base always; the champion and the anchor where they were scored."""
-        return tuple(system for system in COMPARATORS if system not in RIVALS or self.scorecard.system(system) is not None)
+        return tuple(system for system in COMPARATORS if system not in OPTIONAL_COMPARATORS or self.scorecard.system(system) is not None)
 
     def comparison(self, metric: str, against: str) -> Comparison | None:
         """The one comparison of the adapter with a system; none, or two, is none."""

@@ -11,7 +11,7 @@ from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
 
 System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
-RIVALS: tuple[System, ...] = ("champion", "anchor")
+OPTIONAL_COMPARATORS: tuple[System, ...] = ("champion", "anchor")
 """Systems that are compared with where there is one."""
 
 

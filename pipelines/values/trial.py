@@ -11,7 +11,7 @@ from core.errors import DamagedFile, IncompleteGeneration
 from core.files import digest_of_json, read_jsonl, sha256_of
 from core.value import Value, first_problem
 from pipelines.values.dataset import DatasetVersion, Prompt, prompts_of, read_rows
-from pipelines.values.evidence import RIVALS, Adapter, Completion, Completions, System, TokenLoss, Variant
+from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Completion, Completions, System, TokenLoss, Variant
 
 V = TypeVar("V", bound=Value)
 DATA = Path("data")
@@ -63,7 +63,7 @@ def read_trial() -> Trial:
     """Read what the stages before `score` wrote; a file that changed since, or an adapter that is not the one that answered, is damage."""
     held_out = DATA / "validate/held_out.jsonl"
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
-    systems = tuple(_read_answers(path) for system, path in FILES.items() if system not in RIVALS or path.is_file())
+    systems = tuple(_read_answers(path) for system, path in FILES.items() if system not in OPTIONAL_COMPARATORS or path.is_file())
     prompts = prompts_of(read_rows(_existing(held_out)))
     _same_prompts(prompts, systems)
     _same_models(adapter, systems)
@@ -100,13 +100,13 @@ def _same_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -
 def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
     """The scored configuration is the one that was trained; only a champion or an anchor may stand on another base."""
     for completions in (answers.completions for answers in systems):
-        if completions.system not in RIVALS and completions.spec.base_digest != adapter.base_digest:
+        if completions.system not in OPTIONAL_COMPARATORS and completions.spec.base_digest != adapter.base_digest:
             raise DamagedFile(
                 f"The answers of {completions.system} come from another base model than the adapter's. Run `dvc repro generate`."
             )
         if completions.system == "adapter" and completions.spec.adapter_sha256 != adapter.sha256:
             raise DamagedFile("The adapter's answers come from another adapter than data/fine_tune/adapter.json. Run `dvc repro generate`.")
-        if completions.system not in RIVALS and completions.spec.chat_template_sha256 != adapter.chat_template_sha256:
+        if completions.system not in OPTIONAL_COMPARATORS and completions.spec.chat_template_sha256 != adapter.chat_template_sha256:
             raise DamagedFile(
                 f"The answers of {completions.system} come from another chat template than the adapter's. Run `dvc repro generate`."
             )
@@ -114,7 +114,7 @@ def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
 
 def _same_configuration(systems: Iterable[SystemAnswers]) -> None:
     """Everything but the adapter is the same, so that a difference in scores is the adapter's."""
-    specs = {each.system: each.completions.spec.with_adapter(None) for each in systems if each.system not in RIVALS}
+    specs = {each.system: each.completions.spec.with_adapter(None) for each in systems if each.system not in OPTIONAL_COMPARATORS}
     for system, spec in specs.items():
         for difference in specs["adapter"].differences(spec):
             raise DamagedFile(f"The answers of {system} and of the adapter were made differently: {difference}. Run `dvc repro score`.")

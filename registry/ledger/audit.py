@@ -28,7 +28,7 @@ from registry.ledger.heads import (
 )
 from registry.ledger.keys import endpoint_key_file
 from registry.ledger.ledger import ACCEPT, Ledger, check_text, fill_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 _V = TypeVar("_V", bound=Value)
 PAGE_TAG = "assay.ledger_head"
@@ -153,12 +153,12 @@ def keep_export(path: Path, home: Path) -> None:
         shutil.copy(path, folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"))
 
 
-def known_heads(home: Path, standing: Standing | None = None) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def known_heads(home: Path, ledger_state: LedgerState | None = None) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What this home remembers (head record, what was read elsewhere, endpoint, exports), and what of it could not be read.
 
     `standing` gives the keys whose seals count; without it only this machine's own does.
     """
-    trusted = trusted_keys(home, standing)
+    trusted = trusted_keys(home, ledger_state)
     heads: list[KnownHead] = []
     notes: list[str] = []
     for path, read in _stores(home, trusted):
@@ -227,9 +227,9 @@ def unproven(known: KnownHead) -> str:
     return f"{known.where} remembers entry {known.generation} and does not verify as one of this ledger. Take it out of the home's exports."
 
 
-def check_known(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -> None:
+def check_known(ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]) -> None:
     """`BrokenLedger` where the ledger lacks an entry that is known, and whose loss it does not accept."""
-    for each in lost_heads(ledger, standing, known):
+    for each in lost_heads(ledger, ledger_state, known):
         if with_revocations(each, ledger) is not None:
             ledger.check_holds(each.generation, each.hash, each.where)
 
@@ -241,33 +241,33 @@ def keys_ever(ledger: Ledger) -> frozenset[str]:
     return frozenset(key.public for key in keys if key.role == "controller")
 
 
-def check_home(ledger: Ledger, standing: Standing) -> None:
+def check_home(ledger: Ledger, ledger_state: LedgerState) -> None:
     """`BrokenLedger` where the ledger lacks what its home remembers: nothing is to follow from it then."""
-    check_known(ledger, standing, known_heads(ledger.home, standing)[0])
+    check_known(ledger, ledger_state, known_heads(ledger.home, ledger_state)[0])
 
 
-def lost_heads(ledger: Ledger, standing: Standing, known: Iterable[KnownHead]) -> tuple[KnownHead, ...]:
+def lost_heads(ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]) -> tuple[KnownHead, ...]:
     """Known heads that the ledger does not hold and whose loss it does not accept."""
-    return tuple(each for each in known if _is_lost(ledger, standing, each))
+    return tuple(each for each in known if _is_lost(ledger, ledger_state, each))
 
 
-def _is_lost(ledger: Ledger, standing: Standing, known: KnownHead) -> bool:
+def _is_lost(ledger: Ledger, ledger_state: LedgerState, known: KnownHead) -> bool:
     try:
         ledger.check_holds(known.generation, known.hash, known.where)
     except BrokenLedger:
-        return known.hash not in standing.accepted
+        return known.hash not in ledger_state.accepted
     return False
 
 
-def doubts(home: Path, ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+def doubts(home: Path, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
     """Why the ledger may not be whole, by what this home remembers: a sentence each. None where all agree."""
-    known, unread = known_heads(home, standing)
+    known, unread = known_heads(home, ledger_state)
     faults = store_faults(home)
     damaged = tuple(f"{note}. {LOOK}" for note in unread if not any(note.split(" could")[0] in fault for fault in faults))
-    lost = lost_heads(ledger, standing, known)
+    lost = lost_heads(ledger, ledger_state, known)
     strange = tuple(unproven(each) for each in lost if with_revocations(each, ledger) is None)
     try:
-        check_known(ledger, standing, lost)
+        check_known(ledger, ledger_state, lost)
     except BrokenLedger as error:
         return (str(error), *faults, *damaged, *strange)
     return (*faults, *damaged, *strange)
@@ -296,22 +296,22 @@ def store_faults(home: Path) -> tuple[str, ...]:
 
 
 def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True) -> AuditReport:
-    standing: Standing | None = None
+    ledger_state: LedgerState | None = None
     before: dict[int, Head | None] = {}
     problem: str | None = None
     forks: list[KnownHead] = []
     try:
         for entry in entries:
-            before[entry.generation] = None if standing is None else standing.head
-            standing = follow(standing, (entry,))
+            before[entry.generation] = None if ledger_state is None else ledger_state.head
+            ledger_state = follow(ledger_state, (entry,))
             forks += [each for each in known if each.generation == entry.generation and each.hash != entry.hash]
-        follow(standing, ())
+        follow(ledger_state, ())
     except (BrokenLedger, IllegalEntry) as error:
         problem = str(error)
     # What accepts a loss may stand behind it, so the forks are judged at the end.
-    accepted = {} if standing is None else standing.accepted
+    accepted = {} if ledger_state is None else ledger_state.accepted
     fork = next((each for each in forks if each.hash not in accepted), None)
-    head = None if standing is None else standing.head
+    head = None if ledger_state is None else ledger_state.head
     if fork is not None:
         head = before[fork.generation]
         problem = str(broken(fork.generation, f"{fork.where} remembers another one, so it was written anew or is of another ledger"))

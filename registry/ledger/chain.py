@@ -8,7 +8,7 @@ from core.files import digest_of_json
 from registry.ledger.entries import Body, Entry, Head, Opened, PublicKey, body_document, canonical_time
 from registry.ledger.keys import SigningKey, is_signed
 from registry.ledger.rules import after, first
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 GENESIS = "0" * 64
 """What the first entry gives as the hash before it."""
@@ -27,7 +27,7 @@ def entry_hash(entry: Entry) -> str:
     )
 
 
-def signed_entry(body: Body, at: datetime, last: Standing | None, key: SigningKey) -> Entry:
+def signed_entry(body: Body, at: datetime, last: LedgerState | None, key: SigningKey) -> Entry:
     """The entry that comes after `last`, hashed and signed."""
     entry = Entry(
         generation=1 if last is None else last.head.generation + 1,
@@ -42,16 +42,16 @@ def signed_entry(body: Body, at: datetime, last: Standing | None, key: SigningKe
     return entry.model_copy(update={"hash": digest, "signature": key.sign(digest)})
 
 
-def follow(standing: Standing | None, entries: Iterable[Entry]) -> Standing:
+def follow(ledger_state: LedgerState | None, entries: Iterable[Entry]) -> LedgerState:
     """How things stand after those entries, each checked: place, hash, time, signature, and that it may follow.
 
     `BrokenLedger` or `IllegalEntry` names the first that does not.
     """
     for entry in entries:
-        standing = _next(standing, entry)
-    if standing is None:
+        ledger_state = _next(ledger_state, entry)
+    if ledger_state is None:
         raise BrokenLedger("The ledger has no entry: its beginning is cut off. Restore it from a backup or an export.")
-    return standing
+    return ledger_state
 
 
 def check_remembered(head: Head, found: Entry | None) -> None:
@@ -67,32 +67,32 @@ def check_remembered(head: Head, found: Entry | None) -> None:
         raise broken(head.generation, "its contents are not what was hashed, so it was edited")
 
 
-def _next(standing: Standing | None, entry: Entry) -> Standing:
-    _check_place(standing, entry)
+def _next(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
+    _check_place(ledger_state, entry)
     if entry_hash(entry) != entry.hash:
         raise broken(entry.generation, "its contents are not what was hashed, so it was edited")
-    key = _signer(standing, entry)
+    key = _signer(ledger_state, entry)
     if key is None:
         raise broken(entry.generation, f"key {entry.key_id[:12]} that signs it is none that the ledger trusts at that point")
     if not is_signed(entry, key):
         raise broken(entry.generation, f"its signature is not of key {entry.key_id[:12]}")
-    return first(entry) if standing is None else after(standing, entry)
+    return first(entry) if ledger_state is None else after(ledger_state, entry)
 
 
-def _check_place(standing: Standing | None, entry: Entry) -> None:
-    expected = 1 if standing is None else standing.head.generation + 1
+def _check_place(ledger_state: LedgerState | None, entry: Entry) -> None:
+    expected = 1 if ledger_state is None else ledger_state.head.generation + 1
     if entry.generation != expected:
         raise broken(expected, f"it is missing, and entry {entry.generation} stands in its place")
-    if entry.previous != (GENESIS if standing is None else standing.head.hash):
+    if entry.previous != (GENESIS if ledger_state is None else ledger_state.head.hash):
         raise broken(entry.generation, "it does not follow the entry before it, so one of the two was exchanged")
-    if standing is not None and entry.at < standing.at:
+    if ledger_state is not None and entry.at < ledger_state.at:
         raise broken(entry.generation, "it is older than the entry before it")
 
 
-def _signer(standing: Standing | None, entry: Entry) -> PublicKey | None:
+def _signer(ledger_state: LedgerState | None, entry: Entry) -> PublicKey | None:
     """The controller's key of that id that may sign at this point; the opening entry brings its own."""
-    if standing is not None:
-        key = standing.key(entry.key_id)
+    if ledger_state is not None:
+        key = ledger_state.key(entry.key_id)
     elif isinstance(entry.body, Opened) and entry.body.key.key_id == entry.key_id:
         key = entry.body.key
     else:

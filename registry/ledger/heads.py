@@ -29,7 +29,7 @@ from registry.ledger.keys import (
     load_key,
     seal,
 )
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 SECONDS_FOR_THE_LOCK = 1.0
 
@@ -57,12 +57,12 @@ class HeadRecord(Value):
     revoked_adapters: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, standing: Standing) -> Self:
+    def of(cls, ledger_state: LedgerState) -> Self:
         """What a standing amounts to."""
-        models = standing.models.items()
+        models = ledger_state.models.items()
         revoked = {name: tuple(sorted(model.revoked)) for name, model in models if model.revoked}
-        adapters = tuple(sorted(standing.revoked_adapters))
-        return cls(head=standing.head, revoked=revoked, revoked_adapters=adapters)
+        adapters = tuple(sorted(ledger_state.revoked_adapters))
+        return cls(head=ledger_state.head, revoked=revoked, revoked_adapters=adapters)
 
     def with_revoked(self, others: Iterable[Remembers]) -> Self:
         """The same head, and besides what others know as revoked, which is never forgotten."""
@@ -73,15 +73,15 @@ class HeadRecord(Value):
         return self.model_copy(update={"revoked": revoked, "revoked_adapters": adapters})
 
     @classmethod
-    def about(cls, standing: Standing, model: str, version: str) -> Self:
+    def about(cls, ledger_state: LedgerState, model: str, version: str) -> Self:
         """The head, and of what is revoked this version alone: for its page, which is short."""
-        if version not in standing.model(model).revoked:
-            return cls(head=standing.head)
-        judged = (each.adapter_sha256 for each in standing.judged.values() if (each.model, each.version) == (model, version))
-        released = (each.release for each in standing.model(model).once_served if each.release.version == version)
+        if version not in ledger_state.model(model).revoked:
+            return cls(head=ledger_state.head)
+        judged = (each.adapter_sha256 for each in ledger_state.judged.values() if (each.model, each.version) == (model, version))
+        released = (each.release for each in ledger_state.model(model).once_served if each.release.version == version)
         known = {*judged, *(each.spec.adapter_sha256 for each in released)}
-        adapters = tuple(sorted(each for each in known if each in standing.revoked_adapters))
-        return cls(head=standing.head, revoked={model: (version,)}, revoked_adapters=adapters)
+        adapters = tuple(sorted(each for each in known if each in ledger_state.revoked_adapters))
+        return cls(head=ledger_state.head, revoked={model: (version,)}, revoked_adapters=adapters)
 
 
 class SealedRecord(Value):
@@ -115,7 +115,7 @@ class Told(Value):
 class Memory(Value):
     """What the endpoint has verified and obeyed, kept on its own disk."""
 
-    standing: Standing
+    standing: LedgerState
     has_seen_record: bool = False
     """There was a head record by then: where there is none later, somebody removed it."""
     seal: Seal | None = None
@@ -152,7 +152,7 @@ def read_record(home: Path) -> SealedRecord | None:
     return SealedRecord.read(record_file(home))
 
 
-def keep_record(home: Path, before: Standing, standing: Standing, key: SigningKey) -> None:
+def keep_record(home: Path, before: LedgerState, ledger_state: LedgerState, key: SigningKey) -> None:
     """Keep how far the ledger goes now; `before` is how things stood before its last entry, which may have revoked a key.
 
     Never a step back, and nothing over a record that does not fit or in place of one that is gone:
@@ -161,52 +161,52 @@ def keep_record(home: Path, before: Standing, standing: Standing, key: SigningKe
     try:
         with FileLock(record_file(home).with_suffix(".lock"), timeout=SECONDS_FOR_THE_LOCK):
             there = read_record(home)
-            if _may_replace(home, there, standing, trusted_keys(home, standing) | ledger_keys(before)):
-                write_record(home, standing, key, also=() if there is None else (there.record,))
+            if _may_replace(home, there, ledger_state, trusted_keys(home, ledger_state) | ledger_keys(before)):
+                write_record(home, ledger_state, key, also=() if there is None else (there.record,))
     except (OSError, Timeout, DamagedFile, LedgerError):
         return
 
 
-def write_record(home: Path, standing: Standing, key: SigningKey, *, also: Iterable[Remembers] = ()) -> None:
+def write_record(home: Path, ledger_state: LedgerState, key: SigningKey, *, also: Iterable[Remembers] = ()) -> None:
     """Write it, whatever is there; `also` know as revoked what the ledger may have lost."""
-    sealed = SealedRecord.made(HeadRecord.of(standing).with_revoked(also), key)
+    sealed = SealedRecord.made(HeadRecord.of(ledger_state).with_revoked(also), key)
     write_private(record_file(home), sealed.model_dump_json(indent=1) + "\n")
 
 
-def _may_replace(home: Path, there: SealedRecord | None, standing: Standing, trusted: frozenset[str]) -> bool:
+def _may_replace(home: Path, there: SealedRecord | None, ledger_state: LedgerState, trusted: frozenset[str]) -> bool:
     if there is None:
-        return may_begin_record(home, standing)
+        return may_begin_record(home, ledger_state)
     if not there.is_by(trusted):
         return False
     head = there.record.head
-    return head.generation < standing.head.generation or head.hash in standing.accepted
+    return head.generation < ledger_state.head.generation or head.hash in ledger_state.accepted
 
 
-def may_begin_record(home: Path, standing: Standing) -> bool:
+def may_begin_record(home: Path, ledger_state: LedgerState) -> bool:
     """There never was one here: the endpoint remembers none, or nothing ever served."""
     memory = read_memory(home)
     if memory is not None:
         return not memory.has_seen_record
-    return is_new(home, standing)
+    return is_new(home, ledger_state)
 
 
-def is_new(home: Path, standing: Standing) -> bool:
+def is_new(home: Path, ledger_state: LedgerState) -> bool:
     """Nothing of that ledger ever served, and no endpoint of this home has a key."""
-    served = any(model.once_served for model in standing.models.values())
+    served = any(model.once_served for model in ledger_state.models.values())
     return not served and not endpoint_key_file(home).exists()
 
 
-def trusted_keys(home: Path, standing: Standing | None) -> frozenset[str]:
+def trusted_keys(home: Path, ledger_state: LedgerState | None) -> frozenset[str]:
     """Whose seals count: the controller's keys that the ledger trusts, and this machine's own."""
     own = set()
     with suppress(LedgerError):  # whoever only reads has no key, or may not read it
         own.add(load_key(home).public.public)
-    return frozenset(own) | ledger_keys(standing)
+    return frozenset(own) | ledger_keys(ledger_state)
 
 
-def ledger_keys(standing: Standing | None) -> frozenset[str]:
+def ledger_keys(ledger_state: LedgerState | None) -> frozenset[str]:
     """The controller's keys that the ledger trusts."""
-    keys = () if standing is None else standing.keys
+    keys = () if ledger_state is None else ledger_state.keys
     return frozenset(key.public for key in keys if key.role == "controller")
 
 
@@ -233,7 +233,7 @@ def _parsed_memory(path: Path) -> Memory:
         document = json.loads(path.read_bytes())
         if isinstance(document, dict) and "standing" in document:
             return Memory.model_validate_json(path.read_bytes())
-        return Memory(standing=Standing.model_validate_json(path.read_bytes()))
+        return Memory(standing=LedgerState.model_validate_json(path.read_bytes()))
     except ValidationError as error:
         raise DamagedFile(f"The endpoint's memory {path} was damaged ({first_problem(error)}).") from error
     except (ValueError, RecursionError) as error:

@@ -27,7 +27,7 @@ from registry.ledger.entries import Body, Entry, Opened, body_document, canonica
 from registry.ledger.heads import Told, keep_record, memory_file, read_elsewhere, read_record, record_file, trusted_keys
 from registry.ledger.keys import SigningKey, create_key, load_key
 from registry.ledger.rules import check_next
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 SCHEMA = "0001"
 """The newest version in `registry/migrations`."""
@@ -53,7 +53,7 @@ class Ledger:
         self.home = home
         self.database = database
         self.clock = clock
-        self._standing: Standing | None = None
+        self._ledger_state: LedgerState | None = None
 
     def entries(self, after: int = 0) -> tuple[Entry, ...]:
         """The rows behind that generation as entries, in order: they parse, and nothing more is verified."""
@@ -68,7 +68,7 @@ class Ledger:
             rows = connection.execute(wanted).all()
         return map(_entry, rows)
 
-    def follow(self, remembered: Standing | None) -> Standing:
+    def follow(self, remembered: LedgerState | None) -> LedgerState:
         """How things stand now, by verifying what came after a standing that somebody remembers.
 
         `BrokenLedger` where the ledger does not hold what is remembered: its tail was cut, an old copy was put back, or it is another one.
@@ -85,17 +85,17 @@ class Ledger:
                     return whole
             raise
 
-    def _follow(self, remembered: Standing) -> Standing:
+    def _follow(self, remembered: LedgerState) -> LedgerState:
         found = self.each_entry(after=remembered.head.generation - 1)
         check_remembered(remembered.head, next(found, None))
         return follow(remembered, found)
 
-    def standing(self) -> Standing:
+    def state(self) -> LedgerState:
         """How things stand, every entry verified; what this object verified before is not verified again."""
-        self._standing = self.follow(self._standing)
-        return self._standing
+        self._ledger_state = self.follow(self._ledger_state)
+        return self._ledger_state
 
-    def append(self, body: Body, expected: Standing) -> Standing:
+    def append(self, body: Body, expected: LedgerState) -> LedgerState:
         """Sign and write one entry on top of `expected`, and give what stands then.
 
         `IllegalEntry` where it does not follow, `StaleGeneration` where somebody wrote first: nothing was written then.
@@ -155,7 +155,7 @@ class Ledger:
                 raise LedgerError(f"The ledger keeps no reason {sha256}. `assay history --json` names those that it keeps.")
         self.database.scrub()
 
-    def _check_record(self, result: Standing) -> None:
+    def _check_record(self, result: LedgerState) -> None:
         """Nothing is written on top of a ledger that is shorter than what this home remembers of it."""
         told: list[Told] = []
         # Of what is damaged an alarm says it, and a brake must not wait for whoever mends it.
@@ -171,7 +171,7 @@ class Ledger:
             head = furthest.sealed.record.head
             self.check_holds(head.generation, head.hash, furthest.where)
 
-    def _trusted_key(self, expected: Standing) -> SigningKey:
+    def _trusted_key(self, expected: LedgerState) -> SigningKey:
         key = load_key(self.home)
         if expected.key(key.public.key_id) is None:
             raise LedgerError(

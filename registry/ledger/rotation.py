@@ -7,10 +7,10 @@ from filelock import FileLock
 from registry.ledger.entries import KeyAdded, KeyRevoked, PublicKey
 from registry.ledger.keys import SigningKey, create_key_at, key_file, load_key, sync_folder
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 
-def rotate(ledger: Ledger, home: Path, by: str, reason: str, account: str | None = None) -> Standing:
+def rotate(ledger: Ledger, home: Path, by: str, reason: str, account: str | None = None) -> LedgerState:
     """Replace the key: the new one enters the ledger, then takes the file's place, then the old one is revoked.
 
     A rotation that was cut short is brought to its end by the next call, which begins no second one.
@@ -19,18 +19,18 @@ def rotate(ledger: Ledger, home: Path, by: str, reason: str, account: str | None
     load_key(home)
     digest = ledger.remember(reason)
     with FileLock(home / "keys" / "rotation.lock"):
-        standing = ledger.standing()
-        if following.exists() or not _superseded(standing, load_key(home)):
+        ledger_state = ledger.state()
+        if following.exists() or not _superseded(ledger_state, load_key(home)):
             new = create_key_at(following)
-            if standing.key(new.public.key_id) is None:
-                standing = ledger.append(KeyAdded(by=by, account=account, reason_sha256=digest, key=new.public), standing)
+            if ledger_state.key(new.public.key_id) is None:
+                ledger_state = ledger.append(KeyAdded(by=by, account=account, reason_sha256=digest, key=new.public), ledger_state)
             # Only now: until the ledger holds the new key, the old one is the only one that can write.
             following.replace(key_file(home))
             sync_folder(key_file(home).parent)
-        for old in _superseded(standing, load_key(home)):
-            standing = ledger.append(KeyRevoked(by=by, account=account, reason_sha256=digest, key_id=old.key_id), standing)
-    return standing
+        for old in _superseded(ledger_state, load_key(home)):
+            ledger_state = ledger.append(KeyRevoked(by=by, account=account, reason_sha256=digest, key_id=old.key_id), ledger_state)
+    return ledger_state
 
 
-def _superseded(standing: Standing, key: SigningKey) -> tuple[PublicKey, ...]:
-    return tuple(each for each in standing.keys if each.role == "controller" and each.key_id != key.public.key_id)
+def _superseded(ledger_state: LedgerState, key: SigningKey) -> tuple[PublicKey, ...]:
+    return tuple(each for each in ledger_state.keys if each.role == "controller" and each.key_id != key.public.key_id)

@@ -12,7 +12,7 @@ from registry.ledger.entries import (
 )
 
 
-class Held(Value):
+class RecordedRelease(Value):
     """A release as the ledger holds it: when it began, when it got full traffic, for whom and why."""
 
     begun: int
@@ -24,38 +24,38 @@ class Held(Value):
     is_completed: bool = False
 
 
-class ModelStanding(Value):
+class ModelState(Value):
     """One registered model: what serves, what is on its way, what may never serve again."""
 
-    served: tuple[Held, ...] = ()
+    served: tuple[RecordedRelease, ...] = ()
     """Oldest first; the last one serves, the one before it is where a rollback goes."""
-    once_served: tuple[Held, ...] = ()
+    once_served: tuple[RecordedRelease, ...] = ()
     """Every release that ever had full traffic, in the order of its beginning."""
-    pending: Held | None = None
+    pending: RecordedRelease | None = None
     revoked: frozenset[str] = frozenset()
     serves_base: bool = False
     changed_at: int = 0
     """Generation at which what serves was last changed: a verdict from before it is about another comparison."""
 
     @property
-    def current(self) -> Held | None:
+    def current(self) -> RecordedRelease | None:
         """What serves; with `serves_base` its base alone."""
         return self.served[-1] if self.served else None
 
     @property
-    def answering(self) -> Held | None:
+    def answering(self) -> RecordedRelease | None:
         """The release that answers under the model's name; None where the base does, or nothing."""
         return None if self.serves_base else self.current
 
     @property
-    def comparator(self) -> Held | None:
+    def comparator(self) -> RecordedRelease | None:
         """The last release with full traffic that is not revoked, also while the base answers in its place."""
         if self.current is not None:
             return self.current
         return next((held for held in reversed(self.once_served) if held.release.version not in self.revoked), None)
 
     @property
-    def before(self) -> Held | None:
+    def before(self) -> RecordedRelease | None:
         """Where a rollback goes; None where nothing served before."""
         return self.served[-2] if len(self.served) > 1 else None
 
@@ -84,7 +84,7 @@ class Registration(Value):
 
     @property
     def key(self) -> str:
-        """Its place in `Standing.registrations`."""
+        """Its place in `LedgerState.registrations`."""
         return registration_key(self.made.model, self.made.version)
 
 
@@ -97,13 +97,13 @@ class Freeze(Value):
     reason_sha256: str
 
 
-class Standing(Value):
+class LedgerState(Value):
     """Everything that the entries up to `head` amount to."""
 
     head: Head
     at: AwareDatetime
     keys: tuple[PublicKey, ...]
-    models: dict[str, ModelStanding] = Field(default_factory=dict)
+    models: dict[str, ModelState] = Field(default_factory=dict)
     registrations: dict[str, Registration] = Field(default_factory=dict)
     """By model and version, the last of each: MLflow begins its numbers anew where its database was lost."""
     judged: dict[int, Judged] = Field(default_factory=dict)
@@ -115,9 +115,9 @@ class Standing(Value):
     accepted: dict[str, int] = Field(default_factory=dict)
     """Hashes of entries that others remember and that are lost, with the entry that accepted each loss."""
 
-    def model(self, name: str) -> ModelStanding:
+    def model(self, name: str) -> ModelState:
         """A model that no entry names stands at nothing."""
-        return self.models.get(name, ModelStanding())
+        return self.models.get(name, ModelState())
 
     def registration(self, model: str, version: str) -> Registration | None:
         """How that version came into the ledger; None where nothing says so."""

@@ -15,7 +15,7 @@ from registry.ledger.heads import (
 )
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 if TYPE_CHECKING:
     from registry.mlflow.store import Store
@@ -31,14 +31,14 @@ def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
     return {RECORD_TAG: SealedRecord.made(record, load_key(ledger.home)).model_dump_json()}
 
 
-def mark_revoked(store: "Store", ledger: Ledger, standing: Standing, model: str, version: str) -> None:
+def mark_revoked(store: "Store", ledger: Ledger, ledger_state: LedgerState, model: str, version: str) -> None:
     """Have the page of a revoked version say so. One that MLflow does not have has no page."""
     found = store.known(model, version)
     if found is None:
         return
     entry = _revocation(ledger, model, version)
     since = "with the same adapter under another name. It never serves again."
-    record = HeadRecord.about(standing, model, version)
+    record = HeadRecord.about(ledger_state, model, version)
     if entry is not None and isinstance(entry.body, Revoked):
         since = f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
         named = {entry.body.adapter_sha256} if entry.body.adapter_sha256 else set()
@@ -72,19 +72,19 @@ def told_by_pages(store: "Store", trusted: frozenset[str], ever: frozenset[str])
     return tuple(told), tuple(wrong)
 
 
-def check_pages(store: "Store", ledger: Ledger, standing: Standing) -> None:
+def check_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> None:
     """`BrokenLedger` where a page that a key of this ledger sealed remembers an entry that the ledger does not hold.
 
     Asked before a release: a revocation that was cut off the ledger still stands on its page.
     """
-    told, _ = told_by_pages(store, trusted_keys(ledger.home, standing), frozenset())
+    told, _ = told_by_pages(store, trusted_keys(ledger.home, ledger_state), frozenset())
     known = [KnownHead.of(each.sealed.record, each.where) for each in told]
-    for lost in lost_heads(ledger, standing, known):
+    for lost in lost_heads(ledger, ledger_state, known):
         fact = f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that"
         raise BrokenLedger(f"{fact}: its end was cut off, or an older copy was put back. Nothing is released. {LOOK}")
 
 
-def lost_by_pages(store: "Store", ledger: Ledger, standing: Standing) -> tuple[str, ...]:
+def lost_by_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
     """A sentence for each page whose head, sealed or not, the ledger does not hold."""
     wrong = []
     for page, text in sorted(store.pages_with(PAGE_TAG).items()):
@@ -93,6 +93,6 @@ def lost_by_pages(store: "Store", ledger: Ledger, standing: Standing) -> tuple[s
         except LedgerError as error:
             wrong.append(str(error))
             continue
-        if lost_heads(ledger, standing, (known,)):
+        if lost_heads(ledger, ledger_state, (known,)):
             wrong.append(f"{known.where} remembers entry {known.generation}, and the ledger does not hold that. {LOOK}")
     return tuple(wrong)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from core.errors import StaleGeneration
 from registry.ledger.entries import Body
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.release.following import EndpointState, FollowingEndpoint
 
 ATTEMPTS = 20
@@ -34,7 +34,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ReleaseContext:
     """What a release is carried out with."""
 
     ledger: Ledger
@@ -42,12 +42,12 @@ class Desk:
     patience: Patience = Patience()
 
 
-def append(ledger: Ledger, body: Callable[[Standing], Body]) -> Standing:
+def append(ledger: Ledger, body: Callable[[LedgerState], Body]) -> LedgerState:
     """Enter what `body` makes of how things stand; whoever else writes at the same time, it is made of what then stands."""
     for _ in range(ATTEMPTS):
-        standing = ledger.standing()
+        ledger_state = ledger.state()
         try:
-            return ledger.append(body(standing), standing)
+            return ledger.append(body(ledger_state), ledger_state)
         except StaleGeneration:
             continue
     raise StaleGeneration(f"Others wrote to the ledger first, {ATTEMPTS} times in a row. Run the same command again.")

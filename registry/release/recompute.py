@@ -16,7 +16,7 @@ from pipelines.stages.admit import admit
 from pipelines.stages.screen import rules_of, screen
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
-from pipelines.values.evidence import RIVALS, Scorecard, System
+from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Finalist, Finding, Rejection, Undecided, read_screen_verdict
 from registry.release.stored_files import file_differences
@@ -169,10 +169,10 @@ def _control_differences(rows: list[EvidenceRow], groups: dict[str, str]) -> Ite
 
 def rival_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> tuple[str, ...]:
     """A champion or an anchor that is named and was not scored, or was scored or answered and is not named."""
-    named: dict[System, str] = {system: rival.version for system, rival in found.rivals()}
+    named: dict[System, str] = {system: comparator.version for system, comparator in found.comparators()}
     return tuple(
         f"{system}: {'scored' if is_there else 'not scored'}{where}, and champion.json names {named.get(system, 'none')}"
-        for system in RIVALS
+        for system in OPTIONAL_COMPARATORS
         for where, is_there in (("", scorecard.system(system) is not None), (" in the evidence", system in evidence.rows))
         if is_there != (system in named)
     )
@@ -181,7 +181,7 @@ def rival_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evid
 def maker_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> Iterator[str]:
     """Systems of which the evidence names another adapter, or another configuration, than the files beside it."""
     adapters: dict[System, str | None] = {"base": None, "few_shot": None, "adapter": scorecard.adapter.sha256}
-    adapters |= {system: rival.adapter.sha256 for system, rival in found.rivals()}
+    adapters |= {system: comparator.adapter.sha256 for system, comparator in found.comparators()}
     for system in evidence.rows:
         maker = evidence.made_by.get(system)
         if maker is None:

@@ -24,8 +24,8 @@ from registry.ledger.entries import (
     RolledBack,
 )
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Held, ModelStanding, Standing
-from registry.release.context import Desk, Order, alarms, append
+from registry.ledger.state import LedgerState, ModelState, RecordedRelease
+from registry.release.context import Order, ReleaseContext, alarms, append
 from registry.release.following import EndpointState, FollowingEndpoint
 
 
@@ -39,7 +39,7 @@ class Subject:
     adapter_sha256: str | None
 
 
-def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> Standing:
+def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> LedgerState:
     """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest.
 
     A candidate names the entry that registered it; a verdict without one is no ground for a release.
@@ -58,9 +58,9 @@ def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Reje
     return append(ledger, lambda _: body)
 
 
-def release(candidate: Candidate, judged: int, order: Order, desk: Desk) -> Held:
+def release(candidate: Candidate, judged: int, order: Order, context: ReleaseContext) -> RecordedRelease:
     """Put a candidate in front of users; only a `Candidate` can be. `ReleaseError` where it was aborted, with the reason."""
-    desk.endpoint.state()  # an endpoint out of reach is said before anything begins
+    context.endpoint.state()  # an endpoint out of reach is said before anything begins
     subject = Release(
         model=candidate.model,
         version=candidate.version,
@@ -70,34 +70,34 @@ def release(candidate: Candidate, judged: int, order: Order, desk: Desk) -> Held
         drawn_answers=candidate.drawn_answers,
     )
     begun = ReleaseBegun(
-        release=subject, judged=judged, by=order.by, account=order.account, reason_sha256=desk.ledger.remember(order.reason)
+        release=subject, judged=judged, by=order.by, account=order.account, reason_sha256=context.ledger.remember(order.reason)
     )
-    generation = append(desk.ledger, lambda _: begun).head.generation
-    carry_on(candidate.model, desk)
-    return _outcome(desk.ledger, candidate.model, generation)
+    generation = append(context.ledger, lambda _: begun).head.generation
+    carry_on(candidate.model, context)
+    return _outcome(context.ledger, candidate.model, generation)
 
 
-def carry_on(model: str, desk: Desk) -> None:
+def carry_on(model: str, context: ReleaseContext) -> None:
     """Advance what is on its way until it is completed or aborted. Nothing on its way is nothing to do."""
     started = time.monotonic()
     looked_at: int | None = None
     while True:
-        standing = desk.ledger.standing()
-        if is_at_rest(standing.model(model)):
+        ledger_state = context.ledger.state()
+        if is_at_rest(ledger_state.model(model)):
             return
-        if looked_at != standing.head.generation:
-            started, looked_at = time.monotonic(), standing.head.generation
-        body = next_entry(standing, model, _seen(desk.endpoint), Waited(time.monotonic() - started, desk))
+        if looked_at != ledger_state.head.generation:
+            started, looked_at = time.monotonic(), ledger_state.head.generation
+        body = next_entry(ledger_state, model, _seen(context.endpoint), Waited(time.monotonic() - started, context))
         if body is None:
-            time.sleep(desk.patience.between_looks)
+            time.sleep(context.patience.between_looks)
             continue
         try:
-            desk.ledger.append(body, standing)
+            context.ledger.append(body, ledger_state)
         except (StaleGeneration, IllegalEntry):
             continue  # somebody else advanced or stopped it: look again
 
 
-def is_at_rest(model: ModelStanding) -> bool:
+def is_at_rest(model: ModelState) -> bool:
     """Nothing is on its way, and what has full traffic was seen answering."""
     return model.pending is None and (model.answering is None or model.answering.is_completed)
 
@@ -115,21 +115,21 @@ class Waited:
     """How long nothing has moved, and how long that may be."""
 
     seconds: float
-    desk: Desk
+    context: ReleaseContext
 
     def for_loading(self) -> bool:
         """The engine had its time."""
-        return self.seconds > self.desk.patience.to_load
+        return self.seconds > self.context.patience.to_load
 
     def for_switching(self) -> bool:
         """The route had its time."""
-        return self.seconds > self.desk.patience.to_switch
+        return self.seconds > self.context.patience.to_switch
 
 
-def next_entry(standing: Standing, model: str, seen: EndpointState, waited: Waited) -> Body | None:
+def next_entry(ledger_state: LedgerState, model: str, seen: EndpointState, waited: Waited) -> Body | None:
     """What is to be written next, from how things stand and what the endpoint says; None is to wait."""
-    here = standing.model(model)
-    follows = seen.head == standing.head  # what an endpoint says of another ledger, or of an older one, counts for nothing
+    here = ledger_state.model(model)
+    follows = seen.head == ledger_state.head  # what an endpoint says of another ledger, or of an older one, counts for nothing
     if here.pending is not None:
         return _before_the_switch(here.pending, seen, waited, follows=follows)
     if here.current is not None:
@@ -137,18 +137,20 @@ def next_entry(standing: Standing, model: str, seen: EndpointState, waited: Wait
     return None
 
 
-def _before_the_switch(pending: Held, seen: EndpointState, waited: Waited, *, follows: bool) -> Body | None:
+def _before_the_switch(pending: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool) -> Body | None:
     engine = seen.engine(pending.begun) if follows else None
     if engine is not None and engine.state == "ready":
         return ReleaseSwitched(begun=pending.begun)
     if engine is not None and engine.state == "failed":
-        return _aborted(pending, engine.detail, waited.desk)
+        return _aborted(pending, engine.detail, waited.context)
     if waited.for_loading():
-        return _aborted(pending, f"it was not ready after {waited.desk.patience.to_load:.0f} s{alarms(seen)}", waited.desk)
+        return _aborted(pending, f"it was not ready after {waited.context.patience.to_load:.0f} s{alarms(seen)}", waited.context)
     return None
 
 
-def _after_the_switch(model: str, here: ModelStanding, current: Held, seen: EndpointState, waited: Waited, *, follows: bool) -> Body | None:
+def _after_the_switch(
+    model: str, here: ModelState, current: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool
+) -> Body | None:
     route = seen.routes.get(model) if follows else None
     if route is not None and (route.begun, route.serves_base) == (current.begun, False):
         return ReleaseCompleted(begun=current.begun)
@@ -156,19 +158,19 @@ def _after_the_switch(model: str, here: ModelStanding, current: Held, seen: Endp
     is_loading = engine is not None and engine.state == "loading"  # an endpoint that was started again loads it once more
     if not (waited.for_loading() if is_loading else waited.for_switching()):
         return None
-    why = waited.desk.ledger.remember(f"version {current.release.version} did not answer after the switch{alarms(seen)}")
+    why = waited.context.ledger.remember(f"version {current.release.version} did not answer after the switch{alarms(seen)}")
     if here.before is None:
         return BaseServed(model=model, by="controller", reason_sha256=why)
     return RolledBack(model=model, to=here.before.begun, by="controller", reason_sha256=why)
 
 
-def _aborted(pending: Held, why: str, desk: Desk) -> ReleaseAborted:
-    return ReleaseAborted(begun=pending.begun, reason_sha256=desk.ledger.remember(why))
+def _aborted(pending: RecordedRelease, why: str, context: ReleaseContext) -> ReleaseAborted:
+    return ReleaseAborted(begun=pending.begun, reason_sha256=context.ledger.remember(why))
 
 
-def _outcome(ledger: Ledger, model: str, begun: int) -> Held:
+def _outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
     """The release that began there, if it is what serves; else why it is not."""
-    here = ledger.standing().model(model)
+    here = ledger.state().model(model)
     if here.answering is not None and here.answering.begun == begun and here.answering.is_completed:
         return here.answering
     raise ReleaseError(_why_not(ledger, model, begun))

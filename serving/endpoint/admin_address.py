@@ -9,7 +9,7 @@ from core.value import Value
 from serving.endpoint.memory import FOLDER
 
 
-class Door(Value):
+class AdminAddress(Value):
     """How the running endpoint of a home is reached, and where it answers clients."""
 
     url: str
@@ -18,21 +18,21 @@ class Door(Value):
     serves_at: str
 
     @classmethod
-    def new(cls, url: str, serves_at: str) -> "Door":
+    def new(cls, url: str, serves_at: str) -> "AdminAddress":
         """With a token that nobody knows yet."""
         return cls(url=url, token=secrets.token_urlsafe(32), pid=os.getpid(), serves_at=serves_at)
 
 
-def door_file(home: Path) -> Path:
+def admin_address_file(home: Path) -> Path:
     """There for as long as the endpoint runs; mode 0600."""
     return home / FOLDER / "admin.json"
 
 
-def open_door(home: Path, door: Door) -> None:
+def publish_admin_address(home: Path, admin_address: AdminAddress) -> None:
     """Tell the owner of the home."""
-    write_private(door_file(home), door.model_dump_json())
+    write_private(admin_address_file(home), admin_address.model_dump_json())
 
 
-def close_door(home: Path) -> None:
+def withdraw_admin_address(home: Path) -> None:
     """The endpoint ends."""
-    door_file(home).unlink(missing_ok=True)
+    admin_address_file(home).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry.release.following import EndpointState
 from serving.endpoint.admin import create_admin_app
-from serving.endpoint.admin_address import Door, close_door, open_door
+from serving.endpoint.admin_address import AdminAddress, publish_admin_address, withdraw_admin_address
 from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
@@ -30,9 +30,9 @@ class Endpoint:
 
     def state(self) -> EndpointState:
         """How it stands."""
-        standing = self.follower.standing
+        ledger_state = self.follower.ledger_state
         return EndpointState(
-            head=None if standing is None else standing.head,
+            head=None if ledger_state is None else ledger_state.head,
             engines=self.fleet.engine_states(),
             routes=self.fleet.routes(),
             alarms=self.follower.alarms + self.fleet.alarms(),
@@ -46,15 +46,15 @@ class Endpoint:
             # Who connects meanwhile waits in the socket's queue, where it would be told that nothing answers yet.
             await asyncio.wait_for(self.fleet.taken_over(), self._limits.to_take_over)
         with open_socket("127.0.0.1", 0) as behind:
-            door = Door.new(url_of(behind), f"{url_of(listener)}/v1")
+            admin_address = AdminAddress.new(url_of(behind), f"{url_of(listener)}/v1")
             public = server_of(create_app(self.fleet.lanes, self._limits))
-            admin = server_of(create_admin_app(door.token, self.follower.look, self.state))
+            admin = server_of(create_admin_app(admin_address.token, self.follower.look, self.state))
             answering = asyncio.create_task(public.serve([listener]))
-            lasting = (self.follower.keep_following(), self.fleet.keep_looking_at_packages(), self._say_ready(door))
+            lasting = (self.follower.keep_following(), self.fleet.keep_looking_at_packages(), self._say_ready(admin_address))
             others = [asyncio.create_task(each) for each in lasting]
             listening = asyncio.create_task(admin.serve([behind]))
             try:
-                open_door(self._home, door)
+                publish_admin_address(self._home, admin_address)
                 await ending.wait()
                 public.should_exit = True
                 await asyncio.wait({answering}, timeout=self._limits.to_finish)
@@ -65,15 +65,15 @@ class Endpoint:
 
     async def _end(self, others: list[asyncio.Task[None]]) -> None:
         """An answer that still runs now ends in an error event."""
-        close_door(self._home)
+        withdraw_admin_address(self._home)
         for task in others:
             task.cancel()
         await self.fleet.close()
 
-    async def _say_ready(self, door: Door) -> None:
+    async def _say_ready(self, admin_address: AdminAddress) -> None:
         """One line for whoever started it, once what is to answer does."""
         await self.fleet.settled()
-        say(f"Ready: {self._what_answers()} at {door.serves_at}", sys.stdout)
+        say(f"Ready: {self._what_answers()} at {admin_address.serves_at}", sys.stdout)
 
     def _what_answers(self) -> str:
         ready, routes = self.fleet.lanes.ready(), self.fleet.routes()

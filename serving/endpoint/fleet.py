@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.ledger.state import ModelStanding, Standing
+from registry.ledger.state import LedgerState, ModelState
 from registry.release.following import EngineState, Route
 from serving.endpoint.engine_record import EngineRecord, Loaded, read_records
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
@@ -15,7 +15,7 @@ from serving.log import say
 Key = tuple[int, bool]
 
 
-def needs(model: ModelStanding) -> Iterator[Need]:
+def needs(model: ModelState) -> Iterator[Need]:
     """What is to be loaded of a model, the most urgent first."""
     if model.current is not None:
         yield Need(model.current)
@@ -34,19 +34,19 @@ class Fleet:
     def __init__(self, home: Path, limits: Limits) -> None:
         self.lanes = Lanes()
         self._around = Surroundings(home, limits, self._route)
-        self._standing: Standing | None = None
+        self._ledger_state: LedgerState | None = None
         self._engines: dict[Key, ReleaseEngine] = {}
         self._answering: dict[str, Target] = {}
         self._leaving: dict[asyncio.Task[None], ReleaseEngine] = {}
         self._left: list[EngineRecord] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def match(self, standing: Standing) -> None:
+    def match(self, ledger_state: LedgerState) -> None:
         """Begin to load what is needed, and move the traffic to what may have it and is loaded: at once, without waiting."""
-        self._standing = standing
+        self._ledger_state = ledger_state
         if self._left is None:
             self._left = list(read_records(self._around.home))
-        for model in standing.models.values():
+        for model in ledger_state.models.values():
             first: ReleaseEngine | None = None
             for need in needs(model):
                 engine = self._engines.get(need.key)
@@ -67,7 +67,7 @@ class Fleet:
 
     def routes(self) -> dict[str, Route]:
         """What answers under each registered model's name."""
-        models = self._standing.models if self._standing else {}
+        models = self._ledger_state.models if self._ledger_state else {}
         return {name: target.as_route() for name, target in self.lanes.ready().items() if name in models}
 
     def alarms(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Fleet:
 
     async def settled(self) -> None:
         """Wait until whatever is to have traffic answers, or has failed at its first start."""
-        models = self._standing.models.values() if self._standing else ()
+        models = self._ledger_state.models.values() if self._ledger_state else ()
         first = [self._engines[need.key] for model in models if (need := next(needs(model), None)) and not need.is_pending]
         for engine in first:
             await engine.settled()
@@ -122,11 +122,11 @@ class Fleet:
 
     def _route(self) -> None:
         """Make the table anew, then let go of what no name and no model needs."""
-        if self._standing is None:
+        if self._ledger_state is None:
             return
         table: dict[str, Lane] = {}
-        for name in sorted(self._standing.models):
-            if (lane := self._lane(name, self._standing.models[name])) is not None:
+        for name in sorted(self._ledger_state.models):
+            if (lane := self._lane(name, self._ledger_state.models[name])) is not None:
                 table[name] = lane
         self._answering = {name: target for name, lane in table.items() if (target := lane.first_ready) is not None}
         for lane in tuple(table.values()):
@@ -136,7 +136,7 @@ class Fleet:
         self.lanes.replace(table)
         self._let_go()
 
-    def _lane(self, name: str, model: ModelStanding) -> Lane | None:
+    def _lane(self, name: str, model: ModelState) -> Lane | None:
         """The release that the ledger gives the traffic to; behind it its predecessor, and what answered until now."""
         wanted = [need for need in needs(model) if not need.is_pending]
         if not wanted:
@@ -147,7 +147,7 @@ class Fleet:
             targets.append(until_now)
         return Lane((Branch(targets[0]),), tuple(targets[1:]))
 
-    def _until_now(self, name: str, model: ModelStanding) -> Target | None:
+    def _until_now(self, name: str, model: ModelState) -> Target | None:
         """What answers already goes on until its successor can, unless it is revoked; the base of a revoked release is not."""
         target = self._answering.get(name)
         if target is None or not target.is_ready:
@@ -158,7 +158,7 @@ class Fleet:
         return Target(target.engine, serves_base=serves_base)
 
     def _let_go(self) -> None:
-        models = self._standing.models.values() if self._standing else ()
+        models = self._ledger_state.models.values() if self._ledger_state else ()
         needed = {need.key for model in models for need in needs(model)} | {each.engine.need.key for each in self._answering.values()}
         for key in [key for key in self._engines if key not in needed]:
             engine = self._engines.pop(key)

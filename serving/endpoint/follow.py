@@ -15,7 +15,7 @@ from registry.ledger.chain import check_remembered, follow
 from registry.ledger.entries import Entry
 from registry.ledger.heads import record_file
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from serving.endpoint.limits import Limits
 from serving.endpoint.memory import Recalled, memory_file, recall, remember
 from serving.endpoint.outside import Outside, not_in_ledger, without_revoked
@@ -25,24 +25,24 @@ from serving.log import say
 class Follower:
     """The ledger as far as it was verified. `obey` is called with every standing that is new."""
 
-    def __init__(self, home: Path, limits: Limits, obey: Callable[[Standing], None]) -> None:
-        self.standing: Standing | None = None
+    def __init__(self, home: Path, limits: Limits, obey: Callable[[LedgerState], None]) -> None:
+        self.ledger_state: LedgerState | None = None
         self._home = home
         self._limits = limits
         self._obey = obey
         self._turn = asyncio.Lock()
-        self._reading: asyncio.Future[Standing] | None = None
-        self._obeyed: Standing | None = None
+        self._reading: asyncio.Future[LedgerState] | None = None
+        self._obeyed: LedgerState | None = None
         self._alarms: dict[str, str] = {}
         self._outside = Outside(home)
         self._has_seen_record = self._is_kept = False
         try:
             recalled = recall(home)
-            self.standing, self._has_seen_record = recalled.standing, recalled.has_seen_record
+            self.ledger_state, self._has_seen_record = recalled.ledger_state, recalled.has_seen_record
             self._is_kept = recalled.is_signed
         except (AssayError, OSError) as error:
             self._set_alarm("memory", str(error))
-        self._is_checked = self.standing is None
+        self._is_checked = self.ledger_state is None
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -64,10 +64,10 @@ class Follower:
         """Read what is new, remember it, then act on it. Whatever is wrong, what is known already goes on."""
         async with self._turn:
             await self._take_in()
-            if self.standing is None:
+            if self.ledger_state is None:
                 return
-            wanted = without_revoked(self.standing, self._outside.revocations)
-            self._set_alarm("revoked", " ".join(not_in_ledger(self.standing, wanted)) or None)
+            wanted = without_revoked(self.ledger_state, self._outside.revocations)
+            self._set_alarm("revoked", " ".join(not_in_ledger(self.ledger_state, wanted)) or None)
             if wanted != self._obeyed:
                 self._obey(wanted)
                 self._obeyed = wanted
@@ -85,11 +85,11 @@ class Follower:
         if is_gone:
             self._set_alarm("memory", f"The endpoint's memory {memory_file(self._home)} was removed. It is written anew: find out who did.")
         sees_record = not self._has_seen_record and record_file(self._home).exists()
-        if found != self.standing or not self._is_kept or is_gone or sees_record:
+        if found != self.ledger_state or not self._is_kept or is_gone or sees_record:
             self._keep(found)
-            self.standing = found
+            self.ledger_state = found
 
-    async def _read_in_time(self) -> Standing:
+    async def _read_in_time(self) -> LedgerState:
         """A reading that takes too long is waited for at the next look; a second one is not begun beside it."""
         if self._reading is None:
             self._reading = in_thread(self._read)
@@ -102,10 +102,10 @@ class Follower:
         self._reading = None
         return found
 
-    def _read(self) -> Standing:
+    def _read(self) -> LedgerState:
         from registry.ledger.ledger import read_ledger
 
-        remembered = self.standing
+        remembered = self.ledger_state
         known = self._outside.read(remembered, has_seen_record=self._has_seen_record)
         ledger = read_ledger(self._home)
         found = self._followed(ledger, remembered)
@@ -114,7 +114,7 @@ class Follower:
         self._outside.check(ledger, found, known, has_memory=remembered is not None)
         return found
 
-    def _followed(self, ledger: Ledger, remembered: Standing | None) -> Standing:
+    def _followed(self, ledger: Ledger, remembered: LedgerState | None) -> LedgerState:
         if remembered is None or self._is_checked:
             return ledger.follow(remembered)
         try:
@@ -124,19 +124,19 @@ class Follower:
         self._is_checked = True
         return found
 
-    def _check_memory(self, remembered: Standing, entries: tuple[Entry, ...]) -> Standing:
+    def _check_memory(self, remembered: LedgerState, entries: tuple[Entry, ...]) -> LedgerState:
         """Once after a start: what was remembered is what the ledger's own entries amount to; where it is not, they count."""
         known = [entry for entry in entries if entry.generation <= remembered.head.generation]
         check_remembered(remembered.head, known[-1] if known else None)
-        standing = follow(None, known)
-        if standing != remembered:
+        ledger_state = follow(None, known)
+        if ledger_state != remembered:
             fact = "The endpoint's memory on disk was not what the ledger says: it was edited, or another version of Assay wrote it."
             self._alarms["memory"] = f"{fact} The ledger was obeyed."
-        return follow(standing, entries[len(known) :])
+        return follow(ledger_state, entries[len(known) :])
 
-    def _keep(self, standing: Standing) -> None:
+    def _keep(self, ledger_state: LedgerState) -> None:
         try:
-            self._has_seen_record = remember(self._home, Recalled(standing, self._has_seen_record))
+            self._has_seen_record = remember(self._home, Recalled(ledger_state, self._has_seen_record))
         except (LedgerError, OSError) as error:
             self._is_kept = False
             # Going back must work with a full disk, too. After a restart the ledger is asked again.
@@ -152,7 +152,7 @@ class Follower:
         if isinstance(error, BrokenLedger | IllegalEntry):
             return f"The ledger is not obeyed: {error}"
         if isinstance(error, AssayError):
-            return None if self.standing is None else f"The ledger is out of reach, and what was known goes on: {error}"
+            return None if self.ledger_state is None else f"The ledger is out of reach, and what was known goes on: {error}"
         return f"The ledger cannot be read, and what was known goes on: {type(error).__name__}: {str(error)[:300]}"
 
     def _set_alarm(self, of: str, sentence: str | None) -> None:
@@ -167,19 +167,19 @@ def _fact(error: Exception) -> str:
     return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
-def in_thread(call: Callable[[], Standing]) -> "asyncio.Future[Standing]":
+def in_thread(call: Callable[[], LedgerState]) -> "asyncio.Future[LedgerState]":
     """Run it in a thread of its own, which does not keep the process from ending."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Standing] = loop.create_future()
+    future: asyncio.Future[LedgerState] = loop.create_future()
 
-    def settle(outcome: Standing | Exception) -> None:
+    def settle(outcome: LedgerState | Exception) -> None:
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
 
     def run() -> None:
-        outcome: Standing | Exception
+        outcome: LedgerState | Exception
         try:
             outcome = call()
         except Exception as error:  # noqa: BLE001 - it is raised again where it is awaited

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import DamagedFile
 from registry.ledger.heads import Memory, memory_file, read_memory, record_file, write_memory
 from registry.ledger.keys import endpoint_key_file
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from serving.log import say
 
 FOLDER = "endpoint"
@@ -21,7 +21,7 @@ __all__ = ["FOLDER", "Recalled", "memory_file", "recall", "remember"]
 class Recalled:
     """What was remembered, whether there was a head record by then, and whether it is signed."""
 
-    standing: Standing | None
+    ledger_state: LedgerState | None
     has_seen_record: bool = False
     is_signed: bool = False
 
@@ -50,6 +50,6 @@ def recall(home: Path) -> Recalled:
 def remember(home: Path, recalled: Recalled) -> bool:
     """Keep it, whole or not at all; gives whether there has been a head record by now."""
     has_seen = recalled.has_seen_record or record_file(home).exists()
-    if recalled.standing is not None:
-        write_memory(home, Memory(standing=recalled.standing, has_seen_record=has_seen))
+    if recalled.ledger_state is not None:
+        write_memory(home, Memory(standing=recalled.ledger_state, has_seen_record=has_seen))
     return has_seen

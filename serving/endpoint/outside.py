@@ -14,7 +14,7 @@ from core.errors import BrokenLedger, DamagedFile, LedgerError
 from registry.ledger.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, unproven, with_revocations
 from registry.ledger.heads import is_new, ledger_keys, read_record, record_file, trusted_keys
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import ModelStanding, Standing
+from registry.ledger.state import LedgerState, ModelState
 from registry.ledger.witness import Witness, witness
 
 SECONDS_BETWEEN_WITNESSES = 60.0
@@ -52,10 +52,10 @@ class Outside:
         self._silent: tuple[str, ...] = ()
         self._fits: set[tuple[int, str]] = set()
 
-    def read(self, standing: Standing | None, *, has_seen_record: bool) -> tuple[KnownHead, ...]:
+    def read(self, ledger_state: LedgerState | None, *, has_seen_record: bool) -> tuple[KnownHead, ...]:
         """Every head that is known from elsewhere. What is revoked stays known, also where its store goes away."""
-        known, unread = known_heads(self._home, standing)
-        known += self._ask_witness(standing)
+        known, unread = known_heads(self._home, ledger_state)
+        known += self._ask_witness(ledger_state)
         self._learn(known)
         gone = has_seen_record and not record_file(self._home).exists()
         lost = (f"The head record {record_file(self._home)} is gone. Find out who removed it. {LOOK}",) if gone else ()
@@ -67,25 +67,25 @@ class Outside:
         """What is wrong with the stores, and which of them does not count."""
         return (*self._faults, *self._strange, *self._silent)
 
-    def _ask_witness(self, standing: Standing | None) -> tuple[KnownHead, ...]:
+    def _ask_witness(self, ledger_state: LedgerState | None) -> tuple[KnownHead, ...]:
         """What the witness said last. Before the ledger's keys are known nothing that it says counts.
 
         It is waited for once, after a start; later it is asked beside the looks, since a brake must not wait for it.
         """
         now = time.monotonic()
-        if standing is None or (self._asked_at is not None and now - self._asked_at < SECONDS_BETWEEN_WITNESSES):
+        if ledger_state is None or (self._asked_at is not None and now - self._asked_at < SECONDS_BETWEEN_WITNESSES):
             return self._witnessed
         is_first, self._asked_at = self._asked_at is None, now
-        asking = threading.Thread(target=self._hear_witness, args=(standing,), name="hear witness", daemon=True)
+        asking = threading.Thread(target=self._hear_witness, args=(ledger_state,), name="hear witness", daemon=True)
         asking.start()
         if is_first:
             asking.join()
         return self._witnessed
 
-    def _hear_witness(self, standing: Standing) -> None:
+    def _hear_witness(self, ledger_state: LedgerState) -> None:
         try:
             self._witness = self._witness or witness()
-            found = None if self._witness is None else self._witness.furthest(trusted_keys(self._home, standing))
+            found = None if self._witness is None else self._witness.furthest(trusted_keys(self._home, ledger_state))
         except LedgerError as error:
             self._silent = (str(error),)
             return
@@ -93,7 +93,7 @@ class Outside:
         if self._witness is not None and found is not None:
             self._witnessed = (KnownHead.of(found.record, self._witness.name),)
 
-    def check(self, ledger: Ledger, found: Standing, known: tuple[KnownHead, ...], *, has_memory: bool) -> None:
+    def check(self, ledger: Ledger, found: LedgerState, known: tuple[KnownHead, ...], *, has_memory: bool) -> None:
         """`BrokenLedger` where it lacks what others have seen, or where nothing says that it is whole."""
         new = [each for each in known if (each.generation, each.hash) not in self._fits]
         lost = lost_heads(ledger, found, new)
@@ -113,7 +113,7 @@ class Outside:
         here = self.revocations
         self.revocations = Revocations(here.versions | more.versions, here.adapters | more.adapters)
 
-    def _is_vouched(self, found: Standing) -> bool:
+    def _is_vouched(self, found: LedgerState) -> bool:
         """A ledger that never had anything served is new; any other needs a record that one of its own keys sealed."""
         try:
             sealed = read_record(self._home)
@@ -124,13 +124,13 @@ class Outside:
         return sealed.is_by(ledger_keys(found)) and sealed.record.head.hash not in found.accepted
 
 
-def without_revoked(standing: Standing, revocations: Revocations) -> Standing:
+def without_revoked(ledger_state: LedgerState, revocations: Revocations) -> LedgerState:
     """How things stand where everything that is known as revoked is, also what the ledger does not revoke."""
-    models = {name: _without(name, model, revocations) for name, model in standing.models.items()}
-    return standing if models == standing.models else standing.model_copy(update={"models": models})
+    models = {name: _without(name, model, revocations) for name, model in ledger_state.models.items()}
+    return ledger_state if models == ledger_state.models else ledger_state.model_copy(update={"models": models})
 
 
-def _without(name: str, model: ModelStanding, revocations: Revocations) -> ModelStanding:
+def _without(name: str, model: ModelState, revocations: Revocations) -> ModelState:
     held = (*model.served, *model.once_served, *((model.pending,) if model.pending else ()))
     versions = {
         each.release.version
@@ -151,11 +151,11 @@ def _without(name: str, model: ModelStanding, revocations: Revocations) -> Model
     )
 
 
-def not_in_ledger(standing: Standing, obeyed: Standing) -> tuple[str, ...]:
+def not_in_ledger(ledger_state: LedgerState, obeyed: LedgerState) -> tuple[str, ...]:
     """A sentence for each version that is not loaded since others know it as revoked, and the ledger does not."""
     return tuple(
         f"Version {version} of {name} is known as revoked from outside the ledger, and the ledger does not say so: it is not loaded."
         f" Restore the ledger, or revoke it again. {LOOK}"
         for name, model in obeyed.models.items()
-        for version in sorted(model.revoked - standing.model(name).revoked)
+        for version in sorted(model.revoked - ledger_state.model(name).revoked)
     )

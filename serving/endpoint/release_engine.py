@@ -10,7 +10,7 @@ from typing import Literal
 
 from core.errors import AssayError, ServingError
 from pipelines.values.serving_spec import ServingSpec
-from registry.ledger.state import Held
+from registry.ledger.state import RecordedRelease
 from registry.release.following import EngineState
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import EngineRecord, Loaded, forget, started_at, write_record
@@ -33,7 +33,7 @@ _SECONDS_FOR_A_CHECK = 10.0
 class Need:
     """A release that must be loaded, or its base alone."""
 
-    held: Held
+    held: RecordedRelease
     with_adapter: bool = True
     is_pending: bool = False
     """It has had no traffic: its first failure is its last."""

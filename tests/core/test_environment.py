@@ -6,7 +6,7 @@ import httpx
 import pytest
 from requests.utils import get_environ_proxies
 
-from core.environment import quieten
+from core.environment import set_library_environment
 
 _PROXY = "http://127.0.0.1:9"
 
@@ -28,25 +28,25 @@ def passes_by(url: str) -> tuple[bool, bool]:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:5000/health", "http://localhost:4200/api"])
 def test_this_machine_is_asked_without_the_proxy(url: str) -> None:
     assert passes_by(url) == (False, False)
-    quieten()
+    set_library_environment()
     assert passes_by(url) == (True, True)
 
 
 def test_another_host_is_asked_through_the_proxy() -> None:
-    quieten()
+    set_library_environment()
     assert passes_by("https://mlflow.example.com/api") == (False, False)
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
 def test_what_the_person_excepted_stays_excepted_under_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "inner.example.com, localhost")
-    quieten()
-    quieten()
+    set_library_environment()
+    set_library_environment()
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "inner.example.com,localhost,127.0.0.1,::1"
     assert passes_by("https://inner.example.com") == (True, True)
 
 
 def test_a_star_that_excepts_every_host_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    quieten()
+    set_library_environment()
     assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == ("*", "*")

@@ -11,11 +11,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from core.project import Project
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from registry.ledger.entries import ReleaseSwitched
 from registry.ledger.ledger import open_ledger
 from registry.release.brakes import freeze, unfreeze
-from registry.release.context import Desk, Order
+from registry.release.context import Order, ReleaseContext
 from registry.release.release import carry_on
 from tests.support.endpoint_system import MODEL, Home, Running, endpoint
 from tests.support.journey import Checkout, Package, invoke
@@ -48,7 +48,7 @@ def checkout(home: Home, cloned: Path) -> Checkout:
 
 def serves(home: Home, running: Running, version: str) -> None:
     """Ledger and endpoint agree that it does, and the ledger is whole."""
-    current = home.standing.model(MODEL).current
+    current = home.ledger_state.model(MODEL).current
     assert current is not None
     assert (current.release.version, current.is_completed) == (version, True)
     assert running.ask().headers["x-assay-fingerprint"] == home.specs[version].fingerprint
@@ -86,8 +86,8 @@ def _is_writable(path: Path) -> bool:
         return True
 
 
-def desk(home: Home) -> Desk:
-    return Desk(open_ledger(home.path), home.client)
+def context(home: Home) -> ReleaseContext:
+    return ReleaseContext(open_ledger(home.path), home.client)
 
 
 def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_first_is_killed(
@@ -97,7 +97,7 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
         first.says("Ready:")
         with controller(checkout) as second:
             second.says("Standing by:")
-            before = home.standing.head.generation
+            before = home.ledger_state.head.generation
             home.begin("1")
             first.process.kill()
             first.process.wait()
@@ -114,14 +114,14 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
 def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finishes_it(
     home: Home, running: Running, checkout: Checkout, cut: str, version: str
 ) -> None:
-    before = home.standing.head.generation
+    before = home.ledger_state.head.generation
     begun = home.begin(version)
     if cut != "begun":
         home.wait(lambda state: any((each.begun, each.state) == (begun, "ready") for each in state.engines))
     if cut == "switched":
         home.write(ReleaseSwitched(begun=begun))
     assert not at_rest(home)
-    (sentence,) = Duties(Project(checkout.root, home.path)).finish_releases()
+    (sentence,) = Reconciler(Project(checkout.root, home.path)).finish_releases()
     assert sentence == f"A release of {MODEL} that was left on its way was carried to its end: version {version} serves."
     assert kinds(home, before) == WHOLE
     serves(home, running, version)
@@ -135,20 +135,20 @@ def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wro
     """Stopped with the release lock in its hand, so that only the ledger's generation stands in its way."""
     with controller(checkout) as sleeper:
         sleeper.says("Ready:")
-        before = home.standing.head.generation
-        served = home.standing.model(MODEL).current
+        before = home.ledger_state.head.generation
+        served = home.ledger_state.model(MODEL).current
         home.begin("1")
         stop_while_it_drives(sleeper, home)
         if meanwhile == "finished":
-            carry_on(MODEL, desk(home))
+            carry_on(MODEL, context(home))
         else:
-            freeze(WHY, desk(home))
-            unfreeze(WHY, desk(home))
-        advanced = home.standing.head
+            freeze(WHY, context(home))
+            unfreeze(WHY, context(home))
+        advanced = home.ledger_state.head
         sleeper.process.send_signal(signal.SIGCONT)
         sleeper.says("was left on its way was carried to its end")
         assert sleeper.process.poll() is None
-    assert home.standing.head == advanced
+    assert home.ledger_state.head == advanced
     assert kinds(home, before)[:2] == WHOLE[:2]
     assert kinds(home, before)[2:] == (WHOLE[2:] if meanwhile == "finished" else ["frozen", "unfrozen"])
     assert served is not None

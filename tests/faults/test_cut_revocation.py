@@ -22,7 +22,7 @@ from registry.ledger.entries import BaseServed, Body, HeadAccepted, ReleaseCompl
 from registry.ledger.heads import Memory, memory_file, read_memory, read_record, record_file
 from registry.ledger.keys import endpoint_key_file
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.release.accept import accept_head
 from registry.release.context import Order
 from serving.endpoint.follow import Follower
@@ -43,7 +43,7 @@ class Killed(BaseException):
 class KilledAtRevocation(Ledger):
     """A ledger whose process is killed before it enters a revocation."""
 
-    def append(self, body: Body, expected: Standing) -> Standing:
+    def append(self, body: Body, expected: LedgerState) -> LedgerState:
         if isinstance(body, Revoked):
             raise Killed
         return super().append(body, expected)
@@ -63,7 +63,7 @@ Attack = Callable[[Path], None]
 class Seen:
     """What an endpoint that starts in a home obeys, and what it warns of."""
 
-    obeyed: Standing | None
+    obeyed: LedgerState | None
     alarms: tuple[str, ...]
 
     @property
@@ -75,7 +75,7 @@ class Seen:
 
 def started(home: Path, looks: int = 1) -> Seen:
     """An endpoint starts there and looks so many times."""
-    obeyed: list[Standing] = []
+    obeyed: list[LedgerState] = []
 
     async def follow() -> tuple[str, ...]:
         follower = Follower(home, PATIENT, obeyed.append)
@@ -101,8 +101,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         append_released(ledger, "1")
         append_released(ledger, "2")
         assert started(home).serves == "2"
-        ledger.append(REVOCATION, ledger.standing())
-        assert started(home) == Seen(ledger.standing(), ())
+        ledger.append(REVOCATION, ledger.state())
+        assert started(home) == Seen(ledger.state(), ())
     return home
 
 
@@ -133,11 +133,11 @@ def without(*paths: str) -> Attack:
     return attack
 
 
-def as_before_the_revocation(home: Path) -> Standing:
+def as_before_the_revocation(home: Path) -> LedgerState:
     """How things would stand had version 2 not been revoked."""
-    standing = read_ledger(home).follow(None)
-    assert standing.head.generation == 9
-    return standing
+    ledger_state = read_ledger(home).follow(None)
+    assert ledger_state.head.generation == 9
+    return ledger_state
 
 
 def with_memory_edited(home: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_
         shutil.copy(path, home / path.name)
     seen = started(home)
     if how == "the memory and its key are deleted":  # as on a new machine: the record vouches for the ledger
-        assert seen == Seen(read_ledger(home).standing(), ())
+        assert seen == Seen(read_ledger(home).state(), ())
         return
     assert seen.alarms
     assert seen.serves in {None, "1"}
@@ -258,8 +258,8 @@ def test_nothing_is_written_on_top_of_a_ledger_that_was_cut(home: Path) -> None:
     cut(home)
     ledger = open_ledger(home)
     with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
-        ledger.append(frozen(), ledger.standing())
-    assert read_ledger(home).standing().head.generation == 9
+        ledger.append(frozen(), ledger.state())
+    assert read_ledger(home).state().head.generation == 9
 
 
 def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_older_one(made: Path, home: Path) -> None:
@@ -286,15 +286,15 @@ def assay_in(home: Path, *arguments: str) -> Result:
 
 
 def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(home: Path) -> None:
-    standing = read_ledger(home).standing()
+    ledger_state = read_ledger(home).state()
     without(RECORD, "keys/endpoint.pem")(home)
-    standing.write(memory_file(home))
-    assert started(home) == Seen(standing, ())
+    ledger_state.write(memory_file(home))
+    assert started(home) == Seen(ledger_state, ())
     memory = read_memory(home)
-    assert memory == Memory(standing=standing, seal=memory.seal if memory else None)
+    assert memory == Memory(standing=ledger_state, seal=memory.seal if memory else None)
     assert memory is not None
     assert memory.seal is not None
-    open_ledger(home).append(frozen(), standing)
+    open_ledger(home).append(frozen(), ledger_state)
     record = read_record(home)
     assert record is not None
     assert record.record.head.generation == 11
@@ -313,7 +313,7 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
     assert "Revoked again: version 2 of letters" in done.output
     bodies = [entry.body for entry in read_ledger(home).entries(after=9)]
     assert [type(body) for body in bodies] == [HeadAccepted, Revoked]
-    assert started(home) == Seen(read_ledger(home).standing(), ())
+    assert started(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
     assert "head accepted by olga: restored the backup of Monday" in assay("history").output
     nothing = assay("audit", "accept-head", "--reason", "once more")
@@ -330,21 +330,21 @@ def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> 
     ledger = open_ledger(home)
     for path in (record_file(home), memory_file(home)):
         path.unlink()
-    standing = ledger.standing()
+    ledger_state = ledger.state()
     for model in ("a", "b"):
-        for body in released(standing.head.generation, model, "8" * 64):
-            standing = ledger.append(body, standing)
+        for body in released(ledger_state.head.generation, model, "8" * 64):
+            ledger_state = ledger.append(body, ledger_state)
     done = accept_head(ledger, known, Order("olga", "restored", "7 (olga)"))
     assert done.revoked == (("a", "1"), ("b", "1"))
-    after = ledger.standing()
+    after = ledger.state()
     assert "8" * 64 in after.revoked_adapters
-    assert {entry.body.account for entry in ledger.entries(after=standing.head.generation)} == {"7 (olga)"}  # type: ignore[union-attr]
+    assert {entry.body.account for entry in ledger.entries(after=ledger_state.head.generation)} == {"7 (olga)"}  # type: ignore[union-attr]
 
 
 def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(home: Path) -> None:
     cut(home)
     ledger = open_ledger(home)
-    known = known_heads(home, ledger.standing())[0]
+    known = known_heads(home, ledger.state())[0]
     with pytest.raises(Killed):
         accept_head(KilledAtRevocation(home, ledger.database), known, Order("olga", "restored"))
     assert isinstance(ledger.entries()[-1].body, HeadAccepted)
@@ -354,24 +354,24 @@ def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(ho
     assert any("known as revoked" in alarm for alarm in seen.alarms)
     done = assay("audit", "accept-head", "--reason", "restored")
     assert "Revoked again: version 2 of letters" in done.output
-    assert started(home) == Seen(read_ledger(home).standing(), ())
+    assert started(home) == Seen(read_ledger(home).state(), ())
 
 
 def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(home: Path) -> None:
     cut(home)
     ledger = open_ledger(home)
     lost = KnownHead(generation=99, hash="9" * 64, where="the witness", revoked_adapters=("7" * 64, "8" * 64))
-    accept_head(ledger, (*known_heads(home, ledger.standing())[0], lost), Order("olga", "restored"))
-    ledger.append(frozen(), ledger.standing())
+    accept_head(ledger, (*known_heads(home, ledger.state())[0], lost), Order("olga", "restored"))
+    ledger.append(frozen(), ledger.state())
     sealed = read_record(home)
     assert sealed is not None
-    assert sealed.record.head == ledger.standing().head
+    assert sealed.record.head == ledger.state().head
     assert {"7" * 64, "8" * 64} <= set(sealed.record.revoked_adapters)
 
 
 def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(home: Path) -> None:
     assert assay("audit", "rotate-key", "--reason", "every year").exit_code == 0
-    assert started(home) == Seen(read_ledger(home).standing(), ())
+    assert started(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
     cut(home)
     without(MEMORY)(home)
@@ -389,7 +389,7 @@ def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(home: Path)
         before = follower.alarms
         await asyncio.to_thread(assay, "audit", "accept-head", "--reason", "restored")
         await follower.look()
-        assert follower.standing == read_ledger(home).standing()
+        assert follower.ledger_state == read_ledger(home).state()
         return before, follower.alarms
 
     before, after = asyncio.run(follow())
@@ -407,12 +407,12 @@ def test_a_new_machine_beside_an_old_ledger_asks_once(home: Path, tmp_path: Path
     assert "no head record confirms" in seen.alarms[0]
     assert not endpoint_key_file(there).exists()
     assert assay_in(there, "audit", "accept-head", "--reason", "a new machine").exit_code == 0
-    assert started(there) == Seen(read_ledger(there).standing(), ())
-    assert started(there) == Seen(read_ledger(there).standing(), ())
+    assert started(there) == Seen(read_ledger(there).state(), ())
+    assert started(there) == Seen(read_ledger(there).state(), ())
     without_key = tmp_path / "without_key"
     (without_key / "keys").mkdir(parents=True, mode=0o700)
     shutil.copy(record_file(there), record_file(without_key))
-    assert started(without_key) == Seen(read_ledger(there).standing(), ())
+    assert started(without_key) == Seen(read_ledger(there).state(), ())
 
 
 def test_an_export_of_another_ledger_revokes_nothing_here(home: Path, tmp_path: Path) -> None:
@@ -420,17 +420,17 @@ def test_an_export_of_another_ledger_revokes_nothing_here(home: Path, tmp_path: 
     append_released(other, "1")
     for _ in range(2):
         append_released(other, "2")
-    other.append(Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.standing())
+    other.append(Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.state())
     export(other, tmp_path / "forged.jsonl")
     keep_export(tmp_path / "forged.jsonl", home)
     seen = started(home)
     assert (seen.serves, len(seen.alarms)) == ("1", 1)
     assert "the export forged.jsonl remembers entry 14 and does not verify as one of this ledger" in seen.alarms[0]
     ledger = open_ledger(home)
-    ledger.append(rolled_back(3), ledger.append(BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.standing()))
-    assert started(home).obeyed == ledger.standing(), "the brakes go on"
+    ledger.append(rolled_back(3), ledger.append(BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.state()))
+    assert started(home).obeyed == ledger.state(), "the brakes go on"
     assert assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code == 0
-    assert read_ledger(home).standing().model(MODEL).revoked == {"2"}
+    assert read_ledger(home).state().model(MODEL).revoked == {"2"}
 
 
 def test_status_and_doctor_show_what_is_wrong_also_without_an_endpoint(home: Path) -> None:
@@ -446,7 +446,7 @@ def test_the_endpoint_as_a_process_serves_nothing_of_a_ledger_that_lost_its_revo
     monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
     made = make_home(tiny_base, package.folder, tmp_path)
     made.switch(made.begin("1"))
-    released = made.standing.head.generation
+    released = made.ledger_state.head.generation
     made.revoke("1")
     started(made.path)
     cut(made.path, released)

@@ -54,7 +54,7 @@ def adopt(site: Checkout, version: str) -> Done:
 
 
 def serves_nothing(site: Checkout) -> bool:
-    return open_ledger(site.home).standing().model(MODEL).current is None
+    return open_ledger(site.home).state().model(MODEL).current is None
 
 
 def trained_on_what_judges(forgery: Forgery) -> None:
@@ -124,7 +124,7 @@ def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names
     run = client.get_model_version(MODEL, "1").run_id
     assert run is not None
     client.set_tag(run, AUTHOR, "somebody-else")
-    registration = open_ledger(site.home).standing().registration(MODEL, "1")
+    registration = open_ledger(site.home).state().registration(MODEL, "1")
     assert registration is not None
     digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
     package = site.home / "packages" / digest

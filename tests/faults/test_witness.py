@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from core.errors import BrokenLedger, LedgerError, RegistryError
 from core.project import Project
 from operations.history import is_mlflow_there
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from operations.remembered import Comparison, remember_elsewhere, tell_witness
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
@@ -46,7 +46,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with closing(sqlite3.connect(home / "ledger.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copytree(home, tmp_path / "before")
-    ledger.append(REVOCATION, ledger.standing())
+    ledger.append(REVOCATION, ledger.state())
     return home
 
 
@@ -103,7 +103,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_was_set_back(home: Path, address: str) -> None:
-    assert tell_witness(home, read_ledger(home).standing()) == ()
+    assert tell_witness(home, read_ledger(home).state()) == ()
     set_back(home)
     seen = started(home)
     assert seen.serves == "1"
@@ -119,10 +119,10 @@ def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_w
 
 
 def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(home: Path, address: str, tmp_path: Path) -> None:
-    assert tell_witness(home, read_ledger(home).standing()) == ()
+    assert tell_witness(home, read_ledger(home).state()) == ()
     there = witness()
     assert there is not None
-    record = HeadRecord.of(read_ledger(home).standing())
+    record = HeadRecord.of(read_ledger(home).state())
     head = record.head.model_copy(update={"generation": 99})
     forged = SealedRecord.made(record.model_copy(update={"head": head}), create_key(tmp_path / "stranger"))
     there.tell(forged)
@@ -137,12 +137,12 @@ def test_an_address_of_the_witness_that_cannot_be_understood_stops_no_brake_and_
     monkeypatch.setenv("ASSAY_WITNESS", f"http://{login}@127.0.0.1:9/heads")
     with pytest.raises(LedgerError, match="ASSAY_WITNESS cannot be understood") as refused:
         witness()
-    told = tell_witness(home, read_ledger(home).standing())
+    told = tell_witness(home, read_ledger(home).state())
     assert len(told) == 1
     seen = started(home)
     assert any("ASSAY_WITNESS" in alarm for alarm in seen.alarms)
     revoked = assay("revoke", "1", "--model", MODEL, "--reason", "bad answers")
-    assert "1" in read_ledger(home).standing().model(MODEL).revoked
+    assert "1" in read_ledger(home).state().model(MODEL).revoked
     assert "Traceback" not in revoked.output
     doctor = assay("doctor")
     assert "ASSAY_WITNESS" in doctor.output
@@ -154,7 +154,7 @@ def test_a_witness_that_is_away_is_a_warning_and_stops_nothing(home: Path, monke
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setenv("ASSAY_WITNESS", f"http://olga:{SECRET}@127.0.0.1:{port}/")
-    (wrong,) = tell_witness(home, read_ledger(home).standing())
+    (wrong,) = tell_witness(home, read_ledger(home).state())
     seen = started(home)
     assert seen.serves == "1"
     audited = assay("audit", "verify")
@@ -189,17 +189,17 @@ def test_an_mlflow_that_takes_connections_and_never_answers_holds_up_no_revocati
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr("operations.remembered.SECONDS_FOR_A_PAGE", 0.5)
         began = time.monotonic()
-        remember_elsewhere(Project(home.parent, home), ledger, ledger.standing(), MODEL, "2")
+        remember_elsewhere(Project(home.parent, home), ledger, ledger.state(), MODEL, "2")
         assert time.monotonic() - began < 25, "the first call alone has 30 s"
 
 
 def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_again(home: Path, client: MlflowClient) -> None:
-    assert Duties(Project(home.parent, home)).write_heads() == ()
+    assert Reconciler(Project(home.parent, home)).write_heads() == ()
     assert client.get_model_version(MODEL, "2").tags[REVOKED_TAG].endswith("(entry 10 of the ledger). It never serves again.")
     assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:")
     assert REVOKED_TAG not in client.get_model_version(MODEL, "1").tags
     set_back(home)
-    duties = Duties(Project(home.parent, home))
+    duties = Reconciler(Project(home.parent, home))
     said = duties.compare_heads()
     assert any("Entry 10 is gone, though the page of letters" in sentence for sentence in said)
     assert elsewhere_file(home).is_file()
@@ -209,7 +209,7 @@ def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_ag
     assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:"), "it is not overwritten"
     ledger = open_ledger(home)
     with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
-        ledger.append(frozen(), ledger.standing())
+        ledger.append(frozen(), ledger.state())
     client.delete_model_version(MODEL, "2")  # what was read once is kept
     seen = started(home)
     assert seen.serves == "1"
@@ -223,21 +223,21 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
     text = sealed.model_copy(update={"record": forged}).model_dump_json()
     client.set_model_version_tag(MODEL, "2", RECORD_TAG, text)
     client.set_model_version_tag(MODEL, "2", PAGE_TAG, f"99:{'f' * 64}")
-    duties = Duties(Project(home.parent, home))
+    duties = Reconciler(Project(home.parent, home))
     said = " ".join(duties.compare_heads())
     assert "the page of letters 2 holds a tag assay.ledger_record that no key of this ledger sealed" in said
     assert "the page of letters 2 remembers entry 99" in said
     assert started(home) == started(home)
     assert (started(home).serves, started(home).alarms) == ("1", ())
     ledger = open_ledger(home)
-    ledger.append(frozen(), ledger.standing())
+    ledger.append(frozen(), ledger.state())
     assert assay("audit", "verify").exit_code == 1
 
 
 def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_memory_confirms_the_ledger(home: Path) -> None:
     started(home)
     (home / "keys" / "head.json").unlink()
-    duties = Duties(Project(home.parent, home))
+    duties = Reconciler(Project(home.parent, home))
     (sentence,) = duties.keep_head_record()
     assert "was gone" in sentence
     assert duties.keep_head_record() == ()
@@ -251,11 +251,11 @@ def test_the_controller_tells_the_witness_and_notices_where_it_forgets_also_with
     monkeypatch.setenv("ASSAY_WITNESS", str(lines))
     comparison = Comparison(home)
     ledger = read_ledger(home)
-    assert comparison.tell(ledger.standing()) == comparison.tell(ledger.standing()) == ()
+    assert comparison.tell(ledger.state()) == comparison.tell(ledger.state()) == ()
     assert lines.read_text().count("\n") == 1
-    assert comparison.compare(no_store, ledger, ledger.standing()) == ()
+    assert comparison.compare(no_store, ledger, ledger.state()) == ()
     lines.write_text("")
-    (forgot,) = Comparison(home).compare(no_store, ledger, ledger.standing())
+    (forgot,) = Comparison(home).compare(no_store, ledger, ledger.state())
     assert "remembers entry 0 of the ledger, and it knew entry 10" in forgot
 
 

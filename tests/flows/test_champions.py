@@ -10,7 +10,7 @@ from core.errors import ServingError
 from core.notify import notices
 from core.project import Project
 from flows.promote import promote
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from registry.ledger.entries import ReleaseSwitched, Revoked
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, PACKAGE
@@ -49,7 +49,7 @@ def champion(client: MlflowClient, model: str = MODEL) -> str | None:
 
 def test_the_package_that_was_released_becomes_champion(project: Project, client: MlflowClient) -> None:
     register(client, MODEL, package("1"), package("2"))
-    duties = Duties(project)
+    duties = Reconciler(project)
     assert duties.put_champions_back() == (f"champion of {MODEL}: none → 1",)
     client.set_registered_model_alias(MODEL, CHAMPION, "2")
     assert duties.put_champions_back() == (f"champion of {MODEL}: 2 → 1",)
@@ -60,18 +60,18 @@ def test_a_model_of_somebody_else_keeps_its_champion(project: Project, client: M
     client.create_registered_model("theirs")
     client.create_model_version("theirs", "nowhere")
     client.set_registered_model_alias("theirs", CHAMPION, "1")
-    Duties(project).put_champions_back()
+    Reconciler(project).put_champions_back()
     assert champion(client, "theirs") == "1"
 
 
 def test_a_revoked_version_is_not_under_review_any_more(project: Project, client: MlflowClient) -> None:
     register(client, MODEL, package("1"), package("2"))
     client.set_registered_model_alias(MODEL, CHALLENGER, "2")
-    duties = Duties(project)
+    duties = Reconciler(project)
     duties.put_champions_back()
     assert "challenger" in client.get_registered_model(MODEL).aliases
     ledger = open_ledger(project.home)
-    ledger.append(Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY), ledger.standing())
+    ledger.append(Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY), ledger.state())
     assert duties.put_champions_back() == (f"challenger of {MODEL}: 2 → none, since it is revoked",)
     assert "challenger" not in client.get_registered_model(MODEL).aliases
 
@@ -80,7 +80,7 @@ def test_a_model_that_was_never_released_keeps_no_champion(project: Project, cli
     register(client, MODEL, package("1"))
     register(client, "never", package("1"))
     client.set_registered_model_alias("never", CHAMPION, "1")
-    told = Duties(project).put_champions_back()
+    told = Reconciler(project).put_champions_back()
     assert told == (f"champion of {MODEL}: none → 1", "champion of never: 1 → none")
     assert (champion(client, "never"), champion(client)) == (None, "1")
     assert [notice.text for notice in notices(project.home)] == list(told)
@@ -91,7 +91,7 @@ def test_a_model_that_was_made_anew_under_the_same_numbers_has_no_champion(proje
     register(client, MODEL, "f" * 64)
     if by_hand:
         client.set_registered_model_alias(MODEL, CHAMPION, "1")
-    duties = Duties(project)
+    duties = Reconciler(project)
     (told,) = duties.put_champions_back()
     assert f"{MODEL} has no champion: version 1, which the ledger says is released, is another package in MLflow now" in told
     assert champion(client) is None
@@ -102,7 +102,7 @@ def test_a_version_that_takes_the_place_of_a_deleted_one_is_no_champion(project:
     register(client, MODEL, package("1"), package("2"))
     client.delete_model_version(MODEL, "1")
     client.set_registered_model_alias(MODEL, CHAMPION, "2")
-    (told,) = Duties(project).put_champions_back()
+    (told,) = Reconciler(project).put_champions_back()
     assert "is not in MLflow any more" in told
     assert champion(client) is None
 
@@ -112,9 +112,9 @@ def test_an_order_to_promote_without_an_endpoint_leaves_a_switched_release_as_it
 ) -> None:
     store, ledger = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"), open_ledger(project.home)
     package.register(store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"}))
-    standing = ledger.append(judged("2", "tiny"), ledger.standing())
-    standing = ledger.append(begun(standing.head.generation, "2", "tiny"), standing)
-    standing = ledger.append(ReleaseSwitched(begun=standing.head.generation), standing)
+    ledger_state = ledger.append(judged("2", "tiny"), ledger.state())
+    ledger_state = ledger.append(begun(ledger_state.head.generation, "2", "tiny"), ledger_state)
+    ledger_state = ledger.append(ReleaseSwitched(begun=ledger_state.head.generation), ledger_state)
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
         promote(project, "tiny", "1", Order("rita", "it is better"))
-    assert ledger.standing() == standing
+    assert ledger.state() == ledger_state

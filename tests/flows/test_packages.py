@@ -13,7 +13,7 @@ from core.project import Project
 from flows.packages import Packages
 from flows.promote import Repaired, promote
 from operations.checks import packages
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from pipelines.values.verdict import read_screen_verdict
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.package_folder import all_aside, is_whole
@@ -64,7 +64,7 @@ def link(folder: Path) -> None:
 def test_the_controller_fetches_it_again_puts_the_damaged_one_aside_and_tells_people(
     project: Project, version: ModelVersion, folder: Path, damage: Callable[[Path], None]
 ) -> None:
-    duties = Duties(project)
+    duties = Reconciler(project)
     assert duties.repair_packages() == ()
     damage(folder)
     [told] = duties.repair_packages()
@@ -77,7 +77,7 @@ def test_the_controller_fetches_it_again_puts_the_damaged_one_aside_and_tells_pe
 
 
 def test_where_mlflow_has_no_good_copy_either_the_folder_stays_and_people_are_told_once(project: Project, folder: Path) -> None:
-    duties = Duties(project)
+    duties = Reconciler(project)
     add(folder)
     shutil.rmtree(project.home / "mlflow-artifacts")
     [told] = duties.repair_packages()
@@ -93,7 +93,7 @@ def test_a_tag_that_was_edited_in_mlflow_brings_no_other_bytes_into_the_folder(
     store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
     store.annotate(version, {PACKAGE: "f" * 64})
     add(folder)
-    [told] = Duties(project).repair_packages()
+    [told] = Reconciler(project).repair_packages()
     assert "has been fetched again" in told
     assert is_whole(folder, version.package_sha256)
 
@@ -113,17 +113,17 @@ def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(project: Proj
     [check] = packages(project)
     assert not check.is_ok
     assert f"{folder} holds other bytes" in check.text
-    Duties(project).repair_packages()
+    Reconciler(project).repair_packages()
     whole, aside = packages(project)
     assert (whole.is_ok, aside.is_ok) == (True, True)
     assert f"a damaged one was put aside: {all_aside(folder.parent)[0]}" in aside.text
 
 
 def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(project: Project, folder: Path) -> None:
-    looked, standing = Packages(project.home), open_ledger(project.home).standing()
-    assert looked.damaged(standing) == ()
+    looked, ledger_state = Packages(project.home), open_ledger(project.home).state()
+    assert looked.damaged(ledger_state) == ()
     path = folder / "verdict.json"
     before = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert [release.version for release in looked.damaged(standing)] == ["1"]
+    assert [release.version for release in looked.damaged(ledger_state)] == ["1"]

@@ -17,9 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from core.project import Project
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import ModelStanding
+from registry.ledger.state import ModelState
 from registry.release.judge import WAIVABLE
 from serving.client import endpoint_client
 from tests.support.journey import Checkout, Journey, copy_record, invoke, make_checkout
@@ -41,7 +41,7 @@ def endpoint(checkout: Checkout) -> Iterator[str]:
         try:
             ready = process.stdout.readline() if process.stdout else ""
             assert ready.startswith("Ready:")
-            yield endpoint_client(checkout.home).door().serves_at
+            yield endpoint_client(checkout.home).admin_address().serves_at
         finally:
             process.terminate()
 
@@ -55,8 +55,8 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
         yield checkout
 
 
-def here(site: Checkout) -> ModelStanding:
-    return open_ledger(site.home).standing().model(MODEL)
+def here(site: Checkout) -> ModelState:
+    return open_ledger(site.home).state().model(MODEL)
 
 
 def kinds(site: Checkout) -> list[str]:
@@ -75,7 +75,7 @@ def promote(site: Checkout) -> Any:
 def ask(site: Checkout) -> tuple[str, str]:
     """What answers under the model's name: the model that says so, and the fingerprint of the header."""
     body = json.dumps({"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": "12 a"}]}).encode()
-    url = endpoint_client(site.home).door().serves_at
+    url = endpoint_client(site.home).admin_address().serves_at
     request = urllib.request.Request(f"{url}/chat/completions", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=SECONDS_AT_MOST) as answer:
         return json.load(answer)["model"], answer.headers["x-assay-fingerprint"]
@@ -104,7 +104,7 @@ def test_2_a_promotion_that_is_killed_is_carried_to_its_end_by_the_controller(si
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=SECONDS_AT_MOST)
     assert here(site).current is None
-    duties = Duties(Project(site.root, site.home))
+    duties = Reconciler(Project(site.root, site.home))
     assert duties.finish_releases() == (f"A release of {MODEL} that was left on its way was carried to its end: version 1 serves.",)
     assert kinds(site)[-3:] == ["release_begun", "release_switched", "release_completed"]
     assert alias(site, "champion") is None
@@ -138,7 +138,7 @@ def test_5_a_champion_that_was_changed_by_hand_is_put_back(site: Checkout, hand:
     else:
         other = client.create_model_version(MODEL, str(site.home))
         client.set_registered_model_alias(MODEL, "champion", other.version)
-    assert Duties(Project(site.root, site.home)).put_champions_back()
+    assert Reconciler(Project(site.root, site.home)).put_champions_back()
     assert alias(site, "champion") == "1"
 
 
@@ -156,7 +156,7 @@ def test_6_brakes_work_with_mlflow_and_prefect_down(site: Checkout, monkeypatch:
 
 
 def test_7_a_base_that_serves_is_no_champion(site: Checkout) -> None:
-    duties = Duties(Project(site.root, site.home))
+    duties = Reconciler(Project(site.root, site.home))
     assert invoke(site, "serve-base", "--model", MODEL, "--reason", "an incident").code == 0
     duties.put_champions_back()
     assert alias(site, "champion") is None
@@ -166,7 +166,7 @@ def test_7_a_base_that_serves_is_no_champion(site: Checkout) -> None:
 
 
 def test_8_a_waiver_that_ends_while_its_model_serves_is_an_alarm_and_nothing_more(site: Checkout) -> None:
-    duties = Duties(Project(site.root, site.home))
+    duties = Reconciler(Project(site.root, site.home))
     told = duties.raise_alarms()
     assert len(told) == len(WAIVED)
     assert all("It goes on serving" in sentence for sentence in told)

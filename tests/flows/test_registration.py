@@ -50,7 +50,7 @@ def test_a_version_is_entered_once_with_its_bytes_author_and_account(site: Site)
     site.enter()
     site.enter()
     assert site.kinds == ["opened", "registered"]
-    known = site.ledger.standing().registration(MODEL, "1")
+    known = site.ledger.state().registration(MODEL, "1")
     assert known is not None
     assert known.made.package_sha256 == site.version.package_sha256
     adapter = json.loads((site.own / "adapter.json").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def test_a_version_of_an_attempt_that_was_killed_is_entered_as_it_was_registered
     (site.own / "lineage.json").write_text(json.dumps({**lineage, "run_id": "another-workspace"}), encoding="utf-8")
     pack(site.own)
     site.enter()
-    known = site.ledger.standing().registration(MODEL, "1")
+    known = site.ledger.state().registration(MODEL, "1")
     assert known is not None
     assert known.made.package_sha256 == site.version.package_sha256
 

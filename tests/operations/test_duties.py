@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from core.errors import ServingError
 from core.notify import notices
 from core.project import Project
-from operations.reconcile import Duties
+from operations.reconcile import Reconciler
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.entries import ReleaseCompleted, ReleaseSwitched, Waived
 from registry.ledger.ledger import open_ledger
@@ -27,14 +27,14 @@ def project(tmp_path: Path) -> Project:
     ledger = open_ledger(tmp_path / "home")
     until = datetime.now(UTC) + timedelta(minutes=30)
     waiver = Waived(rule="approvals", model="letters", until=until, by="olga", reason_sha256=WHY)
-    standing = ledger.append(waiver, ledger.standing())
-    leaned_on = standing.head.generation
+    ledger_state = ledger.append(waiver, ledger.state())
+    leaned_on = ledger_state.head.generation
     for model in MODELS:
         verdict = judged("1", model, waivers=(leaned_on,) if model == "letters" else ())
-        standing = ledger.append(verdict, standing)
-        standing = ledger.append(begun(standing.head.generation, "1", model), standing)
-        at = standing.head.generation
-        standing = ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), standing))
+        ledger_state = ledger.append(verdict, ledger_state)
+        ledger_state = ledger.append(begun(ledger_state.head.generation, "1", model), ledger_state)
+        at = ledger_state.head.generation
+        ledger_state = ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), ledger_state))
     return Project(tmp_path, tmp_path / "home")
 
 
@@ -44,7 +44,7 @@ def told(project: Project) -> list[str]:
 
 def test_a_policy_that_cannot_be_read_is_told_beside_the_alarms_of_other_models(project: Project) -> None:
     (project.root / "registry/policies/aaa.yaml").write_text("gates: [oops\n")
-    sentences = Duties(project).raise_alarms()
+    sentences = Reconciler(project).raise_alarms()
     assert any(sentence.startswith("The waiver of approvals that letters version 1 leans on ends at") for sentence in sentences)
     assert any(sentence.startswith("Whether the evidence of aaa is too old is not known:") for sentence in sentences)
     assert tuple(told(project)) == sentences
@@ -60,10 +60,10 @@ def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
         client.create_registered_model(model)
         client.create_model_version(model, "nowhere")
     client.delete_model_version("letters", "1")
-    duties = Duties(project)
+    duties = Reconciler(project)
     (sentence,) = duties.write_heads()
     assert sentence.startswith("The page of letters version 1 does not say how far the ledger goes: There is no version 1 of letters.")
-    mark = open_ledger(project.home).standing().head.as_tag
+    mark = open_ledger(project.home).state().head.as_tag
     assert [client.get_model_version(model, "1").tags[PAGE_TAG] for model in ("aaa", "zzz")] == [mark, mark]
     assert (duties.write_heads(), told(project)) == ((), [sentence])
 
@@ -71,7 +71,7 @@ def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
 def test_an_endpoint_that_starts_is_given_its_time_and_one_that_stays_away_is_told_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    duties = Duties(project)
+    duties = Reconciler(project)
     with pytest.raises(ServingError):
         duties.ring()
     assert told(project) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from core.account import person
+from core.account import current_user
 from core.errors import ParameterError, RegistryError
 from core.project import Project
 from operations.orders import waiver
@@ -117,7 +117,7 @@ def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows
     assert "It is in the ledger (entry 2) and will be obeyed" in done.err
     assert "not one that Assay registered" in done.out
     assert "There is no version 2 of letters" in invoke(elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip").err
-    assert open_ledger(home).standing().model("letters").revoked == {"1"}
+    assert open_ledger(home).state().model("letters").revoked == {"1"}
     assert "(entry 2 of the ledger)" in client.get_model_version("letters", "1").tags[REVOKED_TAG]
 
 
@@ -132,7 +132,7 @@ def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
     page = Page(description="", tags={})
     store.register(package.finalist, Submission(run=run, package=package.folder, model="letters", logical_run="work", page=page))
     invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
-    assert set(open_ledger(home).standing().revoked_adapters) == {package.finalist.adapter.sha256}
+    assert set(open_ledger(home).state().revoked_adapters) == {package.finalist.adapter.sha256}
     (said,) = store.pages_with(RECORD_TAG).values()
     assert SealedRecord.model_validate_json(said).record.revoked_adapters == (package.finalist.adapter.sha256,)
 
@@ -141,7 +141,7 @@ def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_databas
     home = tmp_path / "home"
     append_released(open_ledger(home))
     invoke(elsewhere, "revoke", "7", "--model", MODEL, "--reason", "its rows had to go")
-    assert open_ledger(home).standing().model(MODEL).revoked == {"7"}
+    assert open_ledger(home).state().model(MODEL).revoked == {"7"}
     assert not (home / "mlflow.db").exists()
 
 
@@ -151,18 +151,18 @@ def test_a_brake_without_a_name_means_the_only_model_that_the_ledger_knows(elsew
     assert (done.code, "knows no model yet" in done.err) == (1, True)
     append_released(ledger)
     assert "It is in the ledger" in invoke(elsewhere, "serve-base", "--reason", "worse").err
-    assert ledger.standing().model(MODEL).serves_base
+    assert ledger.state().model(MODEL).serves_base
 
 
 @pytest.mark.parametrize("brake", [("rollback",), ("serve-base",), ("revoke", "1")], ids=lambda brake: brake[0])
 def test_with_two_models_in_the_ledger_a_brake_asks_which_is_meant(elsewhere: Checkout, tmp_path: Path, brake: tuple[str, ...]) -> None:
     ledger = open_ledger(tmp_path / "home")
-    standing = append_released(ledger)
-    ledger.append(judged("1").model_copy(update={"model": "another"}), standing)
+    ledger_state = append_released(ledger)
+    ledger.append(judged("1").model_copy(update={"model": "another"}), ledger_state)
     done = invoke(elsewhere, *brake, "--reason", "worse")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert f"The ledger knows 2 models: another, {MODEL}." in done.err
-    assert ledger.standing().model(MODEL).answering == standing.model(MODEL).answering
+    assert ledger.state().model(MODEL).answering == ledger_state.model(MODEL).answering
 
 
 def test_a_time_that_has_passed_is_refused() -> None:
@@ -189,7 +189,7 @@ def test_a_user_without_a_name_acts_by_number(monkeypatch: pytest.MonkeyPatch) -
     for name in ("ASSAY_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54321)
-    assert person() == "uid-54321"
+    assert current_user() == "uid-54321"
 
 
 def test_a_name_that_is_too_long_for_the_ledger_is_cut_and_stops_no_order(elsewhere: Checkout, tmp_path: Path) -> None:

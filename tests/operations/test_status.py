@@ -34,14 +34,14 @@ from tests.support.journey import Checkout
 MODEL = "letters-tiny"
 
 
-class Desk:
+class ReleaseContext:
     """A ledger that entries are put into."""
 
     def __init__(self, home: Path, clock: datetime) -> None:
         self.ledger: Ledger = open_ledger(home, lambda: clock)
 
     def put(self, body: Body) -> int:
-        return self.ledger.append(body, self.ledger.standing()).head.generation
+        return self.ledger.append(body, self.ledger.state()).head.generation
 
     def why(self, text: str) -> dict[str, str]:
         return {"by": "ann", "reason_sha256": self.ledger.remember(text)}
@@ -81,9 +81,9 @@ def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(project: P
 
 
 def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> None:
-    desk = Desk(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
-    desk.release("1", "the first")
-    desk.release("2", "better on <b>commands</b>")
+    context = ReleaseContext(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
+    context.release("1", "the first")
+    context.release("2", "better on <b>commands</b>")
     model = only_model(look(project))
     assert (model["version"], model["predecessor"], model["changed"]["by"]) == ("2", "1", "ann")
     assert model["changed"]["why"] == "better on <b>commands</b>"
@@ -91,27 +91,27 @@ def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> Non
 
 
 def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
-    desk = Desk(project.home, datetime.now(UTC))
-    first = desk.release("1", "the first")
-    desk.release("2", "the second")
-    desk.put(RolledBack(model=MODEL, to=first, **desk.why("complaints")))
+    context = ReleaseContext(project.home, datetime.now(UTC))
+    first = context.release("1", "the first")
+    context.release("2", "the second")
+    context.put(RolledBack(model=MODEL, to=first, **context.why("complaints")))
     model = only_model(look(project))
     assert (model["version"], model["predecessor"], model["changed"]["why"]) == ("1", None, "complaints")
 
 
 def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
-    desk = Desk(project.home, datetime.now(UTC))
-    desk.release("1", "secret")
-    desk.ledger.erase(desk.ledger.standing().model(MODEL).served[-1].reason_sha256)
+    context = ReleaseContext(project.home, datetime.now(UTC))
+    context.release("1", "secret")
+    context.ledger.erase(context.ledger.state().model(MODEL).served[-1].reason_sha256)
     assert only_model(look(project))["changed"]["why"] is None
     assert "reason erased" in "\n".join(lines(look(project)))
 
 
 def test_brakes_are_shown(project: Project) -> None:
-    desk = Desk(project.home, datetime.now(UTC))
-    desk.release("1", "the first")
-    desk.put(BaseServed(model=MODEL, **desk.why("nonsense answers")))
-    desk.put(Frozen(**desk.why("looking into it")))
+    context = ReleaseContext(project.home, datetime.now(UTC))
+    context.release("1", "the first")
+    context.put(BaseServed(model=MODEL, **context.why("nonsense answers")))
+    context.put(Frozen(**context.why("looking into it")))
     found = look(project)
     assert only_model(found)["serves_base"] is True
     assert found.frozen is not None
@@ -123,8 +123,8 @@ def test_brakes_are_shown(project: Project) -> None:
 
 @pytest.mark.parametrize(("left", "warns"), [(timedelta(days=3), None), (timedelta(hours=5), "ends at"), (timedelta(hours=-1), "ended at")])
 def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(project: Project, left: timedelta, warns: str | None) -> None:
-    desk = Desk(project.home, datetime.now(UTC) - timedelta(days=2))
-    desk.put(Waived(rule="approvals", model=MODEL, until=datetime.now(UTC) + left, **desk.why("the demo")))
+    context = ReleaseContext(project.home, datetime.now(UTC) - timedelta(days=2))
+    context.put(Waived(rule="approvals", model=MODEL, until=datetime.now(UTC) + left, **context.why("the demo")))
     found = look(project)
     assert len(found.waivers) == 1
     warnings = [each for each in found.warnings if each.startswith("The waiver of approvals")]

@@ -29,7 +29,7 @@ from registry.ledger.heads import record_file
 from registry.ledger.keys import create_key, key_file
 from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from tests.support.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
 
 
@@ -115,7 +115,7 @@ def test_the_first_of_two_bad_entries_is_named_even_where_the_second_does_not_pa
 
 
 def test_a_row_that_was_put_before_the_first_one_is_named(home: Path) -> None:
-    ours = read_ledger(home).standing()
+    ours = read_ledger(home).state()
     tamper(
         home,
         "INSERT INTO entries SELECT 0, at, kind, body, previous, key_id, previous, signature FROM entries WHERE generation = 1",
@@ -140,8 +140,8 @@ def signed_by_a_stranger(home: Path, tmp_path: Path, body: object) -> None:
     from registry.ledger.chain import signed_entry
     from registry.ledger.ledger import _row
 
-    standing = read_ledger(home).standing()
-    entry = signed_entry(body, standing.at, standing, create_key(tmp_path / "stranger"))  # type: ignore[arg-type]
+    ledger_state = read_ledger(home).state()
+    entry = signed_entry(body, ledger_state.at, ledger_state, create_key(tmp_path / "stranger"))  # type: ignore[arg-type]
     columns = _row(entry)
     with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
         connection.execute("INSERT INTO entries VALUES (:generation, :at, :kind, :body, :previous, :key_id, :hash, :signature)", columns)
@@ -175,16 +175,16 @@ def test_an_old_copy_that_went_on_shows_as_a_fork(home: Path, tmp_path: Path) ->
     ledger = open_ledger(home)
     for path in home.glob("ledger.db*"):
         shutil.copy(path, tmp_path / path.name)
-    ledger.append(frozen(), ledger.standing())
+    ledger.append(frozen(), ledger.state())
     head = known(ledger)
     for path in tmp_path.glob("ledger.db*"):
         shutil.copy(path, home / path.name)
     assert audited(home, head).bad_entry == 10
     again = open_ledger(home)
     with pytest.raises(BrokenLedger, match=r"Entry 10 is gone, though .*head\.json remembers it"):
-        again.append(judged("3"), again.standing())
+        again.append(judged("3"), again.state())
     record_file(home).unlink()
-    again.append(judged("3"), again.standing())
+    again.append(judged("3"), again.state())
     report = audited(home, head)
     assert report.bad_entry == 10
     assert "remembers another one" in (report.problem or "")
@@ -272,7 +272,7 @@ def test_a_file_that_is_no_export_is_said_so(home: Path, tmp_path: Path) -> None
 def test_an_export_that_the_ledger_has_outgrown_is_whole_and_says_how_far_others_saw(home: Path) -> None:
     first = known(read_ledger(home))
     path = exported(home)
-    open_ledger(home).append(frozen(), read_ledger(home).standing())
+    open_ledger(home).append(frozen(), read_ledger(home).state())
     later = known(read_ledger(home))
     report = verify_export(path, [first, later])
     assert (report.is_whole, report.known_heads) == (True, 1)
@@ -317,7 +317,7 @@ def test_a_ledger_restored_from_an_export_is_the_same_and_goes_on(home: Path, tm
     assert restored.entries() == ledger.entries()
     assert restored.recall(why) == "because"
     shutil.copytree(home / "keys", tmp_path / "new" / "keys")
-    assert open_ledger(tmp_path / "new").append(frozen(), restored.standing()).head.generation == 10
+    assert open_ledger(tmp_path / "new").append(frozen(), restored.state()).head.generation == 10
     with pytest.raises(LedgerError, match="has other entries already"):
         restore_ledger(path, tmp_path / "new")
 
@@ -336,15 +336,15 @@ def test_an_export_is_remembered_whatever_its_file_is_called(home: Path) -> None
 
 
 def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(home: Path) -> None:
-    standing = read_ledger(home).standing()
+    ledger_state = read_ledger(home).state()
     (home / "endpoint").mkdir()
-    (home / "endpoint" / "standing.json").write_text(standing.model_dump_json())
+    (home / "endpoint" / "standing.json").write_text(ledger_state.model_dump_json())
     keep_export(exported(home, "one.jsonl"), home)
     heads, notes = known_heads(home)
     assert [(each.generation, each.hash, each.where) for each in heads] == [
-        (9, standing.head.hash, f"the head record {record_file(home)}"),
-        (9, standing.head.hash, "the endpoint's memory"),
-        (9, standing.head.hash, "the export one.jsonl"),
+        (9, ledger_state.head.hash, f"the head record {record_file(home)}"),
+        (9, ledger_state.head.hash, "the endpoint's memory"),
+        (9, ledger_state.head.hash, "the export one.jsonl"),
     ]
     assert notes == ()
     (home / "endpoint" / "standing.json").write_text("{")
@@ -355,8 +355,8 @@ def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(hom
 
 
 def test_a_standing_goes_through_json_unchanged(home: Path) -> None:
-    standing = read_ledger(home).standing()
-    assert Standing.model_validate_json(standing.model_dump_json()) == standing
+    ledger_state = read_ledger(home).state()
+    assert LedgerState.model_validate_json(ledger_state.model_dump_json()) == ledger_state
 
 
 def test_a_page_names_a_head_or_is_refused() -> None:
@@ -373,13 +373,13 @@ def told(entries: tuple[Entry, ...], texts: dict[str, str] | None = None) -> dic
 def test_history_tells_every_kind_in_words_with_model_and_version(home: Path) -> None:
     ledger = open_ledger(home)
     why = ledger.remember("it got slow\nand rude")
-    standing = ledger.append(rolled_back(3), ledger.standing())
-    standing = ledger.append(judged("3"), standing)
-    standing = ledger.append(begun(11, "3"), standing)
-    standing = ledger.append(ReleaseAborted(begun=12, reason_sha256=why), standing)
-    standing = ledger.append(Revoked(by="olga", reason_sha256=why, model=MODEL, version="3"), standing)
-    standing = ledger.append(BaseServed(by="olga", reason_sha256=why, model=MODEL), standing)
-    ledger.append(Waived(by="olga", reason_sha256=why, rule="human_rating", model=MODEL, until=START), standing)
+    ledger_state = ledger.append(rolled_back(3), ledger.state())
+    ledger_state = ledger.append(judged("3"), ledger_state)
+    ledger_state = ledger.append(begun(11, "3"), ledger_state)
+    ledger_state = ledger.append(ReleaseAborted(begun=12, reason_sha256=why), ledger_state)
+    ledger_state = ledger.append(Revoked(by="olga", reason_sha256=why, model=MODEL, version="3"), ledger_state)
+    ledger_state = ledger.append(BaseServed(by="olga", reason_sha256=why, model=MODEL), ledger_state)
+    ledger.append(Waived(by="olga", reason_sha256=why, rule="human_rating", model=MODEL, until=START), ledger_state)
     rotate(ledger, home, "olga", "every year")
     history = told(ledger.entries(), ledger.texts())
     assert [(each.words, each.version) for each in history.values()] == [
@@ -397,13 +397,13 @@ def test_history_tells_every_kind_in_words_with_model_and_version(home: Path) ->
 def test_what_a_reason_holds_is_shown_and_not_obeyed_by_the_terminal(home: Path) -> None:
     ledger = open_ledger(home)
     why = ledger.remember("red \x1b[31m and \u202e turned")
-    ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.standing())
+    ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.state())
     assert told(ledger.entries(), ledger.texts())[10].line.endswith("red \\u001b[31m and \\u202e turned")
 
 
 def test_history_on_the_command_line_is_in_order_and_by_model(home: Path) -> None:
     ledger = open_ledger(home)
-    ledger.append(frozen(), ledger.append(judged("1", "other"), ledger.standing()))
+    ledger.append(frozen(), ledger.append(judged("1", "other"), ledger.state()))
     everything = assay("history").output.splitlines()
     assert [int(line.split()[0]) for line in everything] == list(range(1, 12))
     ours = [json.loads(line) for line in assay("history", "--model", "other", "--json").output.splitlines()]
@@ -464,7 +464,7 @@ def test_a_head_on_a_version_page_finds_a_cut_tail(home: Path, empty_mlflow: Pat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client = MlflowClient(uri, uri)
     client.create_registered_model(MODEL)
-    head = read_ledger(home).standing().head
+    head = read_ledger(home).state().head
     client.create_model_version(MODEL, tmp_path.as_uri(), tags={"assay.ledger_head": f"{head.generation}:{head.hash}"})
     client.create_model_version(MODEL, tmp_path.as_uri())
     assert "2 heads known from elsewhere agree" in assay("audit", "verify").stdout

@@ -47,7 +47,7 @@ def breaks(entries: list[Entry], words: str) -> None:
 
 
 def test_what_was_written_follows(chain: Chain) -> None:
-    assert follow(None, chain.entries) == chain.standing
+    assert follow(None, chain.entries) == chain.ledger_state
     assert chain.entries[0].previous == GENESIS
 
 
@@ -117,7 +117,7 @@ def test_a_foreign_signature_is_named(chain: Chain) -> None:
 
 
 def test_time_never_goes_back(chain: Chain) -> None:
-    chain.entries.append(signed_entry(frozen(), chain.standing.at - timedelta(hours=1), chain.standing, chain.key))
+    chain.entries.append(signed_entry(frozen(), chain.ledger_state.at - timedelta(hours=1), chain.ledger_state, chain.key))
     breaks(chain.entries, "Entry 5 is broken: it is older")
 
 
@@ -131,11 +131,11 @@ def test_only_a_key_of_the_controller_signs_and_a_revoked_one_no_more(chain: Cha
     second, packaging = Chain().key, Chain().key
     chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=second.public))
     chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=packaging.public.model_copy(update={"role": "packaging"})))
-    breaks([*chain.entries, signed_entry(frozen(), chain.standing.at, chain.standing, packaging)], "none that the ledger trusts")
+    breaks([*chain.entries, signed_entry(frozen(), chain.ledger_state.at, chain.ledger_state, packaging)], "none that the ledger trusts")
     old, chain.key = chain.key, second
     chain.add(KeyRevoked(by="olga", reason_sha256=WHY, key_id=old.public.key_id), frozen())
-    assert follow(None, chain.entries) == chain.standing
-    breaks([*chain.entries, signed_entry(unfrozen(), chain.standing.at, chain.standing, old)], "none that the ledger trusts")
+    assert follow(None, chain.entries) == chain.ledger_state
+    breaks([*chain.entries, signed_entry(unfrozen(), chain.ledger_state.at, chain.ledger_state, old)], "none that the ledger trusts")
 
 
 def test_a_key_is_named_by_its_own_bytes() -> None:
@@ -145,7 +145,7 @@ def test_a_key_is_named_by_its_own_bytes() -> None:
 
 
 def test_what_is_remembered_must_still_be_there(chain: Chain) -> None:
-    head = chain.standing.head
+    head = chain.ledger_state.head
     check_remembered(head, chain.entries[-1])
     with pytest.raises(BrokenLedger, match="tail was cut off or an old copy"):
         check_remembered(head, None)
@@ -158,7 +158,7 @@ def test_what_is_remembered_must_still_be_there(chain: Chain) -> None:
 def test_a_waivers_end_keeps_its_hash_through_json() -> None:
     chain = Chain()
     chain.add(Waived(by="olga", reason_sha256=WHY, rule="human_rating", model=MODEL, until=START + timedelta(hours=24, microseconds=5)))
-    assert follow(None, [Entry.model_validate_json(each.model_dump_json()) for each in chain.entries]) == chain.standing
+    assert follow(None, [Entry.model_validate_json(each.model_dump_json()) for each in chain.entries]) == chain.ledger_state
 
 
 def test_the_key_is_for_its_owner_alone_and_made_once(home: Path) -> None:
@@ -215,11 +215,11 @@ def test_a_key_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 def test_after_a_rotation_the_new_key_signs_and_the_old_one_no_more(home: Path) -> None:
     ledger = open_ledger(home)
     old = load_key(home)
-    standing = rotate(ledger, home, "olga", "every year")
+    ledger_state = rotate(ledger, home, "olga", "every year")
     new = load_key(home)
-    assert standing.keys == (new.public,)
+    assert ledger_state.keys == (new.public,)
     assert new.public != old.public
-    assert ledger.append(frozen(), standing).head.generation == 4
+    assert ledger.append(frozen(), ledger_state).head.generation == 4
     assert ledger.recall(ledger.entries()[1].body.reason_sha256) == "every year"  # type: ignore[union-attr]
     assert not (home / "keys" / "next.pem").exists()
 
@@ -237,10 +237,10 @@ class KilledAfter(Ledger):
         self.appends -= 1
         if self.appends == 0 and self.before:
             raise Killed
-        standing = super().append(body, expected)
+        ledger_state = super().append(body, expected)
         if self.appends == 0:
             raise Killed
-        return standing
+        return ledger_state
 
 
 @pytest.mark.parametrize("appends", [1, 2])
@@ -252,13 +252,13 @@ def test_a_rotation_that_was_killed_ends_well_at_the_second_call(home: Path, app
     killed.appends, killed.before = appends, before
     with pytest.raises(Killed):
         rotate(killed, home, "olga", "every year")
-    assert open_ledger(home).standing().key(load_key(home).public.key_id) is not None
-    standing = rotate(open_ledger(home), home, "olga", "every year")
-    assert standing.keys == (load_key(home).public,)
+    assert open_ledger(home).state().key(load_key(home).public.key_id) is not None
+    ledger_state = rotate(open_ledger(home), home, "olga", "every year")
+    assert ledger_state.keys == (load_key(home).public,)
     if (appends, before) != (2, False):  # there the first call had come to its end, and the second is a rotation of its own
-        assert standing.head.generation == 3
-    assert old.public not in standing.keys
-    assert open_ledger(home).append(frozen(), standing).frozen is not None
+        assert ledger_state.head.generation == 3
+    assert old.public not in ledger_state.keys
+    assert open_ledger(home).append(frozen(), ledger_state).frozen is not None
 
 
 def test_a_signing_key_signs_for_the_controller() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.environment import quieten
+from core.environment import set_library_environment
 from registry.mlflow.accounts import passwords, service_login
 from registry.mlflow.connection import EXPERIMENT
 from registry.mlflow.recorded import AUTHOR, CHAMPION, PACKAGE
@@ -56,7 +56,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    quieten()
+    set_library_environment()
     home = tmp_path_factory.mktemp("guarded") / "50% home"
     home.mkdir()
     (home / "mlflow.db").write_bytes(empty_mlflow.read_bytes())

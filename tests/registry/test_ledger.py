@@ -46,33 +46,33 @@ def raw(home: Path, *statements: str) -> None:
 
 
 def test_opening_makes_one_signed_entry_and_opening_again_nothing(home: Path) -> None:
-    first = open_ledger(home).standing()
+    first = open_ledger(home).state()
     assert first.head.generation == 1
     assert first.keys == (load_key(home).public,)
-    assert open_ledger(home).standing() == first == read_ledger(home).standing()
+    assert open_ledger(home).state() == first == read_ledger(home).state()
 
 
 def test_what_was_appended_is_read_back_and_verifies(home: Path) -> None:
     ledger = open_ledger(home)
-    standing = append_released(ledger)
+    ledger_state = append_released(ledger)
     other = read_ledger(home)
-    assert other.standing() == standing == follow(None, other.entries())
-    assert standing.model(MODEL).current is not None
+    assert other.state() == ledger_state == follow(None, other.entries())
+    assert ledger_state.model(MODEL).current is not None
     assert [each.generation for each in other.entries(after=3)] == [4, 5]
 
 
 def test_a_release_survives_in_a_new_process_as_it_was(home: Path) -> None:
-    standing = append_released(open_ledger(home))
+    ledger_state = append_released(open_ledger(home))
     with ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        assert pool.submit(ledger_id_after_opening, home).result() == standing.head.ledger_id
+        assert pool.submit(ledger_id_after_opening, home).result() == ledger_state.head.ledger_id
 
 
 def test_an_open_ledger_follows_what_others_write(home: Path) -> None:
     reader, writer = read_ledger_after_opening(home), open_ledger(home)
-    assert reader.standing().frozen is None
-    writer.append(frozen(), writer.standing())
-    assert reader.standing().frozen is not None
-    assert reader.follow(None) == reader.standing()
+    assert reader.state().frozen is None
+    writer.append(frozen(), writer.state())
+    assert reader.state().frozen is not None
+    assert reader.follow(None) == reader.state()
 
 
 def read_ledger_after_opening(home: Path) -> Ledger:
@@ -82,26 +82,26 @@ def read_ledger_after_opening(home: Path) -> Ledger:
 
 def test_who_writes_on_an_older_standing_is_told_and_nothing_is_written(home: Path) -> None:
     ledger = open_ledger(home)
-    old = ledger.standing()
+    old = ledger.state()
     ledger.append(frozen(), old)
     with pytest.raises(StaleGeneration, match="entry 2"):
         ledger.append(judged(), old)
-    assert ledger.standing().head.generation == 2
+    assert ledger.state().head.generation == 2
 
 
 def test_the_same_entry_twice_at_the_same_moment_is_written_once(home: Path) -> None:
     one, two = (open_ledger(home, clock=lambda: START) for _ in range(2))
-    standing = one.standing()
-    one.append(frozen(), standing)
+    ledger_state = one.state()
+    one.append(frozen(), ledger_state)
     with pytest.raises(StaleGeneration):
-        two.append(frozen(), standing)
+        two.append(frozen(), ledger_state)
 
 
 def test_what_does_not_follow_is_not_written(home: Path) -> None:
     ledger = open_ledger(home)
     with pytest.raises(IllegalEntry, match="not frozen"):
-        ledger.append(unfrozen(), ledger.standing())
-    assert ledger.standing().head.generation == 1
+        ledger.append(unfrozen(), ledger.state())
+    assert ledger.state().head.generation == 1
 
 
 def test_of_eight_threads_exactly_one_wins_each_generation(home: Path) -> None:
@@ -109,7 +109,7 @@ def test_of_eight_threads_exactly_one_wins_each_generation(home: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda name: append_turns(home, name, 5), "abcdefgh"))
     assert sorted(chain.from_iterable(won)) == list(range(2, 42))
-    assert open_ledger(home).standing().head.generation == 41
+    assert open_ledger(home).state().head.generation == 41
 
 
 def test_of_four_processes_exactly_one_wins_each_generation(home: Path) -> None:
@@ -117,37 +117,37 @@ def test_of_four_processes_exactly_one_wins_each_generation(home: Path) -> None:
     with ProcessPoolExecutor(4, get_context("spawn")) as pool:
         won = list(pool.map(append_turns, [home] * 4, "abcd", [10] * 4))
     assert sorted(chain.from_iterable(won)) == list(range(2, 42))
-    assert open_ledger(home).standing().head.generation == 41
+    assert open_ledger(home).state().head.generation == 41
 
 
 def test_eight_that_open_at_once_open_one_ledger(home: Path) -> None:
     with ProcessPoolExecutor(8, get_context("spawn")) as pool:
         found = list(pool.map(ledger_id_after_opening, [home] * 8))
     assert len(set(found)) == 1
-    assert open_ledger(home).standing().head.generation == 1
+    assert open_ledger(home).state().head.generation == 1
     assert sorted(each.name for each in (home / "keys").iterdir()) == ["controller.pem", "opened"]
 
 
 def test_a_clock_set_back_does_not_set_back_the_ledger(home: Path) -> None:
     ledger = open_ledger(home, clock=lambda: START)
-    standing = ledger.append(frozen(), ledger.standing())
+    ledger_state = ledger.append(frozen(), ledger.state())
     back = open_ledger(home, clock=lambda: START - timedelta(hours=1))
-    standing = back.append(unfrozen(), standing)
+    ledger_state = back.append(unfrozen(), ledger_state)
     ahead = open_ledger(home, clock=lambda: START + timedelta(hours=1))
-    standing = ahead.append(frozen(), standing)
+    ledger_state = ahead.append(frozen(), ledger_state)
     assert [each.at for each in ledger.entries()] == [START, START, START, START + timedelta(hours=1)]
-    assert read_ledger(home).standing() == standing
+    assert read_ledger(home).state() == ledger_state
 
 
 def test_a_reason_can_be_erased_and_the_ledger_stays_whole(home: Path) -> None:
     ledger = open_ledger(home)
     why = ledger.remember("Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}")
     assert ledger.remember("Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}") == why
-    ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.standing())
+    ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.state())
     assert "Ms Miller" in (ledger.recall(why) or "")
     ledger.erase(why)
     assert ledger.recall(why) is None
-    assert read_ledger(home).standing().frozen is not None
+    assert read_ledger(home).state().frozen is not None
     with pytest.raises(LedgerError, match="keeps no reason"):
         ledger.erase(why)
 
@@ -163,17 +163,17 @@ def test_a_foreign_key_writes_nothing(home: Path, tmp_path: Path) -> None:
     create_key(tmp_path / "other")
     key_file(tmp_path / "other").replace(key_file(home))
     with pytest.raises(LedgerError, match="is not one that the ledger trusts"):
-        ledger.append(frozen(), ledger.standing())
+        ledger.append(frozen(), ledger.state())
     key_file(home).unlink()
     with pytest.raises(LedgerError, match="is not there"):
-        open_ledger(home).append(frozen(), ledger.standing())
+        open_ledger(home).append(frozen(), ledger.state())
     assert not key_file(home).exists()
-    assert ledger.standing().head.generation == 1
+    assert ledger.state().head.generation == 1
 
 
 def test_entries_fill_only_an_empty_ledger_and_only_whole(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = open_ledger(home)
-    standing = append_released(ledger)
+    ledger_state = append_released(ledger)
     entries = ledger.entries()
     with pytest.raises(LedgerError, match="has other entries already"):
         fill_ledger(home, entries[:4], [])
@@ -183,7 +183,7 @@ def test_entries_fill_only_an_empty_ledger_and_only_whole(home: Path, tmp_path: 
     with pytest.raises(BrokenLedger):
         fill_ledger(tmp_path / "new", entries[1:], [])
     filled = fill_ledger(tmp_path / "new", entries, ["because"])
-    assert filled.standing() == standing
+    assert filled.state() == ledger_state
     assert filled.recall(hashlib.sha256(b"because").hexdigest()) == "because"
 
 
@@ -194,7 +194,7 @@ def test_a_slip_in_the_database_is_refused(home: Path) -> None:
     for statement in slips:
         with pytest.raises(LedgerError, match="only ever added"), ledger.database.writing() as connection:
             connection.execute(sa.text(statement))
-    assert ledger.standing().head.generation == 5
+    assert ledger.state().head.generation == 5
 
 
 def test_the_newest_version_of_the_tables_is_the_one_that_is_asked_for(home: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_key_alone_was_made_for_a_ledger_that_is_still_to_be_opened(home: Path
     assert not ever_was(home)
     with pytest.raises(LedgerError, match="`assay up` opens one"):
         read_ledger(home)
-    assert open_ledger(home).standing().head.generation == 1
+    assert open_ledger(home).state().head.generation == 1
     assert ever_was(home)
 
 
@@ -273,21 +273,21 @@ def test_insert_or_replace_changes_nothing(home: Path) -> None:
 def test_what_somebody_changed_by_hand_is_found_by_the_next_reader(home: Path) -> None:
     ledger = open_ledger(home)
     append_released(ledger)
-    ledger.standing()
+    ledger.state()
     raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries WHERE generation = 5")
     with pytest.raises(BrokenLedger, match="Entry 5 is gone"):
-        ledger.standing()
+        ledger.state()
 
 
 def test_an_entry_on_top_of_a_cut_tail_is_refused(home: Path) -> None:
     ledger = open_ledger(home)
-    standing = append_released(ledger)
+    ledger_state = append_released(ledger)
     raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries WHERE generation > 3")
     with pytest.raises(BrokenLedger, match=r"Entry 5 is gone, though .*head\.json remembers it"):
-        ledger.append(frozen(), standing)
+        ledger.append(frozen(), ledger_state)
     record_file(home).unlink()
     with pytest.raises(BrokenLedger, match="ends at entry 3, but entry 5 was there"):
-        ledger.append(frozen(), standing)
+        ledger.append(frozen(), ledger_state)
 
 
 @pytest.mark.parametrize(
@@ -330,17 +330,17 @@ def held(home: Path) -> Iterator[None]:
 def test_a_ledger_that_stays_locked_is_said_so_and_can_be_read(home: Path, held: None) -> None:
     ledger = Ledger(home, Database(ledger_url(home), patience=0.2))
     with pytest.raises(LedgerError, match="locked by another writer for over 0 s"):
-        ledger.append(frozen(), ledger.standing())
-    assert read_ledger(home).standing().head.generation == 1
+        ledger.append(frozen(), ledger.state())
+    assert read_ledger(home).state().head.generation == 1
 
 
 def test_a_writer_waits_for_the_one_before_it(home: Path) -> None:
     ledger = open_ledger(home)
-    standing = ledger.standing()
+    ledger_state = ledger.state()
     with closing(sqlite3.connect(home / "ledger.db", isolation_level=None, check_same_thread=False)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         threading.Timer(0.5, connection.rollback).start()
-        assert ledger.append(frozen(), standing).head.generation == 2
+        assert ledger.append(frozen(), ledger_state).head.generation == 2
 
 
 def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST)
     assert "LedgerError: The disk of the ledger" in done.stderr
     assert ledger.texts() == {}
-    assert ledger.standing().head.generation == 1
+    assert ledger.state().head.generation == 1
 
 
 @pytest.fixture
@@ -433,7 +433,7 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
-    assert open_ledger(home).standing().head.generation == 5
+    assert open_ledger(home).state().head.generation == 5
 
 
 def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
@@ -448,7 +448,7 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
     ledger = open_ledger(home)
-    assert ledger.append(frozen(), ledger.standing()).head.generation == 2
+    assert ledger.append(frozen(), ledger.state()).head.generation == 2
 
 
 def test_the_clock_is_asked_in_utc() -> None:

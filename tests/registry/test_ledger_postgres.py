@@ -65,7 +65,7 @@ def test_neither_update_nor_truncate_reaches_the_entries(home: Path) -> None:
     append_released(open_ledger(home))
     with pytest.raises(LedgerError, match="only ever added"), Database(ledger_url(home)).writing() as connection:
         connection.execute(sa.text("TRUNCATE entries"))
-    assert read_ledger(home).standing().head.generation == 5
+    assert read_ledger(home).state().head.generation == 5
 
 
 def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Path) -> None:
@@ -81,25 +81,25 @@ def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Pa
 
 
 def test_a_machine_without_the_key_reads_and_writes_nothing(home: Path, tmp_path: Path) -> None:
-    standing = append_released(open_ledger(home))
+    ledger_state = append_released(open_ledger(home))
     other = open_ledger(tmp_path / "other")
-    assert other.standing() == standing
+    assert other.state() == ledger_state
     with pytest.raises(LedgerError, match="is not there"):
-        other.append(frozen(), standing)
+        other.append(frozen(), ledger_state)
 
 
 def test_a_server_that_went_away_is_said_so_and_found_again(home: Path, cluster: Postgres) -> None:
     ledger = open_ledger(home)
-    standing = ledger.standing()
+    ledger_state = ledger.state()
     cluster.stop()
     try:
         with pytest.raises(LedgerError, match="out of reach"):
-            ledger.append(frozen(), standing)
+            ledger.append(frozen(), ledger_state)
         with pytest.raises(LedgerError, match="out of reach"):
             read_ledger(home)
     finally:
         cluster.start()
-    assert ledger.append(frozen(), standing).head.generation == 2
+    assert ledger.append(frozen(), ledger_state).head.generation == 2
 
 
 def test_a_database_that_is_not_there_is_said_so_without_the_password(
@@ -144,14 +144,14 @@ def _forward(client: socket.socket, server: socket.socket) -> None:
 
 
 def test_an_entry_whose_answer_was_lost_counts_as_written(home: Path, cluster: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    standing = open_ledger(home).standing()
+    ledger_state = open_ledger(home).state()
     with losing_the_answer_to_commit(cluster.port) as port:
         monkeypatch.setenv("ASSAY_LEDGER_URL", ledger_url(home).replace(f":{cluster.port}/", f":{port}/"))
         ledger = read_ledger(home)
         with pytest.raises(LedgerError, match="out of reach"):
             ledger.remember("every commit loses its answer here")
-        standing = ledger.append(frozen(), standing)
-        assert ledger.append(unfrozen(), standing).head.generation == 3
+        ledger_state = ledger.append(frozen(), ledger_state)
+        assert ledger.append(unfrozen(), ledger_state).head.generation == 3
         assert [entry.generation for entry in ledger.entries()] == [1, 2, 3]
 
 
@@ -159,7 +159,7 @@ def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that
     ledger = open_ledger(home)
     append_released(ledger, "1")
     append_released(ledger, "2")
-    ledger.append(REVOCATION, ledger.standing())
+    ledger.append(REVOCATION, ledger.state())
     with Database(ledger_url(home)).writing() as connection:
         connection.exec_driver_sql("ALTER TABLE entries DISABLE TRIGGER ALL")
         connection.exec_driver_sql("DELETE FROM entries WHERE generation > 9")
@@ -167,12 +167,12 @@ def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that
     assert seen.obeyed is None
     assert any("Entry 10 is gone" in alarm for alarm in seen.alarms)
     with pytest.raises(LedgerError, match="Entry 10 is gone"):
-        ledger.append(frozen(), open_ledger(home).standing())
+        ledger.append(frozen(), open_ledger(home).state())
 
 
 def test_a_home_that_was_lost_beside_its_ledger_asks_once(home: Path) -> None:
     append_released(open_ledger(home), "1")
-    before = open_ledger(home).standing()
+    before = open_ledger(home).state()
     assert started(home).serves == "1"
     new = home.with_name("new")
     (new / "keys").mkdir(parents=True, mode=0o700)
@@ -180,4 +180,4 @@ def test_a_home_that_was_lost_beside_its_ledger_asks_once(home: Path) -> None:
     assert started(new).obeyed is None
     accept_head(open_ledger(new), (), Order("olga", "the disk was lost"))
     assert started(new).serves == "1"
-    assert open_ledger(new).standing().head.generation == before.head.generation + 1
+    assert open_ledger(new).state().head.generation == before.head.generation + 1

@@ -89,16 +89,16 @@ def test_evidence_that_is_not_the_scorecards_is_damage(folder: Path) -> None:
 
 @pytest.mark.parametrize("system", ["champion", "anchor"])
 def test_a_rival_that_is_named_and_was_not_scored_is_told(folder: Path, system: str) -> None:
-    rival = Champion(version="3", adapter=trials.adapter())
-    ChampionInput.model_validate({"champion": None, system: rival}).write(folder / "champion.json")
+    comparator = Champion(version="3", adapter=trials.adapter())
+    ChampionInput.model_validate({"champion": None, system: comparator}).write(folder / "champion.json")
     where = ("", " in the evidence")
     assert recompute(folder).differences == tuple(f"{system}: not scored{each}, and champion.json names 3" for each in where)
 
 
 def test_a_champion_that_was_scored_and_is_not_named_is_told(folder: Path) -> None:
     card = Scorecard.read(folder / "scorecard.json")
-    rivals = tuple(each.model_copy(update={"system": "champion"}) for each in card.systems if each.system == "base")
-    scored = card.model_copy(update={"systems": (*card.systems, *rivals)})
+    comparators = tuple(each.model_copy(update={"system": "champion"}) for each in card.systems if each.system == "base")
+    scored = card.model_copy(update={"systems": (*card.systems, *comparators)})
     evidence = read_evidence(folder / "evidence.parquet")
     found = rival_differences(scored, ChampionInput(champion=None), evidence)
     assert found == ("champion: scored, and champion.json names none",)

@@ -27,7 +27,7 @@ from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 def test_nothing_on_its_way_is_nothing_to_do(bench: Bench) -> None:
     assert bench.next() is None
-    carry_on(MODEL, bench.desk)
+    carry_on(MODEL, bench.context)
     assert bench.kinds == ["opened"]
 
 
@@ -57,7 +57,7 @@ def test_an_engine_that_is_never_ready_aborts(bench: Bench) -> None:
 def test_what_an_endpoint_says_of_another_ledger_counts_for_nothing(bench: Bench) -> None:
     begun = bench.begin("1")
     bench.engines[begun] = EngineState(begun=begun, state="ready")
-    here = bench.ledger.standing().head
+    here = bench.ledger.state().head
     for other in (
         here.model_copy(update={"generation": here.generation - 1}),
         here.model_copy(update={"hash": "0" * 64}),
@@ -102,8 +102,8 @@ def test_whoever_comes_next_carries_a_release_to_its_end(bench: Bench, cut: str)
     if cut == "switched":
         bench.write(ReleaseSwitched(begun=begun))
     bench.answers(begun)
-    carry_on(MODEL, bench.desk)
-    assert is_at_rest(bench.ledger.standing().model(MODEL))
+    carry_on(MODEL, bench.context)
+    assert is_at_rest(bench.ledger.state().model(MODEL))
     assert bench.here() == ("1", False)
     assert bench.kinds[-2:] == ["release_switched", "release_completed"]
 
@@ -117,10 +117,10 @@ def test_two_drivers_at_once_write_each_step_once(bench: Bench, tmp_path: Path) 
     def race(_: Bench) -> None:
         if not raced:
             raced.append("once")
-            carry_on(MODEL, other.desk)
+            carry_on(MODEL, other.context)
 
     bench.on_ring = race
-    carry_on(MODEL, bench.desk)
+    carry_on(MODEL, bench.context)
     assert bench.kinds.count("release_switched") == bench.kinds.count("release_completed") == 1
 
 
@@ -128,16 +128,16 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
     begun = bench.begin("1")
 
     def at_night(each: Bench) -> None:
-        if each.ledger.standing().frozen is None:
-            freeze(WHY, replace(each.desk, endpoint=replace(each, on_ring=lambda _: None)))
+        if each.ledger.state().frozen is None:
+            freeze(WHY, replace(each.context, endpoint=replace(each, on_ring=lambda _: None)))
 
     bench.on_ring = at_night
-    carry_on(MODEL, bench.desk)
+    carry_on(MODEL, bench.context)
     assert bench.here() == (None, False)
     bench.on_ring = lambda _: None
     with pytest.raises(IllegalEntry, match="frozen"):
         bench.begin("1")
-    unfreeze(WHY, bench.desk)
+    unfreeze(WHY, bench.context)
     assert bench.begin("1") > begun
 
 
@@ -146,9 +146,9 @@ def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_f
     begun = bench.begin("2")
     bench.write(ReleaseSwitched(begun=begun))
     bench.engines[begun] = EngineState(begun=begun, state="loading")
-    desk = replace(bench.desk, patience=Patience(to_load=10, to_switch=0.3))
-    assert next_entry(bench.ledger.standing(), MODEL, bench.state(), Waited(5, desk)) is None
-    assert isinstance(next_entry(bench.ledger.standing(), MODEL, bench.state(), Waited(11, desk)), RolledBack)
+    context = replace(bench.context, patience=Patience(to_load=10, to_switch=0.3))
+    assert next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(5, context)) is None
+    assert isinstance(next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(11, context)), RolledBack)
 
 
 @pytest.mark.parametrize("verdict", ["rejected", "undecided"])
@@ -181,7 +181,7 @@ def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
     judged = bench.judged("2")
     bench.engines[judged + 1] = EngineState(begun=judged + 1, state="failed", detail="its probe saw other words")
     with pytest.raises(ReleaseError, match="aborted: its probe saw other words"):
-        release(candidate, judged, WHY, bench.desk)
+        release(candidate, judged, WHY, bench.context)
     assert bench.here() == ("1", False)
 
 

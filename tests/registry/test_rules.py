@@ -24,7 +24,7 @@ from registry.ledger.entries import (
     Waived,
 )
 from registry.ledger.rules import check_next, first
-from registry.ledger.state import ModelStanding
+from registry.ledger.state import ModelState
 from tests.support.ledgers import (
     MODEL,
     SPEC,
@@ -48,10 +48,10 @@ def chain() -> Chain:
 
 
 def refuses(chain: Chain, body: Body, fact: str) -> None:
-    before = chain.standing
+    before = chain.ledger_state
     with pytest.raises(IllegalEntry, match=fact):
         chain.add(body)
-    assert chain.standing == before
+    assert chain.ledger_state == before
 
 
 def revoked(version: str) -> Revoked:
@@ -75,9 +75,9 @@ def begin(chain: Chain, version: str = "1") -> int:
 def test_a_release_serves_from_its_switch_on_and_the_one_before_stays_at_hand(chain: Chain) -> None:
     one = chain.release("1")
     two = begin(chain, "2")
-    assert chain.standing.model(MODEL).current.begun == one  # type: ignore[union-attr]
+    assert chain.ledger_state.model(MODEL).current.begun == one  # type: ignore[union-attr]
     chain.add(ReleaseSwitched(begun=two))
-    model = chain.standing.model(MODEL)
+    model = chain.ledger_state.model(MODEL)
     assert [each.begun for each in model.served] == [one, two]
     assert model.current is not None
     assert model.before is not None
@@ -87,8 +87,8 @@ def test_a_release_serves_from_its_switch_on_and_the_one_before_stays_at_hand(ch
 
 
 def test_a_model_that_no_entry_names_stands_at_nothing(chain: Chain) -> None:
-    assert chain.standing.model("other") == ModelStanding()
-    assert chain.standing.model("other").before is None
+    assert chain.ledger_state.model("other") == ModelState()
+    assert chain.ledger_state.model("other").before is None
 
 
 def test_a_ledger_begins_with_its_opening(chain: Chain) -> None:
@@ -106,8 +106,8 @@ def test_a_key_is_added_once_and_only_one_that_is_there_is_revoked(chain: Chain)
     other = Chain().key.public
     refuses(chain, KeyAdded(by="olga", reason_sha256=WHY, key=chain.key.public), "is there already")
     refuses(chain, KeyRevoked(by="olga", reason_sha256=WHY, key_id=other.key_id), "there is no key")
-    standing = chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=other))
-    assert standing.key(other.key_id) == other
+    ledger_state = chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=other))
+    assert ledger_state.key(other.key_id) == other
     assert chain.add(KeyRevoked(by="olga", reason_sha256=WHY, key_id=other.key_id)).keys == (chain.key.public,)
 
 
@@ -129,8 +129,8 @@ def test_a_verdict_leans_only_on_a_waiver_of_its_model_that_holds(chain: Chain) 
 def test_a_waiver_holds_until_its_end_and_not_at_it(chain: Chain) -> None:
     until = chain.add(waived(1)).waivers[0].until
     with pytest.raises(IllegalEntry, match="waiver of entry 2"):
-        check_next(chain.standing, judged(waivers=(2,)), until)
-    check_next(chain.standing, judged(waivers=(2,)), until - timedelta(microseconds=1))
+        check_next(chain.ledger_state, judged(waivers=(2,)), until)
+    check_next(chain.ledger_state, judged(waivers=(2,)), until - timedelta(microseconds=1))
 
 
 def test_a_waiver_that_ended_after_the_verdict_stops_the_beginning(chain: Chain) -> None:
@@ -253,7 +253,7 @@ def test_the_base_serves_until_the_next_rollback_or_release(chain: Chain) -> Non
     assert not chain.add(rolled_back(one)).model(MODEL).serves_base
     chain.add(base_served())
     chain.release("2")
-    assert not chain.standing.model(MODEL).serves_base
+    assert not chain.ledger_state.model(MODEL).serves_base
 
 
 def test_what_is_revoked_goes_under_every_name(chain: Chain) -> None:
@@ -263,11 +263,11 @@ def test_what_is_revoked_goes_under_every_name(chain: Chain) -> None:
     chain.release("2", "other", same)
     chain.add(judged("1", "third"))
     chain.add(begun(chain.last, "1", "third", adapter_sha256=same))
-    standing = chain.add(revoked("1"))
-    other = standing.model("other")
+    ledger_state = chain.add(revoked("1"))
+    other = ledger_state.model("other")
     assert other.current is not None
     assert (other.current.begun, other.revoked) == (kept, frozenset({"2"}))
-    assert standing.model("third").pending is None
+    assert ledger_state.model("third").pending is None
     chain.add(judged("9", "fourth"))
     refuses(chain, begun(chain.last, "9", "fourth", adapter_sha256=same), "its adapter was revoked under another name")
 
@@ -300,10 +300,10 @@ def test_revoking_what_is_on_its_way_stops_it_and_nothing_else_does(chain: Chain
 
 
 def test_a_loss_is_accepted_of_an_entry_that_does_not_stand_there(chain: Chain) -> None:
-    head = chain.standing.head
+    head = chain.ledger_state.head
     refuses(chain, accepted(head.generation, head.hash), "entry 1 is not lost")
     chain.add(accepted(7, "f" * 64), accepted())
-    assert chain.standing.accepted == {"f" * 64: 2}
+    assert chain.ledger_state.accepted == {"f" * 64: 2}
 
 
 def accepted(generation: int = 1, digest: str | None = None) -> HeadAccepted:
@@ -314,10 +314,10 @@ def accepted(generation: int = 1, digest: str | None = None) -> HeadAccepted:
 def test_a_freeze_aborts_what_is_on_its_way_and_there_is_one_at_a_time(chain: Chain) -> None:
     refuses(chain, unfrozen(), "not frozen")
     begin(chain)
-    standing = chain.add(frozen())
-    assert standing.model(MODEL).pending is None
-    assert standing.frozen is not None
-    assert standing.frozen.by == "olga"
+    ledger_state = chain.add(frozen())
+    assert ledger_state.model(MODEL).pending is None
+    assert ledger_state.frozen is not None
+    assert ledger_state.frozen.by == "olga"
     refuses(chain, frozen(), f"frozen already, since entry {chain.last}")
 
 
@@ -339,10 +339,10 @@ def _resolved(body: Body, chain: Chain) -> Body:
     """Point a reference at an entry that it could mean, or half of all bodies would be refused for that alone."""
     places = {
         "release_begun": [each.generation for each in chain.entries if each.body.kind == "judged"],
-        "release_switched": [each.pending.begun for each in chain.standing.models.values() if each.pending],
-        "release_completed": [each.current.begun for each in chain.standing.models.values() if each.current],
-        "release_aborted": [each.pending.begun for each in chain.standing.models.values() if each.pending],
-        "rolled_back": [each.begun for model in chain.standing.models.values() for each in model.once_served],
+        "release_switched": [each.pending.begun for each in chain.ledger_state.models.values() if each.pending],
+        "release_completed": [each.current.begun for each in chain.ledger_state.models.values() if each.current],
+        "release_aborted": [each.pending.begun for each in chain.ledger_state.models.values() if each.pending],
+        "rolled_back": [each.begun for model in chain.ledger_state.models.values() for each in model.once_served],
     }.get(body.kind)
     field = {"release_begun": "judged", "rolled_back": "to"}.get(body.kind, "begun")
     return body.model_copy(update={field: places[getattr(body, field) % len(places)]}) if places else body
@@ -357,17 +357,17 @@ def test_whatever_follows_legally_keeps_the_promises_and_replays_to_the_same(bod
             chain.add(_resolved(body, chain))
         except IllegalEntry:
             continue
-        model = chain.standing.model(MODEL)
+        model = chain.ledger_state.model(MODEL)
         versions = [each.release.version for each in model.served]
         assert not model.revoked & set(versions)
         assert len(versions) == len(set(versions))
-        assert model.pending is None or (chain.standing.frozen is None and model.pending.release.version not in model.revoked)
-        assert all(chain.standing.judged[each.judged].verdict == "passed" for each in model.once_served)
+        assert model.pending is None or (chain.ledger_state.frozen is None and model.pending.release.version not in model.revoked)
+        assert all(chain.ledger_state.judged[each.judged].verdict == "passed" for each in model.once_served)
         assert model.served or model.serves_base or not model.once_served
-    assert follow(None, chain.entries) == chain.standing
+    assert follow(None, chain.entries) == chain.ledger_state
     assert [each.generation for each in chain.entries] == list(range(1, chain.last + 1))
     halves = itertools.islice(chain.entries, chain.last // 2, None)
-    assert follow(follow(None, chain.entries[: chain.last // 2]) if chain.last > 1 else None, halves) == chain.standing
+    assert follow(follow(None, chain.entries[: chain.last // 2]) if chain.last > 1 else None, halves) == chain.ledger_state
 
 
 def test_a_version_is_registered_once_and_another_package_of_its_number_takes_the_place(chain: Chain) -> None:
@@ -376,15 +376,15 @@ def test_a_version_is_registered_once_and_another_package_of_its_number_takes_th
     refuses(chain, adopted("1"), "is registered already, at entry 2")
     again = registered("1").model_copy(update={"package_sha256": "d" * 64})
     chain.add(again)  # MLflow began its numbers anew
-    known = chain.standing.registration(MODEL, "1")
+    known = chain.ledger_state.registration(MODEL, "1")
     assert known is not None
     assert (known.generation, known.made.package_sha256, known.is_adopted) == (3, "d" * 64, False)
-    assert chain.standing.registration(MODEL, "2") is None
+    assert chain.ledger_state.registration(MODEL, "2") is None
 
 
 def test_who_adopted_a_version_stays_on_record(chain: Chain) -> None:
     chain.add(adopted("1"))
-    known = chain.standing.registration(MODEL, "1")
+    known = chain.ledger_state.registration(MODEL, "1")
     assert known is not None
     assert (known.by, known.account, known.is_adopted) == ("olga", "7 (olga)", True)
 
@@ -397,12 +397,12 @@ def test_a_verdict_leans_on_the_last_registration_of_the_very_same_bytes(chain: 
     refuses(chain, own.model_copy(update={"package_sha256": "d" * 64}), "entry 2 registered other bytes")
     refuses(chain, own.model_copy(update={"adapter_sha256": "d" * 64}), "entry 2 registered other bytes")
     chain.add(own)
-    assert chain.standing.judged[3].registration == 2
+    assert chain.ledger_state.judged[3].registration == 2
 
 
 def test_once_a_ledger_knows_registrations_nothing_is_released_without_one(chain: Chain) -> None:
     old = chain.release("1")  # from before: its ledger has none
-    assert chain.standing.model(MODEL).current.begun == old  # type: ignore[union-attr]
+    assert chain.ledger_state.model(MODEL).current.begun == old  # type: ignore[union-attr]
     chain.add(registered("2"), judged("2", adapter_sha256=adapter("2")))
     refuses(chain, begun(chain.last, "2"), "judged a version whose registration the ledger does not hold")
     chain.add(judged("2", adapter_sha256=adapter("2"), registration=6))
@@ -420,12 +420,12 @@ def test_a_registration_that_another_one_replaced_carries_no_release(chain: Chai
 
 def test_a_version_that_was_registered_and_never_judged_is_revoked_with_its_bytes(chain: Chain) -> None:
     chain.add(registered("1"), revoked("1"))
-    assert adapter("1") in chain.standing.revoked_adapters
+    assert adapter("1") in chain.ledger_state.revoked_adapters
 
 
 def test_the_comparator_is_what_had_full_traffic_last_also_while_the_base_answers(chain: Chain) -> None:
     def comparator() -> str | None:
-        held = chain.standing.model(MODEL).comparator
+        held = chain.ledger_state.model(MODEL).comparator
         return None if held is None else held.release.version
 
     assert comparator() is None

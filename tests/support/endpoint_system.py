@@ -37,7 +37,7 @@ from registry.ledger.entries import (
 )
 from registry.ledger.heads import record_file
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.release.following import EndpointState
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
@@ -83,15 +83,15 @@ class Home:
         return endpoint_client(self.path)
 
     @property
-    def standing(self) -> Standing:
-        return open_ledger(self.path).standing()
+    def ledger_state(self) -> LedgerState:
+        return open_ledger(self.path).state()
 
     def write(self, *bodies: Body) -> int:
         """Append, and give the last generation."""
         ledger = open_ledger(self.path)
         for body in bodies:
-            ledger.append(body, ledger.standing())
-        return ledger.standing().head.generation
+            ledger.append(body, ledger.state())
+        return ledger.state().head.generation
 
     def begin(self, version: str, share: float = 1.0) -> int:
         """Judged and begun; gives the generation at which it began."""

@@ -14,8 +14,8 @@ from registry.ledger.entries import (
     ReleaseSwitched,
 )
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import Standing
-from registry.release.context import Desk, Order, Patience
+from registry.ledger.state import LedgerState
+from registry.release.context import Order, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
 from registry.release.release import Waited, next_entry
 
@@ -52,11 +52,11 @@ class Bench:
         return self.state()
 
     def state(self) -> EndpointState:
-        head = self.head or self.ledger.standing().head
+        head = self.head or self.ledger.state().head
         return EndpointState(head=head, engines=tuple(self.engines.values()), routes=self._obeyed() if self.obeys else self.routes)
 
     def _obeyed(self) -> dict[str, Route]:
-        model = self.ledger.standing().model(MODEL)
+        model = self.ledger.state().model(MODEL)
         held = model.once_served[-1] if model.once_served else None
         current = model.current or held
         if current is None:
@@ -64,8 +64,8 @@ class Bench:
         return {MODEL: Route(begun=current.begun, serves_base=model.serves_base, fingerprint=current.release.fingerprint)}
 
     @property
-    def desk(self) -> Desk:
-        return Desk(self.ledger, self, Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01))
+    def context(self) -> ReleaseContext:
+        return ReleaseContext(self.ledger, self, Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01))
 
     def judged(self, version: str, verdict: str = "passed") -> int:
         body = Judged.model_validate(
@@ -91,18 +91,18 @@ class Bench:
         self.write(ReleaseCompleted(begun=begun))
         return begun
 
-    def write(self, body: Body) -> Standing:
-        return self.ledger.append(body, self.ledger.standing())
+    def write(self, body: Body) -> LedgerState:
+        return self.ledger.append(body, self.ledger.state())
 
     def answers(self, begun: int) -> None:
         self.engines[begun] = EngineState(begun=begun, state="ready")
         self.routes[MODEL] = Route(begun=begun, serves_base=False, fingerprint="fp")
 
     def next(self, seconds: float = 0.0) -> Body | None:
-        return next_entry(self.ledger.standing(), MODEL, self.state(), Waited(seconds, self.desk))
+        return next_entry(self.ledger.state(), MODEL, self.state(), Waited(seconds, self.context))
 
     def here(self) -> tuple[str | None, bool]:
-        model = self.ledger.standing().model(MODEL)
+        model = self.ledger.state().model(MODEL)
         return (None if model.current is None else model.current.release.version), model.serves_base
 
     @property

@@ -27,7 +27,7 @@ from registry.ledger.entries import (
 )
 from registry.ledger.keys import SigningKey
 from registry.ledger.ledger import Ledger, open_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 
 MODEL, WHY, START = "letters", "0" * 64, datetime(2026, 11, 1, 12, tzinfo=UTC)
 SPEC = ServingSpec(
@@ -47,19 +47,19 @@ class Chain:
     def __init__(self) -> None:
         self.key = SigningKey.of(Ed25519PrivateKey.generate())
         self.entries: list[Entry] = []
-        self.standing = self._add(Opened(ledger_id="1" * 32, key=self.key.public), START)
+        self.ledger_state = self._add(Opened(ledger_id="1" * 32, key=self.key.public), START)
 
-    def add(self, *bodies: Body, later: timedelta = timedelta(seconds=1)) -> Standing:
+    def add(self, *bodies: Body, later: timedelta = timedelta(seconds=1)) -> LedgerState:
         """Add them; the first that does not follow is an `IllegalEntry`."""
         for body in bodies:
-            self.standing = self._add(body, self.standing.at + later)
-        return self.standing
+            self.ledger_state = self._add(body, self.ledger_state.at + later)
+        return self.ledger_state
 
-    def _add(self, body: Body, at: datetime) -> Standing:
-        entry = signed_entry(body, at, self.standing if self.entries else None, self.key)
-        standing = follow(self.standing if self.entries else None, (entry,))
+    def _add(self, body: Body, at: datetime) -> LedgerState:
+        entry = signed_entry(body, at, self.ledger_state if self.entries else None, self.key)
+        ledger_state = follow(self.ledger_state if self.entries else None, (entry,))
         self.entries.append(entry)
-        return standing
+        return ledger_state
 
     @property
     def last(self) -> int:
@@ -142,21 +142,21 @@ def rolled_back(to: int) -> RolledBack:
     return RolledBack(by="olga", reason_sha256=WHY, model=MODEL, to=to)
 
 
-def append_released(ledger: Ledger, version: str = "1") -> Standing:
+def append_released(ledger: Ledger, version: str = "1") -> LedgerState:
     """Five entries of a whole release."""
-    standing = ledger.append(judged(version), ledger.standing())
-    standing = ledger.append(begun(standing.head.generation, version), standing)
-    at = standing.head.generation
-    return ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), standing))
+    ledger_state = ledger.append(judged(version), ledger.state())
+    ledger_state = ledger.append(begun(ledger_state.head.generation, version), ledger_state)
+    at = ledger_state.head.generation
+    return ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), ledger_state))
 
 
 def append_turns(home: Path, name: str, turns: int) -> list[int]:
     """Freeze or unfreeze that many times, against others who do the same; gives the generations that were ours."""
     ledger, won = open_ledger(home), list[int]()
     while len(won) < turns:
-        standing = ledger.standing()
+        ledger_state = ledger.state()
         try:
-            written = ledger.append(unfrozen(name) if standing.frozen else frozen(name), standing)
+            written = ledger.append(unfrozen(name) if ledger_state.frozen else frozen(name), ledger_state)
         except StaleGeneration:
             continue
         won.append(written.head.generation)
@@ -164,4 +164,4 @@ def append_turns(home: Path, name: str, turns: int) -> list[int]:
 
 
 def ledger_id_after_opening(home: Path) -> str:
-    return open_ledger(home).standing().head.ledger_id
+    return open_ledger(home).state().head.ledger_id

@@ -12,7 +12,7 @@ import psutil
 
 from core.errors import AssayError
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import ModelStanding
+from registry.ledger.state import ModelState
 from registry.mlflow.accounts import service_login
 from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
@@ -44,9 +44,9 @@ def ended(process: Process, seconds: float = SECONDS_TO_SETTLE) -> Done:
     return Done(process.returncode, out, err)
 
 
-def here(checkout: Checkout) -> ModelStanding:
+def here(checkout: Checkout) -> ModelState:
     """How the model stands in the ledger."""
-    return open_ledger(checkout.home).standing().model(MODEL)
+    return open_ledger(checkout.home).state().model(MODEL)
 
 
 def entered(checkout: Checkout) -> list[str]:
@@ -79,7 +79,7 @@ class System:
         engines = [child for child in psutil.Process(pid).children() if "serving" in words_of(child)]
         return max(engines, key=lambda engine: engine.pid, default=None)
 
-    def settled(self) -> ModelStanding:
+    def settled(self) -> ModelState:
         """Wait until services, ledger, endpoint and MLflow agree; gives what they agree on."""
         deadline = time.monotonic() + SECONDS_TO_SETTLE
         while (apart := self._apart()) is not None:
@@ -103,17 +103,17 @@ class System:
         away = [each.name for each in self.up.record.services if each.state not in ("ready", "done") or not each.answers()]
         if away:
             return f"not back: {', '.join(away)}"
-        standing = open_ledger(self.checkout.home).standing()
-        model = standing.model(MODEL)
+        ledger_state = open_ledger(self.checkout.home).state()
+        model = ledger_state.model(MODEL)
         try:
             seen = endpoint_client(self.checkout.home).state()
         except AssayError as error:
             return str(error)
-        if not is_at_rest(model) or seen.head != standing.head:
+        if not is_at_rest(model) or seen.head != ledger_state.head:
             return f"on its way, or not followed: {model} {seen}"
         return self._not_as_entered(model, seen)
 
-    def _not_as_entered(self, model: ModelStanding, seen: EndpointState) -> str | None:
+    def _not_as_entered(self, model: ModelState, seen: EndpointState) -> str | None:
         route, current = seen.routes.get(MODEL), model.current
         if current is not None and (route is None or (route.begun, route.serves_base) != (current.begun, model.serves_base)):
             return f"the endpoint answers with something else: {route}"

@@ -61,7 +61,7 @@ def controller(checkout: Checkout) -> Iterator[Controller]:
 
 def at_rest(home: Home) -> bool:
     """Nothing is on its way."""
-    return is_at_rest(home.standing.model(MODEL))
+    return is_at_rest(home.ledger_state.model(MODEL))
 
 
 def kinds(home: Home, after: int = 0) -> list[str]:

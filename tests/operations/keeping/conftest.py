@@ -112,10 +112,12 @@ def release(kept: Kept, package: Package) -> None:
         verdict_sha256="0" * 64,
         policy_sha256="0" * 64,
     )
-    standing = ledger.append(judged, ledger.standing())
-    standing = ledger.append(ReleaseBegun(release=subject, judged=standing.head.generation, by="ann", reason_sha256=digest), standing)
-    begun = standing.head.generation
-    ledger.append(ReleaseCompleted(begun=begun), ledger.append(ReleaseSwitched(begun=begun), standing))
+    ledger_state = ledger.append(judged, ledger.state())
+    ledger_state = ledger.append(
+        ReleaseBegun(release=subject, judged=ledger_state.head.generation, by="ann", reason_sha256=digest), ledger_state
+    )
+    begun = ledger_state.head.generation
+    ledger.append(ReleaseCompleted(begun=begun), ledger.append(ReleaseSwitched(begun=begun), ledger_state))
 
 
 def _registered(project: Project, package: Package, run: str) -> ModelVersion:

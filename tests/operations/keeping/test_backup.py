@@ -27,7 +27,7 @@ from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import known_heads, verify, verify_export
 from registry.ledger.entries import Revoked, Waived
 from registry.ledger.ledger import open_ledger, read_ledger
-from registry.ledger.state import Standing
+from registry.ledger.state import LedgerState
 from registry.mlflow.store import Store
 from serving.endpoint.verify import verify as check_release
 from tests.operations.keeping.conftest import MODEL, Kept
@@ -57,8 +57,8 @@ def store_of(project: Project) -> Store:
 
 
 def test_what_is_restored_elsewhere_is_what_was_there(kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
-    standing = read_ledger(kept.home).standing()
-    standing.write(kept.home / "endpoint/standing.json")
+    ledger_state = read_ledger(kept.home).state()
+    ledger_state.write(kept.home / "endpoint/standing.json")
     refs = git(kept.project.root, "for-each-ref", "refs/assay")
     cache = folder_digests(kept.home / "cache")
     back_up(source(kept), tmp_path / "backup")
@@ -69,9 +69,9 @@ def test_what_is_restored_elsewhere_is_what_was_there(kept: Kept, elsewhere: Cal
     assert version == kept.version
     fetched = store_of(there).fetch(version, tmp_path / "fetched")
     assert digest_of_files(folder_digests(fetched)) == kept.version.package_sha256
-    assert read_ledger(there.home).standing() == standing
+    assert read_ledger(there.home).state() == ledger_state
     assert verify(read_ledger(there.home), known_heads(there.home)[0]).is_whole
-    assert Standing.read(there.home / "endpoint/standing.json").head == standing.head
+    assert LedgerState.read(there.home / "endpoint/standing.json").head == ledger_state.head
     assert git(there.root, "for-each-ref", "refs/assay") == refs
     assert folder_digests(there.home / "cache") == cache
     assert store_of(there).runs.fetch_evidence(kept.refused, tmp_path / "evidence").is_dir()
@@ -81,7 +81,7 @@ def test_the_restored_ledger_is_written_with_the_restored_key(backup: Path, else
     there = elsewhere()
     restore(backup, there)
     ledger = open_ledger(there.home)
-    before = ledger.standing()
+    before = ledger.state()
     after = ledger.append(revocation(ledger.remember("broken")), before)
     assert after.head.generation == before.head.generation + 1
     assert ledger.recall(before.models[MODEL].once_served[0].reason_sha256) == "it is better"
@@ -184,7 +184,7 @@ def test_a_restore_that_was_cut_short_beside_an_outside_ledger_is_done_again(
     assert not there.home.exists()
     restore(backup, there)
     ledger = open_ledger(there.home)
-    ledger.append(revocation(ledger.remember("broken")), ledger.standing())
+    ledger.append(revocation(ledger.remember("broken")), ledger.state())
     shutil.rmtree(there.home)
     with pytest.raises(LedgerError, match="has other entries already"):
         restore(backup, there)
@@ -211,7 +211,7 @@ def test_a_home_that_is_a_link_is_restored_to_where_it_leads(backup: Path, elsew
     there.home.symlink_to(tmp_path / "disk/assay")
     restore(backup, there)
     assert there.home.is_symlink()
-    assert read_ledger(there.home).standing() == read_ledger(tmp_path / "disk/assay").standing()
+    assert read_ledger(there.home).state() == read_ledger(tmp_path / "disk/assay").state()
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["assay"]
 
 
@@ -249,7 +249,7 @@ def test_a_release_without_its_package_is_named_and_a_revoked_one_is_not_asked_f
         back_up(source(kept), tmp_path / "backup")
     assert list(tmp_path.glob("backup*")) == []
     ledger = open_ledger(kept.home)
-    ledger.append(revocation(ledger.remember("lost")), ledger.standing())
+    ledger.append(revocation(ledger.remember("lost")), ledger.state())
     assert back_up(source(kept), tmp_path / "backup").packages == ()
 
 
@@ -257,11 +257,11 @@ def test_where_all_is_revoked_the_package_that_names_the_answering_base_is_kept(
     kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
 ) -> None:
     ledger = open_ledger(kept.home)
-    ledger.append(revocation(ledger.remember("it leaks")), ledger.standing())
+    ledger.append(revocation(ledger.remember("it leaks")), ledger.state())
     (named,) = back_up(source(kept), tmp_path / "backup").packages
     project = elsewhere()
     restore(tmp_path / "backup", project)
-    (held,) = read_ledger(project.home).standing().model(named.model).once_served
+    (held,) = read_ledger(project.home).state().model(named.model).once_served
     assert check_release(project.home, held.release).base_name
 
 
@@ -303,7 +303,7 @@ def test_while_others_write_ledger_and_pages_are_of_one_moment(kept: Kept, elsew
         pause = 0.2
         while not done.wait(pause):
             pause *= 1.2  # on the slowest machine, too, there comes a pause in which both are copied
-            head = ledger.append(waiver(ledger.remember("busy")), ledger.standing()).head
+            head = ledger.append(waiver(ledger.remember("busy")), ledger.state()).head
             client.set_model_version_tag(MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}")
 
     thread = threading.Thread(target=write)
@@ -316,7 +316,7 @@ def test_while_others_write_ledger_and_pages_are_of_one_moment(kept: Kept, elsew
     there = elsewhere()
     restore(tmp_path / "backup", there)
     tags = MlflowClient(store_of(there).uri, store_of(there).uri).get_model_version(MODEL, "1").tags
-    head = read_ledger(there.home).standing().head
+    head = read_ledger(there.home).state().head
     assert head == backup.ledger
     assert int(tags.get("assay.ledger_head", "1:").split(":")[0]) <= head.generation
 
@@ -328,13 +328,13 @@ def test_a_release_between_ledger_and_database_has_both_copied_anew(kept: Kept, 
     def writes_once() -> None:
         copied.append(1)
         if len(copied) == 1:  # the ledger's copy is there, the database's is not
-            head = ledger.append(waiver(ledger.remember("busy")), ledger.standing()).head
+            head = ledger.append(waiver(ledger.remember("busy")), ledger.state()).head
             client.set_model_version_tag(MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}")
 
     (tmp_path / "into").mkdir()
-    standing = copy_records(source(kept), Copies(tmp_path / "into", writes_once))
-    assert standing == ledger.standing()
-    assert verify_export(tmp_path / "into/ledger.jsonl").head == standing.head
+    ledger_state = copy_records(source(kept), Copies(tmp_path / "into", writes_once))
+    assert ledger_state == ledger.state()
+    assert verify_export(tmp_path / "into/ledger.jsonl").head == ledger_state.head
 
 
 def test_records_on_a_server_are_not_backed_up_as_if_they_were_here(kept: Kept, tmp_path: Path) -> None:
@@ -430,5 +430,5 @@ def waiver(reason: str) -> Waived:
 def test_the_manifest_names_every_file_and_what_is_served(taken: Path, released: Kept) -> None:
     backup: Backup = check_backup(taken)
     assert [each.sha256 for each in backup.packages] == [released.version.package_sha256]
-    assert backup.ledger == read_ledger(released.home).standing().head
+    assert backup.ledger == read_ledger(released.home).state().head
     assert {name.split("/")[1] for name in backup.files if name.startswith("home/")} >= {"keys", "cache", "mlflow.db", "packages"}

@@ -231,9 +231,9 @@ def test_where_it_cannot_know_what_is_named_nothing_goes(littered: Kept, fault: 
 def test_a_ledger_that_is_behind_what_the_endpoint_remembers_keeps_everything(littered: Kept) -> None:
     from registry.ledger.ledger import read_ledger
 
-    standing = read_ledger(littered.home).standing()
-    further = standing.head.model_copy(update={"generation": standing.head.generation + 1})
-    standing.model_copy(update={"head": further}).write(littered.home / "endpoint/standing.json")
+    ledger_state = read_ledger(littered.home).state()
+    further = ledger_state.head.model_copy(update={"generation": ledger_state.head.generation + 1})
+    ledger_state.model_copy(update={"head": further}).write(littered.home / "endpoint/standing.json")
     with pytest.raises(BrokenLedger):
         cleared(littered, AT_ONCE)
 

@@ -21,7 +21,7 @@ from core.files import write_text
 from registry.ledger.ledger import open_ledger
 from registry.release.known_answers import KnownAnswer, read_known_answers, write_known_answers
 from serving.client import endpoint_client
-from serving.endpoint.admin_address import door_file
+from serving.endpoint.admin_address import admin_address_file
 from serving.endpoint.engine_record import EngineRecord, engines_folder
 from serving.endpoint.limits import Limits
 from tests.support.endpoint_system import (
@@ -56,7 +56,7 @@ def running(shared: Home) -> Iterator[Running]:
 @pytest.fixture
 def first(shared: Home) -> int:
     """The generation at which version 1's release began."""
-    current = shared.standing.model(MODEL).current
+    current = shared.ledger_state.model(MODEL).current
     assert current is not None
     assert current.release.version == "1"
     return current.begun
@@ -129,10 +129,10 @@ def test_a_client_that_sends_no_more_still_gets_its_answer(running: Running, str
 
 
 def test_every_door_answers_to_its_own_names_alone(running: Running, shared: Home) -> None:
-    door = shared.client.door()
+    admin_address = shared.client.admin_address()
     # Rightly asked in all else: what is refused is the name.
-    ports = {"/v1/models": (port_of(running.url), *engine_ports(running)), "/state": (port_of(door.url),)}
-    token = {"authorization": f"Bearer {door.token}"}
+    ports = {"/v1/models": (port_of(running.url), *engine_ports(running)), "/state": (port_of(admin_address.url),)}
+    token = {"authorization": f"Bearer {admin_address.token}"}
     for path, several in ports.items():
         for port in several:
             for host, refused in (("evil.example", True), (f"localhost:{port}", False)):
@@ -234,7 +234,7 @@ def test_with_the_base_in_front_a_response_says_that_it_is_the_base(running: Run
 
 def test_without_a_ring_it_follows_within_a_timer_period(running: Running, shared: Home, first: int) -> None:
     shared.serve_base()
-    assert shared.wait(lambda state: state.routes[MODEL].serves_base, rings=False).head == shared.standing.head
+    assert shared.wait(lambda state: state.routes[MODEL].serves_base, rings=False).head == shared.ledger_state.head
     shared.roll_back(first)
     shared.wait(shared.answers_with("1"), rings=False)
 
@@ -352,14 +352,14 @@ def test_the_configuration_that_the_ledger_names_is_the_one_that_was_scored(runn
 
 
 def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> None:
-    door = shared.client.door()
-    for given in (b"", b"Bearer x", f"Bearer {door.token}x".encode(), "Bearer é".encode()):
+    admin_address = shared.client.admin_address()
+    for given in (b"", b"Bearer x", f"Bearer {admin_address.token}x".encode(), "Bearer é".encode()):
         headers = {b"authorization": given}
-        assert httpx.post(f"{door.url}/doorbell", headers=headers, timeout=60).status_code == 401
-        assert httpx.get(f"{door.url}/state", headers=headers, timeout=60).status_code == 401
+        assert httpx.post(f"{admin_address.url}/doorbell", headers=headers, timeout=60).status_code == 401
+        assert httpx.get(f"{admin_address.url}/state", headers=headers, timeout=60).status_code == 401
     assert httpx.get(f"{running.url}/state", timeout=60).status_code == 404
-    assert door_file(shared.path).stat().st_mode & 0o777 == 0o600
-    assert door.token not in running.log.read_text()
+    assert admin_address_file(shared.path).stat().st_mode & 0o777 == 0o600
+    assert admin_address.token not in running.log.read_text()
 
 
 def test_an_engine_answers_its_endpoint_alone_and_its_token_is_for_nobody_to_read(running: Running, shared: Home) -> None:

@@ -58,7 +58,7 @@ def _try_version_2(home: Home) -> EndpointState:
     begun = home.begin("2")
     home.wait(lambda state: any((engine.begun, engine.state) == (begun, "failed") for engine in state.engines), rings=False)
     home.abort(begun)
-    return home.wait(lambda state: state.head == home.standing.head, rings=False)
+    return home.wait(lambda state: state.head == home.ledger_state.head, rings=False)
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def test_an_alarm_that_cannot_be_said_does_not_end_the_following(tmp_path: Path)
 
     with full_stderr():
         assert asyncio.run(follow())
-    assert ledger.standing()
+    assert ledger.state()
 
 
 def _wait_for_alarm(follower: Follower, following: "asyncio.Task[None]", *, is_alarmed: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.ledger.entries import Release
-from registry.ledger.state import Held
+from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings
@@ -21,7 +21,7 @@ def _engine(home: Home, version: str, port: int = 0, after: ReleaseEngine | None
     release = Release(
         model=home.model, version=version, package_sha256=home.digests[version], spec=home.specs[version], known_answers_share=1
     )
-    held = Held(begun=int(version), release=release, judged=1, by="ann", reason_sha256="0" * 64, at=datetime.now(UTC))
+    held = RecordedRelease(begun=int(version), release=release, judged=1, by="ann", reason_sha256="0" * 64, at=datetime.now(UTC))
     engine = ReleaseEngine(Need(held), Surroundings(Path("nowhere"), Limits(), lambda: None), Beginning(after))
     if port:
         engine.state, engine.port = "ready", port

@@ -89,7 +89,7 @@ def test_a_request_whose_engine_dies_is_given_to_the_predecessor(running: Runnin
 
 
 def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running: Running, pair: Home) -> None:
-    begun = pair.standing.model(MODEL).before
+    begun = pair.ledger_state.model(MODEL).before
     assert begun is not None
     engine = running.engine_of(pair.package("2"))
     client, seen = stopped_in_a_stream(running, engine)
@@ -164,14 +164,14 @@ def test_a_release_that_does_not_get_ready_in_time_has_failed_and_its_process_is
 def test_a_memory_that_was_edited_counts_less_than_the_ledger(home: Home) -> None:
     home.switch(home.begin("1"))
     _damage(home.package("1"))  # nothing is to be loaded for this
-    before = home.standing
+    before = home.ledger_state
     edited = before.model(MODEL).model_copy(update={"revoked": frozenset({"9"})})
     before.model_copy(update={"models": {MODEL: edited}}).write(memory_file(home.path))
     with endpoint(home):
         assert any("it was edited" in alarm for alarm in home.client.state().alarms)
         home.revoke("1")
         home.client.ring()
-    assert home.standing.model(MODEL).revoked == {"1"}
+    assert home.ledger_state.model(MODEL).revoked == {"1"}
     assert '"1"' in memory_file(home.path).read_text()
     assert '"9"' not in memory_file(home.path).read_text()
 
@@ -184,7 +184,7 @@ def test_a_damaged_memory_is_put_aside_and_said(home: Home) -> None:
     with endpoint(home):
         state = home.client.ring()
     assert "was damaged" in state.alarms[0]
-    assert state.head == home.standing.head
+    assert state.head == home.ledger_state.head
 
 
 def _damage(package: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from registry.ledger.entries import ReleaseBegun
 from registry.ledger.ledger import open_ledger
-from registry.release.context import Desk, Patience
+from registry.release.context import Patience, ReleaseContext
 from registry.release.release import carry_on
 from tests.support.endpoint_system import MODEL, Allowed, Home, Load, endpoint
 
@@ -47,8 +47,8 @@ def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: 
         port = str(listener.getsockname()[1])
     for turn in range(6):
         home.begin("123"[turn % 3])
-        desk = Desk(open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60))
-        driving = threading.Thread(target=carry_on, args=(MODEL, desk))
+        context = ReleaseContext(open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60))
+        driving = threading.Thread(target=carry_on, args=(MODEL, context))
         with endpoint(home, "--port", port) as running:
             driving.start()
             threading.Event().wait(chance.uniform(0, 6))
@@ -60,7 +60,7 @@ def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: 
         with endpoint(home, "--port", port) as running:
             driving.join(120)
             assert not driving.is_alive()
-            current = home.standing.model(MODEL).current
+            current = home.ledger_state.model(MODEL).current
             assert current is not None or turn == 0
             if current is not None:
                 home.wait(home.answers_with(current.release.version))
