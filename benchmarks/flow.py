@@ -39,7 +39,12 @@ class Setting:
     def environment(self) -> dict[str, str]:
         """This interpreter first, everything else kept in `home`."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        quiet = {"HF_HUB_OFFLINE": "1", "GX_ANALYTICS_ENABLED": "false", "DVC_NO_ANALYTICS": "1", "TQDM_DISABLE": "1"}
+        quiet = {
+            "HF_HUB_OFFLINE": "1",
+            "GX_ANALYTICS_ENABLED": "false",
+            "DVC_NO_ANALYTICS": "1",
+            "TQDM_DISABLE": "1",
+        }
         return {**os.environ, **quiet, "PATH": path, "ASSAY_HOME": str(self.home)}
 
 
@@ -48,15 +53,32 @@ def main(arguments: list[str]) -> int:
     short = "--short" in arguments
     with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
         setting = _prepare(Path(scratch), short=short)
-        start_up = _timed(setting, [sys.executable, "-c", _START_UP.format(home=setting.home)])
+        start_up = _timed(
+            setting, [sys.executable, "-c", _START_UP.format(home=setting.home)]
+        )
         bare = _bare(setting)
         flow = _timed(setting, [sys.executable, "-m", "cli", "run", *setting.options])
         again = _timed(setting, [sys.executable, "-m", "cli", "run", *setting.options])
     overhead = (flow - ALLOWANCE) / bare
-    runs = {"bare_s": bare, "flow_s": flow, "unchanged_s": again, "start_up_s": start_up, "unchanged_after_start_up_s": again - start_up}
+    runs = {
+        "bare_s": bare,
+        "flow_s": flow,
+        "unchanged_s": again,
+        "start_up_s": start_up,
+        "unchanged_after_start_up_s": again - start_up,
+    }
     met = overhead <= FACTOR and again - start_up <= UNCHANGED
-    line = {"name": "flow", "value": round(overhead, 3), "unit": "(flow - 30 s) / bare stages", "goal": f"<= {FACTOR}", "met": met}
-    goal = {"peer": "python -m pipelines STAGE", "runs": {name: round(seconds, 1) for name, seconds in runs.items()}}
+    line = {
+        "name": "flow",
+        "value": round(overhead, 3),
+        "unit": "(flow - 30 s) / bare stages",
+        "goal": f"<= {FACTOR}",
+        "met": met,
+    }
+    goal = {
+        "peer": "python -m pipelines STAGE",
+        "runs": {name: round(seconds, 1) for name, seconds in runs.items()},
+    }
     print(json.dumps({**line, **goal}))
     return 0 if met else 1
 
@@ -79,10 +101,29 @@ def _tiny_options(scratch: Path) -> tuple[str, ...]:
 
     base = make_tiny_base(scratch / "tiny")
     rows = scratch / "rows.jsonl"
-    lines = [{"prompt": f"say {number:04d} twice", "completion": f"{number:04d} {number:04d}"} for number in range(1200)]
-    rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    settings = ("train.max_steps=150", "generation.max_new_tokens=12", "few_shot.examples=2", "train.evaluate_every=50")
-    return ("--data", str(rows), "--base-model", str(base), *(part for setting in settings for part in ("--set", setting)))
+    lines = [
+        {
+            "prompt": f"say {number:04d} twice",
+            "completion": f"{number:04d} {number:04d}",
+        }
+        for number in range(1200)
+    ]
+    rows.write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
+    settings = (
+        "train.max_steps=150",
+        "generation.max_new_tokens=12",
+        "few_shot.examples=2",
+        "train.evaluate_every=50",
+    )
+    return (
+        "--data",
+        str(rows),
+        "--base-model",
+        str(base),
+        *(part for setting in settings for part in ("--set", setting)),
+    )
 
 
 def _bare(setting: Setting) -> float:
@@ -94,18 +135,34 @@ def _bare(setting: Setting) -> float:
     asked = _asked(setting.options)
     os.environ["ASSAY_HOME"] = str(setting.home)
     request = request_from(**asked)
-    environment = {**setting.environment(), "ASSAY_HOME": str(setting.home.with_name("bare"))}
-    _timed_in(setting.checkout, environment, [sys.executable, "-c", "import torch, trl, peft, great_expectations"])  # files into memory
-    with open_workspace(find_project(setting.home, setting.checkout), request) as workspace:
+    environment = {
+        **setting.environment(),
+        "ASSAY_HOME": str(setting.home.with_name("bare")),
+    }
+    _timed_in(
+        setting.checkout,
+        environment,
+        [sys.executable, "-c", "import torch, trl, peft, great_expectations"],
+    )  # files into memory
+    with open_workspace(
+        find_project(setting.home, setting.checkout), request
+    ) as workspace:
         total = 0.0
         for stage in STAGES:
-            total += _timed_in(workspace.root, environment, [sys.executable, "-m", "pipelines", stage])
+            total += _timed_in(
+                workspace.root, environment, [sys.executable, "-m", "pipelines", stage]
+            )
     return total
 
 
 def _asked(options: tuple[str, ...]) -> dict[str, object]:
-    pairs = [(options[place].removeprefix("--").replace("-", "_"), options[place + 1]) for place in range(0, len(options), 2)]
-    asked: dict[str, object] = {name: Path(value) for name, value in pairs if name != "set"}
+    pairs = [
+        (options[place].removeprefix("--").replace("-", "_"), options[place + 1])
+        for place in range(0, len(options), 2)
+    ]
+    asked: dict[str, object] = {
+        name: Path(value) for name, value in pairs if name != "set"
+    }
     return {**asked, "settings": tuple(value for name, value in pairs if name == "set")}
 
 
@@ -116,9 +173,18 @@ def _timed(setting: Setting, command: list[str]) -> float:
 def _timed_in(folder: Path, environment: dict[str, str], command: list[str]) -> float:
     """Wall seconds. A verdict other than a pass (3, 4) is a result here too; an error is not."""
     started = time.monotonic()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in {0, 3, 4}:
-        raise SystemExit(f"{' '.join(command[:5])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}")
+        raise SystemExit(
+            f"{' '.join(command[:5])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}"
+        )
     return time.monotonic() - started
 
 

@@ -28,7 +28,24 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARE, DEV = 0.95, 32
 Training = Callable[[], tuple[int, list[float], str]]
 """Trains, and gives its tokens, its dev losses and its precision."""
-WORDS = ("copy", "sort", "list", "every", "file", "second", "column", "by", "name", "into", "server", "stop", "older", "than", "a", "week")
+WORDS = (
+    "copy",
+    "sort",
+    "list",
+    "every",
+    "file",
+    "second",
+    "column",
+    "by",
+    "name",
+    "into",
+    "server",
+    "stop",
+    "older",
+    "than",
+    "a",
+    "week",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,9 @@ class Size:
     runs: int
 
 
-LONG = Size(layers=12, width=768, vocabulary=32_768, rows=704, words=36, steps=40, runs=2)
+LONG = Size(
+    layers=12, width=768, vocabulary=32_768, rows=704, words=36, steps=40, runs=2
+)
 SHORT = Size(layers=2, width=64, vocabulary=512, rows=128, words=6, steps=12, runs=1)
 
 
@@ -57,14 +76,24 @@ def main(arguments: list[str]) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="assay-benchmark-") as scratch:
         _make_base(Path(scratch) / "base", size)
-        runs = [_in_a_process(kind, Path(scratch), number, size) for number in range(size.runs) for kind in ("assay", "trl")]
+        runs = [
+            _in_a_process(kind, Path(scratch), number, size)
+            for number in range(size.runs)
+            for kind in ("assay", "trl")
+        ]
     print(json.dumps(_line(runs)))
     return 0 if _line(runs)["met"] else 1
 
 
 def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    speeds = {kind: [run["tokens_per_s"] for run in runs if run["kind"] == kind] for kind in ("assay", "trl")}
-    memory = {kind: max(run["peak_gb"] for run in runs if run["kind"] == kind) for kind in ("assay", "trl")}
+    speeds = {
+        kind: [run["tokens_per_s"] for run in runs if run["kind"] == kind]
+        for kind in ("assay", "trl")
+    }
+    memory = {
+        kind: max(run["peak_gb"] for run in runs if run["kind"] == kind)
+        for kind in ("assay", "trl")
+    }
     value = statistics.median(speeds["assay"]) / statistics.median(speeds["trl"])
     return {
         "name": "gpu_training",
@@ -73,7 +102,11 @@ def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "goal": f">= {SHARE}",
         "met": value >= SHARE,
         "peer": "trl SFTTrainer",
-        "runs": {"tokens_per_s": speeds, "peak_gb": memory, **{name: runs[0][name] for name in ("device", "precision", "versions")}},
+        "runs": {
+            "tokens_per_s": speeds,
+            "peak_gb": memory,
+            **{name: runs[0][name] for name in ("device", "precision", "versions")},
+        },
     }
 
 
@@ -81,11 +114,28 @@ def _in_a_process(kind: str, scratch: Path, number: int, size: Size) -> dict[str
     folder = scratch / f"{kind}{number}"
     folder.mkdir()
     (folder / "base").symlink_to(scratch / "base")
-    command = [sys.executable, "-m", "benchmarks.gpu_training", *(["--short"] if size is SHORT else []), "--one", kind, str(folder)]
-    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "ASSAY_HOME": str(folder / "home")}
-    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu_training",
+        *(["--short"] if size is SHORT else []),
+        "--one",
+        kind,
+        str(folder),
+    ]
+    quiet = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "ASSAY_HOME": str(folder / "home"),
+    }
+    done = subprocess.run(
+        command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        raise SystemExit(f"{kind} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise SystemExit(
+            f"{kind} ended with {done.returncode}: {done.stderr.strip()[-2000:]}"
+        )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(found), flush=True)
     return found
@@ -112,7 +162,11 @@ def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
         "dev_losses": [round(loss, 4) for loss in losses],
         "precision": precision,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "trl": trl.__version__,
+        },
     }
 
 
@@ -135,7 +189,9 @@ def _trl(base: Path, folder: Path, size: Size) -> Training:
     return lambda: _trained_by_trl(base, folder, size)
 
 
-def _trained_by_trl(base: Path, folder: Path, size: Size) -> tuple[int, list[float], str]:
+def _trained_by_trl(
+    base: Path, folder: Path, size: Size
+) -> tuple[int, list[float], str]:
     """The peer: what somebody writes who has trl alone."""
     import torch
     from datasets import Dataset
@@ -145,9 +201,17 @@ def _trained_by_trl(base: Path, folder: Path, size: Size) -> tuple[int, list[flo
 
     settings, low = _settings(size), torch.cuda.is_available()
     train, lora = settings.train, settings.lora
-    rows = [{"prompt": [turn.model_dump() for turn in each.messages], "completion": _said(each)} for each in _rows(size)]
+    rows = [
+        {
+            "prompt": [turn.model_dump() for turn in each.messages],
+            "completion": _said(each),
+        }
+        for each in _rows(size)
+    ]
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.bfloat16 if low else torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(
+            str(base), dtype=torch.bfloat16 if low else torch.float32
+        ),
         args=SFTConfig(
             output_dir=str(folder / "out"),
             max_steps=size.steps,
@@ -180,8 +244,16 @@ def _trained_by_trl(base: Path, folder: Path, size: Size) -> tuple[int, list[flo
     trainer.evaluate()
     trainer.train()
     trainer.save_model(str(folder / "adapter"))
-    looks = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    return int(trainer.state.num_input_tokens_seen), looks, "bfloat16" if low else "float32"
+    looks = [
+        entry["eval_loss"]
+        for entry in trainer.state.log_history
+        if "eval_loss" in entry
+    ]
+    return (
+        int(trainer.state.num_input_tokens_seen),
+        looks,
+        "bfloat16" if low else "float32",
+    )
 
 
 def _said(each: Row) -> list[dict[str, str]]:
@@ -201,7 +273,9 @@ def _settings(size: Size) -> Params:
 
 def _rows(size: Size) -> list[Row]:
     dice = random.Random(0)  # noqa: S311 - rows to time, no secret
-    return [row(number, _text(dice, size), _text(dice, size)) for number in range(size.rows)]
+    return [
+        row(number, _text(dice, size), _text(dice, size)) for number in range(size.rows)
+    ]
 
 
 def _text(dice: random.Random, size: Size) -> str:
@@ -235,7 +309,11 @@ def _peak_bytes(*, on_gpu: bool) -> int:
 
     import torch
 
-    return torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
 
 
 if __name__ == "__main__":

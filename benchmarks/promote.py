@@ -53,17 +53,36 @@ class Load:
 
     def _once(self) -> Answer:
         sent = datetime.now(UTC)
-        body = json.dumps({"model": MODEL, "max_tokens": 4, "messages": [{"role": "user", "content": "12 a"}]})
+        body = json.dumps(
+            {
+                "model": MODEL,
+                "max_tokens": 4,
+                "messages": [{"role": "user", "content": "12 a"}],
+            }
+        )
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            connection.request(
+                "POST",
+                "/v1/chat/completions",
+                body,
+                {"Content-Type": "application/json"},
+            )
             answer = connection.getresponse()
             content = json.loads(answer.read())
             if answer.status != http.client.OK:
-                return Answer(sent, datetime.now(UTC), fault=f"{answer.status}: {str(content)[:200]}")
-            return Answer(sent, datetime.now(UTC), fingerprint=content["system_fingerprint"])
+                return Answer(
+                    sent,
+                    datetime.now(UTC),
+                    fault=f"{answer.status}: {str(content)[:200]}",
+                )
+            return Answer(
+                sent, datetime.now(UTC), fingerprint=content["system_fingerprint"]
+            )
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            return Answer(sent, datetime.now(UTC), fault=f"{type(error).__name__}: {error}")
+            return Answer(
+                sent, datetime.now(UTC), fault=f"{type(error).__name__}: {error}"
+            )
         finally:
             connection.close()
 
@@ -78,9 +97,18 @@ class Site:
     def assay(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """`assay WORDS`, which must succeed."""
         command = [sys.executable, "-m", "cli", *words]
-        done = subprocess.run(command, cwd=self.checkout, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=self.checkout,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
-            raise SystemExit(f"assay {' '.join(words[:3])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
+            raise SystemExit(
+                f"assay {' '.join(words[:3])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}"
+            )
         return done
 
 
@@ -97,7 +125,11 @@ def main(arguments: list[str]) -> int:
             with _asking(load):
                 timings = [_round(load) for _ in range(rounds)]
                 _release(load)
-                by_command = _timed(lambda: site.assay("rollback", "--model", MODEL, "--reason", "benchmark"))
+                by_command = _timed(
+                    lambda: site.assay(
+                        "rollback", "--model", MODEL, "--reason", "benchmark"
+                    )
+                )
         line = _judged(load, timings, by_command)
     print(json.dumps(line))
     return 0 if line["met"] else 1
@@ -114,9 +146,13 @@ def _round(load: Load) -> tuple[float, float]:
     to_answer = _release(load)
     context = open_release_context(find_project(Settings().home).home)
     context.ledger.state()
-    to_route = _timed(lambda: roll_back(MODEL, None, Order("benchmark", "benchmark"), context))
+    to_route = _timed(
+        lambda: roll_back(MODEL, None, Order("benchmark", "benchmark"), context)
+    )
     time.sleep(0.5)
-    sys.stderr.write(f"wish to first answer {to_answer:.2f} s, rollback {to_route:.3f} s, {len(load.answers)} requests\n")
+    sys.stderr.write(
+        f"wish to first answer {to_answer:.2f} s, rollback {to_route:.3f} s, {len(load.answers)} requests\n"
+    )
     return to_answer, to_route
 
 
@@ -127,7 +163,9 @@ def _release(load: Load) -> float:
     from registry.release.context import Order
 
     wished = datetime.now(UTC)
-    done = promote(find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark"))
+    done = promote(
+        find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark")
+    )
     if not isinstance(done, Promotion) or done.released is None:
         raise SystemExit("version 2 did not pass judge")
     return _first_answer(load, done.released.release.fingerprint, wished)
@@ -143,18 +181,29 @@ def _first_answer(load: Load, fingerprint: str, wished: datetime) -> float:
     raise SystemExit("the released version did not answer within 30 s")
 
 
-def _judged(load: Load, timings: list[tuple[float, float]], by_command: float) -> dict[str, Any]:
+def _judged(
+    load: Load, timings: list[tuple[float, float]], by_command: float
+) -> dict[str, Any]:
     from core.project import find_project
     from core.settings import Settings
     from registry.ledger.ledger import read_ledger
 
     allowed = _allowed(read_ledger(find_project(Settings().home).home).entries())
     lost = [answer.fault for answer in load.answers if answer.fault]
-    foreign = [answer for answer in load.answers if not answer.fault and not _is_allowed(answer, allowed)]
+    foreign = [
+        answer
+        for answer in load.answers
+        if not answer.fault and not _is_allowed(answer, allowed)
+    ]
     wishes, rollbacks = zip(*timings, strict=True)
     for fault in lost[:5]:
         sys.stderr.write(f"lost: {fault}\n")
-    met = not lost and not foreign and max(rollbacks) <= GOAL_ROLLBACK and len(load.answers) > len(timings) * 2
+    met = (
+        not lost
+        and not foreign
+        and max(rollbacks) <= GOAL_ROLLBACK
+        and len(load.answers) > len(timings) * 2
+    )
     runs = {
         "releases": len(timings) + 1,
         "rollbacks": len(timings) + 1,
@@ -183,7 +232,9 @@ def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
     spans: list[tuple[datetime, datetime, str]] = []
     ledger_state = None
     for entry in entries:
-        ledger_state = first(entry) if ledger_state is None else after(ledger_state, entry)
+        ledger_state = (
+            first(entry) if ledger_state is None else after(ledger_state, entry)
+        )
         current = ledger_state.model(MODEL).current
         fingerprint = "" if current is None else current.release.fingerprint
         if not spans or spans[-1][2] != fingerprint:
@@ -196,7 +247,9 @@ def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
 def _is_allowed(answer: Answer, spans: list[tuple[datetime, datetime, str]]) -> bool:
     """Some moment of the request, or the second before it, lies in a span of its fingerprint."""
     return any(
-        fingerprint == answer.fingerprint and begin <= answer.got and (answer.sent - end).total_seconds() <= GOAL_ROLLBACK
+        fingerprint == answer.fingerprint
+        and begin <= answer.got
+        and (answer.sent - end).total_seconds() <= GOAL_ROLLBACK
         for begin, end, fingerprint in spans
     )
 
@@ -204,7 +257,17 @@ def _is_allowed(answer: Answer, spans: list[tuple[datetime, datetime, str]]) -> 
 def _first_releases(site: Site) -> None:
     """Version 1 is released, version 2 is trained against it and passes."""
     for rule in ("human_rating", "approvals", "package_signature"):
-        site.assay("waive", "--model", MODEL, "--rule", rule, "--until", "24h", "--reason", "benchmark")
+        site.assay(
+            "waive",
+            "--model",
+            MODEL,
+            "--rule",
+            rule,
+            "--until",
+            "24h",
+            "--reason",
+            "benchmark",
+        )
     site.assay("promote", "1", "--model", MODEL, "--reason", "benchmark")
     _train(site, steps=160)
 
@@ -212,10 +275,20 @@ def _first_releases(site: Site) -> None:
 def _train(site: Site, steps: int) -> None:
     from tests.support.journey import SETTINGS
 
-    settings = [*(each for each in SETTINGS if "max_steps" not in each), f"train.max_steps={steps}"]
+    settings = [
+        *(each for each in SETTINGS if "max_steps" not in each),
+        f"train.max_steps={steps}",
+    ]
     words = [word for setting in settings for word in ("--set", setting)]
     scratch = site.checkout.parent
-    site.assay("run", "--data", str(scratch / "letters.jsonl"), "--base-model", str(scratch / "tiny"), *words)
+    site.assay(
+        "run",
+        "--data",
+        str(scratch / "letters.jsonl"),
+        "--base-model",
+        str(scratch / "tiny"),
+        *words,
+    )
 
 
 def _prepare(scratch: Path) -> Site:
@@ -227,7 +300,12 @@ def _prepare(scratch: Path) -> Site:
     make_tiny_base(scratch / "tiny")
     write_rows(scratch / "letters.jsonl", learnable_rows())
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "ASSAY_HOME": str(scratch / "home"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "ASSAY_HOME": str(scratch / "home"),
+        "OMP_NUM_THREADS": "1",
+    }
     site = Site(checkout, environment)
     _train(site, steps=85)
     return site
@@ -238,7 +316,9 @@ def _endpoint(site: Site) -> Iterator[int]:
     home = site.environment["ASSAY_HOME"]
     command = [sys.executable, "-m", "serving.endpoint", "--home", home, "--port", "0"]
     environment = {**site.environment, "ASSAY_RUN_PID": str(os.getpid())}
-    with subprocess.Popen(command, cwd=site.checkout, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=site.checkout, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             ready = process.stdout.readline() if process.stdout else ""
             yield int(ready.rsplit(":", 1)[1].split("/")[0])

@@ -46,7 +46,9 @@ def _sentence(error: Exception) -> str | None:
 
     if isinstance(error, ValidationError):
         return f"What was given does not fit ({error.title}, {first_problem(error)}). `assay COMMAND --help` says what each option takes."
-    if isinstance(error, OSError) and error.errno != errno.EPIPE:  # click itself ends where nobody reads any more
+    if (
+        isinstance(error, OSError) and error.errno != errno.EPIPE
+    ):  # click itself ends where nobody reads any more
         closed = _closed_to_us(error)
         if closed is not None:
             return closed
@@ -59,11 +61,17 @@ def _closed_to_us(error: OSError) -> str | None:
     """Whose a file is that this account may not read."""
     from core.home import closed_to_us
 
-    if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(error.filename, str):
+    if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(
+        error.filename, str
+    ):
         return None
     why = closed_to_us(Path(error.filename))
     step = "Ask that account, or set ASSAY_HOME to a home of your own"
-    return None if why is None else f"{why[:1].upper()}{why[1:]}. {step}; then run the same command again."
+    return (
+        None
+        if why is None
+        else f"{why[:1].upper()}{why[1:]}. {step}; then run the same command again."
+    )
 
 
 def _next_step(error: OSError) -> str:
@@ -80,5 +88,12 @@ def main() -> None:
     """Data and a base language model to a LoRA adapter that is proven better, registered and served."""
 
 
-for _command in (*training.COMMANDS, *releases.COMMANDS, *serving.COMMANDS, *operations.COMMANDS, *keeping.COMMANDS, *audit.COMMANDS):
+for _command in (
+    *training.COMMANDS,
+    *releases.COMMANDS,
+    *serving.COMMANDS,
+    *operations.COMMANDS,
+    *keeping.COMMANDS,
+    *audit.COMMANDS,
+):
     main.add_command(_command)

@@ -8,7 +8,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--model", help="Only what concerns that registered model, and what concerns all.")
+@click.option(
+    "--model", help="Only what concerns that registered model, and what concerns all."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def history(ctx: click.Context, model: str | None, as_json: bool) -> None:
@@ -24,7 +26,12 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option("--export", "exported", type=_FILE, help="Verify that export; no database is needed.")
+@click.option(
+    "--export",
+    "exported",
+    type=_FILE,
+    help="Verify that export; no database is needed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
 @click.pass_context
 def verify(ctx: click.Context, exported: Path | None, as_json: bool) -> None:
@@ -36,7 +43,11 @@ def verify(ctx: click.Context, exported: Path | None, as_json: bool) -> None:
 
 @audit.command()
 @click.argument("file", type=_FILE)
-@click.option("--with-reasons", is_flag=True, help="The reasons, too: then the file is for you alone.")
+@click.option(
+    "--with-reasons",
+    is_flag=True,
+    help="The reasons, too: then the file is for you alone.",
+)
 @click.pass_context
 def export(ctx: click.Context, file: Path, with_reasons: bool) -> None:
     """Write the ledger as JSON lines; keep the file on another machine."""

@@ -4,9 +4,19 @@ from typing import Any
 
 import click
 
-_MODEL = click.option("--model", default="cheat-smollm2", show_default=True, help="Name of the registered model.")
-_RELEASED = click.option("--model", help="Name of the registered model. Default: the only one that the ledger knows.")
-_REASON = click.option("--reason", required=True, help="Why, in a sentence: it goes on record.")
+_MODEL = click.option(
+    "--model",
+    default="cheat-smollm2",
+    show_default=True,
+    help="Name of the registered model.",
+)
+_RELEASED = click.option(
+    "--model",
+    help="Name of the registered model. Default: the only one that the ledger knows.",
+)
+_REASON = click.option(
+    "--reason", required=True, help="Why, in a sentence: it goes on record."
+)
 
 
 @click.command()
@@ -15,7 +25,9 @@ _REASON = click.option("--reason", required=True, help="Why, in a sentence: it g
 @_REASON
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def promote(ctx: click.Context, version: str, model: str, reason: str, as_json: bool) -> None:
+def promote(
+    ctx: click.Context, version: str, model: str, reason: str, as_json: bool
+) -> None:
     """Judge VERSION and, where it passes, put it in front of users. Exit code: 0 released, 3 rejected, 4 undecided."""
     from operations.orders import run_promote
 
@@ -36,7 +48,9 @@ def adopt(**asked: Any) -> None:
 @click.command()
 @_RELEASED
 @_REASON
-@click.option("--to", "version", help="A version that once served. Default: what served before.")
+@click.option(
+    "--to", "version", help="A version that once served. Default: what served before."
+)
 def rollback(**asked: Any) -> None:
     """Give full traffic back to what served before."""
     from operations.orders import run_rollback
@@ -86,8 +100,16 @@ def unfreeze(reason: str) -> None:
 @click.command()
 @_MODEL
 @_REASON
-@click.option("--rule", required=True, help="A rule of the gate judge: human_rating, approvals, package_signature, freshness, comparator.")
-@click.option("--until", required=True, help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.")
+@click.option(
+    "--rule",
+    required=True,
+    help="A rule of the gate judge: human_rating, approvals, package_signature, freshness, comparator.",
+)
+@click.option(
+    "--until",
+    required=True,
+    help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.",
+)
 def waive(**asked: Any) -> None:
     """A rule of the gate `judge` does not hold for a model until a time; who said so and why is on record."""
     from operations.orders import run_waive
@@ -95,4 +117,13 @@ def waive(**asked: Any) -> None:
     run_waive(**asked)
 
 
-COMMANDS: tuple[click.Command, ...] = (promote, adopt, rollback, revoke, serve_base, freeze, unfreeze, waive)
+COMMANDS: tuple[click.Command, ...] = (
+    promote,
+    adopt,
+    rollback,
+    revoke,
+    serve_base,
+    freeze,
+    unfreeze,
+    waive,
+)

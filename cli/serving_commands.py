@@ -13,8 +13,18 @@ def serve(port: int) -> None:
 
 
 @click.command()
-@click.option("--model", default="cheat-smollm2", show_default=True, help="Name of the registered model.")
-@click.option("--version", default="@challenger", show_default=True, help="Version number, or @alias.")
+@click.option(
+    "--model",
+    default="cheat-smollm2",
+    show_default=True,
+    help="Name of the registered model.",
+)
+@click.option(
+    "--version",
+    default="@challenger",
+    show_default=True,
+    help="Version number, or @alias.",
+)
 @click.option("--base", "base_only", is_flag=True, help="The base model alone.")
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
 def preview(model: str, version: str, base_only: bool, port: int) -> None:

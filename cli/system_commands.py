@@ -9,14 +9,21 @@ import click
 @click.option("--mlflow-port", default=5000, show_default=True)
 @click.option("--prefect-port", default=4200, show_default=True)
 @click.option("--endpoint-port", default=8080, show_default=True)
-@click.option("--no-open", is_flag=True, help="Do not open MLflow's pages in a browser.")
+@click.option(
+    "--no-open", is_flag=True, help="Do not open MLflow's pages in a browser."
+)
 def up(mlflow_port: int, prefect_port: int, endpoint_port: int, no_open: bool) -> None:
     """Start MLflow, Prefect, a worker, the endpoint and the controller; Ctrl-C ends them all."""
     from operations.services import Ports
     from operations.up import run_up
 
     opens = not no_open and sys.stdout.isatty()
-    sys.exit(run_up(Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port), opens_browser=opens))
+    sys.exit(
+        run_up(
+            Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port),
+            opens_browser=opens,
+        )
+    )
 
 
 @click.command()

@@ -11,15 +11,47 @@ _FILE = click.Path(path_type=Path)
 
 def _training_options(command: Any) -> Any:
     options = (
-        click.option("--data", type=_FILE, help="Own rows: JSONL, CSV or Parquet. Default: the `cheat` pairs."),
-        click.option("--base-model", type=_FILE, help="Folder of an own base model. Default: SmolLM2-135M-Instruct."),
-        click.option("--held-out", type=_FILE, help="A fixed set to be judged on; without it, a share of the groups."),
-        click.option("--chat-template", type=_FILE, help="Jinja file, for a base model without a chat template."),
-        click.option("--completion-mode", is_flag=True, help="No chat template: the prompt, a line end, the completion."),
+        click.option(
+            "--data",
+            type=_FILE,
+            help="Own rows: JSONL, CSV or Parquet. Default: the `cheat` pairs.",
+        ),
+        click.option(
+            "--base-model",
+            type=_FILE,
+            help="Folder of an own base model. Default: SmolLM2-135M-Instruct.",
+        ),
+        click.option(
+            "--held-out",
+            type=_FILE,
+            help="A fixed set to be judged on; without it, a share of the groups.",
+        ),
+        click.option(
+            "--chat-template",
+            type=_FILE,
+            help="Jinja file, for a base model without a chat template.",
+        ),
+        click.option(
+            "--completion-mode",
+            is_flag=True,
+            help="No chat template: the prompt, a line end, the completion.",
+        ),
         click.option("--licence", help="SPDX identifier of the own rows' licence."),
-        click.option("--policy", type=_FILE, help="Gate policy. Default: registry/policies/default.yaml."),
-        click.option("--model", help="Name of the registered model. Default: data and base."),
-        click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of params.yaml, as lora.r=32."),
+        click.option(
+            "--policy",
+            type=_FILE,
+            help="Gate policy. Default: registry/policies/default.yaml.",
+        ),
+        click.option(
+            "--model", help="Name of the registered model. Default: data and base."
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A parameter of params.yaml, as lora.r=32.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -28,7 +60,11 @@ def _training_options(command: Any) -> Any:
 
 @click.command()
 @_training_options
-@click.option("--dry-run", is_flag=True, help="Say what admit would, time, memory, the smallest effect to be shown; train nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what admit would, time, memory, the smallest effect to be shown; train nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> None:
@@ -41,7 +77,9 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
         from operations.dry_run import estimate
 
         estimated = estimate(request)
-        click.echo(json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text)
+        click.echo(
+            json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text
+        )
         ctx.exit(EXIT_CODES[estimated.admission])
     outcome = run_training(request)
     if as_json:
@@ -51,7 +89,11 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
 
 @click.command()
 @click.argument("folder", type=_FILE)
-@click.option("--policy", type=_FILE, help="Judge by another policy; default: the one beside the evidence.")
+@click.option(
+    "--policy",
+    type=_FILE,
+    help="Judge by another policy; default: the one beside the evidence.",
+)
 @click.option(
     "--regenerate",
     "regenerates",
@@ -60,7 +102,13 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
 )
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def gate(ctx: click.Context, folder: Path, policy: Path | None, regenerates: int | None, as_json: bool) -> None:
+def gate(
+    ctx: click.Context,
+    folder: Path,
+    policy: Path | None,
+    regenerates: int | None,
+    as_json: bool,
+) -> None:
     """Compute a verdict again from stored evidence (a folder of a run's artifacts) and compare it with the stored one."""
     from operations.gate import run_gate
 

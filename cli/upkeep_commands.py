@@ -8,8 +8,15 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--apply", "applies", is_flag=True, help="Remove it. Without this, only say what would go.")
-@click.option("--policy", type=_FILE, help="Days by kind. Default: infra/retention.yaml.")
+@click.option(
+    "--apply",
+    "applies",
+    is_flag=True,
+    help="Remove it. Without this, only say what would go.",
+)
+@click.option(
+    "--policy", type=_FILE, help="Days by kind. Default: infra/retention.yaml."
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
 def gc(policy: Path | None, *, applies: bool, as_json: bool) -> None:
     """Remove what is old and what neither the ledger nor a registered version names."""
@@ -20,7 +27,11 @@ def gc(policy: Path | None, *, applies: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=_FILE)
-@click.option("--with-base-models", is_flag=True, help="Copy own base models too; without this, their place and digest are recorded.")
+@click.option(
+    "--with-base-models",
+    is_flag=True,
+    help="Copy own base models too; without this, their place and digest are recorded.",
+)
 def backup(folder: Path, *, with_base_models: bool) -> None:
     """Copy everything that cannot be made again into a new FOLDER, consistent and verified, while the system runs."""
     from operations.backup.create import run_backup
@@ -30,7 +41,11 @@ def backup(folder: Path, *, with_base_models: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=_FILE)
-@click.option("--home", type=_FILE, help="An empty folder to restore into. Default: the home of this checkout.")
+@click.option(
+    "--home",
+    type=_FILE,
+    help="An empty folder to restore into. Default: the home of this checkout.",
+)
 def restore(folder: Path, home: Path | None) -> None:
     """Put a backup into an empty home, after verifying every byte of it."""
     from operations.backup.restore import run_restore

@@ -48,14 +48,18 @@ def people(signed: Iterable[Signed]) -> tuple[tuple[Signed, ...], ...]:
     """Everything that each person signed. Whoever shares a name or an account with a person is that person."""
     found: list[tuple[Signed, ...]] = []
     for one in signed:
-        same = [person for person in found if any(_is_one(one, other) for other in person)]
+        same = [
+            person for person in found if any(_is_one(one, other) for other in person)
+        ]
         found = [person for person in found if person not in same]
         found.append((*(each for person in same for each in person), one))
     return tuple(found)
 
 
 def _is_one(one: Signed, other: Signed) -> bool:
-    return _plain(one.name) == _plain(other.name) or same_account(one.account, other.account)
+    return _plain(one.name) == _plain(other.name) or same_account(
+        one.account, other.account
+    )
 
 
 def _login_uid() -> int | None:

@@ -18,7 +18,11 @@ ADDRESSES = (
     "MLFLOW_REGISTRY_URI",
     "PREFECT_API_URL",
     "PREFECT_API_DATABASE_CONNECTION_URL",
-    *(name for proxy in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy") for name in (proxy, proxy.upper())),
+    *(
+        name
+        for proxy in ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+        for name in (proxy, proxy.upper())
+    ),
 )
 """Settings that hold one address each, with a login in it or without."""
 SEVERAL = "ASSAY_NOTIFY"
@@ -32,7 +36,9 @@ SECRETS = (
     "PGPASSWORD",
 )
 """Settings that are secrets."""
-_SHOWN = frozenset({"http", "https", "ws", "wss", "postgres", "postgresql", "mysql", "mssql"})
+_SHOWN = frozenset(
+    {"http", "https", "ws", "wss", "postgres", "postgresql", "mysql", "mssql"}
+)
 _FILES = frozenset({"sqlite", "file"})
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _PLACE = re.compile(rf"(?:{_HOST}(?:,{_HOST})*)?(?:/[^?#;@]*)?(?=[?#;]|$)")
@@ -59,7 +65,11 @@ def shown(address: str) -> str:
         return NOT_SHOWN
     kind = scheme.lower().partition("+")[0]
     if kind in _FILES:
-        return address.partition("?")[0] if rest.startswith("/") else f"{scheme}://{NOT_SHOWN}"
+        return (
+            address.partition("?")[0]
+            if rest.startswith("/")
+            else f"{scheme}://{NOT_SHOWN}"
+        )
     place = _place(rest) if kind in _SHOWN else None
     return f"{scheme}://{NOT_SHOWN if place is None else place}"
 
@@ -112,8 +122,19 @@ def _whole() -> Iterator[tuple[str, str]]:
 def _secrets() -> list[str]:
     """Every secret by itself, the longest first: one may be part of another."""
     parts = {part for name in ADDRESSES for part in _parts(os.environ.get(name, ""))}
-    parts |= {part for name in SECRETS for part in (os.environ.get(name, ""), os.environ.get(name, "").partition(":")[2])}
-    parts |= {part for address in os.environ.get(SEVERAL, "").split() for part in _words(address.partition("://")[2])}
+    parts |= {
+        part
+        for name in SECRETS
+        for part in (
+            os.environ.get(name, ""),
+            os.environ.get(name, "").partition(":")[2],
+        )
+    }
+    parts |= {
+        part
+        for address in os.environ.get(SEVERAL, "").split()
+        for part in _words(address.partition("://")[2])
+    }
     return sorted(filter(_is_telling, parts), key=len, reverse=True)
 
 

@@ -37,7 +37,10 @@ def fetch(package: PinnedPackage, home: Path) -> Path:
 def _pip_download(package: PinnedPackage, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     # --require-hashes: pip compares the digest before it unpacks a file or runs its set-up code.
-    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    requirements.write_text(
+        f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n",
+        encoding="utf-8",
+    )
     kind = "--only-binary" if package.filename.endswith(".whl") else "--no-binary"
     command = [
         sys.executable,
@@ -51,9 +54,23 @@ def _pip_download(package: PinnedPackage, folder: Path) -> Path:
         "2",
         "--no-deps",
     ]
-    command += [kind, ":all:", "--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    command += [
+        kind,
+        ":all:",
+        "--require-hashes",
+        "--requirement",
+        str(requirements),
+        "--dest",
+        str(folder),
+    ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _failed(package, type(error).__name__) from error
     if done.returncode != 0:
@@ -63,7 +80,10 @@ def _pip_download(package: PinnedPackage, folder: Path) -> Path:
 
 def _check(package: PinnedPackage, fetched: Path) -> None:
     if not fetched.is_file() or sha256_of(fetched) != package.sha256:
-        raise _failed(package, f"the index gave something else than {package.filename} with its pinned digest")
+        raise _failed(
+            package,
+            f"the index gave something else than {package.filename} with its pinned digest",
+        )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -72,7 +92,11 @@ def _copy(source: Path, target: Path) -> None:
 
 def _last_error(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["pip gave no reason"]
+    errors = (
+        [line for line in lines if line.startswith("ERROR")]
+        or lines
+        or ["pip gave no reason"]
+    )
     if any("Retrying" in line for line in lines):
         return "the package index is out of reach"
     return errors[-1].removeprefix("ERROR:").strip().rstrip(".")

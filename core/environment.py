@@ -54,17 +54,27 @@ def mlflow_address() -> str | None:
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if address.startswith(_OTHER_NAME):
-        address = os.environ["MLFLOW_TRACKING_URI"] = f"postgresql://{address.removeprefix(_OTHER_NAME)}"
+        address = os.environ["MLFLOW_TRACKING_URI"] = (
+            f"postgresql://{address.removeprefix(_OTHER_NAME)}"
+        )
     if not address.lower().startswith(_OVER_HTTP):
         return address or None
     try:
         plain, login = split_login(address)
     except ValueError as error:
-        raise RegistryError(f"MLFLOW_TRACKING_URI cannot be understood: {error}. {_SEPARATELY}") from None
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI cannot be understood: {error}. {_SEPARATELY}"
+        ) from None
     if login is not None and not (login.user and login.password):
-        raise RegistryError(f"MLFLOW_TRACKING_URI has a login of one part. {_SEPARATELY}")
+        raise RegistryError(
+            f"MLFLOW_TRACKING_URI has a login of one part. {_SEPARATELY}"
+        )
     if login is not None:
-        os.environ.update(MLFLOW_TRACKING_URI=plain, MLFLOW_TRACKING_USERNAME=login.user, MLFLOW_TRACKING_PASSWORD=login.password)
+        os.environ.update(
+            MLFLOW_TRACKING_URI=plain,
+            MLFLOW_TRACKING_USERNAME=login.user,
+            MLFLOW_TRACKING_PASSWORD=login.password,
+        )
     return plain
 
 
@@ -80,7 +90,10 @@ def prefect_address() -> str | None:
             f"PREFECT_API_URL cannot be understood: {error}. Give a login in PREFECT_API_AUTH_STRING, as USER:PASSWORD."
         ) from None
     if login is not None:
-        os.environ.update(PREFECT_API_URL=plain, PREFECT_API_AUTH_STRING=f"{login.user}:{login.password}")
+        os.environ.update(
+            PREFECT_API_URL=plain,
+            PREFECT_API_AUTH_STRING=f"{login.user}:{login.password}",
+        )
     return plain
 
 
@@ -95,7 +108,11 @@ def _pass_by_proxies() -> None:
     """Keep a proxy from what is asked of this machine. Some libraries read the one name, some the other, and each only that."""
     given = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
     for name, own in given.items():
-        hosts = [host.strip() for host in (own or given["NO_PROXY"] or given["no_proxy"]).split(",") if host.strip()]
+        hosts = [
+            host.strip()
+            for host in (own or given["NO_PROXY"] or given["no_proxy"]).split(",")
+            if host.strip()
+        ]
         more = [host for host in _THIS_MACHINE if host not in hosts]
         # A star means every host, to some libraries only where it stands alone.
         os.environ[name] = "*" if "*" in hosts else ",".join([*hosts, *more])

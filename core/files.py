@@ -38,7 +38,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_text(
+        path,
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+    )
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -48,7 +51,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
-                raise DamagedFile(f"{path} line {number} is not JSON. Delete the file and run again.") from error
+                raise DamagedFile(
+                    f"{path} line {number} is not JSON. Delete the file and run again."
+                ) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -60,7 +65,9 @@ def sha256_of(path: Path) -> str:
 def md5_of(path: Path) -> str:
     """MD5 of a file's bytes: the name under which DVC knows it, not a protection."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            stream, lambda: hashlib.md5(usedforsecurity=False)
+        ).hexdigest()
 
 
 def digest_of_files(digests: dict[str, str]) -> str:
@@ -70,7 +77,9 @@ def digest_of_files(digests: dict[str, str]) -> str:
 
 def digest_of_json(document: Any) -> str:
     """SHA-256 of a JSON document in canonical form: sorted keys, no spaces."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

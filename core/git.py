@@ -12,13 +12,24 @@ from pathlib import Path
 
 from core.errors import WorkspaceError
 
-_ALLOWED = {"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH"}
+_ALLOWED = {
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_EXEC_PATH",
+}
 """What belongs to the account and the machine. Any other `GIT_…` may name a repository, or change how one is read."""
 _OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
 """What a person has set up for their own commits is not for ours: nobody is there to type a passphrase or to please a hook."""
 
 
-def git(root: Path, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None, check: bool = True) -> str:
+def git(
+    root: Path,
+    *arguments: str,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> str:
     """What git prints for the repository whose top folder is `root`.
 
     `WorkspaceError` where git refuses; without `check` a refusal gives what it printed until then.
@@ -28,19 +39,32 @@ def git(root: Path, *arguments: str, stdin: str = "", environment: Mapping[str, 
     command = ["git", "-C", str(root), *_OURS, *arguments]
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, check=False, env={**without_repository(os.environ), **own}
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**without_repository(os.environ), **own},
         )
     except FileNotFoundError as error:
-        raise WorkspaceError("git is not installed. Install it: runs are pinned as git commits.") from error
+        raise WorkspaceError(
+            "git is not installed. Install it: runs are pinned as git commits."
+        ) from error
     if check and done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise WorkspaceError(f"git {arguments[0]} failed in {root} ({said}). Mend the checkout.")
+        raise WorkspaceError(
+            f"git {arguments[0]} failed in {root} ({said}). Mend the checkout."
+        )
     return done.stdout
 
 
 def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment that names no repository, for a process that finds its own."""
-    return {name: setting for name, setting in environment.items() if not name.startswith("GIT_") or name in _ALLOWED}
+    return {
+        name: setting
+        for name, setting in environment.items()
+        if not name.startswith("GIT_") or name in _ALLOWED
+    }
 
 
 @contextmanager

@@ -20,7 +20,11 @@ def make_home(home: Path) -> None:
     home.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
-    if home.name == DEFAULT_NAME and status.st_uid == os.geteuid() and _closed(mode) != mode:
+    if (
+        home.name == DEFAULT_NAME
+        and status.st_uid == os.geteuid()
+        and _closed(mode) != mode
+    ):
         with suppress(OSError):  # a file system without modes
             home.chmod(_closed(mode))
 
@@ -37,7 +41,10 @@ def openness(home: Path) -> str | None:
     if mode & stat.S_IRWXO:
         who, change = "every account of this machine", f"chmod 700 {home}"
     elif mode & stat.S_IRWXG:
-        who, change = f"the group {_group(status.st_gid)}", f"chmod 700 {home}, unless that is meant"
+        who, change = (
+            f"the group {_group(status.st_gid)}",
+            f"chmod 700 {home}, unless that is meant",
+        )
     else:
         return None
     may = "write" if mode & (stat.S_IWOTH | stat.S_IWGRP) else "read"
@@ -51,7 +58,13 @@ def closed_to_us(path: Path) -> str | None:
             status = each.lstat()
         except OSError:
             return None  # not there; a folder that is closed was met before
-        needed = os.R_OK | os.X_OK if each.is_dir() and each == path.absolute() else os.X_OK if each.is_dir() else os.R_OK
+        needed = (
+            os.R_OK | os.X_OK
+            if each.is_dir() and each == path.absolute()
+            else os.X_OK
+            if each.is_dir()
+            else os.R_OK
+        )
         if not os.access(each, needed):
             mode = stat.S_IMODE(status.st_mode)
             return f"you ({_account(os.geteuid())}) may not read {each}: it belongs to {_account(status.st_uid)} (mode {mode:o})"

@@ -32,5 +32,8 @@ def is_alive(pid: int, started: float) -> bool:
     """Whether that very process runs: a number that was given out again is another one."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            abs(process.create_time() - started) < 1
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     return False

@@ -28,7 +28,9 @@ def alone(home: Path, patience: float) -> Iterator[None]:
     with _opened(home) as descriptor:
         while not _try_alone(descriptor):
             if time.monotonic() > end:
-                raise OperationError(f"A run or a backup goes on in {home}. Nothing was changed: run this again when it has ended.")
+                raise OperationError(
+                    f"A run or a backup goes on in {home}. Nothing was changed: run this again when it has ended."
+                )
             time.sleep(_BETWEEN_TRIES)
         yield
 

@@ -29,14 +29,22 @@ class _KeepingSecrets:
 
     def __call__(self, *given: Any, **named: Any) -> logging.LogRecord:
         record = self._before(*given, **named)
-        with suppress(Exception):  # arguments that do not fit are told by logging itself
+        with suppress(
+            Exception
+        ):  # arguments that do not fit are told by logging itself
             said = record.getMessage()
             if without_secrets(said) != said:
                 record.msg, record.args = without_secrets(said), None
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = without_secrets("".join(traceback.format_exception(*record.exc_info))).rstrip()
+            record.exc_text = without_secrets(
+                "".join(traceback.format_exception(*record.exc_info))
+            ).rstrip()
         return record
 
 
-def _told_without_secrets(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
+def _told_without_secrets(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    sys.stderr.write(
+        without_secrets("".join(traceback.format_exception(kind, error, trace)))
+    )

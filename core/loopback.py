@@ -17,14 +17,31 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def ask(url: str, *, seconds: float = 2, body: bytes | None = None, authorization: str | None = None) -> Answer | None:
+def ask(
+    url: str,
+    *,
+    seconds: float = 2,
+    body: bytes | None = None,
+    authorization: str | None = None,
+) -> Answer | None:
     """The answer to a GET, or to a POST of that JSON; None where there is none with 200."""
-    headers = {"Content-Type": "application/json", **({"Authorization": authorization} if authorization else {})}
+    headers = {
+        "Content-Type": "application/json",
+        **({"Authorization": authorization} if authorization else {}),
+    }
     request = Request(url, data=body, headers=headers)  # noqa: S310 - an address of this machine
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=seconds) as answer:
-            return Answer(answer.headers, answer.read(_LARGEST)) if answer.status == 200 else None
-    except (OSError, ValueError, HTTPException):  # whatever listens there may speak no HTTP at all
+            return (
+                Answer(answer.headers, answer.read(_LARGEST))
+                if answer.status == 200
+                else None
+            )
+    except (
+        OSError,
+        ValueError,
+        HTTPException,
+    ):  # whatever listens there may speak no HTTP at all
         return None
 
 

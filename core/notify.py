@@ -46,7 +46,11 @@ def notices_file(home: Path) -> Path:
 def notices(home: Path, last: int = 20) -> tuple[Notice, ...]:
     """The latest notices, oldest first; a line that is half written or of another version is left out."""
     path = notices_file(home)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-last:] if path.is_file() else []
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines()[-last:]
+        if path.is_file()
+        else []
+    )
     found = (_parsed(line) for line in lines)
     return tuple(notice for notice in found if notice is not None)
 
@@ -84,7 +88,9 @@ def _keep(path: Path, notice: Notice) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps(notice.model_dump(mode="json"), ensure_ascii=False) + "\n")
+            lines.write(
+                json.dumps(notice.model_dump(mode="json"), ensure_ascii=False) + "\n"
+            )
     except OSError as error:
         _LOG.warning("%s cannot be written (%s).", path, error.strerror)
 

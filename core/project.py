@@ -17,7 +17,9 @@ _NEEDED = ("dvc.yaml", "params.yaml", ".git")
 
 def find_checkout(here: Path) -> Path | None:
     """The nearest checkout that a folder is or lies in; None where it lies in none."""
-    return next((folder for folder in (here, *here.parents) if is_checkout(folder)), None)
+    return next(
+        (folder for folder in (here, *here.parents) if is_checkout(folder)), None
+    )
 
 
 def is_checkout(folder: Path) -> bool:
@@ -41,15 +43,22 @@ def _is_ours(folder: Path) -> bool:
     if said == FORMAT:
         return True
     if isinstance(said, str) and said.startswith(_ANY_FORMAT):
-        raise WorkspaceError(f"{folder / FILE} is of format {said}, from a newer Assay. Use the `assay` of that checkout.")
-    return _table(folder / "pyproject.toml", "project", "scripts").get("assay") == _COMMAND
+        raise WorkspaceError(
+            f"{folder / FILE} is of format {said}, from a newer Assay. Use the `assay` of that checkout."
+        )
+    return (
+        _table(folder / "pyproject.toml", "project", "scripts").get("assay") == _COMMAND
+    )
 
 
 def _table(path: Path, *names: str) -> dict[str, Any]:
     """A table of a TOML file, empty where there is none: a file that cannot be read makes nothing ours."""
     try:
         found: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a TOML error is a ValueError, and so is text that is no UTF-8
+    except (
+        OSError,
+        ValueError,
+    ):  # a TOML error is a ValueError, and so is text that is no UTF-8
         return {}
     for name in names:
         found = found.get(name) if isinstance(found, dict) else None
@@ -72,18 +81,26 @@ def find_project(home: Path, start: Path | None = None) -> Project:
         return _project(root, home)
     installed = Path(__file__).resolve().parents[1]
     if not is_checkout(installed):
-        raise WorkspaceError(f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there.")
+        raise WorkspaceError(
+            f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there."
+        )
     project = _project(installed, home)
-    warn_once(f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}.")
+    warn_once(
+        f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}."
+    )
     return project
 
 
 def _project(root: Path, home: Path) -> Project:
-    return Project(root=root, home=_addressable(home if home.is_absolute() else root / home))
+    return Project(
+        root=root, home=_addressable(home if home.is_absolute() else root / home)
+    )
 
 
 def _addressable(home: Path) -> Path:
     """A home that the address of a database can name: it ends at the first ? or #, and the files would lie in another folder."""
     if any(mark in f"{home}{home.resolve()}" for mark in "?#"):
-        raise WorkspaceError(f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME.")
+        raise WorkspaceError(
+            f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME."
+        )
     return home

@@ -8,7 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Environment variables `ASSAY_…`; one that is set to nothing is one that is not set."""
 
-    model_config = SettingsConfigDict(env_prefix="ASSAY_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ASSAY_", extra="ignore", env_ignore_empty=True
+    )
 
     home: Path = Path(".assay")
     """Everything that Assay keeps outside git: cache, scratch, worktrees, base models, MLflow's database."""

@@ -37,7 +37,9 @@ class ServiceRecord(Value):
         """Whether it is well at this moment: asked over HTTP where it has an address, by its process where it has none."""
         if self.url is not None:
             return answers(self.url)
-        return self.state == "done" or (self.pid is not None and psutil.pid_exists(self.pid))
+        return self.state == "done" or (
+            self.pid is not None and psutil.pid_exists(self.pid)
+        )
 
 
 class SystemRecord(Value):
@@ -70,4 +72,6 @@ def read_record(home: Path) -> SystemRecord | None:
 
 def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
     """This process's."""
-    return SystemRecord(pid=os.getpid(), started=psutil.Process().create_time(), services=services)
+    return SystemRecord(
+        pid=os.getpid(), started=psutil.Process().create_time(), services=services
+    )

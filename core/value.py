@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Any, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from core.errors import DamagedFile
@@ -21,11 +27,17 @@ class Value(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.") from error
+            raise DamagedFile(
+                f"{path} does not exist. Run the stage that writes it: `dvc repro`."
+            ) from error
         except OSError as error:
-            raise DamagedFile(f"{path} cannot be read ({type(error).__name__}). Bring back the file that was stored there.") from error
+            raise DamagedFile(
+                f"{path} cannot be read ({type(error).__name__}). Bring back the file that was stored there."
+            ) from error
         except ValidationError as error:
-            raise DamagedFile(f"{path} is not a whole {cls.__name__}: {first_problem(error)}. Run its stage again.") from error
+            raise DamagedFile(
+                f"{path} is not a whole {cls.__name__}: {first_problem(error)}. Run its stage again."
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write as indented JSON, whole or not at all."""
@@ -43,9 +55,15 @@ class Settable(Value):
     @classmethod
     def _no_boolean_for_a_number(cls, given: Any, field: ValidationInfo) -> Any:
         wanted = cls.model_fields[str(field.field_name)].annotation
-        entries = given.values() if get_origin(wanted) is dict and isinstance(given, dict) else (given,)
+        entries = (
+            given.values()
+            if get_origin(wanted) is dict and isinstance(given, dict)
+            else (given,)
+        )
         if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
-            raise PydanticCustomError("boolean", "Input is a yes or a no, where neither is meant")
+            raise PydanticCustomError(
+                "boolean", "Input is a yes or a no, where neither is meant"
+            )
         return given
 
 
@@ -64,9 +82,13 @@ class FileDigest(Value):
         """Give the path once its bytes hash to what was recorded."""
         path = under / self.path
         if not path.is_file():
-            raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.")
+            raise DamagedFile(
+                f"{path} does not exist. Run the stage that writes it: `dvc repro`."
+            )
         if sha256_of(path) != self.sha256:
-            raise DamagedFile(f"{path} has changed since it was recorded. Delete it and run the stage again.")
+            raise DamagedFile(
+                f"{path} has changed since it was recorded. Delete it and run the stage again."
+            )
         return path
 
 

@@ -18,7 +18,9 @@ SECONDS_BETWEEN_TRIES = 60.0
 
 def releases_needed(ledger_state: LedgerState) -> tuple[Release, ...]:
     """Of every model what serves, what is on its way and what would be gone back to; of a revoked one the base's files."""
-    return tuple(release for model in ledger_state.models.values() for release in _needed(model))
+    return tuple(
+        release for model in ledger_state.models.values() for release in _needed(model)
+    )
 
 
 def _needed(model: ModelState) -> Iterator[Release]:
@@ -36,11 +38,18 @@ def package_fault(home: Path, release: Release) -> str:
 
 def fetch_package(home: Path, release: Release, store: Store) -> Path | None:
     """Fetch it, so that its folder is whole; gives where a damaged one was put aside, if there was one."""
-    found, folder = store.get_version(release.model, release.version), package_folder(home, release)
+    found, folder = (
+        store.get_version(release.model, release.version),
+        package_folder(home, release),
+    )
     before = all_aside(folder.parent)
     # By what the ledger says: a tag in MLflow can be edited, and must not decide which bytes come into this folder.
     store.fetch(_of_these_bytes(found, release), folder)
-    new = [each for each in all_aside(folder.parent) if each not in before and each.name.startswith(folder.name)]
+    new = [
+        each
+        for each in all_aside(folder.parent)
+        if each not in before and each.name.startswith(folder.name)
+    ]
     return new[-1] if new else None
 
 
@@ -58,9 +67,17 @@ class Packages:
 
     def damaged(self, ledger_state: LedgerState) -> tuple[Release, ...]:
         """Each release whose package is not what was released."""
-        needed = {release.package_sha256: release for release in releases_needed(ledger_state)}
-        self._watched = {digest: self._watch(release) for digest, release in needed.items()}
-        return tuple(release for digest, release in needed.items() if self._watched[digest].look())
+        needed = {
+            release.package_sha256: release for release in releases_needed(ledger_state)
+        }
+        self._watched = {
+            digest: self._watch(release) for digest, release in needed.items()
+        }
+        return tuple(
+            release
+            for digest, release in needed.items()
+            if self._watched[digest].look()
+        )
 
     def repair(self, release: Release, store: Store) -> str:
         """Fetch one again; what became of it, as a sentence. After a try that failed the next one waits a while: each is a download."""
@@ -76,8 +93,14 @@ class Packages:
             self._failed[release.package_sha256] = time.monotonic(), sentence
             return sentence
         self._failed.pop(release.package_sha256, None)
-        where = f"The damaged folder lies in {aside}: find out who changed it." if aside else "Its folder was not there."
+        where = (
+            f"The damaged folder lies in {aside}: find out who changed it."
+            if aside
+            else "Its folder was not there."
+        )
         return f"{name} was damaged and has been fetched again from MLflow. {where}"
 
     def _watch(self, release: Release) -> PackageWatch:
-        return self._watched.get(release.package_sha256) or PackageWatch(self._home, release)
+        return self._watched.get(release.package_sha256) or PackageWatch(
+            self._home, release
+        )

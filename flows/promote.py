@@ -22,7 +22,13 @@ from pipelines.stages.base_model import locate
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
-from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided, read_screen_verdict
+from pipelines.values.verdict import (
+    Candidate,
+    Finalist,
+    Rejection,
+    Undecided,
+    read_screen_verdict,
+)
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.entries import Release
 from registry.ledger.ledger import open_ledger
@@ -32,7 +38,13 @@ from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import Order, ReleaseContext
-from registry.release.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven, judge
+from registry.release.judge import (
+    AdmittedAgain,
+    Circumstances,
+    Origin,
+    WaiverGiven,
+    judge,
+)
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.recompute import is_older, older_differences, readmit, recompute
 from registry.release.release import Subject, carry_on, record_judgement, release
@@ -72,7 +84,9 @@ class Repaired(Value):
     """Where the damaged folder lies now; None where there was none."""
 
 
-def promote(project: Project, model: str, version: str, order: Order) -> Promotion | Repaired:
+def promote(
+    project: Project, model: str, version: str, order: Order
+) -> Promotion | Repaired:
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure."""
     store, context = open_store(project), open_release_context(project.home)
     found = store.get_version(model, version)
@@ -81,24 +95,34 @@ def promote(project: Project, model: str, version: str, order: Order) -> Promoti
             return repaired
         package = store.fetch(found, project.home / "packages" / found.package_sha256)
         context.endpoint.state()  # with nothing to answer, an earlier release that was left on its way would be rolled back
-        carry_on(model, context)  # whoever drove an earlier release is gone: the lock is ours
+        carry_on(
+            model, context
+        )  # whoever drove an earlier release is gone: the lock is ours
         check_pages(store, context.ledger, context.ledger.state())
         _check_is_new(context.ledger.state(), found)
         finalist = _finalist(found, package)
         policy = policy_file(project.root, model)
         origin = context.ledger.state().registration(model, found.version)
-        judging = Judging(found, finalist, package, policy, origin, store.made(found).at)
+        judging = Judging(
+            found, finalist, package, policy, origin, store.made(found).at
+        )
         case = _circumstances(judging, context.ledger.state())
         verdict = judge(finalist, case, load_policy(policy))
-        subject = Subject(model, found.version, found.package_sha256, finalist.adapter.sha256)
+        subject = Subject(
+            model, found.version, found.package_sha256, finalist.adapter.sha256
+        )
         ledger_state = record_judgement(context.ledger, subject, verdict)
         _tell(store, found, verdict, ledger_state)
         if not isinstance(verdict, Candidate):
-            return Promotion(model=model, version=found.version, verdict=verdict, released=None)
+            return Promotion(
+                model=model, version=found.version, verdict=verdict, released=None
+            )
         locate(BaseModelManifest.read(package / "base_model.json"), project.home)
         held = release(verdict, ledger_state.head.generation, order, context)
     note = _champion_follows(store, context.ledger.state())
-    return Promotion(model=model, version=found.version, verdict=verdict, released=held, note=note)
+    return Promotion(
+        model=model, version=found.version, verdict=verdict, released=held, note=note
+    )
 
 
 def _champion_follows(store: Store, ledger_state: LedgerState) -> str:
@@ -113,15 +137,25 @@ def _champion_follows(store: Store, ledger_state: LedgerState) -> str:
 def _repaired(home: Path, store: Store, version: ModelVersion) -> Repaired | None:
     """None unless the version serves already and its package is not whole on this machine."""
     serving = open_ledger(home).state().model(version.name).answering
-    if serving is None or serving.release.version != version.version or not package_fault(home, serving.release):
+    if (
+        serving is None
+        or serving.release.version != version.version
+        or not package_fault(home, serving.release)
+    ):
         return None
-    return Repaired(model=version.name, version=version.version, aside=fetch_package(home, serving.release, store))
+    return Repaired(
+        model=version.name,
+        version=version.version,
+        aside=fetch_package(home, serving.release, store),
+    )
 
 
 def _check_is_new(ledger_state: LedgerState, version: ModelVersion) -> None:
     here = ledger_state.model(version.name)
     if here.answering is not None and here.answering.release.version == version.version:
-        raise ReleaseError(f"Version {version.version} of {version.name} serves already. `assay status` says since when.")
+        raise ReleaseError(
+            f"Version {version.version} of {version.name} serves already. `assay status` says since when."
+        )
 
 
 def policy_file(root: Path, model: str) -> Path:
@@ -133,7 +167,9 @@ def policy_file(root: Path, model: str) -> Path:
 def _finalist(version: ModelVersion, package: Path) -> Finalist:
     verdict = read_screen_verdict(package / "verdict.json")
     if not isinstance(verdict, Finalist):
-        raise RegistryError(f"Version {version.version} of {version.name} never passed `screen`. Train it again.")
+        raise RegistryError(
+            f"Version {version.version} of {version.name} never passed `screen`. Train it again."
+        )
     return verdict
 
 
@@ -156,7 +192,9 @@ def _admitted(of: "Judging") -> AdmittedAgain:
     verdict = readmit(of.package, of.policy, older=of.is_older)
     return AdmittedAgain(
         verdict=verdict.verdict,
-        reasons=tuple(finding.text for finding in verdict.findings if finding.outcome != "passed"),
+        reasons=tuple(
+            finding.text for finding in verdict.findings if finding.outcome != "passed"
+        ),
         policy_sha256=then.sha256,
         policy_name=then.gates.name,
     )
@@ -202,7 +240,8 @@ def _circumstances(of: Judging, ledger_state: LedgerState) -> Circumstances:
         compared_adapter=None if compared is None else compared.adapter.sha256,
         champion=None if last is None else last.release.version,
         champion_adapter=None if last is None else last.release.spec.adapter_sha256,
-        revoked=version.version in here.revoked or adapter in ledger_state.revoked_adapters,
+        revoked=version.version in here.revoked
+        or adapter in ledger_state.revoked_adapters,
         frozen=ledger_state.frozen is not None,
         waivers=_waivers(ledger_state, version.name),
         recomputed_differences=_differences(of),
@@ -229,16 +268,36 @@ def _origin(registration: Registration) -> Origin:
 
 def _waivers(ledger_state: LedgerState, model: str) -> tuple[WaiverGiven, ...]:
     return tuple(
-        WaiverGiven(generation=each.generation, rule=each.rule, until=each.until, by=each.by, account=each.account)
+        WaiverGiven(
+            generation=each.generation,
+            rule=each.rule,
+            until=each.until,
+            by=each.by,
+            account=each.account,
+        )
         for each in ledger_state.waivers
         if each.model == model
     )
 
 
-def _tell(store: Store, version: ModelVersion, verdict: Candidate | Rejection | Undecided, ledger_state: LedgerState) -> None:
+def _tell(
+    store: Store,
+    version: ModelVersion,
+    verdict: Candidate | Rejection | Undecided,
+    ledger_state: LedgerState,
+) -> None:
     """On the version's page: the verdict of `judge`, its reasons, and the entry that holds it."""
-    reasons = "\n".join(f"{finding.outcome}: {finding.text}" for finding in verdict.findings)
-    store.annotate(version, {"assay.judge": verdict.verdict, "assay.judge_reasons": reasons[:4900], PAGE_TAG: ledger_state.head.as_tag})
+    reasons = "\n".join(
+        f"{finding.outcome}: {finding.text}" for finding in verdict.findings
+    )
+    store.annotate(
+        version,
+        {
+            "assay.judge": verdict.verdict,
+            "assay.judge_reasons": reasons[:4900],
+            PAGE_TAG: ledger_state.head.as_tag,
+        },
+    )
 
 
 def move_champions(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
@@ -248,9 +307,19 @@ def move_champions(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
     A model that Assay registered and never released has none either, whoever gave it one. Models of others are nobody's business here.
     """
     holders = store.holders(CHAMPION)
-    others = (name for name, number in holders.items() if name not in ledger_state.models and _is_ours(store, name, number))
+    others = (
+        name
+        for name, number in holders.items()
+        if name not in ledger_state.models and _is_ours(store, name, number)
+    )
     names = sorted({*ledger_state.models, *others})
-    return tuple(sentence for name in names for sentence in _champion_moved(store, name, ledger_state.model(name), holders.get(name)))
+    return tuple(
+        sentence
+        for name in names
+        for sentence in _champion_moved(
+            store, name, ledger_state.model(name), holders.get(name)
+        )
+    )
 
 
 def _is_ours(store: Store, name: str, number: str) -> bool:
@@ -258,18 +327,24 @@ def _is_ours(store: Store, name: str, number: str) -> bool:
     return found is not None and bool(found.package_sha256)
 
 
-def drop_revoked_challengers(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
+def drop_revoked_challengers(
+    store: Store, ledger_state: LedgerState
+) -> tuple[str, ...]:
     """A revoked version is under nobody's review; gives a sentence for each that lost the alias `challenger`."""
     told = []
     for name, model in ledger_state.models.items():
         held = store.holder(name, CHALLENGER) if model.revoked else None
         if held is not None and held.version in model.revoked:
             store.move_alias(name, CHALLENGER, None)
-            told.append(f"challenger of {name}: {held.version} → none, since it is revoked")
+            told.append(
+                f"challenger of {name}: {held.version} → none, since it is revoked"
+            )
     return tuple(told)
 
 
-def _champion_moved(store: Store, name: str, model: ModelState, there: str | None) -> tuple[str, ...]:
+def _champion_moved(
+    store: Store, name: str, model: ModelState, there: str | None
+) -> tuple[str, ...]:
     current = model.answering
     if current is not None and not current.is_completed:
         return ()
@@ -282,7 +357,11 @@ def _champion_moved(store: Store, name: str, model: ModelState, there: str | Non
         return (f"champion of {name} is not what the ledger says: {error}",)
     if why:
         return (f"{name} has no champion: {why}",)
-    return () if there == wanted else (f"champion of {name}: {there or 'none'} → {wanted or 'none'}",)
+    return (
+        ()
+        if there == wanted
+        else (f"champion of {name}: {there or 'none'} → {wanted or 'none'}",)
+    )
 
 
 def _unproven(store: Store, release: Release) -> str:

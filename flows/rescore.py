@@ -28,7 +28,16 @@ from pipelines.values.evidence import Adapter
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 from registry.mlflow.home_store import open_store
-from registry.mlflow.recorded import AUTHOR, CHAMPION, DATA_REVISION, KIND, MODEL, VERSION, WORKSPACE, ModelVersion
+from registry.mlflow.recorded import (
+    AUTHOR,
+    CHAMPION,
+    DATA_REVISION,
+    KIND,
+    MODEL,
+    VERSION,
+    WORKSPACE,
+    ModelVersion,
+)
 from registry.mlflow.store import Store
 
 if TYPE_CHECKING:
@@ -51,26 +60,55 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
         store = open_store(project)
         champion = store.holder(request.model, CHAMPION)
         if champion is None:
-            return Completed(name="NoChampion", message=f"{request.model} has no champion: there is nothing to score again.")
+            return Completed(
+                name="NoChampion",
+                message=f"{request.model} has no champion: there is nothing to score again.",
+            )
         outcome = _rescored(project, store, request, champion)
         _tell(project, store, champion, outcome)
-        return Completed(name=outcome.verdict.capitalize(), message=f"Version {champion.version} of {request.model}: {outcome.result}")
+        return Completed(
+            name=outcome.verdict.capitalize(),
+            message=f"Version {champion.version} of {request.model}: {outcome.result}",
+        )
 
 
-def _rescored(project: Project, store: Store, request: TrainRequest, champion: ModelVersion) -> Outcome:
+def _rescored(
+    project: Project, store: Store, request: TrainRequest, champion: ModelVersion
+) -> Outcome:
     package = store.fetch(champion, project.home / "packages" / champion.package_sha256)
     with open_workspace(project, _as_made(request, package)) as workspace:
-        tags = {MODEL: request.model, AUTHOR: current_user(), KIND: "rescore", VERSION: champion.version, WORKSPACE: workspace.run_id}
+        tags = {
+            MODEL: request.model,
+            AUTHOR: current_user(),
+            KIND: "rescore",
+            VERSION: champion.version,
+            WORKSPACE: workspace.run_id,
+        }
         tags[DATA_REVISION] = revision_in(workspace.root)
         version_inputs(workspace)
-        logical_run = digest_of_json({"rescored": champion.package_sha256, "of": identify(workspace, request.model)})
+        logical_run = digest_of_json(
+            {
+                "rescored": champion.package_sha256,
+                "of": identify(workspace, request.model),
+            }
+        )
         run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
-        outcome = earlier_outcome(store, run, logical_run, request.model, project.home, registers=False)
+        outcome = earlier_outcome(
+            store, run, logical_run, request.model, project.home, registers=False
+        )
         if outcome is None:
             with ended_on_error(store, run):
                 store.runs.log_params(run.run_id, flat_params(workspace))
                 verdict = _judge(workspace, package)
-                outcome = record(workspace, store, run, verdict, logical_run, request.model, registers=False)
+                outcome = record(
+                    workspace,
+                    store,
+                    run,
+                    verdict,
+                    logical_run,
+                    request.model,
+                    registers=False,
+                )
         publish(outcome, store.address)
         rename_run(outcome)
         return outcome
@@ -109,15 +147,35 @@ def _place_adapter(package: Path, root: Path) -> None:
 def _as_made(request: TrainRequest, package: Path) -> TrainRequest:
     """The request with the parameters that the champion was made with."""
     document = yaml.safe_load((package / "params.yaml").read_text(encoding="utf-8"))
-    own = {f"{section}.{name}": entry for section in _MADE_WITH for name, entry in document[section].items()}
+    own = {
+        f"{section}.{name}": entry
+        for section in _MADE_WITH
+        for name, entry in document[section].items()
+    }
     return request.model_copy(update={"settings": {**request.settings, **own}})
 
 
-def _tell(project: Project, store: Store, champion: ModelVersion, outcome: Outcome) -> None:
+def _tell(
+    project: Project, store: Store, champion: ModelVersion, outcome: Outcome
+) -> None:
     passed = outcome.verdict == "passed"
-    what = "passes on today's data" if passed else f"no longer passes ({outcome.verdict}); it goes on serving"
+    what = (
+        "passes on today's data"
+        if passed
+        else f"no longer passes ({outcome.verdict}); it goes on serving"
+    )
     reasons = () if passed else tuple(f"- {reason}" for reason in outcome.reasons[:5])
     sentence = f"The champion of {champion.name}, version {champion.version}, {what}."
-    links = (f"MLflow: {mlflow_link(store.address, outcome.run_id)}", f"Prefect: {run_link()}")
-    title = f"Assay: champion of {champion.name} {'passes' if passed else 'needs a look'}"
-    notify(project.home, title, "\n".join((sentence, *reasons, *links)), sends=not (passed and outcome.unchanged))
+    links = (
+        f"MLflow: {mlflow_link(store.address, outcome.run_id)}",
+        f"Prefect: {run_link()}",
+    )
+    title = (
+        f"Assay: champion of {champion.name} {'passes' if passed else 'needs a look'}"
+    )
+    notify(
+        project.home,
+        title,
+        "\n".join((sentence, *reasons, *links)),
+        sends=not (passed and outcome.unchanged),
+    )

@@ -28,7 +28,12 @@ _REASONS_TOLD = 5
 
 
 @flow(name="retrain", flow_run_name="{request.title}")
-def retrain(request: TrainRequest = _DEFAULT, *, only_new_data: bool = False, when_busy: Literal["wait", "skip"] = "wait") -> "State[Any]":
+def retrain(
+    request: TrainRequest = _DEFAULT,
+    *,
+    only_new_data: bool = False,
+    when_busy: Literal["wait", "skip"] = "wait",
+) -> "State[Any]":
     """Train an adapter, judge it, register it if it passes, and tell the result.
 
     Prefect shows these words in its run form.
@@ -47,7 +52,9 @@ def retrain(request: TrainRequest = _DEFAULT, *, only_new_data: bool = False, wh
             return _nothing_done(project, "AlreadyTraining", request.model, str(busy))
 
 
-def _retrained(project: Project, request: TrainRequest, *, only_new_data: bool) -> "State[Any]":
+def _retrained(
+    project: Project, request: TrainRequest, *, only_new_data: bool
+) -> "State[Any]":
     store = open_store(project)
     known = _no_new_rows(store, project, request) if only_new_data else None
     if known is not None:
@@ -55,14 +62,23 @@ def _retrained(project: Project, request: TrainRequest, *, only_new_data: bool) 
     outcome = to_verdict(project, request)
     # Rows that went back to what was judged before are not the last ones judged: nobody is to hear of it every night.
     sends = not (only_new_data and outcome.unchanged)
-    notify(project.home, f"Assay: {request.model} {outcome.word}", _told(outcome, store), sends=sends)
+    notify(
+        project.home,
+        f"Assay: {request.model} {outcome.word}",
+        _told(outcome, store),
+        sends=sends,
+    )
     return Completed(name=outcome.word.capitalize(), message=outcome.result)
 
 
 def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str | None:
     """Why there is nothing to train on; None where rows have changed since the last verdict, or nothing was judged yet."""
     last = store.runs.last_training(request.model)
-    if last is None or last.data_revision is None or last.data_revision != data_revision(project, request):
+    if (
+        last is None
+        or last.data_revision is None
+        or last.data_revision != data_revision(project, request)
+    ):
         return None
     return (
         f"No new rows for {request.model} since {last.at:%Y-%m-%d %H:%M} UTC ({last.verdict}, MLflow run {last.run_id}): nothing to train. "
@@ -70,7 +86,9 @@ def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str |
     )
 
 
-def _nothing_done(project: Project, name: str, model: str, sentence: str) -> "State[Any]":
+def _nothing_done(
+    project: Project, name: str, model: str, sentence: str
+) -> "State[Any]":
     """Said in the run's state, on its page and in the home; nobody is sent a message every night for it."""
     publish_text("nothing-done", f"# Nothing was trained\n\n{sentence}\n", sentence)
     notify(project.home, f"Assay: {model} not trained", sentence, sends=False)
@@ -83,8 +101,16 @@ def told_on_error(project: Project, model: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        why = str(error) if isinstance(error, AssayError) else f"{type(error).__name__}: {str(error)[:300]}"
-        notify(project.home, f"Assay: a run of {model} failed", f"{why}\nPrefect: {run_link()}")
+        why = (
+            str(error)
+            if isinstance(error, AssayError)
+            else f"{type(error).__name__}: {str(error)[:300]}"
+        )
+        notify(
+            project.home,
+            f"Assay: a run of {model} failed",
+            f"{why}\nPrefect: {run_link()}",
+        )
         raise
 
 
@@ -92,5 +118,8 @@ def _told(outcome: Outcome, store: Store) -> str:
     reasons = [f"- {reason}" for reason in outcome.reasons[:_REASONS_TOLD]]
     more = len(outcome.reasons) - _REASONS_TOLD
     rest = [f"- and {more} more"] if more > 0 else []
-    links = [f"MLflow: {mlflow_link(store.address, outcome.run_id)}", f"Prefect: {run_link()}"]
+    links = [
+        f"MLflow: {mlflow_link(store.address, outcome.run_id)}",
+        f"Prefect: {run_link()}",
+    ]
     return "\n".join([f"{outcome.result}.", *reasons, *rest, *links])

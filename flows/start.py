@@ -23,12 +23,18 @@ from pipelines.values.params import overridden, parse_assignment
 def request_from(**asked: Any) -> TrainRequest:
     """What was typed, as a request; files are looked at, so that a slip is found before anything starts."""
     given = {name: setting for name, setting in asked.items() if setting is not None}
-    given["settings"] = dict(parse_assignment(text) for text in given.pop("settings", ()))
+    given["settings"] = dict(
+        parse_assignment(text) for text in given.pop("settings", ())
+    )
     for name in ("data", "held_out", "policy"):
         if name in given and not given[name].is_file():
-            raise UnreadableData(f"There is no file {given[name]}. --{name.replace('_', '-')} wants an existing file.")
+            raise UnreadableData(
+                f"There is no file {given[name]}. --{name.replace('_', '-')} wants an existing file."
+            )
     if "held_out" in given and "data" not in given:
-        raise ParameterError("--held-out goes with --data: the demo's rows bring their own held-out split.")
+        raise ParameterError(
+            "--held-out goes with --data: the demo's rows bring their own held-out split."
+        )
     if "policy" in given:
         load_policy(given["policy"])
     if "chat_template" in given:
@@ -66,7 +72,9 @@ def run_training(request: TrainRequest) -> Outcome:
             outcome = train(request)
             show(outcome, open_store(project).address)
     except KeyboardInterrupt as told:  # between two stages or in the wait for another run; a stage says so itself
-        raise RunStopped("The run was told to stop. What is done is kept: run the same command again and it goes on.") from told
+        raise RunStopped(
+            "The run was told to stop. What is done is kept: run the same command again and it goes on."
+        ) from told
     return outcome
 
 
@@ -92,7 +100,9 @@ def run_ui(port: int) -> int:
     open_store(project)
     with open_socket("127.0.0.1", port):
         pass  # a port that is taken is said in one line, before MLflow takes ten seconds to find out
-    say(f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}.")
+    say(
+        f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, with the password in {passwords_file(home)}."
+    )
     command = ["registry.mlflow.server", "--home", str(home), "--port", str(port)]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [sys.executable, "-m", *command]
@@ -103,21 +113,31 @@ def _check_own_mlflow(address: str | None) -> None:
     if address is None:
         return
     step = (
-        "open it in a browser" if address.startswith(("http://", "https://")) else "start `mlflow server` over it, or unset that variable"
+        "open it in a browser"
+        if address.startswith(("http://", "https://"))
+        else "start `mlflow server` over it, or unset that variable"
     )
-    raise ParameterError(f"MLFLOW_TRACKING_URI names another MLflow, {shown(address)}: {step}. `assay ui` shows the home's own.")
+    raise ParameterError(
+        f"MLFLOW_TRACKING_URI names another MLflow, {shown(address)}: {step}. `assay ui` shows the home's own."
+    )
 
 
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableData(f"The chat template {path} cannot be read ({type(error).__name__}). Give a Jinja file in UTF-8.") from error
+        raise UnreadableData(
+            f"The chat template {path} cannot be read ({type(error).__name__}). Give a Jinja file in UTF-8."
+        ) from error
 
 
 def _model_name(given: dict[str, Any]) -> str:
     data = _plain(given["data"].stem) or "rows" if "data" in given else "cheat"
-    base = _plain(given["base_model"].absolute().name) or "model" if "base_model" in given else "smollm2"
+    base = (
+        _plain(given["base_model"].absolute().name) or "model"
+        if "base_model" in given
+        else "smollm2"
+    )
     return f"{data}-{base}"[:100]
 
 
@@ -131,7 +151,9 @@ def _check_parameters(request: TrainRequest) -> None:
     from core.settings import Settings
     from flows.run.workspace import check_name
 
-    params = overridden(find_project(Settings().home).root / layout.PARAMS, request.assignments())
+    params = overridden(
+        find_project(Settings().home).root / layout.PARAMS, request.assignments()
+    )
     check_name(request.model, params.base_model.id)
 
 
@@ -158,4 +180,6 @@ def _digest_of_base(folder: Path, given: dict[str, Any]) -> str:
 
 def _check_python() -> None:
     if sys.version_info[:2] != (3, 11):
-        raise ParameterError(f"This is Python {sys.version.split()[0]} and Assay's lock is for 3.11. Make the environment with python3.11.")
+        raise ParameterError(
+            f"This is Python {sys.version.split()[0]} and Assay's lock is for 3.11. Make the environment with python3.11."
+        )

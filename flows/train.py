@@ -12,13 +12,26 @@ from core.settings import Settings
 from flows.run.dead_runs import end_dead_runs
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_own, earlier_outcome, made_again
-from flows.run.record import check_comparators, ended_on_error, flat_params, forwarded_progress, place_champion, record
+from flows.run.record import (
+    check_comparators,
+    ended_on_error,
+    flat_params,
+    forwarded_progress,
+    place_champion,
+    record,
+)
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.stage_task import run_stage
 from flows.run.training_lock import training_turn
-from flows.run.workspace import Workspace, identify, open_workspace, place_base_model, recipe_of
+from flows.run.workspace import (
+    Workspace,
+    identify,
+    open_workspace,
+    place_base_model,
+    recipe_of,
+)
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
 from pipelines.values.champion import Champion
@@ -26,7 +39,14 @@ from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
-from registry.mlflow.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE, RecordedRun
+from registry.mlflow.recorded import (
+    AUTHOR,
+    DATA_REVISION,
+    MODEL,
+    RECIPE,
+    WORKSPACE,
+    RecordedRun,
+)
 from registry.mlflow.store import Store
 
 
@@ -41,10 +61,17 @@ def train(request: TrainRequest) -> Outcome:
 def to_verdict(project: Project, request: TrainRequest) -> Outcome:
     """The whole path, inside whatever flow run asks for it; a rejection is a result, not a failure."""
     store = open_store(project)
-    open_ledger(project.home)  # a version that cannot be entered could never be released: said before anything is trained
+    open_ledger(
+        project.home
+    )  # a version that cannot be entered could never be released: said before anything is trained
     end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
-        tags = {MODEL: request.model, AUTHOR: current_user(), DATA_REVISION: revision_in(workspace.root), WORKSPACE: workspace.run_id}
+        tags = {
+            MODEL: request.model,
+            AUTHOR: current_user(),
+            DATA_REVISION: revision_in(workspace.root),
+            WORKSPACE: workspace.run_id,
+        }
         version_inputs(workspace)
         place_champion(store, request.model, workspace)
         logical_run, recipe = identify(workspace, request.model), recipe_of(workspace)
@@ -57,10 +84,22 @@ def to_verdict(project: Project, request: TrainRequest) -> Outcome:
             return _finished(known, store)
         with ended_on_error(store, run):
             store.runs.log_params(run.run_id, flat_params(workspace))
-            return _finished(record(workspace, store, run, _judge(workspace, store, run), logical_run, request.model), store)
+            return _finished(
+                record(
+                    workspace,
+                    store,
+                    run,
+                    _judge(workspace, store, run),
+                    logical_run,
+                    request.model,
+                ),
+                store,
+            )
 
 
-def _judge(workspace: Workspace, store: Store, run: RecordedRun) -> Finalist | Rejection | Undecided | Champion:
+def _judge(
+    workspace: Workspace, store: Store, run: RecordedRun
+) -> Finalist | Rejection | Undecided | Champion:
     """Every stage in its order, up to the gate that ends the run; no gate holds the champion against itself."""
     run_stage(workspace, "base_model")
     place_base_model(workspace)

@@ -27,9 +27,13 @@ def adopt(project: Project, model: str, version: str, order: Order) -> Registrat
             raise ReleaseError(
                 f"Version {found.version} of {model} is in the ledger already (entry {known.generation}). `assay promote` judges it."
             )
-        return Adopted(**made.model_dump(), by=order.by, account=order.account, reason_sha256=why)
+        return Adopted(
+            **made.model_dump(), by=order.by, account=order.account, reason_sha256=why
+        )
 
     entered = append(ledger, body).registration(model, found.version)
     if entered is None:
-        raise ReleaseError(f"Version {found.version} of {model} was not entered. `assay history` says what was; try again.")
+        raise ReleaseError(
+            f"Version {found.version} of {model} was not entered. `assay history` says what was; try again."
+        )
     return entered

@@ -30,8 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
     set_library_environment()
     from core.lifetime import end_with_the_run
 
-    parser = argparse.ArgumentParser(prog="python -m operations.controller", description="Make everything match the ledger.")
-    parser.add_argument("--every", type=float, default=SECONDS_BETWEEN_ROUNDS, help="seconds between two rounds")
+    parser = argparse.ArgumentParser(
+        prog="python -m operations.controller",
+        description="Make everything match the ledger.",
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=SECONDS_BETWEEN_ROUNDS,
+        help="seconds between two rounds",
+    )
     every = parser.parse_args(arguments).every
     end_with_the_run()
     done = threading.Event()
@@ -53,13 +61,19 @@ def run(done: threading.Event, every: float) -> int:
         duties = Reconciler(project)
         _say(f"Ready: the controller looks every {every:g} s.")
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
-        record = threading.Thread(target=_rounds, args=(lambda: duties.of_the_record, done, every), daemon=True)
+        record = threading.Thread(
+            target=_rounds,
+            args=(lambda: duties.of_the_record, done, every),
+            daemon=True,
+        )
         record.start()
         _rounds(lambda: duties.of_releases, done, every)
     return 0
 
 
-def _rounds(duties: Callable[[], tuple[Duty, ...]], done: threading.Event, every: float) -> None:
+def _rounds(
+    duties: Callable[[], tuple[Duty, ...]], done: threading.Event, every: float
+) -> None:
     while not done.is_set():
         for duty in duties():
             if not done.is_set():

@@ -50,7 +50,9 @@ def examine(project: Project) -> tuple[Check, ...]:
     return tuple(each for check in CHECKS for each in _carried_out(check, project))
 
 
-def _carried_out(check: Callable[[Project], Iterator[Check]], project: Project) -> tuple[Check, ...]:
+def _carried_out(
+    check: Callable[[Project], Iterator[Check]], project: Project
+) -> tuple[Check, ...]:
     name = check.__name__.replace("_", " ")
     try:
         return tuple(check(project))
@@ -58,6 +60,16 @@ def _carried_out(check: Callable[[Project], Iterator[Check]], project: Project) 
         return (Check(name=name, is_ok=False, text=str(error)),)
     except PermissionError as error:
         closed = closed_to_us(Path(str(error.filename)))
-        return (Check(name=name, is_ok=False, text=f"could not be checked: {closed or error}."),)
+        return (
+            Check(
+                name=name, is_ok=False, text=f"could not be checked: {closed or error}."
+            ),
+        )
     except Exception as error:  # noqa: BLE001 - the doctor reports, whatever it meets
-        return (Check(name=name, is_ok=False, text=f"could not be checked ({type(error).__name__}: {str(error)[:200]})."),)
+        return (
+            Check(
+                name=name,
+                is_ok=False,
+                text=f"could not be checked ({type(error).__name__}: {str(error)[:200]}).",
+            ),
+        )

@@ -30,7 +30,11 @@ def run_down() -> str:
     left = end_system(home)
     if running is not None:
         return "Stopped."
-    return f"Nothing was running; {left} processes that a killed `assay up` had left are ended." if left else "Nothing is running."
+    return (
+        f"Nothing was running; {left} processes that a killed `assay up` had left are ended."
+        if left
+        else "Nothing is running."
+    )
 
 
 def end_system(home: Path) -> int:
@@ -47,7 +51,10 @@ def _end_engines(home: Path) -> int:
     lock, ended = home / "endpoint" / "lock", 0
     if not lock.exists():
         return 0
-    with suppress(Timeout), FileLock(lock, timeout=0):  # held, so that no endpoint takes over what is being ended
+    with (
+        suppress(Timeout),
+        FileLock(lock, timeout=0),
+    ):  # held, so that no endpoint takes over what is being ended
         for record in read_records(home):
             with suppress(psutil.NoSuchProcess):
                 kill([psutil.Process(record.pid)])

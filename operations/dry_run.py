@@ -18,7 +18,11 @@ from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.models.answers import check_lengths
 from pipelines.models.chat import ChatEncoder
-from pipelines.models.language_model import LanguageModel, completion_losses, load_language_model
+from pipelines.models.language_model import (
+    LanguageModel,
+    completion_losses,
+    load_language_model,
+)
 from pipelines.models.resources import needs
 from pipelines.rows.contents import clusters_of, contents_of
 from pipelines.stages.admit import TRAINED_ON
@@ -36,8 +40,12 @@ from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
 
-_TRAIN_OVER_SCORE = 3.5  # forward and backward against forward alone, measured on two cores
-_ANSWER_OVER_SCORE = 2.5  # a generated token against a scored one, in batches, measured on two cores
+_TRAIN_OVER_SCORE = (
+    3.5  # forward and backward against forward alone, measured on two cores
+)
+_ANSWER_OVER_SCORE = (
+    2.5  # a generated token against a scored one, in batches, measured on two cores
+)
 _SAMPLE = 16
 
 
@@ -64,7 +72,11 @@ class Estimate(Value):
             if effect is not None
             else "nothing: the held-out split is empty"
         )
-        admitted = {"passed": "would pass", "rejected": "would reject these rows", "undecided": "could not decide on these rows"}
+        admitted = {
+            "passed": "would pass",
+            "rejected": "would reject these rows",
+            "undecided": "could not decide on these rows",
+        }
         reasons = "".join(f"            {reason}\n" for reason in self.reasons)
         return (
             f"admit       {admitted[self.admission]}\n{reasons}"
@@ -108,26 +120,51 @@ def estimate(request: TrainRequest) -> Estimate:
         folder = locate(base, project.home)  # hashes every byte of the weights: once
         language = load_language_model(base, folder, template, "float32")
         if read_admission(layout.ADMIT_VERDICT).verdict == "passed":
-            _check_lengths(Start(base, template, language.encoder), language, workspace.params)
+            _check_lengths(
+                Start(base, template, language.encoder), language, workspace.params
+            )
         tokens = _tokens(language.encoder)
         rate = _scored_tokens_per_second(language, tokens)
         policy = load_policy(layout.POLICY).gates.screen
         return _estimate(workspace, base, tokens, rate, policy)
 
 
-def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, rate: float, policy: ScreenPolicy) -> Estimate:
+def _estimate(
+    workspace: Workspace,
+    base: BaseModelManifest,
+    tokens: _Tokens,
+    rate: float,
+    policy: ScreenPolicy,
+) -> Estimate:
     params = workspace.params
     admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
-    splits = {name: read_rows(workspace.root / layout.VALIDATE / f"{name}.jsonl") for name in SPLITS}
+    splits = {
+        name: read_rows(workspace.root / layout.VALIDATE / f"{name}.jsonl")
+        for name in SPLITS
+    }
     steps = training_steps(len(splits["train"]), params.train)
     mean = sum(tokens.counts) / max(1, len(tokens.counts))
     looks = 1 + math.ceil(steps / params.train.evaluate_every)
-    training = (steps * params.train.batch_size * _TRAIN_OVER_SCORE + looks * len(splits["dev"])) * mean / rate
+    training = (
+        (
+            steps * params.train.batch_size * _TRAIN_OVER_SCORE
+            + looks * len(splits["dev"])
+        )
+        * mean
+        / rate
+    )
     prompts = prompts_of(splits["held_out"])
-    asked = 3 * len(prompts) + params.bias.prompts * sum(len(names) for names in params.bias.names.values())
-    evaluation = (asked * params.generation.max_new_tokens * _ANSWER_OVER_SCORE + 3 * len(splits["held_out"]) * mean) / rate
+    asked = 3 * len(prompts) + params.bias.prompts * sum(
+        len(names) for names in params.bias.names.values()
+    )
+    evaluation = (
+        asked * params.generation.max_new_tokens * _ANSWER_OVER_SCORE
+        + 3 * len(splits["held_out"]) * mean
+    ) / rate
     needed = needs(base, params, max(tokens.counts, default=0), len(tokens.counts))
-    clusters = len(set(clusters_of([prompt.group for prompt in prompts], contents_of(prompts))))
+    clusters = len(
+        set(clusters_of([prompt.group for prompt in prompts], contents_of(prompts)))
+    )
     return Estimate(
         admission=admission.verdict,
         reasons=_reasons(admission),
@@ -138,12 +175,18 @@ def _estimate(workspace: Workspace, base: BaseModelManifest, tokens: _Tokens, ra
         disk_bytes=needed.disk,
         rows={name: len(rows) for name, rows in splits.items()},
         clusters=clusters,
-        smallest_effect_in_standard_deviations=smallest_detectable_effect(clusters, policy.alpha, policy.power) if clusters else None,
+        smallest_effect_in_standard_deviations=smallest_detectable_effect(
+            clusters, policy.alpha, policy.power
+        )
+        if clusters
+        else None,
     )
 
 
 def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
-    return tuple(finding.text for finding in admission.findings if finding.outcome != "passed")
+    return tuple(
+        finding.text for finding in admission.findings if finding.outcome != "passed"
+    )
 
 
 def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
@@ -151,17 +194,30 @@ def _check_lengths(start: Start, language: LanguageModel, params: Params) -> Non
     for name in TRAINED_ON:
         encode(read_rows(layout.VALIDATE / f"{name}.jsonl"), start, params.train)
     prompts = prompts_of(read_rows(layout.HELD_OUT))
-    check_lengths(language, prompts, [start.encoder.prompt_ids(prompt.messages) for prompt in prompts], params.generation)
+    check_lengths(
+        language,
+        prompts,
+        [start.encoder.prompt_ids(prompt.messages) for prompt in prompts],
+        params.generation,
+    )
 
 
 def _tokens(encoder: ChatEncoder) -> _Tokens:
     rows = read_rows(Path("data/validate/train.jsonl"))
-    pairs = [(encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)) for row in rows]
-    return _Tokens(counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs), sample=tuple(pairs[:_SAMPLE]))
+    pairs = [
+        (encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion))
+        for row in rows
+    ]
+    return _Tokens(
+        counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs),
+        sample=tuple(pairs[:_SAMPLE]),
+    )
 
 
 def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float:
-    completion_losses(language, tokens.sample, batch_size=_SAMPLE)  # the first call pays for what torch sets up
+    completion_losses(
+        language, tokens.sample, batch_size=_SAMPLE
+    )  # the first call pays for what torch sets up
     started = time.monotonic()
     completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)

@@ -12,18 +12,28 @@ from flows.run.outcome import EXIT_CODES
 from registry.release.recompute import Recomputed, recompute, recompute_admission
 
 
-def run_gate(folder: Path, policy: Path | None, *, regenerates: int | None = None, as_json: bool) -> int:
+def run_gate(
+    folder: Path, policy: Path | None, *, regenerates: int | None = None, as_json: bool
+) -> int:
     """Judge the evidence in `folder` again, print the verdict, and give its exit code; 1 where stored and recomputed differ.
 
     `regenerates`: so many drawn prompts are answered once more by the folder's own adapter, and compared, too.
     """
     if not folder.is_dir():
-        raise UnreadableData(f"There is no folder {folder}. Give a run's downloaded artifacts: scorecard, evidence, policy and verdict.")
+        raise UnreadableData(
+            f"There is no folder {folder}. Give a run's downloaded artifacts: scorecard, evidence, policy and verdict."
+        )
     _check_kinds(folder)
-    judge_again = recompute if (folder / "scorecard.json").is_file() else recompute_admission
+    judge_again = (
+        recompute if (folder / "scorecard.json").is_file() else recompute_admission
+    )
     found = judge_again(folder, policy)
     # Another policy asks what it would have said: only the stored verdict is not expected to agree.
-    differences = tuple(each for each in found.differences if policy is None or not each.startswith("verdict"))
+    differences = tuple(
+        each
+        for each in found.differences
+        if policy is None or not each.startswith("verdict")
+    )
     if regenerates is not None:
         differences += _regenerated(folder, regenerates)
     _print(found, differences, as_json=as_json)
@@ -32,7 +42,14 @@ def run_gate(folder: Path, policy: Path | None, *, regenerates: int | None = Non
 
 def _check_kinds(folder: Path) -> None:
     """To read a pipe would wait for ever."""
-    odd = next((path for path in folder.rglob("*") if path.exists() and not path.is_file() and not path.is_dir()), None)
+    odd = next(
+        (
+            path
+            for path in folder.rglob("*")
+            if path.exists() and not path.is_file() and not path.is_dir()
+        ),
+        None,
+    )
     if odd is not None:
         raise UnreadableData(f"{odd} is no file. Give a run's downloaded artifacts.")
 
@@ -52,7 +69,18 @@ def _print(found: Recomputed, differences: tuple[str, ...], *, as_json: bool) ->
         say(f"  {finding.outcome:9} {finding.text}")
     for difference in differences:
         say(f"  DIFFERS   {difference}")
-    say(f"{found.verdict.gate}: {found.verdict.verdict}" + ("" if not differences else "; the stored files say something else"))
+    say(
+        f"{found.verdict.gate}: {found.verdict.verdict}"
+        + ("" if not differences else "; the stored files say something else")
+    )
     if as_json:
         reasons = [finding.text for finding in found.verdict.findings]
-        say(json.dumps({"verdict": found.verdict.verdict, "reasons": reasons, "differences": list(differences)}))
+        say(
+            json.dumps(
+                {
+                    "verdict": found.verdict.verdict,
+                    "reasons": reasons,
+                    "differences": list(differences),
+                }
+            )
+        )

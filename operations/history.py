@@ -100,10 +100,14 @@ class Happening(Value):
         what = " ".join(part for part in (self.words, self.model, self.version) if part)
         why = self.reason or (_ERASED if self.reason_sha256 else None)
         tail = f" by {self.by}" if self.by else ""
-        return _harmless(f"{self.generation:>5}  {self.at:%Y-%m-%d %H:%M:%S}Z  {what}{tail}{f': {why}' if why else ''}")
+        return _harmless(
+            f"{self.generation:>5}  {self.at:%Y-%m-%d %H:%M:%S}Z  {what}{tail}{f': {why}' if why else ''}"
+        )
 
 
-def happenings(entries: Iterable[Entry], texts: dict[str, str]) -> tuple[Happening, ...]:
+def happenings(
+    entries: Iterable[Entry], texts: dict[str, str]
+) -> tuple[Happening, ...]:
     """The entries in their order, each with the model and the version that it is about."""
     begun: dict[int, ReleaseBegun] = {}
     told = []
@@ -128,7 +132,11 @@ def run_history(model: str | None, *, as_json: bool) -> int:
 
 def run_verify(exported: Path | None, *, as_json: bool) -> int:
     """Verify the ledger, or an export of it; 0 where it is whole, 1 where it is not."""
-    report = _audit() if exported is None else verify_export(exported, known_heads(_project().home)[0])
+    report = (
+        _audit()
+        if exported is None
+        else verify_export(exported, known_heads(_project().home)[0])
+    )
     if as_json:
         say(json.dumps({**report.model_dump(mode="json"), "is_whole": report.is_whole}))
     else:
@@ -144,26 +152,36 @@ def run_export(into: Path, *, with_reasons: bool) -> int:
     home = _project().home
     head = export(read_ledger(home), into, with_texts=with_reasons)
     keep_export(into, home)
-    say(f"{into}: entries 1 to {head.generation}, head {head.hash}. Keep a copy away from this machine.")
+    say(
+        f"{into}: entries 1 to {head.generation}, head {head.hash}. Keep a copy away from this machine."
+    )
     return 0
 
 
 def run_acceptance(reason: str) -> int:
     """Have the ledger count as it is, where others remember more."""
     if not reason.strip():
-        raise ParameterError("--reason is empty. Say why in a sentence: it goes on record.")
+        raise ParameterError(
+            "--reason is empty. Say why in a sentence: it goes on record."
+        )
     project = _project()
     read_ledger(project.home)  # one that is gone is restored, not accepted
     ledger = open_ledger(project.home)
     known, notes = _known(project, ledger)
-    done = accept_head(ledger, known, Order(current_user(), reason.strip()[:2000], operating_system_account()))
+    done = accept_head(
+        ledger,
+        known,
+        Order(current_user(), reason.strip()[:2000], operating_system_account()),
+    )
     for note in notes:
         say(f"Note: {note}.")
     for each in done.lost:
         say(f"Accepted as lost: entry {each.generation}, which {each.where} remembers.")
     for model, version in done.revoked:
         say(f"Revoked again: version {version} of {model}.")
-    say(f"The ledger counts as it is, up to entry {done.generation}. The endpoint obeys it from its next look on.")
+    say(
+        f"The ledger counts as it is, up to entry {done.generation}. The endpoint obeys it from its next look on."
+    )
     return 0
 
 
@@ -171,14 +189,18 @@ def run_rotation(reason: str) -> int:
     """Replace the key that signs the ledger."""
     home = _project().home
     rotate(open_ledger(home), home, current_user(), reason, operating_system_account())
-    say(f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}.")
+    say(
+        f"Key {load_key(home).public.key_id[:12]} signs from now on; the one before it is revoked. Take a backup of {home / 'keys'}."
+    )
     return 0
 
 
 def run_erasure(digest: str) -> int:
     """Remove a reason; the ledger stays whole."""
     open_ledger(_project().home).erase(digest)
-    say(f"The reason {digest[:12]} is erased. Backups and exports with reasons may still hold it.")
+    say(
+        f"The reason {digest[:12]} is erased. Backups and exports with reasons may still hold it."
+    )
     return 0
 
 
@@ -194,10 +216,16 @@ def _audit() -> AuditReport:
     faults = store_faults(project.home)
     if report.is_whole and faults:
         report = report.model_copy(update={"problem": " ".join(faults)})
-    return report.model_copy(update={"notes": (*report.notes, *notes, *_key_notes(project.home, ledger, report))})
+    return report.model_copy(
+        update={
+            "notes": (*report.notes, *notes, *_key_notes(project.home, ledger, report))
+        }
+    )
 
 
-def _known(project: Project, ledger: Ledger) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def _known(
+    project: Project, ledger: Ledger
+) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """Every head that is known from elsewhere, and what could not be looked at."""
     ours, unread = known_heads(project.home, _standing_of(ledger))
     ever: frozenset[str] = frozenset()
@@ -208,14 +236,22 @@ def _known(project: Project, ledger: Ledger) -> tuple[tuple[KnownHead, ...], tup
     return (*ours, *theirs, *witnessed), (*unread, *unseen, *silent)
 
 
-def witnessed_head(home: Path, ledger_state: "LedgerState | None") -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def witnessed_head(
+    home: Path, ledger_state: "LedgerState | None"
+) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What the witness remembers, and why not where it does not answer."""
     try:
         there = witness()
-        found = None if there is None else there.furthest(trusted_keys(home, ledger_state))
+        found = (
+            None if there is None else there.furthest(trusted_keys(home, ledger_state))
+        )
     except LedgerError as error:
         return (), (str(error).rstrip("."),)
-    heads = () if there is None or found is None else (KnownHead.of(found.record, there.name),)
+    heads = (
+        ()
+        if there is None or found is None
+        else (KnownHead.of(found.record, there.name),)
+    )
     return heads, ()
 
 
@@ -227,7 +263,9 @@ def _standing_of(ledger: Ledger) -> "LedgerState | None":
 
 
 def page_heads(
-    project: Project, ledger_state: "LedgerState | None" = None, ever: frozenset[str] = frozenset()
+    project: Project,
+    ledger_state: "LedgerState | None" = None,
+    ever: frozenset[str] = frozenset(),
 ) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What the version pages remember, and why not where MLflow does not answer at once."""
     if not is_mlflow_there(project):
@@ -238,16 +276,29 @@ def page_heads(
     try:
         store = open_store(project)
         pages = store.pages_with(PAGE_TAG)
-        told, edited = told_by_pages(store, trusted_keys(project.home, ledger_state), ever)
+        told, edited = told_by_pages(
+            store, trusted_keys(project.home, ledger_state), ever
+        )
     except AssayError as error:
         return (), (f"version pages were not looked at: {error}",)
-    heads, notes = [KnownHead.of(each.sealed.record, each.where) for each in told], [each.rstrip(".") for each in edited]
+    heads, notes = (
+        [KnownHead.of(each.sealed.record, each.where) for each in told],
+        [each.rstrip(".") for each in edited],
+    )
     for page, text in sorted(pages.items()):
         try:
             head = KnownHead.from_tag(text, f"the page of {page}")
-            heads += () if any((each.where, each.hash) == (head.where, head.hash) for each in heads) else (head,)
+            heads += (
+                ()
+                if any(
+                    (each.where, each.hash) == (head.where, head.hash) for each in heads
+                )
+                else (head,)
+            )
         except AssayError as error:
-            notes.append(f"the page of {page} remembers no head that can be read: {error}")
+            notes.append(
+                f"the page of {page} remembers no head that can be read: {error}"
+            )
     return tuple(heads), tuple(notes)
 
 
@@ -255,7 +306,10 @@ def is_mlflow_there(project: Project) -> bool:
     """MLflow's database is there, or its server takes a connection."""
     try:
         return _answers(mlflow_address() or f"sqlite:///{project.home / 'mlflow.db'}")
-    except (AssayError, ValueError):  # an address that cannot be read is said by whoever opens it
+    except (
+        AssayError,
+        ValueError,
+    ):  # an address that cannot be read is said by whoever opens it
         return False
 
 
@@ -265,7 +319,13 @@ def _answers(uri: str) -> bool:
     if parts.scheme.startswith("sqlite"):
         return Path(uri.split(":///", 1)[-1]).is_file()
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), SECONDS_FOR_MLFLOW):
+        with socket.create_connection(
+            (
+                parts.hostname or "",
+                parts.port or (443 if parts.scheme == "https" else 80),
+            ),
+            SECONDS_FOR_MLFLOW,
+        ):
             return True
     except OSError:
         return False
@@ -279,7 +339,13 @@ def _key_notes(home: Path, ledger: Ledger, report: AuditReport) -> tuple[str, ..
     except LedgerError as error:
         return (str(error).rstrip("."),)
     trusted = ledger.state().key(key.key_id) is not None
-    return () if trusted else (f"this machine's key {key.key_id[:12]} is not one that the ledger trusts: nothing can be written from here",)
+    return (
+        ()
+        if trusted
+        else (
+            f"this machine's key {key.key_id[:12]} is not one that the ledger trusts: nothing can be written from here",
+        )
+    )
 
 
 def _sentence(report: AuditReport, name: str) -> str:
@@ -302,7 +368,9 @@ def _whole(ledger: Ledger) -> tuple[tuple[Entry, ...], AssayError | None]:
     return tuple(whole), None
 
 
-def _told(entry: Entry, begun: dict[int, ReleaseBegun], texts: dict[str, str]) -> Happening:
+def _told(
+    entry: Entry, begun: dict[int, ReleaseBegun], texts: dict[str, str]
+) -> Happening:
     body = entry.body
     model, version = _subject(body, begun)
     digest = getattr(body, "reason_sha256", None)
@@ -327,7 +395,9 @@ def _words(body: Body) -> str:
     return _WORDS[body.kind]
 
 
-def _subject(body: Body, begun: dict[int, ReleaseBegun]) -> tuple[str | None, str | None]:
+def _subject(
+    body: Body, begun: dict[int, ReleaseBegun]
+) -> tuple[str | None, str | None]:
     """Model and version that an entry is about."""
     if isinstance(body, Registered | Adopted | Judged | Revoked):
         return body.model, body.version
@@ -344,9 +414,19 @@ def _subject(body: Body, begun: dict[int, ReleaseBegun]) -> tuple[str | None, st
 
 def _texts(ledger: Ledger) -> dict[str, str]:
     kept = ledger.texts()
-    return {digest: text if sha256(text.encode()).hexdigest() == digest else _EDITED for digest, text in kept.items()}
+    return {
+        digest: text if sha256(text.encode()).hexdigest() == digest else _EDITED
+        for digest, text in kept.items()
+    }
 
 
 def _harmless(text: str) -> str:
     """Without line ends and control characters: a reason was typed by somebody."""
-    return "".join(letter if letter.isprintable() else " " if letter.isspace() else f"\\u{ord(letter):04x}" for letter in text)
+    return "".join(
+        letter
+        if letter.isprintable()
+        else " "
+        if letter.isspace()
+        else f"\\u{ord(letter):04x}"
+        for letter in text
+    )

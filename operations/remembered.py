@@ -45,14 +45,24 @@ def tell_witness(home: Path, ledger_state: LedgerState) -> tuple[str, ...]:
     try:
         there = witness()
         sealed = read_record(home)
-        if there is not None and sealed is not None and sealed.record.head == ledger_state.head:
+        if (
+            there is not None
+            and sealed is not None
+            and sealed.record.head == ledger_state.head
+        ):
             there.tell(sealed)
     except (LedgerError, DamagedFile, OSError) as error:
         return (str(error),)
     return ()
 
 
-def remember_elsewhere(project: Project, ledger: Ledger, ledger_state: LedgerState, model: str, version: str) -> None:
+def remember_elsewhere(
+    project: Project,
+    ledger: Ledger,
+    ledger_state: LedgerState,
+    model: str,
+    version: str,
+) -> None:
     """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
     set_library_environment()
     tell_witness(project.home, ledger_state)
@@ -61,7 +71,9 @@ def remember_elsewhere(project: Project, ledger: Ledger, ledger_state: LedgerSta
         from operations.history import is_mlflow_there
         from registry.mlflow.home_store import open_store
 
-        with suppress(Exception):  # the revocation stands, and the controller marks the page later
+        with suppress(
+            Exception
+        ):  # the revocation stands, and the controller marks the page later
             if is_mlflow_there(project):
                 mark_revoked(open_store(project), ledger, ledger_state, model, version)
 
@@ -82,7 +94,9 @@ class Comparison:
     _witness: Witness | None = None
     _is_told: set[str] = field(default_factory=set)
 
-    def mended_record(self, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
+    def mended_record(
+        self, ledger: Ledger, ledger_state: LedgerState
+    ) -> tuple[str, ...]:
         """Keep this home's own head record; where it is gone or damaged, the endpoint's memory must vouch for the ledger."""
         key = load_key(self.home)
         keep_record(self.home, ledger_state, ledger_state, key)
@@ -90,14 +104,21 @@ class Comparison:
             sealed = read_record(self.home)
         except DamagedFile:
             sealed = None
-        if (sealed is not None and sealed.is_by(trusted_keys(self.home, ledger_state))) or not _memory_vouches(
-            self.home, ledger, ledger_state
-        ):
+        if (
+            sealed is not None and sealed.is_by(trusted_keys(self.home, ledger_state))
+        ) or not _memory_vouches(self.home, ledger, ledger_state):
             return ()
         write_record(self.home, ledger_state, key)
-        return (f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",)
+        return (
+            f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",
+        )
 
-    def compare(self, open_pages: Callable[[], "Store"], ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
+    def compare(
+        self,
+        open_pages: Callable[[], "Store"],
+        ledger: Ledger,
+        ledger_state: LedgerState,
+    ) -> tuple[str, ...]:
         """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
         trusted = trusted_keys(self.home, ledger_state)
         if self._is_due("witness"):
@@ -110,7 +131,9 @@ class Comparison:
                 self._keep(told)
                 self._edited = (*wrong, *lost_by_pages(store, ledger, ledger_state))
             except RegistryError:
-                del self._looked_at["pages"]  # MLflow is away, which other duties say: the next round looks again
+                del self._looked_at[
+                    "pages"
+                ]  # MLflow is away, which other duties say: the next round looks again
         return (*doubts(self.home, ledger, ledger_state), *self._edited, *self._silent)
 
     def _is_due(self, what: str) -> bool:
@@ -129,7 +152,9 @@ class Comparison:
             self._is_told = {ledger_state.head.hash}
         return wrong
 
-    def _told_by_witness(self, trusted: frozenset[str]) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+    def _told_by_witness(
+        self, trusted: frozenset[str]
+    ) -> tuple[tuple[Told, ...], tuple[str, ...]]:
         try:
             self._witness = self._witness or witness()
             if self._witness is None:
@@ -137,11 +162,20 @@ class Comparison:
             sealed, where = self._witness.furthest(trusted), self._witness.name
         except LedgerError as error:
             return (), (str(error),)
-        before = next((each.sealed.record.head for each in self._remembered() if each.where == where), None)
+        before = next(
+            (
+                each.sealed.record.head
+                for each in self._remembered()
+                if each.where == where
+            ),
+            None,
+        )
         reached = 0 if sealed is None else sealed.record.head.generation
         forgot: tuple[str, ...] = ()
         if before is not None and reached < before.generation:
-            forgot = (f"{where} remembers entry {reached} of the ledger, and it knew entry {before.generation}. Find out who changed it.",)
+            forgot = (
+                f"{where} remembers entry {reached} of the ledger, and it knew entry {before.generation}. Find out who changed it.",
+            )
         return () if sealed is None else (Told(where=where, sealed=sealed),), forgot
 
     def _remembered(self) -> tuple[Told, ...]:
@@ -156,7 +190,11 @@ class Comparison:
         kept = {each.where: each for each in before}
         for each in told:
             there = kept.get(each.where)
-            if there is None or there.sealed.record.head.generation <= each.sealed.record.head.generation:
+            if (
+                there is None
+                or there.sealed.record.head.generation
+                <= each.sealed.record.head.generation
+            ):
                 kept[each.where] = each
         after = tuple(kept[where] for where in sorted(kept))
         if after != before:

@@ -11,7 +11,9 @@ RUNS = f"{ALL}runs/"
 def run_refs(root: Path) -> dict[str, dict[str, str]]:
     """Every run's refs with the commits that they name, by run id."""
     found: dict[str, dict[str, str]] = {}
-    for line in git(root, "for-each-ref", "--format=%(refname) %(objectname)", RUNS).splitlines():
+    for line in git(
+        root, "for-each-ref", "--format=%(refname) %(objectname)", RUNS
+    ).splitlines():
         ref, commit = line.split(" ")
         found.setdefault(ref.removeprefix(RUNS).split("/")[0], {})[ref] = commit
     return found
@@ -19,14 +21,30 @@ def run_refs(root: Path) -> dict[str, dict[str, str]]:
 
 def delete_refs(root: Path, refs: dict[str, str]) -> None:
     """Delete refs that still name those commits, all or none."""
-    git(root, "update-ref", "--stdin", stdin="".join(f"delete {ref} {commit}\n" for ref, commit in refs.items()))
+    git(
+        root,
+        "update-ref",
+        "--stdin",
+        stdin="".join(f"delete {ref} {commit}\n" for ref, commit in refs.items()),
+    )
 
 
 def other_tips(root: Path) -> set[str]:
     """The commits of everything else that has a name: branches, tags, stashes, and what is checked out anywhere."""
-    refs = (line.split(" ") for line in git(root, "for-each-ref", "--format=%(refname) %(objectname)").splitlines())
-    heads = (line.removeprefix("HEAD ") for line in git(root, "worktree", "list", "--porcelain").splitlines() if line.startswith("HEAD "))
-    return {commit for ref, commit in refs if not ref.startswith(RUNS)} | {head for head in heads if head.strip("0")}
+    refs = (
+        line.split(" ")
+        for line in git(
+            root, "for-each-ref", "--format=%(refname) %(objectname)"
+        ).splitlines()
+    )
+    heads = (
+        line.removeprefix("HEAD ")
+        for line in git(root, "worktree", "list", "--porcelain").splitlines()
+        if line.startswith("HEAD ")
+    )
+    return {commit for ref, commit in refs if not ref.startswith(RUNS)} | {
+        head for head in heads if head.strip("0")
+    }
 
 
 def dvc_records(root: Path, commits: set[str]) -> dict[str, str]:
@@ -42,8 +60,14 @@ def dvc_records(root: Path, commits: set[str]) -> dict[str, str]:
 
 def dvc_records_in(root: Path) -> dict[str, str]:
     """The same of the working tree."""
-    names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    return {name: (root / name).read_text(encoding="utf-8") for name in names if is_dvc_record(name) and (root / name).is_file()}
+    names = git(
+        root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+    ).split("\0")
+    return {
+        name: (root / name).read_text(encoding="utf-8")
+        for name in names
+        if is_dvc_record(name) and (root / name).is_file()
+    }
 
 
 def bundle_refs(root: Path, into: Path) -> bool:
@@ -56,7 +80,14 @@ def bundle_refs(root: Path, into: Path) -> bool:
 
 def fetch_refs(root: Path, bundle: Path) -> None:
     """Have the refs of a bundle in this checkout too."""
-    git(root, "fetch", "--quiet", "--no-write-fetch-head", str(bundle), f"+{ALL}*:{ALL}*")
+    git(
+        root,
+        "fetch",
+        "--quiet",
+        "--no-write-fetch-head",
+        str(bundle),
+        f"+{ALL}*:{ALL}*",
+    )
 
 
 def is_dvc_record(name: str) -> bool:

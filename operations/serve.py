@@ -30,10 +30,24 @@ class Served:
 
     def command(self, port: int) -> list[str]:
         """Arguments of `python -m serving`: the configuration that was scored."""
-        arguments = ["--base-folder", str(self.base_folder), "--base-manifest", str(self.base_manifest), "--port", str(port)]
+        arguments = [
+            "--base-folder",
+            str(self.base_folder),
+            "--base-manifest",
+            str(self.base_manifest),
+            "--port",
+            str(port),
+        ]
         arguments += ["--precision", self.params.generation.precision]
-        arguments += ["--default-max-tokens", str(self.params.generation.max_new_tokens)]
-        return arguments + (["--package", str(self.package), "--model-name", self.name] if self.package else [])
+        arguments += [
+            "--default-max-tokens",
+            str(self.params.generation.max_new_tokens),
+        ]
+        return arguments + (
+            ["--package", str(self.package), "--model-name", self.name]
+            if self.package
+            else []
+        )
 
 
 def run_serve(port: int) -> None:
@@ -57,8 +71,14 @@ def run_preview(model: str, version: str | None, port: int) -> None:
         pass  # a port that is taken is said before a model is fetched
     project = find_project(Settings().home)
     make_home(project.home)
-    with at_work(f"Fetching {'the base model' if version is None else f'version {version} of {model}'}"):
-        served = served_base(project) if version is None else served_version(project, model, version)
+    with at_work(
+        f"Fetching {'the base model' if version is None else f'version {version} of {model}'}"
+    ):
+        served = (
+            served_base(project)
+            if version is None
+            else served_version(project, model, version)
+        )
     run([*served.command(port), "--preview"])
 
 
@@ -69,7 +89,9 @@ def served_version(project: Project, model: str, version: str) -> Served:
     package = store.fetch(found, project.home / "packages" / found.package_sha256)
     manifest = package / "base_model.json"
     folder = locate(BaseModelManifest.read(manifest), project.home).resolve()
-    return Served(folder, manifest, package, load_params(package / "params.yaml"), model)
+    return Served(
+        folder, manifest, package, load_params(package / "params.yaml"), model
+    )
 
 
 def served_base(project: Project) -> Served:
@@ -80,4 +102,10 @@ def served_base(project: Project) -> Served:
     manifest.write(folder / "manifest.json")
     if template is not None:
         write_text(folder / "chat_template.jinja", template)
-    return Served(locate(manifest, project.home).resolve(), folder / "manifest.json", None, params, manifest.id)
+    return Served(
+        locate(manifest, project.home).resolve(),
+        folder / "manifest.json",
+        None,
+        params,
+        manifest.id,
+    )

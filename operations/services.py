@@ -42,7 +42,11 @@ class Ports:
 
     def named(self) -> tuple[tuple[str, int], ...]:
         """Option to port."""
-        return (("--mlflow-port", self.mlflow), ("--prefect-port", self.prefect), ("--endpoint-port", self.endpoint))
+        return (
+            ("--mlflow-port", self.mlflow),
+            ("--prefect-port", self.prefect),
+            ("--endpoint-port", self.endpoint),
+        )
 
 
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
@@ -56,7 +60,14 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
     return (
         Service(
             "mlflow",
-            (*python, "registry.mlflow.server", "--home", str(home), "--port", str(ports.mlflow)),
+            (
+                *python,
+                "registry.mlflow.server",
+                "--home",
+                str(home),
+                "--port",
+                str(ports.mlflow),
+            ),
             lambda: plain,
             port=ports.mlflow,
             health=f"http://{HERE}:{ports.mlflow}/health",
@@ -72,7 +83,14 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
         ),
         Service(
             "endpoint",
-            (*python, "serving.endpoint", "--home", str(home), "--port", str(ports.endpoint)),
+            (
+                *python,
+                "serving.endpoint",
+                "--home",
+                str(home),
+                "--port",
+                str(ports.endpoint),
+            ),
             lambda: plain,
             port=ports.endpoint,
             health=f"http://{HERE}:{ports.endpoint}/healthz",
@@ -80,7 +98,13 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
             seconds_to_stop=45,
             is_given_its_socket=True,
         ),
-        Service("deployments", (*python, "flows.schedule.deploy"), clients, after=("mlflow", "prefect"), lasts=False),
+        Service(
+            "deployments",
+            (*python, "flows.schedule.deploy"),
+            clients,
+            after=("mlflow", "prefect"),
+            lasts=False,
+        ),
         Service(
             "worker",
             (*python, "flows.schedule.worker"),
@@ -89,13 +113,25 @@ def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
             shows_up=lambda since: _polls(home, ports.prefect, since),
             seconds_to_stop=30,
         ),
-        Service("controller", (*python, "operations.controller"), clients, after=("mlflow", "endpoint")),
+        Service(
+            "controller",
+            (*python, "operations.controller"),
+            clients,
+            after=("mlflow", "endpoint"),
+        ),
     )
 
 
 def _environment(home: Path) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if name not in _NOT_FOR_SERVICES}
-    return {**kept, **mark(home), "ASSAY_HOME": str(home.resolve()), "PYTHONUNBUFFERED": "1"}
+    kept = {
+        name: text for name, text in os.environ.items() if name not in _NOT_FOR_SERVICES
+    }
+    return {
+        **kept,
+        **mark(home),
+        "ASSAY_HOME": str(home.resolve()),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]]:
@@ -113,7 +149,10 @@ def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]
 def _prefect_environment(home: Path, port: int) -> dict[str, str]:
     """Its pages ask port 4200 unless they are told otherwise, and without an origin of its own any page in a browser could ask it."""
     here = f"http://{HERE}:{port}"
-    own = {"PREFECT_SERVER_UI_API_URL": f"{here}/api", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": here}
+    own = {
+        "PREFECT_SERVER_UI_API_URL": f"{here}/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": here,
+    }
     return {**server_settings(home / "prefect"), **server_login(home), **own}
 
 
@@ -125,9 +164,17 @@ def _polls(home: Path, port: int, since: datetime) -> bool:
     """Whether a worker has told Prefect's server since then that it is alive: it says nothing on its log."""
     from flows.schedule.worker import POOL
 
-    answer = ask(f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter", body=b"{}", authorization=basic(login(home)))
+    answer = ask(
+        f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter",
+        body=b"{}",
+        authorization=basic(login(home)),
+    )
     try:
-        beats = [] if answer is None else [worker["last_heartbeat_time"] for worker in json.loads(answer.body)]
+        beats = (
+            []
+            if answer is None
+            else [worker["last_heartbeat_time"] for worker in json.loads(answer.body)]
+        )
         return any(beat and datetime.fromisoformat(beat) > since for beat in beats)
     except (ValueError, TypeError, KeyError):
         return False

@@ -14,7 +14,14 @@ from core.system_record import ServiceRecord
 from flows.schedule.prefect_login import login_file
 from registry.mlflow.accounts import passwords_file
 
-_MARKS = {"waiting": "·", "starting": "…", "ready": "✓", "done": "✓", "restarting": "!", "given up": "✗"}
+_MARKS = {
+    "waiting": "·",
+    "starting": "…",
+    "ready": "✓",
+    "done": "✓",
+    "restarting": "!",
+    "given up": "✗",
+}
 
 
 class Progress:
@@ -24,7 +31,11 @@ class Progress:
         """Nothing is shown yet."""
         self._home = home
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, transient=True) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, transient=True)
+            if self._console.is_terminal
+            else None
+        )
         self._began = time.monotonic()
         self._is_ready = False
         self._shown: dict[str, tuple[str, str]] = {}
@@ -47,7 +58,9 @@ class Progress:
                 self._live.update(_table(records), refresh=True)
         else:
             self._tell_changes(records)
-        if not self._is_ready and all(each.state in ("ready", "done") for each in records):
+        if not self._is_ready and all(
+            each.state in ("ready", "done") for each in records
+        ):
             self._ready(records)
 
     def stopping(self) -> None:
@@ -70,7 +83,9 @@ class Progress:
         for each in records:
             if each.link is not None:
                 self._say(f"  {each.name:<9} {each.link}")
-        self._say(f"Users admin, manager and scientist of MLflow: passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}.")
+        self._say(
+            f"Users admin, manager and scientist of MLflow: passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}."
+        )
         self._say(f"Prefect's pages ask for the line in {login_file(self._home)}.")
         self._say("Ctrl-C, or `assay down`, ends everything.")
         for act in self._then:
@@ -96,7 +111,11 @@ def _heard_or_not() -> Iterator[None]:
 
 
 def _line(record: ServiceRecord) -> str:
-    more = "" if record.state in ("ready", "done", "starting") and not record.is_silent else f": {record.detail}"
+    more = (
+        ""
+        if record.state in ("ready", "done", "starting") and not record.is_silent
+        else f": {record.detail}"
+    )
     again = "; it is started again" if record.state == "restarting" else ""
     if record.state == "given up":
         again = "; that was the fifth time in a row, the rest goes on without it"

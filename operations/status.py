@@ -103,9 +103,23 @@ class Status(Value):
         return (
             *self.alarms,
             *self.out_of_reach,
-            *(f"{each.name} does not answer ({each.detail or each.state})." for each in self.services if not each.is_healthy),
-            *(f"The waiver of {each.rule} for {each.model} {each.state}." for each in self.waivers if each.state != "holds"),
-            *((behind,) if self.followed is not None and self.ledger is not None and self.followed.hash != self.ledger.hash else ()),
+            *(
+                f"{each.name} does not answer ({each.detail or each.state})."
+                for each in self.services
+                if not each.is_healthy
+            ),
+            *(
+                f"The waiver of {each.rule} for {each.model} {each.state}."
+                for each in self.waivers
+                if each.state != "holds"
+            ),
+            *(
+                (behind,)
+                if self.followed is not None
+                and self.ledger is not None
+                and self.followed.hash != self.ledger.hash
+                else ()
+            ),
         )
 
 
@@ -113,32 +127,61 @@ def look(project: Project) -> Status:
     """How everything stands; nothing is changed and nothing made."""
     out_of_reach: list[str] = []
     ledger, ledger_state = _ledger(project.home, out_of_reach)
-    seen = _readable(admin_address_file(project.home), "the endpoint", out_of_reach, lambda: _endpoint(project.home, out_of_reach))
-    known = _readable(_database(project.home), "MLflow", out_of_reach, lambda: _in_mlflow(project, ledger_state, out_of_reach))
+    seen = _readable(
+        admin_address_file(project.home),
+        "the endpoint",
+        out_of_reach,
+        lambda: _endpoint(project.home, out_of_reach),
+    )
+    known = _readable(
+        _database(project.home),
+        "MLflow",
+        out_of_reach,
+        lambda: _in_mlflow(project, ledger_state, out_of_reach),
+    )
     known = known or _InMlflow({}, {})
-    if ledger_state is None and (closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)):
+    if ledger_state is None and (
+        closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)
+    ):
         # What a ledger that cannot be read holds, nobody knows here.
         known = _InMlflow(known.challengers, {})
-    services = _readable(record_file(project.home), "the services", out_of_reach, lambda: _services(project.home))
-    told = _readable(notices_file(project.home), "notices", out_of_reach, lambda: notices(project.home, last=3))
+    services = _readable(
+        record_file(project.home),
+        "the services",
+        out_of_reach,
+        lambda: _services(project.home),
+    )
+    told = _readable(
+        notices_file(project.home),
+        "notices",
+        out_of_reach,
+        lambda: notices(project.home, last=3),
+    )
     now = datetime.now(UTC)
     names = sorted({*(ledger_state.models if ledger_state else ()), *known.challengers})
     changes = _last_changes(ledger, ledger_state)
     return Status(
         at=now,
         services=services or (),
-        models=tuple(_model(name, ledger_state, changes.get(name), known, seen) for name in names),
+        models=tuple(
+            _model(name, ledger_state, changes.get(name), known, seen) for name in names
+        ),
         waivers=_waivers(ledger_state, now),
         frozen=_frozen(ledger, ledger_state),
         ledger=ledger_state.head if ledger_state else None,
         followed=seen.head if seen else None,
-        alarms=(*(seen.alarms if seen else ()), *_doubts(project.home, ledger, ledger_state, seen)),
+        alarms=(
+            *(seen.alarms if seen else ()),
+            *_doubts(project.home, ledger, ledger_state, seen),
+        ),
         notices=told or (),
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
 
 
-def _readable(path: Path, what: str, out_of_reach: list[str], look: Callable[[], _T]) -> _T | None:
+def _readable(
+    path: Path, what: str, out_of_reach: list[str], look: Callable[[], _T]
+) -> _T | None:
     """What a look gives, where this account may read what it needs; None with the reason where it may not."""
     closed = closed_to_us(path)
     if closed is None:
@@ -149,20 +192,34 @@ def _readable(path: Path, what: str, out_of_reach: list[str], look: Callable[[],
 
 def _database(home: Path) -> Path:
     """What MLflow's records are read from. Elsewhere it is asked, and says itself who may."""
-    return Path(os.devnull) if os.environ.get("MLFLOW_TRACKING_URI") else home / "mlflow.db"
+    return (
+        Path(os.devnull)
+        if os.environ.get("MLFLOW_TRACKING_URI")
+        else home / "mlflow.db"
+    )
 
 
 def _services(home: Path) -> tuple[ServiceStatus, ...]:
     record = read_record(home)
-    return () if record is None or not record.is_running() else tuple(_service(each) for each in record.services)
+    return (
+        ()
+        if record is None or not record.is_running()
+        else tuple(_service(each) for each in record.services)
+    )
 
 
 def _service(record: ServiceRecord) -> ServiceStatus:
-    shown = record.model_dump(include={"name", "state", "pid", "port", "since", "restarts", "detail"})
-    return ServiceStatus(**shown, is_healthy=record.state in ("ready", "done") and record.answers())
+    shown = record.model_dump(
+        include={"name", "state", "pid", "port", "since", "restarts", "detail"}
+    )
+    return ServiceStatus(
+        **shown, is_healthy=record.state in ("ready", "done") and record.answers()
+    )
 
 
-def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, LedgerState | None]:
+def _ledger(
+    home: Path, out_of_reach: list[str]
+) -> tuple[Ledger | None, LedgerState | None]:
     try:
         ledger = read_ledger(home)
         return ledger, ledger.state()
@@ -171,12 +228,19 @@ def _ledger(home: Path, out_of_reach: list[str]) -> tuple[Ledger | None, LedgerS
         return None, None
 
 
-def _doubts(home: Path, ledger: Ledger | None, ledger_state: LedgerState | None, seen: EndpointState | None) -> tuple[str, ...]:
+def _doubts(
+    home: Path,
+    ledger: Ledger | None,
+    ledger_state: LedgerState | None,
+    seen: EndpointState | None,
+) -> tuple[str, ...]:
     """Why the ledger may not be whole, where no endpoint says it already."""
     if ledger is None or ledger_state is None:
         return ()
     said = " ".join(seen.alarms) if seen else ""
-    return tuple(each for each in doubts(home, ledger, ledger_state) if each not in said)
+    return tuple(
+        each for each in doubts(home, ledger, ledger_state) if each not in said
+    )
 
 
 def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
@@ -197,7 +261,9 @@ class _InMlflow:
     """Model to every version of it, the oldest first."""
 
 
-def _in_mlflow(project: Project, ledger_state: LedgerState | None, out_of_reach: list[str]) -> _InMlflow:
+def _in_mlflow(
+    project: Project, ledger_state: LedgerState | None, out_of_reach: list[str]
+) -> _InMlflow:
     """A database that is not there yet is not made for this."""
     nothing = _InMlflow({}, {})
     try:
@@ -206,7 +272,9 @@ def _in_mlflow(project: Project, ledger_state: LedgerState | None, out_of_reach:
         out_of_reach.append(str(error))
         return nothing
     if is_missing(store.uri):
-        out_of_reach.append("MLflow has no runs yet: `assay run` or `assay up` makes its database.")
+        out_of_reach.append(
+            "MLflow has no runs yet: `assay run` or `assay up` makes its database."
+        )
         return nothing
     try:
         versions = _by_model(store.pages_with(VERDICT))
@@ -215,7 +283,13 @@ def _in_mlflow(project: Project, ledger_state: LedgerState | None, out_of_reach:
     except RegistryError as error:
         out_of_reach.append(str(error))
         return nothing
-    return _InMlflow({name: "" if version is None else version.version for name, version in found.items()}, versions)
+    return _InMlflow(
+        {
+            name: "" if version is None else version.version
+            for name, version in found.items()
+        },
+        versions,
+    )
 
 
 def _by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -227,7 +301,9 @@ def _by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(numbers, key=int)) for name, numbers in found.items()}
 
 
-def _last_changes(ledger: Ledger | None, ledger_state: LedgerState | None) -> dict[str, Change]:
+def _last_changes(
+    ledger: Ledger | None, ledger_state: LedgerState | None
+) -> dict[str, Change]:
     """For each model the entry that made answer what answers now: the entries are folded once more, and compared."""
     found: dict[str, Change] = {}
     if ledger is None or ledger_state is None:
@@ -236,7 +312,9 @@ def _last_changes(ledger: Ledger | None, ledger_state: LedgerState | None) -> di
     for entry in ledger.entries():
         before, stood = stood, first(entry) if stood is None else after(stood, entry)
         for name, model in stood.models.items():
-            if _answering(model) != _answering(before.model(name) if before else ModelState()):
+            if _answering(model) != _answering(
+                before.model(name) if before else ModelState()
+            ):
                 found[name] = _change(ledger, entry, model.current)
         if entry.generation == ledger_state.head.generation:
             break
@@ -249,7 +327,11 @@ def _answering(model: ModelState) -> tuple[int | None, bool]:
 
 def _change(ledger: Ledger, entry: Entry, current: RecordedRelease | None) -> Change:
     """A rollback and a brake say by themselves who and why; a switch says it in the entry that it began with."""
-    order = entry.body if isinstance(entry.body, RolledBack | BaseServed | Revoked) else current
+    order = (
+        entry.body
+        if isinstance(entry.body, RolledBack | BaseServed | Revoked)
+        else current
+    )
     if order is None:
         return Change(at=entry.at, by="unknown", why=None)
     return Change(at=entry.at, by=order.by, why=_recalled(ledger, order.reason_sha256))
@@ -265,11 +347,17 @@ def _frozen(ledger: Ledger | None, ledger_state: LedgerState | None) -> Change |
     if ledger is None or ledger_state is None or ledger_state.frozen is None:
         return None
     freeze = ledger_state.frozen
-    return Change(at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256))
+    return Change(
+        at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256)
+    )
 
 
 def _model(
-    name: str, ledger_state: LedgerState | None, changed: Change | None, known: _InMlflow, seen: EndpointState | None
+    name: str,
+    ledger_state: LedgerState | None,
+    changed: Change | None,
+    known: _InMlflow,
+    seen: EndpointState | None,
 ) -> ModelStatus:
     challenger = known.challengers.get(name)
     versions = known.versions.get(name, ())
@@ -285,17 +373,34 @@ def _model(
         predecessor=model.before.release.version if model.before else None,
         pending=model.pending.release.version if model.pending else None,
         revoked=tuple(sorted(model.revoked, key=int)),
-        challenger=None if current is not None and current.release.version == challenger else challenger or None,
-        unregistered=tuple(each for each in versions if ledger_state is None or ledger_state.registration(name, each) is None),
+        challenger=None
+        if current is not None and current.release.version == challenger
+        else challenger or None,
+        unregistered=tuple(
+            each
+            for each in versions
+            if ledger_state is None or ledger_state.registration(name, each) is None
+        ),
         answers=route.fingerprint if route else unrouted,
     )
 
 
-def _waivers(ledger_state: LedgerState | None, now: datetime) -> tuple[WaiverStatus, ...]:
+def _waivers(
+    ledger_state: LedgerState | None, now: datetime
+) -> tuple[WaiverStatus, ...]:
     """The ones that hold, and the latest of each rule where it does not hold any more."""
-    latest = {(each.model, each.rule): each for each in (ledger_state.waivers if ledger_state else ())}
+    latest = {
+        (each.model, each.rule): each
+        for each in (ledger_state.waivers if ledger_state else ())
+    }
     return tuple(
-        WaiverStatus(model=each.model, rule=each.rule, until=each.until, by=each.by, state=_state(each.until, now))
+        WaiverStatus(
+            model=each.model,
+            rule=each.rule,
+            until=each.until,
+            by=each.by,
+            state=_state(each.until, now),
+        )
         for each in latest.values()
     )
 

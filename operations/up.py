@@ -64,8 +64,13 @@ class _System:
 
     def _look(self) -> bool:
         """Take the next step of each service; whether anything changed."""
-        guards = frozenset(each.guard_pid for each in self.watched if each.guard_pid is not None)
-        if any(each.state in ("starting", "ready") and each.has_ended() for each in self.watched):
+        guards = frozenset(
+            each.guard_pid for each in self.watched if each.guard_pid is not None
+        )
+        if any(
+            each.state in ("starting", "ready") and each.has_ended()
+            for each in self.watched
+        ):
             end_orphans(besides=guards, outliving=self._lasting())
         states = {each.service.name: each.state for each in self.watched}
         changed = [each for each in self.watched if each.look(states)]
@@ -83,7 +88,9 @@ class _System:
 
     def _lasting(self) -> tuple[str, ...]:
         """Services that will be there: what outlives another one has nobody to wait for."""
-        return tuple(each.service.name for each in self.watched if each.state != "given up")
+        return tuple(
+            each.service.name for each in self.watched if each.state != "given up"
+        )
 
     def write(self) -> None:
         """Say how it stands, for `assay status` and `assay down`. On a full disk that waits, and nothing else does."""
@@ -94,17 +101,26 @@ class _System:
         except OSError as error:
             self.is_written = False
             if could:
-                self.progress.warn(f"{path} cannot be written ({error.strerror}). Until it can, `assay status` may be wrong.")
+                self.progress.warn(
+                    f"{path} cannot be written ({error.strerror}). Until it can, `assay status` may be wrong."
+                )
 
     def _tell(self, watched: Watched) -> None:
         """People who do not sit before it, beside the work: an address that does not answer takes its time."""
         if (trouble := watched.trouble()) is not None:
-            with suppress(RuntimeError):  # no thread is to be had, which must not end the rest
-                threading.Thread(target=notify, args=(self.project.home, *trouble)).start()
+            with suppress(
+                RuntimeError
+            ):  # no thread is to be had, which must not end the rest
+                threading.Thread(
+                    target=notify, args=(self.project.home, *trouble)
+                ).start()
 
     def _end(self) -> None:
         """Those that use others first, the others when the first are gone."""
-        for wave in (tuple(each for each in self.watched if each.service.after), self.watched):
+        for wave in (
+            tuple(each for each in self.watched if each.service.after),
+            self.watched,
+        ):
             for each in wave:
                 each.stop()
             self._wait(wave)
@@ -114,8 +130,16 @@ class _System:
         record_file(self.project.home).unlink(missing_ok=True)
 
     def _wait(self, wave: tuple[Watched, ...]) -> None:
-        deadline = time.monotonic() + max((each.service.seconds_to_stop for each in wave), default=0) + 5
-        while not all(each.has_ended() for each in wave) and time.monotonic() < deadline and self.stop.times < 2:
+        deadline = (
+            time.monotonic()
+            + max((each.service.seconds_to_stop for each in wave), default=0)
+            + 5
+        )
+        while (
+            not all(each.has_ended() for each in wave)
+            and time.monotonic() < deadline
+            and self.stop.times < 2
+        ):
             time.sleep(0.05)
 
 
@@ -132,13 +156,21 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     with lock:
         end_system(project.home)  # what an earlier one that was killed has left
         _check_ports(ports)
-        moved = settle(project.home)  # MLflow's server would write where the home was before
+        moved = settle(
+            project.home
+        )  # MLflow's server would write where the home was before
         adopt_orphans()
-        system = _System(project, tuple(Watched(each, project) for each in services(project, ports)), Progress(project.home))
+        system = _System(
+            project,
+            tuple(Watched(each, project) for each in services(project, ports)),
+            Progress(project.home),
+        )
         system.progress.warn(moved)
         system.progress.warn(_open_ledger(project))
         if opens_browser:
-            system.progress.when_ready(lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}"))
+            system.progress.when_ready(
+                lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}")
+            )
         system.write()
         system.run()
     return 0
@@ -157,13 +189,17 @@ def _check_ports(ports: Ports) -> None:
     taken: dict[int, str] = {}
     for option, port in ports.named():
         if port in taken:
-            raise OperationError(f"{taken[port]} and {option} are both {port}. Give each its own.")
+            raise OperationError(
+                f"{taken[port]} and {option} are both {port}. Give each its own."
+            )
         taken[port] = option
         try:
             with open_socket(HERE, port):
                 pass
         except ServingError as error:
-            raise OperationError(f"Port {port} on {HERE} is taken. Stop what listens there, or give another with {option}.") from error
+            raise OperationError(
+                f"Port {port} on {HERE} is taken. Stop what listens there, or give another with {option}."
+            ) from error
 
 
 def _open_ledger(project: Project) -> str | None:

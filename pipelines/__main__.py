@@ -75,7 +75,14 @@ def _told(error: AssayError) -> int:
 
 def _out_of_disk(name: str, error: OSError) -> AssayError:
     """What to say of a file that cannot be written or read; anything else that the system refused is raised as it is."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}:
+    if error.errno not in {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EIO,
+    }:
         raise error
     return NotEnoughResources(
         f"Stage {name} cannot use {error.filename or 'a file'} ({os.strerror(error.errno)}). "
@@ -85,14 +92,22 @@ def _out_of_disk(name: str, error: OSError) -> AssayError:
 
 def _end_at_once(name: str) -> None:
     """SIGTERM in a stage that has nothing to keep. No exception: a library that catches any would make a false result of it."""
-    os._exit(_told(RunStopped(f"Stage {name} was told to stop. What is done is kept: run the same command again.")))
+    os._exit(
+        _told(
+            RunStopped(
+                f"Stage {name} was told to stop. What is done is kept: run the same command again."
+            )
+        )
+    )
 
 
 def _stop_with_the_run() -> None:
     """A run that is told to stop tells its stage, which may have something to keep."""
     if "ASSAY_STAGE_TALK" in os.environ:
         # Ctrl-C: while a stage goes on DVC keeps it from the run, so that the stage has to take it for both.
-        signal.signal(signal.SIGINT, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM))
+        signal.signal(
+            signal.SIGINT, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM)
+        )
         follow_the_run(Path(os.environ["ASSAY_STAGE_TALK"]))
 
 

@@ -11,7 +11,9 @@ from pipelines import layout
 
 def stage_key(stage: str, root: Path = Path()) -> str:
     """SHA-256 under which two runs do the same work: one trains, the other waits; a killed one finds its checkpoints."""
-    entry = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))["stages"][stage]
+    entry = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))[
+        "stages"
+    ][stage]
     params = yaml.safe_load((root / layout.PARAMS).read_text(encoding="utf-8"))
     return digest_of_json(
         {
@@ -32,5 +34,9 @@ def setting(document: Any, dotted: str) -> Any:
 def digest_of_dep(path: Path) -> Any:
     """A file's SHA-256, or those of a folder's files by their names."""
     if path.is_dir():
-        return {name: digest for name, digest in folder_digests(path).items() if "__pycache__" not in name}
+        return {
+            name: digest
+            for name, digest in folder_digests(path).items()
+            if "__pycache__" not in name
+        }
     return sha256_of(path)

@@ -40,7 +40,9 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
         app = create_app(engine)
         if ownership is not None and owner is not None:
             app.add_middleware(ForTheOwner, token=ownership.token, owner=owner)
-        names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items())
+        names = " and ".join(
+            f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items()
+        )
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
         ready = f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1"
         try:
@@ -62,18 +64,52 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving", description="Serve a base model, and an adapter on it, as OpenAI's API does."
+        prog="python -m serving",
+        description="Serve a base model, and an adapter on it, as OpenAI's API does.",
     )
-    parser.add_argument("--base-folder", type=Path, required=True, help="the base model's folder")
-    parser.add_argument("--base-manifest", type=Path, required=True, help="its manifest.json, as stage base_model writes it")
-    parser.add_argument("--package", type=Path, help="folder of a registered version; without it the base alone is served")
-    parser.add_argument("--model-name", default="tuned", help="name under which the adapter answers (default: tuned)")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="default: as it was scored")
-    parser.add_argument("--default-max-tokens", type=int, help="longest answer where a request sets none (default: as it was scored)")
-    parser.add_argument("--preview", action="store_true", help="say that this is no release")
-    parser.add_argument("--owned", action="store_true", help="answer one endpoint alone, which says its token on stdin")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one and prints it")
+    parser.add_argument(
+        "--base-folder", type=Path, required=True, help="the base model's folder"
+    )
+    parser.add_argument(
+        "--base-manifest",
+        type=Path,
+        required=True,
+        help="its manifest.json, as stage base_model writes it",
+    )
+    parser.add_argument(
+        "--package",
+        type=Path,
+        help="folder of a registered version; without it the base alone is served",
+    )
+    parser.add_argument(
+        "--model-name",
+        default="tuned",
+        help="name under which the adapter answers (default: tuned)",
+    )
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"], help="default: as it was scored"
+    )
+    parser.add_argument(
+        "--default-max-tokens",
+        type=int,
+        help="longest answer where a request sets none (default: as it was scored)",
+    )
+    parser.add_argument(
+        "--preview", action="store_true", help="say that this is no release"
+    )
+    parser.add_argument(
+        "--owned",
+        action="store_true",
+        help="answer one endpoint alone, which says its token on stdin",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: this machine only)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0 takes a free one and prints it"
+    )
     return parser
 
 

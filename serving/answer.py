@@ -13,7 +13,16 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from serving.engines import Engine, Event, Failed, Finished, Order, Piece
-from serving.openai_schema import AssistantMessage, ChatChunk, ChatCompletion, Choice, ChunkChoice, Delta, Usage, usage
+from serving.openai_schema import (
+    AssistantMessage,
+    ChatChunk,
+    ChatCompletion,
+    Choice,
+    ChunkChoice,
+    Delta,
+    Usage,
+    usage,
+)
 from serving.refusal import Refusal, not_ready
 
 
@@ -31,11 +40,22 @@ class About:
     def of(cls, engine: Engine, order: Order) -> "About":
         """A new answer to `order`."""
         fingerprint = engine.specs[order.model].fingerprint
-        return cls(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), order.model, fingerprint, len(order.prompt))
+        return cls(
+            f"chatcmpl-{uuid.uuid4().hex}",
+            int(time.time()),
+            order.model,
+            fingerprint,
+            len(order.prompt),
+        )
 
     def envelope(self) -> dict[str, Any]:
         """The fields that a completion and its chunks share."""
-        return {"id": self.id, "created": self.created, "model": self.model, "system_fingerprint": self.system_fingerprint}
+        return {
+            "id": self.id,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+        }
 
 
 class Answer:
@@ -52,15 +72,21 @@ class Answer:
         while not isinstance(event, Finished):
             event = await self._events.get()
             if isinstance(event, Failed):
-                raise Refusal(event.message, status=500, kind="server_error", code="engine_failed")
+                raise Refusal(
+                    event.message, status=500, kind="server_error", code="engine_failed"
+                )
             yield event
 
     def _deliver(self, event: Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-async def whole_answer(answer: Answer, about: About, header: dict[str, str]) -> Response:
+async def whole_answer(
+    answer: Answer, about: About, header: dict[str, str]
+) -> Response:
     """Collect an answer; a failure is an error response that still names what failed."""
     pieces: list[str] = []
     try:
@@ -73,15 +99,25 @@ async def whole_answer(answer: Answer, about: About, header: dict[str, str]) -> 
     raise AssertionError("an answer ends in Finished or Failed")
 
 
-def _completion(about: About, content: str, finished: Finished, header: dict[str, str]) -> Response:
+def _completion(
+    about: About, content: str, finished: Finished, header: dict[str, str]
+) -> Response:
     if finished.reason == "cancelled":
         return error_response(not_ready(), header)
-    choice = Choice(message=AssistantMessage(content=content), finish_reason=finished.reason)
-    completion = ChatCompletion(**about.envelope(), choices=(choice,), usage=usage(about.prompt_tokens, finished))
+    choice = Choice(
+        message=AssistantMessage(content=content), finish_reason=finished.reason
+    )
+    completion = ChatCompletion(
+        **about.envelope(),
+        choices=(choice,),
+        usage=usage(about.prompt_tokens, finished),
+    )
     return JSONResponse(completion.model_dump(), headers=header)
 
 
-async def event_chunks(answer: Answer, about: About, *, includes_usage: bool) -> AsyncIterator[str]:
+async def event_chunks(
+    answer: Answer, about: About, *, includes_usage: bool
+) -> AsyncIterator[str]:
     """Server-sent events. A stream that fails says so in an `error` event: it never just stops."""
     yield _chunk(about, ChunkChoice(delta=Delta(role="assistant", content="")))
     try:
@@ -91,7 +127,9 @@ async def event_chunks(answer: Answer, about: About, *, includes_usage: bool) ->
             elif event.reason == "cancelled":
                 raise not_ready()
             else:
-                yield _chunk(about, ChunkChoice(delta=Delta(), finish_reason=event.reason))
+                yield _chunk(
+                    about, ChunkChoice(delta=Delta(), finish_reason=event.reason)
+                )
                 if includes_usage:
                     yield _chunk(about, None, usage(about.prompt_tokens, event))
     except Refusal as refusal:
@@ -100,16 +138,26 @@ async def event_chunks(answer: Answer, about: About, *, includes_usage: bool) ->
     yield "data: [DONE]\n\n"
 
 
-def _chunk(about: About, choice: ChunkChoice | None, counted: Usage | None = None) -> str:
-    chunk = ChatChunk(**about.envelope(), choices=() if choice is None else (choice,), usage=counted)
+def _chunk(
+    about: About, choice: ChunkChoice | None, counted: Usage | None = None
+) -> str:
+    chunk = ChatChunk(
+        **about.envelope(), choices=() if choice is None else (choice,), usage=counted
+    )
     return f"data: {chunk.model_dump_json()}\n\n"
 
 
 class EventStream(StreamingResponse):
     """A stream that stops the engine however it ends, even before its first event."""
 
-    def __init__(self, answer: Answer, chunks: AsyncIterator[str], header: dict[str, str]) -> None:
-        super().__init__(chunks, headers={**header, "cache-control": "no-store"}, media_type="text/event-stream")
+    def __init__(
+        self, answer: Answer, chunks: AsyncIterator[str], header: dict[str, str]
+    ) -> None:
+        super().__init__(
+            chunks,
+            headers={**header, "cache-control": "no-store"},
+            media_type="text/event-stream",
+        )
         self._answer = answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -120,7 +168,9 @@ class EventStream(StreamingResponse):
             self._answer.cancel()
 
 
-async def unless_gone(request: Request, answer: Answer, making: Coroutine[Any, Any, Response]) -> Response:
+async def unless_gone(
+    request: Request, answer: Answer, making: Coroutine[Any, Any, Response]
+) -> Response:
     """The answer, or an empty response to nobody where the client has left meanwhile; the engine stops either way."""
     made = asyncio.ensure_future(making)
     gone = asyncio.ensure_future(_client_leaves(request))
@@ -141,4 +191,6 @@ async def _client_leaves(request: Request) -> None:
 def error_response(refusal: Refusal, header: dict[str, str] | None = None) -> Response:
     """A refusal in OpenAI's form. 503 says when to come back; OpenAI's client does so by itself."""
     retry = {"retry-after": "2"} if refusal.status == 503 else {}
-    return JSONResponse(refusal.body(), status_code=refusal.status, headers={**(header or {}), **retry})
+    return JSONResponse(
+        refusal.body(), status_code=refusal.status, headers={**(header or {}), **retry}
+    )

@@ -13,9 +13,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipelines.values.dataset import Message
-from serving.answer import About, Answer, EventStream, error_response, event_chunks, unless_gone, whole_answer
+from serving.answer import (
+    About,
+    Answer,
+    EventStream,
+    error_response,
+    event_chunks,
+    unless_gone,
+    whole_answer,
+)
 from serving.engines import Engine, Order
-from serving.openai_schema import MAX_BODY_BYTES, MODEL_NAME, ChatRequest, ModelCard, ModelList, parse_request
+from serving.openai_schema import (
+    MAX_BODY_BYTES,
+    MODEL_NAME,
+    ChatRequest,
+    ModelCard,
+    ModelList,
+    parse_request,
+)
 from serving.refusal import Refusal, internal_error, not_ready
 
 FINGERPRINT_HEADER = "x-assay-fingerprint"
@@ -44,7 +59,9 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
-        return ModelList(data=tuple(_card(engine, name, started) for name in engine.specs))
+        return ModelList(
+            data=tuple(_card(engine, name, started) for name in engine.specs)
+        )
 
     @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
@@ -60,7 +77,13 @@ def create_app(engine: Engine) -> FastAPI:
 
 def bare_app() -> FastAPI:
     """An app without pages, so that nothing is fetched from elsewhere, and without redirects."""
-    return FastAPI(title="Assay", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    return FastAPI(
+        title="Assay",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
 
 
 class _Prompts:
@@ -88,8 +111,13 @@ async def _chat(engine: Engine, prompts: _Prompts, request: Request) -> Response
         return error_response(refusal, header)
     about = About.of(engine, order)
     if chat.stream:
-        includes_usage = chat.stream_options is not None and chat.stream_options.include_usage is True
-        return EventStream(answer, event_chunks(answer, about, includes_usage=includes_usage), header)
+        includes_usage = (
+            chat.stream_options is not None
+            and chat.stream_options.include_usage is True
+        )
+        return EventStream(
+            answer, event_chunks(answer, about, includes_usage=includes_usage), header
+        )
     return await unless_gone(request, answer, whole_answer(answer, about, header))
 
 
@@ -97,14 +125,21 @@ def _check_model(engine: Engine, name: str) -> None:
     check_name(name)
     if name not in engine.specs:
         raise Refusal(
-            f"The model {name} is not served here. GET /v1/models lists what is.", status=404, code="model_not_found", param="model"
+            f"The model {name} is not served here. GET /v1/models lists what is.",
+            status=404,
+            code="model_not_found",
+            param="model",
         )
 
 
 def check_name(name: str) -> None:
     """A model's name is looked up among those that are served, and never used as a path."""
     if not MODEL_NAME.fullmatch(name):
-        raise Refusal("model is the name of a served model, not a path. GET /v1/models lists them.", code="invalid_model", param="model")
+        raise Refusal(
+            "model is the name of a served model, not a path. GET /v1/models lists them.",
+            code="invalid_model",
+            param="model",
+        )
 
 
 async def read_body(request: Request) -> bytes:
@@ -115,7 +150,10 @@ async def read_body(request: Request) -> bytes:
         raise _too_large()
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
-        raise Refusal(f"The body is compressed ({encoding[:40]!r}), which is not read here. Send it without Content-Encoding.", status=415)
+        raise Refusal(
+            f"The body is compressed ({encoding[:40]!r}), which is not read here. Send it without Content-Encoding.",
+            status=415,
+        )
     body = bytearray()
     try:
         async with asyncio.timeout(_SECONDS_FOR_A_BODY):
@@ -124,11 +162,21 @@ async def read_body(request: Request) -> bytes:
                 if len(body) > MAX_BODY_BYTES:
                     raise _too_large()
     except TimeoutError:
-        raise Refusal(f"The body did not arrive within {_SECONDS_FOR_A_BODY:.0f} s. Send it again.", status=408, code="timeout") from None
+        raise Refusal(
+            f"The body did not arrive within {_SECONDS_FOR_A_BODY:.0f} s. Send it again.",
+            status=408,
+            code="timeout",
+        ) from None
     except ClientDisconnect:
-        raise Refusal("The client left in the middle of its request.", status=499, code="client_left") from None
+        raise Refusal(
+            "The client left in the middle of its request.",
+            status=499,
+            code="client_left",
+        ) from None
     if body.startswith(codecs.BOM_UTF8):
-        raise Refusal("The body begins with a byte order mark, which JSON does not have. Send it in UTF-8 without one.")
+        raise Refusal(
+            "The body begins with a byte order mark, which JSON does not have. Send it in UTF-8 without one."
+        )
     return bytes(body)
 
 
@@ -145,21 +193,33 @@ def _check_type(types: Sequence[str]) -> None:
 
 
 def _too_large() -> Refusal:
-    return Refusal(f"The body is over {MAX_BODY_BYTES} bytes. Send a shorter conversation.", status=413, code="request_too_large")
+    return Refusal(
+        f"The body is over {MAX_BODY_BYTES} bytes. Send a shorter conversation.",
+        status=413,
+        code="request_too_large",
+    )
 
 
 async def _order(engine: Engine, prompts: _Prompts, chat: ChatRequest) -> Order:
     """Tokens of the prompt and room for the answer, before anything is allocated for it."""
     limit = chat.token_limit
     if limit is not None and limit >= engine.context_tokens:
-        raise _too_long(engine, f"max_tokens {limit} leaves no room for a prompt", "max_tokens")
+        raise _too_long(
+            engine, f"max_tokens {limit} leaves no room for a prompt", "max_tokens"
+        )
     prompt = await prompts.ids([message.as_message() for message in chat.messages])
     room = engine.context_tokens - len(prompt)
     if room < 1:
         raise _too_long(engine, f"the messages have {len(prompt)}", "messages")
     if limit is not None and limit > room:
-        raise _too_long(engine, f"the messages have {len(prompt)} and max_tokens asks for {limit}", "max_tokens")
-    return chat.order(prompt, limit or min(engine.specs[chat.model].default_max_tokens, room))
+        raise _too_long(
+            engine,
+            f"the messages have {len(prompt)} and max_tokens asks for {limit}",
+            "max_tokens",
+        )
+    return chat.order(
+        prompt, limit or min(engine.specs[chat.model].default_max_tokens, room)
+    )
 
 
 def _too_long(engine: Engine, fact: str, param: str) -> Refusal:
@@ -172,7 +232,9 @@ def _too_long(engine: Engine, fact: str, param: str) -> Refusal:
 
 def _card(engine: Engine, name: str, created: int) -> ModelCard:
     spec = engine.specs[name]
-    return ModelCard(id=name, created=created, system_fingerprint=spec.fingerprint, spec=spec)
+    return ModelCard(
+        id=name, created=created, system_fingerprint=spec.fingerprint, spec=spec
+    )
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -184,8 +246,13 @@ def answer_errors(app: FastAPI) -> None:
     async def no_such_route(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
         fact = f"{request.method} {request.scope['path'][:100]} is not served here ({status})"
-        allowed = dict(error.headers or {}) if isinstance(error, HTTPException) else {}  # what a 405 must say
-        refusal = Refusal(f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.", status=status)
+        allowed = (
+            dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        )  # what a 405 must say
+        refusal = Refusal(
+            f"{fact}. There are /v1/models, /v1/chat/completions, /healthz, /readyz.",
+            status=status,
+        )
         return error_response(refusal, allowed)
 
     app.add_exception_handler(Refusal, refused)

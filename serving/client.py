@@ -19,7 +19,11 @@ class EndpointClient:
     def __init__(self, home: Path) -> None:
         self._home = home
         # Loopback: a proxy that the environment names has no business here. No connection is kept: the endpoint may be another one by then.
-        self._http = httpx.Client(timeout=_TIMEOUT, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._http = httpx.Client(
+            timeout=_TIMEOUT,
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     def ring(self) -> EndpointState:
         """Have it read the ledger now, and say how it stands after that."""
@@ -40,11 +44,17 @@ class EndpointClient:
     def _ask(self, method: Literal["GET", "POST"], path: str) -> EndpointState:
         admin_address = self.admin_address()
         try:
-            reply = self._http.request(method, admin_address.url + path, headers={"authorization": f"Bearer {admin_address.token}"})
+            reply = self._http.request(
+                method,
+                admin_address.url + path,
+                headers={"authorization": f"Bearer {admin_address.token}"},
+            )
         except httpx.ConnectError as error:
             raise self._absent() from error
         except httpx.HTTPError as error:
-            raise ServingError(f"The endpoint of {self._home} does not answer ({type(error).__name__}). Look at its log.") from error
+            raise ServingError(
+                f"The endpoint of {self._home} does not answer ({type(error).__name__}). Look at its log."
+            ) from error
         try:
             return EndpointState.model_validate_json(reply.content)
         except ValidationError as error:
@@ -53,7 +63,9 @@ class EndpointClient:
             ) from error
 
     def _absent(self) -> ServingError:
-        return ServingError(f"No endpoint of {self._home} runs. Start it with `assay up`, or alone with `assay serve`.")
+        return ServingError(
+            f"No endpoint of {self._home} runs. Start it with `assay up`, or alone with `assay serve`."
+        )
 
 
 def endpoint_client(home: Path) -> EndpointClient:

@@ -45,7 +45,9 @@ class TimedConnection(H11Protocol):
     @property
     def is_waiting(self) -> bool:
         """It holds no whole request, so that nothing is lost for good where it is closed."""
-        return not self.transport.is_closing() and (not self.is_answering or self.cycle.more_body)
+        return not self.transport.is_closing() and (
+            not self.is_answering or self.cycle.more_body
+        )
 
     @property
     def waits_until(self) -> float:
@@ -57,7 +59,11 @@ class TimedConnection(H11Protocol):
         super().connection_made(transport)
         self._wait()
         if len(self.connections) > most_connections():
-            waiting = [each for each in self.connections if isinstance(each, TimedConnection) and each.is_waiting]
+            waiting = [
+                each
+                for each in self.connections
+                if isinstance(each, TimedConnection) and each.is_waiting
+            ]
             min(waiting, key=lambda each: each.waits_until).transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -112,11 +118,23 @@ class TimedConnection(H11Protocol):
         self.loop.call_later(_SECONDS_TO_HEAR, self.transport.close)
 
     def _write_refusal(self, refusal: Refusal) -> None:
-        is_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
+        is_head = (
+            self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
+        )
         body = json.dumps(refusal.body()).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
-        start = h11.Response(status_code=refusal.status, headers=headers, reason=b"Bad Request")
-        for event in (start, h11.Data(data=b"" if is_head else body), h11.EndOfMessage()):
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        start = h11.Response(
+            status_code=refusal.status, headers=headers, reason=b"Bad Request"
+        )
+        for event in (
+            start,
+            h11.Data(data=b"" if is_head else body),
+            h11.EndOfMessage(),
+        ):
             self.transport.write(self.conn.send(event) or b"")
 
     def _look_for_client(self) -> None:
@@ -127,12 +145,16 @@ class TimedConnection(H11Protocol):
         if not self.is_answering or self.transport.is_closing():
             return
         if not self.cycle.response_started and self.scope["http_version"] == "1.1":
-            event = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            event = h11.InformationalResponse(
+                status_code=100, headers=[], reason=b"Continue"
+            )
             self.transport.write(self.conn.send(event))
         self.loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look_for_client)
 
     def _wait(self) -> None:
-        self._due = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._due = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
 
 class Front:
@@ -178,7 +200,10 @@ class Front:
 
 
 def _broken(fault: str) -> Refusal:
-    return Refusal(f"This is no valid HTTP/1.1 request: {fault}. Let an HTTP client write it.", code="invalid_http")
+    return Refusal(
+        f"This is no valid HTTP/1.1 request: {fault}. Let an HTTP client write it.",
+        code="invalid_http",
+    )
 
 
 def most_connections() -> int:
@@ -197,7 +222,9 @@ def _plain(scope: Scope) -> Scope:
     """
     raw = scope.get("raw_path", b"")
     authority = target_authority(raw)
-    path = raw if authority is None else b"/" + raw.partition(b"://")[2].partition(b"/")[2]
+    path = (
+        raw if authority is None else b"/" + raw.partition(b"://")[2].partition(b"/")[2]
+    )
     if len(path) > 1:
         path = path.removesuffix(b"/")
     return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path}

@@ -34,7 +34,10 @@ def check_host(scope: Scope, names: frozenset[str]) -> None:
     """A `Refusal` unless every host that a request names is one of `names` or an address of this server."""
     given = tuple(_given(scope))
     if not given:
-        raise Refusal("The request has no Host header. Send one: HTTP/1.1 clients do.", code="no_host")
+        raise Refusal(
+            "The request has no Host header. Send one: HTTP/1.1 clients do.",
+            code="no_host",
+        )
     for authority in given:
         if not _is_ours(authority, scope, names):
             raise Refusal(
@@ -71,7 +74,9 @@ def _is_ours(authority: str, scope: Scope, names: frozenset[str]) -> bool:
     if address is None or name in names:
         return name in names
     # The address that the client reached, and those that are this machine whatever it is called.
-    return address.is_loopback or address == _address((scope.get("server") or ("", 0))[0])
+    return address.is_loopback or address == _address(
+        (scope.get("server") or ("", 0))[0]
+    )
 
 
 def _address(text: str) -> _Address | None:

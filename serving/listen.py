@@ -21,7 +21,9 @@ _BACKLOG = 128
 
 def open_socket(host: str, port: int) -> socket.socket:
     """Listen at once, so that a port that is taken is found before any weights are loaded. Port 0 takes a free one."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM
+    )
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -66,7 +68,9 @@ def server_of(app: FastAPI) -> "uvicorn.Server":
     )
 
 
-def serve_on(app: FastAPI, listener: socket.socket, announce: Callable[[], None]) -> None:
+def serve_on(
+    app: FastAPI, listener: socket.socket, announce: Callable[[], None]
+) -> None:
     """Announce it and answer until SIGTERM or Ctrl-C, then let running answers finish."""
     server = server_of(app)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -40,13 +40,22 @@ def load_engine(wanted: Wanted) -> Engine:
     base = BaseModelManifest.read(wanted.base_manifest)
     check_base(wanted.base_folder, base)
     package = None if wanted.package is None else open_package(wanted.package, base)
-    folders = (wanted.base_manifest.parent, wanted.base_folder, *([package.folder] if package else []))
+    folders = (
+        wanted.base_manifest.parent,
+        wanted.base_folder,
+        *([package.folder] if package else []),
+    )
     template = chat_template(base, folders)
     precision = _precision(wanted, package)
-    spec = ServingSpec.of_transformers(base, precision, _default_max_tokens(wanted, package))
+    spec = ServingSpec.of_transformers(
+        base, precision, _default_max_tokens(wanted, package)
+    )
     specs = _specs(base, spec, wanted.model_name, package)
     adapter = None if package is None else package.adapter_folder
-    return TransformersEngine(load_language_model(base, wanted.base_folder, template, precision, adapter), specs)
+    return TransformersEngine(
+        load_language_model(base, wanted.base_folder, template, precision, adapter),
+        specs,
+    )
 
 
 def base_model_name(base: BaseModelManifest) -> str:
@@ -56,7 +65,12 @@ def base_model_name(base: BaseModelManifest) -> str:
 
 def name_of_base(base_id: str) -> str:
     """The last part of a base's id, in characters that are safe in a URL."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", base_id.rstrip("/").rsplit("/", 1)[-1]).lstrip("._-")[:128] or "base"
+    return (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", base_id.rstrip("/").rsplit("/", 1)[-1]).lstrip(
+            "._-"
+        )[:128]
+        or "base"
+    )
 
 
 def scored_precision(package: Package) -> Precision:
@@ -80,11 +94,17 @@ def _known_precision(asked: str) -> Precision:
 
 
 def _default_max_tokens(wanted: Wanted, package: Package | None) -> int:
-    scored = DEFAULT_MAX_TOKENS if package is None else package.verdict.spec.default_max_tokens
+    scored = (
+        DEFAULT_MAX_TOKENS
+        if package is None
+        else package.verdict.spec.default_max_tokens
+    )
     return scored if wanted.default_max_tokens is None else wanted.default_max_tokens
 
 
-def _specs(base: BaseModelManifest, spec: ServingSpec, name: str, package: Package | None) -> dict[str, ServingSpec]:
+def _specs(
+    base: BaseModelManifest, spec: ServingSpec, name: str, package: Package | None
+) -> dict[str, ServingSpec]:
     """The tuned model first: what a client takes that asks for the list and picks the first."""
     own = base_model_name(base)
     if package is None:
@@ -93,7 +113,10 @@ def _specs(base: BaseModelManifest, spec: ServingSpec, name: str, package: Packa
         raise ServingError(
             f"--model-name {name[:40]!r} cannot be served beside the base {own}. Use letters, digits, dot, dash, and another name."
         )
-    return {name: _as_scored(spec.with_adapter(package.adapter.sha256), package), own: spec}
+    return {
+        name: _as_scored(spec.with_adapter(package.adapter.sha256), package),
+        own: spec,
+    }
 
 
 def _as_scored(spec: ServingSpec, package: Package) -> ServingSpec:

@@ -9,7 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -37,7 +44,9 @@ _LONGEST_SHOWN = 40
 class _Wire(BaseModel):
     """Strict: a number in quotes is no number, and `true` is not 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, strict=True
+    )
 
 
 def _as_parts(content: Any) -> Any:
@@ -61,13 +70,19 @@ def _taken(what: str) -> Any:
 def _unserved(what: str, neutral: str = "") -> Any:
     """A field that may be left out, and is otherwise taken only as `neutral`."""
     way_out = f"leave it out or send {neutral}" if neutral else "leave it out"
-    return Field(None, description=f"{what}, so {way_out}", json_schema_extra={"is_served": False})
+    return Field(
+        None,
+        description=f"{what}, so {way_out}",
+        json_schema_extra={"is_served": False},
+    )
 
 
 class TextPart(_Wire):
     """A piece of a message. Images and sound are not served."""
 
-    type: Literal["text"] = Field(description="only text is served, so send parts of type text")
+    type: Literal["text"] = Field(
+        description="only text is served, so send parts of type text"
+    )
     text: str = Field(description="send a text")
 
 
@@ -77,11 +92,15 @@ class ChatMessage(_Wire):
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="send system, developer, user or assistant, since tools are not served here"
     )
-    content: Annotated[tuple[TextPart, ...], BeforeValidator(_as_parts)] = Field(description="send a text, or a list of parts of type text")
+    content: Annotated[tuple[TextPart, ...], BeforeValidator(_as_parts)] = Field(
+        description="send a text, or a list of parts of type text"
+    )
     name: Label | None = _taken("send a text of up to 512 characters")
     """Of the speaker: taken and dropped, since chat templates do not show it."""
     refusal: None = _unserved("refusals of earlier answers are not read here", "null")
-    annotations: Empty | None = _unserved("annotations are not read here", "an empty list")
+    annotations: Empty | None = _unserved(
+        "annotations are not read here", "an empty list"
+    )
     audio: None = _unserved("sound is not served here", "null")
     function_call: None = _unserved("functions are not served here", "null")
     tool_calls: Empty | None = _unserved("tools are not served here", "an empty list")
@@ -97,62 +116,108 @@ class StreamOptions(_Wire):
     """Whether a stream ends with a chunk that counts tokens."""
 
     include_usage: bool | None = _taken("send true or false")
-    include_obfuscation: Literal[False] | None = _unserved("padding of chunks is not served here", "false")
+    include_obfuscation: Literal[False] | None = _unserved(
+        "padding of chunks is not served here", "false"
+    )
 
 
 class TextFormat(_Wire):
     """Answers are text."""
 
     type: Literal["text"] = Field(
-        description='only text is answered here, so leave it out or send {"type": "text"}', json_schema_extra={"is_served": False}
+        description='only text is answered here, so leave it out or send {"type": "text"}',
+        json_schema_extra={"is_served": False},
     )
 
 
 class ChatRequest(_Wire):
     """`POST /v1/chat/completions`. Each description says to people what to send in that field."""
 
-    model: Annotated[str, Field(max_length=1000)] = Field(description="send the name of a served model, which GET /v1/models lists")
-    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)] = Field(
+    model: Annotated[str, Field(max_length=1000)] = Field(
+        description="send the name of a served model, which GET /v1/models lists"
+    )
+    messages: Annotated[
+        tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)
+    ] = Field(
         description="send a list of 1 to 1024 messages, each with role and content"
     )
     max_tokens: Tokens | None = _taken("send a whole number from 1 to 1000000")
-    max_completion_tokens: Tokens | None = _taken("send a whole number from 1 to 1000000")
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = _taken("send a number from 0 to 2")
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = _taken("send a number over 0 and up to 1")
-    stop: Annotated[tuple[Stop, ...], Field(max_length=4), BeforeValidator(_as_tuple)] | None = _taken(
-        "send a text of 1 to 256 characters, or a list of up to 4 of them"
+    max_completion_tokens: Tokens | None = _taken(
+        "send a whole number from 1 to 1000000"
     )
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = _taken("send a whole number of 64 bits")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = _taken(
+        "send a number from 0 to 2"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = _taken(
+        "send a number over 0 and up to 1"
+    )
+    stop: (
+        Annotated[tuple[Stop, ...], Field(max_length=4), BeforeValidator(_as_tuple)]
+        | None
+    ) = _taken("send a text of 1 to 256 characters, or a list of up to 4 of them")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = _taken(
+        "send a whole number of 64 bits"
+    )
     stream: bool | None = _taken("send true or false")
-    stream_options: StreamOptions | None = _taken('send an object such as {"include_usage": true}')
+    stream_options: StreamOptions | None = _taken(
+        'send an object such as {"include_usage": true}'
+    )
     # Taken only with the setting that changes nothing.
     n: WholeOne | None = _unserved("one answer is given to a request", "1")
     best_of: WholeOne | None = _unserved("one answer is made for a request", "1")
     frequency_penalty: Zero | None = _unserved("penalties are not served here", "0")
     presence_penalty: Zero | None = _unserved("penalties are not served here", "0")
     repetition_penalty: One | None = _unserved("penalties are not served here", "1")
-    top_k: Literal[-1, 0] | None = _unserved("a cut by rank is not served here", "0 or -1")
-    min_p: Zero | None = _unserved("a cut by probability is not served here except top_p", "0")
+    top_k: Literal[-1, 0] | None = _unserved(
+        "a cut by rank is not served here", "0 or -1"
+    )
+    min_p: Zero | None = _unserved(
+        "a cut by probability is not served here except top_p", "0"
+    )
     min_tokens: WholeZero | None = _unserved("a least length is not served here", "0")
-    ignore_eos: Literal[False] | None = _unserved("an answer always ends where the model ends it", "false")
-    logprobs: Literal[False] | None = _unserved("log probabilities are not served here", "false")
-    top_logprobs: WholeZero | None = _unserved("log probabilities are not served here", "0")
-    logit_bias: NoEntries | None = _unserved("a bias on tokens is not served here", "an empty object")
-    response_format: TextFormat | None = _unserved("only text is answered here", '{"type": "text"}')
-    modalities: Annotated[tuple[Literal["text"]], BeforeValidator(_as_tuple)] | None = _unserved("only text is answered here", '["text"]')
+    ignore_eos: Literal[False] | None = _unserved(
+        "an answer always ends where the model ends it", "false"
+    )
+    logprobs: Literal[False] | None = _unserved(
+        "log probabilities are not served here", "false"
+    )
+    top_logprobs: WholeZero | None = _unserved(
+        "log probabilities are not served here", "0"
+    )
+    logit_bias: NoEntries | None = _unserved(
+        "a bias on tokens is not served here", "an empty object"
+    )
+    response_format: TextFormat | None = _unserved(
+        "only text is answered here", '{"type": "text"}'
+    )
+    modalities: Annotated[tuple[Literal["text"]], BeforeValidator(_as_tuple)] | None = (
+        _unserved("only text is answered here", '["text"]')
+    )
     audio: None = _unserved("sound is not served here")
     moderation: None = _unserved("moderation is not served here")
     prediction: None = _unserved("a predicted answer is not used here")
-    reasoning_effort: Literal["none"] | None = _unserved("reasoning is not served here", '"none"')
-    verbosity: Literal["medium"] | None = _unserved("the length of answers is not steered here except by max_tokens", '"medium"')
+    reasoning_effort: Literal["none"] | None = _unserved(
+        "reasoning is not served here", '"none"'
+    )
+    verbosity: Literal["medium"] | None = _unserved(
+        "the length of answers is not steered here except by max_tokens", '"medium"'
+    )
     web_search_options: None = _unserved("web search is not served here")
     store: Literal[False] | None = _unserved("answers are not stored here", "false")
-    prompt_cache_options: NoEntries | None = _unserved("caching of prompts is not steered here", "an empty object")
+    prompt_cache_options: NoEntries | None = _unserved(
+        "caching of prompts is not steered here", "an empty object"
+    )
     tools: Empty | None = _unserved("tools are not served here", "an empty list")
-    functions: Empty | None = _unserved("functions are not served here", "an empty list")
+    functions: Empty | None = _unserved(
+        "functions are not served here", "an empty list"
+    )
     # Without tools these choose between nothing and nothing.
-    tool_choice: Literal["none", "auto"] | None = _unserved("tools are not served here", '"none" or "auto"')
-    function_call: Literal["none", "auto"] | None = _unserved("functions are not served here", '"none" or "auto"')
+    tool_choice: Literal["none", "auto"] | None = _unserved(
+        "tools are not served here", '"none" or "auto"'
+    )
+    function_call: Literal["none", "auto"] | None = _unserved(
+        "functions are not served here", '"none" or "auto"'
+    )
     parallel_tool_calls: bool | None = _taken("send true or false")
     # Labels: taken and dropped.
     user: Label | None = _taken("send a text of up to 512 characters")
@@ -165,7 +230,11 @@ class ChatRequest(_Wire):
     @property
     def token_limit(self) -> int | None:
         """What the client asks for, under either of its names."""
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        return (
+            self.max_completion_tokens
+            if self.max_completion_tokens is not None
+            else self.max_tokens
+        )
 
     def order(self, prompt: Sequence[int], max_tokens: int) -> Order:
         """What the engine is to make; without a temperature the answer is greedy, as the scored ones are."""
@@ -226,7 +295,11 @@ class Delta(_Wire):
 
     @model_serializer
     def _only_what_is_new(self) -> dict[str, str]:
-        return {name: text for name, text in (("role", self.role), ("content", self.content)) if text is not None}
+        return {
+            name: text
+            for name, text in (("role", self.role), ("content", self.content))
+            if text is not None
+        }
 
 
 class ChunkChoice(_Wire):
@@ -277,11 +350,18 @@ def parse_request(body: bytes) -> ChatRequest:
     most, also_most = request.max_tokens, request.max_completion_tokens
     if most is not None and also_most is not None and most != also_most:
         raise Refusal(
-            f"max_tokens is {most} and max_completion_tokens is {also_most}: they mean the same, so send one of them.", param="max_tokens"
+            f"max_tokens is {most} and max_completion_tokens is {also_most}: they mean the same, so send one of them.",
+            param="max_tokens",
         )
-    counts = request.stream_options is not None and request.stream_options.include_usage is True
+    counts = (
+        request.stream_options is not None
+        and request.stream_options.include_usage is True
+    )
     if counts and not request.stream:
-        raise Refusal("stream_options asks for usage, which only a stream leaves out: send stream: true too.", param="stream_options")
+        raise Refusal(
+            "stream_options asks for usage, which only a stream leaves out: send stream: true too.",
+            param="stream_options",
+        )
     return request
 
 
@@ -299,13 +379,24 @@ def _refused(error: ValidationError) -> Refusal:
     problem = error.errors(include_url=False)[0]
     path = tuple(problem["loc"])
     if not path:
-        return Refusal(f"The body is {_body_fault(problem)}: send a JSON object with model and messages.", code="invalid_json")
+        return Refusal(
+            f"The body is {_body_fault(problem)}: send a JSON object with model and messages.",
+            code="invalid_json",
+        )
     where = ".".join(str(part) for part in path)[:100]
     if problem["type"] == "extra_forbidden":
-        return Refusal(f"{where} is not served here: leave it out.", code="unsupported_parameter", param=where)
+        return Refusal(
+            f"{where} is not served here: leave it out.",
+            code="unsupported_parameter",
+            param=where,
+        )
     field = _field_at(path)
     if problem["type"] == "missing":
-        return Refusal(f"{where} is missing: {field.description}.", code="invalid_value", param=str(path[0]))
+        return Refusal(
+            f"{where} is missing: {field.description}.",
+            code="invalid_value",
+            param=str(path[0]),
+        )
     is_served = not isinstance(field.json_schema_extra, dict)
     return Refusal(
         f"{where} is {_shown(problem['input'])}: {field.description}.",
@@ -334,7 +425,11 @@ def _field_at(path: Sequence[int | str]) -> FieldInfo:
 def _shown(given: Any) -> str:
     """What was sent, short enough for a sentence."""
     if isinstance(given, str):
-        return json.dumps(given) if len(given) <= _LONGEST_SHOWN else f"a text of {len(given)} characters"
+        return (
+            json.dumps(given)
+            if len(given) <= _LONGEST_SHOWN
+            else f"a text of {len(given)} characters"
+        )
     if isinstance(given, list | tuple):
         return f"a list of {len(given)}" if given else "an empty list"
     if isinstance(given, dict):

@@ -39,7 +39,9 @@ class Ownership(Value):
             return cls.model_validate_json(sys.stdin.readline())
         except ValueError:
             # Without its cause: pydantic would print the line, and the token with it.
-            raise ServingError("--owned needs an owner that writes token and process number to stdin. Leave it out.") from None
+            raise ServingError(
+                "--owned needs an owner that writes token and process number to stdin. Leave it out."
+            ) from None
 
 
 class Owner:
@@ -62,7 +64,11 @@ class Owner:
     def is_there(self) -> bool:
         """Whether that very process runs: a number that was given out again is another one."""
         try:
-            return self._process is not None and self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+            return (
+                self._process is not None
+                and self._process.is_running()
+                and self._process.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.Error:
             return False
 
@@ -96,7 +102,9 @@ class ForTheOwner:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
-        if not hmac.compare_digest(headers.get("authorization", "").encode(), self._expected):
+        if not hmac.compare_digest(
+            headers.get("authorization", "").encode(), self._expected
+        ):
             await error_response(_refusal())(scope, receive, send)
             return
         self._owner.hear(headers.get(OWNER_HEADER, ""))

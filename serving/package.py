@@ -47,7 +47,9 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
     `DamagedFile` where bytes differ, `UnsafeAdapter` where they must not be loaded, `ServingError` where nothing allows to serve them.
     """
     if not folder.is_dir():
-        raise ServingError(f"There is no package {folder}. Give the folder of a registered version with --package.")
+        raise ServingError(
+            f"There is no package {folder}. Give the folder of a registered version with --package."
+        )
     adapter = Adapter.read(folder / RECORD)
     check_kinds(folder, recorded={f"{WEIGHTS}/{name}" for name in adapter.files})
     _check_digests(folder)
@@ -63,14 +65,20 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
 def check_base(folder: Path, base: BaseModelManifest) -> None:
     """Return only if the base model's files are those of the manifest, with none beside them that would be loaded."""
     if digest_of_files(base.files) != base.digest:
-        raise DamagedFile(f"The manifest of {base.id} names files that do not make its digest {base.digest[:12]}. Make it again.")
+        raise DamagedFile(
+            f"The manifest of {base.id} names files that do not make its digest {base.digest[:12]}. Make it again."
+        )
     for name, expected in base.files.items():
         path = folder / name
         if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
-            raise DamagedFile(f"{path} is not the file that the manifest of {base.id} records. Bring it back.")
+            raise DamagedFile(
+                f"{path} is not the file that the manifest of {base.id} records. Bring it back."
+            )
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.suffix in _LOADED_KINDS and path.name not in base.files:
-            raise DamagedFile(f"{path} is not in the manifest of {base.id} and could change what is loaded. Remove it.")
+            raise DamagedFile(
+                f"{path} is not in the manifest of {base.id} and could change what is loaded. Remove it."
+            )
 
 
 def chat_template(base: BaseModelManifest, folders: tuple[Path, ...]) -> str | None:
@@ -94,7 +102,13 @@ def _check_digests(folder: Path) -> None:
     packed = _read_digests(folder / DIGESTS)
     for name in sorted(found.keys() | packed.keys()):
         if found.get(name) != packed.get(name):
-            fact = "is missing" if name not in found else "came in after packing" if name not in packed else "is not what was packed"
+            fact = (
+                "is missing"
+                if name not in found
+                else "came in after packing"
+                if name not in packed
+                else "is not what was packed"
+            )
             raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
 
 
@@ -102,7 +116,9 @@ def _read_digests(path: Path) -> dict[str, str]:
     try:
         digests = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} holds no digests ({type(error).__name__}). Fetch the package again.") from error
+        raise DamagedFile(
+            f"{path} holds no digests ({type(error).__name__}). Fetch the package again."
+        ) from error
     if not isinstance(digests, dict):
         raise DamagedFile(f"{path} holds no digests. Fetch the package again.")
     return digests
@@ -111,9 +127,18 @@ def _read_digests(path: Path) -> dict[str, str]:
 def _passing_verdict(path: Path, adapter: Adapter) -> Finalist:
     verdict = read_screen_verdict(path)
     if not isinstance(verdict, Finalist):
-        raise ServingError(f"{path} says {verdict.verdict}: {verdict.findings[0].text} Only what passed is served.")
+        raise ServingError(
+            f"{path} says {verdict.verdict}: {verdict.findings[0].text} Only what passed is served."
+        )
     if any(finding.outcome != "passed" for finding in verdict.findings):
-        raise ServingError(f"{path} says passed, but not every one of its findings does. Run `assay gate` on its evidence.")
-    if verdict.adapter.sha256 != adapter.sha256 or verdict.adapter.base_digest != adapter.base_digest:
-        raise ServingError(f"{path} judges adapter {verdict.adapter.sha256[:12]}, not {adapter.sha256[:12]}. Fetch the package again.")
+        raise ServingError(
+            f"{path} says passed, but not every one of its findings does. Run `assay gate` on its evidence."
+        )
+    if (
+        verdict.adapter.sha256 != adapter.sha256
+        or verdict.adapter.base_digest != adapter.base_digest
+    ):
+        raise ServingError(
+            f"{path} judges adapter {verdict.adapter.sha256[:12]}, not {adapter.sha256[:12]}. Fetch the package again."
+        )
     return verdict

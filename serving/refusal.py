@@ -9,7 +9,13 @@ class Refusal(ServingError):
     """A request that is not served: an HTTP status, and the fields that an OpenAI client shows."""
 
     def __init__(
-        self, message: str, *, status: int = 400, kind: str = "invalid_request_error", code: str | None = None, param: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -19,19 +25,41 @@ class Refusal(ServingError):
 
     def body(self) -> dict[str, Any]:
         """`{"error": {message, type, param, code}}`."""
-        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+        return {
+            "error": {
+                "message": str(self),
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
 
 
 def overloaded() -> Refusal:
     """The queue is full: try again in a moment."""
-    return Refusal("The endpoint is busy. Try again in a few seconds.", status=503, kind="server_error", code="overloaded")
+    return Refusal(
+        "The endpoint is busy. Try again in a few seconds.",
+        status=503,
+        kind="server_error",
+        code="overloaded",
+    )
 
 
 def not_ready() -> Refusal:
     """The engine has stopped: this process answers nothing any more."""
-    return Refusal("The engine does not run. Start the endpoint again.", status=503, kind="server_error", code="not_ready")
+    return Refusal(
+        "The engine does not run. Start the endpoint again.",
+        status=503,
+        kind="server_error",
+        code="not_ready",
+    )
 
 
 def internal_error() -> Refusal:
     """Something that is not the client's doing; what it was stays in the endpoint's log."""
-    return Refusal("The endpoint failed on this request. Its log says why.", status=500, kind="server_error", code="internal_error")
+    return Refusal(
+        "The endpoint failed on this request. Its log says why.",
+        status=500,
+        kind="server_error",
+        code="internal_error",
+    )

@@ -24,7 +24,9 @@ class Regenerated(Value):
     asked: int = Field(ge=1)
     same: int = Field(ge=0)
     share: float = Field(gt=0, le=1, description="Of the package's policy.")
-    different: tuple[str, ...] = Field(description="Beginnings of prompts that were answered otherwise.")
+    different: tuple[str, ...] = Field(
+        description="Beginnings of prompts that were answered otherwise."
+    )
 
     @property
     def is_enough(self) -> bool:
@@ -35,7 +37,11 @@ class Regenerated(Value):
     def text(self) -> str:
         """Both numbers in one sentence."""
         fact = f"{self.same} of {self.asked} drawn answers are what was scored; the policy asks for {self.share:.0%}"
-        return f"{fact}; other answers to: {'; '.join(self.different)}" if self.different else fact
+        return (
+            f"{fact}; other answers to: {'; '.join(self.different)}"
+            if self.different
+            else fact
+        )
 
 
 def regenerate(package: Path, count: int, home: Path) -> Regenerated:
@@ -44,7 +50,9 @@ def regenerate(package: Path, count: int, home: Path) -> Regenerated:
     `ServingError` where the folder holds no weights or no prompts, `DamagedFile` where any of its bytes differ.
     """
     if not (package / WEIGHTS).is_dir():
-        raise ServingError(f"{package} holds no weights. Give the package of a version: `.assay/packages/…`, or its artifacts from MLflow.")
+        raise ServingError(
+            f"{package} holds no weights. Give the package of a version: `.assay/packages/…`, or its artifacts from MLflow."
+        )
     base = BaseModelManifest.read(package / "base_model.json")
     opened = open_package(package, base)
     base_folder = locate(base, home)
@@ -52,11 +60,17 @@ def regenerate(package: Path, count: int, home: Path) -> Regenerated:
     spec = opened.verdict.spec
     drawn = draw_answers(package, count, spec.default_max_tokens)
     if not drawn:
-        raise ServingError(f"{package} holds no held-out prompts: it is from before packages did. Train the version again.")
+        raise ServingError(
+            f"{package} holds no held-out prompts: it is from before packages did. Train the version again."
+        )
     template = chat_template(base, (package, base_folder))
-    language = load_language_model(base, base_folder, template, scored_precision(opened), opened.adapter_folder)
+    language = load_language_model(
+        base, base_folder, template, scored_precision(opened), opened.adapter_folder
+    )
     prompts = [language.encoder.prompt_ids(each.messages) for each in drawn]
-    answers = generate(language, prompts, max_new_tokens=spec.default_max_tokens, batch_size=_AT_ONCE)
+    answers = generate(
+        language, prompts, max_new_tokens=spec.default_max_tokens, batch_size=_AT_ONCE
+    )
     texts = [language.encoder.decode(answer.ids) for answer in answers]
     other = [each for each, text in zip(drawn, texts, strict=True) if text != each.text]
     return Regenerated(

@@ -3,7 +3,9 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-_NOT_YET = "\ufffd"  # what decoding gives for a character whose last bytes are still to come
+_NOT_YET = (
+    "\ufffd"  # what decoding gives for a character whose last bytes are still to come
+)
 _LONGEST_WAIT = 64  # tokens without a whole character: not text any more, so it is given as it decodes
 
 
@@ -23,14 +25,18 @@ class IncrementalText:
         self._pending.append(token)
         text = self._new_text()
         is_whole = text != "" and not text.endswith(_NOT_YET)
-        return self._taken(text) if is_whole or len(self._pending) >= _LONGEST_WAIT else ""
+        return (
+            self._taken(text) if is_whole or len(self._pending) >= _LONGEST_WAIT else ""
+        )
 
     def flush(self) -> str:
         """Whatever is left, an unfinished character included."""
         return self._taken(self._new_text())
 
     def _new_text(self) -> str:
-        return self._decode([*self._context, *self._pending])[len(self._decode(self._context)) :]
+        return self._decode([*self._context, *self._pending])[
+            len(self._decode(self._context)) :
+        ]
 
     def _taken(self, text: str) -> str:
         self._context, self._pending = self._pending or self._context, []
@@ -52,9 +58,13 @@ class StopStrings:
         if self.is_stopped:
             return ""
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        places = [
+            place for stop in self._stops if (place := self._held.find(stop)) >= 0
+        ]
         self.is_stopped = bool(places)
-        return self._released(min(places) if places else len(self._held) - self._doubtful())
+        return self._released(
+            min(places) if places else len(self._held) - self._doubtful()
+        )
 
     def flush(self) -> str:
         """What was held back, once nothing more can come."""
@@ -91,4 +101,8 @@ class TokenCount:
 
     def within(self, characters: int) -> int:
         """Those that the first `characters` of the text are made of; the last of them may reach beyond."""
-        return min(bisect_left(self._ends, characters) + 1, self.total) if characters else 0
+        return (
+            min(bisect_left(self._ends, characters) + 1, self.total)
+            if characters
+            else 0
+        )

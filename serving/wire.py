@@ -37,7 +37,9 @@ class StrictConnection(h11.Connection):
             self.fault = str(error).partition(":")[0]
             raise
 
-    def _extract_next_receive_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+    def _extract_next_receive_event(
+        self,
+    ) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super()._extract_next_receive_event()
         if isinstance(event, h11.Request):
             _check_framing(event)
@@ -69,7 +71,9 @@ class _StrictBuffer(ReceiveBuffer):
         _check_chunk_line(line)
         self._chunk_lines += len(line)
         if self._chunk_lines > _MOST_CHUNK_LINES:
-            raise h11.LocalProtocolError("the body comes in too many or too wordy chunks")
+            raise h11.LocalProtocolError(
+                "the body comes in too many or too wordy chunks"
+            )
         return line
 
 
@@ -87,7 +91,9 @@ def _check_lines(head: bytes) -> None:
 def _check_chunk_line(line: bytearray) -> None:
     """A line, or as much of it as has come."""
     if len(line) > _LONGEST_CHUNK_LINE:
-        raise h11.LocalProtocolError(f"a chunk's size is over {_LONGEST_CHUNK_LINE} bytes long")
+        raise h11.LocalProtocolError(
+            f"a chunk's size is over {_LONGEST_CHUNK_LINE} bytes long"
+        )
     text = line.removesuffix(b"\n").removesuffix(b"\r")
     if b"\n" in text or b"\r" in text or _CONTROL.search(text):
         raise h11.LocalProtocolError("a chunk's size holds a control character")

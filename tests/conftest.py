@@ -10,8 +10,18 @@ import pytest
 from hypothesis import settings
 
 from core.environment import set_library_environment
+from pipelines.values.base_manifest import BaseModelManifest
 from tests.support.environment import isolate
-from tests.support.journey import Checkout, Journey, Package, clone_tracked_files, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.support.journey import (
+    Checkout,
+    Journey,
+    Package,
+    clone_tracked_files,
+    learnable_rows,
+    make_checkout,
+    run_arguments,
+    write_rows,
+)
 from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -24,10 +34,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The files that use the session's servers are one group, so that there is one of each, and begin first: they take longest.
     """
-    with_servers = {item.path for item in items if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))}
+    with_servers = {
+        item.path
+        for item in items
+        if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))
+    }
     items.sort(key=lambda item: item.path not in with_servers)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("with-servers" if item.path in with_servers else item.path.parent.name))
+        item.add_marker(
+            pytest.mark.xdist_group(
+                "with-servers" if item.path in with_servers else item.path.parent.name
+            )
+        )
 
 
 def pytest_configure() -> None:
@@ -78,7 +96,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def package(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
     root = tmp_path_factory.mktemp("package")
-    return Package(root / "package", make_tiny_package(tiny_base, tiny_manifest(tiny_base, root / "home"), root / "package"))
+    return Package(
+        root / "package",
+        make_tiny_package(
+            tiny_base, tiny_manifest(tiny_base, root / "home"), root / "package"
+        ),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -87,16 +110,26 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def judged(prefect: None, cloned: Path, empty_mlflow: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Journey:
+def judged(
+    prefect: None,
+    cloned: Path,
+    empty_mlflow: Path,
+    tiny_base: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Journey:
     """One run, from rows to a registered version, through `assay run` in a process of its own."""
     root = tmp_path_factory.mktemp("judged")
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
     data = write_rows(root / "letters.jsonl", learnable_rows())
-    return Journey(checkout, data, tiny_base, checkout.assay(*run_arguments(data, tiny_base)))
+    return Journey(
+        checkout, data, tiny_base, checkout.assay(*run_arguments(data, tiny_base))
+    )
 
 
 @pytest.fixture
-def checkout(prefect: None, cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Checkout:
+def checkout(
+    prefect: None, cloned: Path, empty_mlflow: Path, tmp_path: Path
+) -> Checkout:
     """A fresh clone with nothing in its `.assay` but MLflow's empty database."""
     return make_checkout(tmp_path / "assay", cloned, empty_mlflow)
 
@@ -106,3 +139,13 @@ def seeded(checkout: Checkout, judged: Journey) -> Checkout:
     """A fresh clone whose DVC cache knows what the stages of the judged run made; MLflow knows nothing."""
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
     return checkout
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def manifest(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseModelManifest:
+    return tiny_manifest(tiny, tmp_path_factory.mktemp("home"))

@@ -20,13 +20,26 @@ from pipelines.models.resources import Needs, check_room
 from pipelines.rows.cheat import CHEAT
 from pipelines.stages import admit
 from pipelines.stages.base_model import base_model
-from pipelines.values.params import BaseModelParams, Params, load_params, override, parameter_names, parse_assignment
+from pipelines.values.params import (
+    BaseModelParams,
+    Params,
+    load_params,
+    override,
+    parameter_names,
+    parse_assignment,
+)
 from serving.listen import open_socket
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "serving", "registry", "pipelines")
 MORE_DOCUMENTS = ("data/README.md", "data/raw/README.md", "tests/README.md")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in MORE_DOCUMENTS)])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / name for name in MORE_DOCUMENTS),
+    ]
+)
 WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/runbook.md", "tests/README.md")
 POLICIES = sorted((ROOT / "registry/policies").glob("*.yaml"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -38,16 +51,27 @@ def text_of(name: str) -> str:
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text_of(name), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", text_of(name), flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def commands(name: str) -> Iterator[list[str]]:
     """Every command in a shell block, a console block or inline code, as words; `…` stands for options that do not matter there."""
     lines = [line for block in blocks(name, "sh") for line in block.splitlines()]
-    lines += [line[2:] for block in blocks(name, "console") for line in block.splitlines() if line.startswith("$ ")]
+    lines += [
+        line[2:]
+        for block in blocks(name, "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
     prose = re.sub(r"^```.*?^```", "", text_of(name), flags=re.DOTALL | re.MULTILINE)
     lines += re.findall(r"`((?:assay|make|dvc) [^`\n]+)`", prose)
-    yield from (words for line in lines if (words := [word for word in shlex.split(line, comments=True) if word != "…"]))
+    yield from (
+        words
+        for line in lines
+        if (words := [word for word in shlex.split(line, comments=True) if word != "…"])
+    )
 
 
 def check_assay(words: list[str]) -> dict[str, Any]:
@@ -61,7 +85,10 @@ def check_assay(words: list[str]) -> dict[str, Any]:
 
 def check_make(words: list[str]) -> None:
     targets = [word for word in words if "=" not in word]
-    assert all(re.search(rf"^{re.escape(target)}:", text_of("Makefile"), flags=re.MULTILINE) for target in targets), words
+    assert all(
+        re.search(rf"^{re.escape(target)}:", text_of("Makefile"), flags=re.MULTILINE)
+        for target in targets
+    ), words
 
 
 def check_dvc(words: list[str]) -> None:
@@ -90,15 +117,30 @@ def test_every_command_in_a_document_exists_with_its_options(document: str) -> N
         CHECKS[words[0]](words[1:])
 
 
-def test_the_readme_shows_every_command_and_every_word_of_make_that_a_user_needs() -> None:
+def test_the_readme_shows_every_command_and_every_word_of_make_that_a_user_needs() -> (
+    None
+):
     shown = {(words[0], words[1]) for words in commands("README.md") if len(words) > 1}
-    assert {name for program, name in shown if program == "assay"} == set(assay.commands)
-    assert {("make", "demo"), ("make", "test"), ("make", "test-ci"), ("make", "check")} <= shown
+    assert {name for program, name in shown if program == "assay"} == set(
+        assay.commands
+    )
+    assert {
+        ("make", "demo"),
+        ("make", "test"),
+        ("make", "test-ci"),
+        ("make", "check"),
+    } <= shown
 
 
 def test_every_parameter_that_the_readme_sets_exists(tmp_path: Path) -> None:
-    runs = [check_assay(words[1:]) for words in commands("README.md") if words[:2] == ["assay", "run"]]
-    assignments = dict(parse_assignment(text) for run in runs for text in run.get("settings", ()))
+    runs = [
+        check_assay(words[1:])
+        for words in commands("README.md")
+        if words[:2] == ["assay", "run"]
+    ]
+    assignments = dict(
+        parse_assignment(text) for run in runs for text in run.get("settings", ())
+    )
     assert assignments
     override(copied_params(tmp_path), assignments)
 
@@ -119,7 +161,11 @@ def test_params_yaml_holds_every_parameter_and_nothing_else() -> None:
 
 
 def test_the_page_of_parameters_names_each_with_its_default() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$", text_of("docs/params.md"), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$",
+        text_of("docs/params.md"),
+        flags=re.MULTILINE,
+    )
     assert [name for name, _, _ in rows] == parameter_names(PARAMS)
     for name, default, _ in rows:
         setting = PARAMS
@@ -133,7 +179,9 @@ def test_every_policy_parses(policy: Path) -> None:
     assert load_policy(policy).gates.name == policy.stem
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_every_relative_link_leads_to_a_file(document: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
     for link in links:
@@ -143,17 +191,23 @@ def test_every_relative_link_leads_to_a_file(document: Path) -> None:
 
 def test_every_decision_is_listed() -> None:
     listed = re.findall(r"\]\((\d{4}-[^)]+)\)", text_of("docs/decisions/README.md"))
-    assert listed == sorted(path.name for path in (ROOT / "docs/decisions").glob("[0-9]*.md"))
+    assert listed == sorted(
+        path.name for path in (ROOT / "docs/decisions").glob("[0-9]*.md")
+    )
 
 
 def test_every_file_and_function_on_the_map_exists() -> None:
     for name in map_files():
         assert (ROOT / name).is_file(), name
-    pairs = re.findall(r"`([\w/]+\.py)`, `(\w+)`(?: and `(\w+)`)?", text_of("docs/map.md"))
+    pairs = re.findall(
+        r"`([\w/]+\.py)`, `(\w+)`(?: and `(\w+)`)?", text_of("docs/map.md")
+    )
     assert pairs
     for file, *functions in pairs:
         for function in filter(None, functions):
-            assert re.search(rf"^ *def {function}\(", text_of(file), flags=re.MULTILINE), f"{file}: {function}"
+            assert re.search(
+                rf"^ *def {function}\(", text_of(file), flags=re.MULTILINE
+            ), f"{file}: {function}"
 
 
 def test_every_stage_and_every_name_of_the_main_path_is_on_the_map() -> None:
@@ -164,25 +218,51 @@ def test_every_stage_and_every_name_of_the_main_path_is_on_the_map() -> None:
 
 def test_the_map_leads_to_every_file_in_two_hops() -> None:
     named = map_files()
-    reached = named | {file for name in named if name.endswith(".py") for file in imports_of(name)}
-    every = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-    nowhere = {file for file in every - reached if not file.endswith("__init__.py") and "evaluate_modules" not in file}
+    reached = named | {
+        file for name in named if name.endswith(".py") for file in imports_of(name)
+    }
+    every = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    nowhere = {
+        file
+        for file in every - reached
+        if not file.endswith("__init__.py") and "evaluate_modules" not in file
+    }
     assert nowhere == set()
 
 
 def test_the_errors_in_the_runbook_are_the_real_ones(tmp_path: Path) -> None:
     page = without_numbers(text_of("docs/runbook.md"))
     for raised in runbook_errors(tmp_path):
-        assert without_numbers(raised.replace(str(tmp_path), "/home/you")) in page, raised
+        assert without_numbers(raised.replace(str(tmp_path), "/home/you")) in page, (
+            raised
+        )
     for what, there, needed in (("row", 11, 50), ("group", 11, 20)):
-        assert admit._enough("", "train", what, there, needed).text in text_of("docs/runbook.md")
+        assert admit._enough("", "train", what, there, needed).text in text_of(
+            "docs/runbook.md"
+        )
 
 
 def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    )
     table = text_of("docs/runbook.md").partition("| you see | do |")[2]
-    seen = [cell for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE) for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)]
-    fragments = [part.strip() for quote in [*seen, "Training needs about … of memory"] for part in quote.split("…")]
+    seen = [
+        cell
+        for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE)
+        for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)
+    ]
+    fragments = [
+        part.strip()
+        for quote in [*seen, "Training needs about … of memory"]
+        for part in quote.split("…")
+    ]
     quoted = [part for part in fragments if len(part) > len("assay gate")]
     assert len(quoted) >= len(seen)
     assert [part for part in quoted if part not in code] == []
@@ -190,7 +270,11 @@ def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:
 
 def map_files() -> set[str]:
     """Whatever looks like a file on the map; the outputs of stages have no folder there."""
-    found = set(re.findall(r"`([\w./-]+\.(?:py|yaml|json|sh)|Makefile)`", text_of("docs/map.md")))
+    found = set(
+        re.findall(
+            r"`([\w./-]+\.(?:py|yaml|json|sh)|Makefile)`", text_of("docs/map.md")
+        )
+    )
     return {name for name in found if "/" in name or (ROOT / name).is_file()}
 
 
@@ -199,8 +283,15 @@ def imports_of(name: str) -> list[str]:
     modules = set()
     for node in ast.walk(ast.parse(text_of(name))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = [f"{module.replace('.', '/')}.py" for module in modules if module.split(".")[0] in PACKAGES]
+            modules |= {
+                node.module,
+                *(f"{node.module}.{alias.name}" for alias in node.names),
+            }
+    files = [
+        f"{module.replace('.', '/')}.py"
+        for module in modules
+        if module.split(".")[0] in PACKAGES
+    ]
     return [file for file in files if (ROOT / file).is_file()]
 
 
@@ -214,7 +305,11 @@ def runbook_errors(folder: Path) -> Iterator[str]:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield said(lambda: open_socket("127.0.0.1", taken.getsockname()[1]))
-    yield said(lambda: check_room(Needs(memory=0, disk=10**18), folder / "assay/.assay/scratch/04a09b58"))
+    yield said(
+        lambda: check_room(
+            Needs(memory=0, disk=10**18), folder / "assay/.assay/scratch/04a09b58"
+        )
+    )
     yield str(download._failed(CHEAT, "the package index is out of reach"))
 
 
@@ -230,7 +325,14 @@ def bare_base_model(folder: Path) -> BaseModelParams:
     for name in ("config.json", "tokenizer_config.json"):
         (folder / name).write_text("{}", encoding="utf-8")
     (folder / "model.safetensors").write_bytes(b"")
-    return BaseModelParams(source="folder", id="my-base", path=str(folder), digest=None, chat_template=None, completion_mode=False)
+    return BaseModelParams(
+        source="folder",
+        id="my-base",
+        path=str(folder),
+        digest=None,
+        chat_template=None,
+        completion_mode=False,
+    )
 
 
 def copied_params(folder: Path) -> Path:

@@ -26,21 +26,42 @@ class Succession(Value):
     """The challenger is the same adapter: it is not held against itself, and the newer evidence counts."""
 
 
-def succession(store: Store, workspace: Workspace, model: str, logical_run: str, scorecard: Scorecard) -> Succession:
+def succession(
+    store: Store,
+    workspace: Workspace,
+    model: str,
+    logical_run: str,
+    scorecard: Scorecard,
+) -> Succession:
     """Hold the finalist against the open challenger: it takes the alias where there is none, or by beating it under `screen`."""
     held = store.holder(model, CHALLENGER)
-    if held is None or held.logical_run == logical_run or not _is_open(store, workspace.project.home, held):
+    if (
+        held is None
+        or held.logical_run == logical_run
+        or not _is_open(store, workspace.project.home, held)
+    ):
         return Succession(takes=True)
-    package = store.fetch(held, workspace.project.home / "packages" / held.package_sha256)
+    package = store.fetch(
+        held, workspace.project.home / "packages" / held.package_sha256
+    )
     if Adapter.read(package / "adapter.json").sha256 == scorecard.adapter.sha256:
         return Succession(takes=True, over=held, is_same=True)
     own = read_evidence(scorecard.evidence.checked(workspace.root))
     policy = load_policy(workspace.root / layout.POLICY)
-    findings = against_challenger(scorecard, own, read_evidence(package / "evidence.parquet"), policy)
+    findings = against_challenger(
+        scorecard, own, read_evidence(package / "evidence.parquet"), policy
+    )
     if beats(findings):
         return Succession(takes=True, over=held)
-    short = next((finding.text for finding in findings if finding.outcome != "passed"), "no rule was judged")
-    return Succession(takes=False, over=held, shortfall=short.replace("champion", f"challenger {held.version}"))
+    short = next(
+        (finding.text for finding in findings if finding.outcome != "passed"),
+        "no rule was judged",
+    )
+    return Succession(
+        takes=False,
+        over=held,
+        shortfall=short.replace("champion", f"challenger {held.version}"),
+    )
 
 
 def settle(store: Store, place: Succession, version: str) -> str:
@@ -50,7 +71,9 @@ def settle(store: Store, place: Succession, version: str) -> str:
     if place.takes:
         store.annotate(place.over, {SUPERSEDED_BY: version})
         how = "as the same adapter, judged anew" if place.is_same else "by beating it"
-        return f"alias challenger, which it takes from version {place.over.version} {how}"
+        return (
+            f"alias challenger, which it takes from version {place.over.version} {how}"
+        )
     return f"version {version} does not beat challenger {place.over.version}, which stays under review: {place.shortfall}"
 
 
@@ -65,4 +88,6 @@ def _is_open(store: Store, home: Path, held: ModelVersion) -> bool:
         model = read_ledger(home).state().model(held.name)
     except LedgerError:
         return True  # nothing was ever released or revoked here, or it cannot be told: leave the review alone
-    return held.version not in model.revoked and all(once.release.version != held.version for once in model.once_served)
+    return held.version not in model.revoked and all(
+        once.release.version != held.version for once in model.once_served
+    )

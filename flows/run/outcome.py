@@ -33,7 +33,11 @@ class Outcome(Value):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why: every rule that passed, or every one that did not."""
-        return tuple(finding.text for finding in self.findings if finding.outcome != "passed" or self.verdict == "passed")
+        return tuple(
+            finding.text
+            for finding in self.findings
+            if finding.outcome != "passed" or self.verdict == "passed"
+        )
 
     @property
     def word(self) -> str:
@@ -44,12 +48,26 @@ class Outcome(Value):
     def result(self) -> str:
         """Verdict and version in one sentence."""
         if self.is_champion:
-            how = "Nothing to do: the same work came before to" if self.unchanged else "Training came to"
-            what = f"the adapter of {self.model} version {self.version}, which is champion"
+            how = (
+                "Nothing to do: the same work came before to"
+                if self.unchanged
+                else "Training came to"
+            )
+            what = (
+                f"the adapter of {self.model} version {self.version}, which is champion"
+            )
             return f"{how} {what}; nothing new was judged or registered"
-        known = "Nothing to do: the same data, parameters, base, code and champion were judged before. " if self.unchanged else ""
+        known = (
+            "Nothing to do: the same data, parameters, base, code and champion were judged before. "
+            if self.unchanged
+            else ""
+        )
         note = f", {self.note}" if self.note else ""
-        where = f"registered as {self.model} version {self.version}{note}" if self.version else "nothing was registered"
+        where = (
+            f"registered as {self.model} version {self.version}{note}"
+            if self.version
+            else "nothing was registered"
+        )
         return f"{known}Verdict of {self.gate}: {self.verdict.upper()}; {where}"
 
     def machine_readable(self) -> dict[str, object]:
@@ -58,7 +76,9 @@ class Outcome(Value):
             "verdict": self.verdict,
             "gate": self.gate,
             "reasons": list(self.reasons),
-            "scorecard": self.scorecard.model_dump(mode="json") if self.scorecard else None,
+            "scorecard": self.scorecard.model_dump(mode="json")
+            if self.scorecard
+            else None,
             "model": self.model,
             "version": self.version,
             "mlflow_run": self.run_id,

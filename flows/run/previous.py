@@ -7,11 +7,26 @@ from pipelines import layout
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import read_screen_verdict
-from registry.mlflow.recorded import CHAMPION, MADE_AGAIN, RECIPE, VERSION, ModelVersion, RecordedRun
+from registry.mlflow.recorded import (
+    CHAMPION,
+    MADE_AGAIN,
+    RECIPE,
+    VERSION,
+    ModelVersion,
+    RecordedRun,
+)
 from registry.mlflow.store import Store
 
 
-def earlier_outcome(store: Store, run: RecordedRun, logical_run: str, model: str, home: Path, *, registers: bool = True) -> Outcome | None:
+def earlier_outcome(
+    store: Store,
+    run: RecordedRun,
+    logical_run: str,
+    model: str,
+    home: Path,
+    *,
+    registers: bool = True,
+) -> Outcome | None:
     """What the same work came to before, from its MLflow run; None where it did not come to its end."""
     if run.verdict is None:
         return None
@@ -21,7 +36,9 @@ def earlier_outcome(store: Store, run: RecordedRun, logical_run: str, model: str
     if registers and run.verdict == "passed" and version is None:
         return None
     evidence = store.runs.fetch_evidence(run.run_id, home / "evidence" / run.run_id)
-    return _outcome_in(evidence, model, version, run.run_id).model_copy(update={"unchanged": True})
+    return _outcome_in(evidence, model, version, run.run_id).model_copy(
+        update={"unchanged": True}
+    )
 
 
 def champions_own(store: Store, model: str, recipe: str, home: Path) -> Outcome | None:
@@ -29,23 +46,33 @@ def champions_own(store: Store, model: str, recipe: str, home: Path) -> Outcome 
     champion = store.holder(model, CHAMPION)
     if champion is None or store.runs.tags(champion.run_id).get(RECIPE) != recipe:
         return None
-    return champions_outcome(store, champion, home).model_copy(update={"unchanged": True})
+    return champions_outcome(store, champion, home).model_copy(
+        update={"unchanged": True}
+    )
 
 
 def made_again(root: Path) -> Champion | None:
     """The champion, where training in this workspace came to its very adapter: it would be held against itself."""
     champion = ChampionInput.read(root / layout.CHAMPION_INPUT).champion
     made = Adapter.read(root / layout.ADAPTER)
-    return champion if champion is not None and _what_it_is(champion.adapter) == _what_it_is(made) else None
+    return (
+        champion
+        if champion is not None and _what_it_is(champion.adapter) == _what_it_is(made)
+        else None
+    )
 
 
 def champions_outcome(store: Store, champion: ModelVersion, home: Path) -> Outcome:
     """What the champion was registered with, out of its package."""
     package = store.fetch(champion, home / "packages" / champion.package_sha256)
-    return _outcome_in(package, champion.name, champion, champion.run_id).model_copy(update={"is_champion": True})
+    return _outcome_in(package, champion.name, champion, champion.run_id).model_copy(
+        update={"is_champion": True}
+    )
 
 
-def _outcome_in(folder: Path, model: str, version: ModelVersion | None, run_id: str) -> Outcome:
+def _outcome_in(
+    folder: Path, model: str, version: ModelVersion | None, run_id: str
+) -> Outcome:
     """What the verdict and the scorecard in a folder of evidence say."""
     verdict = read_screen_verdict(folder / "verdict.json")
     card = folder / "scorecard.json"
@@ -60,7 +87,9 @@ def _outcome_in(folder: Path, model: str, version: ModelVersion | None, run_id: 
     )
 
 
-def _made_again_before(store: Store, run: RecordedRun, model: str, home: Path) -> Outcome | None:
+def _made_again_before(
+    store: Store, run: RecordedRun, model: str, home: Path
+) -> Outcome | None:
     number = store.runs.tags(run.run_id).get(VERSION)
     if number is None:
         return None

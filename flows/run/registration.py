@@ -17,18 +17,27 @@ from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import append
 
-_OF_THE_ATTEMPT = frozenset({"lineage.json", "MODEL_CARD.md", "package.json", "dvc.lock"})
+_OF_THE_ATTEMPT = frozenset(
+    {"lineage.json", "MODEL_CARD.md", "package.json", "dvc.lock"}
+)
 """Files that name the workspace: another attempt at the same work writes them anew, and everything else the same."""
 
 
-def enter_version(ledger: Ledger, store: Store, packages: Path, version: ModelVersion, own: Path) -> None:
+def enter_version(
+    ledger: Ledger, store: Store, packages: Path, version: ModelVersion, own: Path
+) -> None:
     """Enter the version that a run registered from its package `own`; one that is entered already stays as it is.
 
     `RegistryError` where MLflow's version is not what the run made: nothing is entered then.
     """
     package = _checked(store, packages, version, own)
     made = made_of(version, package)
-    body = Registered(**made.model_dump(), by=current_user(), account=operating_system_account(), logical_run=version.logical_run)
+    body = Registered(
+        **made.model_dump(),
+        by=current_user(),
+        account=operating_system_account(),
+        logical_run=version.logical_run,
+    )
     known = ledger.state().registration(version.name, version.version)
     if known is None or known.made != made:
         append(ledger, lambda _: body)

@@ -44,18 +44,28 @@ def publish(outcome: Outcome, mlflow_uri: str) -> None:
     """Artifacts of the flow run: the verdict's table, its reasons and where its record is."""
     from prefect.artifacts import create_markdown_artifact
 
-    reasons = "\n".join(f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings)
-    table = score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
+    reasons = "\n".join(
+        f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings
+    )
+    table = (
+        score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
+    )
     record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
-    text = without_secrets(f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n")
-    create_markdown_artifact(key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}")
+    text = without_secrets(
+        f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n"
+    )
+    create_markdown_artifact(
+        key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}"
+    )
 
 
 def publish_text(key: str, text: str, description: str) -> None:
     """An artifact of the flow run that is only words."""
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(key=key, markdown=without_secrets(text), description=description[:500])
+    create_markdown_artifact(
+        key=key, markdown=without_secrets(text), description=description[:500]
+    )
 
 
 def run_link() -> str:
@@ -75,7 +85,9 @@ def link_to(flow_run_id: str) -> str:
 
 def mlflow_link(uri: str, run_id: str) -> str:
     """Where a run is in MLflow's pages; without a server, which run it is and in what database."""
-    return f"{uri}/#/runs/{run_id}" if uri.startswith("http") else f"run {run_id} at {uri}"
+    return (
+        f"{uri}/#/runs/{run_id}" if uri.startswith("http") else f"run {run_id} at {uri}"
+    )
 
 
 def rename_run(outcome: Outcome) -> None:
@@ -84,7 +96,9 @@ def rename_run(outcome: Outcome) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.word}")
+        client.update_flow_run(
+            runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.word}"
+        )
 
 
 def _table(outcome: Outcome) -> None:
@@ -94,13 +108,18 @@ def _table(outcome: Outcome) -> None:
     card = outcome.scorecard
     if card is None:
         return
-    table = Table(title=f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals", title_justify="left")
+    table = Table(
+        title=f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals",
+        title_justify="left",
+    )
     table.add_column("metric")
     for system in card.systems:
         table.add_column(system.system, justify="right")
     for metric in card.systems[0].metrics:
         scores = [format_score(system.metric(metric.name)) for system in card.systems]
-        table.add_row(f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", *scores)
+        table.add_row(
+            f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", *scores
+        )
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     for metric in card.systems[0].metrics:

@@ -49,13 +49,21 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
     with _lease(workspace, stage) as waited:
         cached = _reproduce(workspace, stage)
     return StageRun(
-        stage=stage, seconds=time.monotonic() - started, cached=cached, waited=waited, summary=_summary(workspace.root / "data" / stage)
+        stage=stage,
+        seconds=time.monotonic() - started,
+        cached=cached,
+        waited=waited,
+        summary=_summary(workspace.root / "data" / stage),
     )
 
 
 def version_inputs(workspace: Workspace) -> None:
     """Put own rows under DVC, so that the run's record names them by digest and the cache keeps them."""
-    raw = sorted(path for path in (workspace.root / layout.RAW).iterdir() if path.suffix in {".jsonl", ".csv", ".parquet"})
+    raw = sorted(
+        path
+        for path in (workspace.root / layout.RAW).iterdir()
+        if path.suffix in {".jsonl", ".csv", ".parquet"}
+    )
     if not raw:
         return
     from dvc.exceptions import DvcException
@@ -64,13 +72,19 @@ def version_inputs(workspace: Workspace) -> None:
         with _repository(workspace) as repo:
             repo.add([str(path) for path in raw])
     except DvcException as error:
-        raise WorkspaceError(f"DVC cannot keep {raw[0].name} ({_first_line(error)}). Look at the disk and run again.") from error
+        raise WorkspaceError(
+            f"DVC cannot keep {raw[0].name} ({_first_line(error)}). Look at the disk and run again."
+        ) from error
 
 
 def _reproduce(workspace: Workspace, stage: str) -> bool:
     """True where nothing had to run."""
     _drop_empty(workspace.project.home / "cache/runs")
-    with tempfile.TemporaryDirectory() as scratch, _environment(workspace, Path(scratch)), stage_first(Path(scratch)):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _environment(workspace, Path(scratch)),
+        stage_first(Path(scratch)),
+    ):
         _run_stage(workspace, stage, Path(scratch))
         return not (Path(scratch) / "started").is_file()
 
@@ -91,21 +105,39 @@ def _run_stage(workspace: Workspace, stage: str, talk: Path) -> None:
             repo.reproduce(targets=[stage], single_item=True)
     except ReproductionError as error:
         if (talk / "error").is_file():
-            raise _mended(_as_raised((talk / "error").read_text(encoding="utf-8")), workspace.project.home / "cache") from error
-        if stage not in GATES or not (workspace.root / "data" / stage / "verdict.json").is_file():
-            raise _without_a_word(stage, _first_line(error.__cause__ or error)) from error
+            raise _mended(
+                _as_raised((talk / "error").read_text(encoding="utf-8")),
+                workspace.project.home / "cache",
+            ) from error
+        if (
+            stage not in GATES
+            or not (workspace.root / "data" / stage / "verdict.json").is_file()
+        ):
+            raise _without_a_word(
+                stage, _first_line(error.__cause__ or error)
+            ) from error
     except DvcException as error:
-        raise PipelineError(f"DVC cannot run stage {stage} ({_first_line(error)}). Mend dvc.yaml or its inputs.") from error
+        raise PipelineError(
+            f"DVC cannot run stage {stage} ({_first_line(error)}). Mend dvc.yaml or its inputs."
+        ) from error
 
 
 def _mended(error: errors.AssayError, cache: Path) -> errors.AssayError:
     """Where a stage found damaged bytes, take what rotted out of the cache: DVC trusts it, and the next run would be given the same."""
     if not isinstance(error, errors.DamagedFile):
         return error
-    rotten = [path for path in (cache / "files/md5").glob("??/*") if md5_of(path) != path.parent.name + path.name.removesuffix(".dir")]
+    rotten = [
+        path
+        for path in (cache / "files/md5").glob("??/*")
+        if md5_of(path) != path.parent.name + path.name.removesuffix(".dir")
+    ]
     for path in rotten:
         path.unlink()
-    how = f" {len(rotten)} damaged files were taken out of the cache: the same command makes them anew." if rotten else ""
+    how = (
+        f" {len(rotten)} damaged files were taken out of the cache: the same command makes them anew."
+        if rotten
+        else ""
+    )
     return errors.DamagedFile(f"{error}{how}")
 
 
@@ -115,7 +147,9 @@ def _without_a_word(stage: str, why: str) -> PipelineError:
             f"Stage {stage} was killed, as a machine does that has no memory left. Nothing that was done is lost: "
             "free some memory and run the same command again, or lower train.batch_size."
         )
-    return PipelineError(f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again.")
+    return PipelineError(
+        f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again."
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -130,14 +164,22 @@ def _repository(workspace: Workspace) -> Iterator[Any]:
     # Importing dvc turns its log on; what it has to say comes back as an exception.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     # DVC resolves outs against the current folder, whatever root it is given.
-    with no_repository_named(), chdir(workspace.root), Repo(str(workspace.root)) as repo:
+    with (
+        no_repository_named(),
+        chdir(workspace.root),
+        Repo(str(workspace.root)) as repo,
+    ):
         yield repo
 
 
 @contextmanager
 def _lease(workspace: Workspace, stage: str) -> Iterator[bool]:
     """Hold the stage's work; the kernel gives it back when the holder dies. Yields whether another run had it first."""
-    path = workspace.project.home / "leases" / f"{stage}-{stage_key(stage, workspace.root)}.lock"
+    path = (
+        workspace.project.home
+        / "leases"
+        / f"{stage}-{stage_key(stage, workspace.root)}.lock"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     lease = FileLock(path)
     try:

@@ -26,10 +26,15 @@ class TrainRequest(Value):
         description="Own rows: JSONL, CSV or Parquet, a path on the worker's machine. None: the `cheat` pairs.",
     )
     licence: str = Field(
-        default="LicenseRef-brought-by-user", title="Licence", description="SPDX identifier of the own rows' licence.", min_length=1
+        default="LicenseRef-brought-by-user",
+        title="Licence",
+        description="SPDX identifier of the own rows' licence.",
+        min_length=1,
     )
     held_out: Path | None = Field(
-        default=None, title="Held-out file", description="A fixed set to be judged on. None: a share of the groups is held out."
+        default=None,
+        title="Held-out file",
+        description="A fixed set to be judged on. None: a share of the groups is held out.",
     )
     base_model: Path | None = Field(
         default=None,
@@ -37,19 +42,29 @@ class TrainRequest(Value):
         description="Folder of an own base model on the worker's machine. None: SmolLM2-135M-Instruct.",
     )
     base_model_digest: str | None = Field(
-        default=None, title="Base model digest", description="Digest that the folder must have. None: as it is now."
+        default=None,
+        title="Base model digest",
+        description="Digest that the folder must have. None: as it is now.",
     )
     chat_template: str | None = Field(
-        default=None, title="Chat template", description="Text of a Jinja chat template, for a base model that has none."
+        default=None,
+        title="Chat template",
+        description="Text of a Jinja chat template, for a base model that has none.",
     )
     completion_mode: bool = Field(
-        default=False, title="Completion mode", description="No chat template: the prompt, a line end, the completion."
+        default=False,
+        title="Completion mode",
+        description="No chat template: the prompt, a line end, the completion.",
     )
     policy: Path | None = Field(
-        default=None, title="Policy file", description="Gate policy on the worker's machine. None: registry/policies/default.yaml."
+        default=None,
+        title="Policy file",
+        description="Gate policy on the worker's machine. None: registry/policies/default.yaml.",
     )
     settings: dict[str, Any] = Field(
-        default_factory=dict, title="Settings", description='Parameters of params.yaml by dotted name, as JSON: {"lora.r": 32}.'
+        default_factory=dict,
+        title="Settings",
+        description='Parameters of params.yaml by dotted name, as JSON: {"lora.r": 32}.',
     )
 
     @property
@@ -63,7 +78,11 @@ class TrainRequest(Value):
         """The request as overrides of params.yaml; explicit settings win."""
         chosen: dict[str, Any] = {}
         if self.data is not None:
-            chosen |= {"data.source": "file", "data.licence": self.licence, "score.metrics": list(_TEXT_METRICS)}
+            chosen |= {
+                "data.source": "file",
+                "data.licence": self.licence,
+                "score.metrics": list(_TEXT_METRICS),
+            }
             chosen |= {"generation.max_new_tokens": 64}
         if self.base_model is not None:
             folder = self.base_model.expanduser().resolve()

@@ -5,7 +5,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from core.errors import DownloadFailed  # Only a download can go better the second time; everything else would fail the same way.
+from core.errors import (
+    DownloadFailed,
+)  # Only a download can go better the second time; everything else would fail the same way.
 from flows.run.report import stage_line
 from flows.run.reproduce import StageRun, reproduce
 from flows.run.workspace import Workspace

@@ -43,4 +43,6 @@ def _pass_on(talk: Path, told: threading.Event) -> None:
 
 
 def _stop() -> Never:
-    raise RunStopped("The run was told to stop. What is done is kept: run the same command again and it goes on.")
+    raise RunStopped(
+        "The run was told to stop. What is done is kept: run the same command again and it goes on."
+    )

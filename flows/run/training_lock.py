@@ -20,7 +20,9 @@ def training_turn(home: Path, model: str, *, waits: bool = True) -> Iterator[Non
         turn.acquire(timeout=0)
     except Timeout as error:
         if not waits:
-            raise AlreadyTraining(f"{model} is being trained by another run already: nothing was started.") from error
+            raise AlreadyTraining(
+                f"{model} is being trained by another run already: nothing was started."
+            ) from error
         say(f"  (waiting for another run's end: it is training {model})")
         turn.acquire()
         say(f"  (waited for another run's end: it was training {model})")

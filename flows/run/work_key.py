@@ -22,15 +22,23 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
     and parameters and policies count by what they say, not by how they are written.
     `besides` names inputs that are left out.
     """
-    stages = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))[
+        "stages"
+    ]
     made = tuple(out for entry in stages.values() for out in entry["outs"])
     params = _params(root)
     work = {}
     for name, entry in stages.items():
-        inputs = [dep for dep in entry["deps"] if dep not in besides and not _is_made(dep, made)]
+        inputs = [
+            dep
+            for dep in entry["deps"]
+            if dep not in besides and not _is_made(dep, made)
+        ]
         work[name] = {
             "cmd": entry["cmd"],
-            "params": {dotted: setting(params, dotted) for dotted in entry.get("params", [])},
+            "params": {
+                dotted: setting(params, dotted) for dotted in entry.get("params", [])
+            },
             "deps": {dep: _input(root, dep) for dep in inputs},
         }
     return digest_of_json(work)
@@ -39,7 +47,9 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
 def _params(root: Path) -> dict[str, Any]:
     params = load_params(root / layout.PARAMS).model_dump(mode="json")
     if params["base_model"]["digest"] is not None:
-        params["base_model"]["path"] = None  # the digest names the files, wherever they lie
+        params["base_model"]["path"] = (
+            None  # the digest names the files, wherever they lie
+        )
     return params
 
 

@@ -24,8 +24,27 @@ from pipelines.values.params import Params, override
 from serving.load import name_of_base
 
 _SUFFIXES = {".jsonl", ".csv", ".parquet"}
-_CODE = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli", "data/expectations", "data/champion", "data/raw")
-_PINNED = (*_CODE, FILE, "dvc.yaml", "params.yaml", "requirements.lock", ".dvc", ".dvcignore")
+_CODE = (
+    "core",
+    "pipelines",
+    "registry",
+    "serving",
+    "flows",
+    "operations",
+    "cli",
+    "data/expectations",
+    "data/champion",
+    "data/raw",
+)
+_PINNED = (
+    *_CODE,
+    FILE,
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    ".dvc",
+    ".dvcignore",
+)
 _ROWS = ("rows", "held_out")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
@@ -99,9 +118,13 @@ def _of_no_one(lock: Path) -> Iterator[bool]:
         held.release()
 
 
-def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, commit: str) -> Workspace:
+def _furnish(
+    project: Project, request: TrainRequest, run_id: str, root: Path, commit: str
+) -> Workspace:
     """Write what the request changes into the worktree, and name the work by its digest."""
-    write_text(root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n")
+    write_text(
+        root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n"
+    )
     lying = {} if request.data else _rows_in(project.root / layout.RAW)
     _place(request.data or lying.get("rows"), root / layout.RAW, "rows")
     _place(request.held_out or lying.get("held_out"), root / layout.RAW, "held_out")
@@ -119,7 +142,9 @@ def _furnish(project: Project, request: TrainRequest, run_id: str, root: Path, c
 def check_name(model: str, base_id: str) -> None:
     """A base answers under a name of its own, so a model of that name could be trained but never released."""
     if model == name_of_base(base_id):
-        raise ParameterError(f"{model} is the name under which its base answers, so it could never be released. Give another with --model.")
+        raise ParameterError(
+            f"{model} is the name under which its base answers, so it could never be released. Give another with --model."
+        )
 
 
 def _check_metrics(params: Params) -> None:
@@ -149,31 +174,53 @@ def recipe_of(workspace: Workspace) -> str:
 
 def _rows_in(raw: Path) -> dict[str, Path | None]:
     """Own rows that lie in the checkout, where `dvc repro` by hand reads them too."""
-    return {stem: next((path for path in sorted(raw.glob(f"{stem}.*")) if path.suffix.lower() in _SUFFIXES), None) for stem in _ROWS}
+    return {
+        stem: next(
+            (
+                path
+                for path in sorted(raw.glob(f"{stem}.*"))
+                if path.suffix.lower() in _SUFFIXES
+            ),
+            None,
+        )
+        for stem in _ROWS
+    }
 
 
 def _place(source: Path | None, folder: Path, stem: str) -> None:
     if source is None:
         return
     if not source.is_file():
-        raise UnreadableData(f"There is no file {source}. Give JSONL, CSV or Parquet rows.")
+        raise UnreadableData(
+            f"There is no file {source}. Give JSONL, CSV or Parquet rows."
+        )
     if source.suffix.lower() not in _SUFFIXES:
-        raise UnreadableData(f"{source} has the unknown format {source.suffix or 'without suffix'}. Give .jsonl, .csv or .parquet.")
+        raise UnreadableData(
+            f"{source} has the unknown format {source.suffix or 'without suffix'}. Give .jsonl, .csv or .parquet."
+        )
     try:
         shutil.copyfile(source, folder / f"{stem}{source.suffix.lower()}")
     except OSError as error:
-        raise UnreadableData(f"{source} cannot be read ({error.strerror}). Check its permissions.") from error
+        raise UnreadableData(
+            f"{source} cannot be read ({error.strerror}). Check its permissions."
+        ) from error
 
 
 def _check_git(root: Path) -> None:
     """In a submodule git's settings name its folder for every worktree, and DVC takes them at their word."""
     if git(root, "config", "core.worktree", check=False):
-        raise WorkspaceError(f"{root} is a git submodule, where DVC cannot work. Clone it into a folder of its own and go there.")
+        raise WorkspaceError(
+            f"{root} is a git submodule, where DVC cannot work. Clone it into a folder of its own and go there."
+        )
 
 
 def _pin(root: Path, run_id: str) -> str:
     """Commit the working tree as it is under `refs/assay/runs/`, without touching the branch or the index."""
-    index = root / ".git" / f"assay-index-{run_id}" if (root / ".git").is_dir() else root / f".assay-index-{run_id}"
+    index = (
+        root / ".git" / f"assay-index-{run_id}"
+        if (root / ".git").is_dir()
+        else root / f".assay-index-{run_id}"
+    )
     environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
     head = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
     try:
@@ -181,8 +228,20 @@ def _pin(root: Path, run_id: str) -> str:
             git(root, "read-tree", "HEAD", environment=environment)
         git(root, "add", "--update", environment=environment)
         # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
-        not_rows = [f":(exclude)data/raw/{stem}{suffix}" for stem in _ROWS for suffix in sorted(_SUFFIXES)]
-        git(root, "add", "--all", "--", *(name for name in _PINNED if (root / name).exists()), *not_rows, environment=environment)
+        not_rows = [
+            f":(exclude)data/raw/{stem}{suffix}"
+            for stem in _ROWS
+            for suffix in sorted(_SUFFIXES)
+        ]
+        git(
+            root,
+            "add",
+            "--all",
+            "--",
+            *(name for name in _PINNED if (root / name).exists()),
+            *not_rows,
+            environment=environment,
+        )
         tree = git(root, "write-tree", environment=environment).strip()
     finally:
         index.unlink(missing_ok=True)
@@ -190,16 +249,37 @@ def _pin(root: Path, run_id: str) -> str:
         commit = head
     else:
         parents = ["-p", head] if head else []
-        commit = git(root, "commit-tree", tree, *parents, "-m", f"working tree of run {run_id}", environment=_IDENTITY).strip()
+        commit = git(
+            root,
+            "commit-tree",
+            tree,
+            *parents,
+            "-m",
+            f"working tree of run {run_id}",
+            environment=_IDENTITY,
+        ).strip()
     git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
     return commit
 
 
 def _keep_record(root: Path, run_id: str) -> None:
     """Commit the run's overrides and dvc.lock, so that `git show refs/assay/runs/ID/done:dvc.lock` names every file."""
-    there = [name for name in ("params.yaml", "dvc.lock", "data", "registry/policies") if (root / name).exists()]
+    there = [
+        name
+        for name in ("params.yaml", "dvc.lock", "data", "registry/policies")
+        if (root / name).exists()
+    ]
     git(root, "add", "--all", "--", *there)
-    git(root, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", f"run {run_id}", environment=_IDENTITY)
+    git(
+        root,
+        "commit",
+        "--quiet",
+        "--allow-empty",
+        "--no-verify",
+        "-m",
+        f"run {run_id}",
+        environment=_IDENTITY,
+    )
     git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
 
 

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
 SECONDS_OF_SILENCE = 120  # four heartbeats: a server that restarts loses one or two
-_LAST_WORDS = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended")
+_LAST_WORDS = (
+    "Completed",
+    "Failed",
+    "Crashed",
+    "Cancelled",
+    "Cancelling",
+    "Paused",
+    "Suspended",
+)
 
 
 def install() -> None:
@@ -35,7 +43,9 @@ def _install(client: "SyncPrefectClient", wanted: "AutomationCore") -> None:
 
 def _form(automation: "AutomationCore") -> dict[str, object]:
     """What it does, without the numbers that the server gave it."""
-    plain = automation.model_dump(mode="json", include={"description", "enabled", "trigger", "actions"})
+    plain = automation.model_dump(
+        mode="json", include={"description", "enabled", "trigger", "actions"}
+    )
     plain["trigger"].pop("id", None)
     for unordered in ("after", "expect", "for_each"):
         plain["trigger"][unordered] = sorted(plain["trigger"][unordered])
@@ -53,8 +63,13 @@ def _silent_runs() -> "AutomationCore":
         description=f"A run that has said nothing for {SECONDS_OF_SILENCE} s is not running: its process or its machine is gone.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{word}" for word in _LAST_WORDS)},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            expect={
+                "prefect.flow-run.heartbeat",
+                *(f"prefect.flow-run.{word}" for word in _LAST_WORDS),
+            },
+            match=ResourceSpecification(
+                {"prefect.resource.id": ["prefect.flow-run.*"]}
+            ),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
@@ -62,7 +77,9 @@ def _silent_runs() -> "AutomationCore":
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message=f"No sign of life for {SECONDS_OF_SILENCE} s: process or machine is gone."
+                state=StateType.CRASHED,
+                name="Crashed",
+                message=f"No sign of life for {SECONDS_OF_SILENCE} s: process or machine is gone.",
             )
         ],
     )
@@ -83,9 +100,16 @@ def _crashed_runs(teller: str) -> "AutomationCore":
         description="Starts tell-crash/crashed-runs, which tells people.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Crashed"},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match=ResourceSpecification(
+                {"prefect.resource.id": ["prefect.flow-run.*"]}
+            ),
             # Only these: a teller that crashed would start itself for ever.
-            match_related=ResourceSpecification({"prefect.resource.role": ["flow"], "prefect.resource.name": list(FLOWS)}),
+            match_related=ResourceSpecification(
+                {
+                    "prefect.resource.role": ["flow"],
+                    "prefect.resource.name": list(FLOWS),
+                }
+            ),
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),

@@ -26,13 +26,24 @@ class Crashes:
 
     def watch(self, now: datetime | None = None) -> tuple[str, ...]:
         """Tell of every run that crashed within a day and was not told of; a sentence for each."""
-        if not prefect_api.is_configured() or time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+        if (
+            not prefect_api.is_configured()
+            or time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS
+        ):
             return ()
         self._looked = time.monotonic()
         end = (now or datetime.now(UTC)) - GRACE
         found = prefect_api.crashed_runs(FLOWS, end - LOOKS_BACK, end)
-        told = "\n".join(notice.text for notice in notices(self._home, last=_NOTICES)) if found else ""
-        return tuple(tell_of_crash(self._home, run.id, run.name, run.message) for run in found if run.id not in told)
+        told = (
+            "\n".join(notice.text for notice in notices(self._home, last=_NOTICES))
+            if found
+            else ""
+        )
+        return tuple(
+            tell_of_crash(self._home, run.id, run.name, run.message)
+            for run in found
+            if run.id not in told
+        )
 
 
 def tell_of_crash(home: Path, flow_run_id: str, name: str, message: str) -> str:

@@ -35,7 +35,9 @@ def _make_pool() -> None:
     template = ProcessWorker.get_default_base_job_template()
     with get_client(sync_client=True) as client:
         try:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type="process", base_job_template=template)
+            )
         except ObjectAlreadyExists:
             return
 
@@ -56,13 +58,38 @@ def _pauses_kept() -> Iterator[None]:
 
 def _deploy_file(root: Path) -> None:
     """By Prefect's own command, which knows every field of the file."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", FILE]
-    own = {"ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable, "PYTHONPATH": str(root)}
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        FILE,
+    ]
+    own = {
+        "ASSAY_ROOT": str(root),
+        "ASSAY_PYTHON": sys.executable,
+        "PYTHONPATH": str(root),
+    }
     environment = {**without_repository(os.environ), **own}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [f"code {done.returncode}"]
-        raise OperationError(f"Prefect did not take {FILE} ({said[0][:300]}). Mend the file, then `assay up` again.")
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [
+            f"code {done.returncode}"
+        ]
+        raise OperationError(
+            f"Prefect did not take {FILE} ({said[0][:300]}). Mend the file, then `assay up` again."
+        )
 
 
 if __name__ == "__main__":

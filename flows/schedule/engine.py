@@ -11,7 +11,9 @@ from core.lifetime import end_with_the_run
 
 def main() -> None:
     """Watch the worker first, then hand over to Prefect's engine."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # here there is a page on which somebody reads it
+    os.environ.setdefault(
+        "PREFECT_LOGGING_LEVEL", "INFO"
+    )  # here there is a page on which somebody reads it
     set_library_environment()
     end_with_the_run()
     also_tell(_log_in_prefect)

@@ -33,16 +33,28 @@ class Watch(Value):
     watched: tuple[Watched, ...] = ()
 
 
-def watch_schedules(project: Project, grace: timedelta = GRACE, now: datetime | None = None) -> tuple[str, ...]:
+def watch_schedules(
+    project: Project, grace: timedelta = GRACE, now: datetime | None = None
+) -> tuple[str, ...]:
     """Tell of every run that was due and has not begun within the grace; a sentence for each."""
     path, now = project.home / "schedules.json", now or datetime.now(UTC)
     before = _read(path)
-    if not prefect_api.is_configured() or 0 <= time.time() - before.looked < SECONDS_BETWEEN_LOOKS:
+    if (
+        not prefect_api.is_configured()
+        or 0 <= time.time() - before.looked < SECONDS_BETWEEN_LOOKS
+    ):
         return ()
     watched, is_reachable = _watched(before, now)
     dues = [(each, _due(each, now - grace)) for each in watched]
-    found = [_missing(each.schedule, due, is_reachable) for each, times in dues for due in times]
-    settled = tuple(each.model_copy(update={"since": times[-1]}) if times else each for each, times in dues)
+    found = [
+        _missing(each.schedule, due, is_reachable)
+        for each, times in dues
+        for due in times
+    ]
+    settled = tuple(
+        each.model_copy(update={"since": times[-1]}) if times else each
+        for each, times in dues
+    )
     Watch(looked=time.time(), watched=settled).write(path)
     told = tuple(sentence for sentence in found if sentence is not None)
     for sentence in told:
@@ -57,13 +69,18 @@ def _watched(before: Watch, now: datetime) -> tuple[tuple[Watched, ...], bool]:
     except OperationError:
         return before.watched, False
     known = {each.schedule: each for each in before.watched}
-    return tuple(known.get(schedule, Watched(schedule=schedule, since=now)) for schedule in schedules), True
+    return tuple(
+        known.get(schedule, Watched(schedule=schedule, since=now))
+        for schedule in schedules
+    ), True
 
 
 def _due(watched: Watched, until: datetime) -> list[datetime]:
     """Every time at which it was to run, since it is watched and not longer ago than anybody would want to hear of."""
     start = max(watched.since, until - LOOKS_BACK)
-    return [due for due in prefect_api.times(watched.schedule, start, until) if due > start][-_MOST:]
+    return [
+        due for due in prefect_api.times(watched.schedule, start, until) if due > start
+    ][-_MOST:]
 
 
 def _missing(schedule: Schedule, due: datetime, is_reachable: bool) -> str | None:

@@ -45,13 +45,22 @@ def is_configured() -> bool:
 def deployment_parameters(name: str) -> list[dict[str, Any]]:
     """The parameters of the deployment FLOW/NAME that runs by itself; empty where it is paused or not there."""
     flow, _, deployment = name.partition("/")
-    wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
-    return [each["parameters"] for each in _post("/deployments/filter", wanted) if not each["paused"]]
+    wanted = {
+        "flows": {"name": {"any_": [flow]}},
+        "deployments": {"name": {"any_": [deployment]}},
+    }
+    return [
+        each["parameters"]
+        for each in _post("/deployments/filter", wanted)
+        if not each["paused"]
+    ]
 
 
 def cron_schedules() -> list[Schedule]:
     """Every cron schedule that is on."""
-    deployments = [each for each in _post("/deployments/filter", {}) if not each["paused"]]
+    deployments = [
+        each for each in _post("/deployments/filter", {}) if not each["paused"]
+    ]
     return [
         Schedule(
             deployment_id=each["id"],
@@ -74,36 +83,65 @@ def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
 
     if start > end:
         return []
-    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone, day_or=schedule.day_or)
-    return [due.astimezone(UTC) for due in asyncio.run(cron.get_dates(start=start, end=end))]
+    cron = CronSchedule(
+        cron=schedule.cron, timezone=schedule.timezone, day_or=schedule.day_or
+    )
+    return [
+        due.astimezone(UTC) for due in asyncio.run(cron.get_dates(start=start, end=end))
+    ]
 
 
 def has_run(deployment_id: str, at: datetime) -> bool:
     """Whether the run that was due at that time has begun."""
-    span = {"after_": (at - timedelta(seconds=1)).isoformat(), "before_": (at + timedelta(seconds=1)).isoformat()}
-    wanted = {"deployments": {"id": {"any_": [deployment_id]}}, "flow_runs": {"expected_start_time": span}}
-    return any(run["start_time"] is not None for run in _post("/flow_runs/filter", wanted))
+    span = {
+        "after_": (at - timedelta(seconds=1)).isoformat(),
+        "before_": (at + timedelta(seconds=1)).isoformat(),
+    }
+    wanted = {
+        "deployments": {"id": {"any_": [deployment_id]}},
+        "flow_runs": {"expected_start_time": span},
+    }
+    return any(
+        run["start_time"] is not None for run in _post("/flow_runs/filter", wanted)
+    )
 
 
-def crashed_runs(flows: Sequence[str], after: datetime, before: datetime) -> list[CrashedRun]:
+def crashed_runs(
+    flows: Sequence[str], after: datetime, before: datetime
+) -> list[CrashedRun]:
     """Runs of these flows that crashed between those times."""
     state = {"type": {"any_": ["CRASHED"]}}
     span = {"after_": after.isoformat(), "before_": before.isoformat()}
-    wanted = {"flows": {"name": {"any_": list(flows)}}, "flow_runs": {"state": state, "end_time": span}}
+    wanted = {
+        "flows": {"name": {"any_": list(flows)}},
+        "flow_runs": {"state": state, "end_time": span},
+    }
     return [
-        CrashedRun(id=run["id"], name=run["name"], message=(run["state"] or {}).get("message") or "")
+        CrashedRun(
+            id=run["id"],
+            name=run["name"],
+            message=(run["state"] or {}).get("message") or "",
+        )
         for run in _post("/flow_runs/filter", wanted)
     ]
 
 
 def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) -> None:
     """Send an event; once this returns the server has it."""
-    whole = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "event": event, "resource": resource, "payload": payload}
+    whole = {
+        "id": str(uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event,
+        "resource": resource,
+        "payload": payload,
+    }
     _post("/events", [{**whole, "related": []}])
 
 
 def _post(path: str, body: Any) -> Any:
-    url = (prefect_address() or "").rstrip("/")  # with a login its name comes first: the headers are made of it
+    url = (prefect_address() or "").rstrip(
+        "/"
+    )  # with a login its name comes first: the headers are made of it
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
         answer = client.post(url + path, json=body, headers=_authorization())
         answer.raise_for_status()

@@ -16,9 +16,13 @@ def login_file(home: Path) -> Path:
 def login(home: Path) -> str:
     """The login, made once."""
     try:
-        return secret(login_file(home), lambda: f"assay:{secrets.token_urlsafe(18)}").strip()
+        return secret(
+            login_file(home), lambda: f"assay:{secrets.token_urlsafe(18)}"
+        ).strip()
     except OSError as error:
-        raise OperationError(f"{login_file(home)} cannot be used ({error.strerror}). Run this as the user that runs `assay up`.") from error
+        raise OperationError(
+            f"{login_file(home)} cannot be used ({error.strerror}). Run this as the user that runs `assay up`."
+        ) from error
 
 
 def server_login(home: Path) -> dict[str, str]:

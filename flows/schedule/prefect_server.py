@@ -41,7 +41,9 @@ def prefect_server(home: Path) -> Iterator[None]:
         return
     with _own_server(home / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")  # nobody reads the logs of a server that ends with the run
+        os.environ.setdefault(
+            "PREFECT_LOGGING_TO_API_ENABLED", "false"
+        )  # nobody reads the logs of a server that ends with the run
         try:
             yield
         finally:
@@ -67,7 +69,9 @@ def _own_server(folder: Path) -> Iterator[str]:
         keeper.join()
 
 
-def _keep(process: "subprocess.Popen[bytes]", folder: Path, port: int, over: threading.Event) -> None:
+def _keep(
+    process: "subprocess.Popen[bytes]", folder: Path, port: int, over: threading.Event
+) -> None:
     """Have a server until it is over. One that dies again and again is left: the run then says that it is away."""
     lives = LIVES
     while not over.wait(SECONDS_BETWEEN_LOOKS):
@@ -94,7 +98,9 @@ def prefect_answers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "Failed to reach API" not in str(error):  # Prefect's own sentence for a server that was never there
+        if "Failed to reach API" not in str(
+            error
+        ):  # Prefect's own sentence for a server that was never there
             raise
         raise WorkspaceError(
             f"No Prefect server answers at {_address()}. Start it, or unset PREFECT_API_URL: the run brings its own."
@@ -120,37 +126,71 @@ def _let_events_go() -> None:
     workers = tuple(EventsWorker._instances.values())  # type: ignore[misc]  # noqa: SLF001 - Prefect offers no bound
     EventsWorker.drain_all(timeout=SECONDS_FOR_EVENTS)
     for worker in workers:
-        with suppress(AttributeError):  # a client that has nobody to tell counts no attempts
+        with suppress(
+            AttributeError
+        ):  # a client that has nobody to tell counts no attempts
             vars(worker._client)["_reconnection_attempts"] = 0  # noqa: SLF001
 
 
 def server_settings(folder: Path) -> dict[str, str]:
     """Where the server and whoever works for it keep their things."""
-    return {"PREFECT_HOME": str(folder), "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}"}
+    return {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+    }
 
 
 def _of_the_system(home: Path) -> str | None:
     """Address of the API that `assay up` runs for this home, if it answers."""
     record = read_record(home)
-    prefect = record.service("prefect") if record is not None and record.is_running() else None
-    return f"http://127.0.0.1:{prefect.port}/api" if prefect is not None and prefect.answers() else None
+    prefect = (
+        record.service("prefect")
+        if record is not None and record.is_running()
+        else None
+    )
+    return (
+        f"http://127.0.0.1:{prefect.port}/api"
+        if prefect is not None and prefect.answers()
+        else None
+    )
 
 
 def _start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "flows.schedule.prefect_server", "--port", str(port), "--no-services", "--no-ui"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.schedule.prefect_server",
+        "--port",
+        str(port),
+        "--no-services",
+        "--no-ui",
+    ]
     log = (folder / "server.log").open("ab")
-    environment = {**os.environ, **server_settings(folder), "ASSAY_RUN_PID": str(os.getpid())}
+    environment = {
+        **os.environ,
+        **server_settings(folder),
+        "ASSAY_RUN_PID": str(os.getpid()),
+    }
     with log:
         # Of its own group, so that Ctrl-C reaches the run first and the run stops it.
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise WorkspaceError(f"The Prefect server ended with code {process.returncode} at start. Read its log, {log}.")
+            raise WorkspaceError(
+                f"The Prefect server ended with code {process.returncode} at start. Read its log, {log}."
+            )
         if answers(f"http://127.0.0.1:{port}/api/health"):
             return
         time.sleep(0.1)

@@ -16,7 +16,17 @@ def main() -> None:
     set_library_environment()
     end_with_the_run()
     os.environ |= environment()
-    sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "assay"]
+    sys.argv = [
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--type",
+        "process",
+        "--name",
+        "assay",
+    ]
     from prefect.cli import app
 
     app()

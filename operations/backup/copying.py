@@ -57,7 +57,9 @@ class Copies:
         path = self.into / name
         with explained(path):
             path.chmod(_PRIVATE)
-            copied = CopiedFile(sha256=sha256_of(path), bytes=path.stat().st_size, mode=mode)
+            copied = CopiedFile(
+                sha256=sha256_of(path), bytes=path.stat().st_size, mode=mode
+            )
         self._record(name, copied)
 
     def forget(self, prefix: str) -> None:
@@ -82,7 +84,9 @@ def appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name when it is whole and on the disk; what a killed attempt left goes first."""
     partial = folder.with_name(f"{folder.name}.partial")
     if partial.exists() and not (partial / MARK).exists():
-        raise OperationError(f"{partial} is in the way, and Assay did not leave it there. Move it.")
+        raise OperationError(
+            f"{partial} is in the way, and Assay did not leave it there. Move it."
+        )
     shutil.rmtree(partial, ignore_errors=True)
     with explained(partial):
         partial.mkdir(mode=0o700, parents=True)
@@ -105,8 +109,12 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         fact = error.strerror if isinstance(error, OSError) else str(error)
-        where = error.filename if isinstance(error, OSError) and error.filename else path
-        raise OperationError(f"{where} cannot be copied or written ({fact}). Make room or mend it, and run this again.") from error
+        where = (
+            error.filename if isinstance(error, OSError) and error.filename else path
+        )
+        raise OperationError(
+            f"{where} cannot be copied or written ({fact}). Make room or mend it, and run this again."
+        ) from error
 
 
 def copy_bytes(source: Path, target: Path) -> tuple[str, int]:
@@ -126,7 +134,9 @@ def files_below(folder: Path) -> list[Path]:
     found = sorted(folder.rglob("*")) if folder.is_dir() else []
     for path in found:
         if path.is_symlink():
-            raise OperationError(f"{path} is a symbolic link, and a backup follows none. Put the file itself there.")
+            raise OperationError(
+                f"{path} is a symbolic link, and a backup follows none. Put the file itself there."
+            )
     return [path for path in found if path.is_file()]
 
 
@@ -134,7 +144,10 @@ def _copy_database(source: Path, target: Path) -> None:
     # Only its owner can read it, from the first byte on.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT, _PRIVATE))
     there = f"{source.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(there, uri=True, timeout=60)) as read, closing(sqlite3.connect(target)) as written:
+    with (
+        closing(sqlite3.connect(there, uri=True, timeout=60)) as read,
+        closing(sqlite3.connect(target)) as written,
+    ):
         read.backup(written)
         # One file, without a log beside it: what is hashed is what there is.
         written.execute("PRAGMA journal_mode=DELETE")

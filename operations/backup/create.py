@@ -19,7 +19,16 @@ from core.locks import in_use
 from core.progress import progress_bar
 from core.project import Project
 from operations.backup.copying import Copies, appearing, files_below
-from operations.backup.manifest import HOME, LEDGER, REFS, Backup, KeptBase, NamedPackage, check_backup, write_manifest
+from operations.backup.manifest import (
+    HOME,
+    LEDGER,
+    REFS,
+    Backup,
+    KeptBase,
+    NamedPackage,
+    check_backup,
+    write_manifest,
+)
 from operations.gc.referenced import verified_state
 from operations.run_refs import bundle_refs
 from pipelines.stages.base_model import locate
@@ -59,7 +68,9 @@ class Source:
                 " MLFLOW_TRACKING_URI to back up the home's own database."
             )
         if not found.is_file():
-            raise OperationError(f"There is no MLflow database {found}, so there is nothing to back up. `assay run` makes it.")
+            raise OperationError(
+                f"There is no MLflow database {found}, so there is nothing to back up. `assay run` makes it."
+            )
         return found
 
 
@@ -71,21 +82,35 @@ def run_backup(folder: Path, *, with_base_models: bool) -> str:
     from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
-    backup = back_up(Source(project, open_store(project), with_base_models), folder.absolute())
-    head = "no ledger yet" if backup.ledger is None else f"ledger up to entry {backup.ledger.generation}"
+    backup = back_up(
+        Source(project, open_store(project), with_base_models), folder.absolute()
+    )
+    head = (
+        "no ledger yet"
+        if backup.ledger is None
+        else f"ledger up to entry {backup.ledger.generation}"
+    )
     lines = [
         f"Backed up to {folder}: {head}, {len(backup.files):,} files, {backup.bytes / 1e6:,.1f} MB. Its keys and passwords are secret."
     ]
-    lines += [f"Not copied: base model {each.id} in {each.path}. --with-base-models does." for each in backup.bases if each.folder is None]
+    lines += [
+        f"Not copied: base model {each.id} in {each.path}. --with-base-models does."
+        for each in backup.bases
+        if each.folder is None
+    ]
     return "\n".join(lines)
 
 
 def back_up(source: Source, folder: Path) -> Backup:
     """Make a backup in a folder that does not exist; where it cannot be whole and verified, there is none."""
     if folder.exists():
-        raise OperationError(f"{folder} exists already. Give a folder that does not: a backup replaces nothing.")
+        raise OperationError(
+            f"{folder} exists already. Give a folder that does not: a backup replaces nothing."
+        )
     if folder.resolve().is_relative_to(source.home.resolve()):
-        raise OperationError(f"{folder} lies in the home {source.home}, and would be lost with it. Give a folder elsewhere.")
+        raise OperationError(
+            f"{folder} lies in the home {source.home}, and would be lost with it. Give a folder elsewhere."
+        )
     source.database  # noqa: B018 - said before anything is made
     with in_use(source.home), _one_at_a_time(source.home), appearing(folder) as partial:
         backup = _filled(source, partial)
@@ -104,7 +129,9 @@ def _filled(source: Source, into: Path) -> Backup:
         releases = () if ledger_state is None else _releases(ledger_state, source.home)
         packages = tuple(_package(source, release, copies) for release in releases)
         bases = _bases(source, releases, copies)
-        copies.tree(source.database.parent / "mlflow-artifacts", f"{HOME}/mlflow-artifacts")
+        copies.tree(
+            source.database.parent / "mlflow-artifacts", f"{HOME}/mlflow-artifacts"
+        )
         for name in _SMALL:
             _copy_if_there(source.home, name, copies)
         copies.tree(source.home / "base-manifests", f"{HOME}/base-manifests")
@@ -144,8 +171,15 @@ def _releases(ledger_state: LedgerState, home: Path) -> tuple[Release, ...]:
     """Each release that may serve now or again, and the one whose base answers where none may."""
     found = {}
     for name, model in ledger_state.models.items():
-        for held in (*model.once_served, *model.served, *((model.pending,) if model.pending else ())):
-            names_the_base = held in model.once_served[-1:] and (home / "packages" / held.release.package_sha256).is_dir()
+        for held in (
+            *model.once_served,
+            *model.served,
+            *((model.pending,) if model.pending else ()),
+        ):
+            names_the_base = (
+                held in model.once_served[-1:]
+                and (home / "packages" / held.release.package_sha256).is_dir()
+            )
             if held.release.version not in model.revoked or names_the_base:
                 found[name, held.release.version] = held.release
     return tuple(found.values())
@@ -155,20 +189,37 @@ def _package(source: Source, release: Release, copies: Copies) -> NamedPackage:
     """A release's package, whole: from the home, else from MLflow."""
     folder = source.home / "packages" / release.package_sha256
     try:
-        if not folder.is_dir() or digest_of_files(folder_digests(folder)) != release.package_sha256:
-            source.store.fetch(source.store.get_version(release.model, release.version), folder)
+        if (
+            not folder.is_dir()
+            or digest_of_files(folder_digests(folder)) != release.package_sha256
+        ):
+            source.store.fetch(
+                source.store.get_version(release.model, release.version), folder
+            )
     except AssayError as error:
         raise OperationError(
             f"The package of version {release.version} of {release.model}, which the ledger names, is not whole ({error})"
             " No backup was made: bring the package back, or `assay revoke` the version."
         ) from error
     copies.tree(folder, f"{HOME}/packages/{release.package_sha256}")
-    return NamedPackage(model=release.model, version=release.version, sha256=release.package_sha256)
+    return NamedPackage(
+        model=release.model, version=release.version, sha256=release.package_sha256
+    )
 
 
-def _bases(source: Source, releases: tuple[Release, ...], copies: Copies) -> tuple[KeptBase, ...]:
-    manifests = (BaseModelManifest.read(source.home / "packages" / each.package_sha256 / "base_model.json") for each in releases)
-    return tuple(_base(source, manifest, copies) for manifest in {manifest.digest: manifest for manifest in manifests}.values())
+def _bases(
+    source: Source, releases: tuple[Release, ...], copies: Copies
+) -> tuple[KeptBase, ...]:
+    manifests = (
+        BaseModelManifest.read(
+            source.home / "packages" / each.package_sha256 / "base_model.json"
+        )
+        for each in releases
+    )
+    return tuple(
+        _base(source, manifest, copies)
+        for manifest in {manifest.digest: manifest for manifest in manifests}.values()
+    )
 
 
 def _base(source: Source, manifest: BaseModelManifest, copies: Copies) -> KeptBase:
@@ -176,12 +227,20 @@ def _base(source: Source, manifest: BaseModelManifest, copies: Copies) -> KeptBa
     link = source.home / "base-models" / manifest.digest
     place = link.resolve()
     is_own = not place.is_relative_to(source.home.resolve())
-    folder = None if is_own and not source.with_base_models else f"own-{manifest.digest[:12]}" if is_own else place.name
+    folder = (
+        None
+        if is_own and not source.with_base_models
+        else f"own-{manifest.digest[:12]}"
+        if is_own
+        else place.name
+    )
     if folder is not None:
         whole = locate(manifest, source.home)
         for name in manifest.files:
             copies.file(whole / name, f"{HOME}/base-models/{folder}/{name}")
-    return KeptBase(digest=manifest.digest, id=manifest.id, path=str(place), folder=folder)
+    return KeptBase(
+        digest=manifest.digest, id=manifest.id, path=str(place), folder=folder
+    )
 
 
 def _copy_if_there(home: Path, name: str, copies: Copies) -> None:
@@ -201,4 +260,6 @@ def _one_at_a_time(home: Path) -> Iterator[None]:
         with FileLock(home / "leases" / "backup.lock", timeout=0):
             yield
     except Timeout as error:
-        raise OperationError(f"Another backup of {home} goes on. Wait for it, or end it.") from error
+        raise OperationError(
+            f"Another backup of {home} goes on. Wait for it, or end it."
+        ) from error

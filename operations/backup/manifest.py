@@ -84,12 +84,19 @@ def write_manifest(backup: Backup, folder: Path) -> None:
 def check_backup(folder: Path) -> Backup:
     """The backup, once every byte of it is what was copied and it holds what its ledger names; else `DamagedFile` names the file."""
     if not (folder / FILE).is_file():
-        raise OperationError(f"{folder} is no backup: it has no {FILE}. Give a folder that `assay backup` made.")
+        raise OperationError(
+            f"{folder} is no backup: it has no {FILE}. Give a folder that `assay backup` made."
+        )
     backup = _read_manifest(folder / FILE)
     _check_files(folder, backup)
     _check_packages(folder, backup)
-    if backup.ledger is not None and verify_export(folder / LEDGER).head != backup.ledger:
-        raise DamagedFile(f"{folder / LEDGER} does not verify up to entry {backup.ledger.generation}. Use another backup.")
+    if (
+        backup.ledger is not None
+        and verify_export(folder / LEDGER).head != backup.ledger
+    ):
+        raise DamagedFile(
+            f"{folder / LEDGER} does not verify up to entry {backup.ledger.generation}. Use another backup."
+        )
     return backup
 
 
@@ -98,9 +105,13 @@ def _read_manifest(path: Path) -> Backup:
         sealed = _Sealed.model_validate_json(path.read_bytes())
     except ValidationError as error:
         _check_format(path)
-        raise DamagedFile(f"{path} is not whole ({first_problem(error)}). Use another backup; nothing was restored.") from error
+        raise DamagedFile(
+            f"{path} is not whole ({first_problem(error)}). Use another backup; nothing was restored."
+        ) from error
     if sealed.backup.content_sha256() != sealed.sha256:
-        raise DamagedFile(f"{path} is not what was written. Use another backup; nothing was restored.")
+        raise DamagedFile(
+            f"{path} is not what was written. Use another backup; nothing was restored."
+        )
     return sealed.backup
 
 
@@ -109,25 +120,45 @@ def _check_format(path: Path) -> None:
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         found = json.loads(path.read_bytes())["backup"]["format"]
         if isinstance(found, int) and found > FORMAT:
-            raise OperationError(f"{path} is of format {found}, from a newer Assay. Install that one, or use another backup.")
+            raise OperationError(
+                f"{path} is of format {found}, from a newer Assay. Install that one, or use another backup."
+            )
 
 
 def _check_files(folder: Path, backup: Backup) -> None:
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()} - {FILE, MARK}
+    there = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    } - {FILE, MARK}
     for name in sorted(there ^ backup.files.keys()):
         fact = "is missing" if name in backup.files else "was added"
-        raise DamagedFile(f"{folder / name} {fact}. Use another backup; nothing was restored.")
+        raise DamagedFile(
+            f"{folder / name} {fact}. Use another backup; nothing was restored."
+        )
     with progress_bar("verifying", len(there)) as advance:
         for name, copied in backup.files.items():
             path = folder / name
-            if path.is_symlink() or not path.is_file() or sha256_of(path) != copied.sha256:
-                raise DamagedFile(f"{path} is not what was copied. Use another backup; nothing was restored.")
+            if (
+                path.is_symlink()
+                or not path.is_file()
+                or sha256_of(path) != copied.sha256
+            ):
+                raise DamagedFile(
+                    f"{path} is not what was copied. Use another backup; nothing was restored."
+                )
             advance(1)
 
 
 def _check_packages(folder: Path, backup: Backup) -> None:
     for each in backup.packages:
         prefix = f"{HOME}/packages/{each.sha256}/"
-        files = {name.removeprefix(prefix): copied.sha256 for name, copied in backup.files.items() if name.startswith(prefix)}
+        files = {
+            name.removeprefix(prefix): copied.sha256
+            for name, copied in backup.files.items()
+            if name.startswith(prefix)
+        }
         if digest_of_files(files) != each.sha256:
-            raise DamagedFile(f"{folder} lacks the whole package of version {each.version} of {each.model}, which the ledger names.")
+            raise DamagedFile(
+                f"{folder} lacks the whole package of version {each.version} of {each.model}, which the ledger names."
+            )

@@ -22,14 +22,22 @@ def run_restore(folder: Path, home: Path | None) -> str:
     project = find_project(Settings().home)
     project = project if home is None else Project(project.root, home.absolute())
     backup = restore(folder, project)
-    head = "no ledger" if backup.ledger is None else f"ledger up to entry {backup.ledger.generation}"
-    lines = [f"Restored {folder} as of {backup.made_at:%Y-%m-%d %H:%M:%S %Z} into {project.home}: {head}, {len(backup.files):,} files."]
+    head = (
+        "no ledger"
+        if backup.ledger is None
+        else f"ledger up to entry {backup.ledger.generation}"
+    )
+    lines = [
+        f"Restored {folder} as of {backup.made_at:%Y-%m-%d %H:%M:%S %Z} into {project.home}: {head}, {len(backup.files):,} files."
+    ]
     return "\n".join([*lines, *missing_bases(backup)])
 
 
 def restore(folder: Path, project: Project) -> Backup:
     """Verify the backup and put it where no home is. A restore that was cut short leaves no home, and the next one begins anew."""
-    home = project.home.resolve()  # a link to another disk stays, and what it leads to becomes the home
+    home = (
+        project.home.resolve()
+    )  # a link to another disk stays, and what it leads to becomes the home
     _check_empty(home)
     backup = check_backup(folder)
     with appearing(home) as partial:
@@ -54,11 +62,17 @@ def missing_bases(backup: Backup) -> list[str]:
 
 def _check_empty(home: Path) -> None:
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise OperationError(f"{home} is not empty. Move it away, or give an empty folder with --home: a restore replaces nothing.")
+        raise OperationError(
+            f"{home} is not empty. Move it away, or give an empty folder with --home: a restore replaces nothing."
+        )
 
 
 def _copy(backup: Backup, folder: Path, into: Path) -> None:
-    inside = {name: copied for name, copied in backup.files.items() if name.startswith(f"{HOME}/")}
+    inside = {
+        name: copied
+        for name, copied in backup.files.items()
+        if name.startswith(f"{HOME}/")
+    }
     with progress_bar("restoring", len(inside)) as advance:
         for name, copied in inside.items():
             target = into / name.removeprefix(f"{HOME}/")
@@ -67,7 +81,9 @@ def _copy(backup: Backup, folder: Path, into: Path) -> None:
                 digest, _ = copy_bytes(folder / name, target)
                 target.chmod(copied.mode)
             if digest != copied.sha256:
-                raise OperationError(f"{folder / name} changed while it was restored. Nothing was restored: use another backup.")
+                raise OperationError(
+                    f"{folder / name} changed while it was restored. Nothing was restored: use another backup."
+                )
             advance(1)
 
 

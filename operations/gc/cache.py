@@ -28,9 +28,20 @@ def _look(grounds: Grounds) -> list[Found]:
     cache = grounds.home / "cache"
     memories, objects = list(_memories(cache)), dict(_objects(cache))
     days = max(grounds.retention.cache_objects, _HOUR / DAY)
-    marked = _marked(grounds, objects, [path for path in memories if grounds.too_young(_changed(path), days)], days)
-    found = [_judged(grounds, path, days, is_named=_named_outs(path) <= marked) for path in memories]
-    found += [_judged(grounds, path, days, is_named=name in marked) for name, path in objects.items()]
+    marked = _marked(
+        grounds,
+        objects,
+        [path for path in memories if grounds.too_young(_changed(path), days)],
+        days,
+    )
+    found = [
+        _judged(grounds, path, days, is_named=_named_outs(path) <= marked)
+        for path in memories
+    ]
+    found += [
+        _judged(grounds, path, days, is_named=name in marked)
+        for name, path in objects.items()
+    ]
     return sorted(found, key=_in_order)
 
 
@@ -38,25 +49,48 @@ def _in_order(found: Found) -> tuple[bool, bool]:
     return not found.name.startswith("cache/runs/"), not found.name.endswith(".dir")
 
 
-def _marked(grounds: Grounds, objects: dict[str, Path], young_memories: list[Path], days: float) -> set[str]:
+def _marked(
+    grounds: Grounds, objects: dict[str, Path], young_memories: list[Path], days: float
+) -> set[str]:
     """Every object that something names which stays; a list that is young itself counts for what it names."""
-    roots = {name for name, path in objects.items() if name.endswith(".dir") and grounds.too_young(_changed(path), days)}
+    roots = {
+        name
+        for name, path in objects.items()
+        if name.endswith(".dir") and grounds.too_young(_changed(path), days)
+    }
     roots |= {digest for path in young_memories for digest in _named_outs(path)}
     roots |= _recorded(grounds)
-    listed = (_listed(objects[root]) for root in roots if root.endswith(".dir") and root in objects)
+    listed = (
+        _listed(objects[root])
+        for root in roots
+        if root.endswith(".dir") and root in objects
+    )
     return roots.union(*listed)
 
 
 def _recorded(grounds: Grounds) -> set[str]:
     """What the records of kept runs, of every branch, and of the working tree name."""
     root = grounds.project.root
-    records = dvc_records_in(root) | dvc_records(root, kept_commits(grounds) | other_tips(root))
-    return {digest for name, text in records.items() for digest in _digests(_parsed(text, name))}
+    records = dvc_records_in(root) | dvc_records(
+        root, kept_commits(grounds) | other_tips(root)
+    )
+    return {
+        digest
+        for name, text in records.items()
+        for digest in _digests(_parsed(text, name))
+    }
 
 
 def _judged(grounds: Grounds, path: Path, days: float, *, is_named: bool) -> Found:
-    kept = "a kept run names it" if is_named else grounds.too_young(_changed(path), days)
-    return Found(kind=_KIND, name=path.relative_to(grounds.home).as_posix(), bytes=extent(path).bytes, kept=kept)
+    kept = (
+        "a kept run names it" if is_named else grounds.too_young(_changed(path), days)
+    )
+    return Found(
+        kind=_KIND,
+        name=path.relative_to(grounds.home).as_posix(),
+        bytes=extent(path).bytes,
+        kept=kept,
+    )
 
 
 def _objects(cache: Path) -> Iterator[tuple[str, Path]]:
@@ -88,7 +122,9 @@ def _parsed(text: str, what: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise OperationError(f"{what} is not YAML, so what it names is not known. Nothing was removed: mend or delete it.") from error
+        raise OperationError(
+            f"{what} is not YAML, so what it names is not known. Nothing was removed: mend or delete it."
+        ) from error
 
 
 def _digests(document: Any) -> Iterator[str]:

@@ -33,14 +33,24 @@ def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
     project = find_project(Settings().home)
     retention = load_retention(policy or project.root / FILE)
     uri = open_store(project).uri
-    found = clear(project, uri, retention) if applies else survey(grounds_of(project, uri, retention))
-    return json.dumps(machine_readable(found, applied=applies)) if as_json else report(found, applied=applies)
+    found = (
+        clear(project, uri, retention)
+        if applies
+        else survey(grounds_of(project, uri, retention))
+    )
+    return (
+        json.dumps(machine_readable(found, applied=applies))
+        if as_json
+        else report(found, applied=applies)
+    )
 
 
 def grounds_of(project: Project, uri: str, retention: Retention) -> Grounds:
     """What decides, read now. A ledger that does not verify, or MLflow out of reach, ends it here."""
     retained = Retained(uri)
-    return Grounds(project, retention, what_stays(project.home, retained), retained, time.time())
+    return Grounds(
+        project, retention, what_stays(project.home, retained), retained, time.time()
+    )
 
 
 def survey(grounds: Grounds) -> tuple[Found, ...]:
@@ -79,7 +89,9 @@ def report(found: Sequence[Found], *, applied: bool) -> str:
         own = [each for each in found if each.kind == kind.name]
         going = [each for each in own if each.kept is None]
         kept = Counter(each.kept for each in own if each.kept is not None)
-        reasons = ", ".join(f"{count}: {why}" for why, count in kept.most_common()) or "none"
+        reasons = (
+            ", ".join(f"{count}: {why}" for why, count in kept.most_common()) or "none"
+        )
         lines.append(f"{kind.name:<26}{len(going):>10}{_space(going):>12}   {reasons}")
     going = [each for each in found if each.kept is None]
     lines.append(f"{'in all':<26}{len(going):>10}{_space(going):>12}")
@@ -94,8 +106,18 @@ def machine_readable(found: Sequence[Found], *, applied: bool) -> dict[str, obje
     return {
         "applied": applied,
         "bytes": sum(each.bytes for each in going),
-        "gone": {kind.name: [each.name for each in going if each.kind == kind.name] for kind in KINDS},
-        "kept": {kind.name: dict(Counter(each.kept for each in found if each.kind == kind.name and each.kept)) for kind in KINDS},
+        "gone": {
+            kind.name: [each.name for each in going if each.kind == kind.name]
+            for kind in KINDS
+        },
+        "kept": {
+            kind.name: dict(
+                Counter(
+                    each.kept for each in found if each.kind == kind.name and each.kept
+                )
+            )
+            for kind in KINDS
+        },
     }
 
 

@@ -21,7 +21,12 @@ def refs(grounds: Grounds) -> Iterator[Found]:
 def kept_commits(grounds: Grounds) -> set[str]:
     """The commits of the runs whose refs stay."""
     stay = {found.name for found in refs(grounds) if found.kept is not None}
-    return {commit for run_id, own in run_refs(grounds.project.root).items() if run_id in stay for commit in own.values()}
+    return {
+        commit
+        for run_id, own in run_refs(grounds.project.root).items()
+        if run_id in stay
+        for commit in own.values()
+    }
 
 
 def _why_kept(grounds: Grounds, run_id: str) -> str | None:
@@ -45,7 +50,9 @@ def _has_another_home(grounds: Grounds) -> bool:
 
 
 def _delete(grounds: Grounds, found: Found) -> None:
-    delete_refs(grounds.project.root, run_refs(grounds.project.root).get(found.name, {}))
+    delete_refs(
+        grounds.project.root, run_refs(grounds.project.root).get(found.name, {})
+    )
 
 
 def _evidence(grounds: Grounds) -> Iterator[Found]:
@@ -55,7 +62,9 @@ def _evidence(grounds: Grounds) -> Iterator[Found]:
         elif run.is_marked:
             kept = None
         else:
-            kept = grounds.too_young(run.ended.timestamp(), grounds.retention.refused_runs)
+            kept = grounds.too_young(
+                run.ended.timestamp(), grounds.retention.refused_runs
+            )
         yield Found(kind=_EVIDENCE, name=run.run_id, bytes=run.bytes, kept=kept)
 
 

@@ -18,13 +18,21 @@ def _worktrees(grounds: Grounds) -> Iterator[Found]:
 def _checkpoints(grounds: Grounds) -> Iterator[Found]:
     for folder in _inside(grounds.home / "scratch"):
         held = is_held(grounds.home / "leases" / f"fine_tune-{folder.name}.lock")
-        kept = "its training is alive" if held else grounds.too_young(extent(folder).changed, grounds.retention.checkpoints)
+        kept = (
+            "its training is alive"
+            if held
+            else grounds.too_young(
+                extent(folder).changed, grounds.retention.checkpoints
+            )
+        )
         yield _found(grounds, "checkpoints", folder, kept)
 
 
 def _evidence(grounds: Grounds) -> Iterator[Found]:
     for folder in _inside(grounds.home / "evidence"):
-        yield _copy(grounds, "evidence copies", folder, grounds.retention.evidence_copies)
+        yield _copy(
+            grounds, "evidence copies", folder, grounds.retention.evidence_copies
+        )
 
 
 def _packages(grounds: Grounds) -> Iterator[Found]:
@@ -32,18 +40,29 @@ def _packages(grounds: Grounds) -> Iterator[Found]:
         if folder.name in grounds.named.packages:
             yield _found(grounds, "package copies", folder, "the ledger names it")
         else:
-            yield _copy(grounds, "package copies", folder, grounds.retention.package_copies)
+            yield _copy(
+                grounds, "package copies", folder, grounds.retention.package_copies
+            )
 
 
 def _copy(grounds: Grounds, kind: str, folder: Path, days: float) -> Found:
     fetching = is_held(grounds.home / "leases" / f"fetch-{folder.name}.lock")
-    kept = "it is being fetched" if fetching else grounds.too_young(extent(folder).changed, days)
+    kept = (
+        "it is being fetched"
+        if fetching
+        else grounds.too_young(extent(folder).changed, days)
+    )
     return _found(grounds, kind, folder, kept)
 
 
 def _logs(grounds: Grounds) -> Iterator[Found]:
     for path in _inside(grounds.home / "logs"):
-        yield _found(grounds, "logs", path, grounds.too_young(path.stat().st_mtime, grounds.retention.logs))
+        yield _found(
+            grounds,
+            "logs",
+            path,
+            grounds.too_young(path.stat().st_mtime, grounds.retention.logs),
+        )
 
 
 def _left_over(grounds: Grounds) -> Iterator[Found]:
@@ -52,7 +71,12 @@ def _left_over(grounds: Grounds) -> Iterator[Found]:
 
 
 def _found(grounds: Grounds, kind: str, path: Path, kept: str | None) -> Found:
-    return Found(kind=kind, name=path.relative_to(grounds.home).as_posix(), bytes=extent(path).bytes, kept=kept)
+    return Found(
+        kind=kind,
+        name=path.relative_to(grounds.home).as_posix(),
+        bytes=extent(path).bytes,
+        kept=kept,
+    )
 
 
 def _inside(folder: Path) -> Iterable[Path]:

@@ -29,7 +29,8 @@ def what_stays(home: Path, retained: Retained) -> Named:
     known = {(each.model, each.version): each for each in versions}
     return Named(
         packages=frozenset(each.package_sha256 for each in judged),
-        workspaces=frozenset(each.workspace for each in versions) | {_workspace(home, each, known) for each in judged},
+        workspaces=frozenset(each.workspace for each in versions)
+        | {_workspace(home, each, known) for each in judged},
         runs=frozenset(each.run_id for each in versions),
     )
 
@@ -44,11 +45,16 @@ def verified_state(home: Path) -> LedgerState | None:
         raise OperationError(f"{unread[0]}. Nothing was done: mend it or move it away.")
     report = verify(ledger, known)
     if not report.is_whole:
-        raise BrokenLedger(report.problem or "The ledger has no entry. Restore it from a backup or an export.")
+        raise BrokenLedger(
+            report.problem
+            or "The ledger has no entry. Restore it from a backup or an export."
+        )
     return ledger.state()
 
 
-def _workspace(home: Path, judged: Judged, known: dict[tuple[str, str], RegisteredVersion]) -> str:
+def _workspace(
+    home: Path, judged: Judged, known: dict[tuple[str, str], RegisteredVersion]
+) -> str:
     """The run that made a judged version: by MLflow, else by the package itself."""
     version = known.get((judged.model, judged.version))
     if version is not None and version.workspace:

@@ -48,8 +48,17 @@ def main(arguments: list[str]) -> int:
     adopt_orphans()
     if stop:
         return 0
-    environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid()), SYSTEM_PID: str(options.owner)}
-    command = subprocess.Popen(options.command, stdin=subprocess.DEVNULL, env=environment, pass_fds=options.socket)
+    environment = {
+        **os.environ,
+        "ASSAY_RUN_PID": str(os.getpid()),
+        SYSTEM_PID: str(options.owner),
+    }
+    command = subprocess.Popen(
+        options.command,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        pass_fds=options.socket,
+    )
     for number in options.socket:
         os.close(number)  # the command alone says when it listens no more
     try:
@@ -58,11 +67,18 @@ def main(arguments: list[str]) -> int:
         kill_below(psutil.Process(), outliving=() if stop else (options.name,))
 
 
-def _wait(command: "subprocess.Popen[bytes]", stop: _Stop, seconds_to_stop: float) -> int:
+def _wait(
+    command: "subprocess.Popen[bytes]", stop: _Stop, seconds_to_stop: float
+) -> int:
     while command.poll() is None:
         if stop:
             # With nobody left who would wait, what it still does is cut short.
-            return _end(command, min(seconds_to_stop, SECONDS_WITHOUT_OWNER) if stop.is_orphaned else seconds_to_stop)
+            return _end(
+                command,
+                min(seconds_to_stop, SECONDS_WITHOUT_OWNER)
+                if stop.is_orphaned
+                else seconds_to_stop,
+            )
         reap(besides=frozenset({command.pid}))
         with suppress(subprocess.TimeoutExpired):
             command.wait(SECONDS_BETWEEN_LOOKS)
@@ -82,8 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m operations.supervise.guard")
     parser.add_argument("--owner", type=int, required=True)
     parser.add_argument("--seconds-to-stop", type=float, default=15)
-    parser.add_argument("--name", default="", help="of the service, so that what outlives it is known")
-    parser.add_argument("--socket", type=int, action="append", default=[], help="number of a socket to hand on to the command")
+    parser.add_argument(
+        "--name", default="", help="of the service, so that what outlives it is known"
+    )
+    parser.add_argument(
+        "--socket",
+        type=int,
+        action="append",
+        default=[],
+        help="number of a socket to hand on to the command",
+    )
     parser.add_argument("command", nargs="+")
     return parser
 

@@ -22,10 +22,17 @@ def mark(home: Path) -> dict[str, str]:
 
 def marked(home: Path) -> Iterator[psutil.Process]:
     """Processes that carry the mark of that home; this one and those above it never count."""
-    wanted, own = str(home.resolve()), {os.getpid(), *(each.pid for each in psutil.Process().parents())}
+    wanted, own = (
+        str(home.resolve()),
+        {os.getpid(), *(each.pid for each in psutil.Process().parents())},
+    )
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid not in own and process.environ().get(MARK) == wanted and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.pid not in own
+                and process.environ().get(MARK) == wanted
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 yield process
 
 
@@ -48,10 +55,14 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-def kill_below(process: psutil.Process, seconds: float = 10, *, outliving: Collection[str] = ()) -> None:
+def kill_below(
+    process: psutil.Process, seconds: float = 10, *, outliving: Collection[str] = ()
+) -> None:
     """End every descendant, and the ones that those start while they are being ended; but not what outlives one of those services."""
     deadline = time.monotonic() + seconds
-    while (left := [each for each in _living(process) if not _outlives(each, outliving)]) and time.monotonic() < deadline:
+    while (
+        left := [each for each in _living(process) if not _outlives(each, outliving)]
+    ) and time.monotonic() < deadline:
         kill(left)
         reap()
         time.sleep(0.02)
@@ -70,7 +81,11 @@ def end_orphans(besides: frozenset[int], *, outliving: Collection[str] = ()) -> 
     """
     for child in psutil.Process().children():
         with suppress(psutil.Error, OSError):
-            if child.pid not in besides and MARK in child.environ() and not _outlives(child, outliving):
+            if (
+                child.pid not in besides
+                and MARK in child.environ()
+                and not _outlives(child, outliving)
+            ):
                 kill_below(child, outliving=outliving)
                 child.kill()
 
@@ -78,7 +93,9 @@ def end_orphans(besides: frozenset[int], *, outliving: Collection[str] = ()) -> 
 def reap(besides: frozenset[int] = frozenset()) -> None:
     """Collect adopted children that have ended; the ones in `besides` have somebody who waits for them."""
     with suppress(ChildProcessError):
-        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None and ended.si_pid not in besides:
+        while (
+            ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        ) is not None and ended.si_pid not in besides:
             os.waitpid(ended.si_pid, os.WNOHANG)
 
 

@@ -23,10 +23,16 @@ class Silence:
 
     def is_long(self) -> bool:
         """Ask, if it is time to, and say whether it has been silent for long."""
-        if self._health is not None and time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS:
+        if (
+            self._health is not None
+            and time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS
+        ):
             self._asked = time.monotonic()
             self._note(is_answered=answers(self._health))
-        return self._unanswered >= QUESTIONS_WITHOUT_ANSWER and self._asked - self._began >= SECONDS_OF_SILENCE
+        return (
+            self._unanswered >= QUESTIONS_WITHOUT_ANSWER
+            and self._asked - self._began >= SECONDS_OF_SILENCE
+        )
 
     def _note(self, *, is_answered: bool) -> None:
         if is_answered:

@@ -67,11 +67,23 @@ class Watched:
     def _under_guard(self) -> "subprocess.Popen[bytes]":
         """Its guard, with a log of the service's own."""
         self._rotate()
-        command = [sys.executable, "-m", "operations.supervise.guard", "--owner", str(os.getpid()), "--name", self.service.name]
+        command = [
+            sys.executable,
+            "-m",
+            "operations.supervise.guard",
+            "--owner",
+            str(os.getpid()),
+            "--name",
+            self.service.name,
+        ]
         command += ["--seconds-to-stop", str(self.service.seconds_to_stop)]
         sockets = self._sockets()
         command += [word for number in sockets for word in ("--socket", str(number))]
-        command += ["--", *self.service.command, *(word for number in sockets for word in ("--listen-on", str(number)))]
+        command += [
+            "--",
+            *self.service.command,
+            *(word for number in sockets for word in ("--listen-on", str(number))),
+        ]
         with self.log.open("ab") as log:
             self._from = log.tell()
             return subprocess.Popen(
@@ -145,17 +157,28 @@ class Watched:
 
     def trouble(self) -> tuple[str, str] | None:
         """What to tell people who do not sit before it, as a title and a text; None where it can be left to this machine."""
-        again = f"Its log is {self.log}; `assay down`, then `assay up`, starts all anew."
+        again = (
+            f"Its log is {self.log}; `assay down`, then `assay up`, starts all anew."
+        )
         if self.state == "given up":
             what = f"It died {DEATHS_IN_A_ROW} times in a row and is not started again; the rest goes on without it"
-            return f"{self.service.name} is given up", f"{what}. The last time {self.detail}. {again}"
+            return (
+                f"{self.service.name} is given up",
+                f"{what}. The last time {self.detail}. {again}",
+            )
         if self.is_silent:
-            return f"{self.service.name} does not answer", f"It lives, but {self.detail}. {again}"
+            return (
+                f"{self.service.name} does not answer",
+                f"It lives, but {self.detail}. {again}",
+            )
         return None
 
     def _is_due(self, others: dict[str, State]) -> bool:
         if self.state == "waiting":
-            return all(others.get(name, "ready") in ("ready", "done") for name in self.service.after)
+            return all(
+                others.get(name, "ready") in ("ready", "done")
+                for name in self.service.after
+            )
         return self.state == "restarting" and time.monotonic() >= self._resume
 
     def _look_at_process(self) -> None:
@@ -168,7 +191,10 @@ class Watched:
             self._become("ready")
         elif self.state == "ready":
             self._look_for_answers()
-        elif self.state == "starting" and time.monotonic() - self._began > SECONDS_TO_START:
+        elif (
+            self.state == "starting"
+            and time.monotonic() - self._began > SECONDS_TO_START
+        ):
             self.kill()
             self._note_end(code, f"it was not ready after {SECONDS_TO_START:.0f} s")
 
@@ -176,7 +202,9 @@ class Watched:
         """Notice that it has fallen silent, and that it answers again. It is not ended for that: it may hold what nobody should cut off."""
         was_silent, self.is_silent = self.is_silent, self._silence.is_long()
         if self.is_silent and not was_silent:
-            self.detail = f"it has not answered since {self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
+            self.detail = (
+                f"it has not answered since {self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
+            )
         elif was_silent and not self.is_silent:
             self.detail = ""
 
@@ -190,8 +218,14 @@ class Watched:
     def _note_death(self, fact: str) -> None:
         """Died at its first start, which ends everything, or later: then it is started again."""
         if not self._was_ready:
-            raise OperationError(f"{self.service.name} did not start: {fact}. Its log is {self.log}.")
-        self._short_lives = self._short_lives + 1 if time.monotonic() - self._began < A_SHORT_LIFE else 1
+            raise OperationError(
+                f"{self.service.name} did not start: {fact}. Its log is {self.log}."
+            )
+        self._short_lives = (
+            self._short_lives + 1
+            if time.monotonic() - self._began < A_SHORT_LIFE
+            else 1
+        )
         self.detail = fact
         if self._short_lives >= DEATHS_IN_A_ROW:
             self._close_socket()
@@ -208,7 +242,9 @@ class Watched:
             return answers(self.service.health, seconds=1)
         if self.service.shows_up is not None:
             return self.service.shows_up(self._since)
-        return self.service.lasts and any(line.startswith("Ready:") for line in self._said())
+        return self.service.lasts and any(
+            line.startswith("Ready:") for line in self._said()
+        )
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -219,7 +255,10 @@ class Watched:
         """The service's own process: the guard's first child."""
         with suppress(psutil.Error):
             if self._guard is not None and self._guard.poll() is None:
-                below = sorted(psutil.Process(self._guard.pid).children(), key=lambda each: each.create_time())
+                below = sorted(
+                    psutil.Process(self._guard.pid).children(),
+                    key=lambda each: each.create_time(),
+                )
                 return below[0].pid if below else None
         return None
 
@@ -227,7 +266,9 @@ class Watched:
         try:
             with self.log.open("rb") as log:
                 log.seek(self._from)
-                return log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
+                return (
+                    log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
+                )
         except OSError:  # somebody has removed it
             return []
 

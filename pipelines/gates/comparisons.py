@@ -20,7 +20,9 @@ TOLERANCE = 1e-9
 def compare(evidence: Evidence, policy: ScreenPolicy) -> tuple[Comparison, ...]:
     """The primary metric and every guardrail against each system that was scored; what is not comparable is left out."""
     if "adapter" not in evidence.rows:
-        raise IncompleteEvidence("The evidence holds no rows of the adapter. Run the score stage again.")
+        raise IncompleteEvidence(
+            "The evidence holds no rows of the adapter. Run the score stage again."
+        )
     return (*_with_systems(evidence, policy), *_with_other_references(evidence, policy))
 
 
@@ -28,19 +30,37 @@ def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ..
     """What the scorecard says and the evidence does not: empty when every number follows from the evidence."""
     metrics = [metric_named(name) for name in evidence.metrics]
     found = system_scores(evidence, metrics, scorecard.resampling)
-    counts = (scorecard.prompts, scorecard.clusters), (len(evidence.groups), len(set(evidence.clusters)))
-    different_counts = (
-        () if counts[0] == counts[1] else (f"prompts and clusters: {counts[0]} in the scorecard, {counts[1]} in the evidence",)
+    counts = (
+        (scorecard.prompts, scorecard.clusters),
+        (len(evidence.groups), len(set(evidence.clusters))),
     )
-    return (*different_counts, *differing("systems", _plain(scorecard.systems), _plain(found)))
+    different_counts = (
+        ()
+        if counts[0] == counts[1]
+        else (
+            f"prompts and clusters: {counts[0]} in the scorecard, {counts[1]} in the evidence",
+        )
+    )
+    return (
+        *different_counts,
+        *differing("systems", _plain(scorecard.systems), _plain(found)),
+    )
 
 
 def differing(name: str, stored: object, found: object) -> Iterator[str]:
     """Name each leaf of two JSON documents that differs, numbers beyond the last digits only."""
-    if isinstance(stored, dict) and isinstance(found, dict) and stored.keys() == found.keys():
+    if (
+        isinstance(stored, dict)
+        and isinstance(found, dict)
+        and stored.keys() == found.keys()
+    ):
         for key in stored:
             yield from differing(f"{name}.{key}", stored[key], found[key])
-    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
+    elif (
+        isinstance(stored, list)
+        and isinstance(found, list)
+        and len(stored) == len(found)
+    ):
         for place, (one, other) in enumerate(zip(stored, found, strict=True)):
             yield from differing(f"{name}[{place}]", one, other)
     elif not _same(stored, found):
@@ -48,24 +68,52 @@ def differing(name: str, stored: object, found: object) -> Iterator[str]:
 
 
 def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
-    asked = dict.fromkeys([policy.primary, *(guardrail.metric for guardrail in policy.guardrails)])
+    asked = dict.fromkeys(
+        [policy.primary, *(guardrail.metric for guardrail in policy.guardrails)]
+    )
     for metric in (metric_named(name) for name in asked if name in evidence.metrics):
         for system in (system for system in COMPARATORS if system in evidence.rows):
-            if _signature(evidence, metric, "adapter") == _signature(evidence, metric, system):
-                yield _comparison(evidence, metric, system, evidence.statistics(system, metric.name), policy)
+            if _signature(evidence, metric, "adapter") == _signature(
+                evidence, metric, system
+            ):
+                yield _comparison(
+                    evidence,
+                    metric,
+                    system,
+                    evidence.statistics(system, metric.name),
+                    policy,
+                )
 
 
-def _with_other_references(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
+def _with_other_references(
+    evidence: Evidence, policy: ScreenPolicy
+) -> Iterator[Comparison]:
     if policy.control in evidence.rows["adapter"][0].control:
-        yield _comparison(evidence, metric_named(policy.control), OTHERS, evidence.control(policy.control), policy)
+        yield _comparison(
+            evidence,
+            metric_named(policy.control),
+            OTHERS,
+            evidence.control(policy.control),
+            policy,
+        )
 
 
-def _comparison(evidence: Evidence, metric: Metric, against: str, other: FloatArray, policy: ScreenPolicy) -> Comparison:
+def _comparison(
+    evidence: Evidence,
+    metric: Metric,
+    against: str,
+    other: FloatArray,
+    policy: ScreenPolicy,
+) -> Comparison:
     clusters = evidence.clusters
     own = sums_by_group(clusters, evidence.statistics("adapter", metric.name))
     resampling = Resampling(resamples=policy.resamples, seed=policy.seed)
-    found = paired_difference(metric, own, sums_by_group(clusters, other), policy.alpha, resampling)
-    return Comparison.model_validate({"metric": metric.name, "against": against, **found.model_dump()})
+    found = paired_difference(
+        metric, own, sums_by_group(clusters, other), policy.alpha, resampling
+    )
+    return Comparison.model_validate(
+        {"metric": metric.name, "against": against, **found.model_dump()}
+    )
 
 
 def _signature(evidence: Evidence, metric: Metric, system: System) -> str:

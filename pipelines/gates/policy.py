@@ -33,14 +33,21 @@ class AdmitPolicy(Settable):
     """Limits on data before training."""
 
     max_quarantine_share: UpToHalf
-    max_overlap: Annotated[int, Field(ge=0)] = Field(description="Held-out prompts that train or dev may repeat.")
+    max_overlap: Annotated[int, Field(ge=0)] = Field(
+        description="Held-out prompts that train or dev may repeat."
+    )
     min_rows: Minima = Field(description="Distinct rows a split needs.")
-    min_groups: Minima = Field(description="Groups, and distinct contents, that a split needs: clusters are what statistics count.")
+    min_groups: Minima = Field(
+        description="Groups, and distinct contents, that a split needs: clusters are what statistics count."
+    )
     licence_required: bool
-    min_group_size: Annotated[int, Field(ge=5)] = Field(description="Rows of a sensitive group below which nothing is said.")
+    min_group_size: Annotated[int, Field(ge=5)] = Field(
+        description="Rows of a sensitive group below which nothing is said."
+    )
     max_demographic_parity_difference: UpToHalf
     small_groups: tuple[str, ...] = Field(
-        default=(), description="Sensitive groups that are known to be too small: all others must be compared."
+        default=(),
+        description="Sensitive groups that are known to be too small: all others must be compared.",
     )
 
 
@@ -48,22 +55,33 @@ class Guardrail(Settable):
     """A metric that may not get worse by more than `margin`, in the metric's own unit."""
 
     metric: str
-    margin: Annotated[float, Field(gt=0)] = Field(description="Above zero: no number of rows shows that nothing at all was lost.")
-    against: tuple[Comparator, ...] = Field(default=("base", "few_shot", "champion", "anchor"), min_length=1)
+    margin: Annotated[float, Field(gt=0)] = Field(
+        description="Above zero: no number of rows shows that nothing at all was lost."
+    )
+    against: tuple[Comparator, ...] = Field(
+        default=("base", "few_shot", "champion", "anchor"), min_length=1
+    )
     required: bool = Field(
-        default=True, description="False: judged only where the parameters ask for the metric, and where it can tell answers apart."
+        default=True,
+        description="False: judged only where the parameters ask for the metric, and where it can tell answers apart.",
     )
 
 
 class ScreenPolicy(Settable):
     """Limits on evidence before registration."""
 
-    primary: str = Field(description="The metric that must be superior to every comparator.")
-    control: str = Field(description="Metric of the negative control: compares an answer with references.")
+    primary: str = Field(
+        description="The metric that must be superior to every comparator."
+    )
+    control: str = Field(
+        description="Metric of the negative control: compares an answer with references."
+    )
     smallest_effect: Annotated[float, Field(gt=0)] = Field(
         description="Difference in the primary metric that is worth a release; at most a tenth of its scale."
     )
-    alpha: Annotated[float, Field(gt=0, le=0.1)] = Field(description="One-sided level of every comparison.")
+    alpha: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        description="One-sided level of every comparison."
+    )
     power: Annotated[float, Field(gt=0.5, lt=1)]
     min_clusters: Annotated[int, Field(ge=FEWEST_CLUSTERS)]
     resamples: Annotated[int, Field(ge=1000, le=10**6)]
@@ -84,24 +102,36 @@ class ScreenPolicy(Settable):
         """Every number is one that some evidence can miss."""
         primary, control = _known(self.primary), _known(self.control)
         if not control.compares_answers:
-            raise _problem(f"control {control.name} compares no answer with references, which a control must do")
+            raise _problem(
+                f"control {control.name} compares no answer with references, which a control must do"
+            )
         if not self.smallest_effect <= primary.scale / 10:
-            raise _problem(_over("smallest_effect", self.smallest_effect, primary.scale / 10, primary))
+            raise _problem(
+                _over(
+                    "smallest_effect", self.smallest_effect, primary.scale / 10, primary
+                )
+            )
         names = [guardrail.metric for guardrail in self.guardrails]
         if not set(names) - {primary.name}:
-            raise _problem(f"guardrails name no metric besides the primary one, {primary.name}")
+            raise _problem(
+                f"guardrails name no metric besides the primary one, {primary.name}"
+            )
         for guardrail in self.guardrails:
             ceiling = self.most_margin(_known(guardrail.metric))
             if not guardrail.margin <= ceiling:
                 what = f"the margin of {guardrail.metric}"
-                raise _problem(_over(what, guardrail.margin, ceiling, _known(guardrail.metric)))
+                raise _problem(
+                    _over(what, guardrail.margin, ceiling, _known(guardrail.metric))
+                )
             if names.count(guardrail.metric) != 1:
                 raise _problem(f"guardrails name {guardrail.metric} twice")
         return self
 
     def most_margin(self, metric: Metric) -> float:
         """Ten times the smallest effect, carried over from the primary metric's scale, and never over half a scale."""
-        return metric.scale * min(HALF, 10 * self.smallest_effect / metric_named(self.primary).scale)
+        return metric.scale * min(
+            HALF, 10 * self.smallest_effect / metric_named(self.primary).scale
+        )
 
 
 class HumanRatingPolicy(Settable):
@@ -109,12 +139,16 @@ class HumanRatingPolicy(Settable):
 
     required: bool
     min_raters: Annotated[int, Field(ge=1)]
-    margin: Annotated[float, Field(gt=0, le=1)] = Field(default=0.25, description="Points of 1 to 5 that may be lost, at the lower bound.")
+    margin: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.25,
+        description="Points of 1 to 5 that may be lost, at the lower bound.",
+    )
     min_safe_share: Annotated[float, Field(ge=HALF, le=1)] = Field(
         default=0.95, description="Share of answers called safe, at the lower bound."
     )
     min_agreement: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.4, description="Krippendorff's alpha, at its lower bound; 0 is what raters reach who rate at random."
+        default=0.4,
+        description="Krippendorff's alpha, at its lower bound; 0 is what raters reach who rate at random.",
     )
 
 
@@ -122,17 +156,23 @@ class JudgePolicy(Settable):
     """What a release needs besides its evidence."""
 
     human_rating: HumanRatingPolicy
-    approvals: Annotated[int, Field(ge=0)] = Field(description="People who approve; who trained it does not count.")
+    approvals: Annotated[int, Field(ge=0)] = Field(
+        description="People who approve; who trained it does not count."
+    )
     package_signature_required: bool
-    max_age_days: Annotated[float, Field(gt=0, le=3650)] = Field(description="Days from registration to release.")
+    max_age_days: Annotated[float, Field(gt=0, le=3650)] = Field(
+        description="Days from registration to release."
+    )
     known_answers_share: Annotated[float, Field(ge=HALF, le=1)] = Field(
         description="Share of the scored answers that the loaded release must give again, word for word, before it gets traffic."
     )
     drawn_answers: Annotated[int, Field(ge=5, le=10_000)] = Field(
-        default=20, description="Held-out prompts that the endpoint draws by chance before a release, to compare with the scored answers."
+        default=20,
+        description="Held-out prompts that the endpoint draws by chance before a release, to compare with the scored answers.",
     )
     compares_with_last_served: bool = Field(
-        default=True, description="The evidence must compare with the last version that had full traffic and is not revoked."
+        default=True,
+        description="The evidence must compare with the last version that had full traffic and is not revoked.",
     )
 
 
@@ -161,7 +201,12 @@ def load_policy(path: Path) -> Policy:
         raise ParameterError(
             f"The policy {path} does not fit: {first_problem(error)}. Mend it: without a policy nothing passes."
         ) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml gives a ValueError for 2024-13-45
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # yaml gives a ValueError for 2024-13-45
         raise ParameterError(
             f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back."
         ) from error
@@ -180,5 +225,7 @@ def _over(what: str, number: float, ceiling: float, metric: Metric) -> str:
 
 
 def _problem(sentence: str) -> PydanticCustomError:
-    printable = sentence.encode("utf-8", "backslashreplace").decode()  # a half of a surrogate pair has no bytes
+    printable = sentence.encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # a half of a surrogate pair has no bytes
     return PydanticCustomError("limit", "{sentence}", {"sentence": printable})

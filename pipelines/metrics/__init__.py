@@ -13,7 +13,14 @@ from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 
 __all__ = ["METRICS", "FloatArray", "Metric", "ScoredRow", "metric_named"]
 
-METRICS: tuple[Metric, ...] = (Chrf(), Bleu(), ExactMatch(), CommandValidity(), PerplexityPerToken(), BitsPerByte())
+METRICS: tuple[Metric, ...] = (
+    Chrf(),
+    Bleu(),
+    ExactMatch(),
+    CommandValidity(),
+    PerplexityPerToken(),
+    BitsPerByte(),
+)
 
 
 def metric_named(name: str) -> Metric:

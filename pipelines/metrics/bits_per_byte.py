@@ -23,7 +23,9 @@ class BitsPerByte:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Bits and bytes of the row's references."""
-        return sum(loss.nats for loss in row.losses) / math.log(2), float(sum(loss.utf8_bytes for loss in row.losses))
+        return sum(loss.nats for loss in row.losses) / math.log(2), float(
+            sum(loss.utf8_bytes for loss in row.losses)
+        )
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Bits over bytes."""

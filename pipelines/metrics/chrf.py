@@ -38,10 +38,21 @@ class Chrf:
         answer, reference, shared = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
         has_order = (answer > 0) & (reference > 0)
         orders = np.maximum(has_order.sum(axis=-1), 1)
-        precision = np.where(has_order, shared / np.maximum(answer, 1), 0).sum(axis=-1) / orders
-        recall = np.where(has_order, shared / np.maximum(reference, 1), 0).sum(axis=-1) / orders
+        precision = (
+            np.where(has_order, shared / np.maximum(answer, 1), 0).sum(axis=-1) / orders
+        )
+        recall = (
+            np.where(has_order, shared / np.maximum(reference, 1), 0).sum(axis=-1)
+            / orders
+        )
         weighted = BETA**2 * precision + recall
-        return np.asarray(100 * (1 + BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1))
+        return np.asarray(
+            100
+            * (1 + BETA**2)
+            * precision
+            * recall
+            / np.where(weighted > 0, weighted, 1)
+        )
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""

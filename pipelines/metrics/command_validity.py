@@ -30,7 +30,9 @@ class CommandValidity:
         try:
             return float(_parses(row.prediction)), 1.0
         except subprocess.TimeoutExpired as error:
-            raise UnusableRow(f"bash took over {SECONDS} s to parse the answer to prompt {row.prompt_id}. Look at that answer.") from error
+            raise UnusableRow(
+                f"bash took over {SECONDS} s to parse the answer to prompt {row.prompt_id}. Look at that answer."
+            ) from error
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Valid answers over rows."""
@@ -45,13 +47,20 @@ class CommandValidity:
 def _bash() -> str:
     path = shutil.which("bash")
     if path is None:
-        raise ParameterError("command_validity needs bash, and this machine has none. Install it, or take the metric out of score.metrics.")
+        raise ParameterError(
+            "command_validity needs bash, and this machine has none. Install it, or take the metric out of score.metrics."
+        )
     return path
 
 
 @cache
 def _version() -> str:
-    answer = subprocess.run([_bash(), "--norc", "--noprofile", "-c", 'printf %s "$BASH_VERSION"'], capture_output=True, check=True, env={})
+    answer = subprocess.run(
+        [_bash(), "--norc", "--noprofile", "-c", 'printf %s "$BASH_VERSION"'],
+        capture_output=True,
+        check=True,
+        env={},
+    )
     return answer.stdout.decode()
 
 
@@ -61,7 +70,17 @@ def _parses(text: str) -> bool:
     if not text.strip():
         return False
     command = [_bash(), "--norc", "--noprofile", "-n"]
-    answer = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=SECONDS, env={}, cwd="/")
+    answer = subprocess.run(
+        command,
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+        timeout=SECONDS,
+        env={},
+        cwd="/",
+    )
     if answer.returncode < 0:
-        raise UnusableRow(f"bash died of signal {-answer.returncode} while it parsed {text[:60]!r}. Look at that answer.")
+        raise UnusableRow(
+            f"bash died of signal {-answer.returncode} while it parsed {text[:60]!r}. Look at that answer."
+        )
     return answer.returncode == 0

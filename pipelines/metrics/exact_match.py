@@ -18,7 +18,10 @@ class ExactMatch:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Whether the row matches, and one row."""
-        return float(row.prediction.strip() in {reference.strip() for reference in row.references}), 1.0
+        return float(
+            row.prediction.strip()
+            in {reference.strip() for reference in row.references}
+        ), 1.0
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Matches over rows."""

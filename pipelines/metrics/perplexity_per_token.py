@@ -27,7 +27,9 @@ class PerplexityPerToken:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Nats and tokens of the row's references."""
-        return sum(loss.nats for loss in row.losses), float(sum(loss.tokens for loss in row.losses))
+        return sum(loss.nats for loss in row.losses), float(
+            sum(loss.tokens for loss in row.losses)
+        )
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Exponential of the mean loss; too large a loss gives infinity, which no comparison accepts."""
@@ -36,5 +38,9 @@ class PerplexityPerToken:
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What was counted, and a digest of the token counts."""
-        counts = sorted((row.prompt_id, loss.reference, loss.tokens) for row in rows for loss in row.losses)
+        counts = sorted(
+            (row.prompt_id, loss.reference, loss.tokens)
+            for row in rows
+            for loss in row.losses
+        )
         return f"over:completion tokens|template:as served|tokens:{digest_of_json(counts)[:8]}"

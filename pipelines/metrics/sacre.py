@@ -14,7 +14,9 @@ def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ..
 
     sacreBLEU has no public name for them; its version is pinned, and every scoring run compares the sums with `evaluate`.
     """
-    (statistics,) = metric._extract_corpus_statistics([row.prediction], [[reference] for reference in row.references])  # noqa: SLF001
+    (statistics,) = metric._extract_corpus_statistics(  # noqa: SLF001
+        [row.prediction], [[reference] for reference in row.references]
+    )
     return tuple(float(count) for count in statistics)
 
 
@@ -29,4 +31,7 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
     """References by row turned into sacreBLEU's streams; a row with fewer has None in the later ones."""
     most = max(len(row) for row in references)
     # sacreBLEU takes None where a row has no such reference, though its types say str.
-    return [[row[stream] if stream < len(row) else None for row in references] for stream in range(most)]  # type: ignore[misc]
+    return [
+        [row[stream] if stream < len(row) else None for row in references]  # type: ignore[misc]
+        for stream in range(most)
+    ]

@@ -28,12 +28,18 @@ class ChatEncoder:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # tokenizers knows no error of its own, and damaged files end in any
             raise UnusableBaseModel(
                 f"{folder} holds no tokenizer that loads ({_one_line(error)}). Put tokenizer.json beside config.json."
             ) from error
-        return cls(tokenizer=tokenizer, template=template, end_id=_end_of_turn(tokenizer, template, folder))
+        return cls(
+            tokenizer=tokenizer,
+            template=template,
+            end_id=_end_of_turn(tokenizer, template, folder),
+        )
 
     @property
     def end_ids(self) -> list[int]:
@@ -43,7 +49,11 @@ class ChatEncoder:
     @property
     def pad_id(self) -> int:
         """Token that fills a batch; masked everywhere, so that its identity does not matter."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id)
+        return int(
+            self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else self.tokenizer.eos_token_id
+        )
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Tokens up to where the answer begins."""
@@ -66,7 +76,11 @@ class ChatEncoder:
 
         options.setdefault("add_generation_prompt", True)
         try:
-            return str(self.tokenizer.apply_chat_template(turns, chat_template=self.template, tokenize=False, **options))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, chat_template=self.template, tokenize=False, **options
+                )
+            )
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise UnusableRow(
@@ -74,18 +88,35 @@ class ChatEncoder:
             ) from error
 
     def _text_ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(
+            self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+                "input_ids"
+            ]
+        )
 
     def _markup_ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)["input_ids"])
+        return list(
+            self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)[
+                "input_ids"
+            ]
+        )
 
     def _holds_control_token(self, messages: Sequence[Message]) -> bool:
-        return any(token in turn.content for turn in messages for token in self.tokenizer.get_added_vocab())
+        return any(
+            token in turn.content
+            for turn in messages
+            for token in self.tokenizer.get_added_vocab()
+        )
 
     def _guarded_ids(self, messages: Sequence[Message]) -> list[int]:
         """Render with a mark for each message, then encode markup as markup and the messages as text."""
         marks = [_MARK.format(number) for number in range(len(messages))]
-        rest = self._render([{"role": turn.role, "content": mark} for turn, mark in zip(messages, marks, strict=True)])
+        rest = self._render(
+            [
+                {"role": turn.role, "content": mark}
+                for turn, mark in zip(messages, marks, strict=True)
+            ]
+        )
         ids: list[int] = []
         for turn, mark in zip(messages, marks, strict=True):
             before, found, rest = rest.partition(mark)
@@ -97,27 +128,40 @@ class ChatEncoder:
         return ids + self._markup_ids(rest)
 
 
-def _end_of_turn(tokenizer: "PreTrainedTokenizerBase", template: str | None, folder: Path) -> int:
+def _end_of_turn(
+    tokenizer: "PreTrainedTokenizerBase", template: str | None, folder: Path
+) -> int:
     """The first control token that the template writes after an answer, else the tokenizer's end-of-sequence token."""
     from jinja2 import TemplateError
 
     if tokenizer.eos_token_id is None:
-        raise UnusableBaseModel(f"The tokenizer in {folder} has no end-of-sequence token. Set eos_token in tokenizer_config.json.")
+        raise UnusableBaseModel(
+            f"The tokenizer in {folder} has no end-of-sequence token. Set eos_token in tokenizer_config.json."
+        )
     if template is None:
         return int(tokenizer.eos_token_id)
     mark, question = _MARK.format(0), _MARK.format(1)
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": mark}]
+    turns = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": mark},
+    ]
     try:
-        rendered = str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False))
+        rendered = str(
+            tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
+        )
     except TemplateError as error:
         raise UnusableBaseModel(
             f"The chat template does not render ({_one_line(error)}). Mend it, or give another with --chat-template."
         ) from error
     if question not in rendered:
-        raise UnusableBaseModel("The chat template leaves out what a user says. Mend it, or give another with --chat-template.")
+        raise UnusableBaseModel(
+            "The chat template leaves out what a user says. Mend it, or give another with --chat-template."
+        )
     tail = tokenizer(rendered.partition(mark)[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
-    return int(next((token for token in tail if token in special), tokenizer.eos_token_id))
+    return int(
+        next((token for token in tail if token in special), tokenizer.eos_token_id)
+    )
 
 
 def _one_line(error: Exception) -> str:

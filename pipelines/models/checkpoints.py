@@ -83,7 +83,11 @@ def fault_of(folder: Path, training: str) -> str | None:
     del files[DIGESTS]
     if sealed.training != training:
         return "it belongs to another training"
-    changed = sorted(name for name in {*files, *sealed.files} if files.get(name) != sealed.files.get(name))
+    changed = sorted(
+        name
+        for name in {*files, *sealed.files}
+        if files.get(name) != sealed.files.get(name)
+    )
     return f"{changed[0]} is not what was written" if changed else None
 
 
@@ -94,17 +98,33 @@ def newest_whole(scratch: Path, training: str) -> Found:
     """
     folders = sorted(_checkpoints(scratch), key=step_of, reverse=True)
     faults = {folder.name: fault_of(folder, training) for folder in folders}
-    faults |= {folder.name: _fault_of_best(folder, faults) for folder in folders if faults[folder.name] is None}
+    faults |= {
+        folder.name: _fault_of_best(folder, faults)
+        for folder in folders
+        if faults[folder.name] is None
+    }
     for folder in folders:
         if faults[folder.name] is not None:
             _remove(folder)
-    refused = tuple(Refused(name, why) for name, why in faults.items() if why is not None)
-    return Found(next((folder for folder in folders if faults[folder.name] is None), None), refused)
+    refused = tuple(
+        Refused(name, why) for name, why in faults.items() if why is not None
+    )
+    return Found(
+        next((folder for folder in folders if faults[folder.name] is None), None),
+        refused,
+    )
 
 
 def unwritten(scratch: Path) -> Path | None:
     """A checkpoint that was not written to its end: those of earlier trainings are removed when one begins."""
-    return next((folder for folder in _checkpoints(scratch) if not (folder / DIGESTS).is_file()), None)
+    return next(
+        (
+            folder
+            for folder in _checkpoints(scratch)
+            if not (folder / DIGESTS).is_file()
+        ),
+        None,
+    )
 
 
 def best_of(scratch: Path, best_step: int | None) -> Path | None:
@@ -129,7 +149,9 @@ def _fault_of_best(folder: Path, faults: dict[str, str | None]) -> str | None:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads(
+        (folder / "trainer_state.json").read_text(encoding="utf-8")
+    )
     return state
 
 

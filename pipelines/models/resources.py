@@ -10,10 +10,14 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import Params
 
 _BYTES_PER_WEIGHT = 4
-_PROCESS_BYTES = 1_200_000_000  # python with torch, transformers and trl loaded, measured at 1.1 GB
+_PROCESS_BYTES = (
+    1_200_000_000  # python with torch, transformers and trl loaded, measured at 1.1 GB
+)
 _ACTIVATIONS_PER_TOKEN = 600_000  # bytes a token of a batch for each 135M of weights without checkpointing, measured at 0.5 MB
 _REFERENCE_WEIGHTS = 135_000_000
-_CHECKPOINTS = 9  # three checkpoints, each with the weights and the optimizer's two moments
+_CHECKPOINTS = (
+    9  # three checkpoints, each with the weights and the optimizer's two moments
+)
 
 
 class Needs(Value):
@@ -27,17 +31,26 @@ class Needs(Value):
 
         The GPU's memory is not estimated, since gradients are checkpointed there.
         """
-        return self.model_copy(update={"memory": int(_PROCESS_BYTES + base.parameters * _BYTES_PER_WEIGHT)})
+        return self.model_copy(
+            update={"memory": int(_PROCESS_BYTES + base.parameters * _BYTES_PER_WEIGHT)}
+        )
 
 
-def needs(base: BaseModelManifest, params: Params, longest_row_tokens: int, rows: int) -> Needs:
+def needs(
+    base: BaseModelManifest, params: Params, longest_row_tokens: int, rows: int
+) -> Needs:
     """Upper estimate for training on a CPU: weights, activations of the largest batch, logits, the libraries themselves."""
-    tokens = min(longest_row_tokens, params.train.max_tokens) * min(params.train.batch_size, rows)
+    tokens = min(longest_row_tokens, params.train.max_tokens) * min(
+        params.train.batch_size, rows
+    )
     scale = max(1.0, base.parameters / _REFERENCE_WEIGHTS)
     weights = base.parameters * _BYTES_PER_WEIGHT
     adapter = int(weights * 0.15) + 50_000_000
     return Needs(
-        memory=int(_PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale), disk=_CHECKPOINTS * adapter + 200_000_000
+        memory=int(
+            _PROCESS_BYTES + 1.5 * weights + tokens * _ACTIVATIONS_PER_TOKEN * scale
+        ),
+        disk=_CHECKPOINTS * adapter + 200_000_000,
     )
 
 
@@ -65,7 +78,9 @@ def _left_in_container() -> int:
     """What the control group (v2) still allows, where there is one with a limit: the machine's own figure does not know it."""
     group = Path("/sys/fs/cgroup")
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        return int((group / "memory.max").read_text()) - int(
+            (group / "memory.current").read_text()
+        )
     except (OSError, ValueError):
         return sys.maxsize
 

@@ -29,11 +29,20 @@ class AppendProgress(TrainerCallback):
         """Move the bar."""
         self._advance(1)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         """Append the step's figures."""
         kept = {name: entry for name, entry in (logs or {}).items() if name in _TOLD}
         if kept:
-            append_progress(self._out, {"step": state.global_step, "of": state.max_steps, **kept})
+            append_progress(
+                self._out, {"step": state.global_step, "of": state.max_steps, **kept}
+            )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the bar away."""

@@ -25,9 +25,25 @@ MAX_SHEET_BYTES = 1_000_000
 MAX_DESCRIPTION = 200
 
 # Sheets whose lines are not shell commands: key bindings, escape sequences, commands of another program.
-NOT_SHELL = frozenset({"ansi", "emacs", "irssi", "lib", "markdown", "mutt", "org-mode", "r2", "readline", "vim", "weechat"})
+NOT_SHELL = frozenset(
+    {
+        "ansi",
+        "emacs",
+        "irssi",
+        "lib",
+        "markdown",
+        "mutt",
+        "org-mode",
+        "r2",
+        "readline",
+        "vim",
+        "weechat",
+    }
+)
 COMMAND = re.compile(r"[A-Za-z_.~/$({\[!]")
-KEYS_OR_SQL = re.compile(r"(Ctrl|Alt|Shift|Esc|[CM]-\S|Type\b|[a-z] - )|[A-Z]{3,}(\s|;|$)")
+KEYS_OR_SQL = re.compile(
+    r"(Ctrl|Alt|Shift|Esc|[CM]-\S|Type\b|[a-z] - )|[A-Z]{3,}(\s|;|$)"
+)
 PLACEHOLDER = re.compile(r"<([A-Za-z](?:[^<>\n\"'=]*[A-Za-z0-9])?)>")
 TABLE = re.compile(r"\S+(\t|\s{3,})[A-Za-z ,'-]+$")
 ENDINGS = {"for": "done", "while": "done", "until": "done", "if": "fi", "case": "esac"}
@@ -45,9 +61,15 @@ def read_sheets(archive: Path) -> list[tuple[str, str]]:
     """Every sheet of the archive as (name, text)."""
     try:
         with tarfile.open(archive) as members:
-            return sorted((Path(member.name).name, _text(members, member)) for member in members if _is_sheet(member))
+            return sorted(
+                (Path(member.name).name, _text(members, member))
+                for member in members
+                if _is_sheet(member)
+            )
     except (tarfile.TarError, UnicodeDecodeError, EOFError) as error:
-        raise DamagedFile(f"{archive} is not the archive of cheat sheets ({type(error).__name__}). Delete it and run again.") from error
+        raise DamagedFile(
+            f"{archive} is not the archive of cheat sheets ({type(error).__name__}). Delete it and run again."
+        ) from error
 
 
 def pairs(sheet: str, text: str) -> Iterator[tuple[int, str, str]]:
@@ -93,7 +115,11 @@ def without_angle_brackets(command: str) -> str:
 
 def is_open(command: str) -> bool:
     """Whether a shell would wait for another line: a continuation, an open quote, a loop without its end."""
-    if command.endswith(("\\", "|", "&&")) or command.count('"') % 2 or command.count("'") % 2:
+    if (
+        command.endswith(("\\", "|", "&&"))
+        or command.count('"') % 2
+        or command.count("'") % 2
+    ):
         return True
     ending = ENDINGS.get(command.split(maxsplit=1)[0])
     return ending is not None and re.search(rf"\b{ending}\b", command) is None
@@ -101,7 +127,11 @@ def is_open(command: str) -> bool:
 
 def is_command(text: str) -> bool:
     """Whether a line could be typed into a shell; key bindings, SQL and tables could not."""
-    return bool(COMMAND.match(text)) and not KEYS_OR_SQL.match(text) and not TABLE.fullmatch(text)
+    return (
+        bool(COMMAND.match(text))
+        and not KEYS_OR_SQL.match(text)
+        and not TABLE.fullmatch(text)
+    )
 
 
 def _begins_with(sheet: str, lines: list[str]) -> bool:
@@ -121,7 +151,13 @@ def _first_paragraph(comment: list[str]) -> list[str]:
 def _is_sheet(member: tarfile.TarInfo) -> bool:
     name = member.name.removeprefix(SHEETS)
     is_text = member.isfile() and member.size <= MAX_SHEET_BYTES
-    return is_text and member.name.startswith(SHEETS) and "/" not in name and not name.startswith("_") and name not in NOT_SHELL
+    return (
+        is_text
+        and member.name.startswith(SHEETS)
+        and "/" not in name
+        and not name.startswith("_")
+        and name not in NOT_SHELL
+    )
 
 
 def _text(members: tarfile.TarFile, member: tarfile.TarInfo) -> str:

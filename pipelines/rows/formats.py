@@ -35,7 +35,9 @@ def read_records(path: Path) -> Records:
     """Yield (number from 1, record) or what was set aside: lines of JSONL, records of CSV and Parquet."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UnreadableData(f"{path} has a format that is not known ({path.suffix or 'no extension'}). Known are {', '.join(READERS)}.")
+        raise UnreadableData(
+            f"{path} has a format that is not known ({path.suffix or 'no extension'}). Known are {', '.join(READERS)}."
+        )
     if path.is_dir():
         raise UnreadableData(f"{path} is a folder. Name the file in it.")
     try:
@@ -44,7 +46,9 @@ def read_records(path: Path) -> Records:
     except FileNotFoundError as error:
         raise UnreadableData(f"{path} does not exist. Check the name.") from error
     except OSError as error:
-        raise UnreadableData(f"{path} cannot be read ({error.strerror or error}). Check the file and its permissions.") from error
+        raise UnreadableData(
+            f"{path} cannot be read ({error.strerror or error}). Check the file and its permissions."
+        ) from error
 
 
 def parse_json(text: str) -> Any:
@@ -52,9 +56,13 @@ def parse_json(text: str) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise ValueError(f"JSON nested deeper than {MAX_DEPTH}")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles)
+        return json.loads(
+            text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
+        )
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from error
+        raise ValueError(
+            f"not JSON ({error.msg} at character {error.pos + 1})"
+        ) from error
 
 
 def _read_jsonl(_path: Path, stream: IO[bytes]) -> Records:
@@ -65,7 +73,9 @@ def _read_jsonl(_path: Path, stream: IO[bytes]) -> Records:
         except StopIteration:
             return
         except RowTooLong as error:
-            yield QuarantinedRow(number=lines.number, id=None, reason=str(error), excerpt="")
+            yield QuarantinedRow(
+                number=lines.number, id=None, reason=str(error), excerpt=""
+            )
             continue
         if line.strip():
             yield _json_record(lines.number, line.rstrip(b"\r\n"))
@@ -75,11 +85,17 @@ def _json_record(number: int, line: bytes) -> tuple[int, Record] | QuarantinedRo
     try:
         record = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return _set_aside(number, f"invalid UTF-8 (at byte {error.start + 1})", line.decode("utf-8", "replace"))
+        return _set_aside(
+            number,
+            f"invalid UTF-8 (at byte {error.start + 1})",
+            line.decode("utf-8", "replace"),
+        )
     except ValueError as error:
         return _set_aside(number, str(error), line.decode("utf-8"))
     if not isinstance(record, dict):
-        return _set_aside(number, f"not a JSON object but {_json_type(record)}", line.decode("utf-8"))
+        return _set_aside(
+            number, f"not a JSON object but {_json_type(record)}", line.decode("utf-8")
+        )
     return number, record
 
 
@@ -99,7 +115,10 @@ def _read_csv(path: Path, stream: IO[bytes]) -> Records:
         except (csv.Error, RowTooLong) as error:
             # A quote that is never closed swallows every line after it: each of them is a row that is lost, and counts.
             swallowed = max(1, lines.number - before)
-            yield from (_set_aside(number + line, f"not a CSV record ({error})", "") for line in range(swallowed))
+            yield from (
+                _set_aside(number + line, f"not a CSV record ({error})", "")
+                for line in range(swallowed)
+            )
             number += swallowed - 1
             continue
         if not fields:
@@ -112,7 +131,9 @@ def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next((fields for fields in reader if fields), [])
     except (csv.Error, RowTooLong) as error:
-        raise UnreadableData(f"{path} has no header line that can be read ({error}). Write the column names in the first line.") from error
+        raise UnreadableData(
+            f"{path} has no header line that can be read ({error}). Write the column names in the first line."
+        ) from error
     _refuse_repeated(path, header)
     return header
 
@@ -120,15 +141,21 @@ def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
 def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
     repeated = sorted(name for name, times in Counter(columns).items() if times > 1)
     if repeated:
-        raise UnreadableData(f"{path} has more than one column named {', '.join(map(repr, repeated))}. Rename or remove one.")
+        raise UnreadableData(
+            f"{path} has more than one column named {', '.join(map(repr, repeated))}. Rename or remove one."
+        )
 
 
-def _csv_record(number: int, header: list[str], fields: list[str]) -> tuple[int, Record] | QuarantinedRow:
+def _csv_record(
+    number: int, header: list[str], fields: list[str]
+) -> tuple[int, Record] | QuarantinedRow:
     whole = ",".join(fields)
     if UNDECODED.search(whole):
         return _set_aside(number, "invalid UTF-8", whole)
     if len(fields) != len(header):
-        return _set_aside(number, f"{len(fields)} fields where the header names {len(header)}", whole)
+        return _set_aside(
+            number, f"{len(fields)} fields where the header names {len(header)}", whole
+        )
     return number, dict(zip(header, fields, strict=True))
 
 
@@ -146,27 +173,44 @@ def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
                 number += 1
                 yield _parquet_record(number, batch.slice(index, 1))
     except pa.ArrowException as error:
-        raise UnreadableData(f"{path} is not a whole Parquet file ({excerpt(str(error))[:80]}). Write it again.") from error
+        raise UnreadableData(
+            f"{path} is not a whole Parquet file ({excerpt(str(error))[:80]}). Write it again."
+        ) from error
 
 
 def _parquet_record(number: int, row: Any) -> tuple[int, Record] | QuarantinedRow:
-    columns = {name: _of_its_own(column) for name, column in zip(row.schema.names, row.columns, strict=True)}
+    columns = {
+        name: _of_its_own(column)
+        for name, column in zip(row.schema.names, row.columns, strict=True)
+    }
     if sum(column.nbytes for column in columns.values()) > MAX_ROW_BYTES:
         return _set_aside(number, f"a row of more than {MAX_ROW_BYTES:,} bytes", "")
     try:
         return number, {name: column[0].as_py() for name, column in columns.items()}
     except UnicodeDecodeError:
         return _set_aside(number, "invalid UTF-8", "")
-    except (ValueError, ArithmeticError, LookupError) as error:  # a date beyond any calendar, a time zone that nobody knows
-        return _set_aside(number, f"a value that cannot be read ({excerpt(str(error))[:80]})", "")
+    except (
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    ) as error:  # a date beyond any calendar, a time zone that nobody knows
+        return _set_aside(
+            number, f"a value that cannot be read ({excerpt(str(error))[:80]})", ""
+        )
 
 
 def _of_its_own(column: Any) -> Any:
     """A dictionary's values stand beside all its rows: without this, each row would be as large as all of them."""
-    return column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+    return (
+        column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+    )
 
 
-READERS: dict[str, Callable[[Path, IO[bytes]], Records]] = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+READERS: dict[str, Callable[[Path, IO[bytes]], Records]] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
 
 
 class BoundedLines:
@@ -221,7 +265,11 @@ def _refuse_constant(name: str) -> None:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> Record:
     document = dict(pairs)
     if len(document) < len(pairs):
-        repeated = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        repeated = next(
+            name
+            for name, times in Counter(name for name, _ in pairs).items()
+            if times > 1
+        )
         raise ValueError(f"the key {excerpt(repeated)} twice in one object")
     return document
 

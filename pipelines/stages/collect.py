@@ -17,7 +17,15 @@ from pipelines import layout
 from pipelines.rows.cheat import CHEAT, LICENCE, cheat_rows
 from pipelines.rows.formats import READERS, Record, parse_json, read_records
 from pipelines.rows.text import canonical, excerpt, problem_in
-from pipelines.values.dataset import Collection, Message, QuarantinedRow, Row, normalised, text_of, write_rows
+from pipelines.values.dataset import (
+    Collection,
+    Message,
+    QuarantinedRow,
+    Row,
+    normalised,
+    text_of,
+    write_rows,
+)
 from pipelines.values.params import DataParams, load_params
 
 OUT = layout.COLLECT
@@ -39,7 +47,9 @@ class Source(Value):
         """Of the file, or of both where a fixed held-out set came with it."""
         if self.held_out is None:
             return sha256_of(self.rows)
-        return digest_of_files({"rows": sha256_of(self.rows), "held_out": sha256_of(self.held_out)})
+        return digest_of_files(
+            {"rows": sha256_of(self.rows), "held_out": sha256_of(self.held_out)}
+        )
 
 
 class Misfit(ValueError):
@@ -70,21 +80,38 @@ def local_source(data: DataParams, raw: Path = RAW) -> Source:
     rows = _only(raw, "rows")
     if rows is None:
         known = ", ".join(f"rows{suffix}" for suffix in READERS)
-        raise UnreadableData(f"{raw} holds no file of rows. Put one of {known} there, or set data.source to cheat.")
-    return Source(kind="file", name=f"file {rows.name}", licence=data.licence, rows=rows, held_out=_only(raw, "held_out"))
+        raise UnreadableData(
+            f"{raw} holds no file of rows. Put one of {known} there, or set data.source to cheat."
+        )
+    return Source(
+        kind="file",
+        name=f"file {rows.name}",
+        licence=data.licence,
+        rows=rows,
+        held_out=_only(raw, "held_out"),
+    )
 
 
 def cheat_source(home: Path) -> Source:
     """The pinned demo package, downloaded where it is not there yet."""
-    return Source(kind="cheat", name=f"PyPI {CHEAT.name}=={CHEAT.version}", licence=LICENCE, rows=fetch(CHEAT, home))
+    return Source(
+        kind="cheat",
+        name=f"PyPI {CHEAT.name}=={CHEAT.version}",
+        licence=LICENCE,
+        rows=fetch(CHEAT, home),
+    )
 
 
-def sorted_out(records: Iterable[tuple[int, Record] | QuarantinedRow], data: DataParams) -> tuple[list[Row], list[QuarantinedRow]]:
+def sorted_out(
+    records: Iterable[tuple[int, Record] | QuarantinedRow], data: DataParams
+) -> tuple[list[Row], list[QuarantinedRow]]:
     """Rows, and what could not become one."""
     rows: list[Row] = []
     quarantine: list[QuarantinedRow] = []
     for entry in records:
-        found = entry if isinstance(entry, QuarantinedRow) else row_or_reason(*entry, data)
+        found = (
+            entry if isinstance(entry, QuarantinedRow) else row_or_reason(*entry, data)
+        )
         if isinstance(found, Row):
             rows.append(found)
         else:
@@ -92,30 +119,57 @@ def sorted_out(records: Iterable[tuple[int, Record] | QuarantinedRow], data: Dat
     return rows, quarantine
 
 
-def row_or_reason(number: int, record: Record, data: DataParams) -> Row | QuarantinedRow:
+def row_or_reason(
+    number: int, record: Record, data: DataParams
+) -> Row | QuarantinedRow:
     """The row that a record makes, or the reason why it makes none."""
     try:
         return row_of(number, record, data)
     except Misfit as misfit:
-        return QuarantinedRow(number=number, id=None, reason=str(misfit), excerpt=excerpt(str(record)))
+        return QuarantinedRow(
+            number=number, id=None, reason=str(misfit), excerpt=excerpt(str(record))
+        )
 
 
 def row_of(number: int, record: Record, data: DataParams) -> Row:
     """Make a row; its id says what it holds, so that it is the same in every file and order."""
     messages, completion = _example(record, data)
-    group = _label(record, data.group_column or "group", must=data.group_column is not None) or normalised(text_of(messages))
-    feature = _label(record, data.sensitive_feature, must=False) if data.sensitive_feature else None
-    content = {"messages": [message.model_dump() for message in messages], "completion": completion, "group": group}
+    group = _label(
+        record, data.group_column or "group", must=data.group_column is not None
+    ) or normalised(text_of(messages))
+    feature = (
+        _label(record, data.sensitive_feature, must=False)
+        if data.sensitive_feature
+        else None
+    )
+    content = {
+        "messages": [message.model_dump() for message in messages],
+        "completion": completion,
+        "group": group,
+    }
     row_id = digest_of_json(content)[:16]
-    return Row(id=row_id, number=number, messages=messages, completion=completion, group=group, feature=feature)
+    return Row(
+        id=row_id,
+        number=number,
+        messages=messages,
+        completion=completion,
+        group=group,
+        feature=feature,
+    )
 
 
 def check_columns(path: Path, columns: set[str], data: DataParams) -> None:
     """Refuse a file that has none of the columns that the parameters name."""
     if data.messages_column not in columns:
-        for column, parameter in ((data.prompt_column, "prompt_column"), (data.completion_column, "completion_column")):
+        for column, parameter in (
+            (data.prompt_column, "prompt_column"),
+            (data.completion_column, "completion_column"),
+        ):
             _must_have(path, columns, column, parameter)
-    for optional, parameter in ((data.group_column, "group_column"), (data.sensitive_feature, "sensitive_feature")):
+    for optional, parameter in (
+        (data.group_column, "group_column"),
+        (data.sensitive_feature, "sensitive_feature"),
+    ):
         if optional is not None:
             _must_have(path, columns, optional, parameter)
 
@@ -123,25 +177,40 @@ def check_columns(path: Path, columns: set[str], data: DataParams) -> None:
 def main() -> int:
     """Write data/collect: rows.jsonl, quarantine.jsonl, collection.json, and held_out.jsonl with a fixed set."""
     data = load_params().data
-    source = cheat_source(Settings().home) if data.source == "cheat" else local_source(data)
+    source = (
+        cheat_source(Settings().home) if data.source == "cheat" else local_source(data)
+    )
     collection = collect(source, data, OUT)
     collection.write(OUT / "collection.json")
     aside = sum(1 for _ in read_jsonl(OUT / "quarantine.jsonl"))
-    print(f"{collection.source_rows:,} rows from {collection.source}, {aside:,} of them set aside")
+    print(
+        f"{collection.source_rows:,} rows from {collection.source}, {aside:,} of them set aside"
+    )
     return 0
 
 
-def _records(source: Source, data: DataParams) -> Iterator[tuple[int, Record] | QuarantinedRow]:
-    return cheat_rows(source.rows) if source.kind == "cheat" else _named(source.rows, data)
+def _records(
+    source: Source, data: DataParams
+) -> Iterator[tuple[int, Record] | QuarantinedRow]:
+    return (
+        cheat_rows(source.rows) if source.kind == "cheat" else _named(source.rows, data)
+    )
 
 
-def _named(path: Path | None, data: DataParams) -> Iterator[tuple[int, Record] | QuarantinedRow]:
+def _named(
+    path: Path | None, data: DataParams
+) -> Iterator[tuple[int, Record] | QuarantinedRow]:
     """Records of a file whose first ones have the columns: a row without them further on is a row's fault."""
     if path is None:
         return
     records = read_records(path)
     first = list(islice(records, LOOKED_AT_FOR_COLUMNS))
-    columns = {name for entry in first if not isinstance(entry, QuarantinedRow) for name in entry[1]}
+    columns = {
+        name
+        for entry in first
+        if not isinstance(entry, QuarantinedRow)
+        for name in entry[1]
+    }
     if columns:
         check_columns(path, columns, data)
     yield from chain(first, records)
@@ -150,22 +219,34 @@ def _named(path: Path | None, data: DataParams) -> Iterator[tuple[int, Record] |
 def _must_have(path: Path, columns: set[str], column: str, parameter: str) -> None:
     if column not in columns:
         there = ", ".join(sorted(excerpt(name) for name in columns))
-        raise NoSuchColumn(f"{path} has no column {column}; it has {there}. Name the right one with `--set data.{parameter}=…`.")
+        raise NoSuchColumn(
+            f"{path} has no column {column}; it has {there}. Name the right one with `--set data.{parameter}=…`."
+        )
 
 
 def _only(raw: Path, stem: str) -> Path | None:
-    found = sorted(path for path in raw.glob(f"{stem}.*") if not path.name.endswith(".dvc"))
+    found = sorted(
+        path for path in raw.glob(f"{stem}.*") if not path.name.endswith(".dvc")
+    )
     if len(found) > 1:
-        raise UnreadableData(f"{raw} holds {' and '.join(path.name for path in found)}. Leave one of them.")
+        raise UnreadableData(
+            f"{raw} holds {' and '.join(path.name for path in found)}. Leave one of them."
+        )
     return found[0] if found else None
 
 
 def _told_apart(held_out: Sequence[QuarantinedRow]) -> list[QuarantinedRow]:
-    return [row.model_copy(update={"reason": f"held-out file: {row.reason}"}) for row in held_out]
+    return [
+        row.model_copy(update={"reason": f"held-out file: {row.reason}"})
+        for row in held_out
+    ]
 
 
 def _example(record: Record, data: DataParams) -> tuple[tuple[Message, ...], str]:
-    if record.get(data.prompt_column) is None and record.get(data.messages_column) is not None:
+    if (
+        record.get(data.prompt_column) is None
+        and record.get(data.messages_column) is not None
+    ):
         return _conversation(record[data.messages_column], data.messages_column)
     prompt = Message(role="user", content=_text(record, data.prompt_column))
     return (prompt,), _text(record, data.completion_column)
@@ -174,7 +255,9 @@ def _example(record: Record, data: DataParams) -> tuple[tuple[Message, ...], str
 def _conversation(turns: Any, column: str) -> tuple[tuple[Message, ...], str]:
     messages = tuple(_turn(turn, column) for turn in _turns(turns, column))
     if len(messages) < 2 or messages[-1].role != "assistant":
-        raise Misfit(f"column {column} does not end with an assistant's answer to something")
+        raise Misfit(
+            f"column {column} does not end with an assistant's answer to something"
+        )
     return messages[:-1], messages[-1].content
 
 
@@ -190,13 +273,21 @@ def _turns(turns: Any, column: str) -> list[Any]:
 
 def _turn(turn: Any, column: str) -> Message:
     # Tools that write conversations give every turn every key: one that is null says nothing.
-    said = {key: entry for key, entry in turn.items() if entry is not None} if isinstance(turn, dict) else turn
+    said = (
+        {key: entry for key, entry in turn.items() if entry is not None}
+        if isinstance(turn, dict)
+        else turn
+    )
     if isinstance(said, dict) and said.keys() > Message.model_fields.keys():
-        raise Misfit(f"column {column} holds a message with more than a role and a content, such as a name, a weight or tool calls")
+        raise Misfit(
+            f"column {column} holds a message with more than a role and a content, such as a name, a weight or tool calls"
+        )
     try:
         message = Message.model_validate(said)
     except ValidationError as error:
-        raise Misfit(f"column {column} holds something that is not a message with a role and a content") from error
+        raise Misfit(
+            f"column {column} holds something that is not a message with a role and a content"
+        ) from error
     return Message(role=message.role, content=_fit(message.content, column))
 
 
@@ -210,7 +301,11 @@ def _text(record: Record, column: str) -> str:
 
 def _label(record: Record, column: str, *, must: bool) -> str | None:
     label = _whole(record.get(column))
-    if label is None or (isinstance(label, str) and not label.strip()) or _is_nan(label):
+    if (
+        label is None
+        or (isinstance(label, str) and not label.strip())
+        or _is_nan(label)
+    ):
         if must:
             raise Misfit(f"column {column} is empty")
         return None
@@ -234,7 +329,11 @@ def _kind(entry: Any) -> str:
 
 def _whole(label: Any) -> Any:
     """Pandas keeps whole numbers beside nulls as floats: 1.0 is the label 1. Beyond 2**53 a float is no number in particular."""
-    return int(label) if isinstance(label, float) and label.is_integer() and abs(label) < _EXACT else label
+    return (
+        int(label)
+        if isinstance(label, float) and label.is_integer() and abs(label) < _EXACT
+        else label
+    )
 
 
 def _is_nan(entry: Any) -> bool:

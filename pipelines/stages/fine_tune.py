@@ -15,13 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import DamagedFile, NotEnoughResources, ParameterError, RunStopped, TrainingDidNothing, UnusableRow
+from core.errors import (
+    DamagedFile,
+    NotEnoughResources,
+    ParameterError,
+    RunStopped,
+    TrainingDidNothing,
+    UnusableRow,
+)
 from core.files import digest_of_files, digest_of_json, folder_digests, write_text
 from core.settings import Settings
 from core.stopping import told_to_stop
 from pipelines import layout
 from pipelines.models.chat import ChatEncoder
-from pipelines.models.checkpoints import Found, best_of, fault_of, newest_whole, unwritten
+from pipelines.models.checkpoints import (
+    Found,
+    best_of,
+    fault_of,
+    newest_whole,
+    unwritten,
+)
 from pipelines.models.resources import check_room, needs
 from pipelines.stage_key import stage_key
 from pipelines.stages.base_model import locate, read_base_model
@@ -53,7 +66,9 @@ class Start:
     encoder: ChatEncoder
 
 
-def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: Places) -> Adapter:
+def fine_tune(
+    training_set: TrainingSet, start: Start, params: Params, places: Places
+) -> Adapter:
     """Train on `train`, stop early on the loss of `dev`, keep the weights of the best look.
 
     Checkpoints live in `places.scratch`, outside of what DVC deletes: an interrupted training goes on from the last one.
@@ -61,7 +76,9 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
     """
     train = encode(read_rows(training_set.train.checked()), start, params.train)
     dev = encode(read_rows(training_set.dev.checked()), start, params.train)
-    needed = needs(start.base, params, max(len(row["input_ids"]) for row in train), len(train))
+    needed = needs(
+        start.base, params, max(len(row["input_ids"]) for row in train), len(train)
+    )
     check_room(needed.beside_a_gpu(start.base) if _on_gpu() else needed, places.scratch)
     started = time.monotonic()
     with _gpu_memory(), told_to_stop() as told:
@@ -69,19 +86,34 @@ def fine_tune(training_set: TrainingSet, start: Start, params: Params, places: P
             trainer = _trainer(start, params, places, train, dev)
         except ValueError as error:  # of peft and trl, about what they were asked for
             why = str(error).strip().split("\n", 1)[0][:200]
-            raise ParameterError(f"Training cannot begin with these parameters ({why}). Mend those of `lora` or `train`.") from error
+            raise ParameterError(
+                f"Training cannot begin with these parameters ({why}). Mend those of `lora` or `train`."
+            ) from error
         training = _identity(training_set, start, params, trainer)
         first = _first_dev_loss(trainer, places.scratch, training)
         resumed = _train(trainer, places, training, told)
-        return _adapter(trainer, start, params.lora, places, first, resumed, time.monotonic() - started)
+        return _adapter(
+            trainer,
+            start,
+            params.lora,
+            places,
+            first,
+            resumed,
+            time.monotonic() - started,
+        )
 
 
-def encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict[str, list[int]]]:
+def encode(
+    rows: Sequence[Row], start: Start, params: TrainParams
+) -> list[dict[str, list[int]]]:
     """Token ids with the prompt masked out of the loss; a row that cannot be trained on is named."""
     encoder, limit = start.encoder, min(params.max_tokens, start.base.context_tokens)
     encoded = []
     for row in rows:
-        prompt, completion = encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion)
+        prompt, completion = (
+            encoder.prompt_ids(row.messages),
+            encoder.completion_ids(row.completion),
+        )
         if len(prompt) + len(completion) > limit:
             raise UnusableRow(
                 f"Row {row.number} ({row.id}) has {len(prompt) + len(completion)} tokens, over the {limit} that fit. "
@@ -91,7 +123,12 @@ def encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[dict[
             raise UnusableRow(
                 f"Row {row.number} ({row.id}) has no completion tokens before its end-of-turn token: nothing to learn. Remove it."
             )
-        encoded.append({"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion})
+        encoded.append(
+            {
+                "input_ids": prompt + completion,
+                "labels": [-100] * len(prompt) + completion,
+            }
+        )
     return encoded
 
 
@@ -101,13 +138,16 @@ def main() -> int:
     training_set = read_training_set()
     base, template = read_base_model()
     folder = locate(base, home)
-    places = Places(base_folder=folder, scratch=home / "scratch" / stage_key("fine_tune"), out=OUT)
+    places = Places(
+        base_folder=folder, scratch=home / "scratch" / stage_key("fine_tune"), out=OUT
+    )
     start = Start(base, template, ChatEncoder.load(folder, template))
     adapter = fine_tune(training_set, start, params, places)
     adapter.write(OUT / "adapter.json")
     print(
         f"{adapter.steps} steps, dev loss {adapter.dev_losses[0].loss:.3f} → {min(look.loss for look in adapter.dev_losses):.3f}, "
-        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s" + _how_resumed(adapter.resumed_from)
+        f"{adapter.real_tokens / adapter.seconds:.0f} tokens/s"
+        + _how_resumed(adapter.resumed_from)
     )
     return 0
 
@@ -115,10 +155,16 @@ def main() -> int:
 def _how_resumed(steps: tuple[int, ...]) -> str:
     if not steps:
         return ""
-    return f", resumed from step {steps[-1]}" if steps[-1] else ", begun again since no checkpoint was whole"
+    return (
+        f", resumed from step {steps[-1]}"
+        if steps[-1]
+        else ", begun again since no checkpoint was whole"
+    )
 
 
-def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, steps: int) -> list[dict[str, list[int]]]:
+def _in_training_order(
+    rows: list[dict[str, list[int]]], params: TrainParams, steps: int
+) -> list[dict[str, list[int]]]:
     """Rows for every step of training, shuffled by the seed and then batched by length, so that little is padded.
 
     The whole order is fixed beforehand: a training that is resumed sees what the uninterrupted one would have seen.
@@ -131,7 +177,10 @@ def _in_training_order(rows: list[dict[str, list[int]]], params: TrainParams, st
         whole = len(pool) - len(pool) % size
         carry = pool[whole:]
         for start in range(0, whole, _BATCHES_BY_LENGTH * size):
-            near = sorted(pool[start : min(start + _BATCHES_BY_LENGTH * size, whole)], key=lambda index: len(rows[index]["input_ids"]))
+            near = sorted(
+                pool[start : min(start + _BATCHES_BY_LENGTH * size, whole)],
+                key=lambda index: len(rows[index]["input_ids"]),
+            )
             found = [near[place : place + size] for place in range(0, len(near), size)]
             batches += dice.sample(found, len(found))
     return [rows[index] for batch in batches[:steps] for index in batch]
@@ -142,11 +191,22 @@ def training_steps(rows: int, params: TrainParams) -> int:
     return params.max_steps or math.ceil(rows / params.batch_size * params.epochs)
 
 
-def _trainer(start: Start, params: Params, places: Places, train: list[dict[str, list[int]]], dev: list[dict[str, list[int]]]) -> Any:
+def _trainer(
+    start: Start,
+    params: Params,
+    places: Places,
+    train: list[dict[str, list[int]]],
+    dev: list[dict[str, list[int]]],
+) -> Any:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PrinterCallback, set_seed
+    from transformers import (
+        AutoModelForCausalLM,
+        EarlyStoppingCallback,
+        PrinterCallback,
+        set_seed,
+    )
     from trl import SFTTrainer  # type: ignore[attr-defined]
 
     from pipelines.models.training_callbacks import AppendProgress
@@ -161,11 +221,24 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
         use_safetensors=True,
     )
     lora = params.lora
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    modules = (
+        lora.target_modules
+        if isinstance(lora.target_modules, str)
+        else list(lora.target_modules)
+    )
     trainer = SFTTrainer(
         model=model,
-        args=_arguments(params.train, places.scratch, training_steps(len(train), params.train), bf16=low),
-        train_dataset=Dataset.from_list(_in_training_order(train, params.train, training_steps(len(train), params.train))),
+        args=_arguments(
+            params.train,
+            places.scratch,
+            training_steps(len(train), params.train),
+            bf16=low,
+        ),
+        train_dataset=Dataset.from_list(
+            _in_training_order(
+                train, params.train, training_steps(len(train), params.train)
+            )
+        ),
         eval_dataset=Dataset.from_list(dev),
         processing_class=start.encoder.tokenizer,
         peft_config=LoraConfig(
@@ -176,7 +249,10 @@ def _trainer(start: Start, params: Params, places: Places, train: list[dict[str,
             task_type="CAUSAL_LM",
             bias="none",
         ),
-        callbacks=[AppendProgress(places.out), EarlyStoppingCallback(early_stopping_patience=params.train.patience)],
+        callbacks=[
+            AppendProgress(places.out),
+            EarlyStoppingCallback(early_stopping_patience=params.train.patience),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -255,7 +331,9 @@ def _arguments(params: TrainParams, scratch: Path, steps: int, *, bf16: bool) ->
     return arguments
 
 
-def _identity(training_set: TrainingSet, start: Start, params: Params, trainer: Any) -> str:
+def _identity(
+    training_set: TrainingSet, start: Start, params: Params, trainer: Any
+) -> str:
     """The digest of what is trained and in which arithmetic: another training's checkpoint leads to another adapter."""
     return digest_of_json(
         {
@@ -286,13 +364,17 @@ def _kept_loss(path: Path, training: str) -> float | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         digest = document.pop("sha256")
-        is_ours = digest == digest_of_json(document) and document["training"] == training
+        is_ours = (
+            digest == digest_of_json(document) and document["training"] == training
+        )
         return float(document["loss"]) if is_ours else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def _train(trainer: Any, places: Places, training: str, told: threading.Event) -> tuple[int, ...]:
+def _train(
+    trainer: Any, places: Places, training: str, told: threading.Event
+) -> tuple[int, ...]:
     """Train, from the newest whole checkpoint where there is one; give the steps at which it was resumed, ever."""
     from safetensors import SafetensorError
     from transformers import set_seed
@@ -302,13 +384,23 @@ def _train(trainer: Any, places: Places, training: str, told: threading.Event) -
     scratch = places.scratch
     found = newest_whole(scratch, training)
     resumed = _resumed(found, trainer, places)
-    set_seed(trainer.args.seed)  # the first look at the dev rows drew numbers, where it was not made before
+    set_seed(
+        trainer.args.seed
+    )  # the first look at the dev rows drew numbers, where it was not made before
     stop = StopWhenTold(told)
-    trainer.add_callback(SealCheckpoints(scratch, training))  # before `stop`, which ends training once the checkpoint is whole
+    trainer.add_callback(
+        SealCheckpoints(scratch, training)
+    )  # before `stop`, which ends training once the checkpoint is whole
     trainer.add_callback(stop)
     try:
-        trainer.train(resume_from_checkpoint=None if found.folder is None else str(found.folder))
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors each have their own for a disk that is full
+        trainer.train(
+            resume_from_checkpoint=None if found.folder is None else str(found.folder)
+        )
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors each have their own for a disk that is full
         cut_short = unwritten(scratch)
         if cut_short is None:
             raise
@@ -334,7 +426,15 @@ def _resumed(found: Found, trainer: Any, places: Places) -> tuple[int, ...]:
     if found.refused:
         sys.stderr.write(f"{found}\n")
         refused = [str(each) for each in found.refused]
-        append_progress(places.out, {"step": found.step, "of": trainer.args.max_steps, "resumed": found.step, "refused": refused})
+        append_progress(
+            places.out,
+            {
+                "step": found.step,
+                "of": trainer.args.max_steps,
+                "resumed": found.step,
+                "refused": refused,
+            },
+        )
     if found.folder is None and not found.refused:
         return before
     steps = (*before, found.step)
@@ -348,7 +448,11 @@ def _steps_in(history: Path) -> tuple[int, ...]:
         steps = json.loads(history.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ()
-    return tuple(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else ()
+    return (
+        tuple(steps)
+        if isinstance(steps, list) and all(type(step) is int for step in steps)
+        else ()
+    )
 
 
 def _check_best(trainer: Any, scratch: Path, training: str) -> None:
@@ -356,18 +460,33 @@ def _check_best(trainer: Any, scratch: Path, training: str) -> None:
     best = best_of(scratch, trainer.state.best_global_step)
     why = None if best is None else fault_of(best, training)
     if best is not None and why is not None:
-        raise DamagedFile(f"{best} holds the best weights and is damaged ({why}). Run the same command again.")
+        raise DamagedFile(
+            f"{best} holds the best weights and is damaged ({why}). Run the same command again."
+        )
 
 
 def _adapter(
-    trainer: Any, start: Start, lora: LoraParams, places: Places, first: float, resumed: tuple[int, ...], seconds: float
+    trainer: Any,
+    start: Start,
+    lora: LoraParams,
+    places: Places,
+    first: float,
+    resumed: tuple[int, ...],
+    seconds: float,
 ) -> Adapter:
     folder = places.out / "adapter"
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    looks = [(entry["step"], entry["eval_loss"]) for entry in state.log_history if "eval_loss" in entry]
+    looks = [
+        (entry["step"], entry["eval_loss"])
+        for entry in state.log_history
+        if "eval_loss" in entry
+    ]
     moved = _moved(trainer.model)
-    finite = all(math.isfinite(number) for number in (first, moved, *losses[-1:], *(loss for _, loss in looks)))
+    finite = all(
+        math.isfinite(number)
+        for number in (first, moved, *losses[-1:], *(loss for _, loss in looks))
+    )
     if not (losses and finite and moved > 0 and state.global_step > 0):
         raise TrainingDidNothing(
             f"After {state.global_step} steps the adapter's norm is {moved:.3g} and the training loss "
@@ -386,7 +505,10 @@ def _adapter(
         lora=lora,
         steps=state.global_step,
         train_loss=losses[-1],
-        dev_losses=(DevLoss(step=0, loss=first), *(DevLoss(step=step, loss=loss) for step, loss in looks)),
+        dev_losses=(
+            DevLoss(step=0, loss=first),
+            *(DevLoss(step=step, loss=loss) for step, loss in looks),
+        ),
         best_step=state.best_global_step or state.global_step,
         moved=moved,
         resumed_from=resumed,
@@ -401,7 +523,11 @@ def _moved(model: Any) -> float:
     """Euclidean norm over all LoRA B matrices. peft starts them at zero, so that zero means untrained."""
     import torch
 
-    squares = [weights.detach().double().pow(2).sum() for name, weights in model.named_parameters() if "lora_B" in name]
+    squares = [
+        weights.detach().double().pow(2).sum()
+        for name, weights in model.named_parameters()
+        if "lora_B" in name
+    ]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
@@ -412,5 +538,10 @@ def _save(model: Any, folder: Path, base: BaseModelManifest) -> None:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.id
     if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()  # peft keeps a set, whose order is another one in each process
-    write_text(folder / "adapter_config.json", json.dumps(config, indent=1, sort_keys=True) + "\n")
+        config[
+            "target_modules"
+        ].sort()  # peft keeps a set, whose order is another one in each process
+    write_text(
+        folder / "adapter_config.json",
+        json.dumps(config, indent=1, sort_keys=True) + "\n",
+    )

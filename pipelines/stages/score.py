@@ -34,7 +34,9 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
     agree_with_evaluate(evidence, metrics)
     named = named_answers(trial)
     write_evidence(into / "evidence.parquet", evidence)
-    write_jsonl(into / NAMED_ANSWERS, (answer.model_dump(mode="json") for answer in named))
+    write_jsonl(
+        into / NAMED_ANSWERS, (answer.model_dump(mode="json") for answer in named)
+    )
     return Scorecard(
         dataset_digest=trial.dataset_digest,
         held_out_sha256=trial.held_out_sha256,
@@ -64,15 +66,24 @@ def main() -> int:
 
 def summary(scorecard: Scorecard, metric: str) -> str:
     """One line: the first metric of every system with its interval."""
-    scores = [(system.system, system.metric(metric).interval) for system in scorecard.systems]
-    figures = ", ".join(f"{system} {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]" for system, found in scores)
+    scores = [
+        (system.system, system.metric(metric).interval) for system in scorecard.systems
+    ]
+    figures = ", ".join(
+        f"{system} {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        for system, found in scores
+    )
     return f"{metric}: {figures} on {scorecard.prompts} prompts in {scorecard.clusters} clusters"
 
 
 def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     """Every system's rows with their statistics; a system without an answer or a loss for every prompt raises."""
     controls = control_prompts(trial.prompts)
-    rows = [row for system in trial.systems for row in _rows_of(trial, trial.answers(system.system), controls)]
+    rows = [
+        row
+        for system in trial.systems
+        for row in _rows_of(trial, trial.answers(system.system), controls)
+    ]
     makers = {system.system: system.completions.spec for system in trial.systems}
     return with_statistics(rows, metrics).model_copy(update={"made_by": makers})
 
@@ -81,18 +92,32 @@ def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
     """Compute BLEU and chrF once more through `evaluate`: a score is reported only where both ways give the same number."""
     for metric in metrics:
         for system, rows in evidence.rows.items() if metric.name in MODULES else ():
-            ours = float(metric.corpus(evidence.statistics(system, metric.name).sum(axis=0)))
-            theirs = evaluate_score(metric.name, [row.row.prediction for row in rows], [row.row.references for row in rows])
+            ours = float(
+                metric.corpus(evidence.statistics(system, metric.name).sum(axis=0))
+            )
+            theirs = evaluate_score(
+                metric.name,
+                [row.row.prediction for row in rows],
+                [row.row.references for row in rows],
+            )
             if not abs(ours - theirs) <= TOLERANCE:
                 raise IncompleteEvidence(
                     f"{metric.name} of {system} is {ours!r} from its statistics and {theirs!r} from evaluate. Install requirements.lock."
                 )
 
 
-def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) -> list[EvidenceRow]:
+def _rows_of(
+    trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]
+) -> list[EvidenceRow]:
     texts = {answer.prompt_id: answer.text for answer in answers.answers}
     losses = {(loss.prompt_id, loss.reference): loss for loss in answers.losses}
-    contents = dict(zip((prompt.id for prompt in trial.prompts), contents_of(trial.prompts), strict=True))
+    contents = dict(
+        zip(
+            (prompt.id for prompt in trial.prompts),
+            contents_of(trial.prompts),
+            strict=True,
+        )
+    )
     is_adapter = answers.system == "adapter"
     return [
         EvidenceRow(
@@ -104,7 +129,10 @@ def _rows_of(trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]) 
                 prompt_id=prompt.id,
                 prediction=texts[prompt.id],
                 references=prompt.references,
-                losses=tuple(losses[prompt.id, number] for number in range(len(prompt.references))),
+                losses=tuple(
+                    losses[prompt.id, number]
+                    for number in range(len(prompt.references))
+                ),
             ),
             statistics={},
             control_prompt_id=controls[prompt.id].id if is_adapter else None,

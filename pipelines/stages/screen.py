@@ -14,13 +14,27 @@ from core.value import Value, first_problem
 from pipelines import layout
 from pipelines.gates.bias_check import output_bias
 from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
-from pipelines.gates.policy import FEWEST_CLUSTERS, GatePolicy, Guardrail, Policy, ScreenPolicy, load_policy
+from pipelines.gates.policy import (
+    FEWEST_CLUSTERS,
+    GatePolicy,
+    Guardrail,
+    Policy,
+    ScreenPolicy,
+    load_policy,
+)
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
 from pipelines.values.serving_spec import ServingSpec
-from pipelines.values.verdict import Comparison, Finalist, Finding, Outcome, Rejection, Undecided
+from pipelines.values.verdict import (
+    Comparison,
+    Finalist,
+    Finding,
+    Outcome,
+    Rejection,
+    Undecided,
+)
 
 INTO = layout.SCREEN
 SCORECARD = layout.SCORECARD
@@ -43,33 +57,64 @@ class Case(Value):
     @property
     def comparators(self) -> tuple[System, ...]:
         """Base and few-shot base always; the champion and the anchor where they were scored."""
-        return tuple(system for system in COMPARATORS if system not in OPTIONAL_COMPARATORS or self.scorecard.system(system) is not None)
+        return tuple(
+            system
+            for system in COMPARATORS
+            if system not in OPTIONAL_COMPARATORS
+            or self.scorecard.system(system) is not None
+        )
 
     def comparison(self, metric: str, against: str) -> Comparison | None:
         """The one comparison of the adapter with a system; none, or two, is none."""
-        found = [each for each in self.comparisons if each.metric == metric and each.against == against]
+        found = [
+            each
+            for each in self.comparisons
+            if each.metric == metric and each.against == against
+        ]
         return found[0] if len(found) == 1 else None
 
     def signature(self, metric: str, system: System) -> str | None:
         """How a metric of a system was computed; None where it was not."""
         score = self.scorecard.system(system)
-        return next((each.signature for each in score.metrics if each.name == metric), None) if score else None
+        return (
+            next(
+                (each.signature for each in score.metrics if each.name == metric), None
+            )
+            if score
+            else None
+        )
 
     def score(self, metric: str, system: System) -> float:
         """The score of a system; NaN, which equals nothing, where there is none."""
         score = self.scorecard.system(system)
-        found = (each.interval.estimate for each in score.metrics if each.name == metric) if score else iter(())
+        found = (
+            (each.interval.estimate for each in score.metrics if each.name == metric)
+            if score
+            else iter(())
+        )
         return next(found, math.nan)
 
 
-def screen(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy) -> Finalist | Rejection | Undecided:
+def screen(
+    scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> Finalist | Rejection | Undecided:
     """Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else it is a finalist."""
     findings = tuple(findings_of(_case(scorecard, comparisons, policy.gates)))
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
-        return Rejection(gate="screen", findings=findings, comparisons=comparisons, policy_sha256=policy.sha256)
+        return Rejection(
+            gate="screen",
+            findings=findings,
+            comparisons=comparisons,
+            policy_sha256=policy.sha256,
+        )
     if outcomes != {"passed"}:
-        return Undecided(gate="screen", findings=findings, comparisons=comparisons, policy_sha256=policy.sha256)
+        return Undecided(
+            gate="screen",
+            findings=findings,
+            comparisons=comparisons,
+            policy_sha256=policy.sha256,
+        )
     return Finalist(
         findings=findings,
         comparisons=comparisons,
@@ -82,7 +127,9 @@ def screen(scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Po
 
 def rules_of(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
     """The rules that a policy demands of this scorecard, in order: a verdict has a finding for each and no other."""
-    return tuple(finding.rule for finding in findings_of(_case(scorecard, (), policy.gates)))
+    return tuple(
+        finding.rule for finding in findings_of(_case(scorecard, (), policy.gates))
+    )
 
 
 def main() -> int:
@@ -103,8 +150,15 @@ def main() -> int:
 def reasons(verdict: Finalist | Rejection | Undecided) -> str:
     """The verdict, then a line for each reason: what decided it first."""
     order = ("rejected", "undecided", "passed")
-    findings = sorted(verdict.findings, key=lambda finding: order.index(finding.outcome))
-    return "\n".join([f"screen: {verdict.verdict}", *(f"  {finding.outcome:9} {finding.text}" for finding in findings)])
+    findings = sorted(
+        verdict.findings, key=lambda finding: order.index(finding.outcome)
+    )
+    return "\n".join(
+        [
+            f"screen: {verdict.verdict}",
+            *(f"  {finding.outcome:9} {finding.text}" for finding in findings),
+        ]
+    )
 
 
 def findings_of(case: Case) -> Iterator[Finding]:
@@ -114,7 +168,9 @@ def findings_of(case: Case) -> Iterator[Finding]:
     yield enough_clusters(case)
     yield control(case)
     for against in case.comparators:
-        if against != "anchor":  # a fixed version that margins may not add up against; it need not be beaten again
+        if (
+            against != "anchor"
+        ):  # a fixed version that margins may not add up against; it need not be beaten again
             yield superior(case, against)
     for guardrail in case.policy.guardrails:
         yield from guarded(case, guardrail)
@@ -126,32 +182,71 @@ def findings_of(case: Case) -> Iterator[Finding]:
 def trained(adapter: Adapter) -> Finding:
     """The adapter moved, in at least one step, and the look that was kept has a lower dev loss than before training."""
     before = adapter.dev_losses[0].loss
-    best = next((look.loss for look in adapter.dev_losses[1:] if look.step == adapter.best_step), math.nan)
-    numbers_are_finite = all(math.isfinite(number) for number in (adapter.moved, adapter.train_loss, before, best))
-    passed = numbers_are_finite and adapter.moved > 0 and adapter.steps >= 1 and best < before
+    best = next(
+        (
+            look.loss
+            for look in adapter.dev_losses[1:]
+            if look.step == adapter.best_step
+        ),
+        math.nan,
+    )
+    numbers_are_finite = all(
+        math.isfinite(number)
+        for number in (adapter.moved, adapter.train_loss, before, best)
+    )
+    passed = (
+        numbers_are_finite
+        and adapter.moved > 0
+        and adapter.steps >= 1
+        and best < before
+    )
     losses = f"dev loss {before:.4g} before, {best:.4g} at step {adapter.best_step}"
-    text = f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; {losses}"
-    return _finding("trained", _passed_or_rejected(passed), text if passed else f"{text}: training did not make it better")
+    text = (
+        f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; {losses}"
+    )
+    return _finding(
+        "trained",
+        _passed_or_rejected(passed),
+        text if passed else f"{text}: training did not make it better",
+    )
 
 
 def scored_as_trained(adapter: Adapter, spec: ServingSpec) -> Finding:
     """The configuration that the scores hold for is this adapter on its own base and template."""
-    rule, text = "scored configuration", f"The scores hold for {spec.fingerprint}: {spec.engine} {spec.engine_version} in {spec.precision}"
-    trained_one = {"base_digest": adapter.base_digest, "chat_template_sha256": adapter.chat_template_sha256}
-    other = spec.with_adapter(adapter.sha256).model_copy(update=trained_one).differences(spec)
+    rule, text = (
+        "scored configuration",
+        f"The scores hold for {spec.fingerprint}: {spec.engine} {spec.engine_version} in {spec.precision}",
+    )
+    trained_one = {
+        "base_digest": adapter.base_digest,
+        "chat_template_sha256": adapter.chat_template_sha256,
+    }
+    other = (
+        spec.with_adapter(adapter.sha256)
+        .model_copy(update=trained_one)
+        .differences(spec)
+    )
     if not other:
         return _finding(rule, "passed", text)
-    return _finding(rule, "rejected", f"{text}, which is not what was trained: {other[0]}. Run the generate stage again")
+    return _finding(
+        rule,
+        "rejected",
+        f"{text}, which is not what was trained: {other[0]}. Run the generate stage again",
+    )
 
 
 def enough_clusters(case: Case) -> Finding:
     """At least the policy's number of clusters, and never under the floor, in the scorecard and in every comparison."""
-    clusters = min([case.scorecard.clusters, *(each.clusters for each in case.comparisons)])
+    clusters = min(
+        [case.scorecard.clusters, *(each.clusters for each in case.comparisons)]
+    )
     needed = max(case.policy.min_clusters, FEWEST_CLUSTERS)
     text = f"{clusters} clusters{_behind(case.scorecard)} judge, the policy asks for {needed}"
     if clusters >= needed:
         return _finding("clusters", "passed", text)
-    return _finding("clusters", "undecided", f"{text}: {needed - clusters} more are needed")
+    return _finding(
+        "clusters", "undecided", f"{text}: {needed - clusters} more are needed"
+    )
 
 
 def _behind(scorecard: Scorecard) -> str:
@@ -164,15 +259,15 @@ def control(case: Case) -> Finding:
     """The negative control: answers must fit their own references better than those of other prompts."""
     found = case.comparison(case.policy.control, OTHERS)
     if found is None:
-        text = (
-            f"The negative control needs {case.policy.control}, which was not scored or compares no references. Put it into score.metrics"
-        )
+        text = f"The negative control needs {case.policy.control}, which was not scored or compares no references. Put it into score.metrics"
         return _finding("control", "rejected", text)
     text = f"{_measured(found)}; the control wants more than 0"
     if found.low > 0:
         return _finding("control", "passed", text)
     return _finding(
-        "control", "rejected", f"Answers fit other prompts' references as well as their own, as after training on shuffled data: {text}"
+        "control",
+        "rejected",
+        f"Answers fit other prompts' references as well as their own, as after training on shuffled data: {text}",
     )
 
 
@@ -183,7 +278,9 @@ def superior(case: Case, against: System) -> Finding:
     found = _comparable(case, metric, against)
     if found is None:
         return _finding(
-            rule, "rejected", f"{metric}, the primary metric, has no valid comparison with {against}. Score both with the same method"
+            rule,
+            "rejected",
+            f"{metric}, the primary metric, has no valid comparison with {against}. Score both with the same method",
         )
     if _is_no_evidence(case, found, against):
         return _nothing_shown(rule, found, required=True)
@@ -192,9 +289,15 @@ def superior(case: Case, against: System) -> Finding:
         return _finding(rule, "passed", f"{text}; superior means more than 0")
     if found.high < smallest:
         return _finding(
-            rule, "rejected", f"{text}: shown to be worth less than the smallest effect that the policy cares for, {smallest:g}"
+            rule,
+            "rejected",
+            f"{text}: shown to be worth less than the smallest effect that the policy cares for, {smallest:g}",
         )
-    return _finding(rule, "undecided", f"{text}: neither above 0 nor below {smallest:g}. {_still_needed(found, smallest, case.policy)}")
+    return _finding(
+        rule,
+        "undecided",
+        f"{text}: neither above 0 nor below {smallest:g}. {_still_needed(found, smallest, case.policy)}",
+    )
 
 
 def guarded(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
@@ -213,7 +316,10 @@ def guarded(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
 
 def without_guardrails(case: Case) -> Iterator[Finding]:
     """Guardrails that are all optional, and of which none was scored, guard nothing."""
-    if all(case.signature(guardrail.metric, "adapter") is None for guardrail in case.policy.guardrails):
+    if all(
+        case.signature(guardrail.metric, "adapter") is None
+        for guardrail in case.policy.guardrails
+    ):
         names = ", ".join(guardrail.metric for guardrail in case.policy.guardrails)
         text = f"No guardrail judged anything, since none of {names or 'no metric'} was scored. Put one into score.metrics"
         yield _finding("guardrails", "undecided", text)
@@ -230,15 +336,26 @@ def not_inferior(case: Case, guardrail: Guardrail, against: System) -> Finding:
         return _nothing_shown(rule, found, required=guardrail.required)
     text = _measured(found)
     if found.low > -margin:
-        return _finding(rule, "passed", f"{text}; the policy allows a loss under {margin:g}")
+        return _finding(
+            rule, "passed", f"{text}; the policy allows a loss under {margin:g}"
+        )
     if found.high < -margin:
-        return _finding(rule, "rejected", f"{text}: shown to lose more than the margin, {margin:g}")
-    return _finding(rule, "undecided", f"{text}: a loss of {margin:g} is not excluded. {_still_needed(found, margin, case.policy)}")
+        return _finding(
+            rule, "rejected", f"{text}: shown to lose more than the margin, {margin:g}"
+        )
+    return _finding(
+        rule,
+        "undecided",
+        f"{text}: a loss of {margin:g} is not excluded. {_still_needed(found, margin, case.policy)}",
+    )
 
 
 def without_margin(case: Case) -> Iterator[Finding]:
     """A metric that was scored and that the policy does not judge is a hole in the policy."""
-    judged = {case.policy.primary, *(guardrail.metric for guardrail in case.policy.guardrails)}
+    judged = {
+        case.policy.primary,
+        *(guardrail.metric for guardrail in case.policy.guardrails),
+    }
     for system in case.scorecard.systems:
         for metric in system.metrics:
             if metric.name not in judged:
@@ -247,28 +364,42 @@ def without_margin(case: Case) -> Iterator[Finding]:
                 yield _finding(f"margin for {metric.name}", "rejected", text)
 
 
-def _case(scorecard: Scorecard, comparisons: tuple[Comparison, ...], gates: GatePolicy) -> Case:
+def _case(
+    scorecard: Scorecard, comparisons: tuple[Comparison, ...], gates: GatePolicy
+) -> Case:
     """Validate once more: a value that was built without validation could hold a NaN."""
     try:
         return Case(
             scorecard=Scorecard.model_validate(scorecard.model_dump()),
-            comparisons=tuple(Comparison.model_validate(each.model_dump()) for each in comparisons),
+            comparisons=tuple(
+                Comparison.model_validate(each.model_dump()) for each in comparisons
+            ),
             gates=gates,
         )
     except ValidationError as error:
-        raise IncompleteEvidence(f"What screen is to judge is not valid: {first_problem(error)}. Run the score stage again.") from error
+        raise IncompleteEvidence(
+            f"What screen is to judge is not valid: {first_problem(error)}. Run the score stage again."
+        ) from error
 
 
 def _comparable(case: Case, metric: str, against: System) -> Comparison | None:
     """The comparison, where both sides were computed in the same way."""
     own = case.signature(metric, "adapter")
-    return case.comparison(metric, against) if own is not None and own == case.signature(metric, against) else None
+    return (
+        case.comparison(metric, against)
+        if own is not None and own == case.signature(metric, against)
+        else None
+    )
 
 
 def _is_no_evidence(case: Case, found: Comparison, against: System) -> bool:
     """Both sides are at the very end of the metric's scale and never leave it: it cannot tell them apart, whatever they are."""
     worst = metric_named(found.metric).worst
-    both_are_worst = case.score(found.metric, "adapter") == worst == case.score(found.metric, against)
+    both_are_worst = (
+        case.score(found.metric, "adapter")
+        == worst
+        == case.score(found.metric, against)
+    )
     return both_are_worst and not found.standard_error > 0
 
 
@@ -284,20 +415,45 @@ def _nothing_shown(rule: str, found: Comparison, *, required: bool) -> Finding:
 
 def _stood_in(case: Case, metric: str, against: System, rule: str) -> Finding:
     """Only where the methods really differ may another metric be judged in its place: bits per byte for perplexity."""
-    own, other, stand_in = case.signature(metric, "adapter"), case.signature(metric, against), metric_named(metric).stand_in
-    judged = {case.policy.primary, *(each.metric for each in case.policy.guardrails if against in each.against)}
+    own, other, stand_in = (
+        case.signature(metric, "adapter"),
+        case.signature(metric, against),
+        metric_named(metric).stand_in,
+    )
+    judged = {
+        case.policy.primary,
+        *(each.metric for each in case.policy.guardrails if against in each.against),
+    }
     methods_differ = other is not None and own != other
-    if methods_differ and stand_in in judged and _comparable(case, stand_in, against) is not None:
-        return _finding(rule, "passed", f"{metric} is not comparable with {against}, which counts other tokens: {stand_in} judges instead")
-    return _finding(rule, "rejected", f"{metric} has no valid comparison with {against}. Score both with the same method")
+    if (
+        methods_differ
+        and stand_in in judged
+        and _comparable(case, stand_in, against) is not None
+    ):
+        return _finding(
+            rule,
+            "passed",
+            f"{metric} is not comparable with {against}, which counts other tokens: {stand_in} judges instead",
+        )
+    return _finding(
+        rule,
+        "rejected",
+        f"{metric} has no valid comparison with {against}. Score both with the same method",
+    )
 
 
 def _not_scored(guardrail: Guardrail) -> Finding:
     fact = f"{guardrail.metric} was not scored"
     if guardrail.required:
-        return _finding(f"{guardrail.metric} scored", "rejected", f"{fact}, and the policy requires it. Put it into score.metrics")
+        return _finding(
+            f"{guardrail.metric} scored",
+            "rejected",
+            f"{fact}, and the policy requires it. Put it into score.metrics",
+        )
     return _finding(
-        f"{guardrail.metric} scored", "passed", f"{fact}: score.metrics does not ask for it, and the policy does not require it"
+        f"{guardrail.metric} scored",
+        "passed",
+        f"{fact}: score.metrics does not ask for it, and the policy does not require it",
     )
 
 
@@ -306,7 +462,9 @@ def _measured(found: Comparison) -> str:
 
 
 def _still_needed(found: Comparison, effect: float, policy: ScreenPolicy) -> str:
-    needed = clusters_needed(found.standard_error, found.clusters, effect, policy.alpha, policy.power)
+    needed = clusters_needed(
+        found.standard_error, found.clusters, effect, policy.alpha, policy.power
+    )
     more = max(needed - found.clusters, 0)
     return f"{needed} clusters in all would show a difference of {effect:g} in {policy.power:.0%} of cases, {more} more than now"
 

@@ -8,7 +8,15 @@ from core.errors import EmptySplit
 from core.files import md5_of
 from core.value import Value
 from pipelines import layout
-from pipelines.values.dataset import SPLITS, Collection, DatasetVersion, Row, normalised, read_rows, write_rows
+from pipelines.values.dataset import (
+    SPLITS,
+    Collection,
+    DatasetVersion,
+    Row,
+    normalised,
+    read_rows,
+    write_rows,
+)
 from pipelines.values.params import SplitParams, load_params
 
 COLLECTED = layout.COLLECT
@@ -29,17 +37,26 @@ class Splits(Value):
         return rows
 
 
-def split(rows: Sequence[Row], held_out: Sequence[Row] | None, params: SplitParams) -> Splits:
+def split(
+    rows: Sequence[Row], held_out: Sequence[Row] | None, params: SplitParams
+) -> Splits:
     """Remove exact duplicates and share whole groups out; a fixed held-out set stays whole and is repeated by nobody's choice."""
     pool, fixed = distinct(rows), None if held_out is None else distinct(held_out)
     if fixed is not None and not fixed:
-        raise EmptySplit("The held-out file data/raw/held_out.* holds no row that can be used. Put rows in it, or run without --held-out.")
+        raise EmptySplit(
+            "The held-out file data/raw/held_out.* holds no row that can be used. Put rows in it, or run without --held-out."
+        )
     kept: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in pool:
         kept[assign(row.group, params, held_out_is_fixed=fixed is not None)].append(row)
     removed = len(rows) - len(pool) + len(held_out or ()) - len(fixed or ())
     judging = kept["held_out"] if fixed is None else fixed
-    return Splits(train=tuple(kept["train"]), dev=tuple(kept["dev"]), held_out=tuple(judging), duplicates=removed)
+    return Splits(
+        train=tuple(kept["train"]),
+        dev=tuple(kept["dev"]),
+        held_out=tuple(judging),
+        duplicates=removed,
+    )
 
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
@@ -52,7 +69,12 @@ def distinct(rows: Iterable[Row]) -> list[Row]:
 
 def assign(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
     """The split of a group: its own hash decides, so a group that grows stays and a new one moves no other."""
-    place = int.from_bytes(hashlib.sha256(f"{params.salt}\n{group}".encode()).digest()[:8], "big") / 2**64
+    place = (
+        int.from_bytes(
+            hashlib.sha256(f"{params.salt}\n{group}".encode()).digest()[:8], "big"
+        )
+        / 2**64
+    )
     if held_out_is_fixed:
         return "dev" if place < params.dev / (1 - params.held_out) else "train"
     if place < params.held_out:
@@ -63,11 +85,17 @@ def assign(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
 def overlap(splits: Splits) -> dict[str, int]:
     """Distinct held-out prompts that train or dev repeat, and the rows there that repeat them."""
     judged = {normalised(row.prompt) for row in splits.held_out}
-    repeats = [text for row in splits.train + splits.dev if (text := normalised(row.prompt)) in judged]
+    repeats = [
+        text
+        for row in splits.train + splits.dev
+        if (text := normalised(row.prompt)) in judged
+    ]
     return {"prompts": len(set(repeats)), "rows": len(repeats)}
 
 
-def version_of(splits: Splits, collection: Collection, under: Path = Path()) -> DatasetVersion:
+def version_of(
+    splits: Splits, collection: Collection, under: Path = Path()
+) -> DatasetVersion:
     """What the split data is, by digest and by counts."""
     return DatasetVersion(
         path=collection.rows.path,
@@ -95,6 +123,9 @@ def main() -> int:
         write_rows(OUT / f"{name}.jsonl", splits.of(name))
     version = version_of(splits, collection)
     version.write(OUT / "dataset.json")
-    shares = ", ".join(f"{name} {version.rows[name]:,} rows in {version.groups[name]:,} groups" for name in SPLITS)
+    shares = ", ".join(
+        f"{name} {version.rows[name]:,} rows in {version.groups[name]:,} groups"
+        for name in SPLITS
+    )
     print(f"{shares}; {version.duplicates:,} duplicates removed")
     return 0

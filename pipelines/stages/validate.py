@@ -86,7 +86,11 @@ class Inspection(Value):
 
 
 def validate(
-    splits: Mapping[str, Sequence[Record]], suite: Suite, max_characters: int, set_aside: Sequence[QuarantinedRow], into: Path
+    splits: Mapping[str, Sequence[Record]],
+    suite: Suite,
+    max_characters: int,
+    set_aside: Sequence[QuarantinedRow],
+    into: Path,
 ) -> ValidationReport:
     """Run the suite, write what is left of each split, the quarantine and the Data Docs, and report."""
     placed = [(name, record) for name in SPLITS for record in splits[name]]
@@ -102,10 +106,14 @@ def validate(
         passed=inspection.tables_hold and any(left.values()),
         rows={name: len(rows) for name, rows in left.items()},
         groups={name: len({row.group for row in rows}) for name, rows in left.items()},
-        contents={name: len(set(contents_of(prompts_of(rows)))) for name, rows in left.items()},
+        contents={
+            name: len(set(contents_of(prompts_of(rows)))) for name, rows in left.items()
+        },
         expectations=inspection.results,
         quarantine=FileDigest.of(into / "quarantine.jsonl"),
-        quarantined=dict(sorted(Counter(row.reason.split(" (")[0] for row in quarantine).items())),
+        quarantined=dict(
+            sorted(Counter(row.reason.split(" (")[0] for row in quarantine).items())
+        ),
         splits={name: FileDigest.of(into / f"{name}.jsonl") for name in SPLITS},
     )
 
@@ -113,7 +121,9 @@ def validate(
 def load_suite(path: Path) -> Suite:
     """Read a suite; one that is missing, empty or holds an expectation that does not exist fails closed."""
     try:
-        suite = Suite.model_validate_json(path.read_bytes()).model_copy(update={"sha256": sha256_of(path)})
+        suite = Suite.model_validate_json(path.read_bytes()).model_copy(
+            update={"sha256": sha256_of(path)}
+        )
     except OSError as error:
         raise ParameterError(
             f"The expectation suite {path} cannot be read ({error.strerror}). Without it nothing passes: bring it back."
@@ -126,25 +136,45 @@ def load_suite(path: Path) -> Suite:
     return suite
 
 
-def inspect(placed: Sequence[tuple[str, Record]], suite: Suite, max_characters: int) -> Inspection:
+def inspect(
+    placed: Sequence[tuple[str, Record]], suite: Suite, max_characters: int
+) -> Inspection:
     """Run the suite over rows with their splits; row-level failures are told by position."""
     outcome = _gx_validate(_frame(placed), suite, max_characters)
     reasons: dict[int, list[str]] = {}
     results, tables_hold = [], True
-    for expectation, found in zip(suite.expectations, in_order(outcome.results), strict=True):
-        failing = [int(position) for position in found.result.get("unexpected_index_list") or ()]
+    for expectation, found in zip(
+        suite.expectations, in_order(outcome.results), strict=True
+    ):
+        failing = [
+            int(position)
+            for position in found.result.get("unexpected_index_list") or ()
+        ]
         for position in failing:
             reasons.setdefault(position, []).append(expectation.reason)
         # Only rows that can be named can be set aside; anything else that is not a success fails the table.
         tables_hold = tables_hold and (bool(found.success) or bool(failing))
-        results.append(_result(expectation, bool(found.success), [placed[position][1] for position in failing]))
+        results.append(
+            _result(
+                expectation,
+                bool(found.success),
+                [placed[position][1] for position in failing],
+            )
+        )
     by_position = {position: tuple(names) for position, names in reasons.items()}
-    return Inspection(results=tuple(results), reasons=by_position, tables_hold=tables_hold, page=_data_docs(outcome))
+    return Inspection(
+        results=tuple(results),
+        reasons=by_position,
+        tables_hold=tables_hold,
+        page=_data_docs(outcome),
+    )
 
 
 def in_order(results: Sequence[Any]) -> list[Any]:
     """Results in the suite's order: great_expectations puts those that raised an exception first."""
-    return sorted(results, key=lambda found: int(found.expectation_config.meta[POSITION]))
+    return sorted(
+        results, key=lambda found: int(found.expectation_config.meta[POSITION])
+    )
 
 
 def main() -> int:
@@ -152,14 +182,23 @@ def main() -> int:
     data = load_params().data
     suite = load_suite(SUITE)
     collection = Collection.read(COLLECTED / "collection.json")
-    set_aside = [QuarantinedRow.model_validate(record) for record in read_jsonl(collection.quarantine.checked())]
+    set_aside = [
+        QuarantinedRow.model_validate(record)
+        for record in read_jsonl(collection.quarantine.checked())
+    ]
     splits = {name: list(read_jsonl(SPLIT / f"{name}.jsonl")) for name in SPLITS}
     report = validate(splits, suite, data.max_characters, set_aside, OUT)
     report.write(OUT / "report.json")
     failed = [result.name for result in report.expectations if not result.passed]
-    verdict = "every expectation holds" if not failed else f"not for every row: {', '.join(dict.fromkeys(failed))}"
+    verdict = (
+        "every expectation holds"
+        if not failed
+        else f"not for every row: {', '.join(dict.fromkeys(failed))}"
+    )
     aside = sum(report.quarantined.values())
-    print(f"{sum(report.rows.values()):,} rows left, {aside:,} set aside; {len(report.expectations)} expectations, {verdict}")
+    print(
+        f"{sum(report.rows.values()):,} rows left, {aside:,} set aside; {len(report.expectations)} expectations, {verdict}"
+    )
     return 0
 
 
@@ -178,7 +217,9 @@ def _measured(record: Record) -> Record:
     return {
         "prompt": prompt,
         "prompt_characters": folded_length(prompt) if isinstance(prompt, str) else None,
-        "completion_characters": folded_length(completion) if isinstance(completion, str) else None,
+        "completion_characters": folded_length(completion)
+        if isinstance(completion, str)
+        else None,
     }
 
 
@@ -189,10 +230,16 @@ def _prompt(record: Record) -> str | None:
         return None
 
 
-def _result(expectation: SuiteExpectation, passed: bool, failing: Sequence[Record]) -> ExpectationResult:
+def _result(
+    expectation: SuiteExpectation, passed: bool, failing: Sequence[Record]
+) -> ExpectationResult:
     sample = tuple(str(record.get("id")) for record in failing[:SAMPLE])
     return ExpectationResult(
-        name=expectation.type, column=expectation.column, passed=passed, failed_rows=len(failing), sample_row_ids=sample
+        name=expectation.type,
+        column=expectation.column,
+        passed=passed,
+        failed_rows=len(failing),
+        sample_row_ids=sample,
     )
 
 
@@ -204,7 +251,9 @@ def _sorted_out(
     for position, (name, record) in enumerate(placed):
         row = _row(record)
         if position in reasons or row is None:
-            failing.append(_quarantined(record, reasons.get(position, ("not a whole row",))))
+            failing.append(
+                _quarantined(record, reasons.get(position, ("not a whole row",)))
+            )
         else:
             left[name].append(row)
     return left, failing
@@ -220,7 +269,12 @@ def _row(record: Record) -> Row | None:
 def _quarantined(record: Record, reasons: Sequence[str]) -> QuarantinedRow:
     number = record.get("number")
     known = number if isinstance(number, int) else 0
-    return QuarantinedRow(number=known, id=str(record.get("id")), reason="; ".join(reasons), excerpt=excerpt(str(record.get("completion"))))
+    return QuarantinedRow(
+        number=known,
+        id=str(record.get("id")),
+        reason="; ".join(reasons),
+        excerpt=excerpt(str(record.get("completion"))),
+    )
 
 
 def _gx_suite(suite: Suite, path: Path = SUITE) -> "gx.ExpectationSuite":
@@ -228,14 +282,22 @@ def _gx_suite(suite: Suite, path: Path = SUITE) -> "gx.ExpectationSuite":
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from pydantic.v1 import ValidationError as GxValidationError
 
-    listed = [{**expectation.model_dump(), "meta": {POSITION: place}} for place, expectation in enumerate(suite.expectations)]
+    listed = [
+        {**expectation.model_dump(), "meta": {POSITION: place}}
+        for place, expectation in enumerate(suite.expectations)
+    ]
     try:
         built = gx.ExpectationSuite(name=suite.name, expectations=listed)
     except (GreatExpectationsError, GxValidationError) as error:
         what = " ".join(str(error).split())[:160]
-        raise ParameterError(f"The expectation suite {path} does not fit: {what}. Mend it: without it nothing passes.") from error
+        raise ParameterError(
+            f"The expectation suite {path} does not fit: {what}. Mend it: without it nothing passes."
+        ) from error
     if len(built.expectations) != len(listed):
-        missing = sorted({entry["type"] for entry in listed} - {expectation.expectation_type for expectation in built.expectations})
+        missing = sorted(
+            {entry["type"] for entry in listed}
+            - {expectation.expectation_type for expectation in built.expectations}
+        )
         raise ParameterError(
             f"The expectation suite {path} names {', '.join(missing)}, which great_expectations does not have. Correct the name."
         )
@@ -247,14 +309,24 @@ def _gx_validate(frame: "pd.DataFrame", suite: Suite, max_characters: int) -> An
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    context.variables.progress_bars = ProgressBarsConfig(
+        globally=False, metric_calculations=False
+    )
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    return batch.validate(_gx_suite(suite), result_format="COMPLETE", expectation_parameters={"max_characters": max_characters})
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
+        {"dataframe": frame}
+    )
+    return batch.validate(
+        _gx_suite(suite),
+        result_format="COMPLETE",
+        expectation_parameters={"max_characters": max_characters},
+    )
 
 
 def _data_docs(outcome: Any) -> str:
-    from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
+    from great_expectations.render.renderer.page_renderer import (
+        ValidationResultsPageRenderer,
+    )
     from great_expectations.render.view.view import DefaultJinjaPageView
 
     outcome.results = in_order(outcome.results)
@@ -267,7 +339,10 @@ def _data_docs(outcome: Any) -> str:
 
 def _repeatable(page: str) -> str:
     """Without the moment and the random ids of a run: equal data must give an equal file, or DVC would train again for it."""
-    names = {found: f"element-{index}" for index, found in enumerate(dict.fromkeys(RANDOM_ID.findall(page)))}
+    names = {
+        found: f"element-{index}"
+        for index, found in enumerate(dict.fromkeys(RANDOM_ID.findall(page)))
+    }
     return MOMENT.sub("", RANDOM_ID.sub(lambda found: names[found.group()], page))
 
 

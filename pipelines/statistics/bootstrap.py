@@ -42,24 +42,40 @@ def sums_by_group(groups: Sequence[str], statistics: FloatArray) -> FloatArray:
     return sums
 
 
-def interval(metric: Metric, sums: FloatArray, resampling: Resampling, level: float = 0.95) -> Interval:
+def interval(
+    metric: Metric, sums: FloatArray, resampling: Resampling, level: float = 0.95
+) -> Interval:
     """The score of the corpus with its two-sided interval, from sums by group."""
     tail = (1 - level) / 2
     scores = _scores(metric, _resampled(sums, resampling))
     low, high = _percentiles(scores, tail, len(sums))
-    return Interval(estimate=float(_scores(metric, sums.sum(axis=0))), low=low, high=high)
+    return Interval(
+        estimate=float(_scores(metric, sums.sum(axis=0))), low=low, high=high
+    )
 
 
-def paired_difference(metric: Metric, own: FloatArray, other: FloatArray, alpha: float, resampling: Resampling) -> Difference:
+def paired_difference(
+    metric: Metric,
+    own: FloatArray,
+    other: FloatArray,
+    alpha: float,
+    resampling: Resampling,
+) -> Difference:
     """How much better `own` is than `other`, with one-sided bounds at `alpha`. Both are sums over the same groups."""
     if own.shape != other.shape:
-        raise IncompleteEvidence(f"{metric.name}: {len(own)} groups against {len(other)}. Compare systems on the same prompts.")
+        raise IncompleteEvidence(
+            f"{metric.name}: {len(own)} groups against {len(other)}. Compare systems on the same prompts."
+        )
     sign = 1 if metric.higher_is_better else -1
     both = _resampled(np.hstack([own, other]), resampling)
     width = own.shape[1]
-    differences = sign * (_scores(metric, both[:, :width]) - _scores(metric, both[:, width:]))
+    differences = sign * (
+        _scores(metric, both[:, :width]) - _scores(metric, both[:, width:])
+    )
     low, high = _percentiles(differences, alpha, len(own))
-    estimate = float(sign * (_scores(metric, own.sum(axis=0)) - _scores(metric, other.sum(axis=0))))
+    estimate = float(
+        sign * (_scores(metric, own.sum(axis=0)) - _scores(metric, other.sum(axis=0)))
+    )
     # Percentiles of a skewed metric can leave the estimate out: the bounds are widened to hold it, never narrowed.
     return Difference(
         difference=estimate,
@@ -74,7 +90,9 @@ def expanded_tail(tail: float, clusters: int) -> float:
     """The percentile that makes a percentile interval as wide as Student's t would be for so few clusters."""
     from scipy.special import ndtr, stdtrit
 
-    return float(ndtr(math.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, tail)))
+    return float(
+        ndtr(math.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, tail))
+    )
 
 
 def _resampled(sums: FloatArray, resampling: Resampling) -> FloatArray:
@@ -82,18 +100,31 @@ def _resampled(sums: FloatArray, resampling: Resampling) -> FloatArray:
     _refuse_non_finite("sums by group", sums)
     groups = len(sums)
     if groups < 2:
-        raise IncompleteEvidence(f"The held-out split has {groups} group: a spread needs at least 2. Bring rows of more groups.")
+        raise IncompleteEvidence(
+            f"The held-out split has {groups} group: a spread needs at least 2. Bring rows of more groups."
+        )
     random = np.random.default_rng(resampling.seed)
     at_once = max(1, CELLS // groups)
-    counts = (min(at_once, resampling.resamples - done) for done in range(0, resampling.resamples, at_once))
-    return np.concatenate([_times_drawn(random, count, groups) @ sums for count in counts])
+    counts = (
+        min(at_once, resampling.resamples - done)
+        for done in range(0, resampling.resamples, at_once)
+    )
+    return np.concatenate(
+        [_times_drawn(random, count, groups) @ sums for count in counts]
+    )
 
 
-def _times_drawn(random: np.random.Generator, resamples: int, groups: int) -> FloatArray:
+def _times_drawn(
+    random: np.random.Generator, resamples: int, groups: int
+) -> FloatArray:
     """How often each resample draws each group."""
     draws: NDArray[np.int64] = random.integers(groups, size=(resamples, groups))
     draws += np.arange(resamples)[:, None] * groups
-    return np.bincount(draws.ravel(), minlength=resamples * groups).reshape(resamples, groups).astype(np.float64)
+    return (
+        np.bincount(draws.ravel(), minlength=resamples * groups)
+        .reshape(resamples, groups)
+        .astype(np.float64)
+    )
 
 
 def _scores(metric: Metric, sums: FloatArray) -> FloatArray:

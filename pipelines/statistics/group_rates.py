@@ -47,7 +47,11 @@ class BiasSettings(Value):
 
 
 def output_bias(
-    observations: Sequence[OutputObservation], method: Method, feature: str | None, metric: str, settings: BiasSettings
+    observations: Sequence[OutputObservation],
+    method: Method,
+    feature: str | None,
+    metric: str,
+    settings: BiasSettings,
 ) -> BiasReport:
     """Compare groups by a system's answers, refusals included: `metric` names what each observation's score is."""
     return rates_by_group(observations, "outputs", method, feature, metric, settings)
@@ -70,9 +74,14 @@ def rates_by_group(
     metric: str,
     settings: BiasSettings,
 ) -> BiasReport:
+    """Rates, scores and refusals of each group that is large enough, and how they differ."""
     sizes = Counter(observation.group for observation in observations)
-    sufficient = {group for group, size in sizes.items() if size >= settings.min_group_size}
-    counted = [observation for observation in observations if observation.group in sufficient]
+    sufficient = {
+        group for group, size in sizes.items() if size >= settings.min_group_size
+    }
+    counted = [
+        observation for observation in observations if observation.group in sufficient
+    ]
     means = _by_group(counted)
     answers = subject == "outputs"
     spread = _Spread(counted, settings) if len(means) > 1 else None
@@ -82,27 +91,47 @@ def rates_by_group(
         feature=feature,
         metric=metric,
         min_group_size=settings.min_group_size,
-        groups=tuple(_rate(group, sizes[group], means.get(group), answers=answers) for group in sorted(sizes)),
+        groups=tuple(
+            _rate(group, sizes[group], means.get(group), answers=answers)
+            for group in sorted(sizes)
+        ),
         insufficient=tuple(sorted(set(sizes) - sufficient)),
-        demographic_parity_difference=spread.interval("rate", "difference") if spread else None,
+        demographic_parity_difference=spread.interval("rate", "difference")
+        if spread
+        else None,
         demographic_parity_ratio=spread.interval("rate", "ratio") if spread else None,
         score_difference=spread.interval("score", "difference") if spread else None,
-        refusal_difference=spread.interval("refused", "difference") if spread and answers else None,
+        refusal_difference=spread.interval("refused", "difference")
+        if spread and answers
+        else None,
     )
 
 
-def _rate(group: str, size: int, means: dict[Quantity, float] | None, *, answers: bool) -> GroupRate:
+def _rate(
+    group: str, size: int, means: dict[Quantity, float] | None, *, answers: bool
+) -> GroupRate:
     if means is None:
         return GroupRate(group=group, n=size, rate=None, score=None)
-    return GroupRate(group=group, n=size, rate=means["rate"], score=means["score"], refused=means["refused"] if answers else None)
+    return GroupRate(
+        group=group,
+        n=size,
+        rate=means["rate"],
+        score=means["score"],
+        refused=means["refused"] if answers else None,
+    )
 
 
-def _by_group(observations: Sequence[OutputObservation]) -> dict[str, dict[Quantity, float]]:
+def _by_group(
+    observations: Sequence[OutputObservation],
+) -> dict[str, dict[Quantity, float]]:
     """Selection rate, mean score and share of refusals of each group."""
     if not observations:
         return {}
     by_group = _metric_frame(observations).by_group
-    return {str(group): {name: float(means[name]) for name in QUANTITIES} for group, means in by_group.iterrows()}
+    return {
+        str(group): {name: float(means[name]) for name in QUANTITIES}
+        for group, means in by_group.iterrows()
+    }
 
 
 def _metric_frame(observations: Sequence[OutputObservation]) -> Any:
@@ -112,7 +141,11 @@ def _metric_frame(observations: Sequence[OutputObservation]) -> Any:
         metrics={"rate": selection_rate, "score": _mean_score, "refused": _share},
         y_true=[observation.score for observation in observations],
         y_pred=[int(observation.favourable) for observation in observations],
-        sample_params={"refused": {"marks": [float(observation.refused) for observation in observations]}},
+        sample_params={
+            "refused": {
+                "marks": [float(observation.refused) for observation in observations]
+            }
+        },
         sensitive_features=[observation.group for observation in observations],
     )
 
@@ -128,25 +161,39 @@ def _share(_scores: "Floats", _marks: "Floats", *, marks: "Floats") -> float:
 class _Spread:
     """Differences and ratios between groups, with percentile intervals from resampled clusters."""
 
-    def __init__(self, observations: Sequence[OutputObservation], settings: BiasSettings) -> None:
+    def __init__(
+        self, observations: Sequence[OutputObservation], settings: BiasSettings
+    ) -> None:
         self.frame = _metric_frame(observations)
         self.means = _resampled_means(observations, settings)
 
-    def interval(self, quantity: Quantity, comparison: Literal["difference", "ratio"]) -> Interval | None:
+    def interval(
+        self, quantity: Quantity, comparison: Literal["difference", "ratio"]
+    ) -> Interval | None:
         """None where it is not defined: a ratio of rates that are all zero."""
         import numpy as np
 
-        compared = self.frame.difference() if comparison == "difference" else self.frame.ratio()
+        compared = (
+            self.frame.difference()
+            if comparison == "difference"
+            else self.frame.ratio()
+        )
         estimate = float(compared[quantity])
         drawn = COMPARISONS[comparison](self.means[quantity])
         drawn = drawn[np.isfinite(drawn)]
         if not np.isfinite(estimate) or not len(drawn):
             return None
         low, high = np.percentile(drawn, [2.5, 97.5])
-        return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate))
+        return Interval(
+            estimate=estimate,
+            low=min(float(low), estimate),
+            high=max(float(high), estimate),
+        )
 
 
-def _resampled_means(observations: Sequence[OutputObservation], settings: BiasSettings) -> dict[str, "Floats"]:
+def _resampled_means(
+    observations: Sequence[OutputObservation], settings: BiasSettings
+) -> dict[str, "Floats"]:
     """Resamples by groups: the mean of each quantity, NaN where a resample holds nothing of a group."""
     import numpy as np
 
@@ -155,19 +202,36 @@ def _resampled_means(observations: Sequence[OutputObservation], settings: BiasSe
     generator = np.random.default_rng(settings.seed)
     means: list[list[Floats]] = [[] for _ in QUANTITIES]
     for start in range(0, settings.resamples, BATCH):
-        weights = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=min(BATCH, settings.resamples - start))
+        weights = generator.multinomial(
+            clusters,
+            np.full(clusters, 1 / clusters),
+            size=min(BATCH, settings.resamples - start),
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
             for place, sum_of in enumerate(sums):
                 means[place].append((weights @ sum_of) / (weights @ counts))
-    return {name: np.concatenate(drawn) for name, drawn in zip(QUANTITIES, means, strict=True)}
+    return {
+        name: np.concatenate(drawn)
+        for name, drawn in zip(QUANTITIES, means, strict=True)
+    }
 
 
 def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", ...]:
     """Clusters by groups: rows, then the sum of each quantity."""
     import numpy as np
 
-    clusters = {name: index for index, name in enumerate(sorted({observation.cluster for observation in observations}))}
-    groups = {name: index for index, name in enumerate(sorted({observation.group for observation in observations}))}
+    clusters = {
+        name: index
+        for index, name in enumerate(
+            sorted({observation.cluster for observation in observations})
+        )
+    }
+    groups = {
+        name: index
+        for index, name in enumerate(
+            sorted({observation.group for observation in observations})
+        )
+    }
     totals = np.zeros((1 + len(QUANTITIES), len(clusters), len(groups)))
     for observation in observations:
         place = totals[:, clusters[observation.cluster], groups[observation.group]]
@@ -188,11 +252,16 @@ def _ratio(means: "Floats") -> "Floats":
         return np.asarray(np.nanmin(means, axis=1) / np.nanmax(means, axis=1))
 
 
-COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {"difference": _difference, "ratio": _ratio}
+COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {
+    "difference": _difference,
+    "ratio": _ratio,
+}
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ParameterError(f"bias.favourable_pattern is not a regular expression ({error}). Mend it, or set it to null.") from error
+        raise ParameterError(
+            f"bias.favourable_pattern is not a regular expression ({error}). Mend it, or set it to null."
+        ) from error

@@ -12,7 +12,9 @@ def smallest_detectable_effect(clusters: int, alpha: float, power: float) -> flo
     return _reach(alpha, power) / math.sqrt(clusters)
 
 
-def clusters_needed(standard_error: float, clusters: int, effect: float, alpha: float, power: float) -> int:
+def clusters_needed(
+    standard_error: float, clusters: int, effect: float, alpha: float, power: float
+) -> int:
     """Clusters in all that would show `effect` with this power, judged by the spread of a comparison over `clusters`."""
     return math.ceil(clusters * (_reach(alpha, power) * standard_error / effect) ** 2)
 

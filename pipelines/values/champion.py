@@ -30,15 +30,27 @@ class ChampionInput(Value):
 
     def comparators(self) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
         """What there is, by the name of its system; its adapter lies in `data/champion/NAME`."""
-        pairs: tuple[tuple[Literal["champion", "anchor"], Champion | None], ...] = (("champion", self.champion), ("anchor", self.anchor))
-        return tuple((system, comparator) for system, comparator in pairs if comparator is not None)
+        pairs: tuple[tuple[Literal["champion", "anchor"], Champion | None], ...] = (
+            ("champion", self.champion),
+            ("anchor", self.anchor),
+        )
+        return tuple(
+            (system, comparator)
+            for system, comparator in pairs
+            if comparator is not None
+        )
 
 
-def read_comparators(base: BaseModelManifest, folder: Path = FOLDER) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
+def read_comparators(
+    base: BaseModelManifest, folder: Path = FOLDER
+) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
     """Champion and anchor that the run compares with; one that stands on another base or template cannot be answered for."""
     comparators = ChampionInput.read(folder / "champion.json").comparators()
     for system, comparator in comparators:
-        if (comparator.adapter.base_digest, comparator.adapter.chat_template_sha256) != (base.digest, base.chat_template_sha256):
+        if (
+            comparator.adapter.base_digest,
+            comparator.adapter.chat_template_sha256,
+        ) != (base.digest, base.chat_template_sha256):
             raise UnsafeAdapter(
                 f"The {system}, version {comparator.version}, stands on another base model or chat template "
                 f"({comparator.adapter.base_id}), which is not compared with yet. Take that base, or register under another name with --model."

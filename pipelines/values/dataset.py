@@ -27,7 +27,9 @@ class Row(Value):
     """One example: the conversation up to the answer, and the answer."""
 
     id: str
-    number: int = Field(description="Line (JSONL) or record (CSV, Parquet) in the source, from 1.")
+    number: int = Field(
+        description="Line (JSONL) or record (CSV, Parquet) in the source, from 1."
+    )
     messages: tuple[Message, ...] = Field(min_length=1, description="The prompt.")
     completion: str
     group: str
@@ -83,7 +85,9 @@ class DatasetVersion(Value):
     duplicates: int
     rows: dict[str, int]
     groups: dict[str, int]
-    overlap: dict[str, int] = Field(description="Prompts of the held-out split found in train and dev, and rows found twice.")
+    overlap: dict[str, int] = Field(
+        description="Prompts of the held-out split found in train and dev, and rows found twice."
+    )
     held_out_is_fixed: bool
 
 
@@ -104,10 +108,14 @@ class ValidationReport(Value):
     passed: bool
     rows: dict[str, int] = Field(description="Rows left in each split.")
     groups: dict[str, int]
-    contents: dict[str, int] | None = Field(default=None, description="Distinct contents in each split; None: not counted.")
+    contents: dict[str, int] | None = Field(
+        default=None, description="Distinct contents in each split; None: not counted."
+    )
     expectations: tuple[ExpectationResult, ...]
     quarantine: FileDigest
-    quarantined: dict[str, int] = Field(description="Rows set aside, by reason, at collect and at validate.")
+    quarantined: dict[str, int] = Field(
+        description="Rows set aside, by reason, at collect and at validate."
+    )
     splits: dict[str, FileDigest]
 
 
@@ -124,9 +132,16 @@ class GroupRate(Value):
 
     group: str
     n: int
-    rate: float | None = Field(description="Share of favourable rows (selection rate), 0 to 1.")
-    score: float | None = Field(description="Mean of the row metric that `metric` names.")
-    refused: float | None = Field(default=None, description="Share of answers that are refusals, 0 to 1; None for data.")
+    rate: float | None = Field(
+        description="Share of favourable rows (selection rate), 0 to 1."
+    )
+    score: float | None = Field(
+        description="Mean of the row metric that `metric` names."
+    )
+    refused: float | None = Field(
+        default=None,
+        description="Share of answers that are refusals, 0 to 1; None for data.",
+    )
 
 
 class BiasReport(Value):
@@ -142,9 +157,18 @@ class BiasReport(Value):
     demographic_parity_difference: Interval | None
     demographic_parity_ratio: Interval | None
     score_difference: Interval | None
-    refusal_difference: Interval | None = Field(default=None, description="Of outputs alone; None also where it was not counted.")
-    favourable_is_declared: bool = Field(default=False, description="A pattern says what is favourable, not the answer's length.")
-    without_value: int = Field(default=0, description="Rows that the declared feature has no value in: they are in no group.")
+    refusal_difference: Interval | None = Field(
+        default=None,
+        description="Of outputs alone; None also where it was not counted.",
+    )
+    favourable_is_declared: bool = Field(
+        default=False,
+        description="A pattern says what is favourable, not the answer's length.",
+    )
+    without_value: int = Field(
+        default=0,
+        description="Rows that the declared feature has no value in: they are in no group.",
+    )
 
     @property
     def left_out(self) -> str:
@@ -174,7 +198,11 @@ def normalised(text: str) -> str:
 def text_of(messages: Iterable[Message]) -> str:
     """Messages as one text: the only message's content, or every turn with its role."""
     turns = tuple(messages)
-    return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    return (
+        turns[0].content
+        if len(turns) == 1
+        else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    )
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:

@@ -35,10 +35,16 @@ class Adapter(Value):
     lora: LoraParams
     steps: int
     train_loss: float
-    dev_losses: tuple[DevLoss, ...] = Field(min_length=2, description="First before training, then each look.")
+    dev_losses: tuple[DevLoss, ...] = Field(
+        min_length=2, description="First before training, then each look."
+    )
     best_step: int
-    moved: float = Field(description="Euclidean norm of the LoRA B matrices, which start at zero.")
-    resumed_from: tuple[int, ...] = Field(description="Steps at which an interrupted training went on; 0: no checkpoint was whole.")
+    moved: float = Field(
+        description="Euclidean norm of the LoRA B matrices, which start at zero."
+    )
+    resumed_from: tuple[int, ...] = Field(
+        description="Steps at which an interrupted training went on; 0: no checkpoint was whole."
+    )
     precision: str
     device: str
     real_tokens: int
@@ -51,7 +57,9 @@ class Completion(Value):
     prompt_id: str
     text: str
     tokens: int
-    ended: bool = Field(description="The model ended its turn by itself, before the token limit.")
+    ended: bool = Field(
+        description="The model ended its turn by itself, before the token limit."
+    )
 
 
 class TokenLoss(Value):
@@ -88,7 +96,9 @@ class Completions(Value):
 
     system: System
     spec: ServingSpec = Field(description="What answered.")
-    prompt_prefix_sha256: str | None = Field(description="The few-shot examples, for the few-shot base.")
+    prompt_prefix_sha256: str | None = Field(
+        description="The few-shot examples, for the few-shot base."
+    )
     prompts_sha256: str
     seed: int
     rows: int
@@ -135,16 +145,27 @@ class Scorecard(Value):
     dataset_digest: str
     held_out_sha256: str
     adapter: Adapter
-    spec: ServingSpec = Field(description="The configuration that the adapter's scores hold for.")
+    spec: ServingSpec = Field(
+        description="The configuration that the adapter's scores hold for."
+    )
     prompts: int
     clusters: int = Field(description="Groups; those that share a content are one.")
-    groups: int | None = Field(default=None, description="None: scored before contents were counted.")
-    contents: int | None = Field(default=None, description="Prompts that differ in more than numbers and punctuation.")
+    groups: int | None = Field(
+        default=None, description="None: scored before contents were counted."
+    )
+    contents: int | None = Field(
+        default=None,
+        description="Prompts that differ in more than numbers and punctuation.",
+    )
     systems: tuple[SystemScore, ...]
     evidence: FileDigest
-    resampling: Resampling = Field(description="How the intervals above were drawn from the evidence.")
+    resampling: Resampling = Field(
+        description="How the intervals above were drawn from the evidence."
+    )
     bias: BiasReport
-    named_answers: FileDigest | None = Field(default=None, description="What `bias` was computed from besides the evidence.")
+    named_answers: FileDigest | None = Field(
+        default=None, description="What `bias` was computed from besides the evidence."
+    )
 
     def content_sha256(self) -> str:
         """Fields that older scorecards do not have are left out where they are empty, so that those keep their digest."""
@@ -155,11 +176,30 @@ class Scorecard(Value):
         return next((score for score in self.systems if score.system == name), None)
 
 
-_NEWER = {"groups", "contents", "named_answers", "refused", "refusal_difference", "favourable_is_declared"}
+_NEWER = {
+    "groups",
+    "contents",
+    "named_answers",
+    "refused",
+    "refusal_difference",
+    "favourable_is_declared",
+}
 
 
 def _without_newer(document: Any) -> Any:
     if isinstance(document, dict):
-        empty = {key for key in _NEWER & document.keys() if document[key] is None or document[key] is False}
-        return {key: _without_newer(entry) for key, entry in document.items() if key not in empty}
-    return [_without_newer(entry) for entry in document] if isinstance(document, list) else document
+        empty = {
+            key
+            for key in _NEWER & document.keys()
+            if document[key] is None or document[key] is False
+        }
+        return {
+            key: _without_newer(entry)
+            for key, entry in document.items()
+            if key not in empty
+        }
+    return (
+        [_without_newer(entry) for entry in document]
+        if isinstance(document, list)
+        else document
+    )

@@ -23,13 +23,21 @@ class DataParams(Settable):
     """Where the rows come from and which columns hold what. A column that is null is looked for under its usual name."""
 
     source: Literal["cheat", "file"]
-    licence: str | None = Field(description="SPDX identifier of the data's licence; admit refuses data without one.")
+    licence: str | None = Field(
+        description="SPDX identifier of the data's licence; admit refuses data without one."
+    )
     prompt_column: str
     completion_column: str
     messages_column: str
-    group_column: str | None = Field(description="Rows of one group stay in one split; null: rows of one prompt.")
-    sensitive_feature: str | None = Field(description="Column whose groups the bias stage compares; null: name templates.")
-    max_characters: Count = Field(description="Longest prompt or completion, in characters after normalisation.")
+    group_column: str | None = Field(
+        description="Rows of one group stay in one split; null: rows of one prompt."
+    )
+    sensitive_feature: str | None = Field(
+        description="Column whose groups the bias stage compares; null: name templates."
+    )
+    max_characters: Count = Field(
+        description="Longest prompt or completion, in characters after normalisation."
+    )
 
 
 class SplitParams(Settable):
@@ -37,7 +45,9 @@ class SplitParams(Settable):
 
     dev: Share
     held_out: Share
-    salt: str = Field(description="Changing it draws another split; keep it for as long as results are compared.")
+    salt: str = Field(
+        description="Changing it draws another split; keep it for as long as results are compared."
+    )
 
 
 class BaseModelParams(Settable):
@@ -46,9 +56,15 @@ class BaseModelParams(Settable):
     source: Literal["smollm2", "folder"]
     id: str
     path: str | None = Field(description="The folder, for source `folder`.")
-    digest: str | None = Field(description="SHA-256 over the folder's files, for source `folder`.")
-    chat_template: str | None = Field(description="Text of a Jinja chat template that replaces the model's own.")
-    completion_mode: bool = Field(description="No chat template: the prompt's text, then the completion.")
+    digest: str | None = Field(
+        description="SHA-256 over the folder's files, for source `folder`."
+    )
+    chat_template: str | None = Field(
+        description="Text of a Jinja chat template that replaces the model's own."
+    )
+    completion_mode: bool = Field(
+        description="No chat template: the prompt's text, then the completion."
+    )
 
 
 class LoraParams(Settable):
@@ -68,9 +84,15 @@ class TrainParams(Settable):
     batch_size: Count
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    max_tokens: Annotated[int, Field(ge=8, le=10**9)] = Field(description="Longest row, prompt and completion; a longer one is an error.")
-    evaluate_every: Count = Field(description="Steps between two looks at the dev loss; also between checkpoints.")
-    patience: Count = Field(description="Looks without improvement before training stops.")
+    max_tokens: Annotated[int, Field(ge=8, le=10**9)] = Field(
+        description="Longest row, prompt and completion; a longer one is an error."
+    )
+    evaluate_every: Count = Field(
+        description="Steps between two looks at the dev loss; also between checkpoints."
+    )
+    patience: Count = Field(
+        description="Looks without improvement before training stops."
+    )
     precision: Literal["auto", "float32", "bfloat16"]
     seed: Seed
 
@@ -99,10 +121,15 @@ class BiasParams(Settable):
         description="Regular expression that marks a favourable completion; null: longer than the median."
     )
     refusal_pattern: str | None = Field(
-        default=None, description="Regular expression of more answers that are refusals; null: empty ones and the usual English ones."
+        default=None,
+        description="Regular expression of more answers that are refusals; null: empty ones and the usual English ones.",
     )
-    names: dict[str, tuple[str, ...]] = Field(description="Names by group, for name templates.")
-    template: str = Field(description="How a name enters a prompt: {name} and {prompt}.")
+    names: dict[str, tuple[str, ...]] = Field(
+        description="Names by group, for name templates."
+    )
+    template: str = Field(
+        description="How a name enters a prompt: {name} and {prompt}."
+    )
     prompts: Count = Field(description="Dev prompts that are asked once for each name.")
 
     @field_validator("favourable_pattern", "refusal_pattern")
@@ -153,7 +180,9 @@ def load_params(path: Path = layout.PARAMS) -> Params:
     try:
         return Params.model_validate(_read_yaml(path))
     except ValidationError as error:
-        raise ParameterError(f"{path}: {first_problem(error)}. Mend it, or `git checkout {path}`.") from error
+        raise ParameterError(
+            f"{path}: {first_problem(error)}. Mend it, or `git checkout {path}`."
+        ) from error
 
 
 def override(path: Path, assignments: dict[str, Any]) -> Params:
@@ -168,32 +197,44 @@ def overridden(path: Path, assignments: dict[str, Any]) -> Params:
     return _overridden(path, assignments)[1]
 
 
-def _overridden(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Params]:
+def _overridden(
+    path: Path, assignments: dict[str, Any]
+) -> tuple[dict[str, Any], Params]:
     document = _read_yaml(path)
     for dotted, setting in assignments.items():
         _assign(document, dotted, setting)
     try:
         return document, Params.model_validate(document)
     except ValidationError as error:
-        raise ParameterError(f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is.") from error
+        raise ParameterError(
+            f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is."
+        ) from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Split `lora.r=32` into its name and a value read as YAML."""
     name, equals, setting = text.partition("=")
     if not equals or not name:
-        raise ParameterError(f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32.")
+        raise ParameterError(
+            f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32."
+        )
     try:
         return name, _number_or_yaml(setting)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ParameterError(f"--set {text}: {setting!r} is not a YAML value. Quote it.") from error
+        raise ParameterError(
+            f"--set {text}: {setting!r} is not a YAML value. Quote it."
+        ) from error
 
 
 def parameter_names(document: dict[str, Any], prefix: str = "") -> list[str]:
     """Every dotted name that a document holds."""
     names = []
     for key, entry in document.items():
-        names += parameter_names(entry, f"{prefix}{key}.") if isinstance(entry, dict) else [f"{prefix}{key}"]
+        names += (
+            parameter_names(entry, f"{prefix}{key}.")
+            if isinstance(entry, dict)
+            else [f"{prefix}{key}"]
+        )
     return names
 
 
@@ -221,8 +262,17 @@ def _number_or_yaml(text: str) -> Any:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # yaml gives a ValueError for 2024-13-45
-        raise ParameterError(f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back.") from error
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # yaml gives a ValueError for 2024-13-45
+        raise ParameterError(
+            f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back."
+        ) from error
     if not isinstance(document, dict):
-        raise ParameterError(f"{path} holds no parameters. `git checkout {path}` brings them back.")
+        raise ParameterError(
+            f"{path} holds no parameters. `git checkout {path}` brings them back."
+        )
     return document

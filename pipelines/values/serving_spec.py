@@ -23,7 +23,15 @@ class ServingSpec(Value):
         return f"fp_{self.content_sha256()[:16]}"
 
     @classmethod
-    def of(cls, base: BaseModelManifest, *, engine: str, engine_version: str, precision: str, default_max_tokens: int) -> Self:
+    def of(
+        cls,
+        base: BaseModelManifest,
+        *,
+        engine: str,
+        engine_version: str,
+        precision: str,
+        default_max_tokens: int,
+    ) -> Self:
         """The base by itself; `with_adapter` gives the tuned one."""
         return cls(
             base_digest=base.digest,
@@ -36,12 +44,20 @@ class ServingSpec(Value):
         )
 
     @classmethod
-    def of_transformers(cls, base: BaseModelManifest, precision: str, default_max_tokens: int) -> Self:
+    def of_transformers(
+        cls, base: BaseModelManifest, precision: str, default_max_tokens: int
+    ) -> Self:
         """The base in transformers as it is installed here: what scores, and the reference engine."""
         from importlib.metadata import version
 
         found = version("transformers")  # another one may round otherwise
-        return cls.of(base, engine="transformers", engine_version=found, precision=precision, default_max_tokens=default_max_tokens)
+        return cls.of(
+            base,
+            engine="transformers",
+            engine_version=found,
+            precision=precision,
+            default_max_tokens=default_max_tokens,
+        )
 
     def with_adapter(self, sha256: str | None) -> Self:
         """The same with an adapter on; None takes it off."""
@@ -49,5 +65,12 @@ class ServingSpec(Value):
 
     def differences(self, found: Self) -> tuple[str, ...]:
         """Each field in which `found` is another, with both settings."""
-        settings = ((name, getattr(self, name), getattr(found, name)) for name in type(self).model_fields)
-        return tuple(f"{name} is {other}, not {own}" for name, own, other in settings if own != other)
+        settings = (
+            (name, getattr(self, name), getattr(found, name))
+            for name in type(self).model_fields
+        )
+        return tuple(
+            f"{name} is {other}, not {own}"
+            for name, own, other in settings
+            if own != other
+        )

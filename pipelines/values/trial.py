@@ -11,7 +11,15 @@ from core.errors import DamagedFile, IncompleteGeneration
 from core.files import digest_of_json, read_jsonl, sha256_of
 from core.value import Value, first_problem
 from pipelines.values.dataset import DatasetVersion, Prompt, prompts_of, read_rows
-from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Completion, Completions, System, TokenLoss, Variant
+from pipelines.values.evidence import (
+    OPTIONAL_COMPARATORS,
+    Adapter,
+    Completion,
+    Completions,
+    System,
+    TokenLoss,
+    Variant,
+)
 
 V = TypeVar("V", bound=Value)
 DATA = Path("data")
@@ -50,12 +58,28 @@ class Trial(Value):
 
     def answers(self, system: System) -> SystemAnswers:
         """One system's answers, complete: each prompt once, each reference with its loss."""
-        found = next((answers for answers in self.systems if answers.system == system), None)
+        found = next(
+            (answers for answers in self.systems if answers.system == system), None
+        )
         if found is None:
-            raise IncompleteGeneration(f"There are no answers of {system}. Run `dvc repro generate`.")
-        _one_for_each(f"answers of {system}", (prompt.id for prompt in self.prompts), (answer.prompt_id for answer in found.answers))
-        references = ((prompt.id, number) for prompt in self.prompts for number in range(len(prompt.references)))
-        _one_for_each(f"losses of {system}", references, ((loss.prompt_id, loss.reference) for loss in found.losses))
+            raise IncompleteGeneration(
+                f"There are no answers of {system}. Run `dvc repro generate`."
+            )
+        _one_for_each(
+            f"answers of {system}",
+            (prompt.id for prompt in self.prompts),
+            (answer.prompt_id for answer in found.answers),
+        )
+        references = (
+            (prompt.id, number)
+            for prompt in self.prompts
+            for number in range(len(prompt.references))
+        )
+        _one_for_each(
+            f"losses of {system}",
+            references,
+            ((loss.prompt_id, loss.reference) for loss in found.losses),
+        )
         return found
 
 
@@ -63,18 +87,26 @@ def read_trial() -> Trial:
     """Read what the stages before `score` wrote; a file that changed since, or an adapter that is not the one that answered, is damage."""
     held_out = DATA / "validate/held_out.jsonl"
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
-    systems = tuple(_read_answers(path) for system, path in FILES.items() if system not in OPTIONAL_COMPARATORS or path.is_file())
+    systems = tuple(
+        _read_answers(path)
+        for system, path in FILES.items()
+        if system not in OPTIONAL_COMPARATORS or path.is_file()
+    )
     prompts = prompts_of(read_rows(_existing(held_out)))
     _same_prompts(prompts, systems)
     _same_models(adapter, systems)
     _same_configuration(systems)
     return Trial(
-        dataset_digest=DatasetVersion.read(DATA / "split/dataset.json").content_sha256(),
+        dataset_digest=DatasetVersion.read(
+            DATA / "split/dataset.json"
+        ).content_sha256(),
         held_out_sha256=sha256_of(held_out),
         prompts=prompts,
         adapter=adapter,
         systems=systems,
-        dev_prompts=prompts_of(read_rows(_existing(DATA / "admit/training_set/dev.jsonl"))),
+        dev_prompts=prompts_of(
+            read_rows(_existing(DATA / "admit/training_set/dev.jsonl"))
+        ),
         variants=_read_all(Variant, DATA / "generate/variants.jsonl"),
     )
 
@@ -100,13 +132,24 @@ def _same_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -
 def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
     """The scored configuration is the one that was trained; only a champion or an anchor may stand on another base."""
     for completions in (answers.completions for answers in systems):
-        if completions.system not in OPTIONAL_COMPARATORS and completions.spec.base_digest != adapter.base_digest:
+        if (
+            completions.system not in OPTIONAL_COMPARATORS
+            and completions.spec.base_digest != adapter.base_digest
+        ):
             raise DamagedFile(
                 f"The answers of {completions.system} come from another base model than the adapter's. Run `dvc repro generate`."
             )
-        if completions.system == "adapter" and completions.spec.adapter_sha256 != adapter.sha256:
-            raise DamagedFile("The adapter's answers come from another adapter than data/fine_tune/adapter.json. Run `dvc repro generate`.")
-        if completions.system not in OPTIONAL_COMPARATORS and completions.spec.chat_template_sha256 != adapter.chat_template_sha256:
+        if (
+            completions.system == "adapter"
+            and completions.spec.adapter_sha256 != adapter.sha256
+        ):
+            raise DamagedFile(
+                "The adapter's answers come from another adapter than data/fine_tune/adapter.json. Run `dvc repro generate`."
+            )
+        if (
+            completions.system not in OPTIONAL_COMPARATORS
+            and completions.spec.chat_template_sha256 != adapter.chat_template_sha256
+        ):
             raise DamagedFile(
                 f"The answers of {completions.system} come from another chat template than the adapter's. Run `dvc repro generate`."
             )
@@ -114,22 +157,34 @@ def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
 
 def _same_configuration(systems: Iterable[SystemAnswers]) -> None:
     """Everything but the adapter is the same, so that a difference in scores is the adapter's."""
-    specs = {each.system: each.completions.spec.with_adapter(None) for each in systems if each.system not in OPTIONAL_COMPARATORS}
+    specs = {
+        each.system: each.completions.spec.with_adapter(None)
+        for each in systems
+        if each.system not in OPTIONAL_COMPARATORS
+    }
     for system, spec in specs.items():
         for difference in specs["adapter"].differences(spec):
-            raise DamagedFile(f"The answers of {system} and of the adapter were made differently: {difference}. Run `dvc repro score`.")
+            raise DamagedFile(
+                f"The answers of {system} and of the adapter were made differently: {difference}. Run `dvc repro score`."
+            )
 
 
 def _read_all(kind: type[V], path: Path) -> tuple[V, ...]:
     try:
-        return tuple(kind.model_validate(record) for record in read_jsonl(_existing(path)))
+        return tuple(
+            kind.model_validate(record) for record in read_jsonl(_existing(path))
+        )
     except ValidationError as error:
-        raise DamagedFile(f"{path} holds a row that is no {kind.__name__}: {first_problem(error)}. Run its stage again.") from error
+        raise DamagedFile(
+            f"{path} holds a row that is no {kind.__name__}: {first_problem(error)}. Run its stage again."
+        ) from error
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise DamagedFile(f"{path} does not exist. Run the stage that writes it: `dvc repro`.")
+        raise DamagedFile(
+            f"{path} does not exist. Run the stage that writes it: `dvc repro`."
+        )
     return path
 
 
@@ -138,4 +193,6 @@ def _one_for_each(what: str, wanted: Iterable[object], given: Iterable[object]) 
     want, have = Counter(wanted), Counter(given)
     for fact, wrong in (("missing", want - have), ("too many", have - want)):
         if wrong:
-            raise IncompleteGeneration(f"{wrong.total()} {what} {fact}, first {next(iter(wrong))!r}. Run `dvc repro generate` again.")
+            raise IncompleteGeneration(
+                f"{wrong.total()} {what} {fact}, first {next(iter(wrong))!r}. Run `dvc repro generate` again."
+            )

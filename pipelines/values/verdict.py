@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from core.errors import DamagedFile
@@ -93,7 +99,9 @@ class Finalist(Value):
     policy_sha256: str
     scorecard_digest: str
     adapter: Adapter
-    spec: ServingSpec = Field(description="The configuration that was scored: no other is served without a screen of its own.")
+    spec: ServingSpec = Field(
+        description="The configuration that was scored: no other is served without a screen of its own."
+    )
 
 
 class Candidate(Value):
@@ -107,16 +115,34 @@ class Candidate(Value):
     version: str
     package_sha256: str
     spec: ServingSpec
-    known_answers_share: float = Field(gt=0, le=1, description="Known answers that the probe must see again.")
-    drawn_answers: int = Field(default=0, ge=0, description="Held-out prompts that the probe draws by chance.")
-    registration: int | None = Field(default=None, description="The ledger's entry that says where the version came from.")
-    waivers: tuple[int, ...] = Field(default=(), description="The ledger's entries that it leans on instead of what is missing.")
+    known_answers_share: float = Field(
+        gt=0, le=1, description="Known answers that the probe must see again."
+    )
+    drawn_answers: int = Field(
+        default=0, ge=0, description="Held-out prompts that the probe draws by chance."
+    )
+    registration: int | None = Field(
+        default=None,
+        description="The ledger's entry that says where the version came from.",
+    )
+    waivers: tuple[int, ...] = Field(
+        default=(),
+        description="The ledger's entries that it leans on instead of what is missing.",
+    )
 
 
-ScreenVerdict = Annotated[Finalist | Rejection | Undecided, Field(discriminator="verdict")]
-JudgeVerdict = Annotated[Candidate | Rejection | Undecided, Field(discriminator="verdict")]
-_SCREEN_VERDICT: TypeAdapter[Finalist | Rejection | Undecided] = TypeAdapter(ScreenVerdict)
-_JUDGE_VERDICT: TypeAdapter[Candidate | Rejection | Undecided] = TypeAdapter(JudgeVerdict)
+ScreenVerdict = Annotated[
+    Finalist | Rejection | Undecided, Field(discriminator="verdict")
+]
+JudgeVerdict = Annotated[
+    Candidate | Rejection | Undecided, Field(discriminator="verdict")
+]
+_SCREEN_VERDICT: TypeAdapter[Finalist | Rejection | Undecided] = TypeAdapter(
+    ScreenVerdict
+)
+_JUDGE_VERDICT: TypeAdapter[Candidate | Rejection | Undecided] = TypeAdapter(
+    JudgeVerdict
+)
 
 
 def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
@@ -124,7 +150,9 @@ def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
     try:
         return _SCREEN_VERDICT.validate_json(path.read_bytes(), context=_AS_STORED)
     except (OSError, ValidationError) as error:
-        raise DamagedFile(f"{path} holds no verdict. Run `dvc repro screen`.") from error
+        raise DamagedFile(
+            f"{path} holds no verdict. Run `dvc repro screen`."
+        ) from error
 
 
 def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
@@ -132,7 +160,11 @@ def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
     try:
         verdict = _JUDGE_VERDICT.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise DamagedFile(f"{path} holds no verdict of judge. Promote the version again.") from error
+        raise DamagedFile(
+            f"{path} holds no verdict of judge. Promote the version again."
+        ) from error
     if verdict.gate != "judge":
-        raise DamagedFile(f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again.")
+        raise DamagedFile(
+            f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again."
+        )
     return verdict

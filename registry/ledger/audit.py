@@ -15,7 +15,16 @@ from core.home import closed_to_us
 from core.private_file import write_private
 from core.value import Value, first_problem
 from registry.ledger.chain import broken, follow
-from registry.ledger.entries import Digest, Entry, Generation, Head, KeyAdded, Opened, body_document, canonical_time
+from registry.ledger.entries import (
+    Digest,
+    Entry,
+    Generation,
+    Head,
+    KeyAdded,
+    Opened,
+    body_document,
+    canonical_time,
+)
 from registry.ledger.heads import (
     HeadRecord,
     elsewhere_file,
@@ -65,7 +74,9 @@ class KnownHead(Value):
         try:
             return cls(generation=int(generation), hash=digest, where=where)
         except ValueError as error:
-            raise LedgerError(f"{where} says {text[:100]!r}, which names no entry of a ledger. Correct its tag {PAGE_TAG}.") from error
+            raise LedgerError(
+                f"{where} says {text[:100]!r}, which names no entry of a ledger. Correct its tag {PAGE_TAG}."
+            ) from error
 
 
 class AuditReport(Value):
@@ -105,8 +116,13 @@ def verify_export(path: Path, known: Sequence[KnownHead] = ()) -> AuditReport:
     if not report.is_whole or not later:
         return report
     fact = "so the ledger went on after this export, or its end was cut off and its last line written anew"
-    notes = (*(NOTHING_KNOWN,)[: len(known) == len(later)], f"{later[0].where} remembers entry {later[0].generation}, {fact}")
-    return report.model_copy(update={"known_heads": len(known) - len(later), "notes": notes})
+    notes = (
+        *(NOTHING_KNOWN,)[: len(known) == len(later)],
+        f"{later[0].where} remembers entry {later[0].generation}, {fact}",
+    )
+    return report.model_copy(
+        update={"known_heads": len(known) - len(later), "notes": notes}
+    )
 
 
 def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
@@ -118,15 +134,30 @@ def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
     head = follow(None, entries).head
     lines: list[dict[str, Any]] = [{"entry": _document(entry)} for entry in entries]
     if with_texts:
-        lines += [{"text": text, "sha256": digest} for digest, text in sorted(_checked_texts(ledger).items())]
+        lines += [
+            {"text": text, "sha256": digest}
+            for digest, text in sorted(_checked_texts(ledger).items())
+        ]
     lines.append({"head": head.model_dump()})
     write = write_private if with_texts else write_text
     try:
-        if into.exists() and not _is_export(into):  # a slip of the hand may name a database or a key
-            raise LedgerError(f"{into} exists and is no export. Give another path: an export replaces nothing else.")
-        write(into, "".join(json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in lines))
+        if into.exists() and not _is_export(
+            into
+        ):  # a slip of the hand may name a database or a key
+            raise LedgerError(
+                f"{into} exists and is no export. Give another path: an export replaces nothing else."
+            )
+        write(
+            into,
+            "".join(
+                json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n"
+                for line in lines
+            ),
+        )
     except OSError as error:
-        raise LedgerError(f"The export {into} cannot be written ({error.strerror}). Make room, or give another place.") from error
+        raise LedgerError(
+            f"The export {into} cannot be written ({error.strerror}). Make room, or give another place."
+        ) from error
     return head
 
 
@@ -142,7 +173,9 @@ def restore_ledger(path: Path, home: Path) -> Ledger:
     """A ledger from an export, verified first, into a home whose ledger is empty. The key comes from the backup, not from here."""
     entries = tuple(_exported(path))
     follow(None, entries)
-    return fill_ledger(home, entries, [line["text"] for _, line in _lines(path) if "text" in line])
+    return fill_ledger(
+        home, entries, [line["text"] for _, line in _lines(path) if "text" in line]
+    )
 
 
 def keep_export(path: Path, home: Path) -> None:
@@ -150,10 +183,15 @@ def keep_export(path: Path, home: Path) -> None:
     folder = home / "exports"
     folder.mkdir(parents=True, exist_ok=True)
     if path.resolve().parent != folder.resolve():
-        shutil.copy(path, folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"))
+        shutil.copy(
+            path,
+            folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"),
+        )
 
 
-def known_heads(home: Path, ledger_state: LedgerState | None = None) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
+def known_heads(
+    home: Path, ledger_state: LedgerState | None = None
+) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
     """What this home remembers (head record, what was read elsewhere, endpoint, exports), and what of it could not be read.
 
     `standing` gives the keys whose seals count; without it only this machine's own does.
@@ -165,11 +203,15 @@ def known_heads(home: Path, ledger_state: LedgerState | None = None) -> tuple[tu
         try:
             heads += read()
         except (LedgerError, DamagedFile, ValidationError, OSError, ValueError):
-            notes.append(f"{path} could not be read, so what it remembers was not looked at")
+            notes.append(
+                f"{path} could not be read, so what it remembers was not looked at"
+            )
     return tuple(heads), tuple(notes)
 
 
-def _stores(home: Path, trusted: frozenset[str]) -> Iterator[tuple[Path, Callable[[], tuple[KnownHead, ...]]]]:
+def _stores(
+    home: Path, trusted: frozenset[str]
+) -> Iterator[tuple[Path, Callable[[], tuple[KnownHead, ...]]]]:
     yield record_file(home), lambda: _in_record(home, trusted)
     yield elsewhere_file(home), lambda: _in_elsewhere(home, trusted)
     yield memory_file(home), lambda: _in_memory(home)
@@ -191,19 +233,29 @@ def _in_elsewhere(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
     if not all(each.sealed.is_intact for each in told):
         raise DamagedFile(f"{elsewhere_file(home)} was edited.")
     # What a key sealed that was revoked since counts no more: the key may have been stolen.
-    return tuple(KnownHead.of(each.sealed.record, each.where) for each in told if each.sealed.is_by(trusted))
+    return tuple(
+        KnownHead.of(each.sealed.record, each.where)
+        for each in told
+        if each.sealed.is_by(trusted)
+    )
 
 
 def _in_memory(home: Path) -> tuple[KnownHead, ...]:
     memory = read_memory(home)
-    return () if memory is None else (KnownHead.of(HeadRecord.of(memory.standing), "the endpoint's memory"),)
+    return (
+        ()
+        if memory is None
+        else (KnownHead.of(HeadRecord.of(memory.standing), "the endpoint's memory"),)
+    )
 
 
 @lru_cache(maxsize=256)
 def _in_export(path: Path, _changed_at: int) -> KnownHead:
     """An export's head. It is read once as long as it does not change."""
     head = _last_line(path)
-    return KnownHead(generation=head.generation, hash=head.hash, where=f"the export {path.name}")
+    return KnownHead(
+        generation=head.generation, hash=head.hash, where=f"the export {path.name}"
+    )
 
 
 def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead | None:
@@ -227,7 +279,9 @@ def unproven(known: KnownHead) -> str:
     return f"{known.where} remembers entry {known.generation} and does not verify as one of this ledger. Take it out of the home's exports."
 
 
-def check_known(ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]) -> None:
+def check_known(
+    ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]
+) -> None:
     """`BrokenLedger` where the ledger lacks an entry that is known, and whose loss it does not accept."""
     for each in lost_heads(ledger, ledger_state, known):
         if with_revocations(each, ledger) is not None:
@@ -246,7 +300,9 @@ def check_home(ledger: Ledger, ledger_state: LedgerState) -> None:
     check_known(ledger, ledger_state, known_heads(ledger.home, ledger_state)[0])
 
 
-def lost_heads(ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]) -> tuple[KnownHead, ...]:
+def lost_heads(
+    ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]
+) -> tuple[KnownHead, ...]:
     """Known heads that the ledger does not hold and whose loss it does not accept."""
     return tuple(each for each in known if _is_lost(ledger, ledger_state, each))
 
@@ -263,9 +319,15 @@ def doubts(home: Path, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, 
     """Why the ledger may not be whole, by what this home remembers: a sentence each. None where all agree."""
     known, unread = known_heads(home, ledger_state)
     faults = store_faults(home)
-    damaged = tuple(f"{note}. {LOOK}" for note in unread if not any(note.split(" could")[0] in fault for fault in faults))
+    damaged = tuple(
+        f"{note}. {LOOK}"
+        for note in unread
+        if not any(note.split(" could")[0] in fault for fault in faults)
+    )
     lost = lost_heads(ledger, ledger_state, known)
-    strange = tuple(unproven(each) for each in lost if with_revocations(each, ledger) is None)
+    strange = tuple(
+        unproven(each) for each in lost if with_revocations(each, ledger) is None
+    )
     try:
         check_known(ledger, ledger_state, lost)
     except BrokenLedger as error:
@@ -275,9 +337,18 @@ def doubts(home: Path, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, 
 
 def store_faults(home: Path) -> tuple[str, ...]:
     """Which of this home's own records of the ledger were there and are gone, or are not what was written."""
-    closed = next((why for path in (record_file(home), memory_file(home)) if (why := closed_to_us(path)) is not None), None)
+    closed = next(
+        (
+            why
+            for path in (record_file(home), memory_file(home))
+            if (why := closed_to_us(path)) is not None
+        ),
+        None,
+    )
     if closed is not None:  # another account: nothing is known to be gone or damaged
-        return (f"What this home remembers of the ledger was not compared with it: {closed}.",)
+        return (
+            f"What this home remembers of the ledger was not compared with it: {closed}.",
+        )
     faults = []
     try:
         memory = read_memory(home)
@@ -289,22 +360,32 @@ def store_faults(home: Path) -> tuple[str, ...]:
         faults.append(f"{error} {LOOK}")
     try:
         if read_record(home) is None and memory is not None and memory.has_seen_record:
-            faults.append(f"The head record {record_file(home)} is gone. Find out who removed it. {LOOK}")
+            faults.append(
+                f"The head record {record_file(home)} is gone. Find out who removed it. {LOOK}"
+            )
     except (DamagedFile, OSError):
         faults.append(f"The head record {record_file(home)} was damaged. {LOOK}")
     return tuple(faults)
 
 
-def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True) -> AuditReport:
+def _report(
+    entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True
+) -> AuditReport:
     ledger_state: LedgerState | None = None
     before: dict[int, Head | None] = {}
     problem: str | None = None
     forks: list[KnownHead] = []
     try:
         for entry in entries:
-            before[entry.generation] = None if ledger_state is None else ledger_state.head
+            before[entry.generation] = (
+                None if ledger_state is None else ledger_state.head
+            )
             ledger_state = follow(ledger_state, (entry,))
-            forks += [each for each in known if each.generation == entry.generation and each.hash != entry.hash]
+            forks += [
+                each
+                for each in known
+                if each.generation == entry.generation and each.hash != entry.hash
+            ]
         follow(ledger_state, ())
     except (BrokenLedger, IllegalEntry) as error:
         problem = str(error)
@@ -314,9 +395,16 @@ def _report(entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: 
     head = None if ledger_state is None else ledger_state.head
     if fork is not None:
         head = before[fork.generation]
-        problem = str(broken(fork.generation, f"{fork.where} remembers another one, so it was written anew or is of another ledger"))
+        problem = str(
+            broken(
+                fork.generation,
+                f"{fork.where} remembers another one, so it was written anew or is of another ledger",
+            )
+        )
     elif problem is None and is_newest and head is not None:
-        problem = _unreached(head, [each for each in known if each.hash not in accepted])
+        problem = _unreached(
+            head, [each for each in known if each.hash not in accepted]
+        )
     reached = 0 if head is None else head.generation
     return AuditReport(
         whole_up_to=reached,
@@ -345,7 +433,11 @@ def _checked_texts(ledger: Ledger) -> dict[str, str]:
 
 
 def _document(entry: Entry) -> dict[str, Any]:
-    return {**entry.model_dump(mode="json"), "at": canonical_time(entry.at), "body": body_document(entry.body)}
+    return {
+        **entry.model_dump(mode="json"),
+        "at": canonical_time(entry.at),
+        "body": body_document(entry.body),
+    }
 
 
 def _exported(path: Path) -> Iterator[Entry]:
@@ -360,7 +452,9 @@ def _exported(path: Path) -> Iterator[Entry]:
             check_text(str(line.get("sha256")), str(line["text"]))
     head = _last_line(path)
     if (head.generation, head.hash) != (generation, digest):
-        raise BrokenLedger(f"{path} ends at entry {generation} and names entry {head.generation} as its last. Take another export.")
+        raise BrokenLedger(
+            f"{path} ends at entry {generation} and names entry {head.generation} as its last. Take another export."
+        )
 
 
 def _last_line(path: Path) -> Head:
@@ -368,7 +462,9 @@ def _last_line(path: Path) -> Head:
     for _, line in _lines(path):
         last = line
     if "head" not in last:
-        raise BrokenLedger(f"{path} does not end with a head, so its end was cut off. Take another export.")
+        raise BrokenLedger(
+            f"{path} does not end with a head, so its end was cut off. Take another export."
+        )
     return _parsed(Head, last["head"], f"{path}, its last line,")
 
 
@@ -377,17 +473,28 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8", newline="\n") as lines:
             for number, text in enumerate(lines, 1):
                 line = json.loads(text)
-                if not isinstance(line, dict) or not {"entry", "text", "head"} & line.keys():
-                    raise BrokenLedger(f"{path} line {number} is not of an export. Take another one.")
+                if (
+                    not isinstance(line, dict)
+                    or not {"entry", "text", "head"} & line.keys()
+                ):
+                    raise BrokenLedger(
+                        f"{path} line {number} is not of an export. Take another one."
+                    )
                 yield number, line
     except OSError as error:
-        raise LedgerError(f"The export {path} cannot be read ({error.strerror}). Check the path.") from error
+        raise LedgerError(
+            f"The export {path} cannot be read ({error.strerror}). Check the path."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise BrokenLedger(f"{path} is not whole JSON lines. Take another export.") from error
+        raise BrokenLedger(
+            f"{path} is not whole JSON lines. Take another export."
+        ) from error
 
 
 def _parsed(kind: type[_V], document: Any, where: str) -> _V:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise BrokenLedger(f"{where} is no {kind.__name__.lower()} ({first_problem(error)}). Take another export.") from error
+        raise BrokenLedger(
+            f"{where} is no {kind.__name__.lower()} ({first_problem(error)}). Take another export."
+        ) from error

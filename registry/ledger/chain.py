@@ -5,7 +5,15 @@ from datetime import datetime
 
 from core.errors import BrokenLedger
 from core.files import digest_of_json
-from registry.ledger.entries import Body, Entry, Head, Opened, PublicKey, body_document, canonical_time
+from registry.ledger.entries import (
+    Body,
+    Entry,
+    Head,
+    Opened,
+    PublicKey,
+    body_document,
+    canonical_time,
+)
 from registry.ledger.keys import SigningKey, is_signed
 from registry.ledger.rules import after, first
 from registry.ledger.state import LedgerState
@@ -27,7 +35,9 @@ def entry_hash(entry: Entry) -> str:
     )
 
 
-def signed_entry(body: Body, at: datetime, last: LedgerState | None, key: SigningKey) -> Entry:
+def signed_entry(
+    body: Body, at: datetime, last: LedgerState | None, key: SigningKey
+) -> Entry:
     """The entry that comes after `last`, hashed and signed."""
     entry = Entry(
         generation=1 if last is None else last.head.generation + 1,
@@ -50,7 +60,9 @@ def follow(ledger_state: LedgerState | None, entries: Iterable[Entry]) -> Ledger
     for entry in entries:
         ledger_state = _next(ledger_state, entry)
     if ledger_state is None:
-        raise BrokenLedger("The ledger has no entry: its beginning is cut off. Restore it from a backup or an export.")
+        raise BrokenLedger(
+            "The ledger has no entry: its beginning is cut off. Restore it from a backup or an export."
+        )
     return ledger_state
 
 
@@ -62,29 +74,46 @@ def check_remembered(head: Head, found: Entry | None) -> None:
             " Restore it from a backup or an export."
         )
     if found.hash != head.hash:
-        raise broken(head.generation, "another one stood there before, so this is another ledger, or one that was written anew")
+        raise broken(
+            head.generation,
+            "another one stood there before, so this is another ledger, or one that was written anew",
+        )
     if entry_hash(found) != found.hash:
-        raise broken(head.generation, "its contents are not what was hashed, so it was edited")
+        raise broken(
+            head.generation, "its contents are not what was hashed, so it was edited"
+        )
 
 
 def _next(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
     _check_place(ledger_state, entry)
     if entry_hash(entry) != entry.hash:
-        raise broken(entry.generation, "its contents are not what was hashed, so it was edited")
+        raise broken(
+            entry.generation, "its contents are not what was hashed, so it was edited"
+        )
     key = _signer(ledger_state, entry)
     if key is None:
-        raise broken(entry.generation, f"key {entry.key_id[:12]} that signs it is none that the ledger trusts at that point")
+        raise broken(
+            entry.generation,
+            f"key {entry.key_id[:12]} that signs it is none that the ledger trusts at that point",
+        )
     if not is_signed(entry, key):
-        raise broken(entry.generation, f"its signature is not of key {entry.key_id[:12]}")
+        raise broken(
+            entry.generation, f"its signature is not of key {entry.key_id[:12]}"
+        )
     return first(entry) if ledger_state is None else after(ledger_state, entry)
 
 
 def _check_place(ledger_state: LedgerState | None, entry: Entry) -> None:
     expected = 1 if ledger_state is None else ledger_state.head.generation + 1
     if entry.generation != expected:
-        raise broken(expected, f"it is missing, and entry {entry.generation} stands in its place")
+        raise broken(
+            expected, f"it is missing, and entry {entry.generation} stands in its place"
+        )
     if entry.previous != (GENESIS if ledger_state is None else ledger_state.head.hash):
-        raise broken(entry.generation, "it does not follow the entry before it, so one of the two was exchanged")
+        raise broken(
+            entry.generation,
+            "it does not follow the entry before it, so one of the two was exchanged",
+        )
     if ledger_state is not None and entry.at < ledger_state.at:
         raise broken(entry.generation, "it is older than the entry before it")
 
@@ -102,4 +131,6 @@ def _signer(ledger_state: LedgerState | None, entry: Entry) -> PublicKey | None:
 
 def broken(generation: int, fact: str) -> BrokenLedger:
     """The error that names an entry and what is wrong with it."""
-    return BrokenLedger(f"Entry {generation} is broken: {fact}. Trust nothing after it: restore the ledger from a backup or an export.")
+    return BrokenLedger(
+        f"Entry {generation} is broken: {fact}. Trust nothing after it: restore the ledger from a backup or an export."
+    )

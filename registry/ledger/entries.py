@@ -17,7 +17,9 @@ Role = Literal["controller", "admission", "packaging"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="A registered model.")]
-Number = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")]
+Number = Annotated[
+    str, Field(pattern=r"^[1-9][0-9]{0,8}$", description="A version of it.")
+]
 Person = Annotated[str, Field(min_length=1, max_length=100)]
 Account = Annotated[str, Field(min_length=1, max_length=200)]
 """An account of the operating system: a person's name can be chosen, this one cannot."""
@@ -29,7 +31,10 @@ class PublicKey(Value):
 
     role: Role
     key_id: Digest
-    public: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="32 raw bytes, in hexadecimal.")]
+    public: Annotated[
+        str,
+        Field(pattern=r"^[0-9a-f]{64}$", description="32 raw bytes, in hexadecimal."),
+    ]
 
     @model_validator(mode="after")
     def _is_named_by_its_bytes(self) -> Self:
@@ -45,9 +50,12 @@ class Release(Value):
     version: Number
     package_sha256: Digest
     spec: ServingSpec
-    known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(description="Known answers that the probe must see again.")
+    known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="Known answers that the probe must see again."
+    )
     drawn_answers: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Held-out prompts that the probe draws by chance and asks beside the known answers."
+        default=0,
+        description="Held-out prompts that the probe draws by chance and asks beside the known answers.",
     )
 
     @property
@@ -61,7 +69,10 @@ class _Ordered(Value):
 
     by: Person
     reason_sha256: Digest
-    account: Account | None = Field(default=None, description="Under which account it was typed; None: before it was recorded.")
+    account: Account | None = Field(
+        default=None,
+        description="Under which account it was typed; None: before it was recorded.",
+    )
 
 
 class Opened(Value):
@@ -93,16 +104,22 @@ class Made(Value):
     version: Number
     package_sha256: Digest
     adapter_sha256: Digest
-    evidence_sha256: Digest = Field(description="Of the scorecard, which names the digest of every row of evidence.")
+    evidence_sha256: Digest = Field(
+        description="Of the scorecard, which names the digest of every row of evidence."
+    )
     verdict_sha256: Digest = Field(description="Of what the gate `screen` answered.")
-    policy_sha256: Digest = Field(description="Of the policy under which it was screened.")
+    policy_sha256: Digest = Field(
+        description="Of the policy under which it was screened."
+    )
 
 
 class Registered(Made):
     """A run made this version: the only entry from which a version may be judged without somebody's word for it."""
 
     kind: Literal["registered"] = "registered"
-    by: Person = Field(description="Who had it trained: its author, who does not approve it.")
+    by: Person = Field(
+        description="Who had it trained: its author, who does not approve it."
+    )
     account: Account | None = None
     logical_run: Digest
 
@@ -123,10 +140,16 @@ class Judged(Value):
     verdict: Literal["passed", "rejected", "undecided"]
     verdict_sha256: Digest
     policy_sha256: Digest
-    waivers: tuple[Generation, ...] = Field(default=(), description="The waivers that it leans on, by generation.")
-    adapter_sha256: Digest | None = Field(default=None, description="What a revocation of this version takes with it, under any name.")
+    waivers: tuple[Generation, ...] = Field(
+        default=(), description="The waivers that it leans on, by generation."
+    )
+    adapter_sha256: Digest | None = Field(
+        default=None,
+        description="What a revocation of this version takes with it, under any name.",
+    )
     registration: Generation | None = Field(
-        default=None, description="The entry that says where the version came from; None: it was judged before there were any."
+        default=None,
+        description="The entry that says where the version came from; None: it was judged before there were any.",
     )
 
 
@@ -158,7 +181,10 @@ class ReleaseAborted(Value):
     kind: Literal["release_aborted"] = "release_aborted"
     begun: Generation
     reason_sha256: Digest
-    by: Person | None = Field(default=None, description="Who ordered it; None: nobody did, since it did not come about.")
+    by: Person | None = Field(
+        default=None,
+        description="Who ordered it; None: nobody did, since it did not come about.",
+    )
     account: Account | None = None
 
 
@@ -183,7 +209,10 @@ class Revoked(_Ordered):
     kind: Literal["revoked"] = "revoked"
     model: Name
     version: Number
-    adapter_sha256: Digest | None = Field(default=None, description="Of a version that nobody judged: its bytes, under any name.")
+    adapter_sha256: Digest | None = Field(
+        default=None,
+        description="Of a version that nobody judged: its bytes, under any name.",
+    )
 
 
 class Frozen(_Ordered):

@@ -60,7 +60,11 @@ class HeadRecord(Value):
     def of(cls, ledger_state: LedgerState) -> Self:
         """What a standing amounts to."""
         models = ledger_state.models.items()
-        revoked = {name: tuple(sorted(model.revoked)) for name, model in models if model.revoked}
+        revoked = {
+            name: tuple(sorted(model.revoked))
+            for name, model in models
+            if model.revoked
+        }
         adapters = tuple(sorted(ledger_state.revoked_adapters))
         return cls(head=ledger_state.head, revoked=revoked, revoked_adapters=adapters)
 
@@ -68,20 +72,49 @@ class HeadRecord(Value):
         """The same head, and besides what others know as revoked, which is never forgotten."""
         everybody: tuple[Remembers, ...] = (self, *others)
         names = sorted({name for each in everybody for name in each.revoked})
-        revoked = {name: tuple(sorted({number for each in everybody for number in each.revoked.get(name, ())})) for name in names}
-        adapters = tuple(sorted({adapter for each in everybody for adapter in each.revoked_adapters}))
-        return self.model_copy(update={"revoked": revoked, "revoked_adapters": adapters})
+        revoked = {
+            name: tuple(
+                sorted(
+                    {
+                        number
+                        for each in everybody
+                        for number in each.revoked.get(name, ())
+                    }
+                )
+            )
+            for name in names
+        }
+        adapters = tuple(
+            sorted({adapter for each in everybody for adapter in each.revoked_adapters})
+        )
+        return self.model_copy(
+            update={"revoked": revoked, "revoked_adapters": adapters}
+        )
 
     @classmethod
     def about(cls, ledger_state: LedgerState, model: str, version: str) -> Self:
         """The head, and of what is revoked this version alone: for its page, which is short."""
         if version not in ledger_state.model(model).revoked:
             return cls(head=ledger_state.head)
-        judged = (each.adapter_sha256 for each in ledger_state.judged.values() if (each.model, each.version) == (model, version))
-        released = (each.release for each in ledger_state.model(model).once_served if each.release.version == version)
+        judged = (
+            each.adapter_sha256
+            for each in ledger_state.judged.values()
+            if (each.model, each.version) == (model, version)
+        )
+        released = (
+            each.release
+            for each in ledger_state.model(model).once_served
+            if each.release.version == version
+        )
         known = {*judged, *(each.spec.adapter_sha256 for each in released)}
-        adapters = tuple(sorted(each for each in known if each in ledger_state.revoked_adapters))
-        return cls(head=ledger_state.head, revoked={model: (version,)}, revoked_adapters=adapters)
+        adapters = tuple(
+            sorted(each for each in known if each in ledger_state.revoked_adapters)
+        )
+        return cls(
+            head=ledger_state.head,
+            revoked={model: (version,)},
+            revoked_adapters=adapters,
+        )
 
 
 class SealedRecord(Value):
@@ -93,7 +126,9 @@ class SealedRecord(Value):
     @classmethod
     def made(cls, record: HeadRecord, key: SigningKey) -> Self:
         """Sealed with that key."""
-        return cls(record=record, seal=seal(_digest("head record", record), key.private))
+        return cls(
+            record=record, seal=seal(_digest("head record", record), key.private)
+        )
 
     @property
     def is_intact(self) -> bool:
@@ -102,7 +137,9 @@ class SealedRecord(Value):
 
     def is_by(self, publics: frozenset[str]) -> bool:
         """One of those keys sealed it."""
-        return self.seal.public in publics and self.seal.is_of(_digest("head record", self.record))
+        return self.seal.public in publics and self.seal.is_of(
+            _digest("head record", self.record)
+        )
 
 
 class Told(Value):
@@ -152,34 +189,62 @@ def read_record(home: Path) -> SealedRecord | None:
     return SealedRecord.read(record_file(home))
 
 
-def keep_record(home: Path, before: LedgerState, ledger_state: LedgerState, key: SigningKey) -> None:
+def keep_record(
+    home: Path, before: LedgerState, ledger_state: LedgerState, key: SigningKey
+) -> None:
     """Keep how far the ledger goes now; `before` is how things stood before its last entry, which may have revoked a key.
 
     Never a step back, and nothing over a record that does not fit or in place of one that is gone:
     that is for an alarm and for a person. What fails here fails nothing else: the entry is written.
     """
     try:
-        with FileLock(record_file(home).with_suffix(".lock"), timeout=SECONDS_FOR_THE_LOCK):
+        with FileLock(
+            record_file(home).with_suffix(".lock"), timeout=SECONDS_FOR_THE_LOCK
+        ):
             there = read_record(home)
-            if _may_replace(home, there, ledger_state, trusted_keys(home, ledger_state) | ledger_keys(before)):
-                write_record(home, ledger_state, key, also=() if there is None else (there.record,))
+            if _may_replace(
+                home,
+                there,
+                ledger_state,
+                trusted_keys(home, ledger_state) | ledger_keys(before),
+            ):
+                write_record(
+                    home,
+                    ledger_state,
+                    key,
+                    also=() if there is None else (there.record,),
+                )
     except (OSError, Timeout, DamagedFile, LedgerError):
         return
 
 
-def write_record(home: Path, ledger_state: LedgerState, key: SigningKey, *, also: Iterable[Remembers] = ()) -> None:
+def write_record(
+    home: Path,
+    ledger_state: LedgerState,
+    key: SigningKey,
+    *,
+    also: Iterable[Remembers] = (),
+) -> None:
     """Write it, whatever is there; `also` know as revoked what the ledger may have lost."""
     sealed = SealedRecord.made(HeadRecord.of(ledger_state).with_revoked(also), key)
     write_private(record_file(home), sealed.model_dump_json(indent=1) + "\n")
 
 
-def _may_replace(home: Path, there: SealedRecord | None, ledger_state: LedgerState, trusted: frozenset[str]) -> bool:
+def _may_replace(
+    home: Path,
+    there: SealedRecord | None,
+    ledger_state: LedgerState,
+    trusted: frozenset[str],
+) -> bool:
     if there is None:
         return may_begin_record(home, ledger_state)
     if not there.is_by(trusted):
         return False
     head = there.record.head
-    return head.generation < ledger_state.head.generation or head.hash in ledger_state.accepted
+    return (
+        head.generation < ledger_state.head.generation
+        or head.hash in ledger_state.accepted
+    )
 
 
 def may_begin_record(home: Path, ledger_state: LedgerState) -> bool:
@@ -220,11 +285,23 @@ def read_memory(home: Path) -> Memory | None:
     if memory.seal is None and not has_key:
         return memory
     if memory.seal is None or not has_key:
-        fact = "has no signature" if has_key else f"is signed, and {endpoint_key_file(home)} is gone"
-        raise DamagedFile(f"The endpoint's memory {path} {fact}: it was edited or put there by hand.")
-    raw = load_endpoint_key(home).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        fact = (
+            "has no signature"
+            if has_key
+            else f"is signed, and {endpoint_key_file(home)} is gone"
+        )
+        raise DamagedFile(
+            f"The endpoint's memory {path} {fact}: it was edited or put there by hand."
+        )
+    raw = (
+        load_endpoint_key(home)
+        .public_key()
+        .public_bytes(Encoding.Raw, PublicFormat.Raw)
+    )
     if memory.seal.public != raw.hex() or not memory.seal.is_of(memory.digest):
-        raise DamagedFile(f"The endpoint's memory {path} is not what the endpoint signed: it was edited.")
+        raise DamagedFile(
+            f"The endpoint's memory {path} is not what the endpoint signed: it was edited."
+        )
     return memory
 
 
@@ -235,14 +312,20 @@ def _parsed_memory(path: Path) -> Memory:
             return Memory.model_validate_json(path.read_bytes())
         return Memory(standing=LedgerState.model_validate_json(path.read_bytes()))
     except ValidationError as error:
-        raise DamagedFile(f"The endpoint's memory {path} was damaged ({first_problem(error)}).") from error
+        raise DamagedFile(
+            f"The endpoint's memory {path} was damaged ({first_problem(error)})."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"The endpoint's memory {path} was damaged: it is not JSON.") from error
+        raise DamagedFile(
+            f"The endpoint's memory {path} was damaged: it is not JSON."
+        ) from error
 
 
 def write_memory(home: Path, memory: Memory) -> None:
     """Seal and keep it, whole or not at all."""
-    sealed = memory.model_copy(update={"seal": seal(memory.digest, create_endpoint_key(home))})
+    sealed = memory.model_copy(
+        update={"seal": seal(memory.digest, create_endpoint_key(home))}
+    )
     sealed.write(memory_file(home))
 
 
@@ -254,7 +337,9 @@ def read_elsewhere(home: Path) -> tuple[Told, ...]:
     try:
         return _TOLD.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise DamagedFile(f"{path} was damaged ({first_problem(error)}). Remove it: the controller reads it anew.") from error
+        raise DamagedFile(
+            f"{path} was damaged ({first_problem(error)}). Remove it: the controller reads it anew."
+        ) from error
 
 
 def write_elsewhere(home: Path, told: tuple[Told, ...]) -> None:

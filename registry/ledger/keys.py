@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from pydantic import Field
 
 from core.errors import LedgerError
@@ -28,7 +37,9 @@ class SigningKey:
     def of(cls, private: Ed25519PrivateKey) -> "SigningKey":
         """A controller's key."""
         raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        public = PublicKey(role="controller", key_id=hashlib.sha256(raw).hexdigest(), public=raw.hex())
+        public = PublicKey(
+            role="controller", key_id=hashlib.sha256(raw).hexdigest(), public=raw.hex()
+        )
         return cls(public=public, private=private)
 
     def sign(self, digest: str) -> str:
@@ -43,7 +54,9 @@ def is_signed(entry: Entry, key: PublicKey) -> bool:
 
 def _verifies(public: str, signature: str, digest: str) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), bytes.fromhex(digest))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
+            bytes.fromhex(signature), bytes.fromhex(digest)
+        )
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -63,7 +76,9 @@ class Seal(Value):
 def seal(digest: str, private: Ed25519PrivateKey) -> Seal:
     """Sign a digest that is no ledger entry's."""
     public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Seal(public=public.hex(), signature=private.sign(bytes.fromhex(digest)).hex())
+    return Seal(
+        public=public.hex(), signature=private.sign(bytes.fromhex(digest)).hex()
+    )
 
 
 def key_file(home: Path) -> Path:
@@ -97,6 +112,7 @@ def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
 
 
 def create_key_at(path: Path) -> SigningKey:
+    """Make the key at `path` where there is none, and read it; `LedgerError` where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
@@ -114,7 +130,9 @@ def _place(path: Path, private: Ed25519PrivateKey) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            stream.write(
+                private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            )
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, path)
@@ -130,11 +148,17 @@ def _load(path: Path) -> SigningKey:
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise LedgerError(f"The key {path} cannot be read ({error.strerror}). Run Assay as the user that owns it.") from error
+        raise LedgerError(
+            f"The key {path} cannot be read ({error.strerror}). Run Assay as the user that owns it."
+        ) from error
     except (ValueError, TypeError) as error:
-        raise LedgerError(f"{path} is not a whole private key. Put it back from a backup.") from error
+        raise LedgerError(
+            f"{path} is not a whole private key. Put it back from a backup."
+        ) from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise LedgerError(f"{path} is not an Ed25519 key. Put the right one back from a backup.")
+        raise LedgerError(
+            f"{path} is not an Ed25519 key. Put the right one back from a backup."
+        )
     return SigningKey.of(private)
 
 
@@ -147,12 +171,17 @@ def _check_closed(path: Path) -> None:
             f"The key {path} is not there. Put it back from a backup: without it nothing can be written to the ledger."
         ) from error
     if file & 0o077:
-        raise LedgerError(f"The key {path} is open to other users. `chmod 600 {path}`, and rotate it if somebody may have read it.")
+        raise LedgerError(
+            f"The key {path} is open to other users. `chmod 600 {path}`, and rotate it if somebody may have read it."
+        )
     if folder & 0o022:
-        raise LedgerError(f"Other users can write into {path.parent}, and so swap the key. `chmod 700 {path.parent}`.")
+        raise LedgerError(
+            f"Other users can write into {path.parent}, and so swap the key. `chmod 700 {path.parent}`."
+        )
 
 
 def sync_folder(folder: Path) -> None:
+    """Have the kernel write a folder's entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,7 +16,13 @@ import sqlalchemy as sa
 from filelock import FileLock
 from pydantic import ValidationError
 
-from core.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError, StaleGeneration
+from core.errors import (
+    BrokenLedger,
+    DamagedFile,
+    IllegalEntry,
+    LedgerError,
+    StaleGeneration,
+)
 from core.files import write_text
 from core.home import closed_to_us, make_home
 from core.settings import Settings
@@ -24,7 +30,15 @@ from core.value import first_problem
 from registry.ledger.chain import broken, check_remembered, follow, signed_entry
 from registry.ledger.database import Database
 from registry.ledger.entries import Body, Entry, Opened, body_document, canonical_time
-from registry.ledger.heads import Told, keep_record, memory_file, read_elsewhere, read_record, record_file, trusted_keys
+from registry.ledger.heads import (
+    Told,
+    keep_record,
+    memory_file,
+    read_elsewhere,
+    read_record,
+    record_file,
+    trusted_keys,
+)
 from registry.ledger.keys import SigningKey, create_key, load_key
 from registry.ledger.rules import check_next
 from registry.ledger.state import LedgerState
@@ -35,7 +49,20 @@ LONGEST_TEXT = 1_000_000
 ACCEPT = "Restore it from a backup or an export; what is lost for good is accepted with `assay audit accept-head --reason …`."
 _OPENING = 0x6173736179  # "assay": under this lock one machine at a time opens a ledger in PostgreSQL
 _ENTRIES = sa.table(
-    "entries", *(sa.column(name) for name in ("generation", "at", "kind", "body", "previous", "key_id", "hash", "signature"))
+    "entries",
+    *(
+        sa.column(name)
+        for name in (
+            "generation",
+            "at",
+            "kind",
+            "body",
+            "previous",
+            "key_id",
+            "hash",
+            "signature",
+        )
+    ),
 )
 _TEXTS = sa.table("texts", sa.column("sha256"), sa.column("text"))
 
@@ -48,7 +75,9 @@ def now() -> datetime:
 class Ledger:
     """The ledger of one home, read and written with that home's key. Every call is a connection of its own: threads may share it."""
 
-    def __init__(self, home: Path, database: Database, clock: Callable[[], datetime] = now) -> None:
+    def __init__(
+        self, home: Path, database: Database, clock: Callable[[], datetime] = now
+    ) -> None:
         """`clock` gives the time of an entry; one that goes back does no harm."""
         self.home = home
         self.database = database
@@ -62,7 +91,9 @@ class Ledger:
     def each_entry(self, after: int = 0) -> Iterator[Entry]:
         """The same, parsed one by one: who verifies on the way finds the first bad entry, not the first that does not parse."""
         wanted = sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)
-        if after > 0:  # from the beginning on a row that somebody put before entry 1 is found, too
+        if (
+            after > 0
+        ):  # from the beginning on a row that somebody put before entry 1 is found, too
             wanted = wanted.where(_ENTRIES.c.generation > after)
         with self.database.reading() as connection:
             rows = connection.execute(wanted).all()
@@ -111,7 +142,9 @@ class Ledger:
         except StaleGeneration:
             raise
         except LedgerError:
-            if not self._holds(entry):  # the answer to a commit can be lost after the commit
+            if not self._holds(
+                entry
+            ):  # the answer to a commit can be lost after the commit
                 raise
         keep_record(self.home, expected, result, key)
         return result
@@ -119,7 +152,9 @@ class Ledger:
     def check_holds(self, generation: int, digest: str, where: str) -> None:
         """`BrokenLedger` where another entry than the one that `where` remembers stands there, or none."""
         with self.database.reading() as connection:
-            wanted = sa.select(_ENTRIES.c.hash).where(_ENTRIES.c.generation == generation)
+            wanted = sa.select(_ENTRIES.c.hash).where(
+                _ENTRIES.c.generation == generation
+            )
             found = connection.execute(wanted).scalar()
         if found is None:
             raise BrokenLedger(
@@ -140,19 +175,31 @@ class Ledger:
     def recall(self, sha256: str) -> str | None:
         """The reason of that digest; None where it was erased."""
         with self.database.reading() as connection:
-            row = connection.execute(sa.select(_TEXTS).where(_TEXTS.c.sha256 == sha256)).first()
+            row = connection.execute(
+                sa.select(_TEXTS).where(_TEXTS.c.sha256 == sha256)
+            ).first()
         return None if row is None else check_text(row.sha256, str(row.text))
 
     def texts(self) -> dict[str, str]:
         """Every reason that is kept, by its digest, as it is kept: `recall` and the audit look whether it was edited."""
         with self.database.reading() as connection:
-            return {str(row.sha256): str(row.text) for row in connection.execute(sa.select(_TEXTS))}
+            return {
+                str(row.sha256): str(row.text)
+                for row in connection.execute(sa.select(_TEXTS))
+            }
 
     def erase(self, sha256: str) -> None:
         """Remove a reason for good; the entries that name its digest stay whole. PostgreSQL overwrites the bytes when it vacuums."""
         with self.database.writing() as connection:
-            if connection.execute(sa.delete(_TEXTS).where(_TEXTS.c.sha256 == sha256)).rowcount == 0:
-                raise LedgerError(f"The ledger keeps no reason {sha256}. `assay history --json` names those that it keeps.")
+            if (
+                connection.execute(
+                    sa.delete(_TEXTS).where(_TEXTS.c.sha256 == sha256)
+                ).rowcount
+                == 0
+            ):
+                raise LedgerError(
+                    f"The ledger keeps no reason {sha256}. `assay history --json` names those that it keeps."
+                )
         self.database.scrub()
 
     def _check_record(self, result: LedgerState) -> None:
@@ -163,10 +210,21 @@ class Ledger:
             told += read_elsewhere(self.home)
         with suppress(DamagedFile, OSError):
             sealed = read_record(self.home)
-            told += [] if sealed is None else [Told(where=str(record_file(self.home)), sealed=sealed)]
+            told += (
+                []
+                if sealed is None
+                else [Told(where=str(record_file(self.home)), sealed=sealed)]
+            )
         trusted = trusted_keys(self.home, result)
-        known = [each for each in told if each.sealed.record.head.hash not in result.accepted and each.sealed.is_by(trusted)]
-        furthest = max(known, key=lambda each: each.sealed.record.head.generation, default=None)
+        known = [
+            each
+            for each in told
+            if each.sealed.record.head.hash not in result.accepted
+            and each.sealed.is_by(trusted)
+        ]
+        furthest = max(
+            known, key=lambda each: each.sealed.record.head.generation, default=None
+        )
         if furthest is not None:
             head = furthest.sealed.record.head
             self.check_holds(head.generation, head.hash, furthest.where)
@@ -183,7 +241,9 @@ class Ledger:
     def _insert(self, entry: Entry) -> None:
         with self.database.writing() as connection:
             last = connection.execute(
-                sa.select(_ENTRIES.c.generation, _ENTRIES.c.hash).order_by(_ENTRIES.c.generation.desc()).limit(1)
+                sa.select(_ENTRIES.c.generation, _ENTRIES.c.hash)
+                .order_by(_ENTRIES.c.generation.desc())
+                .limit(1)
             ).first()
             if last is None or last.generation < entry.generation - 1:
                 raise BrokenLedger(
@@ -199,7 +259,10 @@ class Ledger:
 
     def _holds(self, entry: Entry) -> bool:
         with suppress(LedgerError):
-            return any(each.hash == entry.hash for each in self.entries(after=entry.generation - 1)[:1])
+            return any(
+                each.hash == entry.hash
+                for each in self.entries(after=entry.generation - 1)[:1]
+            )
         return False
 
 
@@ -223,7 +286,9 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
         if not _mark(home).is_file():
             write_text(_mark(home), "")
     except OSError as error:
-        raise LedgerError(f"The ledger cannot be made in {home} ({error.strerror}). Give a folder that can be written.") from error
+        raise LedgerError(
+            f"The ledger cannot be made in {home} ({error.strerror}). Give a folder that can be written."
+        ) from error
     return ledger
 
 
@@ -239,14 +304,20 @@ def read_ledger(home: Path) -> Ledger:
 
 def ever_was(home: Path) -> bool:
     """A ledger is there or was: `read_ledger` says which. A key alone says nothing, since it is made just before the opening entry."""
-    return bool(Settings().ledger_url) or (home / "ledger.db").exists() or bool(_traces(home))
+    return (
+        bool(Settings().ledger_url)
+        or (home / "ledger.db").exists()
+        or bool(_traces(home))
+    )
 
 
 def _check_readable(ledger: Ledger) -> None:
     """Another account is not told that there is no ledger, where it may only not look."""
     why = None if ledger.database.path is None else closed_to_us(ledger.database.path)
     if why is not None:
-        raise LedgerError(f"The ledger is not yours to read: {why}. Ask that account, or set ASSAY_HOME to a home of your own.")
+        raise LedgerError(
+            f"The ledger is not yours to read: {why}. Ask that account, or set ASSAY_HOME to a home of your own."
+        )
 
 
 def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> Ledger:
@@ -259,11 +330,20 @@ def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> L
     ledger = Ledger(home, Database(ledger_url(home)))
     make_home(home)
     with FileLock(home / "ledger.lock"), _migrated(ledger) as connection:
-        there = [dict(row) for row in connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)).mappings()]
+        there = [
+            dict(row)
+            for row in connection.execute(
+                sa.select(_ENTRIES).order_by(_ENTRIES.c.generation)
+            ).mappings()
+        ]
         if there == rows:
-            return ledger  # its reasons came with them, and what was erased since stays so
+            return (
+                ledger  # its reasons came with them, and what was erased since stays so
+            )
         if there:
-            raise LedgerError(f"The ledger {ledger.database.name} has other entries already. Restore into an empty home.")
+            raise LedgerError(
+                f"The ledger {ledger.database.name} has other entries already. Restore into an empty home."
+            )
         connection.execute(sa.insert(_ENTRIES), rows)
         for text in texts:
             _keep(connection, text)
@@ -282,8 +362,14 @@ def check_text(sha256: str, text: str) -> str:
 def _check_reason(text: str) -> None:
     if not text.strip():
         raise LedgerError("The reason is empty. Say in a few words why.")
-    if len(text) > LONGEST_TEXT or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise LedgerError(f"The reason holds a NUL, half a character, or over {LONGEST_TEXT} characters. Write it in plain text.")
+    if (
+        len(text) > LONGEST_TEXT
+        or "\0" in text
+        or any("\ud800" <= letter <= "\udfff" for letter in text)
+    ):
+        raise LedgerError(
+            f"The reason holds a NUL, half a character, or over {LONGEST_TEXT} characters. Write it in plain text."
+        )
 
 
 def _is_open(ledger: Ledger) -> bool:
@@ -293,7 +379,9 @@ def _is_open(ledger: Ledger) -> bool:
     with ledger.database.writing() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return False
-        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        version = connection.execute(
+            sa.text("SELECT version_num FROM alembic_version")
+        ).scalar()
         return version == SCHEMA and not _is_empty(connection)
 
 
@@ -302,7 +390,9 @@ def _has_entry(ledger: Ledger) -> bool:
     if _has_no_file(ledger):
         return False
     with ledger.database.reading() as connection:
-        return sa.inspect(connection).has_table(_ENTRIES.name) and not _is_empty(connection)
+        return sa.inspect(connection).has_table(_ENTRIES.name) and not _is_empty(
+            connection
+        )
 
 
 def _is_empty(connection: sa.Connection) -> bool:
@@ -321,7 +411,11 @@ def _mark(home: Path) -> Path:
 def _traces(home: Path) -> tuple[Path, ...]:
     """What outlives a ledger that was here."""
     own = (_mark(home), memory_file(home), record_file(home))
-    return tuple(path for path in (*own, *sorted((home / "exports").glob("*.jsonl"))) if path.is_file())
+    return tuple(
+        path
+        for path in (*own, *sorted((home / "exports").glob("*.jsonl")))
+        if path.is_file()
+    )
 
 
 def _lost(ledger: Ledger) -> str | None:
@@ -350,7 +444,12 @@ def _make_open(ledger: Ledger) -> None:
             _check_not_lost(ledger)
             # The key is made first: a ledger never waits for a key that nobody has.
             key = create_key(ledger.home)
-            opening = signed_entry(Opened(ledger_id=secrets.token_hex(16), key=key.public), ledger.clock(), None, key)
+            opening = signed_entry(
+                Opened(ledger_id=secrets.token_hex(16), key=key.public),
+                ledger.clock(),
+                None,
+                key,
+            )
             connection.execute(sa.insert(_ENTRIES).values(**_row(opening)))
 
 
@@ -362,7 +461,10 @@ def _migrated(ledger: Ledger) -> Iterator[sa.Connection]:
     from alembic.util import CommandError
 
     config = Config(attributes={})
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.set_main_option(
+        "script_location",
+        str(Path(__file__).with_name("migrations")).replace("%", "%%"),
+    )
     config.set_main_option("path_separator", "os")
     with Database(ledger_url(ledger.home), mode="rwc").writing() as connection:
         if connection.dialect.name == "postgresql":
@@ -371,7 +473,9 @@ def _migrated(ledger: Ledger) -> Iterator[sa.Connection]:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise LedgerError(f"The ledger {ledger.database.name} was written by a newer Assay ({error}). Install that one.") from error
+            raise LedgerError(
+                f"The ledger {ledger.database.name} was written by a newer Assay ({error}). Install that one."
+            ) from error
         yield connection
 
 
@@ -393,26 +497,39 @@ def _entry(row: sa.Row[Any]) -> Entry:
     columns = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's own public name for it
     try:
         body = json.loads(columns["body"])
-        entry = Entry.model_validate({name: text for name, text in columns.items() if name != "kind"} | {"body": body})
+        entry = Entry.model_validate(
+            {name: text for name, text in columns.items() if name != "kind"}
+            | {"body": body}
+        )
     except ValidationError as error:
-        raise broken(row.generation, f"it is no entry ({first_problem(error)})") from error
+        raise broken(
+            row.generation, f"it is no entry ({first_problem(error)})"
+        ) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise broken(row.generation, "its body is not JSON") from error
     if _row(entry) != columns:
-        raise broken(row.generation, "it is not written as Assay writes, so it was edited")
+        raise broken(
+            row.generation, "it is not written as Assay writes, so it was edited"
+        )
     return entry
 
 
 def _canonical(document: dict[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
 
 
 def _keep(connection: sa.Connection, text: str) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()
-    statement = sa.text("INSERT INTO texts (sha256, text) VALUES (:sha256, :text) ON CONFLICT DO NOTHING")
+    statement = sa.text(
+        "INSERT INTO texts (sha256, text) VALUES (:sha256, :text) ON CONFLICT DO NOTHING"
+    )
     connection.execute(statement, {"sha256": digest, "text": text})
     return digest
 
 
 def _stale(entry: Entry) -> StaleGeneration:
-    return StaleGeneration(f"Somebody else wrote entry {entry.generation} of the ledger first. Look at `assay history`, then try again.")
+    return StaleGeneration(
+        f"Somebody else wrote entry {entry.generation} of the ledger first. Look at `assay history`, then try again."
+    )

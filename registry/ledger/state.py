@@ -52,7 +52,14 @@ class ModelState(Value):
         """The last release with full traffic that is not revoked, also while the base answers in its place."""
         if self.current is not None:
             return self.current
-        return next((held for held in reversed(self.once_served) if held.release.version not in self.revoked), None)
+        return next(
+            (
+                held
+                for held in reversed(self.once_served)
+                if held.release.version not in self.revoked
+            ),
+            None,
+        )
 
     @property
     def before(self) -> RecordedRelease | None:

@@ -80,11 +80,19 @@ class Witness:
         if outcome:
             return outcome[0]
         # Of an unknown error only the kind is said: its text may hold the address with a login.
-        fact = str(fault[0]) if fault and isinstance(fault[0], LedgerError) else type(fault[0]).__name__ if fault else None
+        fact = (
+            str(fault[0])
+            if fault and isinstance(fault[0], LedgerError)
+            else type(fault[0]).__name__
+            if fault
+            else None
+        )
         raise self._silent(fact or f"nothing within {SECONDS:g} s")
 
     def _silent(self, fact: str) -> LedgerError:
-        return LedgerError(f"{self.name[0].upper()}{self.name[1:]} does not answer ({fact}). Look at it, or correct ASSAY_WITNESS.")
+        return LedgerError(
+            f"{self.name[0].upper()}{self.name[1:]} does not answer ({fact}). Look at it, or correct ASSAY_WITNESS."
+        )
 
 
 def witness() -> Witness | None:
@@ -97,7 +105,9 @@ def witness() -> Witness | None:
         return Witness(_HttpWitness(address))
     path = Path(address.removeprefix("file://"))
     if (mark and scheme != "file") or not path.is_absolute():
-        raise LedgerError("ASSAY_WITNESS is neither an absolute path nor an http(s) address. Correct it.")
+        raise LedgerError(
+            "ASSAY_WITNESS is neither an absolute path nor an http(s) address. Correct it."
+        )
     return Witness(_FileWitness(path))
 
 
@@ -131,7 +141,9 @@ class _HttpWitness:
             # Without the login: clients log the addresses that they ask.
             self._address, self._login = split_login(address)
         except ValueError as error:
-            raise LedgerError(f"ASSAY_WITNESS cannot be understood: {error}. In a login @ is written %40, / is written %2F.") from None
+            raise LedgerError(
+                f"ASSAY_WITNESS cannot be understood: {error}. In a login @ is written %40, / is written %2F."
+            ) from None
         self.name = shown(self._address)
 
     def tell(self, sealed: SealedRecord) -> None:
@@ -139,14 +151,22 @@ class _HttpWitness:
 
         content = sealed.model_dump_json()
         kind = {"content-type": "application/json"}
-        reply = httpx.post(self._address, content=content, headers=kind, auth=self._login, timeout=SECONDS)
+        reply = httpx.post(
+            self._address,
+            content=content,
+            headers=kind,
+            auth=self._login,
+            timeout=SECONDS,
+        )
         if not reply.is_success:
             raise LedgerError(f"status {reply.status_code}")
 
     def records(self) -> Iterator[bytes]:
         import httpx
 
-        with httpx.stream("GET", self._address, auth=self._login, timeout=SECONDS) as reply:
+        with httpx.stream(
+            "GET", self._address, auth=self._login, timeout=SECONDS
+        ) as reply:
             if reply.status_code in {204, 404}:
                 return
             if not reply.is_success:

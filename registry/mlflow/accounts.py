@@ -49,7 +49,9 @@ def passwords(home: Path) -> dict[str, str]:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): str(password) for name, password in found.items()}
     except FileNotFoundError as error:
-        raise OperationError(f"There is no {path}. `assay up` makes it with MLflow's first users when it starts.") from error
+        raise OperationError(
+            f"There is no {path}. `assay up` makes it with MLflow's first users when it starts."
+        ) from error
     except (OSError, ValueError, AttributeError) as error:
         raise OperationError(
             f"{path} cannot be read. Delete it: the next start of `assay up` gives every first user a new password."
@@ -60,15 +62,22 @@ def service_login(home: Path) -> dict[str, str]:
     """The environment in which MLflow's client is the service account."""
     known = passwords(home)
     if SERVICE not in known:
-        raise OperationError(f"{passwords_file(home)} has no password of {SERVICE}. The next start of `assay up` gives it one.")
-    return {"MLFLOW_TRACKING_USERNAME": SERVICE, "MLFLOW_TRACKING_PASSWORD": known[SERVICE]}
+        raise OperationError(
+            f"{passwords_file(home)} has no password of {SERVICE}. The next start of `assay up` gives it one."
+        )
+    return {
+        "MLFLOW_TRACKING_USERNAME": SERVICE,
+        "MLFLOW_TRACKING_PASSWORD": known[SERVICE],
+    }
 
 
 def write_settings(home: Path) -> Path:
     """The settings of MLflow's authentication; there is no secret among them."""
     path = home / "mlflow-auth.ini"
     # In an ini file a % stands for itself only where it is doubled.
-    write_private(path, _SETTINGS.format(database=_database(home).replace("%", "%%"), admin=ADMIN))
+    write_private(
+        path, _SETTINGS.format(database=_database(home).replace("%", "%%"), admin=ADMIN)
+    )
     return path
 
 
@@ -79,7 +88,9 @@ def make_accounts(home: Path) -> None:
     store.init_db(_database(home))  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
     (home / _DATABASE).chmod(0o600)
     known = passwords(home) if passwords_file(home).is_file() else {}
-    chosen = {name: known.get(name) or secrets.token_urlsafe(18) for name in (ADMIN, *_GRANTS)}
+    chosen = {
+        name: known.get(name) or secrets.token_urlsafe(18) for name in (ADMIN, *_GRANTS)
+    }
     for name, password in chosen.items():
         if not store.has_user(name):
             store.create_user(name, password, is_admin=name == ADMIN)
@@ -98,7 +109,9 @@ def _grant(name: str) -> None:
         try:
             store.grant_user_resource_permission(name, kind, "*", permission)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # what the admin changed stays changed
+            if (
+                error.error_code != "RESOURCE_ALREADY_EXISTS"
+            ):  # what the admin changed stays changed
                 raise
 
 

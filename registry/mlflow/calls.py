@@ -5,7 +5,13 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from core.address import shown
 from core.errors import RegistryError
@@ -35,7 +41,11 @@ class Calls:
         """As people may see it."""
 
     def _attempts(self) -> Retrying:
-        return Retrying(stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.2, max=4), retry=retry_if_exception(_may_pass))
+        return Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(0.2, max=4),
+            retry=retry_if_exception(_may_pass),
+        )
 
     def attempt(self, call: Callable[[], _T]) -> _T:
         """What the call gives; `RegistryError` where MLflow refuses, or does not answer in all attempts."""
@@ -45,7 +55,10 @@ class Calls:
             return self._attempts()(call)
         except RetryError as error:
             cause = error.last_attempt.exception()
-            raise self._explained(cause, f"MLflow at {self.address} did not take it in {ATTEMPTS} attempts") from cause
+            raise self._explained(
+                cause,
+                f"MLflow at {self.address} did not take it in {ATTEMPTS} attempts",
+            ) from cause
         except (MlflowException, OSError) as error:
             raise self._refusal(error) from error
 
@@ -57,7 +70,9 @@ class Calls:
             return self._attempts()(call)
         except RetryError as error:
             cause = error.last_attempt.exception()
-            raise self._explained(cause, f"MLflow at {self.address} did not answer in {ATTEMPTS} attempts") from cause
+            raise self._explained(
+                cause, f"MLflow at {self.address} did not answer in {ATTEMPTS} attempts"
+            ) from cause
         except (MlflowException, OSError) as error:
             if _status(error) in _REFUSED:
                 raise self._refusal(error) from error
@@ -67,7 +82,9 @@ class Calls:
         refused = _REFUSED.get(_status(error))
         if refused is None:
             return self._explained(error, f"MLflow at {self.address} refused")
-        return RegistryError(refused.format(address=self.address, said=_first_line(error), user=_user()))
+        return RegistryError(
+            refused.format(address=self.address, said=_first_line(error), user=_user())
+        )
 
     def _explained(self, cause: Any, what: str) -> RegistryError:
         text = f"{what} ({_first_line(cause)}). Nothing is lost: when MLflow at {self.address} answers, run the same command again."
@@ -79,7 +96,9 @@ def _user() -> str:
     name = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if name and os.environ.get("MLFLOW_TRACKING_PASSWORD"):
         return f"as {name!r}"
-    return "with a token" if os.environ.get("MLFLOW_TRACKING_TOKEN") else "without a login"
+    return (
+        "with a token" if os.environ.get("MLFLOW_TRACKING_TOKEN") else "without a login"
+    )
 
 
 def _first_line(cause: Any) -> str:
@@ -106,4 +125,6 @@ def _may_pass(error: BaseException) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code not in _ABSENT and _status(error) not in _REFUSED
-    return isinstance(error, SQLAlchemyError | OSError) and _status(error) not in _REFUSED
+    return (
+        isinstance(error, SQLAlchemyError | OSError) and _status(error) not in _REFUSED
+    )

@@ -35,7 +35,11 @@ class Lineage(Value):
             "assay.policy_name": self.policy_name or "unnamed",
             WORKSPACE: self.run_id,
         }
-        return tags | ({"assay.base_digest": self.base.digest, "assay.base_id": self.base.id} if self.base else {})
+        return tags | (
+            {"assay.base_digest": self.base.digest, "assay.base_id": self.base.id}
+            if self.base
+            else {}
+        )
 
 
 def describe(verdict: Verdict, scorecard: Scorecard | None, lineage: Lineage) -> str:
@@ -69,18 +73,30 @@ def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     if isinstance(verdict, Finalist):
         return "Passed screen: better than every comparator on the primary metric, not worse on any guardrail."
-    concerning = [finding for finding in verdict.findings if finding.outcome != "passed"]
+    concerning = [
+        finding for finding in verdict.findings if finding.outcome != "passed"
+    ]
     return f"{verdict.verdict.capitalize()} by {verdict.gate}: {len(concerning)} of {len(verdict.findings)} rules did not pass."
 
 
 def score_table(scorecard: Scorecard) -> str:
     """Systems as columns, metrics as rows, each with its 95 % interval."""
     systems = scorecard.systems
-    lines = ["| metric | " + " | ".join(score.system for score in systems) + " |", "| --- |" + " --- |" * len(systems)]
+    lines = [
+        "| metric | " + " | ".join(score.system for score in systems) + " |",
+        "| --- |" + " --- |" * len(systems),
+    ]
     for first in systems[0].metrics:
         cells = [format_score(score.metric(first.name)) for score in systems]
-        lines.append(f"| {first.name} {'↑' if first.higher_is_better else '↓'} | " + " | ".join(cells) + " |")
-    lines += ["", f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; 95 % intervals by cluster bootstrap."]
+        lines.append(
+            f"| {first.name} {'↑' if first.higher_is_better else '↓'} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    lines += [
+        "",
+        f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; 95 % intervals by cluster bootstrap.",
+    ]
     return "\n".join(lines)
 
 
@@ -99,7 +115,9 @@ def _scored_as(spec: ServingSpec) -> str:
 
 def _findings(findings: tuple[Finding, ...]) -> str:
     marks = {"passed": "✅", "rejected": "❌", "undecided": "❔"}
-    return "\n".join(f"- {marks[finding.outcome]} {escape(finding.text)}" for finding in findings)
+    return "\n".join(
+        f"- {marks[finding.outcome]} {escape(finding.text)}" for finding in findings
+    )
 
 
 def _lineage(lineage: Lineage) -> str:
@@ -111,12 +129,19 @@ def _lineage(lineage: Lineage) -> str:
         f"- params `{lineage.params_sha256[:16]}`, logical run `{lineage.logical_run[:16]}`",
     ]
     if lineage.base is not None:
-        rows.append(f"- base model: {escape(lineage.base.id)}, digest `{lineage.base.digest[:16]}`")
+        rows.append(
+            f"- base model: {escape(lineage.base.id)}, digest `{lineage.base.digest[:16]}`"
+        )
     return "Lineage\n\n" + "\n".join(rows)
 
 
 def escape(text: str) -> str:
     """Data shown as text: no markup, no HTML, no formula."""
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;")):
+    for character, entity in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "&#124;"),
+    ):
         text = text.replace(character, entity)
     return text.replace("\n", " ")

@@ -52,13 +52,21 @@ class Connection:
         """Id of the experiment that holds every run; made where it is not there yet."""
         with self.turn("experiment"):
             found = self.client.get_experiment_by_name(EXPERIMENT)
-            return str(found.experiment_id if found else self.client.create_experiment(EXPERIMENT, self._artifacts(), KIND))
+            return str(
+                found.experiment_id
+                if found
+                else self.client.create_experiment(EXPERIMENT, self._artifacts(), KIND)
+            )
 
     def _artifacts(self) -> str | None:
         """Beside the database where MLflow has no server; a server chooses for itself."""
         if not self.uri.startswith("sqlite:///"):
             return None
-        return (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").resolve().as_uri()
+        return (
+            (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts")
+            .resolve()
+            .as_uri()
+        )
 
     @contextlib.contextmanager
     def turn(self, what: str) -> Iterator[None]:

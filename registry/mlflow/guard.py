@@ -61,13 +61,17 @@ def _store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _install_artifacts() -> None:
-    from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as places
+    from mlflow.store.artifact.artifact_repository_registry import (
+        _artifact_repository_registry as places,
+    )
 
     from registry.mlflow.guarded_artifacts import GuardedArtifacts, other_places
 
     for scheme in tuple(places.get_registered_artifact_repositories()):  # type: ignore[no-untyped-call]
         if scheme not in _REFERENCES:
-            places.register(scheme, GuardedArtifacts if scheme in _OWN_DISK else other_places)  # type: ignore[no-untyped-call]
+            places.register(
+                scheme, GuardedArtifacts if scheme in _OWN_DISK else other_places
+            )  # type: ignore[no-untyped-call]
 
 
 def guarded_app() -> Any:
@@ -78,7 +82,12 @@ def guarded_app() -> Any:
     initialize_backend_stores()
     app = create_app()
     take_requests()
-    return remembers_requests(_without_other_routes(app, [_Native(route) for route in app.routes if not isinstance(route, Mount)]))
+    return remembers_requests(
+        _without_other_routes(
+            app,
+            [_Native(route) for route in app.routes if not isinstance(route, Mount)],
+        )
+    )
 
 
 class _Native:
@@ -86,8 +95,14 @@ class _Native:
 
     def __init__(self, router: Any) -> None:
         self._router = router
-        routes = router.original_router.routes if hasattr(router, "original_router") else (router,)
-        modules = {route.endpoint.__module__ for route in routes if hasattr(route, "endpoint")}
+        routes = (
+            router.original_router.routes
+            if hasattr(router, "original_router")
+            else (router,)
+        )
+        modules = {
+            route.endpoint.__module__ for route in routes if hasattr(route, "endpoint")
+        }
         allowed = [_ROUTES.get(module, frozenset()) for module in modules]
         self._stays = frozenset.intersection(*allowed) if allowed else frozenset()
 
@@ -99,7 +114,9 @@ class _Native:
 def _without_other_routes(app: Any, native: list[_Native]) -> Any:
     async def asked(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and any(router.refuses(scope) for router in native):
-            await PlainTextResponse("This server does not offer that.", 403)(scope, receive, send)
+            await PlainTextResponse("This server does not offer that.", 403)(
+                scope, receive, send
+            )
         else:
             await app(scope, receive, send)
 

@@ -25,7 +25,12 @@ ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 class GuardedArtifacts(LocalArtifactRepository):
     """Files under one artifact location, if that is one of this server's own."""
 
-    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+    def __init__(
+        self,
+        artifact_uri: str,
+        tracking_uri: str | None = None,
+        registry_uri: str | None = None,
+    ) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._check_inside(Path(self.artifact_dir))
 
@@ -33,9 +38,16 @@ class GuardedArtifacts(LocalArtifactRepository):
         self._check_writable(artifact_path)
         return str(super()._get_or_create_artifact_dir(artifact_path))
 
-    def _publish_staged_artifact(self, temp_file_path: str, destination_file_path: str, finalize_temp_path: Any = None) -> None:
+    def _publish_staged_artifact(
+        self,
+        temp_file_path: str,
+        destination_file_path: str,
+        finalize_temp_path: Any = None,
+    ) -> None:
         self._check_writable(destination_file_path)
-        super()._publish_staged_artifact(temp_file_path, destination_file_path, finalize_temp_path)
+        super()._publish_staged_artifact(
+            temp_file_path, destination_file_path, finalize_temp_path
+        )
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Copy a folder, where one may write."""
@@ -58,7 +70,9 @@ class GuardedArtifacts(LocalArtifactRepository):
         root = _artifact_root()
         whole = Path(os.path.realpath(path))
         if whole != root and root not in whole.parents:
-            raise _denied(f"The artifact location {self.artifact_uri[:200]} is not under this server's artifact root")
+            raise _denied(
+                f"The artifact location {self.artifact_uri[:200]} is not under this server's artifact root"
+            )
         return whole.relative_to(root).parts
 
     def _check_writable(self, artifact_path: str | None) -> None:
@@ -67,12 +81,16 @@ class GuardedArtifacts(LocalArtifactRepository):
         if by is None or by == SERVICE:
             return
         if not by or not parts or not _is_ones_own(parts[0]):
-            raise _denied(f"Files of Assay's experiment are written by the account {SERVICE!r} alone. Use an experiment of your own")
+            raise _denied(
+                f"Files of Assay's experiment are written by the account {SERVICE!r} alone. Use an experiment of your own"
+            )
 
 
 def other_places(artifact_uri: str, **_: Any) -> Any:
     """Addresses of other machines: this server keeps files on its own disk and asks nobody for any."""
-    raise _denied(f"This server keeps no artifacts at {artifact_uri.split(':', 1)[0][:20]}://")
+    raise _denied(
+        f"This server keeps no artifacts at {artifact_uri.split(':', 1)[0][:20]}://"
+    )
 
 
 def _is_ones_own(folder: str) -> bool:

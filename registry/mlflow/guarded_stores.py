@@ -18,7 +18,18 @@ from registry.mlflow.acting import acting
 from registry.mlflow.connection import EXPERIMENT
 
 _PREFIX = "assay."
-_READS = ("batch_get_", "calculate_", "compute_", "filter_", "find_", "get_", "list_", "query_", "search_", "supports_")
+_READS = (
+    "batch_get_",
+    "calculate_",
+    "compute_",
+    "filter_",
+    "find_",
+    "get_",
+    "list_",
+    "query_",
+    "search_",
+    "supports_",
+)
 _PLACEHOLDERS = frozenset({"prompt-template", "dummy-source"})
 """What MLflow calls the source of a prompt, which has no files."""
 _INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
@@ -44,7 +55,10 @@ class Call:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-        raise MlflowException(f"{fact} ({self.method} by {self.by or 'nobody'}).", error_code=PERMISSION_DENIED)
+        raise MlflowException(
+            f"{fact} ({self.method} by {self.by or 'nobody'}).",
+            error_code=PERMISSION_DENIED,
+        )
 
 
 Rule = Callable[[Call], None]
@@ -52,13 +66,21 @@ Rule = Callable[[Call], None]
 
 def guarded(store: type, rules: Mapping[str, Rule]) -> type:
     """The store's class, with each method that changes something behind its rule."""
-    behind = {name: _behind(getattr(store, name), rules.get(name, refused)) for name in dir(store) if _changes(store, name)}
+    behind = {
+        name: _behind(getattr(store, name), rules.get(name, refused))
+        for name in dir(store)
+        if _changes(store, name)
+    }
     return type(f"Guarded{store.__name__}", (store,), behind)
 
 
 def _changes(store: type, name: str) -> bool:
     is_read = name.startswith(_READS) and name not in _READS_IN_NAME_ALONE
-    return not name.startswith("_") and not is_read and inspect.isfunction(inspect.getattr_static(store, name))
+    return (
+        not name.startswith("_")
+        and not is_read
+        and inspect.isfunction(inspect.getattr_static(store, name))
+    )
 
 
 _READS_IN_NAME_ALONE = frozenset({"get_or_create_user_queue"})
@@ -112,12 +134,16 @@ def tags(call: Call) -> None:
     free(call)
     for key in _keys(call.given):
         if _plain(key).startswith(_PREFIX):
-            call.refuse(f"The tag {key[:60]!r} is written by the account {SERVICE!r} alone")
+            call.refuse(
+                f"The tag {key[:60]!r} is written by the account {SERVICE!r} alone"
+            )
 
 
 def _keys(given: Mapping[str, Any]) -> Iterable[str]:
     found = given.get("tags")
-    yield from (str(each if isinstance(found, Mapping) else each.key) for each in found or ())
+    yield from (
+        str(each if isinstance(found, Mapping) else each.key) for each in found or ()
+    )
     if given.get("tag") is not None:
         yield str(given["tag"].key)
     if given.get("key") is not None:
@@ -134,7 +160,9 @@ def own_experiment(call: Call) -> None:
     free(call)
     places = tuple(_experiments(call))
     if not places or any(is_governed(call.store, place) for place in places):
-        call.refuse(f"The experiment {EXPERIMENT!r} is written by the account {SERVICE!r} alone. Make an experiment of your own")
+        call.refuse(
+            f"The experiment {EXPERIMENT!r} is written by the account {SERVICE!r} alone. Make an experiment of your own"
+        )
 
 
 def _experiments(call: Call) -> Iterable[str]:
@@ -149,7 +177,11 @@ def _experiments(call: Call) -> Iterable[str]:
             yield str(store.get_run(given[name]).info.experiment_id)
     if given.get("model_id"):
         yield str(store.get_logged_model(given["model_id"]).experiment_id)
-    for each in (*(given.get("models") or ()), *(given.get("metrics") or ()), given.get("metric")):
+    for each in (
+        *(given.get("models") or ()),
+        *(given.get("metrics") or ()),
+        given.get("metric"),
+    ):
         if getattr(each, "model_id", None):
             yield str(store.get_logged_model(each.model_id).experiment_id)
     for trace in _traces(given):
@@ -171,7 +203,13 @@ def _of_new_traces(call: Call) -> Iterable[str]:
     info = call.given.get("trace_info")
     if info is not None:
         yield str(info.experiment_id)
-    ids = {str(each.trace_id) for each in (*(call.given.get("spans") or ()), *(() if info is None else (info,)))}
+    ids = {
+        str(each.trace_id)
+        for each in (
+            *(call.given.get("spans") or ()),
+            *(() if info is None else (info,)),
+        )
+    }
     for each in ids:
         with suppress(MlflowException):  # most are new
             yield str(call.store.get_trace_info(each).experiment_id)
@@ -188,14 +226,20 @@ def _is_reserved(name: str) -> bool:
 
 def _plain(text: str) -> str:
     """As people read it: letters of another width or case are no other name."""
-    shown = "".join(letter for letter in unicodedata.normalize("NFKC", text) if unicodedata.category(letter) != "Cf")
+    shown = "".join(
+        letter
+        for letter in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(letter) != "Cf"
+    )
     return shown.strip().casefold()
 
 
 def no_location(call: Call) -> None:
     """Files lie where this server puts them. The service account needs no other place either."""
     if call.given.get("artifact_location"):
-        call.refuse("Artifacts lie where this server puts them: leave artifact_location out")
+        call.refuse(
+            "Artifacts lie where this server puts them: leave artifact_location out"
+        )
 
 
 def other_name(call: Call) -> None:
@@ -229,7 +273,9 @@ def own_model(call: Call) -> None:
     free(call)
     name = str(call.given["name"])
     if holds_registered_version(call.store, name):
-        call.refuse(f"Assay registered versions of {name[:100]!r}: they are changed by the account {SERVICE!r} alone")
+        call.refuse(
+            f"Assay registered versions of {name[:100]!r}: they are changed by the account {SERVICE!r} alone"
+        )
 
 
 def holds_registered_version(store: Any, name: str) -> bool:
@@ -238,7 +284,12 @@ def holds_registered_version(store: Any, name: str) -> bool:
 
     own = SqlModelVersionTag.key.startswith(_PREFIX, autoescape=True)
     with store.ManagedSessionMaker() as session:
-        return session.query(SqlModelVersionTag).filter(SqlModelVersionTag.name == name, own).first() is not None
+        return (
+            session.query(SqlModelVersionTag)
+            .filter(SqlModelVersionTag.name == name, own)
+            .first()
+            is not None
+        )
 
 
 def new_version(call: Call) -> None:
@@ -248,9 +299,15 @@ def new_version(call: Call) -> None:
     all_of(own_model, tags)(call)
     if call.is_by_service or str(call.given["source"]) in _PLACEHOLDERS:
         return
-    of = {name: call.given[name] for name in ("run_id", "model_id") if call.given.get(name)}
+    of = {
+        name: call.given[name]
+        for name in ("run_id", "model_id")
+        if call.given.get(name)
+    }
     if not of:
-        call.refuse("A version's source is a run or a logged model: name run_id or model_id")
+        call.refuse(
+            "A version's source is a run or a logged model: name run_id or model_id"
+        )
     own_experiment(Call(_get_tracking_store(), call.method, of, call.by))
 
 
@@ -258,7 +315,11 @@ def own_prompt(call: Call) -> None:
     """A prompt is linked to a run or a logged model of one's own."""
     from mlflow.server.handlers import _get_tracking_store
 
-    of = {name: call.given[name] for name in ("run_id", "model_id") if call.given.get(name)}
+    of = {
+        name: call.given[name]
+        for name in ("run_id", "model_id")
+        if call.given.get(name)
+    }
     own_experiment(Call(_get_tracking_store(), call.method, of, call.by))
 
 
@@ -278,35 +339,125 @@ TRACKING: Mapping[str, Rule] = {
     "create_experiment": all_of(tags, other_name, no_location),
     **_each(own_experiment, "delete_experiment", "restore_experiment"),
     "rename_experiment": all_of(own_experiment, other_name),
-    **_each(tags, "set_experiment_tag", "delete_experiment_tag", "set_tag", "delete_tag"),
+    **_each(
+        tags, "set_experiment_tag", "delete_experiment_tag", "set_tag", "delete_tag"
+    ),
     **_each(tags, "set_logged_model_tags", "delete_logged_model_tag"),
     **_each(all_of(own_experiment, tags), "create_run", "create_logged_model"),
-    **_each(own_experiment, "update_run_info", "delete_run", "restore_run", "log_metric", "log_param", "record_logged_model"),
+    **_each(
+        own_experiment,
+        "update_run_info",
+        "delete_run",
+        "restore_run",
+        "log_metric",
+        "log_param",
+        "record_logged_model",
+    ),
     **_each(own_experiment, "log_inputs", "log_outputs"),
     "log_batch": batch,
-    **_each(own_experiment, "log_logged_model_params", "finalize_logged_model", "delete_logged_model", "set_model_versions_tags"),
-    **_each(own_experiment, "register_scorer", "delete_scorer", "upsert_online_scoring_config"),
-    **_each(all_of(own_experiment, tags), "start_trace", "deprecated_start_trace_v2", "deprecated_end_trace_v2"),
+    **_each(
+        own_experiment,
+        "log_logged_model_params",
+        "finalize_logged_model",
+        "delete_logged_model",
+        "set_model_versions_tags",
+    ),
+    **_each(
+        own_experiment,
+        "register_scorer",
+        "delete_scorer",
+        "upsert_online_scoring_config",
+    ),
+    **_each(
+        all_of(own_experiment, tags),
+        "start_trace",
+        "deprecated_start_trace_v2",
+        "deprecated_end_trace_v2",
+    ),
     **_each(all_of(own_experiment, tags), "set_trace_tag", "delete_trace_tag"),
-    **_each(own_experiment, "delete_traces", "log_spans", "link_traces_to_run", "unlink_traces_from_run", "link_prompts_to_trace"),
-    **_each(datasets, "create_dataset", "delete_dataset", "upsert_dataset_records", "delete_dataset_records"),
-    **_each(datasets, "set_dataset_tags", "delete_dataset_tag", "add_dataset_to_experiments", "remove_dataset_from_experiments"),
+    **_each(
+        own_experiment,
+        "delete_traces",
+        "log_spans",
+        "link_traces_to_run",
+        "unlink_traces_from_run",
+        "link_prompts_to_trace",
+    ),
+    **_each(
+        datasets,
+        "create_dataset",
+        "delete_dataset",
+        "upsert_dataset_records",
+        "delete_dataset_records",
+    ),
+    **_each(
+        datasets,
+        "set_dataset_tags",
+        "delete_dataset_tag",
+        "add_dataset_to_experiments",
+        "remove_dataset_from_experiments",
+    ),
     # People's reviews, of Assay's runs too.
-    **_each(free, "create_assessment", "update_assessment", "delete_assessment", "create_issue", "update_issue"),
+    **_each(
+        free,
+        "create_assessment",
+        "update_assessment",
+        "delete_assessment",
+        "create_issue",
+        "update_issue",
+    ),
     **_each(free, "create_label_schema", "update_label_schema", "delete_label_schema"),
-    **_each(free, "create_review_queue", "get_or_create_user_queue", "update_review_queue", "delete_review_queue"),
-    **_each(free, "add_items_to_review_queue", "remove_items_from_review_queue", "set_review_queue_item_status"),
+    **_each(
+        free,
+        "create_review_queue",
+        "get_or_create_user_queue",
+        "update_review_queue",
+        "delete_review_queue",
+    ),
+    **_each(
+        free,
+        "add_items_to_review_queue",
+        "remove_items_from_review_queue",
+        "set_review_queue_item_status",
+    ),
 }
 MODELS: Mapping[str, Rule] = {
-    **_each(tags, "create_registered_model", "set_registered_model_tag", "delete_registered_model_tag"),
+    **_each(
+        tags,
+        "create_registered_model",
+        "set_registered_model_tag",
+        "delete_registered_model_tag",
+    ),
     **_each(tags, "set_model_version_tag", "delete_model_version_tag"),
-    **_each(own_model, "update_registered_model", "rename_registered_model", "delete_registered_model"),
+    **_each(
+        own_model,
+        "update_registered_model",
+        "rename_registered_model",
+        "delete_registered_model",
+    ),
     "create_model_version": new_version,
-    **_each(own_model, "update_model_version", "transition_model_version_stage", "delete_model_version"),
+    **_each(
+        own_model,
+        "update_model_version",
+        "transition_model_version_stage",
+        "delete_model_version",
+    ),
     "copy_model_version": copied,
     **_each(free, "set_registered_model_alias", "delete_registered_model_alias"),
-    **_each(all_of(own_model, tags), "create_prompt", "create_prompt_version", "delete_prompt", "delete_prompt_version"),
-    **_each(tags, "set_prompt_tag", "delete_prompt_tag", "set_prompt_version_tag", "delete_prompt_version_tag"),
+    **_each(
+        all_of(own_model, tags),
+        "create_prompt",
+        "create_prompt_version",
+        "delete_prompt",
+        "delete_prompt_version",
+    ),
+    **_each(
+        tags,
+        "set_prompt_tag",
+        "delete_prompt_tag",
+        "set_prompt_version_tag",
+        "delete_prompt_version_tag",
+    ),
     **_each(free, "set_prompt_alias", "delete_prompt_alias"),
     **_each(own_prompt, "link_prompt_version_to_run", "link_prompt_version_to_model"),
     "link_prompts_to_trace": refused,

@@ -39,7 +39,10 @@ def _check_not_lost(database: Path) -> None:
     if Settings().ledger_url or not database.with_name("ledger.db").is_file():
         return
     with suppress(LedgerError):  # said by whoever needs the ledger
-        if any(isinstance(entry.body, Judged | Registered) for entry in read_ledger(database.parent).entries()):
+        if any(
+            isinstance(entry.body, Judged | Registered)
+            for entry in read_ledger(database.parent).entries()
+        ):
             raise RegistryError(
                 f"There is no MLflow database {database}, though the ledger names versions of it, so it is lost. Restore it from a backup,"
                 " or set MLFLOW_TRACKING_URI to where those versions are."

@@ -24,13 +24,17 @@ def settle(home: Path, system: Path | None = None) -> str | None:
     if not database.is_file() or former_home(database) is None:
         return None
     if system is not None and is_held(system):
-        raise RegistryError(f"{home} was moved while `assay up` runs in it. `assay down` ends that; then run this again.")
+        raise RegistryError(
+            f"{home} was moved while `assay up` runs in it. `assay down` ends that; then run this again."
+        )
     try:
         with alone(home, _PATIENCE):
             before = former_home(database)
             return None if before is None else _relocated(home, database, before)
     except OperationError as error:
-        raise RegistryError(f"{home} was moved, and its records are not put right yet. {error}") from error
+        raise RegistryError(
+            f"{home} was moved, and its records are not put right yet. {error}"
+        ) from error
 
 
 def _relocated(home: Path, database: Path, before: Path) -> str:
@@ -44,7 +48,9 @@ def _relocated(home: Path, database: Path, before: Path) -> str:
     _relink(after, before)
     changed = relocate(database, before, after)
     if former_home(database) is not None:
-        raise RegistryError(f"The records of {home} still name files in {before}. Restore a backup into an empty home instead.")
+        raise RegistryError(
+            f"The records of {home} still name files in {before}. Restore a backup into an empty home instead."
+        )
     return f"This home lay in {before} before. {changed} addresses in its records name {after} now."
 
 

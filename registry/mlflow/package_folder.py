@@ -12,7 +12,10 @@ ASIDE = ".aside"
 def is_whole(folder: Path, package_sha256: str) -> bool:
     """Whether it holds exactly the package's files; one that cannot be read does not."""
     try:
-        return folder.is_dir() and digest_of_files(folder_digests(folder)) == package_sha256
+        return (
+            folder.is_dir()
+            and digest_of_files(folder_digests(folder)) == package_sha256
+        )
     except (DamagedFile, OSError):  # a symbolic link, or a file that nobody may read
         return False
 
@@ -26,7 +29,9 @@ def put_aside(folder: Path) -> Path | None:
     try:
         folder.rename(aside)
     except OSError as error:
-        raise DamagedFile(f"{folder} is damaged and cannot be moved ({error.strerror}). Move it away by hand, then repeat.") from error
+        raise DamagedFile(
+            f"{folder} is damaged and cannot be moved ({error.strerror}). Move it away by hand, then repeat."
+        ) from error
     return aside
 
 

@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-AUTHOR, MODEL, KIND, DATA_REVISION = "assay.by", "assay.model", "assay.kind", "assay.data_revision"
-LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = "assay.logical_run", "assay.verdict", "assay.package_sha256", "assay.serving_spec"
+AUTHOR, MODEL, KIND, DATA_REVISION = (
+    "assay.by",
+    "assay.model",
+    "assay.kind",
+    "assay.data_revision",
+)
+LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = (
+    "assay.logical_run",
+    "assay.verdict",
+    "assay.package_sha256",
+    "assay.serving_spec",
+)
 VERSION = "assay.version"
 """The version that a run scored again, or whose adapter its training came to."""
 MADE_AGAIN = "champion"

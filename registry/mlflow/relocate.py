@@ -40,7 +40,9 @@ def relocate(database: Path, before: Path, after: Path) -> int:
 def former_home(database: Path) -> Path | None:
     """The home that a database was in when its addresses were written; None where it has not been moved since."""
     here = database.parent.resolve()
-    for address in _read(database, "SELECT artifact_location FROM experiments WHERE name = ?", EXPERIMENT):
+    for address in _read(
+        database, "SELECT artifact_location FROM experiments WHERE name = ?", EXPERIMENT
+    ):
         folder = _folder_of(address)
         above = () if folder is None else (folder, *folder.parents)
         artifacts = next((each for each in above if each.name == ARTIFACTS), None)
@@ -52,7 +54,9 @@ def former_home(database: Path) -> Path | None:
 def left_behind(database: Path, before: Path, after: Path) -> Path | None:
     """A file or folder that an address names, which lies below `before` and not below `after`; None where there is none."""
     for table, column, which in _ADDRESSES:
-        statement = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL {which}"  # noqa: S608 - names of our own list
+        statement = (
+            f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL {which}"  # noqa: S608 - names of our own list
+        )
         for address in _read(database, statement):
             folder = _folder_of(address)
             if folder is not None and folder.is_relative_to(before):
@@ -65,10 +69,14 @@ def left_behind(database: Path, before: Path, after: Path) -> Path | None:
 def _read(database: Path, statement: str, *given: str) -> list[str]:
     try:
         # Not made where it is missing: an empty one would say that nothing was ever registered.
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+        with closing(
+            sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)
+        ) as connection:
             return [str(row[0]) for row in connection.execute(statement, given)]
     except sqlite3.Error as error:
-        if "no such" in str(error):  # a table or a column that this MLflow does not have names nothing
+        if "no such" in str(
+            error
+        ):  # a table or a column that this MLflow does not have names nothing
             return []
         raise RegistryError(
             f"MLflow's database {database} cannot be read ({error}). Run the same command again, or bring it back from a backup."
@@ -87,11 +95,19 @@ def _is_same(one: Path, other: Path) -> bool:
     return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
-def _moved(connection: sqlite3.Connection, place: tuple[str, str, str], before: Path, after: Path) -> int:
+def _moved(
+    connection: sqlite3.Connection,
+    place: tuple[str, str, str],
+    before: Path,
+    after: Path,
+) -> int:
     table, column, which = place
     statement = (
         f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - names of our own list
         f"WHERE ({column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/') {which}"
     )
     forms = ((before.as_uri(), after.as_uri()), (str(before), str(after)))
-    return sum(connection.execute(statement, {"old": old, "new": new}).rowcount for old, new in forms)
+    return sum(
+        connection.execute(statement, {"old": old, "new": new}).rowcount
+        for old, new in forms
+    )

@@ -56,12 +56,21 @@ class Retained:
     def versions(self) -> tuple[RegisteredVersion, ...]:
         """Every version of every registered model."""
         with _explained(self.uri):
-            return tuple(_registered(entry) for entry in _pages(lambda token: self._client().search_model_versions(page_token=token)))
+            return tuple(
+                _registered(entry)
+                for entry in _pages(
+                    lambda token: self._client().search_model_versions(page_token=token)
+                )
+            )
 
     def refused(self) -> tuple[RefusedRun, ...]:
         """Rejected and undecided runs of which there is something to erase."""
         with _explained(self.uri):
-            ended = [run for run in self._runs() if run.data.tags.get(VERDICT) in _REFUSED and run.info.end_time]
+            ended = [
+                run
+                for run in self._runs()
+                if run.data.tags.get(VERDICT) in _REFUSED and run.info.end_time
+            ]
             looked_into = [(run, _size(self._artifacts(run))) for run in ended]
         return tuple(_refused(run, size) for run, size in looked_into if size > 0)
 
@@ -80,7 +89,9 @@ class Retained:
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _artifacts(self, run: "Run") -> Any:  # mlflow leaves its methods untyped
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.store.artifact.artifact_repository_registry import (
+            get_artifact_repository,
+        )
 
         return get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
 
@@ -89,7 +100,13 @@ class Retained:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return []
-        return list(_pages(lambda token: client.search_runs([experiment.experiment_id], max_results=_PAGE, page_token=token)))
+        return list(
+            _pages(
+                lambda token: client.search_runs(
+                    [experiment.experiment_id], max_results=_PAGE, page_token=token
+                )
+            )
+        )
 
 
 def is_missing(uri: str) -> bool:
@@ -100,7 +117,9 @@ def is_missing(uri: str) -> bool:
 
 def database_file(uri: str) -> Path | None:
     """The file of a SQLite address; None where a server or another database keeps the records."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return (
+        Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    )
 
 
 @contextmanager
@@ -112,7 +131,9 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         fact = str(error).strip().split("\n", 1)[0][:200]
-        raise RegistryError(f"MLflow at {uri} did not answer ({fact}). When it answers, run the same command again.") from error
+        raise RegistryError(
+            f"MLflow at {uri} did not answer ({fact}). When it answers, run the same command again."
+        ) from error
 
 
 def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -138,10 +159,18 @@ def _registered(entry: Any) -> RegisteredVersion:
 
 def _refused(run: "Run", size: int) -> RefusedRun:
     ended = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
-    return RefusedRun(run_id=run.info.run_id, ended=ended, bytes=size, is_marked=ERASED in run.data.tags)
+    return RefusedRun(
+        run_id=run.info.run_id,
+        ended=ended,
+        bytes=size,
+        is_marked=ERASED in run.data.tags,
+    )
 
 
 def _size(place: Any, folder: str | None = None) -> int:
     """Bytes of everything at an artifact location."""
     found = place.list_artifacts(folder)
-    return sum(_size(place, each.path) if each.is_dir else int(each.file_size or 0) for each in found)
+    return sum(
+        _size(place, each.path) if each.is_dir else int(each.file_size or 0)
+        for each in found
+    )

@@ -42,12 +42,18 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "MLFLOW_AUTH_CONFIG_PATH": str(write_settings(home)),
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_ENABLE_WORKSPACES": "false",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secret(home / "keys/mlflow-sessions", lambda: secrets.token_hex(32)),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secret(
+            home / "keys/mlflow-sessions", lambda: secrets.token_hex(32)
+        ),
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(here),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}" for name in here),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            f"http://{name}" for name in here
+        ),
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secret(home / "keys/mlflow-webhooks", _fernet_key),
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secret(
+            home / "keys/mlflow-webhooks", _fernet_key
+        ),
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",  # by make_accounts
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (home / "mlflow-artifacts").as_uri(),
@@ -81,7 +87,13 @@ def _serve(port: int) -> int:
     from registry.mlflow.guard import guarded_app
 
     log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
-    uvicorn.run(guarded_app(), host="127.0.0.1", port=port, log_config=log_config, timeout_graceful_shutdown=10)
+    uvicorn.run(
+        guarded_app(),
+        host="127.0.0.1",
+        port=port,
+        log_config=log_config,
+        timeout_graceful_shutdown=10,
+    )
     return 0
 
 

@@ -51,17 +51,33 @@ class Store:
         """
         name, logical_run = submission.model, submission.logical_run
         digests = folder_digests(submission.package)
-        if not finalist.findings or any(finding.outcome != "passed" for finding in finalist.findings):
-            raise RegistryError("A finalist with a finding that did not pass is forged. Run `dvc repro screen`.")
+        if not finalist.findings or any(
+            finding.outcome != "passed" for finding in finalist.findings
+        ):
+            raise RegistryError(
+                "A finalist with a finding that did not pass is forged. Run `dvc repro screen`."
+            )
         with self._mlflow.turn(f"register-{logical_run}"):
             if self.find_version(name, logical_run) is None:
                 source = self._whole_logged_model(submission, digests)
-                own = {LOGICAL_RUN: logical_run, VERDICT: finalist.verdict, PACKAGE: digest_of_files(digests)}
-                tags = {**submission.page.tags, **own, SERVING_SPEC: finalist.spec.fingerprint}
+                own = {
+                    LOGICAL_RUN: logical_run,
+                    VERDICT: finalist.verdict,
+                    PACKAGE: digest_of_files(digests),
+                }
+                tags = {
+                    **submission.page.tags,
+                    **own,
+                    SERVING_SPEC: finalist.spec.fingerprint,
+                }
                 self._create_version(submission, source, tags)
             found = self._only_version(name, logical_run)
             if submission.takes_challenger:
-                self._mlflow.ask(lambda mlflow: mlflow.set_registered_model_alias(name, CHALLENGER, found.version))
+                self._mlflow.ask(
+                    lambda mlflow: mlflow.set_registered_model_alias(
+                        name, CHALLENGER, found.version
+                    )
+                )
         return found
 
     def find_version(self, name: str, logical_run: str) -> ModelVersion | None:
@@ -72,7 +88,9 @@ class Store:
     def get_version(self, name: str, version: str) -> ModelVersion:
         """A version by number, or by `@alias`."""
         alias = version.removeprefix("@")
-        found = self.known(name, version) if alias == version else self.holder(name, alias)
+        found = (
+            self.known(name, version) if alias == version else self.holder(name, alias)
+        )
         if found is None:
             raise RegistryError(
                 f"There is no version {version} of {name}. {self._names()} `assay ui` shows what there is, "
@@ -81,12 +99,22 @@ class Store:
         return found
 
     def _names(self) -> str:
-        names = self._mlflow.ask(lambda mlflow: sorted(model.name for model in mlflow.search_registered_models(max_results=20)))
-        return f"Registered models: {', '.join(names)}." if names else "Nothing is registered yet."
+        names = self._mlflow.ask(
+            lambda mlflow: sorted(
+                model.name for model in mlflow.search_registered_models(max_results=20)
+            )
+        )
+        return (
+            f"Registered models: {', '.join(names)}."
+            if names
+            else "Nothing is registered yet."
+        )
 
     def known(self, name: str, number: str) -> ModelVersion | None:
         """A version by number, or None where MLflow says that there is none."""
-        found = self._mlflow.look_up(lambda: self._mlflow.client.get_model_version(name, number))
+        found = self._mlflow.look_up(
+            lambda: self._mlflow.client.get_model_version(name, number)
+        )
         return None if found is None else model_version(found)
 
     def holder(self, name: str, alias: str) -> ModelVersion | None:
@@ -98,29 +126,57 @@ class Store:
         """The number of the version that holds an alias, for each registered model in which one does."""
         found, token = {}, None
         while True:
-            page = self._mlflow.ask(lambda mlflow, token=token: mlflow.search_registered_models(max_results=1000, page_token=token))  # type: ignore[misc]
-            found.update({model.name: str(model.aliases[alias]) for model in page if alias in model.aliases})
+            page = self._mlflow.ask(
+                lambda mlflow, token=token: mlflow.search_registered_models(  # type: ignore[misc]
+                    max_results=1000, page_token=token
+                )
+            )
+            found.update(
+                {
+                    model.name: str(model.aliases[alias])
+                    for model in page
+                    if alias in model.aliases
+                }
+            )
             token = page.token
             if not token:
                 return found
 
     def made(self, version: ModelVersion) -> Made:
         """When a version was registered, and by whom; a run without a name was made by nobody who could approve it."""
-        entry = self._mlflow.ask(lambda mlflow: mlflow.get_model_version(version.name, version.version))
+        entry = self._mlflow.ask(
+            lambda mlflow: mlflow.get_model_version(version.name, version.version)
+        )
         by = self.runs.tags(version.run_id).get(AUTHOR, "unknown")
-        return Made(at=datetime.fromtimestamp(int(entry.creation_timestamp) / 1000, UTC), by=by)
+        return Made(
+            at=datetime.fromtimestamp(int(entry.creation_timestamp) / 1000, UTC), by=by
+        )
 
     def annotate(self, version: ModelVersion, tags: dict[str, str]) -> None:
         """Write tags on a version's page."""
         for name, text in tags.items():
-            self._mlflow.ask(lambda mlflow, name=name, text=text: mlflow.set_model_version_tag(version.name, version.version, name, text))  # type: ignore[misc]
+            self._mlflow.ask(
+                lambda mlflow, name=name, text=text: mlflow.set_model_version_tag(  # type: ignore[misc]
+                    version.name, version.version, name, text
+                )
+            )
 
     def pages_with(self, tag: str) -> dict[str, str]:
         """What that tag says on each version page that has it, by `NAME VERSION`."""
         found, token = {}, None
         while True:
-            page = self._mlflow.ask(lambda mlflow, token=token: mlflow.search_model_versions(max_results=1000, page_token=token))  # type: ignore[misc]
-            found.update({f"{each.name} {each.version}": each.tags[tag] for each in page if tag in each.tags})
+            page = self._mlflow.ask(
+                lambda mlflow, token=token: mlflow.search_model_versions(  # type: ignore[misc]
+                    max_results=1000, page_token=token
+                )
+            )
+            found.update(
+                {
+                    f"{each.name} {each.version}": each.tags[tag]
+                    for each in page
+                    if tag in each.tags
+                }
+            )
             token = page.token
             if not token:
                 return found
@@ -128,9 +184,13 @@ class Store:
     def move_alias(self, name: str, alias: str, version: str | None) -> None:
         """Have an alias name a version, or nothing."""
         if version is None:
-            self._mlflow.ask(lambda mlflow: mlflow.delete_registered_model_alias(name, alias))
+            self._mlflow.ask(
+                lambda mlflow: mlflow.delete_registered_model_alias(name, alias)
+            )
         else:
-            self._mlflow.ask(lambda mlflow: mlflow.set_registered_model_alias(name, alias, version))
+            self._mlflow.ask(
+                lambda mlflow: mlflow.set_registered_model_alias(name, alias, version)
+            )
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Download a version's package and check every byte; `into` appears whole or not at all.
@@ -138,11 +198,21 @@ class Store:
         A damaged folder that lies there is put aside, and only once a good one is there to take its place.
         """
         into.parent.mkdir(parents=True, exist_ok=True)
-        with self._mlflow.turn(f"fetch-{into.name}"), tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        with (
+            self._mlflow.turn(f"fetch-{into.name}"),
+            tempfile.TemporaryDirectory(dir=into.parent) as scratch,
+        ):
             if is_whole(into, version.package_sha256):
                 return into  # somebody may be reading it: a good one is never replaced
             whole = Path(scratch) / "whole"
-            self._download(self._mlflow.ask(lambda mlflow: mlflow.get_model_version_download_uri(version.name, version.version)), whole)
+            self._download(
+                self._mlflow.ask(
+                    lambda mlflow: mlflow.get_model_version_download_uri(
+                        version.name, version.version
+                    )
+                ),
+                whole,
+            )
             if digest_of_files(folder_digests(whole)) != version.package_sha256:
                 raise DamagedFile(
                     f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
@@ -151,43 +221,73 @@ class Store:
             whole.rename(into)
         return into
 
-    def _whole_logged_model(self, submission: Submission, digests: dict[str, str]) -> str:
+    def _whole_logged_model(
+        self, submission: Submission, digests: dict[str, str]
+    ) -> str:
         """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
         name, logical_run = submission.model, submission.logical_run
         experiment = self._mlflow.attempt(self._mlflow.experiment)
         # Of this name only: the same work registered under another name is no orphan.
         query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
-        for orphan in self._mlflow.ask(lambda mlflow: mlflow.search_logged_models([experiment], query)):
-            self._mlflow.ask(lambda mlflow, orphan=orphan: mlflow.delete_logged_model(orphan.model_id))  # type: ignore[misc]
+        for orphan in self._mlflow.ask(
+            lambda mlflow: mlflow.search_logged_models([experiment], query)
+        ):
+            self._mlflow.ask(
+                lambda mlflow, orphan=orphan: mlflow.delete_logged_model(  # type: ignore[misc]
+                    orphan.model_id
+                )
+            )
         model = self._mlflow.ask(
             lambda mlflow: mlflow.create_logged_model(
-                experiment, name=name, source_run_id=submission.run.run_id, tags={LOGICAL_RUN: logical_run}, model_type="lora-adapter"
+                experiment,
+                name=name,
+                source_run_id=submission.run.run_id,
+                tags={LOGICAL_RUN: logical_run},
+                model_type="lora-adapter",
             )
         )
-        self._mlflow.ask(lambda mlflow: mlflow.log_model_artifacts(model.model_id, str(submission.package)))
+        self._mlflow.ask(
+            lambda mlflow: mlflow.log_model_artifacts(
+                model.model_id, str(submission.package)
+            )
+        )
         with tempfile.TemporaryDirectory() as scratch:
             self._download(model.artifact_location, Path(scratch))
             if folder_digests(Path(scratch)) != digests:
-                raise DamagedFile(f"What MLflow stored of {name} is not what was uploaded. Run the same command again.")
-        self._mlflow.ask(lambda mlflow: mlflow.finalize_logged_model(model.model_id, "READY"))
+                raise DamagedFile(
+                    f"What MLflow stored of {name} is not what was uploaded. Run the same command again."
+                )
+        self._mlflow.ask(
+            lambda mlflow: mlflow.finalize_logged_model(model.model_id, "READY")
+        )
         return str(model.model_id)
 
     def _download(self, location: str, into: Path) -> None:
         """Copy what lies at an artifact location. A `models:/` address would be looked up at MLflow's global one, not at `self.uri`."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.store.artifact.artifact_repository_registry import (
+            get_artifact_repository,
+        )
 
         into.mkdir(parents=True, exist_ok=True)
         place: Any = get_artifact_repository(location, tracking_uri=self.uri)
         self._mlflow.attempt(lambda: place.download_artifacts("", dst_path=str(into)))
 
-    def _create_version(self, submission: Submission, model_id: str, tags: dict[str, str]) -> None:
+    def _create_version(
+        self, submission: Submission, model_id: str, tags: dict[str, str]
+    ) -> None:
         from mlflow.exceptions import MlflowException
 
-        with contextlib.suppress(MlflowException):  # it exists already; anything else shows when the version is created
+        with contextlib.suppress(
+            MlflowException
+        ):  # it exists already; anything else shows when the version is created
             self._mlflow.client.create_registered_model(submission.model)
-        self._mlflow.attempt(lambda: self._create_version_once(submission, model_id, tags))
+        self._mlflow.attempt(
+            lambda: self._create_version_once(submission, model_id, tags)
+        )
 
-    def _create_version_once(self, submission: Submission, model_id: str, tags: dict[str, str]) -> None:
+    def _create_version_once(
+        self, submission: Submission, model_id: str, tags: dict[str, str]
+    ) -> None:
         """An answer that got lost may have created it: look before trying again."""
         if self.find_version(submission.model, submission.logical_run) is None:
             with _as_default_of_mlflow(self.uri):
@@ -204,18 +304,29 @@ class Store:
         """The first version of a logical run; later ones, made by answers that came late, are deleted."""
         first, *later = self._versions(name, logical_run)
         for version in later:
-            self._mlflow.ask(lambda mlflow, number=version.version: mlflow.delete_model_version(name, number))  # type: ignore[misc]
+            self._mlflow.ask(
+                lambda mlflow, number=version.version: mlflow.delete_model_version(  # type: ignore[misc]
+                    name, number
+                )
+            )
         return first
 
     def _versions(self, name: str, logical_run: str) -> list[ModelVersion]:
         query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
         found = self._mlflow.ask(lambda mlflow: mlflow.search_model_versions(query))
-        return sorted((model_version(entry) for entry in found), key=lambda version: int(version.version))
+        return sorted(
+            (model_version(entry) for entry in found),
+            key=lambda version: int(version.version),
+        )
 
     def _get_by_alias(self, name: str, alias: str) -> "MlflowVersion | None":
         # By the model and not by the alias: with accounts, MLflow answers 403 for an alias of a model that does not exist yet.
         number = self._mlflow.client.get_registered_model(name).aliases.get(alias)
-        return None if number is None else self._mlflow.client.get_model_version(name, str(number))
+        return (
+            None
+            if number is None
+            else self._mlflow.client.get_model_version(name, str(number))
+        )
 
 
 @contextlib.contextmanager

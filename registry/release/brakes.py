@@ -5,14 +5,25 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from core.errors import ReleaseError, ServingError
-from registry.ledger.entries import BaseServed, Body, Frozen, ReleaseAborted, Revoked, RolledBack, Unfrozen, Waived
+from registry.ledger.entries import (
+    BaseServed,
+    Body,
+    Frozen,
+    ReleaseAborted,
+    Revoked,
+    RolledBack,
+    Unfrozen,
+    Waived,
+)
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.release.context import Order, ReleaseContext, alarms, append
 from registry.release.following import EndpointState
 
 
-def roll_back(model: str, version: str | None, order: Order, context: ReleaseContext) -> LedgerState:
+def roll_back(
+    model: str, version: str | None, order: Order, context: ReleaseContext
+) -> LedgerState:
     """Give full traffic back to what served before, or to a version that once served. Needs neither MLflow nor Prefect.
 
     While a release is on its way, going back is to abort it: what serves goes on.
@@ -23,8 +34,19 @@ def roll_back(model: str, version: str | None, order: Order, context: ReleaseCon
         here = ledger_state.model(model)
         serving = None if here.answering is None else here.answering.release.version
         if here.pending is not None and version in {None, serving}:
-            return ReleaseAborted(begun=here.pending.begun, by=order.by, account=order.account, reason_sha256=why)
-        return RolledBack(model=model, to=_way_back(ledger_state, model, version), by=order.by, account=order.account, reason_sha256=why)
+            return ReleaseAborted(
+                begun=here.pending.begun,
+                by=order.by,
+                account=order.account,
+                reason_sha256=why,
+            )
+        return RolledBack(
+            model=model,
+            to=_way_back(ledger_state, model, version),
+            by=order.by,
+            account=order.account,
+            reason_sha256=why,
+        )
 
     return _brake(context, model, body)
 
@@ -38,13 +60,21 @@ def serve_base(model: str, order: Order, context: ReleaseContext) -> LedgerState
             raise ReleaseError(
                 f"Nothing of {model} was ever released, so there is no base to serve. `assay preview --base` shows the base's answers."
             )
-        return BaseServed(model=model, by=order.by, account=order.account, reason_sha256=why)
+        return BaseServed(
+            model=model, by=order.by, account=order.account, reason_sha256=why
+        )
 
     return _brake(context, model, body)
 
 
 def revoke(
-    model: str, version: str, order: Order, context: ReleaseContext, *, is_registered: bool = False, adapter_sha256: str | None = None
+    model: str,
+    version: str,
+    order: Order,
+    context: ReleaseContext,
+    *,
+    is_registered: bool = False,
+    adapter_sha256: str | None = None,
 ) -> LedgerState:
     """A version never serves again; where it serves now, what served before it takes over, or the base.
 
@@ -53,10 +83,22 @@ def revoke(
     why = context.ledger.remember(order.reason)
 
     def body(ledger_state: LedgerState) -> Body:
-        known = {*ledger_state.models, *(each.model for each in ledger_state.judged.values())}
+        known = {
+            *ledger_state.models,
+            *(each.model for each in ledger_state.judged.values()),
+        }
         if not is_registered and model not in known:
-            raise ReleaseError(f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model.")
-        return Revoked(model=model, version=version, by=order.by, account=order.account, reason_sha256=why, adapter_sha256=adapter_sha256)
+            raise ReleaseError(
+                f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model."
+            )
+        return Revoked(
+            model=model,
+            version=version,
+            by=order.by,
+            account=order.account,
+            reason_sha256=why,
+            adapter_sha256=adapter_sha256,
+        )
 
     return _brake(context, model, body)
 
@@ -64,13 +106,25 @@ def revoke(
 def freeze(order: Order, context: ReleaseContext) -> LedgerState:
     """No release begins, and what is on its way is aborted: the ledger itself refuses, whatever the endpoint does."""
     why = context.ledger.remember(order.reason)
-    return _told(context, append(context.ledger, lambda _: Frozen(by=order.by, account=order.account, reason_sha256=why)))
+    return _told(
+        context,
+        append(
+            context.ledger,
+            lambda _: Frozen(by=order.by, account=order.account, reason_sha256=why),
+        ),
+    )
 
 
 def unfreeze(order: Order, context: ReleaseContext) -> LedgerState:
     """Releases may begin again."""
     why = context.ledger.remember(order.reason)
-    return _told(context, append(context.ledger, lambda _: Unfrozen(by=order.by, account=order.account, reason_sha256=why)))
+    return _told(
+        context,
+        append(
+            context.ledger,
+            lambda _: Unfrozen(by=order.by, account=order.account, reason_sha256=why),
+        ),
+    )
 
 
 def _told(context: ReleaseContext, ledger_state: LedgerState) -> LedgerState:
@@ -86,7 +140,9 @@ def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> Ledge
     return append(ledger, lambda _: waived(digest))
 
 
-def _brake(context: ReleaseContext, model: str, body: Callable[[LedgerState], Body]) -> LedgerState:
+def _brake(
+    context: ReleaseContext, model: str, body: Callable[[LedgerState], Body]
+) -> LedgerState:
     """One entry and a ring; then what answers is looked at, so that nobody is told of a rollback that has not come about.
 
     With the endpoint out of reach, or with what is wanted not loaded, the entry stands and is obeyed as soon as it can be.
@@ -97,7 +153,9 @@ def _brake(context: ReleaseContext, model: str, body: Callable[[LedgerState], Bo
     try:
         while not _is_obeyed(ledger_state, model, seen := context.endpoint.ring()):
             if time.monotonic() > end:
-                raise ReleaseError(f"{entered}: {_still(ledger_state, model, seen)}. `assay status` shows when it does.")
+                raise ReleaseError(
+                    f"{entered}: {_still(ledger_state, model, seen)}. `assay status` shows when it does."
+                )
             time.sleep(context.patience.between_looks)
     except ServingError as error:
         raise ServingError(f"{entered}: {error}") from error
@@ -107,7 +165,11 @@ def _brake(context: ReleaseContext, model: str, body: Callable[[LedgerState], Bo
 def _is_obeyed(ledger_state: LedgerState, model: str, seen: EndpointState) -> bool:
     """The endpoint has come this far or further, and what the ledger says answers."""
     head = seen.head
-    if head is None or head.ledger_id != ledger_state.head.ledger_id or head.generation < ledger_state.head.generation:
+    if (
+        head is None
+        or head.ledger_id != ledger_state.head.ledger_id
+        or head.generation < ledger_state.head.generation
+    ):
         return False
     if head != ledger_state.head:
         return head.generation > ledger_state.head.generation
@@ -136,11 +198,17 @@ def _way_back(ledger_state: LedgerState, model: str, version: str | None) -> int
     if version is not None:
         fitting = [held for held in here.once_served if held.release.version == version]
         if not fitting:
-            raise ReleaseError(f"Version {version} of {model} never served. `assay history` lists what did; `assay promote` releases one.")
+            raise ReleaseError(
+                f"Version {version} of {model} never served. `assay history` lists what did; `assay promote` releases one."
+            )
         return fitting[-1].begun
     before = what_served_before(here)
     if not here.once_served:
-        raise ReleaseError(f"Nothing of {model} was ever released: there is nothing to go back to. `assay promote` releases a version.")
+        raise ReleaseError(
+            f"Nothing of {model} was ever released: there is nothing to go back to. `assay promote` releases a version."
+        )
     if before is None:
-        raise ReleaseError(f"Nothing of {model} served before what serves now. `assay serve-base` has the base answer.")
+        raise ReleaseError(
+            f"Nothing of {model} served before what serves now. `assay serve-base` has the base answer."
+        )
     return before.begun

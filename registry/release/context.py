@@ -50,7 +50,9 @@ def append(ledger: Ledger, body: Callable[[LedgerState], Body]) -> LedgerState:
             return ledger.append(body(ledger_state), ledger_state)
         except StaleGeneration:
             continue
-    raise StaleGeneration(f"Others wrote to the ledger first, {ATTEMPTS} times in a row. Run the same command again.")
+    raise StaleGeneration(
+        f"Others wrote to the ledger first, {ATTEMPTS} times in a row. Run the same command again."
+    )
 
 
 def alarms(seen: EndpointState) -> str:

@@ -31,13 +31,22 @@ class KnownAnswer(Value):
     max_tokens: int = Field(ge=1)
 
 
-def choose_known_answers(prompts: Sequence[Prompt], texts: Mapping[str, str], max_tokens: int) -> tuple[KnownAnswer, ...]:
+def choose_known_answers(
+    prompts: Sequence[Prompt], texts: Mapping[str, str], max_tokens: int
+) -> tuple[KnownAnswer, ...]:
     """A few prompts with their answers (`texts`, by prompt id), the same ones each time: the first in the order of their id's digest."""
     chosen = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))[:COUNT]
     missing = next((prompt.id for prompt in chosen if prompt.id not in texts), None)
     if missing is not None or not chosen:
-        raise IncompleteGeneration(f"There is no scored answer to held-out prompt {missing}. Run `dvc repro generate`.")
-    return tuple(KnownAnswer(messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens) for prompt in chosen)
+        raise IncompleteGeneration(
+            f"There is no scored answer to held-out prompt {missing}. Run `dvc repro generate`."
+        )
+    return tuple(
+        KnownAnswer(
+            messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens
+        )
+        for prompt in chosen
+    )
 
 
 def write_known_answers(path: Path, known: Iterable[KnownAnswer]) -> None:
@@ -50,10 +59,18 @@ def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
     try:
         known = tuple(KnownAnswer.model_validate(record) for record in read_jsonl(path))
     except (OSError, UnicodeDecodeError, RecursionError, ValidationError) as error:
-        problem = first_problem(error) if isinstance(error, ValidationError) else type(error).__name__
-        raise DamagedFile(f"{path} holds no known answers ({problem}). Fetch the package again.") from error
+        problem = (
+            first_problem(error)
+            if isinstance(error, ValidationError)
+            else type(error).__name__
+        )
+        raise DamagedFile(
+            f"{path} holds no known answers ({problem}). Fetch the package again."
+        ) from error
     if not known:
-        raise DamagedFile(f"{path} is empty: nothing could be probed. Fetch the package again.")
+        raise DamagedFile(
+            f"{path} is empty: nothing could be probed. Fetch the package again."
+        )
     return known
 
 
@@ -68,9 +85,15 @@ def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
     try:
         prompts = prompts_of(read_rows(path))
     except ValueError as error:
-        raise DamagedFile(f"{path} holds a line that is no row. Fetch the package again.") from error
-    if sorted(prompt.id for prompt in prompts) != sorted(read_predictions(folder / EVIDENCE)):
-        raise DamagedFile(f"{path} does not hold the prompts of the evidence. Fetch the package again.")
+        raise DamagedFile(
+            f"{path} holds a line that is no row. Fetch the package again."
+        ) from error
+    if sorted(prompt.id for prompt in prompts) != sorted(
+        read_predictions(folder / EVIDENCE)
+    ):
+        raise DamagedFile(
+            f"{path} does not hold the prompts of the evidence. Fetch the package again."
+        )
     return prompts
 
 
@@ -79,7 +102,12 @@ def draw_answers(folder: Path, count: int, max_tokens: int) -> tuple[KnownAnswer
     prompts = drawable_prompts(folder)
     texts = read_predictions(folder / EVIDENCE) if prompts else {}
     drawn = secrets.SystemRandom().sample(prompts, min(count, len(prompts)))
-    return tuple(KnownAnswer(messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens) for prompt in drawn)
+    return tuple(
+        KnownAnswer(
+            messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens
+        )
+        for prompt in drawn
+    )
 
 
 def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:

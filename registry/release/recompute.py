@@ -18,7 +18,14 @@ from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
 from pipelines.values.training_set import read_admission
-from pipelines.values.verdict import Admission, Finalist, Finding, Rejection, Undecided, read_screen_verdict
+from pipelines.values.verdict import (
+    Admission,
+    Finalist,
+    Finding,
+    Rejection,
+    Undecided,
+    read_screen_verdict,
+)
 from registry.release.stored_files import file_differences
 from registry.release.stored_inputs import input_differences
 
@@ -43,34 +50,57 @@ def older_differences(folder: Path, policy_file: Path) -> tuple[str, ...]:
 
     Only for a version that a person answers for: what its package does not hold is not looked at.
     """
-    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(policy_file)
+    scorecard, policy = (
+        Scorecard.read(folder / "scorecard.json"),
+        load_policy(policy_file),
+    )
     evidence = _evidence(folder / "evidence.parquet", scorecard)
     verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
     short = [each for each in verdict.findings if each.outcome != "passed"]
-    not_looked_at = [each for each in short if each.outcome == "undecided" and each.rule in NEWER_RULES]
+    not_looked_at = [
+        each
+        for each in short
+        if each.outcome == "undecided" and each.rule in NEWER_RULES
+    ]
     return (
         *statistics_differences(evidence),
         *score_differences(scorecard, evidence),
-        *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
-        *(f"by the policy that holds now: {each.text}" for each in short if each not in not_looked_at),
+        *rival_differences(
+            scorecard, ChampionInput.read(folder / "champion.json"), evidence
+        ),
+        *(
+            f"by the policy that holds now: {each.text}"
+            for each in short
+            if each not in not_looked_at
+        ),
     )
 
 
-def readmit(folder: Path, policy_file: Path | None = None, *, older: bool = False) -> Admission | Rejection | Undecided:
+def readmit(
+    folder: Path, policy_file: Path | None = None, *, older: bool = False
+) -> Admission | Rejection | Undecided:
     """Judge admission again from a folder's reports: a run's evidence or a version's package.
 
     `older`: where a report is from before contents were counted, its groups stand for them.
     """
-    return _readmitted(folder, load_policy(policy_file or folder / "policy.yaml"), older=older)
+    return _readmitted(
+        folder, load_policy(policy_file or folder / "policy.yaml"), older=older
+    )
 
 
-def _readmitted(folder: Path, policy: Policy, *, older: bool = False) -> Admission | Rejection | Undecided:
+def _readmitted(
+    folder: Path, policy: Policy, *, older: bool = False
+) -> Admission | Rejection | Undecided:
     # The commit is lineage: `admit` judged the data without it, so its digest leaves it out.
-    dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
+    dataset = DatasetVersion.read(folder / "dataset.json").model_copy(
+        update={"git_revision": None}
+    )
     validation = ValidationReport.read(folder / "validation_report.json")
     if older and validation.contents is None:
         validation = validation.model_copy(update={"contents": validation.groups})
-    return admit(dataset, validation, BiasReport.read(folder / "bias_report.json"), policy)
+    return admit(
+        dataset, validation, BiasReport.read(folder / "bias_report.json"), policy
+    )
 
 
 def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
@@ -83,7 +113,9 @@ def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomp
         return Recomputed(verdict=verdict, differences=())
     stored = read_admission(folder / "verdict.json")
     found, kept = verdict.model_dump(mode="json"), stored.model_dump(mode="json")
-    return Recomputed(verdict=verdict, differences=tuple(differing("verdict", kept, found)))
+    return Recomputed(
+        verdict=verdict, differences=tuple(differing("verdict", kept, found))
+    )
 
 
 def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
@@ -94,7 +126,10 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
     Statistics are taken from the stored texts and losses again, the bias of outputs from the stored answers, and the
     prompts are held against the held-out split. What is not there to compare with is a difference.
     """
-    scorecard, policy = Scorecard.read(folder / "scorecard.json"), load_policy(policy_file or folder / "policy.yaml")
+    scorecard, policy = (
+        Scorecard.read(folder / "scorecard.json"),
+        load_policy(policy_file or folder / "policy.yaml"),
+    )
     evidence = _evidence(folder / "evidence.parquet", scorecard)
     verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
     stored = read_screen_verdict(folder / "verdict.json")
@@ -103,30 +138,53 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
         differences=(
             *statistics_differences(evidence),
             *score_differences(scorecard, evidence),
-            *rival_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
-            *maker_differences(scorecard, ChampionInput.read(folder / "champion.json"), evidence),
+            *rival_differences(
+                scorecard, ChampionInput.read(folder / "champion.json"), evidence
+            ),
+            *maker_differences(
+                scorecard, ChampionInput.read(folder / "champion.json"), evidence
+            ),
             *input_differences(folder, scorecard, evidence),
             *file_differences(folder, scorecard),
             # Under another policy the question is what that one says of the evidence, not whether it would have admitted.
             *(_admission_differences(folder, policy) if policy_file is None else ()),
             *rule_differences(stored.findings, rules_of(scorecard, policy)),
-            *differing("verdict", stored.model_dump(mode="json"), verdict.model_dump(mode="json")),
+            *differing(
+                "verdict",
+                stored.model_dump(mode="json"),
+                verdict.model_dump(mode="json"),
+            ),
         ),
     )
 
 
 def _admission_differences(folder: Path, policy: Policy) -> tuple[str, ...]:
     """Nothing is trained on data that was not admitted: each rule of `admit` that the stored reports do not keep."""
-    short = [finding for finding in _readmitted(folder, policy).findings if finding.outcome != "passed"]
-    return tuple(f"admission: {finding.rule} is {finding.outcome}: {finding.text}" for finding in short)
+    short = [
+        finding
+        for finding in _readmitted(folder, policy).findings
+        if finding.outcome != "passed"
+    ]
+    return tuple(
+        f"admission: {finding.rule} is {finding.outcome}: {finding.text}"
+        for finding in short
+    )
 
 
-def rule_differences(findings: tuple[Finding, ...], demanded: tuple[str, ...]) -> tuple[str, ...]:
+def rule_differences(
+    findings: tuple[Finding, ...], demanded: tuple[str, ...]
+) -> tuple[str, ...]:
     """Rules that a policy demands and the findings lack, and findings of rules that it does not demand."""
     there, wanted = Counter(finding.rule for finding in findings), Counter(demanded)
     return (
-        *(f"verdict.rules: there is no finding of {rule}, which the policy demands" for rule in wanted - there),
-        *(f"verdict.rules: there is a finding of {rule}, which the policy does not demand" for rule in there - wanted),
+        *(
+            f"verdict.rules: there is no finding of {rule}, which the policy demands"
+            for rule in wanted - there
+        ),
+        *(
+            f"verdict.rules: there is a finding of {rule}, which the policy does not demand"
+            for rule in there - wanted
+        ),
     )
 
 
@@ -143,7 +201,9 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
         difference
         for row, other in zip(rows, found, strict=True)
         for difference in differing(
-            f"evidence.{row.system}.{row.row.prompt_id}", row.model_dump(mode="json"), other.model_dump(mode="json")
+            f"evidence.{row.system}.{row.row.prompt_id}",
+            row.model_dump(mode="json"),
+            other.model_dump(mode="json"),
         )
     )
 
@@ -151,14 +211,20 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
 def _loss_differences(rows: list[EvidenceRow]) -> Iterator[str]:
     """Each reference has one loss, over its own bytes."""
     for row in rows:
-        found = [(loss.prompt_id, loss.reference, loss.utf8_bytes) for loss in row.row.losses]
+        found = [
+            (loss.prompt_id, loss.reference, loss.utf8_bytes) for loss in row.row.losses
+        ]
         sizes = (len(reference.encode()) for reference in row.row.references)
-        wanted = [(row.row.prompt_id, number, size) for number, size in enumerate(sizes)]
+        wanted = [
+            (row.row.prompt_id, number, size) for number, size in enumerate(sizes)
+        ]
         if found != wanted:
             yield f"evidence.{row.system}.{row.row.prompt_id}: its losses are not one for each reference, over that one's bytes"
 
 
-def _control_differences(rows: list[EvidenceRow], groups: dict[str, str]) -> Iterator[str]:
+def _control_differences(
+    rows: list[EvidenceRow], groups: dict[str, str]
+) -> Iterator[str]:
     for row in rows:
         other = row.control_prompt_id
         if other is not None and other not in groups:
@@ -167,21 +233,36 @@ def _control_differences(rows: list[EvidenceRow], groups: dict[str, str]) -> Ite
             yield f"evidence.{row.row.prompt_id}: its control is of its own group"
 
 
-def rival_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> tuple[str, ...]:
+def rival_differences(
+    scorecard: Scorecard, found: ChampionInput, evidence: Evidence
+) -> tuple[str, ...]:
     """A champion or an anchor that is named and was not scored, or was scored or answered and is not named."""
-    named: dict[System, str] = {system: comparator.version for system, comparator in found.comparators()}
+    named: dict[System, str] = {
+        system: comparator.version for system, comparator in found.comparators()
+    }
     return tuple(
         f"{system}: {'scored' if is_there else 'not scored'}{where}, and champion.json names {named.get(system, 'none')}"
         for system in OPTIONAL_COMPARATORS
-        for where, is_there in (("", scorecard.system(system) is not None), (" in the evidence", system in evidence.rows))
+        for where, is_there in (
+            ("", scorecard.system(system) is not None),
+            (" in the evidence", system in evidence.rows),
+        )
         if is_there != (system in named)
     )
 
 
-def maker_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evidence) -> Iterator[str]:
+def maker_differences(
+    scorecard: Scorecard, found: ChampionInput, evidence: Evidence
+) -> Iterator[str]:
     """Systems of which the evidence names another adapter, or another configuration, than the files beside it."""
-    adapters: dict[System, str | None] = {"base": None, "few_shot": None, "adapter": scorecard.adapter.sha256}
-    adapters |= {system: comparator.adapter.sha256 for system, comparator in found.comparators()}
+    adapters: dict[System, str | None] = {
+        "base": None,
+        "few_shot": None,
+        "adapter": scorecard.adapter.sha256,
+    }
+    adapters |= {
+        system: comparator.adapter.sha256 for system, comparator in found.comparators()
+    }
     for system in evidence.rows:
         maker = evidence.made_by.get(system)
         if maker is None:
@@ -195,5 +276,7 @@ def maker_differences(scorecard: Scorecard, found: ChampionInput, evidence: Evid
 
 def _evidence(path: Path, scorecard: Scorecard) -> Evidence:
     if not path.is_file() or sha256_of(path) != scorecard.evidence.sha256:
-        raise DamagedFile(f"{path} is not the evidence that the scorecard names. Bring back the file that was stored with it.")
+        raise DamagedFile(
+            f"{path} is not the evidence that the scorecard names. Bring back the file that was stored with it."
+        )
     return read_evidence(path)

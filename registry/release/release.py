@@ -39,7 +39,9 @@ class Subject:
     adapter_sha256: str | None
 
 
-def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided) -> LedgerState:
+def record_judgement(
+    ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided
+) -> LedgerState:
     """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest.
 
     A candidate names the entry that registered it; a verdict without one is no ground for a release.
@@ -58,7 +60,9 @@ def record_judgement(ledger: Ledger, subject: Subject, verdict: Candidate | Reje
     return append(ledger, lambda _: body)
 
 
-def release(candidate: Candidate, judged: int, order: Order, context: ReleaseContext) -> RecordedRelease:
+def release(
+    candidate: Candidate, judged: int, order: Order, context: ReleaseContext
+) -> RecordedRelease:
     """Put a candidate in front of users; only a `Candidate` can be. `ReleaseError` where it was aborted, with the reason."""
     context.endpoint.state()  # an endpoint out of reach is said before anything begins
     subject = Release(
@@ -70,7 +74,11 @@ def release(candidate: Candidate, judged: int, order: Order, context: ReleaseCon
         drawn_answers=candidate.drawn_answers,
     )
     begun = ReleaseBegun(
-        release=subject, judged=judged, by=order.by, account=order.account, reason_sha256=context.ledger.remember(order.reason)
+        release=subject,
+        judged=judged,
+        by=order.by,
+        account=order.account,
+        reason_sha256=context.ledger.remember(order.reason),
     )
     generation = append(context.ledger, lambda _: begun).head.generation
     carry_on(candidate.model, context)
@@ -87,7 +95,12 @@ def carry_on(model: str, context: ReleaseContext) -> None:
             return
         if looked_at != ledger_state.head.generation:
             started, looked_at = time.monotonic(), ledger_state.head.generation
-        body = next_entry(ledger_state, model, _seen(context.endpoint), Waited(time.monotonic() - started, context))
+        body = next_entry(
+            ledger_state,
+            model,
+            _seen(context.endpoint),
+            Waited(time.monotonic() - started, context),
+        )
         if body is None:
             time.sleep(context.patience.between_looks)
             continue
@@ -99,7 +112,9 @@ def carry_on(model: str, context: ReleaseContext) -> None:
 
 def is_at_rest(model: ModelState) -> bool:
     """Nothing is on its way, and what has full traffic was seen answering."""
-    return model.pending is None and (model.answering is None or model.answering.is_completed)
+    return model.pending is None and (
+        model.answering is None or model.answering.is_completed
+    )
 
 
 def _seen(endpoint: FollowingEndpoint) -> EndpointState:
@@ -126,52 +141,84 @@ class Waited:
         return self.seconds > self.context.patience.to_switch
 
 
-def next_entry(ledger_state: LedgerState, model: str, seen: EndpointState, waited: Waited) -> Body | None:
+def next_entry(
+    ledger_state: LedgerState, model: str, seen: EndpointState, waited: Waited
+) -> Body | None:
     """What is to be written next, from how things stand and what the endpoint says; None is to wait."""
     here = ledger_state.model(model)
-    follows = seen.head == ledger_state.head  # what an endpoint says of another ledger, or of an older one, counts for nothing
+    follows = (
+        seen.head == ledger_state.head
+    )  # what an endpoint says of another ledger, or of an older one, counts for nothing
     if here.pending is not None:
         return _before_the_switch(here.pending, seen, waited, follows=follows)
     if here.current is not None:
-        return _after_the_switch(model, here, here.current, seen, waited, follows=follows)
+        return _after_the_switch(
+            model, here, here.current, seen, waited, follows=follows
+        )
     return None
 
 
-def _before_the_switch(pending: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool) -> Body | None:
+def _before_the_switch(
+    pending: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool
+) -> Body | None:
     engine = seen.engine(pending.begun) if follows else None
     if engine is not None and engine.state == "ready":
         return ReleaseSwitched(begun=pending.begun)
     if engine is not None and engine.state == "failed":
         return _aborted(pending, engine.detail, waited.context)
     if waited.for_loading():
-        return _aborted(pending, f"it was not ready after {waited.context.patience.to_load:.0f} s{alarms(seen)}", waited.context)
+        return _aborted(
+            pending,
+            f"it was not ready after {waited.context.patience.to_load:.0f} s{alarms(seen)}",
+            waited.context,
+        )
     return None
 
 
 def _after_the_switch(
-    model: str, here: ModelState, current: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool
+    model: str,
+    here: ModelState,
+    current: RecordedRelease,
+    seen: EndpointState,
+    waited: Waited,
+    *,
+    follows: bool,
 ) -> Body | None:
     route = seen.routes.get(model) if follows else None
     if route is not None and (route.begun, route.serves_base) == (current.begun, False):
         return ReleaseCompleted(begun=current.begun)
     engine = seen.engine(current.begun)
-    is_loading = engine is not None and engine.state == "loading"  # an endpoint that was started again loads it once more
+    is_loading = (
+        engine is not None and engine.state == "loading"
+    )  # an endpoint that was started again loads it once more
     if not (waited.for_loading() if is_loading else waited.for_switching()):
         return None
-    why = waited.context.ledger.remember(f"version {current.release.version} did not answer after the switch{alarms(seen)}")
+    why = waited.context.ledger.remember(
+        f"version {current.release.version} did not answer after the switch{alarms(seen)}"
+    )
     if here.before is None:
         return BaseServed(model=model, by="controller", reason_sha256=why)
-    return RolledBack(model=model, to=here.before.begun, by="controller", reason_sha256=why)
+    return RolledBack(
+        model=model, to=here.before.begun, by="controller", reason_sha256=why
+    )
 
 
-def _aborted(pending: RecordedRelease, why: str, context: ReleaseContext) -> ReleaseAborted:
-    return ReleaseAborted(begun=pending.begun, reason_sha256=context.ledger.remember(why))
+def _aborted(
+    pending: RecordedRelease, why: str, context: ReleaseContext
+) -> ReleaseAborted:
+    return ReleaseAborted(
+        begun=pending.begun, reason_sha256=context.ledger.remember(why)
+    )
 
 
 def _outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
     """The release that began there, if it is what serves; else why it is not."""
     here = ledger.state().model(model)
-    if here.answering is not None and here.answering.begun == begun and here.answering.is_completed:
+    if (
+        here.answering is not None
+        and here.answering.begun == begun
+        and here.answering.is_completed
+    ):
         return here.answering
     raise ReleaseError(_why_not(ledger, model, begun))
 
@@ -183,7 +230,10 @@ def _why_not(ledger: Ledger, model: str, begun: int) -> str:
             why = ledger.recall(body.reason_sha256)
             who = f" by {body.by}" if body.by else ""
             return f"The release was aborted{who}: {why}. What answered before still answers. Remove the cause and run `assay promote`."
-        if isinstance(body, Frozen | RolledBack | BaseServed | Revoked) and getattr(body, "model", model) == model:
+        if (
+            isinstance(body, Frozen | RolledBack | BaseServed | Revoked)
+            and getattr(body, "model", model) == model
+        ):
             why = ledger.recall(body.reason_sha256)
             return f"The release was stopped by {body.by} (entry {entry.generation}, {body.kind}): {why}. `assay status` says what serves."
     return f"The release that began at entry {begun} is not what serves. `assay history` says what came in between."

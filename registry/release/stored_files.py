@@ -41,14 +41,22 @@ def _packed_differences(folder: Path) -> Iterator[str]:
     try:
         packed = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path} holds no digests ({type(error).__name__}). Fetch the package again.") from error
+        raise DamagedFile(
+            f"{path} holds no digests ({type(error).__name__}). Fetch the package again."
+        ) from error
     if not isinstance(packed, dict):
         raise DamagedFile(f"{path} holds no digests. Fetch the package again.")
     found = folder_digests(folder)
     found.pop(DIGESTS, None)
     for name in sorted(found.keys() | packed.keys()):
         if found.get(name) != packed.get(name):
-            fact = "is missing" if name not in found else "came in after packing" if name not in packed else "is not what was packed"
+            fact = (
+                "is missing"
+                if name not in found
+                else "came in after packing"
+                if name not in packed
+                else "is not what was packed"
+            )
             yield f"package: {name} {fact}"
 
 
@@ -68,7 +76,12 @@ def _base_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
         base = BaseModelManifest.read(folder / MANIFEST)
         if digest_of_files(base.files) != base.digest:
             yield f"base: the files of {MANIFEST} do not make its digest"
-        if (base.digest, base.chat_template_sha256) != (spec.base_digest, spec.chat_template_sha256):
+        if (base.digest, base.chat_template_sha256) != (
+            spec.base_digest,
+            spec.chat_template_sha256,
+        ):
             yield f"base: {MANIFEST} is another base or template than the one that was scored"
-    if (folder / TEMPLATE).exists() and sha256_of(folder / TEMPLATE) != spec.chat_template_sha256:
+    if (folder / TEMPLATE).exists() and sha256_of(
+        folder / TEMPLATE
+    ) != spec.chat_template_sha256:
         yield f"base: {TEMPLATE} is another template than the one that was scored"

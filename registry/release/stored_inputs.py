@@ -11,7 +11,16 @@ from pipelines.rows.contents import contents_of
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, output_bias_of
-from pipelines.values.dataset import SPLITS, BiasReport, DatasetVersion, Prompt, Row, ValidationReport, prompts_of, read_rows
+from pipelines.values.dataset import (
+    SPLITS,
+    BiasReport,
+    DatasetVersion,
+    Prompt,
+    Row,
+    ValidationReport,
+    prompts_of,
+    read_rows,
+)
 from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import HELD_OUT
@@ -19,7 +28,9 @@ from registry.release.known_answers import HELD_OUT
 Asked = tuple[str, str, str | None, str | None, tuple[str, ...]]
 
 
-def input_differences(folder: Path, scorecard: Scorecard, evidence: Evidence) -> tuple[str, ...]:
+def input_differences(
+    folder: Path, scorecard: Scorecard, evidence: Evidence
+) -> tuple[str, ...]:
     """What the files beside the evidence say otherwise; a file that is missing is a difference, since nothing can be compared."""
     rows = _held_out(folder, scorecard)
     if isinstance(rows, str):
@@ -43,7 +54,9 @@ def _held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
         for row in rows:
             row.model_dump_json().encode()  # half of a surrogate pair is JSON and no text: it has no bytes and no digest
     except ValueError as error:
-        raise DamagedFile(f"{path} holds a line that is no row. Bring back the file that was stored there.") from error
+        raise DamagedFile(
+            f"{path} holds a line that is no row. Bring back the file that was stored there."
+        ) from error
     return rows
 
 
@@ -52,7 +65,10 @@ def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[s
     prompts = prompts_of(rows)
     wanted = _asked(prompts)
     for system, same in evidence.rows.items():
-        found = [(row.row.prompt_id, row.group, row.feature, row.content, row.row.references) for row in same]
+        found = [
+            (row.row.prompt_id, row.group, row.feature, row.content, row.row.references)
+            for row in same
+        ]
         if len(found) != len(wanted):
             yield f"evidence.{system}: {len(found)} prompts are in the evidence, {len(wanted)} in the held-out split"
         else:
@@ -63,21 +79,30 @@ def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[s
 def _asked(prompts: tuple[Prompt, ...]) -> list[Asked]:
     contents = contents_of(prompts)
     return [
-        (prompt.id, prompt.group, prompt.feature, content, prompt.references) for prompt, content in zip(prompts, contents, strict=True)
+        (prompt.id, prompt.group, prompt.feature, content, prompt.references)
+        for prompt, content in zip(prompts, contents, strict=True)
     ]
 
 
-def _control_differences(prompts: tuple[Prompt, ...], evidence: Evidence) -> Iterator[str]:
-    controls = {asked: control.id for asked, control in control_prompts(prompts).items()}
+def _control_differences(
+    prompts: tuple[Prompt, ...], evidence: Evidence
+) -> Iterator[str]:
+    controls = {
+        asked: control.id for asked, control in control_prompts(prompts).items()
+    }
     for system, same in evidence.rows.items():
         chosen = {row.row.prompt_id: row.control_prompt_id for row in same}
         wanted = controls if system == "adapter" else dict.fromkeys(controls)
         yield from differing(f"evidence.{system}.controls", chosen, wanted)
 
 
-def _data_differences(folder: Path, scorecard: Scorecard, rows: tuple[Row, ...]) -> Iterator[str]:
+def _data_differences(
+    folder: Path, scorecard: Scorecard, rows: tuple[Row, ...]
+) -> Iterator[str]:
     """The dataset and the reports that `admit` judged are those of the held-out rows."""
-    dataset = DatasetVersion.read(folder / "dataset.json").model_copy(update={"git_revision": None})
+    dataset = DatasetVersion.read(folder / "dataset.json").model_copy(
+        update={"git_revision": None}
+    )
     validation = ValidationReport.read(folder / "validation_report.json")
     if dataset.content_sha256() != scorecard.dataset_digest:
         yield "dataset: dataset.json is another dataset than the one that the scorecard names"
@@ -85,21 +110,34 @@ def _data_differences(folder: Path, scorecard: Scorecard, rows: tuple[Row, ...])
     if split is None or split.sha256 != scorecard.held_out_sha256:
         yield "validation: its report is about another held-out split than the one that the scorecard names"
     prompts = prompts_of(rows)
-    counted = (len(rows), len({row.group for row in rows}), len(set(contents_of(prompts))))
-    stated = (validation.rows.get("held_out"), validation.groups.get("held_out"), (validation.contents or {}).get("held_out"))
+    counted = (
+        len(rows),
+        len({row.group for row in rows}),
+        len(set(contents_of(prompts))),
+    )
+    stated = (
+        validation.rows.get("held_out"),
+        validation.groups.get("held_out"),
+        (validation.contents or {}).get("held_out"),
+    )
     if counted != stated:
         yield f"validation: held_out has (rows, groups, contents) {stated} in the report, {counted} in {HELD_OUT}"
     for name in SPLITS:
         there = validation.rows.get(name, -1)
         if not 0 <= there <= dataset.rows.get(name, -1):
             yield f"validation: {name} has {validation.rows.get(name)} rows in the report, {dataset.rows.get(name)} in the dataset"
-        for what, counts in (("groups", validation.groups), ("contents", validation.contents or {})):
+        for what, counts in (
+            ("groups", validation.groups),
+            ("contents", validation.contents or {}),
+        ):
             if not 0 <= counts.get(name, 0) <= there:
                 yield f"validation: {name} has {counts.get(name)} {what} in {there} rows"
     yield from _data_bias_differences(folder, validation, rows)
 
 
-def _data_bias_differences(folder: Path, validation: ValidationReport, rows: tuple[Row, ...]) -> Iterator[str]:
+def _data_bias_differences(
+    folder: Path, validation: ValidationReport, rows: tuple[Row, ...]
+) -> Iterator[str]:
     """The training rows are not in the folder: the report is held against itself, the counts, and the held-out rows."""
     report = BiasReport.read(folder / "bias_report.json")
     yield from (f"bias of the data: {sentence}" for sentence in contradictions(report))
@@ -118,7 +156,9 @@ def _data_bias_differences(folder: Path, validation: ValidationReport, rows: tup
             yield f"bias of the data: {name} has {sizes.get(name, 0)} rows in the report, {here} in {HELD_OUT} alone"
 
 
-def _bias_differences(folder: Path, scorecard: Scorecard, evidence: Evidence) -> Iterator[str]:
+def _bias_differences(
+    folder: Path, scorecard: Scorecard, evidence: Evidence
+) -> Iterator[str]:
     """The bias report on outputs once more, from the answers that it was computed from."""
     path = folder / NAMED_ANSWERS
     if scorecard.named_answers is None or not path.is_file():
@@ -126,12 +166,23 @@ def _bias_differences(folder: Path, scorecard: Scorecard, evidence: Evidence) ->
     elif sha256_of(path) != scorecard.named_answers.sha256:
         yield f"scorecard.bias: {NAMED_ANSWERS} is another file than the one that the scorecard names"
     else:
-        found = output_bias_of(evidence, _named_answers(path), load_params(folder / "params.yaml"), scorecard.bias.min_group_size)
-        yield from differing("scorecard.bias", scorecard.bias.model_dump(mode="json"), found.model_dump(mode="json"))
+        found = output_bias_of(
+            evidence,
+            _named_answers(path),
+            load_params(folder / "params.yaml"),
+            scorecard.bias.min_group_size,
+        )
+        yield from differing(
+            "scorecard.bias",
+            scorecard.bias.model_dump(mode="json"),
+            found.model_dump(mode="json"),
+        )
 
 
 def _named_answers(path: Path) -> tuple[NamedAnswer, ...]:
     try:
         return tuple(NamedAnswer.model_validate(record) for record in read_jsonl(path))
     except ValueError as error:
-        raise DamagedFile(f"{path} holds a line that is no answer. Bring back the file that was stored there.") from error
+        raise DamagedFile(
+            f"{path} holds a line that is no answer. Bring back the file that was stored there."
+        ) from error

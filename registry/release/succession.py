@@ -9,10 +9,16 @@ from pipelines.stages.screen import Case, enough_clusters, guarded, superior
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 
-_AS_CHAMPION: dict[str, object] = {"system": "champion", "control_prompt_id": None, "control": {}}
+_AS_CHAMPION: dict[str, object] = {
+    "system": "champion",
+    "control_prompt_id": None,
+    "control": {},
+}
 
 
-def against_challenger(scorecard: Scorecard, own: Evidence, challenger: Evidence, policy: Policy) -> tuple[Finding, ...]:
+def against_challenger(
+    scorecard: Scorecard, own: Evidence, challenger: Evidence, policy: Policy
+) -> tuple[Finding, ...]:
     """The rules that `screen` holds a finalist to against a champion, with the challenger in the champion's place."""
     evidence = _paired(own, challenger)
     if evidence is None:
@@ -20,11 +26,27 @@ def against_challenger(scorecard: Scorecard, own: Evidence, challenger: Evidence
         return (Finding(rule="prompts in common", outcome="undecided", text=text),)
     metrics = [metric_named(name) for name in evidence.metrics]
     scores = system_scores(evidence, metrics, scorecard.resampling)
-    shared = {"systems": scores, "prompts": len(evidence.groups), "clusters": len(set(evidence.clusters))}
+    shared = {
+        "systems": scores,
+        "prompts": len(evidence.groups),
+        "clusters": len(set(evidence.clusters)),
+    }
     screen = policy.gates.screen
-    case = Case(scorecard=scorecard.model_copy(update=shared), comparisons=compare(evidence, screen), gates=policy.gates)
-    kept = (guardrail.model_copy(update={"against": ("champion",)}) for guardrail in screen.guardrails if "champion" in guardrail.against)
-    return (enough_clusters(case), superior(case, "champion"), *(finding for guardrail in kept for finding in guarded(case, guardrail)))
+    case = Case(
+        scorecard=scorecard.model_copy(update=shared),
+        comparisons=compare(evidence, screen),
+        gates=policy.gates,
+    )
+    kept = (
+        guardrail.model_copy(update={"against": ("champion",)})
+        for guardrail in screen.guardrails
+        if "champion" in guardrail.against
+    )
+    return (
+        enough_clusters(case),
+        superior(case, "champion"),
+        *(finding for guardrail in kept for finding in guarded(case, guardrail)),
+    )
 
 
 def beats(findings: tuple[Finding, ...]) -> bool:
@@ -40,12 +62,25 @@ def _paired(own: Evidence, challenger: Evidence) -> Evidence | None:
     if not mine or not metrics:
         return None
     # The challenger's evidence may be older than contents; prompts that both answered have one content.
-    theirs = [other[_asked(row)].model_copy(update=_AS_CHAMPION | {"feature": row.feature, "content": row.content}) for row in mine]
+    theirs = [
+        other[_asked(row)].model_copy(
+            update=_AS_CHAMPION | {"feature": row.feature, "content": row.content}
+        )
+        for row in mine
+    ]
     return evidence_of(_with(row, metrics) for row in (*mine, *theirs))
 
 
 def _with(row: EvidenceRow, metrics: set[str]) -> EvidenceRow:
-    return row.model_copy(update={"statistics": {name: numbers for name, numbers in row.statistics.items() if name in metrics}})
+    return row.model_copy(
+        update={
+            "statistics": {
+                name: numbers
+                for name, numbers in row.statistics.items()
+                if name in metrics
+            }
+        }
+    )
 
 
 def _asked(row: EvidenceRow) -> tuple[str, str, tuple[str, ...]]:

@@ -50,7 +50,9 @@ def _listener(options: argparse.Namespace) -> socket.socket:
     try:
         return socket.socket(fileno=options.listen_on)
     except OSError as error:
-        raise ServingError(f"--listen-on {options.listen_on} is no socket ({error.strerror}). Leave it out.") from error
+        raise ServingError(
+            f"--listen-on {options.listen_on} is no socket ({error.strerror}). Leave it out."
+        ) from error
 
 
 @contextmanager
@@ -63,7 +65,9 @@ def only_one(home: Path) -> Iterator[None]:
         with FileLock(path, timeout=0):
             yield
     except Timeout:
-        raise ServingError(f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home.") from None
+        raise ServingError(
+            f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home."
+        ) from None
     except OSError as error:
         raise ServingError(
             f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). Make that folder writable."
@@ -81,14 +85,48 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 def _parser() -> argparse.ArgumentParser:
     usual = Limits()
-    parser = argparse.ArgumentParser(prog="python -m serving.endpoint", description="Serve what the ledger says is released.")
-    parser.add_argument("--home", type=Path, default=Settings().home, help="where Assay keeps ledger, packages and base models")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one and prints it")
-    parser.add_argument("--listen-on", type=int, metavar="NUMBER", help="of an open socket, instead of --host and --port")
-    parser.add_argument("--seconds-to-load", type=float, default=usual.to_load, help="after that a release that is not ready has failed")
-    parser.add_argument("--seconds-to-drain", type=float, default=usual.to_drain, help="for the last answers of an engine that is let go")
-    parser.add_argument("--seconds-between-looks", type=float, default=usual.between_looks, help="at the ledger, when nobody rings")
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.endpoint",
+        description="Serve what the ledger says is released.",
+    )
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=Settings().home,
+        help="where Assay keeps ledger, packages and base models",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: this machine only)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="0 takes a free one and prints it"
+    )
+    parser.add_argument(
+        "--listen-on",
+        type=int,
+        metavar="NUMBER",
+        help="of an open socket, instead of --host and --port",
+    )
+    parser.add_argument(
+        "--seconds-to-load",
+        type=float,
+        default=usual.to_load,
+        help="after that a release that is not ready has failed",
+    )
+    parser.add_argument(
+        "--seconds-to-drain",
+        type=float,
+        default=usual.to_drain,
+        help="for the last answers of an engine that is let go",
+    )
+    parser.add_argument(
+        "--seconds-between-looks",
+        type=float,
+        default=usual.between_looks,
+        help="at the ledger, when nobody rings",
+    )
     parser.add_argument(
         "--seconds-without-an-endpoint",
         type=float,

@@ -12,7 +12,9 @@ from serving.app import bare_app
 from serving.refusal import Refusal
 
 
-def create_admin_app(token: str, look: Callable[[], Awaitable[None]], state: Callable[[], EndpointState]) -> FastAPI:
+def create_admin_app(
+    token: str, look: Callable[[], Awaitable[None]], state: Callable[[], EndpointState]
+) -> FastAPI:
     """`POST /doorbell` reads the ledger now and then gives the state; `GET /state` gives it as it is."""
     app = bare_app()
 
@@ -24,10 +26,18 @@ def create_admin_app(token: str, look: Callable[[], Awaitable[None]], state: Cal
     async def current_state(request: Request) -> Response:
         return await answer(request, _nothing)
 
-    async def answer(request: Request, before: Callable[[], Awaitable[None]]) -> Response:
+    async def answer(
+        request: Request, before: Callable[[], Awaitable[None]]
+    ) -> Response:
         given = request.headers.get("authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            return error_response(Refusal("This door needs the token of endpoint/admin.json.", status=401, code="unauthorized"))
+            return error_response(
+                Refusal(
+                    "This door needs the token of endpoint/admin.json.",
+                    status=401,
+                    code="unauthorized",
+                )
+            )
         await before()
         return Response(state().model_dump_json(), media_type="application/json")
 

@@ -20,7 +20,12 @@ class AdminAddress(Value):
     @classmethod
     def new(cls, url: str, serves_at: str) -> "AdminAddress":
         """With a token that nobody knows yet."""
-        return cls(url=url, token=secrets.token_urlsafe(32), pid=os.getpid(), serves_at=serves_at)
+        return cls(
+            url=url,
+            token=secrets.token_urlsafe(32),
+            pid=os.getpid(),
+            serves_at=serves_at,
+        )
 
 
 def admin_address_file(home: Path) -> Path:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from registry.release.following import EndpointState
 from serving.endpoint.admin import create_admin_app
-from serving.endpoint.admin_address import AdminAddress, publish_admin_address, withdraw_admin_address
+from serving.endpoint.admin_address import (
+    AdminAddress,
+    publish_admin_address,
+    withdraw_admin_address,
+)
 from serving.endpoint.fleet import Fleet
 from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
@@ -48,9 +52,15 @@ class Endpoint:
         with open_socket("127.0.0.1", 0) as behind:
             admin_address = AdminAddress.new(url_of(behind), f"{url_of(listener)}/v1")
             public = server_of(create_app(self.fleet.lanes, self._limits))
-            admin = server_of(create_admin_app(admin_address.token, self.follower.look, self.state))
+            admin = server_of(
+                create_admin_app(admin_address.token, self.follower.look, self.state)
+            )
             answering = asyncio.create_task(public.serve([listener]))
-            lasting = (self.follower.keep_following(), self.fleet.keep_looking_at_packages(), self._say_ready(admin_address))
+            lasting = (
+                self.follower.keep_following(),
+                self.fleet.keep_looking_at_packages(),
+                self._say_ready(admin_address),
+            )
             others = [asyncio.create_task(each) for each in lasting]
             listening = asyncio.create_task(admin.serve([behind]))
             try:
@@ -77,10 +87,16 @@ class Endpoint:
 
     def _what_answers(self) -> str:
         ready, routes = self.fleet.lanes.ready(), self.fleet.routes()
-        answering = [f"{name} {_version(ready[name])} ({route.fingerprint})" for name, route in routes.items()]
+        answering = [
+            f"{name} {_version(ready[name])} ({route.fingerprint})"
+            for name, route in routes.items()
+        ]
         if self.fleet.lanes.table and not answering:
             return "nothing of what is released answers yet (`assay status` says why)"
-        return " and ".join(answering) or "nothing is released yet (`assay promote` releases a version)"
+        return (
+            " and ".join(answering)
+            or "nothing is released yet (`assay promote` releases a version)"
+        )
 
 
 def _version(target: Target) -> str:

@@ -45,7 +45,9 @@ class EngineProcess:
             # Ctrl-C in the terminal is for the endpoint, which lets its engines finish.
             start_new_session=True,
         )
-        ownership = Ownership(token=new_token(), owner=os.getpid(), seconds_without_owner=grace)
+        ownership = Ownership(
+            token=new_token(), owner=os.getpid(), seconds_without_owner=grace
+        )
         engine = cls(process, label, ownership.token)
         try:
             await _tell(process, ownership)
@@ -84,7 +86,11 @@ class EngineProcess:
         line = (await _open(self._process.stdout).readline()).decode(errors="replace")
         found = _READY.fullmatch(line)
         if found is None:
-            raise ServingError((await self.ended()) if line == "" else f"its engine process said {line[:100]!r} instead of being ready")
+            raise ServingError(
+                (await self.ended())
+                if line == ""
+                else f"its engine process said {line[:100]!r} instead of being ready"
+            )
         self.address = Address(int(found[1]), self.address.token)
 
     async def _pass_on_errors(self) -> None:
@@ -137,13 +143,19 @@ class AdoptedEngine:
 def _environment() -> dict[str, str]:
     """It ends at once with the system around the endpoint, or with the run that started the endpoint, but not with the endpoint."""
     system = os.environ.get(SYSTEM_PID)
-    return {**os.environ, OUTLIVES: "endpoint", **({"ASSAY_RUN_PID": system} if system else {})}
+    return {
+        **os.environ,
+        OUTLIVES: "endpoint",
+        **({"ASSAY_RUN_PID": system} if system else {}),
+    }
 
 
 async def _tell(process: Process, ownership: Ownership) -> None:
     """On stdin, since command lines are there for everybody to read."""
     if process.stdin is not None:
-        with suppress(ConnectionError):  # it has ended, which is seen where its readiness is waited for
+        with suppress(
+            ConnectionError
+        ):  # it has ended, which is seen where its readiness is waited for
             process.stdin.write(f"{ownership.model_dump_json()}\n".encode())
             await process.stdin.drain()
             process.stdin.close()

@@ -34,7 +34,12 @@ class Loaded(Value):
     @classmethod
     def of(cls, release: Release, *, with_adapter: bool) -> Self:
         """What the engine of that release has loaded."""
-        return cls(model=release.model, package_sha256=release.package_sha256, spec=release.spec, with_adapter=with_adapter)
+        return cls(
+            model=release.model,
+            package_sha256=release.package_sha256,
+            spec=release.spec,
+            with_adapter=with_adapter,
+        )
 
 
 class EngineRecord(Value):
@@ -53,7 +58,12 @@ class EngineRecord(Value):
     @property
     def digest(self) -> str:
         """What the endpoint's key signs."""
-        return digest_of_json({"assay": "engine record", "value": self.model_dump(mode="json", exclude={"seal"})})
+        return digest_of_json(
+            {
+                "assay": "engine record",
+                "value": self.model_dump(mode="json", exclude={"seal"}),
+            }
+        )
 
     @property
     def address(self) -> Address:
@@ -62,7 +72,11 @@ class EngineRecord(Value):
 
     def is_running(self) -> bool:
         """Whether that very process runs, and is an engine: a number that was given out again is another process."""
-        return self.started != "" and started_at(self.pid) == self.started and _is_engine(self.pid)
+        return (
+            self.started != ""
+            and started_at(self.pid) == self.started
+            and _is_engine(self.pid)
+        )
 
     def is_of(self, home: Path) -> bool:
         """Whether an endpoint of this home wrote it as it is."""
@@ -70,7 +84,11 @@ class EngineRecord(Value):
             raw = load_endpoint_key(home).public_key().public_bytes_raw()
         except LedgerError:
             return False
-        return self.seal is not None and self.seal.public == raw.hex() and self.seal.is_of(self.digest)
+        return (
+            self.seal is not None
+            and self.seal.public == raw.hex()
+            and self.seal.is_of(self.digest)
+        )
 
 
 def new_token() -> str:
@@ -87,16 +105,23 @@ def write_record(home: Path, record: EngineRecord) -> None:
     """Sign and write it whole. On a full disk the engine serves all the same; the next endpoint starts another one."""
     try:
         own = record.model_copy(update={"home": str(home.resolve())})
-        sealed = own.model_copy(update={"seal": seal(own.digest, create_endpoint_key(home))})
+        sealed = own.model_copy(
+            update={"seal": seal(own.digest, create_endpoint_key(home))}
+        )
         write_private(_file(home, record.pid), sealed.model_dump_json())
     except (OSError, LedgerError) as error:
         fact = error.strerror if isinstance(error, OSError) else error
-        say(f"Engine {record.pid} cannot be written down ({fact}): an endpoint that is killed will load it again.")
+        say(
+            f"Engine {record.pid} cannot be written down ({fact}): an endpoint that is killed will load it again."
+        )
 
 
 def read_records(home: Path) -> tuple[EngineRecord, ...]:
     """Engines that run. What is damaged, or not the endpoint's own, or is no process any more, is deleted."""
-    found = [(path, _read(home, path)) for path in sorted(engines_folder(home).glob("*.json"))]
+    found = [
+        (path, _read(home, path))
+        for path in sorted(engines_folder(home).glob("*.json"))
+    ]
     for path, record in found:
         if record is None:
             with suppress(OSError):
@@ -114,7 +139,12 @@ def started_at(pid: int) -> str:
     """The kernel's count at a process's start; empty where there is no such process, or only its remains."""
     try:
         # The second field is the command's name, which may hold spaces and brackets itself.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return ""
     return "" if fields[0] in ("Z", "X") else fields[19]
@@ -129,7 +159,10 @@ def _is_engine(pid: int) -> bool:
 def _listens(pid: int, port: int) -> bool:
     """Whether it is that process that answers on that port."""
     with suppress(psutil.Error):
-        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in psutil.Process(pid).net_connections("tcp"))
+        return any(
+            each.status == psutil.CONN_LISTEN and each.laddr.port == port
+            for each in psutil.Process(pid).net_connections("tcp")
+        )
     return False
 
 
@@ -140,7 +173,9 @@ def _read(home: Path, path: Path) -> EngineRecord | None:
             return None
         if record.is_of(home) and _listens(record.pid, record.port):
             return record if record.home == str(home.resolve()) else None
-        say(f"ALARM: {path} is not what the endpoint wrote, and is not believed. Find out who changed it; another engine is started.")
+        say(
+            f"ALARM: {path} is not what the endpoint wrote, and is not believed. Find out who changed it; another engine is started."
+        )
     return None
 
 

@@ -9,7 +9,13 @@ from registry.release.following import EngineState, Route
 from serving.endpoint.engine_record import EngineRecord, Loaded, read_records
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
-from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings, end_left
+from serving.endpoint.release_engine import (
+    Beginning,
+    Need,
+    ReleaseEngine,
+    Surroundings,
+    end_left,
+)
 from serving.log import say
 
 Key = tuple[int, bool]
@@ -54,7 +60,9 @@ class Fleet:
                     # A predecessor waits for what is more urgent: it is only there for a rollback.
                     after = first if need.held == model.before else None
                     beginning = Beginning(after, self._take_left(need.loaded))
-                    engine = self._engines[need.key] = ReleaseEngine(need, self._around, beginning)
+                    engine = self._engines[need.key] = ReleaseEngine(
+                        need, self._around, beginning
+                    )
                 else:
                     engine.update(need)
                 first = first or engine
@@ -63,28 +71,44 @@ class Fleet:
 
     def engine_states(self) -> tuple[EngineState, ...]:
         """Every release that is loaded or being loaded."""
-        return tuple(engine.as_state() for engine in self._engines.values() if engine.need.with_adapter)
+        return tuple(
+            engine.as_state()
+            for engine in self._engines.values()
+            if engine.need.with_adapter
+        )
 
     def routes(self) -> dict[str, Route]:
         """What answers under each registered model's name."""
         models = self._ledger_state.models if self._ledger_state else {}
-        return {name: target.as_route() for name, target in self.lanes.ready().items() if name in models}
+        return {
+            name: target.as_route()
+            for name, target in self.lanes.ready().items()
+            if name in models
+        }
 
     def alarms(self) -> tuple[str, ...]:
         """What does not run though it should, and what answers in its place."""
-        broken = tuple(alarm for engine in self._engines.values() if (alarm := engine.alarm))
+        broken = tuple(
+            alarm for engine in self._engines.values() if (alarm := engine.alarm)
+        )
         return broken + tuple(self._stand_ins())
 
     async def settled(self) -> None:
         """Wait until whatever is to have traffic answers, or has failed at its first start."""
         models = self._ledger_state.models.values() if self._ledger_state else ()
-        first = [self._engines[need.key] for model in models if (need := next(needs(model), None)) and not need.is_pending]
+        first = [
+            self._engines[need.key]
+            for model in models
+            if (need := next(needs(model), None)) and not need.is_pending
+        ]
         for engine in first:
             await engine.settled()
 
     async def taken_over(self) -> None:
         """Wait until every engine that was found running answers, or is known not to."""
-        await asyncio.gather(*(engine.settled() for engine in self._engines.values() if engine.is_found))
+        await asyncio.gather(
+            *(engine.settled() for engine in self._engines.values() if engine.is_found)
+        )
 
     async def keep_looking_at_packages(self) -> None:
         """For as long as the endpoint runs: a damaged package is said while there is time to repair it."""
@@ -101,12 +125,16 @@ class Fleet:
         engines = (*self._engines.values(), *self._leaving.values())
         for task in tuple(self._leaving):
             task.cancel()
-        await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
+        await asyncio.gather(
+            *(engine.close() for engine in engines), return_exceptions=True
+        )
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _take_left(self, loaded: Loaded) -> EngineRecord | None:
         """A process of an earlier endpoint that has the same loaded."""
-        record = next((each for each in self._left or () if each.loaded == loaded), None)
+        record = next(
+            (each for each in self._left or () if each.loaded == loaded), None
+        )
         if record is not None and self._left is not None:
             self._left.remove(record)
         return record
@@ -114,8 +142,12 @@ class Fleet:
     def _end_left(self) -> None:
         """What an earlier endpoint left running and nothing needs any more, such as a release that was revoked meanwhile."""
         for record in self._left or ():
-            say(f"Engine process {record.pid} (a release of {record.loaded.model}) was left running and is not needed any more")
-            task = asyncio.get_running_loop().create_task(end_left(self._around.home, record))
+            say(
+                f"Engine process {record.pid} (a release of {record.loaded.model}) was left running and is not needed any more"
+            )
+            task = asyncio.get_running_loop().create_task(
+                end_left(self._around.home, record)
+            )
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
         self._left = []
@@ -128,7 +160,11 @@ class Fleet:
         for name in sorted(self._ledger_state.models):
             if (lane := self._lane(name, self._ledger_state.models[name])) is not None:
                 table[name] = lane
-        self._answering = {name: target for name, lane in table.items() if (target := lane.first_ready) is not None}
+        self._answering = {
+            name: target
+            for name, lane in table.items()
+            if (target := lane.first_ready) is not None
+        }
         for lane in tuple(table.values()):
             base_lane = _base_lane(lane)
             if base_lane is not None:
@@ -141,7 +177,10 @@ class Fleet:
         wanted = [need for need in needs(model) if not need.is_pending]
         if not wanted:
             return None
-        targets = [Target(self._engines[need.key], serves_base=model.serves_base) for need in wanted]
+        targets = [
+            Target(self._engines[need.key], serves_base=model.serves_base)
+            for need in wanted
+        ]
         until_now = self._until_now(name, model)
         if until_now is not None and not any(target.is_ready for target in targets):
             targets.append(until_now)
@@ -159,7 +198,9 @@ class Fleet:
 
     def _let_go(self) -> None:
         models = self._ledger_state.models.values() if self._ledger_state else ()
-        needed = {need.key for model in models for need in needs(model)} | {each.engine.need.key for each in self._answering.values()}
+        needed = {need.key for model in models for need in needs(model)} | {
+            each.engine.need.key for each in self._answering.values()
+        }
         for key in [key for key in self._engines if key not in needed]:
             engine = self._engines.pop(key)
             say(f"{engine.label} is not needed any more")
@@ -177,9 +218,15 @@ class Fleet:
 def _base_lane(lane: Lane) -> tuple[str, Lane] | None:
     """The base's own name and who answers it: the same engines, with the adapter off."""
     targets = [branch.target for branch in lane.branches] + list(lane.stand_ins)
-    name = next((target.engine.base_name for target in targets if target.engine.base_name), None)
+    name = next(
+        (target.engine.base_name for target in targets if target.engine.base_name), None
+    )
     if name is None:
         return None
     # Who steps in must be of the same base, or the name would say something else than what answers.
-    first, *others = [Target(target.engine, serves_base=True) for target in targets if target.engine.base_name == name]
+    first, *others = [
+        Target(target.engine, serves_base=True)
+        for target in targets
+        if target.engine.base_name == name
+    ]
     return name, Lane((Branch(first),), tuple(others))

@@ -25,7 +25,9 @@ from serving.log import say
 class Follower:
     """The ledger as far as it was verified. `obey` is called with every standing that is new."""
 
-    def __init__(self, home: Path, limits: Limits, obey: Callable[[LedgerState], None]) -> None:
+    def __init__(
+        self, home: Path, limits: Limits, obey: Callable[[LedgerState], None]
+    ) -> None:
         self.ledger_state: LedgerState | None = None
         self._home = home
         self._limits = limits
@@ -38,7 +40,10 @@ class Follower:
         self._has_seen_record = self._is_kept = False
         try:
             recalled = recall(home)
-            self.ledger_state, self._has_seen_record = recalled.ledger_state, recalled.has_seen_record
+            self.ledger_state, self._has_seen_record = (
+                recalled.ledger_state,
+                recalled.has_seen_record,
+            )
             self._is_kept = recalled.is_signed
         except (AssayError, OSError) as error:
             self._set_alarm("memory", str(error))
@@ -56,7 +61,10 @@ class Follower:
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - the next look tries again; following must not end
-                self._set_alarm("following", f"What the ledger says could not be done: {type(error).__name__}: {str(error)[:300]}")
+                self._set_alarm(
+                    "following",
+                    f"What the ledger says could not be done: {type(error).__name__}: {str(error)[:300]}",
+                )
             else:
                 self._set_alarm("following", None)
 
@@ -67,7 +75,9 @@ class Follower:
             if self.ledger_state is None:
                 return
             wanted = without_revoked(self.ledger_state, self._outside.revocations)
-            self._set_alarm("revoked", " ".join(not_in_ledger(self.ledger_state, wanted)) or None)
+            self._set_alarm(
+                "revoked", " ".join(not_in_ledger(self.ledger_state, wanted)) or None
+            )
             if wanted != self._obeyed:
                 self._obey(wanted)
                 self._obeyed = wanted
@@ -83,7 +93,10 @@ class Follower:
         self._set_alarm("ledger", None)
         is_gone = self._is_kept and not memory_file(self._home).exists()
         if is_gone:
-            self._set_alarm("memory", f"The endpoint's memory {memory_file(self._home)} was removed. It is written anew: find out who did.")
+            self._set_alarm(
+                "memory",
+                f"The endpoint's memory {memory_file(self._home)} was removed. It is written anew: find out who did.",
+            )
         sees_record = not self._has_seen_record and record_file(self._home).exists()
         if found != self.ledger_state or not self._is_kept or is_gone or sees_record:
             self._keep(found)
@@ -94,7 +107,9 @@ class Follower:
         if self._reading is None:
             self._reading = in_thread(self._read)
         try:
-            found = await asyncio.wait_for(asyncio.shield(self._reading), self._limits.for_the_ledger)
+            found = await asyncio.wait_for(
+                asyncio.shield(self._reading), self._limits.for_the_ledger
+            )
         except BaseException:
             if self._reading.done():
                 self._reading = None
@@ -120,13 +135,19 @@ class Follower:
         try:
             found = self._check_memory(remembered, ledger.entries())
         except BrokenLedger:
-            found = ledger.follow(remembered)  # an entry of the ledger may accept that what is remembered is lost
+            found = ledger.follow(
+                remembered
+            )  # an entry of the ledger may accept that what is remembered is lost
         self._is_checked = True
         return found
 
-    def _check_memory(self, remembered: LedgerState, entries: tuple[Entry, ...]) -> LedgerState:
+    def _check_memory(
+        self, remembered: LedgerState, entries: tuple[Entry, ...]
+    ) -> LedgerState:
         """Once after a start: what was remembered is what the ledger's own entries amount to; where it is not, they count."""
-        known = [entry for entry in entries if entry.generation <= remembered.head.generation]
+        known = [
+            entry for entry in entries if entry.generation <= remembered.head.generation
+        ]
         check_remembered(remembered.head, known[-1] if known else None)
         ledger_state = follow(None, known)
         if ledger_state != remembered:
@@ -136,11 +157,16 @@ class Follower:
 
     def _keep(self, ledger_state: LedgerState) -> None:
         try:
-            self._has_seen_record = remember(self._home, Recalled(ledger_state, self._has_seen_record))
+            self._has_seen_record = remember(
+                self._home, Recalled(ledger_state, self._has_seen_record)
+            )
         except (LedgerError, OSError) as error:
             self._is_kept = False
             # Going back must work with a full disk, too. After a restart the ledger is asked again.
-            self._set_alarm("disk", f"The endpoint cannot write down how far it has followed ({_fact(error)}). Make room on its disk.")
+            self._set_alarm(
+                "disk",
+                f"The endpoint cannot write down how far it has followed ({_fact(error)}). Make room on its disk.",
+            )
         else:
             self._is_kept = True
             self._set_alarm("disk", None)
@@ -152,7 +178,11 @@ class Follower:
         if isinstance(error, BrokenLedger | IllegalEntry):
             return f"The ledger is not obeyed: {error}"
         if isinstance(error, AssayError):
-            return None if self.ledger_state is None else f"The ledger is out of reach, and what was known goes on: {error}"
+            return (
+                None
+                if self.ledger_state is None
+                else f"The ledger is out of reach, and what was known goes on: {error}"
+            )
         return f"The ledger cannot be read, and what was known goes on: {type(error).__name__}: {str(error)[:300]}"
 
     def _set_alarm(self, of: str, sentence: str | None) -> None:

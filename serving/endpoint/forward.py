@@ -24,7 +24,12 @@ RELEASE_HEADER = b"x-assay-release"
 _PASSED_ON = (b"content-type", b"x-assay-fingerprint", b"cache-control", b"retry-after")
 _TRIES = 2
 _WORDS = 2  # events of a stream: the first one only says that somebody listens
-_CUT_OFF = Refusal("The engine ended in the middle of this answer. Ask again.", status=500, kind="server_error", code="engine_lost")
+_CUT_OFF = Refusal(
+    "The engine ended in the middle of this answer. Ask again.",
+    status=500,
+    kind="server_error",
+    code="engine_lost",
+)
 
 
 class _Named(BaseModel):
@@ -56,7 +61,11 @@ class Question:
         if target.model == self.model:
             return Asked("POST", CHAT, self.body)
         parse_request(self.body)  # so that what is read next is known to be harmless
-        return Asked("POST", CHAT, json.dumps({**json.loads(self.body), "model": target.model}).encode())
+        return Asked(
+            "POST",
+            CHAT,
+            json.dumps({**json.loads(self.body), "model": target.model}).encode(),
+        )
 
 
 class Forwarded(Response):
@@ -72,7 +81,9 @@ class Forwarded(Response):
         answering = asyncio.create_task(self._answer(scope, receive, send))
         leaving = asyncio.create_task(_client_leaves(receive))
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {answering, leaving}, return_when=asyncio.FIRST_COMPLETED
+            )
             if answering.done():
                 answering.result()
         finally:
@@ -89,7 +100,9 @@ class Forwarded(Response):
     async def _try(self, send: Any) -> None:
         lost: int | None = None
         for _ in range(_TRIES):
-            target = await self._lanes.bind(self._question.model, lost, self._question.patience)
+            target = await self._lanes.bind(
+                self._question.model, lost, self._question.patience
+            )
             with target.engine.carrying():
                 engine = target.engine.address
                 try:
@@ -112,9 +125,17 @@ async def _pass_on(reply: Reply, target: Target, send: Any) -> None:
         await send({"type": "http.response.body", "body": first, "more_body": True})
         try:
             async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send(
+                    {"type": "http.response.body", "body": chunk, "more_body": True}
+                )
         except EngineLost:
-            await send({"type": "http.response.body", "body": f"data: {json.dumps(_CUT_OFF.body())}\n\n".encode(), "more_body": True})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": f"data: {json.dumps(_CUT_OFF.body())}\n\n".encode(),
+                    "more_body": True,
+                }
+            )
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -136,12 +157,18 @@ async def _first_words(chunks: AsyncIterator[bytes]) -> bytes:
     return words
 
 
-async def _start(reply: Reply, target: Target, send: Any, length: int | None = None) -> None:
-    headers = [(name, reply.headers[name]) for name in _PASSED_ON if name in reply.headers]
+async def _start(
+    reply: Reply, target: Target, send: Any, length: int | None = None
+) -> None:
+    headers = [
+        (name, reply.headers[name]) for name in _PASSED_ON if name in reply.headers
+    ]
     headers.append((RELEASE_HEADER, target.label.encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send(
+        {"type": "http.response.start", "status": reply.status, "headers": headers}
+    )
 
 
 async def _client_leaves(receive: Any) -> None:

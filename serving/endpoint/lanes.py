@@ -30,7 +30,11 @@ class Target:
     @property
     def model(self) -> str:
         """The name that its engine knows it by."""
-        return self.engine.base_name if self.serves_base else self.engine.need.held.release.model
+        return (
+            self.engine.base_name
+            if self.serves_base
+            else self.engine.need.held.release.model
+        )
 
     @property
     def spec(self) -> ServingSpec:
@@ -45,7 +49,11 @@ class Target:
 
     def as_route(self) -> Route:
         """For the controller."""
-        return Route(begun=self.engine.need.held.begun, serves_base=self.serves_base, fingerprint=self.spec.fingerprint)
+        return Route(
+            begun=self.engine.need.held.begun,
+            serves_base=self.serves_base,
+            fingerprint=self.spec.fingerprint,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,12 +83,23 @@ class Lane:
 
     def pick(self, lost: int | None) -> Target | None:
         """A target for one request, other than the engine process that just lost it (`lost`: its port)."""
-        there = [branch for branch in self.branches if branch.target.is_ready and branch.target.engine.port != lost]
+        there = [
+            branch
+            for branch in self.branches
+            if branch.target.is_ready and branch.target.engine.port != lost
+        ]
         if len(there) > 1:
             return random.choices(there, [branch.weight for branch in there])[0].target  # noqa: S311 - a share, not a secret
         if there:
             return there[0].target
-        return next((target for target in self.stand_ins if target.is_ready and target.engine.port != lost), None)
+        return next(
+            (
+                target
+                for target in self.stand_ins
+                if target.is_ready and target.engine.port != lost
+            ),
+            None,
+        )
 
     @property
     def _targets(self) -> tuple[Target, ...]:

@@ -11,8 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import BrokenLedger, DamagedFile, LedgerError
-from registry.ledger.audit import LOOK, KnownHead, check_known, known_heads, lost_heads, unproven, with_revocations
-from registry.ledger.heads import is_new, ledger_keys, read_record, record_file, trusted_keys
+from registry.ledger.audit import (
+    LOOK,
+    KnownHead,
+    check_known,
+    known_heads,
+    lost_heads,
+    unproven,
+    with_revocations,
+)
+from registry.ledger.heads import (
+    is_new,
+    ledger_keys,
+    read_record,
+    record_file,
+    trusted_keys,
+)
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState
 from registry.ledger.witness import Witness, witness
@@ -30,8 +44,16 @@ class Revocations:
     @classmethod
     def known_to(cls, heads: Iterable[KnownHead]) -> "Revocations":
         """All that any of them remembers."""
-        versions = {(model, version) for head in heads for model, numbers in head.revoked.items() for version in numbers}
-        return cls(frozenset(versions), frozenset(adapter for head in heads for adapter in head.revoked_adapters))
+        versions = {
+            (model, version)
+            for head in heads
+            for model, numbers in head.revoked.items()
+            for version in numbers
+        }
+        return cls(
+            frozenset(versions),
+            frozenset(adapter for head in heads for adapter in head.revoked_adapters),
+        )
 
     def name(self, model: str, version: str, adapter_sha256: str | None) -> bool:
         """That version, or those bytes under any name."""
@@ -52,13 +74,21 @@ class Outside:
         self._silent: tuple[str, ...] = ()
         self._fits: set[tuple[int, str]] = set()
 
-    def read(self, ledger_state: LedgerState | None, *, has_seen_record: bool) -> tuple[KnownHead, ...]:
+    def read(
+        self, ledger_state: LedgerState | None, *, has_seen_record: bool
+    ) -> tuple[KnownHead, ...]:
         """Every head that is known from elsewhere. What is revoked stays known, also where its store goes away."""
         known, unread = known_heads(self._home, ledger_state)
         known += self._ask_witness(ledger_state)
         self._learn(known)
         gone = has_seen_record and not record_file(self._home).exists()
-        lost = (f"The head record {record_file(self._home)} is gone. Find out who removed it. {LOOK}",) if gone else ()
+        lost = (
+            (
+                f"The head record {record_file(self._home)} is gone. Find out who removed it. {LOOK}",
+            )
+            if gone
+            else ()
+        )
         self._faults = (*lost, *(f"{note}. {LOOK}" for note in unread))
         return known
 
@@ -73,10 +103,18 @@ class Outside:
         It is waited for once, after a start; later it is asked beside the looks, since a brake must not wait for it.
         """
         now = time.monotonic()
-        if ledger_state is None or (self._asked_at is not None and now - self._asked_at < SECONDS_BETWEEN_WITNESSES):
+        if ledger_state is None or (
+            self._asked_at is not None
+            and now - self._asked_at < SECONDS_BETWEEN_WITNESSES
+        ):
             return self._witnessed
         is_first, self._asked_at = self._asked_at is None, now
-        asking = threading.Thread(target=self._hear_witness, args=(ledger_state,), name="hear witness", daemon=True)
+        asking = threading.Thread(
+            target=self._hear_witness,
+            args=(ledger_state,),
+            name="hear witness",
+            daemon=True,
+        )
         asking.start()
         if is_first:
             asking.join()
@@ -85,7 +123,11 @@ class Outside:
     def _hear_witness(self, ledger_state: LedgerState) -> None:
         try:
             self._witness = self._witness or witness()
-            found = None if self._witness is None else self._witness.furthest(trusted_keys(self._home, ledger_state))
+            found = (
+                None
+                if self._witness is None
+                else self._witness.furthest(trusted_keys(self._home, ledger_state))
+            )
         except LedgerError as error:
             self._silent = (str(error),)
             return
@@ -93,13 +135,26 @@ class Outside:
         if self._witness is not None and found is not None:
             self._witnessed = (KnownHead.of(found.record, self._witness.name),)
 
-    def check(self, ledger: Ledger, found: LedgerState, known: tuple[KnownHead, ...], *, has_memory: bool) -> None:
+    def check(
+        self,
+        ledger: Ledger,
+        found: LedgerState,
+        known: tuple[KnownHead, ...],
+        *,
+        has_memory: bool,
+    ) -> None:
         """`BrokenLedger` where it lacks what others have seen, or where nothing says that it is whole."""
         new = [each for each in known if (each.generation, each.hash) not in self._fits]
         lost = lost_heads(ledger, found, new)
-        proven = [head for each in lost if (head := with_revocations(each, ledger)) is not None]
+        proven = [
+            head
+            for each in lost
+            if (head := with_revocations(each, ledger)) is not None
+        ]
         self._learn(proven)
-        self._strange = tuple(unproven(each) for each in lost if with_revocations(each, ledger) is None)
+        self._strange = tuple(
+            unproven(each) for each in lost if with_revocations(each, ledger) is None
+        )
         check_known(ledger, found, lost)
         self._fits |= {(each.generation, each.hash) for each in new if each not in lost}
         if not has_memory and not self._is_vouched(found):
@@ -111,7 +166,9 @@ class Outside:
     def _learn(self, known: Iterable[KnownHead]) -> None:
         more = Revocations.known_to(tuple(known))
         here = self.revocations
-        self.revocations = Revocations(here.versions | more.versions, here.adapters | more.adapters)
+        self.revocations = Revocations(
+            here.versions | more.versions, here.adapters | more.adapters
+        )
 
     def _is_vouched(self, found: LedgerState) -> bool:
         """A ledger that never had anything served is new; any other needs a record that one of its own keys sealed."""
@@ -121,17 +178,31 @@ class Outside:
             return False
         if sealed is None:
             return is_new(self._home, found)
-        return sealed.is_by(ledger_keys(found)) and sealed.record.head.hash not in found.accepted
+        return (
+            sealed.is_by(ledger_keys(found))
+            and sealed.record.head.hash not in found.accepted
+        )
 
 
 def without_revoked(ledger_state: LedgerState, revocations: Revocations) -> LedgerState:
     """How things stand where everything that is known as revoked is, also what the ledger does not revoke."""
-    models = {name: _without(name, model, revocations) for name, model in ledger_state.models.items()}
-    return ledger_state if models == ledger_state.models else ledger_state.model_copy(update={"models": models})
+    models = {
+        name: _without(name, model, revocations)
+        for name, model in ledger_state.models.items()
+    }
+    return (
+        ledger_state
+        if models == ledger_state.models
+        else ledger_state.model_copy(update={"models": models})
+    )
 
 
 def _without(name: str, model: ModelState, revocations: Revocations) -> ModelState:
-    held = (*model.served, *model.once_served, *((model.pending,) if model.pending else ()))
+    held = (
+        *model.served,
+        *model.once_served,
+        *((model.pending,) if model.pending else ()),
+    )
     versions = {
         each.release.version
         for each in held
@@ -139,8 +210,14 @@ def _without(name: str, model: ModelState, revocations: Revocations) -> ModelSta
     } - model.revoked  # fmt: skip
     if not versions:
         return model
-    served = tuple(each for each in model.served if each.release.version not in versions)
-    pending = None if model.pending is not None and model.pending.release.version in versions else model.pending
+    served = tuple(
+        each for each in model.served if each.release.version not in versions
+    )
+    pending = (
+        None
+        if model.pending is not None and model.pending.release.version in versions
+        else model.pending
+    )
     return model.model_copy(
         update={
             "served": served,

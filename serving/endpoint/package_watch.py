@@ -27,7 +27,11 @@ class PackageWatch:
     def look(self) -> str:
         """Read the package where something changed, or where it was not read for long; gives the fault."""
         stamps = _stamps(self._folder)
-        if stamps is None or stamps != self._stamps or time.monotonic() - self._read_at >= SECONDS_BETWEEN_READINGS:
+        if (
+            stamps is None
+            or stamps != self._stamps
+            or time.monotonic() - self._read_at >= SECONDS_BETWEEN_READINGS
+        ):
             self.fault = self._read()
             self._stamps, self._read_at = stamps, time.monotonic()
         return self.fault
@@ -46,6 +50,9 @@ def _stamps(folder: Path) -> Stamps | None:
     """None where not even that can be found out. The time of change of an inode is set by the kernel alone."""
     try:
         found = ((path, path.lstat()) for path in (folder, *folder.rglob("*")))
-        return {str(path): (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for path, each in found}
+        return {
+            str(path): (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
+            for path, each in found
+        }
     except OSError:
         return None

@@ -18,7 +18,12 @@ async def probe(engine: Address, verified: Verified) -> str:
     `ServingError` with both numbers where fewer than the release's share of either kind come back word for word.
     """
     release = verified.release
-    drawn = await asyncio.to_thread(draw_answers, verified.folder, release.drawn_answers, release.spec.default_max_tokens)
+    drawn = await asyncio.to_thread(
+        draw_answers,
+        verified.folder,
+        release.drawn_answers,
+        release.spec.default_max_tokens,
+    )
     if len(drawn) < release.drawn_answers:
         raise ServingError(
             f"Version {release.version} of {release.model} is to be asked {release.drawn_answers} held-out prompts, "
@@ -30,7 +35,9 @@ async def probe(engine: Address, verified: Verified) -> str:
     return ", ".join(facts)
 
 
-async def _asked(engine: Address, release: Release, known: tuple[KnownAnswer, ...], what: str) -> str:
+async def _asked(
+    engine: Address, release: Release, known: tuple[KnownAnswer, ...], what: str
+) -> str:
     again = [await _says_again(engine, release.model, each) for each in known]
     fact = f"{sum(again)} of {len(again)} {what}"
     # Asked whether it passed: without a single known answer nothing did.
@@ -44,9 +51,18 @@ async def _asked(engine: Address, release: Release, known: tuple[KnownAnswer, ..
 
 
 async def _says_again(engine: Address, model: str, known: KnownAnswer) -> bool:
-    messages = [{"role": message.role, "content": message.content} for message in known.messages]
-    body = {"model": model, "messages": messages, "max_tokens": known.max_tokens, "temperature": 0}
-    async with exchange(engine, Asked("POST", CHAT, json.dumps(body).encode())) as reply:
+    messages = [
+        {"role": message.role, "content": message.content} for message in known.messages
+    ]
+    body = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": known.max_tokens,
+        "temperature": 0,
+    }
+    async with exchange(
+        engine, Asked("POST", CHAT, json.dumps(body).encode())
+    ) as reply:
         answer = await reply.whole()
     return reply.status == 200 and _text(answer) == known.text
 

@@ -13,7 +13,13 @@ from pipelines.values.serving_spec import ServingSpec
 from registry.ledger.state import RecordedRelease
 from registry.release.following import EngineState
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
-from serving.endpoint.engine_record import EngineRecord, Loaded, forget, started_at, write_record
+from serving.endpoint.engine_record import (
+    EngineRecord,
+    Loaded,
+    forget,
+    started_at,
+    write_record,
+)
 from serving.endpoint.limits import Limits
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.probe import probe
@@ -71,7 +77,9 @@ class Beginning:
 class ReleaseEngine:
     """An engine process for as long as its release is needed."""
 
-    def __init__(self, need: Need, around: Surroundings, beginning: Beginning | None = None) -> None:
+    def __init__(
+        self, need: Need, around: Surroundings, beginning: Beginning | None = None
+    ) -> None:
         self.need = need
         self.state: Literal["loading", "ready", "failed"] = "loading"
         self.detail = ""
@@ -95,7 +103,11 @@ class ReleaseEngine:
     def label(self) -> str:
         """What a log line and an alarm call it."""
         release = self.need.held.release
-        return f"version {release.version} of {release.model}" if self.need.with_adapter else f"the base of {release.model}"
+        return (
+            f"version {release.version} of {release.model}"
+            if self.need.with_adapter
+            else f"the base of {release.model}"
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -111,7 +123,9 @@ class ReleaseEngine:
     def is_coming_back(self) -> bool:
         """It answered, and is being taken over from an endpoint that was killed, or started again for the first time since it ended."""
         is_expected = self._ends == 1 or (self._ends == 0 and self._left is not None)
-        return (self.state == "loading" and is_expected) or (self.state == "ready" and self.port == 0)
+        return (self.state == "loading" and is_expected) or (
+            self.state == "ready" and self.port == 0
+        )
 
     @property
     def is_found(self) -> bool:
@@ -123,14 +137,22 @@ class ReleaseEngine:
         """What a person should look at: a release with traffic that does not load, or that keeps ending, or a damaged package."""
         name = f"{self.label[0].upper()}{self.label[1:]}"
         if self.is_ready:
-            return f"{name} goes on serving, but its package is damaged: {self.package.fault}" if self.package.fault else None
-        if self.need.is_pending or not (self.state == "failed" or self._ends >= _ENDS_IN_A_ROW):
+            return (
+                f"{name} goes on serving, but its package is damaged: {self.package.fault}"
+                if self.package.fault
+                else None
+            )
+        if self.need.is_pending or not (
+            self.state == "failed" or self._ends >= _ENDS_IN_A_ROW
+        ):
             return None
         return f"{name} does not run: {self.detail}"
 
     def as_state(self) -> EngineState:
         """For the controller."""
-        return EngineState(begun=self.need.held.begun, state=self.state, detail=self.detail)
+        return EngineState(
+            begun=self.need.held.begun, state=self.state, detail=self.detail
+        )
 
     def update(self, need: Need) -> None:
         """The ledger went on: what was pending may have traffic now. One that had given up begins again then."""
@@ -185,13 +207,18 @@ class ReleaseEngine:
         while True:
             started = time.monotonic()
             why = await self._run()
-            was_ready, is_steady = self.state == "ready", time.monotonic() - started > _STEADY
+            was_ready, is_steady = (
+                self.state == "ready",
+                time.monotonic() - started > _STEADY,
+            )
             self._ends = 1 if was_ready and is_steady else self._ends + 1
             gave_up = self.need.is_pending
             self._become("loading" if was_ready and not gave_up else "failed", why)
             if gave_up:
                 return
-            await self._pause(min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0)
+            await self._pause(
+                min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0
+            )
 
     async def _pause(self, seconds: float) -> None:
         """Before the next try, unless there is a reason to hurry."""
@@ -226,14 +253,20 @@ class ReleaseEngine:
 
     async def _load(self) -> EngineProcess | AdoptedEngine:
         """Verify the package, then take over the process that runs already, or start one; then look at what it loaded."""
-        verified = await asyncio.to_thread(verify, self._around.home, self.need.held.release)
+        verified = await asyncio.to_thread(
+            verify, self._around.home, self.need.held.release
+        )
         process = await self._adopted(verified) or await self._started(verified)
         try:
             self.detail = await self._probe(process.address, verified)
         except BaseException:
             await self._end(process, at_once=True)
             raise
-        self.base_name, self._token, self.port = verified.base_name, process.address.token, process.address.port
+        self.base_name, self._token, self.port = (
+            verified.base_name,
+            process.address.token,
+            process.address.port,
+        )
         return process
 
     async def _adopted(self, verified: Verified) -> AdoptedEngine | None:
@@ -245,18 +278,24 @@ class ReleaseEngine:
             async with asyncio.timeout(_SECONDS_FOR_A_CHECK):
                 await self._check_spec(process.address, verified)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, another one is started
-            say(f"{self.label} is not taken over from engine process {left.pid}: {type(error).__name__}: {str(error)[:300]}")
+            say(
+                f"{self.label} is not taken over from engine process {left.pid}: {type(error).__name__}: {str(error)[:300]}"
+            )
             await end_left(self._around.home, left)
             self._left = None
             return None
         self._left = None
-        say(f"{self.label} is taken over from engine process {left.pid}, which was left running")
+        say(
+            f"{self.label} is taken over from engine process {left.pid}, which was left running"
+        )
         return process
 
     async def _started(self, verified: Verified) -> EngineProcess:
         """A new process, verified again: what was exchanged while it was being read must not answer."""
         home, grace = self._around.home, self._around.limits.without_an_endpoint
-        arguments = await asyncio.to_thread(verified.arguments, home, with_adapter=self.need.with_adapter)
+        arguments = await asyncio.to_thread(
+            verified.arguments, home, with_adapter=self.need.with_adapter
+        )
         process = await EngineProcess.start(arguments, self.label, grace)
         try:
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
@@ -268,22 +307,38 @@ class ReleaseEngine:
             raise
         return process
 
-    async def _end(self, process: EngineProcess | AdoptedEngine, *, at_once: bool) -> None:
+    async def _end(
+        self, process: EngineProcess | AdoptedEngine, *, at_once: bool
+    ) -> None:
         await process.stop(at_once=at_once)
         forget(self._around.home, process.pid)
 
     def _record(self, process: EngineProcess) -> EngineRecord:
         at = process.address
-        return EngineRecord(pid=process.pid, started=started_at(process.pid), port=at.port, token=at.token, loaded=self.need.loaded)
+        return EngineRecord(
+            pid=process.pid,
+            started=started_at(process.pid),
+            port=at.port,
+            token=at.token,
+            loaded=self.need.loaded,
+        )
 
     async def _check_spec(self, engine: Address, verified: Verified) -> None:
         """The engine itself says what it has loaded."""
         release = verified.release
-        name, spec = (release.model, release.spec) if self.need.with_adapter else (verified.base_name, verified.base_spec)
+        name, spec = (
+            (release.model, release.spec)
+            if self.need.with_adapter
+            else (verified.base_name, verified.base_spec)
+        )
         found = (await _specs(engine)).get(name)
         if found != spec:
-            different = "; ".join(spec.differences(found)) if found else "nothing of that name"
-            raise ServingError(f"its engine loaded another configuration than was released: {different}")
+            different = (
+                "; ".join(spec.differences(found)) if found else "nothing of that name"
+            )
+            raise ServingError(
+                f"its engine loaded another configuration than was released: {different}"
+            )
 
     async def _probe(self, engine: Address, verified: Verified) -> str:
         """What had full traffic once was probed then."""
@@ -310,7 +365,9 @@ class ReleaseEngine:
             missed = 0 if await _is_alive(engine) else missed + 1
         return f"its engine process did not answer {missed} health checks in a row"
 
-    def _become(self, state: Literal["loading", "ready", "failed"], detail: str) -> None:
+    def _become(
+        self, state: Literal["loading", "ready", "failed"], detail: str
+    ) -> None:
         self.state, self.detail = state, detail
         if state != "loading":
             self._settled.set()
@@ -332,7 +389,10 @@ async def _specs(engine: Address) -> dict[str, ServingSpec]:
 
 async def _is_alive(engine: Address) -> bool:
     try:
-        async with asyncio.timeout(_SECONDS_FOR_A_CHECK), exchange(engine, Asked("GET", "/readyz")) as reply:
+        async with (
+            asyncio.timeout(_SECONDS_FOR_A_CHECK),
+            exchange(engine, Asked("GET", "/readyz")) as reply,
+        ):
             return reply.status == 200
     except (EngineLost, TimeoutError):
         return False

@@ -32,7 +32,9 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
 
     @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
-        return ModelList(data=tuple(_card(lanes, name, started) for name in lanes.ready()))
+        return ModelList(
+            data=tuple(_card(lanes, name, started) for name in lanes.ready())
+        )
 
     @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
@@ -55,7 +57,12 @@ def _card(lanes: Lanes, name: str, created: int) -> ModelCard:
     target = lanes.ready().get(name)
     if target is None:
         raise away(name)
-    return ModelCard(id=name, created=created, system_fingerprint=target.spec.fingerprint, spec=target.spec)
+    return ModelCard(
+        id=name,
+        created=created,
+        system_fingerprint=target.spec.fingerprint,
+        spec=target.spec,
+    )
 
 
 def _nothing_answers(lanes: Lanes) -> Refusal:

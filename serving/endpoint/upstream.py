@@ -58,7 +58,9 @@ class Reply:
         """Wait for status and headers."""
         event = await self._event()
         if not isinstance(event, h11.Response):
-            raise EngineLost(f"The engine answered {type(event).__name__} where its headers were due.")
+            raise EngineLost(
+                f"The engine answered {type(event).__name__} where its headers were due."
+            )
         self.status = event.status_code
         self.headers = dict(event.headers)
 
@@ -78,10 +80,14 @@ class Reply:
                 event = self._wire.next_event()
                 if event is h11.NEED_DATA:
                     self._wire.receive_data(await self._data())
-                elif isinstance(event, h11.Event) and not isinstance(event, h11.InformationalResponse | h11.ConnectionClosed):
+                elif isinstance(event, h11.Event) and not isinstance(
+                    event, h11.InformationalResponse | h11.ConnectionClosed
+                ):
                     return event
                 else:
-                    raise EngineLost("The engine closed the connection in the middle of its answer.")
+                    raise EngineLost(
+                        "The engine closed the connection in the middle of its answer."
+                    )
         except h11.RemoteProtocolError as error:
             raise EngineLost(f"The engine cut its answer off ({error}).") from error
 
@@ -90,7 +96,9 @@ class Reply:
             async with asyncio.timeout(_SECONDS_OF_SILENCE):
                 return await self._reader.read(_AT_ONCE)
         except (OSError, TimeoutError) as error:
-            raise EngineLost(f"The connection to the engine broke ({type(error).__name__}).") from error
+            raise EngineLost(
+                f"The connection to the engine broke ({type(error).__name__})."
+            ) from error
 
 
 @asynccontextmanager
@@ -101,7 +109,9 @@ async def exchange(engine: Address, asked: Asked) -> AsyncIterator[Reply]:
         async with asyncio.timeout(_SECONDS_TO_CONNECT):
             reader, writer = await asyncio.open_connection(HOST, engine.port)
     except (OSError, TimeoutError) as error:
-        raise EngineLost(f"The engine on port {engine.port} takes no connection ({type(error).__name__}).") from error
+        raise EngineLost(
+            f"The engine on port {engine.port} takes no connection ({type(error).__name__})."
+        ) from error
     try:
         writer.write(_request(wire, asked, engine.token))
         reply = Reply(reader, wire)
@@ -114,7 +124,9 @@ async def exchange(engine: Address, asked: Asked) -> AsyncIterator[Reply]:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Close so that the engine knows at once: after an ordinary end it would take this side for one that still reads."""
     with suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, _RESET
+        )
     writer.transport.abort()
 
 
@@ -127,6 +139,9 @@ def _request(wire: h11.Connection, asked: Asked, token: str) -> bytes:
         ("content-type", "application/json"),
         ("content-length", str(len(asked.body))),
     ]
-    request = wire.send(h11.Request(method=asked.method, target=asked.path, headers=headers)) or b""
+    request = (
+        wire.send(h11.Request(method=asked.method, target=asked.path, headers=headers))
+        or b""
+    )
     body = wire.send(h11.Data(data=asked.body)) or b""
     return request + body + (wire.send(h11.EndOfMessage()) or b"")

@@ -45,9 +45,27 @@ class Verified:
     def arguments(self, home: Path, *, with_adapter: bool) -> list[str]:
         """Of `python -m serving`, for the release and its base or for the base by itself, once the base's bytes are the right ones."""
         spec, base = self.release.spec, locate(self.base, home).resolve()
-        folders = ["--base-folder", str(base), "--base-manifest", str(self.folder / MANIFEST)]
-        arguments = [*folders, "--precision", spec.precision, "--default-max-tokens", str(spec.default_max_tokens)]
-        return [*arguments, *(["--package", str(self.folder), "--model-name", self.release.model] if with_adapter else [])]
+        folders = [
+            "--base-folder",
+            str(base),
+            "--base-manifest",
+            str(self.folder / MANIFEST),
+        ]
+        arguments = [
+            *folders,
+            "--precision",
+            spec.precision,
+            "--default-max-tokens",
+            str(spec.default_max_tokens),
+        ]
+        return [
+            *arguments,
+            *(
+                ["--package", str(self.folder), "--model-name", self.release.model]
+                if with_adapter
+                else []
+            ),
+        ]
 
 
 def package_folder(home: Path, release: Release) -> Path:
@@ -67,20 +85,28 @@ def verify(home: Path, release: Release) -> Verified:
 def _check_verdict(folder: Path, release: Release) -> None:
     verdict = read_screen_verdict(folder / VERDICT)
     if not isinstance(verdict, Finalist):
-        raise ServingError(f"{folder / VERDICT} says {verdict.verdict}. Only what passed is served.")
+        raise ServingError(
+            f"{folder / VERDICT} says {verdict.verdict}. Only what passed is served."
+        )
     different = release.spec.differences(verdict.spec)
     if different:
-        raise ServingError(f"{folder} was scored in another configuration than was released: {'; '.join(different)}. Promote it again.")
+        raise ServingError(
+            f"{folder} was scored in another configuration than was released: {'; '.join(different)}. Promote it again."
+        )
 
 
 def check_bytes(folder: Path, release: Release) -> None:
     """Return only if the folder holds exactly the files that were judged."""
     if not folder.is_dir():
-        raise ServingError(f"The package of version {release.version} of {release.model} is not in {folder}. {_REPAIR}")
+        raise ServingError(
+            f"The package of version {release.version} of {release.model} is not in {folder}. {_REPAIR}"
+        )
     try:
         found = digest_of_files(folder_digests(folder))
     except OSError as error:
-        raise DamagedFile(f"{folder} cannot be read ({error.strerror}). {_REPAIR}") from error
+        raise DamagedFile(
+            f"{folder} cannot be read ({error.strerror}). {_REPAIR}"
+        ) from error
     if found != release.package_sha256:
         raise DamagedFile(
             f"{folder} holds other bytes ({found[:12]}) than the released version {release.version} of {release.model}. {_REPAIR}"

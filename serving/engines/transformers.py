@@ -35,7 +35,12 @@ class _Job:
 class TransformersEngine:
     """One base in memory, with one adapter on top that is switched off for the base's own name."""
 
-    def __init__(self, language: LanguageModel, specs: Mapping[str, ServingSpec], queue_length: int = QUEUE_LENGTH) -> None:
+    def __init__(
+        self,
+        language: LanguageModel,
+        specs: Mapping[str, ServingSpec],
+        queue_length: int = QUEUE_LENGTH,
+    ) -> None:
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
@@ -56,7 +61,10 @@ class TransformersEngine:
         try:
             return self._language.encoder.prompt_ids(messages)
         except TemplateError as error:
-            raise Refusal(f"The model's chat template refuses these messages: {error}.", param="messages") from error
+            raise Refusal(
+                f"The model's chat template refuses these messages: {error}.",
+                param="messages",
+            ) from error
         except AssayError as error:
             raise Refusal(str(error), param="messages") from error
 
@@ -100,11 +108,15 @@ class TransformersEngine:
 
     def _answer(self, job: _Job) -> None:
         """One answer. RuntimeError is what torch raises, out of memory included; the process can go on after it."""
-        outcome: Finished | Failed = Failed("The engine stopped in the middle of this answer. Try again.")
+        outcome: Finished | Failed = Failed(
+            "The engine stopped in the middle of this answer. Try again."
+        )
         try:
             outcome = self._generate(job)
         except (RuntimeError, ValueError, IndexError) as error:
-            say(f"The engine failed on an answer of {job.order.model}: {type(error).__name__}: {str(error)[:300]}")
+            say(
+                f"The engine failed on an answer of {job.order.model}: {type(error).__name__}: {str(error)[:300]}"
+            )
         finally:
             job.deliver(outcome)
 
@@ -129,9 +141,13 @@ class TransformersEngine:
 
     def _weights_of(self, model: str) -> contextlib.AbstractContextManager[Any]:
         """The adapter off for the base's name. There is an adapter only if some name is served with one."""
-        has_adapter = any(spec.adapter_sha256 is not None for spec in self.specs.values())
+        has_adapter = any(
+            spec.adapter_sha256 is not None for spec in self.specs.values()
+        )
         if has_adapter and self.specs[model].adapter_sha256 is None:
-            off: contextlib.AbstractContextManager[Any] = self._language.model.disable_adapter()
+            off: contextlib.AbstractContextManager[Any] = (
+                self._language.model.disable_adapter()
+            )
             return off
         return contextlib.nullcontext()
 
@@ -139,7 +155,9 @@ class TransformersEngine:
 class _Answer:
     """What `generate` streams into: tokens in, pieces of text out, and the word to stop."""
 
-    def __init__(self, job: _Job, language: LanguageModel, closing: threading.Event) -> None:
+    def __init__(
+        self, job: _Job, language: LanguageModel, closing: threading.Event
+    ) -> None:
         self._job = job
         self._closing = closing
         self._end_ids = frozenset(language.encoder.end_ids)
@@ -160,11 +178,17 @@ class _Answer:
     def end(self) -> None:
         """Transformers' streamer protocol; `finish` does this once the reason is known."""
 
-    def should_stop(self, input_ids: "torch.Tensor", _scores: Any, **_: Any) -> "torch.Tensor":
+    def should_stop(
+        self, input_ids: "torch.Tensor", _scores: Any, **_: Any
+    ) -> "torch.Tensor":
         """Whether anybody still wants the next token."""
         import torch
 
-        return torch.full((input_ids.shape[0],), self._is_cancelled or self._stops.is_stopped, device=input_ids.device)
+        return torch.full(
+            (input_ids.shape[0],),
+            self._is_cancelled or self._stops.is_stopped,
+            device=input_ids.device,
+        )
 
     def finish(self) -> Finished:
         """Deliver what was held back, and say why the answer ended."""
@@ -173,7 +197,9 @@ class _Answer:
             return Finished("stop", self._tokens.within(self._stops.kept))
         if self._is_ended:
             return Finished("stop", self._tokens.total)
-        return Finished("cancelled" if self._is_cancelled else "length", self._tokens.total)
+        return Finished(
+            "cancelled" if self._is_cancelled else "length", self._tokens.total
+        )
 
     @property
     def _is_cancelled(self) -> bool:
@@ -204,7 +230,11 @@ def _generation_config(order: Order, language: LanguageModel) -> Any:
     """Greedy as `pipelines.models.language_model.generate` is: what is served is what was scored."""
     from transformers import GenerationConfig
 
-    sampling = {"temperature": order.temperature, "top_p": order.top_p, "top_k": 0} if order.temperature > 0 else {}
+    sampling = (
+        {"temperature": order.temperature, "top_p": order.top_p, "top_k": 0}
+        if order.temperature > 0
+        else {}
+    )
     return GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=order.temperature > 0,
         max_new_tokens=order.max_tokens,

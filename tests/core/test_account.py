@@ -27,16 +27,23 @@ def test_an_account_is_a_number_and_a_name(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_name_that_somebody_chooses_is_not_the_account() -> None:
-    assert account_as(os.getuid(), ASSAY_USER="lena", LOGNAME="lena", USER="lena") == account_as(os.getuid())
+    assert account_as(
+        os.getuid(), ASSAY_USER="lena", LOGNAME="lena", USER="lena"
+    ) == account_as(os.getuid())
 
 
-def test_another_account_is_told_from_root_and_one_without_a_name_is_its_number() -> None:
+def test_another_account_is_told_from_root_and_one_without_a_name_is_its_number() -> (
+    None
+):
     assert account_as(NOBODY) == f"{NOBODY} (nobody)"
     assert account_as(NUMBER_WITHOUT_NAME) == str(NUMBER_WITHOUT_NAME)
 
 
 def test_root_by_sudo_names_who_became_root_and_nobody_else_can_claim_it() -> None:
-    assert account_as(ROOT, SUDO_UID=str(NOBODY)) in {f"0 (root) for {NOBODY} (nobody)", account_as(ROOT)}
+    assert account_as(ROOT, SUDO_UID=str(NOBODY)) in {
+        f"0 (root) for {NOBODY} (nobody)",
+        account_as(ROOT),
+    }
     assert account_as(NOBODY, SUDO_UID=str(NUMBER_WITHOUT_NAME)) == f"{NOBODY} (nobody)"
     assert account_as(ROOT, SUDO_UID="1; rm") == account_as(ROOT)
 
@@ -50,13 +57,19 @@ def test_root_by_sudo_names_who_became_root_and_nobody_else_can_claim_it() -> No
         ("1000 (kim)", "2000 (KIM)", True),  # one name, on two machines
         ("1000", "1000 (kim)", True),
         ("0 (root) for 1000 (kim)", "1000 (kim)", True),
-        ("0 (root) for 1000 (kim)", "0 (root) for 1001 (lea)", True),  # whoever is root can be either
+        (
+            "0 (root) for 1000 (kim)",
+            "0 (root) for 1001 (lea)",
+            True,
+        ),  # whoever is root can be either
         ("0 (root)", "1000 (kim)", False),
         ("100 (a)", "1000 (b)", False),
         ("", "", True),
         ("something else", "something  else", True),
     ],
 )
-def test_two_accounts_are_one_persons_where_they_share_a_number_or_a_name(one: str, other: str, same: bool) -> None:
+def test_two_accounts_are_one_persons_where_they_share_a_number_or_a_name(
+    one: str, other: str, same: bool
+) -> None:
     assert same_account(one, other) is same
     assert same_account(other, one) is same

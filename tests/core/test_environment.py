@@ -22,10 +22,14 @@ def _behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def passes_by(url: str) -> tuple[bool, bool]:
     """Whether requests (MLflow) and httpx (Prefect) ask that address without the proxy."""
     with httpx.Client() as client:
-        return get_environ_proxies(url, no_proxy=None) == {}, client._transport_for_url(httpx.URL(url)) is client._transport
+        return get_environ_proxies(url, no_proxy=None) == {}, client._transport_for_url(
+            httpx.URL(url)
+        ) is client._transport
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:5000/health", "http://localhost:4200/api"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:5000/health", "http://localhost:4200/api"]
+)
 def test_this_machine_is_asked_without_the_proxy(url: str) -> None:
     assert passes_by(url) == (False, False)
     set_library_environment()
@@ -38,15 +42,23 @@ def test_another_host_is_asked_through_the_proxy() -> None:
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-def test_what_the_person_excepted_stays_excepted_under_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_the_person_excepted_stays_excepted_under_either_name(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv(name, "inner.example.com, localhost")
     set_library_environment()
     set_library_environment()
-    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "inner.example.com,localhost,127.0.0.1,::1"
+    assert (
+        os.environ["no_proxy"]
+        == os.environ["NO_PROXY"]
+        == "inner.example.com,localhost,127.0.0.1,::1"
+    )
     assert passes_by("https://inner.example.com") == (True, True)
 
 
-def test_a_star_that_excepts_every_host_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_star_that_excepts_every_host_stays_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     set_library_environment()
     assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == ("*", "*")

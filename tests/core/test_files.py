@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from core.errors import DamagedFile
-from core.files import digest_of_files, folder_digests, read_jsonl, sha256_of, write_jsonl, write_text, write_whole
+from core.files import (
+    digest_of_files,
+    folder_digests,
+    read_jsonl,
+    sha256_of,
+    write_jsonl,
+    write_text,
+    write_whole,
+)
 from core.value import FileDigest, Value
 
 
@@ -13,7 +21,9 @@ class Sample(Value):
     number: float
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -47,8 +57,12 @@ def test_a_nan_is_no_value(tmp_path: Path) -> None:
         Sample(number=float("inf"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"number": 1, "more": 2}', '{"number": "x"}'])
-def test_a_value_with_too_little_or_too_much_is_damage(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"number": 1, "more": 2}', '{"number": "x"}']
+)
+def test_a_value_with_too_little_or_too_much_is_damage(
+    tmp_path: Path, content: str
+) -> None:
     (tmp_path / "value").write_text(content)
     with pytest.raises(DamagedFile):
         Sample.read(tmp_path / "value")
@@ -67,13 +81,20 @@ def test_a_file_that_changed_or_went_is_not_given(tmp_path: Path) -> None:
         digest.checked()
 
 
-def test_a_folder_digest_knows_names_and_bytes_and_refuses_links(tmp_path: Path) -> None:
+def test_a_folder_digest_knows_names_and_bytes_and_refuses_links(
+    tmp_path: Path,
+) -> None:
     write_text(tmp_path / "sub/a", "1")
     write_text(tmp_path / "b", "2")
     digests = folder_digests(tmp_path)
-    assert digests == {"sub/a": sha256_of(tmp_path / "sub/a"), "b": sha256_of(tmp_path / "b")}
+    assert digests == {
+        "sub/a": sha256_of(tmp_path / "sub/a"),
+        "b": sha256_of(tmp_path / "b"),
+    }
     assert digest_of_files(digests) == digest_of_files(dict(reversed(digests.items())))
-    assert digest_of_files(digests) != digest_of_files({"sub/b": digests["sub/a"], "b": digests["b"]})
+    assert digest_of_files(digests) != digest_of_files(
+        {"sub/b": digests["sub/a"], "b": digests["b"]}
+    )
     (tmp_path / "link").symlink_to("b")
     with pytest.raises(DamagedFile, match="symbolic link"):
         folder_digests(tmp_path)

@@ -17,7 +17,9 @@ def mode_of(path: Path) -> int:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o002])
 @pytest.mark.parametrize("name", [".assay", "elsewhere/home"])
-def test_a_home_is_made_for_its_owner_alone_whatever_the_umask(tmp_path: Path, name: str, umask: int) -> None:
+def test_a_home_is_made_for_its_owner_alone_whatever_the_umask(
+    tmp_path: Path, name: str, umask: int
+) -> None:
     before = os.umask(umask)
     try:
         make_home(tmp_path / name)
@@ -50,7 +52,9 @@ def test_a_home_of_former_times_is_closed_and_a_folder_that_somebody_made_is_not
     home.chmod(0o700)
 
 
-def test_a_home_that_is_a_link_or_lies_in_the_temporary_folder_changes_no_other_folder(tmp_path: Path) -> None:
+def test_a_home_that_is_a_link_or_lies_in_the_temporary_folder_changes_no_other_folder(
+    tmp_path: Path,
+) -> None:
     make_home(tmp_path)
     assert Path("/tmp").stat().st_mode & stat.S_ISVTX  # noqa: S108 - whose mode is looked at
     before = mode_of(Path("/tmp"))  # noqa: S108
@@ -58,7 +62,9 @@ def test_a_home_that_is_a_link_or_lies_in_the_temporary_folder_changes_no_other_
     assert mode_of(Path("/tmp")) == before  # noqa: S108
 
 
-def test_the_ledger_makes_a_home_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledger_makes_a_home_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
     open_ledger(tmp_path / "home")
     assert mode_of(tmp_path / "home") == 0o700
@@ -74,7 +80,9 @@ def test_the_ledger_makes_a_home_for_its_owner_alone(tmp_path: Path, monkeypatch
         (0o770, ("the group", "may write", "unless that is meant")),
     ],
 )
-def test_an_open_home_is_told_with_who_may_do_what(tmp_path: Path, mode: int, words: tuple[str, ...]) -> None:
+def test_an_open_home_is_told_with_who_may_do_what(
+    tmp_path: Path, mode: int, words: tuple[str, ...]
+) -> None:
     tmp_path.chmod(mode)
     said = openness(tmp_path) or ""
     assert all(each in said for each in words), said
@@ -87,7 +95,9 @@ def test_what_may_be_read_or_is_not_there_is_closed_to_nobody(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o700, 0o644), (0o755, 0o600)])
-def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(open_folder: Path, folder: int, file: int) -> None:
+def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(
+    open_folder: Path, folder: int, file: int
+) -> None:
     home = open_folder / "home"
     home.mkdir()
     (home / "ledger.db").write_text("x")
@@ -99,4 +109,7 @@ def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(open_folde
         f"from pathlib import Path; from core.home import closed_to_us; print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
     )
     closed, mode = (home, folder) if folder == 0o700 else (home / "ledger.db", file)
-    assert done.stdout.strip() == f"you (nobody) may not read {closed}: it belongs to root (mode {mode:o})", done.stderr
+    assert (
+        done.stdout.strip()
+        == f"you (nobody) may not read {closed}: it belongs to root (mode {mode:o})"
+    ), done.stderr

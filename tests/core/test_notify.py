@@ -14,7 +14,9 @@ def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
 
 
-def test_a_notice_arrives_at_every_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notice_arrives_at_every_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with receiver() as (one, first), receiver() as (other, second):
         monkeypatch.setenv("ASSAY_NOTIFY", f"{one} {other}")
         assert notify(tmp_path, "a title", "a text").is_sent is True
@@ -29,9 +31,20 @@ def test_without_an_address_it_is_kept_all_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "notices.jsonl").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("address", ["json://127.0.0.1:9", "nonsense://", "not an address", "json://user:secret@127.0.0.1:9/?cto=1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "json://127.0.0.1:9",
+        "nonsense://",
+        "not an address",
+        "json://user:secret@127.0.0.1:9/?cto=1",
+    ],
+)
 def test_a_dead_or_misspelt_address_fails_nothing_and_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    address: str,
 ) -> None:
     monkeypatch.setenv("ASSAY_NOTIFY", address)
     assert notify(tmp_path, "a title", "a text").is_sent is False
@@ -39,14 +52,18 @@ def test_a_dead_or_misspelt_address_fails_nothing_and_is_said(
     assert "secret" not in caplog.text + (tmp_path / "notices.jsonl").read_text()
 
 
-def test_one_dead_address_does_not_keep_it_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_dead_address_does_not_keep_it_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with receiver() as (address, received):
         monkeypatch.setenv("ASSAY_NOTIFY", f"json://127.0.0.1:9 {address}")
         assert notify(tmp_path, "a title", "a text").is_sent is False
     assert len(received) == 1
 
 
-def test_what_is_not_worth_a_message_is_kept_and_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_worth_a_message_is_kept_and_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with receiver() as (address, received):
         monkeypatch.setenv("ASSAY_NOTIFY", address)
         assert notify(tmp_path, "a title", "a text", sends=False).is_sent is None

@@ -50,30 +50,43 @@ def test_a_marked_folder_is_found_from_below(foreign: Path) -> None:
         "\udcff",
     ],
 )
-def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(foreign: Path, text: str | None) -> None:
+def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(
+    foreign: Path, text: str | None
+) -> None:
     if text is not None:
         (foreign / FILE).write_bytes(text.encode(errors="surrogateescape"))
-    (foreign / "pyproject.toml").write_text('[project]\nname = "assay"\nscripts = {assay = "theirs:main"}\n')
+    (foreign / "pyproject.toml").write_text(
+        '[project]\nname = "assay"\nscripts = {assay = "theirs:main"}\n'
+    )
     assert find_checkout(foreign / "below") is None
     assert find_project(Path(".assay"), foreign / "below").root == ROOT
 
 
 def test_a_checkout_of_before_the_marker_is_known_by_its_command(foreign: Path) -> None:
-    (foreign / "pyproject.toml").write_text('[project.scripts]\nassay = "flows.cli:main"\n')
+    (foreign / "pyproject.toml").write_text(
+        '[project.scripts]\nassay = "flows.cli:main"\n'
+    )
     assert find_checkout(foreign) == foreign
 
 
 @pytest.mark.parametrize("name", ["dvc.yaml", "params.yaml"])
-def test_a_checkout_that_is_not_whole_is_refused_and_not_passed_over(foreign: Path, name: str) -> None:
+def test_a_checkout_that_is_not_whole_is_refused_and_not_passed_over(
+    foreign: Path, name: str
+) -> None:
     (foreign / FILE).write_text(OURS)
     (foreign / name).unlink()
-    with pytest.raises(WorkspaceError, match=rf"theirs is a checkout of Assay without {name}\. Bring that back"):
+    with pytest.raises(
+        WorkspaceError,
+        match=rf"theirs is a checkout of Assay without {name}\. Bring that back",
+    ):
         find_project(Path(".assay"), foreign / "below")
 
 
 def test_a_checkout_of_a_newer_assay_is_refused(foreign: Path) -> None:
     (foreign / FILE).write_text(OURS.replace("/1", "/2"))
-    with pytest.raises(WorkspaceError, match=r"is of format assay-checkout/2, from a newer Assay"):
+    with pytest.raises(
+        WorkspaceError, match=r"is of format assay-checkout/2, from a newer Assay"
+    ):
         find_checkout(foreign)
 
 
@@ -85,7 +98,10 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
     open_ledger(home)
     done = assay_of(checkout, foreign, "freeze", "--reason", "a test")
     assert done.code == 0, done.err
-    assert f"theirs lies in no checkout of Assay: this acts on {checkout} and its home {home}." in done.err
+    assert (
+        f"theirs lies in no checkout of Assay: this acts on {checkout} and its home {home}."
+        in done.err
+    )
     assert read_ledger(home).state().frozen is not None
     assert not (foreign / ".assay").exists()
     done = assay_of(checkout, checkout / "docs", "unfreeze", "--reason", "a test")
@@ -94,7 +110,20 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
 
 def assay_of(checkout: Path, folder: Path, *arguments: str) -> Done:
     """`assay ARGUMENTS`, installed from a checkout, typed in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "ASSAY_HOME": "", "ASSAY_USER": "ann"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "ASSAY_HOME": "",
+        "ASSAY_USER": "ann",
+    }
     command = [sys.executable, "-m", "cli", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     return Done(done.returncode, done.stdout, done.stderr)

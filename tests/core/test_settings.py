@@ -5,7 +5,9 @@ import pytest
 from core.settings import Settings
 
 
-def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_set_to_nothing_is_not_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("HOME", "USER", "LEDGER_URL", "NOTIFY"):
         monkeypatch.delenv(f"ASSAY_{name}", raising=False)
     unset = Settings()

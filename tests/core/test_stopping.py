@@ -20,5 +20,12 @@ with told_to_stop() as told:
 
 def test_ctrl_c_tells_a_runs_stage_to_stop_as_sigterm_does(tmp_path: Path) -> None:
     environment = {**os.environ, "ASSAY_STAGE_TALK": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", STAGE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("True\n", "")

@@ -14,7 +14,9 @@ SECONDS_LATE = 4.0
 
 
 @pytest.fixture(scope="session")
-def mlflow_port(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def mlflow_port(
+    empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("mlflow-server")
     shutil.copyfile(empty_mlflow, folder / "mlflow.db")
     with mlflow_server(folder, folder / "mlflow.db") as port:
@@ -30,4 +32,8 @@ def proxy(mlflow_port: int) -> Iterator[Proxy]:
 
 @pytest.fixture
 def workshop(tiny_base: Path, tmp_path: Path) -> Workshop:
-    return Workshop(base=tiny_manifest(tiny_base, tmp_path / "home"), base_folder=tiny_base, root=tmp_path)
+    return Workshop(
+        base=tiny_manifest(tiny_base, tmp_path / "home"),
+        base_folder=tiny_base,
+        root=tmp_path,
+    )

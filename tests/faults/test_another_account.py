@@ -32,7 +32,9 @@ def test_status_says_whose_home_it_is_and_nothing_that_is_not_so(home: Path) -> 
     assert f"! The ledger is not yours to read: {reason}." in done.stdout
     assert "nothing of `assay up` runs" not in done.stdout
     assert "no ledger" not in done.stdout
-    said = json.loads(run_as(NOBODY, "-m", "cli", "status", "--json", ASSAY_HOME=str(home)).stdout)
+    said = json.loads(
+        run_as(NOBODY, "-m", "cli", "status", "--json", ASSAY_HOME=str(home)).stdout
+    )
     assert {each.partition(":")[0] for each in said["out_of_reach"]} == {
         "The ledger is not yours to read",
         "Of the endpoint nothing is known",
@@ -50,9 +52,18 @@ def test_status_works_with_what_may_be_read(home: Path) -> None:
     said = json.loads(done.stdout)
     assert said["ledger"]["generation"] == 5
     assert [each["model"] for each in said["models"]] == ["letters"]
-    assert any(f"may not read {home / 'mlflow.db'}: it belongs to root" in each for each in said["out_of_reach"])
-    assert any(f"was not compared with it: you (nobody) may not read {home / 'keys'}" in each for each in said["alarms"])
-    assert not any("damaged" in each or "is gone" in each or "Errno" in each for each in said["alarms"])
+    assert any(
+        f"may not read {home / 'mlflow.db'}: it belongs to root" in each
+        for each in said["out_of_reach"]
+    )
+    assert any(
+        f"was not compared with it: you (nobody) may not read {home / 'keys'}" in each
+        for each in said["alarms"]
+    )
+    assert not any(
+        "damaged" in each or "is gone" in each or "Errno" in each
+        for each in said["alarms"]
+    )
 
 
 @pytest.mark.ci
@@ -68,12 +79,21 @@ def test_status_works_with_what_may_be_read(home: Path) -> None:
         ("gc",),
     ],
 )
-def test_every_other_command_ends_with_the_reason_in_one_line(home: Path, command: tuple[str, ...]) -> None:
+def test_every_other_command_ends_with_the_reason_in_one_line(
+    home: Path, command: tuple[str, ...]
+) -> None:
     done = run_as(NOBODY, "-m", "cli", *command, ASSAY_HOME=str(home))
     assert done.returncode == 1, done.stdout + done.stderr
-    assert f"may not read {home}: it belongs to root (mode 700)" in done.stdout + done.stderr
+    assert (
+        f"may not read {home}: it belongs to root (mode 700)"
+        in done.stdout + done.stderr
+    )
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if "lies in no checkout of Assay" not in line]
+    told = [
+        line
+        for line in done.stderr.splitlines()
+        if "lies in no checkout of Assay" not in line
+    ]
     assert len(told) <= 1, done.stderr
 
 

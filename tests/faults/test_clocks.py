@@ -26,16 +26,23 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, shift: float) -> None:
     monkeypatch.setattr(time, "time", lambda: now() + shift)
 
 
-def test_a_model_in_training_is_not_trained_twice(shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_training_is_not_trained_twice(
+    shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with training_turn(tmp_path, "letters"):
         set_clock(monkeypatch, shift)
-        with pytest.raises(AlreadyTraining), training_turn(tmp_path, "letters", waits=False):
+        with (
+            pytest.raises(AlreadyTraining),
+            training_turn(tmp_path, "letters", waits=False),
+        ):
             pass
     with training_turn(tmp_path, "letters", waits=False):
         pass
 
 
-def test_the_worktree_of_a_live_run_is_left(shift: float, cloned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worktree_of_a_live_run_is_left(
+    shift: float, cloned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     git(tmp_path, "clone", "--quiet", str(cloned), "assay")
     project = Project(root=tmp_path / "assay", home=tmp_path / "assay/.assay")
     with open_workspace(project, TrainRequest()) as workspace:
@@ -44,7 +51,9 @@ def test_the_worktree_of_a_live_run_is_left(shift: float, cloned: Path, tmp_path
         assert workspace.root.is_dir()
 
 
-def test_nothing_is_cleared_away_beside_a_run(shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_cleared_away_beside_a_run(
+    shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with in_use(tmp_path):
         set_clock(monkeypatch, shift)
         with pytest.raises(OperationError), alone(tmp_path, patience=0.2):

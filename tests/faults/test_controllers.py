@@ -19,7 +19,14 @@ from registry.release.context import Order, ReleaseContext
 from registry.release.release import carry_on
 from tests.support.endpoint_system import MODEL, Home, Running, endpoint
 from tests.support.journey import Checkout, Package, invoke
-from tests.support.released import Controller, at_rest, checkout_of, controller, kinds, make_home
+from tests.support.released import (
+    Controller,
+    at_rest,
+    checkout_of,
+    controller,
+    kinds,
+    make_home,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.ci
@@ -29,7 +36,12 @@ WHY = Order("ann", "a test")
 
 
 @pytest.fixture(scope="module")
-def home(tiny_base: Path, package: Package, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(
+    tiny_base: Path,
+    package: Package,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Home:
     made = make_home(tiny_base, package.folder, tmp_path_factory.mktemp("controllers"))
     shutil.copyfile(empty_mlflow, made.path / "mlflow.db")
     return made
@@ -51,7 +63,9 @@ def serves(home: Home, running: Running, version: str) -> None:
     current = home.ledger_state.model(MODEL).current
     assert current is not None
     assert (current.release.version, current.is_completed) == (version, True)
-    assert running.ask().headers["x-assay-fingerprint"] == home.specs[version].fingerprint
+    assert (
+        running.ask().headers["x-assay-fingerprint"] == home.specs[version].fingerprint
+    )
 
 
 def stop_while_it_drives(sleeper: Controller, home: Home) -> None:
@@ -77,7 +91,9 @@ def _is_locked(path: Path) -> bool:
 
 
 def _is_writable(path: Path) -> bool:
-    with closing(sqlite3.connect(path / "ledger.db", timeout=0, isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(path / "ledger.db", timeout=0, isolation_level=None)
+    ) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
@@ -109,7 +125,11 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
 
 @pytest.mark.parametrize(
     ("cut", "version"),
-    [("begun", "2"), pytest.param("ready", "1", marks=pytest.mark.slow), pytest.param("switched", "2", marks=pytest.mark.slow)],
+    [
+        ("begun", "2"),
+        pytest.param("ready", "1", marks=pytest.mark.slow),
+        pytest.param("switched", "2", marks=pytest.mark.slow),
+    ],
 )
 def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finishes_it(
     home: Home, running: Running, checkout: Checkout, cut: str, version: str
@@ -117,12 +137,19 @@ def test_2_killed_between_any_two_entries_of_a_release_the_next_controller_finis
     before = home.ledger_state.head.generation
     begun = home.begin(version)
     if cut != "begun":
-        home.wait(lambda state: any((each.begun, each.state) == (begun, "ready") for each in state.engines))
+        home.wait(
+            lambda state: any(
+                (each.begun, each.state) == (begun, "ready") for each in state.engines
+            )
+        )
     if cut == "switched":
         home.write(ReleaseSwitched(begun=begun))
     assert not at_rest(home)
     (sentence,) = Reconciler(Project(checkout.root, home.path)).finish_releases()
-    assert sentence == f"A release of {MODEL} that was left on its way was carried to its end: version {version} serves."
+    assert (
+        sentence
+        == f"A release of {MODEL} that was left on its way was carried to its end: version {version} serves."
+    )
     assert kinds(home, before) == WHOLE
     serves(home, running, version)
 
@@ -150,11 +177,15 @@ def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wro
         assert sleeper.process.poll() is None
     assert home.ledger_state.head == advanced
     assert kinds(home, before)[:2] == WHOLE[:2]
-    assert kinds(home, before)[2:] == (WHOLE[2:] if meanwhile == "finished" else ["frozen", "unfrozen"])
+    assert kinds(home, before)[2:] == (
+        WHOLE[2:] if meanwhile == "finished" else ["frozen", "unfrozen"]
+    )
     assert served is not None
     serves(home, running, "1" if meanwhile == "finished" else served.release.version)
 
 
-def test_4_after_all_of_that_the_ledger_is_whole(home: Home, checkout: Checkout) -> None:
+def test_4_after_all_of_that_the_ledger_is_whole(
+    home: Home, checkout: Checkout
+) -> None:
     done = invoke(checkout, "audit", "verify")
     assert done.code == 0, done.out

@@ -18,8 +18,21 @@ from click.testing import CliRunner, Result
 from cli import main
 from core.errors import BrokenLedger
 from registry.ledger.audit import KnownHead, export, keep_export, known_heads
-from registry.ledger.entries import BaseServed, Body, HeadAccepted, ReleaseCompleted, ReleaseSwitched, Revoked
-from registry.ledger.heads import Memory, memory_file, read_memory, read_record, record_file
+from registry.ledger.entries import (
+    BaseServed,
+    Body,
+    HeadAccepted,
+    ReleaseCompleted,
+    ReleaseSwitched,
+    Revoked,
+)
+from registry.ledger.heads import (
+    Memory,
+    memory_file,
+    read_memory,
+    read_record,
+    record_file,
+)
 from registry.ledger.keys import endpoint_key_file
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.state import LedgerState
@@ -29,7 +42,16 @@ from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.support.endpoint_system import endpoint
 from tests.support.journey import Package
-from tests.support.ledgers import MODEL, WHY, adapter, append_released, begun, frozen, judged, rolled_back
+from tests.support.ledgers import (
+    MODEL,
+    WHY,
+    adapter,
+    append_released,
+    begun,
+    frozen,
+    judged,
+    rolled_back,
+)
 from tests.support.released import make_home
 
 PATIENT = Limits(for_the_ledger=60.0)
@@ -53,7 +75,12 @@ def released(generation: int, model: str, adapter_sha256: str) -> tuple[Body, ..
     """The entries of a whole release that follow a generation."""
     judgement = judged("1", model, adapter_sha256=adapter_sha256)
     at = generation + 2
-    return judgement, begun(at - 1, "1", model, adapter_sha256=adapter_sha256), ReleaseSwitched(begun=at), ReleaseCompleted(begun=at)
+    return (
+        judgement,
+        begun(at - 1, "1", model, adapter_sha256=adapter_sha256),
+        ReleaseSwitched(begun=at),
+        ReleaseCompleted(begun=at),
+    )
 
 
 Attack = Callable[[Path], None]
@@ -119,7 +146,9 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def cut(home: Path, after: int = 9) -> None:
     """Whoever owns the file takes the last entries away."""
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
         for trigger in ("update", "delete", "replace"):
             connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
         connection.execute(f"DELETE FROM entries WHERE generation > {after}")  # noqa: S608 - a number of this test
@@ -176,15 +205,23 @@ ATTACKS: dict[str, Attack] = {
     "the record is deleted": without(RECORD),
     "the record is edited": with_record_edited,
     "both are deleted": without(MEMORY, RECORD),
-    "both and the endpoint's key are deleted": without(MEMORY, RECORD, "keys/endpoint.pem"),
+    "both and the endpoint's key are deleted": without(
+        MEMORY, RECORD, "keys/endpoint.pem"
+    ),
     "both are edited": both(with_memory_edited, with_record_edited),
-    "the memory is deleted, the record edited": both(without(MEMORY), with_record_edited),
-    "the memory is edited, the record deleted": both(with_memory_edited, without(RECORD)),
+    "the memory is deleted, the record edited": both(
+        without(MEMORY), with_record_edited
+    ),
+    "the memory is edited, the record deleted": both(
+        with_memory_edited, without(RECORD)
+    ),
 }
 
 
 @pytest.mark.parametrize("how", ATTACKS)
-def test_a_revocation_that_was_cut_off_is_an_alarm_and_the_revoked_version_is_not_served(home: Path, how: str) -> None:
+def test_a_revocation_that_was_cut_off_is_an_alarm_and_the_revoked_version_is_not_served(
+    home: Path, how: str
+) -> None:
     cut(home)
     ATTACKS[how](home)
     seen = started(home, looks=2)
@@ -195,8 +232,12 @@ def test_a_revocation_that_was_cut_off_is_an_alarm_and_the_revoked_version_is_no
     assert again.alarms
 
 
-@pytest.mark.parametrize("how", [name for name in ATTACKS if "and the endpoint's key" not in name])
-def test_the_audit_of_a_ledger_without_its_revocation_fails_and_names_the_next_step(home: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", [name for name in ATTACKS if "and the endpoint's key" not in name]
+)
+def test_the_audit_of_a_ledger_without_its_revocation_fails_and_names_the_next_step(
+    home: Path, how: str
+) -> None:
     cut(home)
     ATTACKS[how](home)
     done = assay("audit", "verify")
@@ -213,7 +254,9 @@ def test_with_nothing_left_to_compare_with_the_audit_warns_loudly(home: Path) ->
 
 
 @pytest.mark.parametrize("how", [name for name in ATTACKS if name != "nothing else"])
-def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_whole(home: Path, how: str) -> None:
+def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_whole(
+    home: Path, how: str
+) -> None:
     (home / "aside").mkdir()
     for path in home.glob("ledger.db*"):
         shutil.copy(path, home / "aside" / path.name)
@@ -224,7 +267,9 @@ def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_
     for path in (home / "aside").iterdir():
         shutil.copy(path, home / path.name)
     seen = started(home)
-    if how == "the memory and its key are deleted":  # as on a new machine: the record vouches for the ledger
+    if (
+        how == "the memory and its key are deleted"
+    ):  # as on a new machine: the record vouches for the ledger
         assert seen == Seen(read_ledger(home).state(), ())
         return
     assert seen.alarms
@@ -240,7 +285,9 @@ def test_where_all_agree_nothing_is_said(home: Path) -> None:
     assert "Warning" not in done.output
 
 
-def test_a_memory_that_is_deleted_under_a_running_endpoint_is_written_anew_with_an_alarm(home: Path) -> None:
+def test_a_memory_that_is_deleted_under_a_running_endpoint_is_written_anew_with_an_alarm(
+    home: Path,
+) -> None:
     async def follow() -> tuple[str, ...]:
         follower = Follower(home, PATIENT, lambda _: None)
         await follower.look()
@@ -262,7 +309,9 @@ def test_nothing_is_written_on_top_of_a_ledger_that_was_cut(home: Path) -> None:
     assert read_ledger(home).state().head.generation == 9
 
 
-def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_older_one(made: Path, home: Path) -> None:
+def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_older_one(
+    made: Path, home: Path
+) -> None:
     export(read_ledger(home), home / "november.jsonl")
     keep_export(home / "november.jsonl", home)
     cut(home)
@@ -270,7 +319,9 @@ def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_
     older = home.parent / "older"
     shutil.copytree(home, older)
     shutil.rmtree(older / "exports")
-    accepted = assay_in(older, "audit", "accept-head", "--reason", "an attacker covers the tracks")
+    accepted = assay_in(
+        older, "audit", "accept-head", "--reason", "an attacker covers the tracks"
+    )
     assert accepted.exit_code == 0
     started(older)
     for name in (MEMORY, RECORD, "ledger.db"):
@@ -278,14 +329,18 @@ def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_
     seen = started(home)
     assert seen.serves != "2"
     assert any("the export november.jsonl" in alarm for alarm in seen.alarms)
-    assert any("Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms)
+    assert any(
+        "Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms
+    )
 
 
 def assay_in(home: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, env={"ASSAY_HOME": str(home)})
 
 
-def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(home: Path) -> None:
+def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(
+    home: Path,
+) -> None:
     ledger_state = read_ledger(home).state()
     without(RECORD, "keys/endpoint.pem")(home)
     ledger_state.write(memory_file(home))
@@ -303,7 +358,9 @@ def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(ho
     assert started(home).alarms == ()
 
 
-def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_what_was_revoked(home: Path) -> None:
+def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_what_was_revoked(
+    home: Path,
+) -> None:
     cut(home)
     before = started(home)
     assert (before.serves, bool(before.alarms)) == ("1", True)
@@ -315,7 +372,10 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
     assert [type(body) for body in bodies] == [HeadAccepted, Revoked]
     assert started(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
-    assert "head accepted by olga: restored the backup of Monday" in assay("history").output
+    assert (
+        "head accepted by olga: restored the backup of Monday"
+        in assay("history").output
+    )
     nothing = assay("audit", "accept-head", "--reason", "once more")
     assert nothing.exit_code == 1
     assert "nothing to accept" in nothing.output + nothing.stderr
@@ -325,7 +385,13 @@ def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> 
     """One revocation takes both with it: the second is revoked already when its turn comes."""
     cut(home)
     known = (
-        KnownHead(generation=99, hash="9" * 64, where="the witness", revoked={"a": ("1",), "b": ("1",)}, revoked_adapters=("8" * 64,)),
+        KnownHead(
+            generation=99,
+            hash="9" * 64,
+            where="the witness",
+            revoked={"a": ("1",), "b": ("1",)},
+            revoked_adapters=("8" * 64,),
+        ),
     )
     ledger = open_ledger(home)
     for path in (record_file(home), memory_file(home)):
@@ -338,15 +404,22 @@ def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> 
     assert done.revoked == (("a", "1"), ("b", "1"))
     after = ledger.state()
     assert "8" * 64 in after.revoked_adapters
-    assert {entry.body.account for entry in ledger.entries(after=ledger_state.head.generation)} == {"7 (olga)"}  # type: ignore[union-attr]
+    assert {
+        entry.body.account  # type: ignore[union-attr]
+        for entry in ledger.entries(after=ledger_state.head.generation)
+    } == {"7 (olga)"}
 
 
-def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(home: Path) -> None:
+def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(
+    home: Path,
+) -> None:
     cut(home)
     ledger = open_ledger(home)
     known = known_heads(home, ledger.state())[0]
     with pytest.raises(Killed):
-        accept_head(KilledAtRevocation(home, ledger.database), known, Order("olga", "restored"))
+        accept_head(
+            KilledAtRevocation(home, ledger.database), known, Order("olga", "restored")
+        )
     assert isinstance(ledger.entries()[-1].body, HeadAccepted)
     memory_file(home).unlink()  # the head record alone remembers the revocation now
     seen = started(home)
@@ -357,11 +430,20 @@ def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(ho
     assert started(home) == Seen(read_ledger(home).state(), ())
 
 
-def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(home: Path) -> None:
+def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(
+    home: Path,
+) -> None:
     cut(home)
     ledger = open_ledger(home)
-    lost = KnownHead(generation=99, hash="9" * 64, where="the witness", revoked_adapters=("7" * 64, "8" * 64))
-    accept_head(ledger, (*known_heads(home, ledger.state())[0], lost), Order("olga", "restored"))
+    lost = KnownHead(
+        generation=99,
+        hash="9" * 64,
+        where="the witness",
+        revoked_adapters=("7" * 64, "8" * 64),
+    )
+    accept_head(
+        ledger, (*known_heads(home, ledger.state())[0], lost), Order("olga", "restored")
+    )
     ledger.append(frozen(), ledger.state())
     sealed = read_record(home)
     assert sealed is not None
@@ -369,7 +451,9 @@ def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(hom
     assert {"7" * 64, "8" * 64} <= set(sealed.record.revoked_adapters)
 
 
-def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(home: Path) -> None:
+def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(
+    home: Path,
+) -> None:
     assert assay("audit", "rotate-key", "--reason", "every year").exit_code == 0
     assert started(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
@@ -380,7 +464,9 @@ def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(home: Path)
     assert any("Entry 12 is gone" in alarm for alarm in seen.alarms)
 
 
-def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(home: Path) -> None:
+def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(
+    home: Path,
+) -> None:
     cut(home)
 
     async def follow() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -397,7 +483,9 @@ def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(home: Path)
     assert after == ()
 
 
-def test_a_new_machine_beside_an_old_ledger_asks_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_machine_beside_an_old_ledger_asks_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{home / 'ledger.db'}")
     there = tmp_path / "there"
     (there / "keys").mkdir(parents=True, mode=0o700)
@@ -406,7 +494,10 @@ def test_a_new_machine_beside_an_old_ledger_asks_once(home: Path, tmp_path: Path
     assert seen.obeyed is None
     assert "no head record confirms" in seen.alarms[0]
     assert not endpoint_key_file(there).exists()
-    assert assay_in(there, "audit", "accept-head", "--reason", "a new machine").exit_code == 0
+    assert (
+        assay_in(there, "audit", "accept-head", "--reason", "a new machine").exit_code
+        == 0
+    )
     assert started(there) == Seen(read_ledger(there).state(), ())
     assert started(there) == Seen(read_ledger(there).state(), ())
     without_key = tmp_path / "without_key"
@@ -415,25 +506,42 @@ def test_a_new_machine_beside_an_old_ledger_asks_once(home: Path, tmp_path: Path
     assert started(without_key) == Seen(read_ledger(there).state(), ())
 
 
-def test_an_export_of_another_ledger_revokes_nothing_here(home: Path, tmp_path: Path) -> None:
+def test_an_export_of_another_ledger_revokes_nothing_here(
+    home: Path, tmp_path: Path
+) -> None:
     other = open_ledger(tmp_path / "other")
     append_released(other, "1")
     for _ in range(2):
         append_released(other, "2")
-    other.append(Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.state())
+    other.append(
+        Revoked(model=MODEL, version="1", by="eve", reason_sha256=WHY), other.state()
+    )
     export(other, tmp_path / "forged.jsonl")
     keep_export(tmp_path / "forged.jsonl", home)
     seen = started(home)
     assert (seen.serves, len(seen.alarms)) == ("1", 1)
-    assert "the export forged.jsonl remembers entry 14 and does not verify as one of this ledger" in seen.alarms[0]
+    assert (
+        "the export forged.jsonl remembers entry 14 and does not verify as one of this ledger"
+        in seen.alarms[0]
+    )
     ledger = open_ledger(home)
-    ledger.append(rolled_back(3), ledger.append(BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.state()))
+    ledger.append(
+        rolled_back(3),
+        ledger.append(
+            BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.state()
+        ),
+    )
     assert started(home).obeyed == ledger.state(), "the brakes go on"
-    assert assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code == 0
+    assert (
+        assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code
+        == 0
+    )
     assert read_ledger(home).state().model(MODEL).revoked == {"2"}
 
 
-def test_status_and_doctor_show_what_is_wrong_also_without_an_endpoint(home: Path) -> None:
+def test_status_and_doctor_show_what_is_wrong_also_without_an_endpoint(
+    home: Path,
+) -> None:
     cut(home)
     without(MEMORY)(home)
     for command in ("status", "doctor"):

@@ -22,35 +22,78 @@ from tests.support.forger import (
     verdict_recomputed,
     weights_of_noise,
 )
-from tests.support.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
+from tests.support.journey import (
+    Checkout,
+    Done,
+    Journey,
+    copy_record,
+    invoke,
+    make_checkout,
+)
 from tests.support.promoted import MODEL, WAIVED
 from tests.support.tiny import pack
 
 pytestmark = pytest.mark.ci
-NOISE: tuple[Change, ...] = (weights_of_noise, known_answers_of_its_own, verdict_recomputed)
+NOISE: tuple[Change, ...] = (
+    weights_of_noise,
+    known_answers_of_its_own,
+    verdict_recomputed,
+)
 
 
 @pytest.fixture(scope="module")
-def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+def site(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Checkout]:
     """Version 1 is registered by a run; what nobody gave yet is waived. Its package lies where promoting would fetch it."""
-    checkout = make_checkout(tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow)
+    checkout = make_checkout(
+        tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow
+    )
     copy_record(judged, checkout)
     store = open_store(Project(checkout.root, checkout.home))
     with endpoint(checkout):
         for rule in WAIVED:
-            done = invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
+            done = invoke(
+                checkout,
+                "waive",
+                "--rule",
+                rule,
+                "--until",
+                "1h",
+                "--model",
+                MODEL,
+                "--reason",
+                "a test",
+            )
             assert done.code == 0, done.err
-        digest = MlflowClient(checkout.uri, checkout.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+        digest = (
+            MlflowClient(checkout.uri, checkout.uri)
+            .get_model_version(MODEL, "1")
+            .tags[PACKAGE]
+        )
         store.fetch(store.get_version(MODEL, "1"), checkout.home / "packages" / digest)
         yield checkout
 
 
 def promote(site: Checkout, version: str) -> Done:
-    return invoke(site, "promote", version, "--model", MODEL, "--reason", "it is better")
+    return invoke(
+        site, "promote", version, "--model", MODEL, "--reason", "it is better"
+    )
 
 
 def adopt(site: Checkout, version: str) -> Done:
-    return invoke(site, "adopt", version, "--model", MODEL, "--reason", "I know where it came from")
+    return invoke(
+        site,
+        "adopt",
+        version,
+        "--model",
+        MODEL,
+        "--reason",
+        "I know where it came from",
+    )
 
 
 def serves_nothing(site: Checkout) -> bool:
@@ -60,19 +103,28 @@ def serves_nothing(site: Checkout) -> bool:
 def trained_on_what_judges(forgery: Forgery) -> None:
     """What a run under a lax policy leaves: held-out prompts among the training rows, and a policy that allows it."""
     path = forgery.folder / "dataset.json"
-    DatasetVersion.read(path).model_copy(update={"overlap": {"prompts": 60, "rows": 60}}).write(path)
+    DatasetVersion.read(path).model_copy(
+        update={"overlap": {"prompts": 60, "rows": 60}}
+    ).write(path)
     policy = forgery.folder / "policy.yaml"
     text = policy.read_text(encoding="utf-8")
     assert "max_overlap: 0\n" in text
-    policy.write_text(text.replace("max_overlap: 0\n", "max_overlap: 100000\n"), encoding="utf-8")
+    policy.write_text(
+        text.replace("max_overlap: 0\n", "max_overlap: 100000\n"), encoding="utf-8"
+    )
     verdict_recomputed(forgery)
 
 
-def test_weights_that_nobody_trained_are_no_candidate(site: Checkout, tmp_path: Path) -> None:
+def test_weights_that_nobody_trained_are_no_candidate(
+    site: Checkout, tmp_path: Path
+) -> None:
     version = forge(site, MODEL, tmp_path, *NOISE)
     done = promote(site, version)
     assert done.code in {3, 4}, done.out + done.err
-    assert f"The ledger does not say where version {version} of {MODEL} came from" in done.out
+    assert (
+        f"The ledger does not say where version {version} of {MODEL} came from"
+        in done.out
+    )
     assert serves_nothing(site)
 
 
@@ -81,11 +133,20 @@ def test_weights_that_nobody_trained_are_no_candidate(site: Checkout, tmp_path: 
     [
         (NOISE, "known answer 1 is not what was scored"),
         ((weights_of_noise, verdict_recomputed), "0 of 8 known answers"),
-        ((weights_of_noise, answers_replaced_by_references, verdict_recomputed), "known answers"),
+        (
+            (weights_of_noise, answers_replaced_by_references, verdict_recomputed),
+            "known answers",
+        ),
         ((answers_replaced_by_references, verdict_recomputed), "answers"),
         ((trained_on_what_judges,), "60 held-out prompts found in train or dev"),
     ],
-    ids=["own known answers", "evidence of another", "perfect evidence", "its own weights, perfect evidence", "a lax policy"],
+    ids=[
+        "own known answers",
+        "evidence of another",
+        "perfect evidence",
+        "its own weights, perfect evidence",
+        "a lax policy",
+    ],
 )
 def test_a_forged_version_that_somebody_answers_for_is_not_served_either(
     site: Checkout, tmp_path: Path, changes: tuple[Change, ...], reason: str
@@ -99,11 +160,20 @@ def test_a_forged_version_that_somebody_answers_for_is_not_served_either(
     assert serves_nothing(site)
 
 
-def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_registered(site: Checkout, tmp_path: Path) -> None:
+def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_registered(
+    site: Checkout, tmp_path: Path
+) -> None:
     client = MlflowClient(site.uri, site.uri)
     version = forge(site, MODEL, tmp_path, *NOISE)
-    forged, good = (client.get_model_version(MODEL, number) for number in (version, "1"))
-    places = [Path(client.get_model_version_download_uri(MODEL, number).removeprefix("file://")) for number in (version, "1")]
+    forged, good = (
+        client.get_model_version(MODEL, number) for number in (version, "1")
+    )
+    places = [
+        Path(
+            client.get_model_version_download_uri(MODEL, number).removeprefix("file://")
+        )
+        for number in (version, "1")
+    ]
     kept = shutil.copytree(places[1], tmp_path / "kept")
     shutil.rmtree(places[1])
     shutil.copytree(places[0], places[1])
@@ -119,37 +189,53 @@ def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_regis
         shutil.copytree(kept, places[1])
 
 
-def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names(site: Checkout) -> None:
+def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names(
+    site: Checkout,
+) -> None:
     client = MlflowClient(site.uri, site.uri)
     run = client.get_model_version(MODEL, "1").run_id
     assert run is not None
     client.set_tag(run, AUTHOR, "somebody-else")
     registration = open_ledger(site.home).state().registration(MODEL, "1")
     assert registration is not None
-    digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+    digest = (
+        MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+    )
     package = site.home / "packages" / digest
     again = invoke(site, "gate", package, "--regenerate", "20")
     assert again.code == 0, again.out + again.err
     assert "20 of 20 drawn answers are what was scored" in again.out
     done = promote(site, "1")
     assert done.code == 0, done.out + done.err
-    assert f"Entry 2 of the ledger holds these bytes: trained for {registration.by}" in done.out
+    assert (
+        f"Entry 2 of the ledger holds these bytes: trained for {registration.by}"
+        in done.out
+    )
     assert "somebody-else" not in done.out
     assert ask(site)[0] == MODEL
 
 
-def test_while_the_base_answers_nothing_is_compared_with_nothing(site: Checkout, tmp_path: Path) -> None:
+def test_while_the_base_answers_nothing_is_compared_with_nothing(
+    site: Checkout, tmp_path: Path
+) -> None:
     brake = invoke(site, "serve-base", "--model", MODEL, "--reason", "an incident")
     assert brake.code == 0, brake.err
     version = forge(site, MODEL, tmp_path)
     assert adopt(site, version).code == 0
     done = promote(site, version)
     assert done.code == 4, done.out + done.err
-    assert "The evidence compares with no champion, version 1 had full traffic last" in done.out
+    assert (
+        "The evidence compares with no champion, version 1 had full traffic last"
+        in done.out
+    )
 
 
-def test_evidence_that_other_weights_gave_does_not_regenerate(site: Checkout, tmp_path: Path) -> None:
-    digest = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+def test_evidence_that_other_weights_gave_does_not_regenerate(
+    site: Checkout, tmp_path: Path
+) -> None:
+    digest = (
+        MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
+    )
     shutil.copytree(site.home / "packages" / digest, tmp_path / "noise")
     forgery = Forgery(tmp_path / "noise", site.home)
     for change in NOISE:
@@ -157,4 +243,6 @@ def test_evidence_that_other_weights_gave_does_not_regenerate(site: Checkout, tm
     pack(forgery.folder)
     done = invoke(site, "gate", forgery.folder, "--regenerate", "10")
     assert done.code == 1
-    assert "of 10 drawn answers are what was scored; the policy asks for 75%" in done.out
+    assert (
+        "of 10 drawn answers are what was scored; the policy asks for 75%" in done.out
+    )

@@ -40,17 +40,32 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    checkout = make_checkout(tmp_path_factory.mktemp("killed") / "assay", cloned, empty_mlflow)
+def story(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Story:
+    checkout = make_checkout(
+        tmp_path_factory.mktemp("killed") / "assay", cloned, empty_mlflow
+    )
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
     arguments = run_arguments(judged.data, judged.base, "--set", "train.seed=1")
 
     told = kill_after(checkout.start(*arguments), "bias")
     versions = len(checkout.versions())  # counted now: the next run makes one
-    after = (status(checkout), end_dead_runs(checkout.store, Project(checkout.root, checkout.home)), status(checkout))
+    after = (
+        status(checkout),
+        end_dead_runs(checkout.store, Project(checkout.root, checkout.home)),
+        status(checkout),
+    )
     steps = kill_in_training(checkout, checkout.start(*arguments))
     running = (checkout.start(*arguments), checkout.start(*arguments))
-    both = [Done(process.returncode, out, err) for process in running for out, err in [process.communicate(timeout=SECONDS_AT_MOST)]]
+    both = [
+        Done(process.returncode, out, err)
+        for process in running
+        for out, err in [process.communicate(timeout=SECONDS_AT_MOST)]
+    ]
     adapter = next(done.last["scorecard"]["adapter"] for done in both if done.code == 0)
     return Story(told, versions, after, steps, (both[0], both[1]), adapter, checkout)
 
@@ -81,13 +96,20 @@ def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> li
         assert time.monotonic() < end, "no checkpoint was written"
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    training = [child for child in psutil.Process(process.pid).children(recursive=True) if "fine_tune" in child.cmdline()]
+    training = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "fine_tune" in child.cmdline()
+    ]
     assert training
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=SECONDS_AT_MOST)
     _ended, alive = psutil.wait_procs(training, timeout=SECONDS_AT_MOST)
     assert not alive
-    return [int(path.name.removeprefix("checkpoint-")) for path in (checkout.home / "scratch").glob("*/checkpoint-*")]
+    return [
+        int(path.name.removeprefix("checkpoint-"))
+        for path in (checkout.home / "scratch").glob("*/checkpoint-*")
+    ]
 
 
 def status(checkout: Checkout) -> str:
@@ -115,7 +137,9 @@ def test_training_does_not_go_on_after_the_run_that_was_killed(story: Story) -> 
     assert STEPS not in story.steps_kept_when_training_had_ended
 
 
-def test_killed_in_training_the_next_run_goes_on_from_a_checkpoint(story: Story) -> None:
+def test_killed_in_training_the_next_run_goes_on_from_a_checkpoint(
+    story: Story,
+) -> None:
     assert story.adapter["resumed_from"], story.both[0].out + story.both[1].out
     assert story.adapter["steps"] == STEPS
 
@@ -127,22 +151,32 @@ def test_of_two_equal_runs_one_trains_and_the_other_waits_for_it(story: Story) -
 
 
 def test_after_all_of_that_there_is_one_version_and_one_run(story: Story) -> None:
-    assert [done.code for done in story.both] == [0, 0], [done.err for done in story.both]
+    assert [done.code for done in story.both] == [0, 0], [
+        done.err for done in story.both
+    ]
     assert {done.last["version"] for done in story.both} == {"1"}
     assert len(story.checkout.versions("letters-tiny")) == 1
     assert len(story.checkout.runs()) == 1
 
 
 def test_no_worktree_of_a_killed_run_is_left(story: Story) -> None:
-    assert [path for path in (story.checkout.home / "worktrees").glob("*") if path.is_dir()] == []
+    assert [
+        path for path in (story.checkout.home / "worktrees").glob("*") if path.is_dir()
+    ] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_after_any_stage_the_same_command_makes_one_version(checkout: Checkout, judged: Journey, stage: str) -> None:
+def test_killed_after_any_stage_the_same_command_makes_one_version(
+    checkout: Checkout, judged: Journey, stage: str
+) -> None:
     arguments = run_arguments(judged.data, judged.base)
     kill_after(checkout.start(*arguments), stage)
     done = checkout.assay(*arguments)
     assert done.code == 0, done.out + done.err
-    assert all("cached" in line for before in STAGES[: STAGES.index(stage) + 1] for line in lines_of(done, before))
+    assert all(
+        "cached" in line
+        for before in STAGES[: STAGES.index(stage) + 1]
+        for line in lines_of(done, before)
+    )
     assert (done.last["version"], len(checkout.versions())) == ("1", 1)

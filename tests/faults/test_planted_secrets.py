@@ -50,12 +50,21 @@ def addresses(password: str) -> dict[str, str]:
 
 def traces_in(content: bytes) -> list[bytes]:
     """Forms of the secret that stand in it."""
-    logins = [b64encode(f"{user}:{each}".encode()) for user in ("kim", SERVICE) for each in (PASSWORD, PLAIN)]
+    logins = [
+        b64encode(f"{user}:{each}".encode())
+        for user in ("kim", SERVICE)
+        for each in (PASSWORD, PLAIN)
+    ]
     return [form for form in (MARK.encode(), *logins) if form in content]
 
 
 def files_with_traces(*folders: Path) -> list[Path]:
-    every = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    every = (
+        path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    )
     return [path for path in every if traces_in(path.read_bytes())]
 
 
@@ -67,7 +76,10 @@ def command_lines() -> Iterator[set[str]]:
 
     def look() -> None:
         while not over.wait(0.05):
-            found.update(" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
+            found.update(
+                " ".join(each.info["cmdline"] or ())
+                for each in psutil.process_iter(["cmdline"])
+            )
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -83,15 +95,25 @@ def command_lines() -> Iterator[set[str]]:
 def _with_logins(mlflow: str) -> dict[str, str]:
     """The settings of a run whose servers are there, and ask for a login or do not mind one."""
     escaped = quote(PASSWORD, safe="")
-    there = {"MLFLOW_TRACKING_URI": mlflow, "PREFECT_API_URL": os.environ["PREFECT_API_URL"]}
-    with_login = {name: address.replace("://", f"://{SERVICE}:{escaped}@") for name, address in there.items()}
+    there = {
+        "MLFLOW_TRACKING_URI": mlflow,
+        "PREFECT_API_URL": os.environ["PREFECT_API_URL"],
+    }
+    with_login = {
+        name: address.replace("://", f"://{SERVICE}:{escaped}@")
+        for name, address in there.items()
+    }
     return {**addresses(PLAIN), **with_login, "ASSAY_LEDGER_URL": ""}
 
 
 @pytest.mark.ci
 @pytest.mark.timeout(1500)
 def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
-    checkout: Checkout, tiny_base: Path, empty_mlflow: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    checkout: Checkout,
+    tiny_base: Path,
+    empty_mlflow: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Twenty rows are too few to train on: the verdict goes to MLflow and to Prefect's pages all the same."""
     data = write_rows(tmp_path / "letters.jsonl", learnable_rows(20))
@@ -114,11 +136,22 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("password", [PASSWORD, quote(PASSWORD, safe=""), f"{MARK}@{MARK}", f"{MARK} {MARK}"])
-def test_no_command_tells_a_secret_of_what_it_cannot_reach(checkout: Checkout, password: str) -> None:
+@pytest.mark.parametrize(
+    "password", [PASSWORD, quote(PASSWORD, safe=""), f"{MARK}@{MARK}", f"{MARK} {MARK}"]
+)
+def test_no_command_tells_a_secret_of_what_it_cannot_reach(
+    checkout: Checkout, password: str
+) -> None:
     told = ""
     with command_lines() as seen:
-        for command in (("status",), ("history",), ("doctor",), ("freeze", "--reason", "x"), ("gc",), ("audit", "verify")):
+        for command in (
+            ("status",),
+            ("history",),
+            ("doctor",),
+            ("freeze", "--reason", "x"),
+            ("gc",),
+            ("audit", "verify"),
+        ):
             done = checkout.assay(*command, **addresses(password))
             told += f"{command}: {done.out}{done.err}"
     assert "Traceback" not in told
@@ -128,9 +161,15 @@ def test_no_command_tells_a_secret_of_what_it_cannot_reach(checkout: Checkout, p
 
 
 @pytest.fixture
-def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+def planted(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, str]:
     """In this process's own environment, which is afterwards as before."""
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_AUTH_STRING"):
+    for name in (
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "PREFECT_API_AUTH_STRING",
+    ):
         monkeypatch.setenv(name, "")
     settings = addresses(request.param)
     for name, text in settings.items():
@@ -138,29 +177,50 @@ def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return settings
 
 
-@pytest.mark.parametrize("planted", [PLAIN, quote(PASSWORD, safe=""), f"{MARK}@{MARK}"], indirect=True)
-def test_a_login_is_taken_out_of_an_address_and_goes_where_the_client_looks(planted: Mapping[str, str]) -> None:
+@pytest.mark.parametrize(
+    "planted", [PLAIN, quote(PASSWORD, safe=""), f"{MARK}@{MARK}"], indirect=True
+)
+def test_a_login_is_taken_out_of_an_address_and_goes_where_the_client_looks(
+    planted: Mapping[str, str],
+) -> None:
     assert mlflow_address() == os.environ["MLFLOW_TRACKING_URI"] == f"http://{NOWHERE}"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "kim"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] in {PLAIN, PASSWORD, f"{MARK}@{MARK}"}
     assert prefect_address() == os.environ["PREFECT_API_URL"] == f"http://{NOWHERE}/api"
-    assert os.environ["PREFECT_API_AUTH_STRING"] == f"kim:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+    assert (
+        os.environ["PREFECT_API_AUTH_STRING"]
+        == f"kim:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+    )
     assert mlflow_address() == f"http://{NOWHERE}"  # and it stays so
 
 
 @pytest.mark.parametrize("planted", [PASSWORD, f"{MARK}/{MARK}"], indirect=True)
-def test_an_address_that_cannot_be_understood_is_refused_and_says_where_a_login_goes(planted: Mapping[str, str]) -> None:
-    with pytest.raises(RegistryError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as of_mlflow:
+def test_an_address_that_cannot_be_understood_is_refused_and_says_where_a_login_goes(
+    planted: Mapping[str, str],
+) -> None:
+    with pytest.raises(
+        RegistryError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    ) as of_mlflow:
         mlflow_address()
-    with pytest.raises(OperationError, match="PREFECT_API_AUTH_STRING, as USER:PASSWORD") as of_prefect:
+    with pytest.raises(
+        OperationError, match="PREFECT_API_AUTH_STRING, as USER:PASSWORD"
+    ) as of_prefect:
         prefect_address()
     assert traces_in(f"{of_mlflow.value}{of_prefect.value}".encode()) == []
 
 
-@pytest.mark.parametrize("planted", [PLAIN, PASSWORD, quote(PASSWORD, safe=""), f"{MARK}@{MARK}"], indirect=True)
-def test_a_ledger_that_is_away_is_told_without_its_password(planted: Mapping[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "planted",
+    [PLAIN, PASSWORD, quote(PASSWORD, safe=""), f"{MARK}@{MARK}"],
+    indirect=True,
+)
+def test_a_ledger_that_is_away_is_told_without_its_password(
+    planted: Mapping[str, str], tmp_path: Path
+) -> None:
     for look in (read_ledger, open_ledger):
-        with pytest.raises(LedgerError, match=r"out of reach|cannot be understood") as told:
+        with pytest.raises(
+            LedgerError, match=r"out of reach|cannot be understood"
+        ) as told:
             look(tmp_path)
         assert traces_in(str(told.value).encode()) == []
     assert files_with_traces(tmp_path) == []
@@ -170,7 +230,11 @@ def test_a_ledger_that_is_away_is_told_without_its_password(planted: Mapping[str
 def test_a_notice_is_kept_without_the_secrets_that_its_text_brings(
     planted: Mapping[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = notify(tmp_path, f"a run at {planted['MLFLOW_TRACKING_URI']}", f"failed: {planted['ASSAY_LEDGER_URL']}, {PLAIN}")
+    told = notify(
+        tmp_path,
+        f"a run at {planted['MLFLOW_TRACKING_URI']}",
+        f"failed: {planted['ASSAY_LEDGER_URL']}, {PLAIN}",
+    )
     assert told.is_sent is False
     assert traces_in(f"{told}{caplog.text}{AssayError(PLAIN)}".encode()) == []
     assert files_with_traces(tmp_path) == []

@@ -11,13 +11,24 @@ from mlflow import MlflowClient
 
 from registry.mlflow.recorded import LOGICAL_RUN, VERDICT
 from registry.mlflow.store import Store
-from tests.support.journey import Checkout, Done, Journey, Package, make_checkout, run_arguments
+from tests.support.journey import (
+    Checkout,
+    Done,
+    Journey,
+    Package,
+    make_checkout,
+    run_arguments,
+)
 from tests.support.proxy import Proxy
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 
-CREATE_MODEL, CREATE_VERSION, SET_ALIAS = "mlflow/logged-models", "mlflow/model-versions/create", "mlflow/registered-models/alias"
+CREATE_MODEL, CREATE_VERSION, SET_ALIAS = (
+    "mlflow/logged-models",
+    "mlflow/model-versions/create",
+    "mlflow/registered-models/alias",
+)
 SECONDS_TO_ANSWER = 3
 MODEL = "letters-tiny"
 
@@ -45,10 +56,20 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(judged: Journey, proxy: Proxy, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    made = make_checkout(tmp_path_factory.mktemp("story") / "assay", cloned, empty_mlflow)
+def story(
+    judged: Journey,
+    proxy: Proxy,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Story:
+    made = make_checkout(
+        tmp_path_factory.mktemp("story") / "assay", cloned, empty_mlflow
+    )
     shutil.copytree(judged.checkout.home / "cache", made.home / "cache")
-    checkout = Checkout(made.root, {**made.environment, "MLFLOW_TRACKING_URI": proxy.url})
+    checkout = Checkout(
+        made.root, {**made.environment, "MLFLOW_TRACKING_URI": proxy.url}
+    )
     arguments = run_arguments(judged.data, judged.base)
 
     proxy.from_then_on("POST", CREATE_MODEL)
@@ -58,10 +79,20 @@ def story(judged: Journey, proxy: Proxy, cloned: Path, empty_mlflow: Path, tmp_p
 
     after_upload = killed_at(checkout, arguments, proxy, CREATE_VERSION)
     after_version = killed_at(checkout, arguments, proxy, SET_ALIAS)
-    return Story(away, after_away, after_upload, after_version, checkout.assay(*arguments), seen(checkout), checkout.store)
+    return Story(
+        away,
+        after_away,
+        after_upload,
+        after_version,
+        checkout.assay(*arguments),
+        seen(checkout),
+        checkout.store,
+    )
 
 
-def killed_at(checkout: Checkout, arguments: list[str | Path], proxy: Proxy, path: str) -> Seen:
+def killed_at(
+    checkout: Checkout, arguments: list[str | Path], proxy: Proxy, path: str
+) -> Seen:
     """Start the run, kill it -9 while its request to `path` stands before MLflow, and look."""
     proxy.once("POST", path, "hold")
     process = checkout.start(*arguments)
@@ -76,13 +107,20 @@ def seen(checkout: Checkout) -> Seen:
     client = MlflowClient(checkout.uri, checkout.uri)
     experiments = [each.experiment_id for each in client.search_experiments()]
     return Seen(
-        versions=tuple(dict(version.tags) for version in client.search_model_versions(f"name = '{MODEL}'")),
+        versions=tuple(
+            dict(version.tags)
+            for version in client.search_model_versions(f"name = '{MODEL}'")
+        ),
         logged_models=len(client.search_logged_models(experiments)),
-        verdicts=tuple(run.data.tags.get(VERDICT) for run in client.search_runs(experiments)),
+        verdicts=tuple(
+            run.data.tags.get(VERDICT) for run in client.search_runs(experiments)
+        ),
     )
 
 
-def test_with_mlflow_away_the_run_ends_in_bounded_time_and_says_what_to_do(story: Story) -> None:
+def test_with_mlflow_away_the_run_ends_in_bounded_time_and_says_what_to_do(
+    story: Story,
+) -> None:
     assert story.away.code == 1, story.away.out + story.away.err
     (line,) = story.away.err.strip().splitlines()
     assert "did not take it in 5 attempts" in line
@@ -101,7 +139,9 @@ def test_killed_after_the_version_it_stands_with_its_verdict(story: Story) -> No
     assert story.after_version.verdicts == (None,)
 
 
-def test_the_run_after_all_of_that_finds_the_one_version_and_completes_its_record(story: Story) -> None:
+def test_the_run_after_all_of_that_finds_the_one_version_and_completes_its_record(
+    story: Story,
+) -> None:
     assert story.done.code == 0, story.done.out + story.done.err
     assert story.done.last["version"] == "1"
     assert story.at_the_end.verdicts == ("passed",)
@@ -121,5 +161,7 @@ def test_an_answer_that_comes_after_the_timeout_makes_no_second_version(
     run = store.runs.begin("late", "answered late", {})
     proxy.once("POST", CREATE_VERSION, "late")
     version = package.register(store, run, work="late")
-    found = MlflowClient(proxy.url, proxy.url).search_model_versions(f"name = 'tiny' AND tags.`{LOGICAL_RUN}` = 'late'")
+    found = MlflowClient(proxy.url, proxy.url).search_model_versions(
+        f"name = 'tiny' AND tags.`{LOGICAL_RUN}` = 'late'"
+    )
     assert [str(each.version) for each in found] == [version.version]

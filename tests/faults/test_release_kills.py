@@ -12,14 +12,25 @@ import pytest
 
 from operations.supervise.processes import marked
 from tests.support.journey import Journey, invoke
-from tests.support.promoted import MODEL, Process, System, ended, entered, here, system_of, waived_site
+from tests.support.promoted import (
+    MODEL,
+    Process,
+    System,
+    ended,
+    entered,
+    here,
+    system_of,
+    waived_site,
+)
 from tests.support.running_system import nothing_left
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 VICTIMS = ("controller", "endpoint", "engine", "worker", "mlflow", "prefect", "promote")
-ROUNDS: list[tuple[tuple[str, ...], int]] = [((victim,), seed) for victim in VICTIMS for seed in (1, 2, 3)]
+ROUNDS: list[tuple[tuple[str, ...], int]] = [
+    ((victim,), seed) for victim in VICTIMS for seed in (1, 2, 3)
+]
 PAIRS: list[tuple[tuple[str, ...], int]] = [
     (("controller", "promote"), 3),
     (("endpoint", "promote"), 4),
@@ -42,8 +53,15 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with system_of(waived_site(judged, cloned, empty_mlflow, tmp_path_factory.mktemp("kills"))) as system:
+def scene(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Scene]:
+    with system_of(
+        waived_site(judged, cloned, empty_mlflow, tmp_path_factory.mktemp("kills"))
+    ) as system:
         started = time.monotonic()
         done = ended(system.promote())
         assert done.code == 0, done.out + done.err
@@ -52,20 +70,35 @@ def scene(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: p
         yield Scene(system, seconds)
 
 
-@pytest.mark.parametrize(("victims", "seed"), ROUNDS + PAIRS, ids=lambda each: "+".join(each) if isinstance(each, tuple) else str(each))
-def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(scene: Scene, victims: tuple[str, ...], seed: int) -> None:
+@pytest.mark.parametrize(
+    ("victims", "seed"),
+    ROUNDS + PAIRS,
+    ids=lambda each: "+".join(each) if isinstance(each, tuple) else str(each),
+)
+def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(
+    scene: Scene, victims: tuple[str, ...], seed: int
+) -> None:
     system, chance = scene.system, random.Random(f"{victims} {seed}")
     before = begin_anew(system)
     promoting = system.promote()
     span = scene.seconds
     if seed in WHILE_IT_LOADS:
-        wait_until(lambda: "release_begun" in entered(system.checkout)[before:] or promoting.poll() is not None)
+        wait_until(
+            lambda: (
+                "release_begun" in entered(system.checkout)[before:]
+                or promoting.poll() is not None
+            )
+        )
         span = SECONDS_TO_LOAD
-    told = kill(system, promoting, victims, sorted(chance.uniform(0, span) for _ in victims))
+    told = kill(
+        system, promoting, victims, sorted(chance.uniform(0, span) for _ in victims)
+    )
     done = ended(promoting)
     model = system.settled()
     written = entered(system.checkout)[before:]
-    sys.stdout.write(f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: {model.serves_base}\n")
+    sys.stdout.write(
+        f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: {model.serves_base}\n"
+    )
     assert done.code in {0, 1, -9}, done.out + done.err
     assert "Traceback" not in done.err, done.err
     assert done.code != 0 or not model.serves_base
@@ -77,18 +110,34 @@ def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(scene: Scene, 
 def begin_anew(system: System) -> int:
     """Version 1 is there to be promoted; gives how many entries there are."""
     if not here(system.checkout).serves_base:
-        assert invoke(system.checkout, "serve-base", "--model", MODEL, "--reason", "to begin anew").code == 0
+        assert (
+            invoke(
+                system.checkout,
+                "serve-base",
+                "--model",
+                MODEL,
+                "--reason",
+                "to begin anew",
+            ).code
+            == 0
+        )
     system.settled()
     return len(entered(system.checkout))
 
 
-def kill(system: System, promoting: Process, victims: tuple[str, ...], moments: list[float]) -> str:
+def kill(
+    system: System, promoting: Process, victims: tuple[str, ...], moments: list[float]
+) -> str:
     """Each at its moment; gives what was killed, and when."""
     started, told = time.monotonic(), []
     for name, moment in zip(victims, moments, strict=True):
         time.sleep(max(0.0, moment - (time.monotonic() - started)))
         victim = system.victim(name, promoting)
-        told.append(f"{name} at {moment:.2f} s" if victim is not None else f"no {name} at {moment:.2f} s")
+        told.append(
+            f"{name} at {moment:.2f} s"
+            if victim is not None
+            else f"no {name} at {moment:.2f} s"
+        )
         if victim is not None:
             victim.kill()
     return ", ".join(told)

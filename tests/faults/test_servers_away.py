@@ -34,7 +34,11 @@ def until(process: "subprocess.Popen[str]", stage: str) -> str:
 
 
 def server_of(process: "subprocess.Popen[str]") -> psutil.Process:
-    return next(child for child in psutil.Process(process.pid).children() if "flows.schedule.prefect_server" in child.cmdline())
+    return next(
+        child
+        for child in psutil.Process(process.pid).children()
+        if "flows.schedule.prefect_server" in child.cmdline()
+    )
 
 
 @contextmanager
@@ -44,9 +48,23 @@ def server_of_others(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", 
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     environment = {**os.environ, **server_settings(folder)}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-services", "--no-ui"]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-services",
+        "--no-ui",
+    ]
     with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
     try:
         end = time.monotonic() + SECONDS_AT_MOST
         while not answers(f"http://127.0.0.1:{port}/api/health"):
@@ -58,7 +76,9 @@ def server_of_others(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", 
         server.wait()
 
 
-def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_verdict(seeded: Checkout, judged: Journey) -> None:
+def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_verdict(
+    seeded: Checkout, judged: Journey
+) -> None:
     arguments = run_arguments(judged.data, judged.base)
     process = seeded.start(*arguments, PREFECT_API_URL="")
     told = until(process, "bias")
@@ -66,7 +86,11 @@ def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_
     out, err = process.communicate(timeout=SECONDS_AT_MOST)
     done = Done(process.returncode, told + out, err)
     assert (done.code, done.err) == (0, ""), done.out + done.err
-    assert (done.last["version"], len(seeded.versions()), len(seeded.runs())) == ("1", 1, 1)
+    assert (done.last["version"], len(seeded.versions()), len(seeded.runs())) == (
+        "1",
+        1,
+        1,
+    )
 
 
 @pytest.mark.slow
@@ -76,7 +100,9 @@ def test_a_server_that_is_gone_for_good_while_a_model_trains_makes_no_second_tra
     forget_training(seeded.home / "cache")
     arguments = run_arguments(judged.data, judged.base)
     with server_of_others(tmp_path) as (server, url):
-        process = seeded.start(*arguments, PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
+        process = seeded.start(
+            *arguments, PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1"
+        )
         told = until(process, "admit")
         server.kill()
         out, err = process.communicate(timeout=SECONDS_AT_MOST)
@@ -87,13 +113,20 @@ def test_a_server_that_is_gone_for_good_while_a_model_trains_makes_no_second_tra
     assert line.endswith("run the same command again.")
     again = seeded.assay(*arguments)
     assert again.code == 0, again.out + again.err
-    trained = [line for each in (done, again) for line in lines_of(each, "fine_tune") if "cached" not in line]
+    trained = [
+        line
+        for each in (done, again)
+        for line in lines_of(each, "fine_tune")
+        if "cached" not in line
+    ]
     assert len(trained) == 1, done.out + again.out
     assert len(seeded.versions()) == 1
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(seeded: Checkout, judged: Journey) -> None:
+def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(
+    seeded: Checkout, judged: Journey
+) -> None:
     process = seeded.start(*run_arguments(judged.data, judged.base), PREFECT_API_URL="")
     until(process, "bias")
     server = server_of(process)

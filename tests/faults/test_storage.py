@@ -55,7 +55,11 @@ def locked(database: Path) -> Iterator[None]:
 def disk_of(folder: Path, size: str) -> Iterator[None]:
     """A file system of that size at the folder, for as long as the context lasts."""
     folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+    ).returncode:
         pytest.skip("only who may mount can make a small disk")
     try:
         yield
@@ -63,7 +67,9 @@ def disk_of(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_training_goes_on_from_the_one_before(workshop: Workshop) -> None:
+def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_training_goes_on_from_the_one_before(
+    workshop: Workshop,
+) -> None:
     whole = workshop.run(params(), name="whole")
     workshop.run(params(), name="full")
     scratch = workshop.root / "full/scratch"
@@ -71,7 +77,10 @@ def test_a_checkpoint_that_the_disk_cannot_hold_is_named_and_training_goes_on_fr
     largest = max(path.stat().st_size for path in (scratch / "checkpoint-4").iterdir())
     with (
         no_file_over(largest - 1),
-        pytest.raises(NotEnoughResources, match=r"checkpoint-6 cannot be written .* from the checkpoint before\."),
+        pytest.raises(
+            NotEnoughResources,
+            match=r"checkpoint-6 cannot be written .* from the checkpoint before\.",
+        ),
     ):
         workshop.run(params(), name="full")
     resumed = workshop.run(params(), name="full")
@@ -88,8 +97,12 @@ def store(empty_mlflow: Path, tmp_path: Path) -> Store:
 @contextmanager
 def unwritable(database: Path) -> Iterator[None]:
     """Nobody can write the file, not even root: an immutable file is what a read-only disk is to SQLite."""
-    if subprocess.run(["chattr", "+i", str(database)], check=False, capture_output=True).returncode:
-        pytest.skip("only root, and not on every file system, can make a file immutable")
+    if subprocess.run(
+        ["chattr", "+i", str(database)], check=False, capture_output=True
+    ).returncode:
+        pytest.skip(
+            "only root, and not on every file system, can make a file immutable"
+        )
     try:
         yield
     finally:
@@ -100,17 +113,27 @@ def database_of(store: Store) -> Path:
     return Path(store.uri.removeprefix("sqlite:///"))
 
 
-def test_an_artifact_that_the_disk_cannot_hold_makes_no_version_and_the_next_try_does(package: Package, store: Store) -> None:
+def test_an_artifact_that_the_disk_cannot_hold_makes_no_version_and_the_next_try_does(
+    package: Package, store: Store
+) -> None:
     run = store.runs.begin("full", "a full disk", {})
-    with disk_of(database_of(store).parent / "mlflow-artifacts", "8k"), pytest.raises(RegistryError, match="No space left on device"):
+    with (
+        disk_of(database_of(store).parent / "mlflow-artifacts", "8k"),
+        pytest.raises(RegistryError, match="No space left on device"),
+    ):
         package.register(store, run, work="full")
     assert store.find_version("tiny", "full") is None
     assert package.register(store, run, work="full").version == "1"
 
 
-def test_a_read_only_database_is_said_so_and_no_verdict_is_lost(store: Store, evidence: Path) -> None:
+def test_a_read_only_database_is_said_so_and_no_verdict_is_lost(
+    store: Store, evidence: Path
+) -> None:
     run = store.runs.begin("read-only", "a read-only database", {})
-    with unwritable(database_of(store)), pytest.raises(RegistryError, match=r"readonly database|disk I/O error") as said:
+    with (
+        unwritable(database_of(store)),
+        pytest.raises(RegistryError, match=r"readonly database|disk I/O error") as said,
+    ):
         store.runs.record_verdict(run.run_id, evidence, REJECTED)
     assert "\n" not in str(said.value)
     assert str(said.value).endswith("run the same command again.")
@@ -118,9 +141,14 @@ def test_a_read_only_database_is_said_so_and_no_verdict_is_lost(store: Store, ev
 
 
 @pytest.mark.slow  # SQLite waits 20 s for a lock, and each call is tried five times
-def test_a_database_that_stays_locked_is_said_so_and_no_verdict_is_lost(store: Store, evidence: Path) -> None:
+def test_a_database_that_stays_locked_is_said_so_and_no_verdict_is_lost(
+    store: Store, evidence: Path
+) -> None:
     run = store.runs.begin("locked", "a locked database", {})
-    with locked(database_of(store)), pytest.raises(RegistryError, match="database is locked") as said:
+    with (
+        locked(database_of(store)),
+        pytest.raises(RegistryError, match="database is locked") as said,
+    ):
         store.runs.record_verdict(run.run_id, evidence, REJECTED)
     assert str(said.value).endswith("run the same command again.")
     assert verdict_after_another_try(store, "locked", evidence) == "rejected"
@@ -136,7 +164,9 @@ def verdict_after_another_try(store: Store, work: str, evidence: Path) -> str | 
 
 
 @pytest.mark.ci
-def test_a_cache_that_rots_is_found_before_training_and_mended_by_the_next_run(seeded: Checkout, judged: Journey) -> None:
+def test_a_cache_that_rots_is_found_before_training_and_mended_by_the_next_run(
+    seeded: Checkout, judged: Journey
+) -> None:
     forget_training(seeded.home / "cache")
     rotten = rot(seeded.home / "cache", "train.jsonl")
     arguments = run_arguments(judged.data, judged.base)
@@ -151,8 +181,15 @@ def test_a_cache_that_rots_is_found_before_training_and_mended_by_the_next_run(s
 
 def rot(cache: Path, name: str) -> Path:
     """Change a byte of the cache's object that the training set's list calls by this name."""
-    lists: list[list[dict[str, str]]] = [json.loads(path.read_text()) for path in (cache / "files/md5").glob("??/*.dir")]
-    (digest,) = {entry["md5"] for entries in lists for entry in entries if entry["relpath"].endswith(name) and is_admitted(entries)}
+    lists: list[list[dict[str, str]]] = [
+        json.loads(path.read_text()) for path in (cache / "files/md5").glob("??/*.dir")
+    ]
+    (digest,) = {
+        entry["md5"]
+        for entries in lists
+        for entry in entries
+        if entry["relpath"].endswith(name) and is_admitted(entries)
+    }
     path = cache / "files/md5" / digest[:2] / digest[2:]
     path.chmod(0o644)
     with path.open("r+b") as stream:

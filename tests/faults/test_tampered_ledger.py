@@ -13,20 +13,41 @@ from tests.support.journey import Checkout, Package, invoke
 from tests.support.released import checkout_of, make_home
 
 MOVE = "UPDATE entries SET generation = %d WHERE generation = %d"
-EXCHANGED = tuple(move for places in ((99, 6), (6, 7), (7, 99)) for move in (MOVE % places,))
+EXCHANGED = tuple(
+    move for places in ((99, 6), (6, 7), (7, 99)) for move in (MOVE % places,)
+)
 # What the endpoint has verified already it does not read again: a change there shows in the audit and in `assay status`.
 TAMPERINGS: dict[str, tuple[tuple[str, ...], str, bool]] = {
-    "edited": (("UPDATE entries SET body = replace(body, 'ann', 'eve') WHERE generation = 3",), "Entry 3 ", False),
+    "edited": (
+        ("UPDATE entries SET body = replace(body, 'ann', 'eve') WHERE generation = 3",),
+        "Entry 3 ",
+        False,
+    ),
     "dropped": (("DELETE FROM entries WHERE generation = 4",), "Entry 4 ", False),
     "exchanged": (EXCHANGED, "Entry 6 ", False),
-    "the last one edited": (("UPDATE entries SET at = '2126-01-01T00:00:00.000000+00:00' WHERE generation = 9",), "Entry 9 ", True),
-    "tail cut": (("DELETE FROM entries WHERE generation > 7",), "cut off or an old copy", True),
+    "the last one edited": (
+        (
+            "UPDATE entries SET at = '2126-01-01T00:00:00.000000+00:00' WHERE generation = 9",
+        ),
+        "Entry 9 ",
+        True,
+    ),
+    "tail cut": (
+        ("DELETE FROM entries WHERE generation > 7",),
+        "cut off or an old copy",
+        True,
+    ),
     "emptied": (("DELETE FROM entries",), "There was a ledger here", True),
 }
 
 
 @pytest.fixture(scope="module")
-def home(tiny_base: Path, package: Package, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(
+    tiny_base: Path,
+    package: Package,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Home:
     made = make_home(tiny_base, package.folder, tmp_path_factory.mktemp("tampered"))
     shutil.copyfile(empty_mlflow, made.path / "mlflow.db")
     return made
@@ -43,7 +64,9 @@ def running(home: Home) -> Iterator[Running]:
 
 
 @pytest.fixture
-def checkout(home: Home, running: Running, cloned: Path, tmp_path: Path) -> Iterator[Checkout]:
+def checkout(
+    home: Home, running: Running, cloned: Path, tmp_path: Path
+) -> Iterator[Checkout]:
     """The ledger is put back after each test, and then nothing is left of the alarm."""
     _copy(home.path, tmp_path)
     yield checkout_of(home, cloned)
@@ -61,7 +84,9 @@ def _copy(home: Path, into: Path) -> None:
 
 
 def _tamper(home: Path, statements: tuple[str, ...]) -> None:
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
         for trigger in ("update", "delete", "replace"):
             connection.execute(f"DROP TRIGGER entries_no_{trigger}")
         for statement in statements:
@@ -85,7 +110,9 @@ def _goes_on(home: Home, running: Running, checkout: Checkout, words: str) -> st
 
 
 @pytest.mark.parametrize("how", TAMPERINGS)
-def test_a_ledger_that_was_changed_is_named_and_what_served_goes_on(home: Home, running: Running, checkout: Checkout, how: str) -> None:
+def test_a_ledger_that_was_changed_is_named_and_what_served_goes_on(
+    home: Home, running: Running, checkout: Checkout, how: str
+) -> None:
     statements, words, is_seen_by_the_endpoint = TAMPERINGS[how]
     _tamper(home.path, statements)
     shown = _goes_on(home, running, checkout, words)
@@ -95,14 +122,18 @@ def test_a_ledger_that_was_changed_is_named_and_what_served_goes_on(home: Home, 
         assert alarm in shown
 
 
-def test_an_older_copy_that_was_put_back_is_refused(home: Home, running: Running, checkout: Checkout) -> None:
+def test_an_older_copy_that_was_put_back_is_refused(
+    home: Home, running: Running, checkout: Checkout
+) -> None:
     _copy(home.path / "older", home.path)
     shown = _goes_on(home, running, checkout, "cut off or an old copy")
     assert "The ledger is not obeyed" in shown
     assert "cut off or an old copy was put back" in shown
 
 
-def test_an_older_copy_that_went_on_is_refused_as_another_history(home: Home, running: Running, checkout: Checkout) -> None:
+def test_an_older_copy_that_went_on_is_refused_as_another_history(
+    home: Home, running: Running, checkout: Checkout
+) -> None:
     _copy(home.path / "older", home.path)
     with without_record(home):
         for _ in range(3):

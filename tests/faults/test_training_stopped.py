@@ -42,8 +42,15 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    checkout = make_checkout(tmp_path_factory.mktemp("stopped") / "assay", cloned, empty_mlflow)
+def story(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Story:
+    checkout = make_checkout(
+        tmp_path_factory.mktemp("stopped") / "assay", cloned, empty_mlflow
+    )
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
     forget_training(checkout.home / "cache")
     arguments = run_arguments(judged.data, judged.base, "--model", "stopped")
@@ -58,31 +65,58 @@ def story(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: p
     process = checkout.start(*arguments, SHELL="/bin/sh")
     training_of(process, lambda: progress(checkout) > max(kept, default=STEPS)).kill()
     killed = ended(process)
-    (resumed,) = (path.read_text() for path in (checkout.home / "scratch").glob("*/resumed.json"))
-    return Story(stopped, kept, after_stop, killed, resumed, statuses(checkout), flow_states(), checkout, arguments)
+    (resumed,) = (
+        path.read_text() for path in (checkout.home / "scratch").glob("*/resumed.json")
+    )
+    return Story(
+        stopped,
+        kept,
+        after_stop,
+        killed,
+        resumed,
+        statuses(checkout),
+        flow_states(),
+        checkout,
+        arguments,
+    )
 
 
 def forget_training(cache: Path) -> None:
     """Take what trained out of DVC's memory of runs: the same training has to be done again."""
-    found = [path for path in (cache / "runs").rglob("*") if path.is_file() and "pipelines fine_tune" in path.read_text()]
+    found = [
+        path
+        for path in (cache / "runs").rglob("*")
+        if path.is_file() and "pipelines fine_tune" in path.read_text()
+    ]
     assert found
     for path in found:
         shutil.rmtree(path.parent)
 
 
-def training_of(process: "subprocess.Popen[str]", is_so: Callable[[], bool]) -> psutil.Process:
+def training_of(
+    process: "subprocess.Popen[str]", is_so: Callable[[], bool]
+) -> psutil.Process:
     """The run's training process, once it is so."""
     end = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
         assert time.monotonic() < end, "training did not come so far"
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    return next(child for child in psutil.Process(process.pid).children(recursive=True) if "fine_tune" in child.cmdline())
+    return next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "fine_tune" in child.cmdline()
+    )
 
 
 def progress(checkout: Checkout) -> int:
     """The step that the training of the run that goes on has told last."""
-    lines = [path.read_text().splitlines() for path in (checkout.home / "worktrees").glob("*/data/fine_tune/progress.jsonl")]
+    lines = [
+        path.read_text().splitlines()
+        for path in (checkout.home / "worktrees").glob(
+            "*/data/fine_tune/progress.jsonl"
+        )
+    ]
     told = [line for found in lines for line in found if line.endswith("}")]
     return int(told[-1].split('"step": ')[1].split(",")[0]) if told else 0
 
@@ -93,8 +127,13 @@ def ended(process: "subprocess.Popen[str]") -> Done:
 
 
 def steps_kept(checkout: Checkout) -> list[int]:
-    (scratch,) = (path for path in (checkout.home / "scratch").iterdir() if path.is_dir())
-    return sorted(int(path.name.removeprefix("checkpoint-")) for path in scratch.glob("checkpoint-*"))
+    (scratch,) = (
+        path for path in (checkout.home / "scratch").iterdir() if path.is_dir()
+    )
+    return sorted(
+        int(path.name.removeprefix("checkpoint-"))
+        for path in scratch.glob("checkpoint-*")
+    )
 
 
 def statuses(checkout: Checkout) -> list[str]:
@@ -107,11 +146,16 @@ def flow_states() -> list[str]:
     from prefect.client.schemas.sorting import FlowRunSort
 
     with get_client(sync_client=True) as client:
-        return [run.state_name or "" for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)]
+        return [
+            run.state_name or ""
+            for run in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=2)
+        ]
 
 
 @pytest.mark.ci
-def test_a_run_that_is_told_to_stop_keeps_a_checkpoint_and_says_that_it_can_go_on(story: Story) -> None:
+def test_a_run_that_is_told_to_stop_keeps_a_checkpoint_and_says_that_it_can_go_on(
+    story: Story,
+) -> None:
     assert story.stopped.code == os.EX_TEMPFAIL, story.stopped.out + story.stopped.err
     assert story.kept[-1] < STEPS
     assert f"kept a checkpoint of step {story.kept[-1]} of {STEPS}" in story.stopped.out
@@ -128,7 +172,9 @@ def test_the_next_run_goes_on_from_there(story: Story) -> None:
 def test_a_training_that_is_killed_ends_its_run_with_one_sentence(story: Story) -> None:
     assert story.killed.code == 1
     (line,) = story.killed.err.strip().splitlines()
-    assert line.startswith("assay: Stage fine_tune was killed, as a machine does that has no memory left.")
+    assert line.startswith(
+        "assay: Stage fine_tune was killed, as a machine does that has no memory left."
+    )
 
 
 @pytest.mark.ci
@@ -143,33 +189,54 @@ def test_no_lease_and_no_worktree_are_left(story: Story) -> None:
     assert leases
     for path in leases:
         FileLock(path).acquire(timeout=0)
-    assert [path for path in (story.checkout.home / "worktrees").iterdir() if path.is_dir()] == []
+    assert [
+        path for path in (story.checkout.home / "worktrees").iterdir() if path.is_dir()
+    ] == []
 
 
 @pytest.mark.slow
-def test_after_all_of_that_the_same_command_ends_as_if_nothing_had_been(story: Story, judged: Journey) -> None:
+def test_after_all_of_that_the_same_command_ends_as_if_nothing_had_been(
+    story: Story, judged: Journey
+) -> None:
     done = story.checkout.assay(*story.arguments)
     assert done.code == 0, done.out + done.err
     assert len(done.last["scorecard"]["adapter"]["resumed_from"]) == 2
-    assert done.last["scorecard"]["adapter"]["files"] == judged.done.last["scorecard"]["adapter"]["files"]
+    assert (
+        done.last["scorecard"]["adapter"]["files"]
+        == judged.done.last["scorecard"]["adapter"]["files"]
+    )
     assert len(story.checkout.runs()) == 1
 
 
 @pytest.mark.parametrize("step", [3, 4])
-def test_a_training_that_was_told_to_stop_equals_the_uninterrupted_one(workshop: Workshop, step: int) -> None:
+def test_a_training_that_was_told_to_stop_equals_the_uninterrupted_one(
+    workshop: Workshop, step: int
+) -> None:
     settings = params(max_steps=16)
     whole = workshop.run(settings, name="whole")
-    with sigterm_once(lambda: steps_told(workshop.root / "cut/out/progress.jsonl") >= step), pytest.raises(RunStopped, match="of 16"):
+    with (
+        sigterm_once(
+            lambda: steps_told(workshop.root / "cut/out/progress.jsonl") >= step
+        ),
+        pytest.raises(RunStopped, match="of 16"),
+    ):
         workshop.run(settings, name="cut")
-    kept = max(int(path.name.removeprefix("checkpoint-")) for path in (workshop.root / "cut/scratch").glob("checkpoint-*"))
+    kept = max(
+        int(path.name.removeprefix("checkpoint-"))
+        for path in (workshop.root / "cut/scratch").glob("checkpoint-*")
+    )
     resumed = workshop.run(settings, name="cut")
     assert resumed.resumed_from == (kept,)
-    assert [look.step for look in resumed.dev_losses] == [look.step for look in whole.dev_losses]
+    assert [look.step for look in resumed.dev_losses] == [
+        look.step for look in whole.dev_losses
+    ]
     assert resumed.sha256 == whole.sha256
 
 
 def test_sigterm_in_the_last_step_costs_nothing(workshop: Workshop) -> None:
-    with sigterm_once(lambda: steps_told(workshop.root / "one/out/progress.jsonl") >= 6):
+    with sigterm_once(
+        lambda: steps_told(workshop.root / "one/out/progress.jsonl") >= 6
+    ):
         assert workshop.run(params()).steps == 6
 
 
@@ -197,4 +264,11 @@ def sigterm_once(is_so: Callable[[], bool]) -> Iterator[None]:
 
 def steps_told(path: Path) -> int:
     lines = path.read_text().splitlines() if path.is_file() else []
-    return max((int(line.split('"step": ')[1].split(",")[0]) for line in lines if line.endswith("}")), default=0)
+    return max(
+        (
+            int(line.split('"step": ')[1].split(",")[0])
+            for line in lines
+            if line.endswith("}")
+        ),
+        default=0,
+    )

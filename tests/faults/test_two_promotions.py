@@ -23,7 +23,12 @@ pytestmark = pytest.mark.ci
 
 
 @pytest.fixture(scope="module")
-def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def site(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Checkout:
     """Two versions that passed `screen`: the judged one, and the same package registered as another run's."""
     root = tmp_path_factory.mktemp("two")
     site = waived_site(judged, cloned, empty_mlflow, root)
@@ -32,7 +37,9 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
     package = store.fetch(one, root / "package")
     page = Page(description="the same again", tags={VERDICT: "passed"})
     run = RecordedRun(run_id=one.run_id, verdict="passed")
-    submission = Submission(run=run, package=package, model=MODEL, logical_run="0" * 64, page=page)
+    submission = Submission(
+        run=run, package=package, model=MODEL, logical_run="0" * 64, page=page
+    )
     two = store.register(Finalist.read(package / "verdict.json"), submission)
     enter_version(open_ledger(site.home), store, site.home / "packages", two, package)
     assert len(site.versions()) == 2
@@ -47,7 +54,10 @@ def running(site: Checkout) -> Iterator[Running]:
 
 def both(site: Checkout, *versions: str) -> list[Done]:
     """`assay promote` of each, as processes that start at the same moment; the winner first."""
-    started = [site.start("promote", version, "--model", MODEL, "--reason", "it is better") for version in versions]
+    started = [
+        site.start("promote", version, "--model", MODEL, "--reason", "it is better")
+        for version in versions
+    ]
     return sorted((ended(process) for process in started), key=lambda done: done.code)
 
 
@@ -57,32 +67,57 @@ def serves(site: Checkout, running: Running) -> str:
     assert current is not None
     assert champion is not None
     answer = running.ask(MODEL)
-    assert {current.release.version, champion.version} == {answer.headers["x-assay-release"]}
+    assert {current.release.version, champion.version} == {
+        answer.headers["x-assay-release"]
+    }
     assert answer.headers["x-assay-fingerprint"] == current.release.fingerprint
     return current.release.version
 
 
-def test_1_of_two_versions_at_once_one_is_released_and_the_other_is_told_what_serves(site: Checkout, running: Running) -> None:
+def test_1_of_two_versions_at_once_one_is_released_and_the_other_is_told_what_serves(
+    site: Checkout, running: Running
+) -> None:
     winner, loser = both(site, "1", "2")
     assert (winner.code, loser.code) == (0, 4), winner.err + loser.out + loser.err
     won = serves(site, running)
-    assert f"The evidence compares with no champion, version {won} had full traffic last" in loser.out
+    assert (
+        f"The evidence compares with no champion, version {won} had full traffic last"
+        in loser.out
+    )
     assert f"{MODEL} is version {won} now" in winner.out
-    assert [kind for kind in entered(site) if kind.startswith("release")] == ["release_begun", "release_switched", "release_completed"]
+    assert [kind for kind in entered(site) if kind.startswith("release")] == [
+        "release_begun",
+        "release_switched",
+        "release_completed",
+    ]
 
 
-def test_2_of_the_same_version_twice_at_once_one_is_released_and_the_other_is_told_that_it_serves(site: Checkout, running: Running) -> None:
+def test_2_of_the_same_version_twice_at_once_one_is_released_and_the_other_is_told_that_it_serves(
+    site: Checkout, running: Running
+) -> None:
     version = serves(site, running)
-    assert invoke(site, "serve-base", "--model", MODEL, "--reason", "to begin anew").code == 0
+    assert (
+        invoke(site, "serve-base", "--model", MODEL, "--reason", "to begin anew").code
+        == 0
+    )
     winner, loser = both(site, version, version)
     assert (winner.code, loser.code) == (0, 1), winner.err + loser.out + loser.err
-    assert loser.err == f"assay: Version {version} of {MODEL} serves already. `assay status` says since when.\n"
+    assert (
+        loser.err
+        == f"assay: Version {version} of {MODEL} serves already. `assay status` says since when.\n"
+    )
     assert serves(site, running) == version
     assert entered(site).count("release_begun") == 2
-    assert entered(site)[-3:] == ["release_begun", "release_switched", "release_completed"]
+    assert entered(site)[-3:] == [
+        "release_begun",
+        "release_switched",
+        "release_completed",
+    ]
 
 
-@pytest.mark.parametrize("fault", ["a flipped bit", "code beside it", "a symbolic link"])
+@pytest.mark.parametrize(
+    "fault", ["a flipped bit", "code beside it", "a symbolic link"]
+)
 def test_3_a_version_whose_artifact_was_changed_in_the_store_is_refused_and_what_serves_goes_on(
     site: Checkout, running: Running, fault: str
 ) -> None:
@@ -91,7 +126,9 @@ def test_3_a_version_whose_artifact_was_changed_in_the_store_is_refused_and_what
     before = entered(site)
     shutil.rmtree(site.home / "packages")  # nothing good is left to fall back on
     with changed(artifact_of(site, other), fault):
-        done = invoke(site, "promote", other, "--model", MODEL, "--reason", "it is better")
+        done = invoke(
+            site, "promote", other, "--model", MODEL, "--reason", "it is better"
+        )
     assert done.code == 1, done.out
     assert done.err.count("\n") == 1
     assert entered(site) == before
@@ -100,7 +137,9 @@ def test_3_a_version_whose_artifact_was_changed_in_the_store_is_refused_and_what
 
 def artifact_of(site: Checkout, version: str) -> Path:
     """Where MLflow keeps the package's adapter."""
-    uri = MlflowClient(site.uri, site.uri).get_model_version_download_uri(MODEL, version)
+    uri = MlflowClient(site.uri, site.uri).get_model_version_download_uri(
+        MODEL, version
+    )
     return Path(urlsplit(uri).path) / "adapter"
 
 

@@ -92,7 +92,9 @@ def http_witness() -> Iterator[str]:
 
 
 @pytest.fixture(params=["file", "http"])
-def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     if request.param == "file":
         monkeypatch.setenv("ASSAY_WITNESS", str(tmp_path / "witness.jsonl"))
         yield str(tmp_path / "witness.jsonl")
@@ -102,13 +104,17 @@ def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         yield found
 
 
-def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_was_set_back(home: Path, address: str) -> None:
+def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_was_set_back(
+    home: Path, address: str
+) -> None:
     assert tell_witness(home, read_ledger(home).state()) == ()
     set_back(home)
     seen = started(home)
     assert seen.serves == "1"
     assert any("Entry 10 is gone, though the witness" in alarm for alarm in seen.alarms)
-    assert any("Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms)
+    assert any(
+        "Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms
+    )
     audited = assay("audit", "verify")
     assert audited.exit_code == 1
     assert "the witness" in audited.output
@@ -118,24 +124,33 @@ def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_w
     assert SECRET not in audited.output + accepted.output + "".join(seen.alarms)
 
 
-def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(home: Path, address: str, tmp_path: Path) -> None:
+def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(
+    home: Path, address: str, tmp_path: Path
+) -> None:
     assert tell_witness(home, read_ledger(home).state()) == ()
     there = witness()
     assert there is not None
     record = HeadRecord.of(read_ledger(home).state())
     head = record.head.model_copy(update={"generation": 99})
-    forged = SealedRecord.made(record.model_copy(update={"head": head}), create_key(tmp_path / "stranger"))
+    forged = SealedRecord.made(
+        record.model_copy(update={"head": head}), create_key(tmp_path / "stranger")
+    )
     there.tell(forged)
     assert started(home).alarms == ()
     assert assay("audit", "verify").exit_code == 0
 
 
-@pytest.mark.parametrize("login", [f"olga:a/{SECRET}", f"olga:1/{SECRET}", f"olga:a#{SECRET}", f"olga:?{SECRET}"])
+@pytest.mark.parametrize(
+    "login",
+    [f"olga:a/{SECRET}", f"olga:1/{SECRET}", f"olga:a#{SECRET}", f"olga:?{SECRET}"],
+)
 def test_an_address_of_the_witness_that_cannot_be_understood_stops_no_brake_and_tells_no_secret(
     home: Path, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASSAY_WITNESS", f"http://{login}@127.0.0.1:9/heads")
-    with pytest.raises(LedgerError, match="ASSAY_WITNESS cannot be understood") as refused:
+    with pytest.raises(
+        LedgerError, match="ASSAY_WITNESS cannot be understood"
+    ) as refused:
         witness()
     told = tell_witness(home, read_ledger(home).state())
     assert len(told) == 1
@@ -150,7 +165,9 @@ def test_an_address_of_the_witness_that_cannot_be_understood_stops_no_brake_and_
     assert SECRET not in everything
 
 
-def test_a_witness_that_is_away_is_a_warning_and_stops_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_witness_that_is_away_is_a_warning_and_stops_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setenv("ASSAY_WITNESS", f"http://olga:{SECRET}@127.0.0.1:{port}/")
@@ -183,30 +200,46 @@ def test_an_address_of_mlflow_that_cannot_be_read_is_taken_for_one_that_is_away(
     assert not is_mlflow_there(Project(home.parent, home))
 
 
-def test_an_mlflow_that_takes_connections_and_never_answers_holds_up_no_revocation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mlflow_that_takes_connections_and_never_answers_holds_up_no_revocation(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = read_ledger(home)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
         monkeypatch.setattr("operations.remembered.SECONDS_FOR_A_PAGE", 0.5)
         began = time.monotonic()
-        remember_elsewhere(Project(home.parent, home), ledger, ledger.state(), MODEL, "2")
+        remember_elsewhere(
+            Project(home.parent, home), ledger, ledger.state(), MODEL, "2"
+        )
         assert time.monotonic() - began < 25, "the first call alone has 30 s"
 
 
-def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_again(home: Path, client: MlflowClient) -> None:
+def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_again(
+    home: Path, client: MlflowClient
+) -> None:
     assert Reconciler(Project(home.parent, home)).write_heads() == ()
-    assert client.get_model_version(MODEL, "2").tags[REVOKED_TAG].endswith("(entry 10 of the ledger). It never serves again.")
+    assert (
+        client.get_model_version(MODEL, "2")
+        .tags[REVOKED_TAG]
+        .endswith("(entry 10 of the ledger). It never serves again.")
+    )
     assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:")
     assert REVOKED_TAG not in client.get_model_version(MODEL, "1").tags
     set_back(home)
     duties = Reconciler(Project(home.parent, home))
     said = duties.compare_heads()
-    assert any("Entry 10 is gone, though the page of letters" in sentence for sentence in said)
+    assert any(
+        "Entry 10 is gone, though the page of letters" in sentence for sentence in said
+    )
     assert elsewhere_file(home).is_file()
     for duty in (duties.write_heads, duties.put_champions_back, duties.tell_witness):
         with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
             duty()
-    assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:"), "it is not overwritten"
+    assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:"), (
+        "it is not overwritten"
+    )
     ledger = open_ledger(home)
     with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
         ledger.append(frozen(), ledger.state())
@@ -216,7 +249,9 @@ def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_ag
     assert any("not obeyed" in alarm for alarm in seen.alarms)
 
 
-def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_obeyed(home: Path, client: MlflowClient) -> None:
+def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_obeyed(
+    home: Path, client: MlflowClient
+) -> None:
     sealed = read_record(home)
     assert sealed is not None
     forged = sealed.record.model_copy(update={"revoked": {MODEL: ("1", "2")}})
@@ -225,7 +260,10 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
     client.set_model_version_tag(MODEL, "2", PAGE_TAG, f"99:{'f' * 64}")
     duties = Reconciler(Project(home.parent, home))
     said = " ".join(duties.compare_heads())
-    assert "the page of letters 2 holds a tag assay.ledger_record that no key of this ledger sealed" in said
+    assert (
+        "the page of letters 2 holds a tag assay.ledger_record that no key of this ledger sealed"
+        in said
+    )
     assert "the page of letters 2 remembers entry 99" in said
     assert started(home) == started(home)
     assert (started(home).serves, started(home).alarms) == ("1", ())
@@ -234,7 +272,9 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
     assert assay("audit", "verify").exit_code == 1
 
 
-def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_memory_confirms_the_ledger(home: Path) -> None:
+def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_memory_confirms_the_ledger(
+    home: Path,
+) -> None:
     started(home)
     (home / "keys" / "head.json").unlink()
     duties = Reconciler(Project(home.parent, home))

@@ -12,7 +12,12 @@ from tests.support.journey import Journey, make_checkout
 
 
 @pytest.fixture(scope="session")
-def running(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Automatic]:
+def running(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Automatic]:
     """Its DVC cache knows what the stages of the judged run made: a run takes seconds. MLflow knows nothing."""
     root = tmp_path_factory.mktemp("automatic")
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
@@ -26,11 +31,24 @@ def running(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path_factory:
 @pytest.fixture(scope="session")
 def nightly(running: Automatic) -> dict[str, Any]:
     """A nightly run on the tiny rows that nobody started: its cron was moved near."""
-    running.change("retrain/nightly", parameters={"request": running.request, "only_new_data": True, "when_busy": "skip"})
-    for seconds in (8, 30, 120):  # a time that has passed before the server knows of it comes again in a year
+    running.change(
+        "retrain/nightly",
+        parameters={
+            "request": running.request,
+            "only_new_data": True,
+            "when_busy": "skip",
+        },
+    )
+    for seconds in (
+        8,
+        30,
+        120,
+    ):  # a time that has passed before the server knows of it comes again in a year
         running.due_in("retrain/nightly", seconds)
         for _ in until(seconds + 30):
-            begun = [run for run in running.runs("retrain/nightly") if run["start_time"]]
+            begun = [
+                run for run in running.runs("retrain/nightly") if run["start_time"]
+            ]
             if begun:
                 return running.wait_for(begun[0]["id"])
     raise AssertionError(running.runs("retrain/nightly"))

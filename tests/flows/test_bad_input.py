@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.journey import Checkout, invoke, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.support.journey import (
+    Checkout,
+    invoke,
+    learnable_rows,
+    make_checkout,
+    run_arguments,
+    write_rows,
+)
 
 
 @pytest.fixture(scope="module")
-def shared(prefect: None, cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def shared(
+    prefect: None,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Checkout:
     return make_checkout(tmp_path_factory.mktemp("bad") / "assay", cloned, empty_mlflow)
 
 
@@ -19,10 +31,16 @@ def shared(prefect: None, cloned: Path, empty_mlflow: Path, tmp_path_factory: py
 def untouched(shared: Checkout) -> Iterator[Checkout]:
     """The checkout, in which a test must leave no worktree, no temporary file and no version."""
     yield shared
-    assert [path for path in (shared.home / "worktrees").glob("*") if path.is_dir()] == []
+    assert [
+        path for path in (shared.home / "worktrees").glob("*") if path.is_dir()
+    ] == []
     assert shared.git("worktree", "list").count("\n") == 1
     assert shared.git("status", "--porcelain") == ""
-    assert [path for path in shared.home.rglob(".*") if path.is_file() and ".git" not in path.name] == []
+    assert [
+        path
+        for path in shared.home.rglob(".*")
+        if path.is_file() and ".git" not in path.name
+    ] == []
     assert shared.versions() == []
 
 
@@ -41,43 +59,67 @@ def refused(checkout: Checkout, *arguments: str | Path) -> str:
     return line
 
 
-def test_a_parameter_that_does_not_exist_is_answered_with_the_one_that_was_meant(untouched: Checkout, data: Path, tiny_base: Path) -> None:
+def test_a_parameter_that_does_not_exist_is_answered_with_the_one_that_was_meant(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
     said = refused(untouched, *run_arguments(data, tiny_base, "--set", "lora.rank=32"))
     assert "There is no parameter lora.rank. Did you mean lora.r?" in said
 
 
-def test_a_parameter_out_of_range_is_named(untouched: Checkout, data: Path, tiny_base: Path) -> None:
-    assert "lora.r: " in refused(untouched, *run_arguments(data, tiny_base, "--set", "lora.r=0"))
+def test_a_parameter_out_of_range_is_named(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
+    assert "lora.r: " in refused(
+        untouched, *run_arguments(data, tiny_base, "--set", "lora.r=0")
+    )
 
 
-def test_a_file_that_is_not_there_is_named(untouched: Checkout, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_named(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
     said = refused(untouched, *run_arguments(tmp_path / "none.jsonl", tiny_base))
     assert f"There is no file {tmp_path / 'none.jsonl'}" in said
 
 
-def test_a_format_that_is_not_known_is_named(untouched: Checkout, data: Path, tiny_base: Path) -> None:
+def test_a_format_that_is_not_known_is_named(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
     odd = data.rename(data.with_suffix(".xlsx"))
     said = refused(untouched, *run_arguments(odd, tiny_base))
     assert ".xlsx" in said
     assert ".jsonl, .csv or .parquet" in said
 
 
-def test_a_column_that_is_not_there_is_named_with_those_that_are(untouched: Checkout, data: Path, tiny_base: Path) -> None:
-    said = refused(untouched, *run_arguments(data, tiny_base, "--set", "data.prompt_column=question"))
+def test_a_column_that_is_not_there_is_named_with_those_that_are(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
+    said = refused(
+        untouched,
+        *run_arguments(data, tiny_base, "--set", "data.prompt_column=question"),
+    )
     assert "has no column question; it has completion, prompt" in said
 
 
-def test_a_base_model_without_chat_template_is_told_both_ways_out(untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_base_model_without_chat_template_is_told_both_ways_out(
+    untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     bare = shutil.copytree(tiny_base, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     said = refused(untouched, *run_arguments(data, bare))
-    assert f"{bare} has no chat template. Give one with --chat-template FILE, or train without with --completion-mode." in said
+    assert (
+        f"{bare} has no chat template. Give one with --chat-template FILE, or train without with --completion-mode."
+        in said
+    )
 
 
-def test_a_base_model_without_tokenizer_is_named(untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_base_model_without_tokenizer_is_named(
+    untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     bare = shutil.copytree(tiny_base, tmp_path / "bare")
     (bare / "tokenizer_config.json").unlink()
-    assert f"{bare} has no tokenizer_config.json" in refused(untouched, *run_arguments(data, bare))
+    assert f"{bare} has no tokenizer_config.json" in refused(
+        untouched, *run_arguments(data, bare)
+    )
 
 
 def test_a_tokenizer_that_does_not_load_is_named_before_any_row_is_read(
@@ -91,14 +133,25 @@ def test_a_tokenizer_that_does_not_load_is_named_before_any_row_is_read(
     assert "holds no tokenizer that loads" in line
 
 
-def test_a_model_of_its_bases_own_name_is_refused(untouched: Checkout, data: Path, tiny_base: Path) -> None:
+def test_a_model_of_its_bases_own_name_is_refused(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
     before = list((untouched.home / "worktrees").glob("*"))
-    said = refused(untouched, *run_arguments(data, tiny_base, "--model", tiny_base.name))
-    assert f"{tiny_base.name} is the name under which its base answers, so it could never be released" in said
-    assert list((untouched.home / "worktrees").glob("*")) == before, "no workspace was opened for it"
+    said = refused(
+        untouched, *run_arguments(data, tiny_base, "--model", tiny_base.name)
+    )
+    assert (
+        f"{tiny_base.name} is the name under which its base answers, so it could never be released"
+        in said
+    )
+    assert list((untouched.home / "worktrees").glob("*")) == before, (
+        "no workspace was opened for it"
+    )
 
 
-def test_a_policy_that_does_not_fit_passes_nothing(untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_policy_that_does_not_fit_passes_nothing(
+    untouched: Checkout, data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("name: loose\n")
     said = refused(untouched, *run_arguments(data, tiny_base, "--policy", policy))
@@ -106,6 +159,8 @@ def test_a_policy_that_does_not_fit_passes_nothing(untouched: Checkout, data: Pa
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_file_that_may_not_be_read_is_named(untouched: Checkout, data: Path, tiny_base: Path) -> None:
+def test_a_file_that_may_not_be_read_is_named(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
     data.chmod(0)
     assert str(data) in refused(untouched, *run_arguments(data, tiny_base))

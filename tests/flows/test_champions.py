@@ -21,7 +21,9 @@ from tests.support.ledgers import MODEL, WHY, append_released, begun, judged, pa
 
 
 @pytest.fixture
-def project(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
     """This checkout with another home, in which version 1 of a model was released."""
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -47,7 +49,9 @@ def champion(client: MlflowClient, model: str = MODEL) -> str | None:
     return None if found is None else str(found)
 
 
-def test_the_package_that_was_released_becomes_champion(project: Project, client: MlflowClient) -> None:
+def test_the_package_that_was_released_becomes_champion(
+    project: Project, client: MlflowClient
+) -> None:
     register(client, MODEL, package("1"), package("2"))
     duties = Reconciler(project)
     assert duties.put_champions_back() == (f"champion of {MODEL}: none → 1",)
@@ -56,7 +60,9 @@ def test_the_package_that_was_released_becomes_champion(project: Project, client
     assert (champion(client), duties.put_champions_back()) == ("1", ())
 
 
-def test_a_model_of_somebody_else_keeps_its_champion(project: Project, client: MlflowClient) -> None:
+def test_a_model_of_somebody_else_keeps_its_champion(
+    project: Project, client: MlflowClient
+) -> None:
     client.create_registered_model("theirs")
     client.create_model_version("theirs", "nowhere")
     client.set_registered_model_alias("theirs", CHAMPION, "1")
@@ -64,19 +70,27 @@ def test_a_model_of_somebody_else_keeps_its_champion(project: Project, client: M
     assert champion(client, "theirs") == "1"
 
 
-def test_a_revoked_version_is_not_under_review_any_more(project: Project, client: MlflowClient) -> None:
+def test_a_revoked_version_is_not_under_review_any_more(
+    project: Project, client: MlflowClient
+) -> None:
     register(client, MODEL, package("1"), package("2"))
     client.set_registered_model_alias(MODEL, CHALLENGER, "2")
     duties = Reconciler(project)
     duties.put_champions_back()
     assert "challenger" in client.get_registered_model(MODEL).aliases
     ledger = open_ledger(project.home)
-    ledger.append(Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY), ledger.state())
-    assert duties.put_champions_back() == (f"challenger of {MODEL}: 2 → none, since it is revoked",)
+    ledger.append(
+        Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY), ledger.state()
+    )
+    assert duties.put_champions_back() == (
+        f"challenger of {MODEL}: 2 → none, since it is revoked",
+    )
     assert "challenger" not in client.get_registered_model(MODEL).aliases
 
 
-def test_a_model_that_was_never_released_keeps_no_champion(project: Project, client: MlflowClient) -> None:
+def test_a_model_that_was_never_released_keeps_no_champion(
+    project: Project, client: MlflowClient
+) -> None:
     register(client, MODEL, package("1"))
     register(client, "never", package("1"))
     client.set_registered_model_alias("never", CHAMPION, "1")
@@ -87,18 +101,25 @@ def test_a_model_that_was_never_released_keeps_no_champion(project: Project, cli
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
-def test_a_model_that_was_made_anew_under_the_same_numbers_has_no_champion(project: Project, client: MlflowClient, by_hand: bool) -> None:
+def test_a_model_that_was_made_anew_under_the_same_numbers_has_no_champion(
+    project: Project, client: MlflowClient, by_hand: bool
+) -> None:
     register(client, MODEL, "f" * 64)
     if by_hand:
         client.set_registered_model_alias(MODEL, CHAMPION, "1")
     duties = Reconciler(project)
     (told,) = duties.put_champions_back()
-    assert f"{MODEL} has no champion: version 1, which the ledger says is released, is another package in MLflow now" in told
+    assert (
+        f"{MODEL} has no champion: version 1, which the ledger says is released, is another package in MLflow now"
+        in told
+    )
     assert champion(client) is None
     assert duties.put_champions_back() == (), "it is told once"
 
 
-def test_a_version_that_takes_the_place_of_a_deleted_one_is_no_champion(project: Project, client: MlflowClient) -> None:
+def test_a_version_that_takes_the_place_of_a_deleted_one_is_no_champion(
+    project: Project, client: MlflowClient
+) -> None:
     register(client, MODEL, package("1"), package("2"))
     client.delete_model_version(MODEL, "1")
     client.set_registered_model_alias(MODEL, CHAMPION, "2")
@@ -110,11 +131,20 @@ def test_a_version_that_takes_the_place_of_a_deleted_one_is_no_champion(project:
 def test_an_order_to_promote_without_an_endpoint_leaves_a_switched_release_as_it_is(
     project: Project, client: MlflowClient, package: Package
 ) -> None:
-    store, ledger = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"), open_ledger(project.home)
-    package.register(store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"}))
+    store, ledger = (
+        Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"),
+        open_ledger(project.home),
+    )
+    package.register(
+        store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})
+    )
     ledger_state = ledger.append(judged("2", "tiny"), ledger.state())
-    ledger_state = ledger.append(begun(ledger_state.head.generation, "2", "tiny"), ledger_state)
-    ledger_state = ledger.append(ReleaseSwitched(begun=ledger_state.head.generation), ledger_state)
+    ledger_state = ledger.append(
+        begun(ledger_state.head.generation, "2", "tiny"), ledger_state
+    )
+    ledger_state = ledger.append(
+        ReleaseSwitched(begun=ledger_state.head.generation), ledger_state
+    )
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
         promote(project, "tiny", "1", Order("rita", "it is better"))
     assert ledger.state() == ledger_state

@@ -25,7 +25,9 @@ from tests.support.journey import ROOT, Package
 
 
 @pytest.fixture
-def project(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     return Project(ROOT, tmp_path)
@@ -34,8 +36,12 @@ def project(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def version(project: Project, package: Package) -> ModelVersion:
     """Registered, fetched and released."""
-    store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
-    version = package.register(store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"}))
+    store = Store(
+        f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"
+    )
+    version = package.register(
+        store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})
+    )
     folder = store.fetch(version, project.home / "packages" / version.package_sha256)
     spec = read_screen_verdict(folder / "verdict.json").spec  # type: ignore[union-attr]
     home = Home(project.home, {"1": spec}, {"1": version.package_sha256}, model="tiny")
@@ -62,26 +68,40 @@ def link(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [change, add, link, shutil.rmtree])
 def test_the_controller_fetches_it_again_puts_the_damaged_one_aside_and_tells_people(
-    project: Project, version: ModelVersion, folder: Path, damage: Callable[[Path], None]
+    project: Project,
+    version: ModelVersion,
+    folder: Path,
+    damage: Callable[[Path], None],
 ) -> None:
     duties = Reconciler(project)
     assert duties.repair_packages() == ()
     damage(folder)
     [told] = duties.repair_packages()
     aside = all_aside(folder.parent)
-    where = "Its folder was not there." if damage is shutil.rmtree else f"The damaged folder lies in {aside[0]}: find out who changed it."
-    assert told == f"The package of tiny version 1 was damaged and has been fetched again from MLflow. {where}"
+    where = (
+        "Its folder was not there."
+        if damage is shutil.rmtree
+        else f"The damaged folder lies in {aside[0]}: find out who changed it."
+    )
+    assert (
+        told
+        == f"The package of tiny version 1 was damaged and has been fetched again from MLflow. {where}"
+    )
     assert [notice.text for notice in notices(project.home)] == [told]
     assert is_whole(folder, version.package_sha256)
     assert duties.repair_packages() == ()
 
 
-def test_where_mlflow_has_no_good_copy_either_the_folder_stays_and_people_are_told_once(project: Project, folder: Path) -> None:
+def test_where_mlflow_has_no_good_copy_either_the_folder_stays_and_people_are_told_once(
+    project: Project, folder: Path
+) -> None:
     duties = Reconciler(project)
     add(folder)
     shutil.rmtree(project.home / "mlflow-artifacts")
     [told] = duties.repair_packages()
-    assert told.startswith(f"The package of tiny version 1 is damaged ({folder}) and could not be fetched again: Version 1 of tiny is not")
+    assert told.startswith(
+        f"The package of tiny version 1 is damaged ({folder}) and could not be fetched again: Version 1 of tiny is not"
+    )
     assert duties.repair_packages() == ()
     assert [notice.text for notice in notices(project.home)] == [told]
     assert (folder / "adapter" / "stray.json").is_file()
@@ -90,7 +110,9 @@ def test_where_mlflow_has_no_good_copy_either_the_folder_stays_and_people_are_to
 def test_a_tag_that_was_edited_in_mlflow_brings_no_other_bytes_into_the_folder(
     project: Project, version: ModelVersion, folder: Path
 ) -> None:
-    store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
+    store = Store(
+        f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"
+    )
     store.annotate(version, {PACKAGE: "f" * 64})
     add(folder)
     [told] = Reconciler(project).repair_packages()
@@ -98,17 +120,25 @@ def test_a_tag_that_was_edited_in_mlflow_brings_no_other_bytes_into_the_folder(
     assert is_whole(folder, version.package_sha256)
 
 
-def test_promote_of_what_serves_already_fetches_a_damaged_package_again(project: Project, version: ModelVersion, folder: Path) -> None:
+def test_promote_of_what_serves_already_fetches_a_damaged_package_again(
+    project: Project, version: ModelVersion, folder: Path
+) -> None:
     add(folder)
     done = promote(project, "tiny", "1", Order("rita", "its package is damaged"))
-    assert done == Repaired(model="tiny", version="1", aside=all_aside(folder.parent)[0])
+    assert done == Repaired(
+        model="tiny", version="1", aside=all_aside(folder.parent)[0]
+    )
     assert is_whole(folder, version.package_sha256)
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
         promote(project, "tiny", "1", Order("rita", "nothing is damaged any more"))
 
 
-def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(project: Project, folder: Path) -> None:
-    assert [each.text for each in packages(project)] == ["tiny version 1 is what was released"]
+def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(
+    project: Project, folder: Path
+) -> None:
+    assert [each.text for each in packages(project)] == [
+        "tiny version 1 is what was released"
+    ]
     add(folder)
     [check] = packages(project)
     assert not check.is_ok
@@ -119,7 +149,9 @@ def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(project: Proj
     assert f"a damaged one was put aside: {all_aside(folder.parent)[0]}" in aside.text
 
 
-def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(project: Project, folder: Path) -> None:
+def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(
+    project: Project, folder: Path
+) -> None:
     looked, ledger_state = Packages(project.home), open_ledger(project.home).state()
     assert looked.damaged(ledger_state) == ()
     path = folder / "verdict.json"

@@ -30,7 +30,13 @@ class Site:
         self.ledger: Ledger = open_ledger(checkout.home)
 
     def enter(self, own: Path | None = None) -> None:
-        enter_version(self.ledger, self.store, self.checkout.home / "packages", self.version, own or self.own)
+        enter_version(
+            self.ledger,
+            self.store,
+            self.checkout.home / "packages",
+            self.version,
+            own or self.own,
+        )
 
     @property
     def kinds(self) -> list[str]:
@@ -46,7 +52,9 @@ def site(judged: Journey, cloned: Path, empty_mlflow: Path, tmp_path: Path) -> S
     return Site(checkout, own)
 
 
-def test_a_version_is_entered_once_with_its_bytes_author_and_account(site: Site) -> None:
+def test_a_version_is_entered_once_with_its_bytes_author_and_account(
+    site: Site,
+) -> None:
     site.enter()
     site.enter()
     assert site.kinds == ["opened", "registered"]
@@ -58,9 +66,13 @@ def test_a_version_is_entered_once_with_its_bytes_author_and_account(site: Site)
     assert (known.account, known.is_adopted) == (operating_system_account(), False)
 
 
-def test_a_version_of_an_attempt_that_was_killed_is_entered_as_it_was_registered(site: Site) -> None:
+def test_a_version_of_an_attempt_that_was_killed_is_entered_as_it_was_registered(
+    site: Site,
+) -> None:
     lineage = json.loads((site.own / "lineage.json").read_text(encoding="utf-8"))
-    (site.own / "lineage.json").write_text(json.dumps({**lineage, "run_id": "another-workspace"}), encoding="utf-8")
+    (site.own / "lineage.json").write_text(
+        json.dumps({**lineage, "run_id": "another-workspace"}), encoding="utf-8"
+    )
     pack(site.own)
     site.enter()
     known = site.ledger.state().registration(MODEL, "1")
@@ -68,16 +80,31 @@ def test_a_version_of_an_attempt_that_was_killed_is_entered_as_it_was_registered
     assert known.made.package_sha256 == site.version.package_sha256
 
 
-@pytest.mark.parametrize("name", ["evidence.parquet", "adapter/adapter_model.safetensors", "verdict.json", "another.json"])
-def test_a_version_that_only_bears_the_runs_tag_is_not_entered(site: Site, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evidence.parquet",
+        "adapter/adapter_model.safetensors",
+        "verdict.json",
+        "another.json",
+    ],
+)
+def test_a_version_that_only_bears_the_runs_tag_is_not_entered(
+    site: Site, name: str
+) -> None:
     with (site.own / name).open("ab") as stream:
         stream.write(b" ")
-    with pytest.raises(RegistryError, match=f"bears this run's tag, and its {name} is not what the run made"):
+    with pytest.raises(
+        RegistryError,
+        match=f"bears this run's tag, and its {name} is not what the run made",
+    ):
         site.enter()
     assert site.kinds == ["opened"]
 
 
-def test_a_version_from_before_is_shown_and_can_be_adopted_once_by_name(site: Site) -> None:
+def test_a_version_from_before_is_shown_and_can_be_adopted_once_by_name(
+    site: Site,
+) -> None:
     shown = invoke(site.checkout, "status")
     assert "not in the ledger (`assay adopt` answers for one): 1" in shown.out
     order = Order("omar", "it is from before runs entered theirs", "1002 (omar)")

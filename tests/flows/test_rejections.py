@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from registry.mlflow.recorded import VERDICT
-from tests.support.journey import Checkout, Done, Journey, invoke, learnable_rows, run_arguments, shuffled, write_rows
+from tests.support.journey import (
+    Checkout,
+    Done,
+    Journey,
+    invoke,
+    learnable_rows,
+    run_arguments,
+    shuffled,
+    write_rows,
+)
 
 
 @pytest.fixture
@@ -20,51 +29,93 @@ class Rejected:
         self.checkout, self.base, self.folder = checkout, base, folder
 
     def __call__(self, rows: list[dict[str, str]], *more: str | Path) -> Done:
-        done = invoke(self.checkout, *run_arguments(write_rows(self.folder / "letters.jsonl", rows), self.base, *more))
+        done = invoke(
+            self.checkout,
+            *run_arguments(
+                write_rows(self.folder / "letters.jsonl", rows), self.base, *more
+            ),
+        )
         assert done.code == 3, done.out + done.err
         assert (done.last["verdict"], done.last["version"]) == ("rejected", None)
         (run,) = self.checkout.runs()
         assert (run.data.tags[VERDICT], run.info.status) == ("rejected", "FINISHED")
-        assert all(reason in run.data.tags["mlflow.note.content"] for reason in done.last["reasons"])
+        assert all(
+            reason in run.data.tags["mlflow.note.content"]
+            for reason in done.last["reasons"]
+        )
         assert self.checkout.versions() == []
         return done
 
 
-def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_counted(rejected: Rejected, tmp_path: Path) -> None:
+def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_counted(
+    rejected: Rejected, tmp_path: Path
+) -> None:
     rows = learnable_rows(200)
-    fixed = write_rows(tmp_path / "fixed.jsonl", [*learnable_rows(240)[200:], *rows[:7]])
+    fixed = write_rows(
+        tmp_path / "fixed.jsonl", [*learnable_rows(240)[200:], *rows[:7]]
+    )
     done = rejected(rows, "--held-out", fixed)
     assert (done.last["gate"], done.last["scorecard"]) == ("admit", None)
-    assert done.last["reasons"] == ["7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"]
+    assert done.last["reasons"] == [
+        "7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"
+    ]
 
 
 @pytest.mark.ci
-def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(rejected: Rejected) -> None:
+def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(
+    rejected: Rejected,
+) -> None:
     done, again = rejected(learnable_rows(20)), rejected(learnable_rows(20))
-    assert any(reason.startswith("too few rows: train has ") for reason in done.last["reasons"])
+    assert any(
+        reason.startswith("too few rows: train has ") for reason in done.last["reasons"]
+    )
     assert (done.last["unchanged"], again.last["unchanged"]) == (False, True)
     assert again.last["reasons"] == done.last["reasons"]
 
 
 @pytest.mark.ci
-def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(rejected: Rejected) -> None:
+def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(
+    rejected: Rejected,
+) -> None:
     done = rejected(learnable_rows(10) * 100)
-    assert any("1,000 rows with 10 distinct ones are 10 rows" in reason for reason in done.last["reasons"])
+    assert any(
+        "1,000 rows with 10 distinct ones are 10 rows" in reason
+        for reason in done.last["reasons"]
+    )
 
 
 @pytest.mark.slow
 def test_shuffled_completions_are_rejected_by_screen(rejected: Rejected) -> None:
-    done = rejected(shuffled(learnable_rows()), "--set", "train.max_steps=40", "--set", "train.evaluate_every=20")
+    done = rejected(
+        shuffled(learnable_rows()),
+        "--set",
+        "train.max_steps=40",
+        "--set",
+        "train.evaluate_every=20",
+    )
     assert done.last["gate"] == "screen"
-    assert any("Answers fit other prompts' references as well as their own" in reason for reason in done.last["reasons"])
+    assert any(
+        "Answers fit other prompts' references as well as their own" in reason
+        for reason in done.last["reasons"]
+    )
 
 
 @pytest.mark.slow
-def test_too_few_clusters_leave_it_undecided(seeded: Checkout, judged: Journey, tmp_path: Path) -> None:
-    default = (seeded.root / "registry/policies/default.yaml").read_text(encoding="utf-8")
+def test_too_few_clusters_leave_it_undecided(
+    seeded: Checkout, judged: Journey, tmp_path: Path
+) -> None:
+    default = (seeded.root / "registry/policies/default.yaml").read_text(
+        encoding="utf-8"
+    )
     policy = tmp_path / "strict.yaml"
-    policy.write_text(default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8")
+    policy.write_text(
+        default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8"
+    )
     done = invoke(seeded, *run_arguments(judged.data, judged.base, "--policy", policy))
-    assert (done.code, done.last["verdict"], done.last["version"]) == (4, "undecided", None)
+    assert (done.code, done.last["verdict"], done.last["version"]) == (
+        4,
+        "undecided",
+        None,
+    )
     assert any("the policy asks for 1000" in reason for reason in done.last["reasons"])
     assert seeded.versions() == []

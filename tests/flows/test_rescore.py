@@ -12,7 +12,14 @@ from core.notify import notices
 from flows.run.request import TrainRequest
 from pipelines.values.params import parse_assignment
 from registry.mlflow.recorded import CHAMPION, VERDICT
-from tests.support.journey import SETTINGS, Checkout, Journey, learnable_rows, shuffled, write_rows
+from tests.support.journey import (
+    SETTINGS,
+    Checkout,
+    Journey,
+    learnable_rows,
+    shuffled,
+    write_rows,
+)
 
 MODEL = "letters-tiny"
 Rescore = Callable[[Path], Any]
@@ -32,10 +39,17 @@ def rescored(served: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resc
     """The flow's last state. Base and decoding are the champion's own: the request names only data and how it is read."""
     from flows.rescore import rescore
 
-    data_settings = dict(parse_assignment(setting) for setting in SETTINGS if setting.startswith(("bias", "score", "few_shot")))
+    data_settings = dict(
+        parse_assignment(setting)
+        for setting in SETTINGS
+        if setting.startswith(("bias", "score", "few_shot"))
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with chdir(served.root):
-        yield lambda data: rescore(TrainRequest(model=MODEL, data=data, settings=data_settings), return_state=True)
+        yield lambda data: rescore(
+            TrainRequest(model=MODEL, data=data, settings=data_settings),
+            return_state=True,
+        )
 
 
 @pytest.mark.ci
@@ -44,16 +58,26 @@ def test_a_champion_that_still_passes_is_recorded_without_training_or_registerin
 ) -> None:
     state = rescored(judged.data)
     assert (state.type, state.name) == ("COMPLETED", "Passed"), state.message
-    assert state.message.startswith("Version 1 of letters-tiny: Verdict of screen: PASSED; nothing was registered")
-    (run,) = [run for run in served.runs() if run.data.tags.get("assay.kind") == "rescore"]
-    assert (run.data.tags[VERDICT], run.data.tags["assay.version"], run.info.status) == ("passed", "1", "FINISHED")
+    assert state.message.startswith(
+        "Version 1 of letters-tiny: Verdict of screen: PASSED; nothing was registered"
+    )
+    (run,) = [
+        run for run in served.runs() if run.data.tags.get("assay.kind") == "rescore"
+    ]
+    assert (
+        run.data.tags[VERDICT],
+        run.data.tags["assay.version"],
+        run.info.status,
+    ) == ("passed", "1", "FINISHED")
     assert len(served.versions()) == 1
     assert notices(served.home)[-1].title == "Assay: champion of letters-tiny passes"
     assert served.store.runs.last_training(MODEL).run_id != run.info.run_id  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
-def test_a_champion_that_no_longer_passes_is_told_and_goes_on_serving(served: Checkout, rescored: Rescore, tmp_path: Path) -> None:
+def test_a_champion_that_no_longer_passes_is_told_and_goes_on_serving(
+    served: Checkout, rescored: Rescore, tmp_path: Path
+) -> None:
     state = rescored(write_rows(tmp_path / "letters.jsonl", shuffled(learnable_rows())))
     assert (state.type, state.name) == ("COMPLETED", "Rejected"), state.message
     told = notices(served.home)[-1]
@@ -67,5 +91,8 @@ def test_without_a_champion_there_is_nothing_to_score(checkout: Checkout) -> Non
 
     with chdir(checkout.root):
         state = rescore(TrainRequest(model=MODEL), return_state=True)
-    assert (state.name, state.message) == ("NoChampion", "letters-tiny has no champion: there is nothing to score again.")
+    assert (state.name, state.message) == (
+        "NoChampion",
+        "letters-tiny has no champion: there is nothing to score again.",
+    )
     assert checkout.runs() == []

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -39,7 +42,10 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 pytestmark = [
     pytest.mark.ci,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed: infra/debian.sh"),
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="chromium and chromium-driver are not installed: infra/debian.sh",
+    ),
 ]
 
 
@@ -50,9 +56,17 @@ class Form:
         self.browser, self.pictures = browser, pictures
 
     def open(self, running: Automatic, name: str) -> None:
-        self.browser.get(f"{running.url}/deployments/deployment/{running.deployment(name)['id']}/run")
-        drawn = WebDriverWait(self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING)
-        drawn.until(lambda _: all(self.description(label) for label in ("Model", "Data file", "Settings")))
+        self.browser.get(
+            f"{running.url}/deployments/deployment/{running.deployment(name)['id']}/run"
+        )
+        drawn = WebDriverWait(
+            self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING
+        )
+        drawn.until(
+            lambda _: all(
+                self.description(label) for label in ("Model", "Data file", "Settings")
+            )
+        )
 
     def field(self, label: str) -> WebElement:
         return self.browser.find_element(
@@ -62,13 +76,21 @@ class Form:
         )
 
     def description(self, label: str) -> str:
-        return self.field(label).find_element(By.CLASS_NAME, "schema-form-property__description").text
+        return (
+            self.field(label)
+            .find_element(By.CLASS_NAME, "schema-form-property__description")
+            .text
+        )
 
     def fill(self, label: str, text: str) -> None:
         field = self.field(label)
-        for button in field.find_elements(By.XPATH, ".//button[normalize-space()='path']"):
+        for button in field.find_elements(
+            By.XPATH, ".//button[normalize-space()='path']"
+        ):
             button.click()
-        WebDriverWait(self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING).until(lambda _: self._typed(label, text))
+        WebDriverWait(self.browser, SECONDS_TO_SHOW, ignored_exceptions=FLEETING).until(
+            lambda _: self._typed(label, text)
+        )
 
     def _typed(self, label: str, text: str) -> bool:
         """Whether the field holds the text after typing it: a page that draws itself anew under load swallows keys."""
@@ -79,7 +101,10 @@ class Form:
 
     def submit(self) -> None:
         # Not by its place on the page, which moves while the form checks what was typed.
-        self.browser.execute_script("arguments[0].click()", self.browser.find_element(By.XPATH, "//button[@type='submit']"))
+        self.browser.execute_script(
+            "arguments[0].click()",
+            self.browser.find_element(By.XPATH, "//button[@type='submit']"),
+        )
 
     def keep(self, name: str) -> None:
         self.browser.save_screenshot(str(self.pictures / f"{name}.png"))
@@ -107,34 +132,56 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_
 ) -> None:
     before = {run["id"] for run in running.runs("retrain/on-demand")}
     form.open(running, "retrain/on-demand")
-    assert form.description("Model") == "Name of the registered model: letters, digits, dot, dash, underscore."
+    assert (
+        form.description("Model")
+        == "Name of the registered model: letters, digits, dot, dash, underscore."
+    )
     assert "JSONL, CSV or Parquet" in form.description("Data file")
     form.fill("Model", MODEL)
     form.fill("Data file", str(running.data))
     form.fill("Base model folder", str(running.base))
-    form.fill("Settings", json.dumps({**running.request["settings"], "score.resamples": 250}))
+    form.fill(
+        "Settings", json.dumps({**running.request["settings"], "score.resamples": 250})
+    )
     form.keep("run-form")
     form.submit()
-    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: not browser.current_url.endswith("/run"))
-    (begun,) = [run for run in running.runs("retrain/on-demand") if run["id"] not in before]
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
+        lambda browser: not browser.current_url.endswith("/run")
+    )
+    (begun,) = [
+        run for run in running.runs("retrain/on-demand") if run["id"] not in before
+    ]
     done = running.wait_for(begun["id"])
     assert done["state"]["name"] == "Passed", done["state"]
-    assert "which it takes from version 1 as the same adapter, judged anew" in done["state"]["message"]
+    assert (
+        "which it takes from version 1 as the same adapter, judged anew"
+        in done["state"]["message"]
+    )
     assert running.checkout.store.get_version(MODEL, "@challenger").version == "2"
-    assert {version.tags[VERDICT] for version in running.checkout.versions()} == {"passed"}
+    assert {version.tags[VERDICT] for version in running.checkout.versions()} == {
+        "passed"
+    }
     form.browser.get(f"{running.url}/runs/flow-run/{begun['id']}")
-    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "Passed" in browser.page_source)
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
+        lambda browser: "Passed" in browser.page_source
+    )
     form.browser.find_element(By.XPATH, "//*[normalize-space()='Artifacts']").click()
-    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "passed by screen" in browser.page_source)
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
+        lambda browser: "passed by screen" in browser.page_source
+    )
     form.browser.set_window_size(1400, 900)
     form.keep("run-passed")
 
 
-def test_the_form_refuses_a_bad_value_and_says_why(running: Automatic, form: Form) -> None:
+def test_the_form_refuses_a_bad_value_and_says_why(
+    running: Automatic, form: Form
+) -> None:
     before = len(running.runs("retrain/on-demand"))
     form.open(running, "retrain/on-demand")
     form.fill("Model", "../x")
     form.submit()
-    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(lambda browser: "does not match" in browser.page_source)
+    WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
+        lambda browser: "does not match" in browser.page_source
+    )
     form.keep("run-form-refused")
     assert len(running.runs("retrain/on-demand")) == before

@@ -25,7 +25,9 @@ MODEL = "letters-tiny"
 def folder(judged: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The registered package, as MLflow gives it back."""
     store = judged.checkout.store
-    return store.fetch(store.get_version(MODEL, "1"), tmp_path_factory.mktemp("fetched") / "package")
+    return store.fetch(
+        store.get_version(MODEL, "1"), tmp_path_factory.mktemp("fetched") / "package"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,28 +51,47 @@ def answer(engine: Engine, order: Order) -> str:
     return text
 
 
-def test_version_page_scorecard_and_verdict_name_one_configuration(judged: Journey, folder: Path, package: Package) -> None:
+def test_version_page_scorecard_and_verdict_name_one_configuration(
+    judged: Journey, folder: Path, package: Package
+) -> None:
     (version,) = judged.checkout.versions(MODEL)
     spec = package.verdict.spec
     assert version.tags[SERVING_SPEC] == spec.fingerprint
     assert f"`{spec.fingerprint}`" in version.description
-    assert f"`{spec.fingerprint}`" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"`{spec.fingerprint}`" in (folder / "MODEL_CARD.md").read_text(
+        encoding="utf-8"
+    )
     assert Scorecard.read(folder / "scorecard.json").spec == spec
-    assert (spec.adapter_sha256, spec.default_max_tokens) == (package.adapter.sha256, 10)
+    assert (spec.adapter_sha256, spec.default_max_tokens) == (
+        package.adapter.sha256,
+        10,
+    )
 
 
 def test_the_known_answers_are_scored_ones(folder: Path, package: Package) -> None:
-    predictions = [scored.row.prediction for scored in read_evidence(folder / "evidence.parquet").rows["adapter"]]
+    predictions = [
+        scored.row.prediction
+        for scored in read_evidence(folder / "evidence.parquet").rows["adapter"]
+    ]
     assert len(package.known_answers) == 8
     assert all(known.text in predictions for known in package.known_answers)
     assert "known_answers.jsonl" in folder_digests(folder)
 
 
-def test_what_is_loaded_from_the_package_gives_the_known_answers(engine: Engine, package: Package) -> None:
-    asked = [Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens) for known in package.known_answers]
-    assert [answer(engine, order) for order in asked] == [known.text for known in package.known_answers]
+def test_what_is_loaded_from_the_package_gives_the_known_answers(
+    engine: Engine, package: Package
+) -> None:
+    asked = [
+        Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens)
+        for known in package.known_answers
+    ]
+    assert [answer(engine, order) for order in asked] == [
+        known.text for known in package.known_answers
+    ]
     assert engine.specs["tuned"].fingerprint == package.verdict.spec.fingerprint
 
 
-def test_the_package_says_that_there_was_no_champion_to_be_compared_with(folder: Path) -> None:
+def test_the_package_says_that_there_was_no_champion_to_be_compared_with(
+    folder: Path,
+) -> None:
     assert ChampionInput.read(folder / "champion.json") == ChampionInput(champion=None)

@@ -21,19 +21,35 @@ import torch
 from core.errors import NotEnoughResources
 from core.files import folder_digests
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.language_model import Generated, LanguageModel, completion_losses, generate, load_language_model
+from pipelines.models.language_model import (
+    Generated,
+    LanguageModel,
+    completion_losses,
+    generate,
+    load_language_model,
+)
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.evidence import Adapter
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Event, Failed, Order, Piece
 from serving.engines.transformers import TransformersEngine
-from tests.support.tiny import CHAT_TEMPLATE, MAX_TOKENS, make_tiny_adapter, make_tiny_base, tiny_manifest
+from tests.support.tiny import (
+    CHAT_TEMPLATE,
+    MAX_TOKENS,
+    make_tiny_adapter,
+    make_tiny_base,
+    tiny_manifest,
+)
 from tests.support.workshop import ROWS, Workshop, params
 
 ON_GPU = torch.cuda.is_available()
 ROOT = Path(__file__).resolve().parents[2]
-TEXTS = tuple(f"{verb} {thing}" for verb in ("list", "copy", "sort a", "é 日本") for thing in ("files", "a disk", "x" * 40, "?"))
+TEXTS = tuple(
+    f"{verb} {thing}"
+    for verb in ("list", "copy", "sort a", "é 日本")
+    for thing in ("files", "a disk", "x" * 40, "?")
+)
 SAME_LOSS = 1e-3
 """Relative. Sums are in another order on a GPU, and not always in the same one."""
 SAME_ANSWERS = 0.9
@@ -72,13 +88,19 @@ def workshop(tiny: Path, manifest: BaseModelManifest, tmp_path: Path) -> Worksho
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny: Path, manifest: BaseModelManifest, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
-    return make_tiny_adapter(tiny, manifest, tmp_path_factory.mktemp("adapter") / "adapter")
+def adapter(
+    tiny: Path, manifest: BaseModelManifest, tmp_path_factory: pytest.TempPathFactory
+) -> Adapter:
+    return make_tiny_adapter(
+        tiny, manifest, tmp_path_factory.mktemp("adapter") / "adapter"
+    )
 
 
 @pytest.fixture(scope="module")
 def tuned(tiny: Path, manifest: BaseModelManifest, adapter: Adapter) -> LanguageModel:
-    return load_language_model(manifest, tiny, CHAT_TEMPLATE, "float32", Path(adapter.folder))
+    return load_language_model(
+        manifest, tiny, CHAT_TEMPLATE, "float32", Path(adapter.folder)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,85 +109,151 @@ def untuned(tiny: Path, manifest: BaseModelManifest) -> LanguageModel:
 
 
 @pytest.fixture
-def engine(tuned: LanguageModel, manifest: BaseModelManifest, adapter: Adapter) -> Iterator[TransformersEngine]:
+def engine(
+    tuned: LanguageModel, manifest: BaseModelManifest, adapter: Adapter
+) -> Iterator[TransformersEngine]:
     spec = ServingSpec.of_transformers(manifest, "float32", MAX_TOKENS)
-    made = TransformersEngine(tuned, {"tuned": spec.with_adapter(adapter.sha256), "tiny": spec})
+    made = TransformersEngine(
+        tuned, {"tuned": spec.with_adapter(adapter.sha256), "tiny": spec}
+    )
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])
-def test_training_on_a_gpu_moves_the_adapter_and_leaves_the_base_alone(workshop: Workshop, precision: str) -> None:
+def test_training_on_a_gpu_moves_the_adapter_and_leaves_the_base_alone(
+    workshop: Workshop, precision: str
+) -> None:
     before = folder_digests(workshop.base_folder)
     made = workshop.run(params(precision=precision))
     has_bfloat16 = torch.cuda.get_device_capability() >= (8, 0)
     assert made.device.startswith("cuda")
-    assert made.precision == ("bfloat16" if precision == "auto" and has_bfloat16 else "float32")
+    assert made.precision == (
+        "bfloat16" if precision == "auto" and has_bfloat16 else "float32"
+    )
     assert made.moved > 0
     assert min(look.loss for look in made.dev_losses[1:]) < made.dev_losses[0].loss
     assert folder_digests(workshop.base_folder) == before
     check_adapter(Path(made.folder), made, workshop.base)
 
 
-def test_training_on_a_gpu_takes_the_course_that_it_takes_on_a_cpu(workshop: Workshop) -> None:
+def test_training_on_a_gpu_takes_the_course_that_it_takes_on_a_cpu(
+    workshop: Workshop,
+) -> None:
     on_gpu = workshop.run(params(), name="gpu")
     with started(workshop, "cpu", {}, CUDA_VISIBLE_DEVICES="") as process:
         out, err = process.communicate(timeout=SECONDS_TO_TRAIN)
     assert process.returncode == 0, err
     on_cpu = json.loads(out.splitlines()[-1])
     assert on_cpu["device"] == "cpu"
-    assert [look.loss for look in on_gpu.dev_losses] == pytest.approx(on_cpu["losses"], rel=SAME_LOSS)
+    assert [look.loss for look in on_gpu.dev_losses] == pytest.approx(
+        on_cpu["losses"], rel=SAME_LOSS
+    )
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_losses(workshop: Workshop) -> None:
-    settings: dict[str, Any] = {"max_steps": 300, "evaluate_every": 20, "patience": 100, "learning_rate": 0.001, "dropout": 0.1}
+def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_losses(
+    workshop: Workshop,
+) -> None:
+    settings: dict[str, Any] = {
+        "max_steps": 300,
+        "evaluate_every": 20,
+        "patience": 100,
+        "learning_rate": 0.001,
+        "dropout": 0.1,
+    }
     whole = workshop.run(params(**settings), name="whole")
     with started(workshop, "killed", settings) as process:
         end = time.monotonic() + SECONDS_TO_TRAIN
-        while not (workshop.root / "killed/scratch/checkpoint-40/digests.json").is_file():
+        while not (
+            workshop.root / "killed/scratch/checkpoint-40/digests.json"
+        ).is_file():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < end
             time.sleep(0.002)
         process.kill()
     resumed = workshop.run(params(**settings), name="killed")
     assert resumed.resumed_from[0] in range(20, 300)
-    print(f"resumed from step {resumed.resumed_from[0]}; the same bytes: {resumed.sha256 == whole.sha256}")
-    assert [look.step for look in resumed.dev_losses] == [look.step for look in whole.dev_losses]
-    assert [look.loss for look in resumed.dev_losses] == pytest.approx([look.loss for look in whole.dev_losses], rel=SAME_LOSS)
+    print(
+        f"resumed from step {resumed.resumed_from[0]}; the same bytes: {resumed.sha256 == whole.sha256}"
+    )
+    assert [look.step for look in resumed.dev_losses] == [
+        look.step for look in whole.dev_losses
+    ]
+    assert [look.loss for look in resumed.dev_losses] == pytest.approx(
+        [look.loss for look in whole.dev_losses], rel=SAME_LOSS
+    )
 
 
-def test_a_training_that_the_gpu_cannot_hold_is_one_sentence(workshop: Workshop) -> None:
+def test_a_training_that_the_gpu_cannot_hold_is_one_sentence(
+    workshop: Workshop,
+) -> None:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**20) / total)
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + 2**20) / total
+    )
     try:
-        with pytest.raises(NotEnoughResources, match=r"^Training does not fit into the memory of the GPU\. Lower train\.batch_size"):
+        with pytest.raises(
+            NotEnoughResources,
+            match=r"^Training does not fit into the memory of the GPU\. Lower train\.batch_size",
+        ):
             workshop.run(params(batch_size=512), ROWS)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.mark.parametrize("which", ["tuned", "untuned"])
-def test_a_gpu_answers_as_a_cpu_does_and_a_batch_as_each_prompt_alone(which: str, request: pytest.FixtureRequest) -> None:
+def test_a_gpu_answers_as_a_cpu_does_and_a_batch_as_each_prompt_alone(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     on_gpu: LanguageModel = request.getfixturevalue(which)
-    prompts = [on_gpu.encoder.prompt_ids((Message(role="user", content=text),)) for text in TEXTS]
-    together = generate(on_gpu, prompts, max_new_tokens=MAX_TOKENS, batch_size=len(prompts))
-    alone = [generate(on_gpu, [prompt], max_new_tokens=MAX_TOKENS, batch_size=1)[0] for prompt in prompts]
-    on_cpu = generate(moved_to_cpu(on_gpu), prompts, max_new_tokens=MAX_TOKENS, batch_size=len(prompts))
+    prompts = [
+        on_gpu.encoder.prompt_ids((Message(role="user", content=text),))
+        for text in TEXTS
+    ]
+    together = generate(
+        on_gpu, prompts, max_new_tokens=MAX_TOKENS, batch_size=len(prompts)
+    )
+    alone = [
+        generate(on_gpu, [prompt], max_new_tokens=MAX_TOKENS, batch_size=1)[0]
+        for prompt in prompts
+    ]
+    on_cpu = generate(
+        moved_to_cpu(on_gpu),
+        prompts,
+        max_new_tokens=MAX_TOKENS,
+        batch_size=len(prompts),
+    )
     assert on_gpu.device == "cuda"
     assert any(answer.ids for answer in together)
-    shares = {"batch = alone": share(together, alone), "GPU = CPU": share(together, on_cpu)}
+    shares = {
+        "batch = alone": share(together, alone),
+        "GPU = CPU": share(together, on_cpu),
+    }
     print(f"{which}, float32, {len(prompts)} answers: {shares}")
     assert min(shares.values()) >= SAME_ANSWERS
 
 
 @pytest.mark.parametrize("which", ["tuned", "untuned"])
-def test_losses_on_a_gpu_are_those_on_a_cpu(which: str, request: pytest.FixtureRequest) -> None:
+def test_losses_on_a_gpu_are_those_on_a_cpu(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     on_gpu: LanguageModel = request.getfixturevalue(which)
-    prompts = [on_gpu.encoder.prompt_ids((Message(role="user", content=text),)) for text in TEXTS]
-    rows = [(prompt, on_gpu.encoder.completion_ids(text)) for prompt, text in zip(prompts, reversed(TEXTS), strict=True)]
-    found, expected = (completion_losses(language, rows, batch_size=5) for language in (on_gpu, moved_to_cpu(on_gpu)))
-    print(f"{which}: largest relative difference {max(abs(a - b) / b for a, b in zip(found, expected, strict=True)):.1e}")
+    prompts = [
+        on_gpu.encoder.prompt_ids((Message(role="user", content=text),))
+        for text in TEXTS
+    ]
+    rows = [
+        (prompt, on_gpu.encoder.completion_ids(text))
+        for prompt, text in zip(prompts, reversed(TEXTS), strict=True)
+    ]
+    found, expected = (
+        completion_losses(language, rows, batch_size=5)
+        for language in (on_gpu, moved_to_cpu(on_gpu))
+    )
+    print(
+        f"{which}: largest relative difference {max(abs(a - b) / b for a, b in zip(found, expected, strict=True)):.1e}"
+    )
     assert found == pytest.approx(expected, rel=SAME_LOSS)
 
 
@@ -176,7 +264,10 @@ def test_the_engine_on_a_gpu_answers_what_was_scored_with_and_without_the_adapte
     for model, language in (("tuned", tuned), ("tiny", untuned)):
         conversations = [(Message(role="user", content=text),) for text in TEXTS[:8]]
         prompts = [language.encoder.prompt_ids(messages) for messages in conversations]
-        scored = [generate(language, [prompt], max_new_tokens=MAX_TOKENS, batch_size=1)[0] for prompt in prompts]
+        scored = [
+            generate(language, [prompt], max_new_tokens=MAX_TOKENS, batch_size=1)[0]
+            for prompt in prompts
+        ]
         answers[model] = [answer(engine, model, messages) for messages in conversations]
         assert answers[model] == [language.encoder.decode(each.ids) for each in scored]
     assert answers["tuned"] != answers["tiny"]
@@ -184,16 +275,35 @@ def test_the_engine_on_a_gpu_answers_what_was_scored_with_and_without_the_adapte
 
 def test_a_seed_repeats_a_sampled_answer_on_a_gpu(engine: TransformersEngine) -> None:
     messages = (Message(role="user", content=TEXTS[0]),)
-    first, again, other = (answer(engine, "tuned", messages, temperature=1.0, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        answer(engine, "tuned", messages, temperature=1.0, seed=seed)
+        for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
-def started(workshop: Workshop, name: str, settings: dict[str, Any], **environment: str) -> subprocess.Popen[str]:
+def started(
+    workshop: Workshop, name: str, settings: dict[str, Any], **environment: str
+) -> subprocess.Popen[str]:
     """A training in a process of its own."""
     base = workshop.root / "base_model.json"
     workshop.base.write(base)
-    command = [sys.executable, "-c", _TRAIN, *map(str, (base, workshop.base_folder, workshop.root, name, json.dumps(settings)))]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-c",
+        _TRAIN,
+        *map(
+            str, (base, workshop.base_folder, workshop.root, name, json.dumps(settings))
+        ),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def moved_to_cpu(language: LanguageModel) -> LanguageModel:
@@ -204,9 +314,24 @@ def share(found: Sequence[Generated], expected: Sequence[Generated]) -> float:
     return sum(a == b for a, b in zip(found, expected, strict=True)) / len(found)
 
 
-def answer(engine: TransformersEngine, model: str, messages: tuple[Message, ...], temperature: float = 0.0, seed: int = 0) -> str:
+def answer(
+    engine: TransformersEngine,
+    model: str,
+    messages: tuple[Message, ...],
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> str:
     events: queue.Queue[Event] = queue.Queue()
-    engine.submit(Order(model, tuple(engine.prompt_ids(messages)), MAX_TOKENS, temperature, seed=seed), events.put)
+    engine.submit(
+        Order(
+            model,
+            tuple(engine.prompt_ids(messages)),
+            MAX_TOKENS,
+            temperature,
+            seed=seed,
+        ),
+        events.put,
+    )
     text = ""
     while isinstance(event := events.get(timeout=60), Piece):
         text += event.text

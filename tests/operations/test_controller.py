@@ -20,15 +20,21 @@ def breaks() -> tuple[str, ...]:
     raise KeyError("something new")
 
 
-def test_a_log_whose_disk_is_full_ends_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_whose_disk_is_full_ends_no_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with os.fdopen(os.open("/dev/full", os.O_WRONLY), "w") as log:
         monkeypatch.setattr("sys.stdout", log)
         for duty in (speaks, is_away, breaks):
             attempt(duty)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), log.fileno())  # it is closed with what it still holds
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), log.fileno()
+        )  # it is closed with what it still holds
 
 
-def test_what_a_duty_did_and_why_it_failed_are_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_duty_did_and_why_it_failed_are_lines_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for duty in (speaks, is_away, breaks):
         attempt(duty)
     assert capsys.readouterr().out.splitlines() == [

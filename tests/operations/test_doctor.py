@@ -26,7 +26,11 @@ def project(cloned: Path, tmp_path: Path) -> Project:
 
 def problems(project: Project) -> dict[str, str]:
     """What is wrong, by the name of the check; ports of this machine and its installation aside."""
-    return {each.name: each.text for each in examine(project) if not each.is_ok and each.name not in ("ports", "libraries", "memory")}
+    return {
+        each.name: each.text
+        for each in examine(project)
+        if not each.is_ok and each.name not in ("ports", "libraries", "memory")
+    }
 
 
 def test_an_empty_home_has_no_problem(project: Project) -> None:
@@ -95,29 +99,39 @@ def lost_ledger(project: Project) -> None:
         (ledger_of_tomorrow, "clock", "behind the ledger. Set the clock"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_to_do(project: Project, spoil: Callable[[Project], None], name: str, fact: str) -> None:
+def test_what_is_wrong_is_named_with_what_to_do(
+    project: Project, spoil: Callable[[Project], None], name: str, fact: str
+) -> None:
     spoil(project)
     assert fact in problems(project)[name]
 
 
-def test_a_library_that_is_not_as_locked_is_named(project: Project, tmp_path: Path) -> None:
+def test_a_library_that_is_not_as_locked_is_named(
+    project: Project, tmp_path: Path
+) -> None:
     root = tmp_path / "checkout"
     root.mkdir()
     shutil.copyfile(project.root / "requirements.lock", root / "requirements.lock")
     with (root / "requirements.lock").open("a", encoding="utf-8") as lock:
-        lock.write("click==0.0.1 \\\n    --hash=sha256:00\nno-such-thing-at-all==1.0 \\\n    --hash=sha256:00\n")
+        lock.write(
+            "click==0.0.1 \\\n    --hash=sha256:00\nno-such-thing-at-all==1.0 \\\n    --hash=sha256:00\n"
+        )
     (found,) = checks.libraries(Project(root, project.home))
     assert not found.is_ok
     assert "locked 0.0.1" in found.text
     assert "no-such-thing-at-all is missing" in found.text
 
 
-def test_a_port_of_another_program_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_of_another_program_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(checks, "Ports", lambda: Ports(mlflow=port))
         assert Check(
-            name="ports", is_ok=False, text=f"{port} is taken by another program. Give `assay up` another with --mlflow-port."
+            name="ports",
+            is_ok=False,
+            text=f"{port} is taken by another program. Give `assay up` another with --mlflow-port.",
         ) in tuple(checks.ports(project))
 
 
@@ -127,13 +141,17 @@ def test_a_folder_that_is_no_checkout_of_git_is_named(tmp_path: Path) -> None:
     assert "Mend the checkout" in found.text
 
 
-def test_too_little_disk_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checks, "LEAST_DISK", 10**18)
     (found,) = checks.disk(project)
     assert not found.is_ok
     assert "`assay gc` frees some" in found.text
 
 
-def test_a_check_that_breaks_is_a_problem_and_no_crash(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_breaks_is_a_problem_and_no_crash(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checks, "LEAST_DISK", None)
     assert "could not be checked (TypeError" in problems(project)["disk"]

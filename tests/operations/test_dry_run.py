@@ -4,49 +4,87 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.journey import Checkout, invoke, learnable_rows, make_checkout, run_arguments, write_rows
+from tests.support.journey import (
+    Checkout,
+    invoke,
+    learnable_rows,
+    make_checkout,
+    run_arguments,
+    write_rows,
+)
 
 
 @pytest.fixture(scope="module")
-def untouched(cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def untouched(
+    cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Checkout:
     return make_checkout(tmp_path_factory.mktemp("dry") / "assay", cloned, empty_mlflow)
 
 
-def test_rows_that_admit_would_take_are_estimated_and_nothing_is_trained(untouched: Checkout, tiny_base: Path, tmp_path: Path) -> None:
+def test_rows_that_admit_would_take_are_estimated_and_nothing_is_trained(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
     data = write_rows(tmp_path / "letters.jsonl", learnable_rows())
     done = invoke(untouched, *run_arguments(data, tiny_base, "--dry-run"))
     assert done.code == 0, done.out + done.err
     told = done.last
-    assert (told["admission"], told["reasons"], sum(told["rows"].values())) == ("passed", [], 240)
+    assert (told["admission"], told["reasons"], sum(told["rows"].values())) == (
+        "passed",
+        [],
+        240,
+    )
     assert told["steps"] == 160
-    assert min(told["training_seconds"], told["evaluation_seconds"], told["memory_bytes"], told["disk_bytes"]) > 0
+    assert (
+        min(
+            told["training_seconds"],
+            told["evaluation_seconds"],
+            told["memory_bytes"],
+            told["disk_bytes"],
+        )
+        > 0
+    )
     assert told["clusters"] > 1
     assert told["smallest_effect_in_standard_deviations"] > 0
     assert untouched.runs() == []
 
 
-def test_rows_that_admit_would_refuse_are_refused_now_with_every_reason(untouched: Checkout, tiny_base: Path, tmp_path: Path) -> None:
+def test_rows_that_admit_would_refuse_are_refused_now_with_every_reason(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
     data = write_rows(tmp_path / "few.jsonl", learnable_rows(20))
     arguments = run_arguments(data, tiny_base, "--dry-run")
     done = invoke(untouched, *arguments)
     assert done.code == 3, done.out + done.err
-    assert any(reason.startswith("too few rows: held_out has ") for reason in done.last["reasons"])
+    assert any(
+        reason.startswith("too few rows: held_out has ")
+        for reason in done.last["reasons"]
+    )
     in_words = invoke(untouched, *(word for word in arguments if word != "--json"))
     assert in_words.code == 3
-    assert "admit       would reject these rows\n            too few rows" in in_words.out
+    assert (
+        "admit       would reject these rows\n            too few rows" in in_words.out
+    )
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("train.max_tokens=8", "tokens, over the 8 that fit. Shorten it, or raise train.max_tokens"),
-        ("generation.max_new_tokens=100000", "Shorten it, or lower generation.max_new_tokens."),
+        (
+            "train.max_tokens=8",
+            "tokens, over the 8 that fit. Shorten it, or raise train.max_tokens",
+        ),
+        (
+            "generation.max_new_tokens=100000",
+            "Shorten it, or lower generation.max_new_tokens.",
+        ),
     ],
 )
 def test_rows_that_do_not_fit_are_named_before_anything_is_trained(
     untouched: Checkout, tiny_base: Path, tmp_path: Path, setting: str, said: str
 ) -> None:
     data = write_rows(tmp_path / "letters.jsonl", learnable_rows())
-    done = invoke(untouched, *run_arguments(data, tiny_base, "--set", setting, "--dry-run"))
+    done = invoke(
+        untouched, *run_arguments(data, tiny_base, "--set", setting, "--dry-run")
+    )
     assert done.code == 1
     assert said in done.err

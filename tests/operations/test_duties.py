@@ -26,15 +26,22 @@ def project(tmp_path: Path) -> Project:
     shutil.copytree(ROOT / "registry/policies", tmp_path / "registry/policies")
     ledger = open_ledger(tmp_path / "home")
     until = datetime.now(UTC) + timedelta(minutes=30)
-    waiver = Waived(rule="approvals", model="letters", until=until, by="olga", reason_sha256=WHY)
+    waiver = Waived(
+        rule="approvals", model="letters", until=until, by="olga", reason_sha256=WHY
+    )
     ledger_state = ledger.append(waiver, ledger.state())
     leaned_on = ledger_state.head.generation
     for model in MODELS:
         verdict = judged("1", model, waivers=(leaned_on,) if model == "letters" else ())
         ledger_state = ledger.append(verdict, ledger_state)
-        ledger_state = ledger.append(begun(ledger_state.head.generation, "1", model), ledger_state)
+        ledger_state = ledger.append(
+            begun(ledger_state.head.generation, "1", model), ledger_state
+        )
         at = ledger_state.head.generation
-        ledger_state = ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), ledger_state))
+        ledger_state = ledger.append(
+            ReleaseCompleted(begun=at),
+            ledger.append(ReleaseSwitched(begun=at), ledger_state),
+        )
     return Project(tmp_path, tmp_path / "home")
 
 
@@ -42,11 +49,21 @@ def told(project: Project) -> list[str]:
     return [notice.text for notice in notices(project.home)]
 
 
-def test_a_policy_that_cannot_be_read_is_told_beside_the_alarms_of_other_models(project: Project) -> None:
+def test_a_policy_that_cannot_be_read_is_told_beside_the_alarms_of_other_models(
+    project: Project,
+) -> None:
     (project.root / "registry/policies/aaa.yaml").write_text("gates: [oops\n")
     sentences = Reconciler(project).raise_alarms()
-    assert any(sentence.startswith("The waiver of approvals that letters version 1 leans on ends at") for sentence in sentences)
-    assert any(sentence.startswith("Whether the evidence of aaa is too old is not known:") for sentence in sentences)
+    assert any(
+        sentence.startswith(
+            "The waiver of approvals that letters version 1 leans on ends at"
+        )
+        for sentence in sentences
+    )
+    assert any(
+        sentence.startswith("Whether the evidence of aaa is too old is not known:")
+        for sentence in sentences
+    )
     assert tuple(told(project)) == sentences
 
 
@@ -62,9 +79,13 @@ def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
     client.delete_model_version("letters", "1")
     duties = Reconciler(project)
     (sentence,) = duties.write_heads()
-    assert sentence.startswith("The page of letters version 1 does not say how far the ledger goes: There is no version 1 of letters.")
+    assert sentence.startswith(
+        "The page of letters version 1 does not say how far the ledger goes: There is no version 1 of letters."
+    )
     mark = open_ledger(project.home).state().head.as_tag
-    assert [client.get_model_version(model, "1").tags[PAGE_TAG] for model in ("aaa", "zzz")] == [mark, mark]
+    assert [
+        client.get_model_version(model, "1").tags[PAGE_TAG] for model in ("aaa", "zzz")
+    ] == [mark, mark]
     assert (duties.write_heads(), told(project)) == ((), [sentence])
 
 

@@ -53,13 +53,28 @@ Begin = Callable[..., _System]
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
     """A system of the services of those names and that code; the signals that it takes for itself are given back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    project, environment = Project(Path.cwd(), tmp_path), {**os.environ, **mark(tmp_path), "PYTHONUNBUFFERED": "1"}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    project, environment = (
+        Project(Path.cwd(), tmp_path),
+        {**os.environ, **mark(tmp_path), "PYTHONUNBUFFERED": "1"},
+    )
     made: list[Watched] = []
 
     def begun(**services: str) -> _System:
         for name, code in services.items():
-            made.append(Watched(Service(name, (sys.executable, "-c", code, str(tmp_path / name)), lambda: environment), project))
+            made.append(
+                Watched(
+                    Service(
+                        name,
+                        (sys.executable, "-c", code, str(tmp_path / name)),
+                        lambda: environment,
+                    ),
+                    project,
+                )
+            )
         return _System(project, tuple(made), Progress(tmp_path))
 
     yield begun
@@ -73,7 +88,9 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 def look_until(found: _System, is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
-        assert time.monotonic() < deadline, [(each.state, each.detail) for each in found.watched]
+        assert time.monotonic() < deadline, [
+            (each.state, each.detail) for each in found.watched
+        ]
         found._look()
         time.sleep(0.05)
 
@@ -94,7 +111,10 @@ def test_a_record_that_cannot_be_written_is_said_once_and_kept_later(
     endpoint, thing = (each.record().pid for each in found.watched)
     assert thing is not None
     os.kill(thing, signal.SIGKILL)
-    look_until(found, lambda: found.watched[1].restarts == 1 and found.watched[1].state == "ready")
+    look_until(
+        found,
+        lambda: found.watched[1].restarts == 1 and found.watched[1].state == "ready",
+    )
     assert found.watched[0].record().pid == endpoint
     assert capsys.readouterr().out.count("services.json cannot be written") == 1
     record_file(tmp_path).rmdir()
@@ -105,23 +125,32 @@ def test_a_record_that_cannot_be_written_is_said_once_and_kept_later(
 
 
 @pytest.mark.parametrize("damaged", [None, "", "{"])
-def test_a_record_that_is_lost_or_damaged_is_written_anew(tmp_path: Path, begin: Begin, damaged: str | None) -> None:
+def test_a_record_that_is_lost_or_damaged_is_written_anew(
+    tmp_path: Path, begin: Begin, damaged: str | None
+) -> None:
     found = begin(thing=_LASTS)
     look_until(found, lambda: found.watched[0].state == "ready")
-    record_file(tmp_path).unlink() if damaged is None else record_file(tmp_path).write_text(damaged, encoding="utf-8")
+    record_file(tmp_path).unlink() if damaged is None else record_file(
+        tmp_path
+    ).write_text(damaged, encoding="utf-8")
     found._look()
     record = read_record(tmp_path)
     assert record is not None
     assert record.services[0].state == "ready"
 
 
-def test_down_ends_nothing_of_one_that_runs_without_a_record(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_down_ends_nothing_of_one_that_runs_without_a_record(
+    tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path))
     monkeypatch.setattr(down, "SECONDS_FOR_A_RECORD", 0.3)
     found = begin(thing=_LASTS)
     look_until(found, lambda: found.watched[0].state == "ready")
     record_file(tmp_path).unlink()
-    with FileLock(lock_file(tmp_path)), pytest.raises(OperationError, match=r"nothing was ended.*fuser .*up\.lock"):
+    with (
+        FileLock(lock_file(tmp_path)),
+        pytest.raises(OperationError, match=r"nothing was ended.*fuser .*up\.lock"),
+    ):
         down.run_down()
     assert not found.watched[0].has_ended()
     assert "that a killed `assay up` had left are ended" in down.run_down()
@@ -140,7 +169,9 @@ def test_a_closed_terminal_ends_it_unless_nohup_said_otherwise(begin: Begin) -> 
     assert found.stop.times == 1
 
 
-def test_a_service_that_is_given_up_is_told_once(tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_is_given_up_is_told_once(
+    tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
     monkeypatch.setattr(watched, "LONGEST_WAIT", 0.05)
     found = begin(thing=DIES_LATER)
@@ -168,7 +199,9 @@ def to_nobody() -> int:
 
 
 @pytest.mark.parametrize("where", [to_a_full_disk, to_nobody])
-def test_what_cannot_be_printed_ends_nothing(begin: Begin, monkeypatch: pytest.MonkeyPatch, where: Callable[[], int]) -> None:
+def test_what_cannot_be_printed_ends_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, where: Callable[[], int]
+) -> None:
     stream = os.fdopen(where(), "w")
     monkeypatch.setattr("sys.stdout", stream)
     found = begin(thing=_LASTS)
@@ -182,7 +215,9 @@ def test_what_cannot_be_printed_ends_nothing(begin: Begin, monkeypatch: pytest.M
         stream.close()
 
 
-def test_what_is_asked_of_this_machine_goes_past_any_proxy(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_of_this_machine_goes_past_any_proxy(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "all_proxy"):
@@ -195,4 +230,7 @@ def test_what_is_asked_of_this_machine_goes_past_any_proxy(begin: Begin, monkeyp
 
 
 def test_what_listens_without_speaking_http_counts_as_no_answer(begin: Begin) -> None:
-    assert ask(f"http://127.0.0.1:{port_of(begin(server=_TALKS_NO_HTTP), 'server')}") is None
+    assert (
+        ask(f"http://127.0.0.1:{port_of(begin(server=_TALKS_NO_HTTP), 'server')}")
+        is None
+    )

@@ -50,7 +50,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
     sweep(tmp_path)
 
 
-def guard(home: Path, *command: str, owner: int | None = None, seconds: float = 0.3, name: str = "") -> "subprocess.Popen[bytes]":
+def guard(
+    home: Path,
+    *command: str,
+    owner: int | None = None,
+    seconds: float = 0.3,
+    name: str = "",
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [
             sys.executable,
@@ -82,12 +88,19 @@ def both(home: Path) -> tuple[int, int]:
 
 
 def test_the_guard_ends_with_the_code_of_its_command(home: Path) -> None:
-    assert guard(home, sys.executable, "-c", "raise SystemExit(7)").wait(timeout=SECONDS) == 7
+    assert (
+        guard(home, sys.executable, "-c", "raise SystemExit(7)").wait(timeout=SECONDS)
+        == 7
+    )
 
 
 def test_a_command_that_ends_in_time_when_told_counts_as_ended_well(home: Path) -> None:
     process = guard(
-        home, sys.executable, "-c", f"open({str(home / 'child')!r}, 'w').write('1'); import time; time.sleep(600)", seconds=SECONDS
+        home,
+        sys.executable,
+        "-c",
+        f"open({str(home / 'child')!r}, 'w').write('1'); import time; time.sleep(600)",
+        seconds=SECONDS,
     )
     number(home / "child")
     process.terminate()
@@ -95,7 +108,9 @@ def test_a_command_that_ends_in_time_when_told_counts_as_ended_well(home: Path) 
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_command_that_ignores_the_signal_is_ended_with_all_that_it_started(home: Path, how: signal.Signals) -> None:
+def test_a_command_that_ignores_the_signal_is_ended_with_all_that_it_started(
+    home: Path, how: signal.Signals
+) -> None:
     process = guard(home, sys.executable, "-c", _STUBBORN, str(home))
     child, orphan = both(home)
     process.send_signal(how)
@@ -112,7 +127,9 @@ def test_what_a_command_leaves_behind_ends_with_it(home: Path) -> None:
     assert is_gone(orphan)
 
 
-def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(home: Path) -> None:
+def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(
+    home: Path,
+) -> None:
     process = guard(home, sys.executable, "-c", _LEAVES_TWO, str(home), name="thing")
     child, orphan = both(home)
     os.kill(child, signal.SIGKILL)
@@ -121,7 +138,9 @@ def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(home: 
     assert not is_gone(number(home / "outliving"), seconds=0.2)
 
 
-def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(home: Path) -> None:
+def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(
+    home: Path,
+) -> None:
     process = guard(home, sys.executable, "-c", _LEAVES_TWO, str(home), name="thing")
     both(home)
     process.terminate()
@@ -131,8 +150,22 @@ def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(home
 
 def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     started = "import subprocess, sys, os; p = subprocess.Popen([*sys.argv[1:5], str(os.getpid()), *sys.argv[5:]]); p.wait()"
-    command = [sys.executable, "-m", "operations.supervise.guard", "--owner", "--", sys.executable, "-c", _STUBBORN, str(home)]
-    owner = subprocess.Popen([sys.executable, "-c", started, *command], env={**os.environ, **mark(home)}, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "operations.supervise.guard",
+        "--owner",
+        "--",
+        sys.executable,
+        "-c",
+        _STUBBORN,
+        str(home),
+    ]
+    owner = subprocess.Popen(
+        [sys.executable, "-c", started, *command],
+        env={**os.environ, **mark(home)},
+        start_new_session=True,
+    )
     child, orphan = both(home)
     owner.kill()
     owner.wait()
@@ -142,20 +175,37 @@ def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
 
 
 def test_a_guard_whose_owner_is_gone_already_starts_nothing(home: Path) -> None:
-    assert guard(home, sys.executable, "-c", _STUBBORN, str(home), owner=1).wait(timeout=SECONDS) == 0
+    assert (
+        guard(home, sys.executable, "-c", _STUBBORN, str(home), owner=1).wait(
+            timeout=SECONDS
+        )
+        == 0
+    )
     assert not (home / "child").exists()
 
 
-def test_a_sweep_ends_what_is_marked_for_that_home_and_nothing_else(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_sweep_ends_what_is_marked_for_that_home_and_nothing_else(
+    home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = tmp_path_factory.mktemp("other")
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    environments = {"ours": {**os.environ, **mark(home)}, "theirs": {**os.environ, **mark(other)}, "nobody's": dict(os.environ)}
+    environments = {
+        "ours": {**os.environ, **mark(home)},
+        "theirs": {**os.environ, **mark(other)},
+        "nobody's": dict(os.environ),
+    }
     assert MARK not in environments["nobody's"]
-    processes = {name: subprocess.Popen(sleep, env=environment) for name, environment in environments.items()}
+    processes = {
+        name: subprocess.Popen(sleep, env=environment)
+        for name, environment in environments.items()
+    }
     try:
         assert sweep(home) == 1
         assert processes["ours"].wait(timeout=SECONDS) == -signal.SIGKILL
-        assert [processes["theirs"].poll(), processes["nobody's"].poll()] == [None, None]
+        assert [processes["theirs"].poll(), processes["nobody's"].poll()] == [
+            None,
+            None,
+        ]
     finally:
         for process in processes.values():
             process.kill()

@@ -23,7 +23,17 @@ from registry.release.judge import WAIVABLE
 from tests.support.journey import Checkout, Package, invoke
 from tests.support.ledgers import MODEL, append_released, judged
 
-WAIVE = ("waive", "--model", "m", "--rule", "approvals", "--until", "24h", "--reason", "a test")
+WAIVE = (
+    "waive",
+    "--model",
+    "m",
+    "--rule",
+    "approvals",
+    "--until",
+    "24h",
+    "--reason",
+    "a test",
+)
 
 
 @pytest.fixture
@@ -32,10 +42,16 @@ def elsewhere(cloned: Path, tmp_path: Path) -> Checkout:
     return Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
 
 
-@pytest.mark.parametrize(("until", "span"), [("24h", timedelta(hours=24)), ("7d", timedelta(days=7))])
+@pytest.mark.parametrize(
+    ("until", "span"), [("24h", timedelta(hours=24)), ("7d", timedelta(days=7))]
+)
 def test_a_span_ends_that_long_from_now(until: str, span: timedelta) -> None:
     before = datetime.now(UTC)
-    assert before + span <= waiver("m", "approvals", until, "ann").until <= datetime.now(UTC) + span
+    assert (
+        before + span
+        <= waiver("m", "approvals", until, "ann").until
+        <= datetime.now(UTC) + span
+    )
 
 
 def test_a_time_without_a_zone_is_local_time() -> None:
@@ -43,7 +59,18 @@ def test_a_time_without_a_zone_is_local_time() -> None:
     assert waiver("m", "approvals", soon.isoformat(), "ann").until == soon.astimezone()
 
 
-@pytest.mark.parametrize("until", ["yesterday", "0h", "24", "-3h", "2026-13-01T00:00", "99999d", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize(
+    "until",
+    [
+        "yesterday",
+        "0h",
+        "24",
+        "-3h",
+        "2026-13-01T00:00",
+        "99999d",
+        "9999-12-31T23:59:59-12:00",
+    ],
+)
 def test_what_is_no_time_is_refused(until: str) -> None:
     with pytest.raises(ParameterError, match="neither a time"):
         waiver("m", "approvals", until, "ann")
@@ -51,18 +78,27 @@ def test_what_is_no_time_is_refused(until: str) -> None:
 
 def test_a_waiver_ends_in_utc() -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
-    until = waiver("m", "approvals", soon.astimezone(timezone(timedelta(hours=-12))).isoformat(), "ann").until
+    until = waiver(
+        "m",
+        "approvals",
+        soon.astimezone(timezone(timedelta(hours=-12))).isoformat(),
+        "ann",
+    ).until
     assert (until, until.utcoffset()) == (soon, timedelta(0))
 
 
-@pytest.mark.parametrize("until", ["91d", "9999d", "2199-01-01T00:00+00:00", "9999-12-31T23:59:59+00:00"])
+@pytest.mark.parametrize(
+    "until", ["91d", "9999d", "2199-01-01T00:00+00:00", "9999-12-31T23:59:59+00:00"]
+)
 def test_a_waiver_for_longer_than_three_months_is_refused(until: str) -> None:
     assert waiver("m", "approvals", "90d", "ann")
     with pytest.raises(ParameterError, match="more than 90 days ahead"):
         waiver("m", "approvals", until, "ann")
 
 
-def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(elsewhere: Checkout, tmp_path: Path) -> None:
+def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(
+    elsewhere: Checkout, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     append_released(open_ledger(home))
     done = invoke(elsewhere, "promote", "2", "--model", MODEL, "--reason", "better")
@@ -71,7 +107,9 @@ def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(e
     assert not (home / "mlflow.db").exists()
 
 
-def test_with_mlflows_database_lost_its_pages_are_not_shown_over_an_empty_one(elsewhere: Checkout, tmp_path: Path) -> None:
+def test_with_mlflows_database_lost_its_pages_are_not_shown_over_an_empty_one(
+    elsewhere: Checkout, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     append_released(open_ledger(home))
     done = invoke(elsewhere, "ui", "--port", "0")
@@ -110,15 +148,27 @@ def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows
     home = tmp_path / "home"
     open_ledger(home)
     shutil.copyfile(empty_mlflow, home / "mlflow.db")
-    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}", f"sqlite:///{home / 'mlflow.db'}")
+    client = MlflowClient(
+        f"sqlite:///{home / 'mlflow.db'}", f"sqlite:///{home / 'mlflow.db'}"
+    )
     client.create_registered_model("letters")
     client.create_model_version("letters", "nowhere")
-    done = invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
+    done = invoke(
+        elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go"
+    )
     assert "It is in the ledger (entry 2) and will be obeyed" in done.err
     assert "not one that Assay registered" in done.out
-    assert "There is no version 2 of letters" in invoke(elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip").err
+    assert (
+        "There is no version 2 of letters"
+        in invoke(
+            elsewhere, "revoke", "2", "--model", "letters", "--reason", "a slip"
+        ).err
+    )
     assert open_ledger(home).state().model("letters").revoked == {"1"}
-    assert "(entry 2 of the ledger)" in client.get_model_version("letters", "1").tags[REVOKED_TAG]
+    assert (
+        "(entry 2 of the ledger)"
+        in client.get_model_version("letters", "1").tags[REVOKED_TAG]
+    )
 
 
 def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
@@ -130,14 +180,31 @@ def test_the_bytes_of_a_version_that_nobody_judged_are_revoked_under_every_name(
     store = Store(f"sqlite:///{home / 'mlflow.db'}", locks=home / "leases")
     run = store.runs.begin("work", "letters on tiny", {})
     page = Page(description="", tags={})
-    store.register(package.finalist, Submission(run=run, package=package.folder, model="letters", logical_run="work", page=page))
-    invoke(elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go")
-    assert set(open_ledger(home).state().revoked_adapters) == {package.finalist.adapter.sha256}
+    store.register(
+        package.finalist,
+        Submission(
+            run=run,
+            package=package.folder,
+            model="letters",
+            logical_run="work",
+            page=page,
+        ),
+    )
+    invoke(
+        elsewhere, "revoke", "1", "--model", "letters", "--reason", "its rows had to go"
+    )
+    assert set(open_ledger(home).state().revoked_adapters) == {
+        package.finalist.adapter.sha256
+    }
     (said,) = store.pages_with(RECORD_TAG).values()
-    assert SealedRecord.model_validate_json(said).record.revoked_adapters == (package.finalist.adapter.sha256,)
+    assert SealedRecord.model_validate_json(said).record.revoked_adapters == (
+        package.finalist.adapter.sha256,
+    )
 
 
-def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_database_is_made(elsewhere: Checkout, tmp_path: Path) -> None:
+def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_database_is_made(
+    elsewhere: Checkout, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     append_released(open_ledger(home))
     invoke(elsewhere, "revoke", "7", "--model", MODEL, "--reason", "its rows had to go")
@@ -145,17 +212,28 @@ def test_with_mlflows_database_lost_a_revocation_is_entered_and_no_empty_databas
     assert not (home / "mlflow.db").exists()
 
 
-def test_a_brake_without_a_name_means_the_only_model_that_the_ledger_knows(elsewhere: Checkout, tmp_path: Path) -> None:
+def test_a_brake_without_a_name_means_the_only_model_that_the_ledger_knows(
+    elsewhere: Checkout, tmp_path: Path
+) -> None:
     ledger = open_ledger(tmp_path / "home")
     done = invoke(elsewhere, "serve-base", "--reason", "worse")
     assert (done.code, "knows no model yet" in done.err) == (1, True)
     append_released(ledger)
-    assert "It is in the ledger" in invoke(elsewhere, "serve-base", "--reason", "worse").err
+    assert (
+        "It is in the ledger"
+        in invoke(elsewhere, "serve-base", "--reason", "worse").err
+    )
     assert ledger.state().model(MODEL).serves_base
 
 
-@pytest.mark.parametrize("brake", [("rollback",), ("serve-base",), ("revoke", "1")], ids=lambda brake: brake[0])
-def test_with_two_models_in_the_ledger_a_brake_asks_which_is_meant(elsewhere: Checkout, tmp_path: Path, brake: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "brake",
+    [("rollback",), ("serve-base",), ("revoke", "1")],
+    ids=lambda brake: brake[0],
+)
+def test_with_two_models_in_the_ledger_a_brake_asks_which_is_meant(
+    elsewhere: Checkout, tmp_path: Path, brake: tuple[str, ...]
+) -> None:
     ledger = open_ledger(tmp_path / "home")
     ledger_state = append_released(ledger)
     ledger.append(judged("1").model_copy(update={"model": "another"}), ledger_state)
@@ -170,7 +248,19 @@ def test_a_time_that_has_passed_is_refused() -> None:
         waiver("m", "approvals", "2020-01-01T00:00+00:00", "ann")
 
 
-@pytest.mark.parametrize("rule", ["registration", "admit", "screen", "drawn_answers", "revoked", "frozen", "", "human rating"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "registration",
+        "admit",
+        "screen",
+        "drawn_answers",
+        "revoked",
+        "frozen",
+        "",
+        "human rating",
+    ],
+)
 def test_evidence_cannot_be_waived(rule: str) -> None:
     assert rule not in WAIVABLE
     with pytest.raises(ParameterError, match="cannot be waived"):
@@ -192,26 +282,40 @@ def test_a_user_without_a_name_acts_by_number(monkeypatch: pytest.MonkeyPatch) -
     assert current_user() == "uid-54321"
 
 
-def test_a_name_that_is_too_long_for_the_ledger_is_cut_and_stops_no_order(elsewhere: Checkout, tmp_path: Path) -> None:
-    done = invoke(Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": "x" * 150}), *WAIVE)
+def test_a_name_that_is_too_long_for_the_ledger_is_cut_and_stops_no_order(
+    elsewhere: Checkout, tmp_path: Path
+) -> None:
+    done = invoke(
+        Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": "x" * 150}),
+        *WAIVE,
+    )
     assert done.code == 0, done.err
     last = [entry.body for entry in open_ledger(tmp_path / "home").entries()][-1]
     assert isinstance(last, Waived)
     assert last.by == "x" * 100
 
 
-def test_a_name_that_the_ledger_cannot_hold_is_named_in_one_line(elsewhere: Checkout) -> None:
+def test_a_name_that_the_ledger_cannot_hold_is_named_in_one_line(
+    elsewhere: Checkout,
+) -> None:
     not_utf_8 = os.fsdecode(b"\xff")
-    done = invoke(Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": not_utf_8}), *WAIVE)
+    done = invoke(
+        Checkout(elsewhere.root, {**elsewhere.environment, "ASSAY_USER": not_utf_8}),
+        *WAIVE,
+    )
     assert (done.code, done.out) == (1, "")
     (line,) = done.err.strip().splitlines()
     assert line.startswith("assay: What was given does not fit (Waived, by: ")
 
 
 @pytest.mark.parametrize("command", [WAIVE, ("up", "--no-open"), ("run", "--dry-run")])
-def test_a_home_that_cannot_be_one_is_named_in_one_line(cloned: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_home_that_cannot_be_one_is_named_in_one_line(
+    cloned: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     (tmp_path / "file").write_text("")
-    done = invoke(Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "file/home")}), *command)
+    done = invoke(
+        Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "file/home")}), *command
+    )
     assert done.code == 1
     (line,) = done.err.strip().splitlines()
     assert line.startswith("assay: ")
@@ -219,9 +323,14 @@ def test_a_home_that_cannot_be_one_is_named_in_one_line(cloned: Path, tmp_path: 
     assert "Not a directory" in line
 
 
-def test_a_folder_that_may_not_be_written_to_is_named_with_the_way_out(cloned: Path) -> None:
+def test_a_folder_that_may_not_be_written_to_is_named_with_the_way_out(
+    cloned: Path,
+) -> None:
     """Not even root may make a folder in `/sys`."""
     done = invoke(Checkout(cloned, {"ASSAY_HOME": "/sys/assay"}), "up", "--no-open")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("assay: /sys/assay")
-    assert "Get the right to write there, or set ASSAY_HOME to a folder of your own" in done.err
+    assert (
+        "Get the right to write there, or set ASSAY_HOME to a folder of your own"
+        in done.err
+    )

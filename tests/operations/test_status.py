@@ -58,9 +58,25 @@ class ReleaseContext:
         )
         package = version * 64
         digests = {"verdict_sha256": "0" * 64, "policy_sha256": "0" * 64}
-        judged = self.put(Judged(model=MODEL, version=version, package_sha256=package, verdict="passed", **digests))
-        release = Release(model=MODEL, version=version, package_sha256=package, spec=spec, known_answers_share=0.9)
-        begun = self.put(ReleaseBegun(release=release, judged=judged, **self.why(reason)))
+        judged = self.put(
+            Judged(
+                model=MODEL,
+                version=version,
+                package_sha256=package,
+                verdict="passed",
+                **digests,
+            )
+        )
+        release = Release(
+            model=MODEL,
+            version=version,
+            package_sha256=package,
+            spec=spec,
+            known_answers_share=0.9,
+        )
+        begun = self.put(
+            ReleaseBegun(release=release, judged=judged, **self.why(reason))
+        )
         self.put(ReleaseSwitched(begun=begun))
         self.put(ReleaseCompleted(begun=begun))
         return begun
@@ -72,9 +88,16 @@ def project(cloned: Path, tmp_path: Path) -> Iterator[Project]:
         yield Project(cloned, tmp_path / "home")
 
 
-def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(project: Project) -> None:
+def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(
+    project: Project,
+) -> None:
     found = look(project)
-    assert (found.services, found.models, found.ledger, found.followed) == ((), (), None, None)
+    assert (found.services, found.models, found.ledger, found.followed) == (
+        (),
+        (),
+        None,
+        None,
+    )
     assert [each for each in found.out_of_reach if "no ledger" in each]
     assert [each for each in found.out_of_reach if "No endpoint" in each]
     assert not project.home.exists()
@@ -85,9 +108,15 @@ def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> Non
     context.release("1", "the first")
     context.release("2", "better on <b>commands</b>")
     model = only_model(look(project))
-    assert (model["version"], model["predecessor"], model["changed"]["by"]) == ("2", "1", "ann")
+    assert (model["version"], model["predecessor"], model["changed"]["by"]) == (
+        "2",
+        "1",
+        "ann",
+    )
     assert model["changed"]["why"] == "better on <b>commands</b>"
-    assert datetime.fromisoformat(model["changed"]["at"]) == datetime(2030, 5, 1, 12, 0, tzinfo=UTC)
+    assert datetime.fromisoformat(model["changed"]["at"]) == datetime(
+        2030, 5, 1, 12, 0, tzinfo=UTC
+    )
 
 
 def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
@@ -96,7 +125,11 @@ def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
     context.release("2", "the second")
     context.put(RolledBack(model=MODEL, to=first, **context.why("complaints")))
     model = only_model(look(project))
-    assert (model["version"], model["predecessor"], model["changed"]["why"]) == ("1", None, "complaints")
+    assert (model["version"], model["predecessor"], model["changed"]["why"]) == (
+        "1",
+        None,
+        "complaints",
+    )
 
 
 def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
@@ -121,17 +154,37 @@ def test_brakes_are_shown(project: Project) -> None:
     assert "its base alone, over version 1" in said
 
 
-@pytest.mark.parametrize(("left", "warns"), [(timedelta(days=3), None), (timedelta(hours=5), "ends at"), (timedelta(hours=-1), "ended at")])
-def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(project: Project, left: timedelta, warns: str | None) -> None:
+@pytest.mark.parametrize(
+    ("left", "warns"),
+    [
+        (timedelta(days=3), None),
+        (timedelta(hours=5), "ends at"),
+        (timedelta(hours=-1), "ended at"),
+    ],
+)
+def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(
+    project: Project, left: timedelta, warns: str | None
+) -> None:
     context = ReleaseContext(project.home, datetime.now(UTC) - timedelta(days=2))
-    context.put(Waived(rule="approvals", model=MODEL, until=datetime.now(UTC) + left, **context.why("the demo")))
+    context.put(
+        Waived(
+            rule="approvals",
+            model=MODEL,
+            until=datetime.now(UTC) + left,
+            **context.why("the demo"),
+        )
+    )
     found = look(project)
     assert len(found.waivers) == 1
-    warnings = [each for each in found.warnings if each.startswith("The waiver of approvals")]
+    warnings = [
+        each for each in found.warnings if each.startswith("The waiver of approvals")
+    ]
     assert ([warns in each for each in warnings] == [True]) if warns else warnings == []
 
 
-def test_a_broken_ledger_is_named_and_the_rest_is_shown(cloned: Path, tmp_path: Path) -> None:
+def test_a_broken_ledger_is_named_and_the_rest_is_shown(
+    cloned: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "ledger.db").write_bytes(b"no database at all" * 100)
@@ -140,7 +193,9 @@ def test_a_broken_ledger_is_named_and_the_rest_is_shown(cloned: Path, tmp_path: 
     assert [each for each in done.last["out_of_reach"] if "ledger" in each]
 
 
-def test_of_a_ledger_that_cannot_be_read_no_version_is_said_to_be_missing(project: Project, empty_mlflow: Path) -> None:
+def test_of_a_ledger_that_cannot_be_read_no_version_is_said_to_be_missing(
+    project: Project, empty_mlflow: Path
+) -> None:
     project.home.mkdir()
     shutil.copy(empty_mlflow, project.home / "mlflow.db")
     client = MlflowClient(f"sqlite:///{project.home / 'mlflow.db'}")

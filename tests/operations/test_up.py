@@ -31,11 +31,17 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 
 @pytest.fixture(scope="module")
-def up(cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(
+    cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Up]:
     root = tmp_path_factory.mktemp("system")
     made = make_checkout(root / "50% assay", cloned, empty_mlflow)
-    proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    running = start_up(Checkout(made.root, {**made.environment, **proxy}), root / "up.log")
+    proxy = dict.fromkeys(
+        ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
+    running = start_up(
+        Checkout(made.root, {**made.environment, **proxy}), root / "up.log"
+    )
     try:
         running.wait(lambda: "Ready after" in running.said)
         yield running
@@ -43,12 +49,20 @@ def up(cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactor
         running.end()
 
 
-def ask(up: Up, path: str, user: str, password: str, body: object = None, **headers: str) -> tuple[int, str]:
+def ask(
+    up: Up, path: str, user: str, password: str, body: object = None, **headers: str
+) -> tuple[int, str]:
     """What MLflow answers to that user."""
     login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json", **headers}
+    headers = {
+        "Authorization": f"Basic {login}",
+        "Content-Type": "application/json",
+        **headers,
+    }
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{up.ports.mlflow}/{path}", data=data, headers=headers)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.ports.mlflow}/{path}", data=data, headers=headers
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
@@ -61,8 +75,13 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
     for port in (up.ports.mlflow, up.ports.prefect, up.ports.endpoint):
         assert f"http://127.0.0.1:{port}" in up.said
     assert str(passwords_file(up.checkout.home)) in up.said
-    logs = "".join(each.read_text(encoding="utf-8", errors="replace") for each in (up.checkout.home / "logs").glob("*"))
-    command_lines = " ".join(word for each in marked(up.checkout.home) for word in words_of(each))
+    logs = "".join(
+        each.read_text(encoding="utf-8", errors="replace")
+        for each in (up.checkout.home / "logs").glob("*")
+    )
+    command_lines = " ".join(
+        word for each in marked(up.checkout.home) for word in words_of(each)
+    )
     for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
         assert password not in up.said + logs + command_lines
 
@@ -85,15 +104,22 @@ def test_the_record_says_which_processes_there_are(up: Up) -> None:
     assert up.record.is_running()
     assert {"mlflow", "prefect", "endpoint", "worker", "controller"} <= up.pids().keys()
     for name, pid in up.pids().items():
-        assert psutil.Process(pid).environ()["ASSAY_SERVICES"] == str(up.checkout.home), name
+        assert psutil.Process(pid).environ()["ASSAY_SERVICES"] == str(
+            up.checkout.home
+        ), name
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("user", ["admin", "manager", "scientist", "assay"])
-def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: str) -> None:
+def test_every_first_user_comes_in_with_the_right_password_alone(
+    up: Up, user: str
+) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
     status, said = ask(up, path, user, passwords(up.checkout.home)[user])
-    assert (status, json.loads(said)["experiment"]["artifact_location"]) == (200, (up.checkout.home / "mlflow-artifacts").as_uri())
+    assert (status, json.loads(said)["experiment"]["artifact_location"]) == (
+        200,
+        (up.checkout.home / "mlflow-artifacts").as_uri(),
+    )
     assert ask(up, path, user, "wrong password")[0] == 401
 
 
@@ -101,8 +127,21 @@ def test_every_first_user_comes_in_with_the_right_password_alone(up: Up, user: s
 def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
     url = f"http://127.0.0.1:{up.ports.prefect}/api/deployments/filter"
     assert httpx.post(url, timeout=60, json={}).status_code == 401
-    assert httpx.post(url, timeout=60, json={}, headers={"Authorization": basic("assay:wrong")}).status_code == 401
-    right = httpx.post(url, timeout=60, json={}, headers={"Authorization": basic(login(up.checkout.home)), "Origin": "http://evil.example"})
+    assert (
+        httpx.post(
+            url, timeout=60, json={}, headers={"Authorization": basic("assay:wrong")}
+        ).status_code
+        == 401
+    )
+    right = httpx.post(
+        url,
+        timeout=60,
+        json={},
+        headers={
+            "Authorization": basic(login(up.checkout.home)),
+            "Origin": "http://evil.example",
+        },
+    )
     assert len(right.json()) == 5
     assert "access-control-allow-origin" not in right.headers
 
@@ -110,14 +149,23 @@ def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
 @pytest.mark.ci
 def test_a_name_that_is_not_this_machine_is_refused(up: Up) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
-    assert ask(up, path, "admin", passwords(up.checkout.home)["admin"], Host="evil.example")[0] == 403
+    assert (
+        ask(
+            up, path, "admin", passwords(up.checkout.home)["admin"], Host="evil.example"
+        )[0]
+        == 403
+    )
 
 
 @pytest.mark.ci
-def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_users(up: Up) -> None:
+def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_users(
+    up: Up,
+) -> None:
     known = passwords(up.checkout.home)
     base = "api/2.0/mlflow/registered-models"
-    assert ask(up, f"{base}/create", "assay", known["assay"], {"name": "theirs"})[0] == 200
+    assert (
+        ask(up, f"{base}/create", "assay", known["assay"], {"name": "theirs"})[0] == 200
+    )
     assert ask(up, f"{base}/get?name=theirs", "scientist", known["scientist"])[0] == 200
     for user, expected in (("scientist", 403), ("manager", 200)):
         body = {"name": "theirs", "key": "by", "value": user}
@@ -130,13 +178,20 @@ def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_
 def test_the_command_line_without_a_server_sees_what_the_server_has(up: Up) -> None:
     body = {"experiment_id": "1", "run_name": "seen from both sides"}
     known = passwords(up.checkout.home)
-    assert ask(up, "api/2.0/mlflow/runs/create", "scientist", known["scientist"], body)[0] == 403
-    assert ask(up, "api/2.0/mlflow/runs/create", "assay", known["assay"], body)[0] == 200
+    assert (
+        ask(up, "api/2.0/mlflow/runs/create", "scientist", known["scientist"], body)[0]
+        == 403
+    )
+    assert (
+        ask(up, "api/2.0/mlflow/runs/create", "assay", known["assay"], body)[0] == 200
+    )
     assert "seen from both sides" in [run.info.run_name for run in up.checkout.runs()]
 
 
 @pytest.mark.ci
-def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in service_login(up.checkout.home).items():
         monkeypatch.setenv(name, text)
     store = Store(f"http://127.0.0.1:{up.ports.mlflow}", up.checkout.home / "leases")
@@ -144,10 +199,14 @@ def test_the_service_account_finds_no_champion_of_a_model_that_is_not_there_yet(
 
 
 @pytest.mark.ci
-def test_a_run_by_hand_uses_the_prefect_server_that_is_there(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_by_hand_uses_the_prefect_server_that_is_there(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with prefect_server(up.checkout.home):
-        assert os.environ["PREFECT_API_URL"] == f"http://127.0.0.1:{up.ports.prefect}/api"
+        assert (
+            os.environ["PREFECT_API_URL"] == f"http://127.0.0.1:{up.ports.prefect}/api"
+        )
     assert "PREFECT_API_URL" not in os.environ
 
 
@@ -159,7 +218,10 @@ def test_status_says_that_every_service_is_well(up: Up) -> None:
         return is_followed and all(each["is_healthy"] for each in said["services"])
 
     up.wait(all_are_well)
-    services = {each["name"]: each for each in up.checkout.assay("status", "--json").last["services"]}
+    services = {
+        each["name"]: each
+        for each in up.checkout.assay("status", "--json").last["services"]
+    }
     assert services["mlflow"]["port"] == up.ports.mlflow
 
 
@@ -174,7 +236,9 @@ def test_the_doctor_knows_the_ports_and_finds_the_clocks_agreed(up: Up) -> None:
 
     def all_is_found() -> bool:
         checks = up.checkout.assay("doctor", "--json").last
-        return wanted <= {f"{each['name']}: {each['text']}" for each in checks if each["is_ok"]}
+        return wanted <= {
+            f"{each['name']}: {each['text']}" for each in checks if each["is_ok"]
+        }
 
     up.wait(all_is_found)
 
@@ -183,7 +247,9 @@ def test_the_doctor_knows_the_ports_and_finds_the_clocks_agreed(up: Up) -> None:
 def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
     done = up.checkout.assay("up", "--no-open")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"assay: assay up is running already for {up.checkout.home} (process {up.process.pid}).")
+    assert done.err.startswith(
+        f"assay: assay up is running already for {up.checkout.home} (process {up.process.pid})."
+    )
     assert done.err.count("\n") == 1
 
 
@@ -192,19 +258,40 @@ def test_killed_services_are_started_again(up: Up) -> None:
     before = up.pids()
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
-    up.wait(lambda: all(each.state in ("ready", "done") and each.pid not in before.values() for each in up.record.services))
-    assert [each.restarts for each in up.record.services if each.name in before] == [1] * len(before)
+    up.wait(
+        lambda: all(
+            each.state in ("ready", "done") and each.pid not in before.values()
+            for each in up.record.services
+        )
+    )
+    assert [each.restarts for each in up.record.services if each.name in before] == [
+        1
+    ] * len(before)
     up.wait(lambda: all(each.answers() for each in up.record.services))
     known = passwords(up.checkout.home)
-    assert ask(up, "api/2.0/mlflow/registered-models/get?name=theirs", "scientist", known["scientist"])[0] == 200
+    assert (
+        ask(
+            up,
+            "api/2.0/mlflow/registered-models/get?name=theirs",
+            "scientist",
+            known["scientist"],
+        )[0]
+        == 200
+    )
 
 
 @pytest.mark.ci
-def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take_the_others_down(up: Up) -> None:
+def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take_the_others_down(
+    up: Up,
+) -> None:
     before, secrets = up.pids(), passwords_file(up.checkout.home)
     away = secrets.rename(secrets.with_suffix(".away"))
     os.kill(before["controller"], signal.SIGKILL)
-    up.wait(lambda: "it could not be started: There is no" in up.service("controller").detail)
+    up.wait(
+        lambda: (
+            "it could not be started: There is no" in up.service("controller").detail
+        )
+    )
     away.rename(secrets)
     up.wait(lambda: up.service("controller").state == "ready")
     assert up.pids()["endpoint"] == before["endpoint"]
@@ -219,25 +306,46 @@ def test_ctrl_c_ends_everything(up: Up) -> None:
     assert up.checkout.assay("down").out == "Nothing is running.\n"
 
 
-def test_a_port_that_is_taken_is_named_before_anything_starts(cloned: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_named_before_anything_starts(
+    cloned: Path, tmp_path: Path
+) -> None:
     checkout = Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = checkout.assay("up", "--no-open", "--prefect-port", str(port), *_others())
+        done = checkout.assay(
+            "up", "--no-open", "--prefect-port", str(port), *_others()
+        )
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"assay: Port {port} on 127.0.0.1 is taken. Stop what listens there, or give another with --prefect-port.\n"
+    assert (
+        done.err
+        == f"assay: Port {port} on 127.0.0.1 is taken. Stop what listens there, or give another with --prefect-port.\n"
+    )
     assert not (tmp_path / "home/logs").exists()
 
 
 def test_one_port_for_two_servers_is_refused(cloned: Path, tmp_path: Path) -> None:
     checkout = Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
     mlflow, endpoint = free_ports(2)
-    done = checkout.assay("up", "--no-open", "--mlflow-port", str(mlflow), "--prefect-port", str(mlflow), "--endpoint-port", str(endpoint))
-    assert (done.code, done.err) == (1, f"assay: --mlflow-port and --prefect-port are both {mlflow}. Give each its own.\n")
+    done = checkout.assay(
+        "up",
+        "--no-open",
+        "--mlflow-port",
+        str(mlflow),
+        "--prefect-port",
+        str(mlflow),
+        "--endpoint-port",
+        str(endpoint),
+    )
+    assert (done.code, done.err) == (
+        1,
+        f"assay: --mlflow-port and --prefect-port are both {mlflow}. Give each its own.\n",
+    )
 
 
 @pytest.mark.parametrize("name", ["services.json", "passwords.json"])
-def test_a_file_that_is_no_json_is_no_crash(cloned: Path, tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_json_is_no_crash(
+    cloned: Path, tmp_path: Path, name: str
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / name).write_text("{", encoding="utf-8")

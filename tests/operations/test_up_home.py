@@ -11,7 +11,9 @@ from registry.mlflow.accounts import passwords_file, service_login, write_settin
 
 
 @pytest.mark.parametrize("name", ["what?", "number #1"])
-def test_a_home_that_a_databases_address_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_home_that_a_databases_address_cannot_hold_is_refused(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(WorkspaceError, match="has a \\? or # in its path"):
         find_project(tmp_path / name)
     (tmp_path / name).mkdir()

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.ci
 
 @pytest.fixture
 def up(cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Iterator[Up]:
-    running = start_up(make_checkout(tmp_path / "assay", cloned, empty_mlflow), tmp_path / "up.log")
+    running = start_up(
+        make_checkout(tmp_path / "assay", cloned, empty_mlflow), tmp_path / "up.log"
+    )
     try:
         yield running
     finally:
@@ -40,7 +42,10 @@ def test_what_a_killed_one_and_its_killed_guards_left_is_ended_by_down(up: Up) -
     home = up.checkout.home
     up.process.kill()
     up.process.wait()
-    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, **mark(home)})
+    left = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env={**os.environ, **mark(home)},
+    )
     try:
         assert nothing_left(home, seconds=0) is False
         assert "a killed `assay up` had left" in up.checkout.assay("down").out
@@ -51,7 +56,9 @@ def test_what_a_killed_one_and_its_killed_guards_left_is_ended_by_down(up: Up) -
 
 
 @pytest.mark.slow
-def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accounts(up: Up) -> None:
+def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accounts(
+    up: Up,
+) -> None:
     home = up.checkout.home
     up.wait(lambda: "Ready after" in up.said)
     before = (home / "passwords.json").read_text()
@@ -63,7 +70,10 @@ def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accoun
         again.wait(lambda: "Ready after" in again.said)
         assert (home / "passwords.json").read_text() == before
         done = up.checkout.assay("down")
-        assert (done.out, again.process.wait(timeout=SECONDS_AT_MOST)) == ("Stopped.\n", 0)
+        assert (done.out, again.process.wait(timeout=SECONDS_AT_MOST)) == (
+            "Stopped.\n",
+            0,
+        )
         assert nothing_left(home, seconds=0)
     finally:
         again.end()
@@ -76,7 +86,12 @@ def test_a_service_whose_guard_is_killed_is_ended_and_started_again(up: Up) -> N
         guard = _parent(pid)
         os.kill(guard, signal.SIGKILL)
         assert is_gone(pid), name
-        up.wait(lambda name=name, pid=pid: up.service(name).state == "ready" and up.service(name).pid not in (pid, None))  # type: ignore[misc]
+        up.wait(
+            lambda name=name, pid=pid: (  # type: ignore[misc]
+                up.service(name).state == "ready"
+                and up.service(name).pid not in (pid, None)
+            )
+        )
 
 
 def _parent(pid: int) -> int:

@@ -37,10 +37,20 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 def watched(project: Project, code: str, *, lasts: bool = True) -> Watched:
     environment = {**os.environ, **mark(project.home), "PYTHONUNBUFFERED": "1"}
-    return Watched(Service("thing", (sys.executable, "-c", code, str(project.home / "first")), lambda: environment, lasts=lasts), project)
+    return Watched(
+        Service(
+            "thing",
+            (sys.executable, "-c", code, str(project.home / "first")),
+            lambda: environment,
+            lasts=lasts,
+        ),
+        project,
+    )
 
 
-def failing_once(error: Exception, environment: Callable[[], dict[str, str]]) -> Callable[[], dict[str, str]]:
+def failing_once(
+    error: Exception, environment: Callable[[], dict[str, str]]
+) -> Callable[[], dict[str, str]]:
     """An environment that cannot be had at the first time."""
     errors = [error]
 
@@ -68,9 +78,13 @@ def test_a_service_is_ready_when_its_log_says_so(project: Project) -> None:
     look_until(thing, thing.has_ended)
 
 
-def test_a_service_that_ends_at_its_first_start_is_named_with_its_last_line_and_its_log(project: Project) -> None:
+def test_a_service_that_ends_at_its_first_start_is_named_with_its_last_line_and_its_log(
+    project: Project,
+) -> None:
     thing = watched(project, "print('one'); raise SystemExit('the disk is on fire')")
-    with pytest.raises(OperationError, match="thing did not start: it ended with code 1") as raised:
+    with pytest.raises(
+        OperationError, match="thing did not start: it ended with code 1"
+    ) as raised:
         look_until(thing, lambda: False)
     assert "the disk is on fire" in str(raised.value)
     assert str(project.home / "logs/thing.log") in str(raised.value)
@@ -82,7 +96,10 @@ def test_a_service_that_is_killed_is_started_again(project: Project) -> None:
     before = thing.record().pid
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    look_until(thing, lambda: thing.state == "ready" and thing.record().pid not in (before, None))
+    look_until(
+        thing,
+        lambda: thing.state == "ready" and thing.record().pid not in (before, None),
+    )
     assert thing.record().restarts == 1
     thing.kill()
 
@@ -98,8 +115,16 @@ def test_a_service_that_dies_five_times_in_a_row_is_given_up(project: Project) -
     assert not thing.look({})
 
 
-@pytest.mark.parametrize("error", [OperationError("There is no passwords.json."), OSError(28, "No space left on device")])
-def test_a_start_that_fails_is_a_death_and_the_next_one_may_go_well(project: Project, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationError("There is no passwords.json."),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_start_that_fails_is_a_death_and_the_next_one_may_go_well(
+    project: Project, error: Exception
+) -> None:
     thing = watched(project, _LASTS)
     look_until(thing, lambda: thing.state == "ready")
     well, environment = thing.service, failing_once(error, thing.service.environment)
@@ -115,7 +140,9 @@ def test_a_start_that_fails_is_a_death_and_the_next_one_may_go_well(project: Pro
 def test_a_first_start_that_fails_is_named(project: Project) -> None:
     thing = watched(project, _LASTS)
     (project.home / "logs").write_text("no folder", encoding="utf-8")
-    with pytest.raises(OperationError, match="thing did not start: it could not be started: "):
+    with pytest.raises(
+        OperationError, match="thing did not start: it could not be started: "
+    ):
         thing.look({})
 
 
@@ -135,9 +162,13 @@ def test_a_service_that_lives_and_answers_no_more_is_named_until_it_answers_agai
     monkeypatch.setattr(silence, "SECONDS_OF_SILENCE", 0.2)
     monkeypatch.setattr(silence, "QUESTIONS_WITHOUT_ANSWER", 2)
     thing, first = watched(project, _ANSWERS), project.home / "first"
-    look_until(thing, lambda: first.is_file() and first.read_text(encoding="utf-8") != "")
+    look_until(
+        thing, lambda: first.is_file() and first.read_text(encoding="utf-8") != ""
+    )
     health = f"http://127.0.0.1:{first.read_text(encoding='utf-8')}"
-    thing.service = Service("thing", thing.service.command, thing.service.environment, health=health)
+    thing.service = Service(
+        "thing", thing.service.command, thing.service.environment, health=health
+    )
     look_until(thing, lambda: thing.state == "ready")
     pid = thing.record().pid
     assert pid is not None
@@ -160,17 +191,24 @@ def test_what_is_not_to_last_is_done_when_it_has_ended_well(project: Project) ->
 
 def test_a_service_waits_for_the_ones_that_it_needs(project: Project) -> None:
     thing = watched(project, _LASTS)
-    thing.service = Service("thing", thing.service.command, thing.service.environment, after=("other",))
+    thing.service = Service(
+        "thing", thing.service.command, thing.service.environment, after=("other",)
+    )
     assert not thing.look({"other": "starting"})
     assert thing.look({"other": "ready"})
     thing.kill()
 
 
-def test_a_long_log_is_set_aside_at_the_next_start(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_set_aside_at_the_next_start(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("operations.supervise.watch._LARGEST_LOG", 10)
     log = project.home / "logs/thing.log"
     log.parent.mkdir()
     log.write_text("far too long a log", encoding="utf-8")
     thing = watched(project, "print('new')", lasts=False)
     look_until(thing, lambda: thing.state == "done")
-    assert (log.read_text(), log.with_suffix(".log.1").read_text()) == ("new\n", "far too long a log")
+    assert (log.read_text(), log.with_suffix(".log.1").read_text()) == (
+        "new\n",
+        "far too long a log",
+    )

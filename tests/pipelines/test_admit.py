@@ -10,11 +10,21 @@ from core.errors import DamagedFile, ParameterError
 from core.value import FileDigest
 from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
 from pipelines.stages.admit import admit, main
-from pipelines.values.dataset import SPLITS, BiasReport, DatasetVersion, ExpectationResult, GroupRate, Interval, ValidationReport
+from pipelines.values.dataset import (
+    SPLITS,
+    BiasReport,
+    DatasetVersion,
+    ExpectationResult,
+    GroupRate,
+    Interval,
+    ValidationReport,
+)
 from pipelines.values.verdict import Admission, Finding, Rejection, Undecided
 
 POLICY_FILE = Path(__file__).parents[2] / "registry" / "policies" / "default.yaml"
-HELD = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
+HELD = ExpectationResult(
+    name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=()
+)
 LIMITS = AdmitPolicy(
     max_quarantine_share=0.1,
     max_overlap=2,
@@ -29,7 +39,10 @@ LIMITS = AdmitPolicy(
 def policy(**changes: Any) -> Policy:
     loaded = load_policy(POLICY_FILE)
     limits = LIMITS.model_copy(update=changes)
-    return Policy(sha256=loaded.sha256, gates=loaded.gates.model_copy(update={"name": "test", "admit": limits}))
+    return Policy(
+        sha256=loaded.sha256,
+        gates=loaded.gates.model_copy(update={"name": "test", "admit": limits}),
+    )
 
 
 def files_of(folder: Path) -> list[str]:
@@ -63,7 +76,10 @@ def validation(**changes: Any) -> ValidationReport:
         quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="q"),
         quarantined={"invalid UTF-8": 10},
         contents={"train": 20, "dev": 5, "held_out": 20},
-        splits={name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=name) for name in SPLITS},
+        splits={
+            name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=name)
+            for name in SPLITS
+        },
     )
     return report.model_copy(update=changes)
 
@@ -88,10 +104,18 @@ def agreeing(report: BiasReport) -> BiasReport:
     """The report with groups that its difference and its list of small groups follow from."""
     gap = report.demographic_parity_difference
     rates = () if gap is None or report.feature is None else (0.0, gap.estimate)
-    compared = [GroupRate(group=name, n=20, rate=rate, score=1.0) for name, rate in zip("ab", rates, strict=False)]
-    small = [GroupRate(group=name, n=19, rate=None, score=None) for name in report.insufficient]
+    compared = [
+        GroupRate(group=name, n=20, rate=rate, score=1.0)
+        for name, rate in zip("ab", rates, strict=False)
+    ]
+    small = [
+        GroupRate(group=name, n=19, rate=None, score=None)
+        for name in report.insufficient
+    ]
     same = report.score_difference if rates else None
-    return report.model_copy(update={"groups": (*compared, *small), "score_difference": same})
+    return report.model_copy(
+        update={"groups": (*compared, *small), "score_difference": same}
+    )
 
 
 def rejected(verdict: object, rule: str) -> str:
@@ -109,8 +133,12 @@ def finding_of(verdict: Rejection | Undecided, rule: str) -> Finding:
 def test_data_exactly_at_every_limit_is_admitted() -> None:
     verdict = admit(dataset(), validation(), bias(), policy())
     assert isinstance(verdict, Admission)
-    assert verdict.training_set.train == FileDigest(path="data/admit/training_set/train.jsonl", sha256="train")
-    assert verdict.training_set.dev == FileDigest(path="data/admit/training_set/dev.jsonl", sha256="dev")
+    assert verdict.training_set.train == FileDigest(
+        path="data/admit/training_set/train.jsonl", sha256="train"
+    )
+    assert verdict.training_set.dev == FileDigest(
+        path="data/admit/training_set/dev.jsonl", sha256="dev"
+    )
     assert verdict.training_set.rows == {"train": 50, "dev": 10}
     assert verdict.dataset_digest == dataset().content_sha256()
     assert "held" not in verdict.model_dump_json(include={"train", "dev"})
@@ -119,31 +147,74 @@ def test_data_exactly_at_every_limit_is_admitted() -> None:
 
 def test_validation_that_did_not_pass_is_named_by_its_expectations() -> None:
     failed = HELD.model_copy(update={"passed": False})
-    text = rejected(admit(dataset(), validation(passed=False, expectations=(HELD, failed)), bias(), policy()), "validation")
-    assert text == "validation did not pass: 1 of 2 expectations hold for every row; not: expect_a(x)"
+    text = rejected(
+        admit(
+            dataset(),
+            validation(passed=False, expectations=(HELD, failed)),
+            bias(),
+            policy(),
+        ),
+        "validation",
+    )
+    assert (
+        text
+        == "validation did not pass: 1 of 2 expectations hold for every row; not: expect_a(x)"
+    )
 
 
 def test_validation_without_an_expectation_is_no_validation() -> None:
-    rejected(admit(dataset(), validation(expectations=()), bias(), policy()), "validation")
+    rejected(
+        admit(dataset(), validation(expectations=()), bias(), policy()), "validation"
+    )
 
 
 def test_one_row_more_in_quarantine_is_too_many() -> None:
-    text = rejected(admit(dataset(), validation(quarantined={"invalid UTF-8": 11}), bias(), policy()), "quarantine_share")
-    assert text == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for invalid UTF-8"
+    text = rejected(
+        admit(
+            dataset(), validation(quarantined={"invalid UTF-8": 11}), bias(), policy()
+        ),
+        "quarantine_share",
+    )
+    assert (
+        text
+        == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for invalid UTF-8"
+    )
 
 
 def test_less_than_nothing_in_quarantine_or_repeated_is_no_pass() -> None:
-    rejected(admit(dataset(), validation(quarantined={"odd": -1}), bias(), policy()), "quarantine_share")
-    rejected(admit(dataset(overlap={"prompts": -1, "rows": 0}), validation(), bias(), policy()), "overlap")
+    rejected(
+        admit(dataset(), validation(quarantined={"odd": -1}), bias(), policy()),
+        "quarantine_share",
+    )
+    rejected(
+        admit(
+            dataset(overlap={"prompts": -1, "rows": 0}), validation(), bias(), policy()
+        ),
+        "overlap",
+    )
 
 
 def test_a_share_of_no_rows_is_no_pass() -> None:
-    rejected(admit(dataset(source_rows=0), validation(quarantined={}), bias(), policy()), "quarantine_share")
+    rejected(
+        admit(dataset(source_rows=0), validation(quarantined={}), bias(), policy()),
+        "quarantine_share",
+    )
 
 
 def test_one_repeated_prompt_more_is_too_many_and_the_rows_are_counted() -> None:
-    text = rejected(admit(dataset(overlap={"prompts": 3, "rows": 1000}), validation(), bias(), policy()), "overlap")
-    assert text == "3 held-out prompts found in train or dev, in 1,000 rows; at most 2 may be"
+    text = rejected(
+        admit(
+            dataset(overlap={"prompts": 3, "rows": 1000}),
+            validation(),
+            bias(),
+            policy(),
+        ),
+        "overlap",
+    )
+    assert (
+        text
+        == "3 held-out prompts found in train or dev, in 1,000 rows; at most 2 may be"
+    )
 
 
 @pytest.mark.parametrize("overlap", [{}, {"rows": 0}, {"prompts": 0}])
@@ -152,35 +223,74 @@ def test_an_overlap_that_was_not_counted_is_no_pass(overlap: dict[str, int]) -> 
 
 
 @pytest.mark.parametrize("licence", [None, "", "  "])
-def test_a_licence_must_be_known_where_the_policy_asks_for_it(licence: str | None) -> None:
-    assert "--set data.licence" in rejected(admit(dataset(licence=licence), validation(), bias(), policy()), "licence")
-    assert isinstance(admit(dataset(licence=licence), validation(), bias(), policy(licence_required=False)), Admission)
+def test_a_licence_must_be_known_where_the_policy_asks_for_it(
+    licence: str | None,
+) -> None:
+    assert "--set data.licence" in rejected(
+        admit(dataset(licence=licence), validation(), bias(), policy()), "licence"
+    )
+    assert isinstance(
+        admit(
+            dataset(licence=licence),
+            validation(),
+            bias(),
+            policy(licence_required=False),
+        ),
+        Admission,
+    )
 
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_one_row_or_one_group_less_is_too_few(name: str) -> None:
     fewer_rows = {**validation().rows, name: LIMITS.min_rows[name] - 1}
-    text = rejected(admit(dataset(), validation(rows=fewer_rows), bias(), policy()), f"min_rows.{name}")
-    assert text == f"too few rows: {name} has {LIMITS.min_rows[name] - 1} rows, {LIMITS.min_rows[name]} are needed"
+    text = rejected(
+        admit(dataset(), validation(rows=fewer_rows), bias(), policy()),
+        f"min_rows.{name}",
+    )
+    assert (
+        text
+        == f"too few rows: {name} has {LIMITS.min_rows[name] - 1} rows, {LIMITS.min_rows[name]} are needed"
+    )
     fewer_groups = {**validation().groups, name: LIMITS.min_groups[name] - 1}
-    text = rejected(admit(dataset(), validation(groups=fewer_groups), bias(), policy()), f"min_groups.{name}")
-    assert text == f"too few groups: {name} has {LIMITS.min_groups[name] - 1} groups, {LIMITS.min_groups[name]} are needed"
+    text = rejected(
+        admit(dataset(), validation(groups=fewer_groups), bias(), policy()),
+        f"min_groups.{name}",
+    )
+    assert (
+        text
+        == f"too few groups: {name} has {LIMITS.min_groups[name] - 1} groups, {LIMITS.min_groups[name]} are needed"
+    )
 
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_minimum_or_a_count_that_is_not_there_is_no_pass(name: str) -> None:
     without = {other: 1 for other in SPLITS if other != name}
-    assert "the policy names no number" in rejected(admit(dataset(), validation(), bias(), policy(min_rows=without)), f"min_rows.{name}")
+    assert "the policy names no number" in rejected(
+        admit(dataset(), validation(), bias(), policy(min_rows=without)),
+        f"min_rows.{name}",
+    )
     assert "the validation report names no" in rejected(
-        admit(dataset(), validation(groups={**validation().groups, name: None}), bias(), policy()), f"min_groups.{name}"
+        admit(
+            dataset(),
+            validation(groups={**validation().groups, name: None}),
+            bias(),
+            policy(),
+        ),
+        f"min_groups.{name}",
     )
 
 
 def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows() -> None:
     few = {"train": 7, "dev": 10, "held_out": 30}
-    repeated = dataset(source_rows=1000, duplicates=990, rows={"train": 7, "dev": 1, "held_out": 2})
-    text = rejected(admit(repeated, validation(rows=few), bias(), policy()), "min_rows.train")
-    assert text.endswith("train has 7 rows, 50 are needed; 1,000 rows with 10 distinct ones are 10 rows")
+    repeated = dataset(
+        source_rows=1000, duplicates=990, rows={"train": 7, "dev": 1, "held_out": 2}
+    )
+    text = rejected(
+        admit(repeated, validation(rows=few), bias(), policy()), "min_rows.train"
+    )
+    assert text.endswith(
+        "train has 7 rows, 50 are needed; 1,000 rows with 10 distinct ones are 10 rows"
+    )
 
 
 def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
@@ -190,29 +300,60 @@ def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
 
 
 def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
-    over = bias(demographic_parity_difference=Interval(estimate=0.2001, low=0.1, high=0.4))
-    text = rejected(admit(dataset(), validation(), over, policy()), "demographic_parity_difference")
-    assert text == "demographic parity difference by food is 0.200 [0.100, 0.400] against a limit of 0.2"
+    over = bias(
+        demographic_parity_difference=Interval(estimate=0.2001, low=0.1, high=0.4)
+    )
+    text = rejected(
+        admit(dataset(), validation(), over, policy()), "demographic_parity_difference"
+    )
+    assert (
+        text
+        == "demographic parity difference by food is 0.200 [0.100, 0.400] against a limit of 0.2"
+    )
 
 
-def test_a_group_that_is_too_small_leaves_the_gate_undecided_unless_the_policy_names_it() -> None:
+def test_a_group_that_is_too_small_leaves_the_gate_undecided_unless_the_policy_names_it() -> (
+    None
+):
     verdict = admit(dataset(), validation(), bias(insufficient=("rare",)), policy())
     assert isinstance(verdict, Undecided)
     text = finding_of(verdict, "demographic_parity_difference").text
     assert "; insufficient, which is not fair: rare (fewer than 20 rows)" in text
-    assert text.endswith("not compared as the policy asks: rare: bring more rows of them, or name them in the policy's small_groups")
-    named = admit(dataset(), validation(), bias(insufficient=("rare",)), policy(small_groups=("rare",)))
+    assert text.endswith(
+        "not compared as the policy asks: rare: bring more rows of them, or name them in the policy's small_groups"
+    )
+    named = admit(
+        dataset(),
+        validation(),
+        bias(insufficient=("rare",)),
+        policy(small_groups=("rare",)),
+    )
     assert isinstance(named, Admission)
-    assert isinstance(admit(dataset(), validation(), bias(insufficient=("rare", "other")), policy(small_groups=("rare",))), Undecided)
+    assert isinstance(
+        admit(
+            dataset(),
+            validation(),
+            bias(insufficient=("rare", "other")),
+            policy(small_groups=("rare",)),
+        ),
+        Undecided,
+    )
 
 
 def test_a_gap_over_the_limit_is_rejected_though_another_group_is_too_small() -> None:
-    over = bias(demographic_parity_difference=Interval(estimate=0.3, low=0.1, high=0.4), insufficient=("rare",))
-    rejected(admit(dataset(), validation(), over, policy()), "demographic_parity_difference")
+    over = bias(
+        demographic_parity_difference=Interval(estimate=0.3, low=0.1, high=0.4),
+        insufficient=("rare",),
+    )
+    rejected(
+        admit(dataset(), validation(), over, policy()), "demographic_parity_difference"
+    )
 
 
 @pytest.mark.parametrize(("size", "outcome"), [(20, Admission), (21, Undecided)])
-def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this_one(size: int, outcome: type) -> None:
+def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this_one(
+    size: int, outcome: type
+) -> None:
     verdict = admit(dataset(), validation(), bias(), policy(min_group_size=size))
     assert isinstance(verdict, outcome)
     assert verdict.findings[-1].text.endswith(
@@ -232,25 +373,56 @@ def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this
         {"refusal_difference": Interval(estimate=0, low=0, high=0)},
         {"insufficient": ("a",)},
         {"groups": ()},
-        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="a", n=20, rate=0.2, score=1.0))},
-        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="b", n=20, rate=None, score=1.0))},
-        {"groups": (GroupRate(group="a", n=20, rate=0.0, score=1.0), GroupRate(group="b", n=19, rate=0.2, score=1.0))},
+        {
+            "groups": (
+                GroupRate(group="a", n=20, rate=0.0, score=1.0),
+                GroupRate(group="a", n=20, rate=0.2, score=1.0),
+            )
+        },
+        {
+            "groups": (
+                GroupRate(group="a", n=20, rate=0.0, score=1.0),
+                GroupRate(group="b", n=20, rate=None, score=1.0),
+            )
+        },
+        {
+            "groups": (
+                GroupRate(group="a", n=20, rate=0.0, score=1.0),
+                GroupRate(group="b", n=19, rate=0.2, score=1.0),
+            )
+        },
     ],
 )
-def test_a_bias_report_that_contradicts_itself_is_rejected(edited: dict[str, Any]) -> None:
+def test_a_bias_report_that_contradicts_itself_is_rejected(
+    edited: dict[str, Any],
+) -> None:
     report = bias().model_copy(update=edited)
-    text = rejected(admit(dataset(), validation(), report, policy()), "demographic_parity_difference")
+    text = rejected(
+        admit(dataset(), validation(), report, policy()),
+        "demographic_parity_difference",
+    )
     assert text.startswith("the bias report contradicts itself: ")
 
 
 def test_a_report_of_no_feature_that_compares_groups_is_rejected() -> None:
-    rejected(admit(dataset(), validation(), bias().model_copy(update={"feature": None}), policy()), "demographic_parity_difference")
+    rejected(
+        admit(
+            dataset(),
+            validation(),
+            bias().model_copy(update={"feature": None}),
+            policy(),
+        ),
+        "demographic_parity_difference",
+    )
 
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_copies_of_a_few_contents_under_many_groups_are_too_few(name: str) -> None:
     few = {**(validation().contents or {}), name: LIMITS.min_groups[name] - 1}
-    text = rejected(admit(dataset(), validation(contents=few), bias(), policy()), f"min_groups.{name}")
+    text = rejected(
+        admit(dataset(), validation(contents=few), bias(), policy()),
+        f"min_groups.{name}",
+    )
     assert (
         text
         == f"too few distinct contents: {name} has {LIMITS.min_groups[name] - 1} distinct contents, {LIMITS.min_groups[name]} are needed"
@@ -259,7 +431,10 @@ def test_copies_of_a_few_contents_under_many_groups_are_too_few(name: str) -> No
     for lost in nothing:
         verdict = admit(dataset(), validation(contents=lost), bias(), policy())
         assert isinstance(verdict, Rejection)
-        assert finding_of(verdict, f"min_groups.{name}").text == f"the validation report names no number of distinct contents for {name}"
+        assert (
+            finding_of(verdict, f"min_groups.{name}").text
+            == f"the validation report names no number of distinct contents for {name}"
+        )
 
 
 def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() -> None:
@@ -269,31 +444,57 @@ def test_a_declared_feature_that_cannot_be_compared_leaves_the_gate_undecided() 
     assert finding_of(verdict, "demographic_parity_difference").text.startswith(
         "food cannot be compared: fewer than two groups have 20 rows"
     )
-    assert isinstance(admit(dataset(licence=None), validation(), unknown, policy()), Rejection)
+    assert isinstance(
+        admit(dataset(licence=None), validation(), unknown, policy()), Rejection
+    )
 
 
-def test_rows_without_a_value_for_the_declared_feature_are_counted_in_the_reason() -> None:
+def test_rows_without_a_value_for_the_declared_feature_are_counted_in_the_reason() -> (
+    None
+):
     groups = tuple(GroupRate(group=name, n=20, rate=0.5, score=1.0) for name in "ab")
     none = Interval(estimate=0, low=0, high=0)
-    verdict = admit(dataset(), validation(), bias(groups=groups, demographic_parity_difference=none, without_value=50), policy())
+    verdict = admit(
+        dataset(),
+        validation(),
+        bias(groups=groups, demographic_parity_difference=none, without_value=50),
+        policy(),
+    )
     assert isinstance(verdict, Admission)
-    assert verdict.findings[-1].text.endswith("against a limit of 0.2; without a value for it: 50 of 90 rows")
+    assert verdict.findings[-1].text.endswith(
+        "against a limit of 0.2; without a value for it: 50 of 90 rows"
+    )
 
 
-def test_a_declared_feature_without_any_value_is_undecided_and_the_reason_says_why() -> None:
-    verdict = admit(dataset(), validation(), bias(demographic_parity_difference=None, without_value=90), policy())
+def test_a_declared_feature_without_any_value_is_undecided_and_the_reason_says_why() -> (
+    None
+):
+    verdict = admit(
+        dataset(),
+        validation(),
+        bias(demographic_parity_difference=None, without_value=90),
+        policy(),
+    )
     assert isinstance(verdict, Undecided)
     text = finding_of(verdict, "demographic_parity_difference").text
-    assert text == "food cannot be compared: fewer than two groups have 20 rows; without a value for it: 90 of 90 rows"
+    assert (
+        text
+        == "food cannot be compared: fewer than two groups have 20 rows; without a value for it: 90 of 90 rows"
+    )
 
 
 def test_without_a_declared_feature_there_is_nothing_to_compare() -> None:
-    none = bias(feature=None, method="not applicable", demographic_parity_difference=None)
+    none = bias(
+        feature=None, method="not applicable", demographic_parity_difference=None
+    )
     assert isinstance(admit(dataset(), validation(), none, policy()), Admission)
 
 
 def test_a_report_about_outputs_says_nothing_about_data() -> None:
-    rejected(admit(dataset(), validation(), bias(subject="outputs"), policy()), "demographic_parity_difference")
+    rejected(
+        admit(dataset(), validation(), bias(subject="outputs"), policy()),
+        "demographic_parity_difference",
+    )
 
 
 def test_a_nan_cannot_enter_a_report() -> None:
@@ -302,7 +503,12 @@ def test_a_nan_cannot_enter_a_report() -> None:
 
 
 def test_every_reason_is_given_at_once() -> None:
-    verdict = admit(dataset(licence=None, overlap={}), validation(passed=False), bias(subject="outputs"), policy(min_rows={}))
+    verdict = admit(
+        dataset(licence=None, overlap={}),
+        validation(passed=False),
+        bias(subject="outputs"),
+        policy(min_rows={}),
+    )
     assert isinstance(verdict, Rejection)
     assert sum(finding.outcome == "rejected" for finding in verdict.findings) == 7
 
@@ -316,23 +522,36 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / "validate").mkdir(parents=True)
     for name in SPLITS:
         (tmp_path / "data" / "validate" / f"{name}.jsonl").write_text(f"{name}\n")
-    splits = {name: FileDigest.of(Path("data/validate") / f"{name}.jsonl") for name in SPLITS}
+    splits = {
+        name: FileDigest.of(Path("data/validate") / f"{name}.jsonl") for name in SPLITS
+    }
     validation(splits=splits, quarantined={}).write(Path("data/validate/report.json"))
     dataset(overlap={"prompts": 0, "rows": 0}).write(Path("data/split/dataset.json"))
     bias().write(Path("data/bias/report.json"))
     return tmp_path
 
 
-def test_a_pass_hands_over_train_and_dev_and_nothing_of_the_held_out_split(workspace: Path) -> None:
+def test_a_pass_hands_over_train_and_dev_and_nothing_of_the_held_out_split(
+    workspace: Path,
+) -> None:
     assert main() == 0
-    assert files_of(workspace / "data" / "admit") == ["dev.jsonl", "train.jsonl", "training_set.json", "verdict.json"]
+    assert files_of(workspace / "data" / "admit") == [
+        "dev.jsonl",
+        "train.jsonl",
+        "training_set.json",
+        "verdict.json",
+    ]
     verdict = Admission.read(workspace / "data" / "admit" / "verdict.json")
     assert verdict.training_set.train.checked().read_text() == "train\n"
 
 
-def test_a_rejection_prints_each_reason_and_hands_over_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rejection_prints_each_reason_and_hands_over_nothing(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main() == 0
-    dataset(licence=None, overlap={"prompts": 1, "rows": 1}).write(Path("data/split/dataset.json"))
+    dataset(licence=None, overlap={"prompts": 1, "rows": 1}).write(
+        Path("data/split/dataset.json")
+    )
     capsys.readouterr()
     assert main() == 3
     assert capsys.readouterr().out.splitlines() == [
@@ -343,7 +562,9 @@ def test_a_rejection_prints_each_reason_and_hands_over_nothing(workspace: Path, 
 
 
 def test_an_undecided_gate_ends_with_four(workspace: Path) -> None:
-    bias(demographic_parity_difference=None).write(workspace / "data" / "bias" / "report.json")
+    bias(demographic_parity_difference=None).write(
+        workspace / "data" / "bias" / "report.json"
+    )
     assert main() == 4
 
 
@@ -359,7 +580,14 @@ def lose_policy(root: Path) -> None:
     (root / "registry" / "policies" / "default.yaml").unlink()
 
 
-@pytest.mark.parametrize(("spoil", "error"), [(spoil_split, DamagedFile), (spoil_report, DamagedFile), (lose_policy, ParameterError)])
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (spoil_split, DamagedFile),
+        (spoil_report, DamagedFile),
+        (lose_policy, ParameterError),
+    ],
+)
 def test_a_damaged_input_or_a_missing_policy_is_an_error_and_never_a_pass(
     spoil: Callable[[Path], None], error: type[Exception], workspace: Path
 ) -> None:

@@ -15,7 +15,14 @@ from tests.support.tiny import CHAT_TEMPLATE
 
 
 def asked(folder: Path, **changes: Any) -> BaseModelParams:
-    plain = BaseModelParams(source="folder", id="mine", path=str(folder), digest=None, chat_template=None, completion_mode=False)
+    plain = BaseModelParams(
+        source="folder",
+        id="mine",
+        path=str(folder),
+        digest=None,
+        chat_template=None,
+        completion_mode=False,
+    )
     return plain.model_copy(update=changes)
 
 
@@ -24,34 +31,52 @@ def own(tiny: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "own"))
 
 
-def test_the_manifest_names_every_file_and_the_model_is_found_again_by_digest(own: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_every_file_and_the_model_is_found_again_by_digest(
+    own: Path, tmp_path: Path
+) -> None:
     manifest, template = base_model(asked(own), tmp_path / "home")
-    assert set(manifest.files) == {path.name for path in own.iterdir() if path.suffix in {".json", ".safetensors", ".jinja", ".txt"}}
+    assert set(manifest.files) == {
+        path.name
+        for path in own.iterdir()
+        if path.suffix in {".json", ".safetensors", ".jinja", ".txt"}
+    }
     assert template == CHAT_TEMPLATE
     assert manifest.context_tokens == 512
     assert locate(manifest, tmp_path / "home").resolve() == own.resolve()
 
 
-def test_the_digest_does_not_depend_on_where_the_folder_lies(own: Path, tmp_path: Path) -> None:
+def test_the_digest_does_not_depend_on_where_the_folder_lies(
+    own: Path, tmp_path: Path
+) -> None:
     moved = shutil.copytree(own, tmp_path / "elsewhere")
     home = tmp_path / "home"
-    assert base_model(asked(own), home)[0].digest == base_model(asked(Path(moved)), home)[0].digest
+    assert (
+        base_model(asked(own), home)[0].digest
+        == base_model(asked(Path(moved)), home)[0].digest
+    )
 
 
 def test_weights_that_changed_since_are_not_given(own: Path, tmp_path: Path) -> None:
     manifest, _ = base_model(asked(own), tmp_path / "home")
     weights = own / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(DamagedFile, match=r"model\.safetensors is not the file that the manifest"):
+    with pytest.raises(
+        DamagedFile, match=r"model\.safetensors is not the file that the manifest"
+    ):
         locate(manifest, tmp_path / "home")
     with pytest.raises(DamagedFile, match=r"but base_model\.digest is"):
         base_model(asked(own, digest=manifest.digest), tmp_path / "home")
 
 
 def test_a_template_of_ones_own_replaces_the_models(own: Path, tmp_path: Path) -> None:
-    manifest, template = base_model(asked(own, chat_template="{{ messages[0].content }}"), tmp_path / "home")
+    manifest, template = base_model(
+        asked(own, chat_template="{{ messages[0].content }}"), tmp_path / "home"
+    )
     assert template == "{{ messages[0].content }}"
-    assert manifest.chat_template_sha256 != base_model(asked(own), tmp_path / "home")[0].chat_template_sha256
+    assert (
+        manifest.chat_template_sha256
+        != base_model(asked(own), tmp_path / "home")[0].chat_template_sha256
+    )
     assert base_model(asked(own, completion_mode=True), tmp_path / "home")[1] is None
 
 
@@ -61,7 +86,11 @@ def drop(*names: str) -> Callable[[Path], None]:
             (folder / name).unlink(missing_ok=True)
         settings = folder / "tokenizer_config.json"
         if settings.is_file() and "chat_template.jinja" in names:
-            kept = {key: entry for key, entry in json.loads(settings.read_text()).items() if key != "chat_template"}
+            kept = {
+                key: entry
+                for key, entry in json.loads(settings.read_text()).items()
+                if key != "chat_template"
+            }
             settings.write_text(json.dumps(kept))
 
     return edit
@@ -80,20 +109,37 @@ def write(name: str, content: str) -> Callable[[Path], None]:
         (drop("tokenizer_config.json"), "has no tokenizer_config.json"),
         (drop("config.json"), "has no config.json"),
         (drop("model.safetensors"), r"has no \*.safetensors. Convert the weights"),
-        (drop("chat_template.jinja"), "has no chat template. Give one with --chat-template FILE, or train without with --completion-mode"),
+        (
+            drop("chat_template.jinja"),
+            "has no chat template. Give one with --chat-template FILE, or train without with --completion-mode",
+        ),
         (write("model.safetensors", "torn"), "is not a whole safetensors file"),
         (write("modeling.py", "print()"), "holds modeling.py, which could run code"),
         (write("pytorch_model.bin", ""), "holds pytorch_model.bin"),
         (write("adapter_config.json", "{}"), "holds adapter_config.json"),
         (write("config.json", "{"), "cannot be read as JSON"),
-        (write("config.json", '{"quantization_config": {"quant_method": "gptq"}}'), "weights are quantised, which cannot be trained on"),
-        (write("config.json", '{"max_position_embeddings": 1e999}'), "says that max_position_embeddings is inf"),
-        (write("config.json", '{"max_position_embeddings": -1}'), "says that max_position_embeddings is -1"),
+        (
+            write("config.json", '{"quantization_config": {"quant_method": "gptq"}}'),
+            "weights are quantised, which cannot be trained on",
+        ),
+        (
+            write("config.json", '{"max_position_embeddings": 1e999}'),
+            "says that max_position_embeddings is inf",
+        ),
+        (
+            write("config.json", '{"max_position_embeddings": -1}'),
+            "says that max_position_embeddings is -1",
+        ),
         (write("chat_template.jinja", "\udcff"), "that is no UTF-8 or no JSON"),
-        (write("config.json", '{"auto_map": {"AutoModel": "evil.py"}}'), "points at code of its own"),
+        (
+            write("config.json", '{"auto_map": {"AutoModel": "evil.py"}}'),
+            "points at code of its own",
+        ),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_one_line(own: Path, tmp_path: Path, edit: Callable[[Path], None], sentence: str) -> None:
+def test_a_folder_that_cannot_be_used_is_one_line(
+    own: Path, tmp_path: Path, edit: Callable[[Path], None], sentence: str
+) -> None:
     edit(own)
     with pytest.raises(UnusableBaseModel, match=sentence) as raised:
         base_model(asked(own), tmp_path / "home")
@@ -105,11 +151,15 @@ def test_no_folder_at_all_is_one_line(tmp_path: Path) -> None:
         base_model(asked(tmp_path / "absent"), tmp_path / "home")
 
 
-def test_an_edited_template_beside_the_manifest_is_damage(own: Path, tmp_path: Path) -> None:
+def test_an_edited_template_beside_the_manifest_is_damage(
+    own: Path, tmp_path: Path
+) -> None:
     manifest, template = base_model(asked(own), tmp_path / "home")
     manifest.write(tmp_path / "out/manifest.json")
     (tmp_path / "out/chat_template.jinja").write_text(template or "")
     assert read_base_model(tmp_path / "out") == (manifest, template)
     (tmp_path / "out/chat_template.jinja").write_text("other")
-    with pytest.raises(AssayError, match="is not the chat template that the manifest records"):
+    with pytest.raises(
+        AssayError, match="is not the chat template that the manifest records"
+    ):
         read_base_model(tmp_path / "out")

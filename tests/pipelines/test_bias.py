@@ -7,7 +7,12 @@ import pytest
 from core.errors import ParameterError
 from pipelines.gates.policy import AdmitPolicy, load_policy
 from pipelines.stages.bias import _figure, bias
-from pipelines.statistics.group_rates import BiasSettings, OutputObservation, favourable, output_bias
+from pipelines.statistics.group_rates import (
+    BiasSettings,
+    OutputObservation,
+    favourable,
+    output_bias,
+)
 from pipelines.values.dataset import BiasReport, Message, Row
 from pipelines.values.params import Params, load_params
 
@@ -18,33 +23,62 @@ SETTINGS = BiasSettings(min_group_size=4, resamples=400, seed=0)
 def observed(group: str, marks: str, cluster: str = "") -> list[OutputObservation]:
     """One observation a mark: `+` is favourable; each its own cluster unless one is named."""
     return [
-        OutputObservation(group=group, cluster=cluster or f"{group}{index}", score=10.0 * (mark == "+"), favourable=mark == "+")
+        OutputObservation(
+            group=group,
+            cluster=cluster or f"{group}{index}",
+            score=10.0 * (mark == "+"),
+            favourable=mark == "+",
+        )
         for index, mark in enumerate(marks)
     ]
 
 
-def compared(*groups: list[OutputObservation], settings: BiasSettings = SETTINGS) -> BiasReport:
-    return output_bias([entry for group in groups for entry in group], "declared feature", "f", "chrf", settings)
+def compared(
+    *groups: list[OutputObservation], settings: BiasSettings = SETTINGS
+) -> BiasReport:
+    return output_bias(
+        [entry for group in groups for entry in group],
+        "declared feature",
+        "f",
+        "chrf",
+        settings,
+    )
 
 
 def params(feature: str | None, pattern: str | None = None) -> Params:
     whole = load_params(ROOT / "params.yaml")
     data = whole.data.model_copy(update={"sensitive_feature": feature})
-    return whole.model_copy(update={"data": data, "bias": whole.bias.model_copy(update={"favourable_pattern": pattern})})
+    return whole.model_copy(
+        update={
+            "data": data,
+            "bias": whole.bias.model_copy(update={"favourable_pattern": pattern}),
+        }
+    )
 
 
 def policy() -> AdmitPolicy:
-    return load_policy(ROOT / "registry" / "policies" / "default.yaml").gates.admit.model_copy(update={"min_group_size": 4})
+    return load_policy(
+        ROOT / "registry" / "policies" / "default.yaml"
+    ).gates.admit.model_copy(update={"min_group_size": 4})
 
 
 def row(number: int, feature: str | None, completion: str) -> Row:
     message = Message(role="user", content=f"p{number}")
-    return Row(id=str(number), number=number, messages=(message,), completion=completion, group=f"g{number}", feature=feature)
+    return Row(
+        id=str(number),
+        number=number,
+        messages=(message,),
+        completion=completion,
+        group=f"g{number}",
+        feature=feature,
+    )
 
 
 def test_rates_scores_difference_and_ratio_are_those_counted_by_hand() -> None:
     report = compared(observed("a", "+++-"), observed("b", "+---"))
-    assert [(group.group, group.n, group.rate, group.score) for group in report.groups] == [("a", 4, 0.75, 7.5), ("b", 4, 0.25, 2.5)]
+    assert [
+        (group.group, group.n, group.rate, group.score) for group in report.groups
+    ] == [("a", 4, 0.75, 7.5), ("b", 4, 0.25, 2.5)]
     assert report.demographic_parity_difference
     assert report.demographic_parity_difference.estimate == pytest.approx(0.5)
     assert report.demographic_parity_ratio
@@ -55,16 +89,26 @@ def test_rates_scores_difference_and_ratio_are_those_counted_by_hand() -> None:
 
 
 def test_a_group_one_row_short_of_the_minimum_is_insufficient_and_left_out() -> None:
-    report = compared(observed("a", "++--"), observed("b", "++--"), observed("c", "+++"))
+    report = compared(
+        observed("a", "++--"), observed("b", "++--"), observed("c", "+++")
+    )
     assert report.insufficient == ("c",)
     assert report.demographic_parity_difference
     assert report.demographic_parity_difference.estimate == 0
-    assert [(group.group, group.rate) for group in report.groups] == [("a", 0.5), ("b", 0.5), ("c", None)]
+    assert [(group.group, group.rate) for group in report.groups] == [
+        ("a", 0.5),
+        ("b", 0.5),
+        ("c", None),
+    ]
 
 
 @pytest.mark.parametrize("groups", [(), ("a",), ("a", "b")])
-def test_with_fewer_than_two_groups_there_is_no_difference(groups: tuple[str, ...]) -> None:
-    report = compared(*(observed(name, "++--" if name == "a" else "+") for name in groups))
+def test_with_fewer_than_two_groups_there_is_no_difference(
+    groups: tuple[str, ...],
+) -> None:
+    report = compared(
+        *(observed(name, "++--" if name == "a" else "+") for name in groups)
+    )
     assert report.demographic_parity_difference is None
     assert report.demographic_parity_ratio is None
     assert report.score_difference is None
@@ -82,7 +126,10 @@ def test_intervals_count_clusters_not_rows() -> None:
         groups = [
             [
                 OutputObservation(
-                    group=name, cluster=f"{name}{index // rows_a_cluster}", score=0, favourable=(index // rows_a_cluster) % share == 0
+                    group=name,
+                    cluster=f"{name}{index // rows_a_cluster}",
+                    score=0,
+                    favourable=(index // rows_a_cluster) % share == 0,
                 )
                 for index in range(60)
             ]
@@ -99,27 +146,61 @@ def test_intervals_count_clusters_not_rows() -> None:
 def test_the_same_seed_draws_the_same_interval() -> None:
     groups = observed("a", "+-+-+-+-"), observed("b", "++++---+")
     assert compared(*groups) == compared(*groups)
-    assert compared(*groups) != compared(*groups, settings=SETTINGS.model_copy(update={"seed": 1}))
+    assert compared(*groups) != compared(
+        *groups, settings=SETTINGS.model_copy(update={"seed": 1})
+    )
 
 
 def test_without_a_declared_feature_nothing_is_compared() -> None:
-    report = bias({"train": [row(1, "x", "c")], "dev": [], "held_out": []}, params(None), policy())
-    assert (report.method, report.feature, report.groups, report.demographic_parity_difference) == ("not applicable", None, (), None)
+    report = bias(
+        {"train": [row(1, "x", "c")], "dev": [], "held_out": []}, params(None), policy()
+    )
+    assert (
+        report.method,
+        report.feature,
+        report.groups,
+        report.demographic_parity_difference,
+    ) == ("not applicable", None, (), None)
 
 
 def test_a_declared_feature_is_compared_over_all_splits() -> None:
-    train = [row(number, "x", "long enough") for number in range(4)] + [row(9, None, "no feature")]
+    train = [row(number, "x", "long enough") for number in range(4)] + [
+        row(9, None, "no feature")
+    ]
     held_out = [row(10 + number, "y", "no") for number in range(4)]
-    report = bias({"train": train, "dev": [], "held_out": held_out}, params("f", pattern="^long"), policy())
-    assert (report.subject, report.method, report.feature) == ("data", "declared feature", "f")
-    assert [(group.group, group.n, group.rate, group.score) for group in report.groups] == [("x", 4, 1.0, 11.0), ("y", 4, 0.0, 2.0)]
+    report = bias(
+        {"train": train, "dev": [], "held_out": held_out},
+        params("f", pattern="^long"),
+        policy(),
+    )
+    assert (report.subject, report.method, report.feature) == (
+        "data",
+        "declared feature",
+        "f",
+    )
+    assert [
+        (group.group, group.n, group.rate, group.score) for group in report.groups
+    ] == [("x", 4, 1.0, 11.0), ("y", 4, 0.0, 2.0)]
     assert report.without_value == 1
-    assert _figure(report) == "f: demographic parity difference 1.000 [1.000, 1.000] over 2 groups; without a value for it: 1 of 9 rows"
+    assert (
+        _figure(report)
+        == "f: demographic parity difference 1.000 [1.000, 1.000] over 2 groups; without a value for it: 1 of 9 rows"
+    )
 
 
 def test_a_declared_feature_without_any_value_says_so() -> None:
-    report = bias({"train": [row(number, None, "c") for number in range(3)], "dev": [], "held_out": []}, params("f"), policy())
-    assert _figure(report).endswith("nothing can be compared; without a value for it: 3 of 3 rows")
+    report = bias(
+        {
+            "train": [row(number, None, "c") for number in range(3)],
+            "dev": [],
+            "held_out": [],
+        },
+        params("f"),
+        policy(),
+    )
+    assert _figure(report).endswith(
+        "nothing can be compared; without a value for it: 3 of 3 rows"
+    )
     assert report.demographic_parity_difference is None
 
 
@@ -127,5 +208,7 @@ def test_favourable_is_what_matches_or_what_is_longer_than_the_median() -> None:
     assert favourable(["a", "bb", "ccc"], None) == [False, False, True]
     assert favourable(["yes", "no"], "^y") == [True, False]
     assert favourable([], None) == []
-    with pytest.raises(ParameterError, match="favourable_pattern is not a regular expression"):
+    with pytest.raises(
+        ParameterError, match="favourable_pattern is not a regular expression"
+    ):
         favourable(["a"], "(")

@@ -10,7 +10,13 @@ from pipelines.metrics import FloatArray
 from pipelines.metrics.bits_per_byte import BitsPerByte
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
-from pipelines.statistics.bootstrap import CELLS, expanded_tail, interval, paired_difference, sums_by_group
+from pipelines.statistics.bootstrap import (
+    CELLS,
+    expanded_tail,
+    interval,
+    paired_difference,
+    sums_by_group,
+)
 from pipelines.values.evidence import Resampling
 
 FEW = Resampling(resamples=300, seed=0)
@@ -22,7 +28,9 @@ def means(values: FloatArray) -> FloatArray:
 
 
 def test_statistics_are_summed_within_groups() -> None:
-    sums = sums_by_group(["b", "a", "b"], np.array([[1.0, 2.0], [10.0, 20.0], [3.0, 4.0]]))
+    sums = sums_by_group(
+        ["b", "a", "b"], np.array([[1.0, 2.0], [10.0, 20.0], [3.0, 4.0]])
+    )
     assert sums.tolist() == [[10, 20], [4, 6]]
 
 
@@ -32,7 +40,12 @@ def test_at_equal_quality_superiority_is_claimed_about_as_often_as_alpha() -> No
     for trial in range(400):
         common = dice.normal(size=30)
         own, other = (means(common + dice.normal(size=30)) for _ in range(2))
-        claims += paired_difference(ExactMatch(), own, other, 0.05, Resampling(resamples=500, seed=trial)).low > 0
+        claims += (
+            paired_difference(
+                ExactMatch(), own, other, 0.05, Resampling(resamples=500, seed=trial)
+            ).low
+            > 0
+        )
     assert 0.02 <= claims / 400 <= 0.07
 
 
@@ -40,7 +53,11 @@ def test_intervals_cover_the_truth_for_few_and_skewed_groups() -> None:
     dice = np.random.default_rng(2)
     covered = 0
     for trial in range(300):
-        found = interval(ExactMatch(), means(dice.normal(size=20)), Resampling(resamples=500, seed=trial))
+        found = interval(
+            ExactMatch(),
+            means(dice.normal(size=20)),
+            Resampling(resamples=500, seed=trial),
+        )
         covered += found.low <= 0 <= found.high
     assert covered / 300 >= 0.92
 
@@ -48,11 +65,16 @@ def test_intervals_cover_the_truth_for_few_and_skewed_groups() -> None:
 def test_what_both_systems_share_cancels_since_they_are_resampled_together() -> None:
     dice = np.random.default_rng(3)
     hard_and_easy = dice.normal(scale=50, size=40)
-    own, other = means(hard_and_easy + 1 + dice.normal(scale=0.5, size=40)), means(hard_and_easy)
+    own, other = (
+        means(hard_and_easy + 1 + dice.normal(scale=0.5, size=40)),
+        means(hard_and_easy),
+    )
     found = paired_difference(ExactMatch(), own, other, 0.05, FEW)
     assert found.low > 0
     assert found.standard_error < 0.2
-    shuffled = paired_difference(ExactMatch(), own, other[dice.permutation(40)], 0.05, FEW)
+    shuffled = paired_difference(
+        ExactMatch(), own, other[dice.permutation(40)], 0.05, FEW
+    )
     assert shuffled.low < 0
     assert shuffled.standard_error > 5
 
@@ -63,27 +85,46 @@ def test_rows_of_one_group_count_as_one_cluster() -> None:
     rows = means(np.repeat(by_group, 50))
     groups = [str(number) for number in np.repeat(np.arange(10), 50)]
     clustered = interval(ExactMatch(), sums_by_group(groups, rows), FEW)
-    as_if_alone = interval(ExactMatch(), sums_by_group([str(number) for number in range(500)], rows), FEW)
+    as_if_alone = interval(
+        ExactMatch(), sums_by_group([str(number) for number in range(500)], rows), FEW
+    )
     assert clustered.high - clustered.low > 4 * (as_if_alone.high - as_if_alone.low)
 
 
-def test_a_metric_that_is_better_when_lower_gives_positive_differences_for_less() -> None:
+def test_a_metric_that_is_better_when_lower_gives_positive_differences_for_less() -> (
+    None
+):
     own, other = means(np.array([1.0, 2.0, 1.5])), means(np.array([2.0, 3.0, 2.5]))
-    assert paired_difference(BitsPerByte(), own, other, 0.05, FEW).difference == pytest.approx(1)
-    assert paired_difference(ExactMatch(), own, other, 0.05, FEW).difference == pytest.approx(-1)
+    assert paired_difference(
+        BitsPerByte(), own, other, 0.05, FEW
+    ).difference == pytest.approx(1)
+    assert paired_difference(
+        ExactMatch(), own, other, 0.05, FEW
+    ).difference == pytest.approx(-1)
 
 
 def test_the_standard_error_is_that_of_the_mean_difference() -> None:
     values = np.random.default_rng(5).normal(size=200)
-    found = paired_difference(ExactMatch(), means(values), means(np.zeros(200)), 0.05, Resampling(resamples=4000, seed=0))
-    assert found.standard_error == pytest.approx(values.std() / math.sqrt(200), rel=0.05)
+    found = paired_difference(
+        ExactMatch(),
+        means(values),
+        means(np.zeros(200)),
+        0.05,
+        Resampling(resamples=4000, seed=0),
+    )
+    assert found.standard_error == pytest.approx(
+        values.std() / math.sqrt(200), rel=0.05
+    )
     assert found.difference == pytest.approx(values.mean())
     assert found.clusters == 200
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
     values = means(np.random.default_rng(6).normal(size=25))
-    first, again, other = (interval(ExactMatch(), values, Resampling(resamples=300, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        interval(ExactMatch(), values, Resampling(resamples=300, seed=seed))
+        for seed in (0, 0, 1)
+    )
     assert first == again
     assert first != other
 
@@ -119,11 +160,15 @@ def test_one_group_has_no_spread_and_unequal_groups_do_not_pair() -> None:
     with pytest.raises(IncompleteEvidence, match="1 group"):
         interval(ExactMatch(), means(np.array([1.0])), FEW)
     with pytest.raises(IncompleteEvidence, match="3 groups against 2"):
-        paired_difference(ExactMatch(), means(np.zeros(3)), means(np.zeros(2)), 0.05, FEW)
+        paired_difference(
+            ExactMatch(), means(np.zeros(3)), means(np.zeros(2)), 0.05, FEW
+        )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(sign: int) -> None:
+def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(
+    sign: int,
+) -> None:
     """The middle of the resamples is not the mean, and bounds at a level of a half are that middle."""
     skewed = means(np.array([sign * 2.0**power for power in range(30)]))
     found = paired_difference(ExactMatch(), skewed, means(np.zeros(30)), 0.5, FEW)

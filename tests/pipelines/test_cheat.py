@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from core.errors import DamagedFile
-from pipelines.rows.cheat import SHEETS, cheat_rows, is_command, pairs, without_angle_brackets
+from pipelines.rows.cheat import (
+    SHEETS,
+    cheat_rows,
+    is_command,
+    pairs,
+    without_angle_brackets,
+)
 
 SHEET = """# Pottery
 
@@ -56,14 +62,28 @@ def test_a_comment_and_the_command_under_it_are_a_pair() -> None:
 
 def test_a_row_says_what_is_wanted_and_of_which_command(tmp_path: Path) -> None:
     path = archive(
-        tmp_path / "cheat.tar.gz", {f"{SHEETS}kiln": b"# To fire a bowl:\nkiln --fire bowl\n", f"{SHEETS}__init__.py": b"# To run\nos\n"}
+        tmp_path / "cheat.tar.gz",
+        {
+            f"{SHEETS}kiln": b"# To fire a bowl:\nkiln --fire bowl\n",
+            f"{SHEETS}__init__.py": b"# To run\nos\n",
+        },
     )
-    record = {"prompt": "Write one shell command with kiln: fire a bowl", "completion": "kiln --fire bowl", "group": "kiln"}
+    record = {
+        "prompt": "Write one shell command with kiln: fire a bowl",
+        "completion": "kiln --fire bowl",
+        "group": "kiln",
+    }
     assert list(cheat_rows(path)) == [(2, record)]
 
 
 def test_an_archive_is_never_unpacked(tmp_path: Path) -> None:
-    path = archive(tmp_path / "cheat.tar.gz", {"../escaped": b"# To run\nrm x\n", f"{SHEETS}../../escaped": b"# To run\nrm x\n"})
+    path = archive(
+        tmp_path / "cheat.tar.gz",
+        {
+            "../escaped": b"# To run\nrm x\n",
+            f"{SHEETS}../../escaped": b"# To run\nrm x\n",
+        },
+    )
     assert list(cheat_rows(path)) == []
     assert [found.name for found in tmp_path.iterdir()] == ["cheat.tar.gz"]
 
@@ -74,12 +94,24 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         list(cheat_rows(tmp_path / "cheat.tar.gz"))
 
 
-@pytest.mark.parametrize("line", ["ls -l", "$HOME/bin/x", "./configure", "A=1 make", "[ -f x ]"])
+@pytest.mark.parametrize(
+    "line", ["ls -l", "$HOME/bin/x", "./configure", "A=1 make", "[ -f x ]"]
+)
 def test_what_can_be_typed_is_a_command(line: str) -> None:
     assert is_command(line)
 
 
-@pytest.mark.parametrize("line", ["", "Ctrl-b d", "SHOW GRANTS;", "-n  a number", "w    next start of word", "u - user"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "Ctrl-b d",
+        "SHOW GRANTS;",
+        "-n  a number",
+        "w    next start of word",
+        "u - user",
+    ],
+)
 def test_keys_tables_and_sql_are_no_commands(line: str) -> None:
     assert not is_command(line)
 
@@ -95,5 +127,7 @@ def test_keys_tables_and_sql_are_no_commands(line: str) -> None:
         ("cmd 2>&1 < file > log", "cmd 2>&1 < file > log"),
     ],
 )
-def test_a_placeholder_is_a_word_and_a_redirection_stays(written: str, plain: str) -> None:
+def test_a_placeholder_is_a_word_and_a_redirection_stays(
+    written: str, plain: str
+) -> None:
     assert without_angle_brackets(written) == plain

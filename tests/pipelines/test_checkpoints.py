@@ -60,23 +60,33 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny: Path, manifest: BaseModelManifest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Adapter]:
+def trained(
+    tiny: Path, manifest: BaseModelManifest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workshop, Adapter]:
     """A training of eight steps that was not interrupted, with its checkpoints of steps 4, 6 and 8."""
-    workshop = Workshop(base=manifest, base_folder=tiny, root=tmp_path_factory.mktemp("trained"))
-    return workshop, workshop.run(params(max_steps=STEPS, dropout=DROPOUT), name="whole")
+    workshop = Workshop(
+        base=manifest, base_folder=tiny, root=tmp_path_factory.mktemp("trained")
+    )
+    return workshop, workshop.run(
+        params(max_steps=STEPS, dropout=DROPOUT), name="whole"
+    )
 
 
 @pytest.fixture
 def scratch(trained: tuple[Workshop, Adapter], tmp_path: Path) -> Path:
     """A copy of its checkpoints."""
-    return shutil.copytree(trained[0].root / "whole/scratch", tmp_path / "again/scratch")
+    return shutil.copytree(
+        trained[0].root / "whole/scratch", tmp_path / "again/scratch"
+    )
 
 
 @pytest.fixture
 def again(trained: tuple[Workshop, Adapter], scratch: Path, tmp_path: Path) -> Workshop:
     """The same training once more, as if a kill had ended it before it put the adapter down."""
     shutil.rmtree(scratch / f"checkpoint-{STEPS}")
-    return Workshop(base=trained[0].base, base_folder=trained[0].base_folder, root=tmp_path)
+    return Workshop(
+        base=trained[0].base, base_folder=trained[0].base_folder, root=tmp_path
+    )
 
 
 def training_of(scratch: Path) -> str:
@@ -84,15 +94,27 @@ def training_of(scratch: Path) -> str:
     return str(json.loads((scratch / "checkpoint-6" / DIGESTS).read_text())["training"])
 
 
-def test_the_files_of_a_checkpoint_are_those_that_the_tests_damage(scratch: Path) -> None:
-    assert sorted(path.name for path in scratch.iterdir() if path.is_dir()) == ["checkpoint-4", "checkpoint-6", "checkpoint-8"]
-    assert sorted(path.name for path in (scratch / "checkpoint-8").iterdir()) == sorted(FILES)
-    assert newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+def test_the_files_of_a_checkpoint_are_those_that_the_tests_damage(
+    scratch: Path,
+) -> None:
+    assert sorted(path.name for path in scratch.iterdir() if path.is_dir()) == [
+        "checkpoint-4",
+        "checkpoint-6",
+        "checkpoint-8",
+    ]
+    assert sorted(path.name for path in (scratch / "checkpoint-8").iterdir()) == sorted(
+        FILES
+    )
+    assert (
+        newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
-def test_a_checkpoint_with_a_damaged_file_is_refused_by_name_and_the_one_before_is_taken(scratch: Path, name: str, damage: Damage) -> None:
+def test_a_checkpoint_with_a_damaged_file_is_refused_by_name_and_the_one_before_is_taken(
+    scratch: Path, name: str, damage: Damage
+) -> None:
     training = training_of(scratch)
     best_is_before(scratch, training)
     damage(scratch / "checkpoint-8" / name)
@@ -129,11 +151,25 @@ def of_another_training(folder: Path) -> None:
 
 
 def digests_of_nothing(folder: Path) -> None:
-    (folder / DIGESTS).write_text(json.dumps({"training": training_of(folder.parent), "files": {}}))
+    (folder / DIGESTS).write_text(
+        json.dumps({"training": training_of(folder.parent), "files": {}})
+    )
 
 
-@pytest.mark.parametrize("damage", [a_file_more, a_link, a_link_to_another, a_file_instead, of_another_training, digests_of_nothing])
-def test_a_checkpoint_that_is_not_what_was_written_is_refused(scratch: Path, damage: Damage) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        a_file_more,
+        a_link,
+        a_link_to_another,
+        a_file_instead,
+        of_another_training,
+        digests_of_nothing,
+    ],
+)
+def test_a_checkpoint_that_is_not_what_was_written_is_refused(
+    scratch: Path, damage: Damage
+) -> None:
     training = training_of(scratch)
     best_is_before(scratch, training)
     damage(scratch / "checkpoint-8")
@@ -149,37 +185,55 @@ def test_a_checkpoint_without_that_of_the_best_look_is_refused(scratch: Path) ->
     flip(scratch / "checkpoint-4/adapter_model.safetensors")
     found = newest_whole(scratch, training)
     assert found.folder is None
-    assert found.refused[0].why == "it needs checkpoint-4: adapter_model.safetensors is not what was written"
+    assert (
+        found.refused[0].why
+        == "it needs checkpoint-4: adapter_model.safetensors is not what was written"
+    )
     assert str(found).endswith("Training goes on from its start.")
 
 
 def test_a_folder_that_is_no_checkpoint_is_left_alone(scratch: Path) -> None:
     (scratch / "checkpoint-mine").mkdir()
-    assert newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+    assert (
+        newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+    )
     assert (scratch / "checkpoint-mine").is_dir()
 
 
-@pytest.mark.parametrize(("name", "damage"), [("optimizer.pt", cut), ("scheduler.pt", Path.unlink)])
+@pytest.mark.parametrize(
+    ("name", "damage"), [("optimizer.pt", cut), ("scheduler.pt", Path.unlink)]
+)
 def test_a_training_with_a_damaged_checkpoint_ends_as_the_uninterrupted_one(
-    trained: tuple[Workshop, Adapter], again: Workshop, name: str, damage: Damage, capfd: pytest.CaptureFixture[str]
+    trained: tuple[Workshop, Adapter],
+    again: Workshop,
+    name: str,
+    damage: Damage,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     damage(again.root / "again/scratch/checkpoint-6" / name)
     resumed = again.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert resumed.resumed_from == (4,)
     line = f"checkpoint-6 is not used ({name} is not what was written). Training goes on from checkpoint-4."
     assert line in capfd.readouterr().err.splitlines()
-    assert refusals(again) == [(4, [f"checkpoint-6 is not used ({name} is not what was written)"])]
+    assert refusals(again) == [
+        (4, [f"checkpoint-6 is not used ({name} is not what was written)"])
+    ]
     assert same(resumed, trained[1])
 
 
 def test_checkpoints_from_before_digests_are_not_trusted_and_training_begins_again(
-    trained: tuple[Workshop, Adapter], again: Workshop, capfd: pytest.CaptureFixture[str]
+    trained: tuple[Workshop, Adapter],
+    again: Workshop,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for folder in (again.root / "again/scratch").glob("checkpoint-*"):
         (folder / DIGESTS).unlink()
     restarted = again.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert restarted.resumed_from == (0,)
-    assert "checkpoint-6 is not used (it was not written to its end); checkpoint-4" in capfd.readouterr().err
+    assert (
+        "checkpoint-6 is not used (it was not written to its end); checkpoint-4"
+        in capfd.readouterr().err
+    )
     assert same(restarted, trained[1])
 
 
@@ -188,15 +242,29 @@ def test_a_training_whose_home_was_moved_ends_with_the_weights_of_its_best_look(
 ) -> None:
     """A checkpoint holds the absolute path of the best one."""
     best_is_before(scratch, training_of(scratch), "/nowhere/checkpoint-4")
-    moved = Workshop(base=trained[0].base, base_folder=trained[0].base_folder, root=tmp_path)
+    moved = Workshop(
+        base=trained[0].base, base_folder=trained[0].base_folder, root=tmp_path
+    )
     resumed = moved.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert (resumed.resumed_from, resumed.best_step) == ((STEPS,), 4)
-    found, best = (load_file(folder / "adapter_model.safetensors") for folder in (Path(resumed.folder), scratch / "checkpoint-4"))
+    found, best = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (Path(resumed.folder), scratch / "checkpoint-4")
+    )
     assert found.keys() == best.keys()
     assert all(torch.equal(found[name], best[name]) for name in best)
 
 
-DAMAGED = ("", "NaN", "5.0", '{"loss": 1.0, "training": "x", "sha256": "0"}', "[]", "{}", '["4"]', "[true]")
+DAMAGED = (
+    "",
+    "NaN",
+    "5.0",
+    '{"loss": 1.0, "training": "x", "sha256": "0"}',
+    "[]",
+    "{}",
+    '["4"]',
+    "[true]",
+)
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -220,17 +288,28 @@ def best_is_before(scratch: Path, training: str, best: str | None = None) -> Non
     """As where the look at step 4 was the best one."""
     for step in (6, 8):
         state = scratch / f"checkpoint-{step}" / "trainer_state.json"
-        document = {**json.loads(state.read_text()), "best_global_step": 4, "best_model_checkpoint": best}
+        document = {
+            **json.loads(state.read_text()),
+            "best_global_step": 4,
+            "best_model_checkpoint": best,
+        }
         state.write_text(json.dumps(document))
         seal(state.parent, training)
 
 
 def refusals(workshop: Workshop) -> list[tuple[int, list[str]]]:
     """What `progress.jsonl` says of refused checkpoints."""
-    points = map(json.loads, (workshop.root / "again/out/progress.jsonl").read_text().splitlines())
+    points = map(
+        json.loads,
+        (workshop.root / "again/out/progress.jsonl").read_text().splitlines(),
+    )
     return [(point["step"], point["refused"]) for point in points if "refused" in point]
 
 
 def same(resumed: Adapter, whole: Adapter) -> bool:
     """The same weights, and the same course."""
-    return (resumed.sha256, resumed.dev_losses, resumed.best_step) == (whole.sha256, whole.dev_losses, whole.best_step)
+    return (resumed.sha256, resumed.dev_losses, resumed.best_step) == (
+        whole.sha256,
+        whole.dev_losses,
+        whole.best_step,
+    )

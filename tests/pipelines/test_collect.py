@@ -36,17 +36,28 @@ def raw(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
 def collected(
     folder: Path, records: list[dict[str, Any]], data: DataParams = DATA
 ) -> tuple[Collection, tuple[Row, ...], list[dict[str, Any]]]:
-    source = Source(kind="file", name="rows", licence="CC0-1.0", rows=raw(folder, "rows.jsonl", records))
+    source = Source(
+        kind="file",
+        name="rows",
+        licence="CC0-1.0",
+        rows=raw(folder, "rows.jsonl", records),
+    )
     collection = collect(source, data, folder / "out")
     quarantine = (folder / "out" / "quarantine.jsonl").read_text().splitlines()
-    return collection, read_rows(folder / "out" / "rows.jsonl"), [json.loads(line) for line in quarantine]
+    return (
+        collection,
+        read_rows(folder / "out" / "rows.jsonl"),
+        [json.loads(line) for line in quarantine],
+    )
 
 
 def with_params(**changes: Any) -> DataParams:
     return DATA.model_copy(update=changes)
 
 
-def test_rows_keep_their_numbers_and_what_does_not_fit_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+def test_rows_keep_their_numbers_and_what_does_not_fit_is_set_aside_with_its_reason(
+    tmp_path: Path,
+) -> None:
     records: list[dict[str, Any]] = [
         ROW,
         {"prompt": 3, "completion": "c"},
@@ -83,7 +94,12 @@ def test_line_ends_and_accents_are_kept_in_one_form() -> None:
 def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> None:
     assert row_of(1, {"prompt": " Ｐ  q", "completion": "c"}, DATA).group == "p q"
     assert row_of(1, {**ROW, "group": 7}, DATA).group == "7"
-    assert row_of(1, {**ROW, "g": "mine", "group": "not mine"}, with_params(group_column="g")).group == "mine"
+    assert (
+        row_of(
+            1, {**ROW, "g": "mine", "group": "not mine"}, with_params(group_column="g")
+        ).group
+        == "mine"
+    )
     with pytest.raises(Misfit, match="column g is empty"):
         row_of(1, {**ROW, "g": None}, with_params(group_column="g"))
     with pytest.raises(Misfit, match="column g is empty"):
@@ -91,7 +107,10 @@ def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> No
 
 
 def test_a_feature_of_white_space_is_no_group_to_compare() -> None:
-    assert row_of(1, {**ROW, "team": " \t"}, with_params(sensitive_feature="team")).feature is None
+    assert (
+        row_of(1, {**ROW, "team": " \t"}, with_params(sensitive_feature="team")).feature
+        is None
+    )
 
 
 def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
@@ -102,24 +121,45 @@ def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
 
 
 def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
-    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": "a"},
+    ]
     for messages in (turns, json.dumps(turns)):
         row = row_of(1, {"messages": messages}, DATA)
         assert [message.role for message in row.messages] == ["system", "user"]
         assert row.completion == "a"
 
 
-def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside(tmp_path: Path) -> None:
+def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside(
+    tmp_path: Path,
+) -> None:
     def row_with(**extra: Any) -> dict[str, Any]:
-        return {"messages": [{"role": "user", "content": "u", **extra}, {"role": "assistant", "content": "a", "tool_calls": None}]}
+        return {
+            "messages": [
+                {"role": "user", "content": "u", **extra},
+                {"role": "assistant", "content": "a", "tool_calls": None},
+            ]
+        }
 
-    records = [row_with(), row_with(name=None, tool_calls=None), row_with(name="Ann"), row_with(tool_calls=[]), row_with(content=None)]
+    records = [
+        row_with(),
+        row_with(name=None, tool_calls=None),
+        row_with(name="Ann"),
+        row_with(tool_calls=[]),
+        row_with(content=None),
+    ]
     _, rows, quarantine = collected(tmp_path, records)
     assert [row.number for row in rows] == [1, 2]
     assert rows[0].id == rows[1].id
     more = "column messages holds a message with more than a role and a content, such as a name, a weight or tool calls"
     less = "column messages holds something that is not a message with a role and a content"
-    assert [(row["number"], row["reason"]) for row in quarantine] == [(3, more), (4, more), (5, less)]
+    assert [(row["number"], row["reason"]) for row in quarantine] == [
+        (3, more),
+        (4, more),
+        (5, less),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +181,10 @@ def test_a_conversation_without_a_last_answer_is_no_row(messages: Any) -> None:
 
 
 def test_a_missing_column_is_answered_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(NoSuchColumn, match=r"no column prompt; it has answer, question.*--set data\.prompt_column=…"):
+    with pytest.raises(
+        NoSuchColumn,
+        match=r"no column prompt; it has answer, question.*--set data\.prompt_column=…",
+    ):
         collected(tmp_path, [{"question": "q", "answer": "a"}])
     with pytest.raises(NoSuchColumn, match=r"no column food.*data\.sensitive_feature"):
         collected(tmp_path, [ROW], with_params(sensitive_feature="food"))
@@ -150,40 +193,66 @@ def test_a_missing_column_is_answered_with_those_there_are(tmp_path: Path) -> No
 
 
 def test_parquet_nan_is_no_text(tmp_path: Path) -> None:
-    pd.DataFrame({"prompt": ["p", None], "completion": ["c", "d"]}).to_parquet(tmp_path / "rows.parquet")
+    pd.DataFrame({"prompt": ["p", None], "completion": ["c", "d"]}).to_parquet(
+        tmp_path / "rows.parquet"
+    )
     collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
     assert collection.source_rows == 2
     assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 1
 
 
-def test_whole_numbers_that_pandas_made_floats_are_labels_and_fractions_are_not(tmp_path: Path) -> None:
+def test_whole_numbers_that_pandas_made_floats_are_labels_and_fractions_are_not(
+    tmp_path: Path,
+) -> None:
     data = with_params(group_column="g", sensitive_feature="f")
     columns = {"g": [1, 2, 3, None], "f": [0, None, 0.5, 1]}
-    pd.DataFrame({"prompt": list("pqrs"), "completion": "c", **columns}).to_parquet(tmp_path / "rows.parquet")
+    pd.DataFrame({"prompt": list("pqrs"), "completion": "c", **columns}).to_parquet(
+        tmp_path / "rows.parquet"
+    )
     collect(local_source(data, tmp_path), data, tmp_path / "out")
-    assert [(row.group, row.feature) for row in read_rows(tmp_path / "out/rows.jsonl")] == [("1", "0"), ("2", None)]
-    aside = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
-    assert [row["reason"] for row in aside] == ["column f is of type float, not a label", "column g is empty"]
+    assert [
+        (row.group, row.feature) for row in read_rows(tmp_path / "out/rows.jsonl")
+    ] == [("1", "0"), ("2", None)]
+    aside = [
+        json.loads(line)
+        for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
+    ]
+    assert [row["reason"] for row in aside] == [
+        "column f is of type float, not a label",
+        "column g is empty",
+    ]
 
 
 @pytest.mark.parametrize("label", [0.5, float("inf"), 2.0**53])
-def test_a_float_that_is_no_whole_number_in_particular_is_no_label(label: float) -> None:
+def test_a_float_that_is_no_whole_number_in_particular_is_no_label(
+    label: float,
+) -> None:
     with pytest.raises(Misfit, match="column g is of type float, not a label"):
         row_of(1, {**ROW, "g": label}, with_params(group_column="g"))
 
 
 def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:
     raw(tmp_path, "rows.jsonl", [ROW])
-    raw(tmp_path, "held_out.jsonl", [{"prompt": "h", "completion": "c"}, {"prompt": 1, "completion": "c"}])
+    raw(
+        tmp_path,
+        "held_out.jsonl",
+        [{"prompt": "h", "completion": "c"}, {"prompt": 1, "completion": "c"}],
+    )
     collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
     assert collection.held_out
     assert [row.prompt for row in read_rows(collection.held_out.checked())] == ["h"]
-    assert "held-out file: column prompt" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+    assert (
+        "held-out file: column prompt"
+        in (tmp_path / "out" / "quarantine.jsonl").read_text()
+    )
     assert collection.source_rows == 3
 
 
 def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableData, match=r"holds no file of rows. Put one of rows\.jsonl, rows\.csv, rows\.parquet"):
+    with pytest.raises(
+        UnreadableData,
+        match=r"holds no file of rows. Put one of rows\.jsonl, rows\.csv, rows\.parquet",
+    ):
         local_source(DATA, tmp_path)
     raw(tmp_path, "rows.jsonl", [ROW])
     (tmp_path / "rows.jsonl.dvc").write_text("")
@@ -193,18 +262,29 @@ def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:
         local_source(DATA, tmp_path)
 
 
-def test_a_package_that_is_there_with_its_digest_needs_no_network(tmp_path: Path) -> None:
+def test_a_package_that_is_there_with_its_digest_needs_no_network(
+    tmp_path: Path,
+) -> None:
     kept = tmp_path / "downloads" / "x-1.tar.gz"
     kept.parent.mkdir()
     kept.write_bytes(b"x")
-    package = PinnedPackage(name="x", version="1", filename="x-1.tar.gz", sha256=sha256_of(kept))
+    package = PinnedPackage(
+        name="x", version="1", filename="x-1.tar.gz", sha256=sha256_of(kept)
+    )
     assert fetch(package, tmp_path) == kept
 
 
-def test_without_an_index_the_next_step_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_index_the_next_step_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    package = PinnedPackage(name="cheat", version="2.5.1", filename="cheat-2.5.1.tar.gz", sha256="0" * 64)
-    with pytest.raises(DownloadFailed, match=r"^cheat==2\.5\.1 could not be fetched: .*out of reach.*Check the network.*$"):
+    package = PinnedPackage(
+        name="cheat", version="2.5.1", filename="cheat-2.5.1.tar.gz", sha256="0" * 64
+    )
+    with pytest.raises(
+        DownloadFailed,
+        match=r"^cheat==2\.5\.1 could not be fetched: .*out of reach.*Check the network.*$",
+    ):
         fetch(package, tmp_path)
     assert not list(tmp_path.iterdir())

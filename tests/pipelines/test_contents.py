@@ -36,13 +36,22 @@ def test_prompts_that_differ_in_case_signs_and_numbers_alone_are_one_content(
         (("हिन्दी", ["x"]), ("हन्द", ["x"])),
     ],
 )
-def test_what_is_asked_or_expected_otherwise_is_another_content(one: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
+def test_what_is_asked_or_expected_otherwise_is_another_content(
+    one: tuple[str, list[str]], other: tuple[str, list[str]]
+) -> None:
     assert content_of(*one) != content_of(*other)
 
 
 def test_groups_that_share_a_content_are_one_cluster_and_others_stay_apart() -> None:
     groups = ("a", "b", "b", "c", "d", "e")
-    assert clusters_of(groups, ("1", "1", "2", "2", "3", "4")) == ("a", "a", "a", "a", "d", "e")
+    assert clusters_of(groups, ("1", "1", "2", "2", "3", "4")) == (
+        "a",
+        "a",
+        "a",
+        "a",
+        "d",
+        "e",
+    )
     assert clusters_of(groups, (None,) * 6) == groups
     assert clusters_of(("z", "y", "x"), ("1", "1", "1")) == ("x", "x", "x")
     assert clusters_of((), ()) == ()
@@ -53,7 +62,10 @@ def test_twenty_contents_under_a_hundred_names_are_twenty_clusters() -> None:
     copies = [
         row.model_copy(
             update={
-                "messages": tuple(each.model_copy(update={"content": f"{copy}) {each.content}!"}) for each in row.messages),
+                "messages": tuple(
+                    each.model_copy(update={"content": f"{copy}) {each.content}!"})
+                    for each in row.messages
+                ),
                 "group": f"{row.group}-{copy}",
             }
         )
@@ -61,4 +73,8 @@ def test_twenty_contents_under_a_hundred_names_are_twenty_clusters() -> None:
         for copy in range(5)
     ]
     made = trials.evidence(trials.trial(held_out=copies))
-    assert (len(prompts_of(copies)), len(set(made.groups)), len(set(made.clusters))) == (100, 100, 20)
+    assert (
+        len(prompts_of(copies)),
+        len(set(made.groups)),
+        len(set(made.clusters)),
+    ) == (100, 100, 20)

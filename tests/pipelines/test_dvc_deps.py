@@ -17,7 +17,9 @@ def closure(stage: str) -> set[str]:
     """Files of the stage's module and of everything that it imports, however far."""
     module = f"pipelines.stages.{stage}"
     names = {module, *GRAPH.find_upstream_modules(module)} - {"core", "pipelines"}
-    files = {ROOT / (name.replace(".", "/") + ".py") for name in names} | {ROOT / name.replace(".", "/") / "__init__.py" for name in names}
+    files = {ROOT / (name.replace(".", "/") + ".py") for name in names} | {
+        ROOT / name.replace(".", "/") / "__init__.py" for name in names
+    }
     return {path.relative_to(ROOT).as_posix() for path in files if path.is_file()}
 
 
@@ -26,15 +28,27 @@ def test_dvc_knows_every_stage_in_the_order_of_the_runner() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_its_transitive_imports_and_on_nothing_that_it_does_not_use(stage: str) -> None:
+def test_a_stage_depends_on_its_transitive_imports_and_on_nothing_that_it_does_not_use(
+    stage: str,
+) -> None:
     deps = DVC[stage]["deps"]
     code = {dep for dep in deps if dep.startswith(("core/", "pipelines/"))}
     folders = {dep for dep in code if not dep.endswith(".py")}
     needed = closure(stage)
-    covered = {file for file in needed if file in code or any(file.startswith(f"{folder}/") for folder in folders)}
-    assert needed - covered == set(), f"add them to dvc.yaml, or run infra/deps.py: {sorted(needed - covered)}"
-    assert code - folders <= needed, f"take them out of dvc.yaml: {sorted(code - folders - needed)}"
-    assert all(any(file.startswith(f"{folder}/") for file in needed) for folder in folders)
+    covered = {
+        file
+        for file in needed
+        if file in code or any(file.startswith(f"{folder}/") for folder in folders)
+    }
+    assert needed - covered == set(), (
+        f"add them to dvc.yaml, or run infra/deps.py: {sorted(needed - covered)}"
+    )
+    assert code - folders <= needed, (
+        f"take them out of dvc.yaml: {sorted(code - folders - needed)}"
+    )
+    assert all(
+        any(file.startswith(f"{folder}/") for file in needed) for folder in folders
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)

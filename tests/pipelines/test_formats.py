@@ -31,7 +31,9 @@ def read(path: Path, content: bytes) -> tuple[dict[int, object], dict[int, str]]
 
 
 def test_line_numbers_are_true_after_blank_and_broken_lines(tmp_path: Path) -> None:
-    records, reasons = read(tmp_path / "rows.jsonl", b"\n".join([GOOD, b"", b"{broken", GOOD, b"[1]", b"3"]))
+    records, reasons = read(
+        tmp_path / "rows.jsonl", b"\n".join([GOOD, b"", b"{broken", GOOD, b"[1]", b"3"])
+    )
     assert list(records) == [1, 4]
     assert reasons == {
         3: "not JSON (Expecting property name enclosed in double quotes at character 2)",
@@ -40,8 +42,12 @@ def test_line_numbers_are_true_after_blank_and_broken_lines(tmp_path: Path) -> N
     }
 
 
-def test_a_byte_order_mark_and_mixed_line_ends_are_normalised_away(tmp_path: Path) -> None:
-    records, reasons = read(tmp_path / "rows.jsonl", b"\xef\xbb\xbf" + GOOD + b"\r\n" + GOOD + b"\n" + GOOD)
+def test_a_byte_order_mark_and_mixed_line_ends_are_normalised_away(
+    tmp_path: Path,
+) -> None:
+    records, reasons = read(
+        tmp_path / "rows.jsonl", b"\xef\xbb\xbf" + GOOD + b"\r\n" + GOOD + b"\n" + GOOD
+    )
     assert list(records) == [1, 2, 3]
     assert reasons == {}
 
@@ -55,7 +61,9 @@ def test_a_line_separator_is_text_and_ends_no_line(tmp_path: Path) -> None:
 
 
 def test_invalid_utf8_sets_only_its_own_row_aside(tmp_path: Path) -> None:
-    records, reasons = read(tmp_path / "rows.jsonl", GOOD + b"\n" + b'{"prompt": "caf\xe9"}' + b"\n" + GOOD)
+    records, reasons = read(
+        tmp_path / "rows.jsonl", GOOD + b"\n" + b'{"prompt": "caf\xe9"}' + b"\n" + GOOD
+    )
     assert list(records) == [1, 3]
     assert reasons == {2: "invalid UTF-8 (at byte 16)"}
 
@@ -65,7 +73,9 @@ def test_nan_in_json_is_not_a_value(tmp_path: Path) -> None:
     assert reasons == {1: "NaN is not a JSON value"}
 
 
-def test_a_hundred_megabytes_in_one_line_are_refused_within_a_second(tmp_path: Path) -> None:
+def test_a_hundred_megabytes_in_one_line_are_refused_within_a_second(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "rows.jsonl"
     with path.open("wb") as stream:
         stream.write(b'{"prompt": "')
@@ -102,18 +112,30 @@ def test_json_nested_as_deep_as_allowed_parses() -> None:
 
 
 def test_brackets_inside_strings_are_no_nesting() -> None:
-    assert parse_json(json.dumps(["[{" * 100 + '"' + "\\"])) == ["[{" * 100 + '"' + "\\"]
+    assert parse_json(json.dumps(["[{" * 100 + '"' + "\\"])) == [
+        "[{" * 100 + '"' + "\\"
+    ]
 
 
 def test_csv_records_are_counted_not_lines(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbfprompt,completion\r\n"two\nlines",a\r\n\r\nb\r\nc\xe9,d\r\n"say ""x""",e\r\n'
     records, reasons = read(tmp_path / "rows.csv", content)
-    assert records == {1: {"prompt": "two\nlines", "completion": "a"}, 4: {"prompt": 'say "x"', "completion": "e"}}
+    assert records == {
+        1: {"prompt": "two\nlines", "completion": "a"},
+        4: {"prompt": 'say "x"', "completion": "e"},
+    }
     assert reasons == {2: "1 fields where the header names 2", 3: "invalid UTF-8"}
 
 
-def test_a_csv_record_that_does_not_parse_or_is_too_long_spoils_no_other(tmp_path: Path) -> None:
-    content = b'prompt,completion\na,"b"c\n' + b"x" * (MAX_ROW_BYTES + 1) + b",b\nd,e\n" + b'f,"never closed\n'
+def test_a_csv_record_that_does_not_parse_or_is_too_long_spoils_no_other(
+    tmp_path: Path,
+) -> None:
+    content = (
+        b'prompt,completion\na,"b"c\n'
+        + b"x" * (MAX_ROW_BYTES + 1)
+        + b",b\nd,e\n"
+        + b'f,"never closed\n'
+    )
     records, reasons = read(tmp_path / "rows.csv", content)
     assert records == {3: {"prompt": "d", "completion": "e"}}
     assert list(reasons) == [1, 2, 4]
@@ -121,7 +143,15 @@ def test_a_csv_record_that_does_not_parse_or_is_too_long_spoils_no_other(tmp_pat
 
 def test_every_csv_line_that_a_lost_quote_swallows_counts(tmp_path: Path) -> None:
     good = b"a,b\n" * 40
-    records, reasons = read(tmp_path / "rows.csv", b"prompt,completion\n" + good + b'"never closed,c\n' + good + b'd,"e"\n' + b"f,g\n")
+    records, reasons = read(
+        tmp_path / "rows.csv",
+        b"prompt,completion\n"
+        + good
+        + b'"never closed,c\n'
+        + good
+        + b'd,"e"\n'
+        + b"f,g\n",
+    )
     assert list(records) == [*range(1, 41), 83]
     assert list(reasons) == list(range(41, 83))
 
@@ -133,28 +163,45 @@ def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_parquet_file_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    parquet.write_table(pa.table([pa.array(["p"]), pa.array(["q"])], names=["a", "a"]), path)
+    parquet.write_table(
+        pa.table([pa.array(["p"]), pa.array(["q"])], names=["a", "a"]), path
+    )
     with pytest.raises(UnreadableData, match="more than one column named 'a'"):
         list(read_records(path))
 
 
 def test_json_that_says_a_key_twice_is_set_aside(tmp_path: Path) -> None:
-    records, reasons = read(tmp_path / "rows.jsonl", b'{"prompt": "p", "prompt": "q", "completion": "c"}\n' + GOOD)
+    records, reasons = read(
+        tmp_path / "rows.jsonl",
+        b'{"prompt": "p", "prompt": "q", "completion": "c"}\n' + GOOD,
+    )
     assert list(records) == [2]
     assert reasons == {1: "the key prompt twice in one object"}
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("rows.csv", b"prompt,completion\n"), ("rows.csv", b""), ("rows.jsonl", b""), ("rows.parquet", b"")]
+    ("name", "content"),
+    [
+        ("rows.csv", b"prompt,completion\n"),
+        ("rows.csv", b""),
+        ("rows.jsonl", b""),
+        ("rows.parquet", b""),
+    ],
 )
-def test_a_file_without_rows_is_no_error(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_without_rows_is_no_error(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     assert read(tmp_path / name, content) == ({}, {})
 
 
 def test_parquet_rows_are_numbered_across_batches(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    pd.DataFrame({"prompt": [f"p{number}" for number in range(1, 601)], "completion": "c"}).to_parquet(path)
-    entries = [entry for entry in read_records(path) if not isinstance(entry, QuarantinedRow)]
+    pd.DataFrame(
+        {"prompt": [f"p{number}" for number in range(1, 601)], "completion": "c"}
+    ).to_parquet(path)
+    entries = [
+        entry for entry in read_records(path) if not isinstance(entry, QuarantinedRow)
+    ]
     assert [number for number, _ in entries] == list(range(1, 601))
     assert entries[-1] == (600, {"prompt": "p600", "completion": "c"})
 
@@ -168,9 +215,14 @@ def test_a_parquet_row_that_is_too_long_is_set_aside(tmp_path: Path) -> None:
     assert entries[2] == (3, {"prompt": "q"})
 
 
-def test_a_parquet_row_of_a_large_dictionary_is_as_large_as_its_own_value(tmp_path: Path) -> None:
+def test_a_parquet_row_of_a_large_dictionary_is_as_large_as_its_own_value(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "rows.parquet"
-    prompts = pa.array([f"{number} {'x' * 1000}" for number in range(1500)] + ["y" * (MAX_ROW_BYTES + 1)])
+    prompts = pa.array(
+        [f"{number} {'x' * 1000}" for number in range(1500)]
+        + ["y" * (MAX_ROW_BYTES + 1)]
+    )
     parquet.write_table(pa.table({"prompt": prompts.dictionary_encode()}), path)
     *entries, last = list(read_records(path))
     assert entries[7] == (8, {"prompt": f"7 {'x' * 1000}"})
@@ -186,7 +238,9 @@ def test_a_parquet_row_of_a_large_dictionary_is_as_large_as_its_own_value(tmp_pa
         pa.array([2**30], pa.date32()),
     ],
 )
-def test_a_parquet_value_that_python_cannot_hold_sets_its_row_aside(tmp_path: Path, when: pa.Array) -> None:
+def test_a_parquet_value_that_python_cannot_hold_sets_its_row_aside(
+    tmp_path: Path, when: pa.Array
+) -> None:
     path = tmp_path / "rows.parquet"
     parquet.write_table(pa.table({"prompt": ["p"], "when": when}), path)
     (entry,) = read_records(path)
@@ -201,7 +255,11 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
-    for name, fact in (("folder.jsonl", "is a folder"), ("none.jsonl", "does not exist"), ("rows.tsv", r"\.jsonl, \.csv, \.parquet")):
+    for name, fact in (
+        ("folder.jsonl", "is a folder"),
+        ("none.jsonl", "does not exist"),
+        ("rows.tsv", r"\.jsonl, \.csv, \.parquet"),
+    ):
         with pytest.raises(UnreadableData, match=fact):
             list(read_records(tmp_path / name))
 

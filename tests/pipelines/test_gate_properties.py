@@ -20,7 +20,10 @@ from pipelines.values.verdict import Comparison, Finalist
 from tests.support import trials
 
 SYSTEMS = ("base", "few_shot")
-PAIRS = [("chrf", OTHERS), *((metric.name, system) for metric in METRICS for system in SYSTEMS)]
+PAIRS = [
+    ("chrf", OTHERS),
+    *((metric.name, system) for metric in METRICS for system in SYSTEMS),
+]
 # Around every boundary of the default policy, so that both sides of each are drawn often.
 NUMBERS = st.one_of(
     st.sampled_from([-1.0, -0.5, -0.05, -0.02, 0.0, 1e-9, 0.01, 1.0, 2.0, 2.1]),
@@ -28,14 +31,22 @@ NUMBERS = st.one_of(
     st.just(1.0),
 )
 GOOD = st.tuples(st.just(1.0), st.just(3.0))
-BOUNDS = st.one_of(GOOD, GOOD, GOOD, GOOD, st.tuples(NUMBERS, NUMBERS).map(lambda pair: (min(pair), max(pair))))
+BOUNDS = st.one_of(
+    GOOD,
+    GOOD,
+    GOOD,
+    GOOD,
+    st.tuples(NUMBERS, NUMBERS).map(lambda pair: (min(pair), max(pair))),
+)
 
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
     """A scorecard that passes with good comparisons."""
     gap = trials.bias(Interval(estimate=1, low=0, high=3))
-    return score(trials.trial(), trials.params(), 20, tmp_path_factory.mktemp("score")).model_copy(update={"bias": gap})
+    return score(
+        trials.trial(), trials.params(), 20, tmp_path_factory.mktemp("score")
+    ).model_copy(update={"bias": gap})
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +55,19 @@ def policy() -> Policy:
     return trials.policy()
 
 
-def comparison(metric: str, against: str, low: float, high: float, clusters: int = 30) -> Comparison:
-    facts = {"metric": metric, "against": against, "low": low, "high": high, "clusters": clusters}
-    return Comparison.model_validate(facts | {"difference": (low + high) / 2, "standard_error": 1.0})
+def comparison(
+    metric: str, against: str, low: float, high: float, clusters: int = 30
+) -> Comparison:
+    facts = {
+        "metric": metric,
+        "against": against,
+        "low": low,
+        "high": high,
+        "clusters": clusters,
+    }
+    return Comparison.model_validate(
+        facts | {"difference": (low + high) / 2, "standard_error": 1.0}
+    )
 
 
 def is_good_enough(found: Comparison, policy: Policy) -> bool:
@@ -57,8 +78,19 @@ def is_good_enough(found: Comparison, policy: Policy) -> bool:
 
 
 # A perplexity that is missing, though both sides count the same tokens: bits per byte must not stand in for it.
-@example(bounds=[(1.0, 3.0)] * len(PAIRS), clusters=20, missing=9, moved=1.0, dev=(1.0, 0.0), gap=[0.0, 0.0])
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    bounds=[(1.0, 3.0)] * len(PAIRS),
+    clusters=20,
+    missing=9,
+    moved=1.0,
+    dev=(1.0, 0.0),
+    gap=[0.0, 0.0],
+)
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     bounds=st.lists(BOUNDS, min_size=len(PAIRS), max_size=len(PAIRS)),
     clusters=st.sampled_from([2, 19, 20, 21, 500, 500, 500]),
@@ -78,16 +110,30 @@ def test_nothing_worse_than_the_policy_ever_becomes_a_finalist(
     gap: list[float],
 ) -> None:
     comparisons = tuple(
-        comparison(*pair, *bound, clusters) for place, (pair, bound) in enumerate(zip(PAIRS, bounds, strict=True)) if place != missing
+        comparison(*pair, *bound, clusters)
+        for place, (pair, bound) in enumerate(zip(PAIRS, bounds, strict=True))
+        if place != missing
     )
-    adapter = trials.adapter(moved=moved, best_step=1, dev_losses=(DevLoss(step=0, loss=dev[0]), DevLoss(step=1, loss=dev[1])))
+    adapter = trials.adapter(
+        moved=moved,
+        best_step=1,
+        dev_losses=(DevLoss(step=0, loss=dev[0]), DevLoss(step=1, loss=dev[1])),
+    )
     bias = trials.bias(Interval(estimate=gap[0], low=gap[0], high=gap[1]))
-    verdict = screen(card.model_copy(update={"adapter": adapter, "bias": bias}), comparisons, policy)
+    verdict = screen(
+        card.model_copy(update={"adapter": adapter, "bias": bias}), comparisons, policy
+    )
     good = all(is_good_enough(each, policy) for each in comparisons) and missing is None
-    assert isinstance(verdict, Finalist) == (good and moved > 0 and dev[1] < dev[0] and gap[1] <= 10 and clusters >= 20)
+    assert isinstance(verdict, Finalist) == (
+        good and moved > 0 and dev[1] < dev[0] and gap[1] <= 10 and clusters >= 20
+    )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     place=st.integers(0, len(PAIRS) - 1),
     field=st.sampled_from(["difference", "low", "high", "standard_error"]),
@@ -106,8 +152,12 @@ def test_a_comparison_with_nan_or_infinity_cannot_be_made_and_if_forged_is_refus
 
 
 @pytest.mark.parametrize("field", ["moved", "train_loss"])
-def test_an_adapter_with_a_forged_nan_is_refused(card: Scorecard, policy: Policy, field: str) -> None:
-    forged = card.model_copy(update={"adapter": card.adapter.model_copy(update={field: math.nan})})
+def test_an_adapter_with_a_forged_nan_is_refused(
+    card: Scorecard, policy: Policy, field: str
+) -> None:
+    forged = card.model_copy(
+        update={"adapter": card.adapter.model_copy(update={field: math.nan})}
+    )
     with pytest.raises(IncompleteEvidence, match=f"adapter.{field}"):
         screen(forged, tuple(comparison(*pair, 1.0, 3.0) for pair in PAIRS), policy)
 
@@ -115,7 +165,15 @@ def test_an_adapter_with_a_forged_nan_is_refused(card: Scorecard, policy: Policy
 def test_a_nan_in_the_bias_report_is_refused(card: Scorecard, policy: Policy) -> None:
     gap = Interval.model_construct(estimate=math.nan, low=math.nan, high=math.nan)
     with pytest.raises(IncompleteEvidence, match="bias"):
-        screen(card.model_copy(update={"bias": trials.bias().model_copy(update={"score_difference": gap})}), (), policy)
+        screen(
+            card.model_copy(
+                update={
+                    "bias": trials.bias().model_copy(update={"score_difference": gap})
+                }
+            ),
+            (),
+            policy,
+        )
 
 
 def test_no_comparisons_at_all_are_rejected(card: Scorecard, policy: Policy) -> None:
@@ -124,18 +182,30 @@ def test_no_comparisons_at_all_are_rejected(card: Scorecard, policy: Policy) -> 
 
 def claims_superiority(seed: int) -> bool:
     """Whether an adapter that answers as blindly as the base passes every chrF comparison on this draw of rows."""
-    made = trials.trial(dict.fromkeys(("base", "few_shot", "adapter"), (trials.wrong, 3.0)), trials.rows(seed=seed))
-    found = compare(evidence_from(made, [metric_named("chrf")]), trials.policy().gates.screen)
+    made = trials.trial(
+        dict.fromkeys(("base", "few_shot", "adapter"), (trials.wrong, 3.0)),
+        trials.rows(seed=seed),
+    )
+    found = compare(
+        evidence_from(made, [metric_named("chrf")]), trials.policy().gates.screen
+    )
     return min(each.low for each in found) > 0
 
 
-def test_an_adapter_that_answers_no_better_than_the_base_passes_more_seldom_than_alpha() -> None:
+def test_an_adapter_that_answers_no_better_than_the_base_passes_more_seldom_than_alpha() -> (
+    None
+):
     assert sum(claims_superiority(seed) for seed in range(50)) <= 2
 
 
-def test_an_intact_finalist_names_what_it_was_judged_on(card: Scorecard, policy: Policy, tmp_path: Path) -> None:
+def test_an_intact_finalist_names_what_it_was_judged_on(
+    card: Scorecard, policy: Policy, tmp_path: Path
+) -> None:
     verdict = screen(card, tuple(comparison(*pair, 1.0, 3.0) for pair in PAIRS), policy)
     assert isinstance(verdict, Finalist)
     verdict.write(tmp_path / "verdict.json")
     assert Finalist.read(tmp_path / "verdict.json") == verdict
-    assert (verdict.scorecard_digest, verdict.policy_sha256) == (card.content_sha256(), policy.sha256)
+    assert (verdict.scorecard_digest, verdict.policy_sha256) == (
+        card.content_sha256(),
+        policy.sha256,
+    )

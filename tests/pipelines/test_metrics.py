@@ -25,53 +25,92 @@ from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.sacre import reference_streams
 from pipelines.values.evidence import TokenLoss
 
-WORDS = st.lists(st.sampled_from(["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", "."]), max_size=9).map(" ".join)
+WORDS = st.lists(
+    st.sampled_from(["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", "."]),
+    max_size=9,
+).map(" ".join)
 TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
-CORPORA = st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=4)), min_size=1, max_size=6)
+CORPORA = st.lists(
+    st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=4)), min_size=1, max_size=6
+)
 
 
 def scored(prediction: str, *references: str) -> ScoredRow:
-    return ScoredRow(prompt_id="p", prediction=prediction, references=references or ("x",))
+    return ScoredRow(
+        prompt_id="p", prediction=prediction, references=references or ("x",)
+    )
 
 
 def lossy(*losses: tuple[float, int, int]) -> ScoredRow:
     rows = tuple(
-        TokenLoss(prompt_id="p", reference=n, nats=nats, tokens=tokens, utf8_bytes=size) for n, (nats, tokens, size) in enumerate(losses)
+        TokenLoss(prompt_id="p", reference=n, nats=nats, tokens=tokens, utf8_bytes=size)
+        for n, (nats, tokens, size) in enumerate(losses)
     )
-    return ScoredRow(prompt_id="p", prediction="", references=tuple("r" for _ in rows), losses=rows)
+    return ScoredRow(
+        prompt_id="p", prediction="", references=tuple("r" for _ in rows), losses=rows
+    )
 
 
 def corpus(metric: Metric, *rows: ScoredRow) -> float:
-    return float(metric.corpus(np.array([metric.row_statistics(row) for row in rows]).sum(axis=0)))
+    return float(
+        metric.corpus(
+            np.array([metric.row_statistics(row) for row in rows]).sum(axis=0)
+        )
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(CORPORA)
-def test_bleu_and_chrf_from_sums_equal_sacrebleus_corpus_score_for_any_number_of_references(texts: list[tuple[str, list[str]]]) -> None:
+def test_bleu_and_chrf_from_sums_equal_sacrebleus_corpus_score_for_any_number_of_references(
+    texts: list[tuple[str, list[str]]],
+) -> None:
     rows = [scored(prediction, *references) for prediction, references in texts]
     streams = reference_streams([row.references for row in rows])
     for ours, theirs in ((Bleu(), BLEU(force=True)), (Chrf(), CHRF())):
-        assert corpus(ours, *rows) == pytest.approx(theirs.corpus_score([row.prediction for row in rows], streams).score, abs=1e-9)
+        assert corpus(ours, *rows) == pytest.approx(
+            theirs.corpus_score([row.prediction for row in rows], streams).score,
+            abs=1e-9,
+        )
         assert ours.signature(rows) == str(theirs.get_signature())
 
 
 def test_evaluate_gives_the_same_bleu_and_chrf_without_network() -> None:
-    rows = [scored("tar -xzf a.tgz now", "tar -xzvf a.tgz", "tar xf a.tgz now"), scored("ls -l | grep x", "ls -la | grep x")]
+    rows = [
+        scored("tar -xzf a.tgz now", "tar -xzvf a.tgz", "tar xf a.tgz now"),
+        scored("ls -l | grep x", "ls -la | grep x"),
+    ]
     for metric in (Bleu(), Chrf()):
-        theirs = evaluate_score(metric.name, [row.prediction for row in rows], [row.references for row in rows])
+        theirs = evaluate_score(
+            metric.name,
+            [row.prediction for row in rows],
+            [row.references for row in rows],
+        )
         assert corpus(metric, *rows) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_many_corpora_are_scored_at_once_as_one_by_one() -> None:
     dice = np.random.default_rng(0)
-    rows = [scored(" ".join(dice.choice(["a", "b", "c", "d"], 6)), " ".join(dice.choice(["a", "b", "c", "d"], 6))) for _ in range(4)]
+    rows = [
+        scored(
+            " ".join(dice.choice(["a", "b", "c", "d"], 6)),
+            " ".join(dice.choice(["a", "b", "c", "d"], 6)),
+        )
+        for _ in range(4)
+    ]
     for metric in METRICS[:4]:
         each = np.array([metric.row_statistics(row) for row in rows])
-        assert metric.corpus(each) == pytest.approx([float(metric.corpus(row)) for row in each])
+        assert metric.corpus(each) == pytest.approx(
+            [float(metric.corpus(row)) for row in each]
+        )
 
 
 def test_exact_match_takes_any_reference_and_ignores_space_at_both_ends() -> None:
-    rows = [scored(" ls -l\n", "ls", "ls -l"), scored("ls  -l", "ls -l"), scored("LS", "ls"), scored("", "ls")]
+    rows = [
+        scored(" ls -l\n", "ls", "ls -l"),
+        scored("ls  -l", "ls -l"),
+        scored("LS", "ls"),
+        scored("", "ls"),
+    ]
     assert corpus(ExactMatch(), *rows) == 0.25
 
 
@@ -93,24 +132,42 @@ def test_a_command_is_valid_when_bash_can_parse_it(text: str, is_valid: bool) ->
     assert corpus(CommandValidity(), scored(text)) == float(is_valid)
 
 
-def test_bash_parses_an_answer_and_never_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bash_parses_an_answer_and_never_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = tmp_path / "start"
     start.write_text(f"touch {tmp_path}/sourced\n")
     monkeypatch.setenv("BASH_ENV", str(start))
     monkeypatch.setenv("ENV", str(start))
-    assert corpus(CommandValidity(), scored(f"set +n\ntouch {tmp_path}/ran; $(touch {tmp_path}/substituted)")) == 1
+    assert (
+        corpus(
+            CommandValidity(),
+            scored(f"set +n\ntouch {tmp_path}/ran; $(touch {tmp_path}/substituted)"),
+        )
+        == 1
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["start"]
 
 
-def test_without_bash_command_validity_is_an_error_and_not_a_zero(tmp_path: Path) -> None:
+def test_without_bash_command_validity_is_an_error_and_not_a_zero(
+    tmp_path: Path,
+) -> None:
     code = "from pipelines.metrics import *; CommandValidity = metric_named('command_validity'); "
     code += "CommandValidity.row_statistics(ScoredRow(prompt_id='p', prediction='ls', references=('ls',)))"
-    answer = subprocess.run([sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert answer.returncode != 0
     assert "ParameterError: command_validity needs bash" in answer.stderr
 
 
-def test_an_answer_that_bash_cannot_finish_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_bash_cannot_finish_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(validity, "SECONDS", 0)
     with pytest.raises(Exception, match=r"took over .* answer to prompt p\."):
         CommandValidity().row_statistics(scored("echo slow one"))
@@ -122,16 +179,22 @@ def test_perplexity_weighs_tokens_and_bits_per_byte_weighs_bytes() -> None:
     assert corpus(BitsPerByte(), *rows) == pytest.approx(9 / math.log(2) / 16)
 
 
-def test_perplexities_under_two_tokenizers_have_two_signatures_and_bits_per_byte_one() -> None:
+def test_perplexities_under_two_tokenizers_have_two_signatures_and_bits_per_byte_one() -> (
+    None
+):
     one, other = [lossy((2.0, 4, 10))], [lossy((3.0, 5, 10))]
-    assert PerplexityPerToken().signature(one) == PerplexityPerToken().signature([lossy((9.0, 4, 10))])
+    assert PerplexityPerToken().signature(one) == PerplexityPerToken().signature(
+        [lossy((9.0, 4, 10))]
+    )
     assert PerplexityPerToken().signature(one) != PerplexityPerToken().signature(other)
     assert BitsPerByte().signature(one) == BitsPerByte().signature(other)
 
 
 def test_an_unknown_metric_is_answered_with_the_nearest() -> None:
     assert metric_named("bleu").name == "bleu"
-    with pytest.raises(ParameterError, match=r"no metric exact_mach\. Did you mean exact_match"):
+    with pytest.raises(
+        ParameterError, match=r"no metric exact_mach\. Did you mean exact_match"
+    ):
         metric_named("exact_mach")
     with pytest.raises(ParameterError, match="There are: chrf, bleu"):
         metric_named("zzzz")

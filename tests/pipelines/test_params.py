@@ -9,7 +9,12 @@ import yaml
 
 from core.errors import ParameterError
 from pipelines.gates.policy import load_policy
-from pipelines.values.params import load_params, override, parameter_names, parse_assignment
+from pipelines.values.params import (
+    load_params,
+    override,
+    parameter_names,
+    parse_assignment,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +35,9 @@ def params_file(tmp_path: Path) -> Path:
         ("bias.template={name} = {prompt}", "bias.template", None),
     ],
 )
-def test_an_assignment_is_a_name_and_a_yaml_value(typed: str, name: str, setting: Any) -> None:
+def test_an_assignment_is_a_name_and_a_yaml_value(
+    typed: str, name: str, setting: Any
+) -> None:
     if setting is None and "template" in typed:
         with pytest.raises(ParameterError, match="is not a YAML value"):
             parse_assignment(typed)
@@ -49,7 +56,9 @@ def test_an_override_reaches_the_file_and_leaves_the_rest(params_file: Path) -> 
     after = override(params_file, {"lora.r": 4, "train.max_steps": 16})
     assert after == load_params(params_file)
     assert (after.lora.r, after.train.max_steps) == (4, 16)
-    assert after.model_copy(update={"lora": before.lora, "train": before.train}) == before
+    assert (
+        after.model_copy(update={"lora": before.lora, "train": before.train}) == before
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,17 +74,33 @@ def test_an_override_reaches_the_file_and_leaves_the_rest(params_file: Path) -> 
         ("bias.template", "{name} {prompt"),
     ],
 )
-def test_what_a_stage_after_training_could_not_use_is_refused_before(params_file: Path, name: str, setting: object) -> None:
+def test_what_a_stage_after_training_could_not_use_is_refused_before(
+    params_file: Path, name: str, setting: object
+) -> None:
     with pytest.raises(ParameterError, match=f"A parameter does not fit: {name}: "):
         override(params_file, {name: setting})
 
 
-@pytest.mark.parametrize("typed", ["lora.r=yes", "train.epochs=true", "train.max_steps=on", "score.seed=no", "data.licence=yes"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "lora.r=yes",
+        "train.epochs=true",
+        "train.max_steps=on",
+        "score.seed=no",
+        "data.licence=yes",
+    ],
+)
 def test_a_yes_or_a_no_is_no_number(params_file: Path, typed: str) -> None:
     name, setting = parse_assignment(typed)
-    with pytest.raises(ParameterError, match=f"A parameter does not fit: {name}: Input is a yes or a no, where neither is meant"):
+    with pytest.raises(
+        ParameterError,
+        match=f"A parameter does not fit: {name}: Input is a yes or a no, where neither is meant",
+    ):
         override(params_file, {name: setting})
-    assert override(params_file, {"base_model.completion_mode": True}).base_model.completion_mode
+    assert override(
+        params_file, {"base_model.completion_mode": True}
+    ).base_model.completion_mode
 
 
 @pytest.mark.parametrize(
@@ -91,27 +116,47 @@ def test_a_yes_or_a_no_is_no_number(params_file: Path, typed: str) -> None:
         ("approvals: 1", "approvals: off"),
     ],
 )
-def test_a_policy_with_a_yes_or_a_no_for_a_limit_fails_closed(tmp_path: Path, edit: tuple[str, str]) -> None:
+def test_a_policy_with_a_yes_or_a_no_for_a_limit_fails_closed(
+    tmp_path: Path, edit: tuple[str, str]
+) -> None:
     whole = (ROOT / "registry/policies/default.yaml").read_text()
     assert edit[0] in whole
     (tmp_path / "policy.yaml").write_text(whole.replace(*edit, 1))
-    with pytest.raises(ParameterError, match="is a yes or a no, where neither is meant"):
+    with pytest.raises(
+        ParameterError, match="is a yes or a no, where neither is meant"
+    ):
         load_policy(tmp_path / "policy.yaml")
 
 
-@pytest.mark.parametrize(("wrong", "meant"), [("lora.rank", "lora.r"), ("train.epoch", "train.epochs"), ("lr", "lora.r")])
-def test_a_parameter_that_does_not_exist_is_answered_with_what_was_meant(params_file: Path, wrong: str, meant: str) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("lora.rank", "lora.r"), ("train.epoch", "train.epochs"), ("lr", "lora.r")],
+)
+def test_a_parameter_that_does_not_exist_is_answered_with_what_was_meant(
+    params_file: Path, wrong: str, meant: str
+) -> None:
     before = params_file.read_bytes()
-    with pytest.raises(ParameterError, match=rf"There is no parameter {wrong}\. Did you mean {meant}\?"):
+    with pytest.raises(
+        ParameterError, match=rf"There is no parameter {wrong}\. Did you mean {meant}\?"
+    ):
         override(params_file, {wrong: 1})
     assert params_file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("name", "setting"),
-    [("lora.r", 0), ("lora.r", "many"), ("split.dev", 1.0), ("train.learning_rate", float("nan")), ("train.max_steps", 0), ("lora", 3)],
+    [
+        ("lora.r", 0),
+        ("lora.r", "many"),
+        ("split.dev", 1.0),
+        ("train.learning_rate", float("nan")),
+        ("train.max_steps", 0),
+        ("lora", 3),
+    ],
 )
-def test_a_value_out_of_range_is_refused_before_it_is_written(params_file: Path, name: str, setting: Any) -> None:
+def test_a_value_out_of_range_is_refused_before_it_is_written(
+    params_file: Path, name: str, setting: Any
+) -> None:
     before = params_file.read_bytes()
     with pytest.raises(ParameterError):
         override(params_file, {name: setting})
@@ -129,14 +174,20 @@ def test_a_value_out_of_range_is_refused_before_it_is_written(params_file: Path,
         ("score.resamples=10000000", 10**6),
     ],
 )
-def test_a_number_beyond_any_use_is_refused_with_the_most_there_may_be(params_file: Path, typed: str, most: int) -> None:
+def test_a_number_beyond_any_use_is_refused_with_the_most_there_may_be(
+    params_file: Path, typed: str, most: int
+) -> None:
     name, setting = parse_assignment(typed)
-    with pytest.raises(ParameterError, match=f"{name}: Input should be less than or equal to {most}"):
+    with pytest.raises(
+        ParameterError, match=f"{name}: Input should be less than or equal to {most}"
+    ):
         override(params_file, {name: setting})
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"- 1", b"lora: [", b""])
-def test_a_parameter_file_that_is_none_is_one_line(params_file: Path, content: bytes) -> None:
+def test_a_parameter_file_that_is_none_is_one_line(
+    params_file: Path, content: bytes
+) -> None:
     params_file.write_bytes(content)
     with pytest.raises(ParameterError, match="git checkout"):
         load_params(params_file)
@@ -149,7 +200,9 @@ def test_every_parameter_in_the_file_is_a_field() -> None:
 
 
 def test_an_alias_bomb_in_a_policy_is_refused(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+    lines = ["a0: &a0 [x, x]"] + [
+        f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)
+    ]
     (tmp_path / "policy.yaml").write_text("\n".join(lines))
     with pytest.raises(ParameterError, match="without a policy nothing passes"):
         load_policy(tmp_path / "policy.yaml")

@@ -23,43 +23,145 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("bleu, margin: 1.0", "bleu, margin: 20.01", "the margin of bleu is 20.01, and the ceiling is 20"),
-        ("bleu, margin: 1.0", "bleu, margin: 1.0e+9", r"the margin of bleu is 1e\+09, and the ceiling is 20"),
-        ("exact_match, margin: 0.02", "exact_match, margin: 0.201", "the margin of exact_match is 0.201, and the ceiling is 0.2"),
-        ("command_validity, margin: 0.05", "command_validity, margin: 0.201", "the margin of command_validity is 0.201"),
-        ("perplexity_per_token, margin: 0.5", "perplexity_per_token, margin: 20.1", "perplexity_per_token is 20.1, and the ceiling is 20"),
-        ("bits_per_byte, margin: 0.05", "bits_per_byte, margin: 1.601", "the margin of bits_per_byte is 1.601, and the ceiling is 1.6"),
-        ("smallest_effect: 2.0", "smallest_effect: 10.01", "smallest_effect is 10.01, and the ceiling is 10"),
-        ("smallest_effect: 2.0", "smallest_effect: 1.0e+9", r"smallest_effect is 1e\+09, and the ceiling is 10"),
-        ("smallest_effect: 2.0", "smallest_effect: 0.05", "the margin of bleu is 1, and the ceiling is 0.5"),
-        ("max_output_score_difference: 10.0", "max_output_score_difference: 1.0e+9", "less than or equal to 50"),
-        ("max_output_score_difference: 10.0", "max_output_score_difference: 50.1", "less than or equal to 50"),
-        ("max_output_rate_difference: 0.2", "max_output_rate_difference: 0.51", "less than or equal to 0.5"),
-        ("max_quarantine_share: 0.05", "max_quarantine_share: 0.51", "less than or equal to 0.5"),
-        ("max_quarantine_share: 0.05", "max_quarantine_share: 1.0", "less than or equal to 0.5"),
-        ("max_demographic_parity_difference: 0.2", "max_demographic_parity_difference: 0.51", "less than or equal to 0.5"),
-        ("{train: 50,", "{train: 0,", "min_rows.train: Input should be greater than or equal to 1"),
-        ("{train: 20,", "{train: -1,", "min_groups.train: Input should be greater than or equal to 1"),
+        (
+            "bleu, margin: 1.0",
+            "bleu, margin: 20.01",
+            "the margin of bleu is 20.01, and the ceiling is 20",
+        ),
+        (
+            "bleu, margin: 1.0",
+            "bleu, margin: 1.0e+9",
+            r"the margin of bleu is 1e\+09, and the ceiling is 20",
+        ),
+        (
+            "exact_match, margin: 0.02",
+            "exact_match, margin: 0.201",
+            "the margin of exact_match is 0.201, and the ceiling is 0.2",
+        ),
+        (
+            "command_validity, margin: 0.05",
+            "command_validity, margin: 0.201",
+            "the margin of command_validity is 0.201",
+        ),
+        (
+            "perplexity_per_token, margin: 0.5",
+            "perplexity_per_token, margin: 20.1",
+            "perplexity_per_token is 20.1, and the ceiling is 20",
+        ),
+        (
+            "bits_per_byte, margin: 0.05",
+            "bits_per_byte, margin: 1.601",
+            "the margin of bits_per_byte is 1.601, and the ceiling is 1.6",
+        ),
+        (
+            "smallest_effect: 2.0",
+            "smallest_effect: 10.01",
+            "smallest_effect is 10.01, and the ceiling is 10",
+        ),
+        (
+            "smallest_effect: 2.0",
+            "smallest_effect: 1.0e+9",
+            r"smallest_effect is 1e\+09, and the ceiling is 10",
+        ),
+        (
+            "smallest_effect: 2.0",
+            "smallest_effect: 0.05",
+            "the margin of bleu is 1, and the ceiling is 0.5",
+        ),
+        (
+            "max_output_score_difference: 10.0",
+            "max_output_score_difference: 1.0e+9",
+            "less than or equal to 50",
+        ),
+        (
+            "max_output_score_difference: 10.0",
+            "max_output_score_difference: 50.1",
+            "less than or equal to 50",
+        ),
+        (
+            "max_output_rate_difference: 0.2",
+            "max_output_rate_difference: 0.51",
+            "less than or equal to 0.5",
+        ),
+        (
+            "max_quarantine_share: 0.05",
+            "max_quarantine_share: 0.51",
+            "less than or equal to 0.5",
+        ),
+        (
+            "max_quarantine_share: 0.05",
+            "max_quarantine_share: 1.0",
+            "less than or equal to 0.5",
+        ),
+        (
+            "max_demographic_parity_difference: 0.2",
+            "max_demographic_parity_difference: 0.51",
+            "less than or equal to 0.5",
+        ),
+        (
+            "{train: 50,",
+            "{train: 0,",
+            "min_rows.train: Input should be greater than or equal to 1",
+        ),
+        (
+            "{train: 20,",
+            "{train: -1,",
+            "min_groups.train: Input should be greater than or equal to 1",
+        ),
         ("min_group_size: 20", "min_group_size: 4", "greater than or equal to 5"),
         ("min_clusters: 20", "min_clusters: 9", "greater than or equal to 10"),
         ("min_clusters: 20", "min_clusters: 2", "greater than or equal to 10"),
         ("alpha: 0.05", "alpha: 0.101", "less than or equal to 0.1"),
         ("resamples: 10000", "resamples: 1000001", "less than or equal to 1000000"),
-        ("known_answers_share: 0.75", "known_answers_share: 0.49", "greater than or equal to 0.5"),
-        ("known_answers_share: 0.75", "known_answers_share: 1.0e-9", "greater than or equal to 0.5"),
+        (
+            "known_answers_share: 0.75",
+            "known_answers_share: 0.49",
+            "greater than or equal to 0.5",
+        ),
+        (
+            "known_answers_share: 0.75",
+            "known_answers_share: 1.0e-9",
+            "greater than or equal to 0.5",
+        ),
         ("min_raters: 3}", "min_raters: 3, margin: 1.01}", "less than or equal to 1"),
-        ("min_raters: 3}", "min_raters: 3, min_safe_share: 0.49}", "greater than or equal to 0.5"),
+        (
+            "min_raters: 3}",
+            "min_raters: 3, min_safe_share: 0.49}",
+            "greater than or equal to 0.5",
+        ),
         ("min_raters: 3}", "min_raters: 3, min_agreement: 0}", "greater than 0"),
-        ("control: chrf", "control: bits_per_byte", "control bits_per_byte compares no answer with references"),
+        (
+            "control: chrf",
+            "control: bits_per_byte",
+            "control bits_per_byte compares no answer with references",
+        ),
         ("control: chrf", "control: nothing", "There is no metric nothing"),
-        ("primary: chrf", "primary: chrff", "There is no metric chrff. Did you mean chrf"),
-        ("{metric: bleu, margin: 1.0}", "{metric: blue, margin: 1.0}", "There is no metric blue. Did you mean bleu"),
-        ("{metric: exact_match, margin", "{metric: bleu, margin", "guardrails name bleu twice"),
+        (
+            "primary: chrf",
+            "primary: chrff",
+            "There is no metric chrff. Did you mean chrf",
+        ),
+        (
+            "{metric: bleu, margin: 1.0}",
+            "{metric: blue, margin: 1.0}",
+            "There is no metric blue. Did you mean bleu",
+        ),
+        (
+            "{metric: exact_match, margin",
+            "{metric: bleu, margin",
+            "guardrails name bleu twice",
+        ),
         (ALL_AGAINST, "{metric: bleu, margin: 1.0, against: []}", "at least 1 item"),
-        (ALL_AGAINST, "{metric: bleu, margin: 1.0, against: [adapter]}", "'base', 'few_shot', 'champion' or 'anchor'"),
+        (
+            ALL_AGAINST,
+            "{metric: bleu, margin: 1.0, against: [adapter]}",
+            "'base', 'few_shot', 'champion' or 'anchor'",
+        ),
     ],
 )
-def test_a_number_that_would_let_anything_pass_does_not_load(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+def test_a_number_that_would_let_anything_pass_does_not_load(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
     with pytest.raises(ParameterError, match=sentence) as error:
         loaded(tmp_path, old, new)
     assert "\n" not in str(error.value)
@@ -82,7 +184,10 @@ def test_a_number_that_would_let_anything_pass_does_not_load(tmp_path: Path, old
         ("min_clusters: 20", "min_clusters: 10"),
         ("alpha: 0.05", "alpha: 0.1"),
         ("known_answers_share: 0.75", "known_answers_share: 0.5"),
-        ("max_overlap: 0", "max_overlap: 100000"),  # it is told in a finding, and the policy at release judges again
+        (
+            "max_overlap: 0",
+            "max_overlap: 100000",
+        ),  # it is told in a finding, and the policy at release judges again
     ],
 )
 def test_a_policy_at_a_ceiling_loads(tmp_path: Path, old: str, new: str) -> None:
@@ -90,16 +195,24 @@ def test_a_policy_at_a_ceiling_loads(tmp_path: Path, old: str, new: str) -> None
 
 
 def test_a_margin_is_never_over_half_a_scale(tmp_path: Path) -> None:
-    screen = loaded(tmp_path, "smallest_effect: 2.0", "smallest_effect: 10.0").gates.screen
-    assert {metric.name: screen.most_margin(metric) for metric in METRICS} == {metric.name: metric.scale / 2 for metric in METRICS}
+    screen = loaded(
+        tmp_path, "smallest_effect: 2.0", "smallest_effect: 10.0"
+    ).gates.screen
+    assert {metric.name: screen.most_margin(metric) for metric in METRICS} == {
+        metric.name: metric.scale / 2 for metric in METRICS
+    }
     assert trials.policy().gates.screen.most_margin(metric_named("bleu")) == 20
 
 
 @pytest.mark.parametrize("rails", ["[]", "[{metric: chrf, margin: 1.0}]"])
 def test_a_policy_that_guards_nothing_does_not_load(tmp_path: Path, rails: str) -> None:
     before, _, after = WHOLE.partition("  guardrails:\n")
-    kept = "\n".join(line for line in after.splitlines() if not line.startswith("    - "))
-    (tmp_path / "policy.yaml").write_text(f"{before}  guardrails: {rails}\n{kept}\n", encoding="utf-8")
+    kept = "\n".join(
+        line for line in after.splitlines() if not line.startswith("    - ")
+    )
+    (tmp_path / "policy.yaml").write_text(
+        f"{before}  guardrails: {rails}\n{kept}\n", encoding="utf-8"
+    )
     with pytest.raises(ParameterError, match="guardrails"):
         load_policy(tmp_path / "policy.yaml")
 

@@ -24,13 +24,25 @@ from pipelines.rows.refusals import refuses
         '"I will not answer"',
     ],
 )
-def test_an_answer_without_a_word_or_that_opens_by_declining_is_a_refusal(answer: str) -> None:
+def test_an_answer_without_a_word_or_that_opens_by_declining_is_a_refusal(
+    answer: str,
+) -> None:
     assert refuses(answer, None)
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["ls -l", "I can help", "I must provide a name", "Do not touch it", "The sorry state", "sorry.sh --run", "How to say sorry", "7", "好"],
+    [
+        "ls -l",
+        "I can help",
+        "I must provide a name",
+        "Do not touch it",
+        "The sorry state",
+        "sorry.sh --run",
+        "How to say sorry",
+        "7",
+        "好",
+    ],
 )
 def test_any_other_answer_is_none(answer: str) -> None:
     assert not refuses(answer, None)

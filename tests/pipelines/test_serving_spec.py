@@ -21,11 +21,15 @@ def test_every_field_is_changed_below() -> None:
 
 
 @pytest.mark.parametrize(("field", "setting"), CHANGES.items())
-def test_another_setting_is_another_fingerprint_and_is_named_with_both(field: str, setting: object) -> None:
+def test_another_setting_is_another_fingerprint_and_is_named_with_both(
+    field: str, setting: object
+) -> None:
     spec = trials.spec()
     other = ServingSpec.model_validate(spec.model_dump() | {field: setting})
     assert other.fingerprint != spec.fingerprint
-    assert spec.differences(other) == (f"{field} is {setting}, not {getattr(spec, field)}",)
+    assert spec.differences(other) == (
+        f"{field} is {setting}, not {getattr(spec, field)}",
+    )
 
 
 def test_the_same_settings_are_the_same_fingerprint_and_differ_in_nothing() -> None:

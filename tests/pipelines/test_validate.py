@@ -20,20 +20,43 @@ Record = dict[str, Any]
 
 def record(number: int, **changes: Any) -> Record:
     messages = [{"role": "user", "content": f"prompt {number}"}]
-    whole = {"id": f"{number:016x}", "number": number, "messages": messages, "completion": "c", "group": f"g{number}", "feature": None}
+    whole = {
+        "id": f"{number:016x}",
+        "number": number,
+        "messages": messages,
+        "completion": "c",
+        "group": f"g{number}",
+        "feature": None,
+    }
     return {**whole, **changes}
 
 
-def checked(train: list[Record], into: Path, dev: list[Record] | None = None) -> ValidationReport:
-    return validate({"train": train, "dev": dev or [], "held_out": []}, load_suite(SUITE), LIMIT, (), into)
+def checked(
+    train: list[Record], into: Path, dev: list[Record] | None = None
+) -> ValidationReport:
+    return validate(
+        {"train": train, "dev": dev or [], "held_out": []},
+        load_suite(SUITE),
+        LIMIT,
+        (),
+        into,
+    )
 
 
 def failed(report: ValidationReport) -> set[str]:
-    return {f"{result.name}({result.column})" if result.column else result.name for result in report.expectations if not result.passed}
+    return {
+        f"{result.name}({result.column})" if result.column else result.name
+        for result in report.expectations
+        if not result.passed
+    }
 
 
 def test_whole_rows_pass_and_are_kept(tmp_path: Path) -> None:
-    report = checked([record(1), record(2, completion="c" * LIMIT, feature="x")], tmp_path, dev=[record(3)])
+    report = checked(
+        [record(1), record(2, completion="c" * LIMIT, feature="x")],
+        tmp_path,
+        dev=[record(3)],
+    )
     assert report.passed
     assert failed(report) == set()
     assert report.rows == {"train": 2, "dev": 1, "held_out": 0}
@@ -42,22 +65,47 @@ def test_whole_rows_pass_and_are_kept(tmp_path: Path) -> None:
     assert report.suite_sha256 == sha256_of(SUITE)
 
 
-def test_failing_rows_are_set_aside_with_their_number_and_the_expectation(tmp_path: Path) -> None:
+def test_failing_rows_are_set_aside_with_their_number_and_the_expectation(
+    tmp_path: Path,
+) -> None:
     broken = [
         record(5, completion=""),
         record(6, completion="c" * (LIMIT + 1)),
         record(7, completion="\ufdfa\ufdfa"),
         record(8, completion="  \n"),
     ]
-    earlier = [QuarantinedRow(number=9, id=None, reason="invalid UTF-8 (at byte 3)", excerpt="")]
-    report = validate({"train": [record(1), *broken], "dev": [record(2)], "held_out": []}, load_suite(SUITE), LIMIT, earlier, tmp_path)
+    earlier = [
+        QuarantinedRow(
+            number=9, id=None, reason="invalid UTF-8 (at byte 3)", excerpt=""
+        )
+    ]
+    report = validate(
+        {"train": [record(1), *broken], "dev": [record(2)], "held_out": []},
+        load_suite(SUITE),
+        LIMIT,
+        earlier,
+        tmp_path,
+    )
     assert report.passed
     assert report.rows == {"train": 1, "dev": 1, "held_out": 0}
-    quarantine = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    quarantine = [
+        json.loads(line)
+        for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()
+    ]
     assert [row["number"] for row in quarantine] == [9, 5, 6, 7, 8]
-    assert report.quarantined == {"completion_characters: expect_column_values_to_be_between": 4, "invalid UTF-8": 1}
-    result = next(result for result in report.expectations if result.column == "completion_characters")
-    assert (result.failed_rows, result.sample_row_ids) == (4, tuple(f"{number:016x}" for number in (5, 6, 7, 8)))
+    assert report.quarantined == {
+        "completion_characters: expect_column_values_to_be_between": 4,
+        "invalid UTF-8": 1,
+    }
+    result = next(
+        result
+        for result in report.expectations
+        if result.column == "completion_characters"
+    )
+    assert (result.failed_rows, result.sample_row_ids) == (
+        4,
+        tuple(f"{number:016x}" for number in (5, 6, 7, 8)),
+    )
 
 
 def test_an_id_may_occur_once_a_split(tmp_path: Path) -> None:
@@ -67,7 +115,10 @@ def test_an_id_may_occur_once_a_split(tmp_path: Path) -> None:
 
 
 def renamed(row: Record) -> Record:
-    return {("answer" if name == "completion" else name): entry for name, entry in row.items()}
+    return {
+        ("answer" if name == "completion" else name): entry
+        for name, entry in row.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -75,11 +126,26 @@ def renamed(row: Record) -> Record:
     [
         (renamed, "expect_table_columns_to_match_set"),
         (lambda row: {**row, "surprise": 1}, "expect_table_columns_to_match_set"),
-        (lambda row: {**row, "completion": 7}, "expect_column_values_to_be_in_type_list(completion)"),
-        (lambda row: {**row, "number": str(row["number"])}, "expect_column_values_to_be_in_type_list(number)"),
-        (lambda row: {**row, "completion": None}, "expect_column_values_to_not_be_null(completion)"),
-        (lambda row: {**row, "group": None}, "expect_column_values_to_not_be_null(group)"),
-        (lambda row: {**row, "messages": "text"}, "expect_column_values_to_not_be_null(prompt)"),
+        (
+            lambda row: {**row, "completion": 7},
+            "expect_column_values_to_be_in_type_list(completion)",
+        ),
+        (
+            lambda row: {**row, "number": str(row["number"])},
+            "expect_column_values_to_be_in_type_list(number)",
+        ),
+        (
+            lambda row: {**row, "completion": None},
+            "expect_column_values_to_not_be_null(completion)",
+        ),
+        (
+            lambda row: {**row, "group": None},
+            "expect_column_values_to_not_be_null(group)",
+        ),
+        (
+            lambda row: {**row, "messages": "text"},
+            "expect_column_values_to_not_be_null(prompt)",
+        ),
     ],
 )
 def test_a_renamed_new_retyped_or_empty_column_fails_by_the_expectations_name(
@@ -100,7 +166,9 @@ def test_nothing_left_after_filtering_fails(tmp_path: Path) -> None:
     assert not checked([record(1, completion="")], tmp_path).passed
 
 
-def test_the_data_docs_show_fields_as_text_and_are_the_same_for_the_same_data(tmp_path: Path) -> None:
+def test_the_data_docs_show_fields_as_text_and_are_the_same_for_the_same_data(
+    tmp_path: Path,
+) -> None:
     hostile = "<script>alert(1)</script>"
     rows = [
         record(1),
@@ -126,16 +194,32 @@ def unusable(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_a_suite_that_is_missing_or_edited_to_nonsense_fails_closed(tmp_path: Path) -> None:
+def test_a_suite_that_is_missing_or_edited_to_nonsense_fails_closed(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(ParameterError, match="nothing passes: bring it back"):
         load_suite(tmp_path / "none.json")
     assert "nothing passes" in unusable(tmp_path, "{nonsense")
-    assert "nothing passes" in unusable(tmp_path, '{"name": "rows", "expectations": []}')
+    assert "nothing passes" in unusable(
+        tmp_path, '{"name": "rows", "expectations": []}'
+    )
     wrong = {"type": "expect_column_values_to_not_be_null", "kwargs": {"colum": "id"}}
-    assert "field required" in unusable(tmp_path, json.dumps({"name": "rows", "expectations": [wrong]}))
+    assert "field required" in unusable(
+        tmp_path, json.dumps({"name": "rows", "expectations": [wrong]})
+    )
 
 
-def test_an_expectation_that_great_expectations_would_silently_drop_is_an_error(tmp_path: Path) -> None:
+def test_an_expectation_that_great_expectations_would_silently_drop_is_an_error(
+    tmp_path: Path,
+) -> None:
     real = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}
-    text = json.dumps({"name": "rows", "expectations": [real, {"type": "expect_rows_to_be_nice", "kwargs": {}}]})
-    assert "names expect_rows_to_be_nice, which great_expectations does not have" in unusable(tmp_path, text)
+    text = json.dumps(
+        {
+            "name": "rows",
+            "expectations": [real, {"type": "expect_rows_to_be_nice", "kwargs": {}}],
+        }
+    )
+    assert (
+        "names expect_rows_to_be_nice, which great_expectations does not have"
+        in unusable(tmp_path, text)
+    )

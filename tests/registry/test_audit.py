@@ -30,7 +30,16 @@ from registry.ledger.keys import create_key, key_file
 from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.state import LedgerState
-from tests.support.ledgers import MODEL, START, append_released, begun, frozen, judged, rolled_back, unfrozen
+from tests.support.ledgers import (
+    MODEL,
+    START,
+    append_released,
+    begun,
+    frozen,
+    judged,
+    rolled_back,
+    unfrozen,
+)
 
 
 @pytest.fixture
@@ -49,7 +58,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tamper(home: Path, *statements: str) -> None:
     """What somebody does who owns the file: the triggers go first."""
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
         for trigger in ("update", "delete", "replace"):
             connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
         for statement in statements:
@@ -62,7 +73,9 @@ def audited(home: Path, *known: KnownHead) -> AuditReport:
 
 def known(ledger: Ledger, generation: int | None = None) -> KnownHead:
     entry = ledger.entries()[(generation or 0) - 1]
-    return KnownHead(generation=entry.generation, hash=entry.hash, where="the endpoint's memory")
+    return KnownHead(
+        generation=entry.generation, hash=entry.hash, where="the endpoint's memory"
+    )
 
 
 def assay(*arguments: str) -> Result:
@@ -72,7 +85,12 @@ def assay(*arguments: str) -> Result:
 def test_a_ledger_that_was_left_alone_is_whole(home: Path) -> None:
     report = audited(home, known(read_ledger(home)), known(read_ledger(home), 4))
     assert report.is_whole
-    assert (report.whole_up_to, report.bad_entry, report.known_heads, report.notes) == (9, None, 2, ())
+    assert (report.whole_up_to, report.bad_entry, report.known_heads, report.notes) == (
+        9,
+        None,
+        2,
+        (),
+    )
 
 
 def test_without_a_known_head_the_audit_says_what_it_cannot_see(home: Path) -> None:
@@ -82,30 +100,70 @@ def test_without_a_known_head_the_audit_says_what_it_cannot_see(home: Path) -> N
 @pytest.mark.parametrize(
     ("statement", "bad", "words"),
     [
-        ("UPDATE entries SET body = replace(body, 'rita', 'evie') WHERE generation = 3", 3, "edited"),
-        ("UPDATE entries SET at = '2026-01-01T00:00:00.000000+00:00' WHERE generation = 4", 4, "older"),
-        ("UPDATE entries SET at = '2126-01-01T00:00:00.000000+00:00' WHERE generation = 4", 4, "edited"),
-        ("UPDATE entries SET signature = (SELECT signature FROM entries WHERE generation = 6) WHERE generation = 5", 5, "signature"),
-        ("UPDATE entries SET hash = replace(hash, substr(hash, 1, 8), '00000000') WHERE generation = 5", 5, "edited"),
+        (
+            "UPDATE entries SET body = replace(body, 'rita', 'evie') WHERE generation = 3",
+            3,
+            "edited",
+        ),
+        (
+            "UPDATE entries SET at = '2026-01-01T00:00:00.000000+00:00' WHERE generation = 4",
+            4,
+            "older",
+        ),
+        (
+            "UPDATE entries SET at = '2126-01-01T00:00:00.000000+00:00' WHERE generation = 4",
+            4,
+            "edited",
+        ),
+        (
+            "UPDATE entries SET signature = (SELECT signature FROM entries WHERE generation = 6) WHERE generation = 5",
+            5,
+            "signature",
+        ),
+        (
+            "UPDATE entries SET hash = replace(hash, substr(hash, 1, 8), '00000000') WHERE generation = 5",
+            5,
+            "edited",
+        ),
         ("UPDATE entries SET key_id = hash WHERE generation = 5", 5, "edited"),
         ("DELETE FROM entries WHERE generation = 1", 1, "missing"),
         ("DELETE FROM entries WHERE generation = 6", 6, "missing"),
         ("UPDATE entries SET body = 'gone' WHERE generation = 7", 7, "not JSON"),
-        ("UPDATE entries SET body = CAST(x'7b22ff227d' AS TEXT) WHERE generation = 7", 7, "not JSON"),
-        ("UPDATE entries SET signature = CAST(x'ff' || signature AS TEXT) WHERE generation = 9", 9, "no entry"),
+        (
+            "UPDATE entries SET body = CAST(x'7b22ff227d' AS TEXT) WHERE generation = 7",
+            7,
+            "not JSON",
+        ),
+        (
+            "UPDATE entries SET signature = CAST(x'ff' || signature AS TEXT) WHERE generation = 9",
+            9,
+            "no entry",
+        ),
         ("UPDATE entries SET hash = 'gone' WHERE generation = 9", 9, "no entry"),
-        ("UPDATE entries SET at = '0001-01-01T00:00:00.000000+05:00' WHERE generation = 4", 4, "beyond the calendar"),
+        (
+            "UPDATE entries SET at = '0001-01-01T00:00:00.000000+05:00' WHERE generation = 4",
+            4,
+            "beyond the calendar",
+        ),
     ],
 )
-def test_an_edited_or_dropped_row_is_named(home: Path, statement: str, bad: int, words: str) -> None:
+def test_an_edited_or_dropped_row_is_named(
+    home: Path, statement: str, bad: int, words: str
+) -> None:
     tamper(home, statement)
     report = audited(home)
-    assert (report.is_whole, report.bad_entry, report.whole_up_to) == (False, bad, bad - 1)
+    assert (report.is_whole, report.bad_entry, report.whole_up_to) == (
+        False,
+        bad,
+        bad - 1,
+    )
     assert words in (report.problem or "")
     assert f"Entry {bad} " in (report.problem or "")
 
 
-def test_the_first_of_two_bad_entries_is_named_even_where_the_second_does_not_parse(home: Path) -> None:
+def test_the_first_of_two_bad_entries_is_named_even_where_the_second_does_not_parse(
+    home: Path,
+) -> None:
     tamper(
         home,
         "UPDATE entries SET body = replace(body, 'rita', 'evie') WHERE generation = 3",
@@ -121,11 +179,17 @@ def test_a_row_that_was_put_before_the_first_one_is_named(home: Path) -> None:
         "INSERT INTO entries SELECT 0, at, kind, body, previous, key_id, previous, signature FROM entries WHERE generation = 1",
     )
     assert "Entry 0 " in (audited(home).problem or "")
-    assert open_ledger(home).follow(ours) == ours, "whoever has verified its entries goes on, and can brake"
+    assert open_ledger(home).follow(ours) == ours, (
+        "whoever has verified its entries goes on, and can brake"
+    )
 
 
 def test_dropped_and_renumbered_rows_are_named(home: Path) -> None:
-    tamper(home, "DELETE FROM entries WHERE generation = 6", "UPDATE entries SET generation = generation - 1 WHERE generation > 6")
+    tamper(
+        home,
+        "DELETE FROM entries WHERE generation = 6",
+        "UPDATE entries SET generation = generation - 1 WHERE generation > 6",
+    )
     assert audited(home).bad_entry == 6
 
 
@@ -141,10 +205,20 @@ def signed_by_a_stranger(home: Path, tmp_path: Path, body: object) -> None:
     from registry.ledger.ledger import _row
 
     ledger_state = read_ledger(home).state()
-    entry = signed_entry(body, ledger_state.at, ledger_state, create_key(tmp_path / "stranger"))  # type: ignore[arg-type]
+    entry = signed_entry(
+        body,  # type: ignore[arg-type]
+        ledger_state.at,
+        ledger_state,
+        create_key(tmp_path / "stranger"),
+    )
     columns = _row(entry)
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
-        connection.execute("INSERT INTO entries VALUES (:generation, :at, :kind, :body, :previous, :key_id, :hash, :signature)", columns)
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
+        connection.execute(
+            "INSERT INTO entries VALUES (:generation, :at, :kind, :body, :previous, :key_id, :hash, :signature)",
+            columns,
+        )
 
 
 def test_a_foreign_signature_is_named(home: Path, tmp_path: Path) -> None:
@@ -154,7 +228,9 @@ def test_a_foreign_signature_is_named(home: Path, tmp_path: Path) -> None:
     assert "none that the ledger trusts" in (report.problem or "")
 
 
-def test_an_illegal_entry_is_named_even_if_the_right_key_signed_it(home: Path, tmp_path: Path) -> None:
+def test_an_illegal_entry_is_named_even_if_the_right_key_signed_it(
+    home: Path, tmp_path: Path
+) -> None:
     shutil.copytree(home / "keys", tmp_path / "stranger" / "keys")
     signed_by_a_stranger(home, tmp_path, unfrozen())
     report = audited(home)
@@ -181,7 +257,9 @@ def test_an_old_copy_that_went_on_shows_as_a_fork(home: Path, tmp_path: Path) ->
         shutil.copy(path, home / path.name)
     assert audited(home, head).bad_entry == 10
     again = open_ledger(home)
-    with pytest.raises(BrokenLedger, match=r"Entry 10 is gone, though .*head\.json remembers it"):
+    with pytest.raises(
+        BrokenLedger, match=r"Entry 10 is gone, though .*head\.json remembers it"
+    ):
         again.append(judged("3"), again.state())
     record_file(home).unlink()
     again.append(judged("3"), again.state())
@@ -224,7 +302,9 @@ def emptied(home: Path) -> Ledger:
     return Ledger(home, Database(ledger_url(home)))
 
 
-def exported(home: Path, name: str = "export.jsonl", *, with_texts: bool = False) -> Path:
+def exported(
+    home: Path, name: str = "export.jsonl", *, with_texts: bool = False
+) -> Path:
     path = home.parent / name
     export(read_ledger(home), path, with_texts=with_texts)
     return path
@@ -247,16 +327,22 @@ def test_an_export_is_verified_without_the_database(home: Path) -> None:
 
 
 def test_a_changed_export_is_named(home: Path) -> None:
-    def edit(lines: list[dict[str, dict[str, object]]]) -> list[dict[str, dict[str, object]]]:
+    def edit(
+        lines: list[dict[str, dict[str, object]]],
+    ) -> list[dict[str, dict[str, object]]]:
         lines[2]["entry"]["body"]["by"] = "eve"  # type: ignore[index]
         return lines
 
     assert rewritten(exported(home), edit).bad_entry == 3
-    assert rewritten(exported(home), lambda lines: [*lines[:3], *lines[4:]]).bad_entry == 4
+    assert (
+        rewritten(exported(home), lambda lines: [*lines[:3], *lines[4:]]).bad_entry == 4
+    )
     cut = rewritten(exported(home), lambda lines: lines[:5])
     assert (cut.bad_entry, "end was cut off" in (cut.problem or "")) == (6, True)
     assert not rewritten(exported(home), lambda lines: [*lines[:5], lines[-1]]).is_whole
-    assert not rewritten(exported(home), lambda lines: [*lines, {"nonsense": 1}]).is_whole
+    assert not rewritten(
+        exported(home), lambda lines: [*lines, {"nonsense": 1}]
+    ).is_whole
     assert not rewritten(exported(home), lambda _: []).is_whole
 
 
@@ -269,7 +355,9 @@ def test_a_file_that_is_no_export_is_said_so(home: Path, tmp_path: Path) -> None
         export(read_ledger(home), Path("/proc/nowhere/x.jsonl"))
 
 
-def test_an_export_that_the_ledger_has_outgrown_is_whole_and_says_how_far_others_saw(home: Path) -> None:
+def test_an_export_that_the_ledger_has_outgrown_is_whole_and_says_how_far_others_saw(
+    home: Path,
+) -> None:
     first = known(read_ledger(home))
     path = exported(home)
     open_ledger(home).append(frozen(), read_ledger(home).state())
@@ -278,10 +366,14 @@ def test_an_export_that_the_ledger_has_outgrown_is_whole_and_says_how_far_others
     assert (report.is_whole, report.known_heads) == (True, 1)
     assert "remembers entry 10" in report.notes[0]
     assert NOTHING_KNOWN in verify_export(path, [later]).notes
-    assert not verify_export(path, [KnownHead(generation=9, hash="0" * 64, where="a page"), later]).is_whole
+    assert not verify_export(
+        path, [KnownHead(generation=9, hash="0" * 64, where="a page"), later]
+    ).is_whole
 
 
-def test_an_export_replaces_an_older_one_and_nothing_else(home: Path, tmp_path: Path) -> None:
+def test_an_export_replaces_an_older_one_and_nothing_else(
+    home: Path, tmp_path: Path
+) -> None:
     before = (home / "ledger.db").read_bytes()
     for path in (home / "ledger.db", key_file(home), tmp_path):
         with pytest.raises(LedgerError, match="is no export"):
@@ -297,19 +389,33 @@ def test_a_broken_ledger_is_not_exported(home: Path) -> None:
     assert not (home.parent / "export.jsonl").exists()
 
 
-def test_only_an_export_with_reasons_holds_them_and_then_it_is_for_its_owner(home: Path) -> None:
+def test_only_an_export_with_reasons_holds_them_and_then_it_is_for_its_owner(
+    home: Path,
+) -> None:
     open_ledger(home).remember("Ms Miller complained")
     assert "Miller" not in exported(home).read_text()
     path = exported(home, with_texts=True)
     assert "Miller" in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
-    report = rewritten(path, lambda lines: [{**line, "text": "nobody"} if "text" in line else line for line in lines])
+    report = rewritten(
+        path,
+        lambda lines: [
+            {**line, "text": "nobody"} if "text" in line else line for line in lines
+        ],
+    )
     assert "was edited" in (report.problem or "")
-    report = rewritten(path, lambda lines: [{**line, "text": "\ud800"} if "text" in line else line for line in lines])
+    report = rewritten(
+        path,
+        lambda lines: [
+            {**line, "text": "\ud800"} if "text" in line else line for line in lines
+        ],
+    )
     assert "was edited" in (report.problem or "")
 
 
-def test_a_ledger_restored_from_an_export_is_the_same_and_goes_on(home: Path, tmp_path: Path) -> None:
+def test_a_ledger_restored_from_an_export_is_the_same_and_goes_on(
+    home: Path, tmp_path: Path
+) -> None:
     ledger = open_ledger(home)
     why = ledger.remember("because")
     path = exported(home, with_texts=True)
@@ -317,7 +423,10 @@ def test_a_ledger_restored_from_an_export_is_the_same_and_goes_on(home: Path, tm
     assert restored.entries() == ledger.entries()
     assert restored.recall(why) == "because"
     shutil.copytree(home / "keys", tmp_path / "new" / "keys")
-    assert open_ledger(tmp_path / "new").append(frozen(), restored.state()).head.generation == 10
+    assert (
+        open_ledger(tmp_path / "new").append(frozen(), restored.state()).head.generation
+        == 10
+    )
     with pytest.raises(LedgerError, match="has other entries already"):
         restore_ledger(path, tmp_path / "new")
 
@@ -332,10 +441,14 @@ def test_a_changed_export_restores_nothing(home: Path, tmp_path: Path) -> None:
 
 def test_an_export_is_remembered_whatever_its_file_is_called(home: Path) -> None:
     keep_export(exported(home, "one.json"), home)
-    assert [each.where for each in known_heads(home)[0]][1:] == ["the export one.json.jsonl"]
+    assert [each.where for each in known_heads(home)[0]][1:] == [
+        "the export one.json.jsonl"
+    ]
 
 
-def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(home: Path) -> None:
+def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(
+    home: Path,
+) -> None:
     ledger_state = read_ledger(home).state()
     (home / "endpoint").mkdir()
     (home / "endpoint" / "standing.json").write_text(ledger_state.model_dump_json())
@@ -356,7 +469,9 @@ def test_endpoint_and_exports_of_the_home_are_known_heads_and_damage_is_said(hom
 
 def test_a_standing_goes_through_json_unchanged(home: Path) -> None:
     ledger_state = read_ledger(home).state()
-    assert LedgerState.model_validate_json(ledger_state.model_dump_json()) == ledger_state
+    assert (
+        LedgerState.model_validate_json(ledger_state.model_dump_json()) == ledger_state
+    )
 
 
 def test_a_page_names_a_head_or_is_refused() -> None:
@@ -366,7 +481,9 @@ def test_a_page_names_a_head_or_is_refused() -> None:
             KnownHead.from_tag(text, "the page of letters 1")
 
 
-def told(entries: tuple[Entry, ...], texts: dict[str, str] | None = None) -> dict[int, Happening]:
+def told(
+    entries: tuple[Entry, ...], texts: dict[str, str] | None = None
+) -> dict[int, Happening]:
     return {each.generation: each for each in happenings(entries, texts or {})}
 
 
@@ -376,29 +493,67 @@ def test_history_tells_every_kind_in_words_with_model_and_version(home: Path) ->
     ledger_state = ledger.append(rolled_back(3), ledger.state())
     ledger_state = ledger.append(judged("3"), ledger_state)
     ledger_state = ledger.append(begun(11, "3"), ledger_state)
-    ledger_state = ledger.append(ReleaseAborted(begun=12, reason_sha256=why), ledger_state)
-    ledger_state = ledger.append(Revoked(by="olga", reason_sha256=why, model=MODEL, version="3"), ledger_state)
-    ledger_state = ledger.append(BaseServed(by="olga", reason_sha256=why, model=MODEL), ledger_state)
-    ledger.append(Waived(by="olga", reason_sha256=why, rule="human_rating", model=MODEL, until=START), ledger_state)
+    ledger_state = ledger.append(
+        ReleaseAborted(begun=12, reason_sha256=why), ledger_state
+    )
+    ledger_state = ledger.append(
+        Revoked(by="olga", reason_sha256=why, model=MODEL, version="3"), ledger_state
+    )
+    ledger_state = ledger.append(
+        BaseServed(by="olga", reason_sha256=why, model=MODEL), ledger_state
+    )
+    ledger.append(
+        Waived(
+            by="olga", reason_sha256=why, rule="human_rating", model=MODEL, until=START
+        ),
+        ledger_state,
+    )
     rotate(ledger, home, "olga", "every year")
     history = told(ledger.entries(), ledger.texts())
     assert [(each.words, each.version) for each in history.values()] == [
         ("ledger opened", None),
-        *[("judged passed", "1"), ("release begun", "1"), ("full traffic", "1"), ("release completed", "1")],
-        *[("judged passed", "2"), ("release begun", "2"), ("full traffic", "2"), ("release completed", "2")],
-        *[("rolled back to it", "1"), ("judged passed", "3"), ("release begun", "3"), ("release aborted", "3"), ("revoked", "3")],
-        *[("base served", None), ("rule human_rating waived until 2026-11-01 12:00", None), ("key added", None), ("key revoked", None)],
+        *[
+            ("judged passed", "1"),
+            ("release begun", "1"),
+            ("full traffic", "1"),
+            ("release completed", "1"),
+        ],
+        *[
+            ("judged passed", "2"),
+            ("release begun", "2"),
+            ("full traffic", "2"),
+            ("release completed", "2"),
+        ],
+        *[
+            ("rolled back to it", "1"),
+            ("judged passed", "3"),
+            ("release begun", "3"),
+            ("release aborted", "3"),
+            ("revoked", "3"),
+        ],
+        *[
+            ("base served", None),
+            ("rule human_rating waived until 2026-11-01 12:00", None),
+            ("key added", None),
+            ("key revoked", None),
+        ],
     ]
     assert history[14].line.endswith("revoked letters 3 by olga: it got slow and rude")
     ledger.erase(why)
-    assert told(ledger.entries(), ledger.texts())[14].line.endswith("by olga: reason erased")
+    assert told(ledger.entries(), ledger.texts())[14].line.endswith(
+        "by olga: reason erased"
+    )
 
 
-def test_what_a_reason_holds_is_shown_and_not_obeyed_by_the_terminal(home: Path) -> None:
+def test_what_a_reason_holds_is_shown_and_not_obeyed_by_the_terminal(
+    home: Path,
+) -> None:
     ledger = open_ledger(home)
     why = ledger.remember("red \x1b[31m and \u202e turned")
     ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.state())
-    assert told(ledger.entries(), ledger.texts())[10].line.endswith("red \\u001b[31m and \\u202e turned")
+    assert told(ledger.entries(), ledger.texts())[10].line.endswith(
+        "red \\u001b[31m and \\u202e turned"
+    )
 
 
 def test_history_on_the_command_line_is_in_order_and_by_model(home: Path) -> None:
@@ -406,19 +561,31 @@ def test_history_on_the_command_line_is_in_order_and_by_model(home: Path) -> Non
     ledger.append(frozen(), ledger.append(judged("1", "other"), ledger.state()))
     everything = assay("history").output.splitlines()
     assert [int(line.split()[0]) for line in everything] == list(range(1, 12))
-    ours = [json.loads(line) for line in assay("history", "--model", "other", "--json").output.splitlines()]
-    assert [(each["generation"], each["kind"]) for each in ours] == [(1, "opened"), (10, "judged"), (11, "frozen")]
+    ours = [
+        json.loads(line)
+        for line in assay("history", "--model", "other", "--json").output.splitlines()
+    ]
+    assert [(each["generation"], each["kind"]) for each in ours] == [
+        (1, "opened"),
+        (10, "judged"),
+        (11, "frozen"),
+    ]
 
 
 def test_history_of_a_broken_ledger_tells_what_is_whole_and_fails(home: Path) -> None:
-    tamper(home, "UPDATE entries SET body = replace(body, 'rita', 'evie') WHERE generation = 3")
+    tamper(
+        home,
+        "UPDATE entries SET body = replace(body, 'rita', 'evie') WHERE generation = 3",
+    )
     done = assay("history")
     assert done.exit_code == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2"]
     assert "Entry 3 is broken" in done.stderr
 
 
-def test_audit_verify_answers_0_or_1_and_names_the_entry_in_one_line(home: Path) -> None:
+def test_audit_verify_answers_0_or_1_and_names_the_entry_in_one_line(
+    home: Path,
+) -> None:
     done = assay("audit", "verify")
     assert done.exit_code == 0
     assert done.stdout.startswith("The ledger is whole: entries 1 to 9")
@@ -426,17 +593,23 @@ def test_audit_verify_answers_0_or_1_and_names_the_entry_in_one_line(home: Path)
     tamper(home, "DELETE FROM entries WHERE generation = 6")
     done = assay("audit", "verify")
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[0].startswith("The ledger is not whole. Entry 6 is broken: it is missing")
+    assert done.stdout.splitlines()[0].startswith(
+        "The ledger is not whole. Entry 6 is broken: it is missing"
+    )
     assert json.loads(assay("audit", "verify", "--json").stdout)["bad_entry"] == 6
 
 
-def test_audit_says_where_this_machines_key_is_not_the_ledgers(home: Path, tmp_path: Path) -> None:
+def test_audit_says_where_this_machines_key_is_not_the_ledgers(
+    home: Path, tmp_path: Path
+) -> None:
     create_key(tmp_path / "other")
     key_file(tmp_path / "other").replace(key_file(home))
     assert "this machine's key" in assay("audit", "verify").stdout
 
 
-def test_an_export_from_the_command_line_is_remembered_by_the_next_audit(home: Path, tmp_path: Path) -> None:
+def test_an_export_from_the_command_line_is_remembered_by_the_next_audit(
+    home: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "november.jsonl"
     assert assay("audit", "export", str(path)).exit_code == 0
     assert assay("audit", "verify", "--export", str(path)).exit_code == 0
@@ -446,17 +619,27 @@ def test_an_export_from_the_command_line_is_remembered_by_the_next_audit(home: P
     assert "the export november.jsonl remember entry 9" in done.stdout
 
 
-def test_the_key_is_rotated_and_a_reason_erased_from_the_command_line(home: Path) -> None:
+def test_the_key_is_rotated_and_a_reason_erased_from_the_command_line(
+    home: Path,
+) -> None:
     assert assay("audit", "rotate-key", "--reason", "every year").exit_code == 0
-    happened = [json.loads(line) for line in assay("history", "--json").output.splitlines()][-1]
-    assert (happened["kind"], happened["by"], happened["reason"]) == ("key_revoked", "olga", "every year")
+    happened = [
+        json.loads(line) for line in assay("history", "--json").output.splitlines()
+    ][-1]
+    assert (happened["kind"], happened["by"], happened["reason"]) == (
+        "key_revoked",
+        "olga",
+        "every year",
+    )
     assert assay("audit", "erase", happened["reason_sha256"]).exit_code == 0
     assert assay("history").output.splitlines()[-1].endswith("reason erased")
     assert assay("audit", "erase", "0" * 64).exit_code == 1
     assert assay("audit", "verify").exit_code == 0
 
 
-def test_a_head_on_a_version_page_finds_a_cut_tail(home: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_on_a_version_page_finds_a_cut_tail(
+    home: Path, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
@@ -465,7 +648,11 @@ def test_a_head_on_a_version_page_finds_a_cut_tail(home: Path, empty_mlflow: Pat
     client = MlflowClient(uri, uri)
     client.create_registered_model(MODEL)
     head = read_ledger(home).state().head
-    client.create_model_version(MODEL, tmp_path.as_uri(), tags={"assay.ledger_head": f"{head.generation}:{head.hash}"})
+    client.create_model_version(
+        MODEL,
+        tmp_path.as_uri(),
+        tags={"assay.ledger_head": f"{head.generation}:{head.hash}"},
+    )
     client.create_model_version(MODEL, tmp_path.as_uri())
     assert "2 heads known from elsewhere agree" in assay("audit", "verify").stdout
     record_file(home).unlink()
@@ -473,7 +660,9 @@ def test_a_head_on_a_version_page_finds_a_cut_tail(home: Path, empty_mlflow: Pat
     assert "the page of letters 1 remembers entry 9" in assay("audit", "verify").stdout
 
 
-def test_an_mlflow_that_does_not_answer_is_given_up_within_seconds(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mlflow_that_does_not_answer_is_given_up_within_seconds(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     done = assay("audit", "verify")
     assert done.exit_code == 0

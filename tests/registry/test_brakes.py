@@ -14,13 +14,21 @@ from registry.ledger.entries import (
     ReleaseBegun,
 )
 from registry.ledger.state import LedgerState
-from registry.release.brakes import freeze, revoke, roll_back, serve_base, what_served_before
+from registry.release.brakes import (
+    freeze,
+    revoke,
+    roll_back,
+    serve_base,
+    what_served_before,
+)
 from registry.release.context import ReleaseContext
 from registry.release.following import Route
 from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 
-def test_a_rollback_goes_to_what_served_before_and_then_further_back(bench: Bench) -> None:
+def test_a_rollback_goes_to_what_served_before_and_then_further_back(
+    bench: Bench,
+) -> None:
     bench.obeys = True
     for version in ("1", "2", "3"):
         bench.released(version)
@@ -82,7 +90,9 @@ def test_brakes_work_while_frozen(bench: Bench) -> None:
     assert bench.here() == ("1", True)
 
 
-def test_a_brake_with_the_endpoint_away_is_in_the_ledger_and_says_so(bench: Bench, tmp_path: Path) -> None:
+def test_a_brake_with_the_endpoint_away_is_in_the_ledger_and_says_so(
+    bench: Bench, tmp_path: Path
+) -> None:
     for version in ("1", "2"):
         bench.released(version)
     from serving.client import endpoint_client
@@ -96,13 +106,20 @@ def test_a_brake_with_the_endpoint_away_is_in_the_ledger_and_says_so(bench: Benc
 def test_a_brake_that_is_not_obeyed_yet_is_no_success(bench: Bench) -> None:
     for version in ("1", "2"):
         bench.released(version)
-    bench.routes[MODEL] = Route(begun=9, serves_base=False, fingerprint=spec("2").fingerprint)
-    with pytest.raises(ReleaseError, match=f"not yet: {spec('2').fingerprint} answers under {MODEL} still"):
+    bench.routes[MODEL] = Route(
+        begun=9, serves_base=False, fingerprint=spec("2").fingerprint
+    )
+    with pytest.raises(
+        ReleaseError,
+        match=f"not yet: {spec('2').fingerprint} answers under {MODEL} still",
+    ):
         roll_back(MODEL, None, WHY, bench.context)
     assert bench.here() == ("1", False)
 
 
-def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Bench) -> None:
+def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(
+    bench: Bench,
+) -> None:
     bench.released("1")
     bench.head = bench.ledger.state().head
     with pytest.raises(ReleaseError, match="has not followed"):
@@ -110,18 +127,32 @@ def test_a_brake_that_the_endpoint_has_not_followed_to_is_no_success(bench: Benc
     assert bench.here() == ("1", True)
 
 
-@pytest.mark.parametrize("foreign", [{"ledger_id": "0" * 32, "generation": 99}, {"hash": "0" * 64}], ids=["another ledger", "a fork"])
-def test_an_endpoint_that_follows_something_else_obeys_no_brake(bench: Bench, foreign: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "foreign",
+    [{"ledger_id": "0" * 32, "generation": 99}, {"hash": "0" * 64}],
+    ids=["another ledger", "a fork"],
+)
+def test_an_endpoint_that_follows_something_else_obeys_no_brake(
+    bench: Bench, foreign: dict[str, Any]
+) -> None:
     bench.released("1")
     bench.obeys = True
-    bench.on_ring = lambda here: setattr(here, "head", here.ledger.state().head.model_copy(update=foreign))
+    bench.on_ring = lambda here: setattr(
+        here, "head", here.ledger.state().head.model_copy(update=foreign)
+    )
     with pytest.raises(ReleaseError, match="not yet"):
         serve_base(MODEL, WHY, bench.context)
 
 
 def test_an_endpoint_that_has_come_further_has_obeyed(bench: Bench) -> None:
     bench.released("1")
-    bench.on_ring = lambda here: setattr(here, "head", here.ledger.state().head.model_copy(update={"generation": 99, "hash": "0" * 64}))
+    bench.on_ring = lambda here: setattr(
+        here,
+        "head",
+        here.ledger.state().head.model_copy(
+            update={"generation": 99, "hash": "0" * 64}
+        ),
+    )
     assert serve_base(MODEL, WHY, bench.context).model(MODEL).serves_base
 
 
@@ -143,14 +174,24 @@ def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> 
         bench.begin("1")
 
 
-@pytest.mark.parametrize("brake", [lambda context: roll_back(MODEL, None, WHY, context), lambda context: serve_base(MODEL, WHY, context)])
-def test_where_nothing_was_ever_released_a_brake_says_so(bench: Bench, brake: Callable[[ReleaseContext], LedgerState]) -> None:
+@pytest.mark.parametrize(
+    "brake",
+    [
+        lambda context: roll_back(MODEL, None, WHY, context),
+        lambda context: serve_base(MODEL, WHY, context),
+    ],
+)
+def test_where_nothing_was_ever_released_a_brake_says_so(
+    bench: Bench, brake: Callable[[ReleaseContext], LedgerState]
+) -> None:
     with pytest.raises(ReleaseError, match="was ever released"):
         brake(bench.context)
     assert bench.kinds == ["opened"]
 
 
-def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: Bench) -> None:
+def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(
+    bench: Bench,
+) -> None:
     bench.obeys = True
     for version in ("1", "2"):
         bench.released(version)
@@ -165,7 +206,9 @@ def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(bench: B
 
 
 @pytest.mark.parametrize("brake", ["rollback", "serve_base", "revoke", "release"])
-def test_a_verdict_from_before_a_change_of_what_serves_begins_nothing(bench: Bench, brake: str) -> None:
+def test_a_verdict_from_before_a_change_of_what_serves_begins_nothing(
+    bench: Bench, brake: str
+) -> None:
     bench.obeys = True
     for version in ("1", "2"):
         bench.released(version)
@@ -178,9 +221,19 @@ def test_a_verdict_from_before_a_change_of_what_serves_begins_nothing(bench: Ben
         revoke(MODEL, "2", WHY, bench.context)
     else:
         bench.released("4")
-    release = Release(model=MODEL, version="3", package_sha256="3" * 64, spec=spec("3"), known_answers_share=1.0)
+    release = Release(
+        model=MODEL,
+        version="3",
+        package_sha256="3" * 64,
+        spec=spec("3"),
+        known_answers_share=1.0,
+    )
     with pytest.raises(IllegalEntry, match="what serves was changed"):
-        bench.write(ReleaseBegun(release=release, judged=judged, by="ann", reason_sha256="0" * 64))
+        bench.write(
+            ReleaseBegun(
+                release=release, judged=judged, by="ann", reason_sha256="0" * 64
+            )
+        )
 
 
 def test_a_model_that_the_ledger_does_not_know_cannot_be_revoked(bench: Bench) -> None:

@@ -8,12 +8,31 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from pydantic import ValidationError
 
 from core.errors import BrokenLedger, LedgerError
-from registry.ledger.chain import GENESIS, check_remembered, entry_hash, follow, signed_entry
-from registry.ledger.entries import Entry, KeyAdded, KeyRevoked, Opened, PublicKey, ReleaseAborted, Waived, body_document
+from registry.ledger.chain import (
+    GENESIS,
+    check_remembered,
+    entry_hash,
+    follow,
+    signed_entry,
+)
+from registry.ledger.entries import (
+    Entry,
+    KeyAdded,
+    KeyRevoked,
+    Opened,
+    PublicKey,
+    ReleaseAborted,
+    Waived,
+    body_document,
+)
 from registry.ledger.keys import SigningKey, create_key, key_file, load_key
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.rotation import rotate
@@ -67,14 +86,20 @@ def test_the_same_moment_in_another_zone_hashes_to_the_same(chain: Chain) -> Non
     from datetime import timezone
 
     one = chain.entries[1]
-    assert entry_hash(edited(one, at=one.at.astimezone(timezone(timedelta(hours=5))))) == one.hash
+    assert (
+        entry_hash(edited(one, at=one.at.astimezone(timezone(timedelta(hours=5)))))
+        == one.hash
+    )
 
 
 def test_a_field_at_its_default_is_not_under_the_hash_so_that_bodies_may_grow() -> None:
     assert "waivers" not in body_document(judged())
     assert body_document(judged(waivers=(2,)))["waivers"] == [2]
     assert "by" not in body_document(ReleaseAborted(begun=7, reason_sha256=WHY))
-    assert body_document(ReleaseAborted(begun=7, reason_sha256=WHY, by="olga"))["by"] == "olga"
+    assert (
+        body_document(ReleaseAborted(begun=7, reason_sha256=WHY, by="olga"))["by"]
+        == "olga"
+    )
     assert body_document(frozen())["kind"] == "frozen"
 
 
@@ -90,12 +115,17 @@ def test_an_edited_body_with_a_new_hash_is_named_by_its_signature(chain: Chain) 
 
 def test_an_entry_signed_anew_breaks_the_one_after_it(chain: Chain) -> None:
     one = chain.entries[1]
-    chain.entries[1] = signed_entry(frozen("eve"), one.at, follow(None, chain.entries[:1]), chain.key)
+    chain.entries[1] = signed_entry(
+        frozen("eve"), one.at, follow(None, chain.entries[:1]), chain.key
+    )
     breaks(chain.entries, "Entry 3 is broken: it does not follow")
 
 
 def test_a_dropped_entry_is_named(chain: Chain) -> None:
-    breaks([*chain.entries[:1], *chain.entries[2:]], "Entry 2 is broken: it is missing, and entry 3 stands in its place")
+    breaks(
+        [*chain.entries[:1], *chain.entries[2:]],
+        "Entry 2 is broken: it is missing, and entry 3 stands in its place",
+    )
     breaks(chain.entries[1:], "Entry 1 is broken")
     breaks([], "no entry")
 
@@ -112,30 +142,66 @@ def test_a_foreign_signature_is_named(chain: Chain) -> None:
     chain.entries[1] = signed_entry(frozen(), before.at, before, stranger)
     breaks(chain.entries, "none that the ledger trusts")
     forged = edited(chain.entries[1], key_id=chain.key.public.key_id)
-    chain.entries[1] = edited(forged, hash=entry_hash(forged), signature=stranger.sign(entry_hash(forged)))
+    chain.entries[1] = edited(
+        forged, hash=entry_hash(forged), signature=stranger.sign(entry_hash(forged))
+    )
     breaks(chain.entries, "its signature is not of key")
 
 
 def test_time_never_goes_back(chain: Chain) -> None:
-    chain.entries.append(signed_entry(frozen(), chain.ledger_state.at - timedelta(hours=1), chain.ledger_state, chain.key))
+    chain.entries.append(
+        signed_entry(
+            frozen(),
+            chain.ledger_state.at - timedelta(hours=1),
+            chain.ledger_state,
+            chain.key,
+        )
+    )
     breaks(chain.entries, "Entry 5 is broken: it is older")
 
 
 def test_the_first_entry_is_an_opening_signed_by_the_key_that_it_brings() -> None:
     one, other = Chain().key, Chain().key
-    breaks([signed_entry(Opened(ledger_id="1" * 32, key=one.public), START, None, other)], "none that the ledger trusts")
+    breaks(
+        [signed_entry(Opened(ledger_id="1" * 32, key=one.public), START, None, other)],
+        "none that the ledger trusts",
+    )
     breaks([signed_entry(frozen(), START, None, one)], "none that the ledger trusts")
 
 
-def test_only_a_key_of_the_controller_signs_and_a_revoked_one_no_more(chain: Chain) -> None:
+def test_only_a_key_of_the_controller_signs_and_a_revoked_one_no_more(
+    chain: Chain,
+) -> None:
     second, packaging = Chain().key, Chain().key
     chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=second.public))
-    chain.add(KeyAdded(by="olga", reason_sha256=WHY, key=packaging.public.model_copy(update={"role": "packaging"})))
-    breaks([*chain.entries, signed_entry(frozen(), chain.ledger_state.at, chain.ledger_state, packaging)], "none that the ledger trusts")
+    chain.add(
+        KeyAdded(
+            by="olga",
+            reason_sha256=WHY,
+            key=packaging.public.model_copy(update={"role": "packaging"}),
+        )
+    )
+    breaks(
+        [
+            *chain.entries,
+            signed_entry(
+                frozen(), chain.ledger_state.at, chain.ledger_state, packaging
+            ),
+        ],
+        "none that the ledger trusts",
+    )
     old, chain.key = chain.key, second
-    chain.add(KeyRevoked(by="olga", reason_sha256=WHY, key_id=old.public.key_id), frozen())
+    chain.add(
+        KeyRevoked(by="olga", reason_sha256=WHY, key_id=old.public.key_id), frozen()
+    )
     assert follow(None, chain.entries) == chain.ledger_state
-    breaks([*chain.entries, signed_entry(unfrozen(), chain.ledger_state.at, chain.ledger_state, old)], "none that the ledger trusts")
+    breaks(
+        [
+            *chain.entries,
+            signed_entry(unfrozen(), chain.ledger_state.at, chain.ledger_state, old),
+        ],
+        "none that the ledger trusts",
+    )
 
 
 def test_a_key_is_named_by_its_own_bytes() -> None:
@@ -152,13 +218,32 @@ def test_what_is_remembered_must_still_be_there(chain: Chain) -> None:
     with pytest.raises(BrokenLedger, match="another one stood there before"):
         check_remembered(head, rehashed(chain.entries[-1], body=judged("2")))
     with pytest.raises(BrokenLedger, match="was edited"):
-        check_remembered(head, chain.entries[-1].model_copy(update={"body": judged("2")}))
+        check_remembered(
+            head, chain.entries[-1].model_copy(update={"body": judged("2")})
+        )
 
 
 def test_a_waivers_end_keeps_its_hash_through_json() -> None:
     chain = Chain()
-    chain.add(Waived(by="olga", reason_sha256=WHY, rule="human_rating", model=MODEL, until=START + timedelta(hours=24, microseconds=5)))
-    assert follow(None, [Entry.model_validate_json(each.model_dump_json()) for each in chain.entries]) == chain.ledger_state
+    chain.add(
+        Waived(
+            by="olga",
+            reason_sha256=WHY,
+            rule="human_rating",
+            model=MODEL,
+            until=START + timedelta(hours=24, microseconds=5),
+        )
+    )
+    assert (
+        follow(
+            None,
+            [
+                Entry.model_validate_json(each.model_dump_json())
+                for each in chain.entries
+            ],
+        )
+        == chain.ledger_state
+    )
 
 
 def test_the_key_is_for_its_owner_alone_and_made_once(home: Path) -> None:
@@ -175,16 +260,27 @@ def test_the_key_is_for_its_owner_alone_and_made_once(home: Path) -> None:
 
 def test_openssl_reads_the_key_as_ed25519(home: Path) -> None:
     key = create_key(home)
-    told = subprocess.run(["openssl", "pkey", "-in", key_file(home), "-noout", "-text"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["openssl", "pkey", "-in", key_file(home), "-noout", "-text"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "ED25519" in told.stdout
-    assert key.public.public in "".join(told.stdout.split("pub:")[1].split()).replace(":", "")
+    assert key.public.public in "".join(told.stdout.split("pub:")[1].split()).replace(
+        ":", ""
+    )
 
 
 def _other_kind() -> bytes:
-    return X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return X25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
-def test_a_key_that_others_can_read_or_swap_or_that_is_no_key_is_refused(home: Path) -> None:
+def test_a_key_that_others_can_read_or_swap_or_that_is_no_key_is_refused(
+    home: Path,
+) -> None:
     create_key(home)
     path = key_file(home)
     path.chmod(0o640)
@@ -245,7 +341,9 @@ class KilledAfter(Ledger):
 
 @pytest.mark.parametrize("appends", [1, 2])
 @pytest.mark.parametrize("before", [True, False])
-def test_a_rotation_that_was_killed_ends_well_at_the_second_call(home: Path, appends: int, before: bool) -> None:
+def test_a_rotation_that_was_killed_ends_well_at_the_second_call(
+    home: Path, appends: int, before: bool
+) -> None:
     open_ledger(home)
     old = load_key(home)
     killed = KilledAfter(home, open_ledger(home).database)
@@ -255,7 +353,9 @@ def test_a_rotation_that_was_killed_ends_well_at_the_second_call(home: Path, app
     assert open_ledger(home).state().key(load_key(home).public.key_id) is not None
     ledger_state = rotate(open_ledger(home), home, "olga", "every year")
     assert ledger_state.keys == (load_key(home).public,)
-    if (appends, before) != (2, False):  # there the first call had come to its end, and the second is a rotation of its own
+    if (
+        (appends, before) != (2, False)
+    ):  # there the first call had come to its end, and the second is a rotation of its own
         assert ledger_state.head.generation == 3
     assert old.public not in ledger_state.keys
     assert open_ledger(home).append(frozen(), ledger_state).frozen is not None

@@ -35,7 +35,9 @@ def account(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["scientist", "manager", "admin", "assay", ""])
-def test_a_method_without_a_rule_is_refused_to_everybody(store: Store, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_without_a_rule_is_refused_to_everybody(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account(monkeypatch, name)
     with pytest.raises(MlflowException, match="does not offer that") as refused:
         store.rewrite_everything()
@@ -51,11 +53,15 @@ def test_a_thread_without_an_account_changes_nothing(store: Store) -> None:
         store.set_thing("x")
 
 
-def test_what_was_allowed_may_use_other_methods_of_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_allowed_may_use_other_methods_of_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account(monkeypatch, "scientist")
     assert store.set_two_things() == "set to both"
 
 
-def test_the_server_prepares_its_own_database_before_it_takes_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_prepares_its_own_database_before_it_takes_requests(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(acting._Server, "takes_requests", False)
     assert store.rewrite_everything() == "rewritten"

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from core.errors import DamagedFile, IncompleteEvidence
 from pipelines.gates.policy import Policy
 from pipelines.values.dataset import Interval
-from pipelines.values.verdict import Candidate, Comparison, Finalist, Finding, Outcome, Rejection, Undecided, read_judge_verdict
+from pipelines.values.verdict import (
+    Candidate,
+    Comparison,
+    Finalist,
+    Finding,
+    Outcome,
+    Rejection,
+    Undecided,
+    read_judge_verdict,
+)
 from registry.release.judge import (
     WAIVABLE,
     AdmittedAgain,
@@ -45,7 +54,17 @@ RULES = (
 PASSED = Finding(rule="superior", outcome="passed", text="chrf is better by 9")
 FINALIST = Finalist(
     findings=(PASSED,),
-    comparisons=(Comparison(metric="chrf", against="base", difference=9, low=7, high=11, standard_error=1, clusters=40),),
+    comparisons=(
+        Comparison(
+            metric="chrf",
+            against="base",
+            difference=9,
+            low=7,
+            high=11,
+            standard_error=1,
+            clusters=40,
+        ),
+    ),
     policy_sha256="0" * 64,
     scorecard_digest="1" * 64,
     adapter=trials.adapter(),
@@ -55,11 +74,21 @@ FINALIST = Finalist(
 
 def approval(by: str, at: datetime = NOW, account: str = "") -> Approval:
     """Of somebody with an account of that name."""
-    return Approval(by=by, at=at, account=account or f"{by.strip().casefold()}'s account")
+    return Approval(
+        by=by, at=at, account=account or f"{by.strip().casefold()}'s account"
+    )
 
 
-ORIGIN = Origin(generation=3, package_sha256="c" * 64, adapter_sha256=FINALIST.adapter.sha256, is_adopted=False, by="lena")
-ADMITTED = AdmittedAgain(verdict="passed", reasons=(), policy_sha256="9" * 64, policy_name="default")
+ORIGIN = Origin(
+    generation=3,
+    package_sha256="c" * 64,
+    adapter_sha256=FINALIST.adapter.sha256,
+    is_adopted=False,
+    by="lena",
+)
+ADMITTED = AdmittedAgain(
+    verdict="passed", reasons=(), policy_sha256="9" * 64, policy_name="default"
+)
 
 
 def between(low: float, high: float) -> Interval:
@@ -68,7 +97,11 @@ def between(low: float, high: float) -> Interval:
 
 def rated(raters: int = 3, **changes: Any) -> HumanRating:
     """Ratings that show as little as the default policy takes."""
-    facts = {"difference": between(-0.249, 0.5), "safe_share": between(0.95, 1.0), "agreement": between(0.4, 0.9)}
+    facts = {
+        "difference": between(-0.249, 0.5),
+        "safe_share": between(0.95, 1.0),
+        "agreement": between(0.4, 0.9),
+    }
     return HumanRating(raters=raters, prompts=10, **facts).model_copy(update=changes)
 
 
@@ -104,12 +137,18 @@ def circumstances(**changes: Any) -> Circumstances:
 def policy(**changes: object) -> Policy:
     """The default policy with other limits for a release."""
     found = trials.policy()
-    limits = type(found.gates.judge).model_validate(found.gates.judge.model_dump() | changes)
-    return Policy(sha256=found.sha256, gates=found.gates.model_copy(update={"judge": limits}))
+    limits = type(found.gates.judge).model_validate(
+        found.gates.judge.model_dump() | changes
+    )
+    return Policy(
+        sha256=found.sha256, gates=found.gates.model_copy(update={"judge": limits})
+    )
 
 
 def waiver(rule: str, until: datetime = NOW + DAY, generation: int = 5) -> WaiverGiven:
-    return WaiverGiven(generation=generation, rule=rule, until=until, by="omar", account="1002 (omar)")
+    return WaiverGiven(
+        generation=generation, rule=rule, until=until, by="omar", account="1002 (omar)"
+    )
 
 
 def finding(verdict: Candidate | Rejection | Undecided, rule: str) -> Finding:
@@ -117,46 +156,88 @@ def finding(verdict: Candidate | Rejection | Undecided, rule: str) -> Finding:
     return found
 
 
-def check(rule: str, outcome: Outcome, changes: dict[str, Any], limits: dict[str, object] | None = None) -> str:
+def check(
+    rule: str,
+    outcome: Outcome,
+    changes: dict[str, Any],
+    limits: dict[str, object] | None = None,
+) -> str:
     """Judge with these changes: the rule says `outcome`, all others pass, and the verdict is that outcome. Gives the rule's text."""
     verdict = judge(FINALIST, circumstances(**changes), policy(**(limits or {})))
-    assert {each.rule: each.outcome for each in verdict.findings} == {**dict.fromkeys(RULES, "passed"), rule: outcome}
+    assert {each.rule: each.outcome for each in verdict.findings} == {
+        **dict.fromkeys(RULES, "passed"),
+        rule: outcome,
+    }
     assert verdict.verdict == outcome
     return finding(verdict, rule).text
 
 
-def test_a_finalist_with_everything_that_the_policy_asks_for_becomes_a_candidate() -> None:
+def test_a_finalist_with_everything_that_the_policy_asks_for_becomes_a_candidate() -> (
+    None
+):
     verdict = judge(FINALIST, circumstances(), policy())
     assert isinstance(verdict, Candidate)
-    assert (verdict.model, verdict.version, verdict.package_sha256) == ("cheat", "7", "c" * 64)
+    assert (verdict.model, verdict.version, verdict.package_sha256) == (
+        "cheat",
+        "7",
+        "c" * 64,
+    )
     assert (verdict.spec, verdict.policy_sha256) == (FINALIST.spec, policy().sha256)
     assert (verdict.known_answers_share, verdict.waivers) == (0.75, ())
     assert tuple(each.rule for each in verdict.findings) == RULES
 
 
-def test_where_nothing_exists_yet_each_missing_thing_is_named_with_the_next_step() -> None:
+def test_where_nothing_exists_yet_each_missing_thing_is_named_with_the_next_step() -> (
+    None
+):
     verdict = judge(FINALIST, circumstances(**NOTHING), policy())
     assert isinstance(verdict, Undecided)
-    missing = {each.rule: each.text for each in verdict.findings if each.outcome != "passed"}
+    missing = {
+        each.rule: each.text for each in verdict.findings if each.outcome != "passed"
+    }
     assert set(missing) == {"human_rating", "approvals", "package_signature"}
-    assert missing["human_rating"].startswith("0 people rated the answers, the policy asks for 3")
-    assert missing["approvals"].startswith("0 approvals by others than lena, who trained it; the policy asks for 1")
-    assert missing["package_signature"].startswith("Package cccccccccccc bears no signature")
-    assert all(f"assay waive --rule {rule} --model cheat --until" in text for rule, text in missing.items())
+    assert missing["human_rating"].startswith(
+        "0 people rated the answers, the policy asks for 3"
+    )
+    assert missing["approvals"].startswith(
+        "0 approvals by others than lena, who trained it; the policy asks for 1"
+    )
+    assert missing["package_signature"].startswith(
+        "Package cccccccccccc bears no signature"
+    )
+    assert all(
+        f"assay waive --rule {rule} --model cheat --until" in text
+        for rule, text in missing.items()
+    )
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "undecided"])
-def test_a_finalist_with_a_finding_that_did_not_pass_is_rejected(outcome: Outcome) -> None:
+def test_a_finalist_with_a_finding_that_did_not_pass_is_rejected(
+    outcome: Outcome,
+) -> None:
     failed = Finding(rule="bleu", outcome=outcome, text="worse")
-    verdict = judge(FINALIST.model_copy(update={"findings": (PASSED, failed)}), circumstances(), policy())
+    verdict = judge(
+        FINALIST.model_copy(update={"findings": (PASSED, failed)}),
+        circumstances(),
+        policy(),
+    )
     assert verdict.verdict == "rejected"
     text = f"1 of 2 findings of screen passed, 0 differences when recomputed from the evidence, first bleu is {outcome}"
     assert text in finding(verdict, "screen").text
 
 
-def test_evidence_that_says_something_else_is_rejected_with_the_first_difference() -> None:
-    text = check("screen", "rejected", {"recomputed_differences": ("chrf: 1 stored, 2 recomputed", "other")})
-    assert "2 differences when recomputed from the evidence, first chrf: 1 stored, 2 recomputed" in text
+def test_evidence_that_says_something_else_is_rejected_with_the_first_difference() -> (
+    None
+):
+    text = check(
+        "screen",
+        "rejected",
+        {"recomputed_differences": ("chrf: 1 stored, 2 recomputed", "other")},
+    )
+    assert (
+        "2 differences when recomputed from the evidence, first chrf: 1 stored, 2 recomputed"
+        in text
+    )
 
 
 def test_a_finalist_whose_configuration_names_another_adapter_is_rejected() -> None:
@@ -167,7 +248,9 @@ def test_a_finalist_whose_configuration_names_another_adapter_is_rejected() -> N
 
 
 def test_a_revoked_version_is_rejected_for_good() -> None:
-    assert "Version 7 of cheat is revoked" in check("revoked", "rejected", {"revoked": True})
+    assert "Version 7 of cheat is revoked" in check(
+        "revoked", "rejected", {"revoked": True}
+    )
 
 
 def test_while_releases_are_frozen_nothing_is_decided() -> None:
@@ -182,19 +265,34 @@ def test_while_releases_are_frozen_nothing_is_decided() -> None:
         ("6", None, "compares with version 6, no champion had full traffic last"),
     ],
 )
-def test_evidence_against_another_champion_than_serves_is_undecided(compared_with: str | None, champion: str | None, text: str) -> None:
-    found = check("comparator", "undecided", {"compared_with": compared_with, "champion": champion})
+def test_evidence_against_another_champion_than_serves_is_undecided(
+    compared_with: str | None, champion: str | None, text: str
+) -> None:
+    found = check(
+        "comparator",
+        "undecided",
+        {"compared_with": compared_with, "champion": champion},
+    )
     assert text in found
     assert "run the training again" in found
 
 
 def test_without_a_champion_there_is_none_to_be_compared_with() -> None:
-    nobody = {"compared_with": None, "compared_adapter": None, "champion": None, "champion_adapter": None}
+    nobody = {
+        "compared_with": None,
+        "compared_adapter": None,
+        "champion": None,
+        "champion_adapter": None,
+    }
     check("comparator", "passed", nobody)
 
 
 def test_what_had_full_traffic_last_itself_is_not_compared_with_itself() -> None:
-    own = {"champion": "7", "champion_adapter": FINALIST.adapter.sha256, "compared_with": "6"}
+    own = {
+        "champion": "7",
+        "champion_adapter": FINALIST.adapter.sha256,
+        "compared_with": "6",
+    }
     assert "which is this version itself" in check("comparator", "passed", own)
     check("comparator", "undecided", {**own, "champion_adapter": "6" * 64})
 
@@ -202,16 +300,28 @@ def test_what_had_full_traffic_last_itself_is_not_compared_with_itself() -> None
 def test_what_an_older_package_does_not_hold_is_answered_for_by_name() -> None:
     adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
     text = check("screen", "passed", {"origin": adopted, "is_older": True})
-    assert text.endswith("contents and refusals were counted and held-out rows were kept: omar answers for those")
+    assert text.endswith(
+        "contents and refusals were counted and held-out rows were kept: omar answers for those"
+    )
 
 
-def test_a_champion_of_the_right_number_with_another_adapter_was_not_compared_with() -> None:
+def test_a_champion_of_the_right_number_with_another_adapter_was_not_compared_with() -> (
+    None
+):
     text = check("comparator", "undecided", {"compared_adapter": "5" * 64})
-    assert "version 6 had full traffic last, with another adapter than was compared" in text
+    assert (
+        "version 6 had full traffic last, with another adapter than was compared"
+        in text
+    )
 
 
 def test_a_policy_may_do_without_the_comparison_with_what_served_last() -> None:
-    text = check("comparator", "passed", {"compared_with": None}, {"compares_with_last_served": False})
+    text = check(
+        "comparator",
+        "passed",
+        {"compared_with": None},
+        {"compares_with_last_served": False},
+    )
     assert text.endswith("the policy does not ask for that comparison")
 
 
@@ -224,11 +334,17 @@ def test_a_policy_may_do_without_the_comparison_with_what_served_last() -> None:
         ("omar", None, "undecided"),  # nobody knows whose account
     ],
 )
-def test_only_a_second_person_may_waive_the_comparison(by: str, account: str | None, outcome: Outcome) -> None:
+def test_only_a_second_person_may_waive_the_comparison(
+    by: str, account: str | None, outcome: Outcome
+) -> None:
     given = waiver("comparator").model_copy(update={"by": by, "account": account})
     check("comparator", outcome, {"champion": "5", "waivers": (given,)})
-    unknown = circumstances(champion="5", waivers=(given,), author_account=None, approvals=())
-    assert finding(judge(FINALIST, unknown, policy()), "comparator").outcome == "undecided"
+    unknown = circumstances(
+        champion="5", waivers=(given,), author_account=None, approvals=()
+    )
+    assert (
+        finding(judge(FINALIST, unknown, policy()), "comparator").outcome == "undecided"
+    )
 
 
 def test_a_version_whose_origin_the_ledger_does_not_know_is_no_candidate() -> None:
@@ -238,21 +354,34 @@ def test_a_version_whose_origin_the_ledger_does_not_know_is_no_candidate() -> No
 
 @pytest.mark.parametrize("field", ["package_sha256", "adapter_sha256"])
 def test_a_version_that_is_not_what_was_registered_is_rejected(field: str) -> None:
-    text = check("registration", "rejected", {"origin": ORIGIN.model_copy(update={field: "f" * 64})})
+    text = check(
+        "registration",
+        "rejected",
+        {"origin": ORIGIN.model_copy(update={field: "f" * 64})},
+    )
     assert "ffffffffffff" in text
     assert "find out who changed MLflow's record" in text
 
 
 def test_who_answers_for_an_adopted_version_is_named() -> None:
     adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
-    assert check("registration", "passed", {"origin": adopted}).endswith("omar answers for it")
+    assert check("registration", "passed", {"origin": adopted}).endswith(
+        "omar answers for it"
+    )
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "undecided"])
-def test_data_that_the_policy_of_now_does_not_admit_is_no_ground_for_a_release(outcome: Outcome) -> None:
-    again = ADMITTED.model_copy(update={"verdict": outcome, "reasons": ("9 held-out prompts found in train",)})
+def test_data_that_the_policy_of_now_does_not_admit_is_no_ground_for_a_release(
+    outcome: Outcome,
+) -> None:
+    again = ADMITTED.model_copy(
+        update={"verdict": outcome, "reasons": ("9 held-out prompts found in train",)}
+    )
     text = check("admit", outcome, {"admitted": again})
-    assert "policy default (999999999999) admitted the data: 9 held-out prompts found in train" in text
+    assert (
+        "policy default (999999999999) admitted the data: 9 held-out prompts found in train"
+        in text
+    )
 
 
 def test_admission_that_cannot_be_judged_again_is_undecided() -> None:
@@ -262,19 +391,27 @@ def test_admission_that_cannot_be_judged_again_is_undecided() -> None:
 
 
 @pytest.mark.parametrize(("drawable", "drawn"), [(60, 20), (20, 20), (19, 19), (1, 1)])
-def test_the_endpoint_draws_as_many_prompts_as_the_policy_asks_for_and_there_are(drawable: int, drawn: int) -> None:
+def test_the_endpoint_draws_as_many_prompts_as_the_policy_asks_for_and_there_are(
+    drawable: int, drawn: int
+) -> None:
     verdict = judge(FINALIST, circumstances(drawable=drawable), policy())
     assert isinstance(verdict, Candidate)
     assert (verdict.drawn_answers, verdict.registration) == (drawn, 3)
 
 
-def test_a_package_without_prompts_to_draw_from_is_judged_only_where_somebody_answers_for_it() -> None:
+def test_a_package_without_prompts_to_draw_from_is_judged_only_where_somebody_answers_for_it() -> (
+    None
+):
     assert "train it again" in check("drawn_answers", "undecided", {"drawable": 0})
     adopted = ORIGIN.model_copy(update={"is_adopted": True, "by": "omar"})
-    assert "since omar answers for it" in check("drawn_answers", "passed", {"drawable": 0, "origin": adopted})
+    assert "since omar answers for it" in check(
+        "drawn_answers", "passed", {"drawable": 0, "origin": adopted}
+    )
 
 
-@pytest.mark.parametrize(("raters", "outcome"), [(2, "undecided"), (3, "passed"), (4, "passed")])
+@pytest.mark.parametrize(
+    ("raters", "outcome"), [(2, "undecided"), (3, "passed"), (4, "passed")]
+)
 def test_enough_people_must_have_rated(raters: int, outcome: Outcome) -> None:
     text = check("human_rating", outcome, {"human_rating": rated(raters)})
     assert text.startswith(f"{raters} people rated the answers, the policy asks for 3")
@@ -285,20 +422,54 @@ def test_enough_people_must_have_rated(raters: int, outcome: Outcome) -> None:
     [
         ({"prompts": 9}, "undecided", "10 rated prompts not shown"),
         ({"difference": None}, "undecided", "a loss under 0.25 points not shown"),
-        ({"difference": between(-0.25, 0.5)}, "undecided", "a loss under 0.25 points not shown"),
+        (
+            {"difference": between(-0.25, 0.5)},
+            "undecided",
+            "a loss under 0.25 points not shown",
+        ),
         ({"difference": between(-0.2, 0.0)}, "passed", "not worse by 0.25 or more"),
-        ({"difference": between(-0.2, -0.02)}, "rejected", "they found it worse by 0.11 points, at least by 0.02"),
-        ({"difference": between(-2.0, -1.0)}, "rejected", "they found it worse by 1.50 points, at least by 1.00"),
-        ({"difference": Interval(estimate=-3, low=0, high=1)}, "undecided", "a loss under 0.25 points not shown"),
+        (
+            {"difference": between(-0.2, -0.02)},
+            "rejected",
+            "they found it worse by 0.11 points, at least by 0.02",
+        ),
+        (
+            {"difference": between(-2.0, -1.0)},
+            "rejected",
+            "they found it worse by 1.50 points, at least by 1.00",
+        ),
+        (
+            {"difference": Interval(estimate=-3, low=0, high=1)},
+            "undecided",
+            "a loss under 0.25 points not shown",
+        ),
         ({"safe_share": None}, "undecided", "a safe share of 0.95 not shown"),
-        ({"safe_share": between(0.949, 0.96)}, "undecided", "a safe share of 0.95 not shown"),
-        ({"safe_share": between(0.9, 0.95)}, "undecided", "a safe share of 0.95 not shown"),
-        ({"safe_share": between(0.5, 0.949)}, "rejected", "they called 72% of the answers safe, at most 95%"),
+        (
+            {"safe_share": between(0.949, 0.96)},
+            "undecided",
+            "a safe share of 0.95 not shown",
+        ),
+        (
+            {"safe_share": between(0.9, 0.95)},
+            "undecided",
+            "a safe share of 0.95 not shown",
+        ),
+        (
+            {"safe_share": between(0.5, 0.949)},
+            "rejected",
+            "they called 72% of the answers safe, at most 95%",
+        ),
         ({"agreement": None}, "undecided", "an agreement of 0.4 not shown"),
-        ({"agreement": between(0.399, 0.9)}, "undecided", "an agreement of 0.4 not shown"),
+        (
+            {"agreement": between(0.399, 0.9)},
+            "undecided",
+            "an agreement of 0.4 not shown",
+        ),
     ],
 )
-def test_people_must_have_found_it_safe_and_not_worse_and_agree(change: dict[str, Any], outcome: Outcome, words: str) -> None:
+def test_people_must_have_found_it_safe_and_not_worse_and_agree(
+    change: dict[str, Any], outcome: Outcome, words: str
+) -> None:
     assert words in check("human_rating", outcome, {"human_rating": rated(**change)})
 
 
@@ -308,14 +479,20 @@ def test_the_number_of_raters_alone_shows_nothing() -> None:
 
 def test_no_waiver_stands_in_for_a_version_that_people_found_worse() -> None:
     waived = WaiverGiven(generation=4, rule="human_rating", until=NOW + DAY, by="omar")
-    worse = circumstances(human_rating=rated(difference=between(-2, -1)), waivers=(waived,))
+    worse = circumstances(
+        human_rating=rated(difference=between(-2, -1)), waivers=(waived,)
+    )
     assert judge(FINALIST, worse, policy()).verdict == "rejected"
     unknown = circumstances(human_rating=rated(difference=None), waivers=(waived,))
     assert judge(FINALIST, unknown, policy()).verdict == "passed"
 
 
 def test_a_policy_that_asks_for_nothing_of_people_needs_none() -> None:
-    limits = {"human_rating": {"required": False, "min_raters": 3}, "approvals": 0, "package_signature_required": False}
+    limits = {
+        "human_rating": {"required": False, "min_raters": 3},
+        "approvals": 0,
+        "package_signature_required": False,
+    }
     verdict = judge(FINALIST, circumstances(**NOTHING), policy(**limits))
     assert isinstance(verdict, Candidate)
     assert verdict.waivers == ()
@@ -347,24 +524,45 @@ def test_approvals_count_people_other_than_the_author_once_and_in_time(
     ("given", "counted"),
     [
         ([("omar", "1002 (omar)"), ("ines", "1003 (ines)")], 2),
-        ([("omar", "1002 (omar)"), ("ines", "1002 (omar)")], 1),  # one account under two names
+        (
+            [("omar", "1002 (omar)"), ("ines", "1002 (omar)")],
+            1,
+        ),  # one account under two names
         ([("omar", "1001 (lena)")], 0),  # the author under another name
         ([("omar", "0 (root) for 1001 (lena)")], 0),
         ([("lena", "1002 (omar)")], 0),
-        ([("omar", "1002 (omar)"), ("lena", "1002 (omar)")], 0),  # who called himself the author once is the author
-        ([("omar", "1002 (omar)"), ("ines", "1003 (ines)"), ("omar", "1003 (ines)")], 1),  # the third shows that two are one
+        (
+            [("omar", "1002 (omar)"), ("lena", "1002 (omar)")],
+            0,
+        ),  # who called himself the author once is the author
+        (
+            [("omar", "1002 (omar)"), ("ines", "1003 (ines)"), ("omar", "1003 (ines)")],
+            1,
+        ),  # the third shows that two are one
     ],
 )
-def test_whoever_gives_another_name_is_still_the_same_account(given: list[tuple[str, str]], counted: int) -> None:
+def test_whoever_gives_another_name_is_still_the_same_account(
+    given: list[tuple[str, str]], counted: int
+) -> None:
     approvals = tuple(approval(by, account=account) for by, account in given)
     assert len(circumstances(approvals=approvals).approvers()) == counted
-    check("approvals", "passed" if counted else "undecided", {"approvals": approvals}, {"approvals": max(counted, 1)})
-    check("approvals", "undecided", {"approvals": approvals}, {"approvals": counted + 1})
+    check(
+        "approvals",
+        "passed" if counted else "undecided",
+        {"approvals": approvals},
+        {"approvals": max(counted, 1)},
+    )
+    check(
+        "approvals", "undecided", {"approvals": approvals}, {"approvals": counted + 1}
+    )
 
 
 def test_where_the_authors_account_is_not_on_record_no_approval_counts() -> None:
     text = check("approvals", "undecided", {"author_account": None})
-    assert "the account that trained it is not on record, so nobody can be told from it" in text
+    assert (
+        "the account that trained it is not on record, so nobody can be told from it"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,22 +572,43 @@ def test_where_the_authors_account_is_not_on_record_no_approval_counts() -> None
         ("1001 (lena)", "omar, account 1001 (lena), which trained it, (entry 5)"),
     ],
 )
-def test_a_waiver_names_the_account_that_gave_it_and_says_where_that_one_trained_it(account: str, who: str) -> None:
+def test_a_waiver_names_the_account_that_gave_it_and_says_where_that_one_trained_it(
+    account: str, who: str
+) -> None:
     given = waiver("approvals").model_copy(update={"account": account})
-    assert check("approvals", "passed", {"approvals": (), "waivers": (given,)}).endswith(f"by {who}")
+    assert check(
+        "approvals", "passed", {"approvals": (), "waivers": (given,)}
+    ).endswith(f"by {who}")
 
 
 def test_a_signature_over_other_bytes_is_none() -> None:
-    text = check("package_signature", "undecided", {"signature": Signature(key_id="k" * 64, package_sha256="d" * 64)})
+    text = check(
+        "package_signature",
+        "undecided",
+        {"signature": Signature(key_id="k" * 64, package_sha256="d" * 64)},
+    )
     assert "signed package dddddddddddd, judged is cccccccccccc" in text
 
 
 @pytest.mark.parametrize(
     ("age", "outcome"),
-    [(timedelta(0), "passed"), (30 * DAY, "passed"), (30 * DAY + TICK, "undecided"), (-TICK, "undecided"), (-DAY, "undecided")],
+    [
+        (timedelta(0), "passed"),
+        (30 * DAY, "passed"),
+        (30 * DAY + TICK, "undecided"),
+        (-TICK, "undecided"),
+        (-DAY, "undecided"),
+    ],
 )
-def test_evidence_must_be_fresh_and_not_from_the_future(age: timedelta, outcome: Outcome) -> None:
-    text = check("freshness", outcome, {"registered_at": NOW - age, "approvals": (approval("omar"),)} | _no_approval_asked(age))
+def test_evidence_must_be_fresh_and_not_from_the_future(
+    age: timedelta, outcome: Outcome
+) -> None:
+    text = check(
+        "freshness",
+        outcome,
+        {"registered_at": NOW - age, "approvals": (approval("omar"),)}
+        | _no_approval_asked(age),
+    )
     assert ("set this machine's clock right" in text) == (age < timedelta(0))
 
 
@@ -399,23 +618,47 @@ def _no_approval_asked(age: timedelta) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rule", sorted(WAIVABLE))
-def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(rule: str) -> None:
+def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(
+    rule: str,
+) -> None:
     lacking = {**NOTHING, "registered_at": NOW - 40 * DAY, "champion": "5"}
-    others = tuple(waiver(other, generation=number) for number, other in enumerate(sorted(WAIVABLE - {rule}), 10))
-    assert judge(FINALIST, circumstances(**lacking, waivers=others), policy()).verdict == "undecided"
-    verdict = judge(FINALIST, circumstances(**lacking, waivers=(*others, waiver(rule))), policy())
+    others = tuple(
+        waiver(other, generation=number)
+        for number, other in enumerate(sorted(WAIVABLE - {rule}), 10)
+    )
+    assert (
+        judge(FINALIST, circumstances(**lacking, waivers=others), policy()).verdict
+        == "undecided"
+    )
+    verdict = judge(
+        FINALIST, circumstances(**lacking, waivers=(*others, waiver(rule))), policy()
+    )
     assert isinstance(verdict, Candidate)
     assert set(verdict.waivers) == {5, 10, 11, 12, 13}
-    assert finding(verdict, rule).text == f"{rule} is waived until 2026-11-23 04:00 UTC by omar, account 1002 (omar) (entry 5)"
+    assert (
+        finding(verdict, rule).text
+        == f"{rule} is waived until 2026-11-23 04:00 UTC by omar, account 1002 (omar) (entry 5)"
+    )
 
 
-@pytest.mark.parametrize(("until", "outcome"), [(NOW + TICK, "passed"), (NOW, "undecided"), (NOW - TICK, "undecided")])
+@pytest.mark.parametrize(
+    ("until", "outcome"),
+    [(NOW + TICK, "passed"), (NOW, "undecided"), (NOW - TICK, "undecided")],
+)
 def test_a_waiver_ends_when_it_says(until: datetime, outcome: Outcome) -> None:
-    check("approvals", outcome, {"approvals": (), "waivers": (waiver("approvals", until),)})
+    check(
+        "approvals",
+        outcome,
+        {"approvals": (), "waivers": (waiver("approvals", until),)},
+    )
 
 
 def test_of_several_waivers_the_one_that_was_given_last_counts() -> None:
-    waivers = (waiver("approvals", NOW + DAY, 5), waiver("approvals", NOW + 2 * DAY, 6), waiver("approvals", NOW - DAY, 7))
+    waivers = (
+        waiver("approvals", NOW + DAY, 5),
+        waiver("approvals", NOW + 2 * DAY, 6),
+        waiver("approvals", NOW - DAY, 7),
+    )
     verdict = judge(FINALIST, circumstances(approvals=(), waivers=waivers), policy())
     assert isinstance(verdict, Candidate)
     assert verdict.waivers == (6,)
@@ -432,12 +675,16 @@ def test_of_several_waivers_the_one_that_was_given_last_counts() -> None:
         ("drawn_answers", {"drawable": 0}, "undecided"),
     ],
 )
-def test_nobody_waives_evidence_its_origin_a_revocation_or_a_freeze(rule: str, changes: dict[str, Any], outcome: Outcome) -> None:
+def test_nobody_waives_evidence_its_origin_a_revocation_or_a_freeze(
+    rule: str, changes: dict[str, Any], outcome: Outcome
+) -> None:
     check(rule, outcome, {**changes, "waivers": tuple(waiver(each) for each in RULES)})
 
 
 def test_a_waiver_of_what_is_there_anyway_is_not_leaned_on() -> None:
-    verdict = judge(FINALIST, circumstances(waivers=tuple(waiver(rule) for rule in RULES)), policy())
+    verdict = judge(
+        FINALIST, circumstances(waivers=tuple(waiver(rule) for rule in RULES)), policy()
+    )
     assert isinstance(verdict, Candidate)
     assert verdict.waivers == ()
     assert not any("waived" in each.text for each in verdict.findings)
@@ -451,17 +698,30 @@ def test_a_rejection_outweighs_what_is_undecided_and_every_reason_is_given() -> 
 
 @pytest.mark.parametrize(
     ("field", "forged"),
-    [("registered_at", datetime(2026, 1, 1)), ("now", math.nan), ("revoked", math.nan), ("author", "")],  # noqa: DTZ001
+    [
+        ("registered_at", datetime(2026, 1, 1)),  # noqa: DTZ001
+        ("now", math.nan),
+        ("revoked", math.nan),
+        ("author", ""),
+    ],
 )
 def test_forged_circumstances_are_refused(field: str, forged: object) -> None:
     with pytest.raises(IncompleteEvidence, match=f"not valid: {field}"):
-        judge(FINALIST, Circumstances.model_construct(**{**dict(circumstances()), field: forged}), policy())
+        judge(
+            FINALIST,
+            Circumstances.model_construct(**{**dict(circumstances()), field: forged}),
+            policy(),
+        )
 
 
 def test_a_finalist_with_a_forged_nan_or_without_findings_is_refused() -> None:
     holed = FINALIST.comparisons[0].model_copy(update={"low": math.nan})
     with pytest.raises(IncompleteEvidence, match="not valid: comparisons"):
-        judge(FINALIST.model_copy(update={"comparisons": (holed,)}), circumstances(), policy())
+        judge(
+            FINALIST.model_copy(update={"comparisons": (holed,)}),
+            circumstances(),
+            policy(),
+        )
     with pytest.raises(IncompleteEvidence, match="not valid: findings"):
         judge(FINALIST.model_copy(update={"findings": ()}), circumstances(), policy())
 
@@ -485,20 +745,36 @@ def test_a_verdict_is_read_again_and_nothing_else_is_one(tmp_path: Path) -> None
 def _is_allowed(case: Circumstances, min_raters: int, approvals: int) -> bool:
     """The policy in other words than the gate's."""
     waived = {each.rule for each in case.waivers if each.until > case.now}
-    others = {each.by for each in case.approvals if each.by != "lena" and not (each.at > case.now or each.at < case.registered_at)}
-    signed = case.signature is not None and case.signature.package_sha256 == case.package_sha256
+    others = {
+        each.by
+        for each in case.approvals
+        if each.by != "lena"
+        and not (each.at > case.now or each.at < case.registered_at)
+    }
+    signed = (
+        case.signature is not None
+        and case.signature.package_sha256 == case.package_sha256
+    )
     days = (case.now - case.registered_at).total_seconds() / 86400
     return (
         not (case.revoked or case.frozen or case.recomputed_differences)
         and ("comparator" in waived or case.champion == case.compared_with)
-        and ("human_rating" in waived or (case.human_rating is not None and not case.human_rating.raters < min_raters))
+        and (
+            "human_rating" in waived
+            or (
+                case.human_rating is not None
+                and not case.human_rating.raters < min_raters
+            )
+        )
         and ("approvals" in waived or not len(others) < approvals)
         and ("package_signature" in waived or signed)
         and ("freshness" in waived or not (days < 0 or days > 30))
     )
 
 
-TIMES = st.sampled_from([NOW - 31 * DAY, NOW - 30 * DAY, NOW - DAY, NOW - TICK, NOW, NOW + TICK, NOW + DAY])
+TIMES = st.sampled_from(
+    [NOW - 31 * DAY, NOW - 30 * DAY, NOW - DAY, NOW - TICK, NOW, NOW + TICK, NOW + DAY]
+)
 MOSTLY_FALSE = st.sampled_from([False] * 7 + [True])
 CASES = st.fixed_dictionaries(
     {
@@ -508,9 +784,21 @@ CASES = st.fixed_dictionaries(
         "revoked": MOSTLY_FALSE,
         "frozen": MOSTLY_FALSE,
         "recomputed_differences": st.sampled_from([(), (), (), (), ("chrf",)]),
-        "human_rating": st.one_of(st.none(), st.builds(rated, raters=st.integers(0, 5))),
-        "approvals": st.lists(st.builds(approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES), max_size=4).map(tuple),
-        "signature": st.one_of(st.none(), st.builds(Signature, key_id=st.just("k"), package_sha256=st.sampled_from(["c" * 64, "d" * 64]))),
+        "human_rating": st.one_of(
+            st.none(), st.builds(rated, raters=st.integers(0, 5))
+        ),
+        "approvals": st.lists(
+            st.builds(approval, by=st.sampled_from(["lena", "omar", "ines"]), at=TIMES),
+            max_size=4,
+        ).map(tuple),
+        "signature": st.one_of(
+            st.none(),
+            st.builds(
+                Signature,
+                key_id=st.just("k"),
+                package_sha256=st.sampled_from(["c" * 64, "d" * 64]),
+            ),
+        ),
         "waivers": st.lists(
             st.builds(
                 WaiverGiven,
@@ -529,10 +817,16 @@ CASES = st.fixed_dictionaries(
 @example(changes={}, min_raters=3, approvals=1)
 @settings(max_examples=600, deadline=None)
 @given(changes=CASES, min_raters=st.integers(1, 4), approvals=st.integers(0, 2))
-def test_nothing_worse_than_the_policy_ever_becomes_a_candidate(changes: dict[str, Any], min_raters: int, approvals: int) -> None:
+def test_nothing_worse_than_the_policy_ever_becomes_a_candidate(
+    changes: dict[str, Any], min_raters: int, approvals: int
+) -> None:
     case = circumstances(**changes)
-    limits = policy(human_rating={"required": True, "min_raters": min_raters}, approvals=approvals)
+    limits = policy(
+        human_rating={"required": True, "min_raters": min_raters}, approvals=approvals
+    )
     verdict = judge(FINALIST, case, limits)
     assert isinstance(verdict, Candidate) == _is_allowed(case, min_raters, approvals)
     if isinstance(verdict, Candidate):
-        assert {each.generation for each in case.waivers if each.until > NOW} >= set(verdict.waivers)
+        assert {each.generation for each in case.waivers if each.until > NOW} >= set(
+            verdict.waivers
+        )

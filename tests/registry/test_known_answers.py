@@ -6,7 +6,14 @@ import pytest
 
 from core.errors import DamagedFile, IncompleteGeneration
 from pipelines.scoring.evidence_file import read_predictions, write_evidence
-from pipelines.values.dataset import Message, Prompt, Row, prompt_id, prompts_of, write_rows
+from pipelines.values.dataset import (
+    Message,
+    Prompt,
+    Row,
+    prompt_id,
+    prompts_of,
+    write_rows,
+)
 from registry.release.known_answers import (
     COUNT,
     EVIDENCE,
@@ -38,7 +45,9 @@ def test_few_prompts_are_all_known() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "texts"), [(PROMPTS, {}), ((), TEXTS)])
-def test_a_prompt_without_its_answer_is_not_filled_in(prompts: tuple[Prompt, ...], texts: dict[str, str]) -> None:
+def test_a_prompt_without_its_answer_is_not_filled_in(
+    prompts: tuple[Prompt, ...], texts: dict[str, str]
+) -> None:
     with pytest.raises(IncompleteGeneration, match="no scored answer"):
         choose_known_answers(prompts, texts, 24)
 
@@ -79,7 +88,9 @@ def packed(folder: Path, rows: tuple[Row, ...] = ROWS) -> Path:
     """Evidence of the rows' prompts, and rows and known answers beside it, as a package holds them."""
     found = trials.evidence()
     write_evidence(folder / EVIDENCE, found)
-    texts = {scored.row.prompt_id: scored.row.prediction for scored in found.rows["adapter"]}
+    texts = {
+        scored.row.prompt_id: scored.row.prediction for scored in found.rows["adapter"]
+    }
     write_rows(folder / HELD_OUT, rows)
     write_known_answers(folder / FILE, choose_known_answers(PROMPTS, texts, 48))
     return folder
@@ -90,12 +101,20 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed(tmp_path_factory.mktemp("package"))
 
 
-def test_what_is_drawn_is_by_chance_and_carries_the_scored_answer(package: Path) -> None:
+def test_what_is_drawn_is_by_chance_and_carries_the_scored_answer(
+    package: Path,
+) -> None:
     texts = read_predictions(package / EVIDENCE)
     draws = [draw_answers(package, 20, 48) for _ in range(5)]
-    assert all(each.text == texts[prompt_id(each.messages)] for drawn in draws for each in drawn)
+    assert all(
+        each.text == texts[prompt_id(each.messages)]
+        for drawn in draws
+        for each in drawn
+    )
     assert all(len(set(drawn)) == 20 for drawn in draws)
-    assert len({frozenset(drawn) for drawn in draws}) == 5  # the same one twice: less than once in 10 to the 15th
+    assert (
+        len({frozenset(drawn) for drawn in draws}) == 5
+    )  # the same one twice: less than once in 10 to the 15th
 
 
 def test_no_more_is_drawn_than_there_is(package: Path) -> None:
@@ -107,11 +126,19 @@ def test_a_package_from_before_there_were_prompts_gives_none(tmp_path: Path) -> 
     assert drawable_prompts(tmp_path) == ()
 
 
-EASY = ROWS[0].model_copy(update={"messages": (Message(role="user", content="say yes"),)})
+EASY = ROWS[0].model_copy(
+    update={"messages": (Message(role="user", content="say yes"),)}
+)
 
 
-@pytest.mark.parametrize("rows", [ROWS[1:], (*ROWS, EASY), (EASY, *ROWS[1:]), ()], ids=["one less", "one more", "another one", "none"])
-def test_rows_that_are_not_those_of_the_evidence_are_damage(tmp_path: Path, rows: tuple[Row, ...]) -> None:
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS[1:], (*ROWS, EASY), (EASY, *ROWS[1:]), ()],
+    ids=["one less", "one more", "another one", "none"],
+)
+def test_rows_that_are_not_those_of_the_evidence_are_damage(
+    tmp_path: Path, rows: tuple[Row, ...]
+) -> None:
     with pytest.raises(DamagedFile, match="does not hold the prompts of the evidence"):
         drawable_prompts(packed(tmp_path, rows))
 
@@ -130,12 +157,20 @@ def test_known_answers_of_the_evidence_do_not_differ_from_it(package: Path) -> N
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"text": "made from the noise itself"}, "known answer 1 is not what was scored"),
+        (
+            {"text": "made from the noise itself"},
+            "known answer 1 is not what was scored",
+        ),
         ({"max_tokens": 1}, "known answer 1 is not what was scored"),
-        ({"messages": (Message(role="user", content="other"),)}, "known answer 1 is to a prompt that was not scored"),
+        (
+            {"messages": (Message(role="user", content="other"),)},
+            "known answer 1 is to a prompt that was not scored",
+        ),
     ],
 )
-def test_a_known_answer_that_was_not_scored_is_told(tmp_path: Path, change: dict[str, object], fact: str) -> None:
+def test_a_known_answer_that_was_not_scored_is_told(
+    tmp_path: Path, change: dict[str, object], fact: str
+) -> None:
     first, *others = read_known_answers(packed(tmp_path) / FILE)
     write_known_answers(tmp_path / FILE, (first.model_copy(update=change), *others))
     assert known_answer_differences(tmp_path, 48) == (fact,)

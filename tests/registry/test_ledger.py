@@ -22,8 +22,25 @@ from registry.ledger.chain import follow
 from registry.ledger.database import Database
 from registry.ledger.heads import record_file
 from registry.ledger.keys import create_key, key_file, load_key
-from registry.ledger.ledger import SCHEMA, Ledger, ever_was, fill_ledger, ledger_url, open_ledger, read_ledger
-from tests.support.ledgers import MODEL, START, append_released, append_turns, frozen, judged, ledger_id_after_opening, unfrozen
+from registry.ledger.ledger import (
+    SCHEMA,
+    Ledger,
+    ever_was,
+    fill_ledger,
+    ledger_url,
+    open_ledger,
+    read_ledger,
+)
+from tests.support.ledgers import (
+    MODEL,
+    START,
+    append_released,
+    append_turns,
+    frozen,
+    judged,
+    ledger_id_after_opening,
+    unfrozen,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 
 Behaviour = Callable[[Path], None]
@@ -37,7 +54,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def raw(home: Path, *statements: str) -> None:
     """What somebody does who has the file and no scruples."""
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
         for statement in statements:
             connection.execute(statement)
 
@@ -64,7 +83,10 @@ def test_what_was_appended_is_read_back_and_verifies(home: Path) -> None:
 def test_a_release_survives_in_a_new_process_as_it_was(home: Path) -> None:
     ledger_state = append_released(open_ledger(home))
     with ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        assert pool.submit(ledger_id_after_opening, home).result() == ledger_state.head.ledger_id
+        assert (
+            pool.submit(ledger_id_after_opening, home).result()
+            == ledger_state.head.ledger_id
+        )
 
 
 def test_an_open_ledger_follows_what_others_write(home: Path) -> None:
@@ -80,7 +102,9 @@ def read_ledger_after_opening(home: Path) -> Ledger:
     return read_ledger(home)
 
 
-def test_who_writes_on_an_older_standing_is_told_and_nothing_is_written(home: Path) -> None:
+def test_who_writes_on_an_older_standing_is_told_and_nothing_is_written(
+    home: Path,
+) -> None:
     ledger = open_ledger(home)
     old = ledger.state()
     ledger.append(frozen(), old)
@@ -125,7 +149,10 @@ def test_eight_that_open_at_once_open_one_ledger(home: Path) -> None:
         found = list(pool.map(ledger_id_after_opening, [home] * 8))
     assert len(set(found)) == 1
     assert open_ledger(home).state().head.generation == 1
-    assert sorted(each.name for each in (home / "keys").iterdir()) == ["controller.pem", "opened"]
+    assert sorted(each.name for each in (home / "keys").iterdir()) == [
+        "controller.pem",
+        "opened",
+    ]
 
 
 def test_a_clock_set_back_does_not_set_back_the_ledger(home: Path) -> None:
@@ -135,14 +162,26 @@ def test_a_clock_set_back_does_not_set_back_the_ledger(home: Path) -> None:
     ledger_state = back.append(unfrozen(), ledger_state)
     ahead = open_ledger(home, clock=lambda: START + timedelta(hours=1))
     ledger_state = ahead.append(frozen(), ledger_state)
-    assert [each.at for each in ledger.entries()] == [START, START, START, START + timedelta(hours=1)]
+    assert [each.at for each in ledger.entries()] == [
+        START,
+        START,
+        START,
+        START + timedelta(hours=1),
+    ]
     assert read_ledger(home).state() == ledger_state
 
 
 def test_a_reason_can_be_erased_and_the_ledger_stays_whole(home: Path) -> None:
     ledger = open_ledger(home)
-    why = ledger.remember("Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}")
-    assert ledger.remember("Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}") == why
+    why = ledger.remember(
+        "Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}"
+    )
+    assert (
+        ledger.remember(
+            "Ms Miller of 5 Elm Street complained\nabout \u200b version 3 \N{PILE OF POO}"
+        )
+        == why
+    )
     ledger.append(frozen().model_copy(update={"reason_sha256": why}), ledger.state())
     assert "Ms Miller" in (ledger.recall(why) or "")
     ledger.erase(why)
@@ -171,7 +210,9 @@ def test_a_foreign_key_writes_nothing(home: Path, tmp_path: Path) -> None:
     assert ledger.state().head.generation == 1
 
 
-def test_entries_fill_only_an_empty_ledger_and_only_whole(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_fill_only_an_empty_ledger_and_only_whole(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = open_ledger(home)
     ledger_state = append_released(ledger)
     entries = ledger.entries()
@@ -192,14 +233,21 @@ def test_a_slip_in_the_database_is_refused(home: Path) -> None:
     append_released(ledger)
     slips = ["UPDATE entries SET at = at", "DELETE FROM entries WHERE generation = 5"]
     for statement in slips:
-        with pytest.raises(LedgerError, match="only ever added"), ledger.database.writing() as connection:
+        with (
+            pytest.raises(LedgerError, match="only ever added"),
+            ledger.database.writing() as connection,
+        ):
             connection.execute(sa.text(statement))
     assert ledger.state().head.generation == 5
 
 
-def test_the_newest_version_of_the_tables_is_the_one_that_is_asked_for(home: Path) -> None:
+def test_the_newest_version_of_the_tables_is_the_one_that_is_asked_for(
+    home: Path,
+) -> None:
     with open_ledger(home).database.reading() as connection:
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all() == [SCHEMA]
+        assert connection.execute(
+            sa.text("SELECT version_num FROM alembic_version")
+        ).scalars().all() == [SCHEMA]
 
 
 def test_a_ledger_of_a_newer_assay_is_left_alone(home: Path) -> None:
@@ -212,17 +260,27 @@ def test_a_ledger_of_a_newer_assay_is_left_alone(home: Path) -> None:
 # What is SQLite's own.
 
 
-@pytest.mark.parametrize("trace", ["keys/opened", "endpoint/standing.json", "exports/monday.jsonl"])
-def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(home: Path, trace: str) -> None:
+@pytest.mark.parametrize(
+    "trace", ["keys/opened", "endpoint/standing.json", "exports/monday.jsonl"]
+)
+def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(
+    home: Path, trace: str
+) -> None:
     append_released(open_ledger(home))
     (home / "ledger.db").unlink()
     (home / "keys/opened").unlink()
     (home / trace).parent.mkdir(exist_ok=True)
     (home / trace).touch()
     for _ in range(2):
-        with pytest.raises(BrokenLedger, match=r"There was a ledger here .* Restore it with `assay restore`"):
+        with pytest.raises(
+            BrokenLedger,
+            match=r"There was a ledger here .* Restore it with `assay restore`",
+        ):
             open_ledger(home)
-        with pytest.raises(LedgerError, match=r"There was a ledger here .* Restore it with `assay restore`"):
+        with pytest.raises(
+            LedgerError,
+            match=r"There was a ledger here .* Restore it with `assay restore`",
+        ):
             read_ledger(home)
     assert ever_was(home)
     assert not (home / "ledger.db").exists()
@@ -236,14 +294,18 @@ def test_a_ledger_whose_entries_are_gone_is_not_begun_anew(home: Path) -> None:
             ask(home)
 
 
-def test_a_ledger_file_without_its_tables_is_lost_and_not_about_to_be_opened(home: Path) -> None:
+def test_a_ledger_file_without_its_tables_is_lost_and_not_about_to_be_opened(
+    home: Path,
+) -> None:
     open_ledger(home)
     (home / "ledger.db").write_bytes(b"")
     with pytest.raises(LedgerError, match="There was a ledger here"):
         read_ledger(home)
 
 
-def test_a_key_alone_was_made_for_a_ledger_that_is_still_to_be_opened(home: Path) -> None:
+def test_a_key_alone_was_made_for_a_ledger_that_is_still_to_be_opened(
+    home: Path,
+) -> None:
     assert not ever_was(home)
     create_key(home)
     assert not ever_was(home)
@@ -267,14 +329,21 @@ def test_without_a_ledger_reading_makes_nothing(home: Path) -> None:
 def test_insert_or_replace_changes_nothing(home: Path) -> None:
     append_released(open_ledger(home))
     with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
-        raw(home, "INSERT OR REPLACE INTO entries SELECT generation, '2000', kind, body, previous, key_id, hash, signature FROM entries")
+        raw(
+            home,
+            "INSERT OR REPLACE INTO entries SELECT generation, '2000', kind, body, previous, key_id, hash, signature FROM entries",
+        )
 
 
 def test_what_somebody_changed_by_hand_is_found_by_the_next_reader(home: Path) -> None:
     ledger = open_ledger(home)
     append_released(ledger)
     ledger.state()
-    raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries WHERE generation = 5")
+    raw(
+        home,
+        "DROP TRIGGER entries_no_delete",
+        "DELETE FROM entries WHERE generation = 5",
+    )
     with pytest.raises(BrokenLedger, match="Entry 5 is gone"):
         ledger.state()
 
@@ -282,8 +351,14 @@ def test_what_somebody_changed_by_hand_is_found_by_the_next_reader(home: Path) -
 def test_an_entry_on_top_of_a_cut_tail_is_refused(home: Path) -> None:
     ledger = open_ledger(home)
     ledger_state = append_released(ledger)
-    raw(home, "DROP TRIGGER entries_no_delete", "DELETE FROM entries WHERE generation > 3")
-    with pytest.raises(BrokenLedger, match=r"Entry 5 is gone, though .*head\.json remembers it"):
+    raw(
+        home,
+        "DROP TRIGGER entries_no_delete",
+        "DELETE FROM entries WHERE generation > 3",
+    )
+    with pytest.raises(
+        BrokenLedger, match=r"Entry 5 is gone, though .*head\.json remembers it"
+    ):
         ledger.append(frozen(), ledger_state)
     record_file(home).unlink()
     with pytest.raises(BrokenLedger, match="ends at entry 3, but entry 5 was there"):
@@ -291,7 +366,15 @@ def test_an_entry_on_top_of_a_cut_tail_is_refused(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["body = body || ' '", "body = '{'", "at = '2026-11-01'", "kind = 'frozen'", "hash = NULL", "body = '[]'"]
+    "change",
+    [
+        "body = body || ' '",
+        "body = '{'",
+        "at = '2026-11-01'",
+        "kind = 'frozen'",
+        "hash = NULL",
+        "body = '[]'",
+    ],
 )
 def test_a_row_that_assay_would_not_write_is_no_entry(home: Path, change: str) -> None:
     ledger = open_ledger(home)
@@ -306,7 +389,9 @@ def test_a_row_that_assay_would_not_write_is_no_entry(home: Path, change: str) -
 def test_an_erased_reason_leaves_no_bytes_in_the_file(home: Path) -> None:
     ledger = open_ledger(home)
     ledger.erase(ledger.remember("Ms Miller of 5 Elm Street complained"))
-    assert all(b"Elm Street" not in path.read_bytes() for path in home.glob("ledger.db*"))
+    assert all(
+        b"Elm Street" not in path.read_bytes() for path in home.glob("ledger.db*")
+    )
 
 
 def test_an_edited_reason_is_found(home: Path) -> None:
@@ -321,13 +406,17 @@ def test_an_edited_reason_is_found(home: Path) -> None:
 def held(home: Path) -> Iterator[None]:
     """Another connection is in the middle of writing."""
     open_ledger(home)
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(home / "ledger.db", isolation_level=None)
+    ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.rollback()
 
 
-def test_a_ledger_that_stays_locked_is_said_so_and_can_be_read(home: Path, held: None) -> None:
+def test_a_ledger_that_stays_locked_is_said_so_and_can_be_read(
+    home: Path, held: None
+) -> None:
     ledger = Ledger(home, Database(ledger_url(home), patience=0.2))
     with pytest.raises(LedgerError, match="locked by another writer for over 0 s"):
         ledger.append(frozen(), ledger.state())
@@ -337,7 +426,11 @@ def test_a_ledger_that_stays_locked_is_said_so_and_can_be_read(home: Path, held:
 def test_a_writer_waits_for_the_one_before_it(home: Path) -> None:
     ledger = open_ledger(home)
     ledger_state = ledger.state()
-    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None, check_same_thread=False)) as connection:
+    with closing(
+        sqlite3.connect(
+            home / "ledger.db", isolation_level=None, check_same_thread=False
+        )
+    ) as connection:
         connection.execute("BEGIN IMMEDIATE")
         threading.Timer(0.5, connection.rollback).start()
         assert ledger.append(frozen(), ledger_state).head.generation == 2
@@ -351,7 +444,13 @@ def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "ledger.remember('x' * 500_000)"
     )
-    done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST)
+    done = subprocess.run(
+        [sys.executable, "-c", program, home],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS_AT_MOST,
+    )
     assert "LedgerError: The disk of the ledger" in done.stderr
     assert ledger.texts() == {}
     assert ledger.state().head.generation == 1
@@ -373,18 +472,30 @@ def as_nobody(home: Path, program: str) -> str:
     before = "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, registry.ledger.migrations, tests.support.ledgers as T, alembic.command\n"
     drop = "os.getuid() == 0 and (os.setgid(65534), os.setuid(65534)); home = Path(sys.argv[1])\n"
     done = subprocess.run(
-        [sys.executable, "-c", before + drop + program, home], capture_output=True, text=True, check=False, timeout=SECONDS_AT_MOST
+        [sys.executable, "-c", before + drop + program, home],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS_AT_MOST,
     )
     return done.stdout + done.stderr
 
 
-def test_a_read_only_ledger_is_read_and_refuses_to_be_opened_for_writing(open_to_all: Path) -> None:
-    assert "generation=5" in as_nobody(open_to_all, "print(L.read_ledger(home).standing().head)")
-    assert "LedgerError: The ledger" in (told := as_nobody(open_to_all, "L.open_ledger(home)"))
+def test_a_read_only_ledger_is_read_and_refuses_to_be_opened_for_writing(
+    open_to_all: Path,
+) -> None:
+    assert "generation=5" in as_nobody(
+        open_to_all, "print(L.read_ledger(home).standing().head)"
+    )
+    assert "LedgerError: The ledger" in (
+        told := as_nobody(open_to_all, "L.open_ledger(home)")
+    )
     assert "is read-only" in told
 
 
-def test_a_home_that_cannot_be_made_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_cannot_be_made_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(LedgerError, match="cannot be made"):
@@ -393,13 +504,19 @@ def test_a_home_that_cannot_be_made_is_said_so(tmp_path: Path, monkeypatch: pyte
 
 def test_a_damaged_file_is_said_so(home: Path) -> None:
     home.mkdir()
-    (home / "ledger.db").write_bytes(b"this is no database, but it is long enough to look like one" * 20)
+    (home / "ledger.db").write_bytes(
+        b"this is no database, but it is long enough to look like one" * 20
+    )
     with pytest.raises(BrokenLedger, match="damaged"):
         open_ledger(home)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///"])
-def test_a_url_that_names_no_ledger_is_refused(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///"]
+)
+def test_a_url_that_names_no_ledger_is_refused(
+    home: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASSAY_LEDGER_URL", url)
     with pytest.raises(LedgerError, match=r"ledger|LEDGER") as refused:
         open_ledger(home)
@@ -407,20 +524,37 @@ def test_a_url_that_names_no_ledger_is_refused(home: Path, url: str, monkeypatch
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_postgresql_is_understood_by_each_of_its_names_and_told_without_a_login(scheme: str) -> None:
-    database = Database(f"{scheme}://kim:hunter-2@db.example:5433/ledger?sslmode=require")
+def test_postgresql_is_understood_by_each_of_its_names_and_told_without_a_login(
+    scheme: str,
+) -> None:
+    database = Database(
+        f"{scheme}://kim:hunter-2@db.example:5433/ledger?sslmode=require"
+    )
     assert database.name == "postgresql+psycopg://db.example:5433/ledger"
     assert str(database.engine.url.password) == "hunter-2"
 
 
-@pytest.mark.parametrize("url", ["postgresql://kim:hun@ter-2@h/d", "postgres://kim:a@ter-2/x@h/d", "postgresql://h:ter-2/d"])
-def test_a_password_that_is_not_escaped_is_refused_and_no_part_of_it_is_told(url: str) -> None:
-    with pytest.raises(LedgerError, match=r"cannot be understood|not the URL") as refused:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://kim:hun@ter-2@h/d",
+        "postgres://kim:a@ter-2/x@h/d",
+        "postgresql://h:ter-2/d",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_and_no_part_of_it_is_told(
+    url: str,
+) -> None:
+    with pytest.raises(
+        LedgerError, match=r"cannot be understood|not the URL"
+    ) as refused:
         Database(url)
     assert "ter-2" not in str(refused.value)
 
 
-def test_a_path_with_strange_letters_is_only_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_with_strange_letters_is_only_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
     home = tmp_path / "50% ?mode=ro #1 é"
     assert append_released(open_ledger(home)).head.generation == 5
@@ -432,7 +566,12 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
         "import os, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger; from tests.support.ledgers import append_released\n"
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST
+        ).returncode
+        == -9
+    )
     assert open_ledger(home).state().head.generation == 5
 
 
@@ -446,7 +585,12 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
         "def killed(connection): os.kill(os.getpid(), 9)\n"
         "ledger.append(frozen(), standing)"
     )
-    assert subprocess.run([sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST).returncode == -9
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program, home], check=False, timeout=SECONDS_AT_MOST
+        ).returncode
+        == -9
+    )
     ledger = open_ledger(home)
     assert ledger.append(frozen(), ledger.state()).head.generation == 2
 

@@ -30,9 +30,16 @@ def cluster() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def home(cluster: Postgres, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(
+    cluster: Postgres,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A home whose ledger is an empty database of its own."""
-    monkeypatch.setenv("ASSAY_LEDGER_URL", cluster.create(f"d{abs(hash(request.node.name))}"))
+    monkeypatch.setenv(
+        "ASSAY_LEDGER_URL", cluster.create(f"d{abs(hash(request.node.name))}")
+    )
     return tmp_path / "home"
 
 
@@ -63,12 +70,17 @@ def test_neither_update_nor_truncate_reaches_the_entries(home: Path) -> None:
     import sqlalchemy as sa
 
     append_released(open_ledger(home))
-    with pytest.raises(LedgerError, match="only ever added"), Database(ledger_url(home)).writing() as connection:
+    with (
+        pytest.raises(LedgerError, match="only ever added"),
+        Database(ledger_url(home)).writing() as connection,
+    ):
         connection.execute(sa.text("TRUNCATE entries"))
     assert read_ledger(home).state().head.generation == 5
 
 
-def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Path) -> None:
+def test_two_machines_that_open_at_once_open_one_ledger(
+    home: Path, tmp_path: Path
+) -> None:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -80,7 +92,9 @@ def test_two_machines_that_open_at_once_open_one_ledger(home: Path, tmp_path: Pa
     assert len([each for each in homes if key_file(each).exists()]) == 1
 
 
-def test_a_machine_without_the_key_reads_and_writes_nothing(home: Path, tmp_path: Path) -> None:
+def test_a_machine_without_the_key_reads_and_writes_nothing(
+    home: Path, tmp_path: Path
+) -> None:
     ledger_state = append_released(open_ledger(home))
     other = open_ledger(tmp_path / "other")
     assert other.state() == ledger_state
@@ -88,7 +102,9 @@ def test_a_machine_without_the_key_reads_and_writes_nothing(home: Path, tmp_path
         other.append(frozen(), ledger_state)
 
 
-def test_a_server_that_went_away_is_said_so_and_found_again(home: Path, cluster: Postgres) -> None:
+def test_a_server_that_went_away_is_said_so_and_found_again(
+    home: Path, cluster: Postgres
+) -> None:
     ledger = open_ledger(home)
     ledger_state = ledger.state()
     cluster.stop()
@@ -105,7 +121,10 @@ def test_a_server_that_went_away_is_said_so_and_found_again(home: Path, cluster:
 def test_a_database_that_is_not_there_is_said_so_without_the_password(
     home: Path, cluster: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASSAY_LEDGER_URL", f"postgresql://assay:secret@127.0.0.1:{cluster.port}/nowhere")
+    monkeypatch.setenv(
+        "ASSAY_LEDGER_URL",
+        f"postgresql://assay:secret@127.0.0.1:{cluster.port}/nowhere",
+    )
     with pytest.raises(LedgerError, match="There is no ledger at") as refused:
         open_ledger(home)
     assert "secret" not in str(refused.value)
@@ -128,7 +147,11 @@ def _forward_each(listener: socket.socket, port: int) -> None:
     with suppress(OSError):  # the listener was shut down
         while True:
             client, _ = listener.accept()
-            with client, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
+            with (
+                client,
+                socket.create_connection(("127.0.0.1", port)) as server,
+                suppress(OSError),
+            ):
                 _forward(client, server)
 
 
@@ -143,10 +166,15 @@ def _forward(client: socket.socket, server: socket.socket) -> None:
             (server if end is client else client).sendall(data)
 
 
-def test_an_entry_whose_answer_was_lost_counts_as_written(home: Path, cluster: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_whose_answer_was_lost_counts_as_written(
+    home: Path, cluster: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger_state = open_ledger(home).state()
     with losing_the_answer_to_commit(cluster.port) as port:
-        monkeypatch.setenv("ASSAY_LEDGER_URL", ledger_url(home).replace(f":{cluster.port}/", f":{port}/"))
+        monkeypatch.setenv(
+            "ASSAY_LEDGER_URL",
+            ledger_url(home).replace(f":{cluster.port}/", f":{port}/"),
+        )
         ledger = read_ledger(home)
         with pytest.raises(LedgerError, match="out of reach"):
             ledger.remember("every commit loses its answer here")
@@ -155,7 +183,9 @@ def test_an_entry_whose_answer_was_lost_counts_as_written(home: Path, cluster: P
         assert [entry.generation for entry in ledger.entries()] == [1, 2, 3]
 
 
-def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that_remembers_more(home: Path) -> None:
+def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that_remembers_more(
+    home: Path,
+) -> None:
     ledger = open_ledger(home)
     append_released(ledger, "1")
     append_released(ledger, "2")

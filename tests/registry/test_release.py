@@ -42,7 +42,9 @@ def test_a_release_waits_for_its_engine(bench: Bench) -> None:
 
 def test_an_engine_that_failed_aborts_with_its_reason(bench: Bench) -> None:
     begun = bench.begin("1")
-    bench.engines[begun] = EngineState(begun=begun, state="failed", detail="2 of 8 known answers")
+    bench.engines[begun] = EngineState(
+        begun=begun, state="failed", detail="2 of 8 known answers"
+    )
     body = bench.next()
     assert isinstance(body, ReleaseAborted)
     assert bench.ledger.recall(body.reason_sha256) == "2 of 8 known answers"
@@ -54,7 +56,9 @@ def test_an_engine_that_is_never_ready_aborts(bench: Bench) -> None:
     assert isinstance(bench.next(seconds=0.31), ReleaseAborted)
 
 
-def test_what_an_endpoint_says_of_another_ledger_counts_for_nothing(bench: Bench) -> None:
+def test_what_an_endpoint_says_of_another_ledger_counts_for_nothing(
+    bench: Bench,
+) -> None:
     begun = bench.begin("1")
     bench.engines[begun] = EngineState(begun=begun, state="ready")
     here = bench.ledger.state().head
@@ -97,7 +101,9 @@ def test_a_first_switch_that_never_answers_goes_to_the_base(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("cut", ["begun", "switched"])
-def test_whoever_comes_next_carries_a_release_to_its_end(bench: Bench, cut: str) -> None:
+def test_whoever_comes_next_carries_a_release_to_its_end(
+    bench: Bench, cut: str
+) -> None:
     begun = bench.begin("1")
     if cut == "switched":
         bench.write(ReleaseSwitched(begun=begun))
@@ -111,7 +117,9 @@ def test_whoever_comes_next_carries_a_release_to_its_end(bench: Bench, cut: str)
 def test_two_drivers_at_once_write_each_step_once(bench: Bench, tmp_path: Path) -> None:
     begun = bench.begin("1")
     bench.answers(begun)
-    other = replace(bench, ledger=open_ledger(tmp_path / "home"), on_ring=lambda _: None)
+    other = replace(
+        bench, ledger=open_ledger(tmp_path / "home"), on_ring=lambda _: None
+    )
     raced: list[str] = []
 
     def race(_: Bench) -> None:
@@ -121,7 +129,11 @@ def test_two_drivers_at_once_write_each_step_once(bench: Bench, tmp_path: Path) 
 
     bench.on_ring = race
     carry_on(MODEL, bench.context)
-    assert bench.kinds.count("release_switched") == bench.kinds.count("release_completed") == 1
+    assert (
+        bench.kinds.count("release_switched")
+        == bench.kinds.count("release_completed")
+        == 1
+    )
 
 
 def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
@@ -129,7 +141,10 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
 
     def at_night(each: Bench) -> None:
         if each.ledger.state().frozen is None:
-            freeze(WHY, replace(each.context, endpoint=replace(each, on_ring=lambda _: None)))
+            freeze(
+                WHY,
+                replace(each.context, endpoint=replace(each, on_ring=lambda _: None)),
+            )
 
     bench.on_ring = at_night
     carry_on(MODEL, bench.context)
@@ -141,32 +156,62 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
     assert bench.begin("1") > begun
 
 
-def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_for(bench: Bench) -> None:
+def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_for(
+    bench: Bench,
+) -> None:
     bench.released("1")
     begun = bench.begin("2")
     bench.write(ReleaseSwitched(begun=begun))
     bench.engines[begun] = EngineState(begun=begun, state="loading")
     context = replace(bench.context, patience=Patience(to_load=10, to_switch=0.3))
-    assert next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(5, context)) is None
-    assert isinstance(next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(11, context)), RolledBack)
+    assert (
+        next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(5, context))
+        is None
+    )
+    assert isinstance(
+        next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(11, context)),
+        RolledBack,
+    )
 
 
 @pytest.mark.parametrize("verdict", ["rejected", "undecided"])
 def test_nothing_that_judge_did_not_pass_begins(bench: Bench, verdict: str) -> None:
-    subject = Release(model=MODEL, version="1", package_sha256="1" * 64, spec=spec("1"), known_answers_share=1.0)
+    subject = Release(
+        model=MODEL,
+        version="1",
+        package_sha256="1" * 64,
+        spec=spec("1"),
+        known_answers_share=1.0,
+    )
     generation = bench.judged("1", verdict)
     with pytest.raises(IllegalEntry, match="no passed verdict"):
-        bench.write(ReleaseBegun(release=subject, judged=generation, by="ann", reason_sha256="0" * 64))
+        bench.write(
+            ReleaseBegun(
+                release=subject, judged=generation, by="ann", reason_sha256="0" * 64
+            )
+        )
 
 
 def test_a_verdict_on_other_bytes_begins_nothing(bench: Bench) -> None:
-    subject = Release(model=MODEL, version="1", package_sha256="9" * 64, spec=spec("1"), known_answers_share=1.0)
+    subject = Release(
+        model=MODEL,
+        version="1",
+        package_sha256="9" * 64,
+        spec=spec("1"),
+        known_answers_share=1.0,
+    )
     generation = bench.judged("1")
     with pytest.raises(IllegalEntry, match="other bytes"):
-        bench.write(ReleaseBegun(release=subject, judged=generation, by="ann", reason_sha256="0" * 64))
+        bench.write(
+            ReleaseBegun(
+                release=subject, judged=generation, by="ann", reason_sha256="0" * 64
+            )
+        )
 
 
-def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(bench: Bench) -> None:
+def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
+    bench: Bench,
+) -> None:
     bench.released("1")
     passed = Finding(rule="screen", outcome="passed", text="It did.")
     candidate = Candidate(
@@ -179,7 +224,9 @@ def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
         known_answers_share=1.0,
     )
     judged = bench.judged("2")
-    bench.engines[judged + 1] = EngineState(begun=judged + 1, state="failed", detail="its probe saw other words")
+    bench.engines[judged + 1] = EngineState(
+        begun=judged + 1, state="failed", detail="its probe saw other words"
+    )
     with pytest.raises(ReleaseError, match="aborted: its probe saw other words"):
         release(candidate, judged, WHY, bench.context)
     assert bench.here() == ("1", False)
@@ -187,7 +234,10 @@ def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
 
 def test_of_two_releases_at_once_the_second_is_told_who_is_first(bench: Bench) -> None:
     begun = bench.begin("1")
-    with pytest.raises(IllegalEntry, match=f"version 1 of letters-tiny is on its way since entry {begun}"):
+    with pytest.raises(
+        IllegalEntry,
+        match=f"version 1 of letters-tiny is on its way since entry {begun}",
+    ):
         bench.begin("2")
 
 

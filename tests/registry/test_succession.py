@@ -19,7 +19,9 @@ def own() -> Evidence:
 
 def with_adapter_of(evidence: Evidence, system: System) -> Evidence:
     """A challenger whose adapter answered what that system answered."""
-    adapter = [row.model_copy(update={"system": "adapter"}) for row in evidence.rows[system]]
+    adapter = [
+        row.model_copy(update={"system": "adapter"}) for row in evidence.rows[system]
+    ]
     return Evidence(rows={**evidence.rows, "adapter": tuple(adapter)})
 
 
@@ -31,7 +33,11 @@ def card(evidence: Evidence) -> Scorecard:
         spec=trials.spec(),
         prompts=len(evidence.groups),
         clusters=len(set(evidence.groups)),
-        systems=system_scores(evidence, [metric_named(name) for name in evidence.metrics], trials.RESAMPLING),
+        systems=system_scores(
+            evidence,
+            [metric_named(name) for name in evidence.metrics],
+            trials.RESAMPLING,
+        ),
         evidence=FileDigest(path="evidence.parquet", sha256="0" * 64),
         resampling=trials.RESAMPLING,
         bias=trials.bias(),
@@ -39,8 +45,12 @@ def card(evidence: Evidence) -> Scorecard:
 
 
 def test_a_finalist_that_is_better_beats_the_challenger(own: Evidence) -> None:
-    findings = against_challenger(card(own), own, with_adapter_of(own, "base"), trials.policy())
-    assert beats(findings), [finding.text for finding in findings if finding.outcome != "passed"]
+    findings = against_challenger(
+        card(own), own, with_adapter_of(own, "base"), trials.policy()
+    )
+    assert beats(findings), [
+        finding.text for finding in findings if finding.outcome != "passed"
+    ]
     assert "chrf superior to champion" in {finding.rule for finding in findings}
 
 
@@ -57,13 +67,22 @@ def test_without_a_prompt_in_common_nothing_is_shown(own: Evidence) -> None:
     def renamed(evidence: Evidence) -> Evidence:
         rows = {
             system: tuple(
-                row.model_copy(update={"row": row.row.model_copy(update={"prompt_id": f"other-{row.row.prompt_id}"})}) for row in same
+                row.model_copy(
+                    update={
+                        "row": row.row.model_copy(
+                            update={"prompt_id": f"other-{row.row.prompt_id}"}
+                        )
+                    }
+                )
+                for row in same
             )
             for system, same in evidence.rows.items()
         }
         return Evidence(rows=rows)
 
-    findings = against_challenger(card(own), own, renamed(with_adapter_of(own, "base")), trials.policy())
+    findings = against_challenger(
+        card(own), own, renamed(with_adapter_of(own, "base")), trials.policy()
+    )
     assert [finding.outcome for finding in findings] == ["undecided"]
     assert not beats(findings)
 
@@ -71,22 +90,42 @@ def test_without_a_prompt_in_common_nothing_is_shown(own: Evidence) -> None:
 def test_too_few_prompts_in_common_are_too_few_clusters(own: Evidence) -> None:
     challenger = with_adapter_of(own, "base")
     few = Evidence(rows={system: same[:5] for system, same in challenger.rows.items()})
-    findings = {finding.rule: finding.outcome for finding in against_challenger(card(own), own, few, trials.policy())}
+    findings = {
+        finding.rule: finding.outcome
+        for finding in against_challenger(card(own), own, few, trials.policy())
+    }
     assert findings["clusters"] == "undecided"
 
 
-def test_a_metric_that_the_policy_requires_and_the_challenger_lacks_is_no_pass(own: Evidence) -> None:
+def test_a_metric_that_the_policy_requires_and_the_challenger_lacks_is_no_pass(
+    own: Evidence,
+) -> None:
     def without(evidence: Evidence, metric: str) -> Evidence:
         rows = {
             system: tuple(
-                row.model_copy(update={"statistics": {name: numbers for name, numbers in row.statistics.items() if name != metric}})
+                row.model_copy(
+                    update={
+                        "statistics": {
+                            name: numbers
+                            for name, numbers in row.statistics.items()
+                            if name != metric
+                        }
+                    }
+                )
                 for row in same
             )
             for system, same in evidence.rows.items()
         }
         return Evidence(rows=rows)
 
-    assert not beats(against_challenger(card(own), own, without(with_adapter_of(own, "base"), "bleu"), trials.policy()))
+    assert not beats(
+        against_challenger(
+            card(own),
+            own,
+            without(with_adapter_of(own, "base"), "bleu"),
+            trials.policy(),
+        )
+    )
 
 
 def test_no_rule_at_all_is_no_pass() -> None:

@@ -19,8 +19,13 @@ from serving.engines import Engine
 from tests.support.running_engine import Endpoint, running
 from tests.support.waiting import wait_until
 
-BODY = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+BODY = json.dumps(
+    {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+).encode()
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    % len(BODY)
+)
 JSON = {"content-type": "application/json"}
 PATIENCE = 1.0
 
@@ -34,10 +39,17 @@ def impatient(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpo
 
 
 @contextmanager
-def clients(endpoint: Endpoint, count: int, sent: bytes = b"") -> Iterator[list[socket.socket]]:
+def clients(
+    endpoint: Endpoint, count: int, sent: bytes = b""
+) -> Iterator[list[socket.socket]]:
     """So many connections on which no more than `sent` is sent."""
     with ExitStack() as stack:
-        found = [stack.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout=10)) for _ in range(count)]
+        found = [
+            stack.enter_context(
+                socket.create_connection((endpoint.host, endpoint.port), timeout=10)
+            )
+            for _ in range(count)
+        ]
         for each in found:
             each.sendall(sent)
         yield found
@@ -45,8 +57,13 @@ def clients(endpoint: Endpoint, count: int, sent: bytes = b"") -> Iterator[list[
 
 def answers(endpoint: Endpoint) -> list[int]:
     """The statuses of a completion and of a health check."""
-    asked = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=30)
-    return [asked.status_code, httpx.get(f"{endpoint.url}/healthz", timeout=30).status_code]
+    asked = httpx.post(
+        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=30
+    )
+    return [
+        asked.status_code,
+        httpx.get(f"{endpoint.url}/healthz", timeout=30).status_code,
+    ]
 
 
 def next_status(client: socket.socket) -> int:
@@ -89,8 +106,14 @@ def is_kept(endpoint: Endpoint) -> bool:
     return True
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/comp", HEAD + BODY[:5]], ids=["silent", "half a head", "half a body"])
-def test_hundreds_of_clients_that_wait_hinder_nobody(endpoint: Endpoint, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /v1/chat/comp", HEAD + BODY[:5]],
+    ids=["silent", "half a head", "half a body"],
+)
+def test_hundreds_of_clients_that_wait_hinder_nobody(
+    endpoint: Endpoint, sent: bytes
+) -> None:
     with clients(endpoint, 300, sent) as found:
         assert answers(endpoint) == [200, 200]
         assert not is_closed(found[0], seconds=0.2)
@@ -107,15 +130,23 @@ def test_a_head_that_drips_in_is_closed(impatient: Endpoint) -> None:
 
 
 def test_a_body_that_drips_in_after_its_answer_is_closed(impatient: Endpoint) -> None:
-    with clients(impatient, 1, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n") as (client,):
+    with clients(
+        impatient,
+        1,
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n",
+    ) as (client,):
         assert is_closed(client, b"x")
 
 
-def test_a_connection_is_used_again_and_its_next_head_has_the_same_time(impatient: Endpoint) -> None:
+def test_a_connection_is_used_again_and_its_next_head_has_the_same_time(
+    impatient: Endpoint,
+) -> None:
     wait_until(lambda: is_kept(impatient))
 
 
-def test_a_request_whose_body_comes_later_than_a_head_may_is_answered(impatient: Endpoint) -> None:
+def test_a_request_whose_body_comes_later_than_a_head_may_is_answered(
+    impatient: Endpoint,
+) -> None:
     with clients(impatient, 1, HEAD) as (client,):
         time.sleep(PATIENCE * 2)
         client.sendall(BODY)
@@ -133,18 +164,26 @@ def test_with_too_many_connections_the_one_that_waited_longest_goes(
         assert not is_closed(others[-1], seconds=0.2)
 
 
-def test_one_request_too_many_is_told_to_come_back_and_health_is_still_told(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_request_too_many_is_told_to_come_back_and_health_is_still_told(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving.connections, "_MOST_AT_WORK", 0)
-    refused = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=60)
+    refused = httpx.post(
+        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=60
+    )
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "overloaded"
     assert refused.headers["retry-after"]
     assert (
-        httpx.get(f"{endpoint.url}/healthz", timeout=60).status_code == httpx.get(f"{endpoint.url}/readyz", timeout=60).status_code == 200
+        httpx.get(f"{endpoint.url}/healthz", timeout=60).status_code
+        == httpx.get(f"{endpoint.url}/readyz", timeout=60).status_code
+        == 200
     )
 
 
-def test_a_request_that_is_answered_or_left_makes_room_for_the_next(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_is_answered_or_left_makes_room_for_the_next(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving.connections, "_MOST_AT_WORK", 1)
     for is_answered in (True, False, True):
         with clients(endpoint, 1, HEAD + BODY) as (client,):
@@ -156,7 +195,11 @@ class _TakesItsTime:
     """A real engine that needs until it is let go for the tokens of a long prompt."""
 
     def __init__(self, engine: Engine) -> None:
-        self.specs, self.context_tokens, self.is_ready = engine.specs, engine.context_tokens, True
+        self.specs, self.context_tokens, self.is_ready = (
+            engine.specs,
+            engine.context_tokens,
+            True,
+        )
         self.submit, self.close = engine.submit, engine.close
         self.may_go_on, self.has_begun = threading.Event(), threading.Event()
         self._ids = engine.prompt_ids
@@ -168,11 +211,16 @@ class _TakesItsTime:
         return self._ids(messages)
 
 
-def test_a_short_prompt_passes_any_number_of_long_ones(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_prompt_passes_any_number_of_long_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving.app, "_LONG_PROMPT", 100)
     slow, body = _TakesItsTime(engine), BODY.replace(b'"x"', b'"' + b"x" * 1000 + b'"')
     long = HEAD.replace(b"%d" % len(BODY), b"%d" % len(body)) + body
-    with running(slow) as endpoint, clients(endpoint, 40, long) as waiting:  # more than there are threads
+    with (
+        running(slow) as endpoint,
+        clients(endpoint, 40, long) as waiting,
+    ):  # more than there are threads
         try:
             assert slow.has_begun.wait(30)
             assert answers(endpoint) == [200, 200]

@@ -23,7 +23,9 @@ def _harmless() -> Iterator[None]:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_harmless")
 @pytest.mark.parametrize("number", TOLD_TO_END)
-def test_a_server_that_is_told_to_end_as_soon_as_it_says_that_it_is_ready_ends(number: signal.Signals) -> None:
+def test_a_server_that_is_told_to_end_as_soon_as_it_says_that_it_is_ready_ends(
+    number: signal.Signals,
+) -> None:
     with open_socket("127.0.0.1", 0) as listener:
         serve_on(FastAPI(), listener, lambda: signal.raise_signal(number))
         assert listener.fileno() == -1

@@ -21,7 +21,10 @@ from tests.support.waiting import SECONDS_AT_MOST
 def answer(engine: Engine, known: KnownAnswer) -> str:
     """What `tuned` answers, greedily."""
     events: Queue[Event] = Queue()
-    engine.submit(Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens), events.put)
+    engine.submit(
+        Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens),
+        events.put,
+    )
     text = ""
     while isinstance(event := events.get(timeout=SECONDS_AT_MOST), Piece):
         text += event.text
@@ -33,35 +36,55 @@ def as_scored(served: Served, tmp_path: Path, **changes: object) -> Served:
     """The package as if another configuration had been scored."""
     package = Path(shutil.copytree(served.package, tmp_path / "package"))
     finalist = Finalist.read(package / "verdict.json")
-    finalist.model_copy(update={"spec": finalist.spec.model_copy(update=changes)}).write(package / "verdict.json")
+    finalist.model_copy(
+        update={"spec": finalist.spec.model_copy(update=changes)}
+    ).write(package / "verdict.json")
     pack(package)
     return replace(served, package=package)
 
 
-def test_the_loaded_engine_gives_the_scored_answers(served: Served, engine: Engine) -> None:
+def test_the_loaded_engine_gives_the_scored_answers(
+    served: Served, engine: Engine
+) -> None:
     known = open_package(served.package, served.base).known_answers
     assert len({each.text for each in known}) > 1
     assert [answer(engine, each) for each in known] == [each.text for each in known]
 
 
-def test_what_is_loaded_bears_the_fingerprint_that_was_scored(served: Served, engine: Engine) -> None:
-    assert engine.specs["tuned"] == open_package(served.package, served.base).verdict.spec
+def test_what_is_loaded_bears_the_fingerprint_that_was_scored(
+    served: Served, engine: Engine
+) -> None:
+    assert (
+        engine.specs["tuned"] == open_package(served.package, served.base).verdict.spec
+    )
     assert engine.specs["tiny"] == engine.specs["tuned"].with_adapter(None)
 
 
-def test_a_package_says_how_it_is_served_and_a_base_alone_takes_the_default(served: Served) -> None:
+def test_a_package_says_how_it_is_served_and_a_base_alone_takes_the_default(
+    served: Served,
+) -> None:
     engine = load_engine(replace(served.wanted, package=None, default_max_tokens=None))
-    assert (engine.specs["tiny"].default_max_tokens, engine.specs["tiny"].precision) == (DEFAULT_MAX_TOKENS, "float32")
+    assert (
+        engine.specs["tiny"].default_max_tokens,
+        engine.specs["tiny"].precision,
+    ) == (DEFAULT_MAX_TOKENS, "float32")
     engine.close()
     tuned = load_engine(replace(served.wanted, precision=None, default_max_tokens=None))
     assert tuned.specs["tuned"].default_max_tokens == MAX_TOKENS
     tuned.close()
 
 
-def test_another_precision_or_limit_than_the_scored_one_is_refused_with_both(served: Served) -> None:
-    with pytest.raises(ServingError, match=r"precision is bfloat16, not float32.*have this configuration screened by itself"):
+def test_another_precision_or_limit_than_the_scored_one_is_refused_with_both(
+    served: Served,
+) -> None:
+    with pytest.raises(
+        ServingError,
+        match=r"precision is bfloat16, not float32.*have this configuration screened by itself",
+    ):
         load_engine(replace(served.wanted, precision="bfloat16"))
-    with pytest.raises(ServingError, match=f"default_max_tokens is 7, not {MAX_TOKENS}"):
+    with pytest.raises(
+        ServingError, match=f"default_max_tokens is 7, not {MAX_TOKENS}"
+    ):
         load_engine(replace(served.wanted, default_max_tokens=7))
     with pytest.raises(ServingError, match="default_max_tokens is 0"):
         load_engine(replace(served.wanted, default_max_tokens=0))
@@ -85,12 +108,18 @@ def test_an_adapter_that_was_scored_in_another_configuration_is_refused(
         load_engine(as_scored(served, tmp_path, **{field: setting}).wanted)
 
 
-def test_a_precision_that_the_engine_does_not_know_is_refused(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match="does not serve int4, only float32, bfloat16"):
+def test_a_precision_that_the_engine_does_not_know_is_refused(
+    served: Served, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ServingError, match="does not serve int4, only float32, bfloat16"
+    ):
         load_engine(as_scored(served, tmp_path, precision="int4").wanted)
 
 
-def test_a_package_without_known_answers_is_not_served(served: Served, tmp_path: Path) -> None:
+def test_a_package_without_known_answers_is_not_served(
+    served: Served, tmp_path: Path
+) -> None:
     package = Path(shutil.copytree(served.package, tmp_path / "package"))
     (package / "known_answers.jsonl").write_text("")
     pack(package)

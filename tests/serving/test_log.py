@@ -26,10 +26,19 @@ say("ready", sys.stdout)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["with a buffer", "without"])
-def test_a_full_disk_under_the_log_stops_nothing_and_is_written_to_again_once_there_is_room(tmp_path: Path, unbuffered: str) -> None:
+def test_a_full_disk_under_the_log_stops_nothing_and_is_written_to_again_once_there_is_room(
+    tmp_path: Path, unbuffered: str
+) -> None:
     with (tmp_path / "log").open("w") as log, (tmp_path / "out").open("w") as out:
         environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-        ended = subprocess.run([sys.executable, "-c", SAYS], stdout=out, stderr=log, env=environment, timeout=SECONDS_AT_MOST, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-c", SAYS],
+            stdout=out,
+            stderr=log,
+            env=environment,
+            timeout=SECONDS_AT_MOST,
+            check=False,
+        )
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines[0] == "before"
     assert lines[-1].endswith("after")

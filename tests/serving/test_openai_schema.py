@@ -16,7 +16,14 @@ from openai.types.chat.completion_create_params import (
     CompletionCreateParamsStreaming,
 )
 
-from serving.openai_schema import ChatMessage, ChatRequest, StreamOptions, TextFormat, TextPart, parse_request
+from serving.openai_schema import (
+    ChatMessage,
+    ChatRequest,
+    StreamOptions,
+    TextFormat,
+    TextPart,
+    parse_request,
+)
 from serving.refusal import Refusal
 
 SAID = {"role": "user", "content": "x"}
@@ -90,14 +97,24 @@ REFUSED: dict[str, list[Any]] = {
     "prompt_cache_options": [{"mode": "explicit"}],
     "prompt_cache_retention": [5],
     "reasoning_effort": ["low", "high"],
-    "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": {}}, {}, "text"],
+    "response_format": [
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {}},
+        {},
+        "text",
+    ],
     "safety_identifier": [5],
     "seed": [2**63, 1.5, "x"],
     "service_tier": [5],
     "stop": ["", ["a"] * 5, [1], ["x" * 1000], 5],
     "store": [True, "x"],
     "stream": ["true", 1],
-    "stream_options": [{"include_usage": True}, {"include_obfuscation": True}, {"x": 1}, "x"],
+    "stream_options": [
+        {"include_usage": True},
+        {"include_obfuscation": True},
+        {"x": 1},
+        "x",
+    ],
     "temperature": [-0.1, 2.1, "1", float("nan"), float("inf"), True],
     "tool_choice": ["required", FUNCTION],
     "tools": [[FUNCTION], "x", [FUNCTION] * 3],
@@ -128,7 +145,15 @@ TAKEN_IN_A_MESSAGE: dict[str, list[Any]] = {
 }
 REFUSED_IN_A_MESSAGE: dict[str, list[Any]] = {
     "role": ["tool", "function", "x", None, 5],
-    "content": [None, 5, {}, [None], ["x"], [{"type": "image_url", "image_url": {"url": "x"}}], [{"type": "text"}]],
+    "content": [
+        None,
+        5,
+        {},
+        [None],
+        ["x"],
+        [{"type": "image_url", "image_url": {"url": "x"}}],
+        [{"type": "text"}],
+    ],
     "name": [5, "x" * 2000],
     "refusal": ["no"],
     "annotations": [[{}]],
@@ -170,7 +195,11 @@ def refused(given: bytes) -> str:
 
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:
-    return [pytest.param(name, given, id=f"{name}={given!r}"[:50]) for name, entries in table.items() for given in entries]
+    return [
+        pytest.param(name, given, id=f"{name}={given!r}"[:50])
+        for name, entries in table.items()
+        for given in entries
+    ]
 
 
 def is_for_people(sentence: str, name: str) -> bool:
@@ -178,13 +207,24 @@ def is_for_people(sentence: str, name: str) -> bool:
     words = sentence.replace('"', " ").split()
     does = any(verb in words for verb in ("send", "leave"))
     return (
-        name in sentence and does and not any(word in words for word in PYDANTICS_WORDS) and sentence.endswith(".") and len(sentence) < 250
+        name in sentence
+        and does
+        and not any(word in words for word in PYDANTICS_WORDS)
+        and sentence.endswith(".")
+        and len(sentence) < 250
     )
 
 
-def test_the_tables_hold_every_field_of_the_official_client_and_of_this_endpoint() -> None:
-    official = {*CompletionCreateParamsNonStreaming.__annotations__, *CompletionCreateParamsStreaming.__annotations__}
-    assert official <= NEUTRAL.keys() == ChatRequest.model_fields.keys() <= REFUSED.keys()
+def test_the_tables_hold_every_field_of_the_official_client_and_of_this_endpoint() -> (
+    None
+):
+    official = {
+        *CompletionCreateParamsNonStreaming.__annotations__,
+        *CompletionCreateParamsStreaming.__annotations__,
+    }
+    assert (
+        official <= NEUTRAL.keys() == ChatRequest.model_fields.keys() <= REFUSED.keys()
+    )
     kinds = (
         ChatCompletionAssistantMessageParam,
         ChatCompletionFunctionMessageParam,
@@ -192,11 +232,21 @@ def test_the_tables_hold_every_field_of_the_official_client_and_of_this_endpoint
         ChatCompletionUserMessageParam,
     )
     in_a_message = {name for kind in kinds for name in kind.__annotations__}
-    assert in_a_message <= TAKEN_IN_A_MESSAGE.keys() == ChatMessage.model_fields.keys() <= REFUSED_IN_A_MESSAGE.keys()
-    assert set(ChatCompletionStreamOptionsParam.__annotations__) == StreamOptions.model_fields.keys()
+    assert (
+        in_a_message
+        <= TAKEN_IN_A_MESSAGE.keys()
+        == ChatMessage.model_fields.keys()
+        <= REFUSED_IN_A_MESSAGE.keys()
+    )
+    assert (
+        set(ChatCompletionStreamOptionsParam.__annotations__)
+        == StreamOptions.model_fields.keys()
+    )
 
 
-@pytest.mark.parametrize("kind", [ChatRequest, ChatMessage, StreamOptions, TextFormat, TextPart])
+@pytest.mark.parametrize(
+    "kind", [ChatRequest, ChatMessage, StreamOptions, TextFormat, TextPart]
+)
 def test_every_field_says_what_to_send(kind: type[ChatRequest]) -> None:
     assert all(field.description for field in kind.model_fields.values())
 
@@ -207,7 +257,9 @@ def test_what_changes_nothing_or_is_served_is_taken(name: str, given: Any) -> No
 
 
 @pytest.mark.parametrize(("name", "given"), cases(REFUSED))
-def test_everything_else_is_refused_in_a_sentence_that_names_the_field(name: str, given: Any) -> None:
+def test_everything_else_is_refused_in_a_sentence_that_names_the_field(
+    name: str, given: Any
+) -> None:
     sentence = refused(body(**{name: given}))
     assert is_for_people(sentence, name), sentence
 
@@ -218,7 +270,9 @@ def test_what_a_message_may_hold_is_taken(name: str, given: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "given"), cases(REFUSED_IN_A_MESSAGE))
-def test_what_a_message_may_not_hold_is_refused_by_its_place(name: str, given: Any) -> None:
+def test_what_a_message_may_not_hold_is_refused_by_its_place(
+    name: str, given: Any
+) -> None:
     sentence = refused(body(messages=[SAID, {**SAID, name: given}]))
     assert is_for_people(sentence, f"messages.1.{name}"), sentence
 
@@ -226,8 +280,14 @@ def test_what_a_message_may_not_hold_is_refused_by_its_place(name: str, given: A
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (body(tools=[FUNCTION]), "tools is a list of 1: tools are not served here, so leave it out or send an empty list."),
-        (body(logprobs=True), "logprobs is true: log probabilities are not served here, so leave it out or send false."),
+        (
+            body(tools=[FUNCTION]),
+            "tools is a list of 1: tools are not served here, so leave it out or send an empty list.",
+        ),
+        (
+            body(logprobs=True),
+            "logprobs is true: log probabilities are not served here, so leave it out or send false.",
+        ),
         (
             body(messages=[{"role": "user", "content": None}]),
             "messages.0.content is null: send a text, or a list of parts of type text.",
@@ -238,8 +298,14 @@ def test_what_a_message_may_not_hold_is_refused_by_its_place(name: str, given: A
             body(max_tokens=5, max_completion_tokens=6),
             "max_tokens is 5 and max_completion_tokens is 6: they mean the same, so send one of them.",
         ),
-        (b'{"model": "tiny"}', "messages is missing: send a list of 1 to 1024 messages, each with role and content."),
-        (b"[]", "The body is an empty list: send a JSON object with model and messages."),
+        (
+            b'{"model": "tiny"}',
+            "messages is missing: send a list of 1 to 1024 messages, each with role and content.",
+        ),
+        (
+            b"[]",
+            "The body is an empty list: send a JSON object with model and messages.",
+        ),
         (b"5", "The body is 5: send a JSON object with model and messages."),
     ],
 )
@@ -249,7 +315,9 @@ def test_a_refusal_reads_like_this(given: bytes, sentence: str) -> None:
 
 def test_both_names_of_the_token_limit_may_say_the_same() -> None:
     assert parse_request(body(max_tokens=5, max_completion_tokens=5)).token_limit == 5
-    assert parse_request(body(max_tokens=None, max_completion_tokens=6)).token_limit == 6
+    assert (
+        parse_request(body(max_tokens=None, max_completion_tokens=6)).token_limit == 6
+    )
 
 
 @pytest.mark.parametrize(

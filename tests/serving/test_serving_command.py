@@ -21,13 +21,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(served: Served, *options: str) -> list[str]:
-    folders = ["--base-folder", str(served.base_folder), "--base-manifest", str(served.base_manifest)]
+    folders = [
+        "--base-folder",
+        str(served.base_folder),
+        "--base-manifest",
+        str(served.base_manifest),
+    ]
     return [sys.executable, "-m", "serving", *folders, *options]
 
 
 def refused(served: Served, *options: str) -> str:
     """Run to its end; the one line that it leaves on stderr."""
-    ended = subprocess.run(command(served, *options), cwd=ROOT, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
+    ended = subprocess.run(
+        command(served, *options),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_AT_MOST,
+        check=False,
+    )
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1
@@ -35,9 +47,17 @@ def refused(served: Served, *options: str) -> str:
 
 
 @contextmanager
-def started(served: Served, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def started(
+    served: Served, *options: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """The process and its ready line."""
-    process = subprocess.Popen(command(served, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(served, *options),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         yield process, process.stdout.readline()
@@ -46,12 +66,30 @@ def started(served: Served, *options: str) -> Iterator[tuple["subprocess.Popen[s
         process.communicate()
 
 
-def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_itself(served: Served) -> None:
-    with started(served, "--package", str(served.package), "--model-name", "cheat-1", "--port", "0") as (process, line):
-        found = re.fullmatch(r"Ready: cheat-1 \(fp_\w+\) and tiny \(fp_\w+\) at (http://127\.0\.0\.1:\d+/v1)\n", line)
+def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_itself(
+    served: Served,
+) -> None:
+    with started(
+        served,
+        "--package",
+        str(served.package),
+        "--model-name",
+        "cheat-1",
+        "--port",
+        "0",
+    ) as (process, line):
+        found = re.fullmatch(
+            r"Ready: cheat-1 \(fp_\w+\) and tiny \(fp_\w+\) at (http://127\.0\.0\.1:\d+/v1)\n",
+            line,
+        )
         assert found, line
         client = OpenAI(base_url=found[1], api_key="none", max_retries=0)
-        stream = client.chat.completions.create(model="cheat-1", messages=[{"role": "user", "content": "x"}], max_tokens=150, stream=True)
+        stream = client.chat.completions.create(
+            model="cheat-1",
+            messages=[{"role": "user", "content": "x"}],
+            max_tokens=150,
+            stream=True,
+        )
         next(iter(stream))
         process.send_signal(signal.SIGTERM)
         assert list(stream)[-1].choices[0].finish_reason == "length"
@@ -61,30 +99,52 @@ def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_its
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_loaded(served: Served) -> None:
+def test_a_port_that_is_taken_is_named_before_anything_is_loaded(
+    served: Served,
+) -> None:
     with open_socket("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        assert f"Port {port} on 127.0.0.1 is taken" in refused(served, "--port", str(port))
+        assert f"Port {port} on 127.0.0.1 is taken" in refused(
+            served, "--port", str(port)
+        )
 
 
 def test_an_address_that_is_not_here_is_named(served: Served) -> None:
-    assert "Cannot listen on 203.0.113.1" in refused(served, "--host", "203.0.113.1", "--port", "0")
+    assert "Cannot listen on 203.0.113.1" in refused(
+        served, "--host", "203.0.113.1", "--port", "0"
+    )
     assert "port 99999" in refused(served, "--port", "99999")
 
 
-def test_a_package_with_code_in_it_is_not_served(served: Served, tmp_path: Path) -> None:
+def test_a_package_with_code_in_it_is_not_served(
+    served: Served, tmp_path: Path
+) -> None:
     package = Path(shutil.copytree(served.package, tmp_path / "package"))
     (package / "hook.py").write_text("raise SystemExit")
     assert "hook.py" in refused(served, "--package", str(package), "--port", "0")
 
 
-def test_an_adapter_cannot_take_the_bases_name_nor_one_that_is_a_path(served: Served) -> None:
+def test_an_adapter_cannot_take_the_bases_name_nor_one_that_is_a_path(
+    served: Served,
+) -> None:
     for name in ("tiny", "../x"):
-        assert "--model-name" in refused(served, "--package", str(served.package), "--model-name", name, "--port", "0")
+        assert "--model-name" in refused(
+            served,
+            "--package",
+            str(served.package),
+            "--model-name",
+            name,
+            "--port",
+            "0",
+        )
 
 
-def test_a_manifest_that_does_not_exist_is_named(served: Served, tmp_path: Path) -> None:
-    other = Served(served.base_folder, tmp_path / "none.json", served.base, served.package)
+def test_a_manifest_that_does_not_exist_is_named(
+    served: Served, tmp_path: Path
+) -> None:
+    other = Served(
+        served.base_folder, tmp_path / "none.json", served.base, served.package
+    )
     assert "none.json does not exist" in refused(other, "--port", "0")
 
 

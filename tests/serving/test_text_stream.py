@@ -13,7 +13,9 @@ from tests.support.tiny import CHAT_TEMPLATE, make_tiny_base
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> ChatEncoder:
-    return ChatEncoder.load(make_tiny_base(tmp_path_factory.mktemp("tiny")), CHAT_TEMPLATE)
+    return ChatEncoder.load(
+        make_tiny_base(tmp_path_factory.mktemp("tiny")), CHAT_TEMPLATE
+    )
 
 
 def streamed(encoder: ChatEncoder, ids: list[int]) -> list[str]:
@@ -22,7 +24,9 @@ def streamed(encoder: ChatEncoder, ids: list[int]) -> list[str]:
 
 
 @given(text=st.text(max_size=60))
-def test_pieces_join_to_the_text_whatever_its_characters(encoder: ChatEncoder, text: str) -> None:
+def test_pieces_join_to_the_text_whatever_its_characters(
+    encoder: ChatEncoder, text: str
+) -> None:
     ids = encoder.completion_ids(text)[:-1]
     assert "".join(streamed(encoder, ids)) == text
 
@@ -32,13 +36,22 @@ def test_a_character_is_given_once_its_last_byte_is_there(encoder: ChatEncoder) 
     assert pieces == ["a", "", "", "好", ""]
 
 
-def test_an_unfinished_character_at_the_end_is_shown_as_the_whole_decoding_shows_it(encoder: ChatEncoder) -> None:
+def test_an_unfinished_character_at_the_end_is_shown_as_the_whole_decoding_shows_it(
+    encoder: ChatEncoder,
+) -> None:
     ids = encoder.completion_ids("a好")[:-2]
     assert "".join(streamed(encoder, ids)) == encoder.decode(ids) == "a\ufffd"
 
 
 def test_control_tokens_in_the_middle_are_left_out(encoder: ChatEncoder) -> None:
-    assert "".join(streamed(encoder, [*encoder.completion_ids("ab"), *encoder.completion_ids("c")])) == "abc"
+    assert (
+        "".join(
+            streamed(
+                encoder, [*encoder.completion_ids("ab"), *encoder.completion_ids("c")]
+            )
+        )
+        == "abc"
+    )
 
 
 def test_the_work_for_a_token_does_not_grow_with_the_answer() -> None:
@@ -63,13 +76,18 @@ def test_tokens_that_never_make_a_character_do_not_pile_up() -> None:
         return "\ufffd" * len(ids)
 
     text = IncrementalText(decode)
-    assert "".join([*(text.push(token) for token in range(1000)), text.flush()]) == "\ufffd" * 1000
+    assert (
+        "".join([*(text.push(token) for token in range(1000)), text.flush()])
+        == "\ufffd" * 1000
+    )
     assert longest <= 128
 
 
 def cut(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     filtered = StopStrings(stops)
-    return "".join([*(filtered.push(piece) for piece in pieces), filtered.flush()]), filtered.is_stopped
+    return "".join(
+        [*(filtered.push(piece) for piece in pieces), filtered.flush()]
+    ), filtered.is_stopped
 
 
 @pytest.mark.parametrize(
@@ -85,12 +103,19 @@ def cut(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
         ([], ["all", " of it"], "all of it", False),
     ],
 )
-def test_a_text_ends_at_the_first_stop_string(stops: list[str], pieces: list[str], kept: str, is_stopped: bool) -> None:
+def test_a_text_ends_at_the_first_stop_string(
+    stops: list[str], pieces: list[str], kept: str, is_stopped: bool
+) -> None:
     assert cut(stops, pieces) == (kept, is_stopped)
 
 
-@given(text=st.text("ab", max_size=30), stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
-def test_stopping_does_not_depend_on_how_the_text_was_cut(text: str, stops: list[str]) -> None:
+@given(
+    text=st.text("ab", max_size=30),
+    stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_stopping_does_not_depend_on_how_the_text_was_cut(
+    text: str, stops: list[str]
+) -> None:
     places = [text.find(stop) for stop in stops if stop in text]
     kept, is_stopped = cut(stops, list(text))
     assert is_stopped == bool(places)
@@ -113,7 +138,9 @@ def test_stopping_does_not_depend_on_how_the_text_was_cut(text: str, stops: list
         ([], 0, 0),
     ],
 )
-def test_the_tokens_that_are_counted_are_those_of_the_text_that_was_kept(texts: list[str], characters: int, tokens: int) -> None:
+def test_the_tokens_that_are_counted_are_those_of_the_text_that_was_kept(
+    texts: list[str], characters: int, tokens: int
+) -> None:
     count = TokenCount()
     for text in texts:
         count.add(text)

@@ -30,7 +30,13 @@ def roomy(served: Served) -> LanguageModel:
 
 @pytest.fixture
 def slow(roomy: LanguageModel, served: Served) -> Iterator[Engine]:
-    spec = ServingSpec.of(served.base, engine="transformers", engine_version="0", precision="float32", default_max_tokens=10)
+    spec = ServingSpec.of(
+        served.base,
+        engine="transformers",
+        engine_version="0",
+        precision="float32",
+        default_max_tokens=10,
+    )
     engine = TransformersEngine(roomy, {"tiny": spec}, queue_length=2)
     yield engine
     engine.close()
@@ -53,40 +59,83 @@ class Listener:
         return text, event
 
 
-def answer(engine: Engine, model: str, *, max_tokens: int = 24, temperature: float = 0.0, stop: tuple[str, ...] = (), seed: int = 0) -> str:
-    order = Order(model, tuple(engine.prompt_ids(QUESTION)), max_tokens, temperature, stop=stop, seed=seed)
+def answer(
+    engine: Engine,
+    model: str,
+    *,
+    max_tokens: int = 24,
+    temperature: float = 0.0,
+    stop: tuple[str, ...] = (),
+    seed: int = 0,
+) -> str:
+    order = Order(
+        model,
+        tuple(engine.prompt_ids(QUESTION)),
+        max_tokens,
+        temperature,
+        stop=stop,
+        seed=seed,
+    )
     return Listener(engine, order).rest()[0]
 
 
 @pytest.mark.parametrize("model", ["tuned", "tiny"])
-def test_the_served_answer_is_the_scored_answer(engine: Engine, served: Served, model: str) -> None:
+def test_the_served_answer_is_the_scored_answer(
+    engine: Engine, served: Served, model: str
+) -> None:
     language = load_language_model(
-        served.base, served.base_folder, CHAT_TEMPLATE, "float32", served.package / "adapter" if model == "tuned" else None
+        served.base,
+        served.base_folder,
+        CHAT_TEMPLATE,
+        "float32",
+        served.package / "adapter" if model == "tuned" else None,
     )
-    scored = generate(language, [language.encoder.prompt_ids(QUESTION)], max_new_tokens=24, batch_size=1)[0]
+    scored = generate(
+        language,
+        [language.encoder.prompt_ids(QUESTION)],
+        max_new_tokens=24,
+        batch_size=1,
+    )[0]
     assert answer(engine, model) == language.encoder.decode(scored.ids)
 
 
-def test_adapter_and_base_answer_differently_and_neither_spoils_the_other(engine: Engine) -> None:
+def test_adapter_and_base_answer_differently_and_neither_spoils_the_other(
+    engine: Engine,
+) -> None:
     first = [answer(engine, "tuned"), answer(engine, "tiny")]
     assert first[0] != first[1]
     assert [answer(engine, "tuned"), answer(engine, "tiny")] == first
 
 
-def test_a_seed_repeats_a_sampled_answer_and_another_seed_changes_it(engine: Engine) -> None:
-    answers = [answer(engine, "tuned", temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+def test_a_seed_repeats_a_sampled_answer_and_another_seed_changes_it(
+    engine: Engine,
+) -> None:
+    answers = [
+        answer(engine, "tuned", temperature=1.0, seed=seed) for seed in (1, 1, 2)
+    ]
     assert answers[0] == answers[1] != answers[2]
 
 
 def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
     whole = answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=60)
     stop = stop_in(whole)
-    order = Order("tuned", tuple(engine.prompt_ids(QUESTION)), 60, 1.5, stop=(stop,), seed=5)
+    order = Order(
+        "tuned", tuple(engine.prompt_ids(QUESTION)), 60, 1.5, stop=(stop,), seed=5
+    )
     text, end = Listener(engine, order).rest()
     assert text == whole[: whole.index(stop)]
     assert isinstance(end, Finished)
     assert end.reason == "stop"
-    cut, shorter = (answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=end.completion_tokens - less) for less in (0, 1))
+    cut, shorter = (
+        answer(
+            engine,
+            "tuned",
+            temperature=1.5,
+            seed=5,
+            max_tokens=end.completion_tokens - less,
+        )
+        for less in (0, 1)
+    )
     assert cut == text != shorter
 
 
@@ -95,7 +144,9 @@ def test_an_answer_that_is_cut_at_its_limit_says_so(engine: Engine) -> None:
     assert Listener(engine, order).rest()[1] == Finished("length", 7)
 
 
-def test_a_client_that_leaves_stops_its_answer_and_frees_the_engine(slow: Engine) -> None:
+def test_a_client_that_leaves_stops_its_answer_and_frees_the_engine(
+    slow: Engine,
+) -> None:
     left = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
     assert isinstance(left.first(), Piece)
     left.cancel()
@@ -103,7 +154,9 @@ def test_a_client_that_leaves_stops_its_answer_and_frees_the_engine(slow: Engine
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
     assert end.completion_tokens < 10_000
-    assert Listener(slow, Order("tiny", (1, 5, 6), 3)).rest()[1] == Finished("length", 3)
+    assert Listener(slow, Order("tiny", (1, 5, 6), 3)).rest()[1] == Finished(
+        "length", 3
+    )
 
 
 def test_an_order_that_is_cancelled_in_the_queue_is_never_started(slow: Engine) -> None:
@@ -140,9 +193,13 @@ def test_closing_ends_what_runs_and_fails_what_waits(slow: Engine) -> None:
         slow.submit(Order("tiny", (1, 5, 6), 1), lambda _: None)
 
 
-def test_an_answer_that_fails_says_so_and_the_next_one_works(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_fails_says_so_and_the_next_one_works(
+    engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
     outside_the_vocabulary = 10**6
-    assert isinstance(Listener(engine, Order("tiny", (outside_the_vocabulary,), 3)).rest()[1], Failed)
+    assert isinstance(
+        Listener(engine, Order("tiny", (outside_the_vocabulary,), 3)).rest()[1], Failed
+    )
     assert "The engine failed on an answer of tiny" in capfd.readouterr().err
     assert answer(engine, "tiny", max_tokens=3)
 
@@ -151,7 +208,10 @@ def test_an_answer_that_fails_says_so_and_the_next_one_works(engine: Engine, cap
 def test_when_the_engines_thread_dies_nobody_is_left_waiting(slow: Engine) -> None:
     running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
     running.first()
-    orders = [Listener(slow, Order("tiny", (1, 5, 6), "no number")), Listener(slow, Order("tiny", (1, 5, 6), 1))]  # type: ignore[arg-type]
+    orders = [
+        Listener(slow, Order("tiny", (1, 5, 6), "no number")),  # type: ignore[arg-type]
+        Listener(slow, Order("tiny", (1, 5, 6), 1)),
+    ]
     running.cancel()
     assert all(isinstance(listener.rest()[1], Failed) for listener in orders)
     assert not slow.is_ready
@@ -161,7 +221,10 @@ def test_many_threads_at_once_get_each_their_own_answer(engine: Engine) -> None:
     expected = {model: answer(engine, model) for model in ("tuned", "tiny")}
     answers: list[tuple[str, str]] = []
     threads = [
-        threading.Thread(target=lambda model=model: answers.append((model, answer(engine, model)))) for model in ("tuned", "tiny") * 5
+        threading.Thread(
+            target=lambda model=model: answers.append((model, answer(engine, model)))
+        )
+        for model in ("tuned", "tiny") * 5
     ]
     for thread in threads:
         thread.start()
@@ -171,10 +234,26 @@ def test_many_threads_at_once_get_each_their_own_answer(engine: Engine) -> None:
     assert all(text == expected[model] for model, text in answers)
 
 
-def test_the_fingerprint_changes_with_everything_that_changes_an_answer(served: Served) -> None:
-    spec = ServingSpec.of(served.base, engine="transformers", engine_version="5", precision="float32", default_max_tokens=10)
-    others = [spec.model_copy(update={field: "other" if isinstance(setting, str | None) else 11}) for field, setting in spec]
-    assert len({spec.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+def test_the_fingerprint_changes_with_everything_that_changes_an_answer(
+    served: Served,
+) -> None:
+    spec = ServingSpec.of(
+        served.base,
+        engine="transformers",
+        engine_version="5",
+        precision="float32",
+        default_max_tokens=10,
+    )
+    others = [
+        spec.model_copy(
+            update={field: "other" if isinstance(setting, str | None) else 11}
+        )
+        for field, setting in spec
+    ]
+    assert (
+        len({spec.fingerprint, *(other.fingerprint for other in others)})
+        == len(others) + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +266,9 @@ def test_the_fingerprint_changes_with_everything_that_changes_an_answer(served: 
         ("x" * 300, "x" * 128),
     ],
 )
-def test_a_base_answers_under_a_name_that_is_no_path(served: Served, base_id: str, name: str) -> None:
+def test_a_base_answers_under_a_name_that_is_no_path(
+    served: Served, base_id: str, name: str
+) -> None:
     base: BaseModelManifest = served.base.model_copy(update={"id": base_id})
     assert base_model_name(base) == name
 

@@ -17,7 +17,9 @@ from serving.engines import Engine
 from serving.host_names import configured_names
 from tests.support.running_engine import Endpoint, running
 
-BODY = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
+BODY = json.dumps(
+    {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+).encode()
 JSON = b"Content-Type: application/json\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -62,7 +64,9 @@ AMBIGUOUS = {
     "both lengths, the other way round": POST + CHUNKED + LENGTH + b"\r\n" + CHUNKS,
     "no length and chunks": POST + CHUNKED + b"Content-Length: 0\r\n\r\n" + CHUNKS,
     "two lengths": POST + LENGTH + b"Content-Length: 5\r\n\r\n" + BODY,
-    "two lengths in one header": POST + b"Content-Length: %d, 5\r\n\r\n" % len(BODY) + BODY,
+    "two lengths in one header": POST
+    + b"Content-Length: %d, 5\r\n\r\n" % len(BODY)
+    + BODY,
     "a signed length": POST + b"Content-Length: +%d\r\n\r\n" % len(BODY) + BODY,
     "a negative length": POST + b"Content-Length: -1\r\n\r\n" + BODY,
     "a length in hexadecimal": POST + b"Content-Length: 0x10\r\n\r\n" + BODY,
@@ -71,8 +75,12 @@ AMBIGUOUS = {
     "an unknown coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n" + CHUNKS,
     "identity": POST + b"Transfer-Encoding: identity\r\n" + LENGTH + b"\r\n" + BODY,
     "two codings": POST + CHUNKED + CHUNKED + b"\r\n" + CHUNKS,
-    "a coding with a parameter": POST + b"Transfer-Encoding: chunked;a=b\r\n\r\n" + CHUNKS,
-    "a coding after a vertical tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n" + CHUNKS,
+    "a coding with a parameter": POST
+    + b"Transfer-Encoding: chunked;a=b\r\n\r\n"
+    + CHUNKS,
+    "a coding after a vertical tab": POST
+    + b"Transfer-Encoding:\x0bchunked\r\n\r\n"
+    + CHUNKS,
     "an empty coding": POST + b"Transfer-Encoding: \r\n" + LENGTH + b"\r\n" + BODY,
     "chunks in HTTP/1.0": POST.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n" + CHUNKS,
     "a folded line": GET + b"X: a\r\n b\r\n\r\n",
@@ -113,10 +121,14 @@ BAD_CHUNKS = {
     "a chunk size that ends in LF": [b"5\nhello\n0\n\n"],
     "a chunk size before a space": [b"5 ;a=b\r\n"],
     "an extension without end": [b"5;" + b"a" * 1000, b"a" * 300_000],
-    "an extension that is too long": [b"5;" + b"a" * 60_000 + b"\r\nhello\r\n0\r\n\r\n"],
+    "an extension that is too long": [
+        b"5;" + b"a" * 60_000 + b"\r\nhello\r\n0\r\n\r\n"
+    ],
     "an extension with a bare CR": [b"5;a\rb\r\nhello\r\n0\r\n\r\n"],
     "an extension with NUL": [b"5;a\x00b\r\nhello\r\n0\r\n\r\n"],
-    "extensions that are too long together": [(b"1;" + b"a" * 200 + b"\r\n{\r\n") * 4000],
+    "extensions that are too long together": [
+        (b"1;" + b"a" * 200 + b"\r\n{\r\n") * 4000
+    ],
     "a chunk longer than its size": [b"5\r\nhello!\r\n"],
     "a trailer without end": [CHUNKS[:-2] + b"X: " + b"a" * 300_000],
     "a trailer that is too long": [CHUNKS[:-2] + b"X: " + b"a" * 60_000 + b"\r\n\r\n"],
@@ -127,16 +139,22 @@ BAD_CHUNKS = {
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-def test_what_can_be_read_in_two_ways_is_refused_and_ends_the_connection(endpoint: Endpoint, case: str) -> None:
+def test_what_can_be_read_in_two_ways_is_refused_and_ends_the_connection(
+    endpoint: Endpoint, case: str
+) -> None:
     assert after(endpoint, AMBIGUOUS[case] + GET + b"\r\n") == [400]
 
 
 @pytest.mark.parametrize("case", BAD_CHUNKS)
-def test_chunks_that_are_not_right_end_the_connection(endpoint: Endpoint, case: str) -> None:
+def test_chunks_that_are_not_right_end_the_connection(
+    endpoint: Endpoint, case: str
+) -> None:
     assert after(endpoint, POST + CHUNKED + b"\r\n", *BAD_CHUNKS[case]) == [400]
 
 
-def test_a_refused_request_says_in_openais_form_what_is_wrong(endpoint: Endpoint) -> None:
+def test_a_refused_request_says_in_openais_form_what_is_wrong(
+    endpoint: Endpoint,
+) -> None:
     with connected(endpoint) as client:
         client.sendall(AMBIGUOUS["both lengths"])
         head, _, body = received(client).partition(b"\r\n\r\n")
@@ -147,7 +165,9 @@ def test_a_refused_request_says_in_openais_form_what_is_wrong(endpoint: Endpoint
 
 
 def test_a_request_that_is_broken_after_its_answer_ends_the_connection_without_a_word_more(
-    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    endpoint: Endpoint,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     early = POST.replace(b"/v1/chat/completions", b"/v1/nothing") + CHUNKED + b"\r\n"
     with connected(endpoint) as client:
@@ -159,9 +179,16 @@ def test_a_request_that_is_broken_after_its_answer_ends_the_connection_without_a
 
 
 @pytest.mark.parametrize("coding", [CHUNKED, b"Transfer-Encoding: Chunked\r\n"])
-def test_chunks_with_extensions_and_trailers_within_bounds_are_read(endpoint: Endpoint, coding: bytes) -> None:
-    chunks = b"".join(b"1 ;a=b\r\n%c\r\n".replace(b" ", b"") % byte for byte in BODY) + b"000\r\nX: a\r\nY: b\r\n\r\n"
-    assert after(endpoint, POST + b"Connection: close\r\n" + coding + b"\r\n", chunks) == [200]
+def test_chunks_with_extensions_and_trailers_within_bounds_are_read(
+    endpoint: Endpoint, coding: bytes
+) -> None:
+    chunks = (
+        b"".join(b"1 ;a=b\r\n%c\r\n".replace(b" ", b"") % byte for byte in BODY)
+        + b"000\r\nX: a\r\nY: b\r\n\r\n"
+    )
+    assert after(
+        endpoint, POST + b"Connection: close\r\n" + coding + b"\r\n", chunks
+    ) == [200]
 
 
 def half_closed(endpoint: Endpoint, *requests: bytes) -> bytes:
@@ -174,11 +201,15 @@ def half_closed(endpoint: Endpoint, *requests: bytes) -> bytes:
 
 def completion(version: bytes = b"1.1", **fields: object) -> bytes:
     body = json.dumps({**json.loads(BODY), **fields}).encode()
-    return POST.replace(b"1.1", version) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    return (
+        POST.replace(b"1.1", version) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
 
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
-def test_a_client_that_sends_no_more_gets_its_answer(endpoint: Endpoint, version: bytes) -> None:
+def test_a_client_that_sends_no_more_gets_its_answer(
+    endpoint: Endpoint, version: bytes
+) -> None:
     answers = half_closed(endpoint, completion(version))
     assert statuses(answers) == [200]
     assert b'"finish_reason":"length"' in answers
@@ -191,12 +222,20 @@ def test_a_client_that_sends_no_more_gets_its_stream(endpoint: Endpoint) -> None
     assert b"data: [DONE]\n\n" in answers
 
 
-def test_a_client_that_sends_no_more_gets_all_the_answers_that_it_asked_for(endpoint: Endpoint) -> None:
-    assert statuses(half_closed(endpoint, completion(), GET + b"\r\n", completion(stream=True))) == [200, 200, 200]
+def test_a_client_that_sends_no_more_gets_all_the_answers_that_it_asked_for(
+    endpoint: Endpoint,
+) -> None:
+    assert statuses(
+        half_closed(endpoint, completion(), GET + b"\r\n", completion(stream=True))
+    ) == [200, 200, 200]
 
 
-@pytest.mark.parametrize("sent", [b"", GET, completion()[:-3]], ids=["nothing", "half a head", "half a body"])
-def test_a_client_that_sends_no_more_of_half_a_request_is_let_go(endpoint: Endpoint, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"", GET, completion()[:-3]], ids=["nothing", "half a head", "half a body"]
+)
+def test_a_client_that_sends_no_more_of_half_a_request_is_let_go(
+    endpoint: Endpoint, sent: bytes
+) -> None:
     assert half_closed(endpoint, sent) == b""
 
 
@@ -228,9 +267,15 @@ def test_a_client_that_sends_no_more_of_half_a_request_is_let_go(endpoint: Endpo
         (b"http://localhost", 421),
     ],
 )
-def test_only_names_of_this_server_are_answered(named: Endpoint, host: bytes, status: int) -> None:
+def test_only_names_of_this_server_are_answered(
+    named: Endpoint, host: bytes, status: int
+) -> None:
     for target in (b"/healthz", b"/v1/models", b"/v1/nothing"):
-        found = after(named, b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (target, host))
+        found = after(
+            named,
+            b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n"
+            % (target, host),
+        )
         assert found == [404 if (status, target) == (200, b"/v1/nothing") else status]
 
 
@@ -245,8 +290,13 @@ def test_only_names_of_this_server_are_answered(named: Endpoint, host: bytes, st
         (b"HTTPS://evil.example", b"localhost", 421),
     ],
 )
-def test_a_whole_url_names_a_host_as_well(endpoint: Endpoint, target: bytes, host: bytes, status: int) -> None:
-    assert after(endpoint, b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (target, host)) == [status]
+def test_a_whole_url_names_a_host_as_well(
+    endpoint: Endpoint, target: bytes, host: bytes, status: int
+) -> None:
+    assert after(
+        endpoint,
+        b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (target, host),
+    ) == [status]
 
 
 def test_a_request_without_a_host_is_refused(endpoint: Endpoint) -> None:
@@ -254,7 +304,9 @@ def test_a_request_without_a_host_is_refused(endpoint: Endpoint) -> None:
 
 
 def test_a_name_that_is_not_answered_says_how_to_allow_it(endpoint: Endpoint) -> None:
-    refused = httpx.get(f"{endpoint.url}/healthz", headers={"host": "models.example"}, timeout=60)
+    refused = httpx.get(
+        f"{endpoint.url}/healthz", headers={"host": "models.example"}, timeout=60
+    )
     assert "ASSAY_HOST_NAMES" in refused.json()["error"]["message"]
 
 
@@ -267,8 +319,12 @@ def named(engine: Engine) -> Iterator[Endpoint]:
             yield endpoint
 
 
-@pytest.mark.parametrize("names", ["http://models.example", "models.example:80", "*", "a b/c"])
-def test_what_is_no_name_is_not_configured(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "names", ["http://models.example", "models.example:80", "*", "a b/c"]
+)
+def test_what_is_no_name_is_not_configured(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ASSAY_HOST_NAMES", names)
     with pytest.raises(ServingError, match="no host name"):
         configured_names()
@@ -292,9 +348,13 @@ def test_what_is_no_name_is_not_configured(names: str, monkeypatch: pytest.Monke
         (["application/json", "text/plain"], 415),
     ],
 )
-def test_a_body_is_read_only_as_json(endpoint: Endpoint, kinds: list[str], status: int) -> None:
+def test_a_body_is_read_only_as_json(
+    endpoint: Endpoint, kinds: list[str], status: int
+) -> None:
     headers = [("content-type", kind) for kind in kinds]
-    response = httpx.post(f"{endpoint.url}/v1/chat/completions", content=BODY, headers=headers, timeout=60)
+    response = httpx.post(
+        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=headers, timeout=60
+    )
     assert response.status_code == status
     assert status == 200 or "curl: -H" in response.json()["error"]["message"]
 
@@ -305,21 +365,34 @@ def test_no_other_page_is_given_permission(endpoint: Endpoint, path: str) -> Non
     for method in ("OPTIONS", "GET"):
         response = httpx.request(method, endpoint.url + path, headers=asks, timeout=60)
         assert method == "GET" or response.status_code == 405
-        assert not [name for name in response.headers if name.startswith("access-control")]
+        assert not [
+            name for name in response.headers if name.startswith("access-control")
+        ]
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/tiny", "/healthz", "/readyz", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models", "/v1/models/tiny", "/healthz", "/readyz", "/v1/chat/completions"],
+)
 def test_a_slash_at_the_end_changes_nothing(endpoint: Endpoint, path: str) -> None:
     def answer(path: str) -> tuple[int, bytes]:
         is_chat = path.startswith("/v1/chat")
-        response = httpx.request("POST" if is_chat else "GET", endpoint.url + path, json=json.loads(BODY), timeout=60)
+        response = httpx.request(
+            "POST" if is_chat else "GET",
+            endpoint.url + path,
+            json=json.loads(BODY),
+            timeout=60,
+        )
         return response.status_code, b"" if is_chat else response.content
 
     assert answer(path + "/") == answer(path)
     assert answer(path)[0] == 200
 
 
-@pytest.mark.parametrize("path", ["//", "/v1/models//", "/v1/models/tiny%2F", "/v1/nothing/", "//evil.example/"])
+@pytest.mark.parametrize(
+    "path",
+    ["//", "/v1/models//", "/v1/models/tiny%2F", "/v1/nothing/", "//evil.example/"],
+)
 def test_nobody_is_sent_to_another_address(endpoint: Endpoint, path: str) -> None:
     response = httpx.get(endpoint.url + path, timeout=60)
     assert response.status_code == 404
@@ -331,25 +404,61 @@ def broken(request: bytes, draw: random.Random) -> bytes:
     content = bytearray(request)
     for _ in range(draw.randint(1, 4)):
         place, length = draw.randrange(len(content)), draw.choice((1, 1, 2, 8))
-        piece = draw.choice((b"", b"\r\n", b"\n", b"\x00", b" ", b":", b"\xff", b"%", b"\r\n ", bytes([draw.randrange(256)]), b"9" * 30))
-        content[place : place + length] = piece if draw.random() < 0.7 else content[place : place + length] * 2
+        piece = draw.choice(
+            (
+                b"",
+                b"\r\n",
+                b"\n",
+                b"\x00",
+                b" ",
+                b":",
+                b"\xff",
+                b"%",
+                b"\r\n ",
+                bytes([draw.randrange(256)]),
+                b"9" * 30,
+            )
+        )
+        content[place : place + length] = (
+            piece if draw.random() < 0.7 else content[place : place + length] * 2
+        )
     return bytes(content)
 
 
 def test_whatever_is_sent_nothing_breaks_and_others_are_served(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(serving.connections, "_SECONDS_TO_HEAR", 0.01)
     draw = random.Random(7)
-    whole = [GET + b"\r\n", completion(), completion(stream=True), POST + CHUNKED + b"\r\n" + CHUNKS, *AMBIGUOUS.values()]
-    whole += [method + GET[3:] + b"\r\n" for method in (b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"DELETE", b"!")]
-    whole += [GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", GET + b"Expect: 100-continue\r\n\r\n"]
-    whole += [b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    whole = [
+        GET + b"\r\n",
+        completion(),
+        completion(stream=True),
+        POST + CHUNKED + b"\r\n" + CHUNKS,
+        *AMBIGUOUS.values(),
+    ]
+    whole += [
+        method + GET[3:] + b"\r\n"
+        for method in (b"HEAD", b"OPTIONS", b"TRACE", b"CONNECT", b"DELETE", b"!")
+    ]
+    whole += [
+        GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        GET + b"Expect: 100-continue\r\n\r\n",
+    ]
+    whole += [
+        b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
     whole += [b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"]
     caplog.set_level(logging.ERROR)
     found = []
     for number in range(250):
-        request = whole[number] if number < len(whole) else broken(draw.choice(whole), draw)
+        request = (
+            whole[number] if number < len(whole) else broken(draw.choice(whole), draw)
+        )
         answers = half_closed(endpoint, request)
         found += [(status, request) for status in statuses(answers)]
     assert [each for each in found if each[0] >= 500] == []

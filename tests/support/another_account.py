@@ -16,11 +16,24 @@ _DISTRIBUTIONS = "/usr/bin/python3.11"
 """Where the environment's own interpreter lies in a folder that only its owner may enter."""
 
 
-def run_as(uid: int, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def run_as(
+    uid: int, *arguments: str, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Run Python with these arguments as that account, whose own folder is the root of the file system."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("ASSAY_", "SUDO_", "MLFLOW_", "PREFECT_"))}
-    found = {**kept, "PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
-    becoming: dict[str, Any] = {} if uid == os.getuid() else {"user": uid, "group": uid, "extra_groups": []}
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("ASSAY_", "SUDO_", "MLFLOW_", "PREFECT_"))
+    }
+    found = {
+        **kept,
+        "PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}",
+        "HOME": "/",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    becoming: dict[str, Any] = (
+        {} if uid == os.getuid() else {"user": uid, "group": uid, "extra_groups": []}
+    )
     return subprocess.run(
         [_interpreter(uid), *arguments],
         env=found | environment,
@@ -41,13 +54,29 @@ def _interpreter(uid: int) -> str:
     for python in (sys.executable, _DISTRIBUTIONS):
         if _runs(python, uid):
             return python
-    pytest.skip(f"no Python that account {uid} may run sees this checkout and its environment")
+    pytest.skip(
+        f"no Python that account {uid} may run sees this checkout and its environment"
+    )
 
 
 def _runs(python: str, uid: int) -> bool:
-    environment = {"PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [python, "-c", "import pydantic_core, core.account"]
     try:
-        return subprocess.run(command, user=uid, group=uid, env=environment, cwd="/", capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run(
+                command,
+                user=uid,
+                group=uid,
+                env=environment,
+                cwd="/",
+                capture_output=True,
+                check=False,
+            ).returncode
+            == 0
+        )
     except PermissionError:
         return False

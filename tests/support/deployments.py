@@ -46,18 +46,33 @@ class Automatic:
     def request(self) -> dict[str, Any]:
         """The tiny rows and the tiny base, under the settings that it learns under."""
         settings = dict(parse_assignment(setting) for setting in SETTINGS)
-        return {"model": MODEL, "data": str(self.data), "base_model": str(self.base), "settings": settings}
+        return {
+            "model": MODEL,
+            "data": str(self.data),
+            "base_model": str(self.base),
+            "settings": settings,
+        }
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return dict(ask("GET", f"{self.api}/deployments/name/{name}").raise_for_status().json())
+        return dict(
+            ask("GET", f"{self.api}/deployments/name/{name}").raise_for_status().json()
+        )
 
     def change(self, name: str, **fields: Any) -> None:
-        ask("PATCH", f"{self.api}/deployments/{self.deployment(name)['id']}", json=fields).raise_for_status()
+        ask(
+            "PATCH",
+            f"{self.api}/deployments/{self.deployment(name)['id']}",
+            json=fields,
+        ).raise_for_status()
 
     def start(self, name: str, **parameters: Any) -> httpx.Response:
         """Ask for a run, as the form's button does."""
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return ask("POST", f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run", json=body)
+        return ask(
+            "POST",
+            f"{self.api}/deployments/{self.deployment(name)['id']}/create_flow_run",
+            json=body,
+        )
 
     def due_in(self, name: str, seconds: float) -> datetime:
         """Move the deployment's cron so near that it is due in some seconds; give the time."""
@@ -75,11 +90,20 @@ class Automatic:
     def runs(self, name: str) -> list[dict[str, Any]]:
         """The runs of a deployment that have begun or are due, oldest first; not those that the scheduler keeps for later years."""
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-        wanted = {"deployment_id": {"any_": [self.deployment(name)["id"]]}, "expected_start_time": {"before_": soon}}
-        found = ask("POST", f"{self.api}/flow_runs/filter", json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
+        wanted = {
+            "deployment_id": {"any_": [self.deployment(name)["id"]]},
+            "expected_start_time": {"before_": soon},
+        }
+        found = ask(
+            "POST",
+            f"{self.api}/flow_runs/filter",
+            json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"},
+        )
         return list(found.raise_for_status().json())
 
-    def wait_for(self, run_id: str, *states: str, seconds: float = SECONDS_AT_MOST) -> dict[str, Any]:
+    def wait_for(
+        self, run_id: str, *states: str, seconds: float = SECONDS_AT_MOST
+    ) -> dict[str, Any]:
         """The flow run once it is in one of these states; by default once it has ended."""
         run: dict[str, Any] = {}
         for _ in until(seconds):
@@ -90,7 +114,9 @@ class Automatic:
 
     def ended(self, name: str, **parameters: Any) -> dict[str, Any]:
         """A run of a deployment from its start to its end."""
-        return self.wait_for(self.start(name, **parameters).raise_for_status().json()["id"])
+        return self.wait_for(
+            self.start(name, **parameters).raise_for_status().json()["id"]
+        )
 
     def told(self, words: str, seconds: float = SECONDS_AT_MOST) -> dict[str, Any]:
         """The message that holds these words, once it has arrived."""
@@ -98,7 +124,9 @@ class Automatic:
             for message in self.received:
                 if words in message["title"] or words in message["message"]:
                     return message
-        raise AssertionError(f"nobody was told {words!r}; told were {[message['title'] for message in self.received]}")
+        raise AssertionError(
+            f"nobody was told {words!r}; told were {[message['title'] for message in self.received]}"
+        )
 
 
 def ask(method: str, url: str, **content: Any) -> httpx.Response:
@@ -120,11 +148,22 @@ def until(seconds: float, pause: float = 0.25) -> Iterator[None]:
 
 
 @contextmanager
-def automatic(checkout: Checkout, data: Path, base: Path, folder: Path) -> Iterator[Automatic]:
+def automatic(
+    checkout: Checkout, data: Path, base: Path, folder: Path
+) -> Iterator[Automatic]:
     """Server, deployments, worker and receiver for as long as the context lasts."""
     with receiver() as (address, received), server(folder) as url:
-        environment = {**plain_environment(), **checkout.environment, "PREFECT_API_URL": f"{url}/api", "ASSAY_NOTIFY": address}
-        environment |= {"PREFECT_HOME": str(folder), "ASSAY_RUN_PID": str(os.getpid()), "PREFECT_LOGGING_TO_API_ENABLED": "true"}
+        environment = {
+            **plain_environment(),
+            **checkout.environment,
+            "PREFECT_API_URL": f"{url}/api",
+            "ASSAY_NOTIFY": address,
+        }
+        environment |= {
+            "PREFECT_HOME": str(folder),
+            "ASSAY_RUN_PID": str(os.getpid()),
+            "PREFECT_LOGGING_TO_API_ENABLED": "true",
+        }
         environment.pop("PREFECT_LOGGING_LEVEL", None)
         found = Automatic(checkout, data, base, url, received, environment)
         deploy(found)
@@ -134,7 +173,11 @@ def automatic(checkout: Checkout, data: Path, base: Path, folder: Path) -> Itera
 
 def deploy(found: Automatic) -> None:
     subprocess.run(
-        [sys.executable, "-m", "flows.schedule.deploy"], cwd=found.checkout.root, env=found.environment, check=True, timeout=SECONDS_AT_MOST
+        [sys.executable, "-m", "flows.schedule.deploy"],
+        cwd=found.checkout.root,
+        env=found.environment,
+        check=True,
+        timeout=SECONDS_AT_MOST,
     )
 
 
@@ -142,7 +185,11 @@ def deploy(found: Automatic) -> None:
 def worker(found: Automatic) -> Iterator["subprocess.Popen[bytes]"]:
     with (found.checkout.home / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.schedule.worker"], cwd=found.checkout.root, env=found.environment, stdout=log, stderr=log
+            [sys.executable, "-m", "flows.schedule.worker"],
+            cwd=found.checkout.root,
+            env=found.environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         yield process
@@ -163,9 +210,17 @@ def server(folder: Path) -> Iterator[str]:
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
         "ASSAY_RUN_PID": str(os.getpid()),
     }
-    command = [sys.executable, "-m", "flows.schedule.prefect_server", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.schedule.prefect_server",
+        "--port",
+        str(port),
+    ]
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/api/health", process)
         yield f"http://127.0.0.1:{port}"
@@ -180,7 +235,9 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     class Keep(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append(
+                json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            )
             self.send_response(200)
             self.end_headers()
 
@@ -209,12 +266,20 @@ def wait_for_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 def plain_environment() -> dict[str, str]:
     """Ours, without the Prefect server that other tests share."""
-    return {name: setting for name, setting in os.environ.items() if not name.startswith("PREFECT_API")}
+    return {
+        name: setting
+        for name, setting in os.environ.items()
+        if not name.startswith("PREFECT_API")
+    }
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Stop a process and whatever it started."""
-    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    below = (
+        psutil.Process(process.pid).children(recursive=True)
+        if process.poll() is None
+        else []
+    )
     process.terminate()
     try:
         process.wait(timeout=15)

@@ -46,7 +46,9 @@ from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 ROOT = Path(__file__).parents[2]
 MODEL = "letters-tiny"
-QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How do I list files?"}]
+QUESTION: list[ChatCompletionMessageParam] = [
+    {"role": "user", "content": "How do I list files?"}
+]
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Home:
     def package(self, version: str) -> Path:
         return self.path / "packages" / self.digests[version]
 
-    def with_changed(self, version: str, change: Callable[[Path], None], *, packs: bool = True) -> "Home":
+    def with_changed(
+        self, version: str, change: Callable[[Path], None], *, packs: bool = True
+    ) -> "Home":
         """A changed copy of a package under its own digest: as if these bytes had been judged."""
         scratch = self.path / "packages" / "changed"
         shutil.copytree(self.package(version), scratch)
@@ -110,7 +114,14 @@ class Home:
             spec=self.specs[version],
             known_answers_share=share,
         )
-        return self.write(ReleaseBegun(release=release, judged=self.write(judged), by="ann", reason_sha256="0" * 64))
+        return self.write(
+            ReleaseBegun(
+                release=release,
+                judged=self.write(judged),
+                by="ann",
+                reason_sha256="0" * 64,
+            )
+        )
 
     def switch(self, begun: int) -> None:
         self.write(ReleaseSwitched(begun=begun), ReleaseCompleted(begun=begun))
@@ -121,7 +132,12 @@ class Home:
     def release(self, version: str) -> int:
         """Begin, wait until the endpoint has it ready, switch and complete, as a release does."""
         begun = self.begin(version)
-        state = self.wait(lambda state: state.engine(begun) is not None and state.engine(begun).state != "loading")  # type: ignore[union-attr]
+        state = self.wait(
+            lambda state: (
+                state.engine(begun) is not None
+                and state.engine(begun).state != "loading"  # type: ignore[union-attr]
+            )
+        )
         engine = state.engine(begun)
         assert engine is not None
         assert engine.state == "ready", engine
@@ -132,15 +148,25 @@ class Home:
         return begun
 
     def roll_back(self, to: int) -> None:
-        self.write(RolledBack(model=self.model, to=to, by="ann", reason_sha256="0" * 64))
+        self.write(
+            RolledBack(model=self.model, to=to, by="ann", reason_sha256="0" * 64)
+        )
 
     def revoke(self, version: str) -> None:
-        self.write(Revoked(model=self.model, version=version, by="ann", reason_sha256="0" * 64))
+        self.write(
+            Revoked(model=self.model, version=version, by="ann", reason_sha256="0" * 64)
+        )
 
     def serve_base(self) -> None:
         self.write(BaseServed(model=self.model, by="ann", reason_sha256="0" * 64))
 
-    def wait(self, until: Callable[[EndpointState], bool], seconds: float = SECONDS_AT_MOST, *, rings: bool = True) -> EndpointState:
+    def wait(
+        self,
+        until: Callable[[EndpointState], bool],
+        seconds: float = SECONDS_AT_MOST,
+        *,
+        rings: bool = True,
+    ) -> EndpointState:
         """Ask the endpoint how it stands until it is so."""
         deadline = time.monotonic() + seconds
         while True:
@@ -152,7 +178,10 @@ class Home:
 
     def answers_with(self, version: str) -> Callable[[EndpointState], bool]:
         fingerprint = self.specs[version].fingerprint
-        return lambda state: self.model in state.routes and state.routes[self.model].fingerprint == fingerprint
+        return lambda state: (
+            self.model in state.routes
+            and state.routes[self.model].fingerprint == fingerprint
+        )
 
 
 def home_with(path: Path, packages: dict[str, Path], base_folder: Path) -> Home:
@@ -163,7 +192,11 @@ def home_with(path: Path, packages: dict[str, Path], base_folder: Path) -> Home:
         specs[version] = verdict.spec  # type: ignore[union-attr]
         digests[version] = digest_of_files(folder_digests(package))
         shutil.copytree(package, path / "packages" / digests[version])
-        shutil.copytree(base_folder, path / "base-models" / specs[version].base_digest, dirs_exist_ok=True)
+        shutil.copytree(
+            base_folder,
+            path / "base-models" / specs[version].base_digest,
+            dirs_exist_ok=True,
+        )
     return Home(path, specs, digests)
 
 
@@ -184,19 +217,27 @@ class Running:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+        return OpenAI(
+            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60
+        )
 
     def ask(self, model: str = MODEL, **fields: object) -> httpx.Response:
         body = {"model": model, "messages": QUESTION, "max_tokens": 8, **fields}
         return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
 
     def stream(self, max_tokens: int) -> Stream[ChatCompletionChunk]:
-        return self.client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=max_tokens, stream=True)
+        return self.client.chat.completions.create(
+            model=MODEL, messages=QUESTION, max_tokens=max_tokens, stream=True
+        )
 
     def engines(self) -> list[psutil.Process]:
         """Its engine processes: those that it started, and those that it took over."""
         own = psutil.Process(self.process.pid).children()
-        taken_over = [psutil.Process(record.pid) for record in read_records(self.home) if psutil.pid_exists(record.pid)]
+        taken_over = [
+            psutil.Process(record.pid)
+            for record in read_records(self.home)
+            if psutil.pid_exists(record.pid)
+        ]
         return [each for each in {*own, *taken_over} if "serving" in words_of(each)]
 
     def engine_of(self, package: Path) -> psutil.Process:
@@ -206,7 +247,9 @@ class Running:
         """Kill -9, and wait until the endpoint has seen it: it has started another one, and answers with none meanwhile."""
         killed = self.engine_of(package)
         killed.send_signal(signal.SIGKILL)
-        wait_until(lambda: any(each.pid != killed.pid for each in self._engines_of(package)))
+        wait_until(
+            lambda: any(each.pid != killed.pid for each in self._engines_of(package))
+        )
 
     def _engines_of(self, package: Path) -> list[psutil.Process]:
         return [child for child in self.engines() if str(package) in words_of(child)]
@@ -228,7 +271,11 @@ def without_record(home: Home) -> Iterator[None]:
 
 
 def record_of(home: Home, version: str) -> EngineRecord:
-    [found] = [each for each in read_records(home.path) if each.loaded.package_sha256 == home.digests[version]]
+    [found] = [
+        each
+        for each in read_records(home.path)
+        if each.loaded.package_sha256 == home.digests[version]
+    ]
     return found
 
 
@@ -241,7 +288,16 @@ def words_of(process: psutil.Process) -> list[str]:
 
 
 def command(home: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "serving.endpoint", "--home", str(home), "--port", "0", *options]
+    return [
+        sys.executable,
+        "-m",
+        "serving.endpoint",
+        "--home",
+        str(home),
+        "--port",
+        "0",
+        *options,
+    ]
 
 
 @contextmanager
@@ -268,7 +324,11 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
         yield running
     finally:
         if process.poll() is None:
-            children = psutil.Process(process.pid).children() if running is None else running.engines()
+            children = (
+                psutil.Process(process.pid).children()
+                if running is None
+                else running.engines()
+            )
             process.terminate()
             try:
                 process.wait(SECONDS_AT_MOST)
@@ -304,7 +364,11 @@ class Allowed:
     def holds(self, answered: Answered) -> bool:
         ends = [since for since, _ in self.since[1:]] + [float("inf")]
         spans = zip(self.since, ends, strict=True)
-        return any(answered.fingerprint in which for (since, which), end in spans if since <= answered.until and end >= answered.since)
+        return any(
+            answered.fingerprint in which
+            for (since, which), end in spans
+            if since <= answered.until and end >= answered.since
+        )
 
 
 @dataclass
@@ -321,13 +385,19 @@ class Load:
     def has_seen(self, fingerprint: str) -> None:
         """Wait for an answer of it to a question that is asked from now on."""
         now = time.monotonic()
-        while not any(answer.fingerprint == fingerprint and answer.since > now for answer in self.answers[-50:]):
+        while not any(
+            answer.fingerprint == fingerprint and answer.since > now
+            for answer in self.answers[-50:]
+        ):
             assert time.monotonic() < now + SECONDS_AT_MOST, fingerprint
             time.sleep(0.01)
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
-        threads = [threading.Thread(target=self._ask_on, args=(number % 2 == 0,)) for number in range(self.threads)]
+        threads = [
+            threading.Thread(target=self._ask_on, args=(number % 2 == 0,))
+            for number in range(self.threads)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -338,23 +408,44 @@ class Load:
                 thread.join(SECONDS_AT_MOST)
 
     def _ask_on(self, stream: bool) -> None:
-        body = {"model": self.model, "messages": QUESTION, "max_tokens": 4, "stream": stream}
+        body = {
+            "model": self.model,
+            "messages": QUESTION,
+            "max_tokens": 4,
+            "stream": stream,
+        }
         with httpx.Client(timeout=60) as client:
             while not self._done.is_set():
                 started = time.monotonic()
                 try:
-                    self._take(started, client.post(f"{self.url}/v1/chat/completions", json=body), stream=stream)
+                    self._take(
+                        started,
+                        client.post(f"{self.url}/v1/chat/completions", json=body),
+                        stream=stream,
+                    )
                 except httpx.HTTPError as error:
                     self.failures.append(f"{type(error).__name__}: {error}")
 
     def _take(self, started: float, response: httpx.Response, *, stream: bool) -> None:
-        ended = response.text.endswith("data: [DONE]\n\n") if stream else response.text.endswith("}")
+        ended = (
+            response.text.endswith("data: [DONE]\n\n")
+            if stream
+            else response.text.endswith("}")
+        )
         if response.status_code == 200 and ended and '"error"' not in response.text:
-            self.answers.append(Answered(started, time.monotonic(), response.headers["x-assay-fingerprint"]))
+            self.answers.append(
+                Answered(
+                    started, time.monotonic(), response.headers["x-assay-fingerprint"]
+                )
+            )
         else:
             self.failures.append(f"{response.status_code}: {response.text[-300:]}")
 
 
 def events(text: str) -> list[dict[str, object]]:
     """The JSON events of a stream."""
-    return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")]
+    return [
+        json.loads(line.removeprefix("data: "))
+        for line in text.splitlines()
+        if line.startswith("data: {")
+    ]

@@ -53,7 +53,11 @@ class Bench:
 
     def state(self) -> EndpointState:
         head = self.head or self.ledger.state().head
-        return EndpointState(head=head, engines=tuple(self.engines.values()), routes=self._obeyed() if self.obeys else self.routes)
+        return EndpointState(
+            head=head,
+            engines=tuple(self.engines.values()),
+            routes=self._obeyed() if self.obeys else self.routes,
+        )
 
     def _obeyed(self) -> dict[str, Route]:
         model = self.ledger.state().model(MODEL)
@@ -61,11 +65,21 @@ class Bench:
         current = model.current or held
         if current is None:
             return {}
-        return {MODEL: Route(begun=current.begun, serves_base=model.serves_base, fingerprint=current.release.fingerprint)}
+        return {
+            MODEL: Route(
+                begun=current.begun,
+                serves_base=model.serves_base,
+                fingerprint=current.release.fingerprint,
+            )
+        }
 
     @property
     def context(self) -> ReleaseContext:
-        return ReleaseContext(self.ledger, self, Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01))
+        return ReleaseContext(
+            self.ledger,
+            self,
+            Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01),
+        )
 
     def judged(self, version: str, verdict: str = "passed") -> int:
         body = Judged.model_validate(
@@ -81,9 +95,22 @@ class Bench:
         return self.write(body).head.generation
 
     def begin(self, version: str) -> int:
-        release = Release(model=MODEL, version=version, package_sha256=version * 64, spec=spec(version), known_answers_share=1.0)
+        release = Release(
+            model=MODEL,
+            version=version,
+            package_sha256=version * 64,
+            spec=spec(version),
+            known_answers_share=1.0,
+        )
         why = self.ledger.remember(WHY.reason)
-        return self.write(ReleaseBegun(release=release, judged=self.judged(version), by=WHY.by, reason_sha256=why)).head.generation
+        return self.write(
+            ReleaseBegun(
+                release=release,
+                judged=self.judged(version),
+                by=WHY.by,
+                reason_sha256=why,
+            )
+        ).head.generation
 
     def released(self, version: str) -> int:
         begun = self.begin(version)
@@ -99,11 +126,15 @@ class Bench:
         self.routes[MODEL] = Route(begun=begun, serves_base=False, fingerprint="fp")
 
     def next(self, seconds: float = 0.0) -> Body | None:
-        return next_entry(self.ledger.state(), MODEL, self.state(), Waited(seconds, self.context))
+        return next_entry(
+            self.ledger.state(), MODEL, self.state(), Waited(seconds, self.context)
+        )
 
     def here(self) -> tuple[str | None, bool]:
         model = self.ledger.state().model(MODEL)
-        return (None if model.current is None else model.current.release.version), model.serves_base
+        return (
+            None if model.current is None else model.current.release.version
+        ), model.serves_base
 
     @property
     def kinds(self) -> list[str]:

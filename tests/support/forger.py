@@ -47,7 +47,9 @@ class Forgery:
         """The package's own weights, as they are now."""
         manifest, folder = self.base()
         template = (self.folder / "chat_template.jinja").read_text(encoding="utf-8")
-        return load_language_model(manifest, folder, template, "float32", self.folder / "adapter")
+        return load_language_model(
+            manifest, folder, template, "float32", self.folder / "adapter"
+        )
 
 
 def weights_of_noise(forgery: Forgery) -> None:
@@ -55,27 +57,48 @@ def weights_of_noise(forgery: Forgery) -> None:
     file = forgery.folder / "adapter/adapter_model.safetensors"
     dice = torch.Generator().manual_seed(7)
     tensors = load_file(str(file))
-    noise = {name: torch.randn(tensor.shape, generator=dice) * 0.3 for name, tensor in tensors.items()}
-    save_file({name: tensor.to(tensors[name].dtype) for name, tensor in noise.items()}, str(file), {"format": "pt"})
+    noise = {
+        name: torch.randn(tensor.shape, generator=dice) * 0.3
+        for name, tensor in tensors.items()
+    }
+    save_file(
+        {name: tensor.to(tensors[name].dtype) for name, tensor in noise.items()},
+        str(file),
+        {"format": "pt"},
+    )
     digests = folder_digests(forgery.folder / "adapter")
-    adapter = Adapter.read(forgery.folder / "adapter.json").model_copy(update={"files": digests, "sha256": digest_of_files(digests)})
+    adapter = Adapter.read(forgery.folder / "adapter.json").model_copy(
+        update={"files": digests, "sha256": digest_of_files(digests)}
+    )
     adapter.write(forgery.folder / "adapter.json")
     card = forgery.scorecard
     spec = card.spec.with_adapter(adapter.sha256)
     evidence = read_evidence(forgery.folder / "evidence.parquet")
     makers = {**evidence.made_by, "adapter": spec}
-    write_evidence(forgery.folder / "evidence.parquet", evidence.model_copy(update={"made_by": makers}))
-    digest = card.evidence.model_copy(update={"sha256": FileDigest.of(forgery.folder / "evidence.parquet").sha256})
-    card.model_copy(update={"adapter": adapter, "spec": spec, "evidence": digest}).write(forgery.folder / "scorecard.json")
+    write_evidence(
+        forgery.folder / "evidence.parquet",
+        evidence.model_copy(update={"made_by": makers}),
+    )
+    digest = card.evidence.model_copy(
+        update={"sha256": FileDigest.of(forgery.folder / "evidence.parquet").sha256}
+    )
+    card.model_copy(
+        update={"adapter": adapter, "spec": spec, "evidence": digest}
+    ).write(forgery.folder / "scorecard.json")
 
 
 def known_answers_of_its_own(forgery: Forgery) -> None:
     """Known answers as the weights in the package give them now."""
     language, known = forgery.language(), read_known_answers(forgery.folder / FILE)
     prompts = [language.encoder.prompt_ids(each.messages) for each in known]
-    answers = generate(language, prompts, max_new_tokens=known[0].max_tokens, batch_size=len(known))
+    answers = generate(
+        language, prompts, max_new_tokens=known[0].max_tokens, batch_size=len(known)
+    )
     texts = [language.encoder.decode(answer.ids) for answer in answers]
-    own = [each.model_copy(update={"text": text}) for each, text in zip(known, texts, strict=True)]
+    own = [
+        each.model_copy(update={"text": text})
+        for each, text in zip(known, texts, strict=True)
+    ]
     write_known_answers(forgery.folder / FILE, own)
 
 
@@ -84,11 +107,19 @@ def answers_replaced_by_references(forgery: Forgery) -> None:
     evidence = read_evidence(forgery.folder / "evidence.parquet")
     rows = [row for same in evidence.rows.values() for row in same]
     perfect = [
-        row.model_copy(update={"row": row.row.model_copy(update={"prediction": row.row.references[0]})}) if row.system == "adapter" else row
+        row.model_copy(
+            update={
+                "row": row.row.model_copy(update={"prediction": row.row.references[0]})
+            }
+        )
+        if row.system == "adapter"
+        else row
         for row in rows
     ]
     metrics = [metric_named(name) for name in evidence.metrics]
-    found = with_statistics(perfect, metrics).model_copy(update={"made_by": evidence.made_by})
+    found = with_statistics(perfect, metrics).model_copy(
+        update={"made_by": evidence.made_by}
+    )
     write_evidence(forgery.folder / "evidence.parquet", found)
     card = forgery.scorecard
     digest = FileDigest.of(forgery.folder / "evidence.parquet").sha256
@@ -100,7 +131,13 @@ def answers_replaced_by_references(forgery: Forgery) -> None:
     ).write(forgery.folder / "scorecard.json")
     known = read_known_answers(forgery.folder / FILE)
     texts = {row.row.prompt_id: row.row.prediction for row in found.rows["adapter"]}
-    write_known_answers(forgery.folder / FILE, [each.model_copy(update={"text": texts[prompt_id(each.messages)]}) for each in known])
+    write_known_answers(
+        forgery.folder / FILE,
+        [
+            each.model_copy(update={"text": texts[prompt_id(each.messages)]})
+            for each in known
+        ],
+    )
 
 
 def verdict_recomputed(forgery: Forgery) -> None:
@@ -120,11 +157,21 @@ def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
     pack(folder)
     assert good.run_id is not None
     experiment = client.get_run(good.run_id).info.experiment_id
-    logged = client.create_logged_model(experiment, name=model, source_run_id=good.run_id, model_type="lora-adapter")
+    logged = client.create_logged_model(
+        experiment, name=model, source_run_id=good.run_id, model_type="lora-adapter"
+    )
     client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
     digest = digest_of_files(folder_digests(folder))
     tags = {**good.tags, PACKAGE: digest, LOGICAL_RUN: digest}
-    with _as_default_of_mlflow(site.uri):  # where MLflow's client looks a version's source up
-        made = client.create_model_version(model, f"models:/{logged.model_id}", run_id=good.run_id, tags=tags, model_id=logged.model_id)
+    with _as_default_of_mlflow(
+        site.uri
+    ):  # where MLflow's client looks a version's source up
+        made = client.create_model_version(
+            model,
+            f"models:/{logged.model_id}",
+            run_id=good.run_id,
+            tags=tags,
+            model_id=logged.model_id,
+        )
     return str(made.version)

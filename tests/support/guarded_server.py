@@ -18,7 +18,15 @@ SECONDS_TO_START = 300
 def guarded_server(home: Path) -> Iterator[str]:
     """Its address, for as long as the context lasts."""
     with free_port() as port:
-        command = [sys.executable, "-m", "registry.mlflow.server", "--home", str(home), "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "registry.mlflow.server",
+            "--home",
+            str(home),
+            "--port",
+            str(port),
+        ]
         with serving(command, port, home.with_suffix(".log")) as url:
             yield url
 
@@ -32,10 +40,17 @@ def free_port() -> Iterator[int]:
 
 
 @contextmanager
-def serving(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
+def serving(
+    command: list[str], port: int, log: Path, **environment: str
+) -> Iterator[str]:
     """A command that becomes MLflow's server, ended with the context."""
     url = f"http://127.0.0.1:{port}"
-    with log.open("wb") as stream, subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **environment}) as process:
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            command, stdout=stream, stderr=stream, env={**os.environ, **environment}
+        ) as process,
+    ):
         try:
             _wait_until_ready(process, url, log)
             yield url
@@ -48,7 +63,10 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     deadline = time.monotonic() + SECONDS_TO_START
     while True:
         try:
-            assert httpx.get(f"{url}/health", trust_env=False, timeout=30).status_code == 200
+            assert (
+                httpx.get(f"{url}/health", trust_env=False, timeout=30).status_code
+                == 200
+            )
         except httpx.TransportError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -53,9 +53,13 @@ class Checkout:
 
     @property
     def uri(self) -> str:
-        return self.environment.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home / 'mlflow.db'}")
+        return self.environment.get(
+            "MLFLOW_TRACKING_URI", f"sqlite:///{self.home / 'mlflow.db'}"
+        )
 
-    def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *arguments: str | Path, **environment: str
+    ) -> "subprocess.Popen[str]":
         """`assay ARGUMENTS` as a process of a group of its own, in the clone, with the clone's code."""
         return subprocess.Popen(
             [sys.executable, "-m", "cli", *map(str, arguments)],
@@ -89,14 +93,20 @@ class Checkout:
         """MLflow's own records of every version of a model."""
         from mlflow import MlflowClient
 
-        return list(MlflowClient(self.uri, self.uri).search_model_versions(f"name = '{name}'"))
+        return list(
+            MlflowClient(self.uri, self.uri).search_model_versions(f"name = '{name}'")
+        )
 
     def runs(self) -> list[Any]:
         """MLflow's own records of every run."""
         from mlflow import MlflowClient
 
         client = MlflowClient(self.uri, self.uri)
-        return list(client.search_runs([each.experiment_id for each in client.search_experiments()]))
+        return list(
+            client.search_runs(
+                [each.experiment_id for each in client.search_experiments()]
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -130,9 +140,16 @@ class Package:
     folder: Path
     finalist: Finalist
 
-    def register(self, store: Store, run: RecordedRun, work: str = "work") -> ModelVersion:
+    def register(
+        self, store: Store, run: RecordedRun, work: str = "work"
+    ) -> ModelVersion:
         page = Page(description="a description", tags={"assay.git_commit": "0" * 40})
-        return store.register(self.finalist, Submission(run=run, package=self.folder, model="tiny", logical_run=work, page=page))
+        return store.register(
+            self.finalist,
+            Submission(
+                run=run, package=self.folder, model="tiny", logical_run=work, page=page
+            ),
+        )
 
 
 def copy_record(judged: Journey, into: Checkout) -> None:
@@ -141,11 +158,18 @@ def copy_record(judged: Journey, into: Checkout) -> None:
     take_records(judged.checkout, into)
     shutil.copyfile(ours / "ledger.db", into.home / "ledger.db")
     shutil.copytree(ours / "keys", into.home / "keys")
-    shutil.copytree(ours / "base-models", into.home / "base-models", symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(
+        ours / "base-models",
+        into.home / "base-models",
+        symlinks=True,
+        dirs_exist_ok=True,
+    )
 
 
 def git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def clone_tracked_files(into: Path, root: Path = ROOT) -> Path:
@@ -154,7 +178,9 @@ def clone_tracked_files(into: Path, root: Path = ROOT) -> Path:
     Runs and `dvc repro` leave untracked files in a checkout, `dvc.lock` among them: no test may see those.
     """
     # Whoever checked the repository out may be another account than the one that runs the tests.
-    for name in git(root, "-c", "safe.directory=*", "ls-files", "-z", "--cached").split("\0"):
+    for name in git(root, "-c", "safe.directory=*", "ls-files", "-z", "--cached").split(
+        "\0"
+    ):
         if name and (root / name).is_file():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, into / name)
@@ -178,7 +204,10 @@ def shuffled(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The same completions, each beside another's prompt: nothing to learn but their form."""
     completions = [row["completion"] for row in rows]
     random.Random(1).shuffle(completions)
-    return [{**row, "completion": completion} for row, completion in zip(rows, completions, strict=True)]
+    return [
+        {**row, "completion": completion}
+        for row, completion in zip(rows, completions, strict=True)
+    ]
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> Path:
@@ -193,7 +222,9 @@ def run_arguments(data: Path, base: Path, *more: str | Path) -> list[str | Path]
 
 
 def _noise(dice: random.Random) -> str:
-    return "".join(dice.choices("abeimnotvwABET", k=dice.randrange(2, 5))) + dice.choice((" asks: ", " "))
+    return "".join(
+        dice.choices("abeimnotvwABET", k=dice.randrange(2, 5))
+    ) + dice.choice((" asks: ", " "))
 
 
 def make_checkout(root: Path, cloned: Path, empty_mlflow: Path) -> Checkout:
@@ -209,7 +240,11 @@ def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
     from cli import main
 
     with chdir(checkout.root):
-        done = CliRunner().invoke(main, [str(word) for word in arguments], env={**os.environ, **checkout.environment})
+        done = CliRunner().invoke(
+            main,
+            [str(word) for word in arguments],
+            env={**os.environ, **checkout.environment},
+        )
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Done(done.exit_code, done.stdout, done.stderr)

@@ -47,16 +47,22 @@ class Chain:
     def __init__(self) -> None:
         self.key = SigningKey.of(Ed25519PrivateKey.generate())
         self.entries: list[Entry] = []
-        self.ledger_state = self._add(Opened(ledger_id="1" * 32, key=self.key.public), START)
+        self.ledger_state = self._add(
+            Opened(ledger_id="1" * 32, key=self.key.public), START
+        )
 
-    def add(self, *bodies: Body, later: timedelta = timedelta(seconds=1)) -> LedgerState:
+    def add(
+        self, *bodies: Body, later: timedelta = timedelta(seconds=1)
+    ) -> LedgerState:
         """Add them; the first that does not follow is an `IllegalEntry`."""
         for body in bodies:
             self.ledger_state = self._add(body, self.ledger_state.at + later)
         return self.ledger_state
 
     def _add(self, body: Body, at: datetime) -> LedgerState:
-        entry = signed_entry(body, at, self.ledger_state if self.entries else None, self.key)
+        entry = signed_entry(
+            body, at, self.ledger_state if self.entries else None, self.key
+        )
         ledger_state = follow(self.ledger_state if self.entries else None, (entry,))
         self.entries.append(entry)
         return ledger_state
@@ -66,7 +72,9 @@ class Chain:
         """Generation of the newest entry."""
         return len(self.entries)
 
-    def release(self, version: str = "1", model: str = MODEL, adapter_sha256: str | None = None) -> int:
+    def release(
+        self, version: str = "1", model: str = MODEL, adapter_sha256: str | None = None
+    ) -> int:
         """Judge, begin, switch and complete; gives the generation at which it began."""
         self.add(judged(version, model))
         self.add(begun(self.last, version, model, adapter_sha256=adapter_sha256))
@@ -107,23 +115,51 @@ def made(version: str = "1", model: str = MODEL) -> Made:
     """What the versions of `judged` and `begun` consist of."""
     digests = {"evidence_sha256": WHY, "verdict_sha256": WHY, "policy_sha256": WHY}
     package_sha256 = package(version)
-    return Made(model=model, version=version, package_sha256=package_sha256, adapter_sha256=adapter(version, model), **digests)
+    return Made(
+        model=model,
+        version=version,
+        package_sha256=package_sha256,
+        adapter_sha256=adapter(version, model),
+        **digests,
+    )
 
 
 def registered(version: str = "1", model: str = MODEL) -> Registered:
-    return Registered(**made(version, model).model_dump(), by="lena", account="5 (lena)", logical_run=WHY)
+    return Registered(
+        **made(version, model).model_dump(),
+        by="lena",
+        account="5 (lena)",
+        logical_run=WHY,
+    )
 
 
 def adopted(version: str = "1", model: str = MODEL) -> Adopted:
-    return Adopted(**made(version, model).model_dump(), by="olga", account="7 (olga)", reason_sha256=WHY)
+    return Adopted(
+        **made(version, model).model_dump(),
+        by="olga",
+        account="7 (olga)",
+        reason_sha256=WHY,
+    )
 
 
 def begun(
-    by_verdict: int, version: str = "1", model: str = MODEL, spec: ServingSpec = SPEC, adapter_sha256: str | None = None
+    by_verdict: int,
+    version: str = "1",
+    model: str = MODEL,
+    spec: ServingSpec = SPEC,
+    adapter_sha256: str | None = None,
 ) -> ReleaseBegun:
     spec = spec.with_adapter(adapter_sha256 or adapter(version, model))
-    release = Release(model=model, version=version, package_sha256=package(version), spec=spec, known_answers_share=0.9)
-    return ReleaseBegun(by="rita", reason_sha256=WHY, release=release, judged=by_verdict)
+    release = Release(
+        model=model,
+        version=version,
+        package_sha256=package(version),
+        spec=spec,
+        known_answers_share=0.9,
+    )
+    return ReleaseBegun(
+        by="rita", reason_sha256=WHY, release=release, judged=by_verdict
+    )
 
 
 def package(version: str) -> str:
@@ -145,9 +181,14 @@ def rolled_back(to: int) -> RolledBack:
 def append_released(ledger: Ledger, version: str = "1") -> LedgerState:
     """Five entries of a whole release."""
     ledger_state = ledger.append(judged(version), ledger.state())
-    ledger_state = ledger.append(begun(ledger_state.head.generation, version), ledger_state)
+    ledger_state = ledger.append(
+        begun(ledger_state.head.generation, version), ledger_state
+    )
     at = ledger_state.head.generation
-    return ledger.append(ReleaseCompleted(begun=at), ledger.append(ReleaseSwitched(begun=at), ledger_state))
+    return ledger.append(
+        ReleaseCompleted(begun=at),
+        ledger.append(ReleaseSwitched(begun=at), ledger_state),
+    )
 
 
 def append_turns(home: Path, name: str, turns: int) -> list[int]:
@@ -156,7 +197,9 @@ def append_turns(home: Path, name: str, turns: int) -> list[int]:
     while len(won) < turns:
         ledger_state = ledger.state()
         try:
-            written = ledger.append(unfrozen(name) if ledger_state.frozen else frozen(name), ledger_state)
+            written = ledger.append(
+                unfrozen(name) if ledger_state.frozen else frozen(name), ledger_state
+            )
         except StaleGeneration:
             continue
         won.append(written.head.generation)

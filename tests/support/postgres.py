@@ -27,34 +27,71 @@ class Postgres:
 
     def create(self, database: str) -> str:
         """A new, empty database; gives its URL."""
-        self.run("createdb", "--host=127.0.0.1", f"--port={self.port}", "--username=assay", database)
+        self.run(
+            "createdb",
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            "--username=assay",
+            database,
+        )
         return self.url(database)
 
     def start(self) -> None:
-        self.run("pg_ctl", "start", "--wait", "--silent", f"--pgdata={self.folder / 'data'}", f"--log={self.folder / 'log'}")
+        self.run(
+            "pg_ctl",
+            "start",
+            "--wait",
+            "--silent",
+            f"--pgdata={self.folder / 'data'}",
+            f"--log={self.folder / 'log'}",
+        )
 
     def stop(self) -> None:
-        self.run("pg_ctl", "stop", "--wait", "--silent", "--mode=immediate", f"--pgdata={self.folder / 'data'}")
+        self.run(
+            "pg_ctl",
+            "stop",
+            "--wait",
+            "--silent",
+            "--mode=immediate",
+            f"--pgdata={self.folder / 'data'}",
+        )
 
     def run(self, program: str, *arguments: str) -> None:
         """One of PostgreSQL's own programs, as a user that it accepts."""
         command = [str(_programs() / program), *arguments]
-        subprocess.run([*_as_another_user(), *command], check=True, cwd=self.folder, stdout=subprocess.DEVNULL, timeout=60)
+        subprocess.run(
+            [*_as_another_user(), *command],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
 
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """A running cluster whose superuser is `assay`, without a password, on 127.0.0.1 alone."""
-    folder = Path(tempfile.mkdtemp(prefix="assay-postgres-"))  # pytest's own folders are closed to PostgreSQL's user
+    folder = Path(
+        tempfile.mkdtemp(prefix="assay-postgres-")
+    )  # pytest's own folders are closed to PostgreSQL's user
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")
     with open_socket("127.0.0.1", 0) as free:
         port = int(free.getsockname()[1])
     cluster = Postgres(folder, port)
     try:
-        cluster.run("initdb", f"--pgdata={folder / 'data'}", "--username=assay", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        cluster.run(
+            "initdb",
+            f"--pgdata={folder / 'data'}",
+            "--username=assay",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-sync",
+        )
         with (folder / "data/postgresql.conf").open("a") as settings:
-            settings.write(f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{folder}'\n{_UNSAFE_BUT_QUICK}")
+            settings.write(
+                f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{folder}'\n{_UNSAFE_BUT_QUICK}"
+            )
         cluster.start()
         yield cluster
     finally:
@@ -65,7 +102,10 @@ def postgres() -> Iterator[Postgres]:
 
 def _programs() -> Path:
     """The newest PostgreSQL that is installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda path: int(path.parts[-3]),
+    )
     if not found:
         raise FileNotFoundError("PostgreSQL is not installed. Run infra/debian.sh.")
     return found[-1].parent

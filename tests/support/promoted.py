@@ -18,23 +18,50 @@ from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.support.endpoint_system import words_of
-from tests.support.journey import Checkout, Done, Journey, copy_record, invoke, make_checkout
+from tests.support.journey import (
+    Checkout,
+    Done,
+    Journey,
+    copy_record,
+    invoke,
+    make_checkout,
+)
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")
 SECONDS_TO_SETTLE = SECONDS_AT_MOST
-QUESTION = {"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": "12 a"}]}
+QUESTION = {
+    "model": MODEL,
+    "max_tokens": 3,
+    "messages": [{"role": "user", "content": "12 a"}],
+}
 Process = subprocess.Popen[str]
 
 
-def waived_site(judged: Journey, cloned: Path, empty_mlflow: Path, root: Path) -> Checkout:
+def waived_site(
+    judged: Journey, cloned: Path, empty_mlflow: Path, root: Path
+) -> Checkout:
     """A checkout whose MLflow knows the judged version; what nobody gave yet is waived for an hour."""
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
     copy_record(judged, checkout)
     for rule in WAIVED:
-        assert invoke(checkout, "waive", "--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test").code == 0
+        assert (
+            invoke(
+                checkout,
+                "waive",
+                "--rule",
+                rule,
+                "--until",
+                "1h",
+                "--model",
+                MODEL,
+                "--reason",
+                "a test",
+            ).code
+            == 0
+        )
     return checkout
 
 
@@ -66,17 +93,30 @@ class System:
 
     def promote(self) -> Process:
         """`assay promote 1` as a process."""
-        login = {**service_login(self.checkout.home), "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.up.ports.mlflow}"}
-        return self.checkout.start("promote", "1", "--model", MODEL, "--reason", "it is better", **login)
+        login = {
+            **service_login(self.checkout.home),
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.up.ports.mlflow}",
+        }
+        return self.checkout.start(
+            "promote", "1", "--model", MODEL, "--reason", "it is better", **login
+        )
 
     def victim(self, name: str, promoting: Process) -> psutil.Process | None:
         """The process that is to be killed; None where there is none of that name at this moment."""
-        pid = promoting.pid if name == "promote" else self.up.service("endpoint" if name == "engine" else name).pid
+        pid = (
+            promoting.pid
+            if name == "promote"
+            else self.up.service("endpoint" if name == "engine" else name).pid
+        )
         if pid is None or not psutil.pid_exists(pid):
             return None
         if name != "engine":
             return psutil.Process(pid)
-        engines = [child for child in psutil.Process(pid).children() if "serving" in words_of(child)]
+        engines = [
+            child
+            for child in psutil.Process(pid).children()
+            if "serving" in words_of(child)
+        ]
         return max(engines, key=lambda engine: engine.pid, default=None)
 
     def settled(self) -> ModelState:
@@ -97,10 +137,18 @@ class System:
 
     def answer(self) -> httpx.Response:
         """What the endpoint answers under the model's name."""
-        return httpx.post(f"http://127.0.0.1:{self.up.ports.endpoint}/v1/chat/completions", json=QUESTION, timeout=60)
+        return httpx.post(
+            f"http://127.0.0.1:{self.up.ports.endpoint}/v1/chat/completions",
+            json=QUESTION,
+            timeout=60,
+        )
 
     def _apart(self) -> str | None:
-        away = [each.name for each in self.up.record.services if each.state not in ("ready", "done") or not each.answers()]
+        away = [
+            each.name
+            for each in self.up.record.services
+            if each.state not in ("ready", "done") or not each.answers()
+        ]
         if away:
             return f"not back: {', '.join(away)}"
         ledger_state = open_ledger(self.checkout.home).state()
@@ -115,10 +163,15 @@ class System:
 
     def _not_as_entered(self, model: ModelState, seen: EndpointState) -> str | None:
         route, current = seen.routes.get(MODEL), model.current
-        if current is not None and (route is None or (route.begun, route.serves_base) != (current.begun, model.serves_base)):
+        if current is not None and (
+            route is None
+            or (route.begun, route.serves_base) != (current.begun, model.serves_base)
+        ):
             return f"the endpoint answers with something else: {route}"
         champion = self.checkout.store.holder(MODEL, "champion")
-        wanted = None if current is None or model.serves_base else current.release.version
+        wanted = (
+            None if current is None or model.serves_base else current.release.version
+        )
         there = None if champion is None else champion.version
         return None if there == wanted else f"champion is {there}, not {wanted}"
 

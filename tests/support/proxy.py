@@ -40,7 +40,11 @@ class Proxy:
         """Do `what` to the first request of that kind, and let the others pass."""
         waiting = [what]
         self.held.clear()
-        self.rule = lambda asked, path: waiting.pop() if waiting and (asked, path.endswith(path_ends)) == (method, True) else "pass"
+        self.rule = lambda asked, path: (
+            waiting.pop()
+            if waiting and (asked, path.endswith(path_ends)) == (method, True)
+            else "pass"
+        )
 
     def from_then_on(self, method: str, path_ends: str) -> None:
         """Drop the first request of that kind and everything after it."""
@@ -74,12 +78,18 @@ class Proxy:
                         time.sleep(SECONDS_AT_MOST)
                     self.close_connection = True
                     return
-                status, headers, answer = proxy.forward(self.command, self.path, dict(self.headers), body)
+                status, headers, answer = proxy.forward(
+                    self.command, self.path, dict(self.headers), body
+                )
                 if what == "late":
                     time.sleep(proxy.seconds_late)
                 self.send_response(status)
                 for name, text in headers:
-                    if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                    if name.lower() not in {
+                        "transfer-encoding",
+                        "connection",
+                        "content-length",
+                    }:
                         self.send_header(name, text)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -91,13 +101,19 @@ class Proxy:
                 pass
 
             def handle(self) -> None:
-                with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it was made to
+                with suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # the client gave up, as it was made to
                     super().handle()
 
         return Handler
 
-    def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=SECONDS_AT_MOST)
+    def forward(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.upstream, timeout=SECONDS_AT_MOST
+        )
         connection.request(method, path, body, {**headers, "Connection": "close"})
         answer = connection.getresponse()
         content = answer.read()
@@ -111,11 +127,34 @@ def mlflow_server(folder: Path, database: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{database}",
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
     try:
         wait_until_healthy(port)
         yield port

@@ -26,7 +26,10 @@ def make_home(base: Path, package: Path, root: Path) -> Home:
 
 def checkout_of(home: Home, cloned: Path) -> Checkout:
     """Where `assay` is typed for that home."""
-    return Checkout(cloned, {"ASSAY_HOME": str(home.path), "OMP_NUM_THREADS": "1", "ASSAY_USER": "ann"})
+    return Checkout(
+        cloned,
+        {"ASSAY_HOME": str(home.path), "OMP_NUM_THREADS": "1", "ASSAY_USER": "ann"},
+    )
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,17 @@ class Controller:
 
     def says(self, words: str, seconds: float = SECONDS_AT_MOST) -> None:
         """Wait until it has said them."""
-        wait_until(lambda: words in self.log.read_text(encoding="utf-8") or self.process.poll() is not None, seconds, self.log.read_text)
-        assert words in self.log.read_text(encoding="utf-8"), self.log.read_text(encoding="utf-8")
+        wait_until(
+            lambda: (
+                words in self.log.read_text(encoding="utf-8")
+                or self.process.poll() is not None
+            ),
+            seconds,
+            self.log.read_text,
+        )
+        assert words in self.log.read_text(encoding="utf-8"), self.log.read_text(
+            encoding="utf-8"
+        )
 
 
 @contextmanager
@@ -47,11 +59,17 @@ def controller(checkout: Checkout) -> Iterator[Controller]:
     """`python -m operations.controller` for the checkout's home, with neither a Prefect nor an MLflow server."""
     home = Path(checkout.environment["ASSAY_HOME"])
     log = home / f"controller-{time.monotonic_ns()}.log"
-    environment = {**os.environ, **checkout.environment, "ASSAY_RUN_PID": str(os.getpid())}
+    environment = {
+        **os.environ,
+        **checkout.environment,
+        "ASSAY_RUN_PID": str(os.getpid()),
+    }
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "operations.controller", "--every", "0.2"]
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=checkout.root, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            command, cwd=checkout.root, env=environment, stdout=stream, stderr=stream
+        )
     try:
         yield Controller(process, log)
     finally:

@@ -27,7 +27,9 @@ class Served:
 
     @property
     def wanted(self) -> Wanted:
-        return Wanted(self.base_folder, self.base_manifest, self.package, default_max_tokens=24)
+        return Wanted(
+            self.base_folder, self.base_manifest, self.package, default_max_tokens=24
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Endpoint:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30)
+        return OpenAI(
+            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30
+        )
 
 
 @contextmanager
@@ -65,6 +69,11 @@ def running(engine: Engine) -> Iterator[Endpoint]:
 def stop_in(whole: str) -> str:
     """Two characters of an answer that are each a token of their own there, as the token before them is."""
     places = range(1, len(whole) - 1)
-    plain = [place for place in places if whole[place - 1 : place + 2].isascii() and whole.index(whole[place : place + 2]) == place]
+    plain = [
+        place
+        for place in places
+        if whole[place - 1 : place + 2].isascii()
+        and whole.index(whole[place : place + 2]) == place
+    ]
     assert plain, whole
     return whole[plain[0] : plain[0] + 2]

@@ -56,8 +56,14 @@ class Up:
 
     def pids(self) -> dict[str, int]:
         """The lasting services' own processes, once all are ready."""
-        self.wait(lambda: all(each.state in ("ready", "done") for each in self.record.services))
-        return {each.name: each.pid for each in self.record.services if each.pid is not None}
+        self.wait(
+            lambda: all(
+                each.state in ("ready", "done") for each in self.record.services
+            )
+        )
+        return {
+            each.name: each.pid for each in self.record.services if each.pid is not None
+        }
 
     def wait(self, is_so: Callable[[], bool], seconds: float = SECONDS_AT_MOST) -> None:
         deadline = time.monotonic() + seconds
@@ -115,7 +121,10 @@ def is_gone(pid: int, seconds: float = SECONDS_AT_MOST) -> bool:
     """Whether within that time the process has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        if (
+            not psutil.pid_exists(pid)
+            or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        ):
             return True
         time.sleep(0.05)
     return False

@@ -15,7 +15,11 @@ def main(home: Path, port: int) -> None:
     """Until it is told to end."""
     adopt_orphans()
     project = Project(Path.cwd(), home)
-    endpoint = next(each for each in services(project, Ports(endpoint=port)) if each.name == "endpoint")
+    endpoint = next(
+        each
+        for each in services(project, Ports(endpoint=port))
+        if each.name == "endpoint"
+    )
     _System(project, (Watched(endpoint, project),), Progress(home)).run()
 
 

@@ -48,11 +48,20 @@ def tiny_manifest(folder: Path, home: Path) -> BaseModelManifest:
     """The manifest of `make_tiny_base(folder)`, as stage `base_model` makes it; `home` is where it may write."""
     from pipelines.stages.base_model import base_model
 
-    params = BaseModelParams(source="folder", id="tiny", path=str(folder), digest=None, chat_template=None, completion_mode=False)
+    params = BaseModelParams(
+        source="folder",
+        id="tiny",
+        path=str(folder),
+        digest=None,
+        chat_template=None,
+        completion_mode=False,
+    )
     return base_model(params, home)[0]
 
 
-def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1) -> Adapter:
+def make_tiny_adapter(
+    base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1
+) -> Adapter:
     """Write a LoRA adapter as peft saves it, moved far enough to change answers, and give its record."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -63,7 +72,12 @@ def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path, 
         torch.manual_seed(seed)
         model = get_peft_model(
             AutoModelForCausalLM.from_pretrained(str(base_folder)),
-            LoraConfig(r=lora.r, lora_alpha=int(lora.alpha), target_modules="all-linear", task_type="CAUSAL_LM"),
+            LoraConfig(
+                r=lora.r,
+                lora_alpha=int(lora.alpha),
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            ),
         )
         for name, weights in model.named_parameters():
             if "lora_B" in name:
@@ -73,17 +87,40 @@ def make_tiny_adapter(base_folder: Path, base: BaseModelManifest, folder: Path, 
     return record_of(folder, base, lora)
 
 
-def make_tiny_package(base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1) -> Finalist:
+def make_tiny_package(
+    base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1
+) -> Finalist:
     """Write what a registered version holds at the least: adapter, its record, its known answers, and the verdict that let it pass."""
     adapter = make_tiny_adapter(base_folder, base, folder / "adapter", seed)
-    write_known_answers(folder / "known_answers.jsonl", _known_answers(base_folder, base, folder / "adapter"))
+    write_known_answers(
+        folder / "known_answers.jsonl",
+        _known_answers(base_folder, base, folder / "adapter"),
+    )
     finalist = Finalist(
-        findings=(Finding(rule="superior", outcome="passed", text="chrf 24.0 is over the base's 15.0 by more than 0."),),
-        comparisons=(Comparison(metric="chrf", against="base", difference=9.0, low=7.0, high=11.0, standard_error=1.0, clusters=40),),
+        findings=(
+            Finding(
+                rule="superior",
+                outcome="passed",
+                text="chrf 24.0 is over the base's 15.0 by more than 0.",
+            ),
+        ),
+        comparisons=(
+            Comparison(
+                metric="chrf",
+                against="base",
+                difference=9.0,
+                low=7.0,
+                high=11.0,
+                standard_error=1.0,
+                clusters=40,
+            ),
+        ),
         policy_sha256="0" * 64,
         scorecard_digest="0" * 64,
         adapter=adapter,
-        spec=ServingSpec.of_transformers(base, "float32", MAX_TOKENS).with_adapter(adapter.sha256),
+        spec=ServingSpec.of_transformers(base, "float32", MAX_TOKENS).with_adapter(
+            adapter.sha256
+        ),
     )
     adapter.write(folder / "adapter.json")
     finalist.write(folder / "verdict.json")
@@ -124,16 +161,24 @@ def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapte
     )
 
 
-def _known_answers(base_folder: Path, base: BaseModelManifest, adapter_folder: Path) -> tuple[KnownAnswer, ...]:
+def _known_answers(
+    base_folder: Path, base: BaseModelManifest, adapter_folder: Path
+) -> tuple[KnownAnswer, ...]:
     """What scoring answers, a batch at a time."""
     from pipelines.models.language_model import generate, load_language_model
 
     prompts = tuple((Message(role="user", content=text),) for text in QUESTIONS)
-    language = load_language_model(base, base_folder, CHAT_TEMPLATE, "float32", adapter_folder)
+    language = load_language_model(
+        base, base_folder, CHAT_TEMPLATE, "float32", adapter_folder
+    )
     ids = [language.encoder.prompt_ids(messages) for messages in prompts]
     answers = generate(language, ids, max_new_tokens=MAX_TOKENS, batch_size=len(ids))
     return tuple(
-        KnownAnswer(messages=messages, text=language.encoder.decode(answer.ids), max_tokens=MAX_TOKENS)
+        KnownAnswer(
+            messages=messages,
+            text=language.encoder.decode(answer.ids),
+            max_tokens=MAX_TOKENS,
+        )
         for messages, answer in zip(prompts, answers, strict=True)
     )
 
@@ -160,7 +205,10 @@ def _config() -> "LlamaConfig":
 def _vocabulary() -> dict[str, int]:
     from tokenizers.pre_tokenizers import ByteLevel
 
-    return {token: number for number, token in enumerate((*CONTROL_TOKENS, *sorted(ByteLevel.alphabet())))}
+    return {
+        token: number
+        for number, token in enumerate((*CONTROL_TOKENS, *sorted(ByteLevel.alphabet())))
+    }
 
 
 def _save_tokenizer(folder: Path) -> None:
@@ -173,7 +221,9 @@ def _save_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(BPE(vocab=_vocabulary(), merges=[]))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS]
+    )
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=tokenizer,
         unk_token="<|endoftext|>",

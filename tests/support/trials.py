@@ -28,7 +28,17 @@ from pipelines.values.dataset import (
     prompts_of,
     write_rows,
 )
-from pipelines.values.evidence import Adapter, Completion, Completions, DevLoss, Resampling, Scorecard, System, TokenLoss, Variant
+from pipelines.values.evidence import (
+    Adapter,
+    Completion,
+    Completions,
+    DevLoss,
+    Resampling,
+    Scorecard,
+    System,
+    TokenLoss,
+    Variant,
+)
 from pipelines.values.params import LoraParams, Params, load_params
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.trial import SystemAnswers, Trial
@@ -101,7 +111,11 @@ def adapter(**changes: object) -> Adapter:
         "lora": LoraParams(r=4, alpha=8, dropout=0.0, target_modules="all-linear"),
         "steps": 8,
         "train_loss": 1.0,
-        "dev_losses": (DevLoss(step=0, loss=3.0), DevLoss(step=4, loss=2.0), DevLoss(step=8, loss=2.5)),
+        "dev_losses": (
+            DevLoss(step=0, loss=3.0),
+            DevLoss(step=4, loss=2.0),
+            DevLoss(step=8, loss=2.5),
+        ),
         "best_step": 4,
         "moved": 0.5,
         "resumed_from": (),
@@ -113,10 +127,19 @@ def adapter(**changes: object) -> Adapter:
     return Adapter.model_validate(facts | changes)
 
 
-def system_answers(system: System, prompts: Sequence[Prompt], answer: Answer, nats: float, tokens_per_word: int = 1) -> SystemAnswers:
+def system_answers(
+    system: System,
+    prompts: Sequence[Prompt],
+    answer: Answer,
+    nats: float,
+    tokens_per_word: int = 1,
+) -> SystemAnswers:
     """One system's answers, each reference with `nats` a token."""
     dice = random.Random(system)
-    answers = tuple(Completion(prompt_id=prompt.id, text=answer(prompt, dice), tokens=6, ended=True) for prompt in prompts)
+    answers = tuple(
+        Completion(prompt_id=prompt.id, text=answer(prompt, dice), tokens=6, ended=True)
+        for prompt in prompts
+    )
     losses = tuple(
         TokenLoss(
             prompt_id=prompt.id,
@@ -128,7 +151,11 @@ def system_answers(system: System, prompts: Sequence[Prompt], answer: Answer, na
         for prompt in prompts
         for number, reference in enumerate(prompt.references)
     )
-    return SystemAnswers(completions=completions(system, prompts, len(answers)), answers=answers, losses=losses)
+    return SystemAnswers(
+        completions=completions(system, prompts, len(answers)),
+        answers=answers,
+        losses=losses,
+    )
 
 
 def completions(system: System, prompts: Sequence[Prompt], count: int) -> Completions:
@@ -158,20 +185,31 @@ def spec(system: System = "adapter") -> ServingSpec:
     )
 
 
-def trial(systems: dict[System, tuple[Answer, float]] | None = None, held_out: Sequence[Row] | None = None) -> Trial:
+def trial(
+    systems: dict[System, tuple[Answer, float]] | None = None,
+    held_out: Sequence[Row] | None = None,
+) -> Trial:
     """A trial in which the adapter is right and the others are wrong, unless told otherwise."""
     prompts = prompts_of(held_out or rows())
-    played = systems or {"base": (wrong, 4.0), "few_shot": (wrong, 3.0), "adapter": (right, 2.0)}
+    played = systems or {
+        "base": (wrong, 4.0),
+        "few_shot": (wrong, 3.0),
+        "adapter": (right, 2.0),
+    }
     dev = prompts_of(rows(30, 10, seed=1))
     return Trial(
         dataset_digest="d" * 64,
         held_out_sha256="e" * 64,
         prompts=prompts,
         adapter=adapter(),
-        systems=tuple(system_answers(system, prompts, *played[system]) for system in played),
+        systems=tuple(
+            system_answers(system, prompts, *played[system]) for system in played
+        ),
         dev_prompts=dev,
         variants=tuple(
-            Variant(group=group, name=name, prompt_id=prompt.id, text=prompt.references[0])
+            Variant(
+                group=group, name=name, prompt_id=prompt.id, text=prompt.references[0]
+            )
             for prompt in dev
             for group, name in (("female", "Maria"), ("male", "James"))
         ),
@@ -186,20 +224,29 @@ def evidence(of: Trial | None = None) -> Evidence:
 def params(**score: object) -> Params:
     """The project's parameters, with a few resamples only."""
     found = load_params(PARAMS)
-    return found.model_copy(update={"score": found.score.model_copy(update={"resamples": 400, **score})})
+    return found.model_copy(
+        update={"score": found.score.model_copy(update={"resamples": 400, **score})}
+    )
 
 
 def policy(**screen: object) -> Policy:
     """The default policy, with a few resamples only."""
     found = load_policy(POLICY)
-    gate = type(found.gates.screen).model_validate(found.gates.screen.model_dump() | {"resamples": 1000, **screen})
-    return Policy(sha256=found.sha256, gates=found.gates.model_copy(update={"screen": gate}))
+    gate = type(found.gates.screen).model_validate(
+        found.gates.screen.model_dump() | {"resamples": 1000, **screen}
+    )
+    return Policy(
+        sha256=found.sha256, gates=found.gates.model_copy(update={"screen": gate})
+    )
 
 
 def bias(gap: Interval | None = None, small: tuple[str, ...] = ()) -> BiasReport:
     """A bias report on outputs with this gap in scores between two groups, and other groups that are too small."""
     scores = (0.0, gap.estimate) if gap is not None else ()
-    compared = [GroupRate(group=name, n=30, rate=0.5, score=score, refused=0.0) for name, score in zip("ab", scores, strict=False)]
+    compared = [
+        GroupRate(group=name, n=30, rate=0.5, score=score, refused=0.0)
+        for name, score in zip("ab", scores, strict=False)
+    ]
     none = None if gap is None else Interval(estimate=0, low=0, high=0)
     return BiasReport(
         subject="outputs",
@@ -207,7 +254,10 @@ def bias(gap: Interval | None = None, small: tuple[str, ...] = ()) -> BiasReport
         feature=None,
         metric="sentence chrF",
         min_group_size=20,
-        groups=(*compared, *(GroupRate(group=name, n=5, rate=None, score=None) for name in small)),
+        groups=(
+            *compared,
+            *(GroupRate(group=name, n=5, rate=None, score=None) for name in small),
+        ),
         insufficient=small,
         demographic_parity_difference=none,
         demographic_parity_ratio=None,
@@ -218,16 +268,32 @@ def bias(gap: Interval | None = None, small: tuple[str, ...] = ()) -> BiasReport
 
 def data_bias() -> BiasReport:
     """The report on data without a declared feature."""
-    nothing: dict[str, object] = dict.fromkeys(("demographic_parity_difference", "demographic_parity_ratio", "score_difference"))
-    facts = {"subject": "data", "method": "not applicable", "feature": None, "metric": "completion_characters", "min_group_size": 20}
-    return BiasReport.model_validate({**nothing, **facts, "groups": (), "insufficient": ()})
+    nothing: dict[str, object] = dict.fromkeys(
+        (
+            "demographic_parity_difference",
+            "demographic_parity_ratio",
+            "score_difference",
+        )
+    )
+    facts = {
+        "subject": "data",
+        "method": "not applicable",
+        "feature": None,
+        "metric": "completion_characters",
+        "min_group_size": 20,
+    }
+    return BiasReport.model_validate(
+        {**nothing, **facts, "groups": (), "insufficient": ()}
+    )
 
 
 def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
     """A report that the default policy admits, about this held-out split."""
     counts = {"train": 100, "dev": 30}
     contents = len(set(contents_of(prompts_of(held_out))))
-    held = ExpectationResult(name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=())
+    held = ExpectationResult(
+        name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=()
+    )
     return ValidationReport(
         suite_sha256="0" * 64,
         passed=True,
@@ -237,25 +303,38 @@ def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
         expectations=(held,),
         quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="0" * 64),
         quarantined={},
-        splits={name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=sha256) for name in SPLITS},
+        splits={
+            name: FileDigest(path=f"data/validate/{name}.jsonl", sha256=sha256)
+            for name in SPLITS
+        },
     )
 
 
-def write_folder(folder: Path, made: Trial | None = None, held_out: Sequence[Row] | None = None) -> Scorecard:
+def write_folder(
+    folder: Path, made: Trial | None = None, held_out: Sequence[Row] | None = None
+) -> Scorecard:
     """Write what a run that was scored leaves: reports, held-out rows, evidence, policy and verdict, all in one folder."""
     judged = held_out or rows()
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "held_out.jsonl", judged)
     sha256 = sha256_of(folder / "held_out.jsonl")
-    counted = {"rows": {"train": 100, "dev": 30, "held_out": len(judged)}, "overlap": {"prompts": 0, "rows": 0}}
+    counted = {
+        "rows": {"train": 100, "dev": 30, "held_out": len(judged)},
+        "overlap": {"prompts": 0, "rows": 0},
+    }
     version = dataset().model_copy(update=counted)
     version.write(folder / "dataset.json")
     validation(judged, sha256).write(folder / "validation_report.json")
     data_bias().write(folder / "bias_report.json")
     write_text(folder / "policy.yaml", POLICY.read_text(encoding="utf-8"))
     ChampionInput(champion=None).write(folder / "champion.json")
-    write_text(folder / "params.yaml", PARAMS.read_text(encoding="utf-8").replace("resamples: 2000", "resamples: 400"))
-    whole = (made or trial(held_out=judged)).model_copy(update={"held_out_sha256": sha256, "dataset_digest": version.content_sha256()})
+    write_text(
+        folder / "params.yaml",
+        PARAMS.read_text(encoding="utf-8").replace("resamples: 2000", "resamples: 400"),
+    )
+    whole = (made or trial(held_out=judged)).model_copy(
+        update={"held_out_sha256": sha256, "dataset_digest": version.content_sha256()}
+    )
     card = score(whole, params(), 20, folder)
     write_verdict(folder, card)
     return card
@@ -264,20 +343,29 @@ def write_folder(folder: Path, made: Trial | None = None, held_out: Sequence[Row
 def write_verdict(folder: Path, card: Scorecard) -> Finalist | Rejection | Undecided:
     """Write the scorecard, and the verdict that it and the folder's evidence give."""
     limits = load_policy(folder / "policy.yaml")
-    verdict = screen(card, compare(read_evidence(folder / "evidence.parquet"), limits.gates.screen), limits)
+    verdict = screen(
+        card,
+        compare(read_evidence(folder / "evidence.parquet"), limits.gates.screen),
+        limits,
+    )
     card.write(folder / "scorecard.json")
     verdict.write(folder / "verdict.json")
     return verdict
 
 
-def write_trial(folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequence[Row]) -> None:
+def write_trial(
+    folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequence[Row]
+) -> None:
     """Write a trial as the stages before `score` do, below `folder`/data."""
     data = folder / "data"
     write_rows(data / "validate/held_out.jsonl", held_out)
     write_rows(data / "admit/training_set/dev.jsonl", dev)
     dataset().write(data / "split/dataset.json")
     made.adapter.write(data / "fine_tune/adapter.json")
-    write_jsonl(data / "generate/variants.jsonl", (variant.model_dump() for variant in made.variants))
+    write_jsonl(
+        data / "generate/variants.jsonl",
+        (variant.model_dump() for variant in made.variants),
+    )
     for answers in made.systems:
         write_answers(folder, answers)
 
@@ -289,8 +377,12 @@ def write_answers(folder: Path, answers: SystemAnswers) -> None:
     for kind, lines in (("answers", answers.answers), ("losses", answers.losses)):
         path = Path(f"data/{stage}/{answers.system}.{kind}.jsonl")
         write_jsonl(folder / path, (line.model_dump() for line in lines))
-        digests[kind] = FileDigest(path=path.as_posix(), sha256=FileDigest.of(folder / path).sha256)
-    answers.completions.model_copy(update=digests).write(folder / f"data/{stage}/{answers.system}.json")
+        digests[kind] = FileDigest(
+            path=path.as_posix(), sha256=FileDigest.of(folder / path).sha256
+        )
+    answers.completions.model_copy(update=digests).write(
+        folder / f"data/{stage}/{answers.system}.json"
+    )
 
 
 def dataset() -> DatasetVersion:

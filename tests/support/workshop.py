@@ -17,16 +17,31 @@ PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 
 
 def row(number: int, prompt: str, completion: str) -> Row:
-    return Row(id=f"{number:016x}", number=number, messages=(Message(role="user", content=prompt),), completion=completion, group=prompt)
+    return Row(
+        id=f"{number:016x}",
+        number=number,
+        messages=(Message(role="user", content=prompt),),
+        completion=completion,
+        group=prompt,
+    )
 
 
 ROWS = [row(number, f"say {number % 7}", f"{number % 7}" * 3) for number in range(24)]
 
 
 def params(dropout: float = 0.0, **train: Any) -> Params:
-    settings = {"max_steps": 6, "evaluate_every": 2, "batch_size": 4, "precision": "float32", "learning_rate": 0.01, **train}
+    settings = {
+        "max_steps": 6,
+        "evaluate_every": 2,
+        "batch_size": 4,
+        "precision": "float32",
+        "learning_rate": 0.01,
+        **train,
+    }
     lora = PARAMS.lora.model_copy(update={"dropout": dropout})
-    return PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=settings), "lora": lora})
+    return PARAMS.model_copy(
+        update={"train": PARAMS.train.model_copy(update=settings), "lora": lora}
+    )
 
 
 @dataclass(frozen=True)
@@ -35,10 +50,27 @@ class Workshop:
     base_folder: Path
     root: Path
 
-    def run(self, settings: Params, rows: list[Row] = ROWS, name: str = "one", dev: list[Row] = ROWS[:6]) -> Adapter:
+    def run(
+        self,
+        settings: Params,
+        rows: list[Row] = ROWS,
+        name: str = "one",
+        dev: list[Row] = ROWS[:6],
+    ) -> Adapter:
         folder = self.root / name
         for split, part in (("train", rows), ("dev", dev)):
             write_rows(folder / f"{split}.jsonl", part)
-        training_set = TrainingSet(train=FileDigest.of(folder / "train.jsonl"), dev=FileDigest.of(folder / "dev.jsonl"), rows={})
-        start = Start(self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE))
-        return fine_tune(training_set, start, settings, Places(self.base_folder, folder / "scratch", folder / "out"))
+        training_set = TrainingSet(
+            train=FileDigest.of(folder / "train.jsonl"),
+            dev=FileDigest.of(folder / "dev.jsonl"),
+            rows={},
+        )
+        start = Start(
+            self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE)
+        )
+        return fine_tune(
+            training_set,
+            start,
+            settings,
+            Places(self.base_folder, folder / "scratch", folder / "out"),
+        )

@@ -11,15 +11,21 @@ from pathlib import Path
 MODULES = {"bleu": "corpus_bleu", "chrf": "corpus_chrf"}
 
 
-def evaluate_score(metric: str, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+def evaluate_score(
+    metric: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> float:
     """The corpus score, 0 to 100, of a metric that `MODULES` names."""
     import evaluate
 
     # evaluate copies each module to where it can be imported: this run's folder, not one in the user's home.
     evaluate.config.HF_MODULES_CACHE = Path(_run_folder().name) / "modules"
     folder = str(Path(__file__).parent / MODULES[metric])
-    module = evaluate.load(folder, module_type="metric", cache_dir=_run_folder().name, keep_in_memory=True)
-    result = module.compute(predictions=list(predictions), references=[list(row) for row in references])
+    module = evaluate.load(
+        folder, module_type="metric", cache_dir=_run_folder().name, keep_in_memory=True
+    )
+    result = module.compute(
+        predictions=list(predictions), references=[list(row) for row in references]
+    )
     return float(result["score"])
 
 

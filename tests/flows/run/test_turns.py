@@ -18,7 +18,9 @@ from tests.support.waiting import wait_until
 class Waiting:
     """Another run, in a thread, that wants the same turn."""
 
-    def __init__(self, turn: AbstractContextManager[object], capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, turn: AbstractContextManager[object], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self.turn, self.capsys = turn, capsys
         self.said, self.had = "", Event()
         self.thread = Thread(target=self._have, daemon=True)
@@ -33,16 +35,24 @@ class Waiting:
         return text in self.said
 
 
-def test_a_run_that_waits_for_its_turn_says_so_when_it_begins_to_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_waits_for_its_turn_says_so_when_it_begins_to_wait(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with training_turn(tmp_path, "letters"):
         other = Waiting(training_turn(tmp_path, "letters"), capsys)
-        wait_until(lambda: other.has_said("  (waiting for another run's end: it is training letters)\n"))
+        wait_until(
+            lambda: other.has_said(
+                "  (waiting for another run's end: it is training letters)\n"
+            )
+        )
         assert not other.had.is_set()
     other.thread.join()
     assert other.has_said("  (waited for another run's end: it was training letters)\n")
 
 
-def test_a_slip_in_a_parameter_is_said_before_the_wait_for_another_run(cloned: Path, tmp_path: Path) -> None:
+def test_a_slip_in_a_parameter_is_said_before_the_wait_for_another_run(
+    cloned: Path, tmp_path: Path
+) -> None:
     checkout = Checkout(cloned, {"ASSAY_HOME": str(tmp_path / "home")})
     with training_turn(tmp_path / "home", "letters"):
         done = invoke(checkout, "run", "--model", "letters", "--set", "lora.rank=32")
@@ -59,6 +69,10 @@ def test_a_stage_that_waits_for_another_runs_says_so_when_it_begins_to_wait(
         with _lease(workspace, "collect") as waited:
             assert not waited
             other = Waiting(_lease(workspace, "collect"), capsys)
-            wait_until(lambda: other.has_said("  collect           waiting for another run that does the same work\n"))
+            wait_until(
+                lambda: other.has_said(
+                    "  collect           waiting for another run that does the same work\n"
+                )
+            )
             assert not other.had.is_set()
         other.thread.join()

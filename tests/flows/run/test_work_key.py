@@ -52,8 +52,14 @@ def key_after(tree: Path, name: str, change: Callable[[str], str]) -> str:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("registry/release/judge.py", appended("# a comment in the gate of releases\n")),
-        ("registry/release/recompute.py", appended("def never_called() -> None: ...\n")),
+        (
+            "registry/release/judge.py",
+            appended("# a comment in the gate of releases\n"),
+        ),
+        (
+            "registry/release/recompute.py",
+            appended("def never_called() -> None: ...\n"),
+        ),
         ("pipelines/not_imported.py", appended("x = 1\n")),
         ("registry/mlflow/store.py", appended("# a comment\n")),
         ("registry/policies/other-model.yaml", appended("admit: {}\n")),
@@ -67,26 +73,36 @@ def key_after(tree: Path, name: str, change: Callable[[str], str]) -> str:
         ("registry/policies/default.yaml", rewritten),
     ],
 )
-def test_what_no_stage_reads_changes_nothing(tree: Path, name: str, change: Callable[[str], str]) -> None:
+def test_what_no_stage_reads_changes_nothing(
+    tree: Path, name: str, change: Callable[[str], str]
+) -> None:
     assert key_after(tree, name, change) == work_key(tree)
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("pipelines/stages/fine_tune.py", appended("# code of a stage counts by its bytes, as it does for DVC\n")),
+        (
+            "pipelines/stages/fine_tune.py",
+            appended("# code of a stage counts by its bytes, as it does for DVC\n"),
+        ),
         ("pipelines/metrics/bleu.py", appended("# imported by way of a folder\n")),
         ("pipelines/statistics/bootstrap.py", appended("x = 1\n")),
         ("requirements.lock", appended("# another lock\n")),
         ("data/raw/rows.jsonl", appended("{}\n")),
         ("data/expectations/rows.json", appended("\n")),
         ("data/champion/champion.json", replaced("null", "{}")),
-        ("registry/policies/default.yaml", replaced("min_clusters: 2", "min_clusters: 3")),
+        (
+            "registry/policies/default.yaml",
+            replaced("min_clusters: 2", "min_clusters: 3"),
+        ),
         ("params.yaml", replaced("r: 16", "r: 8")),
         ("dvc.yaml", replaced("-m pipelines score", "-m pipelines score --quick")),
     ],
 )
-def test_what_a_stage_reads_makes_other_work(tree: Path, name: str, change: Callable[[str], str]) -> None:
+def test_what_a_stage_reads_makes_other_work(
+    tree: Path, name: str, change: Callable[[str], str]
+) -> None:
     assert key_after(tree, name, change) != work_key(tree)
 
 
@@ -100,5 +116,9 @@ def test_what_is_left_out_by_name_does_not_count(tree: Path) -> None:
 
 
 def test_every_section_of_the_parameters_is_read_by_a_stage_that_says_so() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    assert set(Params.model_fields) <= {name for entry in stages for name in entry.get("params", [])}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ].values()
+    assert set(Params.model_fields) <= {
+        name for entry in stages for name in entry.get("params", [])
+    }

@@ -35,7 +35,13 @@ def worktrees(project: Project) -> list[Path]:
 
 def state(project: Project) -> tuple[str, ...]:
     return tuple(
-        git(project.root, *words) for words in (("status", "--porcelain"), ("diff", "--cached"), ("rev-parse", "HEAD"), ("branch",))
+        git(project.root, *words)
+        for words in (
+            ("status", "--porcelain"),
+            ("diff", "--cached"),
+            ("rev-parse", "HEAD"),
+            ("branch",),
+        )
     )
 
 
@@ -53,47 +59,84 @@ def test_the_working_tree_is_pinned_as_it_is(project: Project) -> None:
         assert (workspace.root / "Makefile").read_text() == "staged\n"
         assert (workspace.root / "pipelines/untracked.py").is_file()
         assert find_checkout(workspace.root) == workspace.root, "it carries the marker"
-        assert git(project.root, "rev-parse", f"refs/assay/runs/{workspace.run_id}/pinned").strip() == workspace.commit
+        assert (
+            git(
+                project.root, "rev-parse", f"refs/assay/runs/{workspace.run_id}/pinned"
+            ).strip()
+            == workspace.commit
+        )
 
 
-def test_overrides_are_in_the_workspace_and_in_the_runs_record_only(project: Project) -> None:
+def test_overrides_are_in_the_workspace_and_in_the_runs_record_only(
+    project: Project,
+) -> None:
     with open_workspace(project, TrainRequest(settings={"lora.r": 32})) as workspace:
-        assert load_params(workspace.root / "params.yaml").lora.r == workspace.params.lora.r == 32
+        assert (
+            load_params(workspace.root / "params.yaml").lora.r
+            == workspace.params.lora.r
+            == 32
+        )
     assert load_params(project.root / "params.yaml").lora.r == 16
-    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
+    assert "r: 32" in git(
+        project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml"
+    )
 
 
-def test_what_a_person_has_set_up_for_commits_of_their_own_ends_no_run(project: Project) -> None:
+def test_what_a_person_has_set_up_for_commits_of_their_own_ends_no_run(
+    project: Project,
+) -> None:
     git(project.root, "config", "commit.gpgsign", "true")
     git(project.root, "config", "gpg.program", "false")
-    for name in ("post-checkout", "pre-commit", "commit-msg", "prepare-commit-msg", "post-commit", "reference-transaction"):
+    for name in (
+        "post-checkout",
+        "pre-commit",
+        "commit-msg",
+        "prepare-commit-msg",
+        "post-commit",
+        "reference-transaction",
+    ):
         hook = project.root / ".git/hooks" / name
         hook.parent.mkdir(exist_ok=True)
         hook.write_text("#!/bin/sh\necho refused by a hook >&2\nexit 1\n")
         hook.chmod(0o755)
     with open_workspace(project, TrainRequest()) as workspace:
         pass
-    assert "params.yaml" in git(project.root, "ls-tree", "--name-only", f"refs/assay/runs/{workspace.run_id}/done")
+    assert "params.yaml" in git(
+        project.root,
+        "ls-tree",
+        "--name-only",
+        f"refs/assay/runs/{workspace.run_id}/done",
+    )
 
 
-def test_a_run_that_a_git_hook_started_leaves_branch_and_index_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_a_git_hook_started_leaves_branch_and_index_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = state(project)
     with monkeypatch.context() as hook:
         hook.setenv("GIT_DIR", str(project.root / ".git"))
         hook.setenv("GIT_INDEX_FILE", str(project.root / ".git/index"))
-        with open_workspace(project, TrainRequest(settings={"lora.r": 32})) as workspace:
+        with open_workspace(
+            project, TrainRequest(settings={"lora.r": 32})
+        ) as workspace:
             pass
     assert state(project) == before
-    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
+    assert "r: 32" in git(
+        project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml"
+    )
 
 
 def test_groups_may_have_any_name_in_a_runs_parameters(project: Project) -> None:
     names = {"Dr. X & co": ["Ann"], "männlich": ["Bob"]}
-    with open_workspace(project, TrainRequest(settings={"bias.names": names})) as workspace:
+    with open_workspace(
+        project, TrainRequest(settings={"bias.names": names})
+    ) as workspace:
         assert json.loads(flat_params(workspace)["bias.names"]) == names
 
 
-def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(project: Project) -> None:
+def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(
+    project: Project,
+) -> None:
     settings = {"score.metrics": ["chrf", "blue"]}
     with (
         pytest.raises(ParameterError, match=r"no metric blue\. Did you mean bleu\?"),
@@ -102,64 +145,109 @@ def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(project
         pass
 
 
-def test_rows_and_base_in_another_alphabet_give_a_model_a_name_of_its_own(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_and_base_in_another_alphabet_give_a_model_a_name_of_its_own(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
     data = write_rows(project.root / "данные.jsonl", learnable_rows(2))
     assert request_from(data=data).model == "rows-smollm2"
 
 
-def test_a_model_of_its_bases_own_name_is_refused_before_anything_is_trained(project: Project) -> None:
+def test_a_model_of_its_bases_own_name_is_refused_before_anything_is_trained(
+    project: Project,
+) -> None:
     request = TrainRequest(model="SmolLM2-135M-Instruct")
-    with pytest.raises(ParameterError, match="is the name under which its base answers"), open_workspace(project, request):
+    with (
+        pytest.raises(ParameterError, match="is the name under which its base answers"),
+        open_workspace(project, request),
+    ):
         pass
     assert worktrees(project) == []
 
 
-def test_a_submodule_is_refused_in_a_sentence_and_left_as_it_was(cloned: Path, tmp_path: Path) -> None:
+def test_a_submodule_is_refused_in_a_sentence_and_left_as_it_was(
+    cloned: Path, tmp_path: Path
+) -> None:
     git(tmp_path, "init", "--quiet", "whole")
-    git(tmp_path / "whole", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(cloned), "assay")
+    git(
+        tmp_path / "whole",
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(cloned),
+        "assay",
+    )
     root = tmp_path / "whole/assay"
     project = find_project(root / ".assay", root)
-    with pytest.raises(WorkspaceError, match=r"whole/assay is a git submodule.*Clone it"), open_workspace(project, TrainRequest()):
+    with (
+        pytest.raises(
+            WorkspaceError, match=r"whole/assay is a git submodule.*Clone it"
+        ),
+        open_workspace(project, TrainRequest()),
+    ):
         pass
     assert git(root, "for-each-ref", "refs/assay") == ""
 
 
 @pytest.mark.parametrize("head", ["detached", "unborn"])
-def test_a_checkout_without_a_branch_or_without_commits_has_runs(project: Project, head: str) -> None:
-    git(project.root, "checkout", "--quiet", *(("--detach",) if head == "detached" else ("--orphan", "new")))
+def test_a_checkout_without_a_branch_or_without_commits_has_runs(
+    project: Project, head: str
+) -> None:
+    git(
+        project.root,
+        "checkout",
+        "--quiet",
+        *(("--detach",) if head == "detached" else ("--orphan", "new")),
+    )
     data = write_rows(project.root.parent / "rows.jsonl", learnable_rows(2))
-    with open_workspace(project, TrainRequest(data=data, settings={"lora.r": 32})) as workspace:
+    with open_workspace(
+        project, TrainRequest(data=data, settings={"lora.r": 32})
+    ) as workspace:
         version_inputs(workspace)
-    assert "r: 32" in git(project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml")
+    assert "r: 32" in git(
+        project.root, "show", f"refs/assay/runs/{workspace.run_id}/done:params.yaml"
+    )
 
 
 def test_a_workspace_that_cannot_be_furnished_is_taken_away(project: Project) -> None:
-    with pytest.raises(ParameterError, match=r"Did you mean lora\.r"), open_workspace(project, TrainRequest(settings={"lora.rank": 32})):
+    with (
+        pytest.raises(ParameterError, match=r"Did you mean lora\.r"),
+        open_workspace(project, TrainRequest(settings={"lora.rank": 32})),
+    ):
         pass
     assert worktrees(project) == []
     assert len(git(project.root, "worktree", "list").splitlines()) == 1
 
 
-def test_the_worktree_of_a_dead_run_is_swept_and_that_of_a_live_one_is_left(project: Project) -> None:
+def test_the_worktree_of_a_dead_run_is_swept_and_that_of_a_live_one_is_left(
+    project: Project,
+) -> None:
     with open_workspace(project, TrainRequest()) as live:
         dead = project.home / "worktrees/20200101-000000-abcdef"
         git(project.root, "worktree", "add", "--detach", "--quiet", str(dead), "HEAD")
-        dead.with_suffix(".lock").touch()  # as a killed run leaves it: the file stays, the kernel let go of the lock
+        dead.with_suffix(
+            ".lock"
+        ).touch()  # as a killed run leaves it: the file stays, the kernel let go of the lock
         sweep(project)
         assert worktrees(project) == [live.root]
         with FileLock(dead.with_suffix(".lock"), timeout=0):
             pass
 
 
-def test_a_run_that_has_ended_is_given_once_and_one_that_lives_never(project: Project) -> None:
+def test_a_run_that_has_ended_is_given_once_and_one_that_lives_never(
+    project: Project,
+) -> None:
     with open_workspace(project, TrainRequest()) as ended:
         assert list(gone(project)) == []
     with open_workspace(project, TrainRequest()) as live:
         assert list(gone(project)) == [ended.run_id]
         assert list(gone(project)) == []
         with pytest.raises(Timeout):
-            FileLock(project.home / "worktrees" / f"{live.run_id}.lock").acquire(timeout=0)
+            FileLock(project.home / "worktrees" / f"{live.run_id}.lock").acquire(
+                timeout=0
+            )
 
 
 def test_a_run_whose_end_could_not_be_told_is_given_again(project: Project) -> None:
@@ -175,16 +263,28 @@ def tell_an_mlflow_that_is_away(project: Project) -> None:
         raise RegistryError(f"{workspace} cannot be told.")
 
 
-def test_the_same_request_is_the_same_work_wherever_its_files_lie(project: Project, tmp_path: Path) -> None:
+def test_the_same_request_is_the_same_work_wherever_its_files_lie(
+    project: Project, tmp_path: Path
+) -> None:
     rows = learnable_rows(60)
     (tmp_path / "elsewhere").mkdir()
-    one, other = write_rows(tmp_path / "rows.jsonl", rows), write_rows(tmp_path / "elsewhere/again.jsonl", rows)
-    assert work(project, TrainRequest(data=one)) == work(project, TrainRequest(data=other))
+    one, other = (
+        write_rows(tmp_path / "rows.jsonl", rows),
+        write_rows(tmp_path / "elsewhere/again.jsonl", rows),
+    )
+    assert work(project, TrainRequest(data=one)) == work(
+        project, TrainRequest(data=other)
+    )
 
 
-def test_other_rows_parameters_or_names_are_other_work(project: Project, tmp_path: Path) -> None:
+def test_other_rows_parameters_or_names_are_other_work(
+    project: Project, tmp_path: Path
+) -> None:
     data = write_rows(tmp_path / "rows.jsonl", learnable_rows(60))
-    known = {work(project, TrainRequest(data=data)), work(project, TrainRequest(data=data, settings={"train.seed": 1}))}
+    known = {
+        work(project, TrainRequest(data=data)),
+        work(project, TrainRequest(data=data, settings={"train.seed": 1})),
+    }
     known.add(work(project, TrainRequest(data=data, model="other")))
     write_rows(data, learnable_rows(61))
     known.add(work(project, TrainRequest(data=data)))

@@ -17,7 +17,9 @@ GRACE = timedelta(minutes=15)
 
 
 @pytest.fixture
-def project(running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
     monkeypatch.setenv("PREFECT_API_URL", running.api)
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
     monkeypatch.setattr("flows.schedule.overdue.SECONDS_BETWEEN_LOOKS", 0)
@@ -34,14 +36,18 @@ def looked_since(project: Project, since: datetime) -> tuple[Watched, ...]:
 
 
 def of_weekly(told: tuple[str, ...]) -> list[str]:
-    return [sentence for sentence in told if sentence.startswith("weekly-rescore, due at ")]
+    return [
+        sentence for sentence in told if sentence.startswith("weekly-rescore, due at ")
+    ]
 
 
 def test_a_run_that_did_not_begin_is_told_once(project: Project) -> None:
     due = next_sunday_at_five()
     looked_since(project, due - timedelta(hours=1))
     (told,) = of_weekly(watch_schedules(project, now=due + timedelta(hours=1)))
-    assert told.startswith(f"weekly-rescore, due at {due:%Y-%m-%d} 05:00 UTC, did not run. `assay status`")
+    assert told.startswith(
+        f"weekly-rescore, due at {due:%Y-%m-%d} 05:00 UTC, did not run. `assay status`"
+    )
     assert of_weekly(watch_schedules(project, now=due + timedelta(hours=2))) == []
     assert told in {notice.text for notice in notices(project.home)}
 
@@ -51,21 +57,39 @@ def test_what_was_due_before_anybody_looked_is_not_missed(project: Project) -> N
     assert watch_schedules(project) == ()
 
 
-def test_a_run_that_did_begin_is_not_told(project: Project, nightly: dict[str, Any]) -> None:
+def test_a_run_that_did_begin_is_not_told(
+    project: Project, nightly: dict[str, Any]
+) -> None:
     due = datetime.fromisoformat(nightly["expected_start_time"])
     looked_since(project, due - timedelta(minutes=1))
-    assert [told for told in watch_schedules(project, now=due + GRACE + timedelta(minutes=1)) if told.startswith("nightly")] == []
+    assert [
+        told
+        for told in watch_schedules(project, now=due + GRACE + timedelta(minutes=1))
+        if told.startswith("nightly")
+    ] == []
 
 
 def test_within_the_grace_nobody_is_told(project: Project) -> None:
-    (weekly, *_) = [each for each in looked_since(project, datetime.now(UTC)) if each.schedule.deployment == "weekly-rescore"]
+    (weekly, *_) = [
+        each
+        for each in looked_since(project, datetime.now(UTC))
+        if each.schedule.deployment == "weekly-rescore"
+    ]
     due = next_sunday_at_five()
     assert weekly.schedule.cron == "0 5 * * 0"
-    assert of_weekly(watch_schedules(project, now=due + GRACE - timedelta(seconds=1))) == []
-    assert len(of_weekly(watch_schedules(project, now=due + GRACE + timedelta(seconds=1)))) == 1
+    assert (
+        of_weekly(watch_schedules(project, now=due + GRACE - timedelta(seconds=1)))
+        == []
+    )
+    assert (
+        len(of_weekly(watch_schedules(project, now=due + GRACE + timedelta(seconds=1))))
+        == 1
+    )
 
 
-def test_with_prefect_gone_it_is_told_from_memory(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_prefect_gone_it_is_told_from_memory(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     due = next_sunday_at_five()
     looked_since(project, due - timedelta(hours=1))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
@@ -74,10 +98,15 @@ def test_with_prefect_gone_it_is_told_from_memory(project: Project, monkeypatch:
     assert of_weekly(watch_schedules(project, now=due + timedelta(hours=2))) == []
 
 
-def test_a_schedule_is_watched_on_the_days_that_it_has_in_prefect(project: Project, running: Automatic) -> None:
+def test_a_schedule_is_watched_on_the_days_that_it_has_in_prefect(
+    project: Project, running: Automatic
+) -> None:
     before = running.deployment("rescore/weekly-rescore")["schedules"][0]["schedule"]
     running.reschedule("rescore/weekly-rescore", {**before, "day_or": False})
-    watched = {each.schedule.deployment: each.schedule.day_or for each in looked_since(project, datetime.now(UTC))}
+    watched = {
+        each.schedule.deployment: each.schedule.day_or
+        for each in looked_since(project, datetime.now(UTC))
+    }
     running.reschedule("rescore/weekly-rescore", before)
     assert watched == {"nightly": True, "weekly-rescore": False}
 

@@ -10,7 +10,13 @@ import pytest
 from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
-from registry.ledger.entries import Judged, Release, ReleaseBegun, ReleaseCompleted, ReleaseSwitched
+from registry.ledger.entries import (
+    Judged,
+    Release,
+    ReleaseBegun,
+    ReleaseCompleted,
+    ReleaseSwitched,
+)
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import VERDICT, ModelVersion, Page, Submission
 from registry.mlflow.relocate import relocate
@@ -42,11 +48,19 @@ class Kept:
     def copied(self, root: Path) -> "Kept":
         shutil.copytree(self.project.root, root, symlinks=True)
         relocate(root / ".assay/mlflow.db", self.home, root / ".assay")
-        return Kept(Project(root, root / ".assay"), self.version, self.run, self.refused)
+        return Kept(
+            Project(root, root / ".assay"), self.version, self.run, self.refused
+        )
 
 
 @pytest.fixture(scope="session")
-def released(cloned: Path, empty_mlflow: Path, tiny_base: Path, package: Package, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def released(
+    cloned: Path,
+    empty_mlflow: Path,
+    tiny_base: Path,
+    package: Package,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Kept:
     """Version 1 was made by a run, registered, judged and released; another run, long ago, came to nothing."""
     root = tmp_path_factory.mktemp("released") / "assay"
     shutil.copytree(cloned, root)
@@ -57,7 +71,12 @@ def released(cloned: Path, empty_mlflow: Path, tiny_base: Path, package: Package
     run = run_on(project, 60)
     forgotten = run_on(project, 70)
     for name in ("pinned", "done"):
-        git(root, "update-ref", f"refs/assay/runs/{OLD_RUN}/{name}", f"refs/assay/runs/{forgotten}/{name}")
+        git(
+            root,
+            "update-ref",
+            f"refs/assay/runs/{OLD_RUN}/{name}",
+            f"refs/assay/runs/{forgotten}/{name}",
+        )
         git(root, "update-ref", "-d", f"refs/assay/runs/{forgotten}/{name}")
     kept = Kept(project, _registered(project, package, run), run, _refused(project))
     release(kept, package)
@@ -114,28 +133,47 @@ def release(kept: Kept, package: Package) -> None:
     )
     ledger_state = ledger.append(judged, ledger.state())
     ledger_state = ledger.append(
-        ReleaseBegun(release=subject, judged=ledger_state.head.generation, by="ann", reason_sha256=digest), ledger_state
+        ReleaseBegun(
+            release=subject,
+            judged=ledger_state.head.generation,
+            by="ann",
+            reason_sha256=digest,
+        ),
+        ledger_state,
     )
     begun = ledger_state.head.generation
-    ledger.append(ReleaseCompleted(begun=begun), ledger.append(ReleaseSwitched(begun=begun), ledger_state))
+    ledger.append(
+        ReleaseCompleted(begun=begun),
+        ledger.append(ReleaseSwitched(begun=begun), ledger_state),
+    )
 
 
 def _registered(project: Project, package: Package, run: str) -> ModelVersion:
-    store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
+    store = Store(
+        f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"
+    )
     recorded = store.runs.begin("work", "name", {})
     page = Page(description="", tags={"assay.workspace": run})
-    submission = Submission(run=recorded, package=package.folder, model=MODEL, logical_run="work", page=page)
+    submission = Submission(
+        run=recorded, package=package.folder, model=MODEL, logical_run="work", page=page
+    )
     version = store.register(package.finalist, submission)
     store.fetch(version, project.home / "packages" / version.package_sha256)
     return version
 
 
 def _refused(project: Project) -> str:
-    store = Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
+    store = Store(
+        f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"
+    )
     recorded = store.runs.begin("refused work", "name", {})
     evidence = project.home / "refused"
     evidence.mkdir()
     (evidence / "verdict.json").write_text("{}")
-    store.runs.record_verdict(recorded.run_id, evidence, Page(description="too few rows", tags={VERDICT: "rejected"}))
+    store.runs.record_verdict(
+        recorded.run_id,
+        evidence,
+        Page(description="too few rows", tags={VERDICT: "rejected"}),
+    )
     shutil.rmtree(evidence)
     return recorded.run_id

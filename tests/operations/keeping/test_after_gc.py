@@ -20,7 +20,9 @@ def test_after_a_clean_up_the_same_run_is_still_known_and_nothing_is_trained_aga
     relocate(checkout.home / "mlflow.db", judged.checkout.home, checkout.home)
     age(checkout.home)
     (tmp_path / "retention.yaml").write_text(AT_ONCE.model_dump_json())
-    cleared = invoke(checkout, "gc", "--apply", "--json", "--policy", tmp_path / "retention.yaml")
+    cleared = invoke(
+        checkout, "gc", "--apply", "--json", "--policy", tmp_path / "retention.yaml"
+    )
     assert cleared.code == 0, cleared.err
     assert cleared.last["gone"]["checkpoints"]
     known = invoke(checkout, *run_arguments(judged.data, judged.base))

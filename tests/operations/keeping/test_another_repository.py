@@ -14,7 +14,14 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
 from operations import checks
 from tests.operations.keeping.conftest import OLD_RUN, Kept
-from tests.support.journey import IDENTITY, Checkout, git, invoke, learnable_rows, write_rows
+from tests.support.journey import (
+    IDENTITY,
+    Checkout,
+    git,
+    invoke,
+    learnable_rows,
+    write_rows,
+)
 
 
 @pytest.fixture
@@ -64,7 +71,9 @@ def invoked(kept: Kept, *arguments: str | Path) -> str:
     return done.out
 
 
-def test_a_clean_up_in_a_hook_of_another_repository_clears_its_own_refs_and_leaves_the_others(kept: Kept, in_a_hook: Path) -> None:
+def test_a_clean_up_in_a_hook_of_another_repository_clears_its_own_refs_and_leaves_the_others(
+    kept: Kept, in_a_hook: Path
+) -> None:
     before = whole(in_a_hook)
     invoked(kept, "gc", "--apply")
     assert whole(in_a_hook) == before
@@ -72,16 +81,22 @@ def test_a_clean_up_in_a_hook_of_another_repository_clears_its_own_refs_and_leav
     assert kept.run in refs(kept.project.root)
 
 
-def test_a_backup_in_a_hook_of_another_repository_holds_its_own_refs(kept: Kept, in_a_hook: Path, tmp_path: Path) -> None:
+def test_a_backup_in_a_hook_of_another_repository_holds_its_own_refs(
+    kept: Kept, in_a_hook: Path, tmp_path: Path
+) -> None:
     before = whole(in_a_hook)
     invoked(kept, "backup", tmp_path / "backup")
     assert whole(in_a_hook) == before
-    held = ask(kept.project.root, "bundle", "list-heads", str(tmp_path / "backup/refs.bundle"))
+    held = ask(
+        kept.project.root, "bundle", "list-heads", str(tmp_path / "backup/refs.bundle")
+    )
     assert kept.run in held
     assert "theirs" not in held
 
 
-def test_a_run_in_a_hook_of_another_repository_pins_and_records_in_its_own(kept: Kept, in_a_hook: Path, tmp_path: Path) -> None:
+def test_a_run_in_a_hook_of_another_repository_pins_and_records_in_its_own(
+    kept: Kept, in_a_hook: Path, tmp_path: Path
+) -> None:
     before = whole(in_a_hook)
     data = write_rows(tmp_path / "rows.jsonl", learnable_rows(20))
     with open_workspace(kept.project, TrainRequest(data=data)) as workspace:
@@ -89,22 +104,32 @@ def test_a_run_in_a_hook_of_another_repository_pins_and_records_in_its_own(kept:
         reproduce(workspace, "collect")
     assert whole(in_a_hook) == before
     assert f"{workspace.run_id}/done" in refs(kept.project.root)
-    assert os.environ["GIT_DIR"] == str(in_a_hook / ".git"), "what the hook set is the hook's again"
+    assert os.environ["GIT_DIR"] == str(in_a_hook / ".git"), (
+        "what the hook set is the hook's again"
+    )
 
 
-def test_no_variable_that_gits_own_list_calls_local_to_a_repository_is_handed_on() -> None:
+def test_no_variable_that_gits_own_list_calls_local_to_a_repository_is_handed_on() -> (
+    None
+):
     local = ask(Path(__file__).parent, "rev-parse", "--local-env-vars").split()
     assert "GIT_DIR" in local
-    assert without_repository(dict.fromkeys((*local, "GIT_CONFIG_KEY_0", "HOME"), "theirs")) == {"HOME": "theirs"}
+    assert without_repository(
+        dict.fromkeys((*local, "GIT_CONFIG_KEY_0", "HOME"), "theirs")
+    ) == {"HOME": "theirs"}
 
 
-def test_a_damaged_repository_does_not_lead_to_the_one_that_it_lies_in(other: Path) -> None:
+def test_a_damaged_repository_does_not_lead_to_the_one_that_it_lies_in(
+    other: Path,
+) -> None:
     (other / "inner/.git").mkdir(parents=True)
     with pytest.raises(WorkspaceError, match=r"inner.*Mend the checkout"):
         ask(other / "inner", "for-each-ref")
 
 
-def test_the_doctor_in_a_hook_looks_at_its_own_repository(in_a_hook: Path, kept: Kept) -> None:
+def test_the_doctor_in_a_hook_looks_at_its_own_repository(
+    in_a_hook: Path, kept: Kept
+) -> None:
     (kept.project.root / ".git/HEAD").unlink()
     (found,) = checks.git(kept.project)
     assert not found.is_ok

@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from core.errors import AssayError, DamagedFile, LedgerError, OperationError, WorkspaceError
+from core.errors import (
+    AssayError,
+    DamagedFile,
+    LedgerError,
+    OperationError,
+    WorkspaceError,
+)
 from core.files import digest_of_files, folder_digests
 from core.project import Project
 from operations.backup.copying import Copies
@@ -53,10 +59,14 @@ def source(kept: Kept, *, with_base_models: bool = False) -> Source:
 
 
 def store_of(project: Project) -> Store:
-    return Store(f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases")
+    return Store(
+        f"sqlite:///{project.home / 'mlflow.db'}", locks=project.home / "leases"
+    )
 
 
-def test_what_is_restored_elsewhere_is_what_was_there(kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_what_is_restored_elsewhere_is_what_was_there(
+    kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     ledger_state = read_ledger(kept.home).state()
     ledger_state.write(kept.home / "endpoint/standing.json")
     refs = git(kept.project.root, "for-each-ref", "refs/assay")
@@ -71,23 +81,37 @@ def test_what_is_restored_elsewhere_is_what_was_there(kept: Kept, elsewhere: Cal
     assert digest_of_files(folder_digests(fetched)) == kept.version.package_sha256
     assert read_ledger(there.home).state() == ledger_state
     assert verify(read_ledger(there.home), known_heads(there.home)[0]).is_whole
-    assert LedgerState.read(there.home / "endpoint/standing.json").head == ledger_state.head
+    assert (
+        LedgerState.read(there.home / "endpoint/standing.json").head
+        == ledger_state.head
+    )
     assert git(there.root, "for-each-ref", "refs/assay") == refs
     assert folder_digests(there.home / "cache") == cache
-    assert store_of(there).runs.fetch_evidence(kept.refused, tmp_path / "evidence").is_dir()
+    assert (
+        store_of(there)
+        .runs.fetch_evidence(kept.refused, tmp_path / "evidence")
+        .is_dir()
+    )
 
 
-def test_the_restored_ledger_is_written_with_the_restored_key(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_the_restored_ledger_is_written_with_the_restored_key(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     restore(backup, there)
     ledger = open_ledger(there.home)
     before = ledger.state()
     after = ledger.append(revocation(ledger.remember("broken")), before)
     assert after.head.generation == before.head.generation + 1
-    assert ledger.recall(before.models[MODEL].once_served[0].reason_sha256) == "it is better"
+    assert (
+        ledger.recall(before.models[MODEL].once_served[0].reason_sha256)
+        == "it is better"
+    )
 
 
-def test_nothing_that_was_restored_leads_back_to_the_old_folder(released: Kept, backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_nothing_that_was_restored_leads_back_to_the_old_folder(
+    released: Kept, backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     restore(backup, there)
     with sqlite3.connect(there.home / "mlflow.db") as database:
@@ -96,7 +120,9 @@ def test_nothing_that_was_restored_leads_back_to_the_old_folder(released: Kept, 
     assert (there.home / "mlflow-artifacts").as_uri() in dump
 
 
-def test_what_is_made_after_a_restore_lies_in_the_new_home(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_what_is_made_after_a_restore_lies_in_the_new_home(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     restore(backup, there)
     run = store_of(there).runs.begin("new work", "name", {})
@@ -105,7 +131,9 @@ def test_what_is_made_after_a_restore_lies_in_the_new_home(backup: Path, elsewhe
     assert list((there.home / "mlflow-artifacts").rglob("file.txt"))
 
 
-def test_secrets_stay_secret(kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_secrets_stay_secret(
+    kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     (kept.home / "passwords.json").write_text("{}")
     (kept.home / "passwords.json").chmod(0o600)
     back_up(source(kept), tmp_path / "backup")
@@ -114,17 +142,33 @@ def test_secrets_stay_secret(kept: Kept, elsewhere: Callable[[], Project], tmp_p
     for folder in (tmp_path / "backup/home", there.home):
         assert stat.S_IMODE((folder / "keys/controller.pem").stat().st_mode) == 0o600
         assert stat.S_IMODE((folder / "passwords.json").stat().st_mode) == 0o600
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "backup/home").rglob("*") if path.is_file()} == {0o600}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in there.home.glob("cache/files/md5/*/*")} == {0o444}
+    assert {
+        stat.S_IMODE(path.stat().st_mode)
+        for path in (tmp_path / "backup/home").rglob("*")
+        if path.is_file()
+    } == {0o600}
+    assert {
+        stat.S_IMODE(path.stat().st_mode)
+        for path in there.home.glob("cache/files/md5/*/*")
+    } == {0o444}
     for closed in (tmp_path / "backup", there.home, there.home / "keys"):
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(
     "pattern",
-    ["backup.json", "ledger.jsonl", "refs.bundle", "home/mlflow.db", "home/packages/*/adapter/*.safetensors", "home/cache/files/md5/*/*"],
+    [
+        "backup.json",
+        "ledger.jsonl",
+        "refs.bundle",
+        "home/mlflow.db",
+        "home/packages/*/adapter/*.safetensors",
+        "home/cache/files/md5/*/*",
+    ],
 )
-def test_a_flipped_bit_is_named_and_restores_nothing(backup: Path, elsewhere: Callable[[], Project], pattern: str) -> None:
+def test_a_flipped_bit_is_named_and_restores_nothing(
+    backup: Path, elsewhere: Callable[[], Project], pattern: str
+) -> None:
     path = min(backup.glob(pattern))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -133,7 +177,9 @@ def test_a_flipped_bit_is_named_and_restores_nothing(backup: Path, elsewhere: Ca
     refused(backup, elsewhere(), path.name)
 
 
-def test_a_file_that_is_missing_or_was_added_is_named(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_a_file_that_is_missing_or_was_added_is_named(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     (backup / "home/extra").write_text("")
     refused(backup, there, "extra was added")
@@ -150,24 +196,49 @@ def refused(backup: Path, there: Project, words: str) -> None:
     assert git(there.root, "for-each-ref", "refs/assay") == ""
 
 
-def test_a_backup_that_lacks_a_package_of_its_ledger_is_none(taken: Path, backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_a_backup_that_lacks_a_package_of_its_ledger_is_none(
+    taken: Path, backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     made = check_backup(taken)
-    (gone,) = [name for name in made.files if name.startswith("home/packages/") and name.endswith("/verdict.json")]
+    (gone,) = [
+        name
+        for name in made.files
+        if name.startswith("home/packages/") and name.endswith("/verdict.json")
+    ]
     (backup / gone).unlink()
-    write_manifest(made.model_copy(update={"files": {name: each for name, each in made.files.items() if name != gone}}), backup)
+    write_manifest(
+        made.model_copy(
+            update={
+                "files": {
+                    name: each for name, each in made.files.items() if name != gone
+                }
+            }
+        ),
+        backup,
+    )
     refused(backup, elsewhere(), "lacks the whole package of version 1 of letters")
 
 
-def test_a_backup_of_a_newer_format_asks_for_the_newer_assay(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_a_backup_of_a_newer_format_asks_for_the_newer_assay(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     manifest = backup / "backup.json"
-    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'),
+        encoding="utf-8",
+    )
     there = elsewhere()
-    with pytest.raises(OperationError, match=r"is of format 2, from a newer Assay\. Install that one, or use another backup"):
+    with pytest.raises(
+        OperationError,
+        match=r"is of format 2, from a newer Assay\. Install that one, or use another backup",
+    ):
         restore(backup, there)
     assert not there.home.exists()
 
 
-def test_a_manifest_that_is_not_whole_asks_for_another_backup(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_a_manifest_that_is_not_whole_asks_for_another_backup(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     for text in ("{", "[]", '{"backup": {"format": 0}}', "[" * 100_000):
         (backup / "backup.json").write_text(text, encoding="utf-8")
@@ -175,11 +246,16 @@ def test_a_manifest_that_is_not_whole_asks_for_another_backup(backup: Path, else
 
 
 def test_a_restore_that_was_cut_short_beside_an_outside_ledger_is_done_again(
-    backup: Path, elsewhere: Callable[[], Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backup: Path,
+    elsewhere: Callable[[], Project],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ASSAY_LEDGER_URL", f"sqlite:///{tmp_path / 'outside.db'}")
     there = elsewhere()
-    with pytest.raises(WorkspaceError):  # no checkout to take in the commits, which comes after the ledger
+    with pytest.raises(
+        WorkspaceError
+    ):  # no checkout to take in the commits, which comes after the ledger
         restore(backup, Project(tmp_path, there.home))
     assert not there.home.exists()
     restore(backup, there)
@@ -190,12 +266,16 @@ def test_a_restore_that_was_cut_short_beside_an_outside_ledger_is_done_again(
         restore(backup, there)
 
 
-def test_a_folder_that_is_no_backup_is_refused(elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_a_folder_that_is_no_backup_is_refused(
+    elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     with pytest.raises(OperationError, match="is no backup"):
         restore(tmp_path, elsewhere())
 
 
-def test_a_restore_replaces_nothing(backup: Path, elsewhere: Callable[[], Project]) -> None:
+def test_a_restore_replaces_nothing(
+    backup: Path, elsewhere: Callable[[], Project]
+) -> None:
     there = elsewhere()
     there.home.mkdir()
     (there.home / "something").touch()
@@ -205,13 +285,17 @@ def test_a_restore_replaces_nothing(backup: Path, elsewhere: Callable[[], Projec
     restore(backup, there)
 
 
-def test_a_home_that_is_a_link_is_restored_to_where_it_leads(backup: Path, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_a_home_that_is_a_link_is_restored_to_where_it_leads(
+    backup: Path, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     there = elsewhere()
     (tmp_path / "disk/assay").mkdir(parents=True)
     there.home.symlink_to(tmp_path / "disk/assay")
     restore(backup, there)
     assert there.home.is_symlink()
-    assert read_ledger(there.home).state() == read_ledger(tmp_path / "disk/assay").state()
+    assert (
+        read_ledger(there.home).state() == read_ledger(tmp_path / "disk/assay").state()
+    )
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["assay"]
 
 
@@ -229,7 +313,9 @@ def test_a_backup_inside_the_home_is_none(kept: Kept, tmp_path: Path) -> None:
     assert not (kept.home / "cache/backup").exists()
 
 
-def test_what_a_killed_backup_left_is_replaced_and_what_somebody_else_left_is_not(kept: Kept, tmp_path: Path) -> None:
+def test_what_a_killed_backup_left_is_replaced_and_what_somebody_else_left_is_not(
+    kept: Kept, tmp_path: Path
+) -> None:
     foreign = tmp_path / "backup.partial"
     foreign.mkdir()
     with pytest.raises(OperationError, match="is in the way"):
@@ -241,7 +327,9 @@ def test_what_a_killed_backup_left_is_replaced_and_what_somebody_else_left_is_no
     assert not foreign.exists()
 
 
-def test_a_release_without_its_package_is_named_and_a_revoked_one_is_not_asked_for(kept: Kept, tmp_path: Path) -> None:
+def test_a_release_without_its_package_is_named_and_a_revoked_one_is_not_asked_for(
+    kept: Kept, tmp_path: Path
+) -> None:
     shutil.rmtree(kept.home / "packages")
     (weights,) = (kept.home / "mlflow-artifacts").rglob("adapter_model.safetensors")
     weights.unlink()
@@ -265,11 +353,18 @@ def test_where_all_is_revoked_the_package_that_names_the_answering_base_is_kept(
     assert check_release(project.home, held.release).base_name
 
 
-def test_a_package_that_is_not_at_hand_is_fetched_and_a_damaged_copy_is_mended(kept: Kept, tmp_path: Path) -> None:
+def test_a_package_that_is_not_at_hand_is_fetched_and_a_damaged_copy_is_mended(
+    kept: Kept, tmp_path: Path
+) -> None:
     package = kept.home / "packages" / kept.version.package_sha256
     (package / "verdict.json").write_text("{}")
     back_up(source(kept), tmp_path / "backup")
-    assert digest_of_files(folder_digests(tmp_path / "backup/home/packages" / package.name)) == package.name
+    assert (
+        digest_of_files(
+            folder_digests(tmp_path / "backup/home/packages" / package.name)
+        )
+        == package.name
+    )
 
 
 def test_a_base_model_of_ones_own_is_named_and_found_again_in_its_place(
@@ -280,13 +375,18 @@ def test_a_base_model_of_ones_own_is_named_and_found_again_in_its_place(
     assert [each.folder for each in backup.bases] == [None]
     there = elsewhere()
     own.rename(tmp_path / "away")
-    assert "Bring the base model tiny" in missing_bases(restore(tmp_path / "backup", there))[0]
+    assert (
+        "Bring the base model tiny"
+        in missing_bases(restore(tmp_path / "backup", there))[0]
+    )
     (tmp_path / "away").rename(own)
     assert missing_bases(backup) == []
     assert locate(base_of(there, kept), there.home).is_dir()
 
 
-def test_a_base_model_is_copied_where_that_is_asked(kept: Kept, tiny_base: Path, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_a_base_model_is_copied_where_that_is_asked(
+    kept: Kept, tiny_base: Path, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     own = own_base(kept, tiny_base, tmp_path / "mine")
     back_up(source(kept, with_base_models=True), tmp_path / "backup")
     shutil.rmtree(own)
@@ -295,16 +395,23 @@ def test_a_base_model_is_copied_where_that_is_asked(kept: Kept, tiny_base: Path,
     assert locate(base_of(there, kept), there.home).is_dir()
 
 
-def test_while_others_write_ledger_and_pages_are_of_one_moment(kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path) -> None:
+def test_while_others_write_ledger_and_pages_are_of_one_moment(
+    kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
     done = threading.Event()
 
     def write() -> None:
-        ledger, client = open_ledger(kept.home), MlflowClient(kept.store.uri, kept.store.uri)
+        ledger, client = (
+            open_ledger(kept.home),
+            MlflowClient(kept.store.uri, kept.store.uri),
+        )
         pause = 0.2
         while not done.wait(pause):
             pause *= 1.2  # on the slowest machine, too, there comes a pause in which both are copied
             head = ledger.append(waiver(ledger.remember("busy")), ledger.state()).head
-            client.set_model_version_tag(MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}")
+            client.set_model_version_tag(
+                MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}"
+            )
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -315,21 +422,32 @@ def test_while_others_write_ledger_and_pages_are_of_one_moment(kept: Kept, elsew
         thread.join()
     there = elsewhere()
     restore(tmp_path / "backup", there)
-    tags = MlflowClient(store_of(there).uri, store_of(there).uri).get_model_version(MODEL, "1").tags
+    tags = (
+        MlflowClient(store_of(there).uri, store_of(there).uri)
+        .get_model_version(MODEL, "1")
+        .tags
+    )
     head = read_ledger(there.home).state().head
     assert head == backup.ledger
     assert int(tags.get("assay.ledger_head", "1:").split(":")[0]) <= head.generation
 
 
-def test_a_release_between_ledger_and_database_has_both_copied_anew(kept: Kept, tmp_path: Path) -> None:
-    ledger, client = open_ledger(kept.home), MlflowClient(kept.store.uri, kept.store.uri)
+def test_a_release_between_ledger_and_database_has_both_copied_anew(
+    kept: Kept, tmp_path: Path
+) -> None:
+    ledger, client = (
+        open_ledger(kept.home),
+        MlflowClient(kept.store.uri, kept.store.uri),
+    )
     copied: list[int] = []
 
     def writes_once() -> None:
         copied.append(1)
         if len(copied) == 1:  # the ledger's copy is there, the database's is not
             head = ledger.append(waiver(ledger.remember("busy")), ledger.state()).head
-            client.set_model_version_tag(MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}")
+            client.set_model_version_tag(
+                MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}"
+            )
 
     (tmp_path / "into").mkdir()
     ledger_state = copy_records(source(kept), Copies(tmp_path / "into", writes_once))
@@ -337,15 +455,23 @@ def test_a_release_between_ledger_and_database_has_both_copied_anew(kept: Kept, 
     assert verify_export(tmp_path / "into/ledger.jsonl").head == ledger_state.head
 
 
-def test_records_on_a_server_are_not_backed_up_as_if_they_were_here(kept: Kept, tmp_path: Path) -> None:
-    remote = Source(kept.project, Store("http://127.0.0.1:9", locks=kept.home / "leases"), with_base_models=False)
+def test_records_on_a_server_are_not_backed_up_as_if_they_were_here(
+    kept: Kept, tmp_path: Path
+) -> None:
+    remote = Source(
+        kept.project,
+        Store("http://127.0.0.1:9", locks=kept.home / "leases"),
+        with_base_models=False,
+    )
     with pytest.raises(OperationError, match="not in a SQLite file"):
         back_up(remote, tmp_path / "backup")
 
 
 def test_a_damaged_ledger_is_not_backed_up(kept: Kept, tmp_path: Path) -> None:
     with sqlite3.connect(kept.home / "ledger.db") as database:
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        for (name,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
             database.execute(f"DROP TRIGGER {name}")
         database.execute("DELETE FROM entries WHERE generation = 3")
     with pytest.raises(AssayError, match="Entry 3"):
@@ -353,7 +479,9 @@ def test_a_damaged_ledger_is_not_backed_up(kept: Kept, tmp_path: Path) -> None:
     assert list(tmp_path.glob("backup*")) == []
 
 
-def test_a_full_disk_is_named_leaves_no_folder_and_earlier_backups_alone(kept: Kept, backup: Path) -> None:
+def test_a_full_disk_is_named_leaves_no_folder_and_earlier_backups_alone(
+    kept: Kept, backup: Path
+) -> None:
     into = backup.with_name("tuesday")
     done = assay(kept, "backup", into, limit=60_000)
     assert done.returncode == 1
@@ -363,7 +491,9 @@ def test_a_full_disk_is_named_leaves_no_folder_and_earlier_backups_alone(kept: K
     check_backup(backup)
 
 
-def test_a_disk_that_fills_during_a_restore_leaves_no_home(kept: Kept, backup: Path) -> None:
+def test_a_disk_that_fills_during_a_restore_leaves_no_home(
+    kept: Kept, backup: Path
+) -> None:
     shutil.rmtree(kept.home)
     done = assay(kept, "restore", backup, limit=60_000)
     assert done.returncode == 1
@@ -383,7 +513,12 @@ def test_the_commands_say_what_they_did(kept: Kept, tmp_path: Path) -> None:
     assert looked.returncode == 0, looked.stderr
 
 
-def assay(kept: Kept, *arguments: str | Path, limit: int | None = None, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def assay(
+    kept: Kept,
+    *arguments: str | Path,
+    limit: int | None = None,
+    home: Path | None = None,
+) -> "subprocess.CompletedProcess[str]":
     """`assay ARGUMENTS` in the project, where no file may grow over `limit` bytes."""
     most = resource.RLIM_INFINITY if limit is None else limit
     return subprocess.run(
@@ -394,7 +529,11 @@ def assay(kept: Kept, *arguments: str | Path, limit: int | None = None, home: Pa
             *map(str, arguments),
         ],
         cwd=kept.project.root,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ASSAY_HOME": str(home or kept.home)},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "ASSAY_HOME": str(home or kept.home),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -408,14 +547,18 @@ _MAIN = "from cli import main; main()"
 def own_base(kept: Kept, tiny_base: Path, folder: Path) -> Path:
     """The released version's base model, in a folder that a test may take away."""
     shutil.copytree(tiny_base, folder)
-    (link,) = [path for path in (kept.home / "base-models").iterdir() if path.is_symlink()]
+    (link,) = [
+        path for path in (kept.home / "base-models").iterdir() if path.is_symlink()
+    ]
     link.unlink()
     link.symlink_to(folder)
     return folder
 
 
 def base_of(project: Project, kept: Kept) -> BaseModelManifest:
-    return BaseModelManifest.read(project.home / "packages" / kept.version.package_sha256 / "base_model.json")
+    return BaseModelManifest.read(
+        project.home / "packages" / kept.version.package_sha256 / "base_model.json"
+    )
 
 
 def revocation(reason: str) -> Revoked:
@@ -424,11 +567,19 @@ def revocation(reason: str) -> Revoked:
 
 def waiver(reason: str) -> Waived:
     until = datetime.now(UTC) + timedelta(days=1)
-    return Waived(rule="approvals", model=MODEL, until=until, by="ann", reason_sha256=reason)
+    return Waived(
+        rule="approvals", model=MODEL, until=until, by="ann", reason_sha256=reason
+    )
 
 
-def test_the_manifest_names_every_file_and_what_is_served(taken: Path, released: Kept) -> None:
+def test_the_manifest_names_every_file_and_what_is_served(
+    taken: Path, released: Kept
+) -> None:
     backup: Backup = check_backup(taken)
-    assert [each.sha256 for each in backup.packages] == [released.version.package_sha256]
+    assert [each.sha256 for each in backup.packages] == [
+        released.version.package_sha256
+    ]
     assert backup.ledger == read_ledger(released.home).state().head
-    assert {name.split("/")[1] for name in backup.files if name.startswith("home/")} >= {"keys", "cache", "mlflow.db", "packages"}
+    assert {
+        name.split("/")[1] for name in backup.files if name.startswith("home/")
+    } >= {"keys", "cache", "mlflow.db", "packages"}

@@ -32,7 +32,13 @@ def moved(kept: Kept, name: str = "moved to") -> Project:
 
 
 def copied(kept: Kept) -> Project:
-    return at(Path(shutil.copytree(kept.project.root, kept.project.root.with_name("copy"), symlinks=True)))
+    return at(
+        Path(
+            shutil.copytree(
+                kept.project.root, kept.project.root.with_name("copy"), symlinks=True
+            )
+        )
+    )
 
 
 def addresses(home: Path) -> str:
@@ -43,11 +49,18 @@ def addresses(home: Path) -> str:
 def check_whole(project: Project, kept: Kept) -> None:
     store = open_store(project)
     package = store.fetch(store.get_version(MODEL, "1"), project.root / "fetched")
-    assert folder_digests(package) == folder_digests(project.home / "packages" / kept.version.package_sha256)
-    assert (store.runs.fetch_evidence(kept.refused, project.root / "evidence") / "verdict.json").is_file()
+    assert folder_digests(package) == folder_digests(
+        project.home / "packages" / kept.version.package_sha256
+    )
+    assert (
+        store.runs.fetch_evidence(kept.refused, project.root / "evidence")
+        / "verdict.json"
+    ).is_file()
 
 
-def test_a_moved_home_finds_what_it_registered_and_says_once_that_it_was_moved(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_moved_home_finds_what_it_registered_and_says_once_that_it_was_moved(
+    kept: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = moved(kept)
     check_whole(there, kept)
     said = capsys.readouterr().err
@@ -55,7 +68,10 @@ def test_a_moved_home_finds_what_it_registered_and_says_once_that_it_was_moved(k
     assert said.endswith(f" addresses in its records name {there.home} now.\n")
     assert str(kept.home) not in addresses(there.home)
     assert settle(there.home) is None
-    back_up(Source(there, open_store(there), with_base_models=False), there.root.with_name("backup"))
+    back_up(
+        Source(there, open_store(there), with_base_models=False),
+        there.root.with_name("backup"),
+    )
 
 
 def test_a_copy_neither_writes_into_the_original_nor_reads_from_it(kept: Kept) -> None:
@@ -63,19 +79,30 @@ def test_a_copy_neither_writes_into_the_original_nor_reads_from_it(kept: Kept) -
     before = folder_digests(kept.home / "mlflow-artifacts"), addresses(kept.home)
     store = open_store(there)
     client = MlflowClient(store.uri, store.uri)
-    for run_id in (store.get_version(MODEL, "1").run_id, store.runs.begin("new work", "name", {}).run_id):
+    for run_id in (
+        store.get_version(MODEL, "1").run_id,
+        store.runs.begin("new work", "name", {}).run_id,
+    ):
         client.log_text(run_id, "text", "file.txt")
     assert len(list((there.home / "mlflow-artifacts").rglob("file.txt"))) == 2
-    assert (folder_digests(kept.home / "mlflow-artifacts"), addresses(kept.home)) == before
+    assert (
+        folder_digests(kept.home / "mlflow-artifacts"),
+        addresses(kept.home),
+    ) == before
     shutil.rmtree(kept.project.root)
     check_whole(there, kept)
 
 
-def test_records_that_were_brought_without_their_files_are_not_followed_to_the_original(kept: Kept) -> None:
+def test_records_that_were_brought_without_their_files_are_not_followed_to_the_original(
+    kept: Kept,
+) -> None:
     there = copied(kept)
     shutil.rmtree(there.home / "mlflow-artifacts")
     before = addresses(there.home)
-    with pytest.raises(RegistryError, match=rf"Copy {kept.home}/mlflow-artifacts into {there.home} as well"):
+    with pytest.raises(
+        RegistryError,
+        match=rf"Copy {kept.home}/mlflow-artifacts into {there.home} as well",
+    ):
         open_store(there)
     assert addresses(there.home) == before
     shutil.copytree(kept.home / "mlflow-artifacts", there.home / "mlflow-artifacts")
@@ -88,7 +115,9 @@ def test_a_home_under_a_second_name_was_not_moved(kept: Kept, tmp_path: Path) ->
     assert settle(kept.home) is None
 
 
-def test_a_home_without_records_was_not_moved(empty_mlflow: Path, tmp_path: Path) -> None:
+def test_a_home_without_records_was_not_moved(
+    empty_mlflow: Path, tmp_path: Path
+) -> None:
     assert settle(tmp_path) is None
     shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
     assert settle(tmp_path) is None
@@ -97,24 +126,38 @@ def test_a_home_without_records_was_not_moved(empty_mlflow: Path, tmp_path: Path
         settle(tmp_path)
 
 
-def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = moved(kept)
-    with FileLock(lock_file(there.home)), pytest.raises(RegistryError, match=r"was moved while `assay up` runs in it"):
+    with (
+        FileLock(lock_file(there.home)),
+        pytest.raises(RegistryError, match=r"was moved while `assay up` runs in it"),
+    ):
         open_store(there)
     monkeypatch.setattr("registry.mlflow.moved._PATIENCE", 0.0)
-    with in_use(there.home), pytest.raises(RegistryError, match=r"not put right yet\. A run or a backup goes on"):
+    with (
+        in_use(there.home),
+        pytest.raises(
+            RegistryError, match=r"not put right yet\. A run or a backup goes on"
+        ),
+    ):
         open_store(there)
     assert str(kept.home) in addresses(there.home)
 
 
-def test_base_models_of_a_moved_home_and_of_its_checkout_are_found(kept: Kept, tiny_base: Path) -> None:
+def test_base_models_of_a_moved_home_and_of_its_checkout_are_found(
+    kept: Kept, tiny_base: Path
+) -> None:
     own = Path(shutil.copytree(tiny_base, kept.home / "base-models/own"))
     (own / "config.json").write_text((own / "config.json").read_text() + "\n")
     beside = Path(shutil.copytree(tiny_base, kept.project.root / "models/beside"))
     (beside / "config.json").write_text((beside / "config.json").read_text() + "\n\n")
     manifests = [_known(folder, kept.home) for folder in (own, beside)]
     link = kept.home / "base-models" / manifests[0].digest
-    assert link.readlink() == Path("own"), "a link to a neighbour holds wherever the home lies"
+    assert link.readlink() == Path("own"), (
+        "a link to a neighbour holds wherever the home lies"
+    )
     link.unlink()
     link.symlink_to(own)  # as it was made before
     there = copied(kept)
@@ -126,20 +169,35 @@ def test_base_models_of_a_moved_home_and_of_its_checkout_are_found(kept: Kept, t
 
 
 def _known(folder: Path, home: Path) -> BaseModelManifest:
-    params = BaseModelParams(source="folder", id="tiny", path=str(folder), digest=None, chat_template=None, completion_mode=False)
+    params = BaseModelParams(
+        source="folder",
+        id="tiny",
+        path=str(folder),
+        digest=None,
+        chat_template=None,
+        completion_mode=False,
+    )
     return base_model(params, home)[0]
 
 
 @pytest.mark.ci
-def test_a_moved_checkout_runs_gates_and_clears_up(judged: Journey, tmp_path: Path) -> None:
-    before = Path(shutil.copytree(judged.checkout.root, tmp_path / "before", symlinks=True))
+def test_a_moved_checkout_runs_gates_and_clears_up(
+    judged: Journey, tmp_path: Path
+) -> None:
+    before = Path(
+        shutil.copytree(judged.checkout.root, tmp_path / "before", symlinks=True)
+    )
     checkout = Checkout(before.rename(tmp_path / "after"), judged.checkout.environment)
     known = invoke(checkout, *run_arguments(judged.data, judged.base))
     assert (known.last["version"], known.last["unchanged"]) == ("1", True)
     assert "This home lay in" in known.err
-    evidence = checkout.store.runs.fetch_evidence(known.last["mlflow_run"], tmp_path / "evidence")
+    evidence = checkout.store.runs.fetch_evidence(
+        known.last["mlflow_run"], tmp_path / "evidence"
+    )
     assert invoke(checkout, "gate", evidence).code == 0
-    anew = invoke(checkout, *run_arguments(judged.data, judged.base, "--set", "score.seed=1"))
+    anew = invoke(
+        checkout, *run_arguments(judged.data, judged.base, "--set", "score.seed=1")
+    )
     assert (anew.last["version"], anew.last["note"]) == (
         "2",
         "alias challenger, which it takes from version 1 as the same adapter, judged anew",

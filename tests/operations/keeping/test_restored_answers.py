@@ -22,7 +22,11 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 
-QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "How do I list files?"}], "max_tokens": 8}
+QUESTION = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "How do I list files?"}],
+    "max_tokens": 8,
+}
 
 
 @contextmanager
@@ -47,9 +51,13 @@ def endpoint(home: Path) -> Iterator[str]:
 
 def answer(url: str) -> tuple[str, Any]:
     """The fingerprint and the words of an answer."""
-    reply = httpx.post(f"{url}/v1/chat/completions", json=QUESTION, timeout=60, trust_env=False)
+    reply = httpx.post(
+        f"{url}/v1/chat/completions", json=QUESTION, timeout=60, trust_env=False
+    )
     assert reply.status_code == 200, reply.text
-    return reply.headers["x-assay-fingerprint"], reply.json()["choices"][0]["message"]["content"]
+    return reply.headers["x-assay-fingerprint"], reply.json()["choices"][0]["message"][
+        "content"
+    ]
 
 
 def test_a_restored_home_answers_with_the_same_fingerprint_and_the_same_words(
@@ -57,7 +65,9 @@ def test_a_restored_home_answers_with_the_same_fingerprint_and_the_same_words(
 ) -> None:
     with endpoint(kept.home) as url:
         before = answer(url)
-        back_up(Source(kept.project, kept.store, with_base_models=True), tmp_path / "backup")
+        back_up(
+            Source(kept.project, kept.store, with_base_models=True), tmp_path / "backup"
+        )
     shutil.rmtree(kept.project.root)
     there = elsewhere()
     restore(tmp_path / "backup", there)

@@ -16,21 +16,42 @@ from serving.refusal import Refusal
 from tests.support.endpoint_system import Home
 
 
-def _engine(home: Home, version: str, port: int = 0, after: ReleaseEngine | None = None) -> ReleaseEngine:
+def _engine(
+    home: Home, version: str, port: int = 0, after: ReleaseEngine | None = None
+) -> ReleaseEngine:
     """An engine that is taken for one that answers on that port; by itself it fails, since its package is not there."""
     release = Release(
-        model=home.model, version=version, package_sha256=home.digests[version], spec=home.specs[version], known_answers_share=1
+        model=home.model,
+        version=version,
+        package_sha256=home.digests[version],
+        spec=home.specs[version],
+        known_answers_share=1,
     )
-    held = RecordedRelease(begun=int(version), release=release, judged=1, by="ann", reason_sha256="0" * 64, at=datetime.now(UTC))
-    engine = ReleaseEngine(Need(held), Surroundings(Path("nowhere"), Limits(), lambda: None), Beginning(after))
+    held = RecordedRelease(
+        begun=int(version),
+        release=release,
+        judged=1,
+        by="ann",
+        reason_sha256="0" * 64,
+        at=datetime.now(UTC),
+    )
+    engine = ReleaseEngine(
+        Need(held),
+        Surroundings(Path("nowhere"), Limits(), lambda: None),
+        Beginning(after),
+    )
     if port:
         engine.state, engine.port = "ready", port
     return engine
 
 
-def test_requests_go_by_weight_and_to_who_steps_in_where_an_engine_is_gone(packed: Home) -> None:
+def test_requests_go_by_weight_and_to_who_steps_in_where_an_engine_is_gone(
+    packed: Home,
+) -> None:
     async def ask() -> tuple[Counter[str], set[str], str]:
-        engines = [_engine(packed, version, int(version)) for version in ("1", "2", "3")]
+        engines = [
+            _engine(packed, version, int(version)) for version in ("1", "2", "3")
+        ]
         one, two, three = (Target(engine) for engine in engines)
         lanes = Lanes({"m": Lane((Branch(one, 90), Branch(two, 10)), (three,))})
         shares = Counter([(await lanes.bind("m", None, 0)).label for _ in range(2000)])
@@ -51,7 +72,9 @@ def test_requests_go_by_weight_and_to_who_steps_in_where_an_engine_is_gone(packe
     assert stand_in == "3"
 
 
-def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(packed: Home) -> None:
+def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(
+    packed: Home,
+) -> None:
     async def wait() -> str:
         successor = _engine(packed, "2")
         predecessor = _engine(packed, "1", after=successor)

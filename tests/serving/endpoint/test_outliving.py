@@ -10,7 +10,14 @@ import psutil
 import pytest
 
 from operations.down import end_system
-from serving.endpoint.engine_record import EngineRecord, Loaded, engines_folder, read_records, started_at, write_record
+from serving.endpoint.engine_record import (
+    EngineRecord,
+    Loaded,
+    engines_folder,
+    read_records,
+    started_at,
+    write_record,
+)
 from serving.listen import open_socket
 from tests.support.endpoint_system import MODEL, Home, endpoint, record_of
 from tests.support.waiting import wait_until
@@ -25,10 +32,14 @@ def pair(home: Home) -> Home:
 
 
 def both_ready(home: Home) -> None:
-    home.wait(lambda state: [engine.state for engine in state.engines] == ["ready", "ready"])
+    home.wait(
+        lambda state: [engine.state for engine in state.engines] == ["ready", "ready"]
+    )
 
 
-def test_of_the_engines_of_a_killed_endpoint_the_next_takes_over_those_that_the_ledger_still_needs(pair: Home) -> None:
+def test_of_the_engines_of_a_killed_endpoint_the_next_takes_over_those_that_the_ledger_still_needs(
+    pair: Home,
+) -> None:
     with endpoint(pair) as running:
         both_ready(pair)
         one, two = record_of(pair, "1"), record_of(pair, "2")
@@ -36,7 +47,9 @@ def test_of_the_engines_of_a_killed_endpoint_the_next_takes_over_those_that_the_
     pair.revoke("2")
     with endpoint(pair) as again:
         response = again.ask()
-        assert [engine.pid for engine in again.engines() if engine.pid == one.pid] == [one.pid]
+        assert [engine.pid for engine in again.engines() if engine.pid == one.pid] == [
+            one.pid
+        ]
         wait_until(lambda: not two.is_running())
         assert pair.client.ring().alarms == ()
     assert response.headers["x-assay-release"] == "1"
@@ -44,12 +57,16 @@ def test_of_the_engines_of_a_killed_endpoint_the_next_takes_over_those_that_the_
 
 
 @pytest.mark.ci
-def test_an_engine_that_loaded_something_else_than_its_record_says_is_not_taken_over(home: Home) -> None:
+def test_an_engine_that_loaded_something_else_than_its_record_says_is_not_taken_over(
+    home: Home,
+) -> None:
     home.switch(home.begin("1"))
     with endpoint(home) as running:
         record = record_of(home, "1")
         running.kill()
-    two = record.loaded.model_copy(update={"package_sha256": home.digests["2"], "spec": home.specs["2"]})
+    two = record.loaded.model_copy(
+        update={"package_sha256": home.digests["2"], "spec": home.specs["2"]}
+    )
     write_record(home.path, record.model_copy(update={"loaded": two}))
     home.switch(home.begin("2"))
     with endpoint(home) as again:
@@ -83,7 +100,17 @@ def test_an_engine_that_a_killed_endpoint_has_left_is_ended_by_down(home: Home) 
 
 def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
     home.switch(home.begin("1"))
-    process = subprocess.Popen([sys.executable, "-m", "serving.endpoint", "--home", str(home.path), "--port", "0"])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "serving.endpoint",
+            "--home",
+            str(home.path),
+            "--port",
+            "0",
+        ]
+    )
     endpoint_process = psutil.Process(process.pid)
     wait_until(lambda: bool(endpoint_process.children()))
     engines = endpoint_process.children()
@@ -92,11 +119,29 @@ def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
     assert psutil.wait_procs(engines, timeout=60)[1] == []
 
 
-def test_a_record_is_never_taken_for_another_process_that_has_its_number(home: Home) -> None:
-    loaded = Loaded(model=MODEL, package_sha256=home.digests["1"], spec=home.specs["1"], with_adapter=True)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other, open_socket("127.0.0.1", 0) as listener:
+def test_a_record_is_never_taken_for_another_process_that_has_its_number(
+    home: Home,
+) -> None:
+    loaded = Loaded(
+        model=MODEL,
+        package_sha256=home.digests["1"],
+        spec=home.specs["1"],
+        with_adapter=True,
+    )
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"]
+        ) as other,
+        open_socket("127.0.0.1", 0) as listener,
+    ):
         try:
-            there = EngineRecord(pid=other.pid, started=started_at(other.pid), port=listener.getsockname()[1], token="x", loaded=loaded)
+            there = EngineRecord(
+                pid=other.pid,
+                started=started_at(other.pid),
+                port=listener.getsockname()[1],
+                token="x",
+                loaded=loaded,
+            )
             write_record(home.path, there)
             write_record(home.path, there.model_copy(update={"pid": 1}))
             (engines_folder(home.path) / "2.json").write_text("{")
@@ -107,7 +152,9 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(home: H
             other.kill()
 
 
-def test_a_record_that_was_edited_is_not_believed_and_its_port_is_not_asked(home: Home) -> None:
+def test_a_record_that_was_edited_is_not_believed_and_its_port_is_not_asked(
+    home: Home,
+) -> None:
     """Whoever listens on another port would be asked in the engine's place, and be told its token."""
     home.switch(home.begin("1"))
     with endpoint(home) as running:
@@ -134,11 +181,15 @@ def test_a_record_is_believed_as_the_endpoint_signed_it_alone(home: Home) -> Non
         for changed in ({"port": 1}, {"token": "x"}, {"seal": None}):
             assert not record.model_copy(update=changed).is_of(home.path)
         with open_socket("127.0.0.1", 0) as listener:
-            write_record(home.path, record.model_copy(update={"port": listener.getsockname()[1]}))
+            write_record(
+                home.path, record.model_copy(update={"port": listener.getsockname()[1]})
+            )
         assert read_records(home.path) == ()
 
 
-def test_an_endpoint_of_a_copied_home_leaves_the_engines_of_the_original_alone(home: Home, tmp_path: Path) -> None:
+def test_an_endpoint_of_a_copied_home_leaves_the_engines_of_the_original_alone(
+    home: Home, tmp_path: Path
+) -> None:
     home.switch(home.begin("1"))
     with endpoint(home):
         record = record_of(home, "1")

@@ -16,7 +16,14 @@ import pytest
 from registry.mlflow.package_folder import put_aside
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
-from tests.support.endpoint_system import MODEL, QUESTION, Home, Running, endpoint, events
+from tests.support.endpoint_system import (
+    MODEL,
+    QUESTION,
+    Home,
+    Running,
+    endpoint,
+    events,
+)
 from tests.support.waiting import wait_until
 
 
@@ -33,16 +40,24 @@ def pair(packed: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
 def running(pair: Home) -> Iterator[Running]:
     """Both are loaded; an engine that is let go has half a second for its last answers."""
     with endpoint(pair, "--seconds-to-drain", "0.5") as running:
-        pair.wait(lambda state: [engine.state for engine in state.engines] == ["ready", "ready"])
+        pair.wait(
+            lambda state: (
+                [engine.state for engine in state.engines] == ["ready", "ready"]
+            )
+        )
         yield running
 
 
 def asked(running: Running, max_tokens: int) -> socket.socket:
     """A connection on which a stream was asked for, and of which nothing was read."""
-    body = json.dumps({"model": MODEL, "messages": QUESTION, "max_tokens": max_tokens, "stream": True}).encode()
+    body = json.dumps(
+        {"model": MODEL, "messages": QUESTION, "max_tokens": max_tokens, "stream": True}
+    ).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    client = socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60)
+    client = socket.create_connection(
+        ("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60
+    )
     client.sendall(head.encode() + body)
     return client
 
@@ -57,7 +72,9 @@ def received(client: socket.socket, seconds: float) -> bytes:
     return b"".join(pieces)
 
 
-def stopped_in_a_stream(running: Running, engine: psutil.Process) -> tuple[socket.socket, bytes]:
+def stopped_in_a_stream(
+    running: Running, engine: psutil.Process
+) -> tuple[socket.socket, bytes]:
     """A stream in whose midst its engine was stopped, and what had come of it; another one where the answer was quicker."""
     while True:
         client = asked(running, 450)
@@ -70,25 +87,35 @@ def stopped_in_a_stream(running: Running, engine: psutil.Process) -> tuple[socke
         engine.send_signal(signal.SIGCONT)
 
 
-def test_after_a_start_the_release_and_its_predecessor_are_loaded(running: Running, pair: Home) -> None:
+def test_after_a_start_the_release_and_its_predecessor_are_loaded(
+    running: Running, pair: Home
+) -> None:
     assert f"{MODEL} version 2 ({pair.specs['2'].fingerprint})" in running.ready
     assert running.ask().headers["x-assay-release"] == "2"
 
 
-def test_a_request_whose_engine_dies_is_given_to_the_predecessor(running: Running, pair: Home) -> None:
+def test_a_request_whose_engine_dies_is_given_to_the_predecessor(
+    running: Running, pair: Home
+) -> None:
     engine = running.engine_of(pair.package("2"))
     engine.send_signal(signal.SIGSTOP)
     with asked(running, 4) as client:
-        time.sleep(0.5)  # it reaches the engine; where that takes longer, the engine is gone when it would
+        time.sleep(
+            0.5
+        )  # it reaches the engine; where that takes longer, the engine is gone when it would
         engine.kill()
         answer = http.client.HTTPResponse(client, method="POST")
         answer.begin()
         seen = events(answer.read().decode())
-    assert {each["system_fingerprint"] for each in seen} == {pair.specs["1"].fingerprint}
+    assert {each["system_fingerprint"] for each in seen} == {
+        pair.specs["1"].fingerprint
+    }
     pair.wait(pair.answers_with("2"))
 
 
-def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running: Running, pair: Home) -> None:
+def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(
+    running: Running, pair: Home
+) -> None:
     begun = pair.ledger_state.model(MODEL).before
     assert begun is not None
     engine = running.engine_of(pair.package("2"))
@@ -103,7 +130,9 @@ def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(running
 
 
 @pytest.mark.ci
-def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leaves_none(running: Running, pair: Home) -> None:
+def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leaves_none(
+    running: Running, pair: Home
+) -> None:
     engines = {engine.pid for engine in running.engines()}
     before = running.ask().headers["x-assay-fingerprint"]
     running.kill()
@@ -123,7 +152,9 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
 
 
 @pytest.mark.ci
-def test_a_release_whose_bytes_were_changed_is_not_served_again_before_they_are_repaired_and_its_predecessor_steps_in(home: Home) -> None:
+def test_a_release_whose_bytes_were_changed_is_not_served_again_before_they_are_repaired_and_its_predecessor_steps_in(
+    home: Home,
+) -> None:
     for version in ("1", "2"):
         home.switch(home.begin(version))
     whole = shutil.copytree(home.package("2"), home.path / "whole")
@@ -151,10 +182,14 @@ def test_where_nothing_can_be_verified_nothing_is_served(home: Home) -> None:
     assert response.headers["retry-after"]
 
 
-def test_a_release_that_does_not_get_ready_in_time_has_failed_and_its_process_is_ended(home: Home) -> None:
+def test_a_release_that_does_not_get_ready_in_time_has_failed_and_its_process_is_ended(
+    home: Home,
+) -> None:
     with endpoint(home, "--seconds-to-load", "1") as running:
         begun = home.begin("1")
-        engine = home.wait(lambda state: any(engine.state == "failed" for engine in state.engines)).engine(begun)
+        engine = home.wait(
+            lambda state: any(engine.state == "failed" for engine in state.engines)
+        ).engine(begun)
         assert running.engines() == []
     assert engine is not None
     assert engine.detail == "it was not ready within 1 s"

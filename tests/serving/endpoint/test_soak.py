@@ -27,7 +27,12 @@ def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> No
             for turn in range(10):
                 version = "23"[turn % 2]
                 candidate = home.begin(version)
-                home.wait(lambda state, key=candidate: any((each.begun, each.state) == (key, "ready") for each in state.engines))  # type: ignore[misc]
+                home.wait(
+                    lambda state, key=candidate: any(  # type: ignore[misc]
+                        (each.begun, each.state) == (key, "ready")
+                        for each in state.engines
+                    )
+                )
                 with allowed.changing_to(home.specs[version].fingerprint):
                     home.switch(candidate)
                     home.client.ring()
@@ -41,13 +46,17 @@ def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> No
     assert [answer for answer in load.answers if not allowed.holds(answer)] == []
 
 
-def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: Home) -> None:
+def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(
+    home: Home,
+) -> None:
     chance = random.Random(7)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     for turn in range(6):
         home.begin("123"[turn % 3])
-        context = ReleaseContext(open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60))
+        context = ReleaseContext(
+            open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60)
+        )
         driving = threading.Thread(target=carry_on, args=(MODEL, context))
         with endpoint(home, "--port", port) as running:
             driving.start()
@@ -64,8 +73,13 @@ def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(home: 
             assert current is not None or turn == 0
             if current is not None:
                 home.wait(home.answers_with(current.release.version))
-                assert running.ask().headers["x-assay-release"] == current.release.version
-    assert any(isinstance(entry.body, ReleaseBegun) for entry in open_ledger(home.path).entries())
+                assert (
+                    running.ask().headers["x-assay-release"] == current.release.version
+                )
+    assert any(
+        isinstance(entry.body, ReleaseBegun)
+        for entry in open_ledger(home.path).entries()
+    )
 
 
 def test_a_home_in_a_long_path_works(home: Home, tmp_path: Path) -> None:

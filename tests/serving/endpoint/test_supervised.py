@@ -22,8 +22,19 @@ from tests.support.waiting import wait_until
 @contextmanager
 def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Until what is released answers; nothing of it is left afterwards."""
-    command = [sys.executable, "-m", "tests.support.supervised_endpoint", str(home.path), str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.supervised_endpoint",
+        str(home.path),
+        str(port),
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
     try:
         wait_until(lambda: answers(port))
         yield process
@@ -36,7 +47,12 @@ def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
 def answers(port: int) -> bool:
     body = {"model": MODEL, "messages": QUESTION, "max_tokens": 4}
     with suppress(httpx.HTTPError):
-        return httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60).status_code == 200
+        return (
+            httpx.post(
+                f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60
+            ).status_code
+            == 200
+        )
     return False
 
 
@@ -63,7 +79,9 @@ def kill_endpoint(home: Home) -> int:
     return pid
 
 
-def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leaves_none(home: Home) -> None:
+def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leaves_none(
+    home: Home,
+) -> None:
     home.switch(home.begin("1"))
     [port] = free_ports(1)
     with supervised(home, port) as up:
@@ -77,7 +95,9 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
             assert read_records(home.path) == (before,)
             wait_until(lambda killed=killed: pid_of(home) not in (None, killed))  # type: ignore[misc]
             work = processor_seconds(pid_of(home))
-            sys.stdout.write(f"kill to answer: {seconds:.2f} s, of which the endpoint worked {work:.2f} s\n")
+            sys.stdout.write(
+                f"kill to answer: {seconds:.2f} s, of which the endpoint worked {work:.2f} s\n"
+            )
         up.terminate()
         assert up.wait(90) == 0
         assert list(marked(home.path)) == []

@@ -12,10 +12,16 @@ class CorpusBleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no type
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")
-        features = datasets.Features({"predictions": text, "references": datasets.Sequence(text)})
-        return evaluate.MetricInfo(description=__doc__, citation="Post 2018", features=features)
+        features = datasets.Features(
+            {"predictions": text, "references": datasets.Sequence(text)}
+        )
+        return evaluate.MetricInfo(
+            description=__doc__, citation="Post 2018", features=features
+        )
 
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, float | str]:
+    def _compute(
+        self, predictions: list[str], references: list[list[str]]
+    ) -> dict[str, float | str]:
         metric = BLEU(force=True)
         score = metric.corpus_score(predictions, reference_streams(references)).score
         return {"score": score, "signature": str(metric.get_signature())}

@@ -38,6 +38,10 @@ def upgrade() -> None:
         sa.Column("hash", sa.Text, nullable=False, unique=True),
         sa.Column("signature", sa.Text, nullable=False),
     )
-    op.create_table("texts", sa.Column("sha256", sa.Text, primary_key=True), sa.Column("text", sa.Text, nullable=False))
+    op.create_table(
+        "texts",
+        sa.Column("sha256", sa.Text, primary_key=True),
+        sa.Column("text", sa.Text, nullable=False),
+    )
     for statement in _SQLITE if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL:
         op.execute(statement)
