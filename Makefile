@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
 TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-ci test-slow check figures repro bench lock up down ui clean
+.PHONY: demo test test-ci test-slow check docs repro bench lock up down ui clean
 
 demo: .venv/ready
 	$(BIN)/assay demo
@@ -28,8 +28,8 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-figures: .venv/ready
-	$(BIN)/python infra/figures.py
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict --quiet
 
 repro: .venv/ready
 	$(BIN)/dvc repro
@@ -55,4 +55,4 @@ lock: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,200 @@
+"""What `make docs` adds to the pages in docs/: tables from the code, and pages of files that lie elsewhere.
+
+A page asks for a table with `<!-- table: NAME -->`, and for the types in its own table with `<!-- types: NAME -->`.
+A link that leads out of docs/ becomes the name of the file, since the site holds no source.
+"""
+
+import inspect
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pydantic import BaseModel
+
+from pipelines import errors
+from pipelines.metrics import METRICS
+from pipelines.params import Params
+from pipelines.policy import GatePolicy
+from registry.entries import Body
+from serving.openai_schema import ChatMessage, ChatRequest
+
+PROJECT_PAGES = {
+    "project/changelog.md": "CHANGELOG.md",
+    "project/contributing.md": "CONTRIBUTING.md",
+    "project/data.md": "data/README.md",
+    "project/tests.md": "tests/README.md",
+}
+"""Page of the site, and the file that it shows."""
+TYPED: dict[str, type[BaseModel]] = {"Params": Params, "GatePolicy": GatePolicy}
+_FENCE = re.compile(r"(^```.*?^```)", flags=re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
+_ROW = re.compile(r"^\| `([\w.]+)` \|(.*)$")
+_SCALARS = {"boolean": "true or false", "string": "text", "null": "null"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the files that lie elsewhere."""
+    root = Path(config.config_file_path).parent
+    for uri, source in PROJECT_PAGES.items():
+        files.append(File.generated(config, uri, content=(root / source).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Fill in tables and types, and put links right; code blocks stay as they are."""
+    uri = page.file.src_uri
+    parts = _FENCE.split(markdown)
+    return "".join(part if part.startswith("```") else _completed(part, uri) for part in parts)
+
+
+def _completed(text: str, uri: str) -> str:
+    text = re.sub(r"<!-- table: (\w+) -->", lambda found: _table_named(found[1], uri), text)
+    text = re.sub(r"<!-- types: (\w+) -->\n((?:.*\n)*?)(?=\n|\Z)", lambda found: _typed(found[1], found[2]), text)
+    return _LINK.sub(lambda found: _link(found[1], found[2], uri), text)
+
+
+def _link(text: str, target: str, uri: str) -> str:
+    """The link as the site has it."""
+    if re.match(r"[a-z]+:|#", target):
+        return f"[{text}]({target})"
+    path, hash_sign, anchor = target.partition("#")
+    origin = PROJECT_PAGES.get(uri, f"docs/{uri}")
+    file = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
+    pages = {source: page for page, source in PROJECT_PAGES.items()} | {"README.md": "index.md"}
+    there = pages.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else None)
+    if there is None:
+        return text if "`" in text else f"`{text}`"
+    return f"[{text}]({posixpath.relpath(there, posixpath.dirname(uri) or '.')}{hash_sign}{anchor})"
+
+
+def _table_named(name: str, uri: str) -> str:
+    if name not in TABLES:
+        raise PluginError(f"docs/{uri} asks for the table {name}. There are: {', '.join(sorted(TABLES))}.")
+    return TABLES[name]()
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def _metrics() -> str:
+    better = {True: "higher", False: "lower"}
+    rows = (
+        (f"`{metric.name}`", metric.unit, better[metric.higher_is_better], f"{metric.scale:g}", _first_line(type(metric)))
+        for metric in METRICS
+    )
+    return _table(("metric", "unit", "better", "scale", "is"), rows)
+
+
+def _served_fields() -> str:
+    return _table(("field", "what to send"), _fields(ChatRequest, served=True))
+
+
+def _neutral_fields() -> str:
+    return _table(("field", "why, and what is taken"), _fields(ChatRequest, served=False))
+
+
+def _message_fields() -> str:
+    fields = (*_fields(ChatMessage, served=True), *_fields(ChatMessage, served=False))
+    return _table(("field of a message", "what to send"), iter(fields))
+
+
+def _fields(model: type[BaseModel], *, served: bool) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        if (field.json_schema_extra is None) is served:
+            yield f"`{name}`", field.description or ""
+
+
+def _ledger_entries() -> str:
+    kinds = get_args(get_args(Body)[0])
+    rows = ((f"`{kind.model_fields['kind'].default}`", _first_line(kind), _names(kind)) for kind in kinds)
+    return _table(("kind", "means", "fields"), rows)
+
+
+def _names(kind: type[BaseModel]) -> str:
+    return ", ".join(f"`{name}`" for name in kind.model_fields if name != "kind")
+
+
+def _errors() -> str:
+    tree = (inspect.getdoc(errors) or "").partition("\n\n")[2]
+    return f"```text\n{tree}\n```"
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "errors": _errors,
+    "ledger_entries": _ledger_entries,
+    "message_fields": _message_fields,
+    "metrics": _metrics,
+    "neutral_fields": _neutral_fields,
+    "served_fields": _served_fields,
+}
+
+
+def _typed(name: str, table: str) -> str:
+    """The table with a column of types behind its first one."""
+    head, line, *rows = table.splitlines()
+    schema = TYPED[name].model_json_schema()
+    typed = [head.replace(" |", " | takes |", 1), line.replace(" |", " | --- |", 1)]
+    for row in rows:
+        found = _ROW.match(row)
+        if found is None:
+            raise PluginError(f"A row of the table with types of {name} names no field: {row}")
+        typed.append(f"| `{found[1]}` | {_takes(schema, found[1])} |{found[2]}")
+    return "\n".join(typed) + "\n"
+
+
+def _takes(schema: dict[str, Any], dotted: str) -> str:
+    """What a field takes, in words."""
+    place = schema
+    for name in dotted.split("."):
+        place = _resolved(schema, place)
+        known = place.get("properties", {})
+        if name not in known and not isinstance(place.get("additionalProperties"), dict):
+            raise PluginError(f"There is no field {dotted}, which a page names.")
+        place = known[name] if name in known else place["additionalProperties"]
+    return _words(_resolved(schema, place), schema)
+
+
+def _resolved(schema: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in place:
+        return dict(schema["$defs"][place["$ref"].rpartition("/")[2]])
+    if place.get("type") == "array" and "$ref" in place.get("items", {}):
+        return _resolved(schema, place["items"])
+    return place
+
+
+def _words(kind: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "anyOf" in kind:
+        return " or ".join(_words(_resolved(schema, each), schema) for each in kind["anyOf"])
+    if "enum" in kind:
+        return ", ".join(f"`{choice}`" for choice in kind["enum"])
+    if kind.get("type") == "array":
+        return f"list of {_words(kind['items'], schema)}" if "items" in kind else "list"
+    if kind.get("type") == "object":
+        entries = kind.get("additionalProperties")
+        return f"for each name: {_words(entries, schema)}" if isinstance(entries, dict) else "a section"
+    if kind.get("type") in {"integer", "number"}:
+        return f"{'whole number' if kind['type'] == 'integer' else 'number'}{_range(kind)}"
+    return _SCALARS.get(str(kind.get("type")), str(kind.get("type")))
+
+
+def _range(kind: dict[str, Any]) -> str:
+    words = {
+        "minimum": "from {}",
+        "exclusiveMinimum": "over {}",
+        "maximum": "up to {}",
+        "exclusiveMaximum": "under {}",
+    }
+    limits = [text.format(f"{kind[key]:,}".removesuffix(".0")) for key, text in words.items() if key in kind]
+    return "".join(f", {limit}" for limit in limits)
