@@ -1,20 +1,15 @@
-"""What `make docs` adds to the pages in docs/: tables from the code, and pages of files that lie elsewhere.
+"""Tables of the documentation that are made from the code: an extension of Python-Markdown, so that any generator runs it.
 
 A page asks for a table with `<!-- table: NAME -->`, and for the types in its own table with `<!-- types: NAME -->`.
-A link that leads out of docs/ becomes the name of the file, since the site holds no source.
 """
 
 import inspect
-import posixpath
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, get_args
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 from pydantic import BaseModel
 
 from pipelines import errors
@@ -24,58 +19,50 @@ from pipelines.policy import GatePolicy
 from registry.entries import Body
 from serving.openai_schema import ChatMessage, ChatRequest
 
-PROJECT_PAGES = {
-    "project/changelog.md": "CHANGELOG.md",
-    "project/contributing.md": "CONTRIBUTING.md",
-    "project/data.md": "data/README.md",
-    "project/tests.md": "tests/README.md",
-}
-"""Page of the site, and the file that it shows."""
 TYPED: dict[str, type[BaseModel]] = {"Params": Params, "GatePolicy": GatePolicy}
 _FENCE = re.compile(r"(^```.*?^```)", flags=re.DOTALL | re.MULTILINE)
-_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
+_TABLE = re.compile(r"<!-- table: (\w+) -->")
+_TYPES = re.compile(r"<!-- types: (\w+) -->\n((?:.+(?:\n|\Z))*)")
 _ROW = re.compile(r"^\| `([\w.]+)` \|(.*)$")
 _SCALARS = {"boolean": "true or false", "string": "text", "null": "null"}
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files that lie elsewhere."""
-    root = Path(config.config_file_path).parent
-    for uri, source in PROJECT_PAGES.items():
-        files.append(File.generated(config, uri, content=(root / source).read_text(encoding="utf-8")))
-    return files
+class DocumentationError(Exception):
+    """A page asks for what the code does not have: no site is built."""
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fill in tables and types, and put links right; code blocks stay as they are."""
-    uri = page.file.src_uri
-    parts = _FENCE.split(markdown)
-    return "".join(part if part.startswith("```") else _completed(part, uri) for part in parts)
+class TablesExtension(Extension):
+    """The extension as Python-Markdown takes it."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - the library's name
+        """Fill in tables before anything else reads the page."""
+        md.preprocessors.register(_Tables(md), "assay_tables", 1000)
 
 
-def _completed(text: str, uri: str) -> str:
-    text = re.sub(r"<!-- table: (\w+) -->", lambda found: _table_named(found[1], uri), text)
-    text = re.sub(r"<!-- types: (\w+) -->\n((?:.*\n)*?)(?=\n|\Z)", lambda found: _typed(found[1], found[2]), text)
-    return _LINK.sub(lambda found: _link(found[1], found[2], uri), text)
+def makeExtension(**settings: Any) -> TablesExtension:  # noqa: N802 - the library's name
+    """What Python-Markdown calls."""
+    return TablesExtension(**settings)
 
 
-def _link(text: str, target: str, uri: str) -> str:
-    """The link as the site has it."""
-    if re.match(r"[a-z]+:|#", target):
-        return f"[{text}]({target})"
-    path, hash_sign, anchor = target.partition("#")
-    origin = PROJECT_PAGES.get(uri, f"docs/{uri}")
-    file = posixpath.normpath(posixpath.join(posixpath.dirname(origin), path))
-    pages = {source: page for page, source in PROJECT_PAGES.items()} | {"README.md": "index.md"}
-    there = pages.get(file) or (file.removeprefix("docs/") if file.startswith("docs/") else None)
-    if there is None:
-        return text if "`" in text else f"`{text}`"
-    return f"[{text}]({posixpath.relpath(there, posixpath.dirname(uri) or '.')}{hash_sign}{anchor})"
+class _Tables(Preprocessor):
+    def run(self, lines: list[str]) -> list[str]:
+        return completed("\n".join(lines)).split("\n")
 
 
-def _table_named(name: str, uri: str) -> str:
+def completed(text: str) -> str:
+    """The page with its tables and types filled in; code blocks stay as they are."""
+    parts = _FENCE.split(text)
+    return "".join(part if part.startswith("```") else _filled(part) for part in parts)
+
+
+def _filled(text: str) -> str:
+    text = _TABLE.sub(lambda found: _table_named(found[1]), text)
+    return _TYPES.sub(lambda found: _typed(found[1], found[2]), text)
+
+
+def _table_named(name: str) -> str:
     if name not in TABLES:
-        raise PluginError(f"docs/{uri} asks for the table {name}. There are: {', '.join(sorted(TABLES))}.")
+        raise DocumentationError(f"A page asks for the table {name}. There are: {', '.join(sorted(TABLES))}.")
     return TABLES[name]()
 
 
@@ -149,7 +136,7 @@ def _typed(name: str, table: str) -> str:
     for row in rows:
         found = _ROW.match(row)
         if found is None:
-            raise PluginError(f"A row of the table with types of {name} names no field: {row}")
+            raise DocumentationError(f"A row of the table with types of {name} names no field: {row}")
         typed.append(f"| `{found[1]}` | {_takes(schema, found[1])} |{found[2]}")
     return "\n".join(typed) + "\n"
 
@@ -161,7 +148,7 @@ def _takes(schema: dict[str, Any], dotted: str) -> str:
         place = _resolved(schema, place)
         known = place.get("properties", {})
         if name not in known and not isinstance(place.get("additionalProperties"), dict):
-            raise PluginError(f"There is no field {dotted}, which a page names.")
+            raise DocumentationError(f"There is no field {dotted}, which a page names.")
         place = known[name] if name in known else place["additionalProperties"]
     return _words(_resolved(schema, place), schema)
 
