@@ -29,7 +29,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 docs: .venv/ready
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 repro: .venv/ready
 	$(BIN)/dvc repro
