@@ -1,46 +1,52 @@
 """What the documents say is run here: commands parse, names exist, links lead somewhere, quoted errors are the real ones."""
 
 import ast
+import importlib
 import re
+import runpy
 import shlex
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import click
+import numpy as np
 import pytest
 import yaml
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
-from cli import main as assay
-from core import download
-from core.errors import AssayError
-from core.settings import Settings
-from pipelines.gates.policy import load_policy
-from pipelines.models.resources import Needs, check_room
-from pipelines.rows.cheat import CHEAT
-from pipelines.stages import admit
-from pipelines.stages.base_model import base_model
-from pipelines.values.params import (
-    BaseModelParams,
-    Params,
-    load_params,
-    override,
-    parameter_names,
-    parse_assignment,
-)
+from flows.cli import main as assay
+from flows.run.outcome import EXIT_CODES, Outcome
+from pipelines import admit, download
+from pipelines.base_model import base_model
+from pipelines.cheat import CHEAT
+from pipelines.errors import AssayError, RunStopped
+from pipelines.metrics import Metric, ScoredRow
+from pipelines.params import BaseModelParams, Params, load_params, overridden, override, parameter_names, parse_assignment
+from pipelines.policy import Guardrail, load_policy
+from pipelines.resources import Needs, check_room
+from pipelines.settings import Settings
+from serving.endpoint.app import create_app
 from serving.listen import open_socket
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "serving", "registry", "pipelines")
 MORE_DOCUMENTS = ("data/README.md", "data/raw/README.md", "tests/README.md")
-DOCUMENTS = sorted(
-    [
-        *ROOT.glob("*.md"),
-        *(ROOT / "docs").rglob("*.md"),
-        *(ROOT / name for name in MORE_DOCUMENTS),
-    ]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / name for name in (*PAGES, *MORE_DOCUMENTS))])
+WITH_COMMANDS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "tests/README.md",
+    *(page for page in PAGES if re.search(r"^```(sh|console)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)),
 )
-WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "docs/runbook.md", "tests/README.md")
+WITH_PYTHON = ("README.md", *(page for page in PAGES if "```python" in (ROOT / page).read_text(encoding="utf-8")))
+FOR_PEOPLE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md", *(page for page in PAGES if "/decisions/" not in page))
+MAP, ENVIRONMENT, EXIT_PAGE = "docs/explanation/map.md", "docs/reference/environment.md", "docs/reference/exit-codes.md"
+PARAMETERS, POLICY_PAGE = "docs/reference/parameters.md", "docs/reference/policy.md"
+RUNBOOK = "docs/how-to/troubleshoot.md"
 POLICIES = sorted((ROOT / "registry/policies").glob("*.yaml"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -117,42 +123,104 @@ def test_every_command_in_a_document_exists_with_its_options(document: str) -> N
         CHECKS[words[0]](words[1:])
 
 
-def test_the_readme_shows_every_command_and_every_word_of_make_that_a_user_needs() -> (
-    None
-):
-    shown = {(words[0], words[1]) for words in commands("README.md") if len(words) > 1}
-    assert {name for program, name in shown if program == "assay"} == set(
-        assay.commands
-    )
-    assert {
-        ("make", "demo"),
-        ("make", "test"),
-        ("make", "test-ci"),
-        ("make", "check"),
-    } <= shown
+def test_a_page_shows_every_command_and_every_word_of_make_that_a_user_needs() -> None:
+    shown = {(words[0], words[1]) for page in WITH_COMMANDS for words in commands(page) if len(words) > 1}
+    assert {name for program, name in shown if program == "assay"} == set(assay.commands)
+    assert {("make", "demo"), ("make", "test"), ("make", "test-ci"), ("make", "check")} <= shown
+    assert list(commands("README.md"))[:2] == [["make", "demo"], ["make", "test"]]
+    listed = set(re.findall(r"^\| `make (\w[\w-]*)` \|", text_of("docs/reference/cli.md"), flags=re.MULTILINE))
+    (declared,) = re.findall(r"^\.PHONY: (.+)$", text_of("Makefile"), flags=re.MULTILINE)
+    assert listed == set(declared.split())
 
 
-def test_every_parameter_that_the_readme_sets_exists(tmp_path: Path) -> None:
+def test_every_parameter_that_a_page_sets_exists(tmp_path: Path) -> None:
     runs = [
-        check_assay(words[1:])
-        for words in commands("README.md")
-        if words[:2] == ["assay", "run"]
+        check_assay(words[1:]) for page in WITH_COMMANDS if page != RUNBOOK for words in commands(page) if words[:2] == ["assay", "run"]
     ]
-    assignments = dict(
-        parse_assignment(text) for run in runs for text in run.get("settings", ())
-    )
+    assignments = [parse_assignment(text) for run in runs for text in run.get("settings", ()) if text != "NAME=VALUE"]
     assert assignments
-    override(copied_params(tmp_path), assignments)
+    for name, setting in assignments:
+        overridden(copied_params(tmp_path), {name: setting})
 
 
-def test_the_python_in_the_readme_parses() -> None:
-    (code,) = blocks("README.md", "python")
-    ast.parse(code)
+@pytest.mark.parametrize("document", WITH_PYTHON)
+def test_the_python_in_a_document_parses_and_imports_what_exists(document: str) -> None:
+    for code in blocks(document, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.partition(".")[0] in PACKAGES:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
-def test_every_setting_is_in_the_readme() -> None:
+def test_the_metric_that_a_page_shows_is_one(tmp_path: Path) -> None:
+    (code,) = blocks("docs/how-to/add-a-metric.md", "python")
+    (tmp_path / "shown.py").write_text(code, encoding="utf-8")
+    metric = runpy.run_path(str(tmp_path / "shown.py"))["AnswerLength"]()
+    assert all(hasattr(metric, member) for member in (*Metric.__annotations__, "row_statistics", "corpus", "signature"))
+    rows = [ScoredRow(prompt_id=text, prediction=text, references=("a",)) for text in ("ab", "abcd")]
+    assert metric.corpus(np.asarray([metric.row_statistics(row) for row in rows]).sum(axis=0)) == 3
+
+
+def test_every_setting_is_on_the_page_of_the_environment() -> None:
     for name in Settings.model_fields:
-        assert f"`ASSAY_{name.upper()}`" in text_of("README.md")
+        assert f"| `ASSAY_{name.upper()}` |" in text_of(ENVIRONMENT)
+
+
+def test_the_page_of_exit_codes_names_each() -> None:
+    listed = re.findall(r"^\| (\d+) \|", text_of(EXIT_PAGE), flags=re.MULTILINE)
+    codes = {*EXIT_CODES.values(), AssayError.exit_code, RunStopped.exit_code, click.UsageError.exit_code}
+    assert {int(code) for code in listed} == codes
+
+
+def test_the_page_of_exit_codes_names_every_key_of_the_json_line() -> None:
+    outcome = Outcome(verdict="rejected", gate="admit", findings=(), scorecard=None, model="m", version=None, run_id="r")
+    assert all(f"| `{key}` |" in text_of(EXIT_PAGE) for key in outcome.machine_readable())
+
+
+def test_the_page_of_the_policy_names_each_field_with_its_default() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.+) \|$", text_of(POLICY_PAGE), flags=re.MULTILINE)
+    listed = {name: default.strip("`") for name, default, _ in rows}
+    fields = {**field_defaults(load_policy(ROOT / "registry/policies/default.yaml").gates), "screen.guardrails": None}
+    assert set(fields) <= set(listed)
+    assert set(Guardrail.model_fields) <= set(listed)
+    for name, default in fields.items():
+        assert default is None or yaml.safe_load(listed[name]) == default, name
+
+
+def test_the_page_of_the_policy_names_each_guardrail_of_the_default_one() -> None:
+    for each in load_policy(ROOT / "registry/policies/default.yaml").gates.screen.guardrails:
+        assert f"| `{each.metric}` | {each.margin} | {str(each.required).lower()} |" in text_of(POLICY_PAGE)
+
+
+def test_the_page_of_http_lists_the_routes_that_exist() -> None:
+    listed = re.findall(r"^\| [A-Z, ]+ \| `(/[^`]+)` \|", text_of("docs/reference/http-api.md"), flags=re.MULTILINE)
+    app = create_app(cast("Any", None), cast("Any", None))
+    assert set(listed) == {route.path for route in app.routes if isinstance(route, APIRoute)}
+
+
+def test_the_page_of_backups_names_what_is_kept_for_how_long() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| (\d+) \|", text_of("docs/how-to/back-up.md"), flags=re.MULTILINE)
+    retention = yaml.safe_load(text_of("infra/retention.yaml"))
+    assert {name: int(days) for name, days in listed} == retention
+
+
+def test_the_page_of_nightly_runs_names_each_deployment() -> None:
+    listed = re.findall(r"^\| ([\w-]+) \| [^|]+ \| [^|]+ \|$", text_of("docs/how-to/run-nightly.md"), flags=re.MULTILINE)
+    declared = [each["name"] for each in yaml.safe_load(text_of("infra/prefect.yaml"))["deployments"]]
+    assert set(declared) <= set(listed)
+
+
+@pytest.mark.parametrize("document", FOR_PEOPLE)
+def test_lines_of_prose_are_short(document: str) -> None:
+    prose = re.sub(r"^```.*?^```", "", text_of(document), flags=re.DOTALL | re.MULTILINE)
+    lines = [re.sub(r"\]\([^)]*\)", "]", line) for line in prose.splitlines() if not line.startswith(("|", "![", "#"))]
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_readme_is_read_in_four_minutes() -> None:
+    readme = text_of("README.md")
+    assert len(readme.splitlines()) <= 150
+    assert len(readme.split()) <= 700
 
 
 def test_params_yaml_holds_every_parameter_and_nothing_else() -> None:
@@ -161,11 +229,7 @@ def test_params_yaml_holds_every_parameter_and_nothing_else() -> None:
 
 
 def test_the_page_of_parameters_names_each_with_its_default() -> None:
-    rows = re.findall(
-        r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$",
-        text_of("docs/params.md"),
-        flags=re.MULTILINE,
-    )
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$", text_of(PARAMETERS), flags=re.MULTILINE)
     assert [name for name, _, _ in rows] == parameter_names(PARAMS)
     for name, default, _ in rows:
         setting = PARAMS
@@ -199,9 +263,7 @@ def test_every_decision_is_listed() -> None:
 def test_every_file_and_function_on_the_map_exists() -> None:
     for name in map_files():
         assert (ROOT / name).is_file(), name
-    pairs = re.findall(
-        r"`([\w/]+\.py)`, `(\w+)`(?: and `(\w+)`)?", text_of("docs/map.md")
-    )
+    pairs = re.findall(r"`([\w/]+\.py)`, `(\w+)`(?: and `(\w+)`)?", text_of(MAP))
     assert pairs
     for file, *functions in pairs:
         for function in filter(None, functions):
@@ -211,7 +273,7 @@ def test_every_file_and_function_on_the_map_exists() -> None:
 
 
 def test_every_stage_and_every_name_of_the_main_path_is_on_the_map() -> None:
-    page = text_of("docs/map.md")
+    page = text_of(MAP)
     assert all(f"| `{stage}` |" in page for stage in STAGES)
     assert set(imports_of("flows/train.py")) <= map_files()
 
@@ -235,46 +297,37 @@ def test_the_map_leads_to_every_file_in_two_hops() -> None:
 
 
 def test_the_errors_in_the_runbook_are_the_real_ones(tmp_path: Path) -> None:
-    page = without_numbers(text_of("docs/runbook.md"))
+    page = without_numbers(text_of(RUNBOOK))
     for raised in runbook_errors(tmp_path):
         assert without_numbers(raised.replace(str(tmp_path), "/home/you")) in page, (
             raised
         )
     for what, there, needed in (("row", 11, 50), ("group", 11, 20)):
-        assert admit._enough("", "train", what, there, needed).text in text_of(
-            "docs/runbook.md"
-        )
+        assert admit._enough("", "train", what, there, needed).text in text_of(RUNBOOK)
 
 
 def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:
-    code = "".join(
-        path.read_text(encoding="utf-8")
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
-    )
-    table = text_of("docs/runbook.md").partition("| you see | do |")[2]
-    seen = [
-        cell
-        for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE)
-        for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)
-    ]
-    fragments = [
-        part.strip()
-        for quote in [*seen, "Training needs about … of memory"]
-        for part in quote.split("…")
-    ]
+    code = "".join(path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    table = text_of(RUNBOOK).partition("| you see | do |")[2]
+    seen = [cell for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE) for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)]
+    fragments = [part.strip() for quote in [*seen, "Training needs about … of memory"] for part in quote.split("…")]
     quoted = [part for part in fragments if len(part) > len("assay gate")]
     assert len(quoted) >= len(seen)
     assert [part for part in quoted if part not in code] == []
 
 
+def field_defaults(model: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every field of a policy by its dotted name, with its value there; a guardrail's fields are listed by themselves."""
+    found: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        found |= field_defaults(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
 def map_files() -> set[str]:
     """Whatever looks like a file on the map; the outputs of stages have no folder there."""
-    found = set(
-        re.findall(
-            r"`([\w./-]+\.(?:py|yaml|json|sh)|Makefile)`", text_of("docs/map.md")
-        )
-    )
+    found = set(re.findall(r"`([\w./-]+\.(?:py|yaml|json|sh)|Makefile)`", text_of(MAP)))
     return {name for name in found if "/" in name or (ROOT / name).is_file()}
 
 
