@@ -37,6 +37,7 @@ class TablesExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 - the library's name
         """Fill in tables before anything else reads the page."""
         md.preprocessors.register(_Tables(md), "assay_tables", 1000)
+        md.preprocessors.register(_WithoutSentinels(md), "assay_without_sentinels", 50)
 
 
 def makeExtension(**settings: Any) -> TablesExtension:  # noqa: N802 - the library's name
@@ -47,6 +48,13 @@ def makeExtension(**settings: Any) -> TablesExtension:  # noqa: N802 - the libra
 class _Tables(Preprocessor):
     def run(self, lines: list[str]) -> list[str]:
         return completed("\n".join(lines)).split("\n")
+
+
+class _WithoutSentinels(Preprocessor):
+    """click marks an option without a default by a sentinel, which mkdocs-click 0.9 prints."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        return [line.replace("`Sentinel.UNSET`", "none") for line in lines]
 
 
 def completed(text: str) -> str:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from flows.cli import main as assay
 from flows.run.outcome import EXIT_CODES, Outcome
+from infra.docs_tables import completed
 from pipelines import admit, download
 from pipelines.base_model import base_model
 from pipelines.cheat import CHEAT
@@ -159,6 +160,16 @@ def test_the_metric_that_a_page_shows_is_one(tmp_path: Path) -> None:
     assert all(hasattr(metric, member) for member in (*Metric.__annotations__, "row_statistics", "corpus", "signature"))
     rows = [ScoredRow(prompt_id=text, prediction=text, references=("a",)) for text in ("ab", "abcd")]
     assert metric.corpus(np.asarray([metric.row_statistics(row) for row in rows]).sum(axis=0)) == 3
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_the_tables_that_a_page_asks_for_are_made_from_the_code(document: str) -> None:
+    assert not re.search(r"<!-- (table|types): ", completed(text_of(document)))
+
+
+def test_the_navigation_lists_every_page() -> None:
+    listed = re.findall(r"^ +- (?:.+: )?([\w/-]+\.md)$", text_of("mkdocs.yml"), flags=re.MULTILINE)
+    assert sorted(f"docs/{page}" for page in listed) == PAGES
 
 
 def test_every_setting_is_on_the_page_of_the_environment() -> None:
