@@ -12,11 +12,11 @@ from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 from pydantic import BaseModel
 
-from pipelines import errors
+from core import errors
+from pipelines.gates.policy import GatePolicy
 from pipelines.metrics import METRICS
-from pipelines.params import Params
-from pipelines.policy import GatePolicy
-from registry.entries import Body
+from pipelines.values.params import Params
+from registry.ledger.entries import Body
 from serving.openai_schema import ChatMessage, ChatRequest
 
 TYPED: dict[str, type[BaseModel]] = {"Params": Params, "GatePolicy": GatePolicy}
@@ -70,19 +70,30 @@ def _filled(text: str) -> str:
 
 def _table_named(name: str) -> str:
     if name not in TABLES:
-        raise DocumentationError(f"A page asks for the table {name}. There are: {', '.join(sorted(TABLES))}.")
+        raise DocumentationError(
+            f"A page asks for the table {name}. There are: {', '.join(sorted(TABLES))}."
+        )
     return TABLES[name]()
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |"
+        for line in lines
+    )
 
 
 def _metrics() -> str:
     better = {True: "higher", False: "lower"}
     rows = (
-        (f"`{metric.name}`", metric.unit, better[metric.higher_is_better], f"{metric.scale:g}", _first_line(type(metric)))
+        (
+            f"`{metric.name}`",
+            metric.unit,
+            better[metric.higher_is_better],
+            f"{metric.scale:g}",
+            _first_line(type(metric)),
+        )
         for metric in METRICS
     )
     return _table(("metric", "unit", "better", "scale", "is"), rows)
@@ -93,7 +104,9 @@ def _served_fields() -> str:
 
 
 def _neutral_fields() -> str:
-    return _table(("field", "why, and what is taken"), _fields(ChatRequest, served=False))
+    return _table(
+        ("field", "why, and what is taken"), _fields(ChatRequest, served=False)
+    )
 
 
 def _message_fields() -> str:
@@ -109,7 +122,10 @@ def _fields(model: type[BaseModel], *, served: bool) -> Iterator[tuple[str, str]
 
 def _ledger_entries() -> str:
     kinds = get_args(get_args(Body)[0])
-    rows = ((f"`{kind.model_fields['kind'].default}`", _first_line(kind), _names(kind)) for kind in kinds)
+    rows = (
+        (f"`{kind.model_fields['kind'].default}`", _first_line(kind), _names(kind))
+        for kind in kinds
+    )
     return _table(("kind", "means", "fields"), rows)
 
 
@@ -144,7 +160,9 @@ def _typed(name: str, table: str) -> str:
     for row in rows:
         found = _ROW.match(row)
         if found is None:
-            raise DocumentationError(f"A row of the table with types of {name} names no field: {row}")
+            raise DocumentationError(
+                f"A row of the table with types of {name} names no field: {row}"
+            )
         typed.append(f"| `{found[1]}` | {_takes(schema, found[1])} |{found[2]}")
     return "\n".join(typed) + "\n"
 
@@ -155,7 +173,9 @@ def _takes(schema: dict[str, Any], dotted: str) -> str:
     for name in dotted.split("."):
         place = _resolved(schema, place)
         known = place.get("properties", {})
-        if name not in known and not isinstance(place.get("additionalProperties"), dict):
+        if name not in known and not isinstance(
+            place.get("additionalProperties"), dict
+        ):
             raise DocumentationError(f"There is no field {dotted}, which a page names.")
         place = known[name] if name in known else place["additionalProperties"]
     return _words(_resolved(schema, place), schema)
@@ -171,16 +191,24 @@ def _resolved(schema: dict[str, Any], place: dict[str, Any]) -> dict[str, Any]:
 
 def _words(kind: dict[str, Any], schema: dict[str, Any]) -> str:
     if "anyOf" in kind:
-        return " or ".join(_words(_resolved(schema, each), schema) for each in kind["anyOf"])
+        return " or ".join(
+            _words(_resolved(schema, each), schema) for each in kind["anyOf"]
+        )
     if "enum" in kind:
         return ", ".join(f"`{choice}`" for choice in kind["enum"])
     if kind.get("type") == "array":
         return f"list of {_words(kind['items'], schema)}" if "items" in kind else "list"
     if kind.get("type") == "object":
         entries = kind.get("additionalProperties")
-        return f"for each name: {_words(entries, schema)}" if isinstance(entries, dict) else "a section"
+        return (
+            f"for each name: {_words(entries, schema)}"
+            if isinstance(entries, dict)
+            else "a section"
+        )
     if kind.get("type") in {"integer", "number"}:
-        return f"{'whole number' if kind['type'] == 'integer' else 'number'}{_range(kind)}"
+        return (
+            f"{'whole number' if kind['type'] == 'integer' else 'number'}{_range(kind)}"
+        )
     return _SCALARS.get(str(kind.get("type")), str(kind.get("type")))
 
 
@@ -191,5 +219,9 @@ def _range(kind: dict[str, Any]) -> str:
         "maximum": "up to {}",
         "exclusiveMaximum": "under {}",
     }
-    limits = [text.format(f"{kind[key]:,}".removesuffix(".0")) for key, text in words.items() if key in kind]
+    limits = [
+        text.format(f"{kind[key]:,}".removesuffix(".0"))
+        for key, text in words.items()
+        if key in kind
+    ]
     return "".join(f", {limit}" for limit in limits)

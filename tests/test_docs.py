@@ -17,35 +17,73 @@ import yaml
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from flows.cli import main as assay
+from cli import main as assay
+from core import download
+from core.errors import AssayError, RunStopped
+from core.settings import Settings
 from flows.run.outcome import EXIT_CODES, Outcome
 from infra.docs_tables import completed
-from pipelines import admit, download
-from pipelines.base_model import base_model
-from pipelines.cheat import CHEAT
-from pipelines.errors import AssayError, RunStopped
+from pipelines.gates.policy import Guardrail, load_policy
 from pipelines.metrics import Metric, ScoredRow
-from pipelines.params import BaseModelParams, Params, load_params, overridden, override, parameter_names, parse_assignment
-from pipelines.policy import Guardrail, load_policy
-from pipelines.resources import Needs, check_room
-from pipelines.settings import Settings
-from serving.endpoint.app import create_app
+from pipelines.models.resources import Needs, check_room
+from pipelines.rows.cheat import CHEAT
+from pipelines.stages import admit
+from pipelines.stages.base_model import base_model
+from pipelines.values.params import (
+    BaseModelParams,
+    Params,
+    load_params,
+    overridden,
+    override,
+    parameter_names,
+    parse_assignment,
+)
+from serving.endpoint.routes import create_app
 from serving.listen import open_socket
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("flows", "serving", "registry", "pipelines")
+PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
 MORE_DOCUMENTS = ("data/README.md", "data/raw/README.md", "tests/README.md")
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / name for name in (*PAGES, *MORE_DOCUMENTS))])
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")
+)
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / name for name in (*PAGES, *MORE_DOCUMENTS))]
+)
 WITH_COMMANDS = (
     "README.md",
     "CONTRIBUTING.md",
     "tests/README.md",
-    *(page for page in PAGES if re.search(r"^```(sh|console)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE)),
+    *(
+        page
+        for page in PAGES
+        if re.search(
+            r"^```(sh|console)$",
+            (ROOT / page).read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    ),
 )
-WITH_PYTHON = ("README.md", *(page for page in PAGES if "```python" in (ROOT / page).read_text(encoding="utf-8")))
-FOR_PEOPLE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md", *(page for page in PAGES if "/decisions/" not in page))
-MAP, ENVIRONMENT, EXIT_PAGE = "docs/explanation/map.md", "docs/reference/environment.md", "docs/reference/exit-codes.md"
+WITH_PYTHON = (
+    "README.md",
+    *(
+        page
+        for page in PAGES
+        if "```python" in (ROOT / page).read_text(encoding="utf-8")
+    ),
+)
+FOR_PEOPLE = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "data/README.md",
+    *(page for page in PAGES if "/decisions/" not in page),
+)
+MAP, ENVIRONMENT, EXIT_PAGE = (
+    "docs/explanation/map.md",
+    "docs/reference/environment.md",
+    "docs/reference/exit-codes.md",
+)
 PARAMETERS, POLICY_PAGE = "docs/reference/parameters.md", "docs/reference/policy.md"
 RUNBOOK = "docs/how-to/troubleshoot.md"
 POLICIES = sorted((ROOT / "registry/policies").glob("*.yaml"))
@@ -125,20 +163,49 @@ def test_every_command_in_a_document_exists_with_its_options(document: str) -> N
 
 
 def test_a_page_shows_every_command_and_every_word_of_make_that_a_user_needs() -> None:
-    shown = {(words[0], words[1]) for page in WITH_COMMANDS for words in commands(page) if len(words) > 1}
-    assert {name for program, name in shown if program == "assay"} == set(assay.commands)
-    assert {("make", "demo"), ("make", "test"), ("make", "test-ci"), ("make", "check")} <= shown
+    shown = {
+        (words[0], words[1])
+        for page in WITH_COMMANDS
+        for words in commands(page)
+        if len(words) > 1
+    }
+    assert {name for program, name in shown if program == "assay"} == set(
+        assay.commands
+    )
+    assert {
+        ("make", "demo"),
+        ("make", "test"),
+        ("make", "test-ci"),
+        ("make", "check"),
+    } <= shown
     assert list(commands("README.md"))[:2] == [["make", "demo"], ["make", "test"]]
-    listed = set(re.findall(r"^\| `make (\w[\w-]*)` \|", text_of("docs/reference/cli.md"), flags=re.MULTILINE))
-    (declared,) = re.findall(r"^\.PHONY: (.+)$", text_of("Makefile"), flags=re.MULTILINE)
+    listed = set(
+        re.findall(
+            r"^\| `make (\w[\w-]*)` \|",
+            text_of("docs/reference/cli.md"),
+            flags=re.MULTILINE,
+        )
+    )
+    (declared,) = re.findall(
+        r"^\.PHONY: (.+)$", text_of("Makefile"), flags=re.MULTILINE
+    )
     assert listed == set(declared.split())
 
 
 def test_every_parameter_that_a_page_sets_exists(tmp_path: Path) -> None:
     runs = [
-        check_assay(words[1:]) for page in WITH_COMMANDS if page != RUNBOOK for words in commands(page) if words[:2] == ["assay", "run"]
+        check_assay(words[1:])
+        for page in WITH_COMMANDS
+        if page != RUNBOOK
+        for words in commands(page)
+        if words[:2] == ["assay", "run"]
     ]
-    assignments = [parse_assignment(text) for run in runs for text in run.get("settings", ()) if text != "NAME=VALUE"]
+    assignments = [
+        parse_assignment(text)
+        for run in runs
+        for text in run.get("settings", ())
+        if text != "NAME=VALUE"
+    ]
     assert assignments
     for name, setting in assignments:
         overridden(copied_params(tmp_path), {name: setting})
@@ -148,18 +215,35 @@ def test_every_parameter_that_a_page_sets_exists(tmp_path: Path) -> None:
 def test_the_python_in_a_document_parses_and_imports_what_exists(document: str) -> None:
     for code in blocks(document, "python"):
         for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.partition(".")[0] in PACKAGES:
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module is not None
+                and node.module.partition(".")[0] in PACKAGES
+            ):
                 module = importlib.import_module(node.module)
-                assert all(hasattr(module, alias.name) for alias in node.names), node.module
+                assert all(hasattr(module, alias.name) for alias in node.names), (
+                    node.module
+                )
 
 
 def test_the_metric_that_a_page_shows_is_one(tmp_path: Path) -> None:
     (code,) = blocks("docs/how-to/add-a-metric.md", "python")
     (tmp_path / "shown.py").write_text(code, encoding="utf-8")
     metric = runpy.run_path(str(tmp_path / "shown.py"))["AnswerLength"]()
-    assert all(hasattr(metric, member) for member in (*Metric.__annotations__, "row_statistics", "corpus", "signature"))
-    rows = [ScoredRow(prompt_id=text, prediction=text, references=("a",)) for text in ("ab", "abcd")]
-    assert metric.corpus(np.asarray([metric.row_statistics(row) for row in rows]).sum(axis=0)) == 3
+    assert all(
+        hasattr(metric, member)
+        for member in (*Metric.__annotations__, "row_statistics", "corpus", "signature")
+    )
+    rows = [
+        ScoredRow(prompt_id=text, prediction=text, references=("a",))
+        for text in ("ab", "abcd")
+    ]
+    assert (
+        metric.corpus(
+            np.asarray([metric.row_statistics(row) for row in rows]).sum(axis=0)
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize("document", PAGES)
@@ -168,7 +252,9 @@ def test_the_tables_that_a_page_asks_for_are_made_from_the_code(document: str) -
 
 
 def test_the_navigation_lists_every_page() -> None:
-    listed = re.findall(r"^ +- (?:.+: )?([\w/-]+\.md)$", text_of("mkdocs.yml"), flags=re.MULTILINE)
+    listed = re.findall(
+        r"^ +- (?:.+: )?([\w/-]+\.md)$", text_of("mkdocs.yml"), flags=re.MULTILINE
+    )
     assert sorted(f"docs/{page}" for page in listed) == PAGES
 
 
@@ -179,19 +265,39 @@ def test_every_setting_is_on_the_page_of_the_environment() -> None:
 
 def test_the_page_of_exit_codes_names_each() -> None:
     listed = re.findall(r"^\| (\d+) \|", text_of(EXIT_PAGE), flags=re.MULTILINE)
-    codes = {*EXIT_CODES.values(), AssayError.exit_code, RunStopped.exit_code, click.UsageError.exit_code}
+    codes = {
+        *EXIT_CODES.values(),
+        AssayError.exit_code,
+        RunStopped.exit_code,
+        click.UsageError.exit_code,
+    }
     assert {int(code) for code in listed} == codes
 
 
 def test_the_page_of_exit_codes_names_every_key_of_the_json_line() -> None:
-    outcome = Outcome(verdict="rejected", gate="admit", findings=(), scorecard=None, model="m", version=None, run_id="r")
-    assert all(f"| `{key}` |" in text_of(EXIT_PAGE) for key in outcome.machine_readable())
+    outcome = Outcome(
+        verdict="rejected",
+        gate="admit",
+        findings=(),
+        scorecard=None,
+        model="m",
+        version=None,
+        run_id="r",
+    )
+    assert all(
+        f"| `{key}` |" in text_of(EXIT_PAGE) for key in outcome.machine_readable()
+    )
 
 
 def test_the_page_of_the_policy_names_each_field_with_its_default() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.+) \|$", text_of(POLICY_PAGE), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| (.*?) \| (.+) \|$", text_of(POLICY_PAGE), flags=re.MULTILINE
+    )
     listed = {name: default.strip("`") for name, default, _ in rows}
-    fields = {**field_defaults(load_policy(ROOT / "registry/policies/default.yaml").gates), "screen.guardrails": None}
+    fields = {
+        **field_defaults(load_policy(ROOT / "registry/policies/default.yaml").gates),
+        "screen.guardrails": None,
+    }
     assert set(fields) <= set(listed)
     assert set(Guardrail.model_fields) <= set(listed)
     for name, default in fields.items():
@@ -199,32 +305,60 @@ def test_the_page_of_the_policy_names_each_field_with_its_default() -> None:
 
 
 def test_the_page_of_the_policy_names_each_guardrail_of_the_default_one() -> None:
-    for each in load_policy(ROOT / "registry/policies/default.yaml").gates.screen.guardrails:
-        assert f"| `{each.metric}` | {each.margin} | {str(each.required).lower()} |" in text_of(POLICY_PAGE)
+    for each in load_policy(
+        ROOT / "registry/policies/default.yaml"
+    ).gates.screen.guardrails:
+        assert (
+            f"| `{each.metric}` | {each.margin} | {str(each.required).lower()} |"
+            in text_of(POLICY_PAGE)
+        )
 
 
 def test_the_page_of_http_lists_the_routes_that_exist() -> None:
-    listed = re.findall(r"^\| [A-Z, ]+ \| `(/[^`]+)` \|", text_of("docs/reference/http-api.md"), flags=re.MULTILINE)
+    listed = re.findall(
+        r"^\| [A-Z, ]+ \| `(/[^`]+)` \|",
+        text_of("docs/reference/http-api.md"),
+        flags=re.MULTILINE,
+    )
     app = create_app(cast("Any", None), cast("Any", None))
-    assert set(listed) == {route.path for route in app.routes if isinstance(route, APIRoute)}
+    assert set(listed) == {
+        route.path for route in app.routes if isinstance(route, APIRoute)
+    }
 
 
 def test_the_page_of_backups_names_what_is_kept_for_how_long() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| (\d+) \|", text_of("docs/how-to/back-up.md"), flags=re.MULTILINE)
+    listed = re.findall(
+        r"^\| `(\w+)` \| (\d+) \|",
+        text_of("docs/how-to/back-up.md"),
+        flags=re.MULTILINE,
+    )
     retention = yaml.safe_load(text_of("infra/retention.yaml"))
     assert {name: int(days) for name, days in listed} == retention
 
 
 def test_the_page_of_nightly_runs_names_each_deployment() -> None:
-    listed = re.findall(r"^\| ([\w-]+) \| [^|]+ \| [^|]+ \|$", text_of("docs/how-to/run-nightly.md"), flags=re.MULTILINE)
-    declared = [each["name"] for each in yaml.safe_load(text_of("infra/prefect.yaml"))["deployments"]]
+    listed = re.findall(
+        r"^\| ([\w-]+) \| [^|]+ \| [^|]+ \|$",
+        text_of("docs/how-to/run-nightly.md"),
+        flags=re.MULTILINE,
+    )
+    declared = [
+        each["name"]
+        for each in yaml.safe_load(text_of("infra/prefect.yaml"))["deployments"]
+    ]
     assert set(declared) <= set(listed)
 
 
 @pytest.mark.parametrize("document", FOR_PEOPLE)
 def test_lines_of_prose_are_short(document: str) -> None:
-    prose = re.sub(r"^```.*?^```", "", text_of(document), flags=re.DOTALL | re.MULTILINE)
-    lines = [re.sub(r"\]\([^)]*\)", "]", line) for line in prose.splitlines() if not line.startswith(("|", "![", "#"))]
+    prose = re.sub(
+        r"^```.*?^```", "", text_of(document), flags=re.DOTALL | re.MULTILINE
+    )
+    lines = [
+        re.sub(r"\]\([^)]*\)", "]", line)
+        for line in prose.splitlines()
+        if not line.startswith(("|", "![", "#"))
+    ]
     assert [line for line in lines if len(line) > 100] == []
 
 
@@ -240,7 +374,11 @@ def test_params_yaml_holds_every_parameter_and_nothing_else() -> None:
 
 
 def test_the_page_of_parameters_names_each_with_its_default() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$", text_of(PARAMETERS), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `(.*?)` \| (.+) \|$",
+        text_of(PARAMETERS),
+        flags=re.MULTILINE,
+    )
     assert [name for name, _, _ in rows] == parameter_names(PARAMS)
     for name, default, _ in rows:
         setting = PARAMS
@@ -318,10 +456,22 @@ def test_the_errors_in_the_runbook_are_the_real_ones(tmp_path: Path) -> None:
 
 
 def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    )
     table = text_of(RUNBOOK).partition("| you see | do |")[2]
-    seen = [cell for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE) for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)]
-    fragments = [part.strip() for quote in [*seen, "Training needs about … of memory"] for part in quote.split("…")]
+    seen = [
+        cell
+        for row in re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE)
+        for cell in re.findall(r"`([^`]*[ ][^`]*)`", row)
+    ]
+    fragments = [
+        part.strip()
+        for quote in [*seen, "Training needs about … of memory"]
+        for part in quote.split("…")
+    ]
     quoted = [part for part in fragments if len(part) > len("assay gate")]
     assert len(quoted) >= len(seen)
     assert [part for part in quoted if part not in code] == []
@@ -332,8 +482,15 @@ def field_defaults(model: BaseModel, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
-        found |= field_defaults(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else {f"{prefix}{name}": value}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+        found |= (
+            field_defaults(value, f"{prefix}{name}.")
+            if isinstance(value, BaseModel)
+            else {f"{prefix}{name}": value}
+        )
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.items()
+    }
 
 
 def map_files() -> set[str]:
