@@ -56,7 +56,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--port", default=5000, show_default=True)
 def ui(port: int) -> None:
     """MLflow's pages over the runs and versions of this checkout, without users; Ctrl-C ends it."""
-    from flows.start import run_ui
+    from operations.ui import run_ui
 
     sys.exit(run_ui(port))
 

@@ -1,4 +1,7 @@
-"""The champion once more on today's data: every stage of the main path but training. It never takes anything out of service."""
+"""Score the champion again on today's data: every stage of the main path but training.
+
+A champion that no longer passes is reported to people and goes on serving.
+"""
 
 import shutil
 from pathlib import Path
@@ -13,20 +16,22 @@ from core.files import digest_of_json
 from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
-from flows.retrain import told_on_error
+from flows.retrain import notified_on_error
+from flows.run.attempt import Attempt, fetch_package_of
+from flows.run.mlflow_run import ended_on_error, flat_params
 from flows.run.outcome import Outcome
+from flows.run.package import Verdict
 from flows.run.previous import earlier_outcome
-from flows.run.record import ended_on_error, flat_params, record
+from flows.run.record import record_verdict
 from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
-from flows.run.stage_task import run_stage
-from flows.run.workspace import Workspace, identify, open_workspace, place_base_model
+from flows.run.stages import admit_rows, evaluate_adapter
+from flows.run.work_key import identify
+from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
 from pipelines.values.evidence import Adapter
-from pipelines.values.training_set import read_admission
-from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import (
     AUTHOR,
@@ -44,98 +49,75 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 _DEFAULT = TrainRequest()
-_MADE_WITH = ("base_model", "generation", "lora", "train")
-"""Parameters that belong to the champion, whatever params.yaml says today."""
+_FROM_TRAINING = ("base_model", "generation", "lora", "train")
+"""Sections of params.yaml that belong to the champion, whatever the file says today."""
+_MOST_REASONS = 5
 
 
 @flow(name="rescore", flow_run_name="champion of {request.model} again")
 def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
-    """Score the champion again on today's data; one that no longer passes is told to people and goes on serving.
+    """Score the champion again on today's data; report one that no longer passes.
+
+    Prefect shows these words in its run form.
 
     Args:
-        request: The model, and the data to score on. Base, prompt and decoding are the champion's own.
+        request: The model, and the data to score on. Base, prompt and decoding are the champion's.
     """
     project = find_project(Settings().home)
-    with told_on_error(project, request.model):
+    with notified_on_error(project, request.model):
         store = open_store(project)
         champion = store.holder(request.model, CHAMPION)
         if champion is None:
-            return Completed(
-                name="NoChampion",
-                message=f"{request.model} has no champion: there is nothing to score again.",
+            sentence = (
+                f"{request.model} has no champion: there is nothing to score again."
             )
-        outcome = _rescored(project, store, request, champion)
-        _tell(project, store, champion, outcome)
-        return Completed(
-            name=outcome.verdict.capitalize(),
-            message=f"Version {champion.version} of {request.model}: {outcome.result}",
-        )
+            return Completed(name="NoChampion", message=sentence)
+        package = fetch_package_of(store, champion, project.home)
+        with open_workspace(project, _as_trained(request, package)) as workspace:
+            outcome = _rescore_in(workspace, store, champion, package)
+            publish(outcome, store.address)
+            rename_run(outcome)
+        _notify(project, store, champion, outcome)
+        message = f"Version {champion.version} of {request.model}: {outcome.result}"
+        return Completed(name=outcome.verdict.capitalize(), message=message)
 
 
-def _rescored(
-    project: Project, store: Store, request: TrainRequest, champion: ModelVersion
+def _rescore_in(
+    workspace: Workspace, store: Store, champion: ModelVersion, package: Path
 ) -> Outcome:
-    package = store.fetch(champion, project.home / "packages" / champion.package_sha256)
-    with open_workspace(project, _as_made(request, package)) as workspace:
-        tags = {
-            MODEL: request.model,
-            AUTHOR: current_user(),
-            KIND: "rescore",
-            VERSION: champion.version,
-            WORKSPACE: workspace.run_id,
-        }
-        tags[DATA_REVISION] = revision_in(workspace.root)
-        version_inputs(workspace)
-        logical_run = digest_of_json(
-            {
-                "rescored": champion.package_sha256,
-                "of": identify(workspace, request.model),
-            }
-        )
-        run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
-        outcome = earlier_outcome(
-            store, run, logical_run, request.model, project.home, registers=False
-        )
-        if outcome is None:
-            with ended_on_error(store, run):
-                store.runs.log_params(run.run_id, flat_params(workspace))
-                verdict = _judge(workspace, package)
-                outcome = record(
-                    workspace,
-                    store,
-                    run,
-                    verdict,
-                    logical_run,
-                    request.model,
-                    registers=False,
-                )
-        publish(outcome, store.address)
-        rename_run(outcome)
+    tags = {
+        MODEL: champion.name,
+        AUTHOR: current_user(),
+        KIND: "rescore",
+        VERSION: champion.version,
+        WORKSPACE: workspace.run_id,
+        DATA_REVISION: revision_in(workspace.root),
+    }
+    version_inputs(workspace)
+    work = identify(workspace.root, champion.name)
+    logical_run = digest_of_json({"rescored": champion.package_sha256, "of": work})
+    run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
+    attempt = Attempt(workspace, store, run, logical_run, champion.name)
+    outcome = earlier_outcome(attempt, registers=False)
+    if outcome is not None:
         return outcome
+    with ended_on_error(store, run):
+        store.runs.log_params(run.run_id, flat_params(workspace))
+        verdict = _evaluate(workspace, package)
+        return record_verdict(attempt, verdict, registers=False)
 
 
-def _judge(workspace: Workspace, package: Path) -> Finalist | Rejection | Undecided:
-    """Every stage in its order, with the champion's adapter where training would have put one."""
-    run_stage(workspace, "base_model")
-    place_base_model(workspace)
-    run_stage(workspace, "collect")
-    run_stage(workspace, "split")
-    run_stage(workspace, "validate")
-    run_stage(workspace, "bias")
-    run_stage(workspace, "admit")
-    admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
-    if isinstance(admission, Rejection | Undecided):
-        return admission
+def _evaluate(workspace: Workspace, package: Path) -> Verdict:
+    """Run the stages, with the champion's adapter where training would have put one."""
+    refusal = admit_rows(workspace)
+    if refusal is not None:
+        return refusal
     _place_adapter(package, workspace.root)
-    run_stage(workspace, "prompt_baselines")
-    run_stage(workspace, "generate")
-    run_stage(workspace, "score")
-    run_stage(workspace, "screen")
-    return read_screen_verdict(workspace.root / layout.SCREEN_VERDICT)
+    return evaluate_adapter(workspace)
 
 
 def _place_adapter(package: Path, root: Path) -> None:
-    """Put the package's adapter and its record where `generate` reads them; every byte is checked there once more."""
+    """Copy the package's adapter to where `generate` reads it, and checks every byte once more."""
     adapter = Adapter.read(package / "adapter.json")
     shutil.rmtree(root / layout.FINE_TUNE, ignore_errors=True)
     shutil.copytree(package / "adapter", root / adapter.folder)
@@ -144,38 +126,34 @@ def _place_adapter(package: Path, root: Path) -> None:
             shutil.copyfile(package / name, root / layout.FINE_TUNE / name)
 
 
-def _as_made(request: TrainRequest, package: Path) -> TrainRequest:
-    """The request with the parameters that the champion was made with."""
+def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
+    """The request with the parameters that the champion was trained with."""
     document = yaml.safe_load((package / "params.yaml").read_text(encoding="utf-8"))
-    own = {
-        f"{section}.{name}": entry
-        for section in _MADE_WITH
-        for name, entry in document[section].items()
-    }
-    return request.model_copy(update={"settings": {**request.settings, **own}})
+    settings = dict(request.settings)
+    for section in _FROM_TRAINING:
+        for name, setting in document[section].items():
+            settings[f"{section}.{name}"] = setting
+    return request.model_copy(update={"settings": settings})
 
 
-def _tell(
+def _notify(
     project: Project, store: Store, champion: ModelVersion, outcome: Outcome
 ) -> None:
+    """Tell people what the scores say; a champion that passes unchanged is no news."""
     passed = outcome.verdict == "passed"
-    what = (
-        "passes on today's data"
-        if passed
-        else f"no longer passes ({outcome.verdict}); it goes on serving"
-    )
-    reasons = () if passed else tuple(f"- {reason}" for reason in outcome.reasons[:5])
-    sentence = f"The champion of {champion.name}, version {champion.version}, {what}."
-    links = (
+    if passed:
+        fact, title = "passes on today's data", "passes"
+    else:
+        fact = f"no longer passes ({outcome.verdict}); it goes on serving"
+        title = "needs a look"
+    sentence = f"The champion of {champion.name}, version {champion.version}, {fact}."
+    reasons = [] if passed else [f"- {why}" for why in outcome.reasons[:_MOST_REASONS]]
+    links = [
         f"MLflow: {mlflow_link(store.address, outcome.run_id)}",
         f"Prefect: {run_link()}",
-    )
-    title = (
-        f"Assay: champion of {champion.name} {'passes' if passed else 'needs a look'}"
-    )
+    ]
+    text = "\n".join([sentence, *reasons, *links])
+    is_news = not (passed and outcome.unchanged)
     notify(
-        project.home,
-        title,
-        "\n".join((sentence, *reasons, *links)),
-        sends=not (passed and outcome.unchanged),
+        project.home, f"Assay: champion of {champion.name} {title}", text, sends=is_news
     )

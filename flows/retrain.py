@@ -1,4 +1,4 @@
-"""What schedules, new data and the run form start: one training run, its result told to people."""
+"""What schedules, new data and the run form start: one training run, and its result sent to people."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from flows.run.report import mlflow_link, publish_text, run_link
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
 from flows.schedule.arrivals import data_revision
-from flows.train import to_verdict
+from flows.train import train_to_verdict
 from registry.mlflow.home_store import open_store
 from registry.mlflow.store import Store
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
 _DEFAULT = TrainRequest()
-_REASONS_TOLD = 5
+_MOST_REASONS = 5
 
 
 @flow(name="retrain", flow_run_name="{request.title}")
@@ -40,86 +40,77 @@ def retrain(
 
     Args:
         request: What to train on what, and how to judge it.
-        only_new_data: Make no candidate where the rows are those of the last judged run of the model.
+        only_new_data: Make no candidate where the rows are those of the last judged run.
         when_busy: Where another run trains the same model: wait for its end, or skip this run.
     """
     project = find_project(Settings().home)
-    with told_on_error(project, request.model):
+    waits = when_busy == "wait"
+    with notified_on_error(project, request.model):
         try:
-            with training_turn(project.home, request.model, waits=when_busy == "wait"):
-                return _retrained(project, request, only_new_data=only_new_data)
+            with training_turn(project.home, request.model, waits=waits):
+                return _retrain(project, request, only_new_data=only_new_data)
         except AlreadyTraining as busy:
-            return _nothing_done(project, "AlreadyTraining", request.model, str(busy))
+            return _skip(project, "AlreadyTraining", request.model, str(busy))
 
 
-def _retrained(
+def _retrain(
     project: Project, request: TrainRequest, *, only_new_data: bool
 ) -> "State[Any]":
     store = open_store(project)
-    known = _no_new_rows(store, project, request) if only_new_data else None
-    if known is not None:
-        return _nothing_done(project, "NoNewRows", request.model, known)
-    outcome = to_verdict(project, request)
-    # Rows that went back to what was judged before are not the last ones judged: nobody is to hear of it every night.
-    sends = not (only_new_data and outcome.unchanged)
-    notify(
-        project.home,
-        f"Assay: {request.model} {outcome.word}",
-        _told(outcome, store),
-        sends=sends,
-    )
+    if only_new_data:
+        sentence = _no_new_rows(store, project, request)
+        if sentence is not None:
+            return _skip(project, "NoNewRows", request.model, sentence)
+    outcome = train_to_verdict(project, request)
+    # Rows that changed back to what was judged before are found every night: that is no news.
+    is_news = not (only_new_data and outcome.unchanged)
+    title = f"Assay: {request.model} {outcome.word}"
+    notify(project.home, title, _message(outcome, store), sends=is_news)
     return Completed(name=outcome.word.capitalize(), message=outcome.result)
 
 
 def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str | None:
-    """Why there is nothing to train on; None where rows have changed since the last verdict, or nothing was judged yet."""
-    last = store.runs.last_training(request.model)
-    if (
-        last is None
-        or last.data_revision is None
-        or last.data_revision != data_revision(project, request)
-    ):
+    """Why there is nothing to train on; None where rows have changed since the last verdict."""
+    judged = store.runs.last_training(request.model)
+    if judged is None or judged.data_revision is None:
+        return None
+    if judged.data_revision != data_revision(project, request):
         return None
     return (
-        f"No new rows for {request.model} since {last.at:%Y-%m-%d %H:%M} UTC ({last.verdict}, MLflow run {last.run_id}): nothing to train. "
+        f"No new rows for {request.model} since {judged.at:%Y-%m-%d %H:%M} UTC "
+        f"({judged.verdict}, MLflow run {judged.run_id}): nothing to train. "
         "Turn only_new_data off to train all the same."
     )
 
 
-def _nothing_done(
-    project: Project, name: str, model: str, sentence: str
-) -> "State[Any]":
-    """Said in the run's state, on its page and in the home; nobody is sent a message every night for it."""
+def _skip(project: Project, name: str, model: str, sentence: str) -> "State[Any]":
+    """End a run that trains nothing: its page and the home say why, and nobody is sent a message."""
     publish_text("nothing-done", f"# Nothing was trained\n\n{sentence}\n", sentence)
     notify(project.home, f"Assay: {model} not trained", sentence, sends=False)
     return Completed(name=name, message=sentence)
 
 
 @contextmanager
-def told_on_error(project: Project, model: str) -> Iterator[None]:
-    """A run that an error ended is told too; the error goes on to Prefect, which shows the run as failed."""
+def notified_on_error(project: Project, model: str) -> Iterator[None]:
+    """Tell people where an error ends the run, and raise it again for Prefect to show."""
     try:
         yield
     except Exception as error:
-        why = (
-            str(error)
-            if isinstance(error, AssayError)
-            else f"{type(error).__name__}: {str(error)[:300]}"
-        )
-        notify(
-            project.home,
-            f"Assay: a run of {model} failed",
-            f"{why}\nPrefect: {run_link()}",
-        )
+        why = str(error)
+        if not isinstance(error, AssayError):
+            why = f"{type(error).__name__}: {why[:300]}"
+        text = f"{why}\nPrefect: {run_link()}"
+        notify(project.home, f"Assay: a run of {model} failed", text)
         raise
 
 
-def _told(outcome: Outcome, store: Store) -> str:
-    reasons = [f"- {reason}" for reason in outcome.reasons[:_REASONS_TOLD]]
-    more = len(outcome.reasons) - _REASONS_TOLD
-    rest = [f"- and {more} more"] if more > 0 else []
+def _message(outcome: Outcome, store: Store) -> str:
+    reasons = [f"- {reason}" for reason in outcome.reasons[:_MOST_REASONS]]
+    more = len(outcome.reasons) - _MOST_REASONS
+    if more > 0:
+        reasons.append(f"- and {more} more")
     links = [
         f"MLflow: {mlflow_link(store.address, outcome.run_id)}",
         f"Prefect: {run_link()}",
     ]
-    return "\n".join([f"{outcome.result}.", *reasons, *rest, *links])
+    return "\n".join([f"{outcome.result}.", *reasons, *links])

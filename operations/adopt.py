@@ -6,7 +6,7 @@ judged here: what is adopted is judged on its evidence like any other version wh
 
 from core.errors import ReleaseError
 from core.project import Project
-from flows.run.registration import made_of
+from flows.run.registration import contents_of_version
 from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import LedgerState, Registration
@@ -19,7 +19,7 @@ def adopt(project: Project, model: str, version: str, order: Order) -> Registrat
     store, ledger = open_store(project), open_ledger(project.home)
     found = store.get_version(model, version)
     package = store.fetch(found, project.home / "packages" / found.package_sha256)
-    made, why = made_of(found, package), ledger.remember(order.reason)
+    made, why = contents_of_version(found, package), ledger.remember(order.reason)
 
     def body(ledger_state: LedgerState) -> Body:
         known = ledger_state.registration(model, found.version)

@@ -230,7 +230,7 @@ def witness(project: Project) -> Iterator[Check]:
 
 def packages(project: Project) -> Iterator[Check]:
     """On this machine those of what serves are what was released."""
-    from flows.packages import package_fault, releases_needed
+    from flows.package_repair import package_fault, releases_needed
     from registry.ledger.ledger import ever_was, read_ledger
     from registry.mlflow.package_folder import all_aside
 

@@ -10,14 +10,9 @@ from filelock import Timeout
 
 from core.errors import AssayError, RegistryError, ServingError
 from core.project import Project
-from flows.packages import Packages
-from flows.promote import (
-    drop_revoked_challengers,
-    move_champions,
-    open_release_context,
-    policy_file,
-    release_turn,
-)
+from flows.champions import drop_revoked_challengers, move_champions
+from flows.package_repair import PackageRepair
+from flows.promote import open_release_context, policy_file, release_turn
 from flows.run.dead_runs import end_dead_runs
 from operations.remembered import Comparison
 from pipelines.gates.policy import load_policy
@@ -52,7 +47,7 @@ class Reconciler:
         self._marked_as_revoked: set[tuple[str, str, str]] = set()
         self._heads = Comparison(project.home)
         self._away: tuple[float, str] | None = None
-        self._packages = Packages(project.home)
+        self._packages = PackageRepair(project.home)
 
     @property
     def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from core.errors import LedgerError
 from core.value import Value
-from flows.run.workspace import Workspace
+from flows.run.attempt import Attempt
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.evidence import Adapter, Scorecard
+from registry.ledger.ledger import read_ledger
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.succession import against_challenger, beats
@@ -17,77 +18,71 @@ SUPERSEDED_BY = "assay.superseded_by"
 
 
 class Succession(Value):
-    """Whether a finalist takes the alias `challenger`, from which open challenger, and what kept it from it."""
+    """Whether a finalist takes the alias `challenger`, and from which open challenger."""
 
     takes: bool
     over: ModelVersion | None = None
     shortfall: str = ""
+    """Why it does not take the alias; empty where it does."""
     is_same: bool = False
-    """The challenger is the same adapter: it is not held against itself, and the newer evidence counts."""
+    """The challenger is the same adapter: nothing is compared, and the newer evidence counts."""
 
 
-def succession(
-    store: Store,
-    workspace: Workspace,
-    model: str,
-    logical_run: str,
-    scorecard: Scorecard,
-) -> Succession:
-    """Hold the finalist against the open challenger: it takes the alias where there is none, or by beating it under `screen`."""
-    held = store.holder(model, CHALLENGER)
-    if (
-        held is None
-        or held.logical_run == logical_run
-        or not _is_open(store, workspace.project.home, held)
-    ):
+def decide_succession(attempt: Attempt, scorecard: Scorecard) -> Succession:
+    """Compare the finalist with the open challenger under the rules of `screen`.
+
+    It takes the alias where there is no open challenger, or by beating it.
+    """
+    challenger = attempt.store.holder(attempt.model, CHALLENGER)
+    if challenger is None or challenger.logical_run == attempt.logical_run:
         return Succession(takes=True)
-    package = store.fetch(
-        held, workspace.project.home / "packages" / held.package_sha256
-    )
-    if Adapter.read(package / "adapter.json").sha256 == scorecard.adapter.sha256:
-        return Succession(takes=True, over=held, is_same=True)
-    own = read_evidence(scorecard.evidence.checked(workspace.root))
-    policy = load_policy(workspace.root / layout.POLICY)
+    if not _is_open(attempt.store, attempt.home, challenger):
+        return Succession(takes=True)
+    package = attempt.fetch_package(challenger)
+    adapter = Adapter.read(package / "adapter.json")
+    if adapter.sha256 == scorecard.adapter.sha256:
+        return Succession(takes=True, over=challenger, is_same=True)
     findings = against_challenger(
-        scorecard, own, read_evidence(package / "evidence.parquet"), policy
+        scorecard,
+        read_evidence(scorecard.evidence.checked(attempt.root)),
+        read_evidence(package / "evidence.parquet"),
+        load_policy(attempt.root / layout.POLICY),
     )
     if beats(findings):
-        return Succession(takes=True, over=held)
-    short = next(
-        (finding.text for finding in findings if finding.outcome != "passed"),
-        "no rule was judged",
-    )
-    return Succession(
-        takes=False,
-        over=held,
-        shortfall=short.replace("champion", f"challenger {held.version}"),
-    )
+        return Succession(takes=True, over=challenger)
+    failed = (finding.text for finding in findings if finding.outcome != "passed")
+    # The rules of `screen` speak of a champion; here it is the challenger.
+    name = f"challenger {challenger.version}"
+    shortfall = next(failed, "no rule was judged").replace("champion", name)
+    return Succession(takes=False, over=challenger, shortfall=shortfall)
 
 
-def settle(store: Store, place: Succession, version: str) -> str:
+def settle_succession(store: Store, succession: Succession, version: str) -> str:
     """Mark the challenger that was superseded, and say what became of the alias."""
-    if place.over is None:
+    challenger = succession.over
+    if challenger is None:
         return "alias challenger"
-    if place.takes:
-        store.annotate(place.over, {SUPERSEDED_BY: version})
-        how = "as the same adapter, judged anew" if place.is_same else "by beating it"
+    if not succession.takes:
         return (
-            f"alias challenger, which it takes from version {place.over.version} {how}"
+            f"version {version} does not beat challenger {challenger.version}, "
+            f"which stays under review: {succession.shortfall}"
         )
-    return f"version {version} does not beat challenger {place.over.version}, which stays under review: {place.shortfall}"
+    store.annotate(challenger, {SUPERSEDED_BY: version})
+    how = "as the same adapter, judged again" if succession.is_same else "by beating it"
+    return f"alias challenger, which it takes from version {challenger.version} {how}"
 
 
-def _is_open(store: Store, home: Path, held: ModelVersion) -> bool:
-    """Under review still: not the champion, and by the ledger neither released before nor revoked."""
-    champion = store.holder(held.name, CHAMPION)
-    if champion is not None and champion.version == held.version:
+def _is_open(store: Store, home: Path, challenger: ModelVersion) -> bool:
+    """Whether it is still under review: not the champion, never released, not revoked."""
+    champion = store.holder(challenger.name, CHAMPION)
+    if champion is not None and champion.version == challenger.version:
         return False
-    from registry.ledger.ledger import read_ledger
-
     try:
-        model = read_ledger(home).state().model(held.name)
+        model = read_ledger(home).state().model(challenger.name)
     except LedgerError:
-        return True  # nothing was ever released or revoked here, or it cannot be told: leave the review alone
-    return held.version not in model.revoked and all(
-        once.release.version != held.version for once in model.once_served
-    )
+        # Without a ledger nothing was released or revoked: the review goes on.
+        return True
+    if challenger.version in model.revoked:
+        return False
+    released = (recorded.release.version for recorded in model.once_served)
+    return challenger.version not in released

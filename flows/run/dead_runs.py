@@ -1,18 +1,21 @@
-"""Runs that nobody can end any more, their process being killed: no run stays "Running" for ever."""
+"""End runs whose process was killed, so that none says "Running" for ever."""
 
 from core.project import Project
-from flows.run.workspace import gone, sweep
+from flows.run.workspace import ended_workspaces, remove_dead_worktrees
 from registry.mlflow.store import Store
 
 
 def end_dead_runs(store: Store, project: Project) -> tuple[str, ...]:
-    """Take the worktrees of dead runs away, and say in MLflow that they were killed; a sentence for each run that still said it went on."""
-    sweep(project)
-    ended = [
-        (workspace, store.runs.end_of_dead(workspace)) for workspace in gone(project)
-    ]
-    return tuple(
-        f"Run {run_id} is KILLED in MLflow: its process was gone ({workspace})."
-        for workspace, run_id in ended
-        if run_id
-    )
+    """Remove the worktrees of dead runs and mark these as killed in MLflow.
+
+    Gives a sentence for each run that MLflow still showed as running.
+    """
+    remove_dead_worktrees(project)
+    sentences = []
+    for workspace in ended_workspaces(project):
+        run_id = store.runs.end_of_dead(workspace)
+        if run_id:
+            sentences.append(
+                f"Run {run_id} is KILLED in MLflow: its process had ended ({workspace})."
+            )
+    return tuple(sentences)

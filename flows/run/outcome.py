@@ -1,4 +1,4 @@
-"""What a run came to, as its caller and its exit code see it."""
+"""The outcome of a run, as its caller and its exit code see it."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Outcome(Value):
     note: str = ""
     """What became of the alias `challenger`, where the run registered a version."""
     is_champion: bool = False
-    """The run came to the champion's own adapter: verdict, scores and version are the champion's."""
+    """The run made the champion's own adapter: verdict, scores and version are the champion's."""
 
     @property
     def exit_code(self) -> int:
@@ -32,53 +32,51 @@ class Outcome(Value):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why: every rule that passed, or every one that did not."""
-        return tuple(
-            finding.text
-            for finding in self.findings
-            if finding.outcome != "passed" or self.verdict == "passed"
-        )
+        """Why: every rule of a verdict that passed, else every rule that did not pass."""
+        passed = self.verdict == "passed"
+        counted = [each for each in self.findings if passed or each.outcome != "passed"]
+        return tuple(finding.text for finding in counted)
 
     @property
     def word(self) -> str:
-        """What it came to, for titles."""
+        """The outcome in a word or two, for titles."""
         return "champion again" if self.is_champion else self.verdict
 
     @property
     def result(self) -> str:
-        """Verdict and version in one sentence."""
+        """Verdict and version in one sentence, without its full stop."""
         if self.is_champion:
-            how = (
-                "Nothing to do: the same work came before to"
-                if self.unchanged
-                else "Training came to"
+            return self._champion_result
+        beginning = ""
+        if self.unchanged:
+            beginning = (
+                "Nothing to do: the same data, parameters, base, code and champion "
+                "were judged before. "
             )
-            what = (
-                f"the adapter of {self.model} version {self.version}, which is champion"
-            )
-            return f"{how} {what}; nothing new was judged or registered"
-        known = (
-            "Nothing to do: the same data, parameters, base, code and champion were judged before. "
-            if self.unchanged
-            else ""
+        version = "nothing was registered"
+        if self.version:
+            note = f", {self.note}" if self.note else ""
+            version = f"registered as {self.model} version {self.version}{note}"
+        return f"{beginning}Verdict of {self.gate}: {self.verdict.upper()}; {version}"
+
+    @property
+    def _champion_result(self) -> str:
+        how = "Training came to"
+        if self.unchanged:
+            how = "Nothing to do: the same work came before to"
+        return (
+            f"{how} the adapter of {self.model} version {self.version}, which is champion; "
+            "nothing new was judged or registered"
         )
-        note = f", {self.note}" if self.note else ""
-        where = (
-            f"registered as {self.model} version {self.version}{note}"
-            if self.version
-            else "nothing was registered"
-        )
-        return f"{known}Verdict of {self.gate}: {self.verdict.upper()}; {where}"
 
     def machine_readable(self) -> dict[str, object]:
         """What `--json` prints, as one line."""
+        card = self.scorecard
         return {
             "verdict": self.verdict,
             "gate": self.gate,
             "reasons": list(self.reasons),
-            "scorecard": self.scorecard.model_dump(mode="json")
-            if self.scorecard
-            else None,
+            "scorecard": None if card is None else card.model_dump(mode="json"),
             "model": self.model,
             "version": self.version,
             "mlflow_run": self.run_id,

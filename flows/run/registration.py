@@ -1,7 +1,7 @@
-"""A finalist's version comes into the signed ledger: what it consists of, and who had it trained.
+"""Enter a finalist's version in the signed ledger: what it consists of, and who had it trained.
 
-MLflow's record can be edited by whoever may write there. A version is judged for a release only as the bytes that
-this entry names, and only with the author that it names.
+Whoever may write to MLflow can edit its record. A version is therefore judged for a release only
+as the bytes that its entry names, and only with the author that the entry names.
 """
 
 from pathlib import Path
@@ -17,33 +17,33 @@ from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import append
 
-_OF_THE_ATTEMPT = frozenset(
+_DIFFER_BY_ATTEMPT = frozenset(
     {"lineage.json", "MODEL_CARD.md", "package.json", "dvc.lock"}
 )
-"""Files that name the workspace: another attempt at the same work writes them anew, and everything else the same."""
+"""Files that name the workspace. Two attempts at the same work differ in these and in no other."""
 
 
 def enter_version(
     ledger: Ledger, store: Store, packages: Path, version: ModelVersion, own: Path
 ) -> None:
-    """Enter the version that a run registered from its package `own`; one that is entered already stays as it is.
+    """Enter the version that a run registered from its package `own`, unless it is entered already.
 
     `RegistryError` where MLflow's version is not what the run made: nothing is entered then.
     """
-    package = _checked(store, packages, version, own)
-    made = made_of(version, package)
-    body = Registered(
-        **made.model_dump(),
+    package = _checked_package(store, packages, version, own)
+    contents = contents_of_version(version, package)
+    entry = Registered(
+        **contents.model_dump(),
         by=current_user(),
         account=operating_system_account(),
         logical_run=version.logical_run,
     )
-    known = ledger.state().registration(version.name, version.version)
-    if known is None or known.made != made:
-        append(ledger, lambda _: body)
+    registration = ledger.state().registration(version.name, version.version)
+    if registration is None or registration.made != contents:
+        append(ledger, lambda _: entry)
 
 
-def made_of(version: ModelVersion, package: Path) -> Made:
+def contents_of_version(version: ModelVersion, package: Path) -> Made:
     """What a version consists of, read from its package, whose bytes were checked before."""
     scorecard = Scorecard.read(package / "scorecard.json")
     verdict = Finalist.read(package / "verdict.json")
@@ -58,17 +58,21 @@ def made_of(version: ModelVersion, package: Path) -> Made:
     )
 
 
-def _checked(store: Store, packages: Path, version: ModelVersion, own: Path) -> Path:
+def _checked_package(
+    store: Store, packages: Path, version: ModelVersion, own: Path
+) -> Path:
     """The package of the version: the run's own, or that of an earlier attempt at the same work."""
-    digests = folder_digests(own)
-    if digest_of_files(digests) == version.package_sha256:
+    own_digests = folder_digests(own)
+    if digest_of_files(own_digests) == version.package_sha256:
         return own
     earlier = store.fetch(version, packages / version.package_sha256)
-    found = folder_digests(earlier)
-    for name in sorted((digests.keys() | found.keys()) - _OF_THE_ATTEMPT):
-        if digests.get(name) != found.get(name):
+    earlier_digests = folder_digests(earlier)
+    names = own_digests.keys() | earlier_digests.keys()
+    for name in sorted(names - _DIFFER_BY_ATTEMPT):
+        if own_digests.get(name) != earlier_digests.get(name):
             raise RegistryError(
-                f"Version {version.version} of {version.name} bears this run's tag, and its {name} is not what the run made. "
-                "Find out who registered it and delete it in MLflow, then run the same command again."
+                f"Version {version.version} of {version.name} bears this run's tag, and its "
+                f"{name} is not what the run made. Find out who registered it and delete it in "
+                "MLflow, then run the same command again."
             )
     return earlier

@@ -1,4 +1,4 @@
-"""What a person sees: a line a stage, the verdict's table, and the same in Prefect's UI."""
+"""What a person sees of a run: a line a stage, the verdict's table, and both in Prefect's UI."""
 
 import sys
 
@@ -6,27 +6,28 @@ from core.address import without_secrets
 from core.console import duration, say
 from flows.run.outcome import Outcome
 from flows.run.reproduce import StageRun
+from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, score_table
 
 _MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
 
 
-def stage_line(run: StageRun) -> None:
-    """What the stage was, how long it took, the figure that matters."""
-    first, *more = run.summary.splitlines() or [""]
-    how = "cached" if run.cached else duration(run.seconds)
+def print_stage(run: StageRun) -> None:
+    """Print a stage, how long it took, and the figure that matters."""
+    headline, *more = run.summary.splitlines() or [""]
+    took = "cached" if run.cached else duration(run.seconds)
     waited = " (waited for another run's)" if run.waited else ""
-    say(f"  {run.stage:<17}{how:>8}  {first}{waited}")
+    say(f"  {run.stage:<17}{took:>8}  {headline}{waited}")
     for line in more:
         say(f"  {'':<17}{'':>8}  {line}")
 
 
 def show(outcome: Outcome, mlflow_uri: str) -> None:
-    """The verdict with its table and its reasons."""
+    """Print the verdict with its table, its reasons and the next step."""
     say("")
     if outcome.scorecard is not None:
-        _table(outcome)
+        _print_table(outcome.scorecard)
     say_findings(outcome.findings)
     say("")
     say(f"{outcome.result} (MLflow run {outcome.run_id} at {mlflow_uri}).")
@@ -35,93 +36,91 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
 
 
 def say_findings(findings: tuple[Finding, ...]) -> None:
-    """A line a rule: how it came out, and why."""
+    """Print a line for each rule: its outcome, and why."""
     for finding in findings:
         say(f"  {_MARKS[finding.outcome]} {finding.text}")
 
 
 def publish(outcome: Outcome, mlflow_uri: str) -> None:
-    """Artifacts of the flow run: the verdict's table, its reasons and where its record is."""
-    from prefect.artifacts import create_markdown_artifact
-
-    reasons = "\n".join(
-        f"- {_MARKS[finding.outcome]} {finding.text}" for finding in outcome.findings
-    )
-    table = (
-        score_table(outcome.scorecard) if outcome.scorecard else "Nothing was trained."
-    )
-    record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {outcome.version or 'none'}."
-    text = without_secrets(
-        f"# {outcome.word}\n\n{outcome.result}.\n\n{table}\n\n{reasons}\n\n{record}\n"
-    )
-    create_markdown_artifact(
-        key="verdict", markdown=text, description=f"{outcome.verdict} by {outcome.gate}"
-    )
+    """Show the verdict's table, its reasons and its record on the flow run's page."""
+    table = "Nothing was trained."
+    if outcome.scorecard is not None:
+        table = score_table(outcome.scorecard)
+    marked = [f"- {_MARKS[each.outcome]} {each.text}" for each in outcome.findings]
+    version = outcome.version or "none"
+    record = f"MLflow run `{outcome.run_id}` at `{mlflow_uri}`, version {version}."
+    parts = [
+        f"# {outcome.word}",
+        f"{outcome.result}.",
+        table,
+        "\n".join(marked),
+        record,
+    ]
+    text = "\n\n".join(parts) + "\n"
+    publish_text("verdict", text, f"{outcome.verdict} by {outcome.gate}")
 
 
 def publish_text(key: str, text: str, description: str) -> None:
-    """An artifact of the flow run that is only words."""
+    """Show Markdown on the flow run's page, without secrets."""
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(
-        key=key, markdown=without_secrets(text), description=description[:500]
-    )
+    shown = without_secrets(text)
+    create_markdown_artifact(key=key, markdown=shown, description=description[:500])
 
 
 def run_link() -> str:
-    """Where this flow run is in the Prefect UI."""
+    """Address of this flow run in the Prefect UI."""
     from prefect import runtime
 
     return link_to(str(runtime.flow_run.id))
 
 
 def link_to(flow_run_id: str) -> str:
-    """Where a flow run is in the Prefect UI."""
+    """Address of a flow run in the Prefect UI."""
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
-    return f"{settings.ui_url or (settings.api.url or '').removesuffix('/api')}/runs/flow-run/{flow_run_id}"
+    api = settings.api.url or ""
+    pages = settings.ui_url or api.removesuffix("/api")
+    return f"{pages}/runs/flow-run/{flow_run_id}"
 
 
 def mlflow_link(uri: str, run_id: str) -> str:
-    """Where a run is in MLflow's pages; without a server, which run it is and in what database."""
-    return (
-        f"{uri}/#/runs/{run_id}" if uri.startswith("http") else f"run {run_id} at {uri}"
-    )
+    """Address of a run in MLflow's pages; without a server, the run and its database."""
+    if uri.startswith("http"):
+        return f"{uri}/#/runs/{run_id}"
+    return f"run {run_id} at {uri}"
 
 
 def rename_run(outcome: Outcome) -> None:
-    """Put the result into the flow run's name: data, base and what it came to."""
+    """Put the outcome into the flow run's name, beside data and base."""
     from prefect import runtime
     from prefect.client.orchestration import get_client
 
+    run = runtime.flow_run
     with get_client(sync_client=True) as client:
-        client.update_flow_run(
-            runtime.flow_run.id, name=f"{runtime.flow_run.name} → {outcome.word}"
-        )
+        client.update_flow_run(run.id, name=f"{run.name} → {outcome.word}")
 
 
-def _table(outcome: Outcome) -> None:
+def _print_table(card: Scorecard) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    card = outcome.scorecard
-    if card is None:
-        return
-    table = Table(
-        title=f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals",
-        title_justify="left",
+    title = (
+        f"{card.prompts} held-out prompts in {card.clusters} clusters, 95 % intervals"
     )
+    table = Table(title=title, title_justify="left")
     table.add_column("metric")
     for system in card.systems:
         table.add_column(system.system, justify="right")
-    for metric in card.systems[0].metrics:
+    metrics = card.systems[0].metrics
+    for metric in metrics:
+        arrow = "↑" if metric.higher_is_better else "↓"
         scores = [format_score(system.metric(metric.name)) for system in card.systems]
-        table.add_row(
-            f"{metric.name} {'↑' if metric.higher_is_better else '↓'}", *scores
-        )
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
-    console.print(table)
-    for metric in card.systems[0].metrics:
+        table.add_row(f"{metric.name} {arrow}", *scores)
+    # A log has no width: the table must not be folded there.
+    width = None if sys.stdout.isatty() else 160
+    Console(file=sys.stdout, width=width).print(table)
+    for metric in metrics:
         if metric.signature:
             say(f"  {metric.name}: {metric.signature}")

@@ -1,4 +1,8 @@
-"""One DVC stage, once: the only file that imports dvc."""
+"""Run one DVC stage once: the only file that imports dvc.
+
+DVC passes on neither a stage's exit code nor its error. A stage therefore writes both into a folder
+that the run names to it, the channel.
+"""
 
 import logging
 import os
@@ -18,7 +22,8 @@ from core.errors import PipelineError, WorkspaceError
 from core.files import md5_of
 from core.git import no_repository_named
 from core.value import Value
-from flows.run.stop_signal import stage_first
+from flows.run.request import ROW_SUFFIXES
+from flows.run.stop_signal import stage_stops_first
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.stage_key import stage_key
@@ -30,7 +35,7 @@ _KILLED = ("exited with -9", "exited with 137")
 
 
 class StageRun(Value):
-    """What became of a stage in a run."""
+    """How one stage went in a run."""
 
     stage: str
     seconds: float
@@ -42,118 +47,122 @@ class StageRun(Value):
 def reproduce(workspace: Workspace, stage: str) -> StageRun:
     """Run a stage, or take its outs from the cache.
 
-    A second run of the same work waits for the first and reuses what it made. A gate that did not pass is no error here: its
-    verdict is in its outs. DVC answers 255 whatever a stage's exit code was, so the stage's own words come through a file.
+    A second run of the same work waits for the first and reuses its outs. A gate that did not
+    pass is no error here, since its verdict is in its outs. Raises the stage's own error, and
+    `PipelineError` where the stage left none.
     """
     started = time.monotonic()
-    with _lease(workspace, stage) as waited:
+    with _stage_lock(workspace, stage) as waited:
         cached = _reproduce(workspace, stage)
     return StageRun(
         stage=stage,
         seconds=time.monotonic() - started,
         cached=cached,
         waited=waited,
-        summary=_summary(workspace.root / "data" / stage),
+        summary=_read_summary(workspace.root / layout.DATA / stage),
     )
 
 
 def version_inputs(workspace: Workspace) -> None:
-    """Put own rows under DVC, so that the run's record names them by digest and the cache keeps them."""
-    raw = sorted(
-        path
-        for path in (workspace.root / layout.RAW).iterdir()
-        if path.suffix in {".jsonl", ".csv", ".parquet"}
-    )
-    if not raw:
+    """Put own rows under DVC: the run's record then names them by digest, and the cache keeps them.
+
+    `WorkspaceError` where DVC cannot keep them.
+    """
+    files = sorted((workspace.root / layout.RAW).iterdir())
+    rows = [path for path in files if path.suffix in ROW_SUFFIXES]
+    if not rows:
         return
     from dvc.exceptions import DvcException
 
     try:
         with _repository(workspace) as repo:
-            repo.add([str(path) for path in raw])
+            repo.add([str(path) for path in rows])
     except DvcException as error:
         raise WorkspaceError(
-            f"DVC cannot keep {raw[0].name} ({_first_line(error)}). Look at the disk and run again."
+            f"DVC cannot keep {rows[0].name} ({_first_line(error)}). "
+            "Look at the disk and run again."
         ) from error
 
 
 def _reproduce(workspace: Workspace, stage: str) -> bool:
-    """True where nothing had to run."""
-    _drop_empty(workspace.project.home / "cache/runs")
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        _environment(workspace, Path(scratch)),
-        stage_first(Path(scratch)),
-    ):
-        _run_stage(workspace, stage, Path(scratch))
-        return not (Path(scratch) / "started").is_file()
+    """Run the stage where it has to run; True where the cache had its outs."""
+    _remove_empty_entries(workspace.home / "cache/runs")
+    with tempfile.TemporaryDirectory() as scratch:
+        channel = Path(scratch)
+        with _stage_environment(workspace, channel), stage_stops_first(channel):
+            _run_stage(workspace, stage, channel)
+            return not (channel / "started").is_file()
 
 
-def _drop_empty(memory: Path) -> None:
-    """DVC stumbles over an empty folder in its memory of runs, as a kill or a full disk leaves it. A young one is about to be filled."""
-    for folder in memory.glob("*/*"):
-        with suppress(OSError):  # it is not empty, or another run was first
+def _remove_empty_entries(run_cache: Path) -> None:
+    """Remove empty folders from DVC's cache of runs: a kill leaves them, and DVC fails on one."""
+    for folder in run_cache.glob("*/*"):
+        # It is not empty, or another run removed it first.
+        with suppress(OSError):
+            # A young one is about to be filled by another run.
             if time.time() - folder.stat().st_mtime > _SECONDS_TO_FILL:
                 folder.rmdir()
 
 
-def _run_stage(workspace: Workspace, stage: str, talk: Path) -> None:
+def _run_stage(workspace: Workspace, stage: str, channel: Path) -> None:
     from dvc.exceptions import DvcException, ReproductionError
 
     try:
         with _repository(workspace) as repo:
             repo.reproduce(targets=[stage], single_item=True)
     except ReproductionError as error:
-        if (talk / "error").is_file():
-            raise _mended(
-                _as_raised((talk / "error").read_text(encoding="utf-8")),
-                workspace.project.home / "cache",
-            ) from error
-        if (
-            stage not in GATES
-            or not (workspace.root / "data" / stage / "verdict.json").is_file()
-        ):
-            raise _without_a_word(
-                stage, _first_line(error.__cause__ or error)
-            ) from error
+        if (channel / "error").is_file():
+            text = (channel / "error").read_text(encoding="utf-8")
+            stage_error = _parse_error(text)
+            raise _with_clean_cache(stage_error, workspace.home / "cache") from error
+        verdict = workspace.root / layout.DATA / stage / "verdict.json"
+        if stage not in GATES or not verdict.is_file():
+            reason = _first_line(error.__cause__ or error)
+            raise _unexplained_error(stage, reason) from error
     except DvcException as error:
         raise PipelineError(
-            f"DVC cannot run stage {stage} ({_first_line(error)}). Mend dvc.yaml or its inputs."
+            f"DVC cannot run stage {stage} ({_first_line(error)}). Fix dvc.yaml or its inputs."
         ) from error
 
 
-def _mended(error: errors.AssayError, cache: Path) -> errors.AssayError:
-    """Where a stage found damaged bytes, take what rotted out of the cache: DVC trusts it, and the next run would be given the same."""
+def _with_clean_cache(error: errors.AssayError, cache: Path) -> errors.AssayError:
+    """Where a stage found damaged bytes, remove damaged files from the cache.
+
+    DVC trusts its cache, so that the next run would be given the same bytes again.
+    """
     if not isinstance(error, errors.DamagedFile):
         return error
-    rotten = [
-        path
-        for path in (cache / "files/md5").glob("??/*")
-        if md5_of(path) != path.parent.name + path.name.removesuffix(".dir")
-    ]
-    for path in rotten:
+    damaged = []
+    for path in (cache / "files/md5").glob("??/*"):
+        name = path.parent.name + path.name.removesuffix(".dir")
+        if md5_of(path) != name:
+            damaged.append(path)
+    for path in damaged:
         path.unlink()
-    how = (
-        f" {len(rotten)} damaged files were taken out of the cache: the same command makes them anew."
-        if rotten
-        else ""
+    if not damaged:
+        return error
+    return errors.DamagedFile(
+        f"{error} {len(damaged)} damaged files were removed from the cache: "
+        "the same command makes them again."
     )
-    return errors.DamagedFile(f"{error}{how}")
 
 
-def _without_a_word(stage: str, why: str) -> PipelineError:
-    if why.endswith(_KILLED):
+def _unexplained_error(stage: str, reason: str) -> PipelineError:
+    if reason.endswith(_KILLED):
         return PipelineError(
-            f"Stage {stage} was killed, as a machine does that has no memory left. Nothing that was done is lost: "
-            "free some memory and run the same command again, or lower train.batch_size."
+            f"Stage {stage} was killed, as a machine does that has no memory left. Nothing that "
+            "was done is lost: free some memory and run the same command again, or lower "
+            "train.batch_size."
         )
     return PipelineError(
-        f"Stage {stage} ended without a word ({why}). Its output, if any, stands above; run it again."
+        f"Stage {stage} ended without a message ({reason}). Its output, if any, is printed "
+        "above; run it again."
     )
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 @contextmanager
@@ -164,17 +173,14 @@ def _repository(workspace: Workspace) -> Iterator[Any]:
     # Importing dvc turns its log on; what it has to say comes back as an exception.
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     # DVC resolves outs against the current folder, whatever root it is given.
-    with (
-        no_repository_named(),
-        chdir(workspace.root),
-        Repo(str(workspace.root)) as repo,
-    ):
+    root = workspace.root
+    with no_repository_named(), chdir(root), Repo(str(root)) as repo:
         yield repo
 
 
 @contextmanager
-def _lease(workspace: Workspace, stage: str) -> Iterator[bool]:
-    """Hold the stage's work; the kernel gives it back when the holder dies. Yields whether another run had it first."""
+def _stage_lock(workspace: Workspace, stage: str) -> Iterator[bool]:
+    """Hold the lock of the stage's work; yields whether another run held it first."""
     path = (
         workspace.project.home
         / "leases"
@@ -196,16 +202,17 @@ def _lease(workspace: Workspace, stage: str) -> Iterator[bool]:
 
 
 @contextmanager
-def _environment(workspace: Workspace, talk: Path) -> Iterator[None]:
-    """What a stage process finds: this interpreter first, where Assay keeps its things, and whose death ends it."""
-    ours = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "ASSAY_HOME": str(workspace.project.home),
-        "ASSAY_STAGE_TALK": str(talk),
+def _stage_environment(workspace: Workspace, channel: Path) -> Iterator[None]:
+    """Within, stages find this interpreter first, the home, the channel, and whose end ends them."""
+    folder = Path(sys.executable).parent
+    own = {
+        "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        "ASSAY_HOME": str(workspace.home),
+        "ASSAY_STAGE_TALK": str(channel),
         "ASSAY_RUN_PID": str(os.getpid()),
     }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     try:
         yield
     finally:
@@ -216,14 +223,14 @@ def _environment(workspace: Workspace, talk: Path) -> Iterator[None]:
                 os.environ[name] = setting
 
 
-def _as_raised(said: str) -> errors.AssayError:
-    """The stage's own error, of its own class, so that a retry can tell a lost connection from a bad row."""
-    name, _, text = said.partition("\n")
+def _parse_error(text: str) -> errors.AssayError:
+    """The stage's own error, of its own class: a retry must tell a lost connection from a bad row."""
+    name, _, message = text.partition("\n")
     kind = getattr(errors, name, errors.PipelineError)
-    raised: errors.AssayError = kind(text)
-    return raised
+    error: errors.AssayError = kind(message)
+    return error
 
 
-def _summary(folder: Path) -> str:
+def _read_summary(folder: Path) -> str:
     path = folder / "summary.txt"
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -5,9 +5,13 @@ from typing import Any
 
 from pydantic import Field
 
+from core.errors import ParameterError
 from core.value import Value
+from pipelines.values.params import Params, overridden
 from registry.ledger.entries import MODEL_NAME
 
+ROW_SUFFIXES = frozenset({".jsonl", ".csv", ".parquet"})
+"""Formats in which rows may be brought."""
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 
 
@@ -97,3 +101,24 @@ class TrainRequest(Value):
         if self.completion_mode:
             chosen["base_model.completion_mode"] = True
         return chosen | self.settings
+
+
+def check_request(request: TrainRequest, params_file: Path) -> Params:
+    """Give the parameters that the request amounts to, on top of a `params.yaml`.
+
+    `ParameterError` where one does not exist or does not fit, where a metric is unknown, or
+    where the model's name belongs to its base: each would otherwise be found after training.
+    """
+    from pipelines.metrics import metric_named
+    from serving.load import name_of_base
+
+    params = overridden(params_file, request.assignments())
+    # The base answers under this name, so a model of that name could never be released.
+    if request.model == name_of_base(params.base_model.id):
+        raise ParameterError(
+            f"{request.model} is the name under which its base answers, so it could never be "
+            "released. Give another with --model."
+        )
+    for name in params.score.metrics:
+        metric_named(name)
+    return params

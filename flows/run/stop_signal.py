@@ -1,4 +1,4 @@
-"""SIGTERM in a run: the stage that goes on is told first, and keeps what it has; then the run ends."""
+"""SIGTERM in a run: the running stage hears of it first and saves its work; then the run ends."""
 
 import signal
 import threading
@@ -13,36 +13,37 @@ from core.files import write_text
 from core.stopping import STOP, on_sigterm
 
 
-def stops_when_told() -> AbstractContextManager[None]:
-    """Within, SIGTERM ends what goes on with `RunStopped`."""
-    return on_sigterm(_stop)
+def ended_by_sigterm() -> AbstractContextManager[None]:
+    """Within, SIGTERM raises `RunStopped`."""
+    return on_sigterm(_raise_stopped)
 
 
 @contextmanager
-def stage_first(talk: Path) -> Iterator[None]:
-    """Within, SIGTERM is passed on to the stage that talks through this folder, and takes effect here once the stage has ended.
+def stage_stops_first(channel: Path) -> Iterator[None]:
+    """Within, pass SIGTERM on to the stage that reads this folder; it takes effect here afterwards.
 
-    Whoever waited for the signal before gets it then: Prefect, which ends its flow run, or `stops_when_told`.
+    The handler from before gets the signal then: Prefect's, which ends its flow run, or that of
+    `ended_by_sigterm`.
     """
-    told = threading.Event()
+    was_signalled = threading.Event()
+
+    def pass_on() -> None:
+        was_signalled.set()
+        write_text(channel / STOP, "")
+
     try:
-        with on_sigterm(lambda: _pass_on(talk, told)):
+        with on_sigterm(pass_on):
             yield
     except RunStopped as error:
-        if told.is_set():
+        if was_signalled.is_set():
             say(f"  {error}")
             signal.raise_signal(signal.SIGTERM)
         raise
-    if told.is_set():
+    if was_signalled.is_set():
         signal.raise_signal(signal.SIGTERM)
 
 
-def _pass_on(talk: Path, told: threading.Event) -> None:
-    told.set()
-    write_text(talk / STOP, "")
-
-
-def _stop() -> Never:
+def _raise_stopped() -> Never:
     raise RunStopped(
         "The run was told to stop. What is done is kept: run the same command again and it goes on."
     )

@@ -12,7 +12,20 @@ from pipelines.gates.policy import load_policy
 from pipelines.stage_key import digest_of_dep, setting
 from pipelines.values.params import load_params
 
-_POLICIES = "registry/policies/"
+_POLICIES = f"{layout.POLICIES}/"
+
+
+def identify(root: Path, model: str) -> str:
+    """The logical run that this workspace would do for a model.
+
+    The same work under two names is a run of each.
+    """
+    return digest_of_json({"model": model, "work": work_key(root)})
+
+
+def recipe_of(root: Path) -> str:
+    """What makes the adapter and its scores, without the champion that they are compared with."""
+    return work_key(root, besides={layout.CHAMPION.as_posix()})
 
 
 def work_key(root: Path, besides: Collection[str] = ()) -> str:
@@ -22,42 +35,36 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
     and parameters and policies count by what they say, not by how they are written.
     `besides` names inputs that are left out.
     """
-    stages = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))[
-        "stages"
-    ]
-    made = tuple(out for entry in stages.values() for out in entry["outs"])
-    params = _params(root)
+    text = (root / layout.DVC_STAGES).read_text(encoding="utf-8")
+    stages = yaml.safe_load(text)["stages"]
+    outs = tuple(out for entry in stages.values() for out in entry["outs"])
+    params = _read_params(root)
     work = {}
     for name, entry in stages.items():
-        inputs = [
-            dep
-            for dep in entry["deps"]
-            if dep not in besides and not _is_made(dep, made)
-        ]
+        deps = [dep for dep in entry["deps"] if dep not in besides]
+        inputs = [dep for dep in deps if not _is_out(dep, outs)]
+        names = entry.get("params", [])
         work[name] = {
             "cmd": entry["cmd"],
-            "params": {
-                dotted: setting(params, dotted) for dotted in entry.get("params", [])
-            },
-            "deps": {dep: _input(root, dep) for dep in inputs},
+            "params": {dotted: setting(params, dotted) for dotted in names},
+            "deps": {dep: _digest_of_input(root, dep) for dep in inputs},
         }
     return digest_of_json(work)
 
 
-def _params(root: Path) -> dict[str, Any]:
+def _read_params(root: Path) -> dict[str, Any]:
     params = load_params(root / layout.PARAMS).model_dump(mode="json")
     if params["base_model"]["digest"] is not None:
-        params["base_model"]["path"] = (
-            None  # the digest names the files, wherever they lie
-        )
+        # The digest names the files, wherever they are.
+        params["base_model"]["path"] = None
     return params
 
 
-def _is_made(dep: str, made: tuple[str, ...]) -> bool:
-    return any(dep == out or dep.startswith(f"{out}/") for out in made)
+def _is_out(dep: str, outs: tuple[str, ...]) -> bool:
+    return any(dep == out or dep.startswith(f"{out}/") for out in outs)
 
 
-def _input(root: Path, dep: str) -> Any:
+def _digest_of_input(root: Path, dep: str) -> Any:
     if dep.startswith(_POLICIES):
         return load_policy(root / dep).gates.model_dump(mode="json")
     return digest_of_dep(root / dep)

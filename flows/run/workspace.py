@@ -10,48 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.errors import ParameterError, UnreadableData, WorkspaceError
-from core.files import digest_of_json, write_text
+from core.errors import UnreadableData
+from core.files import write_text
 from core.git import git
 from core.home import make_home
 from core.locks import in_use
-from core.project import FILE, Project
-from flows.run.request import TrainRequest
-from flows.run.work_key import work_key
+from core.project import Project
+from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
+from flows.run.request import ROW_SUFFIXES, TrainRequest, check_request
 from pipelines import layout
 from pipelines.stages.base_model import base_model, read_base_model
 from pipelines.values.params import Params, override
-from serving.load import name_of_base
-
-_SUFFIXES = {".jsonl", ".csv", ".parquet"}
-_CODE = (
-    "core",
-    "pipelines",
-    "registry",
-    "serving",
-    "flows",
-    "operations",
-    "cli",
-    "data/expectations",
-    "data/champion",
-    "data/raw",
-)
-_PINNED = (
-    *_CODE,
-    FILE,
-    "dvc.yaml",
-    "params.yaml",
-    "requirements.lock",
-    ".dvc",
-    ".dvcignore",
-)
-_ROWS = ("rows", "held_out")
-_IDENTITY = {
-    "GIT_AUTHOR_NAME": "assay",
-    "GIT_AUTHOR_EMAIL": "assay@localhost",
-    "GIT_COMMITTER_NAME": "assay",
-    "GIT_COMMITTER_EMAIL": "assay@localhost",
-}
 
 
 @dataclass(frozen=True)
@@ -64,226 +33,139 @@ class Workspace:
     commit: str
     params: Params
 
+    @property
+    def home(self) -> Path:
+        """The folder in which the project keeps what its runs make."""
+        return self.project.home
+
 
 @contextmanager
 def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspace]:
-    """Pin the working tree as it is, give it a worktree with the request's inputs, and take it away at the end."""
-    _check_git(project.root)
-    sweep(project)
+    """Pin the working tree, give a worktree of it with the request's inputs, and remove it at the end.
+
+    A request that cannot be carried out is `ParameterError`, `UnreadableData` or
+    `WorkspaceError`, before any stage runs.
+    """
+    check_is_no_submodule(project.root)
+    remove_dead_worktrees(project)
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
     make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
     with in_use(project.home), FileLock(root.with_suffix(".lock")):
-        commit = _pin(project.root, run_id)
+        commit = pin_working_tree(project.root, run_id)
         git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
         try:
-            yield _furnish(project, request, run_id, root, commit)
-            _keep_record(root, run_id)
+            params = _write_inputs(project, request, root)
+            yield Workspace(run_id, root, project, commit, params)
+            keep_run_commit(root, run_id)
         finally:
-            _remove(project, root)
+            _remove_worktree(project, root)
 
 
-def sweep(project: Project) -> None:
-    """Remove the worktrees of runs that are gone: their lock is free. The lock itself stays until `gone` has given its name."""
+def remove_dead_worktrees(project: Project) -> None:
+    """Remove the worktrees of runs whose process has ended.
+
+    Their lock files stay, until `ended_workspaces` has named the run to its caller.
+    """
     for root in sorted((project.home / "worktrees").glob("*-*-*")):
         if root.is_dir():
-            with _of_no_one(root.with_suffix(".lock")) as is_gone:
-                if is_gone:
-                    _remove(project, root)
+            with _lock_of_ended_run(root.with_suffix(".lock")) as has_ended:
+                if has_ended:
+                    _remove_worktree(project, root)
 
 
-def gone(project: Project) -> Iterator[str]:
-    """The workspaces of runs that have ended, in whatever way; each is forgotten once its name was dealt with without an error."""
+def ended_workspaces(project: Project) -> Iterator[str]:
+    """Yield the workspace of every run that has ended, in whatever way.
+
+    A workspace is forgotten once the caller has dealt with its name without an error.
+    """
     for lock in sorted((project.home / "worktrees").glob("*-*-*.lock")):
-        with _of_no_one(lock) as is_gone:
-            if is_gone:
+        with _lock_of_ended_run(lock) as has_ended:
+            if has_ended:
                 yield lock.stem
                 if not lock.with_suffix("").is_dir():
                     lock.unlink(missing_ok=True)
 
 
+def place_base_model(workspace: Workspace) -> None:
+    """Have the base model's weights on this machine, also where its manifest came from the cache."""
+    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
+    if not (workspace.home / "base-models" / manifest.digest).is_dir():
+        base_model(workspace.params.base_model, workspace.home)
+
+
 @contextmanager
-def _of_no_one(lock: Path) -> Iterator[bool]:
-    """Hold a run's lock where its run is gone; False where that is alive."""
-    held = FileLock(lock)
+def _lock_of_ended_run(path: Path) -> Iterator[bool]:
+    """Hold a run's lock where its process has ended; False where the run is alive."""
+    lock = FileLock(path)
     try:
-        held.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         yield False
         return
     try:
         yield True
     finally:
-        held.release()
+        lock.release()
 
 
-def _furnish(
-    project: Project, request: TrainRequest, run_id: str, root: Path, commit: str
-) -> Workspace:
-    """Write what the request changes into the worktree, and name the work by its digest."""
-    write_text(
-        root / ".dvc" / "config.local", f"[cache]\n    dir = {project.home / 'cache'}\n"
-    )
-    lying = {} if request.data else _rows_in(project.root / layout.RAW)
-    _place(request.data or lying.get("rows"), root / layout.RAW, "rows")
-    _place(request.held_out or lying.get("held_out"), root / layout.RAW, "held_out")
+def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params:
+    """Write what the request changes into the worktree, and give the run's parameters."""
+    cache = f"[cache]\n    dir = {project.home / 'cache'}\n"
+    write_text(root / ".dvc" / "config.local", cache)
+    _copy_rows(project, request, root / layout.RAW)
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
+    check_request(request, root / layout.PARAMS)
     params = override(root / layout.PARAMS, request.assignments())
-    check_name(request.model, params.base_model.id)
-    _check_metrics(params)
     if params.base_model.source == "folder" and params.base_model.digest is None:
         manifest, _ = base_model(params.base_model, project.home)
-        params = override(root / layout.PARAMS, {"base_model.digest": manifest.digest})
-    return Workspace(run_id, root, project, commit, params)
+        digest = {"base_model.digest": manifest.digest}
+        params = override(root / layout.PARAMS, digest)
+    return params
 
 
-def check_name(model: str, base_id: str) -> None:
-    """A base answers under a name of its own, so a model of that name could be trained but never released."""
-    if model == name_of_base(base_id):
-        raise ParameterError(
-            f"{model} is the name under which its base answers, so it could never be released. Give another with --model."
-        )
+def _copy_rows(project: Project, request: TrainRequest, raw: Path) -> None:
+    """Copy the request's rows, or those of the checkout, which `dvc repro` by hand reads too."""
+    rows, held_out = request.data, request.held_out
+    if rows is None:
+        checkout = project.root / layout.RAW
+        rows = _rows_file(checkout, "rows")
+        held_out = held_out or _rows_file(checkout, "held_out")
+    _copy_file(rows, raw, "rows")
+    _copy_file(held_out, raw, "held_out")
 
 
-def _check_metrics(params: Params) -> None:
-    """Scores come after training: a name that is misspelt is said before."""
-    from pipelines.metrics import metric_named
-
-    for name in params.score.metrics:
-        metric_named(name)
-
-
-def place_base_model(workspace: Workspace) -> None:
-    """The manifest may have come from the cache: have the weights that it names on this machine too."""
-    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
-    if not (workspace.project.home / "base-models" / manifest.digest).is_dir():
-        base_model(workspace.params.base_model, workspace.project.home)
+def _rows_file(folder: Path, stem: str) -> Path | None:
+    candidates = sorted(folder.glob(f"{stem}.*"))
+    return next(
+        (path for path in candidates if path.suffix.lower() in ROW_SUFFIXES), None
+    )
 
 
-def identify(workspace: Workspace, model: str) -> str:
-    """The logical run that this workspace would do for a model: the same work under two names is a run of each."""
-    return digest_of_json({"model": model, "work": work_key(workspace.root)})
-
-
-def recipe_of(workspace: Workspace) -> str:
-    """What makes the adapter and its scores, without the champion that they are held against."""
-    return work_key(workspace.root, besides={"data/champion"})
-
-
-def _rows_in(raw: Path) -> dict[str, Path | None]:
-    """Own rows that lie in the checkout, where `dvc repro` by hand reads them too."""
-    return {
-        stem: next(
-            (
-                path
-                for path in sorted(raw.glob(f"{stem}.*"))
-                if path.suffix.lower() in _SUFFIXES
-            ),
-            None,
-        )
-        for stem in _ROWS
-    }
-
-
-def _place(source: Path | None, folder: Path, stem: str) -> None:
+def _copy_file(source: Path | None, folder: Path, stem: str) -> None:
     if source is None:
         return
+    suffix = source.suffix.lower()
     if not source.is_file():
         raise UnreadableData(
             f"There is no file {source}. Give JSONL, CSV or Parquet rows."
         )
-    if source.suffix.lower() not in _SUFFIXES:
+    if suffix not in ROW_SUFFIXES:
         raise UnreadableData(
-            f"{source} has the unknown format {source.suffix or 'without suffix'}. Give .jsonl, .csv or .parquet."
+            f"{source} has the unknown format {source.suffix or 'without suffix'}. "
+            "Give .jsonl, .csv or .parquet."
         )
     try:
-        shutil.copyfile(source, folder / f"{stem}{source.suffix.lower()}")
+        shutil.copyfile(source, folder / f"{stem}{suffix}")
     except OSError as error:
         raise UnreadableData(
             f"{source} cannot be read ({error.strerror}). Check its permissions."
         ) from error
 
 
-def _check_git(root: Path) -> None:
-    """In a submodule git's settings name its folder for every worktree, and DVC takes them at their word."""
-    if git(root, "config", "core.worktree", check=False):
-        raise WorkspaceError(
-            f"{root} is a git submodule, where DVC cannot work. Clone it into a folder of its own and go there."
-        )
-
-
-def _pin(root: Path, run_id: str) -> str:
-    """Commit the working tree as it is under `refs/assay/runs/`, without touching the branch or the index."""
-    index = (
-        root / ".git" / f"assay-index-{run_id}"
-        if (root / ".git").is_dir()
-        else root / f".assay-index-{run_id}"
-    )
-    environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
-    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
-    try:
-        if head:
-            git(root, "read-tree", "HEAD", environment=environment)
-        git(root, "add", "--update", environment=environment)
-        # Of what is not tracked only code is pinned: rows and weights that lie in the checkout are no part of a commit.
-        not_rows = [
-            f":(exclude)data/raw/{stem}{suffix}"
-            for stem in _ROWS
-            for suffix in sorted(_SUFFIXES)
-        ]
-        git(
-            root,
-            "add",
-            "--all",
-            "--",
-            *(name for name in _PINNED if (root / name).exists()),
-            *not_rows,
-            environment=environment,
-        )
-        tree = git(root, "write-tree", environment=environment).strip()
-    finally:
-        index.unlink(missing_ok=True)
-    if head and tree == git(root, "rev-parse", "HEAD^{tree}").strip():
-        commit = head
-    else:
-        parents = ["-p", head] if head else []
-        commit = git(
-            root,
-            "commit-tree",
-            tree,
-            *parents,
-            "-m",
-            f"working tree of run {run_id}",
-            environment=_IDENTITY,
-        ).strip()
-    git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
-    return commit
-
-
-def _keep_record(root: Path, run_id: str) -> None:
-    """Commit the run's overrides and dvc.lock, so that `git show refs/assay/runs/ID/done:dvc.lock` names every file."""
-    there = [
-        name
-        for name in ("params.yaml", "dvc.lock", "data", "registry/policies")
-        if (root / name).exists()
-    ]
-    git(root, "add", "--all", "--", *there)
-    git(
-        root,
-        "commit",
-        "--quiet",
-        "--allow-empty",
-        "--no-verify",
-        "-m",
-        f"run {run_id}",
-        environment=_IDENTITY,
-    )
-    git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
-
-
-def _remove(project: Project, root: Path) -> None:
+def _remove_worktree(project: Project, root: Path) -> None:
     git(project.root, "worktree", "remove", "--force", str(root), check=False)
     shutil.rmtree(root, ignore_errors=True)
     git(project.root, "worktree", "prune", check=False)

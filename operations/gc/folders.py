@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from core.locks import is_held
-from flows.run.workspace import sweep
+from flows.run.workspace import remove_dead_worktrees
 from operations.gc.removable import TRASH, Found, Grounds, Kind, extent, throw_away
 
 
@@ -89,7 +89,11 @@ def _throw_away(grounds: Grounds, found: Found) -> None:
 
 KINDS = (
     Kind("left by a clean-up", _left_over, _throw_away),
-    Kind("worktrees", _worktrees, lambda grounds, _: sweep(grounds.project)),
+    Kind(
+        "worktrees",
+        _worktrees,
+        lambda grounds, _: remove_dead_worktrees(grounds.project),
+    ),
     Kind("checkpoints", _checkpoints, _throw_away),
     Kind("evidence copies", _evidence, _throw_away),
     Kind("package copies", _packages, _throw_away),

@@ -10,7 +10,7 @@ from core.locks import alone, in_use
 from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
-from flows.run.workspace import open_workspace, sweep
+from flows.run.workspace import open_workspace, remove_dead_worktrees
 from tests.support.journey import git
 
 HOUR = 3600.0
@@ -47,7 +47,7 @@ def test_the_worktree_of_a_live_run_is_left(
     project = Project(root=tmp_path / "assay", home=tmp_path / "assay/.assay")
     with open_workspace(project, TrainRequest()) as workspace:
         set_clock(monkeypatch, shift)
-        sweep(project)
+        remove_dead_worktrees(project)
         assert workspace.root.is_dir()
 
 

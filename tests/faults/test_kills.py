@@ -129,7 +129,7 @@ def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:
 def test_a_run_that_was_killed_does_not_stay_running_for_ever(story: Story) -> None:
     before, (sentence,), after = story.after_the_first_kill
     assert (before, after) == ("RUNNING", "KILLED")
-    assert "is KILLED in MLflow: its process was gone" in sentence
+    assert "is KILLED in MLflow: its process had ended" in sentence
 
 
 def test_training_does_not_go_on_after_the_run_that_was_killed(story: Story) -> None:

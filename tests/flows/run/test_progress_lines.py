@@ -1,6 +1,6 @@
 """What training writes to `progress.jsonl`, as curves of the MLflow run."""
 
-from flows.run.record import _curves
+from flows.run.mlflow_run import curves
 
 
 def test_a_line_about_checkpoints_sends_figures_alone() -> None:
@@ -9,5 +9,5 @@ def test_a_line_about_checkpoints_sends_figures_alone() -> None:
         "resumed": 4,
         "refused": ["checkpoint-6 is not used (optimizer.pt is not what was written)"],
     }
-    assert _curves(line) == {"train.resumed": 4}
-    assert _curves({"of": 6, "loss": 1.5}) == {"train.loss": 1.5}
+    assert curves(line) == {"train.resumed": 4}
+    assert curves({"of": 6, "loss": 1.5}) == {"train.loss": 1.5}

@@ -8,10 +8,11 @@ from filelock import FileLock, Timeout
 
 from core.errors import ParameterError, RegistryError, WorkspaceError
 from core.project import Project, find_checkout, find_project
-from flows.run.record import flat_params
+from flows.run.mlflow_run import flat_params
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
-from flows.run.workspace import gone, identify, open_workspace, sweep
+from flows.run.work_key import identify
+from flows.run.workspace import ended_workspaces, open_workspace, remove_dead_worktrees
 from flows.start import request_from
 from pipelines.values.params import load_params
 from tests.support.journey import git, learnable_rows, write_rows
@@ -230,7 +231,7 @@ def test_the_worktree_of_a_dead_run_is_swept_and_that_of_a_live_one_is_left(
         dead.with_suffix(
             ".lock"
         ).touch()  # as a killed run leaves it: the file stays, the kernel let go of the lock
-        sweep(project)
+        remove_dead_worktrees(project)
         assert worktrees(project) == [live.root]
         with FileLock(dead.with_suffix(".lock"), timeout=0):
             pass
@@ -240,10 +241,10 @@ def test_a_run_that_has_ended_is_given_once_and_one_that_lives_never(
     project: Project,
 ) -> None:
     with open_workspace(project, TrainRequest()) as ended:
-        assert list(gone(project)) == []
+        assert list(ended_workspaces(project)) == []
     with open_workspace(project, TrainRequest()) as live:
-        assert list(gone(project)) == [ended.run_id]
-        assert list(gone(project)) == []
+        assert list(ended_workspaces(project)) == [ended.run_id]
+        assert list(ended_workspaces(project)) == []
         with pytest.raises(Timeout):
             FileLock(project.home / "worktrees" / f"{live.run_id}.lock").acquire(
                 timeout=0
@@ -255,11 +256,11 @@ def test_a_run_whose_end_could_not_be_told_is_given_again(project: Project) -> N
         pass
     with pytest.raises(RegistryError):
         tell_an_mlflow_that_is_away(project)
-    assert list(gone(project)) == [ended.run_id]
+    assert list(ended_workspaces(project)) == [ended.run_id]
 
 
 def tell_an_mlflow_that_is_away(project: Project) -> None:
-    for workspace in gone(project):
+    for workspace in ended_workspaces(project):
         raise RegistryError(f"{workspace} cannot be told.")
 
 
@@ -293,4 +294,4 @@ def test_other_rows_parameters_or_names_are_other_work(
 
 def work(project: Project, request: TrainRequest) -> str:
     with open_workspace(project, request) as workspace:
-        return identify(workspace, request.model)
+        return identify(workspace.root, request.model)

@@ -10,7 +10,7 @@ import pytest
 from core.errors import ServingError
 from core.notify import notices
 from core.project import Project
-from flows.packages import Packages
+from flows.package_repair import PackageRepair
 from flows.promote import Repaired, promote
 from operations.checks import packages
 from operations.reconcile import Reconciler
@@ -152,7 +152,10 @@ def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(
 def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(
     project: Project, folder: Path
 ) -> None:
-    looked, ledger_state = Packages(project.home), open_ledger(project.home).state()
+    looked, ledger_state = (
+        PackageRepair(project.home),
+        open_ledger(project.home).state(),
+    )
     assert looked.damaged(ledger_state) == ()
     path = folder / "verdict.json"
     before = path.stat()

@@ -1,0 +1,139 @@
+"""The version that `judge` is asked about, and everything besides its evidence that it looks at.
+
+Author and time come from the ledger, never from MLflow, which many people can edit.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from core.files import sha256_of
+from pipelines.gates.policy import load_policy
+from pipelines.values.champion import ChampionInput
+from pipelines.values.evidence import Scorecard
+from pipelines.values.verdict import Finalist
+from registry.ledger.state import LedgerState, Registration
+from registry.mlflow.recorded import ModelVersion
+from registry.release.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven
+from registry.release.known_answers import drawable_prompts, known_answer_differences
+from registry.release.recompute import is_older, older_differences, readmit, recompute
+
+
+@dataclass(frozen=True)
+class JudgedVersion:
+    """The version, its package on this machine, and the policy that holds now."""
+
+    version: ModelVersion
+    finalist: Finalist
+    package: Path
+    policy: Path
+    origin: Registration | None
+    created_at: datetime
+    """When MLflow says that it was registered: asked only where no run entered the version."""
+
+    @cached_property
+    def is_older(self) -> bool:
+        """A person adopted it, and its package lacks some of what `judge` looks at today."""
+        is_adopted = self.origin is not None and self.origin.is_adopted
+        if not is_adopted:
+            return False
+        return is_older(Scorecard.read(self.package / "scorecard.json"))
+
+
+def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circumstances:
+    """Everything besides the finalist that `judge` looks at."""
+    version, origin = judged.version, judged.origin
+    adapter = judged.finalist.adapter.sha256
+    model = ledger_state.model(version.name)
+    compared = ChampionInput.read(judged.package / "champion.json").champion
+    serving = model.comparator
+    is_revoked = version.version in model.revoked
+    return Circumstances(
+        model=version.name,
+        version=version.version,
+        package_sha256=version.package_sha256,
+        registered_at=_registered_at(origin, judged.created_at),
+        now=max(datetime.now(UTC), ledger_state.at),
+        author="unknown" if origin is None else origin.by,
+        author_account=None if origin is None else origin.account,
+        origin=None if origin is None else _origin(origin),
+        admitted=_admit_again(judged),
+        drawable=len(drawable_prompts(judged.package)),
+        compared_with=None if compared is None else compared.version,
+        compared_adapter=None if compared is None else compared.adapter.sha256,
+        champion=None if serving is None else serving.release.version,
+        champion_adapter=None
+        if serving is None
+        else serving.release.spec.adapter_sha256,
+        revoked=is_revoked or adapter in ledger_state.revoked_adapters,
+        frozen=ledger_state.frozen is not None,
+        waivers=_waivers(ledger_state, version.name),
+        recomputed_differences=_differences(judged),
+        is_older=judged.is_older,
+    )
+
+
+def _differences(judged: JudgedVersion) -> tuple[str, ...]:
+    """Where stored verdict and known answers do not follow from the evidence.
+
+    Where the policy of now is another than the package's, also each rule of it that fails.
+    """
+    package, policy = judged.package, judged.policy
+    most_tokens = judged.finalist.spec.default_max_tokens
+    answers = known_answer_differences(package, most_tokens)
+    if judged.is_older:
+        return (*older_differences(package, policy), *answers)
+    stored = (*recompute(package).differences, *answers)
+    if sha256_of(policy) == sha256_of(package / "policy.yaml"):
+        return stored
+    failed = [
+        f"by the policy that holds now: {finding.text}"
+        for finding in recompute(package, policy).verdict.findings
+        if finding.outcome != "passed"
+    ]
+    return (*stored, *failed)
+
+
+def _admit_again(judged: JudgedVersion) -> AdmittedAgain:
+    """What `admit` says of the package's data under the policy that holds now."""
+    former_policy = load_policy(judged.package / "policy.yaml")
+    verdict = readmit(judged.package, judged.policy, older=judged.is_older)
+    failed = [each for each in verdict.findings if each.outcome != "passed"]
+    return AdmittedAgain(
+        verdict=verdict.verdict,
+        reasons=tuple(finding.text for finding in failed),
+        policy_sha256=former_policy.sha256,
+        policy_name=former_policy.gates.name,
+    )
+
+
+def _registered_at(origin: Registration | None, created_at: datetime) -> datetime:
+    """The entry's time. Of an adopted version the older of both: adoption makes nothing fresh."""
+    if origin is None:
+        return created_at
+    return min(origin.at, created_at) if origin.is_adopted else origin.at
+
+
+def _origin(registration: Registration) -> Origin:
+    return Origin(
+        generation=registration.generation,
+        package_sha256=registration.made.package_sha256,
+        adapter_sha256=registration.made.adapter_sha256,
+        is_adopted=registration.is_adopted,
+        by=registration.by,
+    )
+
+
+def _waivers(ledger_state: LedgerState, model: str) -> tuple[WaiverGiven, ...]:
+    waivers = [each for each in ledger_state.waivers if each.model == model]
+    return tuple(
+        WaiverGiven(
+            generation=waiver.generation,
+            rule=waiver.rule,
+            until=waiver.until,
+            by=waiver.by,
+            account=waiver.account,
+        )
+        for waiver in waivers
+    )

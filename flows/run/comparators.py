@@ -1,0 +1,67 @@
+"""What a new adapter is compared with: the champion, and the fixed anchor.
+
+Both are written into the workspace before the first stage, so that DVC sees them as inputs.
+"""
+
+import shutil
+from pathlib import Path
+
+from core.errors import RegistryError
+from flows.run.attempt import fetch_package_of
+from flows.run.workspace import Workspace
+from pipelines import layout
+from pipelines.stages.base_model import read_base_model
+from pipelines.values.champion import Champion, ChampionInput, read_comparators
+from pipelines.values.evidence import Adapter
+from registry.ledger.ledger import ever_was, read_ledger
+from registry.mlflow.recorded import ANCHOR, CHAMPION, ModelVersion
+from registry.mlflow.store import Store
+
+
+def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
+    """Write champion and anchor of a model into the workspace, where there are any.
+
+    `RegistryError` where MLflow does not hold what the ledger says was served last.
+    """
+    served = _last_served(store, model, workspace.home)
+    champion = _place(
+        store, served or store.holder(model, CHAMPION), CHAMPION, workspace
+    )
+    anchor = _place(store, store.holder(model, ANCHOR), ANCHOR, workspace)
+    if champion is not None or anchor is not None:
+        comparators = ChampionInput(champion=champion, anchor=anchor)
+        comparators.write(workspace.root / layout.CHAMPION_INPUT)
+
+
+def check_comparators(workspace: Workspace) -> None:
+    """Refuse champions and anchors on another base model before anything is trained."""
+    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
+    read_comparators(manifest, workspace.root / layout.CHAMPION)
+
+
+def _place(
+    store: Store, version: ModelVersion | None, alias: str, workspace: Workspace
+) -> Champion | None:
+    if version is None:
+        return None
+    package = fetch_package_of(store, version, workspace.home)
+    shutil.copytree(package / "adapter", workspace.root / layout.CHAMPION / alias)
+    adapter = Adapter.read(package / "adapter.json")
+    return Champion(version=version.version, adapter=adapter)
+
+
+def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
+    """The last version with full traffic, also while its base answers; None before any."""
+    if not ever_was(home):
+        return None
+    recorded = read_ledger(home).state().model(model).comparator
+    if recorded is None:
+        return None
+    release = recorded.release
+    version = store.known(model, release.version)
+    if version is None or version.package_sha256 != release.package_sha256:
+        raise RegistryError(
+            f"Version {release.version} of {model} served last, and MLflow does not hold it as it "
+            "was released. Restore MLflow from a backup, or train under another name with --model."
+        )
+    return version

@@ -1,0 +1,133 @@
+"""What an attempt leaves in MLflow: the folder of evidence, and the package of a finalist.
+
+workspace ─► evidence folder (also of a run that was rejected)
+                  └─► package = evidence + adapter + tokenizer + known answers + card
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from core.files import digest_of_json, folder_digests, write_text
+from core.value import FileDigest
+from flows.run.workspace import Workspace
+from pipelines import layout
+from pipelines.gates.policy import load_policy
+from pipelines.scoring.evidence_file import read_evidence
+from pipelines.stages.base_model import locate
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.dataset import DatasetVersion, prompts_of, read_rows
+from pipelines.values.evidence import Scorecard
+from pipelines.values.verdict import Finalist, Rejection, Undecided
+from registry.mlflow.card import Lineage, model_card
+from registry.release.known_answers import FILE as KNOWN_ANSWERS
+from registry.release.known_answers import (
+    KnownAnswer,
+    choose_known_answers,
+    write_known_answers,
+)
+
+Verdict = Finalist | Rejection | Undecided
+_EVIDENCE = {
+    layout.DATASET: "dataset.json",
+    layout.VALIDATION_REPORT: "validation_report.json",
+    layout.HELD_OUT: "held_out.jsonl",
+    layout.BIAS_REPORT: "bias_report.json",
+    layout.BASE_MODEL_MANIFEST: "base_model.json",
+    layout.CHAMPION_INPUT: "champion.json",
+    layout.ADAPTER: "adapter.json",
+    layout.PROGRESS: "progress.jsonl",
+    layout.FEW_SHOT_EXAMPLES: "few_shot_examples.json",
+    layout.SCORECARD: "scorecard.json",
+    layout.EVIDENCE: "evidence.parquet",
+    layout.NAMED_ANSWERS: "named_answers.jsonl",
+    layout.POLICY: "policy.yaml",
+    layout.PARAMS: "params.yaml",
+    layout.DVC_LOCK: "dvc.lock",
+}
+"""Each file of a workspace that a verdict follows from, and its name among the evidence."""
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+def collect_evidence(workspace: Workspace, verdict: Verdict | None) -> Path:
+    """Copy the files that a verdict can be recomputed from into one folder, and give it.
+
+    A run that ended early has only some of them. `verdict` is None where no gate was reached.
+    """
+    folder = workspace.root / layout.DATA / ".evidence"
+    folder.mkdir(parents=True, exist_ok=True)
+    for source, name in _EVIDENCE.items():
+        path = workspace.root / source
+        if path.is_file():
+            shutil.copyfile(path, folder / name)
+    if verdict is not None:
+        verdict.write(folder / "verdict.json")
+    return folder
+
+
+def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Lineage:
+    """Where a version came from: data, base, commit, parameters and policy."""
+    root = workspace.root
+    dataset = DatasetVersion.read(root / layout.DATASET)
+    manifest = root / layout.BASE_MODEL_MANIFEST
+    return Lineage(
+        dataset=dataset.model_copy(update={"git_revision": workspace.commit}),
+        base=BaseModelManifest.read(manifest) if manifest.is_file() else None,
+        git_commit=workspace.commit,
+        run_id=workspace.run_id,
+        logical_run=logical_run,
+        params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
+        policy_sha256=policy_sha256,
+        policy_name=load_policy(root / layout.POLICY).gates.name,
+    )
+
+
+def build_package(
+    workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lineage: Lineage
+) -> Path:
+    """Build what is registered, and give its folder; `package.json` holds the digest of each file."""
+    package = workspace.root / layout.DATA / ".package"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")
+    evidence = collect_evidence(workspace, finalist)
+    shutil.copytree(evidence, package, dirs_exist_ok=True)
+    if lineage.base is not None:
+        _copy_tokenizer(locate(lineage.base, workspace.home), package / "tokenizer")
+    template = workspace.root / layout.CHAT_TEMPLATE
+    if template.is_file():
+        shutil.copyfile(template, package / "chat_template.jinja")
+    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))
+    write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
+    write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
+    # Written last, since it lists every other file.
+    digests = json.dumps(folder_digests(package), indent=1, sort_keys=True)
+    write_text(package / "package.json", digests + "\n")
+    return package
+
+
+def _copy_tokenizer(base: Path, folder: Path) -> None:
+    folder.mkdir()
+    for name in _TOKENIZER:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+
+
+def _known_answers(
+    workspace: Workspace, scorecard: Scorecard
+) -> tuple[KnownAnswer, ...]:
+    """A few held-out prompts with what the adapter answered when it was scored."""
+    path = layout.HELD_OUT.as_posix()
+    held_out = FileDigest(path=path, sha256=scorecard.held_out_sha256)
+    prompts = prompts_of(read_rows(held_out.checked(workspace.root)))
+    evidence = read_evidence(scorecard.evidence.checked(workspace.root))
+    answers = {}
+    for scored in evidence.rows["adapter"]:
+        answers[scored.row.prompt_id] = scored.row.prediction
+    return choose_known_answers(prompts, answers, scorecard.spec.default_max_tokens)

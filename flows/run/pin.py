@@ -1,0 +1,105 @@
+"""Git's side of a run: the working tree as a commit, and the commit that records what the run used.
+
+Both are kept under `refs/assay/runs/RUN/`, so that no branch and no index of the person changes.
+"""
+
+from pathlib import Path
+
+from core.errors import WorkspaceError
+from core.git import git
+from core.project import FILE
+from flows.run.request import ROW_SUFFIXES
+from pipelines import layout
+
+_PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
+_PINNED = (
+    *_PACKAGES,
+    "data/expectations",
+    "data/champion",
+    "data/raw",
+    FILE,
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    ".dvc",
+    ".dvcignore",
+)
+"""What a run may need of the working tree, also where git does not track it yet."""
+_RECORDED = ("params.yaml", "dvc.lock", "data", "registry/policies")
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "assay",
+    "GIT_AUTHOR_EMAIL": "assay@localhost",
+    "GIT_COMMITTER_NAME": "assay",
+    "GIT_COMMITTER_EMAIL": "assay@localhost",
+}
+
+
+def check_is_no_submodule(root: Path) -> None:
+    """`WorkspaceError` in a git submodule.
+
+    Its git settings name one folder for every worktree, and DVC follows them.
+    """
+    if git(root, "config", "core.worktree", check=False):
+        raise WorkspaceError(
+            f"{root} is a git submodule, where DVC cannot work. "
+            "Clone it into a folder of its own and go there."
+        )
+
+
+def pin_working_tree(root: Path, run_id: str) -> str:
+    """Commit the working tree as it is and give the commit; branch and index stay as they are."""
+    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
+    tree = _write_tree(root, run_id, has_head=bool(head))
+    if head and tree == git(root, "rev-parse", "HEAD^{tree}").strip():
+        commit = head
+    else:
+        commit = _commit_tree(root, run_id, tree, head)
+    git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
+    return commit
+
+
+def keep_run_commit(root: Path, run_id: str) -> None:
+    """Commit the run's overrides and dvc.lock.
+
+    `git show refs/assay/runs/RUN/done:dvc.lock` then names every file of the run by digest.
+    """
+    names = [name for name in _RECORDED if (root / name).exists()]
+    git(root, "add", "--all", "--", *names)
+    message = ("--allow-empty", "--no-verify", "-m", f"run {run_id}")
+    git(root, "commit", "--quiet", *message, environment=_IDENTITY)
+    git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
+
+
+def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
+    """Write the working tree through an index of the run's own."""
+    index = _index_file(root, run_id)
+    environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
+    # Untracked rows and weights are no part of a commit: only code is pinned.
+    no_rows = [
+        f":(exclude){layout.RAW}/{stem}{suffix}"
+        for stem in ("rows", "held_out")
+        for suffix in sorted(ROW_SUFFIXES)
+    ]
+    names = [name for name in _PINNED if (root / name).exists()]
+    try:
+        if has_head:
+            git(root, "read-tree", "HEAD", environment=environment)
+        git(root, "add", "--update", environment=environment)
+        git(root, "add", "--all", "--", *names, *no_rows, environment=environment)
+        return git(root, "write-tree", environment=environment).strip()
+    finally:
+        index.unlink(missing_ok=True)
+
+
+def _index_file(root: Path, run_id: str) -> Path:
+    # In a worktree `.git` is a file, so the index lies beside it instead of in it.
+    if (root / ".git").is_dir():
+        return root / ".git" / f"assay-index-{run_id}"
+    return root / f".assay-index-{run_id}"
+
+
+def _commit_tree(root: Path, run_id: str, tree: str, head: str) -> str:
+    parents = ["-p", head] if head else []
+    message = ("-m", f"working tree of run {run_id}")
+    commit = git(root, "commit-tree", tree, *parents, *message, environment=_IDENTITY)
+    return commit.strip()

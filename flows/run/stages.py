@@ -1,0 +1,35 @@
+"""The order of the stages, which training, re-scoring and the dry run share.
+
+base_model    collect ─ split ─ validate ─ bias ─ admit    fine_tune    prompt_baselines ─ generate ─ score ─ screen
+              └────────────── DATA ──────────────┘                      └────────────── EVALUATION ─────────────┘
+"""
+
+from flows.run.comparators import check_comparators
+from flows.run.stage_task import run_stage
+from flows.run.workspace import Workspace, place_base_model
+from pipelines import layout
+from pipelines.values.training_set import read_admission
+from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
+
+DATA = ("collect", "split", "validate", "bias", "admit")
+EVALUATION = ("prompt_baselines", "generate", "score", "screen")
+
+
+def admit_rows(workspace: Workspace) -> Rejection | Undecided | None:
+    """Run the stages up to the gate `admit`. None where the rows are admitted, else its verdict."""
+    run_stage(workspace, "base_model")
+    place_base_model(workspace)
+    check_comparators(workspace)
+    for stage in DATA:
+        run_stage(workspace, stage)
+    admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
+    if isinstance(admission, Rejection | Undecided):
+        return admission
+    return None
+
+
+def evaluate_adapter(workspace: Workspace) -> Finalist | Rejection | Undecided:
+    """Run the stages from the adapter in the workspace to the verdict of the gate `screen`."""
+    for stage in EVALUATION:
+        run_stage(workspace, stage)
+    return read_screen_verdict(workspace.root / layout.SCREEN_VERDICT)
