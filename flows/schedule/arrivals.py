@@ -1,7 +1,8 @@
-"""Which rows a request would read, as one digest, and the doorbell when those are others than before."""
+"""Notice new rows: the digest of the rows that a request would read, and the event on a change."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ SECONDS_TO_SETTLE = 5.0
 _STEMS = ("rows", "held_out")
 
 
-class Seen(Value):
-    """The data of one model as the last look found it. `files` saves hashing what nobody touched."""
+class SeenData(Value):
+    """The data of one model at the last look. `files` saves hashing what nobody touched."""
 
     revision: str
     files: dict[str, tuple[int, int]]
@@ -34,124 +35,125 @@ class Arrivals(Value):
     """What `HOME/arrivals.json` remembers."""
 
     looked: float = 0.0
-    seen: dict[str, Seen] = Field(default_factory=dict)
+    seen: dict[str, SeenData] = Field(default_factory=dict)
 
 
 def revision_in(root: Path) -> str:
-    """Digest of what `collect` reads in a workspace: the files of rows, or the demo's pin, and how they are read."""
-    return _revision(_files(root / layout.RAW), _data_params(root / layout.PARAMS))
+    """Digest of what `collect` reads in a workspace: the rows, or the demo's pin, and how."""
+    files = _row_files(root / layout.RAW)
+    params = _data_params(root / layout.PARAMS)
+    return _revision(files, params)
 
 
 def data_revision(project: Project, request: TrainRequest) -> str:
-    """The same digest before there is a workspace: the request's own files in place of the checkout's."""
-    return _revision(
-        _request_files(project, request), _request_params(project, request)
-    )
+    """The same digest before there is a workspace: with the request's files for the checkout's."""
+    files = _request_files(project, request)
+    params = _request_params(project, request)
+    return _revision(files, params)
 
 
 def watch_data(project: Project) -> tuple[str, ...]:
-    """Ring where rows of a model that the deployment names have changed; a sentence for each ring.
+    """Send an event for each model of the deployment whose rows have changed; a sentence for each.
 
-    The first look only remembers: rows that lay there before anybody looked did not arrive. A file that was written to in the last seconds
-    is left for the next look: it may still be growing. A ring that Prefect did not take is tried again at the next look.
+    The first look only remembers: rows that were there before anybody looked did not arrive. A
+    file that was written to in the last seconds is left for the next look, since it may still be
+    growing. An event that Prefect did not take is sent again at the next look.
     """
     from flows.schedule.prefect_api import deployment_parameters, is_configured
 
     path = project.home / "arrivals.json"
-    known, now = _read(path), time.time()
-    if not is_configured() or 0 <= now - known.looked < SECONDS_BETWEEN_LOOKS:
+    memory, now = _read_memory(path), time.time()
+    if not is_configured() or 0 <= now - memory.looked < SECONDS_BETWEEN_LOOKS:
         return ()
-    requests = [
-        _request_of(parameters) for parameters in deployment_parameters(DEPLOYMENT)
-    ]
-    found = {
-        request.model: _look(project, request, known.seen.get(request.model), now)
-        for request in requests
-        if request is not None
-    }
-    told = tuple(
-        _announce(model, seen)
-        for model, seen in found.items()
-        if model in known.seen and _is_new(known.seen[model], seen)
-    )
-    kept = {model: seen for model, seen in found.items() if seen is not None}
-    Arrivals(looked=now, seen={**known.seen, **kept}).write(path)
-    return told
+    seen: dict[str, SeenData] = {}
+    sentences = []
+    for model, request in _requests(deployment_parameters(DEPLOYMENT)).items():
+        before = memory.seen.get(model)
+        data = _look(project, request, before, now)
+        if data is None:
+            continue
+        if before is not None and data.revision != before.revision:
+            announce_new_data(model, data.revision)
+            sentences.append(f"New rows for {model}: training was asked for.")
+        seen[model] = data
+    # Written last: an event that failed must be sent again at the next look.
+    Arrivals(looked=now, seen={**memory.seen, **seen}).write(path)
+    return tuple(sentences)
 
 
 def announce_new_data(model: str, revision: str) -> None:
-    """Ring once: deployments that wait for the event start."""
+    """Send the event once: deployments that wait for it start."""
     from flows.schedule.prefect_api import emit
 
-    emit(
-        EVENT,
-        {"prefect.resource.id": f"assay.data.{model}", "prefect.resource.name": model},
-        {"revision": revision},
-    )
-
-
-def _announce(model: str, seen: Seen | None) -> str:
-    announce_new_data(model, seen.revision if seen else "")
-    return f"New rows for {model}: training was asked for."
-
-
-def _is_new(before: Seen, now: Seen | None) -> bool:
-    return now is not None and now.revision != before.revision
+    resource = {
+        "prefect.resource.id": f"assay.data.{model}",
+        "prefect.resource.name": model,
+    }
+    emit(EVENT, resource, {"revision": revision})
 
 
 def _look(
-    project: Project, request: TrainRequest, before: Seen | None, now: float
-) -> Seen | None:
-    """What is there, or None where it cannot be told: a file that is missing, or written to just now."""
+    project: Project, request: TrainRequest, before: SeenData | None, now: float
+) -> SeenData | None:
+    """The data as it is; None where that is not known: a file was written to just now."""
     try:
         files = _request_files(project, request)
-        stats = {
-            name: (path.stat().st_size, path.stat().st_mtime_ns)
-            for name, path in files.items()
-        }
         params = _request_params(project, request)
-        marks = stats | {"params": (0, int(digest_of_json(params)[:12], 16))}
+        marks = _marks(files, params)
         if before is not None and before.files == marks:
             return before
-        if any(
-            0 <= now - written / 1e9 < SECONDS_TO_SETTLE
-            for _, written in stats.values()
-        ):
+        if _is_being_written(files, now):
             return None
-        return Seen(revision=_revision(files, params), files=marks)
+        return SeenData(revision=_revision(files, params), files=marks)
     except FileNotFoundError:
-        return before or Seen(
-            revision="", files={}
-        )  # what comes later did arrive; a file that is being replaced did not leave
+        # A file that is being replaced has not left; one that comes later did arrive.
+        return before or SeenData(revision="", files={})
     except (OSError, ParameterError):
-        return None  # the run that needs it says what is wrong
+        # The run that needs the file reports what is wrong with it.
+        return None
 
 
-def _files(raw: Path) -> dict[str, Path]:
-    found = (path for stem in _STEMS for path in sorted(raw.glob(f"{stem}.*")))
-    return {
-        path.name: path for path in found if path.suffix != ".dvc" and path.is_file()
-    }
+def _marks(
+    files: Mapping[str, Path], params: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """Size and time of each file, and the parameters as a number: cheap to compare."""
+    marks = {}
+    for name, path in files.items():
+        stat = path.stat()
+        marks[name] = (stat.st_size, stat.st_mtime_ns)
+    digest = digest_of_json(params)
+    marks["params"] = (0, int(digest[:12], 16))
+    return marks
+
+
+def _is_being_written(files: Mapping[str, Path], now: float) -> bool:
+    ages = [now - path.stat().st_mtime_ns / 1e9 for path in files.values()]
+    return any(0 <= age < SECONDS_TO_SETTLE for age in ages)
+
+
+def _row_files(raw: Path) -> dict[str, Path]:
+    files = {}
+    for stem in _STEMS:
+        for path in sorted(raw.glob(f"{stem}.*")):
+            if path.suffix != ".dvc" and path.is_file():
+                files[path.name] = path
+    return files
 
 
 def _request_files(project: Project, request: TrainRequest) -> dict[str, Path]:
-    own = {"rows": request.data, "held_out": request.held_out}
-    given = {
-        f"{stem}{path.suffix.lower()}": path
-        for stem, path in own.items()
-        if path is not None
-    }
-    lying = {} if request.data else _files(project.root / layout.RAW)
-    return {**lying, **given}
+    files = {} if request.data else _row_files(project.root / layout.RAW)
+    for stem, path in (("rows", request.data), ("held_out", request.held_out)):
+        if path is not None:
+            files[f"{stem}{path.suffix.lower()}"] = path
+    return files
 
 
 def _request_params(project: Project, request: TrainRequest) -> dict[str, Any]:
-    chosen = {
-        name.removeprefix("data."): setting
-        for name, setting in request.assignments().items()
-        if name.startswith("data.")
-    }
-    return {**_data_params(project.root / layout.PARAMS), **chosen}
+    params = _data_params(project.root / layout.PARAMS)
+    for name, setting in request.assignments().items():
+        if name.startswith("data."):
+            params[name.removeprefix("data.")] = setting
+    return params
 
 
 def _data_params(path: Path) -> dict[str, Any]:
@@ -165,27 +167,28 @@ def _data_params(path: Path) -> dict[str, Any]:
 
 
 def _revision(files: Mapping[str, Path], params: Mapping[str, Any]) -> str:
-    rows = (
-        CHEAT.sha256
-        if params.get("source") == "cheat"
-        else {name: sha256_of(path) for name, path in sorted(files.items())}
-    )
+    rows: Any = CHEAT.sha256
+    if params.get("source") != "cheat":
+        rows = {name: sha256_of(path) for name, path in sorted(files.items())}
     return digest_of_json({"rows": rows, "params": dict(params)})
 
 
-def _request_of(parameters: Mapping[str, Any]) -> TrainRequest | None:
-    try:
-        return TrainRequest.model_validate(parameters.get("request", {}))
-    except ValidationError:
-        return None  # Prefect refuses to start it, and says why
+def _requests(parameters: Iterable[Mapping[str, Any]]) -> dict[str, TrainRequest]:
+    """The request of each model; one that does not parse is Prefect's to refuse, with a reason."""
+    requests = {}
+    for each in parameters:
+        with suppress(ValidationError):
+            request = TrainRequest.model_validate(each.get("request", {}))
+            requests[request.model] = request
+    return requests
 
 
-def _read(path: Path) -> Arrivals:
+def _read_memory(path: Path) -> Arrivals:
     try:
         return Arrivals.read(path)
     except DamagedFile:
         return Arrivals()
     except OSError as error:
         raise OperationError(
-            f"{path} cannot be read ({error.strerror}). Mend its permissions."
+            f"{path} cannot be read ({error.strerror}). Fix its permissions."
         ) from error

@@ -1,4 +1,4 @@
-"""What Prefect does by itself when a run dies: silent runs become crashed ones, and crashed ones are told to people."""
+"""What Prefect does when a run dies: it marks silent runs as crashed, and reports crashed ones."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
-SECONDS_OF_SILENCE = 120  # four heartbeats: a server that restarts loses one or two
-_LAST_WORDS = (
+# Four heartbeats: a server that restarts loses one or two.
+SECONDS_OF_SILENCE = 120
+_FINAL_STATES = (
     "Completed",
     "Failed",
     "Crashed",
@@ -22,34 +23,34 @@ _LAST_WORDS = (
 
 
 def install() -> None:
-    """Create both automations, or bring them to this form; those that are so already are left alone."""
+    """Create both automations, or update them; those that are up to date are left alone."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        teller = client.read_deployment_by_name("tell-crash/crashed-runs").id
-        for wanted in (_silent_runs(), _crashed_runs(str(teller))):
-            _install(client, wanted)
+        reporter = client.read_deployment_by_name("tell-crash/crashed-runs").id
+        for automation in (_silent_runs(), _crashed_runs(str(reporter))):
+            _install(client, automation)
 
 
-def _install(client: "SyncPrefectClient", wanted: "AutomationCore") -> None:
-    there = client.read_automations_by_name(wanted.name)
-    for double in there[1:]:
-        client.delete_automation(double.id)
-    if not there:
-        client.create_automation(wanted)
-    elif _form(there[0]) != _form(wanted):
-        client.update_automation(there[0].id, wanted)
+def _install(client: "SyncPrefectClient", automation: "AutomationCore") -> None:
+    installed = client.read_automations_by_name(automation.name)
+    for duplicate in installed[1:]:
+        client.delete_automation(duplicate.id)
+    if not installed:
+        client.create_automation(automation)
+    elif _definition(installed[0]) != _definition(automation):
+        client.update_automation(installed[0].id, automation)
 
 
-def _form(automation: "AutomationCore") -> dict[str, object]:
-    """What it does, without the numbers that the server gave it."""
-    plain = automation.model_dump(
-        mode="json", include={"description", "enabled", "trigger", "actions"}
-    )
-    plain["trigger"].pop("id", None)
+def _definition(automation: "AutomationCore") -> dict[str, object]:
+    """What it does, without the ids that the server gave it."""
+    fields = {"description", "enabled", "trigger", "actions"}
+    document = automation.model_dump(mode="json", include=fields)
+    trigger = document["trigger"]
+    trigger.pop("id", None)
     for unordered in ("after", "expect", "for_each"):
-        plain["trigger"][unordered] = sorted(plain["trigger"][unordered])
-    return plain
+        trigger[unordered] = sorted(trigger[unordered])
+    return document
 
 
 def _silent_runs() -> "AutomationCore":
@@ -60,12 +61,15 @@ def _silent_runs() -> "AutomationCore":
 
     return AutomationCore(
         name="Assay: silent runs are crashed runs",
-        description=f"A run that has said nothing for {SECONDS_OF_SILENCE} s is not running: its process or its machine is gone.",
+        description=(
+            f"A run that has said nothing for {SECONDS_OF_SILENCE} s is not running: "
+            "its process or its machine is gone."
+        ),
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={
                 "prefect.flow-run.heartbeat",
-                *(f"prefect.flow-run.{word}" for word in _LAST_WORDS),
+                *(f"prefect.flow-run.{word}" for word in _FINAL_STATES),
             },
             match=ResourceSpecification(
                 {"prefect.resource.id": ["prefect.flow-run.*"]}
@@ -85,7 +89,7 @@ def _silent_runs() -> "AutomationCore":
     )
 
 
-def _crashed_runs(teller: str) -> "AutomationCore":
+def _crashed_runs(reporter: str) -> "AutomationCore":
     from uuid import UUID
 
     from prefect.events import EventTrigger, Posture, ResourceSpecification
@@ -103,7 +107,7 @@ def _crashed_runs(teller: str) -> "AutomationCore":
             match=ResourceSpecification(
                 {"prefect.resource.id": ["prefect.flow-run.*"]}
             ),
-            # Only these: a teller that crashed would start itself for ever.
+            # Only these: a crashed reporter would start itself for ever.
             match_related=ResourceSpecification(
                 {
                     "prefect.resource.role": ["flow"],
@@ -117,7 +121,7 @@ def _crashed_runs(teller: str) -> "AutomationCore":
         actions=[
             RunDeployment(
                 source="selected",
-                deployment_id=UUID(teller),
+                deployment_id=UUID(reporter),
                 parameters={
                     "flow_run_id": filled("{{ flow_run.id }}"),
                     "name": filled("{{ flow_run.name }}"),

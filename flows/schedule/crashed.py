@@ -1,4 +1,4 @@
-"""Tells people of a run that crashed. Automations start it: the run itself cannot tell any more."""
+"""Tell people of a run that crashed. An automation starts this flow, since the run cannot."""
 
 from prefect import flow
 
@@ -16,4 +16,5 @@ def tell_crash(flow_run_id: str, name: str = "a run", message: str = "") -> None
         name: Its name.
         message: What Prefect says of it.
     """
-    tell_of_crash(find_project(Settings().home).home, flow_run_id, name, message)
+    project = find_project(Settings().home)
+    tell_of_crash(project.home, flow_run_id, name, message)

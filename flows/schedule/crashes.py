@@ -1,4 +1,4 @@
-"""A run that crashed is told once: at once by an automation, and by the controller where that heard nothing of it."""
+"""Report a crashed run once: an automation does so at once, the controller where that failed."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,10 @@ from flows.schedule import prefect_api
 
 FLOWS = ("retrain", "rescore")
 GRACE = timedelta(minutes=1)
-"""What the automation has before the controller tells it. A Prefect that was killed in between forgets what its automations waited for."""
+"""How long the automation has before the controller reports a crash.
+
+A Prefect server that was killed in between forgets what its automations waited for.
+"""
 LOOKS_BACK = timedelta(days=1)
 SECONDS_BETWEEN_LOOKS = 30.0
 _NOTICES = 10_000
@@ -25,30 +28,33 @@ class Crashes:
         self._looked = -SECONDS_BETWEEN_LOOKS
 
     def watch(self, now: datetime | None = None) -> tuple[str, ...]:
-        """Tell of every run that crashed within a day and was not told of; a sentence for each."""
-        if (
-            not prefect_api.is_configured()
-            or time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS
-        ):
+        """Report every run that crashed within a day and was not reported; a sentence for each."""
+        if not prefect_api.is_configured():
+            return ()
+        if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
             return ()
         self._looked = time.monotonic()
         end = (now or datetime.now(UTC)) - GRACE
-        found = prefect_api.crashed_runs(FLOWS, end - LOOKS_BACK, end)
-        told = (
-            "\n".join(notice.text for notice in notices(self._home, last=_NOTICES))
-            if found
-            else ""
-        )
+        runs = prefect_api.crashed_runs(FLOWS, end - LOOKS_BACK, end)
+        if not runs:
+            return ()
+        texts = [notice.text for notice in notices(self._home, last=_NOTICES)]
+        reported = "\n".join(texts)
         return tuple(
             tell_of_crash(self._home, run.id, run.name, run.message)
-            for run in found
-            if run.id not in told
+            for run in runs
+            if run.id not in reported
         )
 
 
 def tell_of_crash(home: Path, flow_run_id: str, name: str, message: str) -> str:
-    """Tell people of it; gives the sentence."""
+    """Tell people of a crashed run, and give the sentence."""
+    # The automation's template writes "None" where Prefect has no message.
     why = f" ({message})" if message and message != "None" else ""
-    sentence = f"The run {name} crashed{why}. Start it again, or wait for the next scheduled one: nothing half done counts."
-    notify(home, "Assay: a run crashed", f"{sentence}\nPrefect: {link_to(flow_run_id)}")
+    sentence = (
+        f"The run {name} crashed{why}. Start it again, or wait for the next scheduled one: "
+        "nothing half done counts."
+    )
+    text = f"{sentence}\nPrefect: {link_to(flow_run_id)}"
+    notify(home, "Assay: a run crashed", text)
     return sentence

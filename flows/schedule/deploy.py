@@ -1,4 +1,7 @@
-"""What runs by itself, put into Prefect: the work pool, the deployments of `infra/prefect.yaml`, the automations. Twice is as once."""
+"""Put what runs by itself into Prefect: work pool, deployments of `infra/prefect.yaml`, automations.
+
+Doing so twice has the effect of doing so once.
+"""
 
 import os
 import subprocess
@@ -16,7 +19,10 @@ FILE = "infra/prefect.yaml"
 
 
 def deploy(home: Path) -> None:
-    """Make the Prefect server at `PREFECT_API_URL` hold what the file says; `OperationError` where it does not take it."""
+    """Make the Prefect server at `PREFECT_API_URL` hold what the file says.
+
+    `OperationError` where Prefect refuses the file.
+    """
     root = find_project(home).root
     _make_pool()
     with _pauses_kept():
@@ -34,21 +40,21 @@ def _make_pool() -> None:
 
     template = ProcessWorker.get_default_base_job_template()
     with get_client(sync_client=True) as client:
+        pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
         try:
-            client.create_work_pool(
-                WorkPoolCreate(name=POOL, type="process", base_job_template=template)
-            )
+            client.create_work_pool(pool)
         except ObjectAlreadyExists:
             return
 
 
 @contextmanager
 def _pauses_kept() -> Iterator[None]:
-    """Whoever paused a deployment in the UI meant it: Prefect's command would start it again."""
+    """Pause again what was paused: Prefect's command starts every deployment that it applies."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        paused = [each.id for each in client.read_deployments() if each.paused]
+        deployments = client.read_deployments()
+        paused = [each.id for each in deployments if each.paused]
         try:
             yield
         finally:
@@ -57,38 +63,28 @@ def _pauses_kept() -> Iterator[None]:
 
 
 def _deploy_file(root: Path) -> None:
-    """By Prefect's own command, which knows every field of the file."""
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "--no-prompt",
-        "deploy",
-        "--all",
-        "--prefect-file",
-        FILE,
-    ]
+    """Apply the file by Prefect's own command, which knows every field of it."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt"]
+    command += ["deploy", "--all", "--prefect-file", FILE]
     own = {
         "ASSAY_ROOT": str(root),
         "ASSAY_PYTHON": sys.executable,
         "PYTHONPATH": str(root),
     }
-    environment = {**without_repository(os.environ), **own}
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=root,
-        env=environment,
+        env={**without_repository(os.environ), **own},
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or [
-            f"code {done.returncode}"
-        ]
+    if process.returncode != 0:
+        output = process.stderr.strip() or process.stdout.strip()
+        lines = output.splitlines() or [f"code {process.returncode}"]
         raise OperationError(
-            f"Prefect did not take {FILE} ({said[0][:300]}). Mend the file, then `assay up` again."
+            f"Prefect did not take {FILE} ({lines[-1][:300]}). Fix the file, then `assay up` again."
         )
 
 

@@ -1,6 +1,7 @@
-"""A scheduled run that did not run: somebody is told, once."""
+"""Report, once, a scheduled run that did not run."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,82 +20,95 @@ SECONDS_BETWEEN_LOOKS = 30.0
 _MOST = 100
 
 
-class Watched(Value):
-    """A schedule, and the time up to which every run that was due has begun or was told to be missing."""
+class WatchedSchedule(Value):
+    """A schedule, and the time up to which every run that was due has begun or was reported."""
 
     schedule: Schedule
     since: AwareDatetime
 
 
-class Watch(Value):
-    """What `HOME/schedules.json` remembers: with Prefect gone it still says what was due."""
+class ScheduleWatch(Value):
+    """What `HOME/schedules.json` remembers, so that it is known without Prefect what was due."""
 
     looked: float = 0.0
-    watched: tuple[Watched, ...] = ()
+    watched: tuple[WatchedSchedule, ...] = ()
 
 
 def watch_schedules(
     project: Project, grace: timedelta = GRACE, now: datetime | None = None
 ) -> tuple[str, ...]:
-    """Tell of every run that was due and has not begun within the grace; a sentence for each."""
-    path, now = project.home / "schedules.json", now or datetime.now(UTC)
-    before = _read(path)
-    if (
-        not prefect_api.is_configured()
-        or 0 <= time.time() - before.looked < SECONDS_BETWEEN_LOOKS
-    ):
+    """Report every run that was due and has not begun within the grace; a sentence for each."""
+    path = project.home / "schedules.json"
+    now = now or datetime.now(UTC)
+    memory = _read_memory(path)
+    if not prefect_api.is_configured() or _looked_just_now(memory):
         return ()
-    watched, is_reachable = _watched(before, now)
-    dues = [(each, _due(each, now - grace)) for each in watched]
-    found = [
-        _missing(each.schedule, due, is_reachable)
-        for each, times in dues
-        for due in times
-    ]
-    settled = tuple(
-        each.model_copy(update={"since": times[-1]}) if times else each
-        for each, times in dues
-    )
-    Watch(looked=time.time(), watched=settled).write(path)
-    told = tuple(sentence for sentence in found if sentence is not None)
-    for sentence in told:
+    schedules, is_reachable = _current_schedules(memory, now)
+    sentences: list[str] = []
+    settled = []
+    for watched in schedules:
+        due_times = _due_times(watched, now - grace)
+        sentences += _missing_runs(watched.schedule, due_times, is_reachable)
+        since = due_times[-1] if due_times else watched.since
+        settled.append(watched.model_copy(update={"since": since}))
+    # Written before anybody is told: a message that fails is better lost than sent every minute.
+    ScheduleWatch(looked=time.time(), watched=tuple(settled)).write(path)
+    for sentence in sentences:
         notify(project.home, "Assay: a scheduled run did not run", sentence)
-    return told
+    return tuple(sentences)
 
 
-def _watched(before: Watch, now: datetime) -> tuple[tuple[Watched, ...], bool]:
-    """The schedules as Prefect has them, each since when it was first seen so; the remembered ones where it does not answer."""
+def _looked_just_now(memory: ScheduleWatch) -> bool:
+    # A clock that was set back gives a negative time: then look again.
+    return 0 <= time.time() - memory.looked < SECONDS_BETWEEN_LOOKS
+
+
+def _current_schedules(
+    memory: ScheduleWatch, now: datetime
+) -> tuple[tuple[WatchedSchedule, ...], bool]:
+    """The schedules that Prefect has, each with the time since when it is watched.
+
+    Where Prefect does not answer: the remembered ones, and False.
+    """
     try:
         schedules = prefect_api.cron_schedules()
     except OperationError:
-        return before.watched, False
-    known = {each.schedule: each for each in before.watched}
-    return tuple(
-        known.get(schedule, Watched(schedule=schedule, since=now))
-        for schedule in schedules
-    ), True
+        return memory.watched, False
+    remembered = {watched.schedule: watched for watched in memory.watched}
+    watched_schedules = []
+    for schedule in schedules:
+        begun = WatchedSchedule(schedule=schedule, since=now)
+        watched_schedules.append(remembered.get(schedule, begun))
+    return tuple(watched_schedules), True
 
 
-def _due(watched: Watched, until: datetime) -> list[datetime]:
-    """Every time at which it was to run, since it is watched and not longer ago than anybody would want to hear of."""
+def _due_times(watched: WatchedSchedule, until: datetime) -> list[datetime]:
+    """The times at which it was to run since it is watched, at most eight days back."""
     start = max(watched.since, until - LOOKS_BACK)
-    return [
-        due for due in prefect_api.times(watched.schedule, start, until) if due > start
-    ][-_MOST:]
+    times = prefect_api.times(watched.schedule, start, until)
+    return [due for due in times if due > start][-_MOST:]
 
 
-def _missing(schedule: Schedule, due: datetime, is_reachable: bool) -> str | None:
-    """What to tell; None where it has begun."""
-    when = f"{schedule.deployment}, due at {due:%Y-%m-%d %H:%M} UTC"
-    if not is_reachable:
-        return f"{when}, is not known to have run: Prefect does not answer. `assay status` says what runs."
-    if prefect_api.has_run(schedule.deployment_id, due):
-        return None
-    return f"{when}, did not run. `assay status` says whether Prefect and its worker run; start it in Prefect's UI, or wait for the next."
+def _missing_runs(
+    schedule: Schedule, due_times: list[datetime], is_reachable: bool
+) -> Iterator[str]:
+    """A sentence for each due time at which no run has begun."""
+    for due in due_times:
+        run = f"{schedule.deployment}, due at {due:%Y-%m-%d %H:%M} UTC"
+        if not is_reachable:
+            yield (
+                f"{run}, is not known to have run: Prefect does not answer. "
+                "`assay status` says what runs."
+            )
+        elif not prefect_api.has_run(schedule.deployment_id, due):
+            yield (
+                f"{run}, did not run. `assay status` says whether Prefect and its worker run; "
+                "start it in Prefect's UI, or wait for the next."
+            )
 
 
-def _read(path: Path) -> Watch:
+def _read_memory(path: Path) -> ScheduleWatch:
     try:
-        return Watch.read(path)
+        return ScheduleWatch.read(path)
     except DamagedFile:
-        return Watch()
+        return ScheduleWatch()

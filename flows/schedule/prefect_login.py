@@ -1,4 +1,7 @@
-"""Who may speak to the Prefect server of `assay up`: whoever can read `HOME/keys/prefect-login`, since its API starts commands."""
+"""The login of the Prefect server of `assay up`.
+
+Whoever can read `HOME/keys/prefect-login` may speak to it, since its API starts commands.
+"""
 
 import secrets
 from base64 import b64encode
@@ -9,32 +12,37 @@ from core.private_file import secret
 
 
 def login_file(home: Path) -> Path:
-    """Where the login is; Prefect's pages ask for this line, `USER:PASSWORD`."""
+    """The file of the login; Prefect's pages ask for its line, `USER:PASSWORD`."""
     return home / "keys" / "prefect-login"
 
 
 def login(home: Path) -> str:
-    """The login, made once."""
+    """The login, made once; `OperationError` where its file cannot be used."""
+    path = login_file(home)
     try:
-        return secret(
-            login_file(home), lambda: f"assay:{secrets.token_urlsafe(18)}"
-        ).strip()
+        return secret(path, _new_login).strip()
     except OSError as error:
         raise OperationError(
-            f"{login_file(home)} cannot be used ({error.strerror}). Run this as the user that runs `assay up`."
+            f"{path} cannot be used ({error.strerror}). "
+            "Run this as the user that runs `assay up`."
         ) from error
 
 
+def _new_login() -> str:
+    return f"assay:{secrets.token_urlsafe(18)}"
+
+
 def server_login(home: Path) -> dict[str, str]:
-    """The environment in which a server asks for it."""
+    """The environment in which a server asks for the login."""
     return {"PREFECT_SERVER_API_AUTH_STRING": login(home)}
 
 
 def client_login(home: Path) -> dict[str, str]:
-    """The environment in which Prefect's clients bring it."""
+    """The environment in which Prefect's clients send the login."""
     return {"PREFECT_API_AUTH_STRING": login(home)}
 
 
 def basic(login_line: str) -> str:
-    """As the header `Authorization` says it."""
-    return f"Basic {b64encode(login_line.encode()).decode()}"
+    """The value of the header `Authorization` for a login."""
+    encoded = b64encode(login_line.encode())
+    return f"Basic {encoded.decode()}"

@@ -1,4 +1,7 @@
-"""Prefect's worker: `python -m flows.schedule.worker`. It ends with its owner, and its flow runs end with it."""
+"""Prefect's worker: `python -m flows.schedule.worker`.
+
+It ends with its owner, and its flow runs end with it.
+"""
 
 import os
 import sys
@@ -8,7 +11,8 @@ from core.lifetime import end_with_the_run
 
 POOL = "assay"
 SECONDS_BETWEEN_POLLS = 2
-SECONDS_BETWEEN_HEARTBEATS = 30  # Prefect takes nothing shorter
+# Prefect accepts nothing shorter.
+SECONDS_BETWEEN_HEARTBEATS = 30
 
 
 def main() -> None:
@@ -33,7 +37,10 @@ def main() -> None:
 
 
 def environment() -> dict[str, str]:
-    """What the worker and its flow runs find: flow runs watch this process, and say every half minute that they are alive."""
+    """What the worker and its flow runs inherit.
+
+    Flow runs end with this process, and send a sign of life every half minute.
+    """
     return {
         "ASSAY_RUN_PID": str(os.getpid()),
         "PREFECT_WORKER_QUERY_SECONDS": str(SECONDS_BETWEEN_POLLS),

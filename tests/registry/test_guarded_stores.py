@@ -31,7 +31,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def account(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("registry.guarded_stores.acting", lambda: name)
+    monkeypatch.setattr("registry.mlflow.guarded_stores.acting", lambda: name)
 
 
 @pytest.mark.parametrize("name", ["scientist", "manager", "admin", "assay", ""])

@@ -485,7 +485,7 @@ def test_a_read_only_ledger_is_read_and_refuses_to_be_opened_for_writing(
     open_to_all: Path,
 ) -> None:
     assert "generation=5" in as_nobody(
-        open_to_all, "print(L.read_ledger(home).standing().head)"
+        open_to_all, "print(L.read_ledger(home).state().head)"
     )
     assert "LedgerError: The ledger" in (
         told := as_nobody(open_to_all, "L.open_ledger(home)")
@@ -579,11 +579,11 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     open_ledger(home)
     program = (
         "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.support.ledgers import frozen\n"
-        "ledger = L.open_ledger(Path(sys.argv[1])); standing = ledger.standing()\n"
+        "ledger = L.open_ledger(Path(sys.argv[1])); state = ledger.state()\n"
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"
         "def killed(connection): os.kill(os.getpid(), 9)\n"
-        "ledger.append(frozen(), standing)"
+        "ledger.append(frozen(), state)"
     )
     assert (
         subprocess.run(

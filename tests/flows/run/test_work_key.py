@@ -10,7 +10,7 @@ import yaml
 from flows.run.work_key import work_key
 from pipelines.values.params import Params
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

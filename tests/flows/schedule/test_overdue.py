@@ -8,7 +8,7 @@ import pytest
 
 from core.notify import notices
 from core.project import Project
-from flows.schedule.overdue import Watch, Watched, watch_schedules
+from flows.schedule.overdue import ScheduleWatch, WatchedSchedule, watch_schedules
 from tests.support.deployments import Automatic
 
 pytestmark = pytest.mark.ci
@@ -26,12 +26,12 @@ def project(
     return Project(running.checkout.root, tmp_path)
 
 
-def looked_since(project: Project, since: datetime) -> tuple[Watched, ...]:
+def looked_since(project: Project, since: datetime) -> tuple[WatchedSchedule, ...]:
     """As if the controller had looked the last time then."""
     watch_schedules(project)
-    watched = Watch.read(project.home / "schedules.json").watched
+    watched = ScheduleWatch.read(project.home / "schedules.json").watched
     moved = tuple(each.model_copy(update={"since": since}) for each in watched)
-    Watch(watched=moved).write(project.home / "schedules.json")
+    ScheduleWatch(watched=moved).write(project.home / "schedules.json")
     return moved
 
 
