@@ -8,10 +8,8 @@ last. The brakes do without this module: they are in `registry/release/brakes.py
 
 from pathlib import Path
 
-from filelock import FileLock
-
 from core.errors import RegistryError, ReleaseError
-from core.locks import in_use
+from core.locks import exclusive, in_use, release_lock
 from core.project import Project
 from core.value import Value
 from flows.champions import move_champions
@@ -63,16 +61,6 @@ class Repaired(Value):
     """Where the damaged folder is now; None where there was none."""
 
 
-def release_turn(home: Path) -> FileLock:
-    """The lock that allows one release at a time.
-
-    It ends with the process that holds it, so that the controller can take over.
-    """
-    lock = home / "leases" / "release.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(lock)
-
-
 def open_release_context(home: Path) -> ReleaseContext:
     """Ledger and endpoint: all that releases and brakes need."""
     return ReleaseContext(open_ledger(home), endpoint_client(home))
@@ -89,7 +77,7 @@ def promote(
     """
     store, context = open_store(project), open_release_context(project.home)
     candidate = store.get_version(model, version)
-    with in_use(project.home), release_turn(project.home):
+    with in_use(project.home), exclusive(release_lock(project.home)):
         repaired = _repair_serving_package(project.home, store, candidate)
         if repaired is not None:
             return repaired

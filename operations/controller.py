@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from core.environment import set_library_environment
 from core.errors import AssayError
+from core.locks import controller_lock, try_exclusive
 from core.settings import Settings
 from serving.log import say
 
@@ -54,10 +54,9 @@ def run(done: threading.Event, every: float) -> int:
     from operations.reconcile import Reconciler
 
     project = find_project(Settings().home)
-    lock = _lock(project.home, done)
-    if lock is None:
-        return 0
-    with lock:
+    with _turn(project.home, done) as is_ours:
+        if not is_ours:
+            return 0
         duties = Reconciler(project)
         _say(f"Ready: the controller looks every {every:g} s.")
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
@@ -92,22 +91,20 @@ def attempt(duty: Duty) -> None:
         _say(f"{duty.__name__} failed: {type(error).__name__}: {str(error)[:300]}")
 
 
-def _lock(home: Path, done: threading.Event) -> FileLock | None:
-    """The lock, once it is free; None where the controller was told to end before."""
-    path = home / "leases" / "controller.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, is_told = FileLock(path), False
+@contextmanager
+def _turn(home: Path, done: threading.Event) -> Iterator[bool]:
+    """Hold the lock, once it is free; yields False where the controller has to end before."""
+    has_announced = False
     while not done.is_set():
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not is_told:
-                _say(f"Standing by: another controller works for {home}.")
-            is_told = True
-            done.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
-        else:
-            return lock
-    return None
+        with try_exclusive(controller_lock(home)) as is_ours:
+            if is_ours:
+                yield True
+                return
+        if not has_announced:
+            _say(f"Standing by: another controller works for {home}.")
+        has_announced = True
+        done.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
+    yield False
 
 
 def _say(text: str) -> None:

@@ -7,10 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from core.errors import OperationError
-from core.locks import is_held, lock_file
+from core.locks import endpoint_lock, is_held, lock_file, try_exclusive
 from core.project import find_project
 from core.settings import Settings
 from core.system_record import SystemRecord, read_record, record_file
@@ -48,14 +47,13 @@ def _end_engines(home: Path) -> int:
     """Engines that a killed `assay serve` has left, which carry no mark. Those of an endpoint that runs are its own."""
     from serving.endpoint.engine_record import read_records
 
-    lock, ended = home / "endpoint" / "lock", 0
+    lock, ended = endpoint_lock(home), 0
     if not lock.exists():
         return 0
-    with (
-        suppress(Timeout),
-        FileLock(lock, timeout=0),
-    ):  # held, so that no endpoint takes over what is being ended
-        for record in read_records(home):
+    # Held, so that no endpoint takes over what is being ended.
+    with try_exclusive(lock) as is_free:
+        records = read_records(home) if is_free else ()
+        for record in records:
             with suppress(psutil.NoSuchProcess):
                 kill([psutil.Process(record.pid)])
                 ended += 1

@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from filelock import Timeout
-
 from core.errors import AssayError, RegistryError, ServingError
+from core.locks import release_lock, try_exclusive
 from core.project import Project
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
-from flows.promote import open_release_context, policy_file, release_turn
+from flows.promote import open_release_context, policy_file
 from flows.run.dead_runs import end_dead_runs
 from operations.remembered import Comparison
 from pipelines.gates.policy import load_policy
@@ -103,16 +102,13 @@ class Reconciler:
         ]
         if not waiting:
             return ()
-        try:
-            with release_turn(self._project.home).acquire(timeout=0):
-                context = open_release_context(self._project.home)
-                return tuple(
-                    sentence
-                    for name in waiting
-                    for sentence in self._finish(name, context)
-                )
-        except Timeout:
-            return ()
+        with try_exclusive(release_lock(self._project.home)) as is_free:
+            if not is_free:
+                return ()
+            context = open_release_context(self._project.home)
+            return tuple(
+                sentence for name in waiting for sentence in self._finish(name, context)
+            )
 
     def put_champions_back(self) -> tuple[str, ...]:
         """The alias `champion` is what the ledger says, whoever moved or deleted it."""

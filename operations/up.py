@@ -7,12 +7,10 @@ import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from filelock import FileLock, Timeout
-
 from core.environment import set_library_environment
 from core.errors import LedgerError, OperationError, ServingError
 from core.home import make_home
-from core.locks import lock_file
+from core.locks import exclusive, lock_file
 from core.loopback import HERE
 from core.notify import notify
 from core.project import Project, find_project
@@ -148,12 +146,9 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     set_library_environment()
     project = find_project(Settings().home)
     make_home(project.home)
-    lock = FileLock(lock_file(project.home))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OperationError(_running_already(project)) from error
-    with lock:
+    with exclusive(
+        lock_file(project.home), wait=0, busy=lambda: _running_already(project)
+    ):
         end_system(project.home)  # what an earlier one that was killed has left
         _check_ports(ports)
         moved = settle(
@@ -176,10 +171,12 @@ def run_up(ports: Ports, *, opens_browser: bool) -> int:
     return 0
 
 
-def _running_already(project: Project) -> str:
+def _running_already(project: Project) -> OperationError:
     record = read_record(project.home)
     number = "" if record is None else f" (process {record.pid})"
-    return f"assay up is running already for {project.home}{number}. `assay status` shows it, `assay down` ends it."
+    return OperationError(
+        f"assay up is running already for {project.home}{number}. `assay status` shows it, `assay down` ends it."
+    )
 
 
 def _check_ports(ports: Ports) -> None:

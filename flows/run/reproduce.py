@@ -14,13 +14,12 @@ from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from core import errors
 from core.console import say
 from core.errors import PipelineError, WorkspaceError
 from core.files import md5_of
 from core.git import no_repository_named
+from core.locks import stage_lock, take_turn
 from core.value import Value
 from flows.run.request import ROW_SUFFIXES
 from flows.run.stop_signal import stage_stops_first
@@ -52,7 +51,7 @@ def reproduce(workspace: Workspace, stage: str) -> StageRun:
     `PipelineError` where the stage left none.
     """
     started = time.monotonic()
-    with _stage_lock(workspace, stage) as waited:
+    with _stage_turn(workspace, stage) as waited:
         cached = _reproduce(workspace, stage)
     return StageRun(
         stage=stage,
@@ -179,26 +178,15 @@ def _repository(workspace: Workspace) -> Iterator[Any]:
 
 
 @contextmanager
-def _stage_lock(workspace: Workspace, stage: str) -> Iterator[bool]:
+def _stage_turn(workspace: Workspace, stage: str) -> Iterator[bool]:
     """Hold the lock of the stage's work; yields whether another run held it first."""
-    path = (
-        workspace.project.home
-        / "leases"
-        / f"{stage}-{stage_key(stage, workspace.root)}.lock"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lease = FileLock(path)
-    try:
-        lease.acquire(timeout=0)
-        waited = False
-    except Timeout:
+    path = stage_lock(workspace.home, stage, stage_key(stage, workspace.root))
+
+    def notice() -> None:
         say(f"  {stage:<17} waiting for another run that does the same work")
-        lease.acquire()
-        waited = True
-    try:
+
+    with take_turn(path, notice) as waited:
         yield waited
-    finally:
-        lease.release()
 
 
 @contextmanager

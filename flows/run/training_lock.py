@@ -4,29 +4,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.console import say
 from core.errors import AlreadyTraining
+from core.locks import exclusive, take_turn, training_lock
 
 
 @contextmanager
 def training_turn(home: Path, model: str, *, waits: bool = True) -> Iterator[None]:
     """Have the model to oneself; where another run has it, wait, or be told so by `AlreadyTraining`."""
-    path = home / "leases" / f"training-{model}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    turn = FileLock(path)
-    try:
-        turn.acquire(timeout=0)
-    except Timeout as error:
-        if not waits:
-            raise AlreadyTraining(
-                f"{model} is being trained by another run already: nothing was started."
-            ) from error
+    path = training_lock(home, model)
+    if not waits:
+        with exclusive(path, wait=0, busy=lambda: _already_training(model)):
+            yield
+        return
+
+    def notice() -> None:
         say(f"  (waiting for another run's end: it is training {model})")
-        turn.acquire()
-        say(f"  (waited for another run's end: it was training {model})")
-    try:
+
+    with take_turn(path, notice) as has_waited:
+        if has_waited:
+            say(f"  (waited for another run's end: it was training {model})")
         yield
-    finally:
-        turn.release()
+
+
+def _already_training(model: str) -> AlreadyTraining:
+    return AlreadyTraining(
+        f"{model} is being trained by another run already: nothing was started."
+    )

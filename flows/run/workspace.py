@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.errors import UnreadableData
 from core.files import write_text
 from core.git import git
 from core.home import make_home
-from core.locks import in_use
+from core.locks import exclusive, in_use, try_exclusive, workspace_lock
 from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
 from flows.run.request import ROW_SUFFIXES, TrainRequest, check_request
@@ -52,7 +50,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     root = project.home / "worktrees" / run_id
     make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with in_use(project.home), FileLock(root.with_suffix(".lock")):
+    with in_use(project.home), exclusive(workspace_lock(root)):
         commit = pin_working_tree(project.root, run_id)
         git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
         try:
@@ -70,7 +68,7 @@ def remove_dead_worktrees(project: Project) -> None:
     """
     for root in sorted((project.home / "worktrees").glob("*-*-*")):
         if root.is_dir():
-            with _lock_of_ended_run(root.with_suffix(".lock")) as has_ended:
+            with try_exclusive(workspace_lock(root)) as has_ended:
                 if has_ended:
                     _remove_worktree(project, root)
 
@@ -81,7 +79,7 @@ def ended_workspaces(project: Project) -> Iterator[str]:
     A workspace is forgotten once the caller has dealt with its name without an error.
     """
     for lock in sorted((project.home / "worktrees").glob("*-*-*.lock")):
-        with _lock_of_ended_run(lock) as has_ended:
+        with try_exclusive(lock) as has_ended:
             if has_ended:
                 yield lock.stem
                 if not lock.with_suffix("").is_dir():
@@ -93,21 +91,6 @@ def place_base_model(workspace: Workspace) -> None:
     manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
     if not (workspace.home / "base-models" / manifest.digest).is_dir():
         base_model(workspace.params.base_model, workspace.home)
-
-
-@contextmanager
-def _lock_of_ended_run(path: Path) -> Iterator[bool]:
-    """Hold a run's lock where its process has ended; False where the run is alive."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params:

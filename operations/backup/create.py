@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.environment import set_library_environment
 from core.errors import AssayError, OperationError
 from core.files import digest_of_files, folder_digests
-from core.locks import in_use
+from core.locks import backup_lock, exclusive, in_use
 from core.progress import progress_bar
 from core.project import Project
 from operations.backup.copying import Copies, appearing, files_below
@@ -256,10 +254,10 @@ def _file_count(source: Source) -> int:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    try:
-        with FileLock(home / "leases" / "backup.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise OperationError(
+    def busy() -> OperationError:
+        return OperationError(
             f"Another backup of {home} goes on. Wait for it, or end it."
-        ) from error
+        )
+
+    with exclusive(backup_lock(home), wait=0, busy=busy):
+        yield

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import DamagedFile, LedgerError
+from core.locks import exclusive, head_lock
 from core.private_file import write_private
 from core.value import Value, first_problem
 from registry.ledger.entries import Head, canonical_time
@@ -198,9 +198,7 @@ def keep_record(
     that is for an alarm and for a person. What fails here fails nothing else: the entry is written.
     """
     try:
-        with FileLock(
-            record_file(home).with_suffix(".lock"), timeout=SECONDS_FOR_THE_LOCK
-        ):
+        with exclusive(head_lock(home), wait=SECONDS_FOR_THE_LOCK):
             there = read_record(home)
             if _may_replace(
                 home,
@@ -214,7 +212,8 @@ def keep_record(
                     key,
                     also=() if there is None else (there.record,),
                 )
-    except (OSError, Timeout, DamagedFile, LedgerError):
+    # A lock that stays busy is a TimeoutError, which is an OSError.
+    except (OSError, DamagedFile, LedgerError):
         return
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from filelock import FileLock
 from pydantic import ValidationError
 
 from core.errors import (
@@ -25,6 +24,7 @@ from core.errors import (
 )
 from core.files import write_text
 from core.home import closed_to_us, make_home
+from core.locks import exclusive, ledger_lock
 from core.settings import Settings
 from core.value import first_problem
 from registry.ledger.chain import broken, check_remembered, follow, signed_entry
@@ -281,7 +281,7 @@ def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
     try:
         if not _is_open(ledger):
             make_home(home)
-            with FileLock(home / "ledger.lock"):
+            with exclusive(ledger_lock(home)):
                 _make_open(ledger)
         if not _mark(home).is_file():
             write_text(_mark(home), "")
@@ -329,7 +329,7 @@ def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> L
     rows = [_row(entry) for entry in entries]
     ledger = Ledger(home, Database(ledger_url(home)))
     make_home(home)
-    with FileLock(home / "ledger.lock"), _migrated(ledger) as connection:
+    with exclusive(ledger_lock(home)), _migrated(ledger) as connection:
         there = [
             dict(row)
             for row in connection.execute(

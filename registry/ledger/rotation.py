@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from filelock import FileLock
-
+from core.locks import exclusive, rotation_lock
 from registry.ledger.entries import KeyAdded, KeyRevoked, PublicKey
 from registry.ledger.keys import (
     SigningKey,
@@ -26,7 +25,7 @@ def rotate(
     following = home / "keys" / "next.pem"
     load_key(home)
     digest = ledger.remember(reason)
-    with FileLock(home / "keys" / "rotation.lock"):
+    with exclusive(rotation_lock(home)):
         ledger_state = ledger.state()
         if following.exists() or not _superseded(ledger_state, load_key(home)):
             new = create_key_at(following)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from filelock import FileLock
-
+from core.locks import exclusive
 from registry.mlflow.calls import Calls
 
 if TYPE_CHECKING:
@@ -71,6 +70,5 @@ class Connection:
     @contextlib.contextmanager
     def turn(self, what: str) -> Iterator[None]:
         """Have something to oneself among the processes of this machine."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._locks / f"{what}.lock"):
+        with exclusive(self._locks / f"{what}.lock"):
             yield

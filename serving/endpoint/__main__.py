@@ -9,15 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from core.errors import ServingError
 from core.home import make_home
 from core.lifetime import end_with_the_run
+from core.locks import endpoint_lock, exclusive
 from core.logs import keep_secrets_out_of_logs
 from core.settings import Settings
 from serving.endpoint.limits import Limits
-from serving.endpoint.memory import FOLDER
 from serving.listen import open_socket
 from serving.log import exit_code
 
@@ -58,16 +56,17 @@ def _listener(options: argparse.Namespace) -> socket.socket:
 @contextmanager
 def only_one(home: Path) -> Iterator[None]:
     """Two endpoints of one home would remember against each other."""
-    path = home / FOLDER / "lock"
+    path = endpoint_lock(home)
+
+    def busy() -> ServingError:
+        return ServingError(
+            f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home."
+        )
+
     try:
         make_home(home)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, timeout=0):
+        with exclusive(path, wait=0, busy=busy):
             yield
-    except Timeout:
-        raise ServingError(
-            f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home."
-        ) from None
     except OSError as error:
         raise ServingError(
             f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). Make that folder writable."

@@ -127,7 +127,10 @@ def test_a_run_that_ends_in_an_error_that_nobody_foresaw_is_told(
         notified_on_error,
     )  # imports Prefect, which reads then where its server is
 
-    with pytest.raises(type(error)), notified_on_error(Project(ROOT, tmp_path), "letters"):
+    with (
+        pytest.raises(type(error)),
+        notified_on_error(Project(ROOT, tmp_path), "letters"),
+    ):
         raise error
     (notice,) = notices(tmp_path)
     assert notice.title == "Assay: a run of letters failed"

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from core.project import Project
-from flows.run.reproduce import _stage_lock
+from flows.run.reproduce import _stage_turn
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
 from flows.run.workspace import open_workspace
@@ -66,9 +66,9 @@ def test_a_stage_that_waits_for_another_runs_says_so_when_it_begins_to_wait(
     git(tmp_path, "clone", "--quiet", str(cloned), "assay")
     project = Project(root=tmp_path / "assay", home=tmp_path / "assay/.assay")
     with open_workspace(project, TrainRequest()) as workspace:
-        with _stage_lock(workspace, "collect") as waited:
+        with _stage_turn(workspace, "collect") as waited:
             assert not waited
-            other = Waiting(_stage_lock(workspace, "collect"), capsys)
+            other = Waiting(_stage_turn(workspace, "collect"), capsys)
             wait_until(
                 lambda: other.has_said(
                     "  collect           waiting for another run that does the same work\n"
