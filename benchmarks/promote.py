@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from core.ready import parse_ready
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "letters-tiny"
@@ -320,8 +323,10 @@ def _endpoint(site: Site) -> Iterator[int]:
         command, cwd=site.checkout, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            ready = process.stdout.readline() if process.stdout else ""
-            yield int(ready.rsplit(":", 1)[1].split("/")[0])
+            line = process.stdout.readline() if process.stdout else ""
+            port = urlsplit(parse_ready(line) or "").port
+            assert port is not None, line
+            yield port
         finally:
             process.terminate()
 

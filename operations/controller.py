@@ -17,6 +17,7 @@ from pathlib import Path
 from core.environment import set_library_environment
 from core.errors import AssayError
 from core.locks import controller_lock, try_exclusive
+from core.ready import ready_line
 from core.settings import Settings
 from serving.log import say
 
@@ -58,7 +59,7 @@ def run(done: threading.Event, every: float) -> int:
         if not is_ours:
             return 0
         duties = Reconciler(project)
-        _say(f"Ready: the controller looks every {every:g} s.")
+        _say(ready_line(f"the controller looks every {every:g} s."))
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
         record = threading.Thread(
             target=_rounds,

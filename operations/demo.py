@@ -13,6 +13,7 @@ from core.console import say
 from core.environment import set_library_environment
 from core.errors import ServingError
 from core.project import Project, find_project
+from core.ready import parse_ready
 from core.settings import Settings
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
@@ -111,13 +112,13 @@ def endpoint(module: list[str]) -> Iterator[tuple[str, list[str]]]:
         too_long = threading.Timer(SECONDS_TO_LOAD, process.kill)
         too_long.start()
         try:
-            ready = process.stdout.readline() if process.stdout else ""
+            line = process.stdout.readline() if process.stdout else ""
             too_long.cancel()
-            if not ready.startswith("Ready:"):
+            url = parse_ready(line)
+            if url is None:
                 raise ServingError(
                     "The endpoint did not start. Its own message stands above."
                 )
-            url = ready.rsplit(" at ", 1)[1].strip()
             yield url, _models(url)
         finally:
             too_long.cancel()

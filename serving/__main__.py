@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.lifetime import end_with_the_run
+from core.ready import ready_line
 from serving.load import Wanted, load_engine
 from serving.log import exit_code, say
 from serving.owner import ForTheOwner, Owner, Ownership
@@ -44,9 +45,10 @@ def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
             f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items()
         )
         # The socket listens since before the weights were loaded, so whoever reads this line can connect.
-        ready = f"Ready: {'a preview and no release, ' if options.preview else ''}{names} at {url_of(listener)}/v1"
+        what = f"a preview and no release, {names}" if options.preview else names
+        line = ready_line(what, f"{url_of(listener)}/v1")
         try:
-            serve_on(app, listener, lambda: say(ready, sys.stdout))
+            serve_on(app, listener, lambda: say(line, sys.stdout))
         finally:
             engine.close()
 

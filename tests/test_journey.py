@@ -10,6 +10,7 @@ import pytest
 from openai import OpenAI
 
 from core.files import folder_digests
+from core.ready import parse_ready
 from registry.mlflow.recorded import VERDICT
 from tests.support.journey import ANSWERS, Journey, invoke, run_arguments
 from tests.support.waiting import SECONDS_AT_MOST
@@ -177,9 +178,10 @@ def serving(judged: Journey) -> Iterator[str]:
     with judged.checkout.start("preview", "--model", MODEL, "--port", "0") as process:
         assert process.stdout
         try:
-            ready = process.stdout.readline()
-            assert ready.startswith("Ready:"), ready + process.communicate()[1]
-            yield ready.rsplit(" at ", 1)[1].strip()
+            line = process.stdout.readline()
+            url = parse_ready(line)
+            assert url, line + process.communicate()[1]
+            yield url
         finally:
             process.terminate()
             process.communicate(timeout=SECONDS_AT_MOST)

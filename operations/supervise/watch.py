@@ -13,6 +13,7 @@ import psutil
 from core.errors import AssayError, OperationError
 from core.loopback import HERE, answers
 from core.project import Project
+from core.ready import is_ready_line
 from core.system_record import ServiceRecord, State
 from operations.supervise.processes import kill_below
 from operations.supervise.service import Service
@@ -242,9 +243,7 @@ class Watched:
             return answers(self.service.health, seconds=1)
         if self.service.shows_up is not None:
             return self.service.shows_up(self._since)
-        return self.service.lasts and any(
-            line.startswith("Ready:") for line in self._said()
-        )
+        return self.service.lasts and any(is_ready_line(line) for line in self._said())
 
     def _become(self, state: State) -> None:
         self.state = state

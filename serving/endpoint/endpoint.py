@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from core.ready import ready_line
 from registry.release.following import EndpointState
 from serving.endpoint.admin import create_admin_app
 from serving.endpoint.admin_address import (
@@ -83,7 +84,8 @@ class Endpoint:
     async def _say_ready(self, admin_address: AdminAddress) -> None:
         """One line for whoever started it, once what is to answer does."""
         await self.fleet.settled()
-        say(f"Ready: {self._what_answers()} at {admin_address.serves_at}", sys.stdout)
+        line = ready_line(self._what_answers(), admin_address.serves_at)
+        say(line, sys.stdout)
 
     def _what_answers(self) -> str:
         ready, routes = self.fleet.lanes.ready(), self.fleet.routes()

@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import Self
 
 from core.errors import ServingError
+from core.ready import parse_ready
 from serving.endpoint.engine_record import EngineRecord, new_token
 from serving.endpoint.upstream import Address
 from serving.log import say
 from serving.outliving import OUTLIVES, SYSTEM_PID
 from serving.owner import Ownership
 
-_READY = re.compile(r"Ready: .* at http://127\.0\.0\.1:(\d+)/v1\n")
+_OWN_URL = re.compile(r"http://127\.0\.0\.1:(?P<port>\d+)/v1")
 _SECONDS_TO_END = 10.0
 _LINES_KEPT = 5
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -84,14 +85,14 @@ class EngineProcess:
 
     async def _wait_until_ready(self) -> None:
         line = (await _open(self._process.stdout).readline()).decode(errors="replace")
-        found = _READY.fullmatch(line)
-        if found is None:
+        match = _OWN_URL.fullmatch(parse_ready(line) or "")
+        if match is None:
             raise ServingError(
                 (await self.ended())
                 if line == ""
                 else f"its engine process said {line[:100]!r} instead of being ready"
             )
-        self.address = Address(int(found[1]), self.address.token)
+        self.address = Address(int(match["port"]), self.address.token)
 
     async def _pass_on_errors(self) -> None:
         text, errors = "", _open(self._process.stderr)

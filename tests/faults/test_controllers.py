@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from core.project import Project
+from core.ready import ready_line
 from operations.reconcile import Reconciler
 from registry.ledger.entries import ReleaseSwitched
 from registry.ledger.ledger import open_ledger
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.ci
 
 WHOLE = ["judged", "release_begun", "release_switched", "release_completed"]
 WHY = Order("ann", "a test")
+READY = ready_line("the controller")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
     home: Home, running: Running, checkout: Checkout
 ) -> None:
     with controller(checkout) as first:
-        first.says("Ready:")
+        first.says(READY)
         with controller(checkout) as second:
             second.says("Standing by:")
             before = home.ledger_state.head.generation
@@ -118,7 +120,7 @@ def test_1_of_two_controllers_one_stands_by_and_takes_over_a_release_when_the_fi
             first.process.kill()
             first.process.wait()
             wait_until(lambda: at_rest(home), said=second.log.read_text)
-            second.says("Ready:")
+            second.says(READY)
     assert kinds(home, before) == WHOLE
     serves(home, running, "1")
 
@@ -161,7 +163,7 @@ def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wro
 ) -> None:
     """Stopped with the release lock in its hand, so that only the ledger's generation stands in its way."""
     with controller(checkout) as sleeper:
-        sleeper.says("Ready:")
+        sleeper.says(READY)
         before = home.ledger_state.head.generation
         served = home.ledger_state.model(MODEL).current
         home.begin("1")

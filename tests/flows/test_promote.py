@@ -17,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from core.project import Project
+from core.ready import parse_ready
 from operations.reconcile import Reconciler
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import ModelState
@@ -59,8 +60,8 @@ def endpoint(checkout: Checkout) -> Iterator[str]:
         text=True,
     ) as process:
         try:
-            ready = process.stdout.readline() if process.stdout else ""
-            assert ready.startswith("Ready:")
+            line = process.stdout.readline() if process.stdout else ""
+            assert parse_ready(line), line
             yield endpoint_client(checkout.home).admin_address().serves_at
         finally:
             process.terminate()

@@ -16,6 +16,7 @@ from core.locks import lock_file
 from core.loopback import answers, ask
 from core.notify import notices
 from core.project import Project
+from core.ready import ready_line
 from core.system_record import read_record, record_file
 from operations import down
 from operations.start_display import Progress
@@ -27,7 +28,7 @@ from operations.up import _System
 from tests.support.running_system import DIES_LATER
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
-_LASTS = "print('Ready: now', flush=True); import time; time.sleep(600)"
+_LASTS = f"print({ready_line('now')!r}, flush=True); import time; time.sleep(600)"
 # Accepts whoever comes, and says what no HTTP server says.
 _TALKS_NO_HTTP = """
 import pathlib, socket, sys

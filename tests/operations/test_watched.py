@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import OperationError
 from core.project import Project
+from core.ready import ready_line
 from operations.supervise import silence
 from operations.supervise.processes import mark, sweep
 from operations.supervise.service import Service
@@ -18,7 +19,7 @@ from operations.supervise.watch import DEATHS_IN_A_ROW, Watched
 from tests.support.running_system import DIES_LATER
 from tests.support.waiting import SECONDS_AT_MOST
 
-_LASTS = "print('Ready: now'); import time; time.sleep(600)"
+_LASTS = f"print({ready_line('now')!r}); import time; time.sleep(600)"
 
 
 _ANSWERS = """
@@ -185,7 +186,7 @@ def test_a_service_that_lives_and_answers_no_more_is_named_until_it_answers_agai
 
 
 def test_what_is_not_to_last_is_done_when_it_has_ended_well(project: Project) -> None:
-    thing = watched(project, "print('Ready: no')", lasts=False)
+    thing = watched(project, f"print({ready_line('no')!r})", lasts=False)
     look_until(thing, lambda: thing.state == "done")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from openai import OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from core.files import digest_of_files, folder_digests
+from core.ready import parse_ready
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import read_screen_verdict
 from registry.ledger.entries import (
@@ -318,9 +318,9 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()
-        found = re.fullmatch(r"Ready: .* at (http://127\.0\.0\.1:\d+)/v1\n", ready)
-        assert found, f"{ready}\n{log.read_text()}"
-        running = Running(process, found[1], ready, log, home.path)
+        url = parse_ready(ready)
+        assert url, f"{ready}\n{log.read_text()}"
+        running = Running(process, url.removesuffix("/v1"), ready, log, home.path)
         yield running
     finally:
         if process.poll() is None:

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import psutil
 
+from core.ready import ready_line
 from core.system_record import ServiceRecord, SystemRecord, read_record
 from operations.services import Ports
 from operations.supervise.processes import marked
 from tests.support.journey import Checkout
 from tests.support.waiting import SECONDS_AT_MOST
 
-DIES_LATER = """
+DIES_LATER = f"""
 import pathlib, sys, time
 first = pathlib.Path(sys.argv[1])
 if first.exists():
     raise SystemExit("no more")
 first.touch()
-print("Ready: until it is ended", flush=True)
+print({ready_line("until it is ended")!r}, flush=True)
 time.sleep(600)
 """
 """Well at its first start until a test ends it, and dead at each later one."""

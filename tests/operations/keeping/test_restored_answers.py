@@ -1,7 +1,6 @@
 """A restored home answers as the old one did, with the old one gone."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from core.project import Project
+from core.ready import parse_ready
 from operations.backup.create import Source, back_up
 from operations.backup.restore import restore
 from tests.operations.keeping.conftest import MODEL, Kept
@@ -41,9 +41,9 @@ def endpoint(home: Path) -> Iterator[str]:
     )
     assert process.stdout
     try:
-        ready = re.search(r"http://\S+", process.stdout.readline())
-        assert ready
-        yield ready.group().removesuffix("/v1")
+        url = parse_ready(process.stdout.readline())
+        assert url
+        yield url.removesuffix("/v1")
     finally:
         process.terminate()
         process.communicate(timeout=SECONDS_AT_MOST)
