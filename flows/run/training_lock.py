@@ -1,4 +1,4 @@
-"""Two trainings of one model never overlap. The kernel holds the turn and gives it back when its holder dies."""
+"""One training of a model at a time. The kernel frees the lock when its holder dies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,10 @@ from core.locks import exclusive, take_turn, training_lock
 
 @contextmanager
 def training_turn(home: Path, model: str, *, waits: bool = True) -> Iterator[None]:
-    """Have the model to oneself; where another run has it, wait, or be told so by `AlreadyTraining`."""
+    """Hold the lock of a model's training.
+
+    Where another run holds it: wait and say so, or raise `AlreadyTraining` if `waits` is false.
+    """
     path = training_lock(home, model)
     if not waits:
         with exclusive(path, wait=0, busy=lambda: _already_training(model)):
