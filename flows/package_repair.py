@@ -58,7 +58,7 @@ def fetch_released_package(home: Path, release: Release, store: Store) -> Path |
 
 
 class PackageRepair:
-    """Checks the packages that one home's ledger needs, again and again, and fetches damaged ones."""
+    """Checks the packages that a home's ledger needs at every round, and fetches damaged ones."""
 
     def __init__(self, home: Path) -> None:
         self._home = home

@@ -1,4 +1,4 @@
-"""What schedules, new data and the run form start: one training run, and its result sent to people."""
+"""What schedules, new data and the run form start: one training run, reported to people."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +84,7 @@ def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str |
 
 
 def _skip(project: Project, name: str, model: str, sentence: str) -> "State[Any]":
-    """End a run that trains nothing: its page and the home say why, and nobody is sent a message."""
+    """End a run that trains nothing. Its page and the home say why; nobody gets a message."""
     publish_text("nothing-done", f"# Nothing was trained\n\n{sentence}\n", sentence)
     notify(project.home, f"Assay: {model} not trained", sentence, sends=False)
     return Completed(name=name, message=sentence)

@@ -38,7 +38,7 @@ def flat_params(workspace: Workspace) -> dict[str, str]:
 
 @contextmanager
 def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
-    """End the MLflow run where an error ends the flow: as `KILLED` if it was stopped, else `FAILED`.
+    """End the MLflow run where an error ends the flow: `KILLED` if it was stopped, else `FAILED`.
 
     The error is raised again. The same command resumes the run later.
     """

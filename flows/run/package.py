@@ -92,7 +92,7 @@ def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Li
 def build_package(
     workspace: Workspace, finalist: Finalist, scorecard: Scorecard, lineage: Lineage
 ) -> Path:
-    """Build what is registered, and give its folder; `package.json` holds the digest of each file."""
+    """Build what is registered, and give its folder; `package.json` holds each file's digest."""
     package = workspace.root / layout.DATA / ".package"
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")

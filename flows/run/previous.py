@@ -1,4 +1,4 @@
-"""What came before: the same work, or the champion's own adapter. Then there is nothing to judge."""
+"""Earlier outcomes: of the same work, or of the champion's own adapter. They need no judging."""
 
 from pathlib import Path
 

@@ -63,7 +63,10 @@ def _register(
     lineage: Lineage,
     page: Page,
 ) -> tuple[str, str]:
-    """Register the finalist and enter its version; its number, and what became of the challenger."""
+    """Register the finalist and enter its version.
+
+    Gives the version's number, and what became of the challenger.
+    """
     _check_verdict(attempt, finalist, scorecard)
     package = build_package(attempt.workspace, finalist, scorecard, lineage)
     succession = decide_succession(attempt, scorecard)
@@ -84,7 +87,7 @@ def _register(
 
 
 def _record_champion(attempt: Attempt, champion: Champion) -> Outcome:
-    """End a run that made the champion again: it has no candidate, and its page names the version."""
+    """End a run that made the champion again: its page names the version, and there is no other."""
     version = attempt.store.get_version(attempt.model, champion.version)
     outcome = champions_outcome(attempt.store, version, attempt.home)
     outcome = outcome.model_copy(update={"run_id": attempt.run.run_id})
@@ -98,7 +101,10 @@ def _record_champion(attempt: Attempt, champion: Champion) -> Outcome:
 
 
 def _check_verdict(attempt: Attempt, finalist: Finalist, scorecard: Scorecard) -> None:
-    """Compute the verdict again and hash the adapter: both came from a cache that others can write."""
+    """Compute the verdict again and hash the adapter, since others can write to the cache.
+
+    `DamagedFile` or `UnsafeAdapter` where either is not what it should be.
+    """
     evidence = collect_evidence(attempt.workspace, finalist)
     differences = list(recompute(evidence).differences)
     is_about_scorecard = finalist.scorecard_digest == scorecard.content_sha256()

@@ -191,7 +191,7 @@ def _stage_turn(workspace: Workspace, stage: str) -> Iterator[bool]:
 
 @contextmanager
 def _stage_environment(workspace: Workspace, channel: Path) -> Iterator[None]:
-    """Within, stages find this interpreter first, the home, the channel, and whose end ends them."""
+    """Within, stages find this interpreter, the home, the channel, and whose end ends them."""
     folder = Path(sys.executable).parent
     own = {
         "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -212,7 +212,7 @@ def _stage_environment(workspace: Workspace, channel: Path) -> Iterator[None]:
 
 
 def _parse_error(text: str) -> errors.AssayError:
-    """The stage's own error, of its own class: a retry must tell a lost connection from a bad row."""
+    """The stage's own error, of its own class: a retry helps after a lost connection alone."""
     name, _, message = text.partition("\n")
     kind = getattr(errors, name, errors.PipelineError)
     error: errors.AssayError = kind(message)

@@ -1,4 +1,7 @@
-"""What a person or a schedule asks a training run for. In the Prefect UI each field is a field of the run form."""
+"""What a person or a schedule asks a training run for.
+
+In the Prefect UI each field of the request is a field of the run form.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_pe
 
 
 class TrainRequest(Value):
-    """What to train on what, and how to judge it. What is None stays as params.yaml and the default policy say."""
+    """What to train on what, and how to judge it.
+
+    A field that is None stays as params.yaml and the default policy have it.
+    """
 
     model: str = Field(
         default="cheat-smollm2",
@@ -27,7 +33,10 @@ class TrainRequest(Value):
     data: Path | None = Field(
         default=None,
         title="Data file",
-        description="Own rows: JSONL, CSV or Parquet, a path on the worker's machine. None: the `cheat` pairs.",
+        description=(
+            "Own rows: JSONL, CSV or Parquet, a path on the worker's machine. "
+            "None: the `cheat` pairs."
+        ),
     )
     licence: str = Field(
         default="LicenseRef-brought-by-user",
@@ -43,7 +52,9 @@ class TrainRequest(Value):
     base_model: Path | None = Field(
         default=None,
         title="Base model folder",
-        description="Folder of an own base model on the worker's machine. None: SmolLM2-135M-Instruct.",
+        description=(
+            "Folder of an own base model on the worker's machine. None: SmolLM2-135M-Instruct."
+        ),
     )
     base_model_digest: str | None = Field(
         default=None,
