@@ -1,7 +1,9 @@
 """The order of the stages, which training, re-scoring and the dry run share.
 
-base_model    collect ─ split ─ validate ─ bias ─ admit    fine_tune    prompt_baselines ─ generate ─ score ─ screen
-              └────────────── DATA ──────────────┘                      └────────────── EVALUATION ─────────────┘
+base_model
+DATA         collect ─ split ─ validate ─ bias ─ admit
+fine_tune
+EVALUATION   prompt_baselines ─ generate ─ score ─ screen
 """
 
 from flows.run.comparators import check_comparators

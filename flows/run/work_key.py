@@ -1,4 +1,7 @@
-"""The identity of a run's work: everything that its stages read from outside, so that an unchanged run is found again."""
+"""The identity of a run's work: everything that its stages read from outside.
+
+A run whose identity is that of an earlier one has nothing to do.
+"""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -31,9 +34,9 @@ def recipe_of(root: Path) -> str:
 def work_key(root: Path, besides: Collection[str] = ()) -> str:
     """SHA-256 over the command, the parameters and the inputs of each stage in `dvc.yaml`.
 
-    What one stage makes for another follows from the rest. Code that no stage depends on does not count,
-    and parameters and policies count by what they say, not by how they are written.
-    `besides` names inputs that are left out.
+    What one stage makes for another follows from the rest. Code that no stage depends on does not
+    count. Parameters and policies count by what they say, not by how they are written. `besides`
+    names inputs that are left out.
     """
     text = (root / layout.DVC_STAGES).read_text(encoding="utf-8")
     stages = yaml.safe_load(text)["stages"]

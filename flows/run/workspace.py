@@ -1,4 +1,4 @@
-"""A workspace of a run's own: a git worktree at a pinned commit, with the run's overrides and inputs."""
+"""A run's own workspace: a git worktree at a pinned commit, with the run's overrides and inputs."""
 
 import secrets
 import shutil
@@ -39,7 +39,7 @@ class Workspace:
 
 @contextmanager
 def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspace]:
-    """Pin the working tree, give a worktree of it with the request's inputs, and remove it at the end.
+    """Pin the working tree, give a worktree with the request's inputs, and remove it at the end.
 
     A request that cannot be carried out is `ParameterError`, `UnreadableData` or
     `WorkspaceError`, before any stage runs.
@@ -87,7 +87,7 @@ def ended_workspaces(project: Project) -> Iterator[str]:
 
 
 def place_base_model(workspace: Workspace) -> None:
-    """Have the base model's weights on this machine, also where its manifest came from the cache."""
+    """Fetch the base model's weights where its manifest came from the cache without them."""
     manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
     if not (workspace.home / "base-models" / manifest.digest).is_dir():
         base_model(workspace.params.base_model, workspace.home)

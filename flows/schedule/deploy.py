@@ -1,5 +1,6 @@
-"""Put what runs by itself into Prefect: work pool, deployments of `infra/prefect.yaml`, automations.
+"""Put what runs by itself into Prefect: work pool, deployments and automations.
 
+`infra/prefect.yaml` defines the deployments.
 Doing so twice has the effect of doing so once.
 """
 

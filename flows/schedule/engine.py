@@ -1,4 +1,7 @@
-"""One flow run in a process of its own, as the worker starts it: `python -m flows.schedule.engine`. It ends when the worker does."""
+"""One flow run in a process of its own: `python -m flows.schedule.engine`.
+
+The worker starts it, and it ends when the worker does.
+"""
 
 import os
 import runpy
@@ -21,7 +24,7 @@ def main() -> None:
 
 
 def _log_in_prefect(text: str) -> None:
-    """Show a line on the flow run's page in the Prefect UI; outside of a run there is no such page."""
+    """Show a line on the flow run's page in the Prefect UI, where there is a run."""
     from prefect import get_run_logger
     from prefect.exceptions import MissingContextError
 

@@ -43,7 +43,7 @@ def is_configured() -> bool:
 
 
 def deployment_parameters(name: str) -> list[dict[str, Any]]:
-    """The parameters of the deployment FLOW/NAME that runs by itself; empty where it is paused or not there."""
+    """The parameters of the deployment FLOW/NAME; empty where it is paused or missing."""
     flow, _, deployment = name.partition("/")
     wanted = {
         "flows": {"name": {"any_": [flow]}},
@@ -76,7 +76,10 @@ def cron_schedules() -> list[Schedule]:
 
 
 def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
-    """When it is to run, as Prefect itself reckons: in a night when clocks change it does not agree with croniter."""
+    """When it is to run, as Prefect computes it.
+
+    In a night when clocks change Prefect and croniter disagree.
+    """
     import asyncio
 
     from prefect.server.schemas.schedules import CronSchedule
@@ -139,9 +142,8 @@ def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) ->
 
 
 def _post(path: str, body: Any) -> Any:
-    url = (prefect_address() or "").rstrip(
-        "/"
-    )  # with a login its name comes first: the headers are made of it
+    # Asked first: it takes a login out of the address, from which the headers are made.
+    url = (prefect_address() or "").rstrip("/")
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
         answer = client.post(url + path, json=body, headers=_authorization())
         answer.raise_for_status()
@@ -161,5 +163,6 @@ def _explained() -> Iterator[None]:
     except (httpx.HTTPError, ValueError) as error:
         where = shown(os.environ.get("PREFECT_API_URL", ""))
         raise OperationError(
-            f"Prefect at {where} does not answer as it should ({type(error).__name__}). `assay status` says what runs."
+            f"Prefect at {where} does not answer as it should ({type(error).__name__}). "
+            "`assay status` says what runs."
         ) from error
