@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need; those that are there already are left alone.
+# Installs the Debian packages that the tests need. A program that is there already is left alone,
+# whatever brought it: GitHub's Ubuntu machines have all three from elsewhere.
 set -euo pipefail
 missing=()
-for package in postgresql chromium chromium-driver; do
-  dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep --quiet '^installed$' || missing+=("$package")
-done
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
 [ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null; then
   echo "The tests need ${missing[*]} and this is no Debian. Install them as this system does it." >&2
