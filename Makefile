@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
 TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-ci test-slow check figures docs repro bench lock up down ui clean
+.PHONY: demo test test-ci test-slow check figures mutate docs repro bench lock up down ui clean
 
 demo: .venv/ready
 	$(BIN)/assay demo
@@ -33,6 +33,9 @@ figures: .venv/ready
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+mutate: .venv/ready
+	$(BIN)/python infra/mutate.py
 
 repro: .venv/ready
 	$(BIN)/dvc repro

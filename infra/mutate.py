@@ -1,0 +1,249 @@
+"""Flip one comparison of a gate at a time and report every flip that no test notices.
+
+`make mutate` runs it. It works in a copy of the tree and never in the tree itself. The gates, their
+tests and the flips that change nothing stand in `infra/gates.toml`.
+
+mutmut 3 skips every decorated function, and the ceilings of a policy are decorated validators.
+cosmic-ray flips no `in` and makes five flips of each comparison. This file needs only `ast`.
+"""
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = "-x -q --no-header -p no:cacheprovider --hypothesis-seed=0"
+TABLE = "infra/gates.toml"
+PAIRS: tuple[tuple[type[ast.cmpop], type[ast.cmpop]], ...] = (
+    (ast.Lt, ast.LtE),
+    (ast.Gt, ast.GtE),
+    (ast.Eq, ast.NotEq),
+    (ast.In, ast.NotIn),
+    (ast.Is, ast.IsNot),
+)
+OPPOSITES = dict(PAIRS) | {other: one for one, other in PAIRS}
+
+
+class Flip(NamedTuple):
+    """One change of one expression. Lines move too often to be part of its name."""
+
+    file: str
+    function: str
+    before: str
+    after: str
+
+
+class Mutant(NamedTuple):
+    """A flip, the line that it is on, and the whole module after it."""
+
+    flip: Flip
+    line: int
+    source: str
+
+
+class Gate(NamedTuple):
+    """A module and the test files that must notice a change in it."""
+
+    file: str
+    tests: tuple[str, ...]
+
+
+Kept = dict[Flip, str]
+"""Flips that change nothing that anybody could see, each with the reason."""
+
+
+class BrokenSetup(Exception):
+    """The tests do not tell a good module from a bad one, so no flip would mean anything."""
+
+
+def mutants(file: str, source: str) -> Iterator[Mutant]:
+    """Every flip of one module, from top to bottom."""
+    tree = ast.parse(source)
+    for node, function in list(_nodes(tree)):
+        before = ast.unparse(node)
+        for _ in _flips(node):
+            flip = Flip(file, function, before, ast.unparse(node))
+            yield Mutant(flip, getattr(node, "lineno", 0), ast.unparse(tree))
+
+
+def _nodes(tree: ast.AST, function: str = "") -> Iterator[tuple[ast.AST, str]]:
+    """Each node below, in the order of the source, with the name of what it stands in."""
+    for child in ast.iter_child_nodes(tree):
+        inside = function
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = f"{function}.{child.name}".strip(".")
+        yield child, inside
+        yield from _nodes(child, inside)
+
+
+def _flips(node: ast.AST) -> Iterator[None]:
+    """Flip the node in place, hand over, and put it back: once for each way to flip it."""
+    match node:
+        case ast.Compare(ops=operators):
+            for place, operator in enumerate(list(operators)):
+                operators[place] = OPPOSITES[type(operator)]()
+                yield
+                operators[place] = operator
+        case ast.BoolOp(op=connective):
+            node.op = ast.Or() if isinstance(connective, ast.And) else ast.And()
+            yield
+            node.op = connective
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            node.operand = ast.UnaryOp(ast.Not(), operand)
+            yield
+            node.operand = operand
+        case ast.Return(value=ast.Constant(value=bool() as claim) as constant):
+            constant.value = not claim
+            yield
+            constant.value = claim
+
+
+@contextmanager
+def copied(root: Path) -> Iterator[Path]:
+    """A copy of the files that git tracks or would track, as they are now."""
+    trusted = ("git", "-c", "safe.directory=*")  # whoever else checked it out
+    listing = [*trusted, "ls-files", "-z", "-co", "--exclude-standard"]
+    found = subprocess.run(listing, cwd=root, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory(prefix="mutate-") as made:
+        for name in filter(None, found.stdout.decode().split("\0")):
+            if (root / name).is_file():
+                target = Path(made, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, target)
+        yield Path(made)
+
+
+def tests_pass(tree: Path, gate: Gate, source: str, seconds: float) -> bool:
+    """Whether the gate's tests pass in the copy when the module has this source.
+
+    Tests that do not end in time have noticed the flip: it made a loop without an end.
+    """
+    module = tree / gate.file
+    module.write_text(source, encoding="utf-8")
+    for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
+        compiled.unlink()
+    command = [sys.executable, "-m", "pytest", *OPTIONS.split(), *gate.tests]
+    plain = os.environ | {"PYTEST_ADDOPTS": ""}
+    try:
+        code = subprocess.run(
+            command,
+            cwd=tree,
+            env=plain,
+            timeout=seconds,
+            capture_output=True,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+    if code < 0 or code == 5:
+        raise BrokenSetup(f"On {gate.file} pytest was killed or found no test: {code}.")
+    return code == 0
+
+
+def seconds_of_tests(tree: Path, gate: Gate) -> float:
+    """Run the tests on the module as it is and on one that cannot be imported."""
+    source = (tree / gate.file).read_text(encoding="utf-8")
+    begun = time.monotonic()
+    if not tests_pass(tree, gate, ast.unparse(ast.parse(source)), 1800):
+        raise BrokenSetup(f"The tests of {gate.file} fail before anything is flipped.")
+    took = time.monotonic() - begun
+    if tests_pass(tree, gate, "raise RuntimeError", 1800):
+        raise BrokenSetup(f"The tests of {gate.file} do not import the copy of it.")
+    return took
+
+
+def survivors(
+    tree: Path, gate: Gate, found: list[Mutant], console: Console
+) -> Iterator[Mutant]:
+    """The flips that the gate's tests do not notice; afterwards the copy is as it was."""
+    source = (tree / gate.file).read_text(encoding="utf-8")
+    limit = 60 + 4 * seconds_of_tests(tree, gate)
+    for mutant in track(found, description=gate.file, console=console):
+        if tests_pass(tree, gate, mutant.source, limit):
+            yield mutant
+    (tree / gate.file).write_text(source, encoding="utf-8")
+
+
+def examine(
+    tree: Path, gate: Gate, kept: Kept, limit: int | None, console: Console
+) -> int:
+    """How much of this gate somebody has to look at: each thing is printed on a line."""
+    every = list(mutants(gate.file, (tree / gate.file).read_text(encoding="utf-8")))
+    flips = {mutant.flip for mutant in every}
+    stale = [flip for flip in kept if flip.file == gate.file and flip not in flips]
+    asked = [mutant for mutant in every if mutant.flip not in kept][:limit]
+    alive = 0
+    for mutant in survivors(tree, gate, asked, console):
+        flip, alive = mutant.flip, alive + 1
+        say(console, f"{flip.file}:{mutant.line} in {flip.function}")
+        say(console, f"  - {flip.before}\n  + {flip.after}")
+    for flip in stale:
+        say(console, f"{TABLE} keeps a flip that is no longer there: {flip}")
+    say(console, f"{gate.file}: {len(asked)} flips, {alive} survived")
+    return alive + len(stale)
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is, brackets included."""
+    console.print(text, markup=False, highlight=False)
+
+
+def read_table(root: Path) -> tuple[list[Gate], Kept]:
+    """The gates with their tests, and the flips that are known to change nothing."""
+    table = tomllib.loads((root / TABLE).read_text(encoding="utf-8"))
+    gates = [Gate(file, tuple(tests)) for file, tests in table["tests"].items()]
+    kept = {
+        Flip(*(entry[part] for part in Flip._fields)): entry["why"]
+        for entry in table.get("equivalent", [])
+    }
+    return gates, kept
+
+
+def main() -> int:
+    """Exit code 1 when a flip survives without a kept reason, or a kept reason has no flip."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", metavar="FILE", help="one gate of the table")
+    parser.add_argument(
+        "--limit", type=int, help="the first so many flips of each gate"
+    )
+    parser.add_argument(
+        "--list", choices=("gates", "tests"), help="print them and stop"
+    )
+    options = parser.parse_args()
+    console = Console(soft_wrap=True)
+    gates, kept = read_table(ROOT)
+    chosen = [gate for gate in gates if options.only in (None, gate.file)]
+    if not chosen:
+        parser.error(f"{options.only} is no gate of {TABLE}")
+    if options.list:
+        tests = dict.fromkeys(test for gate in chosen for test in gate.tests)
+        names = tests if options.list == "tests" else [gate.file for gate in chosen]
+        say(console, "\n".join(names))
+        return 0
+    with copied(ROOT) as tree:
+        bad = sum(examine(tree, gate, kept, options.limit, console) for gate in chosen)
+    say(
+        console,
+        f"{bad} to look at" if bad else "Each flip was noticed or has its reason",
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenSetup as error:
+        sys.exit(f"mutate: {error}")
