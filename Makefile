@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 TORCH := torch==2.13.0
 TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-ci test-slow check figures mutate docs repro bench lock up down ui clean
+.PHONY: demo test test-ci test-slow check figures mutate coverage docs repro bench lock up down ui clean
 
 demo: .venv/ready
 	$(BIN)/assay demo
@@ -36,6 +36,9 @@ docs: .venv/ready
 
 mutate: .venv/ready
 	$(BIN)/python infra/mutate.py
+
+coverage: .venv/ready
+	infra/coverage.sh
 
 repro: .venv/ready
 	$(BIN)/dvc repro
