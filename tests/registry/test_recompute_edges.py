@@ -1,9 +1,12 @@
 """Evidence that was edited in a way that no other test of recomputing tries."""
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.scoring.evidence_file import Evidence
-from registry.release.recompute import statistics_differences
+from pipelines.values.dataset import ValidationReport
+from registry.release.recompute import is_older, recompute, statistics_differences
 from tests.support import trials
 
 
@@ -37,3 +40,29 @@ def test_a_control_that_is_no_prompt_of_the_evidence_is_named(
         f"evidence.{prompt}: its control, elsewhere, is no prompt of the evidence"
     )
     assert found == expected
+
+
+def test_a_scorecard_that_lacks_one_of_the_newer_facts_is_not_older(
+    tmp_path: Path,
+) -> None:
+    """Otherwise an editor could drop one fact and be spared the checks that need it."""
+    card = trials.write_folder(tmp_path)
+    for dropped in ("contents", "named_answers"):
+        assert getattr(card, dropped) is not None
+        assert not is_older(card.model_copy(update={dropped: None}))
+    both = {"contents": None, "named_answers": None}
+    assert is_older(card.model_copy(update=both))
+
+
+def test_data_that_were_not_admitted_are_a_difference_under_their_own_policy_alone(
+    tmp_path: Path,
+) -> None:
+    trials.write_folder(tmp_path)
+    path = tmp_path / "validation_report.json"
+    report = ValidationReport.read(path)
+    report.model_copy(update={"passed": False}).write(path)
+    own = recompute(tmp_path).differences
+    other = recompute(tmp_path, tmp_path / "policy.yaml").differences
+    said = "admission: validation is rejected"
+    assert any(each.startswith(said) for each in own)
+    assert not any(each.startswith("admission") for each in other)
