@@ -14,6 +14,7 @@ from core.files import write_text
 from core.home import closed_to_us
 from core.private_file import write_private
 from core.value import Value, first_problem
+from registry.ledger.canonical import LARGEST_INTEGER
 from registry.ledger.chain import broken, follow
 from registry.ledger.entries import (
     Digest,
@@ -69,14 +70,26 @@ class KnownHead(Value):
 
     @classmethod
     def from_tag(cls, text: str, where: str) -> "KnownHead":
-        """What a version page says, `GENERATION:HASH`."""
-        generation, _, digest = text.partition(":")
+        """What a version page says, `GENERATION:HASH`.
+
+        `LedgerError` where it says something else.
+        """
+        number, _, digest = text.partition(":")
         try:
-            return cls(generation=int(generation), hash=digest, where=where)
+            head = cls(generation=int(number), hash=digest, where=where)
         except ValueError as error:
-            raise LedgerError(
-                f"{where} says {text[:100]!r}, which names no entry of a ledger. Correct its tag {PAGE_TAG}."
-            ) from error
+            raise _unreadable_tag(text, where) from error
+        # An entry that accepts the loss of that one could not be written.
+        if head.generation > LARGEST_INTEGER:
+            raise _unreadable_tag(text, where)
+        return head
+
+
+def _unreadable_tag(text: str, where: str) -> LedgerError:
+    return LedgerError(
+        f"{where} says {text[:100]!r}, which names no entry of a ledger."
+        f" Correct its tag {PAGE_TAG}."
+    )
 
 
 class AuditReport(Value):

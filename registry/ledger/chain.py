@@ -1,10 +1,12 @@
 """The chain of entries: what an entry hashes to, who signed it, and whether each one follows from the one before."""
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from core.errors import BrokenLedger
-from core.files import digest_of_json
+from registry.ledger.canonical import accepted_forms, canonical_json
 from registry.ledger.entries import (
     Body,
     Entry,
@@ -23,16 +25,44 @@ GENESIS = "0" * 64
 
 
 def entry_hash(entry: Entry) -> str:
-    """SHA-256 of everything in the entry but hash and signature, in canonical JSON."""
-    return digest_of_json(
-        {
-            "generation": entry.generation,
-            "at": canonical_time(entry.at),
-            "body": body_document(entry.body),
-            "previous": entry.previous,
-            "key_id": entry.key_id,
-        }
-    )
+    """SHA-256 of everything in the entry but hash and signature, in canonical JSON.
+
+    `LedgerError` where the entry holds a number that canonical JSON has no form for.
+    """
+    return _sha256(canonical_json(_hashed_part(entry)))
+
+
+def is_hashed(entry: Entry) -> bool:
+    """Whether the entry's hash is that of its contents, in canonical JSON or in the earlier form.
+
+    Both forms read back as the same contents, so that no hash is that of two different entries.
+    """
+    forms = accepted_forms(_hashed_part(entry))
+    return any(_sha256(form) == entry.hash for form in forms)
+
+
+def body_text(entry: Entry) -> str:
+    """The body as a row keeps it: in the form that the entry was hashed in."""
+    canonical, *earlier = accepted_forms(body_document(entry.body))
+    if not earlier or canonical == earlier[0]:
+        return canonical
+    # The two differ in how a number is written: the hash says which of them was meant.
+    is_canonical = entry_hash(entry) == entry.hash
+    return canonical if is_canonical or not is_hashed(entry) else earlier[0]
+
+
+def _hashed_part(entry: Entry) -> dict[str, Any]:
+    return {
+        "generation": entry.generation,
+        "at": canonical_time(entry.at),
+        "body": body_document(entry.body),
+        "previous": entry.previous,
+        "key_id": entry.key_id,
+    }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def signed_entry(
@@ -78,7 +108,7 @@ def check_remembered(head: Head, found: Entry | None) -> None:
             head.generation,
             "another one stood there before, so this is another ledger, or one that was written anew",
         )
-    if entry_hash(found) != found.hash:
+    if not is_hashed(found):
         raise broken(
             head.generation, "its contents are not what was hashed, so it was edited"
         )
@@ -86,7 +116,7 @@ def check_remembered(head: Head, found: Entry | None) -> None:
 
 def _next(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
     _check_place(ledger_state, entry)
-    if entry_hash(entry) != entry.hash:
+    if not is_hashed(entry):
         raise broken(
             entry.generation, "its contents are not what was hashed, so it was edited"
         )

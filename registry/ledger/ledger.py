@@ -27,9 +27,15 @@ from core.home import closed_to_us, make_home
 from core.locks import exclusive, ledger_lock
 from core.settings import Settings
 from core.value import first_problem
-from registry.ledger.chain import broken, check_remembered, follow, signed_entry
+from registry.ledger.chain import (
+    body_text,
+    broken,
+    check_remembered,
+    follow,
+    signed_entry,
+)
 from registry.ledger.database import Database
-from registry.ledger.entries import Body, Entry, Opened, body_document, canonical_time
+from registry.ledger.entries import Body, Entry, Opened, canonical_time
 from registry.ledger.heads import (
     Told,
     keep_record,
@@ -129,7 +135,8 @@ class Ledger:
     def append(self, body: Body, expected: LedgerState) -> LedgerState:
         """Sign and write one entry on top of `expected`, and give what stands then.
 
-        `IllegalEntry` where it does not follow, `StaleGeneration` where somebody wrote first: nothing was written then.
+        `IllegalEntry` where it does not follow, `StaleGeneration` where somebody wrote first,
+        `LedgerError` where it has no canonical JSON: nothing was written then.
         """
         at = max(self.clock(), expected.at)
         check_next(expected, body, at)
@@ -484,7 +491,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "generation": entry.generation,
         "at": canonical_time(entry.at),
         "kind": entry.body.kind,
-        "body": _canonical(body_document(entry.body)),
+        "body": body_text(entry),
         "previous": entry.previous,
         "key_id": entry.key_id,
         "hash": entry.hash,
@@ -512,12 +519,6 @@ def _entry(row: sa.Row[Any]) -> Entry:
             row.generation, "it is not written as Assay writes, so it was edited"
         )
     return entry
-
-
-def _canonical(document: dict[str, Any]) -> str:
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
 
 
 def _keep(connection: sa.Connection, text: str) -> str:
