@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.scoring.evidence_file import Evidence
+from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import ValidationReport
-from registry.release.recompute import is_older, recompute, statistics_differences
+from registry.release.recompute import (
+    is_older,
+    maker_differences,
+    recompute,
+    statistics_differences,
+)
 from tests.support import trials
 
 
@@ -66,3 +72,20 @@ def test_data_that_were_not_admitted_are_a_difference_under_their_own_policy_alo
     said = "admission: validation is rejected"
     assert any(each.startswith(said) for each in own)
     assert not any(each.startswith("admission") for each in other)
+
+
+def test_answers_of_another_adapter_are_named_with_both_digests(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    card = trials.write_folder(tmp_path)
+    made_by = {
+        "adapter": card.spec.with_adapter("f" * 64),
+        "base": card.spec.with_adapter("f" * 64),
+        "few_shot": card.spec.with_adapter(None),
+    }
+    other = evidence.model_copy(update={"made_by": made_by})
+    found = set(maker_differences(card, ChampionInput(champion=None), other))
+    own = card.adapter.sha256[:12]
+    told = "answered, the files beside it name"
+    assert f"evidence.adapter: adapter ffffffffffff {told} {own}" in found
+    assert f"evidence.base: adapter ffffffffffff {told} none" in found
