@@ -1,10 +1,10 @@
-"""The anchor keeps small losses from adding up; it need not be beaten again."""
+"""What `make mutate` and `make coverage` found that no other test of `screen` holds to."""
 
-from pathlib import Path
+import pytest
 
 from pipelines.stages.score import score
-from pipelines.stages.screen import rules_of
-from pipelines.values.evidence import System
+from pipelines.stages.screen import Case, rules_of, without_guardrails
+from pipelines.values.evidence import Scorecard, System
 from tests.support import trials
 
 WITH_ANCHOR: dict[System, tuple[trials.Answer, float]] = {
@@ -15,9 +15,36 @@ WITH_ANCHOR: dict[System, tuple[trials.Answer, float]] = {
 }
 
 
-def test_nothing_must_be_superior_to_the_anchor(tmp_path: Path) -> None:
-    card = score(trials.trial(WITH_ANCHOR), trials.params(), 20, tmp_path)
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
+    folder = tmp_path_factory.mktemp("score")
+    return score(trials.trial(WITH_ANCHOR), trials.params(), 20, folder)
+
+
+def unguarded(card: Scorecard, *guardrails: dict[str, object]) -> str:
+    """What is said where no metric was scored and the policy has these guardrails."""
+    bare = tuple(each.model_copy(update={"metrics": ()}) for each in card.systems)
+    nothing = card.model_copy(update={"systems": bare})
+    gates = trials.policy().gates
+    asked = trials.policy(guardrails=guardrails).gates.screen if guardrails else None
+    limits = asked or gates.screen.model_copy(update={"guardrails": ()})
+    case = Case(
+        scorecard=nothing,
+        comparisons=(),
+        gates=gates.model_copy(update={"screen": limits}),
+    )
+    (found,) = without_guardrails(case)
+    return found.text
+
+
+def test_nothing_must_be_superior_to_the_anchor(card: Scorecard) -> None:
     rules = rules_of(card, trials.policy())
     superior = [rule for rule in rules if "superior to" in rule]
     assert superior == ["chrf superior to base", "chrf superior to few_shot"]
     assert "bleu not inferior to anchor" in rules
+
+
+def test_guardrails_that_judged_nothing_are_named(card: Scorecard) -> None:
+    bleu: dict[str, object] = {"metric": "bleu", "margin": 1.0, "required": False}
+    assert "since none of bleu was scored" in unguarded(card, bleu)
+    assert "since none of no metric was scored" in unguarded(card)
