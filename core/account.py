@@ -1,4 +1,4 @@
-"""The operating system's account that acts: unlike a name in `ASSAY_USER`, it is not chosen by whoever acts."""
+"""The operating system's account that acts: nobody can choose it, unlike a name in `ASSAY_USER`."""
 
 import os
 import pwd
@@ -25,15 +25,18 @@ class Signed(NamedTuple):
 
 
 def operating_system_account() -> str:
-    """Number and name of the account that acts: `1000 (kim)`, or `0 (root) for 1000 (kim)` where kim became root.
+    """Number and name of the account that acts.
 
-    A name stands for whoever reads it; a number without a name is that of a container's arbitrary user.
+    `1000 (kim)`, or `0 (root) for 1000 (kim)` where kim became root. The name is for people; a
+    number without a name is that of a container's arbitrary user.
     """
-    acting, began = os.getuid(), _login_uid()
-    own = _named(acting)
-    if acting != _ROOT or began is None or began == _ROOT:
-        return own
-    return f"{own} for {_named(began)}"
+    acting = os.getuid()
+    login = _login_uid()
+    account = _describe_uid(acting)
+    became_root = acting == _ROOT and login is not None and login != _ROOT
+    if login is None or not became_root:
+        return account
+    return f"{account} for {_describe_uid(login)}"
 
 
 def same_account(one: str, other: str) -> bool:
@@ -45,27 +48,31 @@ def same_account(one: str, other: str) -> bool:
 
 
 def people(signed: Iterable[Signed]) -> tuple[tuple[Signed, ...], ...]:
-    """Everything that each person signed. Whoever shares a name or an account with a person is that person."""
-    found: list[tuple[Signed, ...]] = []
+    """Everything that each person signed. Sharing a name or an account makes one person of two."""
+    persons: list[tuple[Signed, ...]] = []
     for one in signed:
-        same = [
-            person for person in found if any(_is_one(one, other) for other in person)
-        ]
-        found = [person for person in found if person not in same]
-        found.append((*(each for person in same for each in person), one))
-    return tuple(found)
+        same = [person for person in persons if _is_by(person, one)]
+        others = [person for person in persons if person not in same]
+        # One signature can show that two persons so far are the same one.
+        merged = [entry for person in same for entry in person]
+        persons = [*others, (*merged, one)]
+    return tuple(persons)
 
 
-def _is_one(one: Signed, other: Signed) -> bool:
-    return _plain(one.name) == _plain(other.name) or same_account(
-        one.account, other.account
-    )
+def _is_by(person: tuple[Signed, ...], one: Signed) -> bool:
+    return any(_is_same_person(one, other) for other in person)
+
+
+def _is_same_person(one: Signed, other: Signed) -> bool:
+    has_same_name = _normalise(one.name) == _normalise(other.name)
+    return has_same_name or same_account(one.account, other.account)
 
 
 def _login_uid() -> int | None:
-    """The account that root was reached from.
+    """The account that became root, or None.
 
-    The kernel's own record outlives `su` and `sudo` and cannot be set by hand. `SUDO_UID` is asked where there is none.
+    The kernel's own record survives `su` and `sudo`, and cannot be set by hand. `SUDO_UID` is read
+    where the kernel has no record.
     """
     try:
         recorded = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
@@ -73,42 +80,50 @@ def _login_uid() -> int | None:
         recorded = _NOBODY
     if recorded != _NOBODY:
         return recorded
-    given = os.environ.get("SUDO_UID", "")
-    return int(given) if re.fullmatch(r"[0-9]{1,9}", given) else None
+    number = os.environ.get("SUDO_UID", "")
+    return int(number) if re.fullmatch(r"[0-9]{1,9}", number) else None
 
 
-def _named(uid: int) -> str:
+def _describe_uid(uid: int) -> str:
     try:
         name = pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return str(uid)
-    plain = re.sub(r"[^\w.@$\\-]", "?", name)[:60]
-    return f"{uid} ({plain})"
+    printable = re.sub(r"[^\w.@$\\-]", "?", name)[:60]
+    return f"{uid} ({printable})"
 
 
 def _marks(account: str) -> frozenset[str]:
-    """Every number and every name in it; text of another form stands for itself, so that nothing is two people by accident."""
-    found = _ACCOUNT.findall(account)
-    marks = {mark for pair in found for mark in pair if mark}
-    return frozenset(_plain(mark) for mark in marks or {account})
+    """Every number and every name in an account.
+
+    Text of another form is its own mark, so that one account is never two people by accident.
+    """
+    pairs = _ACCOUNT.findall(account)
+    marks = {mark for pair in pairs for mark in pair if mark}
+    if not marks:
+        marks = {account}
+    return frozenset(_normalise(mark) for mark in marks)
 
 
-def _plain(mark: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", mark).split()).casefold()
+def _normalise(mark: str) -> str:
+    words = unicodedata.normalize("NFKC", mark).split()
+    return " ".join(words).casefold()
 
 
 def current_user() -> str:
     """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
     from core.settings import Settings
 
-    return (Settings().user.strip() or _login_name())[:_LONGEST_NAME]
+    user = Settings().user.strip() or _login_name()
+    return user[:_LONGEST_NAME]
 
 
 def _login_name() -> str:
-    """That of a container's arbitrary user is its number: nobody is kept from a brake for want of a name."""
+    """The login name, or a number: a missing name must not keep anybody from a brake."""
     import getpass
 
     try:
         return getpass.getuser()
     except (KeyError, OSError):
+        # A container's arbitrary user has no entry in the password file.
         return f"uid-{os.getuid()}"

@@ -1,7 +1,7 @@
 """What of an address may be shown: never a login, whatever else the text is.
 
-An address with a secret in it is often malformed, since people do not escape what they paste. So nothing here trusts a parser: what
-does not look like a host is not shown.
+People do not escape what they paste, so an address with a secret in it is often malformed. Nothing
+here trusts a parser: text that does not look like a host is not shown.
 """
 
 import os
@@ -45,125 +45,151 @@ _PLACE = re.compile(rf"(?:{_HOST}(?:,{_HOST})*)?(?:/[^?#;@]*)?(?=[?#;]|$)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _WITH_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*@[^\s'\"<>]*")
 _NAME_OF_A_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
-"""As of this machine, which stands in most of what is said."""
-_LEAST = 6
+"""Also the name of this machine, which most messages hold."""
+_FEWEST_LETTERS = 6
 
 
 class Login(NamedTuple):
-    """What stands before the @."""
+    """The part of an address before the @."""
 
     user: str
     password: str
 
 
 def shown(address: str) -> str:
-    """The address without login, query and fragment; of one that cannot be understood the scheme at most."""
+    """The address without login, query and fragment; of a malformed one the scheme at most.
+
+    `https://kim:pw@host/path?token=1` is shown as `https://host/path`.
+    """
     scheme, mark, rest = address.partition("://")
     if not mark:
-        return NOT_SHOWN if "@" in address and ":" in address else address
+        looks_like_login = "@" in address and ":" in address
+        return NOT_SHOWN if looks_like_login else address
     if not _SCHEME.fullmatch(scheme):
         return NOT_SHOWN
     kind = scheme.lower().partition("+")[0]
-    if kind in _FILES:
-        return (
-            address.partition("?")[0]
-            if rest.startswith("/")
-            else f"{scheme}://{NOT_SHOWN}"
-        )
-    place = _place(rest) if kind in _SHOWN else None
-    return f"{scheme}://{NOT_SHOWN if place is None else place}"
+    if kind in _FILES and rest.startswith("/"):
+        return address.partition("?")[0]
+    place = _host_and_path(rest) if kind in _SHOWN else None
+    if place is None:
+        place = NOT_SHOWN
+    return f"{scheme}://{place}"
 
 
-def _place(rest: str) -> str | None:
-    """Hosts and path behind the last @, which may be part of a password; None where that is not certain."""
-    before, _, behind = rest.rpartition("@")
-    found = _PLACE.match(behind)
-    return None if found is None or any(mark in before for mark in "/?#") else found[0]
+def _host_and_path(rest: str) -> str | None:
+    """Hosts and path after the last @; None where it may be part of a password."""
+    login, _, place = rest.rpartition("@")
+    match = _PLACE.match(place)
+    # A mark of a path in front of the @ means that the @ may not end a login.
+    is_ambiguous = any(mark in login for mark in "/?#")
+    if match is None or is_ambiguous:
+        return None
+    return match[0]
 
 
 def split_login(address: str) -> tuple[str, Login | None]:
-    """The address without its login, and the login; `ValueError` (which shows nothing) where it is not certain which is which."""
+    """The address without its login, and the login, None where it has none.
+
+    `ValueError` where the two cannot be told apart; its text shows nothing of the address.
+    """
     scheme, mark, rest = address.partition("://")
-    before, at, behind = rest.rpartition("@")
-    if not mark or _place(rest) is None:
+    if not mark or _host_and_path(rest) is None:
         raise ValueError("the address cannot be understood")
+    login, at, place = rest.rpartition("@")
     if not at:
         return address, None
-    user, _, password = before.partition(":")
-    return f"{scheme}://{behind}", Login(unquote(user), unquote(password))
+    user, _, password = login.partition(":")
+    return f"{scheme}://{place}", Login(unquote(user), unquote(password))
 
 
 def without_secrets(text: str) -> str:
-    """A text for people, logs and databases: no secret of this process's settings, and no address with a login."""
-    for address, instead in _whole():
-        text = text.replace(address, instead)
-    text = _WITH_LOGIN.sub(lambda found: _shown_in_text(found[0]), text)
+    """A text for people, logs and databases.
+
+    No secret of this process's settings is left in it, and no address with a login.
+    """
+    for address, replacement in _address_replacements():
+        text = text.replace(address, replacement)
+    text = _WITH_LOGIN.sub(lambda match: _shown_in_text(match[0]), text)
     for secret in _secrets():
         text = text.replace(secret, NOT_SHOWN)
     return text
 
 
-def _shown_in_text(found: str) -> str:
+def _shown_in_text(address: str) -> str:
     """An address in a sentence, which may end with the sentence's own mark."""
-    plain = found.rstrip(".,;:!?)]}")
-    return shown(plain) + found[len(plain) :]
+    plain = address.rstrip(".,;:!?)]}")
+    marks = address[len(plain) :]
+    return shown(plain) + marks
 
 
-def _whole() -> Iterator[tuple[str, str]]:
-    """The settings' addresses as they are written, which no expression would find whole, and what is shown of each."""
+def _address_replacements() -> Iterator[tuple[str, str]]:
+    """Each setting's address with what is shown of it.
+
+    A malformed address has to be replaced as it is written: no expression would match all of it.
+    """
     for name in ADDRESSES:
         address = os.environ.get(name, "")
         if _may_hold_secret(address):
             yield address, shown(address)
-    for address in os.environ.get(SEVERAL, "").split():
-        yield address, f"{address.partition('://')[0]}://{NOT_SHOWN}"
+    for address in _notify_addresses():
+        scheme = address.partition("://")[0]
+        yield address, f"{scheme}://{NOT_SHOWN}"
+
+
+def _notify_addresses() -> list[str]:
+    return os.environ.get(SEVERAL, "").split()
 
 
 def _secrets() -> list[str]:
     """Every secret by itself, the longest first: one may be part of another."""
-    parts = {part for name in ADDRESSES for part in _parts(os.environ.get(name, ""))}
-    parts |= {
-        part
-        for name in SECRETS
-        for part in (
-            os.environ.get(name, ""),
-            os.environ.get(name, "").partition(":")[2],
-        )
-    }
-    parts |= {
-        part
-        for address in os.environ.get(SEVERAL, "").split()
-        for part in _words(address.partition("://")[2])
-    }
-    return sorted(filter(_is_telling, parts), key=len, reverse=True)
+    candidates: set[str] = set()
+    for name in ADDRESSES:
+        candidates.update(_address_parts(os.environ.get(name, "")))
+    for name in SECRETS:
+        setting = os.environ.get(name, "")
+        # Prefect's setting is USER:PASSWORD, and the password may be shown by itself.
+        candidates |= {setting, setting.partition(":")[2]}
+    for address in _notify_addresses():
+        candidates.update(_apprise_parts(address.partition("://")[2]))
+    secrets = filter(_is_recognisable, candidates)
+    return sorted(secrets, key=len, reverse=True)
 
 
 def _may_hold_secret(address: str) -> bool:
-    return "://" in address and shown(address) != address
+    is_address = "://" in address
+    return is_address and shown(address) != address
 
 
-def _parts(address: str) -> Iterator[str]:
-    """Whatever may be a password in it, as it is written and as it is meant."""
+def _address_parts(address: str) -> Iterator[str]:
+    """Whatever may be a password in an address, both quoted and unquoted."""
     if not _may_hold_secret(address):
         return
     rest = address.partition("://")[2]
-    before, _, behind = rest.rpartition("@")
-    candidates = {before, before.partition(":")[2], *re.findall(r"=([^&;#]+)", behind)}
+    login, _, place = rest.rpartition("@")
+    password = login.partition(":")[2]
+    query_values = re.findall(r"=([^&;#]+)", place)
+    candidates = {login, password, *query_values}
     if shown(address).endswith(NOT_SHOWN):
         candidates.add(rest)
-    for each in candidates:
-        yield each
-        yield unquote(each)
+    for candidate in candidates:
+        yield candidate
+        yield unquote(candidate)
 
 
-def _words(rest: str) -> Iterator[str]:
-    """The parts of an Apprise address: tokens may stand anywhere in it."""
-    for each in (rest, *re.split(r"[/@:?&=#]", rest)):
-        if not _NAME_OF_A_HOST.fullmatch(each):
-            yield each
-            yield unquote(each)
+def _apprise_parts(rest: str) -> Iterator[str]:
+    """The parts of an Apprise address: any of them may be a token."""
+    for part in (rest, *re.split(r"[/@:?&=#]", rest)):
+        if not _NAME_OF_A_HOST.fullmatch(part):
+            yield part
+            yield unquote(part)
 
 
-def _is_telling(secret: str) -> bool:
-    """Long or odd enough to be nothing else. Whoever has the password "assay" must still be able to read this program's name."""
-    return len(secret) >= _LEAST and (not secret.isalpha() or len(secret) >= 2 * _LEAST)
+def _is_recognisable(secret: str) -> bool:
+    """Whether a secret is too long or too odd to be an ordinary word.
+
+    With the password "assay", people must still be able to read this program's name.
+    """
+    if len(secret) < _FEWEST_LETTERS:
+        return False
+    is_word = secret.isalpha()
+    return not is_word or len(secret) >= 2 * _FEWEST_LETTERS

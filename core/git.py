@@ -1,7 +1,7 @@
 """Git, asked about one repository and no other: the only place that runs it.
 
-A hook, an alias or a shell may have set `GIT_DIR` and the like. Handed on, they lead every git process
-to that repository, whatever folder it was started for.
+A hook, an alias or a shell may have set `GIT_DIR` and the like. If git inherits them, it works on
+that repository, whatever folder it was started for.
 """
 
 import os
@@ -18,9 +18,12 @@ _ALLOWED = {
     "GIT_CONFIG_NOSYSTEM",
     "GIT_EXEC_PATH",
 }
-"""What belongs to the account and the machine. Any other `GIT_…` may name a repository, or change how one is read."""
+"""Settings of the account and the machine.
+
+Any other `GIT_…` may name a repository, or change how one is read.
+"""
 _OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
-"""What a person has set up for their own commits is not for ours: nobody is there to type a passphrase or to please a hook."""
+"""Our commits skip a person's own set-up: nobody is there to type a passphrase or answer a hook."""
 
 
 def git(
@@ -32,30 +35,33 @@ def git(
 ) -> str:
     """What git prints for the repository whose top folder is `root`.
 
-    `WorkspaceError` where git refuses; without `check` a refusal gives what it printed until then.
+    `WorkspaceError` where git is missing or refuses; without `check` a refusal gives what it
+    printed until then.
     """
-    # A `.git` that is damaged must not lead to the repository that `root` may lie in.
-    own = {"GIT_CEILING_DIRECTORIES": str(root.resolve().parent), **(environment or {})}
+    variables = without_repository(os.environ)
+    # With a damaged `.git`, git would look for a repository in the folders above `root`.
+    variables["GIT_CEILING_DIRECTORIES"] = str(root.resolve().parent)
+    variables.update(environment or {})
     command = ["git", "-C", str(root), *_OURS, *arguments]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             input=stdin,
             capture_output=True,
             text=True,
             check=False,
-            env={**without_repository(os.environ), **own},
+            env=variables,
         )
     except FileNotFoundError as error:
         raise WorkspaceError(
             "git is not installed. Install it: runs are pinned as git commits."
         ) from error
-    if check and done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
+    if check and process.returncode != 0:
+        lines = process.stderr.strip().splitlines() or [f"code {process.returncode}"]
         raise WorkspaceError(
-            f"git {arguments[0]} failed in {root} ({said}). Mend the checkout."
+            f"git {arguments[0]} failed in {root} ({lines[-1]}). Fix the checkout."
         )
-    return done.stdout
+    return process.stdout
 
 
 def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
@@ -69,12 +75,12 @@ def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def no_repository_named() -> Iterator[None]:
-    """The same for libraries inside this process that run git or read its variables themselves."""
+    """The same inside this process, for libraries that run git or read its variables."""
     kept = without_repository(os.environ)
-    taken = {name: setting for name, setting in os.environ.items() if name not in kept}
-    for name in taken:
+    hidden = {name: setting for name, setting in os.environ.items() if name not in kept}
+    for name in hidden:
         del os.environ[name]
     try:
         yield
     finally:
-        os.environ.update(taken)
+        os.environ.update(hidden)

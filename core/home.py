@@ -1,4 +1,7 @@
-"""The home's folder: its owner's alone, since prompts, references, reasons and MLflow's database lie in it as plain files."""
+"""The home's folder, which only its owner may open.
+
+Prompts, references, reasons and MLflow's database are plain files in it.
+"""
 
 import grp
 import os
@@ -12,26 +15,25 @@ _PRIVATE = 0o700
 
 
 def make_home(home: Path) -> None:
-    """Have the home, closed to others.
+    """Create the home, or close an existing one to other accounts.
 
-    One that Assay made in former times is as open as the umask left it, and is closed now. A folder of another name was made by
-    somebody, who may want it so: `assay doctor` tells of it.
+    Older versions of Assay created it as open as the umask was. A folder of another name may be
+    open on purpose, so it stays as it is, and `assay doctor` reports it.
     """
     home.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
-    if (
-        home.name == DEFAULT_NAME
-        and status.st_uid == os.geteuid()
-        and _closed(mode) != mode
-    ):
+    is_ours = home.name == DEFAULT_NAME and status.st_uid == os.geteuid()
+    if is_ours and _without_others(mode) != mode:
         with suppress(OSError):  # a file system without modes
-            home.chmod(_closed(mode))
+            home.chmod(_without_others(mode))
 
 
-def _closed(mode: int) -> int:
-    """Closed to everybody else; a group that may write was let in by hand and stays."""
-    return mode & ~0o007 if mode & stat.S_IWGRP else mode & ~0o077
+def _without_others(mode: int) -> int:
+    """The mode without other accounts; a group that may write was allowed by hand and stays."""
+    is_group_writable = bool(mode & stat.S_IWGRP)
+    closed_to = stat.S_IRWXO if is_group_writable else stat.S_IRWXG | stat.S_IRWXO
+    return mode & ~closed_to
 
 
 def openness(home: Path) -> str | None:
@@ -39,36 +41,44 @@ def openness(home: Path) -> str | None:
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
     if mode & stat.S_IRWXO:
-        who, change = "every account of this machine", f"chmod 700 {home}"
+        who = "every account of this machine"
+        change = f"chmod 700 {home}"
     elif mode & stat.S_IRWXG:
-        who, change = (
-            f"the group {_group(status.st_gid)}",
-            f"chmod 700 {home}, unless that is meant",
-        )
+        who = f"the group {_group(status.st_gid)}"
+        change = f"chmod 700 {home}, unless that is meant"
     else:
         return None
     may = "write" if mode & (stat.S_IWOTH | stat.S_IWGRP) else "read"
-    return f"{who} may {may} in {home} (mode {mode:o}), where prompts, references, the ledger and MLflow's database lie. Do: {change}."
+    return (
+        f"{who} may {may} in {home} (mode {mode:o}), which holds prompts, references, "
+        f"the ledger and MLflow's database. Do: {change}."
+    )
 
 
 def closed_to_us(path: Path) -> str | None:
-    """Why this account may not read a path that is there, or may not look whether it is; None where it may."""
-    for each in (*reversed(path.absolute().parents), path.absolute()):
+    """Why this account may not read an existing path, or may not see whether it exists.
+
+    None where it may, and where the path does not exist.
+    """
+    target = path.absolute()
+    for place in (*reversed(target.parents), target):
         try:
-            status = each.lstat()
+            status = place.lstat()
         except OSError:
-            return None  # not there; a folder that is closed was met before
-        needed = (
-            os.R_OK | os.X_OK
-            if each.is_dir() and each == path.absolute()
-            else os.X_OK
-            if each.is_dir()
-            else os.R_OK
-        )
-        if not os.access(each, needed):
+            return None  # missing: a closed folder above it was found one step earlier
+        if not os.access(place, _needed_access(place, is_target=place == target)):
             mode = stat.S_IMODE(status.st_mode)
-            return f"you ({_account(os.geteuid())}) may not read {each}: it belongs to {_account(status.st_uid)} (mode {mode:o})"
+            us = _account(os.geteuid())
+            owner = _account(status.st_uid)
+            return f"you ({us}) may not read {place}: it belongs to {owner} (mode {mode:o})"
     return None
+
+
+def _needed_access(place: Path, *, is_target: bool) -> int:
+    """Folders on the way are passed through, the target itself is read."""
+    if not place.is_dir():
+        return os.R_OK
+    return os.R_OK | os.X_OK if is_target else os.X_OK
 
 
 def _account(uid: int) -> str:

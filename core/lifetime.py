@@ -9,31 +9,34 @@ import psutil
 
 
 def end_with_the_run() -> None:
-    """Stop when the run that started this process is gone, so that a killed run leaves no training and no endpoint behind."""
+    """End this process when the run that started it has ended.
+
+    So a killed run leaves no training and no endpoint behind.
+    """
     owner = os.environ.get("ASSAY_RUN_PID")
     if owner:
         threading.Thread(target=watch, args=(int(owner),), daemon=True).start()
 
 
 def watch(owner: int) -> None:
-    """End this process when the process `owner` is gone."""
-    import psutil
-
+    """End this process when the process `owner` has ended."""
     try:
         process = psutil.Process(owner)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.5)
     except psutil.NoSuchProcess:
         pass
+    # Other threads may never return, and no clean-up of theirs may hold this process up.
     os._exit(1)
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Whether that very process runs: a number that was given out again is another one."""
+    """Whether the process `pid` that started at `started`, in seconds since 1970, still runs.
+
+    The kernel reuses process numbers, so the time of the start has to agree too.
+    """
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started) < 1
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
+        is_same = abs(process.create_time() - started) < 1
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
     return False

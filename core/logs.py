@@ -12,39 +12,41 @@ from core.address import without_secrets
 
 
 def keep_secrets_out_of_logs() -> None:
-    """What anything logs, and a traceback that nobody catches: libraries tell of the addresses that they were given."""
-    if getattr(logging.getLogRecordFactory(), "_keeps_secrets", False):
+    """Redact every log record and every traceback that reaches the top.
+
+    Libraries log the addresses that they were given.
+    """
+    factory = logging.getLogRecordFactory()
+    if getattr(factory, "_keeps_secrets", False):
         return
-    logging.setLogRecordFactory(_KeepingSecrets(logging.getLogRecordFactory()))
-    sys.excepthook = _told_without_secrets
+    logging.setLogRecordFactory(_RedactingFactory(factory))
+    sys.excepthook = _write_redacted
 
 
-class _KeepingSecrets:
-    """Makes log records as before, and takes secrets out of their texts."""
+class _RedactingFactory:
+    """Makes log records with another factory, and takes secrets out of their texts."""
 
     _keeps_secrets = True
 
-    def __init__(self, before: Callable[..., logging.LogRecord]) -> None:
-        self._before = before
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
+        self._factory = factory
 
-    def __call__(self, *given: Any, **named: Any) -> logging.LogRecord:
-        record = self._before(*given, **named)
-        with suppress(
-            Exception
-        ):  # arguments that do not fit are told by logging itself
-            said = record.getMessage()
-            if without_secrets(said) != said:
-                record.msg, record.args = without_secrets(said), None
+    def __call__(self, *arguments: Any, **options: Any) -> logging.LogRecord:
+        record = self._factory(*arguments, **options)
+        # Arguments that do not fit the format are reported by logging itself.
+        with suppress(Exception):
+            message = record.getMessage()
+            redacted = without_secrets(message)
+            if redacted != message:
+                record.msg, record.args = redacted, None
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = without_secrets(
-                "".join(traceback.format_exception(*record.exc_info))
-            ).rstrip()
+            lines = traceback.format_exception(*record.exc_info)
+            record.exc_text = without_secrets("".join(lines)).rstrip()
         return record
 
 
-def _told_without_secrets(
+def _write_redacted(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    sys.stderr.write(
-        without_secrets("".join(traceback.format_exception(kind, error, trace)))
-    )
+    lines = traceback.format_exception(kind, error, trace)
+    sys.stderr.write(without_secrets("".join(lines)))

@@ -1,4 +1,4 @@
-"""Asking a server of this machine over HTTP, whatever proxy the environment names."""
+"""Requests to servers of this machine over HTTP, past any proxy that the environment names."""
 
 from email.message import Message
 from http.client import HTTPException
@@ -7,11 +7,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 HERE = "127.0.0.1"
 
-_LARGEST = 1_000_000
+_LARGEST = 1_000_000  # bytes that are read of an answer
 
 
 class Answer(NamedTuple):
-    """What it said with its 200."""
+    """An HTTP answer with status 200."""
 
     headers: Message
     body: bytes
@@ -24,27 +24,22 @@ def ask(
     body: bytes | None = None,
     authorization: str | None = None,
 ) -> Answer | None:
-    """The answer to a GET, or to a POST of that JSON; None where there is none with 200."""
-    headers = {
-        "Content-Type": "application/json",
-        **({"Authorization": authorization} if authorization else {}),
-    }
+    """The answer to a GET, or to a POST of a JSON `body`; None where there is none with 200."""
+    headers = {"Content-Type": "application/json"}
+    if authorization:
+        headers["Authorization"] = authorization
     request = Request(url, data=body, headers=headers)  # noqa: S310 - an address of this machine
+    opener = build_opener(ProxyHandler({}))
     try:
-        with build_opener(ProxyHandler({})).open(request, timeout=seconds) as answer:
-            return (
-                Answer(answer.headers, answer.read(_LARGEST))
-                if answer.status == 200
-                else None
-            )
-    except (
-        OSError,
-        ValueError,
-        HTTPException,
-    ):  # whatever listens there may speak no HTTP at all
+        with opener.open(request, timeout=seconds) as answer:
+            if answer.status != 200:
+                return None
+            return Answer(answer.headers, answer.read(_LARGEST))
+    # Whatever listens there may not speak HTTP at all.
+    except (OSError, ValueError, HTTPException):
         return None
 
 
 def answers(url: str, seconds: float = 2) -> bool:
-    """Whether a GET of it gives 200."""
+    """Whether a GET of the address gives 200."""
     return ask(url, seconds=seconds) is not None

@@ -1,4 +1,7 @@
-"""Telling people: a line in `HOME/notices.jsonl` and on the log always, and a message wherever `ASSAY_NOTIFY` says."""
+"""Notices to people: always a line in `HOME/notices.jsonl` and in the log.
+
+Where `ASSAY_NOTIFY` names addresses, also a message to each of them.
+"""
 
 import json
 import logging
@@ -19,7 +22,7 @@ _LOG = logging.getLogger("assay.notices")
 
 
 class Notice(Value):
-    """What was told, and whether it reached every address; `is_sent` is None where there is no address."""
+    """A notice, and whether it reached every address; `is_sent` is None where there is none."""
 
     at: AwareDatetime
     title: str
@@ -28,7 +31,10 @@ class Notice(Value):
 
 
 def notify(home: Path, title: str, text: str, *, sends: bool = True) -> Notice:
-    """Tell it and say whether it got through. An address that is dead, slow or misspelt never fails what had something to tell."""
+    """Keep, log and send a notice.
+
+    Never raises: an address that is dead, slow or misspelt must not fail the work that notifies.
+    """
     title, text = without_secrets(title), without_secrets(text)
     addresses = Settings().notify.split() if sends else []
     is_sent = _send(addresses, title, text) if addresses else None
@@ -44,43 +50,47 @@ def notices_file(home: Path) -> Path:
 
 
 def notices(home: Path, last: int = 20) -> tuple[Notice, ...]:
-    """The latest notices, oldest first; a line that is half written or of another version is left out."""
+    """The latest notices, oldest first.
+
+    A line that is half written, or of another version of Assay, is left out.
+    """
     path = notices_file(home)
-    lines = (
-        path.read_text(encoding="utf-8", errors="replace").splitlines()[-last:]
-        if path.is_file()
-        else []
-    )
-    found = (_parsed(line) for line in lines)
-    return tuple(notice for notice in found if notice is not None)
+    if not path.is_file():
+        return ()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    parsed = (_parse(line) for line in lines[-last:])
+    return tuple(notice for notice in parsed if notice is not None)
 
 
 def _send(addresses: Sequence[str], title: str, text: str) -> bool:
-    """Through Apprise. Addresses carry passwords, so what it has to say of them goes nowhere."""
+    """Whether every address took the message."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Apprise's own, about Python's next versions
-        return _sent(addresses, title, text)
+        return _send_through_apprise(addresses, title, text)
 
 
-def _sent(addresses: Sequence[str], title: str, text: str) -> bool:
+def _send_through_apprise(addresses: Sequence[str], title: str, text: str) -> bool:
     try:
         import apprise
 
+        # Addresses hold passwords, and Apprise logs them.
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         asset = apprise.AppriseAsset(app_id="Assay", app_desc="Assay", async_mode=False)
         target = apprise.Apprise(asset=asset)
         is_known = [bool(target.add(_with_timeout(address))) for address in addresses]
-        return bool(target.notify(title=title, body=text)) and all(is_known)
-    except Exception as error:  # noqa: BLE001 - whatever a plug-in of Apprise raises, the run goes on
+        is_sent = bool(target.notify(title=title, body=text))
+        return is_sent and all(is_known)
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the run continues
         _LOG.warning("A notice was not sent (%s).", type(error).__name__)
         return False
 
 
 def _with_timeout(address: str) -> str:
-    """Apprise waits as long as the address says: bound it where the person did not."""
+    """Bound how long Apprise waits for a connection and an answer, unless the address does."""
     if "cto=" in address or "rto=" in address:
         return address
-    return f"{address}{'&' if '?' in address else '?'}cto={SECONDS_TO_SEND}&rto={SECONDS_TO_SEND}"
+    mark = "&" if "?" in address else "?"
+    return f"{address}{mark}cto={SECONDS_TO_SEND}&rto={SECONDS_TO_SEND}"
 
 
 def _keep(path: Path, notice: Notice) -> None:
@@ -88,14 +98,13 @@ def _keep(path: Path, notice: Notice) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as lines:
-            lines.write(
-                json.dumps(notice.model_dump(mode="json"), ensure_ascii=False) + "\n"
-            )
+            document = notice.model_dump(mode="json")
+            lines.write(json.dumps(document, ensure_ascii=False) + "\n")
     except OSError as error:
         _LOG.warning("%s cannot be written (%s).", path, error.strerror)
 
 
-def _parsed(line: str) -> Notice | None:
+def _parse(line: str) -> Notice | None:
     try:
         return Notice.model_validate_json(line)
     except ValidationError:

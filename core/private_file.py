@@ -10,9 +10,10 @@ def write_private(path: Path, text: str) -> None:
     """Write UTF-8 text with mode 0600, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # The mode belongs to the creation: a later chmod would leave a moment in which others read.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor has no path
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -22,7 +23,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def secret(path: Path, make: Callable[[], str]) -> str:
-    """The text that the file holds, made once."""
+    """The text that the file holds; a missing file is created with the text that `make` gives."""
     if not path.is_file():
         write_private(path, make())
     return path.read_text(encoding="utf-8")

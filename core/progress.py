@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; the bar is on standard error and goes away when the work is done."""
+    """Yield `advance(count)`; the bar is on standard error and disappears with the work's end."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -37,7 +37,7 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def at_work(what: str) -> Iterator[None]:
-    """Show what goes on, and that it does, where nobody knows how long it takes; gone when it is done."""
+    """Show a spinner on standard error for work of unknown length, until it ends."""
     from rich.console import Console
 
     console = Console(stderr=True)

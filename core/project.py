@@ -1,4 +1,4 @@
-"""`assay.toml`: what makes a folder a checkout of Assay, so that no other DVC project is taken for one."""
+"""`assay.toml` marks a checkout of Assay, so that no other DVC project is taken for one."""
 
 import tomllib
 from dataclasses import dataclass
@@ -16,53 +16,60 @@ _NEEDED = ("dvc.yaml", "params.yaml", ".git")
 
 
 def find_checkout(here: Path) -> Path | None:
-    """The nearest checkout that a folder is or lies in; None where it lies in none."""
-    return next(
-        (folder for folder in (here, *here.parents) if is_checkout(folder)), None
-    )
+    """The nearest checkout that is a folder or contains it; None where there is none.
+
+    `WorkspaceError` where that checkout is not whole.
+    """
+    folders = (here, *here.parents)
+    return next((folder for folder in folders if is_checkout(folder)), None)
 
 
 def is_checkout(folder: Path) -> bool:
     """Whether a folder is a whole checkout of Assay.
 
-    One that is marked and not whole is `WorkspaceError`: passed over, it would have a command act on another home.
+    `WorkspaceError` where one is marked and not whole: if it were skipped, a command would act on
+    another home.
     """
-    if not _is_ours(folder):
+    if not _is_marked(folder):
         return False
     missing = [name for name in _NEEDED if not (folder / name).exists()]
     if missing:
+        names = " and ".join(missing)
         raise WorkspaceError(
-            f"{folder} is a checkout of Assay without {' and '.join(missing)}. Bring that back, or clone it anew; nothing was done."
+            f"{folder} is a checkout of Assay without {names}. "
+            "Bring that back, or clone it again; nothing was done."
         )
     return True
 
 
-def _is_ours(folder: Path) -> bool:
-    """By its marker; checkouts of before there was one by the command that their `pyproject.toml` makes."""
-    said = _table(folder / FILE, "assay").get("format")
-    if said == FORMAT:
+def _is_marked(folder: Path) -> bool:
+    """Whether a folder has the marker of a checkout.
+
+    Checkouts older than the marker are known by the command in their `pyproject.toml`.
+    """
+    marker = folder / FILE
+    checkout_format = _read_table(marker, "assay").get("format")
+    if checkout_format == FORMAT:
         return True
-    if isinstance(said, str) and said.startswith(_ANY_FORMAT):
+    if isinstance(checkout_format, str) and checkout_format.startswith(_ANY_FORMAT):
         raise WorkspaceError(
-            f"{folder / FILE} is of format {said}, from a newer Assay. Use the `assay` of that checkout."
+            f"{marker} is of format {checkout_format}, from a newer Assay. "
+            "Use the `assay` of that checkout."
         )
-    return (
-        _table(folder / "pyproject.toml", "project", "scripts").get("assay") == _COMMAND
-    )
+    scripts = _read_table(folder / "pyproject.toml", "project", "scripts")
+    return scripts.get("assay") == _COMMAND
 
 
-def _table(path: Path, *names: str) -> dict[str, Any]:
-    """A table of a TOML file, empty where there is none: a file that cannot be read makes nothing ours."""
+def _read_table(path: Path, *names: str) -> dict[str, Any]:
+    """A table of a TOML file; empty where it is missing or the file cannot be read."""
     try:
-        found: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-    ):  # a TOML error is a ValueError, and so is text that is no UTF-8
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    # A TOML error is a ValueError, and so is text that is not UTF-8.
+    except (OSError, ValueError):
         return {}
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+        table = table.get(name) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,11 @@ class Project:
 
 
 def find_project(home: Path, start: Path | None = None) -> Project:
-    """The checkout around `start` (default: the current folder), else the one that this code was installed from."""
+    """The checkout around `start` (default: the current folder) with its home.
+
+    Outside of any checkout it is the one that this code was installed from, with a warning.
+    `WorkspaceError` where there is none, or where the home's path cannot be used.
+    """
     here = (start or Path.cwd()).resolve()
     root = find_checkout(here)
     if root is not None:
@@ -82,25 +93,30 @@ def find_project(home: Path, start: Path | None = None) -> Project:
     installed = Path(__file__).resolve().parents[1]
     if not is_checkout(installed):
         raise WorkspaceError(
-            f"{here} lies in no checkout of Assay, which {FILE} marks. Clone it and go there."
+            f"{here} is in no checkout of Assay, which {FILE} marks. Clone it and go there."
         )
     project = _project(installed, home)
     warn_once(
-        f"{here} lies in no checkout of Assay: this acts on {project.root} and its home {project.home}."
+        f"{here} is in no checkout of Assay: "
+        f"this acts on {project.root} and its home {project.home}."
     )
     return project
 
 
 def _project(root: Path, home: Path) -> Project:
-    return Project(
-        root=root, home=_addressable(home if home.is_absolute() else root / home)
-    )
+    absolute = home if home.is_absolute() else root / home
+    _check_addressable(absolute)
+    return Project(root=root, home=absolute)
 
 
-def _addressable(home: Path) -> Path:
-    """A home that the address of a database can name: it ends at the first ? or #, and the files would lie in another folder."""
-    if any(mark in f"{home}{home.resolve()}" for mark in "?#"):
+def _check_addressable(home: Path) -> None:
+    """`WorkspaceError` where the address of a database cannot name the home.
+
+    The address ends at the first ? or #, so the files would be created in another folder.
+    """
+    paths = f"{home}{home.resolve()}"
+    if "?" in paths or "#" in paths:
         raise WorkspaceError(
-            f"The home {home.resolve()} has a ? or # in its path, where a database's address ends. Set ASSAY_HOME."
+            f"The home {home.resolve()} has a ? or # in its path, "
+            "where a database's address ends. Set ASSAY_HOME."
         )
-    return home

@@ -6,14 +6,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Environment variables `ASSAY_…`; one that is set to nothing is one that is not set."""
+    """Environment variables `ASSAY_…`; an empty one counts as not set."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASSAY_", extra="ignore", env_ignore_empty=True
     )
 
     home: Path = Path(".assay")
-    """Everything that Assay keeps outside git: cache, scratch, worktrees, base models, MLflow's database."""
+    """Everything that Assay keeps outside git.
+
+    Cache, scratch, worktrees, base models, MLflow's database.
+    """
+
     user: str = ""
     """Who acts, as the ledger records it; empty: the login name."""
 
@@ -21,10 +25,19 @@ class Settings(BaseSettings):
     """Where the ledger is: `postgresql://…`; empty: SQLite in the home."""
 
     witness: str = ""
-    """Who is told how far the ledger goes: a file that this account may only append to, or an http(s) address; empty: nobody."""
+    """Who else records how far the ledger goes; empty: nobody.
+
+    A file that this account may only append to, or an http(s) address.
+    """
 
     notify: str = ""
-    """Where results and alarms are sent: addresses of Apprise, separated by spaces; empty: only `notices.jsonl` in the home."""
+    """Where results and alarms are sent: addresses of Apprise, separated by spaces.
+
+    Empty: they are only written to `notices.jsonl` in the home.
+    """
 
     host_names: str = ""
-    """Names by which clients call the endpoint besides `localhost` and its address, as behind a proxy; separated by commas."""
+    """Names by which clients call the endpoint, as behind a proxy; separated by commas.
+
+    `localhost` and the endpoint's own address need not be named.
+    """

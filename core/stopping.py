@@ -1,4 +1,4 @@
-"""Told to stop: SIGTERM comes when a machine is taken away, or when somebody ends a run."""
+"""Stopping on SIGTERM, which comes when a machine is taken away, or when somebody ends a run."""
 
 import os
 import signal
@@ -9,34 +9,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 STOP = "stop"
-"""Name of the file by which a run tells its stage to stop."""
+"""Name of the file that a run creates to stop its stage."""
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @contextmanager
 def told_to_stop() -> Iterator[threading.Event]:
-    """Within, SIGTERM sets the event and ends nothing: what goes on looks at it and keeps what it has."""
-    told = threading.Event()
-    with on_sigterm(told.set):
-        yield told
+    """Within, SIGTERM sets the event and ends nothing.
+
+    The work looks at the event between two steps, and keeps what it has.
+    """
+    signalled = threading.Event()
+    with on_sigterm(signalled.set):
+        yield signalled
 
 
 @contextmanager
 def on_sigterm(do: Callable[[], object]) -> Iterator[None]:
-    """Within, SIGTERM calls `do`. Only the main thread can have it so; in another nothing changes."""
+    """Within, SIGTERM calls `do`; outside of the main thread nothing changes."""
+    # Python lets only the main thread set a signal's handler.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda _signal, _frame: do())
+    previous = signal.signal(signal.SIGTERM, lambda _signal, _frame: do())
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def follow_the_run(talk: Path) -> None:
-    """Send this process SIGTERM once the run says `stop` in the folder where the two talk."""
-    threading.Thread(target=_follow, args=(talk / STOP,), daemon=True).start()
+    """Send this process SIGTERM once the file `stop` appears in the folder `talk`."""
+    stop_file = talk / STOP
+    threading.Thread(target=_follow, args=(stop_file,), daemon=True).start()
 
 
 def _follow(path: Path) -> None:

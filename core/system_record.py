@@ -1,4 +1,7 @@
-"""What `assay up` says of itself in `HOME/services.json`: written whole at every change, read by everybody else."""
+"""The record that `assay up` keeps of itself in `HOME/services.json`.
+
+It is replaced as a whole at every change, and every other command reads it.
+"""
 
 import os
 from contextlib import suppress
@@ -17,7 +20,7 @@ State = Literal["waiting", "starting", "ready", "done", "restarting", "given up"
 
 
 class ServiceRecord(Value):
-    """One service: its process, since when it is in that state, and what a person should know."""
+    """One service: its process, its state and since when, and what a person should know."""
 
     name: str
     state: State
@@ -34,12 +37,15 @@ class ServiceRecord(Value):
     """Ready once, alive, and without an answer for a while."""
 
     def answers(self) -> bool:
-        """Whether it is well at this moment: asked over HTTP where it has an address, by its process where it has none."""
+        """Whether it is well at this moment.
+
+        A service with an address is asked over HTTP; of one without, the process is looked up.
+        """
         if self.url is not None:
             return answers(self.url)
-        return self.state == "done" or (
-            self.pid is not None and psutil.pid_exists(self.pid)
-        )
+        if self.state == "done":
+            return True
+        return self.pid is not None and psutil.pid_exists(self.pid)
 
 
 class SystemRecord(Value):
@@ -50,28 +56,28 @@ class SystemRecord(Value):
     services: tuple[ServiceRecord, ...] = ()
 
     def is_running(self) -> bool:
-        """Whether the process that wrote it is still there."""
+        """Whether the process that wrote the record still runs."""
         return is_alive(self.pid, self.started)
 
     def service(self, name: str) -> ServiceRecord | None:
-        """The service of that name."""
-        return next((each for each in self.services if each.name == name), None)
+        """The service of that name, or None."""
+        named = (service for service in self.services if service.name == name)
+        return next(named, None)
 
 
 def record_file(home: Path) -> Path:
-    """Where it is."""
+    """Where the record is kept."""
     return home / "services.json"
 
 
 def read_record(home: Path) -> SystemRecord | None:
-    """What the last `assay up` said; None where there is nothing that can be read."""
+    """The record of the last `assay up`; None where there is none that can be read."""
     with suppress(DamagedFile, OSError):
         return SystemRecord.read(record_file(home))
     return None
 
 
 def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
-    """This process's."""
-    return SystemRecord(
-        pid=os.getpid(), started=psutil.Process().create_time(), services=services
-    )
+    """The record of this process."""
+    started = psutil.Process().create_time()
+    return SystemRecord(pid=os.getpid(), started=started, services=services)

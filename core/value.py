@@ -17,13 +17,16 @@ from core.files import digest_of_json, sha256_of, write_text
 
 
 class Value(BaseModel):
-    """A frozen, closed record. NaN and Inf are refused, since `nan < limit` is False and would pass a check."""
+    """A frozen, closed record.
+
+    NaN and Inf are refused: `nan < limit` is False, so a NaN would pass a check.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a value that `write` wrote; anything else is `DamagedFile`."""
+        """Read a value that `write` wrote; `DamagedFile` where the file holds anything else."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
@@ -32,16 +35,19 @@ class Value(BaseModel):
             ) from error
         except OSError as error:
             raise DamagedFile(
-                f"{path} cannot be read ({type(error).__name__}). Bring back the file that was stored there."
+                f"{path} cannot be read ({type(error).__name__}). "
+                "Bring back the file that was stored there."
             ) from error
         except ValidationError as error:
+            problem = first_problem(error)
             raise DamagedFile(
-                f"{path} is not a whole {cls.__name__}: {first_problem(error)}. Run its stage again."
+                f"{path} is not a whole {cls.__name__}: {problem}. Run its stage again."
             ) from error
 
     def write(self, path: Path) -> None:
         """Write as indented JSON, whole or not at all."""
-        write_text(path, self.model_dump_json(indent=1) + "\n")
+        text = self.model_dump_json(indent=1)
+        write_text(path, text + "\n")
 
     def content_sha256(self) -> str:
         """SHA-256 of the value in canonical JSON."""
@@ -49,22 +55,24 @@ class Value(BaseModel):
 
 
 class Settable(Value):
-    """A value that people write as YAML. `yes`, `on` and `true` are booleans there: none of them is taken for the number 1."""
+    """A value that people write as YAML.
+
+    `yes`, `on` and `true` are booleans there, and none of them is taken for the number 1.
+    """
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_boolean_for_a_number(cls, given: Any, field: ValidationInfo) -> Any:
-        wanted = cls.model_fields[str(field.field_name)].annotation
-        entries = (
-            given.values()
-            if get_origin(wanted) is dict and isinstance(given, dict)
-            else (given,)
-        )
-        if wanted is not bool and any(isinstance(entry, bool) for entry in entries):
+    def _refuse_boolean_for_number(cls, setting: Any, field: ValidationInfo) -> Any:
+        expected = cls.model_fields[str(field.field_name)].annotation
+        is_table = get_origin(expected) is dict and isinstance(setting, dict)
+        entries = setting.values() if is_table else (setting,)
+        has_boolean = any(isinstance(entry, bool) for entry in entries)
+        # pydantic would turn True into 1 where a number is expected.
+        if expected is not bool and has_boolean:
             raise PydanticCustomError(
                 "boolean", "Input is a yes or a no, where neither is meant"
             )
-        return given
+        return setting
 
 
 class FileDigest(Value):
@@ -75,11 +83,15 @@ class FileDigest(Value):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Record the file as it is now."""
-        return cls(path=path.as_posix(), sha256=sha256_of(path))
+        """The digest of the file as it is now."""
+        sha256 = sha256_of(path)
+        return cls(path=path.as_posix(), sha256=sha256)
 
     def checked(self, under: Path = Path()) -> Path:
-        """Give the path once its bytes hash to what was recorded."""
+        """The path below the folder `under`.
+
+        `DamagedFile` where the file is missing, or its bytes are not the recorded ones.
+        """
         path = under / self.path
         if not path.is_file():
             raise DamagedFile(
@@ -95,5 +107,6 @@ class FileDigest(Value):
 def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found, as `field: what is wrong`."""
     problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+    message = str(problem["msg"])
+    field = ".".join(str(part) for part in problem["loc"])
+    return f"{field}: {message}" if field else message

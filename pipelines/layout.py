@@ -1,4 +1,4 @@
-"""Where the files of a workspace lie, relative to its root: each path is named here and nowhere else.
+"""The paths of a workspace's files, relative to its root. Each is named here and nowhere else.
 
     data/raw ─ collect ─ split ─ validate ─ bias ─ admit ─ fine_tune ─┬─ prompt_baselines
     data/base_model ──────────────────────────────────────────────────┴─ generate ─ score ─ screen

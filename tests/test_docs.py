@@ -531,7 +531,7 @@ def runbook_errors(folder: Path) -> Iterator[str]:
             Needs(memory=0, disk=10**18), folder / "assay/.assay/scratch/04a09b58"
         )
     )
-    yield str(download._failed(CHEAT, "the package index is out of reach"))
+    yield str(download._failure(CHEAT, "the package index is unreachable"))
 
 
 def said(act: Callable[[], object]) -> str:

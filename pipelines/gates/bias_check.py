@@ -1,6 +1,9 @@
-"""What the gates ask of a bias report: that it agrees with itself, passes over no group, and keeps to the limits for outputs."""
+"""What the gates check of a bias report.
 
-from collections.abc import Iterator
+Its numbers follow from its groups, no group is left out, and outputs keep to the limits.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pipelines.gates.policy import AdmitPolicy, GatePolicy
@@ -11,38 +14,45 @@ TOLERANCE = 1e-9
 
 
 def contradictions(report: BiasReport) -> tuple[str, ...]:
-    """Where a report's numbers do not follow from the groups that it lists, so that it was not made but edited."""
-    compared = [group for group in report.groups if group.n >= report.min_group_size]
-    return tuple(_group_contradictions(report)) + tuple(
-        sentence
-        for name, stated, values in (
-            (
-                "demographic parity difference",
-                report.demographic_parity_difference,
-                [group.rate for group in compared],
-            ),
-            (
-                "score difference",
-                report.score_difference,
-                [group.score for group in compared],
-            ),
-            (
-                "refusal difference",
-                report.refusal_difference,
-                [group.refused for group in compared],
-            ),
-        )
-        for sentence in _difference_contradictions(name, stated, values)
+    """Where a report's numbers do not follow from the groups that it lists.
+
+    Such a report was edited, or is from another version of Assay.
+    """
+    compared = [group for group in report.groups if _has_enough_rows(group, report)]
+    stated = (
+        (
+            "demographic parity difference",
+            report.demographic_parity_difference,
+            [group.rate for group in compared],
+        ),
+        (
+            "score difference",
+            report.score_difference,
+            [group.score for group in compared],
+        ),
+        (
+            "refusal difference",
+            report.refusal_difference,
+            [group.refused for group in compared],
+        ),
     )
+    sentences = list(_group_contradictions(report))
+    for name, interval, values in stated:
+        sentences += _difference_contradictions(name, interval, values)
+    return tuple(sentences)
+
+
+def _has_enough_rows(group: GroupRate, report: BiasReport) -> bool:
+    return group.n >= report.min_group_size
 
 
 def passed_over(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
-    """Groups that are too small to be compared and that the policy does not name as such."""
-    known = {*policy.small_groups, NO_GROUP}
+    """Groups that are too small to be compared and that the policy does not excuse."""
+    excused = {*policy.small_groups, NO_GROUP}
     return tuple(
         group.group
         for group in report.groups
-        if not group.n >= report.min_group_size and group.group not in known
+        if not _has_enough_rows(group, report) and group.group not in excused
     )
 
 
@@ -56,108 +66,116 @@ def compared_too_small(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ..
 
 
 def output_bias(report: BiasReport, gates: GatePolicy) -> Iterator[Finding]:
-    """Gaps between groups, in scores and in rates, are within their limits; too little to tell is not a pass."""
-    limit, rates = (
-        gates.screen.max_output_score_difference,
-        gates.screen.max_output_rate_difference,
-    )
-    if limit is None:
+    """Findings on gaps between groups, in scores and in rates.
+
+    Too few answers to tell make a finding undecided, which is not a pass.
+    """
+    score_limit = gates.screen.max_output_score_difference
+    rate_limit = gates.screen.max_output_rate_difference
+    if score_limit is None:
         yield _finding(
             "output bias",
             "passed",
-            "The policy sets no limit on differences between groups: bias of outputs is not judged",
+            "The policy sets no limit on differences between groups: "
+            "bias of outputs is not judged",
         )
         return
-    yield _groups(report, gates.admit)
-    yield _gap(
-        "output bias", report.metric, Gap(report, report.score_difference, limit)
+    yield _check_groups(report, gates.admit)
+    yield _check_gap(
+        "output bias",
+        report.metric,
+        Gap(report, report.score_difference, score_limit),
     )
-    yield _gap(
+    yield _check_gap(
         "output refusals",
         "The share of refusals",
-        Gap(report, report.refusal_difference, rates),
+        Gap(report, report.refusal_difference, rate_limit),
     )
     if report.favourable_is_declared:
-        yield _gap(
+        yield _check_gap(
             "output selection",
             "The selection rate",
-            Gap(report, report.demographic_parity_difference, rates),
+            Gap(report, report.demographic_parity_difference, rate_limit),
         )
 
 
 class Gap(NamedTuple):
-    """One difference between the groups of a report, and what it may come to."""
+    """One difference between the groups of a report, and its limit."""
 
     report: BiasReport
-    found: Interval | None
+    interval: Interval | None
     limit: float
 
 
-def _groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
-    """The report is whole, and every group that the policy does not excuse is large enough to be compared."""
-    rule, wrong = "output groups", contradictions(report)
+def _check_groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
+    """The report is consistent, and every group is compared that the policy does not excuse."""
+    rule = "output groups"
     if report.subject != "outputs":
-        return _finding(
-            rule,
-            "rejected",
-            f"The bias report is about {report.subject}, not about outputs",
-        )
+        text = f"The bias report is about {report.subject}, not about outputs"
+        return _finding(rule, "rejected", text)
+    wrong = contradictions(report)
     if wrong:
-        return _finding(
-            rule,
-            "rejected",
-            f"The bias report contradicts itself: {wrong[0]}. Run the score stage again",
+        text = (
+            f"The bias report contradicts itself: {wrong[0]}. Run the score stage again"
         )
+        return _finding(rule, "rejected", text)
     small = (*compared_too_small(report, policy), *passed_over(report, policy))
     if small:
-        fact = f"Too few answers to compare as the policy asks, with {policy.min_group_size} of each group: {', '.join(small)}"
+        minimum = policy.min_group_size
         return _finding(
             rule,
             "undecided",
-            f"{fact}. Bring more rows of them, or name them in the policy's small_groups",
+            f"Too few answers to compare as the policy asks, with {minimum} of each group: "
+            f"{', '.join(small)}. "
+            "Bring more rows of them, or name them in the policy's small_groups",
         )
     excused = [group for group in report.insufficient if group not in small]
-    beside = (
-        f"; too small, as the policy allows: {', '.join(excused)}" if excused else ""
-    )
-    return _finding(
-        rule,
-        "passed",
-        f"{len(report.groups) - len(excused)} groups are compared ({report.method}){beside}",
-    )
+    count = len(report.groups) - len(excused)
+    text = f"{count} groups are compared ({report.method})"
+    if excused:
+        text += f"; too small, as the policy allows: {', '.join(excused)}"
+    return _finding(rule, "passed", text)
 
 
-def _gap(rule: str, what: str, gap: Gap) -> Finding:
-    report, found = gap.report, gap.found
-    if found is None:
-        need = f"insufficient: fewer than two groups with {report.min_group_size} answers that were counted ({report.method})"
+def _check_gap(rule: str, quantity: str, gap: Gap) -> Finding:
+    method = gap.report.method
+    interval = gap.interval
+    if interval is None:
+        minimum = gap.report.min_group_size
         return _finding(
             rule,
             "undecided",
-            f"{what} of outputs cannot be judged between groups, {need}",
+            f"{quantity} of outputs cannot be judged between groups, insufficient: "
+            f"fewer than two groups with {minimum} answers that were counted ({method})",
         )
-    text = f"{what} differs between groups by {found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}], limit {gap.limit:g} ({report.method})"
-    if found.low <= found.estimate <= found.high <= gap.limit:
+    bounds = f"[{interval.low:.3g}, {interval.high:.3g}]"
+    text = (
+        f"{quantity} differs between groups by {interval.estimate:.3g} {bounds}, "
+        f"limit {gap.limit:g} ({method})"
+    )
+    # Asked as a pass, so that bounds out of order do not pass.
+    if interval.low <= interval.estimate <= interval.high <= gap.limit:
         return _finding(rule, "passed", text)
-    return _finding(rule, "rejected" if found.low > gap.limit else "undecided", text)
+    is_certain = interval.low > gap.limit
+    return _finding(rule, "rejected" if is_certain else "undecided", text)
 
 
 def _group_contradictions(report: BiasReport) -> Iterator[str]:
     names = [group.group for group in report.groups]
     if len(set(names)) != len(names):
         yield "it lists a group twice"
-    small = tuple(
-        sorted(
-            group.group
-            for group in report.groups
-            if not group.n >= report.min_group_size
-        )
+    minimum = report.min_group_size
+    small = sorted(
+        group.group for group in report.groups if not _has_enough_rows(group, report)
     )
-    if small != tuple(sorted(report.insufficient)):
-        yield f"under {report.min_group_size} rows are {_listed(small)}, it says {_listed(report.insufficient)}"
+    insufficient = report.insufficient
+    if small != sorted(insufficient):
+        yield f"under {minimum} rows are {_list(small)}, it says {_list(insufficient)}"
     for group in report.groups:
-        if _is_rated(group) != (group.n >= report.min_group_size):
-            yield f"{group.group} has {group.n} rows and {'a' if _is_rated(group) else 'no'} rate"
+        is_rated = group.rate is not None and group.score is not None
+        if is_rated != _has_enough_rows(group, report):
+            article = "a" if is_rated else "no"
+            yield f"{group.group} has {group.n} rows and {article} rate"
 
 
 def _difference_contradictions(
@@ -166,22 +184,24 @@ def _difference_contradictions(
     known = [value for value in values if value is not None]
     if len(known) != len(values) or len(known) < 2:
         if stated is not None:
-            yield f"it states a {name}, and fewer than two groups have what it is taken from"
+            yield (
+                f"it states a {name}, and fewer than two groups have what it is taken from"
+            )
         return
-    found = max(known) - min(known)
+    difference = max(known) - min(known)
     if stated is None:
-        yield f"it states no {name}, and its groups differ by {found:.3g}"
-    elif not abs(stated.estimate - found) <= TOLERANCE * max(1.0, abs(found)):
-        yield f"its {name} is {stated.estimate:.3g}, and its groups differ by {found:.3g}"
+        yield f"it states no {name}, and its groups differ by {difference:.3g}"
+        return
+    estimate = f"{stated.estimate:.3g}"
+    tolerance = TOLERANCE * max(1.0, abs(difference))
+    if not abs(stated.estimate - difference) <= tolerance:
+        yield f"its {name} is {estimate}, and its groups differ by {difference:.3g}"
     elif not stated.low <= stated.estimate <= stated.high:
-        yield f"its {name}, {stated.estimate:.3g}, is outside of its interval, {stated.low:.3g} to {stated.high:.3g}"
+        bounds = f"{stated.low:.3g} to {stated.high:.3g}"
+        yield f"its {name}, {estimate}, is outside of its interval, {bounds}"
 
 
-def _is_rated(group: GroupRate) -> bool:
-    return group.rate is not None and group.score is not None
-
-
-def _listed(names: tuple[str, ...]) -> str:
+def _list(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 

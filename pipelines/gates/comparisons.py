@@ -1,4 +1,7 @@
-"""From evidence to comparisons: the adapter against each other system, and against references of other prompts."""
+"""From evidence to comparisons: the adapter against each other system.
+
+It is also compared with the references of other prompts, the negative control.
+"""
 
 from collections.abc import Iterator
 
@@ -18,7 +21,10 @@ TOLERANCE = 1e-9
 
 
 def compare(evidence: Evidence, policy: ScreenPolicy) -> tuple[Comparison, ...]:
-    """The primary metric and every guardrail against each system that was scored; what is not comparable is left out."""
+    """The primary metric and every guardrail against each system that was scored.
+
+    Scores that are not comparable are left out. `IncompleteEvidence` without rows of the adapter.
+    """
     if "adapter" not in evidence.rows:
         raise IncompleteEvidence(
             "The evidence holds no rows of the adapter. Run the score stage again."
@@ -27,75 +33,56 @@ def compare(evidence: Evidence, policy: ScreenPolicy) -> tuple[Comparison, ...]:
 
 
 def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ...]:
-    """What the scorecard says and the evidence does not: empty when every number follows from the evidence."""
+    """Where a scorecard differs from its evidence; empty where every number follows from it."""
     metrics = [metric_named(name) for name in evidence.metrics]
-    found = system_scores(evidence, metrics, scorecard.resampling)
-    counts = (
-        (scorecard.prompts, scorecard.clusters),
-        (len(evidence.groups), len(set(evidence.clusters))),
-    )
-    different_counts = (
-        ()
-        if counts[0] == counts[1]
-        else (
-            f"prompts and clusters: {counts[0]} in the scorecard, {counts[1]} in the evidence",
+    recomputed = system_scores(evidence, metrics, scorecard.resampling)
+    sentences = []
+    stored_counts = (scorecard.prompts, scorecard.clusters)
+    counts = (len(evidence.groups), len(set(evidence.clusters)))
+    if stored_counts != counts:
+        sentences.append(
+            f"prompts and clusters: {stored_counts} in the scorecard, {counts} in the evidence"
         )
-    )
-    return (
-        *different_counts,
-        *differing("systems", _plain(scorecard.systems), _plain(found)),
-    )
+    stored = _to_json(scorecard.systems)
+    sentences += differing("systems", stored, _to_json(recomputed))
+    return tuple(sentences)
 
 
 def differing(name: str, stored: object, found: object) -> Iterator[str]:
-    """Name each leaf of two JSON documents that differs, numbers beyond the last digits only."""
-    if (
-        isinstance(stored, dict)
-        and isinstance(found, dict)
-        and stored.keys() == found.keys()
-    ):
-        for key in stored:
-            yield from differing(f"{name}.{key}", stored[key], found[key])
-    elif (
-        isinstance(stored, list)
-        and isinstance(found, list)
-        and len(stored) == len(found)
-    ):
-        for place, (one, other) in enumerate(zip(stored, found, strict=True)):
-            yield from differing(f"{name}[{place}]", one, other)
-    elif not _same(stored, found):
-        yield f"{name}: {_short(stored)} stored, {_short(found)} recomputed"
+    """Name each leaf in which two JSON documents differ.
+
+    Numbers may differ in their last digits.
+    """
+    stored_parts = _parts(stored)
+    found_parts = _parts(found)
+    if stored_parts and stored_parts.keys() == found_parts.keys():
+        for place, part in stored_parts.items():
+            yield from differing(f"{name}{place}", part, found_parts[place])
+    elif not _is_same(stored, found):
+        yield f"{name}: {_shorten(stored)} stored, {_shorten(found)} recomputed"
 
 
 def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
-    asked = dict.fromkeys(
-        [policy.primary, *(guardrail.metric for guardrail in policy.guardrails)]
-    )
-    for metric in (metric_named(name) for name in asked if name in evidence.metrics):
-        for system in (system for system in COMPARATORS if system in evidence.rows):
-            if _signature(evidence, metric, "adapter") == _signature(
-                evidence, metric, system
-            ):
-                yield _comparison(
-                    evidence,
-                    metric,
-                    system,
-                    evidence.statistics(system, metric.name),
-                    policy,
-                )
+    guardrails = [guardrail.metric for guardrail in policy.guardrails]
+    # dict.fromkeys names each metric once and keeps the policy's order.
+    names = dict.fromkeys([policy.primary, *guardrails])
+    metrics = [metric_named(name) for name in names if name in evidence.metrics]
+    systems = [system for system in COMPARATORS if system in evidence.rows]
+    for metric in metrics:
+        for system in systems:
+            if _is_comparable(evidence, metric, system):
+                other = evidence.statistics(system, metric.name)
+                yield _comparison(evidence, metric, system, other, policy)
 
 
 def _with_other_references(
     evidence: Evidence, policy: ScreenPolicy
 ) -> Iterator[Comparison]:
-    if policy.control in evidence.rows["adapter"][0].control:
-        yield _comparison(
-            evidence,
-            metric_named(policy.control),
-            OTHERS,
-            evidence.control(policy.control),
-            policy,
-        )
+    first_row = evidence.rows["adapter"][0]
+    if policy.control in first_row.control:
+        metric = metric_named(policy.control)
+        other = evidence.control(policy.control)
+        yield _comparison(evidence, metric, OTHERS, other, policy)
 
 
 def _comparison(
@@ -106,32 +93,55 @@ def _comparison(
     policy: ScreenPolicy,
 ) -> Comparison:
     clusters = evidence.clusters
-    own = sums_by_group(clusters, evidence.statistics("adapter", metric.name))
+    own = evidence.statistics("adapter", metric.name)
     resampling = Resampling(resamples=policy.resamples, seed=policy.seed)
-    found = paired_difference(
-        metric, own, sums_by_group(clusters, other), policy.alpha, resampling
+    difference = paired_difference(
+        metric,
+        sums_by_group(clusters, own),
+        sums_by_group(clusters, other),
+        policy.alpha,
+        resampling,
     )
-    return Comparison.model_validate(
-        {"metric": metric.name, "against": against, **found.model_dump()}
-    )
+    document = {
+        "metric": metric.name,
+        "against": against,
+        **difference.model_dump(),
+    }
+    return Comparison.model_validate(document)
+
+
+def _is_comparable(evidence: Evidence, metric: Metric, system: System) -> bool:
+    own = _signature(evidence, metric, "adapter")
+    return own == _signature(evidence, metric, system)
 
 
 def _signature(evidence: Evidence, metric: Metric, system: System) -> str:
-    return metric.signature([row.row for row in evidence.rows[system]])
+    rows = [row.row for row in evidence.rows[system]]
+    return metric.signature(rows)
 
 
-def _plain(systems: object) -> object:
+def _to_json(systems: object) -> object:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(systems)
 
 
-def _same(stored: object, found: object) -> bool:
+def _parts(document: object) -> dict[str, object]:
+    """The parts of an object or a list, by the way to them; none of a number or a text."""
+    if isinstance(document, dict):
+        return {f".{key}": part for key, part in document.items()}
+    if isinstance(document, list):
+        return {f"[{place}]": part for place, part in enumerate(document)}
+    return {}
+
+
+def _is_same(stored: object, found: object) -> bool:
     if isinstance(stored, float | int) and isinstance(found, float | int):
-        return abs(stored - found) <= TOLERANCE * max(1.0, abs(stored), abs(found))
+        scale = max(1.0, abs(stored), abs(found))
+        return abs(stored - found) <= TOLERANCE * scale
     return stored == found
 
 
-def _short(document: object) -> str:
+def _shorten(document: object) -> str:
     text = repr(document)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,6 +1,7 @@
-"""The gates' limits: YAML in `registry/policies/`, parsed into closed models. A verdict records the file's digest.
+"""The gates' limits: YAML in `registry/policies/`, parsed into closed models.
 
-A number that would let anything pass has a ceiling or a floor here: such a policy does not load.
+A verdict records the file's digest. A number that would let anything pass has a ceiling or a floor
+here: such a policy does not load.
 """
 
 from pathlib import Path
@@ -18,11 +19,12 @@ from pipelines.metrics import Metric, metric_named
 FEWEST_CLUSTERS = 10
 """Under this many clusters nothing passes, whatever a policy says.
 
-Simulated at a level of 0.05: a candidate that is no better passes in 25 % of cases at 2 clusters and in 11 % at 3.
-The bounds hold from about 5 clusters on where these are of equal size, which those of real data are not.
+Simulated at a level of 0.05: a candidate that is no better passes in 25 % of cases at 2 clusters
+and in 11 % at 3. The bounds hold from about 5 clusters on where these are of equal size, which
+those of real data are not.
 """
 HALF = 0.5
-"""No share and no loss above half of what there is can be called small."""
+"""A share or a loss above half of the whole is not small."""
 
 Comparator = Literal["base", "few_shot", "champion", "anchor"]
 UpToHalf = Annotated[float, Field(ge=0, le=HALF)]
@@ -38,7 +40,7 @@ class AdmitPolicy(Settable):
     )
     min_rows: Minima = Field(description="Distinct rows a split needs.")
     min_groups: Minima = Field(
-        description="Groups, and distinct contents, that a split needs: clusters are what statistics count."
+        description="Groups, and distinct contents, that a split needs: statistics count clusters."
     )
     licence_required: bool
     min_group_size: Annotated[int, Field(ge=5)] = Field(
@@ -47,7 +49,7 @@ class AdmitPolicy(Settable):
     max_demographic_parity_difference: UpToHalf
     small_groups: tuple[str, ...] = Field(
         default=(),
-        description="Sensitive groups that are known to be too small: all others must be compared.",
+        description="Sensitive groups that are known to be too small; all others are compared.",
     )
 
 
@@ -63,7 +65,8 @@ class Guardrail(Settable):
     )
     required: bool = Field(
         default=True,
-        description="False: judged only where the parameters ask for the metric, and where it can tell answers apart.",
+        description="False: judged only where the parameters ask for the metric, "
+        "and where it can tell answers apart.",
     )
 
 
@@ -77,7 +80,8 @@ class ScreenPolicy(Settable):
         description="Metric of the negative control: compares an answer with references."
     )
     smallest_effect: Annotated[float, Field(gt=0)] = Field(
-        description="Difference in the primary metric that is worth a release; at most a tenth of its scale."
+        description="Difference in the primary metric that is worth a release; "
+        "at most a tenth of its scale."
     )
     alpha: Annotated[float, Field(gt=0, le=0.1)] = Field(
         description="One-sided level of every comparison."
@@ -88,54 +92,60 @@ class ScreenPolicy(Settable):
     seed: Annotated[int, Field(ge=0)]
     guardrails: tuple[Guardrail, ...] = Field(min_length=1)
     max_output_score_difference: Annotated[float, Field(ge=0, le=50)] | None = Field(
-        description="Largest gap in the bias report's row metric between groups, at the upper end of its interval; "
-        "null: bias of outputs is not judged."
+        description="Largest gap in the bias report's row metric between groups, "
+        "at the upper end of its interval; null: bias of outputs is not judged."
     )
     max_output_rate_difference: UpToHalf = Field(
         default=0.2,
-        description="Largest gap between groups in the share of answers that are refusals, and in the selection rate "
-        "where `bias.favourable_pattern` declares one, at the upper end of its interval.",
+        description="Largest gap between groups in the share of answers that are refusals, "
+        "and in the selection rate where `bias.favourable_pattern` declares one, "
+        "at the upper end of its interval.",
     )
 
     @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        """Every number is one that some evidence can miss."""
-        primary, control = _known(self.primary), _known(self.control)
+    def _check_limits(self) -> Self:
+        """Every limit is one that some evidence can miss."""
+        primary = _known_metric(self.primary)
+        control = _known_metric(self.control)
         if not control.compares_answers:
             raise _problem(
-                f"control {control.name} compares no answer with references, which a control must do"
+                f"control {control.name} compares no answer with references, "
+                "which a control must do"
             )
-        if not self.smallest_effect <= primary.scale / 10:
-            raise _problem(
-                _over(
-                    "smallest_effect", self.smallest_effect, primary.scale / 10, primary
-                )
-            )
+        ceiling = primary.scale / 10
+        if not self.smallest_effect <= ceiling:
+            raise _over("smallest_effect", self.smallest_effect, ceiling, primary)
         names = [guardrail.metric for guardrail in self.guardrails]
         if not set(names) - {primary.name}:
             raise _problem(
                 f"guardrails name no metric besides the primary one, {primary.name}"
             )
         for guardrail in self.guardrails:
-            ceiling = self.most_margin(_known(guardrail.metric))
-            if not guardrail.margin <= ceiling:
-                what = f"the margin of {guardrail.metric}"
-                raise _problem(
-                    _over(what, guardrail.margin, ceiling, _known(guardrail.metric))
-                )
+            self._check_margin(guardrail)
             if names.count(guardrail.metric) != 1:
                 raise _problem(f"guardrails name {guardrail.metric} twice")
         return self
 
+    def _check_margin(self, guardrail: Guardrail) -> None:
+        metric = _known_metric(guardrail.metric)
+        ceiling = self.most_margin(metric)
+        if not guardrail.margin <= ceiling:
+            name = f"the margin of {guardrail.metric}"
+            raise _over(name, guardrail.margin, ceiling, metric)
+
     def most_margin(self, metric: Metric) -> float:
-        """Ten times the smallest effect, carried over from the primary metric's scale, and never over half a scale."""
-        return metric.scale * min(
-            HALF, 10 * self.smallest_effect / metric_named(self.primary).scale
-        )
+        """The largest margin that a guardrail on a metric may have, in the metric's unit.
+
+        Ten times the smallest effect, carried over from the primary metric's scale, and never over
+        half a scale.
+        """
+        primary = metric_named(self.primary)
+        share = 10 * self.smallest_effect / primary.scale
+        return metric.scale * min(HALF, share)
 
 
 class HumanRatingPolicy(Settable):
-    """What people's ratings must amount to."""
+    """Limits on people's ratings."""
 
     required: bool
     min_raters: Annotated[int, Field(ge=1)]
@@ -148,7 +158,7 @@ class HumanRatingPolicy(Settable):
     )
     min_agreement: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.4,
-        description="Krippendorff's alpha, at its lower bound; 0 is what raters reach who rate at random.",
+        description="Krippendorff's alpha, at its lower bound; random ratings reach 0.",
     )
 
 
@@ -164,15 +174,18 @@ class JudgePolicy(Settable):
         description="Days from registration to release."
     )
     known_answers_share: Annotated[float, Field(ge=HALF, le=1)] = Field(
-        description="Share of the scored answers that the loaded release must give again, word for word, before it gets traffic."
+        description="Share of the scored answers that the loaded release must give again, "
+        "word for word, before it gets traffic."
     )
     drawn_answers: Annotated[int, Field(ge=5, le=10_000)] = Field(
         default=20,
-        description="Held-out prompts that the endpoint draws by chance before a release, to compare with the scored answers.",
+        description="Held-out prompts that the endpoint draws by chance before a release, "
+        "to compare with the scored answers.",
     )
     compares_with_last_served: bool = Field(
         default=True,
-        description="The evidence must compare with the last version that had full traffic and is not revoked.",
+        description="The evidence must compare with the last version that had full traffic "
+        "and is not revoked.",
     )
 
 
@@ -193,39 +206,45 @@ class Policy(Value):
 
 
 def load_policy(path: Path) -> Policy:
-    """Read a policy; one that is missing or does not parse fails closed as a `ParameterError`."""
+    """Read a policy; `ParameterError` where it is missing or does not parse.
+
+    So a gate without its policy fails closed.
+    """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Policy(sha256=sha256_of(path), gates=GatePolicy.model_validate(document))
     except ValidationError as error:
+        problem = first_problem(error)
         raise ParameterError(
-            f"The policy {path} does not fit: {first_problem(error)}. Mend it: without a policy nothing passes."
+            f"The policy {path} does not fit: {problem}. "
+            "Fix it: without a policy nothing passes."
         ) from error
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:  # yaml gives a ValueError for 2024-13-45
+    # yaml raises a ValueError for the date 2024-13-45.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        kind = type(error).__name__
         raise ParameterError(
-            f"The policy {path} cannot be read ({type(error).__name__}). Without a policy nothing passes: bring it back."
+            f"The policy {path} cannot be read ({kind}). "
+            "Without a policy nothing passes: bring it back."
         ) from error
 
 
-def _known(name: str) -> Metric:
+def _known_metric(name: str) -> Metric:
     try:
         return metric_named(name)
     except ParameterError as error:
         raise _problem(str(error).rstrip("?.")) from error
 
 
-def _over(what: str, number: float, ceiling: float, metric: Metric) -> str:
-    scale = f"the scale of {metric.name} is {metric.scale:g} wide"
-    return f"{what} is {number:g}, and the ceiling is {ceiling:g}, since {scale}"
+def _over(
+    name: str, number: float, ceiling: float, metric: Metric
+) -> PydanticCustomError:
+    return _problem(
+        f"{name} is {number:g}, and the ceiling is {ceiling:g}, "
+        f"since the scale of {metric.name} is {metric.scale:g} wide"
+    )
 
 
 def _problem(sentence: str) -> PydanticCustomError:
-    printable = sentence.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # a half of a surrogate pair has no bytes
+    # A half of a surrogate pair, which YAML can hold, has no bytes.
+    printable = sentence.encode("utf-8", "backslashreplace").decode()
     return PydanticCustomError("limit", "{sentence}", {"sentence": printable})

@@ -1,4 +1,10 @@
-"""The metrics, one file each. `METRICS` is the whole list: to add one, write its file and name it here."""
+"""The metrics, one file each. To add one, write its file and name it in `METRICS`.
+
+metric.py     row ─ row_statistics ─► sums over rows ─ corpus ─► score
+answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match, command_validity
+losses        perplexity_per_token, bits_per_byte
+cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
+"""
 
 import difflib
 
@@ -24,7 +30,7 @@ METRICS: tuple[Metric, ...] = (
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of that name; an unknown one is answered with the nearest that exists."""
+    """The metric of that name; for an unknown one `ParameterError`, with the nearest name."""
     for metric in METRICS:
         if metric.name == name:
             return metric

@@ -9,7 +9,8 @@ from pipelines.metrics.metric import FloatArray, ScoredRow
 class BitsPerByte:
     """Total nats / ln 2 / total UTF-8 bytes over every reference completion; lower is better.
 
-    Source: Gao et al. 2020, "The Pile", section 3.1. The end-of-turn token's loss counts, its bytes do not: a text has none.
+    Source: Gao et al. 2020, "The Pile", section 3.1. The end-of-turn token's loss counts, but it
+    adds no bytes, since no text has it.
     """
 
     name = "bits_per_byte"
@@ -23,14 +24,20 @@ class BitsPerByte:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Bits and bytes of the row's references."""
-        return sum(loss.nats for loss in row.losses) / math.log(2), float(
-            sum(loss.utf8_bytes for loss in row.losses)
-        )
+        nats = sum(loss.nats for loss in row.losses)
+        return nats / math.log(2), float(_utf8_bytes(row))
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Bits over bytes."""
-        return sums[..., 0] / sums[..., 1]
+        bits = sums[..., 0]
+        utf8_bytes = sums[..., 1]
+        return bits / utf8_bytes
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What was counted: the bytes are those of the references, whatever the model."""
-        return f"over:completion bytes|bytes:{sum(loss.utf8_bytes for row in rows for loss in row.losses)}"
+        total = sum(_utf8_bytes(row) for row in rows)
+        return f"over:completion bytes|bytes:{total}"
+
+
+def _utf8_bytes(row: ScoredRow) -> int:
+    return sum(loss.utf8_bytes for loss in row.losses)

@@ -1,4 +1,4 @@
-"""BLEU: how many word n-grams of the answers stand in a reference, 0 to 100."""
+"""BLEU: how many word n-grams of the answers occur in a reference, 0 to 100."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,10 +16,13 @@ ORDERS = 4
 
 
 class Bleu:
-    """sacreBLEU's corpus BLEU (Papineni 2002; Post 2018) over all references, with its exponential smoothing.
+    """sacreBLEU's corpus BLEU over all references, with its exponential smoothing.
 
-    A property of the corpus: the mean of row scores is another number. Statistics: length of the answer, length of the
-    nearest reference, n-grams that match for orders 1 to 4, n-grams in all for orders 1 to 4.
+    Sources: Papineni et al. 2002; Post 2018, "A Call for Clarity in Reporting BLEU Scores".
+
+    A property of the corpus: the mean of row scores is another number. Statistics: length of the
+    answer, length of the nearest reference, n-grams that match for orders 1 to 4, n-grams in all
+    for orders 1 to 4.
     """
 
     name = "bleu"
@@ -35,24 +38,31 @@ class Bleu:
         return segment_statistics(_sacre(), row)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
-        """Geometric mean of the four precisions, times the penalty for answers that are too short."""
-        length, reference_length = sums[..., 0], sums[..., 1]
-        matches, totals = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
-        mean_log = np.log(_smoothed(matches, np.maximum(totals, 1))).mean(axis=-1)
-        penalty = np.minimum(1 - reference_length / np.maximum(length, 1), 0)
-        scored = matches.any(axis=-1) & (totals > 0).all(axis=-1)
-        return np.asarray(np.where(scored, 100 * np.exp(mean_log + penalty), 0.0))
+        """Geometric mean of the four precisions, times the penalty for short answers."""
+        length = sums[..., 0]
+        reference_length = sums[..., 1]
+        matches = sums[..., 2 : 2 + ORDERS]
+        totals = sums[..., 2 + ORDERS :]
+        precisions = _smooth(matches, np.maximum(totals, 1))
+        mean_log = np.log(precisions).mean(axis=-1)
+        log_penalty = np.minimum(1 - reference_length / np.maximum(length, 1), 0)
+        scores = 100 * np.exp(mean_log + log_penalty)
+        # sacreBLEU gives 0 where nothing matches, or where no answer has four words.
+        has_match = matches.any(axis=-1)
+        has_every_order = (totals > 0).all(axis=-1)
+        return np.asarray(np.where(has_match & has_every_order, scores, 0.0))
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""
         return sacre_signature(_sacre(), rows)
 
 
-def _smoothed(matches: FloatArray, totals: FloatArray) -> FloatArray:
+def _smooth(matches: FloatArray, totals: FloatArray) -> FloatArray:
     """Precisions; the k-th order without a match gets 1 / (2^k total), as in mteval-v13a."""
-    empty = matches == 0
-    halvings = 2.0 ** np.cumsum(empty, axis=-1)
-    return np.asarray(np.where(empty, 1 / halvings, matches) / totals)
+    is_empty = matches == 0
+    halvings = 2.0 ** np.cumsum(is_empty, axis=-1)
+    smoothed = np.where(is_empty, 1 / halvings, matches)
+    return np.asarray(smoothed / totals)
 
 
 @cache

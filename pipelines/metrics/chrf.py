@@ -5,6 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.metrics.metric import FloatArray, ScoredRow
 from pipelines.metrics.sacre import sacre_signature, segment_statistics
@@ -16,9 +17,12 @@ BETA = 2
 
 
 class Chrf:
-    """Corpus chrF2 as sacreBLEU computes it (Popović 2015); of several references the best one counts.
+    """Corpus chrF2 as sacreBLEU computes it; of several references the best one counts.
 
-    Statistics: for each order 1 to 6 the n-grams of the answer, of the reference, and those they share.
+    Source: Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation".
+
+    Statistics: for each order 1 to 6 the n-grams of the answer, of the reference, and those they
+    share.
     """
 
     name = "chrf"
@@ -35,28 +39,27 @@ class Chrf:
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """F2 of the mean precision and the mean recall over the orders that both sides have."""
-        answer, reference, shared = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
+        answer = sums[..., 0::3]
+        reference = sums[..., 1::3]
+        shared = sums[..., 2::3]
         has_order = (answer > 0) & (reference > 0)
-        orders = np.maximum(has_order.sum(axis=-1), 1)
-        precision = (
-            np.where(has_order, shared / np.maximum(answer, 1), 0).sum(axis=-1) / orders
-        )
-        recall = (
-            np.where(has_order, shared / np.maximum(reference, 1), 0).sum(axis=-1)
-            / orders
-        )
+        precision = _mean_over(has_order, shared / np.maximum(answer, 1))
+        recall = _mean_over(has_order, shared / np.maximum(reference, 1))
         weighted = BETA**2 * precision + recall
-        return np.asarray(
-            100
-            * (1 + BETA**2)
-            * precision
-            * recall
-            / np.where(weighted > 0, weighted, 1)
-        )
+        product = 100 * (1 + BETA**2) * precision * recall
+        # Where both are 0, so is the product: any divisor but 0 gives a score of 0.
+        divisor = np.where(weighted > 0, weighted, 1)
+        return np.asarray(product / divisor)
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""
         return sacre_signature(_sacre(), rows)
+
+
+def _mean_over(has_order: NDArray[np.bool_], ratios: FloatArray) -> FloatArray:
+    orders = np.maximum(has_order.sum(axis=-1), 1)
+    total = np.where(has_order, ratios, 0).sum(axis=-1)
+    return np.asarray(total / orders)
 
 
 @cache

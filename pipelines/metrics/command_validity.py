@@ -1,4 +1,7 @@
-"""Command validity: the share of answers that bash can parse. The example of a metric that a user adds."""
+"""Command validity: the share of answers that bash can parse.
+
+It is the example of a metric that a user adds.
+"""
 
 import shutil
 import subprocess
@@ -14,7 +17,8 @@ SECONDS = 10
 class CommandValidity:
     """Share of answers, 0 to 1, that `bash -n` accepts; an empty answer is not valid.
 
-    It says that bash can parse the text, not that the command exists or does what was asked: most plain words parse.
+    Bash can parse the text, which says neither that the command exists nor that it does what was
+    asked: most plain words parse.
     """
 
     name = "command_validity"
@@ -26,17 +30,21 @@ class CommandValidity:
     stand_in: str | None = None
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
-        """Whether the answer parses, and one row."""
+        """Whether the answer parses, and one row; `UnusableRow` where bash does not finish."""
         try:
-            return float(_parses(row.prediction)), 1.0
+            is_valid = _parses(row.prediction)
         except subprocess.TimeoutExpired as error:
             raise UnusableRow(
-                f"bash took over {SECONDS} s to parse the answer to prompt {row.prompt_id}. Look at that answer."
+                f"bash took over {SECONDS} s to parse the answer to prompt {row.prompt_id}. "
+                "Look at that answer."
             ) from error
+        return float(is_valid), 1.0
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Valid answers over rows."""
-        return sums[..., 0] / sums[..., 1]
+        valid = sums[..., 0]
+        rows = sums[..., 1]
+        return valid / rows
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """Which bash parsed: versions differ in what they accept."""
@@ -48,29 +56,32 @@ def _bash() -> str:
     path = shutil.which("bash")
     if path is None:
         raise ParameterError(
-            "command_validity needs bash, and this machine has none. Install it, or take the metric out of score.metrics."
+            "command_validity needs bash, and this machine has none. "
+            "Install it, or take the metric out of score.metrics."
         )
     return path
 
 
 @cache
 def _version() -> str:
-    answer = subprocess.run(
-        [_bash(), "--norc", "--noprofile", "-c", 'printf %s "$BASH_VERSION"'],
+    script = 'printf %s "$BASH_VERSION"'
+    process = subprocess.run(
+        [_bash(), "--norc", "--noprofile", "-c", script],
         capture_output=True,
         check=True,
         env={},
     )
-    return answer.stdout.decode()
+    return process.stdout.decode()
 
 
 @cache
 def _parses(text: str) -> bool:
-    """`-n` reads and never executes; without an environment no BASH_ENV or imported function runs either."""
+    """Whether bash accepts the text, which is read and never executed."""
     if not text.strip():
         return False
     command = [_bash(), "--norc", "--noprofile", "-n"]
-    answer = subprocess.run(
+    # -n executes nothing; the empty environment keeps BASH_ENV and imported functions away too.
+    process = subprocess.run(
         command,
         input=text.encode(),
         capture_output=True,
@@ -79,8 +90,9 @@ def _parses(text: str) -> bool:
         env={},
         cwd="/",
     )
-    if answer.returncode < 0:
+    if process.returncode < 0:
         raise UnusableRow(
-            f"bash died of signal {-answer.returncode} while it parsed {text[:60]!r}. Look at that answer."
+            f"bash died of signal {-process.returncode} while it parsed {text[:60]!r}. "
+            "Look at that answer."
         )
-    return answer.returncode == 0
+    return process.returncode == 0

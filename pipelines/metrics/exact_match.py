@@ -6,7 +6,10 @@ from pipelines.metrics.metric import FloatArray, ScoredRow
 
 
 class ExactMatch:
-    """Share of answers, 0 to 1, that equal any of their references once white space at both ends is gone."""
+    """Share of answers, 0 to 1, that equal one of their references.
+
+    White space at both ends does not count.
+    """
 
     name = "exact_match"
     unit = "share, 0 to 1"
@@ -18,14 +21,15 @@ class ExactMatch:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Whether the row matches, and one row."""
-        return float(
-            row.prediction.strip()
-            in {reference.strip() for reference in row.references}
-        ), 1.0
+        references = {reference.strip() for reference in row.references}
+        is_match = row.prediction.strip() in references
+        return float(is_match), 1.0
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Matches over rows."""
-        return sums[..., 0] / sums[..., 1]
+        matches = sums[..., 0]
+        rows = sums[..., 1]
+        return matches / rows
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What counts as equal."""

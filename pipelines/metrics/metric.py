@@ -1,7 +1,8 @@
 """What a metric is: statistics of one row, and a formula over their sums.
 
-Every metric is `corpus(sum of row_statistics)`. So a resampled corpus costs one sum, and an interval is exact also for
-metrics that are no mean of rows, such as corpus BLEU. To add one: a file here, and an entry in `METRICS`.
+Every metric is `corpus(sum of row_statistics)`. So a resampled corpus costs one sum, and an
+interval is exact also for metrics that are no mean of rows, such as corpus BLEU. To add one: a file
+here, and an entry in `METRICS`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 
 class ScoredRow(Value):
-    """All that a metric sees of one prompt: the answer, the references, and the loss of each reference."""
+    """All that a metric sees of one prompt: answer, references, and each reference's loss."""
 
     prompt_id: str
     prediction: str
@@ -33,11 +34,14 @@ class Metric(Protocol):
     unit: str
     higher_is_better: bool
     scale: float
-    """How far apart two scores may be; where the metric has no end, the width that limits a policy's margins."""
+    """How far apart two scores may be.
+
+    Where a metric has no upper end: the width that limits a policy's margins.
+    """
     worst: float | None
     """The lowest score that there is; None where a metric has no such end."""
     compares_answers: bool
-    """It compares an answer with references, so that a negative control can swap the references."""
+    """Whether it compares an answer with references, so that a negative control can swap them."""
     stand_in: str | None
     """The metric that judges instead where signatures differ between two systems."""
 

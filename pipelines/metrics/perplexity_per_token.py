@@ -9,11 +9,14 @@ from pipelines.metrics.metric import FloatArray, ScoredRow
 
 
 class PerplexityPerToken:
-    """exp(total nats / total tokens) over every reference completion, end-of-turn token included; lower is better.
+    """exp(total nats / total tokens) over every reference completion; lower is better.
 
-    Source: Jelinek, Mercer, Bahl and Baker 1977, with natural logarithms. Long references weigh more. Each system is
-    scored under the prompt that it answers. Comparable only between models with the same tokenizer, so the signature
-    holds a digest of the token counts: where it differs, bits per byte judges instead.
+    The end-of-turn token is included.
+
+    Source: Jelinek, Mercer, Bahl and Baker 1977, with natural logarithms. Long references weigh
+    more. Each system is scored under the prompt that it answers. Comparable only between models
+    with the same tokenizer, so the signature holds a digest of the token counts: where it differs,
+    bits per byte judges instead.
     """
 
     name = "perplexity_per_token"
@@ -27,14 +30,19 @@ class PerplexityPerToken:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Nats and tokens of the row's references."""
-        return sum(loss.nats for loss in row.losses), float(
-            sum(loss.tokens for loss in row.losses)
-        )
+        nats = sum(loss.nats for loss in row.losses)
+        tokens = sum(loss.tokens for loss in row.losses)
+        return nats, float(tokens)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
-        """Exponential of the mean loss; too large a loss gives infinity, which no comparison accepts."""
+        """Exponential of the mean loss.
+
+        Too large a loss gives infinity, which no comparison accepts.
+        """
+        nats = sums[..., 0]
+        tokens = sums[..., 1]
         with np.errstate(over="ignore"):
-            return np.exp(sums[..., 0] / sums[..., 1])
+            return np.exp(nats / tokens)
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What was counted, and a digest of the token counts."""
@@ -43,4 +51,5 @@ class PerplexityPerToken:
             for row in rows
             for loss in row.losses
         )
-        return f"over:completion tokens|template:as served|tokens:{digest_of_json(counts)[:8]}"
+        digest = digest_of_json(counts)[:8]
+        return f"over:completion tokens|template:as served|tokens:{digest}"

@@ -12,23 +12,28 @@ if TYPE_CHECKING:
 def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ...]:
     """The statistics that sacreBLEU would sum for this row.
 
-    sacreBLEU has no public name for them; its version is pinned, and every scoring run compares the sums with `evaluate`.
+    sacreBLEU has no public name for them; its version is pinned, and every scoring run compares the
+    sums with `evaluate`.
     """
-    (statistics,) = metric._extract_corpus_statistics(  # noqa: SLF001
-        [row.prediction], [[reference] for reference in row.references]
-    )
+    streams = [[reference] for reference in row.references]
+    (statistics,) = metric._extract_corpus_statistics([row.prediction], streams)  # noqa: SLF001
     return tuple(float(count) for count in statistics)
 
 
 def sacre_signature(metric: "SacreMetric", rows: Sequence[ScoredRow]) -> str:
-    """SacreBLEU's own record of how it was computed; `nrefs:var` where rows have different numbers of references."""
+    """SacreBLEU's own record of how it was computed.
+
+    It holds `nrefs:var` where rows have different numbers of references.
+    """
     counts = {len(row.references) for row in rows}
-    metric.num_refs = counts.pop() if len(counts) == 1 else -1
-    return str(metric.get_signature())
+    is_same_for_all = len(counts) == 1
+    metric.num_refs = counts.pop() if is_same_for_all else -1
+    signature = metric.get_signature()
+    return str(signature)
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
-    """References by row turned into sacreBLEU's streams; a row with fewer has None in the later ones."""
+    """References by row as sacreBLEU's streams; None where a row has no more references."""
     most = max(len(row) for row in references)
     # sacreBLEU takes None where a row has no such reference, though its types say str.
     return [

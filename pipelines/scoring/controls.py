@@ -1,4 +1,4 @@
-"""Which other prompt's references each answer is also compared with, as a control."""
+"""The negative control: which other prompt's references each answer is also compared with."""
 
 import hashlib
 from collections import Counter
@@ -9,32 +9,36 @@ from pipelines.values.dataset import Prompt
 
 
 def control_prompts(prompts: Sequence[Prompt]) -> dict[str, Prompt]:
-    """For each prompt one of another group, always the same: no prompt is used twice unless one group holds over half of all.
+    """For each prompt, by its identifier, one prompt of another group, always the same.
 
-    Groups stand in the order of their hash, not of their names, since names that sort together (`apt`, `apt-get`) mean much
-    the same. Moving on by the size of the largest group leaves every group.
+    No prompt is used twice, unless one group holds over half of all. Groups are in the order of
+    their hash, since names that sort together (`apt`, `apt-get`) mean much the same.
+    `IncompleteEvidence` where there is one group only.
     """
-    ordered = sorted(
-        prompts,
-        key=lambda prompt: (
-            hashlib.sha256(prompt.group.encode()).hexdigest(),
-            prompt.id,
-        ),
-    )
+    ordered = sorted(prompts, key=_hash_order)
     groups = [prompt.group for prompt in ordered]
-    if len(set(groups)) < 2:
+    count = len(set(groups))
+    if count < 2:
         raise IncompleteEvidence(
-            f"The held-out split has {len(set(groups))} group: nothing can be compared. Bring rows of more groups."
+            f"The held-out split has {count} group: nothing can be compared. "
+            "Bring rows of more groups."
         )
+    # A step of the largest group's size leads out of every group.
     ((_, step),) = Counter(groups).most_common(1)
     return {
-        prompt.id: _other_group(ordered, place, step)
+        prompt.id: _prompt_of_other_group(ordered, place, step)
         for place, prompt in enumerate(ordered)
     }
 
 
-def _other_group(ordered: Sequence[Prompt], place: int, step: int) -> Prompt:
-    reached = (
-        ordered[(place + step + more) % len(ordered)] for more in range(len(ordered))
-    )
-    return next(prompt for prompt in reached if prompt.group != ordered[place].group)
+def _hash_order(prompt: Prompt) -> tuple[str, str]:
+    group_hash = hashlib.sha256(prompt.group.encode()).hexdigest()
+    return group_hash, prompt.id
+
+
+def _prompt_of_other_group(ordered: Sequence[Prompt], place: int, step: int) -> Prompt:
+    """The first prompt of another group, from `step` places after `place` on, in a circle."""
+    own_group = ordered[place].group
+    count = len(ordered)
+    candidates = (ordered[(place + step + more) % count] for more in range(count))
+    return next(prompt for prompt in candidates if prompt.group != own_group)

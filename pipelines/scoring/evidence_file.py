@@ -1,9 +1,12 @@
-"""The evidence: what each system answered to each prompt, with every statistic that a verdict is computed from, as Parquet."""
+"""The evidence as Parquet: each system's answer to each prompt, with its statistics.
+
+A verdict is computed from these statistics alone.
+"""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, TypeAdapter
@@ -30,11 +33,14 @@ class EvidenceRow(Value):
     row: ScoredRow
     statistics: Statistics
     control_prompt_id: str | None
-    """The prompt of another group whose references the negative control uses; None for all but the adapter."""
+    """The prompt of another group whose references the negative control uses.
+
+    None for all systems but the adapter.
+    """
     control: Statistics
     """The statistics against those references."""
     content: str | None = None
-    """The prompt's content (`pipelines.rows.contents`); None in evidence that is older than contents."""
+    """The prompt's content (`pipelines.rows.contents`); None in older evidence."""
 
 
 class Evidence(Value):
@@ -42,43 +48,57 @@ class Evidence(Value):
 
     rows: dict[System, tuple[EvidenceRow, ...]]
     made_by: dict[System, ServingSpec] = Field(default_factory=dict)
-    """What gave each system's answers; empty in evidence from before it was written there."""
+    """What gave each system's answers; empty in older evidence."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that the first row holds; `statistics` raises where another row lacks one."""
-        return tuple(next(iter(self.rows.values()))[0].statistics)
+        first_row = self._rows_of_any_system[0]
+        return tuple(first_row.statistics)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The group of each prompt."""
-        return tuple(row.group for row in next(iter(self.rows.values())))
+        return tuple(row.group for row in self._rows_of_any_system)
 
     @property
     def contents(self) -> tuple[str | None, ...]:
         """The content of each prompt."""
-        return tuple(row.content for row in next(iter(self.rows.values())))
+        return tuple(row.content for row in self._rows_of_any_system)
 
     @property
     def clusters(self) -> tuple[str, ...]:
-        """The cluster of each prompt: what statistics draw. Groups that share a content are one."""
+        """The cluster of each prompt, which statistics draw as one.
+
+        Groups that share a content are one cluster.
+        """
         return clusters_of(self.groups, self.contents)
 
+    @property
+    def _rows_of_any_system(self) -> tuple[EvidenceRow, ...]:
+        """The prompts, groups and contents are the same for every system."""
+        return next(iter(self.rows.values()))
+
     def statistics(self, system: System, metric: str) -> FloatArray:
-        """One metric's statistics of one system, shape (prompts, statistics)."""
-        return _matrix(
-            metric, system, (row.statistics.get(metric) for row in self.rows[system])
-        )
+        """One metric's statistics of one system, shape (prompts, statistics).
+
+        `IncompleteEvidence` where a row has none.
+        """
+        rows = [row.statistics.get(metric) for row in self.rows[system]]
+        return _matrix(metric, system, rows)
 
     def control(self, metric: str) -> FloatArray:
-        """The adapter's statistics against references of other groups."""
-        return _matrix(
-            metric, "adapter", (row.control.get(metric) for row in self.rows["adapter"])
-        )
+        """The adapter's statistics against references of other groups, in the same shape."""
+        rows = [row.control.get(metric) for row in self.rows["adapter"]]
+        return _matrix(metric, "adapter", rows)
 
 
 def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
-    """Sort rows by system; systems that do not hold the same prompts, groups and references are `IncompleteEvidence`."""
+    """Evidence from rows in any order of systems.
+
+    `IncompleteEvidence` where systems do not hold the same prompts, groups and references in the
+    same order, or a prompt occurs twice.
+    """
     by_system: dict[System, list[EvidenceRow]] = {}
     for row in rows:
         by_system.setdefault(row.system, []).append(row)
@@ -86,18 +106,20 @@ def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
         raise IncompleteEvidence(
             "The evidence holds no rows. Run the score stage again."
         )
-    asked = {
-        system: [_asked(row) for row in same] for system, same in by_system.items()
+    questions = {
+        system: [_question(row) for row in same] for system, same in by_system.items()
     }
-    first = next(iter(asked))
-    if len({prompt_id for prompt_id, *_ in asked[first]}) != len(asked[first]):
+    reference = next(iter(questions))
+    ids = [question.prompt_id for question in questions[reference]]
+    if len(set(ids)) != len(ids):
         raise IncompleteEvidence(
-            f"The evidence of {first} holds a prompt twice. Run the score stage again."
+            f"The evidence of {reference} holds a prompt twice. Run the score stage again."
         )
-    for system, prompts in asked.items():
-        if prompts != asked[first]:
+    for system, own in questions.items():
+        if own != questions[reference]:
             raise IncompleteEvidence(
-                f"The evidence of {system} is not about the same prompts as that of {first}. Run the score stage again."
+                f"The evidence of {system} is not about the same prompts as that of "
+                f"{reference}. Run the score stage again."
             )
     return Evidence(rows={system: tuple(same) for system, same in by_system.items()})
 
@@ -107,26 +129,30 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records = [_record(row) for rows in evidence.rows.values() for row in rows]
+    records = [_to_record(row) for rows in evidence.rows.values() for row in rows]
     makers = {
         system: spec.model_dump_json() for system, spec in evidence.made_by.items()
     }
     schema = _schema(records[0]).with_metadata({_MADE_BY: json.dumps(makers)})
     table = pa.Table.from_pylist(records, schema=schema)
-    write_whole(
-        path, lambda temporary: pq.write_table(table, temporary, compression="zstd")
-    )
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary, compression="zstd")
+
+    write_whole(path, write)
 
 
 def read_evidence(path: Path) -> Evidence:
-    """Read what `write_evidence` wrote; anything else is `DamagedFile`."""
+    """Read what `write_evidence` wrote; `DamagedFile` where the file holds anything else."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path)
-        rows = evidence_of([_row(record) for record in table.to_pylist()])
-        return rows.model_copy(update={"made_by": _makers(table.schema.metadata or {})})
+        rows = [_from_record(record) for record in table.to_pylist()]
+        evidence = evidence_of(rows)
+        makers = _read_makers(table.schema.metadata or {})
+        return evidence.model_copy(update={"made_by": makers})
     except (
         OSError,
         pa.ArrowException,
@@ -136,22 +162,25 @@ def read_evidence(path: Path) -> Evidence:
         ValueError,
         RecursionError,
     ) as error:
+        kind = type(error).__name__
         raise DamagedFile(
-            f"{path} is not a whole evidence file ({type(error).__name__}). Run the score stage again."
+            f"{path} is not a whole evidence file ({kind}). Run the score stage again."
         ) from error
 
 
-def _makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:
-    return _MAKERS.validate_python(
-        {
-            system: ServingSpec.model_validate_json(spec)
-            for system, spec in json.loads(metadata.get(_MADE_BY, b"{}")).items()
-        }
-    )
+def _read_makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:
+    texts = json.loads(metadata.get(_MADE_BY, b"{}"))
+    specs = {
+        system: ServingSpec.model_validate_json(text) for system, text in texts.items()
+    }
+    return _MAKERS.validate_python(specs)
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """What the adapter answered, by prompt id, without reading anything else; `DamagedFile` where it cannot be read."""
+    """The adapter's answers by prompt identifier; no other column is read.
+
+    `DamagedFile` where the file does not hold one answer to each prompt.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -159,39 +188,59 @@ def read_predictions(path: Path) -> dict[str, str]:
         table = pq.read_table(path, columns=["system", "prompt_id", "prediction"])
         rows = [row for row in table.to_pylist() if row["system"] == "adapter"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        kind = type(error).__name__
         raise DamagedFile(
-            f"{path} is not a whole evidence file ({type(error).__name__}). Fetch the package again."
+            f"{path} is not a whole evidence file ({kind}). Fetch the package again."
         ) from error
     texts = {row["prompt_id"]: row["prediction"] for row in rows}
-    whole = all(isinstance(word, str) for row in texts.items() for word in row)
-    if not texts or len(texts) != len(rows) or not whole:
+    has_one_each = bool(texts) and len(texts) == len(rows)
+    cells = [cell for pair in texts.items() for cell in pair]
+    is_text = all(isinstance(cell, str) for cell in cells)
+    if not has_one_each or not is_text:
         raise DamagedFile(
-            f"{path} does not hold one answer of the adapter to each prompt. Fetch the package again."
+            f"{path} does not hold one answer of the adapter to each prompt. "
+            "Fetch the package again."
         )
     return texts
 
 
-def _asked(
-    row: EvidenceRow,
-) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
-    return row.row.prompt_id, row.group, row.feature, row.content, row.row.references
+class _Question(NamedTuple):
+    """What a row answers, which must be the same for every system."""
+
+    prompt_id: str
+    group: str
+    feature: str | None
+    content: str | None
+    references: tuple[str, ...]
+
+
+def _question(row: EvidenceRow) -> _Question:
+    return _Question(
+        prompt_id=row.row.prompt_id,
+        group=row.group,
+        feature=row.feature,
+        content=row.content,
+        references=row.row.references,
+    )
 
 
 def _matrix(
-    metric: str, system: System, rows: Iterable[tuple[float, ...] | None]
+    metric: str, system: System, rows: list[tuple[float, ...] | None]
 ) -> FloatArray:
-    statistics = list(rows)
-    if any(row is None for row in statistics):
+    missing = rows.count(None)
+    if missing:
         raise IncompleteEvidence(
-            f"The evidence of {system} lacks {metric} for {statistics.count(None)} of {len(statistics)} prompts."
+            f"The evidence of {system} lacks {metric} for {missing} of {len(rows)} prompts."
         )
-    return np.array(statistics, dtype=np.float64)
+    return np.array(rows, dtype=np.float64)
 
 
-def _record(row: EvidenceRow) -> dict[str, Any]:
+def _to_record(row: EvidenceRow) -> dict[str, Any]:
+    """One Parquet record: a column for each field, and for each metric's statistics."""
     document = row.model_dump(mode="json")
     scored = document.pop("row")
-    statistics, control = document.pop("statistics"), document.pop("control")
+    statistics = document.pop("statistics")
+    control = document.pop("control")
     return {
         **document,
         **scored,
@@ -200,30 +249,23 @@ def _record(row: EvidenceRow) -> dict[str, Any]:
     }
 
 
-def _row(record: dict[str, Any]) -> EvidenceRow:
-    def named(prefix: str) -> Statistics:
-        return {
-            key.removeprefix(prefix): tuple(numbers)
-            for key, numbers in record.items()
-            if key.startswith(prefix) and numbers is not None
-        }
+def _from_record(record: dict[str, Any]) -> EvidenceRow:
+    names = ("system", "group", "feature", "control_prompt_id")
+    document: dict[str, Any] = {name: record[name] for name in names}
+    # Older files have no column for the content.
+    document["content"] = record.get("content")
+    document["row"] = {name: record[name] for name in ScoredRow.model_fields}
+    document["statistics"] = _columns_with_prefix(record, "statistics.")
+    document["control"] = _columns_with_prefix(record, "control.")
+    return EvidenceRow.model_validate(document)
 
-    whole = {
-        name: record[name]
-        for name in ("system", "group", "feature", "control_prompt_id")
+
+def _columns_with_prefix(record: dict[str, Any], prefix: str) -> Statistics:
+    return {
+        name.removeprefix(prefix): tuple(numbers)
+        for name, numbers in record.items()
+        if name.startswith(prefix) and numbers is not None
     }
-    whole["content"] = record.get(
-        "content"
-    )  # files that are older than contents have no such column
-    scored = {name: record[name] for name in ScoredRow.model_fields}
-    return EvidenceRow.model_validate(
-        {
-            **whole,
-            "row": scored,
-            "statistics": named("statistics."),
-            "control": named("control."),
-        }
-    )
 
 
 def _schema(record: dict[str, Any]) -> Any:
@@ -239,13 +281,14 @@ def _schema(record: dict[str, Any]) -> Any:
             ("utf8_bytes", pa.int64()),
         ]
     )
-    lists = {"references": pa.list_(pa.string()), "losses": pa.list_(loss)}
-    return pa.schema(
-        [
-            (
-                name,
-                pa.list_(pa.float64()) if "." in name else lists.get(name, pa.string()),
-            )
-            for name in record
-        ]
-    )
+    lists = {
+        "references": pa.list_(pa.string()),
+        "losses": pa.list_(loss),
+    }
+    numbers = pa.list_(pa.float64())
+    fields = []
+    for name in record:
+        is_statistics = "." in name
+        kind = numbers if is_statistics else lists.get(name, pa.string())
+        fields.append((name, kind))
+    return pa.schema(fields)

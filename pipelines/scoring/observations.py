@@ -1,4 +1,4 @@
-"""What the bias report on outputs looks at: one observation for each of the adapter's answers that belongs to a group."""
+"""The observations behind the bias report on outputs: one for each answer of the adapter."""
 
 from collections.abc import Sequence
 
@@ -31,57 +31,60 @@ def output_bias_of(
     params: Params,
     min_group_size: int,
 ) -> BiasReport:
-    """Held-out answers by declared feature; where the data has none, answers to dev prompts by the name put into them."""
+    """Compare groups of the declared feature by the adapter's held-out answers.
+
+    Where no feature is declared, groups are those of the names that were put into dev prompts.
+    """
     feature = params.data.sensitive_feature
     settings = BiasSettings(
         min_group_size=min_group_size,
         resamples=params.score.resamples,
         seed=params.score.seed,
     )
-    observations = (
-        by_name(named, params.bias)
-        if feature is None
-        else by_feature(evidence, params.bias)
-    )
-    by_names: Method = "name templates" if observations else "not applicable"
-    report = output_bias(
-        observations,
-        by_names if feature is None else "declared feature",
-        feature,
-        METRIC,
-        settings,
-    )
-    return report.model_copy(
-        update={"favourable_is_declared": params.bias.favourable_pattern is not None}
-    )
+    method: Method
+    if feature is not None:
+        observations = by_feature(evidence, params.bias)
+        method = "declared feature"
+    else:
+        observations = by_name(named, params.bias)
+        method = "name templates" if observations else "not applicable"
+    report = output_bias(observations, method, feature, METRIC, settings)
+    is_declared = params.bias.favourable_pattern is not None
+    return report.model_copy(update={"favourable_is_declared": is_declared})
 
 
 def by_feature(evidence: Evidence, params: BiasParams) -> tuple[OutputObservation, ...]:
-    """The adapter's held-out answers, clustered as everywhere else."""
+    """The adapter's held-out answers, in the clusters of all other statistics."""
     rows = zip(evidence.rows["adapter"], evidence.clusters, strict=True)
-    return _observations(
-        [(row.feature or NO_GROUP, cluster, row.row) for row, cluster in rows], params
-    )
+    grouped = [(row.feature or NO_GROUP, cluster, row.row) for row, cluster in rows]
+    return _observations(grouped, params)
 
 
 def by_name(
     named: Sequence[NamedAnswer], params: BiasParams
 ) -> tuple[OutputObservation, ...]:
-    """The adapter's answers to dev prompts with a name in them; the answers to one prompt are one cluster."""
-    return _observations(
-        [(answer.group, answer.prompt_id, _scored(answer)) for answer in named], params
-    )
+    """The adapter's answers to dev prompts with a name in them.
+
+    The answers to one prompt are one cluster.
+    """
+    grouped = [
+        (answer.group, answer.prompt_id, _scored_row(answer)) for answer in named
+    ]
+    return _observations(grouped, params)
 
 
 def named_answers(trial: Trial) -> tuple[NamedAnswer, ...]:
-    """Each answer to a dev prompt with a name in it, beside the references of that prompt."""
+    """Each answer to a dev prompt with a name in it, with the references of that prompt.
+
+    `IncompleteGeneration` where a prompt is no dev prompt.
+    """
     references = {prompt.id: prompt.references for prompt in trial.dev_prompts}
-    unknown = sorted(
-        {variant.prompt_id for variant in trial.variants} - references.keys()
-    )
+    prompt_ids = {variant.prompt_id for variant in trial.variants}
+    unknown = sorted(prompt_ids - references.keys())
     if unknown:
         raise IncompleteGeneration(
-            f"{len(unknown)} prompts with names are not dev prompts, first {unknown[0]}. Run `dvc repro generate` again."
+            f"{len(unknown)} prompts with names are not dev prompts, first {unknown[0]}. "
+            "Run `dvc repro generate` again."
         )
     return tuple(
         NamedAnswer(**variant.model_dump(), references=references[variant.prompt_id])
@@ -89,9 +92,11 @@ def named_answers(trial: Trial) -> tuple[NamedAnswer, ...]:
     )
 
 
-def _scored(answer: NamedAnswer) -> ScoredRow:
+def _scored_row(answer: NamedAnswer) -> ScoredRow:
     return ScoredRow(
-        prompt_id=answer.prompt_id, prediction=answer.text, references=answer.references
+        prompt_id=answer.prompt_id,
+        prediction=answer.text,
+        references=answer.references,
     )
 
 
@@ -99,17 +104,23 @@ def _observations(
     rows: Sequence[tuple[str, str, ScoredRow]], params: BiasParams
 ) -> tuple[OutputObservation, ...]:
     """Observations from (group, cluster, row)."""
-    chrf = Chrf()
-    marks = favourable(
-        [row.prediction for _, _, row in rows], params.favourable_pattern
-    )
+    # Together: without a pattern, favourable means longer than the median of all.
+    predictions = [row.prediction for _, _, row in rows]
+    marks = favourable(predictions, params.favourable_pattern)
     return tuple(
         OutputObservation(
             group=group,
             cluster=cluster,
-            score=float(chrf.corpus(np.array(chrf.row_statistics(row)))),
+            score=_sentence_chrf(row),
             favourable=mark,
             refused=refuses(row.prediction, params.refusal_pattern),
         )
         for (group, cluster, row), mark in zip(rows, marks, strict=True)
     )
+
+
+def _sentence_chrf(row: ScoredRow) -> float:
+    """The chrF of one answer by itself, 0 to 100."""
+    chrf = Chrf()
+    counts = np.array(chrf.row_statistics(row))
+    return float(chrf.corpus(counts))

@@ -17,12 +17,16 @@ from pipelines.values.evidence import MetricScore, Resampling, System, SystemSco
 
 
 def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> Evidence:
-    """Fill in each metric's statistics and, where a row names a control prompt, those against that prompt's references."""
+    """Evidence with each metric's statistics filled in.
+
+    Where a row names a control prompt, also those against that prompt's references.
+    `IncompleteEvidence` where the control prompt is unknown.
+    """
     references = {row.row.prompt_id: row.row.references for row in rows}
+    # Threads, since bash parses each answer in a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return evidence_of(
-            pool.map(lambda row: _filled(row, metrics, references), rows)
-        )
+        filled = pool.map(lambda row: _fill(row, metrics, references), rows)
+        return evidence_of(filled)
 
 
 def system_scores(
@@ -43,8 +47,10 @@ def system_scores(
 def metric_score(
     evidence: Evidence, system: System, metric: Metric, resampling: Resampling
 ) -> MetricScore:
-    """One metric of one system."""
-    sums = sums_by_group(evidence.clusters, evidence.statistics(system, metric.name))
+    """One metric of one system with its interval."""
+    statistics = evidence.statistics(system, metric.name)
+    sums = sums_by_group(evidence.clusters, statistics)
+    rows = [row.row for row in evidence.rows[system]]
     return MetricScore(
         name=metric.name,
         unit=metric.unit,
@@ -52,32 +58,33 @@ def metric_score(
         interval=interval(metric, sums, resampling),
         n=len(evidence.groups),
         clusters=len(sums),
-        signature=metric.signature([row.row for row in evidence.rows[system]]),
+        signature=metric.signature(rows),
     )
 
 
-def _filled(
+def _fill(
     row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]
 ) -> EvidenceRow:
-    control: Statistics = {}
-    if row.control_prompt_id is not None:
-        if row.control_prompt_id not in references:
-            raise IncompleteEvidence(
-                f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. Run the score stage again."
-            )
-        swapped = row.row.model_copy(
-            update={"references": references[row.control_prompt_id]}
+    control = _control_statistics(row, metrics, references)
+    statistics = {metric.name: metric.row_statistics(row.row) for metric in metrics}
+    return row.model_copy(update={"statistics": statistics, "control": control})
+
+
+def _control_statistics(
+    row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]
+) -> Statistics:
+    """Statistics against the references of the row's control prompt; empty where it has none."""
+    control_id = row.control_prompt_id
+    if control_id is None:
+        return {}
+    if control_id not in references:
+        raise IncompleteEvidence(
+            f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. "
+            "Run the score stage again."
         )
-        control = {
-            metric.name: metric.row_statistics(swapped)
-            for metric in metrics
-            if metric.compares_answers
-        }
-    return row.model_copy(
-        update={
-            "statistics": {
-                metric.name: metric.row_statistics(row.row) for metric in metrics
-            },
-            "control": control,
-        }
-    )
+    swapped = row.row.model_copy(update={"references": references[control_id]})
+    return {
+        metric.name: metric.row_statistics(swapped)
+        for metric in metrics
+        if metric.compares_answers
+    }

@@ -1,7 +1,8 @@
-"""Paired cluster bootstrap: whole groups are drawn with replacement, the same draw for both systems.
+"""Paired cluster bootstrap: groups are drawn with replacement, the same draw for both systems.
 
-Rows of one group resemble each other, so the group is what counts. Intervals are percentile intervals at levels that are
-widened for few groups: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.3 ("expanded percentile").
+Rows of one group resemble each other, so the group is what counts. Intervals are percentile
+intervals at levels that are widened for few groups: Hesterberg 2015, "What Teachers Should Know
+About the Bootstrap", section 4.3 ("expanded percentile").
 """
 
 import math
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CELLS = 2_000_000
-"""Draws held at a time: bounds memory at some 50 MB, whatever the number of groups."""
+"""Draws in memory at a time: bounds it to some 50 MB, whatever the number of groups."""
 
 
 class Difference(Value):
-    """How much better one system is than another on one metric: positive is better, whichever way the metric points."""
+    """How much better one system is than another on one metric.
+
+    Positive is better, also where a lower score is better.
+    """
 
     difference: float
     low: float
@@ -34,7 +38,10 @@ class Difference(Value):
 
 
 def sums_by_group(groups: Sequence[str], statistics: FloatArray) -> FloatArray:
-    """Sum the rows' statistics within each group, groups in sorted order."""
+    """Sum the rows' statistics within each group; shape (groups, statistics), groups sorted.
+
+    `IncompleteEvidence` where a number is NaN or infinite.
+    """
     _refuse_non_finite("a row's statistics", statistics)
     names, places = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), statistics.shape[1]))
@@ -45,13 +52,15 @@ def sums_by_group(groups: Sequence[str], statistics: FloatArray) -> FloatArray:
 def interval(
     metric: Metric, sums: FloatArray, resampling: Resampling, level: float = 0.95
 ) -> Interval:
-    """The score of the corpus with its two-sided interval, from sums by group."""
+    """The score of the corpus with its two-sided interval, from sums by group.
+
+    `IncompleteEvidence` for fewer than two groups, or a score that is NaN or infinite.
+    """
     tail = (1 - level) / 2
-    scores = _scores(metric, _resampled(sums, resampling))
+    scores = _score(metric, _resample(sums, resampling))
     low, high = _percentiles(scores, tail, len(sums))
-    return Interval(
-        estimate=float(_scores(metric, sums.sum(axis=0))), low=low, high=high
-    )
+    estimate = _score(metric, sums.sum(axis=0))
+    return Interval(estimate=float(estimate), low=low, high=high)
 
 
 def paired_difference(
@@ -61,22 +70,29 @@ def paired_difference(
     alpha: float,
     resampling: Resampling,
 ) -> Difference:
-    """How much better `own` is than `other`, with one-sided bounds at `alpha`. Both are sums over the same groups."""
+    """How much better `own` is than `other`, with one-sided bounds at the level `alpha`.
+
+    Both are sums over the same groups, shape (groups, statistics); `IncompleteEvidence` where they
+    are not.
+    """
     if own.shape != other.shape:
         raise IncompleteEvidence(
-            f"{metric.name}: {len(own)} groups against {len(other)}. Compare systems on the same prompts."
+            f"{metric.name}: {len(own)} groups against {len(other)}. "
+            "Compare systems on the same prompts."
         )
     sign = 1 if metric.higher_is_better else -1
-    both = _resampled(np.hstack([own, other]), resampling)
+    # Side by side, so that each resample draws the same groups of both systems.
+    both = _resample(np.hstack([own, other]), resampling)
     width = own.shape[1]
-    differences = sign * (
-        _scores(metric, both[:, :width]) - _scores(metric, both[:, width:])
-    )
+    own_scores = _score(metric, both[:, :width])
+    other_scores = _score(metric, both[:, width:])
+    differences = sign * (own_scores - other_scores)
     low, high = _percentiles(differences, alpha, len(own))
-    estimate = float(
-        sign * (_scores(metric, own.sum(axis=0)) - _scores(metric, other.sum(axis=0)))
-    )
-    # Percentiles of a skewed metric can leave the estimate out: the bounds are widened to hold it, never narrowed.
+    own_score = _score(metric, own.sum(axis=0))
+    other_score = _score(metric, other.sum(axis=0))
+    estimate = float(sign * (own_score - other_score))
+    # Percentiles of a skewed metric can leave the estimate out: the bounds are widened to hold it,
+    # never narrowed.
     return Difference(
         difference=estimate,
         low=min(low, estimate),
@@ -87,60 +103,59 @@ def paired_difference(
 
 
 def expanded_tail(tail: float, clusters: int) -> float:
-    """The percentile that makes a percentile interval as wide as Student's t would be for so few clusters."""
+    """The percentile that makes an interval as wide as Student's t would for so few clusters."""
     from scipy.special import ndtr, stdtrit
 
-    return float(
-        ndtr(math.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, tail))
-    )
+    quantile = stdtrit(clusters - 1, tail)
+    correction = math.sqrt(clusters / (clusters - 1))
+    return float(ndtr(correction * quantile))
 
 
-def _resampled(sums: FloatArray, resampling: Resampling) -> FloatArray:
+def _resample(sums: FloatArray, resampling: Resampling) -> FloatArray:
     """Sums of each resampled corpus, shape (resamples, statistics)."""
     _refuse_non_finite("sums by group", sums)
     groups = len(sums)
     if groups < 2:
         raise IncompleteEvidence(
-            f"The held-out split has {groups} group: a spread needs at least 2. Bring rows of more groups."
+            f"The held-out split has {groups} group: a spread needs at least 2. "
+            "Bring rows of more groups."
         )
     random = np.random.default_rng(resampling.seed)
-    at_once = max(1, CELLS // groups)
-    counts = (
-        min(at_once, resampling.resamples - done)
-        for done in range(0, resampling.resamples, at_once)
-    )
-    return np.concatenate(
-        [_times_drawn(random, count, groups) @ sums for count in counts]
-    )
+    batch = max(1, CELLS // groups)
+    # The draws, and so the intervals, depend on the seed and on the size of a batch.
+    starts = range(0, resampling.resamples, batch)
+    counts = (min(batch, resampling.resamples - start) for start in starts)
+    resampled = [_count_draws(random, count, groups) @ sums for count in counts]
+    return np.concatenate(resampled)
 
 
-def _times_drawn(
+def _count_draws(
     random: np.random.Generator, resamples: int, groups: int
 ) -> FloatArray:
-    """How often each resample draws each group."""
+    """How often each resample draws each group, shape (resamples, groups)."""
     draws: NDArray[np.int64] = random.integers(groups, size=(resamples, groups))
+    # Numbered over all resamples, so that one count covers every row.
     draws += np.arange(resamples)[:, None] * groups
-    return (
-        np.bincount(draws.ravel(), minlength=resamples * groups)
-        .reshape(resamples, groups)
-        .astype(np.float64)
-    )
+    counts = np.bincount(draws.ravel(), minlength=resamples * groups)
+    return counts.reshape(resamples, groups).astype(np.float64)
 
 
-def _scores(metric: Metric, sums: FloatArray) -> FloatArray:
+def _score(metric: Metric, sums: FloatArray) -> FloatArray:
     scores = metric.corpus(sums)
     _refuse_non_finite(metric.name, scores)
     return scores
 
 
 def _percentiles(values: FloatArray, tail: float, clusters: int) -> tuple[float, float]:
-    expanded = expanded_tail(tail, clusters)
-    low, high = np.quantile(values, [expanded, 1 - expanded])
+    low_tail = expanded_tail(tail, clusters)
+    low, high = np.quantile(values, [low_tail, 1 - low_tail])
     return float(low), float(high)
 
 
-def _refuse_non_finite(what: str, numbers: FloatArray) -> None:
-    if not np.isfinite(numbers).all():
+def _refuse_non_finite(name: str, numbers: FloatArray) -> None:
+    is_finite = np.isfinite(numbers)
+    if not is_finite.all():
+        count = int((~is_finite).sum())
         raise IncompleteEvidence(
-            f"{what}: {int((~np.isfinite(numbers)).sum())} of {numbers.size} numbers are NaN or infinite. Score again."
+            f"{name}: {count} of {numbers.size} numbers are NaN or infinite. Score again."
         )

@@ -1,13 +1,15 @@
 """How the groups of a sensitive feature differ. The only module that imports fairlearn.
 
-fairlearn gives the rates and their differences; intervals are drawn here, over clusters, since its own bootstrap
-resamples rows and takes half a minute for 400 of them. It is only given zeros and ones: other labels make it answer 0.0.
+fairlearn gives the rates and their differences; intervals are drawn here, over clusters, since its
+own bootstrap resamples rows and takes half a minute for 400 of them. It is only given zeros and
+ones: other labels make it answer 0.0.
 """
 
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import ParameterError
@@ -29,7 +31,7 @@ QUANTITIES: tuple[Quantity, ...] = ("rate", "score", "refused")
 
 
 class OutputObservation(Value):
-    """One row: its group of the sensitive feature, its cluster, its score, and whether it is favourable."""
+    """One row: its sensitive group, its cluster, its score, and whether it is favourable."""
 
     group: str
     cluster: str
@@ -39,7 +41,7 @@ class OutputObservation(Value):
 
 
 class BiasSettings(Value):
-    """The smallest group that anything is said about, and how intervals are drawn."""
+    """The fewest rows of a group that is compared, and how intervals are drawn."""
 
     min_group_size: int
     resamples: int
@@ -53,16 +55,25 @@ def output_bias(
     metric: str,
     settings: BiasSettings,
 ) -> BiasReport:
-    """Compare groups by a system's answers, refusals included: `metric` names what each observation's score is."""
+    """Compare groups by a system's answers, refusals included.
+
+    `metric` names what each observation's score is.
+    """
     return rates_by_group(observations, "outputs", method, feature, metric, settings)
 
 
 def favourable(completions: Sequence[str], pattern: str | None) -> list[bool]:
-    """Which completions are favourable: those that match the pattern, or that are longer than the median."""
+    """Which completions match the pattern or, without one, are longer than the median.
+
+    `ParameterError` where the pattern is not a regular expression.
+    """
+    if not completions:
+        return []
     if pattern is not None:
-        return [_compiled(pattern).search(text) is not None for text in completions]
+        expression = _compile(pattern)
+        return [expression.search(text) is not None for text in completions]
     lengths = [len(text) for text in completions]
-    median = statistics.median(lengths) if lengths else 0
+    median = statistics.median(lengths)
     return [length > median for length in lengths]
 
 
@@ -79,12 +90,12 @@ def rates_by_group(
     sufficient = {
         group for group, size in sizes.items() if size >= settings.min_group_size
     }
-    counted = [
+    compared = [
         observation for observation in observations if observation.group in sufficient
     ]
-    means = _by_group(counted)
-    answers = subject == "outputs"
-    spread = _Spread(counted, settings) if len(means) > 1 else None
+    means = _means_by_group(compared)
+    has_answers = subject == "outputs"
+    gaps = _gaps(compared, settings) if len(means) > 1 else _NO_GAPS
     return BiasReport(
         subject=subject,
         method=method,
@@ -92,23 +103,42 @@ def rates_by_group(
         metric=metric,
         min_group_size=settings.min_group_size,
         groups=tuple(
-            _rate(group, sizes[group], means.get(group), answers=answers)
+            _group_rate(group, sizes[group], means.get(group), has_answers=has_answers)
             for group in sorted(sizes)
         ),
         insufficient=tuple(sorted(set(sizes) - sufficient)),
-        demographic_parity_difference=spread.interval("rate", "difference")
-        if spread
-        else None,
-        demographic_parity_ratio=spread.interval("rate", "ratio") if spread else None,
-        score_difference=spread.interval("score", "difference") if spread else None,
-        refusal_difference=spread.interval("refused", "difference")
-        if spread and answers
-        else None,
+        demographic_parity_difference=gaps.rate_difference,
+        demographic_parity_ratio=gaps.rate_ratio,
+        score_difference=gaps.score_difference,
+        refusal_difference=gaps.refusal_difference if has_answers else None,
     )
 
 
-def _rate(
-    group: str, size: int, means: dict[Quantity, float] | None, *, answers: bool
+@dataclass(frozen=True)
+class _Gaps:
+    """How the groups differ; None where there are fewer than two, or a ratio is not defined."""
+
+    rate_difference: Interval | None
+    rate_ratio: Interval | None
+    score_difference: Interval | None
+    refusal_difference: Interval | None
+
+
+_NO_GAPS = _Gaps(None, None, None, None)
+
+
+def _gaps(observations: Sequence[OutputObservation], settings: BiasSettings) -> _Gaps:
+    spread = _Spread(observations, settings)
+    return _Gaps(
+        rate_difference=spread.interval("rate", "difference"),
+        rate_ratio=spread.interval("rate", "ratio"),
+        score_difference=spread.interval("score", "difference"),
+        refusal_difference=spread.interval("refused", "difference"),
+    )
+
+
+def _group_rate(
+    group: str, size: int, means: dict[Quantity, float] | None, *, has_answers: bool
 ) -> GroupRate:
     if means is None:
         return GroupRate(group=group, n=size, rate=None, score=None)
@@ -117,11 +147,11 @@ def _rate(
         n=size,
         rate=means["rate"],
         score=means["score"],
-        refused=means["refused"] if answers else None,
+        refused=means["refused"] if has_answers else None,
     )
 
 
-def _by_group(
+def _means_by_group(
     observations: Sequence[OutputObservation],
 ) -> dict[str, dict[Quantity, float]]:
     """Selection rate, mean score and share of refusals of each group."""
@@ -137,25 +167,29 @@ def _by_group(
 def _metric_frame(observations: Sequence[OutputObservation]) -> Any:
     from fairlearn.metrics import MetricFrame, selection_rate
 
+    marks = [float(observation.refused) for observation in observations]
     return MetricFrame(
-        metrics={"rate": selection_rate, "score": _mean_score, "refused": _share},
+        metrics={
+            "rate": selection_rate,
+            "score": _mean_score,
+            "refused": _share,
+        },
         y_true=[observation.score for observation in observations],
         y_pred=[int(observation.favourable) for observation in observations],
-        sample_params={
-            "refused": {
-                "marks": [float(observation.refused) for observation in observations]
-            }
-        },
+        sample_params={"refused": {"marks": marks}},
         sensitive_features=[observation.group for observation in observations],
     )
 
 
+# fairlearn calls a metric with y_true, y_pred and its own sample parameters.
 def _mean_score(scores: "Floats", _marks: "Floats") -> float:
-    return float(sum(scores) / len(scores))
+    total = sum(scores)
+    return float(total / len(scores))
 
 
 def _share(_scores: "Floats", _marks: "Floats", *, marks: "Floats") -> float:
-    return float(sum(marks) / len(marks))
+    total = sum(marks)
+    return float(total / len(marks))
 
 
 class _Spread:
@@ -173,17 +207,15 @@ class _Spread:
         """None where it is not defined: a ratio of rates that are all zero."""
         import numpy as np
 
-        compared = (
-            self.frame.difference()
-            if comparison == "difference"
-            else self.frame.ratio()
-        )
+        is_difference = comparison == "difference"
+        compared = self.frame.difference() if is_difference else self.frame.ratio()
         estimate = float(compared[quantity])
         drawn = COMPARISONS[comparison](self.means[quantity])
         drawn = drawn[np.isfinite(drawn)]
         if not np.isfinite(estimate) or not len(drawn):
             return None
         low, high = np.percentile(drawn, [2.5, 97.5])
+        # Widened to hold the estimate, never narrowed.
         return Interval(
             estimate=estimate,
             low=min(float(low), estimate),
@@ -194,19 +226,22 @@ class _Spread:
 def _resampled_means(
     observations: Sequence[OutputObservation], settings: BiasSettings
 ) -> dict[str, "Floats"]:
-    """Resamples by groups: the mean of each quantity, NaN where a resample holds nothing of a group."""
+    """The mean of each quantity, shape (resamples, groups).
+
+    NaN where a resample holds no row of a group.
+    """
     import numpy as np
 
     counts, *sums = _totals(observations)
     clusters = len(counts)
+    equal_shares = np.full(clusters, 1 / clusters)
     generator = np.random.default_rng(settings.seed)
     means: list[list[Floats]] = [[] for _ in QUANTITIES]
     for start in range(0, settings.resamples, BATCH):
-        weights = generator.multinomial(
-            clusters,
-            np.full(clusters, 1 / clusters),
-            size=min(BATCH, settings.resamples - start),
-        )
+        resamples = min(BATCH, settings.resamples - start)
+        # How often each resample draws each cluster, shape (resamples, clusters).
+        weights = generator.multinomial(clusters, equal_shares, size=resamples)
+        # 0 rows of a group divide 0 by 0.
         with np.errstate(invalid="ignore", divide="ignore"):
             for place, sum_of in enumerate(sums):
                 means[place].append((weights @ sum_of) / (weights @ counts))
@@ -217,39 +252,40 @@ def _resampled_means(
 
 
 def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", ...]:
-    """Clusters by groups: rows, then the sum of each quantity."""
+    """Rows, then the sum of each quantity; each of shape (clusters, groups)."""
     import numpy as np
 
-    clusters = {
-        name: index
-        for index, name in enumerate(
-            sorted({observation.cluster for observation in observations})
-        )
-    }
-    groups = {
-        name: index
-        for index, name in enumerate(
-            sorted({observation.group for observation in observations})
-        )
-    }
+    clusters = _places(observation.cluster for observation in observations)
+    groups = _places(observation.group for observation in observations)
     totals = np.zeros((1 + len(QUANTITIES), len(clusters), len(groups)))
     for observation in observations:
         place = totals[:, clusters[observation.cluster], groups[observation.group]]
+        # A view into the totals: one row, and what it adds to each quantity.
         place += (1, observation.favourable, observation.score, observation.refused)
     return tuple(totals)
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    """The place of each distinct name in sorted order."""
+    in_order = sorted(set(names))
+    return {name: index for index, name in enumerate(in_order)}
 
 
 def _difference(means: "Floats") -> "Floats":
     import numpy as np
 
-    return np.asarray(np.nanmax(means, axis=1) - np.nanmin(means, axis=1))
+    highest = np.nanmax(means, axis=1)
+    lowest = np.nanmin(means, axis=1)
+    return np.asarray(highest - lowest)
 
 
 def _ratio(means: "Floats") -> "Floats":
     import numpy as np
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nanmin(means, axis=1) / np.nanmax(means, axis=1))
+        highest = np.nanmax(means, axis=1)
+        lowest = np.nanmin(means, axis=1)
+        return np.asarray(lowest / highest)
 
 
 COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {
@@ -258,10 +294,11 @@ COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {
 }
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
         raise ParameterError(
-            f"bias.favourable_pattern is not a regular expression ({error}). Mend it, or set it to null."
+            f"bias.favourable_pattern is not a regular expression ({error}). "
+            "Fix it, or set it to null."
         ) from error

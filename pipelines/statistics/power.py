@@ -1,23 +1,33 @@
-"""What a held-out set can show, said before it is needed."""
+"""How small a difference a held-out set can show, computed before training."""
 
 import math
 from statistics import NormalDist
 
 
 def smallest_detectable_effect(clusters: int, alpha: float, power: float) -> float:
-    """The smallest true difference, in standard deviations of a cluster's difference, that is shown with this power.
+    """The smallest true difference that a comparison over `clusters` shows with this power.
 
-    (z of 1 - alpha + z of power) / sqrt(clusters): one-sided, paired, normal approximation.
+    In standard deviations of a cluster's difference:
+    (z of 1 - alpha + z of power) / sqrt(clusters). One-sided, paired, normal approximation.
     """
-    return _reach(alpha, power) / math.sqrt(clusters)
+    reach = _standard_errors_to_show(alpha, power)
+    return reach / math.sqrt(clusters)
 
 
 def clusters_needed(
     standard_error: float, clusters: int, effect: float, alpha: float, power: float
 ) -> int:
-    """Clusters in all that would show `effect` with this power, judged by the spread of a comparison over `clusters`."""
-    return math.ceil(clusters * (_reach(alpha, power) * standard_error / effect) ** 2)
+    """Clusters in all that would show `effect` with this power.
+
+    The spread is that of a comparison over `clusters`, whose `standard_error` shrinks with the
+    square root of their number.
+    """
+    reach = _standard_errors_to_show(alpha, power)
+    ratio = reach * standard_error / effect
+    return math.ceil(clusters * ratio**2)
 
 
-def _reach(alpha: float, power: float) -> float:
-    return NormalDist().inv_cdf(1 - alpha) + NormalDist().inv_cdf(power)
+def _standard_errors_to_show(alpha: float, power: float) -> float:
+    """The effect that is shown with this power, in standard errors of the difference."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)

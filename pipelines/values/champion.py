@@ -1,4 +1,7 @@
-"""The champion as the run found it: outside state, written into the workspace as an input before the stages run."""
+"""The champion at the start of a run.
+
+It is state from outside, so it is written into the workspace as an input before the stages run.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -22,37 +25,39 @@ class Champion(Value):
 class ChampionInput(Value):
     """What `data/champion/champion.json` holds; null where there is none.
 
-    The anchor is a fixed version: every candidate is held against it too, so that the champion's margins cannot add up over many releases.
+    The anchor is a fixed version, with which every candidate is compared too: otherwise the margins
+    that each champion may lose would add up over many releases.
     """
 
     champion: Champion | None
     anchor: Champion | None = None
 
     def comparators(self) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
-        """What there is, by the name of its system; its adapter lies in `data/champion/NAME`."""
+        """The versions to compare with, by system; the adapter is in `data/champion/SYSTEM`."""
         pairs: tuple[tuple[Literal["champion", "anchor"], Champion | None], ...] = (
             ("champion", self.champion),
             ("anchor", self.anchor),
         )
         return tuple(
-            (system, comparator)
-            for system, comparator in pairs
-            if comparator is not None
+            (system, version) for system, version in pairs if version is not None
         )
 
 
 def read_comparators(
     base: BaseModelManifest, folder: Path = FOLDER
 ) -> tuple[tuple[Literal["champion", "anchor"], Champion], ...]:
-    """Champion and anchor that the run compares with; one that stands on another base or template cannot be answered for."""
+    """Champion and anchor that the run compares with.
+
+    `UnsafeAdapter` where one belongs to another base model or chat template.
+    """
     comparators = ChampionInput.read(folder / "champion.json").comparators()
+    expected = (base.digest, base.chat_template_sha256)
     for system, comparator in comparators:
-        if (
-            comparator.adapter.base_digest,
-            comparator.adapter.chat_template_sha256,
-        ) != (base.digest, base.chat_template_sha256):
+        adapter = comparator.adapter
+        if (adapter.base_digest, adapter.chat_template_sha256) != expected:
             raise UnsafeAdapter(
-                f"The {system}, version {comparator.version}, stands on another base model or chat template "
-                f"({comparator.adapter.base_id}), which is not compared with yet. Take that base, or register under another name with --model."
+                f"The {system}, version {comparator.version}, has another base model or chat "
+                f"template ({adapter.base_id}), which is not compared with yet. "
+                "Take that base, or register under another name with --model."
             )
     return comparators

@@ -12,7 +12,7 @@ from core.value import FileDigest, Value
 
 SPLITS = ("train", "dev", "held_out")
 NO_GROUP = "(not given)"
-"""Answers to rows that have no value for the declared feature: they are compared, but are no sensitive group."""
+"""The group of rows without a value for the declared feature: compared, but no sensitive group."""
 Role = Literal["system", "user", "assistant"]
 
 
@@ -42,7 +42,7 @@ class Row(Value):
 
 
 class Prompt(Value):
-    """A prompt to be answered once, with every completion that the data gives for it as references."""
+    """A prompt to be answered once; its references are all completions that the data has for it."""
 
     id: str
     messages: tuple[Message, ...]
@@ -52,7 +52,7 @@ class Prompt(Value):
 
 
 class QuarantinedRow(Value):
-    """A row that was set aside: where it stood and why."""
+    """A row that was set aside: its place in the source, and the reason."""
 
     number: int
     id: str | None
@@ -61,7 +61,7 @@ class QuarantinedRow(Value):
 
 
 class Collection(Value):
-    """What `collect` read: the rows that parse, and those that do not."""
+    """The rows that `collect` read: those that parse, and those that do not."""
 
     source: str
     licence: str | None
@@ -128,7 +128,10 @@ class Interval(Value):
 
 
 class GroupRate(Value):
-    """One group of a sensitive feature. Fewer rows than the policy's minimum is "insufficient", not "fair"."""
+    """One group of a sensitive feature.
+
+    Fewer rows than the policy's minimum are "insufficient", not "fair".
+    """
 
     group: str
     n: int
@@ -172,17 +175,19 @@ class BiasReport(Value):
 
     @property
     def left_out(self) -> str:
-        """How many rows the comparison does not speak for; empty where there are none."""
+        """How many rows the comparison leaves out, as a clause; empty where there are none."""
         if not self.without_value:
             return ""
-        rows = self.without_value + sum(group.n for group in self.groups)
+        compared = sum(group.n for group in self.groups)
+        rows = self.without_value + compared
         return f"; without a value for it: {self.without_value:,} of {rows:,} rows"
 
 
 class TrainingSet(Value):
-    """Admitted rows. Only `pipelines.stages.admit.admit` makes one; it cannot name the held-out split.
+    """Admitted rows; the held-out split is not among them.
 
-    It holds nothing but the rows, so that a new policy or a new held-out set over the same rows trains nothing again.
+    Only `pipelines.stages.admit.admit` makes one. It names the rows and nothing else, so that
+    a new policy or a new held-out set over the same rows does not train again.
     """
 
     train: FileDigest
@@ -191,47 +196,60 @@ class TrainingSet(Value):
 
 
 def normalised(text: str) -> str:
-    """Fold what the eye does not tell apart (NFKC, case, white space): two prompts equal under it are one prompt."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Fold what the eye does not tell apart: NFKC, case, white space.
+
+    Two prompts that are equal afterwards are one prompt.
+    """
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return " ".join(words)
 
 
 def text_of(messages: Iterable[Message]) -> str:
     """Messages as one text: the only message's content, or every turn with its role."""
     turns = tuple(messages)
-    return (
-        turns[0].content
-        if len(turns) == 1
-        else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
-    )
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read a split."""
-    return tuple(Row.model_validate(record) for record in read_jsonl(path))
+    """Read a split; `DamagedFile` where a line is not JSON."""
+    records = read_jsonl(path)
+    return tuple(Row.model_validate(record) for record in records)
 
 
 def write_rows(path: Path, rows: Iterable[Row | Prompt | QuarantinedRow]) -> None:
     """Write rows, one JSON object a line."""
-    write_jsonl(path, (row.model_dump(mode="json") for row in rows))
+    records = (row.model_dump(mode="json") for row in rows)
+    write_jsonl(path, records)
 
 
 def prompt_id(messages: Iterable[Message]) -> str:
-    """What a prompt is called: the beginning of its normalised text's digest, 16 hexadecimal digits."""
-    return digest_of_json(normalised(text_of(messages)))[:16]
+    """The prompt's identifier: 16 hexadecimal digits of its normalised text's SHA-256."""
+    text = normalised(text_of(messages))
+    return digest_of_json(text)[:16]
 
 
 def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
-    """Distinct prompts in the order in which they first occur; the completions of one prompt are each other's references."""
+    """Distinct prompts in the order in which they first occur.
+
+    All completions of one prompt are its references.
+    """
     by_prompt: dict[str, list[Row]] = {}
     for row in rows:
         by_prompt.setdefault(normalised(row.prompt), []).append(row)
-    return tuple(
-        Prompt(
-            id=prompt_id(same[0].messages),
-            messages=same[0].messages,
-            references=tuple(dict.fromkeys(row.completion for row in same)),
-            group=same[0].group,
-            feature=same[0].feature,
-        )
-        for same in by_prompt.values()
+    return tuple(_merge_rows(same) for same in by_prompt.values())
+
+
+def _merge_rows(same: list[Row]) -> Prompt:
+    """The prompt that the rows share; its group is that of the first row."""
+    row = same[0]
+    # dict.fromkeys drops repeated references and keeps their order, which a set would not.
+    references = dict.fromkeys(row.completion for row in same)
+    return Prompt(
+        id=prompt_id(row.messages),
+        messages=row.messages,
+        references=tuple(references),
+        group=row.group,
+        feature=row.feature,
     )

@@ -12,7 +12,7 @@ from pipelines.values.serving_spec import ServingSpec
 
 System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
 OPTIONAL_COMPARATORS: tuple[System, ...] = ("champion", "anchor")
-"""Systems that are compared with where there is one."""
+"""Systems that are compared with where they exist."""
 
 
 class DevLoss(Value):
@@ -23,7 +23,7 @@ class DevLoss(Value):
 
 
 class Adapter(Value):
-    """LoRA weights, and what they are worth nothing without."""
+    """LoRA weights, and what they can only be used with: base model and chat template."""
 
     folder: str
     files: dict[str, str]
@@ -43,7 +43,7 @@ class Adapter(Value):
         description="Euclidean norm of the LoRA B matrices, which start at zero."
     )
     resumed_from: tuple[int, ...] = Field(
-        description="Steps at which an interrupted training went on; 0: no checkpoint was whole."
+        description="Steps from which training continued; 0: no checkpoint was whole."
     )
     precision: str
     device: str
@@ -63,7 +63,10 @@ class Completion(Value):
 
 
 class TokenLoss(Value):
-    """Loss of one reference completion under the template that is served, end-of-turn token included."""
+    """Loss of one reference completion under the template that is served.
+
+    The end-of-turn token's loss is included.
+    """
 
     prompt_id: str
     reference: int
@@ -82,7 +85,7 @@ class Variant(Value):
 
 
 class NamedAnswer(Value):
-    """A `Variant` with the references of its prompt: all that the bias report on outputs is computed from."""
+    """A `Variant` with the references of its prompt, for the bias report on outputs."""
 
     group: str
     name: str
@@ -125,7 +128,7 @@ class SystemScore(Value):
     metrics: tuple[MetricScore, ...]
 
     def metric(self, name: str) -> MetricScore:
-        """The metric of that name; its absence is a KeyError."""
+        """The metric of that name; `KeyError` where the system has none."""
         for metric in self.metrics:
             if metric.name == name:
                 return metric
@@ -140,7 +143,10 @@ class Resampling(Value):
 
 
 class Scorecard(Value):
-    """Adapter and baselines on the same held-out prompts, with the per-row evidence that a verdict is computed from."""
+    """Adapter and baselines on the same held-out prompts.
+
+    A verdict is computed from `evidence`, which has a row for each answer.
+    """
 
     dataset_digest: str
     held_out_sha256: str
@@ -168,15 +174,20 @@ class Scorecard(Value):
     )
 
     def content_sha256(self) -> str:
-        """Fields that older scorecards do not have are left out where they are empty, so that those keep their digest."""
-        return digest_of_json(_without_newer(self.model_dump(mode="json")))
+        """SHA-256 of the value in canonical JSON.
+
+        Fields that older scorecards lack are left out while empty, so that those keep their digest.
+        """
+        document = self.model_dump(mode="json")
+        return digest_of_json(_without_newer_fields(document))
 
     def system(self, name: System) -> SystemScore | None:
         """The scores of one system, or None where it was not scored."""
-        return next((score for score in self.systems if score.system == name), None)
+        named = (score for score in self.systems if score.system == name)
+        return next(named, None)
 
 
-_NEWER = {
+_NEWER_FIELDS = {
     "groups",
     "contents",
     "named_answers",
@@ -186,20 +197,17 @@ _NEWER = {
 }
 
 
-def _without_newer(document: Any) -> Any:
-    if isinstance(document, dict):
-        empty = {
-            key
-            for key in _NEWER & document.keys()
-            if document[key] is None or document[key] is False
-        }
-        return {
-            key: _without_newer(entry)
-            for key, entry in document.items()
-            if key not in empty
-        }
-    return (
-        [_without_newer(entry) for entry in document]
-        if isinstance(document, list)
-        else document
-    )
+def _without_newer_fields(document: Any) -> Any:
+    if isinstance(document, list):
+        return [_without_newer_fields(entry) for entry in document]
+    if not isinstance(document, dict):
+        return document
+    return {
+        key: _without_newer_fields(entry)
+        for key, entry in document.items()
+        if not (key in _NEWER_FIELDS and _is_empty(entry))
+    }
+
+
+def _is_empty(entry: Any) -> bool:
+    return entry is None or entry is False

@@ -1,4 +1,7 @@
-"""What changes a result: `params.yaml`, parsed into closed models. Where things run is `core.settings`."""
+"""What changes a result: `params.yaml`, parsed into closed models.
+
+`core.settings` holds where things run, which changes no result.
+"""
 
 import difflib
 import re
@@ -20,7 +23,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class DataParams(Settable):
-    """Where the rows come from and which columns hold what. A column that is null is looked for under its usual name."""
+    """Where the rows come from and which columns hold what.
+
+    A column that is null is searched under its usual names.
+    """
 
     source: Literal["cheat", "file"]
     licence: str | None = Field(
@@ -46,7 +52,7 @@ class SplitParams(Settable):
     dev: Share
     held_out: Share
     salt: str = Field(
-        description="Changing it draws another split; keep it for as long as results are compared."
+        description="A new value draws another split; keep it while results are compared."
     )
 
 
@@ -118,11 +124,13 @@ class BiasParams(Settable):
     """What the bias reports compare."""
 
     favourable_pattern: str | None = Field(
-        description="Regular expression that marks a favourable completion; null: longer than the median."
+        description="Regular expression that marks a favourable completion; "
+        "null: longer than the median."
     )
     refusal_pattern: str | None = Field(
         default=None,
-        description="Regular expression of more answers that are refusals; null: empty ones and the usual English ones.",
+        description="Regular expression of more answers that are refusals; "
+        "null: empty ones and the usual English ones.",
     )
     names: dict[str, tuple[str, ...]] = Field(
         description="Names by group, for name templates."
@@ -176,50 +184,56 @@ class Params(Settable):
 
 
 def load_params(path: Path = layout.PARAMS) -> Params:
-    """Read `params.yaml`; a field that is missing, unknown or out of range is a `ParameterError`."""
+    """Read `params.yaml`; `ParameterError` where a field is missing, unknown or out of range."""
     try:
         return Params.model_validate(_read_yaml(path))
     except ValidationError as error:
+        problem = first_problem(error)
         raise ParameterError(
-            f"{path}: {first_problem(error)}. Mend it, or `git checkout {path}`."
+            f"{path}: {problem}. Fix it, or `git checkout {path}`."
         ) from error
 
 
 def override(path: Path, assignments: dict[str, Any]) -> Params:
-    """Set dotted parameters (`lora.r`) in `params.yaml`; an unknown one is answered with the nearest that exists."""
-    document, params = _overridden(path, assignments)
-    write_text(path, yaml.safe_dump(document, sort_keys=False))
+    """Set dotted parameters in `params.yaml`, such as `{"lora.r": 32}`.
+
+    `ParameterError` names the nearest parameter for an unknown one, and the problem for one that
+    does not fit.
+    """
+    document, params = _apply(path, assignments)
+    text = yaml.safe_dump(document, sort_keys=False)
+    write_text(path, text)
     return params
 
 
 def overridden(path: Path, assignments: dict[str, Any]) -> Params:
     """What `override` would give, without writing anything."""
-    return _overridden(path, assignments)[1]
+    _, params = _apply(path, assignments)
+    return params
 
 
-def _overridden(
-    path: Path, assignments: dict[str, Any]
-) -> tuple[dict[str, Any], Params]:
+def _apply(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Params]:
     document = _read_yaml(path)
     for dotted, setting in assignments.items():
         _assign(document, dotted, setting)
     try:
         return document, Params.model_validate(document)
     except ValidationError as error:
+        problem = first_problem(error)
         raise ParameterError(
-            f"A parameter does not fit: {first_problem(error)}. `params.yaml` says what each one is."
+            f"A parameter does not fit: {problem}. `params.yaml` says what each one is."
         ) from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split `lora.r=32` into its name and a value read as YAML."""
+    """Split `lora.r=32` into its name and a value read as YAML; `ParameterError` for other text."""
     name, equals, setting = text.partition("=")
     if not equals or not name:
         raise ParameterError(
             f"--set {text} is not NAME=VALUE. Write for example --set lora.r=32."
         )
     try:
-        return name, _number_or_yaml(setting)
+        return name, _parse_number_or_yaml(setting)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ParameterError(
             f"--set {text}: {setting!r} is not a YAML value. Quote it."
@@ -230,28 +244,33 @@ def parameter_names(document: dict[str, Any], prefix: str = "") -> list[str]:
     """Every dotted name that a document holds."""
     names = []
     for key, entry in document.items():
-        names += (
-            parameter_names(entry, f"{prefix}{key}.")
-            if isinstance(entry, dict)
-            else [f"{prefix}{key}"]
-        )
+        name = f"{prefix}{key}"
+        if isinstance(entry, dict):
+            names += parameter_names(entry, f"{name}.")
+        else:
+            names.append(name)
     return names
 
 
 def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
-    *sections, last = dotted.split(".")
-    place: Any = document
+    *sections, field = dotted.split(".")
+    table: Any = document
     for section in sections:
-        place = place.get(section) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        known = parameter_names(document)
-        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+        table = table.get(section) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or field not in table:
+        hint = _hint(dotted, parameter_names(document))
         raise ParameterError(f"There is no parameter {dotted}. {hint}")
-    place[last] = setting
+    table[field] = setting
 
 
-def _number_or_yaml(text: str) -> Any:
+def _hint(dotted: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.4)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"There are: {', '.join(known)}."
+
+
+def _parse_number_or_yaml(text: str) -> Any:
     """YAML 1.1 reads `1e-3` as a word; a person means the number."""
     try:
         return float(text) if "e" in text.lower() else yaml.safe_load(text)
@@ -262,14 +281,11 @@ def _number_or_yaml(text: str) -> Any:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:  # yaml gives a ValueError for 2024-13-45
+    # yaml raises a ValueError for the date 2024-13-45.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        kind = type(error).__name__
         raise ParameterError(
-            f"{path} cannot be read as YAML ({type(error).__name__}). `git checkout {path}` brings it back."
+            f"{path} cannot be read as YAML ({kind}). `git checkout {path}` brings it back."
         ) from error
     if not isinstance(document, dict):
         raise ParameterError(

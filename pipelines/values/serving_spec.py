@@ -7,7 +7,10 @@ from pipelines.values.base_manifest import BaseModelManifest
 
 
 class ServingSpec(Value):
-    """Everything that decides an answer, besides the request itself. Requests that set no temperature are answered greedily."""
+    """Everything that decides an answer, besides the request itself.
+
+    Requests that set no temperature are answered greedily.
+    """
 
     base_digest: str
     adapter_sha256: str | None
@@ -47,30 +50,27 @@ class ServingSpec(Value):
     def of_transformers(
         cls, base: BaseModelManifest, precision: str, default_max_tokens: int
     ) -> Self:
-        """The base in transformers as it is installed here: what scores, and the reference engine."""
+        """The base in the installed transformers: it scores, and is the reference engine."""
         from importlib.metadata import version
 
-        found = version("transformers")  # another one may round otherwise
         return cls.of(
             base,
             engine="transformers",
-            engine_version=found,
+            engine_version=version("transformers"),  # others may round differently
             precision=precision,
             default_max_tokens=default_max_tokens,
         )
 
     def with_adapter(self, sha256: str | None) -> Self:
-        """The same with an adapter on; None takes it off."""
+        """The same spec with an adapter; None removes it."""
         return self.model_copy(update={"adapter_sha256": sha256})
 
-    def differences(self, found: Self) -> tuple[str, ...]:
-        """Each field in which `found` is another, with both settings."""
-        settings = (
-            (name, getattr(self, name), getattr(found, name))
-            for name in type(self).model_fields
-        )
-        return tuple(
-            f"{name} is {other}, not {own}"
-            for name, own, other in settings
-            if own != other
-        )
+    def differences(self, other: Self) -> tuple[str, ...]:
+        """Each field in which `other` differs, with both settings."""
+        sentences = []
+        for name in type(self).model_fields:
+            own_setting = getattr(self, name)
+            other_setting = getattr(other, name)
+            if own_setting != other_setting:
+                sentences.append(f"{name} is {other_setting}, not {own_setting}")
+        return tuple(sentences)

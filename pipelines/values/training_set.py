@@ -1,4 +1,4 @@
-"""Reading what `admit` answered: the stages after it go on with a training set and with nothing else."""
+"""Reads the verdict of `admit`, and the training set, which later stages need to start."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ _ADMISSION: TypeAdapter[Admission | Rejection | Undecided] = TypeAdapter(
 
 
 def read_admission(path: Path) -> Admission | Rejection | Undecided:
-    """What `admit` answered; a missing or forged file is `DamagedFile`, never a pass."""
+    """The verdict of `admit`; `DamagedFile` where it is missing or forged, never a pass."""
     try:
         return _ADMISSION.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -25,10 +25,14 @@ def read_admission(path: Path) -> Admission | Rejection | Undecided:
 
 
 def read_training_set(folder: Path = FOLDER) -> TrainingSet:
-    """The admitted rows; `admit` writes the file on a pass alone."""
+    """The admitted rows; `GateNotPassed` where there are none.
+
+    `admit` writes the file on a pass alone.
+    """
     path = folder / "training_set.json"
     if not path.is_file():
         raise GateNotPassed(
-            f"{path} does not exist: the data did not pass `admit`. Its reasons are in data/admit/verdict.json; mend the data."
+            f"{path} does not exist: the data did not pass `admit`. "
+            "Its reasons are in data/admit/verdict.json; fix the data."
         )
     return TrainingSet.read(path)

@@ -1,7 +1,7 @@
-"""What is scored together: the held-out prompts, the adapter, and every system's whole set of answers."""
+"""What is scored together: the held-out prompts, the adapter, and all answers of every system."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,7 +41,7 @@ class SystemAnswers(Value):
 
     @property
     def system(self) -> System:
-        """Whose answers."""
+        """The system that answered."""
         return self.completions.system
 
 
@@ -57,142 +57,161 @@ class Trial(Value):
     variants: tuple[Variant, ...]
 
     def answers(self, system: System) -> SystemAnswers:
-        """One system's answers, complete: each prompt once, each reference with its loss."""
-        found = next(
-            (answers for answers in self.systems if answers.system == system), None
-        )
-        if found is None:
+        """One system's answers: one for each prompt, with a loss for each reference.
+
+        `IncompleteGeneration` where one is missing, or there is one too many.
+        """
+        matching = [answers for answers in self.systems if answers.system == system]
+        if not matching:
             raise IncompleteGeneration(
                 f"There are no answers of {system}. Run `dvc repro generate`."
             )
-        _one_for_each(
+        answers = matching[0]
+        _check_one_for_each(
             f"answers of {system}",
-            (prompt.id for prompt in self.prompts),
-            (answer.prompt_id for answer in found.answers),
+            expected=(prompt.id for prompt in self.prompts),
+            actual=(answer.prompt_id for answer in answers.answers),
         )
-        references = (
-            (prompt.id, number)
-            for prompt in self.prompts
-            for number in range(len(prompt.references))
-        )
-        _one_for_each(
+        _check_one_for_each(
             f"losses of {system}",
-            references,
-            ((loss.prompt_id, loss.reference) for loss in found.losses),
+            expected=_references(self.prompts),
+            actual=((loss.prompt_id, loss.reference) for loss in answers.losses),
         )
-        return found
+        return answers
+
+
+def _references(prompts: Iterable[Prompt]) -> Iterator[tuple[str, int]]:
+    """Every reference, by its prompt's identifier and its number."""
+    for prompt in prompts:
+        for number in range(len(prompt.references)):
+            yield prompt.id, number
 
 
 def read_trial() -> Trial:
-    """Read what the stages before `score` wrote; a file that changed since, or an adapter that is not the one that answered, is damage."""
+    """Read what the stages before `score` wrote.
+
+    `DamagedFile` where a file has changed since, or where other models or other settings answered
+    than those that were trained.
+    """
     held_out = DATA / "validate/held_out.jsonl"
+    dev = DATA / "admit/training_set/dev.jsonl"
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
     systems = tuple(
         _read_answers(path)
         for system, path in FILES.items()
         if system not in OPTIONAL_COMPARATORS or path.is_file()
     )
-    prompts = prompts_of(read_rows(_existing(held_out)))
-    _same_prompts(prompts, systems)
-    _same_models(adapter, systems)
-    _same_configuration(systems)
+    prompts = _read_prompts(held_out)
+    _check_prompts(prompts, systems)
+    _check_models(adapter, systems)
+    _check_configuration(systems)
+    dataset = DatasetVersion.read(DATA / "split/dataset.json")
     return Trial(
-        dataset_digest=DatasetVersion.read(
-            DATA / "split/dataset.json"
-        ).content_sha256(),
+        dataset_digest=dataset.content_sha256(),
         held_out_sha256=sha256_of(held_out),
         prompts=prompts,
         adapter=adapter,
         systems=systems,
-        dev_prompts=prompts_of(
-            read_rows(_existing(DATA / "admit/training_set/dev.jsonl"))
-        ),
-        variants=_read_all(Variant, DATA / "generate/variants.jsonl"),
+        dev_prompts=_read_prompts(dev),
+        variants=_read_values(Variant, DATA / "generate/variants.jsonl"),
     )
+
+
+def _read_prompts(path: Path) -> tuple[Prompt, ...]:
+    _check_exists(path)
+    return prompts_of(read_rows(path))
 
 
 def _read_answers(path: Path) -> SystemAnswers:
     completions = Completions.read(path)
     return SystemAnswers(
         completions=completions,
-        answers=_read_all(Completion, completions.answers.checked()),
-        losses=_read_all(TokenLoss, completions.losses.checked()),
+        answers=_read_values(Completion, completions.answers.checked()),
+        losses=_read_values(TokenLoss, completions.losses.checked()),
     )
 
 
-def _same_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -> None:
+def _check_prompts(prompts: Iterable[Prompt], systems: Iterable[SystemAnswers]) -> None:
     digest = digest_of_json([prompt.model_dump() for prompt in prompts])
     for answers in systems:
         if answers.completions.prompts_sha256 != digest:
             raise DamagedFile(
-                f"The answers of {answers.system} are to other prompts than data/validate/held_out.jsonl. Run `dvc repro` again."
+                f"The answers of {answers.system} are to other prompts than "
+                "data/validate/held_out.jsonl. Run `dvc repro` again."
             )
 
 
-def _same_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
-    """The scored configuration is the one that was trained; only a champion or an anchor may stand on another base."""
-    for completions in (answers.completions for answers in systems):
-        if (
-            completions.system not in OPTIONAL_COMPARATORS
-            and completions.spec.base_digest != adapter.base_digest
-        ):
+def _check_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
+    """The models that answered are those of the training; champion and anchor have their own."""
+    for answers in systems:
+        system = answers.system
+        spec = answers.completions.spec
+        if system in OPTIONAL_COMPARATORS:
+            continue
+        if spec.base_digest != adapter.base_digest:
             raise DamagedFile(
-                f"The answers of {completions.system} come from another base model than the adapter's. Run `dvc repro generate`."
+                f"The answers of {system} come from another base model than the adapter's. "
+                "Run `dvc repro generate`."
             )
-        if (
-            completions.system == "adapter"
-            and completions.spec.adapter_sha256 != adapter.sha256
-        ):
+        if system == "adapter" and spec.adapter_sha256 != adapter.sha256:
             raise DamagedFile(
-                "The adapter's answers come from another adapter than data/fine_tune/adapter.json. Run `dvc repro generate`."
+                "The adapter's answers come from another adapter than "
+                "data/fine_tune/adapter.json. Run `dvc repro generate`."
             )
-        if (
-            completions.system not in OPTIONAL_COMPARATORS
-            and completions.spec.chat_template_sha256 != adapter.chat_template_sha256
-        ):
+        if spec.chat_template_sha256 != adapter.chat_template_sha256:
             raise DamagedFile(
-                f"The answers of {completions.system} come from another chat template than the adapter's. Run `dvc repro generate`."
+                f"The answers of {system} come from another chat template than the adapter's. "
+                "Run `dvc repro generate`."
             )
 
 
-def _same_configuration(systems: Iterable[SystemAnswers]) -> None:
+def _check_configuration(systems: Iterable[SystemAnswers]) -> None:
     """Everything but the adapter is the same, so that a difference in scores is the adapter's."""
     specs = {
-        each.system: each.completions.spec.with_adapter(None)
-        for each in systems
-        if each.system not in OPTIONAL_COMPARATORS
+        answers.system: answers.completions.spec.with_adapter(None)
+        for answers in systems
+        if answers.system not in OPTIONAL_COMPARATORS
     }
     for system, spec in specs.items():
-        for difference in specs["adapter"].differences(spec):
+        differences = specs["adapter"].differences(spec)
+        if differences:
             raise DamagedFile(
-                f"The answers of {system} and of the adapter were made differently: {difference}. Run `dvc repro score`."
+                f"The answers of {system} and of the adapter were made differently: "
+                f"{differences[0]}. Run `dvc repro score`."
             )
 
 
-def _read_all(kind: type[V], path: Path) -> tuple[V, ...]:
+def _read_values(kind: type[V], path: Path) -> tuple[V, ...]:
+    _check_exists(path)
     try:
-        return tuple(
-            kind.model_validate(record) for record in read_jsonl(_existing(path))
-        )
+        return tuple(kind.model_validate(record) for record in read_jsonl(path))
     except ValidationError as error:
+        problem = first_problem(error)
         raise DamagedFile(
-            f"{path} holds a row that is no {kind.__name__}: {first_problem(error)}. Run its stage again."
+            f"{path} holds a row that is no {kind.__name__}: {problem}. "
+            "Run its stage again."
         ) from error
 
 
-def _existing(path: Path) -> Path:
+def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise DamagedFile(
             f"{path} does not exist. Run the stage that writes it: `dvc repro`."
         )
-    return path
 
 
-def _one_for_each(what: str, wanted: Iterable[object], given: Iterable[object]) -> None:
-    """Raise `IncompleteGeneration` unless everything wanted is there exactly once, and nothing else."""
-    want, have = Counter(wanted), Counter(given)
-    for fact, wrong in (("missing", want - have), ("too many", have - want)):
-        if wrong:
+def _check_one_for_each(
+    kind: str, *, expected: Iterable[object], actual: Iterable[object]
+) -> None:
+    """`IncompleteGeneration` unless everything expected is there exactly once, and nothing else."""
+    expected_counts = Counter(expected)
+    actual_counts = Counter(actual)
+    missing = expected_counts - actual_counts
+    surplus = actual_counts - expected_counts
+    for fact, entries in (("missing", missing), ("too many", surplus)):
+        if entries:
+            example = next(iter(entries))
             raise IncompleteGeneration(
-                f"{wrong.total()} {what} {fact}, first {next(iter(wrong))!r}. Run `dvc repro generate` again."
+                f"{entries.total()} {kind} {fact}, first {example!r}. "
+                "Run `dvc repro generate` again."
             )

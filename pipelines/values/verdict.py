@@ -31,14 +31,18 @@ class Finding(Value):
 
 
 _AS_STORED = {"as_stored": True}
-"""A stored verdict is read as it is: bounds that were made before they had to hold the estimate must not stop what serves.
+"""A stored verdict is read as it is.
 
-Whoever judges computes them anew, and compares.
+In older ones the estimate may be outside of its bounds, which must not stop what serves. `judge`
+recomputes the bounds and compares them.
 """
 
 
 class Comparison(Value):
-    """Adapter against one system on one metric, paired by prompt, clustered by group; positive is better."""
+    """Adapter against one system on one metric; positive is better.
+
+    Paired by prompt, clustered by group.
+    """
 
     metric: str
     against: System | Literal["other prompts' references"]
@@ -49,11 +53,15 @@ class Comparison(Value):
     clusters: int = Field(ge=2, description="One cluster has no spread.")
 
     @model_validator(mode="after")
-    def _is_in_order(self, asked: ValidationInfo) -> Self:
-        if asked.context == _AS_STORED:
+    def _check_bounds(self, validation: ValidationInfo) -> Self:
+        if validation.context == _AS_STORED:
             return self
         if not self.low <= self.difference <= self.high:
-            text = f"{self.metric} against {self.against}: {self.difference:g} is outside of its bounds, {self.low:g} to {self.high:g}"
+            bounds = f"{self.low:g} to {self.high:g}"
+            text = (
+                f"{self.metric} against {self.against}: "
+                f"{self.difference:g} is outside of its bounds, {bounds}"
+            )
             raise PydanticCustomError("bounds", "{text}", {"text": text})
         return self
 
@@ -100,7 +108,7 @@ class Finalist(Value):
     scorecard_digest: str
     adapter: Adapter
     spec: ServingSpec = Field(
-        description="The configuration that was scored: no other is served without a screen of its own."
+        description="The configuration that was scored; another one needs its own screen."
     )
 
 
@@ -127,7 +135,7 @@ class Candidate(Value):
     )
     waivers: tuple[int, ...] = Field(
         default=(),
-        description="The ledger's entries that it leans on instead of what is missing.",
+        description="The ledger's entries that stand in for missing evidence.",
     )
 
 
@@ -146,7 +154,7 @@ _JUDGE_VERDICT: TypeAdapter[Candidate | Rejection | Undecided] = TypeAdapter(
 
 
 def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
-    """Read what `screen` answered; a missing or forged file is `DamagedFile`, never a pass."""
+    """Read the verdict of `screen`; `DamagedFile` where it is missing or forged, never a pass."""
     try:
         return _SCREEN_VERDICT.validate_json(path.read_bytes(), context=_AS_STORED)
     except (OSError, ValidationError) as error:
@@ -156,7 +164,10 @@ def read_screen_verdict(path: Path) -> Finalist | Rejection | Undecided:
 
 
 def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
-    """Read what `judge` answered; a missing or forged file, or another gate's verdict, is `DamagedFile`."""
+    """Read the verdict of `judge`.
+
+    `DamagedFile` where it is missing or forged, or is another gate's verdict.
+    """
     try:
         verdict = _JUDGE_VERDICT.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

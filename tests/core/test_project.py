@@ -99,7 +99,7 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
     done = assay_of(checkout, foreign, "freeze", "--reason", "a test")
     assert done.code == 0, done.err
     assert (
-        f"theirs lies in no checkout of Assay: this acts on {checkout} and its home {home}."
+        f"theirs is in no checkout of Assay: this acts on {checkout} and its home {home}."
         in done.err
     )
     assert read_ledger(home).state().frozen is not None

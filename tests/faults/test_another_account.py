@@ -92,7 +92,7 @@ def test_every_other_command_ends_with_the_reason_in_one_line(
     told = [
         line
         for line in done.stderr.splitlines()
-        if "lies in no checkout of Assay" not in line
+        if "is in no checkout of Assay" not in line
     ]
     assert len(told) <= 1, done.stderr
 

@@ -284,7 +284,7 @@ def test_without_an_index_the_next_step_is_named_and_nothing_is_left(
     )
     with pytest.raises(
         DownloadFailed,
-        match=r"^cheat==2\.5\.1 could not be fetched: .*out of reach.*Check the network.*$",
+        match=r"^cheat==2\.5\.1 could not be fetched: .*unreachable.*Check the network.*$",
     ):
         fetch(package, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,9 @@
-"""BLEU and chrF once more, through `evaluate` and from its own modules: `evaluate.load("bleu")` would need the network.
+"""BLEU and chrF once more, through `evaluate`.
 
-Each folder here is a module that `evaluate.load` takes by path. Nothing outside this package imports `evaluate`.
+Its modules are here, since `evaluate.load("bleu")` would need the network.
+
+Each folder here is a module that `evaluate.load` takes by path. Nothing outside this package
+imports `evaluate`.
 """
 
 import tempfile
@@ -17,7 +20,7 @@ def evaluate_score(
     """The corpus score, 0 to 100, of a metric that `MODULES` names."""
     import evaluate
 
-    # evaluate copies each module to where it can be imported: this run's folder, not one in the user's home.
+    # evaluate copies each module to an importable folder, by default one in the user's home.
     evaluate.config.HF_MODULES_CACHE = Path(_run_folder().name) / "modules"
     folder = str(Path(__file__).parent / MODULES[metric])
     module = evaluate.load(
