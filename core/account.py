@@ -33,9 +33,9 @@ def operating_system_account() -> str:
     acting = os.getuid()
     login = _login_uid()
     account = _describe_uid(acting)
-    became_root = acting == _ROOT and login is not None and login != _ROOT
-    if login is None or not became_root:
+    if acting != _ROOT or login is None or login == _ROOT:
         return account
+    # Everybody's root is the same account, so the one that became root is named too.
     return f"{account} for {_describe_uid(login)}"
 
 
@@ -44,18 +44,26 @@ def same_account(one: str, other: str) -> bool:
 
     Everybody who acts as root shares root. That counts too few people and never too many.
     """
-    return not _marks(one).isdisjoint(_marks(other))
+    own_marks = _marks(one)
+    other_marks = _marks(other)
+    shared = own_marks & other_marks
+    return bool(shared)
 
 
 def people(signed: Iterable[Signed]) -> tuple[tuple[Signed, ...], ...]:
     """Everything that each person signed. Sharing a name or an account makes one person of two."""
     persons: list[tuple[Signed, ...]] = []
     for one in signed:
-        same = [person for person in persons if _is_by(person, one)]
-        others = [person for person in persons if person not in same]
-        # One signature can show that two persons so far are the same one.
-        merged = [entry for person in same for entry in person]
-        persons = [*others, (*merged, one)]
+        others: list[tuple[Signed, ...]] = []
+        merged: list[Signed] = []
+        for person in persons:
+            if _is_by(person, one):
+                # One signature can show that two persons so far are the same one.
+                merged.extend(person)
+            else:
+                others.append(person)
+        merged.append(one)
+        persons = [*others, tuple(merged)]
     return tuple(persons)
 
 
@@ -64,8 +72,10 @@ def _is_by(person: tuple[Signed, ...], one: Signed) -> bool:
 
 
 def _is_same_person(one: Signed, other: Signed) -> bool:
-    has_same_name = _normalise(one.name) == _normalise(other.name)
-    return has_same_name or same_account(one.account, other.account)
+    # Anybody can type another's name: that too counts too few people and never too many.
+    if _normalise(one.name) == _normalise(other.name):
+        return True
+    return same_account(one.account, other.account)
 
 
 def _login_uid() -> int | None:
@@ -81,14 +91,19 @@ def _login_uid() -> int | None:
     if recorded != _NOBODY:
         return recorded
     number = os.environ.get("SUDO_UID", "")
-    return int(number) if re.fullmatch(r"[0-9]{1,9}", number) else None
+    is_uid = re.fullmatch(r"[0-9]{1,9}", number)
+    if not is_uid:
+        return None
+    return int(number)
 
 
 def _describe_uid(uid: int) -> str:
     try:
         name = pwd.getpwuid(uid).pw_name
+    # The kernel's numbers reach beyond those that the password file can name.
     except (KeyError, OverflowError):
         return str(uid)
+    # The name is part of signed entries and of lines on terminals: no control characters.
     printable = re.sub(r"[^\w.@$\\-]", "?", name)[:60]
     return f"{uid} ({printable})"
 
@@ -99,6 +114,7 @@ def _marks(account: str) -> frozenset[str]:
     Text of another form is its own mark, so that one account is never two people by accident.
     """
     pairs = _ACCOUNT.findall(account)
+    # "0 (root) for 1000 (kim)" has four marks: two numbers and two names.
     marks = {mark for pair in pairs for mark in pair if mark}
     if not marks:
         marks = {account}
@@ -106,16 +122,19 @@ def _marks(account: str) -> frozenset[str]:
 
 
 def _normalise(mark: str) -> str:
+    # Full-width letters, case and spaces must not make two people of one.
     words = unicodedata.normalize("NFKC", mark).split()
-    return " ".join(words).casefold()
+    text = " ".join(words)
+    return text.casefold()
 
 
 def current_user() -> str:
     """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
     from core.settings import Settings
 
-    user = Settings().user.strip() or _login_name()
-    return user[:_LONGEST_NAME]
+    user = Settings().user.strip()
+    name = user or _login_name()
+    return name[:_LONGEST_NAME]
 
 
 def _login_name() -> str:

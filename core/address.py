@@ -40,12 +40,13 @@ _SHOWN = frozenset(
     {"http", "https", "ws", "wss", "postgres", "postgresql", "mysql", "mssql"}
 )
 _FILES = frozenset({"sqlite", "file"})
+# Hosts, ports and a path, as far as they cannot hide a password.
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _PLACE = re.compile(rf"(?:{_HOST}(?:,{_HOST})*)?(?:/[^?#;@]*)?(?=[?#;]|$)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 _WITH_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*@[^\s'\"<>]*")
+# Host names are no secrets, and that of this machine is in most messages.
 _NAME_OF_A_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
-"""Also the name of this machine, which most messages hold."""
 _FEWEST_LETTERS = 6
 
 
@@ -67,6 +68,7 @@ def shown(address: str) -> str:
         return NOT_SHOWN if looks_like_login else address
     if not _SCHEME.fullmatch(scheme):
         return NOT_SHOWN
+    # `postgresql+psycopg` is an address of PostgreSQL.
     kind = scheme.lower().partition("+")[0]
     if kind in _FILES and rest.startswith("/"):
         return address.partition("?")[0]
@@ -99,7 +101,9 @@ def split_login(address: str) -> tuple[str, Login | None]:
     if not at:
         return address, None
     user, _, password = login.partition(":")
-    return f"{scheme}://{place}", Login(unquote(user), unquote(password))
+    # Their own settings take them as they are meant, not as an address has to write them.
+    split = Login(unquote(user), unquote(password))
+    return f"{scheme}://{place}", split
 
 
 def without_secrets(text: str) -> str:
@@ -107,6 +111,7 @@ def without_secrets(text: str) -> str:
 
     No secret of this process's settings is left in it, and no address with a login.
     """
+    # Whole addresses first: their parts alone would leave a torn address.
     for address, replacement in _address_replacements():
         text = text.replace(address, replacement)
     text = _WITH_LOGIN.sub(lambda match: _shown_in_text(match[0]), text)
@@ -137,11 +142,12 @@ def _address_replacements() -> Iterator[tuple[str, str]]:
 
 
 def _notify_addresses() -> list[str]:
-    return os.environ.get(SEVERAL, "").split()
+    setting = os.environ.get(SEVERAL, "")
+    return setting.split()
 
 
 def _secrets() -> list[str]:
-    """Every secret by itself, the longest first: one may be part of another."""
+    """Every secret by itself, the longest first."""
     candidates: set[str] = set()
     for name in ADDRESSES:
         candidates.update(_address_parts(os.environ.get(name, "")))
@@ -152,6 +158,7 @@ def _secrets() -> list[str]:
     for address in _notify_addresses():
         candidates.update(_apprise_parts(address.partition("://")[2]))
     secrets = filter(_is_recognisable, candidates)
+    # The longest first: a replaced part would hide the rest of a longer one.
     return sorted(secrets, key=len, reverse=True)
 
 
@@ -169,8 +176,10 @@ def _address_parts(address: str) -> Iterator[str]:
     password = login.partition(":")[2]
     query_values = re.findall(r"=([^&;#]+)", place)
     candidates = {login, password, *query_values}
+    # Nothing is known of the parts of a malformed address, so all of it is a secret.
     if shown(address).endswith(NOT_SHOWN):
         candidates.add(rest)
+    # A library may log the password as it was typed, or as it was meant.
     for candidate in candidates:
         yield candidate
         yield unquote(candidate)
@@ -191,5 +200,7 @@ def _is_recognisable(secret: str) -> bool:
     """
     if len(secret) < _FEWEST_LETTERS:
         return False
-    is_word = secret.isalpha()
-    return not is_word or len(secret) >= 2 * _FEWEST_LETTERS
+    if not secret.isalpha():
+        return True
+    # Long words are rare in messages, so they may be secrets.
+    return len(secret) >= 2 * _FEWEST_LETTERS

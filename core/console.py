@@ -6,6 +6,7 @@ from functools import cache
 
 from core.address import without_secrets
 
+# A process has one standard output, and so one list of its other readers.
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -24,6 +25,7 @@ def say(text: str) -> None:
         listener(line)
 
 
+# Cached, so that the second call with the same text does nothing.
 @cache
 def warn_once(text: str) -> None:
     """Write a line to standard error, once for each text.

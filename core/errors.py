@@ -44,10 +44,12 @@ class AssayError(Exception):
     stored in Prefect's database and sent as a notice, so secrets are removed from it here.
     """
 
+    # 1 means: something went wrong. What a gate answers has codes of its own.
     exit_code = 1
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(without_secrets(text))
+        redacted = without_secrets(text)
+        super().__init__(redacted)
 
 
 class PipelineError(AssayError):

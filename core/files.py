@@ -23,9 +23,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
+        # mkstemp closes its files to others; write_private is for those that must stay so.
         temporary.chmod(0o644)
         _fsync(temporary)
         temporary.replace(path)
+        # Without this the new name can be lost in a crash, though the bytes are on the disk.
         _fsync(path.parent)
     except OSError as error:
         # The error of a write to a full disk names no file.
@@ -46,8 +48,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(path, "".join(lines))
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    text = "".join(f"{line}\n" for line in lines)
+    write_text(path, text)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -55,10 +58,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
     `DamagedFile` at the first line that does not parse.
     """
+    # newline: a carriage return inside of a text must not end a line.
     with path.open(encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
+            # Deeply nested JSON ends the parser with a RecursionError.
             except (json.JSONDecodeError, RecursionError) as error:
                 place = f"{path} line {number}"
                 raise DamagedFile(
@@ -91,7 +96,10 @@ def digest_of_files(digests: dict[str, str]) -> str:
 def digest_of_json(document: Any) -> str:
     """SHA-256 of a JSON document in canonical form: sorted keys, no spaces."""
     text = json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        document,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
     )
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -102,7 +110,8 @@ def folder_digests(folder: Path) -> dict[str, str]:
     `DamagedFile` where there is a symbolic link: its target could change without the folder.
     """
     digests = {}
-    for path in sorted(folder.rglob("*")):
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
         if path.is_symlink():
             raise DamagedFile(f"{path} is a symbolic link. Put the file itself there.")
         if path.is_file():

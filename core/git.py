@@ -12,18 +12,16 @@ from pathlib import Path
 
 from core.errors import WorkspaceError
 
+# Settings of the account and the machine. Any other `GIT_…` may name a repository, or change how
+# one is read.
 _ALLOWED = {
     "GIT_CONFIG_GLOBAL",
     "GIT_CONFIG_SYSTEM",
     "GIT_CONFIG_NOSYSTEM",
     "GIT_EXEC_PATH",
 }
-"""Settings of the account and the machine.
-
-Any other `GIT_…` may name a repository, or change how one is read.
-"""
+# Our commits skip a person's own set-up: nobody is there to type a passphrase or answer a hook.
 _OURS = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
-"""Our commits skip a person's own set-up: nobody is there to type a passphrase or answer a hook."""
 
 
 def git(
@@ -57,6 +55,7 @@ def git(
             "git is not installed. Install it: runs are pinned as git commits."
         ) from error
     if check and process.returncode != 0:
+        # git says what is wrong in its last line.
         lines = process.stderr.strip().splitlines() or [f"code {process.returncode}"]
         raise WorkspaceError(
             f"git {arguments[0]} failed in {root} ({lines[-1]}). Fix the checkout."
@@ -77,6 +76,7 @@ def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
 def no_repository_named() -> Iterator[None]:
     """The same inside this process, for libraries that run git or read its variables."""
     kept = without_repository(os.environ)
+    # They are put back at the end: they belong to the shell that started this process.
     hidden = {name: setting for name, setting in os.environ.items() if name not in kept}
     for name in hidden:
         del os.environ[name]

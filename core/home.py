@@ -23,17 +23,22 @@ def make_home(home: Path) -> None:
     home.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
-    is_ours = home.name == DEFAULT_NAME and status.st_uid == os.geteuid()
-    if is_ours and _without_others(mode) != mode:
-        with suppress(OSError):  # a file system without modes
-            home.chmod(_without_others(mode))
+    if home.name != DEFAULT_NAME or status.st_uid != os.geteuid():
+        return
+    closed = _without_others(mode)
+    if closed != mode:
+        # Some file systems have no modes.
+        with suppress(OSError):
+            home.chmod(closed)
 
 
 def _without_others(mode: int) -> int:
     """The mode without other accounts; a group that may write was allowed by hand and stays."""
-    is_group_writable = bool(mode & stat.S_IWGRP)
-    closed_to = stat.S_IRWXO if is_group_writable else stat.S_IRWXG | stat.S_IRWXO
-    return mode & ~closed_to
+    removed = stat.S_IRWXO
+    is_group_writable = mode & stat.S_IWGRP
+    if not is_group_writable:
+        removed |= stat.S_IRWXG
+    return mode & ~removed
 
 
 def openness(home: Path) -> str | None:
@@ -60,12 +65,14 @@ def closed_to_us(path: Path) -> str | None:
 
     None where it may, and where the path does not exist.
     """
+    # From the root down, so that the first closed folder on the way is the one that is named.
     target = path.absolute()
     for place in (*reversed(target.parents), target):
         try:
             status = place.lstat()
         except OSError:
-            return None  # missing: a closed folder above it was found one step earlier
+            # Missing: a closed folder above it was found one step earlier.
+            return None
         if not os.access(place, _needed_access(place, is_target=place == target)):
             mode = stat.S_IMODE(status.st_mode)
             us = _account(os.geteuid())

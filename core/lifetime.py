@@ -14,14 +14,19 @@ def end_with_the_run() -> None:
     So a killed run leaves no training and no endpoint behind.
     """
     owner = os.environ.get("ASSAY_RUN_PID")
-    if owner:
-        threading.Thread(target=watch, args=(int(owner),), daemon=True).start()
+    if not owner:
+        return
+    # A daemon: it must not keep a process alive that has done its work.
+    arguments = (int(owner),)
+    thread = threading.Thread(target=watch, args=arguments, daemon=True)
+    thread.start()
 
 
 def watch(owner: int) -> None:
     """End this process when the process `owner` has ended."""
     try:
         process = psutil.Process(owner)
+        # A killed run stays a zombie until its own parent asks for its exit code.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.5)
     except psutil.NoSuchProcess:
@@ -37,6 +42,9 @@ def is_alive(pid: int, started: float) -> bool:
     """
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        is_same = abs(process.create_time() - started) < 1
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
+        # Within a second: it is computed from the time of the boot, which may be adjusted.
+        difference = process.create_time() - started
+        if abs(difference) >= 1:
+            return False
+        return process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -44,8 +44,9 @@ def exclusive(
             ...
     """
     lock = _lock_at(path)
+    seconds = _FOREVER if wait is None else wait
     try:
-        lock.acquire(timeout=_FOREVER if wait is None else wait)
+        lock.acquire(timeout=seconds)
     except Timeout as error:
         if busy is None:
             raise
@@ -67,6 +68,7 @@ def take_turn(path: Path, notice: Callable[[], None]) -> Iterator[bool]:
         lock.acquire(timeout=0)
         has_waited = False
     except Timeout:
+        # Before the wait, which may take hours.
         notice()
         lock.acquire()
         has_waited = True
@@ -95,6 +97,7 @@ def is_held(path: Path) -> bool:
     """Whether a living process holds a lock file; a missing file is not created."""
     if not path.exists():
         return False
+    # The only way to know is to try.
     with try_exclusive(path) as is_free:
         return not is_free
 
@@ -105,6 +108,7 @@ def in_use(home: Path) -> Iterator[None]:
 
     Waits for a clean-up that is running.
     """
+    # FileLock has no shared mode, so these two call the kernel. Closing the file frees the lock.
     with _open_home_lock(home) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
@@ -116,6 +120,7 @@ def alone(home: Path, patience: float) -> Iterator[None]:
     deadline = time.monotonic() + patience
     with _open_home_lock(home) as descriptor:
         while not _try_alone(descriptor):
+            # Not a blocking lock: a run may take hours, and a person waits for this.
             if time.monotonic() > deadline:
                 raise OperationError(
                     f"A run or a backup goes on in {home}. Nothing was changed: "
@@ -175,16 +180,19 @@ def controller_lock(home: Path) -> Path:
 
 def training_lock(home: Path, model: str) -> Path:
     """Held by the one run that trains a model."""
-    return _lease(home, f"training-{model}")
+    name = f"training-{model}"
+    return _lease(home, name)
 
 
 def stage_lock(home: Path, stage: str, key: str) -> Path:
     """Held by the run that does the work of a stage key; another run of that work waits."""
-    return _lease(home, f"{stage}-{key}")
+    name = f"{stage}-{key}"
+    return _lease(home, name)
 
 
 def _lease(home: Path, name: str) -> Path:
-    return home / "leases" / f"{name}.lock"
+    folder = home / "leases"
+    return folder / f"{name}.lock"
 
 
 def _lock_at(path: Path) -> FileLock:

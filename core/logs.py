@@ -17,6 +17,7 @@ def keep_secrets_out_of_logs() -> None:
     Libraries log the addresses that they were given.
     """
     factory = logging.getLogRecordFactory()
+    # A second call would redact every record twice.
     if getattr(factory, "_keeps_secrets", False):
         return
     logging.setLogRecordFactory(_RedactingFactory(factory))
@@ -39,9 +40,11 @@ class _RedactingFactory:
             redacted = without_secrets(message)
             if redacted != message:
                 record.msg, record.args = redacted, None
+        # A formatter uses this text where it is set, and does not format the error again.
         if record.exc_info and record.exc_info[0] is not None:
             lines = traceback.format_exception(*record.exc_info)
-            record.exc_text = without_secrets("".join(lines)).rstrip()
+            text = "".join(lines)
+            record.exc_text = without_secrets(text).rstrip()
         return record
 
 
@@ -49,4 +52,5 @@ def _write_redacted(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     lines = traceback.format_exception(kind, error, trace)
-    sys.stderr.write(without_secrets("".join(lines)))
+    text = "".join(lines)
+    sys.stderr.write(without_secrets(text))

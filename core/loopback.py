@@ -25,10 +25,12 @@ def ask(
     authorization: str | None = None,
 ) -> Answer | None:
     """The answer to a GET, or to a POST of a JSON `body`; None where there is none with 200."""
+    # GET has no body, and a server ignores the type of nothing.
     headers = {"Content-Type": "application/json"}
     if authorization:
         headers["Authorization"] = authorization
     request = Request(url, data=body, headers=headers)  # noqa: S310 - an address of this machine
+    # An empty table of proxies; None would mean those of the environment.
     opener = build_opener(ProxyHandler({}))
     try:
         with opener.open(request, timeout=seconds) as answer:
@@ -42,4 +44,5 @@ def ask(
 
 def answers(url: str, seconds: float = 2) -> bool:
     """Whether a GET of the address gives 200."""
-    return ask(url, seconds=seconds) is not None
+    answer = ask(url, seconds=seconds)
+    return answer is not None

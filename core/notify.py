@@ -35,10 +35,16 @@ def notify(home: Path, title: str, text: str, *, sends: bool = True) -> Notice:
 
     Never raises: an address that is dead, slow or misspelt must not fail the work that notifies.
     """
-    title, text = without_secrets(title), without_secrets(text)
+    title = without_secrets(title)
+    text = without_secrets(text)
     addresses = Settings().notify.split() if sends else []
     is_sent = _send(addresses, title, text) if addresses else None
-    notice = Notice(at=datetime.now(UTC), title=title, text=text, is_sent=is_sent)
+    notice = Notice(
+        at=datetime.now(UTC),
+        title=title,
+        text=text,
+        is_sent=is_sent,
+    )
     _LOG.warning("%s: %s", title, text)
     _keep(notices_file(home), notice)
     return notice
@@ -90,16 +96,19 @@ def _with_timeout(address: str) -> str:
     if "cto=" in address or "rto=" in address:
         return address
     mark = "&" if "?" in address else "?"
-    return f"{address}{mark}cto={SECONDS_TO_SEND}&rto={SECONDS_TO_SEND}"
+    limits = f"cto={SECONDS_TO_SEND}&rto={SECONDS_TO_SEND}"
+    return f"{address}{mark}{limits}"
 
 
 def _keep(path: Path, notice: Notice) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # O_APPEND: lines of two processes at once do not mix. Only the owner may read them.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        document = notice.model_dump(mode="json")
+        line = json.dumps(document, ensure_ascii=False)
         with os.fdopen(descriptor, "a", encoding="utf-8") as lines:
-            document = notice.model_dump(mode="json")
-            lines.write(json.dumps(document, ensure_ascii=False) + "\n")
+            lines.write(f"{line}\n")
     except OSError as error:
         _LOG.warning("%s cannot be written (%s).", path, error.strerror)
 
@@ -107,5 +116,6 @@ def _keep(path: Path, notice: Notice) -> None:
 def _parse(line: str) -> Notice | None:
     try:
         return Notice.model_validate_json(line)
+    # Half written, as at the end of a full disk, or of another version.
     except ValidationError:
         return None

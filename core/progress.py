@@ -8,6 +8,7 @@ from contextlib import contextmanager
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(count)`; the bar is on standard error and disappears with the work's end."""
+    # rich is slow to import, and most commands need no bar.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -40,6 +41,7 @@ def at_work(what: str) -> Iterator[None]:
     """Show a spinner on standard error for work of unknown length, until it ends."""
     from rich.console import Console
 
+    # Standard output may be read by a machine.
     console = Console(stderr=True)
     if not console.is_terminal:
         yield

@@ -11,6 +11,7 @@ from core.errors import WorkspaceError
 FILE = "assay.toml"
 FORMAT = "assay-checkout/1"
 _ANY_FORMAT = "assay-checkout/"
+# The command of checkouts that are older than `assay.toml`.
 _COMMAND = "flows.cli:main"
 _NEEDED = ("dvc.yaml", "params.yaml", ".git")
 
@@ -20,8 +21,10 @@ def find_checkout(here: Path) -> Path | None:
 
     `WorkspaceError` where that checkout is not whole.
     """
-    folders = (here, *here.parents)
-    return next((folder for folder in folders if is_checkout(folder)), None)
+    for folder in (here, *here.parents):
+        if is_checkout(folder):
+            return folder
+    return None
 
 
 def is_checkout(folder: Path) -> bool:
@@ -68,7 +71,10 @@ def _read_table(path: Path, *names: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     for name in names:
-        table = table.get(name) if isinstance(table, dict) else None
+        # A file of somebody else's may hold anything under that name.
+        if not isinstance(table, dict):
+            return {}
+        table = table.get(name)
     return table if isinstance(table, dict) else {}
 
 
@@ -90,6 +96,7 @@ def find_project(home: Path, start: Path | None = None) -> Project:
     root = find_checkout(here)
     if root is not None:
         return _project(root, home)
+    # A brake must work wherever it is typed, so the code's own checkout is the last resort.
     installed = Path(__file__).resolve().parents[1]
     if not is_checkout(installed):
         raise WorkspaceError(

@@ -31,6 +31,7 @@ def on_sigterm(do: Callable[[], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # Put back at the end: Prefect has a handler of its own.
     previous = signal.signal(signal.SIGTERM, lambda _signal, _frame: do())
     try:
         yield
@@ -41,7 +42,9 @@ def on_sigterm(do: Callable[[], object]) -> Iterator[None]:
 def follow_the_run(talk: Path) -> None:
     """Send this process SIGTERM once the file `stop` appears in the folder `talk`."""
     stop_file = talk / STOP
-    threading.Thread(target=_follow, args=(stop_file,), daemon=True).start()
+    # A daemon: it must not keep the stage alive that has done its work.
+    thread = threading.Thread(target=_follow, args=(stop_file,), daemon=True)
+    thread.start()
 
 
 def _follow(path: Path) -> None:

@@ -45,12 +45,15 @@ class ServiceRecord(Value):
             return answers(self.url)
         if self.state == "done":
             return True
-        return self.pid is not None and psutil.pid_exists(self.pid)
+        if self.pid is None:
+            return False
+        return psutil.pid_exists(self.pid)
 
 
 class SystemRecord(Value):
     """A running `assay up`, by process number and start time, and its services."""
 
+    # Both, since the kernel reuses process numbers.
     pid: int
     started: float
     services: tuple[ServiceRecord, ...] = ()
@@ -61,8 +64,10 @@ class SystemRecord(Value):
 
     def service(self, name: str) -> ServiceRecord | None:
         """The service of that name, or None."""
-        named = (service for service in self.services if service.name == name)
-        return next(named, None)
+        for service in self.services:
+            if service.name == name:
+                return service
+        return None
 
 
 def record_file(home: Path) -> Path:
@@ -72,6 +77,7 @@ def record_file(home: Path) -> Path:
 
 def read_record(home: Path) -> SystemRecord | None:
     """The record of the last `assay up`; None where there is none that can be read."""
+    # A missing file is a DamagedFile too: nothing has run here yet.
     with suppress(DamagedFile, OSError):
         return SystemRecord.read(record_file(home))
     return None
@@ -79,5 +85,8 @@ def read_record(home: Path) -> SystemRecord | None:
 
 def own_record(services: tuple[ServiceRecord, ...] = ()) -> SystemRecord:
     """The record of this process."""
-    started = psutil.Process().create_time()
-    return SystemRecord(pid=os.getpid(), started=started, services=services)
+    return SystemRecord(
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        services=services,
+    )

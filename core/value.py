@@ -22,6 +22,7 @@ class Value(BaseModel):
     NaN and Inf are refused: `nan < limit` is False, so a NaN would pass a check.
     """
 
+    # extra: a field that is misspelt, or of a newer version, must not be dropped in silence.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
@@ -51,7 +52,8 @@ class Value(BaseModel):
 
     def content_sha256(self) -> str:
         """SHA-256 of the value in canonical JSON."""
-        return digest_of_json(self.model_dump(mode="json"))
+        document = self.model_dump(mode="json")
+        return digest_of_json(document)
 
 
 class Settable(Value):
@@ -97,6 +99,7 @@ class FileDigest(Value):
             raise DamagedFile(
                 f"{path} does not exist. Run the stage that writes it: `dvc repro`."
             )
+        # Each time it is used: a file may change between two stages.
         if sha256_of(path) != self.sha256:
             raise DamagedFile(
                 f"{path} has changed since it was recorded. Delete it and run the stage again."
@@ -108,5 +111,9 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found, as `field: what is wrong`."""
     problem = error.errors(include_url=False)[0]
     message = str(problem["msg"])
-    field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}: {message}" if field else message
+    parts = [str(part) for part in problem["loc"]]
+    field = ".".join(parts)
+    if not field:
+        # A check of the whole value belongs to no field.
+        return message
+    return f"{field}: {message}"

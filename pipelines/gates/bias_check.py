@@ -11,6 +11,7 @@ from pipelines.values.dataset import NO_GROUP, BiasReport, GroupRate, Interval
 from pipelines.values.verdict import Finding, Outcome
 
 TOLERANCE = 1e-9
+"""The same sums in another order may differ in their last digits."""
 
 
 def contradictions(report: BiasReport) -> tuple[str, ...]:
@@ -36,6 +37,7 @@ def contradictions(report: BiasReport) -> tuple[str, ...]:
             [group.refused for group in compared],
         ),
     )
+    # The ratio is not among them: no gate judges it.
     sentences = list(_group_contradictions(report))
     for name, interval, values in stated:
         sentences += _difference_contradictions(name, interval, values)
@@ -48,6 +50,7 @@ def _has_enough_rows(group: GroupRate, report: BiasReport) -> bool:
 
 def passed_over(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
     """Groups that are too small to be compared and that the policy does not excuse."""
+    # Rows without a value are no group that somebody belongs to.
     excused = {*policy.small_groups, NO_GROUP}
     return tuple(
         group.group
@@ -80,6 +83,7 @@ def output_bias(report: BiasReport, gates: GatePolicy) -> Iterator[Finding]:
             "bias of outputs is not judged",
         )
         return
+    # First, since a gap over edited or missing groups means nothing.
     yield _check_groups(report, gates.admit)
     yield _check_gap(
         "output bias",
@@ -119,6 +123,7 @@ def _check_groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
             f"The bias report contradicts itself: {wrong[0]}. Run the score stage again"
         )
         return _finding(rule, "rejected", text)
+    # Compared on too few rows, or not compared at all: neither shows that a group is treated well.
     small = (*compared_too_small(report, policy), *passed_over(report, policy))
     if small:
         minimum = policy.min_group_size
@@ -181,6 +186,7 @@ def _group_contradictions(report: BiasReport) -> Iterator[str]:
 def _difference_contradictions(
     name: str, stated: Interval | None, values: list[float | None]
 ) -> Iterator[str]:
+    # With one group, or with a group without a value, there is nothing to compare.
     known = [value for value in values if value is not None]
     if len(known) != len(values) or len(known) < 2:
         if stated is not None:
@@ -206,4 +212,8 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _finding(rule: str, outcome: Outcome, text: str) -> Finding:
-    return Finding(rule=rule, outcome=outcome, text=text)
+    return Finding(
+        rule=rule,
+        outcome=outcome,
+        text=text,
+    )

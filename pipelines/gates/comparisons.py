@@ -55,11 +55,15 @@ def differing(name: str, stored: object, found: object) -> Iterator[str]:
     """
     stored_parts = _parts(stored)
     found_parts = _parts(found)
-    if stored_parts and stored_parts.keys() == found_parts.keys():
+    has_same_parts = stored_parts.keys() == found_parts.keys()
+    if stored_parts and has_same_parts:
         for place, part in stored_parts.items():
-            yield from differing(f"{name}{place}", part, found_parts[place])
+            part_name = f"{name}{place}"
+            yield from differing(part_name, part, found_parts[place])
     elif not _is_same(stored, found):
-        yield f"{name}: {_shorten(stored)} stored, {_shorten(found)} recomputed"
+        stored_text = _shorten(stored)
+        found_text = _shorten(found)
+        yield f"{name}: {stored_text} stored, {found_text} recomputed"
 
 
 def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
@@ -70,6 +74,7 @@ def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparis
     systems = [system for system in COMPARATORS if system in evidence.rows]
     for metric in metrics:
         for system in systems:
+            # Perplexities of different tokenizers, for instance, are not.
             if _is_comparable(evidence, metric, system):
                 other = evidence.statistics(system, metric.name)
                 yield _comparison(evidence, metric, system, other, policy)
@@ -78,6 +83,7 @@ def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparis
 def _with_other_references(
     evidence: Evidence, policy: ScreenPolicy
 ) -> Iterator[Comparison]:
+    # Every row of the adapter has the same metrics, or `control` raises.
     first_row = evidence.rows["adapter"][0]
     if policy.control in first_row.control:
         metric = metric_named(policy.control)
@@ -112,11 +118,13 @@ def _comparison(
 
 def _is_comparable(evidence: Evidence, metric: Metric, system: System) -> bool:
     own = _signature(evidence, metric, "adapter")
-    return own == _signature(evidence, metric, system)
+    other = _signature(evidence, metric, system)
+    return own == other
 
 
 def _signature(evidence: Evidence, metric: Metric, system: System) -> str:
-    rows = [row.row for row in evidence.rows[system]]
+    evidence_rows = evidence.rows[system]
+    rows = [row.row for row in evidence_rows]
     return metric.signature(rows)
 
 
@@ -137,11 +145,15 @@ def _parts(document: object) -> dict[str, object]:
 
 def _is_same(stored: object, found: object) -> bool:
     if isinstance(stored, float | int) and isinstance(found, float | int):
+        difference = abs(stored - found)
         scale = max(1.0, abs(stored), abs(found))
-        return abs(stored - found) <= TOLERANCE * scale
+        # Asked as a pass: a NaN is not the same as anything.
+        return difference <= TOLERANCE * scale
     return stored == found
 
 
 def _shorten(document: object) -> str:
     text = repr(document)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    if len(text) <= 120:
+        return text
+    return f"{text[:117]}..."

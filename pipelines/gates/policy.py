@@ -26,6 +26,7 @@ those of real data are not.
 HALF = 0.5
 """A share or a loss above half of the whole is not small."""
 
+# Systems that the adapter may have to be compared with.
 Comparator = Literal["base", "few_shot", "champion", "anchor"]
 UpToHalf = Annotated[float, Field(ge=0, le=HALF)]
 Minima = dict[str, Annotated[int, Field(ge=1)]]
@@ -43,6 +44,7 @@ class AdmitPolicy(Settable):
         description="Groups, and distinct contents, that a split needs: statistics count clusters."
     )
     licence_required: bool
+    # Under five rows a rate says more about single people than about a group.
     min_group_size: Annotated[int, Field(ge=5)] = Field(
         description="Rows of a sensitive group below which nothing is said."
     )
@@ -83,11 +85,13 @@ class ScreenPolicy(Settable):
         description="Difference in the primary metric that is worth a release; "
         "at most a tenth of its scale."
     )
+    # One level for every comparison: a release must pass them all, so it needs no correction.
     alpha: Annotated[float, Field(gt=0, le=0.1)] = Field(
         description="One-sided level of every comparison."
     )
     power: Annotated[float, Field(gt=0.5, lt=1)]
     min_clusters: Annotated[int, Field(ge=FEWEST_CLUSTERS)]
+    # The policy's own, beside those of the parameters: a gate does not rest on what a run may set.
     resamples: Annotated[int, Field(ge=1000, le=10**6)]
     seed: Annotated[int, Field(ge=0)]
     guardrails: tuple[Guardrail, ...] = Field(min_length=1)
@@ -112,10 +116,12 @@ class ScreenPolicy(Settable):
                 f"control {control.name} compares no answer with references, "
                 "which a control must do"
             )
+        # Asked as a pass, here and below: a NaN would get past "greater than".
         ceiling = primary.scale / 10
         if not self.smallest_effect <= ceiling:
             raise _over("smallest_effect", self.smallest_effect, ceiling, primary)
         names = [guardrail.metric for guardrail in self.guardrails]
+        # The primary metric must get better anyway, so it guards nothing.
         if not set(names) - {primary.name}:
             raise _problem(
                 f"guardrails name no metric besides the primary one, {primary.name}"
@@ -141,7 +147,8 @@ class ScreenPolicy(Settable):
         """
         primary = metric_named(self.primary)
         share = 10 * self.smallest_effect / primary.scale
-        return metric.scale * min(HALF, share)
+        most_share = min(HALF, share)
+        return metric.scale * most_share
 
 
 class HumanRatingPolicy(Settable):
@@ -192,6 +199,7 @@ class JudgePolicy(Settable):
 class GatePolicy(Settable):
     """One policy file."""
 
+    # For people; verdicts record the file's digest.
     name: str
     admit: AdmitPolicy
     screen: ScreenPolicy
@@ -212,7 +220,10 @@ def load_policy(path: Path) -> Policy:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Policy(sha256=sha256_of(path), gates=GatePolicy.model_validate(document))
+        return Policy(
+            sha256=sha256_of(path),
+            gates=GatePolicy.model_validate(document),
+        )
     except ValidationError as error:
         problem = first_problem(error)
         raise ParameterError(
@@ -232,15 +243,17 @@ def _known_metric(name: str) -> Metric:
     try:
         return metric_named(name)
     except ParameterError as error:
-        raise _problem(str(error).rstrip("?.")) from error
+        # Part of a longer sentence, which has its own full stop.
+        sentence = str(error).rstrip("?.")
+        raise _problem(sentence) from error
 
 
 def _over(
     name: str, number: float, ceiling: float, metric: Metric
 ) -> PydanticCustomError:
+    scale = f"the scale of {metric.name} is {metric.scale:g} wide"
     return _problem(
-        f"{name} is {number:g}, and the ceiling is {ceiling:g}, "
-        f"since the scale of {metric.name} is {metric.scale:g} wide"
+        f"{name} is {number:g}, and the ceiling is {ceiling:g}, since {scale}"
     )
 
 

@@ -19,6 +19,7 @@ from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 
 __all__ = ["METRICS", "FloatArray", "Metric", "ScoredRow", "metric_named"]
 
+# A plain tuple: nothing registers itself by being imported.
 METRICS: tuple[Metric, ...] = (
     Chrf(),
     Bleu(),

@@ -16,8 +16,7 @@ class BitsPerByte:
     name = "bits_per_byte"
     unit = "bits per UTF-8 byte"
     higher_is_better = False
-    scale = 8.0
-    """A guess among 256 bytes takes 8 bits."""
+    scale = 8.0  # a guess among 256 bytes takes 8 bits
     worst: float | None = None
     compares_answers = False
     stand_in: str | None = None
@@ -25,7 +24,9 @@ class BitsPerByte:
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Bits and bytes of the row's references."""
         nats = sum(loss.nats for loss in row.losses)
-        return nats / math.log(2), float(_utf8_bytes(row))
+        bits = nats / math.log(2)
+        utf8_bytes = float(_utf8_bytes(row))
+        return bits, utf8_bytes
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Bits over bytes."""

@@ -35,7 +35,8 @@ class Bleu:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Lengths and n-gram counts of the row."""
-        return segment_statistics(_sacre(), row)
+        metric = _sacre()
+        return segment_statistics(metric, row)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Geometric mean of the four precisions, times the penalty for short answers."""
@@ -43,18 +44,22 @@ class Bleu:
         reference_length = sums[..., 1]
         matches = sums[..., 2 : 2 + ORDERS]
         totals = sums[..., 2 + ORDERS :]
+        # The maxima avoid divisions by 0; such a corpus scores 0 below.
         precisions = _smooth(matches, np.maximum(totals, 1))
         mean_log = np.log(precisions).mean(axis=-1)
-        log_penalty = np.minimum(1 - reference_length / np.maximum(length, 1), 0)
+        length_ratio = reference_length / np.maximum(length, 1)
+        log_penalty = np.minimum(1 - length_ratio, 0)
         scores = 100 * np.exp(mean_log + log_penalty)
         # sacreBLEU gives 0 where nothing matches, or where no answer has four words.
         has_match = matches.any(axis=-1)
         has_every_order = (totals > 0).all(axis=-1)
-        return np.asarray(np.where(has_match & has_every_order, scores, 0.0))
+        is_scored = has_match & has_every_order
+        return np.asarray(np.where(is_scored, scores, 0.0))
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""
-        return sacre_signature(_sacre(), rows)
+        metric = _sacre()
+        return sacre_signature(metric, rows)
 
 
 def _smooth(matches: FloatArray, totals: FloatArray) -> FloatArray:
@@ -65,6 +70,7 @@ def _smooth(matches: FloatArray, totals: FloatArray) -> FloatArray:
     return np.asarray(smoothed / totals)
 
 
+# Made once, not for each row.
 @cache
 def _sacre() -> "BLEU":
     from sacrebleu.metrics.bleu import BLEU

@@ -35,16 +35,21 @@ class Chrf:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """N-gram counts of the row, order by order: answer, reference, shared."""
-        return segment_statistics(_sacre(), row)
+        metric = _sacre()
+        return segment_statistics(metric, row)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """F2 of the mean precision and the mean recall over the orders that both sides have."""
+        # Of each order three counts in a row, as sacreBLEU gives them.
         answer = sums[..., 0::3]
         reference = sums[..., 1::3]
         shared = sums[..., 2::3]
         has_order = (answer > 0) & (reference > 0)
-        precision = _mean_over(has_order, shared / np.maximum(answer, 1))
-        recall = _mean_over(has_order, shared / np.maximum(reference, 1))
+        # The maximum avoids 0 / 0 in orders that `has_order` leaves out.
+        precisions = shared / np.maximum(answer, 1)
+        recalls = shared / np.maximum(reference, 1)
+        precision = _mean_over(has_order, precisions)
+        recall = _mean_over(has_order, recalls)
         weighted = BETA**2 * precision + recall
         product = 100 * (1 + BETA**2) * precision * recall
         # Where both are 0, so is the product: any divisor but 0 gives a score of 0.
@@ -53,15 +58,18 @@ class Chrf:
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""
-        return sacre_signature(_sacre(), rows)
+        metric = _sacre()
+        return sacre_signature(metric, rows)
 
 
 def _mean_over(has_order: NDArray[np.bool_], ratios: FloatArray) -> FloatArray:
-    orders = np.maximum(has_order.sum(axis=-1), 1)
-    total = np.where(has_order, ratios, 0).sum(axis=-1)
-    return np.asarray(total / orders)
+    orders = has_order.sum(axis=-1)
+    counted = np.where(has_order, ratios, 0)
+    total = counted.sum(axis=-1)
+    return np.asarray(total / np.maximum(orders, 1))
 
 
+# Made once, not for each row.
 @cache
 def _sacre() -> "CHRF":
     from sacrebleu.metrics.chrf import CHRF

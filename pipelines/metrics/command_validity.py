@@ -11,7 +11,7 @@ from functools import cache
 from core.errors import ParameterError, UnusableRow
 from pipelines.metrics.metric import FloatArray, ScoredRow
 
-SECONDS = 10
+SECONDS = 10  # bash parses an answer in milliseconds, unless it nests very deeply
 
 
 class CommandValidity:

@@ -21,8 +21,10 @@ class ExactMatch:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Whether the row matches, and one row."""
+        # Case and inner spaces count: in commands and code they change the meaning.
         references = {reference.strip() for reference in row.references}
-        is_match = row.prediction.strip() in references
+        prediction = row.prediction.strip()
+        is_match = prediction in references
         return float(is_match), 1.0
 
     def corpus(self, sums: FloatArray) -> FloatArray:

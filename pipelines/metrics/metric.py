@@ -27,10 +27,13 @@ class ScoredRow(Value):
     losses: tuple[TokenLoss, ...] = ()
 
 
+# A protocol, so that a metric of a user inherits nothing.
 class Metric(Protocol):
     """One score of a system. Two scores with different signatures are not comparable."""
 
+    # As parameters and policies name it.
     name: str
+    # For people, in tables and on version pages.
     unit: str
     higher_is_better: bool
     scale: float

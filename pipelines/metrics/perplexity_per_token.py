@@ -22,8 +22,8 @@ class PerplexityPerToken:
     name = "perplexity_per_token"
     unit = "perplexity"
     higher_is_better = False
+    # Perplexity has no upper end. A released model is far under this number.
     scale = 100.0
-    """Perplexity has no upper end. A released model is far under this number."""
     worst: float | None = None
     compares_answers = False
     stand_in: str | None = "bits_per_byte"
@@ -31,8 +31,8 @@ class PerplexityPerToken:
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Nats and tokens of the row's references."""
         nats = sum(loss.nats for loss in row.losses)
-        tokens = sum(loss.tokens for loss in row.losses)
-        return nats, float(tokens)
+        tokens = float(sum(loss.tokens for loss in row.losses))
+        return nats, tokens
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """Exponential of the mean loss.
@@ -51,5 +51,6 @@ class PerplexityPerToken:
             for row in rows
             for loss in row.losses
         )
+        # Another tokenizer counts other tokens, so its scores are told apart here.
         digest = digest_of_json(counts)[:8]
         return f"over:completion tokens|template:as served|tokens:{digest}"

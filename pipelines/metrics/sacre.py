@@ -15,8 +15,10 @@ def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ..
     sacreBLEU has no public name for them; its version is pinned, and every scoring run compares the
     sums with `evaluate`.
     """
+    # A corpus of one row: one prediction, and a stream of one for each reference.
+    predictions = [row.prediction]
     streams = [[reference] for reference in row.references]
-    (statistics,) = metric._extract_corpus_statistics([row.prediction], streams)  # noqa: SLF001
+    (statistics,) = metric._extract_corpus_statistics(predictions, streams)  # noqa: SLF001
     return tuple(float(count) for count in statistics)
 
 

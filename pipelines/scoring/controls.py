@@ -15,6 +15,7 @@ def control_prompts(prompts: Sequence[Prompt]) -> dict[str, Prompt]:
     their hash, since names that sort together (`apt`, `apt-get`) mean much the same.
     `IncompleteEvidence` where there is one group only.
     """
+    # The order must not depend on that of the rows, so that a rescore pairs the same prompts.
     ordered = sorted(prompts, key=_hash_order)
     groups = [prompt.group for prompt in ordered]
     count = len(set(groups))
@@ -32,7 +33,8 @@ def control_prompts(prompts: Sequence[Prompt]) -> dict[str, Prompt]:
 
 
 def _hash_order(prompt: Prompt) -> tuple[str, str]:
-    group_hash = hashlib.sha256(prompt.group.encode()).hexdigest()
+    digest = hashlib.sha256(prompt.group.encode())
+    group_hash = digest.hexdigest()
     return group_hash, prompt.id
 
 
@@ -40,5 +42,8 @@ def _prompt_of_other_group(ordered: Sequence[Prompt], place: int, step: int) -> 
     """The first prompt of another group, from `step` places after `place` on, in a circle."""
     own_group = ordered[place].group
     count = len(ordered)
-    candidates = (ordered[(place + step + more) % count] for more in range(count))
-    return next(prompt for prompt in candidates if prompt.group != own_group)
+    reached = (place + step) % count
+    # Where one group holds over half of all, the step may lead back into it.
+    while ordered[reached].group == own_group:
+        reached = (reached + 1) % count
+    return ordered[reached]

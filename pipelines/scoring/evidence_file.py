@@ -19,6 +19,7 @@ from pipelines.rows.contents import clusters_of
 from pipelines.values.evidence import System
 from pipelines.values.serving_spec import ServingSpec
 
+# By metric: what one row adds to the sums that the metric's score is computed from.
 Statistics = dict[str, tuple[float, ...]]
 _MADE_BY = b"assay.made_by"
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
@@ -46,6 +47,7 @@ class EvidenceRow(Value):
 class Evidence(Value):
     """The rows of every system, the same prompts in the same order for each."""
 
+    # `evidence_of` checks that they are the same.
     rows: dict[System, tuple[EvidenceRow, ...]]
     made_by: dict[System, ServingSpec] = Field(default_factory=dict)
     """What gave each system's answers; empty in older evidence."""
@@ -53,18 +55,21 @@ class Evidence(Value):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that the first row holds; `statistics` raises where another row lacks one."""
-        first_row = self._rows_of_any_system[0]
+        rows = self._rows_of_any_system
+        first_row = rows[0]
         return tuple(first_row.statistics)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The group of each prompt."""
-        return tuple(row.group for row in self._rows_of_any_system)
+        rows = self._rows_of_any_system
+        return tuple(row.group for row in rows)
 
     @property
     def contents(self) -> tuple[str | None, ...]:
         """The content of each prompt."""
-        return tuple(row.content for row in self._rows_of_any_system)
+        rows = self._rows_of_any_system
+        return tuple(row.content for row in rows)
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -77,20 +82,24 @@ class Evidence(Value):
     @property
     def _rows_of_any_system(self) -> tuple[EvidenceRow, ...]:
         """The prompts, groups and contents are the same for every system."""
-        return next(iter(self.rows.values()))
+        systems = iter(self.rows.values())
+        return next(systems)
 
     def statistics(self, system: System, metric: str) -> FloatArray:
         """One metric's statistics of one system, shape (prompts, statistics).
 
         `IncompleteEvidence` where a row has none.
         """
-        rows = [row.statistics.get(metric) for row in self.rows[system]]
-        return _matrix(metric, system, rows)
+        rows = self.rows[system]
+        statistics = [row.statistics.get(metric) for row in rows]
+        return _matrix(metric, system, statistics)
 
     def control(self, metric: str) -> FloatArray:
         """The adapter's statistics against references of other groups, in the same shape."""
-        rows = [row.control.get(metric) for row in self.rows["adapter"]]
-        return _matrix(metric, "adapter", rows)
+        # No other system has them: the control asks whether the adapter beats chance.
+        rows = self.rows["adapter"]
+        statistics = [row.control.get(metric) for row in rows]
+        return _matrix(metric, "adapter", statistics)
 
 
 def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
@@ -110,6 +119,7 @@ def evidence_of(rows: Iterable[EvidenceRow]) -> Evidence:
         system: [_question(row) for row in same] for system, same in by_system.items()
     }
     reference = next(iter(questions))
+    # Of one system alone: the others are compared with it as a whole below.
     ids = [question.prompt_id for question in questions[reference]]
     if len(set(ids)) != len(ids):
         raise IncompleteEvidence(
@@ -130,12 +140,14 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     import pyarrow.parquet as pq
 
     records = [_to_record(row) for rows in evidence.rows.values() for row in rows]
+    # What answered goes into the file's metadata: it is the same for every row of a system.
     makers = {
         system: spec.model_dump_json() for system, spec in evidence.made_by.items()
     }
     schema = _schema(records[0]).with_metadata({_MADE_BY: json.dumps(makers)})
     table = pa.Table.from_pylist(records, schema=schema)
 
+    # References repeat from system to system: compressed, they are stored about once.
     def write(temporary: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -153,6 +165,7 @@ def read_evidence(path: Path) -> Evidence:
         evidence = evidence_of(rows)
         makers = _read_makers(table.schema.metadata or {})
         return evidence.model_copy(update={"made_by": makers})
+    # A file that somebody else wrote can be wrong in any of these ways.
     except (
         OSError,
         pa.ArrowException,
@@ -185,6 +198,7 @@ def read_predictions(path: Path) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     try:
+        # These columns alone: a release needs the answers, not the losses and statistics.
         table = pq.read_table(path, columns=["system", "prompt_id", "prediction"])
         rows = [row for row in table.to_pylist() if row["system"] == "adapter"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -192,6 +206,7 @@ def read_predictions(path: Path) -> dict[str, str]:
         raise DamagedFile(
             f"{path} is not a whole evidence file ({kind}). Fetch the package again."
         ) from error
+    # Fewer texts than rows: a prompt occurs twice, and one of its answers was dropped here.
     texts = {row["prompt_id"]: row["prediction"] for row in rows}
     has_one_each = bool(texts) and len(texts) == len(rows)
     cells = [cell for pair in texts.items() for cell in pair]
@@ -227,6 +242,7 @@ def _question(row: EvidenceRow) -> _Question:
 def _matrix(
     metric: str, system: System, rows: list[tuple[float, ...] | None]
 ) -> FloatArray:
+    # Never a zero in place of what could not be scored.
     missing = rows.count(None)
     if missing:
         raise IncompleteEvidence(
@@ -237,6 +253,7 @@ def _matrix(
 
 def _to_record(row: EvidenceRow) -> dict[str, Any]:
     """One Parquet record: a column for each field, and for each metric's statistics."""
+    # Flat columns, so that any Parquet reader shows them.
     document = row.model_dump(mode="json")
     scored = document.pop("row")
     statistics = document.pop("statistics")
@@ -250,13 +267,17 @@ def _to_record(row: EvidenceRow) -> dict[str, Any]:
 
 
 def _from_record(record: dict[str, Any]) -> EvidenceRow:
-    names = ("system", "group", "feature", "control_prompt_id")
-    document: dict[str, Any] = {name: record[name] for name in names}
-    # Older files have no column for the content.
-    document["content"] = record.get("content")
-    document["row"] = {name: record[name] for name in ScoredRow.model_fields}
-    document["statistics"] = _columns_with_prefix(record, "statistics.")
-    document["control"] = _columns_with_prefix(record, "control.")
+    document = {
+        "system": record["system"],
+        "group": record["group"],
+        "feature": record["feature"],
+        "control_prompt_id": record["control_prompt_id"],
+        # Older files have no column for the content.
+        "content": record.get("content"),
+        "row": {name: record[name] for name in ScoredRow.model_fields},
+        "statistics": _columns_with_prefix(record, "statistics."),
+        "control": _columns_with_prefix(record, "control."),
+    }
     return EvidenceRow.model_validate(document)
 
 
@@ -288,6 +309,7 @@ def _schema(record: dict[str, Any]) -> Any:
     numbers = pa.list_(pa.float64())
     fields = []
     for name in record:
+        # `statistics.chrf` and the like; no field of a row has a dot in its name.
         is_statistics = "." in name
         kind = numbers if is_statistics else lists.get(name, pa.string())
         fields.append((name, kind))

@@ -21,6 +21,7 @@ from pipelines.values.evidence import NamedAnswer
 from pipelines.values.params import BiasParams, Params
 from pipelines.values.trial import Trial
 
+# For rows by themselves; a corpus metric such as BLEU says little about one answer.
 METRIC = "sentence chrF"
 NAMED_ANSWERS = "named_answers.jsonl"
 
@@ -47,6 +48,7 @@ def output_bias_of(
         method = "declared feature"
     else:
         observations = by_name(named, params.bias)
+        # No names in the parameters: nothing was asked in anybody's name.
         method = "name templates" if observations else "not applicable"
     report = output_bias(observations, method, feature, METRIC, settings)
     is_declared = params.bias.favourable_pattern is not None
@@ -55,8 +57,12 @@ def output_bias_of(
 
 def by_feature(evidence: Evidence, params: BiasParams) -> tuple[OutputObservation, ...]:
     """The adapter's held-out answers, in the clusters of all other statistics."""
+    grouped = []
     rows = zip(evidence.rows["adapter"], evidence.clusters, strict=True)
-    grouped = [(row.feature or NO_GROUP, cluster, row.row) for row, cluster in rows]
+    for row, cluster in rows:
+        # They are compared as well, or a group could be hidden by leaving its value out.
+        group = row.feature or NO_GROUP
+        grouped.append((group, cluster, row.row))
     return _observations(grouped, params)
 
 
@@ -67,9 +73,10 @@ def by_name(
 
     The answers to one prompt are one cluster.
     """
-    grouped = [
-        (answer.group, answer.prompt_id, _scored_row(answer)) for answer in named
-    ]
+    grouped = []
+    for answer in named:
+        row = _scored_row(answer)
+        grouped.append((answer.group, answer.prompt_id, row))
     return _observations(grouped, params)
 
 
@@ -122,5 +129,6 @@ def _observations(
 def _sentence_chrf(row: ScoredRow) -> float:
     """The chrF of one answer by itself, 0 to 100."""
     chrf = Chrf()
-    counts = np.array(chrf.row_statistics(row))
-    return float(chrf.corpus(counts))
+    statistics = chrf.row_statistics(row)
+    score = chrf.corpus(np.array(statistics))
+    return float(score)

@@ -23,9 +23,13 @@ def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> E
     `IncompleteEvidence` where the control prompt is unknown.
     """
     references = {row.row.prompt_id: row.row.references for row in rows}
+
+    def fill(row: EvidenceRow) -> EvidenceRow:
+        return _fill(row, metrics, references)
+
     # Threads, since bash parses each answer in a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        filled = pool.map(lambda row: _fill(row, metrics, references), rows)
+        filled = pool.map(fill, rows)
         return evidence_of(filled)
 
 
@@ -48,6 +52,7 @@ def metric_score(
     evidence: Evidence, system: System, metric: Metric, resampling: Resampling
 ) -> MetricScore:
     """One metric of one system with its interval."""
+    # Summed by cluster: the intervals resample clusters, not rows.
     statistics = evidence.statistics(system, metric.name)
     sums = sums_by_group(evidence.clusters, statistics)
     rows = [row.row for row in evidence.rows[system]]
@@ -67,7 +72,12 @@ def _fill(
 ) -> EvidenceRow:
     control = _control_statistics(row, metrics, references)
     statistics = {metric.name: metric.row_statistics(row.row) for metric in metrics}
-    return row.model_copy(update={"statistics": statistics, "control": control})
+    return row.model_copy(
+        update={
+            "statistics": statistics,
+            "control": control,
+        }
+    )
 
 
 def _control_statistics(
@@ -83,6 +93,7 @@ def _control_statistics(
             "Run the score stage again."
         )
     swapped = row.row.model_copy(update={"references": references[control_id]})
+    # A metric that compares no answers would give the same number again.
     return {
         metric.name: metric.row_statistics(swapped)
         for metric in metrics

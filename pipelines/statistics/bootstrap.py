@@ -44,7 +44,9 @@ def sums_by_group(groups: Sequence[str], statistics: FloatArray) -> FloatArray:
     """
     _refuse_non_finite("a row's statistics", statistics)
     names, places = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(names), statistics.shape[1]))
+    shape = (len(names), statistics.shape[1])
+    sums = np.zeros(shape)
+    # Unlike `sums[places] += …`, this adds every row of a group that occurs more than once.
     np.add.at(sums, places, statistics)
     return sums
 
@@ -56,11 +58,17 @@ def interval(
 
     `IncompleteEvidence` for fewer than two groups, or a score that is NaN or infinite.
     """
-    tail = (1 - level) / 2
-    scores = _score(metric, _resample(sums, resampling))
-    low, high = _percentiles(scores, tail, len(sums))
-    estimate = _score(metric, sums.sum(axis=0))
-    return Interval(estimate=float(estimate), low=low, high=high)
+    tail = (1 - level) / 2  # on each side
+    resampled = _resample(sums, resampling)
+    scores = _score(metric, resampled)
+    low, high = _percentiles(scores, tail, clusters=len(sums))
+    total = sums.sum(axis=0)
+    estimate = _score(metric, total)
+    return Interval(
+        estimate=float(estimate),
+        low=low,
+        high=high,
+    )
 
 
 def paired_difference(
@@ -80,6 +88,7 @@ def paired_difference(
             f"{metric.name}: {len(own)} groups against {len(other)}. "
             "Compare systems on the same prompts."
         )
+    # A positive difference is always better.
     sign = 1 if metric.higher_is_better else -1
     # Side by side, so that each resample draws the same groups of both systems.
     both = _resample(np.hstack([own, other]), resampling)
@@ -106,6 +115,7 @@ def expanded_tail(tail: float, clusters: int) -> float:
     """The percentile that makes an interval as wide as Student's t would for so few clusters."""
     from scipy.special import ndtr, stdtrit
 
+    # The root makes up for the bootstrap's variance, which divides by n instead of n - 1.
     quantile = stdtrit(clusters - 1, tail)
     correction = math.sqrt(clusters / (clusters - 1))
     return float(ndtr(correction * quantile))
@@ -133,11 +143,14 @@ def _count_draws(
     random: np.random.Generator, resamples: int, groups: int
 ) -> FloatArray:
     """How often each resample draws each group, shape (resamples, groups)."""
-    draws: NDArray[np.int64] = random.integers(groups, size=(resamples, groups))
+    shape = (resamples, groups)
+    draws: NDArray[np.int64] = random.integers(groups, size=shape)
     # Numbered over all resamples, so that one count covers every row.
-    draws += np.arange(resamples)[:, None] * groups
-    counts = np.bincount(draws.ravel(), minlength=resamples * groups)
-    return counts.reshape(resamples, groups).astype(np.float64)
+    offsets = np.arange(resamples) * groups
+    draws += offsets[:, None]
+    numbers = draws.ravel()
+    counts = np.bincount(numbers, minlength=resamples * groups)
+    return counts.reshape(shape).astype(np.float64)
 
 
 def _score(metric: Metric, sums: FloatArray) -> FloatArray:
@@ -148,14 +161,16 @@ def _score(metric: Metric, sums: FloatArray) -> FloatArray:
 
 def _percentiles(values: FloatArray, tail: float, clusters: int) -> tuple[float, float]:
     low_tail = expanded_tail(tail, clusters)
-    low, high = np.quantile(values, [low_tail, 1 - low_tail])
+    high_tail = 1 - low_tail
+    low, high = np.quantile(values, [low_tail, high_tail])
     return float(low), float(high)
 
 
 def _refuse_non_finite(name: str, numbers: FloatArray) -> None:
     is_finite = np.isfinite(numbers)
     if not is_finite.all():
-        count = int((~is_finite).sum())
+        wrong = ~is_finite
+        count = int(wrong.sum())
         raise IncompleteEvidence(
             f"{name}: {count} of {numbers.size} numbers are NaN or infinite. Score again."
         )

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+# Resamples in memory at a time. The draws, and so the intervals, depend on it.
 BATCH = 100
 
 Method = Literal["declared feature", "name templates", "not applicable"]
 Quantity = Literal["rate", "score", "refused"]
+# Selection rate, mean score, share of refusals.
 QUANTITIES: tuple[Quantity, ...] = ("rate", "score", "refused")
-"""Selection rate, mean score, share of refusals."""
 
 
 class OutputObservation(Value):
@@ -35,6 +36,7 @@ class OutputObservation(Value):
 
     group: str
     cluster: str
+    # On the scale of the report's metric; a score of data is a length in characters.
     score: float
     favourable: bool
     refused: bool = False
@@ -59,7 +61,14 @@ def output_bias(
 
     `metric` names what each observation's score is.
     """
-    return rates_by_group(observations, "outputs", method, feature, metric, settings)
+    return rates_by_group(
+        observations,
+        "outputs",
+        method,
+        feature,
+        metric,
+        settings,
+    )
 
 
 def favourable(completions: Sequence[str], pattern: str | None) -> list[bool]:
@@ -72,6 +81,7 @@ def favourable(completions: Sequence[str], pattern: str | None) -> list[bool]:
     if pattern is not None:
         expression = _compile(pattern)
         return [expression.search(text) is not None for text in completions]
+    # Without a pattern nothing says what is favourable; length at least differs between rows.
     lengths = [len(text) for text in completions]
     median = statistics.median(lengths)
     return [length > median for length in lengths]
@@ -94,6 +104,7 @@ def rates_by_group(
         observation for observation in observations if observation.group in sufficient
     ]
     means = _means_by_group(compared)
+    # Refusals are answers: there are none in the data.
     has_answers = subject == "outputs"
     gaps = _gaps(compared, settings) if len(means) > 1 else _NO_GAPS
     return BiasReport(
@@ -140,6 +151,7 @@ def _gaps(observations: Sequence[OutputObservation], settings: BiasSettings) -> 
 def _group_rate(
     group: str, size: int, means: dict[Quantity, float] | None, *, has_answers: bool
 ) -> GroupRate:
+    # Too few rows: a rate of them would be read as a finding.
     if means is None:
         return GroupRate(group=group, n=size, rate=None, score=None)
     return GroupRate(
@@ -155,6 +167,7 @@ def _means_by_group(
     observations: Sequence[OutputObservation],
 ) -> dict[str, dict[Quantity, float]]:
     """Selection rate, mean score and share of refusals of each group."""
+    # fairlearn refuses an empty table.
     if not observations:
         return {}
     by_group = _metric_frame(observations).by_group
@@ -211,6 +224,7 @@ class _Spread:
         compared = self.frame.difference() if is_difference else self.frame.ratio()
         estimate = float(compared[quantity])
         drawn = COMPARISONS[comparison](self.means[quantity])
+        # A resample without rows of a group has no gap.
         drawn = drawn[np.isfinite(drawn)]
         if not np.isfinite(estimate) or not len(drawn):
             return None
@@ -234,6 +248,7 @@ def _resampled_means(
 
     counts, *sums = _totals(observations)
     clusters = len(counts)
+    # Drawing as many clusters as there are, each equally likely, with replacement.
     equal_shares = np.full(clusters, 1 / clusters)
     generator = np.random.default_rng(settings.seed)
     means: list[list[Floats]] = [[] for _ in QUANTITIES]
@@ -257,17 +272,25 @@ def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", ...]:
 
     clusters = _places(observation.cluster for observation in observations)
     groups = _places(observation.group for observation in observations)
-    totals = np.zeros((1 + len(QUANTITIES), len(clusters), len(groups)))
+    shape = (1 + len(QUANTITIES), len(clusters), len(groups))
+    totals = np.zeros(shape)
     for observation in observations:
-        place = totals[:, clusters[observation.cluster], groups[observation.group]]
-        # A view into the totals: one row, and what it adds to each quantity.
-        place += (1, observation.favourable, observation.score, observation.refused)
+        cluster = clusters[observation.cluster]
+        group = groups[observation.group]
+        # In the order of QUANTITIES, after the row itself.
+        totals[:, cluster, group] += (
+            1,
+            observation.favourable,
+            observation.score,
+            observation.refused,
+        )
     return tuple(totals)
 
 
 def _places(names: Iterable[str]) -> dict[str, int]:
     """The place of each distinct name in sorted order."""
-    in_order = sorted(set(names))
+    distinct = set(names)
+    in_order = sorted(distinct)
     return {name: index for index, name in enumerate(in_order)}
 
 
@@ -288,6 +311,7 @@ def _ratio(means: "Floats") -> "Floats":
         return np.asarray(lowest / highest)
 
 
+# On resampled means, shape (resamples, groups); fairlearn compares the observed ones.
 COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {
     "difference": _difference,
     "ratio": _ratio,

@@ -24,10 +24,13 @@ def clusters_needed(
     """
     reach = _standard_errors_to_show(alpha, power)
     ratio = reach * standard_error / effect
-    return math.ceil(clusters * ratio**2)
+    needed = clusters * ratio**2
+    return math.ceil(needed)
 
 
 def _standard_errors_to_show(alpha: float, power: float) -> float:
     """The effect that is shown with this power, in standard errors of the difference."""
     normal = NormalDist()
-    return normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)
+    z_of_level = normal.inv_cdf(1 - alpha)
+    z_of_power = normal.inv_cdf(power)
+    return z_of_level + z_of_power

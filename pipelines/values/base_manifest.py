@@ -8,6 +8,7 @@ from core.value import Value
 class BaseModelManifest(Value):
     """A base model by reference: what its files must hash to, never the files themselves."""
 
+    # For people and for the name under which the base answers; the digest decides.
     id: str
     revision: str
     digest: str = Field(description="SHA-256 over every file's digest.")

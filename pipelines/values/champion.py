@@ -38,6 +38,7 @@ class ChampionInput(Value):
             ("champion", self.champion),
             ("anchor", self.anchor),
         )
+        # A first version has neither; a second one has a champion, and rarely an anchor.
         return tuple(
             (system, version) for system, version in pairs if version is not None
         )
@@ -51,6 +52,7 @@ def read_comparators(
     `UnsafeAdapter` where one belongs to another base model or chat template.
     """
     comparators = ChampionInput.read(folder / "champion.json").comparators()
+    # Only the adapter may differ, or a difference in scores would not be the adapter's.
     expected = (base.digest, base.chat_template_sha256)
     for system, comparator in comparators:
         adapter = comparator.adapter

@@ -10,6 +10,7 @@ from pydantic import Field
 from core.files import digest_of_json, read_jsonl, write_jsonl
 from core.value import FileDigest, Value
 
+# Groups are drawn into one of them as a whole, so that no split knows another's rows.
 SPLITS = ("train", "dev", "held_out")
 NO_GROUP = "(not given)"
 """The group of rows without a value for the declared feature: compared, but no sensitive group."""
@@ -32,7 +33,9 @@ class Row(Value):
     )
     messages: tuple[Message, ...] = Field(min_length=1, description="The prompt.")
     completion: str
+    # Rows of one group resemble each other: they stay in one split, and are one cluster.
     group: str
+    # The sensitive feature that groups are compared by; unrelated to `group`.
     feature: str | None = None
 
     @property
@@ -57,6 +60,7 @@ class QuarantinedRow(Value):
     number: int
     id: str | None
     reason: str
+    # Enough to find the row by; the whole row may be megabytes.
     excerpt: str = Field(max_length=200)
 
 
@@ -67,7 +71,9 @@ class Collection(Value):
     licence: str | None
     rows: FileDigest
     quarantine: FileDigest
+    # A held-out set of one's own; None: one is split off.
     held_out: FileDigest | None
+    # Before anything was set aside, so that shares are of what there was.
     source_rows: int
     source_sha256: str
 
@@ -76,6 +82,7 @@ class DatasetVersion(Value):
     """The split data, by digest. `duplicates` counts exact repeats that were removed."""
 
     path: str
+    # Two digests: DVC finds the rows by MD5, and SHA-256 protects them.
     md5: str = Field(description="DVC's name for the collected rows.")
     sha256: str
     git_revision: str | None = None
@@ -98,12 +105,14 @@ class ExpectationResult(Value):
     column: str | None
     passed: bool
     failed_rows: int
+    # A few, for people; all of them are in the quarantine file.
     sample_row_ids: tuple[str, ...]
 
 
 class ValidationReport(Value):
     """What Great Expectations found; failing rows are in the quarantine file."""
 
+    # Of the expectations' file: another suite may pass what this one refused.
     suite_sha256: str
     passed: bool
     rows: dict[str, int] = Field(description="Rows left in each split.")
@@ -150,6 +159,7 @@ class GroupRate(Value):
 class BiasReport(Value):
     """How a sensitive feature's groups differ, in the data or in the outputs."""
 
+    # Data before training, outputs after it: two reports, in front of two gates.
     subject: Literal["data", "outputs"]
     method: Literal["declared feature", "name templates", "not applicable"]
     feature: str | None
@@ -157,6 +167,7 @@ class BiasReport(Value):
     min_group_size: int
     groups: tuple[GroupRate, ...]
     insufficient: tuple[str, ...]
+    # None where fewer than two groups are large enough to compare.
     demographic_parity_difference: Interval | None
     demographic_parity_ratio: Interval | None
     score_difference: Interval | None
@@ -200,7 +211,8 @@ def normalised(text: str) -> str:
 
     Two prompts that are equal afterwards are one prompt.
     """
-    words = unicodedata.normalize("NFKC", text).casefold().split()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = folded.split()
     return " ".join(words)
 
 
@@ -237,7 +249,8 @@ def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
     """
     by_prompt: dict[str, list[Row]] = {}
     for row in rows:
-        by_prompt.setdefault(normalised(row.prompt), []).append(row)
+        text = normalised(row.prompt)
+        by_prompt.setdefault(text, []).append(row)
     return tuple(_merge_rows(same) for same in by_prompt.values())
 
 

@@ -10,6 +10,7 @@ from pipelines.values.dataset import BiasReport, Interval
 from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
 
+# base and few_shot are the prompt-only baselines; champion and anchor are released versions.
 System = Literal["base", "few_shot", "adapter", "champion", "anchor"]
 OPTIONAL_COMPARATORS: tuple[System, ...] = ("champion", "anchor")
 """Systems that are compared with where they exist."""
@@ -31,6 +32,7 @@ class Adapter(Value):
     base_id: str
     base_revision: str
     base_digest: str
+    # Weights that were trained under one template answer worse under another.
     chat_template_sha256: str | None
     lora: LoraParams
     steps: int
@@ -45,6 +47,7 @@ class Adapter(Value):
     resumed_from: tuple[int, ...] = Field(
         description="Steps from which training continued; 0: no checkpoint was whole."
     )
+    # What it was trained on: another device or precision gives other weights.
     precision: str
     device: str
     real_tokens: int
@@ -69,7 +72,9 @@ class TokenLoss(Value):
     """
 
     prompt_id: str
+    # Its place among the prompt's references.
     reference: int
+    # Totals, not means: a mean over rows would weigh short completions more.
     nats: float = Field(ge=0)
     tokens: int = Field(ge=1)
     utf8_bytes: int = Field(ge=1, description="Bytes of the completion's text.")
@@ -102,6 +107,7 @@ class Completions(Value):
     prompt_prefix_sha256: str | None = Field(
         description="The few-shot examples, for the few-shot base."
     )
+    # Of the prompts that were asked, in order: `score` refuses answers to others.
     prompts_sha256: str
     seed: int
     rows: int
@@ -116,8 +122,10 @@ class MetricScore(Value):
     unit: str
     higher_is_better: bool
     interval: Interval
+    # Rows and clusters: an interval is only as good as the number of clusters.
     n: int
     clusters: int
+    # How it was computed; scores with different signatures are not comparable.
     signature: str
 
 
@@ -148,6 +156,7 @@ class Scorecard(Value):
     A verdict is computed from `evidence`, which has a row for each answer.
     """
 
+    # What was trained on, and what it was judged on.
     dataset_digest: str
     held_out_sha256: str
     adapter: Adapter
@@ -163,6 +172,7 @@ class Scorecard(Value):
         default=None,
         description="Prompts that differ in more than numbers and punctuation.",
     )
+    # `screen` refuses a scorecard whose scores do not follow from the evidence.
     systems: tuple[SystemScore, ...]
     evidence: FileDigest
     resampling: Resampling = Field(
@@ -179,14 +189,18 @@ class Scorecard(Value):
         Fields that older scorecards lack are left out while empty, so that those keep their digest.
         """
         document = self.model_dump(mode="json")
-        return digest_of_json(_without_newer_fields(document))
+        older = _without_newer_fields(document)
+        return digest_of_json(older)
 
     def system(self, name: System) -> SystemScore | None:
         """The scores of one system, or None where it was not scored."""
-        named = (score for score in self.systems if score.system == name)
-        return next(named, None)
+        for score in self.systems:
+            if score.system == name:
+                return score
+        return None
 
 
+# Of the scorecard and of the values in it. A later optional field belongs here too.
 _NEWER_FIELDS = {
     "groups",
     "contents",
@@ -210,4 +224,5 @@ def _without_newer_fields(document: Any) -> Any:
 
 
 def _is_empty(entry: Any) -> bool:
+    # Not by truth: an empty table or a zero is a statement, which newer scorecards make.
     return entry is None or entry is False

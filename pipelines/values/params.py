@@ -5,6 +5,7 @@
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +17,11 @@ from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
 
+# Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+# What numpy and torch both take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy and torch both take."""
 
 
 class DataParams(Settable):
@@ -49,6 +51,7 @@ class DataParams(Settable):
 class SplitParams(Settable):
     """Shares of the groups that choose (dev) and that judge (held-out); the rest trains."""
 
+    # Of groups, not of rows: a split may hold more or fewer rows than its share.
     dev: Share
     held_out: Share
     salt: str = Field(
@@ -59,6 +62,7 @@ class SplitParams(Settable):
 class BaseModelParams(Settable):
     """Which weights fine-tuning starts from, pinned by digest once they are known."""
 
+    # Not any name of a hub: nothing is downloaded that is not pinned by digest.
     source: Literal["smollm2", "folder"]
     id: str
     path: str | None = Field(description="The folder, for source `folder`.")
@@ -99,6 +103,7 @@ class TrainParams(Settable):
     patience: Count = Field(
         description="Looks without improvement before training stops."
     )
+    # bfloat16 where the device has it, else float32.
     precision: Literal["auto", "float32", "bfloat16"]
     seed: Seed
 
@@ -106,6 +111,7 @@ class TrainParams(Settable):
 class FewShotParams(Settable):
     """The prompt-only baseline: the draw of training examples with the lowest dev loss."""
 
+    # The adapter must beat the best prompt that this search finds, not an arbitrary one.
     examples: Count
     draws: Count
     seed: Seed
@@ -143,6 +149,7 @@ class BiasParams(Settable):
     @field_validator("favourable_pattern", "refusal_pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
+        # Before training rather than after it, when the report is computed.
         try:
             re.compile(pattern or "")
         except re.error as error:
@@ -153,6 +160,7 @@ class BiasParams(Settable):
     @classmethod
     def _takes_name_and_prompt(cls, template: str) -> str:
         try:
+            # Characters that no template holds show whether both places are filled.
             filled = template.format(name="\0", prompt="\1")
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(f"it cannot be filled in ({error})") from error
@@ -165,6 +173,7 @@ class ScoreParams(Settable):
     """Which metrics are computed and how their intervals are drawn."""
 
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    # With fewer, the bounds of an interval would rest on a handful of resamples.
     resamples: Annotated[int, Field(ge=200, le=10**6)]
     seed: Seed
 
@@ -201,6 +210,7 @@ def override(path: Path, assignments: dict[str, Any]) -> Params:
     does not fit.
     """
     document, params = _apply(path, assignments)
+    # Only once it is known to fit: a half-changed file would be somebody's next surprise.
     text = yaml.safe_dump(document, sort_keys=False)
     write_text(path, text)
     return params
@@ -216,6 +226,7 @@ def _apply(path: Path, assignments: dict[str, Any]) -> tuple[dict[str, Any], Par
     document = _read_yaml(path)
     for dotted, setting in assignments.items():
         _assign(document, dotted, setting)
+    # All together: one assignment may only fit beside another.
     try:
         return document, Params.model_validate(document)
     except ValidationError as error:
@@ -257,6 +268,7 @@ def _assign(document: dict[str, Any], dotted: str, setting: Any) -> None:
     table: Any = document
     for section in sections:
         table = table.get(section) if isinstance(table, dict) else None
+    # Only fields that exist: a misspelt one would change nothing, and nobody would notice.
     if not isinstance(table, dict) or field not in table:
         hint = _hint(dotted, parameter_names(document))
         raise ParameterError(f"There is no parameter {dotted}. {hint}")
@@ -272,10 +284,10 @@ def _hint(dotted: str, known: list[str]) -> str:
 
 def _parse_number_or_yaml(text: str) -> Any:
     """YAML 1.1 reads `1e-3` as a word; a person means the number."""
-    try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except ValueError:
-        return yaml.safe_load(text)
+    if "e" in text.lower():
+        with suppress(ValueError):
+            return float(text)
+    return yaml.safe_load(text)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

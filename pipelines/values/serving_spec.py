@@ -12,9 +12,11 @@ class ServingSpec(Value):
     Requests that set no temperature are answered greedily.
     """
 
+    # By digest, never by name: the same name may be other weights tomorrow.
     base_digest: str
     adapter_sha256: str | None
     chat_template_sha256: str | None
+    # Engines, and versions of one, may round differently and so answer differently.
     engine: str
     engine_version: str
     precision: str
@@ -23,7 +25,9 @@ class ServingSpec(Value):
     @property
     def fingerprint(self) -> str:
         """The spec's digest, shortened to what fits a log line."""
-        return f"fp_{self.content_sha256()[:16]}"
+        digest = self.content_sha256()
+        short = digest[:16]
+        return f"fp_{short}"
 
     @classmethod
     def of(
@@ -63,7 +67,8 @@ class ServingSpec(Value):
 
     def with_adapter(self, sha256: str | None) -> Self:
         """The same spec with an adapter; None removes it."""
-        return self.model_copy(update={"adapter_sha256": sha256})
+        update = {"adapter_sha256": sha256}
+        return self.model_copy(update=update)
 
     def differences(self, other: Self) -> tuple[str, ...]:
         """Each field in which `other` differs, with both settings."""

@@ -29,6 +29,7 @@ def read_training_set(folder: Path = FOLDER) -> TrainingSet:
 
     `admit` writes the file on a pass alone.
     """
+    # Where it is missing, the verdict says why, so the message names that file.
     path = folder / "training_set.json"
     if not path.is_file():
         raise GateNotPassed(

@@ -23,6 +23,7 @@ from pipelines.values.evidence import (
 
 V = TypeVar("V", bound=Value)
 DATA = Path("data")
+# Champion and anchor are optional: a first version has nothing to be compared with.
 FILES: dict[System, Path] = {
     "base": DATA / "prompt_baselines/base.json",
     "few_shot": DATA / "prompt_baselines/few_shot.json",
@@ -48,11 +49,13 @@ class SystemAnswers(Value):
 class Trial(Value):
     """Everything that `score` reads."""
 
+    # Carried into the scorecard, which names what it is about.
     dataset_digest: str
     held_out_sha256: str
     prompts: tuple[Prompt, ...]
     adapter: Adapter
     systems: tuple[SystemAnswers, ...]
+    # For the bias report where no feature is declared; the held-out prompts are asked only once.
     dev_prompts: tuple[Prompt, ...]
     variants: tuple[Variant, ...]
 
@@ -96,12 +99,14 @@ def read_trial() -> Trial:
     held_out = DATA / "validate/held_out.jsonl"
     dev = DATA / "admit/training_set/dev.jsonl"
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
+    # A baseline that is missing is an error; a score is never invented for it.
     systems = tuple(
         _read_answers(path)
         for system, path in FILES.items()
         if system not in OPTIONAL_COMPARATORS or path.is_file()
     )
     prompts = _read_prompts(held_out)
+    # Answers may be from the cache, or from another revision of the files that are here now.
     _check_prompts(prompts, systems)
     _check_models(adapter, systems)
     _check_configuration(systems)
@@ -146,6 +151,7 @@ def _check_models(adapter: Adapter, systems: Iterable[SystemAnswers]) -> None:
     for answers in systems:
         system = answers.system
         spec = answers.completions.spec
+        # They were trained in other runs, and `read_comparators` has checked them.
         if system in OPTIONAL_COMPARATORS:
             continue
         if spec.base_digest != adapter.base_digest:
@@ -172,6 +178,7 @@ def _check_configuration(systems: Iterable[SystemAnswers]) -> None:
         for answers in systems
         if answers.system not in OPTIONAL_COMPARATORS
     }
+    # The first difference is enough: one run of the stages makes them all the same.
     for system, spec in specs.items():
         differences = specs["adapter"].differences(spec)
         if differences:
@@ -206,6 +213,7 @@ def _check_one_for_each(
     """`IncompleteGeneration` unless everything expected is there exactly once, and nothing else."""
     expected_counts = Counter(expected)
     actual_counts = Counter(actual)
+    # Subtraction of counters keeps what is positive.
     missing = expected_counts - actual_counts
     surplus = actual_counts - expected_counts
     for fact, entries in (("missing", missing), ("too many", surplus)):

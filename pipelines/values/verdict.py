@@ -30,12 +30,9 @@ class Finding(Value):
     text: str
 
 
+# A stored verdict is read as it is. In older ones the estimate may be outside of its bounds, which
+# must not stop what serves. `judge` recomputes the bounds and compares them.
 _AS_STORED = {"as_stored": True}
-"""A stored verdict is read as it is.
-
-In older ones the estimate may be outside of its bounds, which must not stop what serves. `judge`
-recomputes the bounds and compares them.
-"""
 
 
 class Comparison(Value):
@@ -56,12 +53,11 @@ class Comparison(Value):
     def _check_bounds(self, validation: ValidationInfo) -> Self:
         if validation.context == _AS_STORED:
             return self
+        # Asked as a pass, so that no NaN gets through.
         if not self.low <= self.difference <= self.high:
             bounds = f"{self.low:g} to {self.high:g}"
-            text = (
-                f"{self.metric} against {self.against}: "
-                f"{self.difference:g} is outside of its bounds, {bounds}"
-            )
+            fact = f"{self.difference:g} is outside of its bounds, {bounds}"
+            text = f"{self.metric} against {self.against}: {fact}"
             raise PydanticCustomError("bounds", "{text}", {"text": text})
         return self
 
@@ -71,6 +67,7 @@ class Admission(Value):
 
     verdict: Literal["passed"] = "passed"
     gate: Literal["admit"] = "admit"
+    # At least one: a pass without a reason was not computed.
     findings: tuple[Finding, ...] = Field(min_length=1)
     policy_sha256: str
     dataset_digest: str
@@ -105,6 +102,7 @@ class Finalist(Value):
     findings: tuple[Finding, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = Field(min_length=1)
     policy_sha256: str
+    # The scorecard itself is registered beside it; the digest ties the two together.
     scorecard_digest: str
     adapter: Adapter
     spec: ServingSpec = Field(
@@ -121,6 +119,7 @@ class Candidate(Value):
     policy_sha256: str
     model: str
     version: str
+    # The very files that were judged, and the configuration that answered.
     package_sha256: str
     spec: ServingSpec
     known_answers_share: float = Field(
@@ -174,6 +173,7 @@ def read_judge_verdict(path: Path) -> Candidate | Rejection | Undecided:
         raise DamagedFile(
             f"{path} holds no verdict of judge. Promote the version again."
         ) from error
+    # A rejection has the same fields, whichever gate it is from.
     if verdict.gate != "judge":
         raise DamagedFile(
             f"{path} holds a verdict of {verdict.gate}, not of judge. Promote the version again."

@@ -27,7 +27,8 @@ def evaluate_score(
         folder, module_type="metric", cache_dir=_run_folder().name, keep_in_memory=True
     )
     result = module.compute(
-        predictions=list(predictions), references=[list(row) for row in references]
+        predictions=list(predictions),
+        references=[list(row) for row in references],
     )
     return float(result["score"])
 

@@ -23,5 +23,9 @@ class CorpusChrf(evaluate.Metric):  # type: ignore[misc]  # evaluate has no type
         self, predictions: list[str], references: list[list[str]]
     ) -> dict[str, float | str]:
         metric = CHRF()
-        score = metric.corpus_score(predictions, reference_streams(references)).score
-        return {"score": score, "signature": str(metric.get_signature())}
+        streams = reference_streams(references)
+        result = metric.corpus_score(predictions, streams)
+        return {
+            "score": result.score,
+            "signature": str(metric.get_signature()),
+        }
