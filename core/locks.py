@@ -123,7 +123,7 @@ def alone(home: Path, patience: float) -> Iterator[None]:
             # Not a blocking lock: a run may take hours, and a person waits for this.
             if time.monotonic() > deadline:
                 raise OperationError(
-                    f"A run or a backup goes on in {home}. Nothing was changed: "
+                    f"A run or a backup uses {home} now. Nothing was changed: "
                     "run this again when it has ended."
                 )
             time.sleep(_SECONDS_BETWEEN_TRIES)

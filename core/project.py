@@ -16,12 +16,12 @@ _COMMAND = "flows.cli:main"
 _NEEDED = ("dvc.yaml", "params.yaml", ".git")
 
 
-def find_checkout(here: Path) -> Path | None:
+def find_checkout(start: Path) -> Path | None:
     """The nearest checkout that is a folder or contains it; None where there is none.
 
     `WorkspaceError` where that checkout is not whole.
     """
-    for folder in (here, *here.parents):
+    for folder in (start, *start.parents):
         if is_checkout(folder):
             return folder
     return None
@@ -92,19 +92,19 @@ def find_project(home: Path, start: Path | None = None) -> Project:
     Outside of any checkout it is the one that this code was installed from, with a warning.
     `WorkspaceError` where there is none, or where the home's path cannot be used.
     """
-    here = (start or Path.cwd()).resolve()
-    root = find_checkout(here)
+    current = (start or Path.cwd()).resolve()
+    root = find_checkout(current)
     if root is not None:
         return _project(root, home)
     # A brake must work wherever it is typed, so the code's own checkout is the last resort.
     installed = Path(__file__).resolve().parents[1]
     if not is_checkout(installed):
         raise WorkspaceError(
-            f"{here} is in no checkout of Assay, which {FILE} marks. Clone it and go there."
+            f"{current} is in no checkout of Assay, which {FILE} marks. Clone it and go there."
         )
     project = _project(installed, home)
     warn_once(
-        f"{here} is in no checkout of Assay: "
+        f"{current} is in no checkout of Assay: "
         f"this acts on {project.root} and its home {project.home}."
     )
     return project

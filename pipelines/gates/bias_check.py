@@ -187,14 +187,14 @@ def _difference_contradictions(
     name: str, stated: Interval | None, values: list[float | None]
 ) -> Iterator[str]:
     # With one group, or with a group without a value, there is nothing to compare.
-    known = [value for value in values if value is not None]
-    if len(known) != len(values) or len(known) < 2:
+    present = [value for value in values if value is not None]
+    if len(present) != len(values) or len(present) < 2:
         if stated is not None:
             yield (
                 f"it states a {name}, and fewer than two groups have what it is taken from"
             )
         return
-    difference = max(known) - min(known)
+    difference = max(present) - min(present)
     if stated is None:
         yield f"it states no {name}, and its groups differ by {difference:.3g}"
         return

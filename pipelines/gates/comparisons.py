@@ -48,22 +48,22 @@ def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ..
     return tuple(sentences)
 
 
-def differing(name: str, stored: object, found: object) -> Iterator[str]:
+def differing(name: str, stored: object, recomputed: object) -> Iterator[str]:
     """Name each leaf in which two JSON documents differ.
 
     Numbers may differ in their last digits.
     """
     stored_parts = _parts(stored)
-    found_parts = _parts(found)
-    has_same_parts = stored_parts.keys() == found_parts.keys()
+    recomputed_parts = _parts(recomputed)
+    has_same_parts = stored_parts.keys() == recomputed_parts.keys()
     if stored_parts and has_same_parts:
         for place, part in stored_parts.items():
             part_name = f"{name}{place}"
-            yield from differing(part_name, part, found_parts[place])
-    elif not _is_same(stored, found):
+            yield from differing(part_name, part, recomputed_parts[place])
+    elif not _is_same(stored, recomputed):
         stored_text = _shorten(stored)
-        found_text = _shorten(found)
-        yield f"{name}: {stored_text} stored, {found_text} recomputed"
+        recomputed_text = _shorten(recomputed)
+        yield f"{name}: {stored_text} stored, {recomputed_text} recomputed"
 
 
 def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
@@ -143,13 +143,13 @@ def _parts(document: object) -> dict[str, object]:
     return {}
 
 
-def _is_same(stored: object, found: object) -> bool:
-    if isinstance(stored, float | int) and isinstance(found, float | int):
-        difference = abs(stored - found)
-        scale = max(1.0, abs(stored), abs(found))
+def _is_same(stored: object, recomputed: object) -> bool:
+    if isinstance(stored, float | int) and isinstance(recomputed, float | int):
+        difference = abs(stored - recomputed)
+        scale = max(1.0, abs(stored), abs(recomputed))
         # Asked as a pass: a NaN is not the same as anything.
         return difference <= TOLERANCE * scale
-    return stored == found
+    return stored == recomputed
 
 
 def _shorten(document: object) -> str:

@@ -35,7 +35,7 @@ def metric_named(name: str) -> Metric:
     for metric in METRICS:
         if metric.name == name:
             return metric
-    known = [metric.name for metric in METRICS]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+    names = [metric.name for metric in METRICS]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
     raise ParameterError(f"There is no metric {name}. {hint}")

@@ -346,7 +346,7 @@ def test_beside_a_run_nothing_goes(
 ) -> None:
     monkeypatch.setattr("operations.gc.clear.PATIENCE", 0.3)
     before = everything(littered)
-    with in_use(littered.home), pytest.raises(OperationError, match="a backup goes on"):
+    with in_use(littered.home), pytest.raises(OperationError, match="a backup uses"):
         cleared(littered, AT_ONCE)
     assert everything(littered) == before
 
@@ -357,7 +357,7 @@ def test_a_run_holds_the_home_as_long_as_it_has_its_workspace(
     monkeypatch.setattr("operations.gc.clear.PATIENCE", 0.3)
     with (
         open_workspace(littered.project, TrainRequest()),
-        pytest.raises(OperationError, match="a backup goes on"),
+        pytest.raises(OperationError, match="a backup uses"),
     ):
         cleared(littered, AT_ONCE)
     cleared(littered, AT_ONCE)

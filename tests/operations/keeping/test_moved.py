@@ -139,7 +139,7 @@ def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(
     with (
         in_use(there.home),
         pytest.raises(
-            RegistryError, match=r"not put right yet\. A run or a backup goes on"
+            RegistryError, match=r"not put right yet\. A run or a backup uses"
         ),
     ):
         open_store(there)
