@@ -96,7 +96,7 @@ class Evidence(Value):
 
     def control(self, metric: str) -> FloatArray:
         """The adapter's statistics against references of other groups, in the same shape."""
-        # No other system has them: the control asks whether the adapter beats chance.
+        # Only the adapter has them: the control asks whether its answers fit their own prompts.
         rows = self.rows["adapter"]
         statistics = [row.control.get(metric) for row in rows]
         return _matrix(metric, "adapter", statistics)

@@ -132,7 +132,7 @@ def _resample(sums: FloatArray, resampling: Resampling) -> FloatArray:
         )
     random = np.random.default_rng(resampling.seed)
     batch = max(1, CELLS // groups)
-    # The draws, and so the intervals, depend on the seed and on the size of a batch.
+    # Batches bound the memory; the draws are the same whatever their size.
     starts = range(0, resampling.resamples, batch)
     counts = (min(batch, resampling.resamples - start) for start in starts)
     resampled = [_count_draws(random, count, groups) @ sums for count in counts]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Resamples in memory at a time. The draws, and so the intervals, depend on it.
+# Resamples in memory at a time; the draws are the same whatever it is.
 BATCH = 100
 
 Method = Literal["declared feature", "name templates", "not applicable"]

@@ -210,7 +210,7 @@ def override(path: Path, assignments: dict[str, Any]) -> Params:
     does not fit.
     """
     document, params = _apply(path, assignments)
-    # Only once it is known to fit: a half-changed file would be somebody's next surprise.
+    # Only now that it is known to fit: the file never holds parameters that do not.
     text = yaml.safe_dump(document, sort_keys=False)
     write_text(path, text)
     return params
