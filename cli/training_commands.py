@@ -73,8 +73,8 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
 
     request = request_from(**asked)
     if dry_run:
-        from flows.run.outcome import EXIT_CODES
         from operations.dry_run import estimate
+        from pipelines.values.verdict import EXIT_CODES
 
         estimated = estimate(request)
         click.echo(

@@ -8,7 +8,7 @@ from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_project
 from core.settings import Settings
-from flows.run.outcome import EXIT_CODES
+from pipelines.values.verdict import EXIT_CODES
 from registry.release.recompute import Recomputed, recompute, recompute_admission
 
 

@@ -18,9 +18,9 @@ from core.errors import (
 )
 from core.project import Project, find_project
 from core.settings import Settings
-from flows.run.outcome import EXIT_CODES
 from flows.run.report import say_findings
 from pipelines.values.evidence import Adapter
+from pipelines.values.verdict import EXIT_CODES
 from registry.ledger.entries import MODEL_NAME, Waived
 from registry.ledger.state import LedgerState
 from registry.mlflow.recorded import ModelVersion

@@ -1,7 +1,11 @@
 """Run one stage in the current folder: `python -m pipelines STAGE`.
 
-Each stage's module holds its function, from values to a value, and `main`, which reads its files and writes its outs.
-What `main` prints is kept beside the outs as `summary.txt`, so that a stage that DVC took from its cache can still say it.
+Each stage's module holds its function, from values to a value, and `main`, which reads its files
+and writes its outs. What `main` prints is kept beside the outs as `summary.txt`, so that it can
+still be shown for a stage that DVC took from its cache.
+
+A run that starts a stage through DVC names a folder in ASSAY_STAGE_TALK. The stage writes there
+that it `started`, and its `error`; the run writes there that it has to `stop`.
 """
 
 import contextlib
@@ -31,92 +35,114 @@ STAGES = (
     "score",
     "screen",
 )
+_TALK = "ASSAY_STAGE_TALK"
+_DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EIO,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stage and give its exit code: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop."""
+    """Run the stage and give its exit code.
+
+    0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop.
+    """
     if len(arguments) != 1 or arguments[0] not in STAGES:
         sys.stderr.write(f"usage: python -m pipelines {{{','.join(STAGES)}}}\n")
         return 2
+    name = arguments[0]
     end_with_the_run()
-    _talk("started", "")
+    _tell_run("started", "")
     try:
-        with on_sigterm(lambda: _end_at_once(arguments[0])):
+        with on_sigterm(lambda: _end_at_once(name)):
             _stop_with_the_run()
-            return _run(arguments[0])
+            return _run_stage(name)
     except AssayError as error:
-        return _told(error)
+        return _report_error(error)
     except OSError as error:
-        return _told(_out_of_disk(arguments[0], error))
+        return _report_error(_explain_disk_error(name, error))
 
 
-def _run(name: str) -> int:
+def _run_stage(name: str) -> int:
     stage = importlib.import_module(f"pipelines.stages.{name}")
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         code = int(stage.main())
+    summary = output.getvalue()
     out = Path("data") / name
+    # A stage that writes no folder of its own has no summary either.
     if out.is_dir():
-        write_text(out / "summary.txt", said.getvalue())
-    if "ASSAY_STAGE_TALK" not in os.environ:
-        sys.stdout.write(said.getvalue())
+        write_text(out / "summary.txt", summary)
+    # The run reads the file instead: printed twice, the line would be shown twice.
+    if _TALK not in os.environ:
+        sys.stdout.write(summary)
     return code
 
 
-def _told(error: AssayError) -> int:
-    """Say what ended the stage, where it is heard; give the exit code."""
-    is_heard = False
-    with contextlib.suppress(OSError):  # the disk may be full there too
-        is_heard = _talk("error", f"{type(error).__name__}\n{error}")
-    if not is_heard:
+def _report_error(error: AssayError) -> int:
+    """Report what ended the stage, to the run or on stderr; give the exit code."""
+    is_delivered = False
+    # The disk of that folder may be full, too.
+    with contextlib.suppress(OSError):
+        is_delivered = _tell_run("error", f"{type(error).__name__}\n{error}")
+    if not is_delivered:
         sys.stderr.write(f"{error}\n")
     return error.exit_code
 
 
-def _out_of_disk(name: str, error: OSError) -> AssayError:
-    """What to say of a file that cannot be written or read; anything else that the system refused is raised as it is."""
-    if error.errno not in {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EIO,
-    }:
+def _explain_disk_error(name: str, error: OSError) -> AssayError:
+    """Explain a file that cannot be written or read.
+
+    Anything else that the system refused is raised as it is.
+    """
+    if error.errno not in _DISK_ERRORS:
         raise error
+    file = error.filename or "a file"
     return NotEnoughResources(
-        f"Stage {name} cannot use {error.filename or 'a file'} ({os.strerror(error.errno)}). "
+        f"Stage {name} cannot use {file} ({os.strerror(error.errno)}). "
         "Look at the disk, then run the same command again."
     )
 
 
 def _end_at_once(name: str) -> None:
-    """SIGTERM in a stage that has nothing to keep. No exception: a library that catches any would make a false result of it."""
-    os._exit(
-        _told(
-            RunStopped(
-                f"Stage {name} was told to stop. What is done is kept: run the same command again."
-            )
-        )
+    """End a stage that has nothing to keep, at SIGTERM.
+
+    No exception is raised: a library that catches any would make a false result of it.
+    """
+    stopped = RunStopped(
+        f"Stage {name} was told to stop. "
+        "What is done is kept: run the same command again."
     )
+    os._exit(_report_error(stopped))
 
 
 def _stop_with_the_run() -> None:
-    """A run that is told to stop tells its stage, which may have something to keep."""
-    if "ASSAY_STAGE_TALK" in os.environ:
-        # Ctrl-C: while a stage goes on DVC keeps it from the run, so that the stage has to take it for both.
-        signal.signal(
-            signal.SIGINT, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM)
-        )
-        follow_the_run(Path(os.environ["ASSAY_STAGE_TALK"]))
+    """Pass on a run's request to stop: its stage may have something to keep."""
+    folder = os.environ.get(_TALK)
+    if folder is None:
+        return
+    # Ctrl-C: while a stage works, DVC keeps it from the run, so that the stage has to take
+    # it for both.
+    signal.signal(
+        signal.SIGINT, lambda _signal, _frame: signal.raise_signal(signal.SIGTERM)
+    )
+    follow_the_run(Path(folder))
 
 
-def _talk(what: str, text: str) -> bool:
-    """DVC passes no exit code and no message on: a run that wants them names a folder for them."""
-    folder = os.environ.get("ASSAY_STAGE_TALK")
-    if folder:
-        write_text(Path(folder) / what, text)
-    return bool(folder)
+def _tell_run(topic: str, text: str) -> bool:
+    """Write a file for the run; False where no run asks for it.
+
+    DVC passes no exit code and no message on: a run that wants them names a folder for them.
+    """
+    folder = os.environ.get(_TALK)
+    if not folder:
+        return False
+    write_text(Path(folder) / topic, text)
+    return True
 
 
 if __name__ == "__main__":

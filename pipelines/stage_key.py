@@ -10,33 +10,45 @@ from pipelines import layout
 
 
 def stage_key(stage: str, root: Path = Path()) -> str:
-    """SHA-256 under which two runs do the same work: one trains, the other waits; a killed one finds its checkpoints."""
-    entry = yaml.safe_load((root / layout.DVC_STAGES).read_text(encoding="utf-8"))[
-        "stages"
-    ][stage]
-    params = yaml.safe_load((root / layout.PARAMS).read_text(encoding="utf-8"))
-    return digest_of_json(
-        {
-            "cmd": entry["cmd"],
-            "params": {name: setting(params, name) for name in entry.get("params", [])},
-            "deps": {dep: digest_of_dep(root / dep) for dep in entry["deps"]},
-        }
-    )
+    """SHA-256 under which two runs do the same work, from dvc.yaml and params.yaml below `root`.
+
+    Of two runs with one key, one trains and the other waits. A run that was killed finds its
+    checkpoints under its key.
+    """
+    stages = _read_yaml(root / layout.DVC_STAGES)["stages"]
+    entry = stages[stage]
+    params = _read_yaml(root / layout.PARAMS)
+    # Only the parameters that the stage names: another one changes nothing here.
+    work = {
+        "cmd": entry["cmd"],
+        "params": {name: setting(params, name) for name in entry.get("params", [])},
+        "deps": {dep: digest_of_dep(root / dep) for dep in entry["deps"]},
+    }
+    return digest_of_json(work)
 
 
 def setting(document: Any, dotted: str) -> Any:
-    """The value at a dotted name."""
+    """Return the value at a dotted name.
+
+    >>> setting({"lora": {"r": 16}}, "lora.r")
+    16
+    """
     for part in dotted.split("."):
         document = document[part]
     return document
 
 
 def digest_of_dep(path: Path) -> Any:
-    """A file's SHA-256, or those of a folder's files by their names."""
-    if path.is_dir():
-        return {
-            name: digest
-            for name, digest in folder_digests(path).items()
-            if "__pycache__" not in name
-        }
-    return sha256_of(path)
+    """Return a file's SHA-256, or those of a folder's files by their names."""
+    if not path.is_dir():
+        return sha256_of(path)
+    # Python writes its caches while stages run: they are no part of the work.
+    return {
+        name: digest
+        for name, digest in folder_digests(path).items()
+        if "__pycache__" not in name
+    }
+
+
+def _read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

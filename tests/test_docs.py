@@ -452,7 +452,9 @@ def test_the_errors_in_the_runbook_are_the_real_ones(tmp_path: Path) -> None:
             raised
         )
     for what, there, needed in (("row", 11, 50), ("group", 11, 20)):
-        assert admit._enough("", "train", what, there, needed).text in text_of(RUNBOOK)
+        assert admit._check_count("", "train", what, there, needed).text in text_of(
+            RUNBOOK
+        )
 
 
 def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:

@@ -4,9 +4,7 @@ from typing import Literal
 
 from core.value import Value
 from pipelines.values.evidence import Scorecard
-from pipelines.values.verdict import Finding
-
-EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
+from pipelines.values.verdict import EXIT_CODES, Finding
 
 
 class Outcome(Value):

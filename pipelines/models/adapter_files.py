@@ -1,4 +1,7 @@
-"""Is this folder the adapter that was recorded, and can nothing in it run? Asked before an adapter is scored, registered or served."""
+"""Check that a folder is the adapter that was recorded, and that nothing in it can run.
+
+Asked before an adapter is scored, registered or served.
+"""
 
 import math
 import re
@@ -30,10 +33,12 @@ _PLAIN_KINDS = {
     ".txt",
     ".yaml",
 }
+# The file is read whole, before anything says that it is one of peft's.
 _MAX_CONFIG_BYTES = 1_000_000
 _LORA_TENSOR = re.compile(r"base_model\.model\.([\w.]+)\.lora_([AB])\.weight")
 _MODULE_NAME = re.compile(r"[\w.-]+")
-# What peft writes without being asked. Every other key must be unset: several of them name modules to import or change the base.
+# What peft writes without being asked. Every other key must be unset:
+# several of them name modules to import or change the base.
 _HARMLESS = {
     "base_model_name_or_path",
     "revision",
@@ -61,11 +66,13 @@ class _LoraConfig(Value):
 
 
 def check_adapter(folder: Path, adapter: Adapter, base: BaseModelManifest) -> None:
-    """Return only if every byte is the recorded one, the adapter belongs to `base`, and its weights are plain finite LoRA weights.
+    """Return only if `folder` is the recorded adapter, belongs to `base`, and is safe to load.
 
-    `DamagedFile` where bytes differ, `UnsafeAdapter` where they are as recorded and must not be loaded all the same.
+    Its weights have to be plain finite LoRA weights. `DamagedFile` where bytes differ from the
+    record, `UnsafeAdapter` where they agree with it and must not be loaded all the same.
     """
     check_kinds(folder, recorded=set(adapter.files))
+    # Digests first: what follows may take the files for what the record says.
     _check_digests(folder, adapter)
     _check_base(adapter, base)
     _check_config(folder / CONFIG, adapter.lora)
@@ -73,26 +80,36 @@ def check_adapter(folder: Path, adapter: Adapter, base: BaseModelManifest) -> No
 
 
 def check_kinds(folder: Path, recorded: set[str]) -> None:
-    """Refuse links, and anything that is not a plain data file: code, pickles, weights that nobody recorded."""
+    """Refuse links, and anything that is not a plain data file.
+
+    `UnsafeAdapter` names the first link, code, pickle, or file of weights that is not among
+    the `recorded` names. `DamagedFile` where there is no folder.
+    """
     if not folder.is_dir():
         raise DamagedFile(
-            f"{folder} is not a folder. Give the folder that holds {CONFIG} and {WEIGHTS}."
+            f"{folder} is not a folder. "
+            f"Give the folder that holds {CONFIG} and {WEIGHTS}."
         )
     for path in sorted(folder.rglob("*")):
+        # A link could lead to other bytes after this check.
         if path.is_symlink():
             raise UnsafeAdapter(
-                f"{path} is a symbolic link. An adapter holds its files themselves: copy the file there."
+                f"{path} is a symbolic link. "
+                "An adapter holds its files themselves: copy the file there."
             )
         if not path.is_dir():
-            _check_kind(path, path.relative_to(folder).as_posix() in recorded)
+            name = path.relative_to(folder).as_posix()
+            _check_kind(path, is_recorded=name in recorded)
 
 
-def _check_kind(path: Path, is_recorded: bool) -> None:
-    if not path.is_file() or path.suffix.lower() not in _PLAIN_KINDS:
+def _check_kind(path: Path, *, is_recorded: bool) -> None:
+    kind = path.suffix.lower()
+    if not path.is_file() or kind not in _PLAIN_KINDS:
         raise UnsafeAdapter(
-            f"{path} is no file that an adapter may hold: code and pickles can run. Remove it, or train again."
+            f"{path} is no file that an adapter may hold: code and pickles can run. "
+            "Remove it, or train again."
         )
-    if path.suffix.lower() == ".safetensors" and not is_recorded:
+    if kind == ".safetensors" and not is_recorded:
         raise UnsafeAdapter(
             f"{path} holds weights that the adapter's record does not name. Remove it."
         )
@@ -101,137 +118,174 @@ def _check_kind(path: Path, is_recorded: bool) -> None:
 def _check_digests(folder: Path, adapter: Adapter) -> None:
     missing = {CONFIG, WEIGHTS} - set(adapter.files)
     if missing:
+        names = " and ".join(sorted(missing))
         raise DamagedFile(
-            f"The record of the adapter in {folder} does not name {' and '.join(sorted(missing))}. Train again."
+            f"The record of the adapter in {folder} does not name {names}. Train again."
         )
     for name, expected in adapter.files.items():
-        path = folder / _plain_name(name)
-        if not path.is_file():
-            raise DamagedFile(
-                f"{path} is missing. Fetch the adapter again, or run `dvc repro fine_tune`."
-            )
-        if sha256_of(path) != expected:
-            raise DamagedFile(
-                f"{path} is not what was recorded ({expected[:12]}). Fetch the adapter again, or run `dvc repro fine_tune`."
-            )
+        _check_digest(folder / _plain_name(name), expected)
     if digest_of_files(adapter.files) != adapter.sha256:
         raise DamagedFile(
-            f"The adapter in {folder} is recorded as {adapter.sha256[:12]}, but its files make another digest. Train again."
+            f"The adapter in {folder} is recorded as {adapter.sha256[:12]}, "
+            "but its files make another digest. Train again."
+        )
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise DamagedFile(
+            f"{path} is missing. Fetch the adapter again, or run `dvc repro fine_tune`."
+        )
+    if sha256_of(path) != expected:
+        raise DamagedFile(
+            f"{path} is not what was recorded ({expected[:12]}). "
+            "Fetch the adapter again, or run `dvc repro fine_tune`."
         )
 
 
 def _plain_name(name: str) -> PurePosixPath:
+    """Return a recorded name as a path below the folder; the record itself may be forged."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise UnsafeAdapter(
-            f"The adapter's record names {name!r}, which leads out of its folder. Do not use this adapter."
+            f"The adapter's record names {name!r}, which leads out of its folder. "
+            "Do not use this adapter."
         )
     return path
 
 
 def _check_base(adapter: Adapter, base: BaseModelManifest) -> None:
     if adapter.base_digest != base.digest:
+        trained_on = f"{adapter.base_id} {adapter.base_digest[:12]}"
         raise UnsafeAdapter(
-            f"The adapter was trained on {adapter.base_id} {adapter.base_digest[:12]}, not on {base.id} {base.digest[:12]}. "
+            f"The adapter was trained on {trained_on}, "
+            f"not on {base.id} {base.digest[:12]}. "
             "Give it its own base model."
         )
+    # Under another template the weights would see prompts of a form they never saw.
     if adapter.chat_template_sha256 != base.chat_template_sha256:
         raise UnsafeAdapter(
-            f"The adapter was trained under another chat template than {base.id} has here. Give it its own with --chat-template."
+            f"The adapter was trained under another chat template than {base.id} has here. "
+            "Give it its own with --chat-template."
         )
 
 
 def _check_config(path: Path, lora: LoraParams) -> None:
-    config = _read_config(path)
-    for key, setting in (config.model_extra or {}).items():
+    config = _read_lora_config(path)
+    settings_beside = config.model_extra or {}
+    for key, setting in settings_beside.items():
         if key not in _HARMLESS and not _is_unset(setting):
+            shown = repr(str(setting)[:60])
             raise UnsafeAdapter(
-                f"{path}: {key} is set ({str(setting)[:60]!r}), and Assay loads plain LoRA only. Train again without it."
+                f"{path}: {key} is set ({shown}), and Assay loads plain LoRA only. "
+                "Train again without it."
             )
     if (config.r, config.lora_alpha) != (lora.r, lora.alpha):
         raise UnsafeAdapter(
-            f"{path}: r {config.r} and alpha {config.lora_alpha:g} are not the recorded {lora.r} and {lora.alpha:g}. Train again."
+            f"{path}: r {config.r} and alpha {config.lora_alpha:g} "
+            f"are not the recorded {lora.r} and {lora.alpha:g}. Train again."
         )
     _check_target_modules(path, config.target_modules, lora)
 
 
-def _read_config(path: Path) -> _LoraConfig:
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
+def _read_lora_config(path: Path) -> _LoraConfig:
+    size = path.stat().st_size
+    if size > _MAX_CONFIG_BYTES:
         raise UnsafeAdapter(
-            f"{path} has {path.stat().st_size} bytes; a LoRA configuration has a few hundred. Do not use this adapter."
+            f"{path} has {size} bytes; a LoRA configuration has a few hundred. "
+            "Do not use this adapter."
         )
     try:
         return _LoraConfig.model_validate_json(path.read_bytes())
     except ValidationError as error:
+        problem = first_problem(error)
         raise UnsafeAdapter(
-            f"{path} is no LoRA configuration that Assay loads: {first_problem(error)}. Train again."
+            f"{path} is no LoRA configuration that Assay loads: {problem}. Train again."
         ) from error
 
 
 def _is_unset(setting: Any) -> bool:
-    return setting is None or setting is False or setting in ("", {}, [])
+    if setting is None or setting is False:
+        return True
+    # Not a set: dictionaries and lists cannot be in one.
+    return setting in ("", {}, [])
 
 
 def _check_target_modules(
     path: Path, modules: str | tuple[str, ...], lora: LoraParams
 ) -> None:
-    """A single string is a regular expression to peft: only the one that the parameters gave is taken."""
+    """Refuse module names that are none; peft takes a single string as a regular expression.
+
+    Of those, only the one that the parameters gave is accepted.
+    """
     if modules == lora.target_modules:
         return
-    if (
-        isinstance(modules, str)
-        or not modules
-        or not all(_MODULE_NAME.fullmatch(name) for name in modules)
-    ):
+    is_list_of_names = (
+        not isinstance(modules, str)
+        and bool(modules)
+        and all(_MODULE_NAME.fullmatch(name) for name in modules)
+    )
+    if not is_list_of_names:
+        shown = repr(str(modules)[:60])
         raise UnsafeAdapter(
-            f"{path}: target_modules {str(modules)[:60]!r} are not module names. Train again."
+            f"{path}: target_modules {shown} are not module names. Train again."
         )
 
 
 def _check_tensors(path: Path, rank: int) -> None:
-    halves: dict[str, set[str]] = {"A": set(), "B": set()}
-    for name, tensor in _tensors(path):
-        found = _LORA_TENSOR.fullmatch(name)
-        if found is None:
+    modules: dict[str, set[str]] = {"A": set(), "B": set()}
+    for name, tensor in _read_tensors(path):
+        match = _LORA_TENSOR.fullmatch(name)
+        if match is None:
             raise UnsafeAdapter(
                 f"{path} holds {name[:80]!r}, which is no LoRA matrix. Train again."
             )
-        halves[found[2]].add(found[1])
-        _check_tensor(
-            path, name, tensor, rank_axis=0 if found[2] == "A" else 1, rank=rank
-        )
-    if not halves["A"] or halves["A"] != halves["B"]:
+        module, half = match[1], match[2]
+        modules[half].add(module)
+        # A maps inputs down to the rank, B maps the rank up to outputs.
+        rank_axis = 0 if half == "A" else 1
+        _check_tensor(f"{path}: {name}", tensor, rank_axis, rank)
+    # Without any tensor it would be the base model under another name.
+    if not modules["A"] or modules["A"] != modules["B"]:
         raise UnsafeAdapter(
-            f"{path} does not hold a lora_A and a lora_B for each of its modules. Train again."
+            f"{path} does not hold a lora_A and a lora_B for each of its modules. "
+            "Train again."
         )
 
 
-def _check_tensor(
-    path: Path, name: str, tensor: Any, rank_axis: int, rank: int
-) -> None:
-    if (
-        tensor.ndim != 2
-        or tensor.shape[rank_axis] != rank
-        or not tensor.is_floating_point()
-    ):
+def _check_tensor(place: str, tensor: Any, rank_axis: int, rank: int) -> None:
+    """Refuse a tensor that is not (rank, inputs) or (outputs, rank) of finite numbers."""
+    is_lora_matrix = (
+        tensor.ndim == 2
+        and tensor.shape[rank_axis] == rank
+        and tensor.is_floating_point()
+    )
+    if not is_lora_matrix:
+        shape = tuple(tensor.shape)
         raise UnsafeAdapter(
-            f"{path}: {name} has shape {tuple(tensor.shape)} and type {tensor.dtype}, which is no LoRA matrix of rank {rank}. Train again."
+            f"{place} has shape {shape} and type {tensor.dtype}, "
+            f"which is no LoRA matrix of rank {rank}. Train again."
         )
-    # The sum is finite only if every element is, and overflows only where an element is absurd; in double it costs one pass.
-    if not math.isfinite(float(tensor.double().abs().sum())):
+    # The sum is finite only if every element is, and overflows only where an element is
+    # absurd; in double it costs one pass.
+    total = float(tensor.double().abs().sum())
+    if not math.isfinite(total):
         raise UnsafeAdapter(
-            f"{path}: {name} holds NaN or Inf, so that every answer would be noise. Lower train.learning_rate and train again."
+            f"{place} holds NaN or Inf, so that every answer would be noise. "
+            "Lower train.learning_rate and train again."
         )
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, Any]]:
+def _read_tensors(path: Path) -> Iterator[tuple[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open gives a reader, not a mapping
+            # `safe_open` gives a reader, not a mapping.
+            for name in tensors.keys():  # noqa: SIM118
                 yield name, tensors.get_tensor(name)
     except SafetensorError as error:
         raise DamagedFile(
-            f"{path} is no whole safetensors file. Fetch the adapter again, or run `dvc repro fine_tune`."
+            f"{path} is no whole safetensors file. "
+            "Fetch the adapter again, or run `dvc repro fine_tune`."
         ) from error

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import IncompleteEvidence, IncompleteGeneration, UnusableRow
@@ -16,22 +17,52 @@ from pipelines.values.evidence import Completion, Completions, System, TokenLoss
 from pipelines.values.params import GenerationParams
 from pipelines.values.serving_spec import ServingSpec
 
-Turns = tuple[Message, ...]
+Messages = tuple[Message, ...]
 
 
 class Identity(Value):
-    """Who answers: the system, its adapter, and the examples that stand before each prompt."""
+    """Who answers: the system, its adapter, and the few-shot examples before each prompt."""
 
     system: System
     base: BaseModelManifest
     adapter_sha256: str | None = None
-    examples: Turns = ()
+    examples: Messages = ()
 
     def spec(self, params: GenerationParams) -> ServingSpec:
-        """What answers under these parameters."""
-        return ServingSpec.of_transformers(
+        """Return what answers under these parameters."""
+        spec = ServingSpec.of_transformers(
             self.base, params.precision, params.max_new_tokens
-        ).with_adapter(self.adapter_sha256)
+        )
+        return spec.with_adapter(self.adapter_sha256)
+
+    @property
+    def prefix_sha256(self) -> str | None:
+        """Digest of the few-shot examples; None without any."""
+        if not self.examples:
+            return None
+        messages = [message.model_dump() for message in self.examples]
+        return digest_of_json(messages)
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """The prompts that one system answers, with their token ids in the same order."""
+
+    system: System
+    language: LanguageModel
+    prompts: Sequence[Prompt]
+    encoded: Sequence[Sequence[int]]
+    params: GenerationParams
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """One reference of one prompt, ready to be scored."""
+
+    prompt: Prompt
+    number: int
+    prompt_ids: Sequence[int]
+    completion_ids: Sequence[int]
 
 
 def answer(
@@ -41,41 +72,54 @@ def answer(
     params: GenerationParams,
     out: Path,
 ) -> Completions:
-    """Answer every prompt once and score every reference; written below `out` as `SYSTEM.{answers,losses}.jsonl` and `SYSTEM.json`."""
-    encoded = [
-        language.encoder.prompt_ids(with_examples(prompt.messages, identity.examples))
-        for prompt in prompts
-    ]
+    """Answer every prompt once and score every reference.
+
+    Written below `out` as `SYSTEM.answers.jsonl`, `SYSTEM.losses.jsonl` and `SYSTEM.json`.
+    `UnusableRow` where a prompt is too long, `IncompleteGeneration` and `IncompleteEvidence`
+    where an answer or a loss is missing: none is made up.
+    """
+    system = identity.system
+    encoded = _encode_prompts(identity, language, prompts)
+    # Before the first answer: the longest prompt must not fail after hours.
     check_lengths(language, prompts, encoded, params)
-    answers = _answers(language, prompts, encoded, params, identity.system)
-    losses = _losses(language, prompts, encoded, params, identity.system)
-    paths = {
-        kind: out / f"{identity.system}.{kind}.jsonl" for kind in ("answers", "losses")
-    }
-    write_jsonl(paths["answers"], (row.model_dump() for row in answers))
-    write_jsonl(paths["losses"], (row.model_dump() for row in losses))
+    assignment = _Assignment(system, language, prompts, encoded, params)
+    answers = _generate_answers(assignment)
+    losses = _measure_losses(assignment)
+    answers_path = out / f"{system}.answers.jsonl"
+    losses_path = out / f"{system}.losses.jsonl"
+    write_jsonl(answers_path, (row.model_dump() for row in answers))
+    write_jsonl(losses_path, (row.model_dump() for row in losses))
     completions = Completions(
-        system=identity.system,
+        system=system,
         spec=identity.spec(params),
-        prompt_prefix_sha256=digest_of_json(
-            [turn.model_dump() for turn in identity.examples]
-        )
-        if identity.examples
-        else None,
+        prompt_prefix_sha256=identity.prefix_sha256,
         prompts_sha256=digest_of_json([prompt.model_dump() for prompt in prompts]),
         seed=params.seed,
         rows=len(answers),
-        answers=FileDigest.of(paths["answers"]),
-        losses=FileDigest.of(paths["losses"]),
+        answers=FileDigest.of(answers_path),
+        losses=FileDigest.of(losses_path),
     )
-    completions.write(out / f"{identity.system}.json")
+    # Written last: the record names files that are there.
+    completions.write(out / f"{system}.json")
     return completions
 
 
-def with_examples(messages: Turns, examples: Turns) -> Turns:
-    """Put few-shot turns before the conversation, but after its system message."""
-    first = 1 if messages[0].role == "system" else 0
-    return (*messages[:first], *examples, *messages[first:])
+def _encode_prompts(
+    identity: Identity, language: LanguageModel, prompts: Sequence[Prompt]
+) -> list[list[int]]:
+    encoded: list[list[int]] = []
+    for prompt in prompts:
+        messages = with_examples(prompt.messages, identity.examples)
+        encoded.append(language.encoder.prompt_ids(messages))
+    return encoded
+
+
+def with_examples(messages: Messages, examples: Messages) -> Messages:
+    """Put few-shot messages before the conversation, but after its system message."""
+    if messages[0].role != "system":
+        return (*examples, *messages)
+    system, *conversation = messages
+    return (system, *examples, *conversation)
 
 
 def check_lengths(
@@ -84,38 +128,43 @@ def check_lengths(
     encoded: Sequence[Sequence[int]],
     params: GenerationParams,
 ) -> None:
-    """Refuse a prompt that does not fit into the context together with the longest answer."""
+    """Raise `UnusableRow` for a prompt that does not fit into the context with its answer.
+
+    `encoded` holds the prompts' token ids, in the same order. Room is kept for the longest
+    reference and for `params.max_new_tokens`, whichever is more.
+    """
     for prompt, ids in zip(prompts, encoded, strict=True):
         longest = max(
             len(language.encoder.completion_ids(reference))
             for reference in prompt.references
         )
         tokens = len(ids) + max(longest, params.max_new_tokens)
+        # Refused and not cut: a cut prompt is another question.
         if tokens > language.context_tokens:
+            beginning = repr(text_of(prompt.messages)[:40])
             raise UnusableRow(
-                f"Held-out prompt {prompt.id} ({text_of(prompt.messages)[:40]!r}) needs {tokens} tokens with its answer, "
-                f"the model's context holds {language.context_tokens}. Shorten it, or lower generation.max_new_tokens."
+                f"Held-out prompt {prompt.id} ({beginning}) needs {tokens} tokens "
+                f"with its answer, the model's context holds {language.context_tokens}. "
+                "Shorten it, or lower generation.max_new_tokens."
             )
 
 
-def _answers(
-    language: LanguageModel,
-    prompts: Sequence[Prompt],
-    encoded: Sequence[Sequence[int]],
-    params: GenerationParams,
-    system: str,
-) -> list[Completion]:
-    with progress_bar(f"answers, {system}", len(prompts)) as advance:
+def _generate_answers(assignment: _Assignment) -> list[Completion]:
+    language, prompts = assignment.language, assignment.prompts
+    title = f"answers, {assignment.system}"
+    with progress_bar(title, len(prompts)) as advance:
         generated = generate(
             language,
-            encoded,
-            max_new_tokens=params.max_new_tokens,
-            batch_size=params.batch_size,
+            assignment.encoded,
+            max_new_tokens=assignment.params.max_new_tokens,
+            batch_size=assignment.params.batch_size,
             advance=advance,
         )
+    # No answer is made up for a prompt without one.
     if len(generated) != len(prompts):
         raise IncompleteGeneration(
-            f"{system} answered {len(generated)} of {len(prompts)} prompts. Run the stage again."
+            f"{assignment.system} answered {len(generated)} of {len(prompts)} prompts. "
+            "Run the stage again."
         )
     return [
         Completion(
@@ -128,56 +177,61 @@ def _answers(
     ]
 
 
-def _losses(
-    language: LanguageModel,
-    prompts: Sequence[Prompt],
-    encoded: Sequence[Sequence[int]],
-    params: GenerationParams,
-    system: str,
-) -> list[TokenLoss]:
-    places = [
-        (index, number)
-        for index, prompt in enumerate(prompts)
-        for number in range(len(prompt.references))
-    ]
+def _measure_losses(assignment: _Assignment) -> list[TokenLoss]:
+    references = _list_references(assignment)
     rows = [
-        (encoded[index], _completion_ids(language.encoder, prompts[index], number))
-        for index, number in places
+        (reference.prompt_ids, reference.completion_ids) for reference in references
     ]
-    with progress_bar(f"losses, {system}", len(rows)) as advance:
-        nats = completion_losses(
-            language, rows, batch_size=params.batch_size, advance=advance
+    title = f"losses, {assignment.system}"
+    with progress_bar(title, len(rows)) as advance:
+        losses = completion_losses(
+            assignment.language,
+            rows,
+            batch_size=assignment.params.batch_size,
+            advance=advance,
         )
-    broken = next(
-        (
-            prompts[index].id
-            for (index, _), loss in zip(places, nats, strict=True)
-            if not math.isfinite(loss)
-        ),
-        None,
+    token_losses: list[TokenLoss] = []
+    for reference, nats in zip(references, losses, strict=True):
+        # A NaN would spoil every mean that it enters.
+        if not math.isfinite(nats):
+            prompt_id = reference.prompt.id
+            raise IncompleteEvidence(
+                f"The loss of {assignment.system} on held-out prompt {prompt_id} "
+                "is not a number. Train with a lower train.learning_rate."
+            )
+        token_losses.append(_describe_loss(reference, nats))
+    return token_losses
+
+
+def _describe_loss(reference: _Reference, nats: float) -> TokenLoss:
+    text = reference.prompt.references[reference.number]
+    return TokenLoss(
+        prompt_id=reference.prompt.id,
+        reference=reference.number,
+        nats=nats,
+        tokens=len(reference.completion_ids),
+        # Bits per byte needs them, and survives a change of tokenizer.
+        utf8_bytes=len(text.encode()),
     )
-    if broken is not None:
-        raise IncompleteEvidence(
-            f"The loss of {system} on held-out prompt {broken} is not a number. Train with a lower train.learning_rate."
-        )
-    return [
-        TokenLoss(
-            prompt_id=prompts[index].id,
-            reference=number,
-            nats=loss,
-            tokens=len(completion),
-            utf8_bytes=len(prompts[index].references[number].encode()),
-        )
-        for (index, number), (_, completion), loss in zip(
-            places, rows, nats, strict=True
-        )
-    ]
 
 
-def _completion_ids(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:
+def _list_references(assignment: _Assignment) -> list[_Reference]:
+    encoder = assignment.language.encoder
+    references: list[_Reference] = []
+    prompts = zip(assignment.prompts, assignment.encoded, strict=True)
+    for prompt, prompt_ids in prompts:
+        for number in range(len(prompt.references)):
+            completion_ids = _encode_reference(encoder, prompt, number)
+            references.append(_Reference(prompt, number, prompt_ids, completion_ids))
+    return references
+
+
+def _encode_reference(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:
     ids = encoder.completion_ids(prompt.references[number])
+    # The end-of-turn token alone is no answer to be scored.
     if len(ids) < 2:
         raise UnusableRow(
-            f"Held-out prompt {prompt.id} has a reference without tokens: nothing to score. Remove it."
+            f"Held-out prompt {prompt.id} has a reference without tokens: "
+            "nothing to score. Remove it."
         )
     return ids

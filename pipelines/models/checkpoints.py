@@ -1,7 +1,8 @@
-"""Checkpoints of a training: which of them are whole, and from which one it goes on.
+"""Checkpoints of a training: which of them are whole, and from which one it resumes.
 
-The digest of every file of a checkpoint is written last, into the checkpoint. One without digests, or
-with any other file, was cut short or changed. Digests find damage; they are no signature.
+The digest of every file of a checkpoint is written last, into the checkpoint. One without
+digests, or with any other file, was cut short or changed. Digests find damage; they are no
+signature.
 """
 
 import json
@@ -21,146 +22,178 @@ DIGESTS = "digests.json"
 _NAME = re.compile(r"checkpoint-(\d+)", re.ASCII)
 
 
-class _Sealed(Value):
-    """What `digests.json` says: whose checkpoint it is, and what its files hash to."""
+class _CheckpointDigests(Value):
+    """What `digests.json` holds: whose checkpoint it is, and what its files hash to."""
 
     training: str
     files: dict[str, str] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A checkpoint that training does not go on from."""
+class RefusedCheckpoint:
+    """A checkpoint that training does not resume from."""
 
     name: str
-    why: str
+    reason: str
 
     def __str__(self) -> str:
-        """One clause of a sentence."""
-        return f"{self.name} is not used ({self.why})"
+        """One clause of a sentence, as the runbook quotes it."""
+        return f"{self.name} is not used ({self.reason})"
 
 
 @dataclass(frozen=True)
-class Found:
-    """The newest checkpoint that training can go on from, None for the start, and those that it cannot."""
+class ResumePoint:
+    """The newest checkpoint that training can resume from, and the refused ones.
+
+    `folder` is None for the start of training.
+    """
 
     folder: Path | None
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedCheckpoint, ...]
 
     @property
     def step(self) -> int:
-        """The step that training goes on from."""
-        return 0 if self.folder is None else step_of(self.folder)
+        """The step that training resumes from."""
+        if self.folder is None:
+            return 0
+        return read_step(self.folder)
 
     def __str__(self) -> str:
-        """The line for people: what is refused and why, and from where training goes on."""
-        place = "its start" if self.folder is None else self.folder.name
-        return f"{'; '.join(map(str, self.refused))}. Training goes on from {place}."
+        """The line for people: what is refused and why, and from where training resumes."""
+        clauses = [str(checkpoint) for checkpoint in self.refused]
+        place = "its start"
+        if self.folder is not None:
+            place = self.folder.name
+        refused = "; ".join(clauses)
+        return f"{refused}. Training continues from {place}."
 
 
-def step_of(folder: Path) -> int:
-    """The step after which a checkpoint was written."""
-    return int(folder.name.removeprefix("checkpoint-"))
+def read_step(folder: Path) -> int:
+    """Return the step after which a checkpoint was written.
+
+    >>> read_step(Path("checkpoint-40"))
+    40
+    """
+    number = folder.name.removeprefix("checkpoint-")
+    return int(number)
 
 
 def seal(folder: Path, training: str) -> None:
     """Write the digests of a checkpoint that is complete. `training` names what is trained."""
-    (folder / DIGESTS).unlink(missing_ok=True)  # of an earlier checkpoint of that step
-    _Sealed(training=training, files=folder_digests(folder)).write(folder / DIGESTS)
+    path = folder / DIGESTS
+    # An earlier checkpoint of that step may have left its own.
+    path.unlink(missing_ok=True)
+    files = folder_digests(folder)
+    digests = _CheckpointDigests(training=training, files=files)
+    digests.write(path)
 
 
-def fault_of(folder: Path, training: str) -> str | None:
-    """Why a checkpoint is not whole; None where each of its files is what was written."""
+def find_fault(folder: Path, training: str) -> str | None:
+    """Say why a checkpoint is not whole; None where each of its files is what was written."""
+    # A link could lead to files that change while training reads them.
     if folder.is_symlink() or not folder.is_dir():
         return "it is no folder"
     if not (folder / DIGESTS).is_file():
         return "it was not written to its end"
     try:
-        sealed = _Sealed.read(folder / DIGESTS)
+        recorded = _CheckpointDigests.read(folder / DIGESTS)
         files = folder_digests(folder)
     except (DamagedFile, OSError) as error:
-        return _one_line(error)
+        return _first_line(error)
     del files[DIGESTS]
-    if sealed.training != training:
+    if recorded.training != training:
         return "it belongs to another training"
-    changed = sorted(
-        name
-        for name in {*files, *sealed.files}
-        if files.get(name) != sealed.files.get(name)
-    )
-    return f"{changed[0]} is not what was written" if changed else None
+    # Names from both sides: a file too many is a fault as much as a missing one.
+    names = sorted({*files, *recorded.files})
+    for name in names:
+        if files.get(name) != recorded.files.get(name):
+            return f"{name} is not what was written"
+    return None
 
 
-def newest_whole(scratch: Path, training: str) -> Found:
-    """Find where training goes on. Checkpoints that cannot be used are removed, so that none is found again.
+def find_resume_point(scratch: Path, training: str) -> ResumePoint:
+    """Find where training resumes, and remove the checkpoints that cannot be used.
 
-    Training ends with the weights of its best look. A checkpoint is usable with that of its best look alone.
+    Training ends with the weights of its best look at the dev rows. A checkpoint is usable
+    only together with that of its best look.
     """
-    folders = sorted(_checkpoints(scratch), key=step_of, reverse=True)
-    faults = {folder.name: fault_of(folder, training) for folder in folders}
+    folders = sorted(_list_checkpoints(scratch), key=read_step, reverse=True)
+    faults = {folder.name: find_fault(folder, training) for folder in folders}
+    # In two rounds: the best look of one is judged by what the first round found.
     faults |= {
-        folder.name: _fault_of_best(folder, faults)
+        folder.name: _find_fault_of_best(folder, faults)
         for folder in folders
         if faults[folder.name] is None
     }
+    usable = [folder for folder in folders if faults[folder.name] is None]
     for folder in folders:
-        if faults[folder.name] is not None:
+        if folder not in usable:
+            # Removed, so that no later run finds it again.
             _remove(folder)
     refused = tuple(
-        Refused(name, why) for name, why in faults.items() if why is not None
+        RefusedCheckpoint(name, reason)
+        for name, reason in faults.items()
+        if reason is not None
     )
-    return Found(
-        next((folder for folder in folders if faults[folder.name] is None), None),
-        refused,
-    )
+    newest = usable[0] if usable else None
+    return ResumePoint(newest, refused)
 
 
-def unwritten(scratch: Path) -> Path | None:
-    """A checkpoint that was not written to its end: those of earlier trainings are removed when one begins."""
-    return next(
-        (
-            folder
-            for folder in _checkpoints(scratch)
-            if not (folder / DIGESTS).is_file()
-        ),
-        None,
-    )
+def find_unfinished(scratch: Path) -> Path | None:
+    """Return a checkpoint that was not written to its end, or None.
+
+    Those of earlier trainings were removed when this one began.
+    """
+    for folder in _list_checkpoints(scratch):
+        if not (folder / DIGESTS).is_file():
+            return folder
+    return None
 
 
-def best_of(scratch: Path, best_step: int | None) -> Path | None:
-    """Where the weights of the best look are; None before the first look."""
-    return scratch / f"checkpoint-{best_step}" if best_step else None
+def find_best(scratch: Path, best_step: int | None) -> Path | None:
+    """Return the folder with the weights of the best look; None before the first look."""
+    if not best_step:
+        return None
+    return scratch / f"checkpoint-{best_step}"
 
 
-def _checkpoints(scratch: Path) -> list[Path]:
-    return [path for path in scratch.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+def _list_checkpoints(scratch: Path) -> list[Path]:
+    # The glob also matches names that no trainer writes, such as checkpoint-4.bak.
+    paths = list(scratch.glob("checkpoint-*"))
+    return [path for path in paths if _NAME.fullmatch(path.name)]
 
 
-def _fault_of_best(folder: Path, faults: dict[str, str | None]) -> str | None:
-    """Why the checkpoint of the best look is no good. `faults` are those of each by itself."""
+def _find_fault_of_best(folder: Path, faults: dict[str, str | None]) -> str | None:
+    """Say why the checkpoint of the best look cannot be used; `faults` are by name."""
     try:
-        best = best_of(folder.parent, _state(folder)["best_global_step"])
+        best_step = _read_trainer_state(folder)["best_global_step"]
     except (OSError, ValueError, KeyError) as error:
-        return _one_line(error)
+        return _first_line(error)
+    best = find_best(folder.parent, best_step)
     if best is None or best == folder:
         return None
-    why = faults.get(best.name, "it is missing")
-    return None if why is None else f"it needs {best.name}: {why}"
+    reason = faults.get(best.name, "it is missing")
+    return None if reason is None else f"it needs {best.name}: {reason}"
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads(
-        (folder / "trainer_state.json").read_text(encoding="utf-8")
-    )
+def _read_trainer_state(folder: Path) -> dict[str, Any]:
+    path = folder / "trainer_state.json"
+    text = path.read_text(encoding="utf-8")
+    state: dict[str, Any] = json.loads(text)
     return state
 
 
 def _remove(path: Path) -> None:
+    # A link is removed itself: what it points at belongs to somebody else.
     if path.is_symlink() or not path.is_dir():
         path.unlink()
     else:
         shutil.rmtree(path)
 
 
-def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    if not text:
+        return type(error).__name__
+    line = text.splitlines()[0]
+    return line[:200]

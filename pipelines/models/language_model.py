@@ -1,4 +1,10 @@
-"""A base model, with an adapter or without: loaded whole, answering greedily, scored by token losses."""
+"""A base model, with an adapter or without: loaded whole, answering greedily, scored by losses.
+
+Prompts of one data set often begin alike. That shared prefix is computed once, and every batch
+continues from a copy of its key-value cache:
+
+    prefix (cached)  | padding | rest of the row
+"""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +21,10 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 Advance = Callable[[int], None]
-_LOGITS_AT_ONCE = 1024  # rows x completion tokens: bounds the logits of a batch at about 200 MB for 49k tokens of vocabulary
+TokenIds = Sequence[int]
+# Rows x completion tokens: bounds the logits of a batch at about 200 MB
+# for 49k tokens of vocabulary.
+_LOGITS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,23 @@ class LanguageModel:
     context_tokens: int
 
 
+@dataclass(frozen=True)
+class _Prefix:
+    """The tokens that all rows begin with: how many, and their key-value cache, None for none."""
+
+    length: int
+    cache: Any
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows as tensors of shape (rows, tokens), and a copy of the prefix's cache for them."""
+
+    ids: "torch.Tensor"
+    mask: "torch.Tensor"
+    cache: Any
+
+
 def load_language_model(
     base: BaseModelManifest,
     folder: Path,
@@ -44,11 +70,15 @@ def load_language_model(
     precision: Precision,
     adapter: Path | None = None,
 ) -> LanguageModel:
-    """Load the weights in `folder`, and the LoRA weights in `adapter` on top; both are expected to be checked already."""
+    """Load the weights in `folder`, and the LoRA weights in `adapter` on top.
+
+    Both are expected to be checked already. `UnusableBaseModel` where the base does not load.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Safetensors alone, without remote code: nothing in the folder can run.
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
@@ -59,89 +89,88 @@ def load_language_model(
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UnusableBaseModel(
-            f"{base.id} does not load: {(str(error).splitlines() or [type(error).__name__])[0][:160]}. Try it with transformers by itself."
+            f"{base.id} does not load: {_first_line(error)}. "
+            "Try it with transformers by itself."
         ) from error
     if adapter is not None:
-        model = _with_adapter(model, adapter)
-    model = model.to(device).eval()
+        model = _add_adapter(model, adapter)
     return LanguageModel(
-        model,
-        ChatEncoder.load(folder, template),
-        device,
-        precision,
-        base.context_tokens,
+        model=model.to(device).eval(),
+        encoder=ChatEncoder.load(folder, template),
+        device=device,
+        precision=precision,
+        context_tokens=base.context_tokens,
     )
 
 
 def generate(
     language: LanguageModel,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[TokenIds],
     *,
     max_new_tokens: int,
     batch_size: int,
     advance: Advance = lambda _: None,
 ) -> tuple[Generated, ...]:
-    """Greedy answers in the order of `prompts`. What all prompts begin with is computed once."""
+    """Answer greedily, in the order of `prompts`, which are token ids.
+
+    What all prompts begin with is computed once. `UnusableRow` where a prompt and
+    `max_new_tokens` do not fit into the context. `advance` hears of each batch's size.
+    """
     import torch
 
+    # All before the first answer: a long run must not fail at its end.
     for ids in prompts:
         _check_length(language, len(ids) + max_new_tokens)
+    lengths = [len(ids) for ids in prompts]
     answers: dict[int, Generated] = {}
     with torch.inference_mode():
-        prefix = _common_prefix(prompts)
-        cache = (
-            _prefix_cache(language, prompts[0][:prefix]) if prompts and prefix else None
-        )
-        for batch in _batches([len(ids) for ids in prompts], batch_size):
-            rows = _generate_batch(
-                language,
-                [prompts[index] for index in batch],
-                prefix,
-                cache,
-                max_new_tokens,
-            )
-            answers.update(zip(batch, rows, strict=True))
-            advance(len(batch))
+        prefix = _compute_prefix(language, prompts)
+        for indices in _batch_by_length(lengths, batch_size):
+            rows = [prompts[index] for index in indices]
+            generated = _generate_batch(language, rows, prefix, max_new_tokens)
+            answers.update(zip(indices, generated, strict=True))
+            advance(len(indices))
     return tuple(answers[index] for index in range(len(prompts)))
 
 
 def completion_losses(
     language: LanguageModel,
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    rows: Sequence[tuple[TokenIds, TokenIds]],
     *,
     batch_size: int,
     advance: Advance = lambda _: None,
 ) -> tuple[float, ...]:
-    """Summed loss in nats of each (prompt, completion) over the completion's tokens, in the order of `rows`."""
+    """Summed loss in nats of each (prompt, completion) over the completion's tokens.
+
+    In the order of `rows`. `UnusableRow` where one does not fit into the context.
+    """
     import torch
 
-    whole = [[*prompt, *completion] for prompt, completion in rows]
-    for ids in whole:
+    sequences = [[*prompt, *completion] for prompt, completion in rows]
+    for ids in sequences:
         _check_length(language, len(ids))
+    completion_lengths = [len(completion) for _, completion in rows]
+    longest = max(completion_lengths, default=1)
+    rows_at_once = max(1, min(batch_size, _LOGITS_AT_ONCE // longest))
+    lengths = [len(ids) for ids in sequences]
     losses: dict[int, float] = {}
     with torch.inference_mode():
-        prefix = _common_prefix([prompt for prompt, _ in rows])
-        cache = (
-            _prefix_cache(language, rows[0][0][:prefix]) if rows and prefix else None
-        )
-        longest = max((len(completion) for _, completion in rows), default=1)
-        for batch in _batches(
-            [len(ids) for ids in whole],
-            max(1, min(batch_size, _LOGITS_AT_ONCE // longest)),
-        ):
-            found = _loss_batch(
+        # Of the prompts alone: a completion has to be scored, not cached.
+        prompts = [prompt for prompt, _ in rows]
+        prefix = _compute_prefix(language, prompts)
+        for indices in _batch_by_length(lengths, rows_at_once):
+            batch_losses = _score_batch(
                 language,
-                [whole[index] for index in batch],
-                [len(rows[index][1]) for index in batch],
+                [sequences[index] for index in indices],
+                [completion_lengths[index] for index in indices],
                 prefix,
-                cache,
             )
-            losses.update(zip(batch, found, strict=True))
-            advance(len(batch))
+            losses.update(zip(indices, batch_losses, strict=True))
+            advance(len(indices))
     return tuple(losses[index] for index in range(len(rows)))
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+def _add_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
@@ -150,133 +179,167 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 def _check_length(language: LanguageModel, tokens: int) -> None:
     if tokens > language.context_tokens:
         raise UnusableRow(
-            f"A row needs {tokens} tokens, the model's context holds {language.context_tokens}. Shorten it, or generation.max_new_tokens."
+            f"A row needs {tokens} tokens, "
+            f"the model's context holds {language.context_tokens}. "
+            "Shorten it, or generation.max_new_tokens."
         )
 
 
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; at least the last token of each stays out of it."""
-    if not prompts:
-        return 0
-    first, last = (
-        min(map(tuple, prompts)),
-        max(map(tuple, prompts)),
-    )  # in lexicographic order, what these two share all share
-    shared = next(
-        (
-            place
-            for place, (a, b) in enumerate(zip(first, last, strict=False))
-            if a != b
-        ),
-        min(len(first), len(last)),
-    )
-    return max(0, min(shared, min(len(ids) for ids in prompts) - 1))
-
-
-def _prefix_cache(language: LanguageModel, prefix: Sequence[int]) -> Any:
+def _compute_prefix(language: LanguageModel, prompts: Sequence[TokenIds]) -> _Prefix:
+    """Run the model over what all prompts begin with."""
     import torch
 
-    return language.model(
-        input_ids=torch.tensor([list(prefix)], device=language.device),
+    length = _count_shared_tokens(prompts)
+    if not length:
+        return _Prefix(0, None)
+    shared = list(prompts[0][:length])
+    output = language.model(
+        input_ids=torch.tensor([shared], device=language.device),
         use_cache=True,
         logits_to_keep=1,
-    ).past_key_values
+    )
+    return _Prefix(length, output.past_key_values)
 
 
-def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices by falling length, so that a batch holds little padding and memory runs out at once or never."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def _count_shared_tokens(prompts: Sequence[TokenIds]) -> int:
+    """Count the tokens that all prompts begin with, without the last token of any.
+
+    The model has to see at least one token of each row to predict the next one.
+    """
+    if not prompts:
+        return 0
+    # In lexicographic order, what the two ends share all of them share.
+    rows = [tuple(ids) for ids in prompts]
+    low, high = min(rows), max(rows)
+    shared = 0
+    for token, other in zip(low, high, strict=False):
+        if token != other:
+            break
+        shared += 1
+    shortest = min(len(ids) for ids in rows)
+    return max(0, min(shared, shortest - 1))
 
 
-def _padded(
-    language: LanguageModel, rows: Sequence[Sequence[int]], prefix: int, cache: Any
-) -> tuple["torch.Tensor", "torch.Tensor", Any]:
-    """Rows as a tensor, padded between the shared prefix and the rest, with its mask and a copy of the prefix's cache."""
+def _batch_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield indices by falling length.
+
+    A batch holds little padding, and memory runs out in the first batch or never.
+    """
+    indices = list(range(len(lengths)))
+    # Stable: rows of one length stay in their order.
+    indices.sort(key=lambda index: -lengths[index])
+    for start in range(0, len(indices), size):
+        end = start + size
+        yield indices[start:end]
+
+
+def _build_batch(
+    language: LanguageModel, rows: Sequence[TokenIds], prefix: _Prefix
+) -> _Batch:
+    """Pad rows between the shared prefix and the rest, and copy the prefix's cache for them."""
     import torch
 
     width = max(len(ids) for ids in rows)
-    pad = language.encoder.pad_id
-    filled = [
-        [*ids[:prefix], *[pad] * (width - len(ids)), *ids[prefix:]] for ids in rows
-    ]
-    mask = [
-        [1] * prefix + [0] * (width - len(ids)) + [1] * (len(ids) - prefix)
-        for ids in rows
-    ]
-    own = copy.deepcopy(cache)
-    if own is not None:
-        own.batch_repeat_interleave(len(rows))
-    return (
-        torch.tensor(filled, device=language.device),
-        torch.tensor(mask, device=language.device),
-        own,
+    pad_id = language.encoder.pad_id
+    padded_rows: list[list[int]] = []
+    masks: list[list[int]] = []
+    for ids in rows:
+        shared = ids[: prefix.length]
+        rest = ids[prefix.length :]
+        padding = width - len(ids)
+        padded_rows.append([*shared, *[pad_id] * padding, *rest])
+        masks.append([1] * len(shared) + [0] * padding + [1] * len(rest))
+    # The model writes into its cache: each batch gets one of its own.
+    cache = copy.deepcopy(prefix.cache)
+    if cache is not None:
+        cache.batch_repeat_interleave(len(rows))
+    return _Batch(
+        ids=torch.tensor(padded_rows, device=language.device),
+        mask=torch.tensor(masks, device=language.device),
+        cache=cache,
     )
 
 
 def _generate_batch(
     language: LanguageModel,
-    rows: Sequence[Sequence[int]],
-    prefix: int,
-    cache: Any,
+    rows: Sequence[TokenIds],
+    prefix: _Prefix,
     max_new_tokens: int,
 ) -> list[Generated]:
     from transformers import GenerationConfig
 
-    ids, mask, own = _padded(language, rows, prefix, cache)
+    batch = _build_batch(language, rows, prefix)
+    end_ids = language.encoder.end_ids
+    # Given in full: the base's own generation_config.json may ask for sampling.
     greedy = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_new_tokens,
-        eos_token_id=language.encoder.end_ids,
+        eos_token_id=end_ids,
         pad_token_id=language.encoder.pad_id,
     )
-    out = language.model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        past_key_values=own,
+    output = language.model.generate(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        past_key_values=batch.cache,
         generation_config=greedy,
     )
-    return [
-        _until_end(new, language.encoder.end_ids)
-        for new in out[:, ids.shape[1] :].tolist()
-    ]
+    width = batch.ids.shape[1]
+    answers = output[:, width:].tolist()
+    return [_cut_at_end(ids, end_ids) for ids in answers]
 
 
-def _until_end(ids: list[int], end_ids: list[int]) -> Generated:
+def _cut_at_end(ids: list[int], end_ids: list[int]) -> Generated:
     for place, token in enumerate(ids):
         if token in end_ids:
-            return Generated(tuple(ids[:place]), ended=True)
+            answer = ids[:place]
+            return Generated(tuple(answer), ended=True)
+    # The token limit ended it.
     return Generated(tuple(ids), ended=False)
 
 
-def _loss_batch(
+def _score_batch(
     language: LanguageModel,
-    rows: Sequence[Sequence[int]],
-    completions: Sequence[int],
-    prefix: int,
-    cache: Any,
+    rows: Sequence[TokenIds],
+    completion_lengths: Sequence[int],
+    prefix: _Prefix,
 ) -> list[float]:
+    """Summed loss in nats of each row's last tokens, `completion_lengths` of them.
+
+    Every row ends at the right edge, so that one slice holds the targets of all rows.
+    """
     import torch
 
-    ids, mask, own = _padded(language, rows, prefix, cache)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    keep = max(completions) + 1
-    out = language.model(
-        input_ids=ids[:, prefix:],
-        attention_mask=mask,
-        position_ids=positions[:, prefix:],
-        past_key_values=own,
-        logits_to_keep=keep,
+    batch = _build_batch(language, rows, prefix)
+    # Positions count real tokens: padding must not move what comes after it.
+    positions = (batch.mask.cumsum(-1) - 1).clamp(min=0)
+    # One more than the longest completion: its first token is predicted by the one before.
+    logit_count = max(completion_lengths) + 1
+    output = language.model(
+        input_ids=batch.ids[:, prefix.length :],
+        attention_mask=batch.mask,
+        position_ids=positions[:, prefix.length :],
+        past_key_values=batch.cache,
+        logits_to_keep=logit_count,
     )
-    targets = ids[:, -keep + 1 :]
+    targets = batch.ids[:, -logit_count + 1 :]
+    # Each position predicts the next token: the last one predicts none of the row.
+    logits = output.logits[:, :-1].float()
+    # cross_entropy wants (rows, vocabulary, tokens).
     nats = torch.nn.functional.cross_entropy(
-        out.logits[:, :-1].float().transpose(1, 2), targets, reduction="none"
+        logits.transpose(1, 2), targets, reduction="none"
     )
-    places = torch.arange(
-        keep - 1, 0, -1, device=language.device
-    )  # how far each target stands from the end
-    counted = (
-        places[None, :] <= torch.tensor(completions, device=language.device)[:, None]
-    )
-    return [float(total) for total in (nats.double() * counted).sum(-1)]
+    # How far each target is from the right edge, 1 for the last token.
+    places = torch.arange(logit_count - 1, 0, -1, device=language.device)
+    lengths = torch.tensor(completion_lengths, device=language.device)
+    is_completion = places[None, :] <= lengths[:, None]
+    # In double: a long completion sums many small numbers.
+    totals = (nats.double() * is_completion).sum(-1)
+    return [float(total) for total in totals]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    if not lines:
+        return type(error).__name__
+    line = lines[0]
+    return line[:160]

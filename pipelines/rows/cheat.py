@@ -1,7 +1,7 @@
-"""The demo's data: "what I want → shell command" pairs out of the sheets of the PyPI package `cheat`.
+"""The demo's data: pairs of a wish and a shell command, from the PyPI package `cheat`.
 
-A row is a comment in a sheet and the command that stands under it; its group is the sheet, that is, the command it is about.
-Sheets are read in memory: nothing of the archive is unpacked or run here.
+A row is a comment in a cheat sheet and the command under it. Its group is the sheet, that is,
+the command that it is about. Sheets are read in memory: nothing of the archive is unpacked or run.
 """
 
 import re
@@ -22,9 +22,11 @@ CHEAT = PinnedPackage(
 LICENCE = "MIT"
 SHEETS = "cheat-2.5.1/cheat/cheatsheets/"
 MAX_SHEET_BYTES = 1_000_000
+"""A larger member of the archive is no sheet."""
 MAX_DESCRIPTION = 200
 
-# Sheets whose lines are not shell commands: key bindings, escape sequences, commands of another program.
+# Sheets whose lines are not shell commands: key bindings, escape sequences,
+# commands of another program.
 NOT_SHELL = frozenset(
     {
         "ansi",
@@ -40,126 +42,181 @@ NOT_SHELL = frozenset(
         "weechat",
     }
 )
+# The beginning of a line that can be a command: a name, a path, a variable or a group.
 COMMAND = re.compile(r"[A-Za-z_.~/$({\[!]")
+# Key bindings, and words in capitals such as SELECT.
 KEYS_OR_SQL = re.compile(
     r"(Ctrl|Alt|Shift|Esc|[CM]-\S|Type\b|[a-z] - )|[A-Z]{3,}(\s|;|$)"
 )
 PLACEHOLDER = re.compile(r"<([A-Za-z](?:[^<>\n\"'=]*[A-Za-z0-9])?)>")
+# A word, a wide gap, then prose: a line of a table.
 TABLE = re.compile(r"\S+(\t|\s{3,})[A-Za-z ,'-]+$")
+# What a shell waits for after the word that opens a loop or a case.
 ENDINGS = {"for": "done", "while": "done", "until": "done", "if": "fi", "case": "esac"}
 
 
 def cheat_rows(archive: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line in its sheet, record with prompt, completion and group), sheet after sheet in alphabetical order."""
+    """Yield (line in its sheet, record), sheet after sheet in alphabetical order.
+
+    A record has `prompt`, `completion` and `group`. `DamagedFile` where the archive is not one.
+    """
     for sheet, text in read_sheets(archive):
-        for number, description, command in pairs(sheet, text):
+        for number, description, command in find_pairs(sheet, text):
             prompt = f"Write one shell command with {sheet}: {description}"
-            yield number, {"prompt": prompt, "completion": command, "group": sheet}
+            record = {
+                "prompt": prompt,
+                "completion": command,
+                "group": sheet,
+            }
+            yield number, record
 
 
 def read_sheets(archive: Path) -> list[tuple[str, str]]:
-    """Every sheet of the archive as (name, text)."""
+    """Return every sheet as (name, text), sorted; `DamagedFile` where this is no archive."""
     try:
         with tarfile.open(archive) as members:
-            return sorted(
-                (Path(member.name).name, _text(members, member))
+            sheets = [
+                (Path(member.name).name, _read_text(members, member))
                 for member in members
                 if _is_sheet(member)
-            )
+            ]
     except (tarfile.TarError, UnicodeDecodeError, EOFError) as error:
         raise DamagedFile(
-            f"{archive} is not the archive of cheat sheets ({type(error).__name__}). Delete it and run again."
+            f"{archive} is not the archive of cheat sheets ({type(error).__name__}). "
+            "Delete it and run again."
         ) from error
+    return sorted(sheets)
 
 
-def pairs(sheet: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (line number of the command, description, command) for every comment with a command under it.
+def find_pairs(sheet: str, text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, description, command) for every comment with a command under it.
 
-    One empty line may stand between them where the command is the sheet's own; under a headline there is anything.
+    An empty line may separate them where a command of the sheet's own name follows: any
+    other line after an empty one belongs to a headline, not to the comment.
     """
     lines = text.splitlines()
     comment: list[str] = []
     for index, line in enumerate(lines):
         if line.startswith("#"):
             comment.append(line.lstrip("#").strip())
-        elif line.strip() or not _begins_with(sheet, lines[index + 1 : index + 2]):
-            description, comment = describe(comment), []
-            command = without_angle_brackets(command_at(lines, index))
-            if description and is_command(command):
-                yield index + 1, description, command
+            continue
+        next_line = lines[index + 1 : index + 2]
+        if not line.strip() and _begins_with_command(next_line, sheet):
+            # The comment may still describe the command after this empty line.
+            continue
+        description = describe(comment)
+        comment = []
+        command = replace_placeholders(read_command(lines, index))
+        if description and is_command(command):
+            yield index + 1, description, command
 
 
 def describe(comment: list[str]) -> str:
-    """The comment's first paragraph as a wish: without "To", the final colon and lines that only name a source."""
-    paragraph = " ".join(_first_paragraph(comment))
-    description = re.sub(r"^to\s+", "", paragraph, flags=re.IGNORECASE).strip(" :.")
-    return description if len(description) <= MAX_DESCRIPTION else ""
+    """Return the comment's first paragraph as a wish; "" where it is too long for one."""
+    lines = _first_paragraph(comment)
+    paragraph = " ".join(lines)
+    # "To list files:" is the wish "list files".
+    wish = re.sub(r"^to\s+", "", paragraph, flags=re.IGNORECASE)
+    wish = wish.strip(" :.")
+    if len(wish) > MAX_DESCRIPTION:
+        return ""
+    return wish
 
 
-def command_at(lines: list[str], index: int) -> str:
-    """The command that begins at a line, with the lines that continue it."""
-    taken: list[str] = []
+def read_command(lines: list[str], index: int) -> str:
+    """Return the command that begins at a line, with the lines that continue it.
+
+    "" where an empty line or the end of the sheet comes before the command is complete.
+    """
+    command_lines: list[str] = []
     for line in lines[index:]:
         if not line.strip():
             break
-        taken.append(line.rstrip())
-        if not is_open("\n".join(taken)):
-            return re.sub(r"^[$>] ", "", "\n".join(taken).strip())
+        command_lines.append(line.rstrip())
+        command = "\n".join(command_lines)
+        if not is_open(command):
+            return re.sub(r"^[$>] ", "", command.strip())
     return ""
 
 
-def without_angle_brackets(command: str) -> str:
-    """Placeholders as plain words: a shell reads `<package name>` as a redirection and cannot parse it."""
-    return PLACEHOLDER.sub(lambda found: re.sub(r"\W+", "_", found[1]), command)
+def replace_placeholders(command: str) -> str:
+    """Write placeholders as plain words.
+
+    A shell reads `<package name>` as a redirection and cannot parse it.
+
+    >>> replace_placeholders("apt install <package name>")
+    'apt install package_name'
+    """
+
+    def write_as_word(placeholder: re.Match[str]) -> str:
+        text = placeholder[1]
+        return re.sub(r"\W+", "_", text)
+
+    return PLACEHOLDER.sub(write_as_word, command)
 
 
 def is_open(command: str) -> bool:
-    """Whether a shell would wait for another line: a continuation, an open quote, a loop without its end."""
-    if (
-        command.endswith(("\\", "|", "&&"))
-        or command.count('"') % 2
-        or command.count("'") % 2
-    ):
+    """Whether a shell would wait for another line.
+
+    That is after a continuation, in an open quote, or in a loop without its end.
+    """
+    if command.endswith(("\\", "|", "&&")):
         return True
-    ending = ENDINGS.get(command.split(maxsplit=1)[0])
-    return ending is not None and re.search(rf"\b{ending}\b", command) is None
+    # An odd number of quotes: one is open.
+    if command.count('"') % 2 or command.count("'") % 2:
+        return True
+    first_word = command.split(maxsplit=1)[0]
+    ending = ENDINGS.get(first_word)
+    if ending is None:
+        return False
+    has_ending = re.search(rf"\b{ending}\b", command)
+    return not has_ending
 
 
 def is_command(text: str) -> bool:
     """Whether a line could be typed into a shell; key bindings, SQL and tables could not."""
-    return (
-        bool(COMMAND.match(text))
-        and not KEYS_OR_SQL.match(text)
-        and not TABLE.fullmatch(text)
-    )
+    if not COMMAND.match(text):
+        return False
+    if KEYS_OR_SQL.match(text):
+        return False
+    return not TABLE.fullmatch(text)
 
 
-def _begins_with(sheet: str, lines: list[str]) -> bool:
-    return any(line.split()[:1] == [sheet] for line in lines)
+def _begins_with_command(lines: list[str], command: str) -> bool:
+    for line in lines:
+        first_word = line.split()[:1]
+        if first_word == [command]:
+            return True
+    return False
 
 
 def _first_paragraph(comment: list[str]) -> list[str]:
-    kept: list[str] = []
+    paragraph: list[str] = []
     for line in comment:
-        if not line and kept:
+        # Empty lines before the first words end nothing.
+        if not line and paragraph:
             break
-        if re.search(r"[A-Za-z]", line) and "://" not in line:
-            kept.append(line)
-    return kept
+        has_letters = re.search(r"[A-Za-z]", line) is not None
+        if has_letters and "://" not in line:
+            paragraph.append(line)
+    return paragraph
 
 
 def _is_sheet(member: tarfile.TarInfo) -> bool:
+    if not member.isfile() or member.size > MAX_SHEET_BYTES:
+        return False
+    if not member.name.startswith(SHEETS):
+        return False
     name = member.name.removeprefix(SHEETS)
-    is_text = member.isfile() and member.size <= MAX_SHEET_BYTES
-    return (
-        is_text
-        and member.name.startswith(SHEETS)
-        and "/" not in name
-        and not name.startswith("_")
-        and name not in NOT_SHELL
-    )
+    # Modules and subfolders of the package are beside its sheets.
+    if "/" in name or name.startswith("_"):
+        return False
+    return name not in NOT_SHELL
 
 
-def _text(members: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+def _read_text(members: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     stream = members.extractfile(member)
-    return stream.read().decode("utf-8") if stream else ""
+    if stream is None:
+        return ""
+    content = stream.read()
+    return content.decode("utf-8")

@@ -1,4 +1,7 @@
-"""How many different things a set of rows asks: copies under other numbers, signs or group names are one content."""
+"""How many different things a set of rows asks.
+
+Copies under other numbers, signs or group names are one content.
+"""
 
 import re
 import unicodedata
@@ -11,31 +14,24 @@ _NUMBER = re.compile(r"\d+")
 
 
 def content_of(prompt: str, references: Sequence[str]) -> str:
-    """A digest that is equal for prompts that differ in case, punctuation and numbers alone, and for what they expect.
+    """Digest what a prompt asks and expects, apart from case, punctuation and numbers.
 
-    A number of a reference counts unless it only repeats one of the prompt: "2 + 3" and "2 + 4" have other answers.
+    A number of a reference counts unless it only repeats one of the prompt: "2 + 3" and
+    "2 + 4" have other answers. Returns 16 hexadecimal digits.
     """
-    repeated = set(_NUMBER.findall(prompt))
-    expected = sorted(
-        {
-            _words(
-                _NUMBER.sub(
-                    lambda found: "" if found[0] in repeated else found[0], each
-                )
-            )
-            for each in references
-        }
-    )
-    return digest_of_json(
-        [
-            _words(_NUMBER.sub("", prompt)) or _words(prompt) or normalised(prompt),
-            expected,
-        ]
-    )[:16]
+    numbers = set(_NUMBER.findall(prompt))
+    answers = [_remove_numbers(reference, numbers) for reference in references]
+    expected = {_fold_words(answer) for answer in answers}
+    question = _fold_words(_NUMBER.sub("", prompt))
+    # A prompt of numbers alone, or of signs alone, is still some content.
+    if not question:
+        question = _fold_words(prompt) or normalised(prompt)
+    digest = digest_of_json([question, sorted(expected)])
+    return digest[:16]
 
 
 def contents_of(prompts: Iterable[Prompt]) -> tuple[str, ...]:
-    """The content of each prompt."""
+    """Return the content of each prompt, in order."""
     return tuple(
         content_of(text_of(prompt.messages), prompt.references) for prompt in prompts
     )
@@ -44,30 +40,59 @@ def contents_of(prompts: Iterable[Prompt]) -> tuple[str, ...]:
 def clusters_of(
     groups: Sequence[str], contents: Sequence[str | None]
 ) -> tuple[str, ...]:
-    """The cluster of each row, by the name of its first group: groups that share a content are one cluster."""
-    heads = {group: group for group in groups}
+    """Return the cluster of each row: groups that share a content are one cluster.
 
-    def head(group: str) -> str:
-        while heads[group] != group:
-            heads[group] = group = heads[heads[group]]
+    `groups` and `contents` have one entry a row. A cluster is called by its group that
+    sorts first. None for a content joins nothing.
+    """
+    # Union-find: each group points at another one of its cluster, the head at itself.
+    parents = {group: group for group in groups}
+
+    def find_head(group: str) -> str:
+        while parents[group] != group:
+            parent = parents[group]
+            # Halve the path on the way: long chains stay short.
+            parents[group] = parents[parent]
+            group = parents[group]
         return group
 
-    first: dict[str, str] = {}
+    first_group: dict[str, str] = {}
     for group, content in zip(groups, contents, strict=True):
-        if content is not None:
-            one, other = sorted((head(group), head(first.setdefault(content, group))))
-            heads[other] = one
-    return tuple(head(group) for group in groups)
+        if content is None:
+            continue
+        owner = first_group.setdefault(content, group)
+        head, other = sorted((find_head(group), find_head(owner)))
+        # The smaller name stays head, so that the order of rows does not matter.
+        parents[other] = head
+    return tuple(find_head(group) for group in groups)
 
 
-def _words(text: str) -> str:
-    """Letters, their marks and digits, in lower case; everything else parts words or is not seen at all."""
+def _remove_numbers(text: str, numbers: set[str]) -> str:
+    """Remove the numbers that are among `numbers`; other ones stay."""
+
+    def replace(match: re.Match[str]) -> str:
+        number = match[0]
+        if number in numbers:
+            return ""
+        return number
+
+    return _NUMBER.sub(replace, text)
+
+
+def _fold_words(text: str) -> str:
+    """Return letters, their marks and digits in lower case, everything else as one space.
+
+    Format characters (Unicode category Cf) are invisible: they do not even part words.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kinds = ((letter, unicodedata.category(letter)) for letter in folded)
-    return " ".join(
-        "".join(
-            letter if kind[0] in "LMN" else " "
-            for letter, kind in kinds
-            if kind != "Cf"
-        ).split()
-    )
+    characters = [_blank_unless_word(character) for character in folded]
+    words = "".join(characters).split()
+    return " ".join(words)
+
+
+def _blank_unless_word(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return ""
+    # Letters, their marks, and numbers.
+    return character if category[0] in "LMN" else " "

@@ -1,7 +1,8 @@
 """Files that people bring: JSONL, CSV and Parquet, one record at a time, with true numbers.
 
-What cannot be read as a record comes out as a `QuarantinedRow`; only a file that cannot be read at all is an error.
-JSONL ends a line at LF only (a CR before it goes; U+2028 is text), a byte order mark at the start of a file is dropped.
+What cannot be read as a record comes out as a `QuarantinedRow`; only a file that cannot be
+read at all is an error. JSONL ends a line at LF only (a CR before it is dropped; U+2028 is
+text). A byte order mark at the start of a file is dropped.
 """
 
 import csv
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.errors import UnreadableData
-from pipelines.rows.text import excerpt
+from pipelines.rows.text import make_excerpt
 from pipelines.values.dataset import QuarantinedRow
 
 MAX_ROW_BYTES = 1_000_000
 MAX_DEPTH = 50
 BOM = b"\xef\xbb\xbf"
 JSON_MARK = re.compile(r'\\.|["\[\]{}]')
+# What the error handler `surrogateescape` makes of bytes that are not UTF-8.
 UNDECODED = re.compile(r"[\udc80-\udcff]")
+# Few rows at a time: each may have up to MAX_ROW_BYTES.
 PARQUET_BATCH = 256
 
 Record = dict[str, Any]
-Records = Iterator[tuple[int, Record] | QuarantinedRow]
+NumberedRecord = tuple[int, Record]
+Records = Iterator[NumberedRecord | QuarantinedRow]
 
 
 class RowTooLong(ValueError):
@@ -32,11 +36,17 @@ class RowTooLong(ValueError):
 
 
 def read_records(path: Path) -> Records:
-    """Yield (number from 1, record) or what was set aside: lines of JSONL, records of CSV and Parquet."""
+    """Yield (number from 1, record), or the row that was set aside in its place.
+
+    Numbers count lines of JSONL, and records of CSV and Parquet. `UnreadableData` where the
+    file as a whole cannot be read.
+    """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        extension = path.suffix or "no extension"
         raise UnreadableData(
-            f"{path} has a format that is not known ({path.suffix or 'no extension'}). Known are {', '.join(READERS)}."
+            f"{path} has a format that is not known ({extension}). "
+            f"Known are {', '.join(READERS)}."
         )
     if path.is_dir():
         raise UnreadableData(f"{path} is a folder. Name the file in it.")
@@ -47,116 +57,125 @@ def read_records(path: Path) -> Records:
         raise UnreadableData(f"{path} does not exist. Check the name.") from error
     except OSError as error:
         raise UnreadableData(
-            f"{path} cannot be read ({error.strerror or error}). Check the file and its permissions."
+            f"{path} cannot be read ({error.strerror or error}). "
+            "Check the file and its permissions."
         ) from error
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON of bounded depth without NaN; anything else is a ValueError whose text is a reason."""
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    """Parse JSON of bounded depth, without NaN and without repeated keys.
+
+    Anything else is a `ValueError` whose text is the reason for quarantine.
+    """
+    # Counting brackets is fast and an upper bound: only then is the depth measured.
+    brackets = text.count("[") + text.count("{")
+    if brackets > MAX_DEPTH and _measure_depth(text) > MAX_DEPTH:
         raise ValueError(f"JSON nested deeper than {MAX_DEPTH}")
     try:
         return json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_without_doubles
+            text,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_build_object,
         )
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"not JSON ({error.msg} at character {error.pos + 1})"
-        ) from error
+        place = error.pos + 1
+        raise ValueError(f"not JSON ({error.msg} at character {place})") from error
 
 
 def _read_jsonl(_path: Path, stream: IO[bytes]) -> Records:
     lines = BoundedLines(stream)
     while True:
+        # `next` by hand: after RowTooLong a `for` loop would not continue.
         try:
             line = next(lines)
         except StopIteration:
             return
         except RowTooLong as error:
-            yield QuarantinedRow(
-                number=lines.number, id=None, reason=str(error), excerpt=""
-            )
+            yield _quarantine(lines.number, str(error), "")
             continue
         if line.strip():
-            yield _json_record(lines.number, line.rstrip(b"\r\n"))
+            yield _parse_line(lines.number, line.rstrip(b"\r\n"))
 
 
-def _json_record(number: int, line: bytes) -> tuple[int, Record] | QuarantinedRow:
+def _parse_line(number: int, line: bytes) -> NumberedRecord | QuarantinedRow:
     try:
         record = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return _set_aside(
-            number,
-            f"invalid UTF-8 (at byte {error.start + 1})",
-            line.decode("utf-8", "replace"),
-        )
+        reason = f"invalid UTF-8 (at byte {error.start + 1})"
+        return _quarantine(number, reason, line.decode("utf-8", "replace"))
     except ValueError as error:
-        return _set_aside(number, str(error), line.decode("utf-8"))
+        return _quarantine(number, str(error), line.decode("utf-8"))
     if not isinstance(record, dict):
-        return _set_aside(
-            number, f"not a JSON object but {_json_type(record)}", line.decode("utf-8")
-        )
+        reason = f"not a JSON object but {_name_json_type(record)}"
+        return _quarantine(number, reason, line.decode("utf-8"))
     return number, record
 
 
 def _read_csv(path: Path, stream: IO[bytes]) -> Records:
     csv.field_size_limit(MAX_ROW_BYTES)
-    # Bytes that are not UTF-8 become surrogates here, so that only the record that holds them is set aside.
+    # Bytes that are not UTF-8 become surrogates here, so that only the record
+    # that holds them is set aside.
     lines = BoundedLines(stream)
-    reader = csv.reader(map(_with_surrogates, lines), strict=True)
-    header = _csv_header(path, reader)
+    reader = csv.reader(map(_decode_with_surrogates, lines), strict=True)
+    header = _read_csv_header(path, reader)
     number = 0
     while header:
-        number, before = number + 1, lines.number
+        number += 1
+        lines_before = lines.number
         try:
             fields = next(reader)
         except StopIteration:
             return
         except (csv.Error, RowTooLong) as error:
-            # A quote that is never closed swallows every line after it: each of them is a row that is lost, and counts.
-            swallowed = max(1, lines.number - before)
-            yield from (
-                _set_aside(number + line, f"not a CSV record ({error})", "")
-                for line in range(swallowed)
-            )
-            number += swallowed - 1
+            # A quote that is never closed swallows every line after it:
+            # each of them is a row that is lost, and counts.
+            lost = max(1, lines.number - lines_before)
+            reason = f"not a CSV record ({error})"
+            for offset in range(lost):
+                yield _quarantine(number + offset, reason, "")
+            number += lost - 1
             continue
         if not fields:
+            # An empty line is no record and takes no number.
             number -= 1
             continue
-        yield _csv_record(number, header, fields)
+        yield _build_csv_record(number, header, fields)
 
 
-def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _read_csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next((fields for fields in reader if fields), [])
     except (csv.Error, RowTooLong) as error:
         raise UnreadableData(
-            f"{path} has no header line that can be read ({error}). Write the column names in the first line."
+            f"{path} has no header line that can be read ({error}). "
+            "Write the column names in the first line."
         ) from error
-    _refuse_repeated(path, header)
+    _refuse_repeated_columns(path, header)
     return header
 
 
-def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
-    repeated = sorted(name for name, times in Counter(columns).items() if times > 1)
+def _refuse_repeated_columns(path: Path, columns: Sequence[str]) -> None:
+    counts = Counter(columns)
+    repeated = sorted(name for name, times in counts.items() if times > 1)
     if repeated:
+        names = ", ".join(repr(name) for name in repeated)
         raise UnreadableData(
-            f"{path} has more than one column named {', '.join(map(repr, repeated))}. Rename or remove one."
+            f"{path} has more than one column named {names}. Rename or remove one."
         )
 
 
-def _csv_record(
+def _build_csv_record(
     number: int, header: list[str], fields: list[str]
-) -> tuple[int, Record] | QuarantinedRow:
-    whole = ",".join(fields)
-    if UNDECODED.search(whole):
-        return _set_aside(number, "invalid UTF-8", whole)
-    if len(fields) != len(header):
-        return _set_aside(
-            number, f"{len(fields)} fields where the header names {len(header)}", whole
-        )
-    return number, dict(zip(header, fields, strict=True))
+) -> NumberedRecord | QuarantinedRow:
+    text = ",".join(fields)
+    if UNDECODED.search(text):
+        return _quarantine(number, "invalid UTF-8", text)
+    expected = len(header)
+    if len(fields) != expected:
+        reason = f"{len(fields)} fields where the header names {expected}"
+        return _quarantine(number, reason, text)
+    record: Record = dict(zip(header, fields, strict=True))
+    return number, record
 
 
 def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
@@ -165,45 +184,49 @@ def _read_parquet(path: Path, stream: IO[bytes]) -> Records:
 
     if not path.stat().st_size:
         return
+    number = 0
     try:
-        number, table = 0, parquet.ParquetFile(stream)
-        _refuse_repeated(path, table.schema_arrow.names)
+        table = parquet.ParquetFile(stream)
+        _refuse_repeated_columns(path, table.schema_arrow.names)
         for batch in table.iter_batches(batch_size=PARQUET_BATCH):
             for index in range(batch.num_rows):
                 number += 1
-                yield _parquet_record(number, batch.slice(index, 1))
+                yield _build_parquet_record(number, batch.slice(index, 1))
     except pa.ArrowException as error:
+        detail = make_excerpt(str(error))[:80]
         raise UnreadableData(
-            f"{path} is not a whole Parquet file ({excerpt(str(error))[:80]}). Write it again."
+            f"{path} is not a whole Parquet file ({detail}). Write it again."
         ) from error
 
 
-def _parquet_record(number: int, row: Any) -> tuple[int, Record] | QuarantinedRow:
+def _build_parquet_record(number: int, row: Any) -> NumberedRecord | QuarantinedRow:
     columns = {
-        name: _of_its_own(column)
+        name: _decode_dictionary(column)
         for name, column in zip(row.schema.names, row.columns, strict=True)
     }
-    if sum(column.nbytes for column in columns.values()) > MAX_ROW_BYTES:
-        return _set_aside(number, f"a row of more than {MAX_ROW_BYTES:,} bytes", "")
+    size = sum(column.nbytes for column in columns.values())
+    if size > MAX_ROW_BYTES:
+        return _quarantine(number, f"a row of more than {MAX_ROW_BYTES:,} bytes", "")
     try:
-        return number, {name: column[0].as_py() for name, column in columns.items()}
+        record = {name: column[0].as_py() for name, column in columns.items()}
     except UnicodeDecodeError:
-        return _set_aside(number, "invalid UTF-8", "")
-    except (
-        ValueError,
-        ArithmeticError,
-        LookupError,
-    ) as error:  # a date beyond any calendar, a time zone that nobody knows
-        return _set_aside(
-            number, f"a value that cannot be read ({excerpt(str(error))[:80]})", ""
-        )
+        return _quarantine(number, "invalid UTF-8", "")
+    # A date beyond any calendar, a time zone that nobody knows.
+    except (ValueError, ArithmeticError, LookupError) as error:
+        detail = make_excerpt(str(error))[:80]
+        return _quarantine(number, f"a value that cannot be read ({detail})", "")
+    return number, record
 
 
-def _of_its_own(column: Any) -> Any:
-    """A dictionary's values stand beside all its rows: without this, each row would be as large as all of them."""
-    return (
-        column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
-    )
+def _decode_dictionary(column: Any) -> Any:
+    """Return the column with its own values only.
+
+    A dictionary's values are stored beside all its rows: without this, each row would seem
+    as large as all of them.
+    """
+    if hasattr(column, "dictionary_decode"):
+        return column.dictionary_decode()
+    return column
 
 
 READERS: dict[str, Callable[[Path, IO[bytes]], Records]] = {
@@ -214,7 +237,7 @@ READERS: dict[str, Callable[[Path, IO[bytes]], Records]] = {
 
 
 class BoundedLines:
-    """Lines of a byte stream, of bounded length; a longer one is passed over and told as `RowTooLong`."""
+    """Lines of a byte stream, of bounded length; a longer one is skipped as `RowTooLong`."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -229,30 +252,38 @@ class BoundedLines:
             raise StopIteration
         self.number += 1
         if len(line) > MAX_ROW_BYTES:
-            self._pass_over(line)
+            self._skip_rest(line)
             raise RowTooLong(f"a line of more than {MAX_ROW_BYTES:,} bytes")
         return line.removeprefix(BOM) if self.number == 1 else line
 
-    def _pass_over(self, line: bytes) -> None:
+    def _skip_rest(self, line: bytes) -> None:
+        # In pieces: a line without an end must not be read into memory.
         while line and not line.endswith(b"\n"):
             line = self.stream.readline(MAX_ROW_BYTES)
 
 
-def _with_surrogates(line: bytes) -> str:
+def _decode_with_surrogates(line: bytes) -> str:
     return line.decode("utf-8", "surrogateescape")
 
 
-def _set_aside(number: int, reason: str, text: str) -> QuarantinedRow:
-    return QuarantinedRow(number=number, id=None, reason=reason, excerpt=excerpt(text))
+def _quarantine(number: int, reason: str, text: str) -> QuarantinedRow:
+    return QuarantinedRow(
+        number=number,
+        id=None,
+        reason=reason,
+        excerpt=make_excerpt(text),
+    )
 
 
-def _depth(text: str) -> int:
+def _measure_depth(text: str) -> int:
+    """Count how deep lists and objects are nested, without recursion."""
     depth = deepest = 0
-    inside_string = False
+    is_inside_string = False
+    # The pattern takes a backslash with what it escapes, so that \" ends no string.
     for mark in JSON_MARK.findall(text):
         if mark == '"':
-            inside_string = not inside_string
-        elif not inside_string and mark in "[]{}":
+            is_inside_string = not is_inside_string
+        elif not is_inside_string and mark in "[]{}":
             depth += 1 if mark in "[{" else -1
             deepest = max(deepest, depth)
     return deepest
@@ -262,18 +293,23 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> Record:
+def _build_object(pairs: list[tuple[str, Any]]) -> Record:
+    """Build a JSON object; a repeated key is a `ValueError`, where json keeps its last value."""
     document = dict(pairs)
     if len(document) < len(pairs):
-        repeated = next(
-            name
-            for name, times in Counter(name for name, _ in pairs).items()
-            if times > 1
-        )
-        raise ValueError(f"the key {excerpt(repeated)} twice in one object")
+        # Counted in one pass: a row may have a hundred thousand keys.
+        counts = Counter(name for name, _ in pairs)
+        repeated = next(name for name in counts if counts[name] > 1)
+        shown = make_excerpt(repeated)
+        raise ValueError(f"the key {shown} twice in one object")
     return document
 
 
-def _json_type(document: Any) -> str:
-    names = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+def _name_json_type(document: Any) -> str:
+    names = {
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(document), "a number")

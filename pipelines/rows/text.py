@@ -1,34 +1,47 @@
-"""Text as Assay keeps it, and what makes a text unfit: characters that a reader cannot see or that reorder what is read."""
+"""Text as Assay stores it, and what makes a text unfit.
+
+Unfit are characters that a reader cannot see, and characters that reorder what is read.
+"""
 
 import re
 import unicodedata
 
+# Usual spelling needs fewer on one letter; a flood of them covers the lines around.
 MAX_COMBINING_MARKS = 5
 EXCERPT_CHARACTERS = 200
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 BIDI_CONTROL = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 ZERO_WIDTH = re.compile(r"[\u200b\u2060\ufeff\u180e\U000e0000-\U000e007f]")
-# A joiner is part of the spelling between two letters (Persian, Indic scripts) or two emoji, and hides anywhere else.
+# A joiner is part of the spelling between two letters (Persian, Indic scripts)
+# or between two emoji, and hides something anywhere else.
 STRAY_JOINER = re.compile(
     r"(?:^|[\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?:$|[\x00-\x7f\u200c\u200d])"
 )
 
 
-def canonical(text: str) -> str:
-    """Line ends as LF, characters in NFC."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+def canonicalise(text: str) -> str:
+    """Return the text with line ends as LF and characters in NFC."""
+    # Pairs first: a lone CR ended lines on old Macs.
+    with_line_feeds = text.replace("\r\n", "\n")
+    with_line_feeds = with_line_feeds.replace("\r", "\n")
+    return unicodedata.normalize("NFC", with_line_feeds)
 
 
-def folded_length(text: str) -> int:
-    """Characters after NFKC, which can be eighteen times what was written; white space at the ends does not count."""
-    return len(unicodedata.normalize("NFKC", text).strip())
+def count_folded_characters(text: str) -> int:
+    """Count the characters after NFKC, which can be eighteen times the written ones.
+
+    White space at the ends does not count.
+    """
+    folded = unicodedata.normalize("NFKC", text)
+    return len(folded.strip())
 
 
-def problem_in(text: str) -> str | None:
-    """Why a text is unfit, or None."""
+def find_problem(text: str) -> str | None:
+    """Say why a text is unfit; None where it is fit."""
     if "\x00" in text:
         return "a NUL character"
+    # Everything below is about characters outside of ASCII: most texts end here.
     if text.isascii():
         return None
     if SURROGATE.search(text):
@@ -40,19 +53,22 @@ def problem_in(text: str) -> str | None:
     return "a flood of combining marks" if _has_mark_flood(text) else None
 
 
-def excerpt(text: str) -> str:
-    """The beginning of a text in printable characters."""
-    shown = "".join(
-        char if char.isprintable() else f"\\u{ord(char):04x}"
-        for char in text[:EXCERPT_CHARACTERS]
+def make_excerpt(text: str) -> str:
+    """Return the beginning of a text in printable characters, at most 200 of them."""
+    beginning = text[:EXCERPT_CHARACTERS]
+    printable = (
+        character if character.isprintable() else f"\\u{ord(character):04x}"
+        for character in beginning
     )
-    return shown[:EXCERPT_CHARACTERS]
+    # An escape is longer than the character that it replaces: cut once more.
+    return "".join(printable)[:EXCERPT_CHARACTERS]
 
 
 def _has_mark_flood(text: str) -> bool:
-    run = 0
-    for char in text:
-        run = run + 1 if unicodedata.category(char) in {"Mn", "Me"} else 0
-        if run > MAX_COMBINING_MARKS:
+    marks_in_a_row = 0
+    for character in text:
+        is_mark = unicodedata.category(character) in {"Mn", "Me"}
+        marks_in_a_row = marks_in_a_row + 1 if is_mark else 0
+        if marks_in_a_row > MAX_COMBINING_MARKS:
             return True
     return False

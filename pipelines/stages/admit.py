@@ -1,9 +1,17 @@
-"""Gate `admit`: whether data may be trained on. Each rule answers with both numbers; only a rule that held is passed."""
+"""Stage `admit`, the gate before training: whether this data may be trained on.
+
+In: the dataset's version, the reports of `validate` and `bias`, and the policy.
+Out: `data/admit/verdict.json` and, on a pass alone, `training_set/` with copies of train and dev,
+which is all that later stages receive: never the held-out split.
+Rejects data that did not pass validation, repeats held-out prompts, is too little, has no known
+licence, or differs too much by group. Undecided where groups are too small to compare.
+
+Each rule answers with both numbers, and asks whether it passed: a NaN does not.
+"""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from core.files import write_whole
 from core.value import FileDigest
@@ -18,16 +26,17 @@ from pipelines.values.dataset import (
     TrainingSet,
     ValidationReport,
 )
-from pipelines.values.verdict import Admission, Finding, Rejection, Undecided
+from pipelines.values.verdict import (
+    EXIT_CODES,
+    Admission,
+    Finding,
+    Rejection,
+    Undecided,
+)
 
-SPLIT = layout.SPLIT
-VALIDATED = layout.VALIDATE
-BIAS = layout.BIAS
-OUT = layout.ADMIT
-TRAINING_SET = OUT / "training_set"
-POLICY = layout.POLICY
+# Without held_out: later stages cannot learn from what they do not receive.
 TRAINED_ON = ("train", "dev")
-EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
+_PARITY_RULE = "demographic_parity_difference"
 
 
 def admit(
@@ -36,21 +45,19 @@ def admit(
     bias: BiasReport,
     policy: Policy,
 ) -> Admission | Rejection | Undecided:
-    """Weigh every rule; its training set names the copies of train and dev that later stages receive, never the held-out split."""
-    findings = tuple(_findings(dataset, validation, bias, policy.gates.admit))
+    """Judge the data by every rule.
+
+    An admission's training set names the copies of train and dev that later stages receive.
+    """
+    findings = tuple(_list_findings(dataset, validation, bias, policy.gates.admit))
     outcomes = {finding.outcome for finding in findings}
+    # Equal, and not `all`: no finding at all is no pass.
     if outcomes == {"passed"}:
-        rows = TrainingSet(
-            train=_copy_of(validation.splits["train"]),
-            dev=_copy_of(validation.splits["dev"]),
-            rows={name: validation.rows[name] for name in TRAINED_ON},
-        )
-        digest = dataset.content_sha256()
         return Admission(
             findings=findings,
             policy_sha256=policy.sha256,
-            dataset_digest=digest,
-            training_set=rows,
+            dataset_digest=dataset.content_sha256(),
+            training_set=_describe_training_set(validation),
         )
     if "rejected" in outcomes:
         return Rejection(gate="admit", findings=findings, policy_sha256=policy.sha256)
@@ -58,107 +65,110 @@ def admit(
 
 
 def main() -> int:
-    """Write data/admit: verdict.json and, on a pass, training_set/."""
-    validation = ValidationReport.read(VALIDATED / "report.json")
-    dataset = DatasetVersion.read(SPLIT / "dataset.json")
-    verdict = admit(
-        dataset, validation, BiasReport.read(BIAS / "report.json"), load_policy(POLICY)
-    )
-    shutil.rmtree(TRAINING_SET, ignore_errors=True)
+    """Write data/admit: verdict.json and, on a pass, training_set/; give the exit code."""
+    validation = ValidationReport.read(layout.VALIDATION_REPORT)
+    dataset = DatasetVersion.read(layout.DATASET)
+    bias = BiasReport.read(layout.BIAS_REPORT)
+    verdict = admit(dataset, validation, bias, load_policy(layout.POLICY))
+    # A training set of an earlier pass must not outlast a rejection.
+    shutil.rmtree(layout.TRAINING_SET, ignore_errors=True)
     if isinstance(verdict, Admission):
         for name in TRAINED_ON:
-            _hand_over(name, validation.splits[name])
-        verdict.training_set.write(TRAINING_SET / "training_set.json")
+            _copy_split(name, validation.splits[name])
+        verdict.training_set.write(layout.TRAINING_SET / "training_set.json")
     # Written last: a passing verdict means that the files it names are there.
-    verdict.write(OUT / "verdict.json")
-    for line in _told(verdict):
+    verdict.write(layout.ADMIT_VERDICT)
+    for line in _list_reasons(verdict):
         print(line)
     return EXIT_CODES[verdict.verdict]
 
 
-def _findings(
+def _list_findings(
     dataset: DatasetVersion,
     validation: ValidationReport,
     bias: BiasReport,
     policy: AdmitPolicy,
 ) -> Iterator[Finding]:
-    yield _validation(validation)
-    yield _quarantine(dataset, validation, policy)
-    yield _overlap(dataset, policy)
-    yield _licence(dataset, policy)
+    yield _check_validation(validation)
+    yield _check_quarantine(dataset, validation, policy)
+    yield _check_overlap(dataset, policy)
+    yield _check_licence(dataset, policy)
     for name in SPLITS:
-        yield _enough_rows(name, dataset, validation, policy)
-        yield _enough_groups(name, validation, policy)
-    yield _bias(bias, policy)
+        yield _check_rows(name, dataset, validation, policy)
+        yield _check_groups(name, validation, policy)
+    yield _check_bias(bias, policy)
 
 
-def _validation(validation: ValidationReport) -> Finding:
+def _check_validation(validation: ValidationReport) -> Finding:
     failed = [
-        _expectation(result.name, result.column)
+        _name_expectation(result.name, result.column)
         for result in validation.expectations
         if not result.passed
     ]
-    held = len(validation.expectations) - len(failed)
+    total = len(validation.expectations)
     unnamed = [name for name in SPLITS if name not in validation.splits]
-    passed = validation.passed and bool(validation.expectations) and not unnamed
-    beside = f"; not: {', '.join(dict.fromkeys(failed))}" if failed else ""
-    beside += f"; the report names no file for {', '.join(unnamed)}" if unnamed else ""
-    fact = "validation passed" if passed else "validation did not pass"
-    return _finding(
-        "validation",
-        passed,
-        f"{fact}: {held} of {len(validation.expectations)} expectations hold for every row{beside}",
-    )
+    # A report without expectations, or without a split, has not validated the data.
+    has_passed = validation.passed and total > 0 and not unnamed
+    fact = "validation passed" if has_passed else "validation did not pass"
+    text = f"{fact}: {total - len(failed)} of {total} expectations hold for every row"
+    if failed:
+        text += f"; not: {', '.join(dict.fromkeys(failed))}"
+    if unnamed:
+        text += f"; the report names no file for {', '.join(unnamed)}"
+    return _make_finding("validation", has_passed, text)
 
 
-def _quarantine(
+def _check_quarantine(
     dataset: DatasetVersion, validation: ValidationReport, policy: AdmitPolicy
 ) -> Finding:
-    aside = sum(validation.quarantined.values())
+    rule = "quarantine_share"
     limit = policy.max_quarantine_share
+    # A share of nothing must not pass as 0.
     if not dataset.source_rows > 0:
-        return _finding(
-            "quarantine_share",
-            False,
-            f"there are 0 rows to take a quarantine share of (limit {limit:.3g})",
-        )
-    share = aside / dataset.source_rows
-    reasons = "".join(
-        f"; {count:,} for {reason}" for reason, count in validation.quarantined.items()
-    )
-    text = f"{aside:,} of {dataset.source_rows:,} rows are in quarantine, a share of {share:.3g} against a limit of {limit:.3g}{reasons}"
-    return _finding("quarantine_share", 0 <= share <= limit, text)
-
-
-def _overlap(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
-    prompts, rows = dataset.overlap.get("prompts"), dataset.overlap.get("rows")
-    if prompts is None or rows is None:
-        return _finding(
-            "overlap",
-            False,
-            f"the overlap between splits was not counted (limit {policy.max_overlap})",
-        )
-    text = f"{_count(prompts, 'held-out prompt')} found in train or dev, in {_count(rows, 'row')}; at most {policy.max_overlap} may be"
-    return _finding("overlap", 0 <= prompts <= policy.max_overlap, text)
-
-
-def _licence(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
-    known = bool(dataset.licence and dataset.licence.strip())
+        text = f"there are 0 rows to take a quarantine share of (limit {limit:.3g})"
+        return _make_finding(rule, False, text)
+    set_aside = sum(validation.quarantined.values())
+    share = set_aside / dataset.source_rows
     text = (
-        f"the data's licence is {dataset.licence}"
-        if known
-        else "the data's licence is not known: name it with `--set data.licence=…`"
+        f"{set_aside:,} of {dataset.source_rows:,} rows are in quarantine, "
+        f"a share of {share:.3g} against a limit of {limit:.3g}"
     )
-    return _finding("licence", known or not policy.licence_required, text)
+    for reason, count in validation.quarantined.items():
+        text += f"; {count:,} for {reason}"
+    return _make_finding(rule, 0 <= share <= limit, text)
 
 
-def _enough_rows(
+def _check_overlap(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
+    limit = policy.max_overlap
+    prompts = dataset.overlap.get("prompts")
+    rows = dataset.overlap.get("rows")
+    # A count that is missing is not a count of 0.
+    if prompts is None or rows is None:
+        text = f"the overlap between splits was not counted (limit {limit})"
+        return _make_finding("overlap", False, text)
+    text = (
+        f"{_format_count(prompts, 'held-out prompt')} found in train or dev, "
+        f"in {_format_count(rows, 'row')}; at most {limit} may be"
+    )
+    return _make_finding("overlap", 0 <= prompts <= limit, text)
+
+
+def _check_licence(dataset: DatasetVersion, policy: AdmitPolicy) -> Finding:
+    is_known = bool(dataset.licence and dataset.licence.strip())
+    if is_known:
+        text = f"the data's licence is {dataset.licence}"
+    else:
+        text = "the data's licence is not known: name it with `--set data.licence=…`"
+    return _make_finding("licence", is_known or not policy.licence_required, text)
+
+
+def _check_rows(
     name: str,
     dataset: DatasetVersion,
     validation: ValidationReport,
     policy: AdmitPolicy,
 ) -> Finding:
-    finding = _enough(
+    finding = _check_count(
         f"min_rows.{name}",
         name,
         "row",
@@ -167,139 +177,167 @@ def _enough_rows(
     )
     if finding.outcome == "passed" or not dataset.duplicates > 0:
         return finding
+    # Whoever counted the file's lines expects more rows: say where they went.
     distinct = sum(dataset.rows.values())
-    sentence = f"{_count(distinct + dataset.duplicates, 'row')} with {distinct:,} distinct ones are {_count(distinct, 'row')}"
-    return finding.model_copy(update={"text": f"{finding.text}; {sentence}"})
+    read = _format_count(distinct + dataset.duplicates, "row")
+    explanation = (
+        f"{read} with {distinct:,} distinct ones are {_format_count(distinct, 'row')}"
+    )
+    return finding.model_copy(update={"text": f"{finding.text}; {explanation}"})
 
 
-def _enough_groups(
+def _check_groups(
     name: str, validation: ValidationReport, policy: AdmitPolicy
 ) -> Finding:
-    """Groups count as often as they hold something of their own: copies under other group names are one content."""
-    rule, groups, contents = (
-        f"min_groups.{name}",
-        validation.groups.get(name),
-        (validation.contents or {}).get(name),
-    )
-    finding = _enough(rule, name, "group", groups, policy.min_groups.get(name))
-    if finding.outcome != "passed":
-        return finding
-    beside = _enough(
-        rule, name, "distinct content", contents, policy.min_groups.get(name)
-    )
-    return (
-        beside
-        if beside.outcome != "passed"
-        else finding.model_copy(update={"text": f"{finding.text}; {beside.text}"})
-    )
+    """Check the groups of a split, and its distinct contents by the same minimum.
+
+    Groups count as often as they hold something of their own: copies under other group names
+    are one content.
+    """
+    rule = f"min_groups.{name}"
+    minimum = policy.min_groups.get(name)
+    # Reports from before contents were counted have none, and do not pass.
+    contents_of_splits = validation.contents or {}
+    contents = contents_of_splits.get(name)
+    by_groups = _check_count(rule, name, "group", validation.groups.get(name), minimum)
+    if by_groups.outcome != "passed":
+        return by_groups
+    by_contents = _check_count(rule, name, "distinct content", contents, minimum)
+    if by_contents.outcome != "passed":
+        return by_contents
+    text = f"{by_groups.text}; {by_contents.text}"
+    return by_groups.model_copy(update={"text": text})
 
 
-def _enough(
-    rule: str, name: str, what: str, there: int | None, needed: int | None
+def _check_count(
+    rule: str, name: str, noun: str, number: int | None, minimum: int | None
 ) -> Finding:
-    if there is None or needed is None:
-        lacking = "the validation report" if there is None else "the policy"
-        return _finding(rule, False, f"{lacking} names no number of {what}s for {name}")
-    passed = there >= needed
-    words = f"{name} has {_count(there, what)}"
-    return _finding(
-        rule,
-        passed,
-        f"{words}; {needed:,} are needed"
-        if passed
-        else f"too few {what}s: {words}, {needed:,} are needed",
-    )
+    """Check that a split, `name`, has at least `minimum` of something; unknown is not enough."""
+    if number is None or minimum is None:
+        lacking = "the validation report" if number is None else "the policy"
+        text = f"{lacking} names no number of {noun}s for {name}"
+        return _make_finding(rule, False, text)
+    count = _format_count(number, noun)
+    needed = f"{minimum:,} are needed"
+    if number >= minimum:
+        return _make_finding(rule, True, f"{name} has {count}; {needed}")
+    text = f"too few {noun}s: {name} has {count}, {needed}"
+    return _make_finding(rule, False, text)
 
 
-def _bias(bias: BiasReport, policy: AdmitPolicy) -> Finding:
-    rule = "demographic_parity_difference"
+def _check_bias(bias: BiasReport, policy: AdmitPolicy) -> Finding:
     if bias.subject != "data":
-        return _finding(
-            rule, False, f"the bias report is about {bias.subject}, not about data"
-        )
-    wrong = contradictions(bias)
-    if wrong:
-        return _finding(rule, False, f"the bias report contradicts itself: {wrong[0]}")
-    if bias.feature is None:
-        text = "no sensitive feature is declared: nothing was compared in the data"
-        return _finding(
-            rule,
-            not bias.groups,
-            text
-            if not bias.groups
-            else "the bias report compares groups of no feature",
-        )
-    return _parity(bias, bias.demographic_parity_difference, policy)
+        text = f"the bias report is about {bias.subject}, not about data"
+        return _make_finding(_PARITY_RULE, False, text)
+    # Numbers that do not follow from the report's own groups were edited.
+    faults = contradictions(bias)
+    if faults:
+        text = f"the bias report contradicts itself: {faults[0]}"
+        return _make_finding(_PARITY_RULE, False, text)
+    if bias.feature is not None:
+        return _check_parity(bias, bias.demographic_parity_difference, policy)
+    if bias.groups:
+        text = "the bias report compares groups of no feature"
+        return _make_finding(_PARITY_RULE, False, text)
+    text = "no sensitive feature is declared: nothing was compared in the data"
+    return _make_finding(_PARITY_RULE, True, text)
 
 
-def _parity(
+def _check_parity(
     bias: BiasReport, difference: Interval | None, policy: AdmitPolicy
 ) -> Finding:
-    rule, limit = (
-        "demographic_parity_difference",
-        policy.max_demographic_parity_difference,
-    )
+    limit = policy.max_demographic_parity_difference
+    not_compared = f"{_describe_insufficient(bias)}{bias.left_out}"
+    # Too few rows to compare are no sign of fairness.
     if difference is None:
-        text = f"{bias.feature} cannot be compared: fewer than two groups have {bias.min_group_size} rows{_not_compared(bias)}"
-        return Finding(rule=rule, outcome="undecided", text=text)
-    found = f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
-    text = f"demographic parity difference by {bias.feature} is {found} against a limit of {limit:.3g}{_not_compared(bias)}"
-    small = (*compared_too_small(bias, policy), *passed_over(bias, policy))
-    if not difference.estimate <= limit or not small:
-        return _finding(rule, difference.estimate <= limit, text)
-    step = "bring more rows of them, or name them in the policy's small_groups"
-    return Finding(
-        rule=rule,
-        outcome="undecided",
-        text=f"{text}; not compared as the policy asks: {', '.join(small)}: {step}",
+        text = (
+            f"{bias.feature} cannot be compared: "
+            f"fewer than two groups have {bias.min_group_size} rows{not_compared}"
+        )
+        return Finding(rule=_PARITY_RULE, outcome="undecided", text=text)
+    interval = (
+        f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
     )
+    text = (
+        f"demographic parity difference by {bias.feature} is {interval} "
+        f"against a limit of {limit:.3g}{not_compared}"
+    )
+    is_within_limit = difference.estimate <= limit
+    too_small = (*compared_too_small(bias, policy), *passed_over(bias, policy))
+    # A gap over the limit rejects, whatever the groups that were not compared would show.
+    if not is_within_limit or not too_small:
+        return _make_finding(_PARITY_RULE, is_within_limit, text)
+    text = (
+        f"{text}; not compared as the policy asks: {', '.join(too_small)}: "
+        "bring more rows of them, or name them in the policy's small_groups"
+    )
+    return Finding(rule=_PARITY_RULE, outcome="undecided", text=text)
 
 
-def _not_compared(bias: BiasReport) -> str:
-    return f"{_insufficient(bias)}{bias.left_out}"
-
-
-def _insufficient(bias: BiasReport) -> str:
+def _describe_insufficient(bias: BiasReport) -> str:
     if not bias.insufficient:
         return ""
-    return f"; insufficient, which is not fair: {', '.join(bias.insufficient)} (fewer than {bias.min_group_size} rows)"
-
-
-def _finding(rule: str, passed: bool, text: str) -> Finding:
-    outcome: Literal["passed", "rejected"] = "passed" if passed else "rejected"
-    return Finding(rule=rule, outcome=outcome, text=text)
-
-
-def _expectation(name: str, column: str | None) -> str:
-    return f"{name}({column})" if column else name
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def _copy_of(split: FileDigest) -> FileDigest:
-    return FileDigest(
-        path=(TRAINING_SET / Path(split.path).name).as_posix(), sha256=split.sha256
+    groups = ", ".join(bias.insufficient)
+    return (
+        f"; insufficient, which is not fair: {groups} "
+        f"(fewer than {bias.min_group_size} rows)"
     )
 
 
-def _hand_over(name: str, split: FileDigest) -> None:
+def _make_finding(rule: str, passed: bool, text: str) -> Finding:
+    if passed:
+        return Finding(rule=rule, outcome="passed", text=text)
+    return Finding(rule=rule, outcome="rejected", text=text)
+
+
+def _name_expectation(name: str, column: str | None) -> str:
+    # An expectation about the table as a whole has no column.
+    if not column:
+        return name
+    return f"{name}({column})"
+
+
+def _format_count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"
+
+
+def _describe_training_set(validation: ValidationReport) -> TrainingSet:
+    return TrainingSet(
+        train=_locate_copy(validation.splits["train"]),
+        dev=_locate_copy(validation.splits["dev"]),
+        rows={name: validation.rows[name] for name in TRAINED_ON},
+    )
+
+
+def _locate_copy(split: FileDigest) -> FileDigest:
+    """Return where the copy of a split will be; the bytes stay the same."""
+    name = Path(split.path).name
+    copy = layout.TRAINING_SET / name
+    return FileDigest(path=copy.as_posix(), sha256=split.sha256)
+
+
+def _copy_split(name: str, split: FileDigest) -> None:
+    # Hashed first: what is copied is what was validated.
     source = split.checked()
-    write_whole(
-        TRAINING_SET / f"{name}.jsonl", lambda temporary: _copy(source, temporary)
-    )
+    target = layout.TRAINING_SET / f"{name}.jsonl"
+
+    def copy(temporary: Path) -> None:
+        shutil.copyfile(source, temporary)
+
+    write_whole(target, copy)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
-def _told(verdict: Admission | Rejection | Undecided) -> list[str]:
+def _list_reasons(verdict: Admission | Rejection | Undecided) -> list[str]:
+    """Lines for people: the rows of an admission, or every rule that was not passed."""
     if isinstance(verdict, Admission):
         rows = verdict.training_set.rows
         return [
             f"admitted: {rows['train']:,} rows to train, {rows['dev']:,} rows to choose"
         ]
-    missed = [finding for finding in verdict.findings if finding.outcome != "passed"]
-    return [f"{finding.outcome}: {finding.text}" for finding in missed]
+    return [
+        f"{finding.outcome}: {finding.text}"
+        for finding in verdict.findings
+        if finding.outcome != "passed"
+    ]

@@ -1,4 +1,10 @@
-"""Stage bias: how the groups of a sensitive feature differ in the data."""
+"""Stage `bias`: how the groups of a sensitive feature differ in the data.
+
+In: the validated splits, and the parameter `data.sensitive_feature`.
+Out: `data/bias/report.json` with selection rates and completion lengths by group; without a
+declared feature it says that nothing was compared.
+Refuses nothing: `admit` judges the report.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,15 +25,13 @@ from pipelines.values.dataset import (
 )
 from pipelines.values.params import BiasParams, Params, load_params
 
-VALIDATED = layout.VALIDATE
-OUT = layout.BIAS
-POLICY = layout.POLICY
+_METRIC = "completion_characters"
 
 
 def bias(
     splits: Mapping[str, Sequence[Row]], params: Params, policy: AdmitPolicy
 ) -> BiasReport:
-    """Compare the declared feature's groups over all splits; without one there is nothing to compare."""
+    """Compare the declared feature's groups over all splits; without one nothing is compared."""
     rows = [row for name in SPLITS for row in splits[name]]
     settings = BiasSettings(
         min_group_size=policy.min_group_size,
@@ -35,36 +39,34 @@ def bias(
         seed=params.score.seed,
     )
     feature = params.data.sensitive_feature
+    # A report all the same: `admit` wants to see that nothing was declared.
     if feature is None:
-        return rates_by_group(
-            (), "data", "not applicable", None, "completion_characters", settings
-        )
+        return rates_by_group((), "data", "not applicable", None, _METRIC, settings)
+    observations = _observe(rows, params.bias)
     report = rates_by_group(
-        _observations(rows, params.bias),
-        "data",
-        "declared feature",
-        feature,
-        "completion_characters",
-        settings,
+        observations, "data", "declared feature", feature, _METRIC, settings
     )
-    return report.model_copy(
-        update={"without_value": sum(row.feature is None for row in rows)}
-    )
+    # Rows without a value are in no group: the report says how many it does not speak for.
+    without_value = sum(row.feature is None for row in rows)
+    return report.model_copy(update={"without_value": without_value})
 
 
 def main() -> int:
     """Write data/bias/report.json."""
-    params, policy = load_params(), load_policy(POLICY)
-    validation = ValidationReport.read(VALIDATED / "report.json")
+    params = load_params()
+    policy = load_policy(layout.POLICY)
+    validation = ValidationReport.read(layout.VALIDATION_REPORT)
     splits = {name: read_rows(validation.splits[name].checked()) for name in SPLITS}
     report = bias(splits, params, policy.gates.admit)
-    report.write(OUT / "report.json")
-    print(_figure(report))
+    report.write(layout.BIAS_REPORT)
+    print(_summarise(report))
     return 0
 
 
-def _observations(rows: Sequence[Row], params: BiasParams) -> list[OutputObservation]:
-    marks = favourable([row.completion for row in rows], params.favourable_pattern)
+def _observe(rows: Sequence[Row], params: BiasParams) -> list[OutputObservation]:
+    completions = [row.completion for row in rows]
+    # Over all rows: without a pattern, favourable means longer than the median.
+    marks = favourable(completions, params.favourable_pattern)
     return [
         OutputObservation(
             group=row.feature,
@@ -77,12 +79,21 @@ def _observations(rows: Sequence[Row], params: BiasParams) -> list[OutputObserva
     ]
 
 
-def _figure(report: BiasReport) -> str:
+def _summarise(report: BiasReport) -> str:
+    """One line for people: the difference with its interval, or why there is none."""
     if report.feature is None:
         return "no sensitive feature is declared: nothing to compare in the data"
     difference = report.demographic_parity_difference
     if difference is None:
-        return f"{report.feature}: fewer than two groups of at least {report.min_group_size} rows, nothing can be compared{report.left_out}"
-    shown = f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
+        return (
+            f"{report.feature}: fewer than two groups of at least "
+            f"{report.min_group_size} rows, nothing can be compared{report.left_out}"
+        )
+    interval = (
+        f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
+    )
     groups = len(report.groups) - len(report.insufficient)
-    return f"{report.feature}: demographic parity difference {shown} over {groups} groups{report.left_out}"
+    return (
+        f"{report.feature}: demographic parity difference {interval} "
+        f"over {groups} groups{report.left_out}"
+    )

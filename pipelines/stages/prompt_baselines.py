@@ -1,4 +1,10 @@
-"""Stage `prompt_baselines`: what the base model does without training, bare and with examples in the prompt."""
+"""Stage `prompt_baselines`: what the base model does without training.
+
+In: the base model, the held-out prompts, and the training set to draw examples from.
+Out: `data/prompt_baselines` with the answers and losses of the bare base and of the base with
+few-shot examples, and `few_shot_examples.json`.
+Refuses: prompts so long that not one example fits beside them, and what `answer` refuses.
+"""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +13,7 @@ from core.errors import UnusableRow
 from core.settings import Settings
 from core.value import Value
 from pipelines import layout
-from pipelines.models.answers import Identity, Turns, answer, with_examples
+from pipelines.models.answers import Identity, Messages, answer, with_examples
 from pipelines.models.language_model import (
     LanguageModel,
     completion_losses,
@@ -20,13 +26,11 @@ from pipelines.values.evidence import Completions
 from pipelines.values.params import FewShotParams, GenerationParams, load_params
 from pipelines.values.training_set import read_training_set
 
-OUT = layout.PROMPT_BASELINES
-
 
 class FewShotChoice(Value):
-    """The examples that stand before each prompt, and the dev loss of every draw that was tried."""
+    """The examples before each prompt, and the dev loss of every draw that was tried."""
 
-    examples: Turns
+    examples: Messages
     dev_nats_per_token: tuple[float, ...]
 
 
@@ -34,19 +38,16 @@ def prompt_baselines(
     base: BaseModelManifest,
     language: LanguageModel,
     prompts: Sequence[Prompt],
-    examples: Turns,
+    examples: Messages,
     params: GenerationParams,
 ) -> tuple[Completions, Completions]:
-    """The base's answers, bare and after the examples."""
-    bare = answer(Identity(system="base", base=base), language, prompts, params, OUT)
-    prompted = answer(
-        Identity(system="few_shot", base=base, examples=examples),
-        language,
-        prompts,
-        params,
-        OUT,
-    )
-    return bare, prompted
+    """Return the base's answers, bare and after the examples; `answer` names the errors."""
+    out = layout.PROMPT_BASELINES
+    bare_base = Identity(system="base", base=base)
+    few_shot_base = Identity(system="few_shot", base=base, examples=examples)
+    bare = answer(bare_base, language, prompts, params, out)
+    few_shot = answer(few_shot_base, language, prompts, params, out)
+    return bare, few_shot
 
 
 def choose_examples(
@@ -56,109 +57,132 @@ def choose_examples(
     params: FewShotParams,
     room: int,
 ) -> FewShotChoice:
-    """The draw of training rows under which the dev rows are likeliest; the held-out split has no say.
+    """Choose the draw of training rows under which the dev rows are likeliest.
 
-    `room` is how many tokens the examples may take; a draw loses examples until it fits.
+    The held-out split has no say. `room` is how many tokens the examples may take; a draw
+    loses examples until it fits, and `UnusableRow` says that none does.
     """
     draws = [
-        _draw(language, train, params, number, room) for number in range(params.draws)
+        _draw_examples(language, train, params, number, room)
+        for number in range(params.draws)
     ]
-    losses = tuple(_dev_loss(language, dev, draw) for draw in draws)
-    best = min(range(len(draws)), key=lambda number: losses[number])
-    return FewShotChoice(examples=draws[best], dev_nats_per_token=losses)
+    losses = tuple(_measure_dev_loss(language, dev, draw) for draw in draws)
+    # The first of equal draws: nothing but the seed decides.
+    best = losses.index(min(losses))
+    return FewShotChoice(
+        examples=draws[best],
+        dev_nats_per_token=losses,
+    )
 
 
 def main() -> int:
     """Write both systems' answers and losses, and `few_shot_examples.json`."""
-    params, training_set = load_params(), read_training_set()
+    params = load_params()
+    training_set = read_training_set()
     base, template = read_base_model()
-    language = load_language_model(
-        base, locate(base, Settings().home), template, params.generation.precision
-    )
-    train, dev = (
-        read_rows(training_set.train.checked()),
-        read_rows(training_set.dev.checked()),
-    )
+    folder = locate(base, Settings().home)
+    language = load_language_model(base, folder, template, params.generation.precision)
+    train = read_rows(training_set.train.checked())
+    dev = read_rows(training_set.dev.checked())
     prompts = prompts_of(read_rows(layout.HELD_OUT))
-    room = _room(language, dev, prompts, params.generation)
+    room = _count_free_tokens(language, dev, prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
-    choice.write(OUT / "few_shot_examples.json")
+    choice.write(layout.FEW_SHOT_EXAMPLES)
     bare, _ = prompt_baselines(
         base, language, prompts, choice.examples, params.generation
     )
+    # An example counts as two messages: a question and its answer.
+    example_count = len(choice.examples) // 2
     print(
-        f"{bare.rows} prompts answered by the base, bare and after {len(choice.examples) // 2} examples"
+        f"{bare.rows} prompts answered by the base, "
+        f"bare and after {example_count} examples"
     )
     return 0
 
 
-def _draw(
+def _draw_examples(
     language: LanguageModel,
     train: Sequence[Row],
     params: FewShotParams,
     number: int,
     room: int,
-) -> Turns:
-    rows = random.Random(f"{params.seed}/{number}").sample(  # noqa: S311 - a draw, no secret
-        list(train), min(params.examples, len(train))
-    )
-    turns = [
-        (
-            *_without_system(row.messages),
-            Message(role="assistant", content=row.completion),
-        )
-        for row in rows
-    ]
-    while turns and len(language.encoder.prompt_ids(_flat(turns))) > room:
-        turns.pop()
-    if not turns:
+) -> Messages:
+    """Draw `params.examples` rows as messages; fewer where they do not fit into `room` tokens."""
+    # Each draw has a seed of its own: more draws do not change the earlier ones.
+    dice = random.Random(f"{params.seed}/{number}")  # noqa: S311 - a draw, no secret
+    rows = dice.sample(list(train), min(params.examples, len(train)))
+    examples = [_make_example(row) for row in rows]
+    # From the end: what is left is the same draw, only shorter.
+    while examples and _count_tokens(language, examples) > room:
+        examples.pop()
+    if not examples:
         raise UnusableRow(
-            "Not one training example fits into the model's context beside the longest prompt, so that there is no prompt-only baseline "
-            "to be better than. Shorten the rows, or take a base model with a longer context."
+            "Not one training example fits into the model's context beside the longest "
+            "prompt, so that there is no prompt-only baseline to be better than. "
+            "Shorten the rows, or take a base model with a longer context."
         )
-    return _flat(turns)
+    return _join_messages(examples)
 
 
-def _without_system(messages: Turns) -> Turns:
-    """The conversation's own system message stands once, before all examples."""
-    return messages[1:] if messages[0].role == "system" else messages
+def _make_example(row: Row) -> Messages:
+    completion = Message(role="assistant", content=row.completion)
+    messages = row.messages
+    # The conversation's own system message comes once, before all examples.
+    if messages[0].role == "system":
+        messages = messages[1:]
+    return (*messages, completion)
 
 
-def _flat(turns: Sequence[Turns]) -> Turns:
-    return tuple(message for example in turns for message in example)
+def _count_tokens(language: LanguageModel, examples: Sequence[Messages]) -> int:
+    messages = _join_messages(examples)
+    ids = language.encoder.prompt_ids(messages)
+    return len(ids)
 
 
-def _dev_loss(language: LanguageModel, dev: Sequence[Row], examples: Turns) -> float:
-    rows = [
-        (
-            language.encoder.prompt_ids(with_examples(row.messages, examples)),
-            language.encoder.completion_ids(row.completion),
-        )
-        for row in dev
-    ]
+def _join_messages(examples: Sequence[Messages]) -> Messages:
+    messages: list[Message] = []
+    for example in examples:
+        messages += example
+    return tuple(messages)
+
+
+def _measure_dev_loss(
+    language: LanguageModel, dev: Sequence[Row], examples: Messages
+) -> float:
+    """Mean loss in nats per completion token of the dev rows, after the examples."""
+    encoder = language.encoder
+    rows: list[tuple[list[int], list[int]]] = []
+    tokens = 0
+    for row in dev:
+        prompt = with_examples(row.messages, examples)
+        prompt_ids = encoder.prompt_ids(prompt)
+        completion_ids = encoder.completion_ids(row.completion)
+        rows.append((prompt_ids, completion_ids))
+        tokens += len(completion_ids)
     nats = completion_losses(language, rows, batch_size=32)
-    return sum(nats) / sum(len(completion) for _, completion in rows)
+    return sum(nats) / tokens
 
 
-def _room(
+def _count_free_tokens(
     language: LanguageModel,
     dev: Sequence[Row],
     prompts: Sequence[Prompt],
     params: GenerationParams,
 ) -> int:
-    """Tokens that the longest conversation leaves free in the context. Only lengths of the held-out prompts are looked at."""
+    """Count the tokens that the longest conversation leaves free in the context.
+
+    Only lengths of the held-out prompts are looked at.
+    """
     encoder = language.encoder
-    needs = [
-        len(encoder.prompt_ids(row.messages))
-        + len(encoder.completion_ids(row.completion))
-        for row in dev
-    ]
+    needs: list[int] = []
+    for row in dev:
+        prompt_tokens = len(encoder.prompt_ids(row.messages))
+        needs.append(prompt_tokens + len(encoder.completion_ids(row.completion)))
+    # References need room, too: their losses are measured after the same examples.
     for prompt in prompts:
         longest = max(
             len(encoder.completion_ids(reference)) for reference in prompt.references
         )
-        needs.append(
-            len(encoder.prompt_ids(prompt.messages))
-            + max(longest, params.max_new_tokens)
-        )
+        prompt_tokens = len(encoder.prompt_ids(prompt.messages))
+        needs.append(prompt_tokens + max(longest, params.max_new_tokens))
     return language.context_tokens - max(needs)

@@ -1,4 +1,11 @@
-"""Score every system on the held-out prompts and keep, for each answer, what the verdict is computed from."""
+"""Stage `score`: score every system on the held-out prompts.
+
+In: the answers and losses of base, few-shot base, adapter, champion and anchor.
+Out: `data/score` with the scorecard; `evidence.parquet`, which holds for each answer what the
+verdict is computed from; and the answers that were asked for in persons' names.
+Refuses: a system without an answer or a loss for every prompt, and a metric on which two ways of
+computing it disagree.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -21,22 +28,26 @@ from pipelines.values.evidence import Resampling, Scorecard
 from pipelines.values.params import Params, load_params
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 
-INTO = layout.SCORE
-POLICY = layout.POLICY
+# On scales up to 100: only rounding differs between the two ways.
 TOLERANCE = 1e-6
 
 
 def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scorecard:
-    """Score base, few-shot base, adapter and, where there is one, champion; the evidence file is written below `into`."""
+    """Score base, few-shot base, adapter and, where there is one, champion.
+
+    Evidence and named answers are written below `into`. `IncompleteGeneration` where an answer
+    or a loss is missing, `IncompleteEvidence` where two ways of computing a metric disagree.
+    """
     metrics = tuple(metric_named(name) for name in params.score.metrics)
     resampling = Resampling(resamples=params.score.resamples, seed=params.score.seed)
     evidence = evidence_from(trial, metrics)
+    # Before anything is written: a doubtful number must not be found on disk.
     agree_with_evaluate(evidence, metrics)
     named = named_answers(trial)
-    write_evidence(into / "evidence.parquet", evidence)
-    write_jsonl(
-        into / NAMED_ANSWERS, (answer.model_dump(mode="json") for answer in named)
-    )
+    evidence_path = into / "evidence.parquet"
+    named_path = into / NAMED_ANSWERS
+    write_evidence(evidence_path, evidence)
+    write_jsonl(named_path, (row.model_dump(mode="json") for row in named))
     return Scorecard(
         dataset_digest=trial.dataset_digest,
         held_out_sha256=trial.held_out_sha256,
@@ -47,96 +58,103 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
         groups=len(set(evidence.groups)),
         contents=len(set(evidence.contents)),
         systems=system_scores(evidence, metrics, resampling),
-        evidence=FileDigest.of(into / "evidence.parquet"),
+        evidence=FileDigest.of(evidence_path),
         resampling=resampling,
         bias=output_bias_of(evidence, named, params, min_group_size),
-        named_answers=FileDigest.of(into / NAMED_ANSWERS),
+        named_answers=FileDigest.of(named_path),
     )
 
 
 def main() -> int:
     """Write the scorecard and its evidence."""
     params = load_params()
-    min_group_size = load_policy(POLICY).gates.admit.min_group_size
-    scorecard = score(read_trial(), params, min_group_size, INTO)
-    scorecard.write(INTO / "scorecard.json")
-    sys.stdout.write(f"{summary(scorecard, params.score.metrics[0])}\n")
+    gates = load_policy(layout.POLICY).gates
+    trial = read_trial()
+    scorecard = score(trial, params, gates.admit.min_group_size, layout.SCORE)
+    scorecard.write(layout.SCORECARD)
+    metric = params.score.metrics[0]
+    sys.stdout.write(f"{summarise(scorecard, metric)}\n")
     return 0
 
 
-def summary(scorecard: Scorecard, metric: str) -> str:
-    """One line: the first metric of every system with its interval."""
-    scores = [
-        (system.system, system.metric(metric).interval) for system in scorecard.systems
-    ]
-    figures = ", ".join(
-        f"{system} {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        for system, found in scores
+def summarise(scorecard: Scorecard, metric: str) -> str:
+    """One line for people: a metric of every system with its 95 % interval."""
+    figures: list[str] = []
+    for system in scorecard.systems:
+        interval = system.metric(metric).interval
+        bounds = f"[{interval.low:.2f}, {interval.high:.2f}]"
+        figures.append(f"{system.system} {interval.estimate:.2f} {bounds}")
+    return (
+        f"{metric}: {', '.join(figures)} "
+        f"on {scorecard.prompts} prompts in {scorecard.clusters} clusters"
     )
-    return f"{metric}: {figures} on {scorecard.prompts} prompts in {scorecard.clusters} clusters"
 
 
 def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
-    """Every system's rows with their statistics; a system without an answer or a loss for every prompt raises."""
+    """Build every system's rows with their statistics.
+
+    `IncompleteGeneration` where a system has no answer or no loss for a prompt.
+    """
     controls = control_prompts(trial.prompts)
-    rows = [
-        row
-        for system in trial.systems
-        for row in _rows_of(trial, trial.answers(system.system), controls)
-    ]
-    makers = {system.system: system.completions.spec for system in trial.systems}
-    return with_statistics(rows, metrics).model_copy(update={"made_by": makers})
+    rows: list[EvidenceRow] = []
+    for system in trial.systems:
+        answers = trial.answers(system.system)
+        rows += _build_rows(trial, answers, controls)
+    made_by = {answers.system: answers.completions.spec for answers in trial.systems}
+    evidence = with_statistics(rows, metrics)
+    # What made the answers, so that a verdict cannot be moved to another configuration.
+    return evidence.model_copy(update={"made_by": made_by})
 
 
 def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
-    """Compute BLEU and chrF once more through `evaluate`: a score is reported only where both ways give the same number."""
+    """Compute BLEU and chrF once more through `evaluate`, and compare.
+
+    A score is reported only where both ways give the same number: else `IncompleteEvidence`.
+    """
     for metric in metrics:
-        for system, rows in evidence.rows.items() if metric.name in MODULES else ():
-            ours = float(
-                metric.corpus(evidence.statistics(system, metric.name).sum(axis=0))
-            )
-            theirs = evaluate_score(
-                metric.name,
-                [row.row.prediction for row in rows],
-                [row.row.references for row in rows],
-            )
+        if metric.name not in MODULES:
+            continue
+        for system, rows in evidence.rows.items():
+            statistics = evidence.statistics(system, metric.name)
+            ours = float(metric.corpus(statistics.sum(axis=0)))
+            predictions = [row.row.prediction for row in rows]
+            references = [row.row.references for row in rows]
+            theirs = evaluate_score(metric.name, predictions, references)
+            # `not <=`: a NaN on either side does not pass.
             if not abs(ours - theirs) <= TOLERANCE:
                 raise IncompleteEvidence(
-                    f"{metric.name} of {system} is {ours!r} from its statistics and {theirs!r} from evaluate. Install requirements.lock."
+                    f"{metric.name} of {system} is {ours!r} from its statistics "
+                    f"and {theirs!r} from evaluate. Install requirements.lock."
                 )
 
 
-def _rows_of(
+def _build_rows(
     trial: Trial, answers: SystemAnswers, controls: dict[str, Prompt]
 ) -> list[EvidenceRow]:
     texts = {answer.prompt_id: answer.text for answer in answers.answers}
     losses = {(loss.prompt_id, loss.reference): loss for loss in answers.losses}
-    contents = dict(
-        zip(
-            (prompt.id for prompt in trial.prompts),
-            contents_of(trial.prompts),
-            strict=True,
-        )
-    )
+    # The negative control scores the adapter's answers alone against other references.
     is_adapter = answers.system == "adapter"
-    return [
-        EvidenceRow(
-            system=answers.system,
-            group=prompt.group,
-            feature=prompt.feature,
-            content=contents[prompt.id],
-            row=ScoredRow(
-                prompt_id=prompt.id,
-                prediction=texts[prompt.id],
-                references=prompt.references,
-                losses=tuple(
-                    losses[prompt.id, number]
-                    for number in range(len(prompt.references))
-                ),
-            ),
-            statistics={},
-            control_prompt_id=controls[prompt.id].id if is_adapter else None,
-            control={},
+    rows: list[EvidenceRow] = []
+    for prompt, content in zip(trial.prompts, contents_of(trial.prompts), strict=True):
+        # Every key exists: `Trial.answers` has counted answers and losses.
+        reference_numbers = range(len(prompt.references))
+        row = ScoredRow(
+            prompt_id=prompt.id,
+            prediction=texts[prompt.id],
+            references=prompt.references,
+            losses=tuple(losses[prompt.id, number] for number in reference_numbers),
         )
-        for prompt in trial.prompts
-    ]
+        rows.append(
+            EvidenceRow(
+                system=answers.system,
+                group=prompt.group,
+                feature=prompt.feature,
+                content=content,
+                row=row,
+                statistics={},
+                control_prompt_id=controls[prompt.id].id if is_adapter else None,
+                control={},
+            )
+        )
+    return rows

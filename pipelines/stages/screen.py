@@ -1,4 +1,9 @@
-"""The gate before registration: whether the adapter is proven better than the base, than prompting, and than the champion.
+"""Stage `screen`, the gate before registration: whether the adapter is proven better.
+
+In: the scorecard and its evidence, and the policy.
+Out: `data/screen/verdict.json`: a finalist, a rejection, or undecided, with every reason.
+Refuses: a scorecard that does not follow from its evidence. Rejects an adapter that is shown not
+to be better than the base, than prompting and than the champion, or that a guardrail stops.
 
 Every rule asks whether it passed, so that a missing number or a NaN never does.
 """
@@ -28,6 +33,7 @@ from pipelines.statistics.power import clusters_needed
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import (
+    EXIT_CODES,
     Comparison,
     Finalist,
     Finding,
@@ -35,11 +41,6 @@ from pipelines.values.verdict import (
     Rejection,
     Undecided,
 )
-
-INTO = layout.SCREEN
-SCORECARD = layout.SCORECARD
-POLICY = layout.POLICY
-EXIT_CODES = {"passed": 0, "rejected": 3, "undecided": 4}
 
 
 class Case(Value):
@@ -64,42 +65,70 @@ class Case(Value):
             or self.scorecard.system(system) is not None
         )
 
-    def comparison(self, metric: str, against: str) -> Comparison | None:
-        """The one comparison of the adapter with a system; none, or two, is none."""
-        found = [
-            each
-            for each in self.comparisons
-            if each.metric == metric and each.against == against
+    @property
+    def judged_metrics(self) -> set[str]:
+        """The metrics that the policy judges: the primary one and the guardrails."""
+        metrics = {guardrail.metric for guardrail in self.policy.guardrails}
+        metrics.add(self.policy.primary)
+        return metrics
+
+    def list_metrics_judged_against(self, against: System) -> set[str]:
+        """Return the primary metric, and those of the guardrails that name the system."""
+        metrics = {self.policy.primary}
+        for guardrail in self.policy.guardrails:
+            if against in guardrail.against:
+                metrics.add(guardrail.metric)
+        return metrics
+
+    def find_comparison(self, metric: str, against: str) -> Comparison | None:
+        """Return the one comparison of the adapter with a system; of none or two, None."""
+        matching = [
+            comparison
+            for comparison in self.comparisons
+            if comparison.metric == metric and comparison.against == against
         ]
-        return found[0] if len(found) == 1 else None
+        # Of two, whoever added one would choose which counts.
+        return matching[0] if len(matching) == 1 else None
 
-    def signature(self, metric: str, system: System) -> str | None:
-        """How a metric of a system was computed; None where it was not."""
-        score = self.scorecard.system(system)
-        return (
-            next(
-                (each.signature for each in score.metrics if each.name == metric), None
-            )
-            if score
-            else None
-        )
+    def find_comparable(self, metric: str, against: System) -> Comparison | None:
+        """Return the comparison where both sides were computed in the same way, else None."""
+        own = self.find_signature(metric, "adapter")
+        other = self.find_signature(metric, against)
+        if own is None or own != other:
+            return None
+        return self.find_comparison(metric, against)
 
-    def score(self, metric: str, system: System) -> float:
-        """The score of a system; NaN, which equals nothing, where there is none."""
-        score = self.scorecard.system(system)
-        found = (
-            (each.interval.estimate for each in score.metrics if each.name == metric)
-            if score
-            else iter(())
-        )
-        return next(found, math.nan)
+    def find_signature(self, metric: str, system: System) -> str | None:
+        """Return how a metric of a system was computed; None where it was not."""
+        system_score = self.scorecard.system(system)
+        if system_score is None:
+            return None
+        for score in system_score.metrics:
+            if score.name == metric:
+                return score.signature
+        return None
+
+    def find_score(self, metric: str, system: System) -> float:
+        """Return the score of a system; NaN, which equals nothing, where there is none."""
+        system_score = self.scorecard.system(system)
+        if system_score is None:
+            return math.nan
+        for score in system_score.metrics:
+            if score.name == metric:
+                return score.interval.estimate
+        return math.nan
 
 
 def screen(
     scorecard: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
 ) -> Finalist | Rejection | Undecided:
-    """Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else it is a finalist."""
-    findings = tuple(findings_of(_case(scorecard, comparisons, policy.gates)))
+    """Judge an adapter by every rule of the policy.
+
+    Any rule that rejects makes a rejection; else any that is undecided leaves it undecided;
+    else it is a finalist. `IncompleteEvidence` where the values themselves are not valid.
+    """
+    case = _build_case(scorecard, comparisons, policy.gates)
+    findings = tuple(list_findings(case))
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
         return Rejection(
@@ -108,6 +137,7 @@ def screen(
             comparisons=comparisons,
             policy_sha256=policy.sha256,
         )
+    # Asked so that no finding at all is not a pass.
     if outcomes != {"passed"}:
         return Undecided(
             gate="screen",
@@ -126,245 +156,281 @@ def screen(
 
 
 def rules_of(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
-    """The rules that a policy demands of this scorecard, in order: a verdict has a finding for each and no other."""
-    return tuple(
-        finding.rule for finding in findings_of(_case(scorecard, (), policy.gates))
-    )
+    """Return the rules that a policy demands of this scorecard, in order.
+
+    A verdict has a finding for each and no other.
+    """
+    case = _build_case(scorecard, (), policy.gates)
+    # Rules do not depend on comparisons: without any, each rule still has its finding.
+    rules = [finding.rule for finding in list_findings(case)]
+    return tuple(rules)
 
 
 def main() -> int:
-    """Recompute everything from the evidence, write the verdict, print each reason and give the exit code of the verdict."""
-    scorecard, policy = Scorecard.read(SCORECARD), load_policy(POLICY)
+    """Recompute everything from the evidence, write and print the verdict, give its exit code.
+
+    `DamagedFile` where the scorecard does not follow from its evidence.
+    """
+    scorecard = Scorecard.read(layout.SCORECARD)
+    policy = load_policy(layout.POLICY)
     evidence = read_evidence(scorecard.evidence.checked())
-    different = score_differences(scorecard, evidence)
-    if different:
+    # The scorecard's own numbers are not believed: they have to follow from the evidence.
+    differences = score_differences(scorecard, evidence)
+    if differences:
         raise DamagedFile(
-            f"{SCORECARD} does not follow from its evidence: {different[0]} ({len(different)} in all). Run the score stage again."
+            f"{layout.SCORECARD} does not follow from its evidence: {differences[0]} "
+            f"({len(differences)} in all). Run the score stage again."
         )
-    verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
-    verdict.write(INTO / "verdict.json")
-    sys.stdout.write(f"{reasons(verdict)}\n")
+    comparisons = compare(evidence, policy.gates.screen)
+    verdict = screen(scorecard, comparisons, policy)
+    verdict.write(layout.SCREEN_VERDICT)
+    sys.stdout.write(f"{format_reasons(verdict)}\n")
     return EXIT_CODES[verdict.verdict]
 
 
-def reasons(verdict: Finalist | Rejection | Undecided) -> str:
-    """The verdict, then a line for each reason: what decided it first."""
+def format_reasons(verdict: Finalist | Rejection | Undecided) -> str:
+    """Return the verdict, then a line for each reason: what decided it first."""
     order = ("rejected", "undecided", "passed")
     findings = sorted(
         verdict.findings, key=lambda finding: order.index(finding.outcome)
     )
-    return "\n".join(
-        [
-            f"screen: {verdict.verdict}",
-            *(f"  {finding.outcome:9} {finding.text}" for finding in findings),
-        ]
-    )
+    title = f"screen: {verdict.verdict}"
+    lines = [f"  {finding.outcome:9} {finding.text}" for finding in findings]
+    return "\n".join([title, *lines])
 
 
-def findings_of(case: Case) -> Iterator[Finding]:
-    """Every rule's finding, whatever the others found."""
-    yield trained(case.scorecard.adapter)
-    yield scored_as_trained(case.scorecard.adapter, case.scorecard.spec)
+def list_findings(case: Case) -> Iterator[Finding]:
+    """Yield every rule's finding, whatever the others say."""
+    # None is skipped after a rejection: a verdict names all its reasons at once.
+    yield check_training(case.scorecard.adapter)
+    yield check_configuration(case.scorecard.adapter, case.scorecard.spec)
     yield enough_clusters(case)
-    yield control(case)
+    yield check_control(case)
     for against in case.comparators:
-        if (
-            against != "anchor"
-        ):  # a fixed version that margins may not add up against; it need not be beaten again
+        # The anchor is a fixed version that margins may not add up against;
+        # it need not be beaten again.
+        if against != "anchor":
             yield superior(case, against)
     for guardrail in case.policy.guardrails:
         yield from guarded(case, guardrail)
-    yield from without_guardrails(case)
-    yield from without_margin(case)
+    yield from check_any_guardrail(case)
+    yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
 
 
-def trained(adapter: Adapter) -> Finding:
-    """The adapter moved, in at least one step, and the look that was kept has a lower dev loss than before training."""
-    before = adapter.dev_losses[0].loss
-    best = next(
-        (
-            look.loss
-            for look in adapter.dev_losses[1:]
-            if look.step == adapter.best_step
-        ),
-        math.nan,
-    )
-    numbers_are_finite = all(
-        math.isfinite(number)
-        for number in (adapter.moved, adapter.train_loss, before, best)
-    )
-    passed = (
-        numbers_are_finite
-        and adapter.moved > 0
-        and adapter.steps >= 1
-        and best < before
-    )
-    losses = f"dev loss {before:.4g} before, {best:.4g} at step {adapter.best_step}"
+def check_training(adapter: Adapter) -> Finding:
+    """Check that the adapter moved, in at least one step, and learned.
+
+    The look that was kept must have a lower dev loss than before training.
+    """
+    first_loss = adapter.dev_losses[0].loss
+    # NaN where the best step has no look: it is below nothing.
+    best_loss = math.nan
+    for look in adapter.dev_losses[1:]:
+        if look.step == adapter.best_step:
+            best_loss = look.loss
+            break
+    numbers = (adapter.moved, adapter.train_loss, first_loss, best_loss)
+    is_finite = all(math.isfinite(number) for number in numbers)
+    has_moved = adapter.moved > 0 and adapter.steps >= 1
+    has_passed = is_finite and has_moved and best_loss < first_loss
     text = (
-        f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; {losses}"
+        f"The adapter moved by {adapter.moved:.3g} in {adapter.steps} steps; "
+        f"dev loss {first_loss:.4g} before, {best_loss:.4g} at step {adapter.best_step}"
     )
-    return _finding(
-        "trained",
-        _passed_or_rejected(passed),
-        text if passed else f"{text}: training did not make it better",
+    if has_passed:
+        return _make_finding("trained", "passed", text)
+    return _make_finding(
+        "trained", "rejected", f"{text}: training did not make it better"
     )
 
 
-def scored_as_trained(adapter: Adapter, spec: ServingSpec) -> Finding:
-    """The configuration that the scores hold for is this adapter on its own base and template."""
-    rule, text = (
-        "scored configuration",
-        f"The scores hold for {spec.fingerprint}: {spec.engine} {spec.engine_version} in {spec.precision}",
+def check_configuration(adapter: Adapter, spec: ServingSpec) -> Finding:
+    """Check that the scores hold for this adapter on its own base and template."""
+    rule = "scored configuration"
+    text = (
+        f"The scores hold for {spec.fingerprint}: "
+        f"{spec.engine} {spec.engine_version} in {spec.precision}"
     )
-    trained_one = {
-        "base_digest": adapter.base_digest,
-        "chat_template_sha256": adapter.chat_template_sha256,
-    }
-    other = (
-        spec.with_adapter(adapter.sha256)
-        .model_copy(update=trained_one)
-        .differences(spec)
+    # The configuration that should have been scored, from what the adapter's record says.
+    expected = spec.with_adapter(adapter.sha256).model_copy(
+        update={
+            "base_digest": adapter.base_digest,
+            "chat_template_sha256": adapter.chat_template_sha256,
+        }
     )
-    if not other:
-        return _finding(rule, "passed", text)
-    return _finding(
+    differences = expected.differences(spec)
+    if not differences:
+        return _make_finding(rule, "passed", text)
+    return _make_finding(
         rule,
         "rejected",
-        f"{text}, which is not what was trained: {other[0]}. Run the generate stage again",
+        f"{text}, which is not what was trained: {differences[0]}. "
+        "Run the generate stage again",
     )
 
 
 def enough_clusters(case: Case) -> Finding:
-    """At least the policy's number of clusters, and never under the floor, in the scorecard and in every comparison."""
-    clusters = min(
-        [case.scorecard.clusters, *(each.clusters for each in case.comparisons)]
-    )
+    """Check the number of clusters, in the scorecard and in every comparison.
+
+    At least the policy's number is needed, and never under the floor.
+    """
+    counts = [comparison.clusters for comparison in case.comparisons]
+    clusters = min([case.scorecard.clusters, *counts])
     needed = max(case.policy.min_clusters, FEWEST_CLUSTERS)
-    text = f"{clusters} clusters{_behind(case.scorecard)} judge, the policy asks for {needed}"
+    text = (
+        f"{clusters} clusters{_describe_clusters(case.scorecard)} judge, "
+        f"the policy asks for {needed}"
+    )
     if clusters >= needed:
-        return _finding("clusters", "passed", text)
-    return _finding(
+        return _make_finding("clusters", "passed", text)
+    # Too few is no proof against the adapter: more prompts may decide.
+    return _make_finding(
         "clusters", "undecided", f"{text}: {needed - clusters} more are needed"
     )
 
 
-def _behind(scorecard: Scorecard) -> str:
-    if scorecard.groups is None or scorecard.contents is None:
-        return " (groups of prompts)"
-    return f" ({scorecard.contents} distinct contents in {scorecard.groups} groups of prompts)"
+def check_control(case: Case) -> Finding:
+    """Check the negative control.
 
-
-def control(case: Case) -> Finding:
-    """The negative control: answers must fit their own references better than those of other prompts."""
-    found = case.comparison(case.policy.control, OTHERS)
-    if found is None:
-        text = f"The negative control needs {case.policy.control}, which was not scored or compares no references. Put it into score.metrics"
-        return _finding("control", "rejected", text)
-    text = f"{_measured(found)}; the control wants more than 0"
-    if found.low > 0:
-        return _finding("control", "passed", text)
-    return _finding(
+    Answers must fit their own references better than those of other prompts.
+    """
+    metric = case.policy.control
+    comparison = case.find_comparison(metric, OTHERS)
+    if comparison is None:
+        text = (
+            f"The negative control needs {metric}, "
+            "which was not scored or compares no references. "
+            "Put it into score.metrics"
+        )
+        return _make_finding("control", "rejected", text)
+    text = f"{_describe_comparison(comparison)}; the control wants more than 0"
+    # An adapter that learned nothing about the prompts fits any reference equally well.
+    if comparison.low > 0:
+        return _make_finding("control", "passed", text)
+    return _make_finding(
         "control",
         "rejected",
-        f"Answers fit other prompts' references as well as their own, as after training on shuffled data: {text}",
+        "Answers fit other prompts' references as well as their own, "
+        f"as after training on shuffled data: {text}",
     )
 
 
 def superior(case: Case, against: System) -> Finding:
-    """The primary metric is better than that of `against`."""
-    metric, smallest = case.policy.primary, case.policy.smallest_effect
+    """Check that the primary metric is better than that of `against`."""
+    metric = case.policy.primary
+    smallest = case.policy.smallest_effect
     rule = f"{metric} superior to {against}"
-    found = _comparable(case, metric, against)
-    if found is None:
-        return _finding(
+    comparison = case.find_comparable(metric, against)
+    if comparison is None:
+        text = (
+            f"{metric}, the primary metric, has no valid comparison with {against}. "
+            "Score both with the same method"
+        )
+        return _make_finding(rule, "rejected", text)
+    if _is_no_evidence(case, comparison, against):
+        return _find_no_evidence(rule, comparison, is_required=True)
+    text = _describe_comparison(comparison)
+    # Bounds and not estimates: what chance may have made is not shown.
+    if comparison.low > 0:
+        return _make_finding(rule, "passed", f"{text}; superior means more than 0")
+    if comparison.high < smallest:
+        return _make_finding(
             rule,
             "rejected",
-            f"{metric}, the primary metric, has no valid comparison with {against}. Score both with the same method",
+            f"{text}: shown to be worth less than the smallest effect "
+            f"that the policy cares for, {smallest:g}",
         )
-    if _is_no_evidence(case, found, against):
-        return _nothing_shown(rule, found, required=True)
-    text = _measured(found)
-    if found.low > 0:
-        return _finding(rule, "passed", f"{text}; superior means more than 0")
-    if found.high < smallest:
-        return _finding(
-            rule,
-            "rejected",
-            f"{text}: shown to be worth less than the smallest effect that the policy cares for, {smallest:g}",
-        )
-    return _finding(
+    needed = _describe_clusters_needed(comparison, smallest, case.policy)
+    return _make_finding(
         rule,
         "undecided",
-        f"{text}: neither above 0 nor below {smallest:g}. {_still_needed(found, smallest, case.policy)}",
+        f"{text}: neither above 0 nor below {smallest:g}. {needed}",
     )
 
 
 def guarded(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
-    """The guardrail against each comparator that it names and that was scored; one that judges nothing says so."""
-    if case.signature(guardrail.metric, "adapter") is None:
-        yield _not_scored(guardrail)
+    """Yield the guardrail's finding against each comparator that it names and that was scored.
+
+    A guardrail that judges nothing says so.
+    """
+    if case.find_signature(guardrail.metric, "adapter") is None:
+        yield _find_unscored(guardrail)
         return
-    there = [against for against in case.comparators if against in guardrail.against]
-    for against in there:
-        yield not_inferior(case, guardrail, against)
-    if not there:
-        named = " and ".join(guardrail.against)
-        text = f"{guardrail.metric} was held against nothing: the policy names {named}, which was not scored. Name base or few_shot, too"
-        yield _finding(f"{guardrail.metric} guarded", "undecided", text)
+    # The champion and the anchor may not exist: the others have to guard then.
+    scored = [against for against in case.comparators if against in guardrail.against]
+    for against in scored:
+        yield check_non_inferiority(case, guardrail, against)
+    if not scored:
+        names = " and ".join(guardrail.against)
+        text = (
+            f"{guardrail.metric} was held against nothing: the policy names {names}, "
+            "which was not scored. Name base or few_shot, too"
+        )
+        yield _make_finding(f"{guardrail.metric} guarded", "undecided", text)
 
 
-def without_guardrails(case: Case) -> Iterator[Finding]:
-    """Guardrails that are all optional, and of which none was scored, guard nothing."""
-    if all(
-        case.signature(guardrail.metric, "adapter") is None
-        for guardrail in case.policy.guardrails
-    ):
-        names = ", ".join(guardrail.metric for guardrail in case.policy.guardrails)
-        text = f"No guardrail judged anything, since none of {names or 'no metric'} was scored. Put one into score.metrics"
-        yield _finding("guardrails", "undecided", text)
+def check_any_guardrail(case: Case) -> Iterator[Finding]:
+    """Yield a finding where no guardrail was scored: all of them optional, they guard nothing."""
+    metrics = [guardrail.metric for guardrail in case.policy.guardrails]
+    is_any_scored = any(
+        case.find_signature(metric, "adapter") is not None for metric in metrics
+    )
+    if not is_any_scored:
+        names = ", ".join(metrics) or "no metric"
+        text = (
+            f"No guardrail judged anything, since none of {names} was scored. "
+            "Put one into score.metrics"
+        )
+        yield _make_finding("guardrails", "undecided", text)
 
 
-def not_inferior(case: Case, guardrail: Guardrail, against: System) -> Finding:
-    """The metric is not worse than that of `against` by the margin or more."""
+def check_non_inferiority(case: Case, guardrail: Guardrail, against: System) -> Finding:
+    """Check that the metric is not worse than that of `against` by the margin or more."""
     metric, margin = guardrail.metric, guardrail.margin
     rule = f"{metric} not inferior to {against}"
-    found = _comparable(case, metric, against)
-    if found is None:
-        return _stood_in(case, metric, against, rule)
-    if _is_no_evidence(case, found, against):
-        return _nothing_shown(rule, found, required=guardrail.required)
-    text = _measured(found)
-    if found.low > -margin:
-        return _finding(
+    comparison = case.find_comparable(metric, against)
+    if comparison is None:
+        return _check_stand_in(case, metric, against, rule)
+    if _is_no_evidence(case, comparison, against):
+        return _find_no_evidence(rule, comparison, is_required=guardrail.required)
+    text = _describe_comparison(comparison)
+    # Both bounds on one side of the margin decide; a margin between them does not.
+    if comparison.low > -margin:
+        return _make_finding(
             rule, "passed", f"{text}; the policy allows a loss under {margin:g}"
         )
-    if found.high < -margin:
-        return _finding(
+    if comparison.high < -margin:
+        return _make_finding(
             rule, "rejected", f"{text}: shown to lose more than the margin, {margin:g}"
         )
-    return _finding(
+    needed = _describe_clusters_needed(comparison, margin, case.policy)
+    return _make_finding(
         rule,
         "undecided",
-        f"{text}: a loss of {margin:g} is not excluded. {_still_needed(found, margin, case.policy)}",
+        f"{text}: a loss of {margin:g} is not excluded. {needed}",
     )
 
 
-def without_margin(case: Case) -> Iterator[Finding]:
-    """A metric that was scored and that the policy does not judge is a hole in the policy."""
-    judged = {
-        case.policy.primary,
-        *(guardrail.metric for guardrail in case.policy.guardrails),
-    }
+def check_margins(case: Case) -> Iterator[Finding]:
+    """Yield a rejection for each metric that was scored and that the policy does not judge.
+
+    Such a metric is a hole in the policy.
+    """
+    judged = case.judged_metrics
     for system in case.scorecard.systems:
         for metric in system.metrics:
-            if metric.name not in judged:
-                fact = f"{metric.name} of {system.system} was scored, but the policy gives no margin for it"
-                text = f"{fact}. Add a guardrail, or take it out of score.metrics"
-                yield _finding(f"margin for {metric.name}", "rejected", text)
+            if metric.name in judged:
+                continue
+            text = (
+                f"{metric.name} of {system.system} was scored, "
+                "but the policy gives no margin for it. "
+                "Add a guardrail, or take it out of score.metrics"
+            )
+            yield _make_finding(f"margin for {metric.name}", "rejected", text)
 
 
-def _case(
+def _build_case(
     scorecard: Scorecard, comparisons: tuple[Comparison, ...], gates: GatePolicy
 ) -> Case:
     """Validate once more: a value that was built without validation could hold a NaN."""
@@ -372,106 +438,126 @@ def _case(
         return Case(
             scorecard=Scorecard.model_validate(scorecard.model_dump()),
             comparisons=tuple(
-                Comparison.model_validate(each.model_dump()) for each in comparisons
+                Comparison.model_validate(comparison.model_dump())
+                for comparison in comparisons
             ),
             gates=gates,
         )
     except ValidationError as error:
         raise IncompleteEvidence(
-            f"What screen is to judge is not valid: {first_problem(error)}. Run the score stage again."
+            f"What screen is to judge is not valid: {first_problem(error)}. "
+            "Run the score stage again."
         ) from error
 
 
-def _comparable(case: Case, metric: str, against: System) -> Comparison | None:
-    """The comparison, where both sides were computed in the same way."""
-    own = case.signature(metric, "adapter")
-    return (
-        case.comparison(metric, against)
-        if own is not None and own == case.signature(metric, against)
-        else None
+# A metric that is at its worst for both sides, for every prompt, cannot tell them apart,
+# whatever they are. Its bounds of 0 to 0 would pass every margin.
+def _is_no_evidence(case: Case, comparison: Comparison, against: System) -> bool:
+    """Whether both sides are at the very end of the metric's scale and never leave it."""
+    metric = comparison.metric
+    worst = metric_named(metric).worst
+    if case.find_score(metric, "adapter") != worst:
+        return False
+    if case.find_score(metric, against) != worst:
+        return False
+    return not comparison.standard_error > 0
+
+
+def _find_no_evidence(
+    rule: str, comparison: Comparison, *, is_required: bool
+) -> Finding:
+    """Treat it like a metric that was not scored: only a policy that requires it minds."""
+    worst = metric_named(comparison.metric).worst
+    fact = (
+        f"{comparison.metric} is {worst:g} for the adapter and for {comparison.against} "
+        "alike, without any spread, which is no evidence"
     )
-
-
-def _is_no_evidence(case: Case, found: Comparison, against: System) -> bool:
-    """Both sides are at the very end of the metric's scale and never leave it: it cannot tell them apart, whatever they are."""
-    worst = metric_named(found.metric).worst
-    both_are_worst = (
-        case.score(found.metric, "adapter")
-        == worst
-        == case.score(found.metric, against)
+    if not is_required:
+        text = f"{fact}, and the policy does not require it"
+        return _make_finding(rule, "passed", text)
+    text = (
+        f"{fact}. Judge by a metric that can tell these answers apart, "
+        "and have the policy not require this one"
     )
-    return both_are_worst and not found.standard_error > 0
+    return _make_finding(rule, "undecided", text)
 
 
-def _nothing_shown(rule: str, found: Comparison, *, required: bool) -> Finding:
-    """Like a metric that was not scored: only a policy that does not require it can do without it."""
-    worst = f"{metric_named(found.metric).worst:g}"
-    fact = f"{found.metric} is {worst} for the adapter and for {found.against} alike, without any spread, which is no evidence"
-    if not required:
-        return _finding(rule, "passed", f"{fact}, and the policy does not require it")
-    step = "Judge by a metric that can tell these answers apart, and have the policy not require this one"
-    return _finding(rule, "undecided", f"{fact}. {step}")
+def _check_stand_in(case: Case, metric: str, against: System, rule: str) -> Finding:
+    """Let another metric judge in its place where the methods really differ.
 
-
-def _stood_in(case: Case, metric: str, against: System, rule: str) -> Finding:
-    """Only where the methods really differ may another metric be judged in its place: bits per byte for perplexity."""
-    own, other, stand_in = (
-        case.signature(metric, "adapter"),
-        case.signature(metric, against),
-        metric_named(metric).stand_in,
-    )
-    judged = {
-        case.policy.primary,
-        *(each.metric for each in case.policy.guardrails if against in each.against),
-    }
+    Bits per byte replaces perplexity against a model with another tokenizer.
+    """
+    own = case.find_signature(metric, "adapter")
+    other = case.find_signature(metric, against)
+    stand_in = metric_named(metric).stand_in
+    # The stand-in has to be judged against the same system, or nothing would judge.
+    judged = case.list_metrics_judged_against(against)
     methods_differ = other is not None and own != other
-    if (
-        methods_differ
+    can_stand_in = (
+        stand_in is not None
         and stand_in in judged
-        and _comparable(case, stand_in, against) is not None
-    ):
-        return _finding(
-            rule,
-            "passed",
-            f"{metric} is not comparable with {against}, which counts other tokens: {stand_in} judges instead",
-        )
-    return _finding(
-        rule,
-        "rejected",
-        f"{metric} has no valid comparison with {against}. Score both with the same method",
+        and case.find_comparable(stand_in, against) is not None
     )
+    if methods_differ and can_stand_in:
+        text = (
+            f"{metric} is not comparable with {against}, "
+            f"which counts other tokens: {stand_in} judges instead"
+        )
+        return _make_finding(rule, "passed", text)
+    text = (
+        f"{metric} has no valid comparison with {against}. "
+        "Score both with the same method"
+    )
+    return _make_finding(rule, "rejected", text)
 
 
-def _not_scored(guardrail: Guardrail) -> Finding:
+def _find_unscored(guardrail: Guardrail) -> Finding:
+    rule = f"{guardrail.metric} scored"
     fact = f"{guardrail.metric} was not scored"
     if guardrail.required:
-        return _finding(
-            f"{guardrail.metric} scored",
-            "rejected",
-            f"{fact}, and the policy requires it. Put it into score.metrics",
-        )
-    return _finding(
-        f"{guardrail.metric} scored",
-        "passed",
-        f"{fact}: score.metrics does not ask for it, and the policy does not require it",
+        text = f"{fact}, and the policy requires it. Put it into score.metrics"
+        return _make_finding(rule, "rejected", text)
+    text = (
+        f"{fact}: score.metrics does not ask for it, and the policy does not require it"
+    )
+    return _make_finding(rule, "passed", text)
+
+
+def _describe_clusters(scorecard: Scorecard) -> str:
+    # Scorecards from before contents were counted have neither number.
+    if scorecard.groups is None or scorecard.contents is None:
+        return " (groups of prompts)"
+    return (
+        f" ({scorecard.contents} distinct contents "
+        f"in {scorecard.groups} groups of prompts)"
     )
 
 
-def _measured(found: Comparison) -> str:
-    return f"{found.metric} against {found.against}: better by {found.difference:.3g}, bounds {found.low:.3g} to {found.high:.3g}"
+def _describe_comparison(comparison: Comparison) -> str:
+    return (
+        f"{comparison.metric} against {comparison.against}: "
+        f"better by {comparison.difference:.3g}, "
+        f"bounds {comparison.low:.3g} to {comparison.high:.3g}"
+    )
 
 
-def _still_needed(found: Comparison, effect: float, policy: ScreenPolicy) -> str:
+def _describe_clusters_needed(
+    comparison: Comparison, effect: float, policy: ScreenPolicy
+) -> str:
     needed = clusters_needed(
-        found.standard_error, found.clusters, effect, policy.alpha, policy.power
+        comparison.standard_error,
+        comparison.clusters,
+        effect,
+        policy.alpha,
+        policy.power,
     )
-    more = max(needed - found.clusters, 0)
-    return f"{needed} clusters in all would show a difference of {effect:g} in {policy.power:.0%} of cases, {more} more than now"
+    # Whoever reads `undecided` learns how much data would decide.
+    more = max(needed - comparison.clusters, 0)
+    return (
+        f"{needed} clusters in all would show a difference of {effect:g} "
+        f"in {policy.power:.0%} of cases, {more} more than now"
+    )
 
 
-def _passed_or_rejected(passed: bool) -> Outcome:
-    return "passed" if passed else "rejected"
-
-
-def _finding(rule: str, outcome: Outcome, text: str) -> Finding:
+def _make_finding(rule: str, outcome: Outcome, text: str) -> Finding:
     return Finding(rule=rule, outcome=outcome, text=text)

@@ -1,4 +1,12 @@
-"""Stage `split`: whole groups to train, dev and held-out, by a hash of the group, so that no other group decides where one goes."""
+"""Stage `split`: share whole groups out to train, dev and held-out.
+
+In: `data/collect`, and the parameters `split`.
+Out: `data/split` with one file a split, without exact duplicates, and `dataset.json`, the
+version of the data with its counts and the overlap between splits.
+Refuses: a fixed held-out file without one usable row. Empty splits are for `admit` to judge.
+
+A hash of the group decides, so that no other group decides where one goes.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,9 +27,6 @@ from pipelines.values.dataset import (
 )
 from pipelines.values.params import SplitParams, load_params
 
-COLLECTED = layout.COLLECT
-OUT = layout.SPLIT
-
 
 class Splits(Value):
     """Every distinct row in its split."""
@@ -32,7 +37,7 @@ class Splits(Value):
     duplicates: int
 
     def of(self, name: str) -> tuple[Row, ...]:
-        """The rows of a split by its name."""
+        """Return the rows of a split by its name."""
         rows: tuple[Row, ...] = getattr(self, name)
         return rows
 
@@ -40,63 +45,83 @@ class Splits(Value):
 def split(
     rows: Sequence[Row], held_out: Sequence[Row] | None, params: SplitParams
 ) -> Splits:
-    """Remove exact duplicates and share whole groups out; a fixed held-out set stays whole and is repeated by nobody's choice."""
-    pool, fixed = distinct(rows), None if held_out is None else distinct(held_out)
+    """Remove exact duplicates and share whole groups out.
+
+    `held_out` is a fixed held-out set, which stays whole, or None. `EmptySplit` where a fixed
+    set has no row.
+    """
+    # Duplicates first: copies are no evidence, and must not count as rows.
+    pool = remove_duplicates(rows)
+    fixed = None if held_out is None else remove_duplicates(held_out)
     if fixed is not None and not fixed:
         raise EmptySplit(
-            "The held-out file data/raw/held_out.* holds no row that can be used. Put rows in it, or run without --held-out."
+            "The held-out file data/raw/held_out.* holds no row that can be used. "
+            "Put rows in it, or run without --held-out."
         )
-    kept: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    is_fixed = fixed is not None
+    by_split: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in pool:
-        kept[assign(row.group, params, held_out_is_fixed=fixed is not None)].append(row)
-    removed = len(rows) - len(pool) + len(held_out or ()) - len(fixed or ())
-    judging = kept["held_out"] if fixed is None else fixed
+        name = assign(row.group, params, held_out_is_fixed=is_fixed)
+        by_split[name].append(row)
+    rows_read = len(rows) + len(held_out or ())
+    rows_left = len(pool) + len(fixed or ())
     return Splits(
-        train=tuple(kept["train"]),
-        dev=tuple(kept["dev"]),
-        held_out=tuple(judging),
-        duplicates=removed,
+        train=tuple(by_split["train"]),
+        dev=tuple(by_split["dev"]),
+        held_out=tuple(by_split["held_out"] if fixed is None else fixed),
+        duplicates=rows_read - rows_left,
     )
 
 
-def distinct(rows: Iterable[Row]) -> list[Row]:
-    """The first of all rows with the same normalised prompt and the same completion."""
-    first: dict[tuple[str, str], Row] = {}
+def remove_duplicates(rows: Iterable[Row]) -> list[Row]:
+    """Return the first of all rows with the same normalised prompt and the same completion."""
+    by_content: dict[tuple[str, str], Row] = {}
     for row in rows:
-        first.setdefault((normalised(row.prompt), row.completion), row)
-    return list(first.values())
+        prompt = normalised(row.prompt)
+        content = (prompt, row.completion)
+        # The first one stays: its line number is the one that people find.
+        by_content.setdefault(content, row)
+    return list(by_content.values())
 
 
 def assign(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
-    """The split of a group: its own hash decides, so a group that grows stays and a new one moves no other."""
-    place = (
-        int.from_bytes(
-            hashlib.sha256(f"{params.salt}\n{group}".encode()).digest()[:8], "big"
-        )
-        / 2**64
-    )
+    """Return the name of a group's split.
+
+    Its own hash decides, so a group that grows stays and a new one moves no other.
+    """
+    salted = f"{params.salt}\n{group}"
+    digest = hashlib.sha256(salted.encode()).digest()
+    # The hash as a number from 0 to 1, of which each split owns a range.
+    place = int.from_bytes(digest[:8], "big") / 2**64
     if held_out_is_fixed:
-        return "dev" if place < params.dev / (1 - params.held_out) else "train"
-    if place < params.held_out:
+        # dev keeps its ratio to train: the share of held-out is not dealt out.
+        dev_end = params.dev / (1 - params.held_out)
+    elif place < params.held_out:
         return "held_out"
-    return "dev" if place < params.held_out + params.dev else "train"
+    else:
+        dev_end = params.held_out + params.dev
+    return "dev" if place < dev_end else "train"
 
 
 def overlap(splits: Splits) -> dict[str, int]:
-    """Distinct held-out prompts that train or dev repeat, and the rows there that repeat them."""
-    judged = {normalised(row.prompt) for row in splits.held_out}
-    repeats = [
-        text
-        for row in splits.train + splits.dev
-        if (text := normalised(row.prompt)) in judged
-    ]
-    return {"prompts": len(set(repeats)), "rows": len(repeats)}
+    """Count the distinct held-out prompts that train or dev repeat, and the rows that do."""
+    held_out = {normalised(row.prompt) for row in splits.held_out}
+    repeats: list[str] = []
+    for row in splits.train + splits.dev:
+        prompt = normalised(row.prompt)
+        if prompt in held_out:
+            repeats.append(prompt)
+    return {
+        "prompts": len(set(repeats)),
+        "rows": len(repeats),
+    }
 
 
-def version_of(
+def describe_version(
     splits: Splits, collection: Collection, under: Path = Path()
 ) -> DatasetVersion:
-    """What the split data is, by digest and by counts."""
+    """Describe the split data by digest and by counts; `under` is the workspace."""
+    groups = {name: {row.group for row in splits.of(name)} for name in SPLITS}
     return DatasetVersion(
         path=collection.rows.path,
         md5=md5_of(under / collection.rows.path),
@@ -106,7 +131,7 @@ def version_of(
         source_rows=collection.source_rows,
         duplicates=splits.duplicates,
         rows={name: len(splits.of(name)) for name in SPLITS},
-        groups={name: len({row.group for row in splits.of(name)}) for name in SPLITS},
+        groups={name: len(groups[name]) for name in SPLITS},
         overlap=overlap(splits),
         held_out_is_fixed=collection.held_out is not None,
     )
@@ -115,17 +140,19 @@ def version_of(
 def main() -> int:
     """Write data/split: train.jsonl, dev.jsonl, held_out.jsonl and dataset.json."""
     params = load_params().split
-    collection = Collection.read(COLLECTED / "collection.json")
+    collection = Collection.read(layout.COLLECT / "collection.json")
     rows = read_rows(collection.rows.checked())
-    fixed = read_rows(collection.held_out.checked()) if collection.held_out else None
-    splits = split(rows, fixed, params)
+    held_out = None
+    if collection.held_out:
+        held_out = read_rows(collection.held_out.checked())
+    splits = split(rows, held_out, params)
     for name in SPLITS:
-        write_rows(OUT / f"{name}.jsonl", splits.of(name))
-    version = version_of(splits, collection)
-    version.write(OUT / "dataset.json")
-    shares = ", ".join(
+        write_rows(layout.SPLIT / f"{name}.jsonl", splits.of(name))
+    version = describe_version(splits, collection)
+    version.write(layout.DATASET)
+    counts = ", ".join(
         f"{name} {version.rows[name]:,} rows in {version.groups[name]:,} groups"
         for name in SPLITS
     )
-    print(f"{shares}; {version.duplicates:,} duplicates removed")
+    print(f"{counts}; {version.duplicates:,} duplicates removed")
     return 0

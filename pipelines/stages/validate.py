@@ -1,8 +1,13 @@
-"""Stage `validate`: the suite in data/expectations over every split. The only module that imports great_expectations.
+"""Stage `validate`: the suite in data/expectations over every split.
 
-Rows that fail an expectation go to the quarantine; an expectation about the table as a whole fails the report.
-Two traps of great_expectations are closed here: it drops expectations of an unknown type without an error,
-and its Data Docs show values unescaped.
+In: the splits, what `collect` set aside, and the suite.
+Out: `data/validate` with what is left of each split, the quarantine, `report.json` and the Data
+Docs page. A row that fails an expectation goes to the quarantine; an expectation about the table
+as a whole fails the report.
+Refuses: a suite that is missing, empty, or names an expectation that does not exist.
+
+The only module that imports great_expectations. Two traps of it are closed here: it drops
+expectations of an unknown type without an error, and its Data Docs show values unescaped.
 """
 
 import html
@@ -19,7 +24,7 @@ from core.files import read_jsonl, sha256_of, write_text
 from core.value import FileDigest, Value, first_problem
 from pipelines import layout
 from pipelines.rows.contents import contents_of
-from pipelines.rows.text import excerpt, folded_length
+from pipelines.rows.text import count_folded_characters, make_excerpt
 from pipelines.values.dataset import (
     SPLITS,
     Collection,
@@ -37,20 +42,23 @@ if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
 
-COLLECTED = layout.COLLECT
-SPLIT = layout.SPLIT
-OUT = layout.VALIDATE
-SUITE = layout.EXPECTATIONS
-SAMPLE = 5
+SAMPLE_IDS = 5
+# The key under which each expectation carries its place through great_expectations.
 POSITION = "position_in_suite"
+# What differs from run to run on the Data Docs page: a time, and ids of HTML elements.
 MOMENT = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Record = dict[str, Any]
+PlacedRecord = tuple[str, Record]
+"""A record with the name of its split."""
 
 
 class SuiteExpectation(Value):
-    """One expectation as great_expectations writes it; `{"$PARAMETER": "max_characters"}` stands for the parameter."""
+    """One expectation as great_expectations writes it.
+
+    `{"$PARAMETER": "max_characters"}` in it is replaced by the parameter.
+    """
 
     type: str
     kwargs: dict[str, Any]
@@ -64,7 +72,9 @@ class SuiteExpectation(Value):
     @property
     def reason(self) -> str:
         """How a quarantined row names it."""
-        return f"{self.column}: {self.type}" if self.column else self.type
+        if self.column:
+            return f"{self.column}: {self.type}"
+        return self.type
 
 
 class Suite(Value):
@@ -77,7 +87,10 @@ class Suite(Value):
 
 
 class Inspection(Value):
-    """What the suite found: the results, the reasons by position in the table, and the page that shows them."""
+    """What the suite says of one table, and the page that shows it.
+
+    `reasons` are by position in the table, for rows that failed.
+    """
 
     results: tuple[ExpectationResult, ...]
     reasons: dict[int, tuple[str, ...]]
@@ -92,148 +105,183 @@ def validate(
     set_aside: Sequence[QuarantinedRow],
     into: Path,
 ) -> ValidationReport:
-    """Run the suite, write what is left of each split, the quarantine and the Data Docs, and report."""
+    """Run the suite; write what is left of each split, the quarantine and the Data Docs.
+
+    `set_aside` is what `collect` could not read: it joins the quarantine.
+    """
+    # One table over all splits: an expectation such as uniqueness has to see every row.
     placed = [(name, record) for name in SPLITS for record in splits[name]]
     inspection = inspect(placed, suite, max_characters)
-    left, failing = _sorted_out(placed, inspection.reasons)
+    rows_left, failing = _separate_rows(placed, inspection.reasons)
     quarantine = (*set_aside, *failing)
     for name in SPLITS:
-        write_rows(into / f"{name}.jsonl", left[name])
+        write_rows(into / f"{name}.jsonl", rows_left[name])
     write_rows(into / "quarantine.jsonl", quarantine)
     write_text(into / "docs" / "index.html", inspection.page)
     return ValidationReport(
         suite_sha256=suite.sha256,
-        passed=inspection.tables_hold and any(left.values()),
-        rows={name: len(rows) for name, rows in left.items()},
-        groups={name: len({row.group for row in rows}) for name, rows in left.items()},
-        contents={
-            name: len(set(contents_of(prompts_of(rows)))) for name, rows in left.items()
-        },
+        # Without one row left nothing was validated.
+        passed=inspection.tables_hold and any(rows_left.values()),
+        rows={name: len(rows) for name, rows in rows_left.items()},
+        groups={name: _count_groups(rows) for name, rows in rows_left.items()},
+        contents={name: _count_contents(rows) for name, rows in rows_left.items()},
         expectations=inspection.results,
         quarantine=FileDigest.of(into / "quarantine.jsonl"),
-        quarantined=dict(
-            sorted(Counter(row.reason.split(" (")[0] for row in quarantine).items())
-        ),
+        quarantined=_count_reasons(quarantine),
         splits={name: FileDigest.of(into / f"{name}.jsonl") for name in SPLITS},
     )
 
 
 def load_suite(path: Path) -> Suite:
-    """Read a suite; one that is missing, empty or holds an expectation that does not exist fails closed."""
+    """Read a suite; `ParameterError` where it is missing, empty, or asks what does not exist."""
     try:
-        suite = Suite.model_validate_json(path.read_bytes()).model_copy(
-            update={"sha256": sha256_of(path)}
-        )
+        suite = Suite.model_validate_json(path.read_bytes())
+        suite = suite.model_copy(update={"sha256": sha256_of(path)})
     except OSError as error:
         raise ParameterError(
-            f"The expectation suite {path} cannot be read ({error.strerror}). Without it nothing passes: bring it back."
+            f"The expectation suite {path} cannot be read ({error.strerror}). "
+            "Without it nothing passes: bring it back."
         ) from error
     except ValidationError as error:
         raise ParameterError(
-            f"The expectation suite {path} does not fit: {first_problem(error)}. Mend it: without it nothing passes."
+            f"The expectation suite {path} does not fit: {first_problem(error)}. "
+            "Correct it: without it nothing passes."
         ) from error
-    _gx_suite(suite, path)
+    # Built once for its errors alone, before any row is looked at.
+    _build_gx_suite(suite, path)
     return suite
 
 
 def inspect(
-    placed: Sequence[tuple[str, Record]], suite: Suite, max_characters: int
+    placed: Sequence[PlacedRecord], suite: Suite, max_characters: int
 ) -> Inspection:
-    """Run the suite over rows with their splits; row-level failures are told by position."""
-    outcome = _gx_validate(_frame(placed), suite, max_characters)
+    """Run the suite over one table; rows that fail are named by their position in it."""
+    outcome = _run_gx(_build_frame(placed), suite, max_characters)
     reasons: dict[int, list[str]] = {}
-    results, tables_hold = [], True
-    for expectation, found in zip(
-        suite.expectations, in_order(outcome.results), strict=True
-    ):
-        failing = [
-            int(position)
-            for position in found.result.get("unexpected_index_list") or ()
-        ]
-        for position in failing:
+    results: list[ExpectationResult] = []
+    tables_hold = True
+    gx_results = sort_by_position(outcome.results)
+    for expectation, gx_result in zip(suite.expectations, gx_results, strict=True):
+        positions = _failing_positions(gx_result)
+        for position in positions:
             reasons.setdefault(position, []).append(expectation.reason)
-        # Only rows that can be named can be set aside; anything else that is not a success fails the table.
-        tables_hold = tables_hold and (bool(found.success) or bool(failing))
-        results.append(
-            _result(
-                expectation,
-                bool(found.success),
-                [placed[position][1] for position in failing],
-            )
-        )
-    by_position = {position: tuple(names) for position, names in reasons.items()}
+        has_passed = bool(gx_result.success)
+        # Only rows that can be named can be set aside; anything else that is not a success
+        # fails the table.
+        tables_hold = tables_hold and (has_passed or bool(positions))
+        failing = [placed[position][1] for position in positions]
+        results.append(_describe_result(expectation, has_passed, failing))
     return Inspection(
         results=tuple(results),
-        reasons=by_position,
+        reasons={position: tuple(names) for position, names in reasons.items()},
         tables_hold=tables_hold,
-        page=_data_docs(outcome),
+        page=_render_page(outcome),
     )
 
 
-def in_order(results: Sequence[Any]) -> list[Any]:
-    """Results in the suite's order: great_expectations puts those that raised an exception first."""
-    return sorted(
-        results, key=lambda found: int(found.expectation_config.meta[POSITION])
-    )
+def sort_by_position(results: Sequence[Any]) -> list[Any]:
+    """Sort results in the suite's order; great_expectations puts exceptions first."""
+
+    def read_position(result: Any) -> int:
+        # `_build_gx_suite` put it there.
+        meta = result.expectation_config.meta
+        return int(meta[POSITION])
+
+    return sorted(results, key=read_position)
 
 
 def main() -> int:
     """Write data/validate: the splits, quarantine.jsonl, report.json and docs/index.html."""
     data = load_params().data
-    suite = load_suite(SUITE)
-    collection = Collection.read(COLLECTED / "collection.json")
+    # First: a suite that does not fit must end the stage before it writes anything.
+    suite = load_suite(layout.EXPECTATIONS)
+    collection = Collection.read(layout.COLLECT / "collection.json")
     set_aside = [
         QuarantinedRow.model_validate(record)
         for record in read_jsonl(collection.quarantine.checked())
     ]
-    splits = {name: list(read_jsonl(SPLIT / f"{name}.jsonl")) for name in SPLITS}
-    report = validate(splits, suite, data.max_characters, set_aside, OUT)
-    report.write(OUT / "report.json")
-    failed = [result.name for result in report.expectations if not result.passed]
-    verdict = (
-        "every expectation holds"
-        if not failed
-        else f"not for every row: {', '.join(dict.fromkeys(failed))}"
-    )
-    aside = sum(report.quarantined.values())
-    print(
-        f"{sum(report.rows.values()):,} rows left, {aside:,} set aside; {len(report.expectations)} expectations, {verdict}"
-    )
+    splits = {name: list(read_jsonl(layout.SPLIT / f"{name}.jsonl")) for name in SPLITS}
+    report = validate(splits, suite, data.max_characters, set_aside, layout.VALIDATE)
+    report.write(layout.VALIDATION_REPORT)
+    print(_summarise(report))
     return 0
 
 
-def _frame(placed: Sequence[tuple[str, Record]]) -> "pd.DataFrame":
-    """One table over all splits, values as they are, with what the suite asks about texts."""
+def _summarise(report: ValidationReport) -> str:
+    """One line for people: rows left, rows set aside, and which expectations some rows fail."""
+    failed = [result.name for result in report.expectations if not result.passed]
+    verdict = "every expectation holds"
+    if failed:
+        # One expectation may ask about several columns: it is named once.
+        names = ", ".join(dict.fromkeys(failed))
+        verdict = f"not for every row: {names}"
+    rows_left = sum(report.rows.values())
+    set_aside = sum(report.quarantined.values())
+    return (
+        f"{rows_left:,} rows left, {set_aside:,} set aside; "
+        f"{len(report.expectations)} expectations, {verdict}"
+    )
+
+
+def _count_groups(rows: Sequence[Row]) -> int:
+    groups = {row.group for row in rows}
+    return len(groups)
+
+
+def _count_contents(rows: Sequence[Row]) -> int:
+    prompts = prompts_of(rows)
+    contents = set(contents_of(prompts))
+    return len(contents)
+
+
+def _build_frame(placed: Sequence[PlacedRecord]) -> "pd.DataFrame":
+    """Build one table over all splits, values as they are, with measures of the texts."""
     import pandas as pd
 
-    rows = [{**record, "split": name, **_measured(record)} for name, record in placed]
-    columns = [*Row.model_fields, "split", *_measured({})] if not rows else None
+    rows = [
+        {**record, "split": name, **_measure_texts(record)} for name, record in placed
+    ]
+    columns = None
+    if not rows:
+        # Without rows pandas would have no column, and every expectation would fail.
+        columns = [*Row.model_fields, "split", *_measure_texts({})]
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def _measured(record: Record) -> Record:
-    """Lengths count characters after NFKC; what is not text has none."""
-    prompt, completion = _prompt(record), record.get("completion")
+def _measure_texts(record: Record) -> Record:
+    """Measure prompt and completion in characters after NFKC; what is not text has no length."""
+    prompt = _read_prompt(record)
     return {
         "prompt": prompt,
-        "prompt_characters": folded_length(prompt) if isinstance(prompt, str) else None,
-        "completion_characters": folded_length(completion)
-        if isinstance(completion, str)
-        else None,
+        "prompt_characters": _count_characters(prompt),
+        "completion_characters": _count_characters(record.get("completion")),
     }
 
 
-def _prompt(record: Record) -> str | None:
-    try:
-        return text_of(Row.model_validate({**record, "completion": ""}).messages)
-    except ValidationError:
+def _count_characters(entry: Any) -> int | None:
+    if not isinstance(entry, str):
         return None
+    return count_folded_characters(entry)
 
 
-def _result(
+def _read_prompt(record: Record) -> str | None:
+    # A completion that is no text must not hide the prompt.
+    with_completion = {**record, "completion": ""}
+    row = _parse_row(with_completion)
+    return None if row is None else text_of(row.messages)
+
+
+def _failing_positions(gx_result: Any) -> list[int]:
+    result = gx_result.result
+    # Expectations about the table have no such list.
+    positions = result.get("unexpected_index_list") or ()
+    return [int(position) for position in positions]
+
+
+def _describe_result(
     expectation: SuiteExpectation, passed: bool, failing: Sequence[Record]
 ) -> ExpectationResult:
-    sample = tuple(str(record.get("id")) for record in failing[:SAMPLE])
+    sample = tuple(str(record.get("id")) for record in failing[:SAMPLE_IDS])
     return ExpectationResult(
         name=expectation.type,
         column=expectation.column,
@@ -243,113 +291,134 @@ def _result(
     )
 
 
-def _sorted_out(
-    placed: Sequence[tuple[str, Record]], reasons: Mapping[int, tuple[str, ...]]
+def _separate_rows(
+    placed: Sequence[PlacedRecord], reasons: Mapping[int, tuple[str, ...]]
 ) -> tuple[dict[str, list[Row]], list[QuarantinedRow]]:
-    left: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    rows_left: dict[str, list[Row]] = {name: [] for name in SPLITS}
     failing: list[QuarantinedRow] = []
     for position, (name, record) in enumerate(placed):
-        row = _row(record)
+        row = _parse_row(record)
+        # Also without a reason of the suite: what is not a whole row goes no further.
         if position in reasons or row is None:
-            failing.append(
-                _quarantined(record, reasons.get(position, ("not a whole row",)))
-            )
+            row_reasons = reasons.get(position, ("not a whole row",))
+            failing.append(_quarantine(record, row_reasons))
         else:
-            left[name].append(row)
-    return left, failing
+            rows_left[name].append(row)
+    return rows_left, failing
 
 
-def _row(record: Record) -> Row | None:
+def _parse_row(record: Record) -> Row | None:
     try:
         return Row.model_validate(record)
     except ValidationError:
         return None
 
 
-def _quarantined(record: Record, reasons: Sequence[str]) -> QuarantinedRow:
+def _quarantine(record: Record, reasons: Sequence[str]) -> QuarantinedRow:
     number = record.get("number")
-    known = number if isinstance(number, int) else 0
     return QuarantinedRow(
-        number=known,
+        number=number if isinstance(number, int) else 0,
         id=str(record.get("id")),
         reason="; ".join(reasons),
-        excerpt=excerpt(str(record.get("completion"))),
+        excerpt=make_excerpt(str(record.get("completion"))),
     )
 
 
-def _gx_suite(suite: Suite, path: Path = SUITE) -> "gx.ExpectationSuite":
+def _count_reasons(quarantine: Sequence[QuarantinedRow]) -> dict[str, int]:
+    """Count rows by reason, without the detail in brackets that differs from row to row."""
+    counts: Counter[str] = Counter()
+    for row in quarantine:
+        kind, _, _ = row.reason.partition(" (")
+        counts[kind] += 1
+    return dict(sorted(counts.items()))
+
+
+def _build_gx_suite(
+    suite: Suite, path: Path = layout.EXPECTATIONS
+) -> "gx.ExpectationSuite":
     import great_expectations as gx
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from pydantic.v1 import ValidationError as GxValidationError
 
-    listed = [
-        {**expectation.model_dump(), "meta": {POSITION: place}}
-        for place, expectation in enumerate(suite.expectations)
+    entries = [
+        {**expectation.model_dump(), "meta": {POSITION: position}}
+        for position, expectation in enumerate(suite.expectations)
     ]
     try:
-        built = gx.ExpectationSuite(name=suite.name, expectations=listed)
+        gx_suite = gx.ExpectationSuite(name=suite.name, expectations=entries)
     except (GreatExpectationsError, GxValidationError) as error:
-        what = " ".join(str(error).split())[:160]
+        problem = " ".join(str(error).split())[:160]
         raise ParameterError(
-            f"The expectation suite {path} does not fit: {what}. Mend it: without it nothing passes."
+            f"The expectation suite {path} does not fit: {problem}. "
+            "Correct it: without it nothing passes."
         ) from error
-    if len(built.expectations) != len(listed):
-        missing = sorted(
-            {entry["type"] for entry in listed}
-            - {expectation.expectation_type for expectation in built.expectations}
-        )
+    # great_expectations leaves out, without an error, what it does not know.
+    if len(gx_suite.expectations) != len(entries):
+        known_types = {
+            expectation.expectation_type for expectation in gx_suite.expectations
+        }
+        missing = sorted({entry["type"] for entry in entries} - known_types)
         raise ParameterError(
-            f"The expectation suite {path} names {', '.join(missing)}, which great_expectations does not have. Correct the name."
+            f"The expectation suite {path} names {', '.join(missing)}, "
+            "which great_expectations does not have. Correct the name."
         )
-    return built
+    return gx_suite
 
 
-def _gx_validate(frame: "pd.DataFrame", suite: Suite, max_characters: int) -> Any:
+def _run_gx(frame: "pd.DataFrame", suite: Suite, max_characters: int) -> Any:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # Ephemeral: great_expectations would otherwise write a project folder.
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(
         globally=False, metric_calculations=False
     )
     asset = context.data_sources.add_pandas("pandas").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
-        {"dataframe": frame}
-    )
+    definition = asset.add_batch_definition_whole_dataframe("all")
+    batch = definition.get_batch({"dataframe": frame})
     return batch.validate(
-        _gx_suite(suite),
+        _build_gx_suite(suite),
+        # COMPLETE: the position of every failing row, not of the first twenty.
         result_format="COMPLETE",
         expectation_parameters={"max_characters": max_characters},
     )
 
 
-def _data_docs(outcome: Any) -> str:
+def _render_page(outcome: Any) -> str:
+    """Render the Data Docs page of a validation."""
     from great_expectations.render.renderer.page_renderer import (
         ValidationResultsPageRenderer,
     )
     from great_expectations.render.view.view import DefaultJinjaPageView
 
-    outcome.results = in_order(outcome.results)
-    for found in outcome.results:
-        found.result = _escaped(found.result)
+    outcome.results = sort_by_position(outcome.results)
+    for result in outcome.results:
+        result.result = _escape(result.result)
     document = ValidationResultsPageRenderer(run_info_at_end=True).render(outcome)
     page: str = DefaultJinjaPageView().render(document)  # type: ignore[no-untyped-call]
-    return _repeatable(page)
+    return _make_repeatable(page)
 
 
-def _repeatable(page: str) -> str:
-    """Without the moment and the random ids of a run: equal data must give an equal file, or DVC would train again for it."""
-    names = {
-        found: f"element-{index}"
-        for index, found in enumerate(dict.fromkeys(RANDOM_ID.findall(page)))
-    }
-    return MOMENT.sub("", RANDOM_ID.sub(lambda found: names[found.group()], page))
+def _make_repeatable(page: str) -> str:
+    """Remove the moment and the random ids of a run.
+
+    Equal data must give an equal file, or DVC would train again for it.
+    """
+    # Numbered by their first place on the page, which is the same in every run.
+    ids = dict.fromkeys(RANDOM_ID.findall(page))
+    names = {random_id: f"element-{index}" for index, random_id in enumerate(ids)}
+    page = RANDOM_ID.sub(lambda match: names[match.group()], page)
+    return MOMENT.sub("", page)
 
 
-def _escaped(shown: Any) -> Any:
-    """Every text in a result as HTML text: great_expectations puts them on its pages as they are."""
+def _escape(shown: Any) -> Any:
+    """Return a result with every text as HTML text: great_expectations shows them as they are."""
     if isinstance(shown, Mapping):
-        return {key: _escaped(entry) for key, entry in shown.items()}
+        return {key: _escape(entry) for key, entry in shown.items()}
+    # Results are shown, and read no more: a list will do for each of them.
     if isinstance(shown, list | tuple | set):
-        return [_escaped(entry) for entry in shown]
-    return html.escape(shown) if isinstance(shown, str) else shown
+        return [_escape(entry) for entry in shown]
+    if isinstance(shown, str):
+        return html.escape(shown)
+    return shown

@@ -20,6 +20,8 @@ from pipelines.values.serving_spec import ServingSpec
 
 Gate = Literal["admit", "screen", "judge"]
 Outcome = Literal["passed", "rejected", "undecided"]
+EXIT_CODES: dict[Outcome, int] = {"passed": 0, "rejected": 3, "undecided": 4}
+"""What a command ends with; 1 is an error and 2 wrong usage."""
 
 
 class Finding(Value):

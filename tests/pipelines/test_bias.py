@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import ParameterError
 from pipelines.gates.policy import AdmitPolicy, load_policy
-from pipelines.stages.bias import _figure, bias
+from pipelines.stages.bias import _summarise, bias
 from pipelines.statistics.group_rates import (
     BiasSettings,
     OutputObservation,
@@ -183,7 +183,7 @@ def test_a_declared_feature_is_compared_over_all_splits() -> None:
     ] == [("x", 4, 1.0, 11.0), ("y", 4, 0.0, 2.0)]
     assert report.without_value == 1
     assert (
-        _figure(report)
+        _summarise(report)
         == "f: demographic parity difference 1.000 [1.000, 1.000] over 2 groups; without a value for it: 1 of 9 rows"
     )
 
@@ -198,7 +198,7 @@ def test_a_declared_feature_without_any_value_says_so() -> None:
         params("f"),
         policy(),
     )
-    assert _figure(report).endswith(
+    assert _summarise(report).endswith(
         "nothing can be compared; without a value for it: 3 of 3 rows"
     )
     assert report.demographic_parity_difference is None

@@ -10,9 +10,9 @@ from core.errors import DamagedFile
 from pipelines.rows.cheat import (
     SHEETS,
     cheat_rows,
+    find_pairs,
     is_command,
-    pairs,
-    without_angle_brackets,
+    replace_placeholders,
 )
 
 SHEET = """# Pottery
@@ -52,7 +52,7 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def test_a_comment_and_the_command_under_it_are_a_pair() -> None:
-    assert list(pairs("kiln", SHEET)) == [
+    assert list(find_pairs("kiln", SHEET)) == [
         (4, "fire a bowl", "kiln --fire bowl"),
         (8, "glaze a bowl in blue", "kiln --glaze \\\n  --colour blue bowl"),
         (13, "Repeat for every bowl", 'for bowl in *; do\n  kiln "$bowl"\ndone'),
@@ -130,4 +130,4 @@ def test_keys_tables_and_sql_are_no_commands(line: str) -> None:
 def test_a_placeholder_is_a_word_and_a_redirection_stays(
     written: str, plain: str
 ) -> None:
-    assert without_angle_brackets(written) == plain
+    assert replace_placeholders(written) == plain

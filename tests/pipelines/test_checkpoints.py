@@ -1,4 +1,4 @@
-"""Training goes on from the newest checkpoint that is whole, says which ones are not, and ends as if nothing had been."""
+"""Training continues from the newest checkpoint that is whole, says which ones are not, and ends as if nothing had been."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.models.checkpoints import DIGESTS, fault_of, newest_whole, seal
-from pipelines.stages.fine_tune import _kept_loss, _steps_in
+from pipelines.models.checkpoints import DIGESTS, find_fault, find_resume_point, seal
+from pipelines.stages.fine_tune import _read_steps, _read_stored_loss
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 from tests.support.workshop import Workshop, params
@@ -106,7 +106,8 @@ def test_the_files_of_a_checkpoint_are_those_that_the_tests_damage(
         FILES
     )
     assert (
-        newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+        find_resume_point(scratch, training_of(scratch)).folder
+        == scratch / "checkpoint-8"
     )
 
 
@@ -118,13 +119,13 @@ def test_a_checkpoint_with_a_damaged_file_is_refused_by_name_and_the_one_before_
     training = training_of(scratch)
     best_is_before(scratch, training)
     damage(scratch / "checkpoint-8" / name)
-    found = newest_whole(scratch, training)
+    found = find_resume_point(scratch, training)
     assert found.folder == scratch / "checkpoint-6"
     assert [each.name for each in found.refused] == ["checkpoint-8"]
-    assert name in found.refused[0].why or name == DIGESTS
-    assert str(found).endswith("Training goes on from checkpoint-6.")
+    assert name in found.refused[0].reason or name == DIGESTS
+    assert str(found).endswith("Training continues from checkpoint-6.")
     assert not (scratch / "checkpoint-8").exists()
-    assert newest_whole(scratch, training).refused == ()
+    assert find_resume_point(scratch, training).refused == ()
 
 
 def a_file_more(folder: Path) -> None:
@@ -173,29 +174,30 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused(
     training = training_of(scratch)
     best_is_before(scratch, training)
     damage(scratch / "checkpoint-8")
-    found = newest_whole(scratch, training)
+    found = find_resume_point(scratch, training)
     assert (found.step, [each.name for each in found.refused]) == (6, ["checkpoint-8"])
     assert not (scratch / "checkpoint-8").exists()
-    assert fault_of(scratch / "checkpoint-6", training) is None
+    assert find_fault(scratch / "checkpoint-6", training) is None
 
 
 def test_a_checkpoint_without_that_of_the_best_look_is_refused(scratch: Path) -> None:
     training = training_of(scratch)
     best_is_before(scratch, training)
     flip(scratch / "checkpoint-4/adapter_model.safetensors")
-    found = newest_whole(scratch, training)
+    found = find_resume_point(scratch, training)
     assert found.folder is None
     assert (
-        found.refused[0].why
+        found.refused[0].reason
         == "it needs checkpoint-4: adapter_model.safetensors is not what was written"
     )
-    assert str(found).endswith("Training goes on from its start.")
+    assert str(found).endswith("Training continues from its start.")
 
 
 def test_a_folder_that_is_no_checkpoint_is_left_alone(scratch: Path) -> None:
     (scratch / "checkpoint-mine").mkdir()
     assert (
-        newest_whole(scratch, training_of(scratch)).folder == scratch / "checkpoint-8"
+        find_resume_point(scratch, training_of(scratch)).folder
+        == scratch / "checkpoint-8"
     )
     assert (scratch / "checkpoint-mine").is_dir()
 
@@ -213,7 +215,7 @@ def test_a_training_with_a_damaged_checkpoint_ends_as_the_uninterrupted_one(
     damage(again.root / "again/scratch/checkpoint-6" / name)
     resumed = again.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert resumed.resumed_from == (4,)
-    line = f"checkpoint-6 is not used ({name} is not what was written). Training goes on from checkpoint-4."
+    line = f"checkpoint-6 is not used ({name} is not what was written). Training continues from checkpoint-4."
     assert line in capfd.readouterr().err.splitlines()
     assert refusals(again) == [
         (4, [f"checkpoint-6 is not used ({name} is not what was written)"])
@@ -270,18 +272,18 @@ DAMAGED = (
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_first_dev_loss_is_not_taken(scratch: Path, text: str) -> None:
     training, kept = training_of(scratch), scratch / "first_dev_loss.json"
-    assert _kept_loss(kept, training) is not None
-    assert _kept_loss(kept, "another") is None
+    assert _read_stored_loss(kept, training) is not None
+    assert _read_stored_loss(kept, "another") is None
     kept.write_text(text)
-    assert _kept_loss(kept, training) is None
+    assert _read_stored_loss(kept, training) is None
 
 
 @pytest.mark.parametrize("text", [text for text in DAMAGED if text != "[]"])
 def test_a_damaged_list_of_resumptions_is_begun_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "resumed.json").write_text("[4, 6]")
-    assert _steps_in(tmp_path / "resumed.json") == (4, 6)
+    assert _read_steps(tmp_path / "resumed.json") == (4, 6)
     (tmp_path / "resumed.json").write_text(text)
-    assert _steps_in(tmp_path / "resumed.json") == ()
+    assert _read_steps(tmp_path / "resumed.json") == ()
 
 
 def best_is_before(scratch: Path, training: str, best: str | None = None) -> None:

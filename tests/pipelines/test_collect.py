@@ -10,7 +10,7 @@ import pytest
 from core.download import PinnedPackage, fetch
 from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
 from core.files import sha256_of
-from pipelines.stages.collect import Misfit, Source, collect, local_source, row_of
+from pipelines.stages.collect import Misfit, RowSource, collect, local_source, make_row
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
 
@@ -36,7 +36,7 @@ def raw(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
 def collected(
     folder: Path, records: list[dict[str, Any]], data: DataParams = DATA
 ) -> tuple[Collection, tuple[Row, ...], list[dict[str, Any]]]:
-    source = Source(
+    source = RowSource(
         kind="file",
         name="rows",
         licence="CC0-1.0",
@@ -79,45 +79,47 @@ def test_rows_keep_their_numbers_and_what_does_not_fit_is_set_aside_with_its_rea
 
 
 def test_an_id_is_a_digest_of_the_content_and_of_nothing_else() -> None:
-    first = row_of(1, {**ROW, "id": "x"}, DATA)
-    assert first.id == row_of(99, {**ROW, "id": "y"}, DATA).id
+    first = make_row(1, {**ROW, "id": "x"}, DATA)
+    assert first.id == make_row(99, {**ROW, "id": "y"}, DATA).id
     assert len(first.id) == 16
-    assert first.id != row_of(1, {**ROW, "completion": "d"}, DATA).id
-    assert first.id != row_of(1, {**ROW, "group": "g"}, DATA).id
+    assert first.id != make_row(1, {**ROW, "completion": "d"}, DATA).id
+    assert first.id != make_row(1, {**ROW, "group": "g"}, DATA).id
 
 
 def test_line_ends_and_accents_are_kept_in_one_form() -> None:
-    row = row_of(1, {"prompt": "e\u0301\r\nx", "completion": "c"}, DATA)
+    row = make_row(1, {"prompt": "e\u0301\r\nx", "completion": "c"}, DATA)
     assert row.prompt == "é\nx"
 
 
 def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> None:
-    assert row_of(1, {"prompt": " Ｐ  q", "completion": "c"}, DATA).group == "p q"
-    assert row_of(1, {**ROW, "group": 7}, DATA).group == "7"
+    assert make_row(1, {"prompt": " Ｐ  q", "completion": "c"}, DATA).group == "p q"
+    assert make_row(1, {**ROW, "group": 7}, DATA).group == "7"
     assert (
-        row_of(
+        make_row(
             1, {**ROW, "g": "mine", "group": "not mine"}, with_params(group_column="g")
         ).group
         == "mine"
     )
     with pytest.raises(Misfit, match="column g is empty"):
-        row_of(1, {**ROW, "g": None}, with_params(group_column="g"))
+        make_row(1, {**ROW, "g": None}, with_params(group_column="g"))
     with pytest.raises(Misfit, match="column g is empty"):
-        row_of(1, {**ROW, "g": " "}, with_params(group_column="g"))
+        make_row(1, {**ROW, "g": " "}, with_params(group_column="g"))
 
 
 def test_a_feature_of_white_space_is_no_group_to_compare() -> None:
     assert (
-        row_of(1, {**ROW, "team": " \t"}, with_params(sensitive_feature="team")).feature
+        make_row(
+            1, {**ROW, "team": " \t"}, with_params(sensitive_feature="team")
+        ).feature
         is None
     )
 
 
 def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
     data = with_params(sensitive_feature="f")
-    assert row_of(1, {**ROW, "f": "x"}, data).feature == "x"
-    assert row_of(1, {**ROW, "f": float("nan")}, data).feature is None
-    assert row_of(1, ROW, data).feature is None
+    assert make_row(1, {**ROW, "f": "x"}, data).feature == "x"
+    assert make_row(1, {**ROW, "f": float("nan")}, data).feature is None
+    assert make_row(1, ROW, data).feature is None
 
 
 def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
@@ -127,7 +129,7 @@ def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
         {"role": "assistant", "content": "a"},
     ]
     for messages in (turns, json.dumps(turns)):
-        row = row_of(1, {"messages": messages}, DATA)
+        row = make_row(1, {"messages": messages}, DATA)
         assert [message.role for message in row.messages] == ["system", "user"]
         assert row.completion == "a"
 
@@ -177,7 +179,7 @@ def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside
 )
 def test_a_conversation_without_a_last_answer_is_no_row(messages: Any) -> None:
     with pytest.raises(Misfit):
-        row_of(1, {"messages": messages}, DATA)
+        make_row(1, {"messages": messages}, DATA)
 
 
 def test_a_missing_column_is_answered_with_those_there_are(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_a_float_that_is_no_whole_number_in_particular_is_no_label(
     label: float,
 ) -> None:
     with pytest.raises(Misfit, match="column g is of type float, not a label"):
-        row_of(1, {**ROW, "g": label}, with_params(group_column="g"))
+        make_row(1, {**ROW, "g": label}, with_params(group_column="g"))
 
 
 def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:

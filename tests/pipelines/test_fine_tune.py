@@ -15,7 +15,7 @@ from core.files import folder_digests
 from core.value import FileDigest
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.resources import needs
-from pipelines.stages.fine_tune import _in_training_order
+from pipelines.stages.fine_tune import _order_for_training
 from pipelines.values.base_manifest import BaseModelManifest
 from tests.support.workshop import ROWS, Workshop, params, row
 
@@ -183,12 +183,13 @@ def test_the_order_of_training_is_fixed_by_the_seed_and_favours_no_row(
     rows: int, batch: int, steps: int
 ) -> None:
     made = [{"input_ids": [number] * (number % 7 + 1)} for number in range(rows)]
-    order = _in_training_order(made, params(batch_size=batch).train, steps)
+    order = _order_for_training(made, params(batch_size=batch).train, steps)
     assert len(order) == steps * batch
-    assert order == _in_training_order(made, params(batch_size=batch).train, steps)
+    assert order == _order_for_training(made, params(batch_size=batch).train, steps)
     seen = [sum(row is each for each in order) for row in made]
     assert max(seen) - min(seen) <= 2
     assert (
-        order != _in_training_order(made, params(batch_size=batch, seed=5).train, steps)
+        order
+        != _order_for_training(made, params(batch_size=batch, seed=5).train, steps)
         or rows < 4
     )

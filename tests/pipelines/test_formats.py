@@ -11,7 +11,12 @@ from pyarrow import parquet
 
 from core.errors import UnreadableData
 from pipelines.rows.formats import MAX_DEPTH, MAX_ROW_BYTES, parse_json, read_records
-from pipelines.rows.text import canonical, excerpt, folded_length, problem_in
+from pipelines.rows.text import (
+    canonicalise,
+    count_folded_characters,
+    find_problem,
+    make_excerpt,
+)
 from pipelines.values.dataset import QuarantinedRow
 
 GOOD = b'{"prompt": "p", "completion": "c"}'
@@ -284,18 +289,18 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     ],
 )
 def test_text_that_hides_something_is_named(text: str, problem: str | None) -> None:
-    assert problem_in(text) == problem
+    assert find_problem(text) == problem
 
 
 def test_text_is_kept_in_nfc_with_plain_line_ends() -> None:
-    assert canonical("e\u0301\r\na\rb") == "é\na\nb"
+    assert canonicalise("e\u0301\r\na\rb") == "é\na\nb"
 
 
 def test_length_is_measured_after_nfkc() -> None:
-    assert folded_length("\ufdfa") == 18
-    assert folded_length("  a ") == 1
+    assert count_folded_characters("\ufdfa") == 18
+    assert count_folded_characters("  a ") == 1
 
 
 def test_an_excerpt_shows_what_cannot_be_seen() -> None:
-    assert excerpt("a\x00\u202e") == "a\\u0000\\u202e"
-    assert len(excerpt("\x00" * 500)) == 200
+    assert make_excerpt("a\x00\u202e") == "a\\u0000\\u202e"
+    assert len(make_excerpt("\x00" * 500)) == 200

@@ -14,7 +14,7 @@ from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.stages import screen as stage
 from pipelines.stages.score import score
-from pipelines.stages.screen import reasons, rules_of, screen
+from pipelines.stages.screen import format_reasons, rules_of, screen
 from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, prompts_of
 from pipelines.values.evidence import DevLoss, Scorecard, SystemScore
 from pipelines.values.verdict import (
@@ -328,7 +328,7 @@ def test_a_rejection_outweighs_what_is_undecided_and_every_reason_is_given(
     found = screen(card, both, policy)
     assert found.verdict == "rejected"
     assert [each.outcome for each in found.findings].count("undecided") == 1
-    lines = reasons(found).splitlines()
+    lines = format_reasons(found).splitlines()
     assert lines[0] == "screen: rejected"
     assert lines[1].startswith("  rejected  bleu against base: better by")
     assert lines[2].startswith("  undecided chrf against base")

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import EmptySplit
 from core.value import FileDigest
-from pipelines.stages.split import Splits, assign, overlap, split, version_of
+from pipelines.stages.split import Splits, assign, describe_version, overlap, split
 from pipelines.values.dataset import SPLITS, Collection, Message, Row, write_rows
 from pipelines.values.params import SplitParams
 
@@ -131,7 +131,7 @@ def test_the_version_counts_rows_groups_and_duplicates(tmp_path: Path) -> None:
         source_rows=250,
         source_sha256="0" * 64,
     )
-    version = version_of(split([*ROWS, ROWS[0]], None, PARAMS), collection)
+    version = describe_version(split([*ROWS, ROWS[0]], None, PARAMS), collection)
     assert sum(version.rows.values()) == 240
     assert sum(version.groups.values()) == 60
     assert (version.duplicates, version.source_rows, version.held_out_is_fixed) == (
