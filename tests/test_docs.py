@@ -21,7 +21,7 @@ from cli import main as assay
 from core import download
 from core.errors import AssayError, RunStopped
 from core.settings import Settings
-from flows.run.outcome import EXIT_CODES, Outcome
+from pipelines.values.verdict import EXIT_CODES, Outcome
 from infra.docs_tables import completed
 from pipelines.gates.policy import Guardrail, load_policy
 from pipelines.metrics import Metric, ScoredRow

@@ -377,10 +377,11 @@ def check_any_guardrail(case: Case) -> Iterator[Finding]:
         case.find_signature(metric, "adapter") is not None for metric in metrics
     )
     if not is_any_scored:
-        names = ", ".join(metrics) or "no metric"
+        reason = "the policy names no guardrail"
+        if metrics:
+            reason = f"none of {', '.join(metrics)} was scored"
         text = (
-            f"No guardrail judged anything, since none of {names} was scored. "
-            "Put one into score.metrics"
+            f"No guardrail judged anything, since {reason}. Put one into score.metrics"
         )
         yield _make_finding("guardrails", "undecided", text)
 

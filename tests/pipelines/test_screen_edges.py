@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.stages.score import score
-from pipelines.stages.screen import Case, rules_of, without_guardrails
+from pipelines.stages.screen import Case, rules_of, check_any_guardrail
 from pipelines.values.evidence import Scorecard, System
 from tests.support import trials
 
@@ -33,7 +33,7 @@ def unguarded(card: Scorecard, *guardrails: dict[str, object]) -> str:
         comparisons=(),
         gates=gates.model_copy(update={"screen": limits}),
     )
-    (found,) = without_guardrails(case)
+    (found,) = check_any_guardrail(case)
     return found.text
 
 
@@ -47,4 +47,4 @@ def test_nothing_must_be_superior_to_the_anchor(card: Scorecard) -> None:
 def test_guardrails_that_judged_nothing_are_named(card: Scorecard) -> None:
     bleu: dict[str, object] = {"metric": "bleu", "margin": 1.0, "required": False}
     assert "since none of bleu was scored" in unguarded(card, bleu)
-    assert "since none of no metric was scored" in unguarded(card)
+    assert "since the policy names no guardrail" in unguarded(card)
