@@ -21,7 +21,7 @@ from cli import main as assay
 from core import download
 from core.errors import AssayError, RunStopped
 from core.settings import Settings
-from pipelines.values.verdict import EXIT_CODES, Outcome
+from flows.run.outcome import Outcome
 from infra.docs_tables import completed
 from pipelines.gates.policy import Guardrail, load_policy
 from pipelines.metrics import Metric, ScoredRow
@@ -38,6 +38,7 @@ from pipelines.values.params import (
     parameter_names,
     parse_assignment,
 )
+from pipelines.values.verdict import EXIT_CODES
 from serving.endpoint.routes import create_app
 from serving.listen import open_socket
 
