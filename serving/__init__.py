@@ -1,1 +1,8 @@
-"""Long-running web processes: the endpoint and its engines. No Prefect here."""
+"""Processes that answer over HTTP: OpenAI's interface in front of engines. No Prefect here.
+
+client ──▶ endpoint/ (one process, follows the ledger) ──▶ `python -m serving` (one per release)
+socket and HTTP  listen ▶ connections ▶ wire, host_names         owner: who may ask an engine
+one request      app ▶ openai_schema ▶ engines/ ▶ text_stream ▶ answer; errors are a refusal
+what is loaded   load ▶ package; regenerate answers held-out prompts once more
+other processes  client asks the endpoint of a home; outliving names environment variables
+"""

@@ -1,4 +1,7 @@
-"""Serve a base model, and an adapter on it: `python -m serving --base-folder DIR --base-manifest FILE [--package DIR]`."""
+"""Serve a base model, and an adapter on it.
+
+python -m serving --base-folder DIR --base-manifest FILE [--package DIR]
+"""
 
 import argparse
 import os
@@ -8,9 +11,9 @@ from pathlib import Path
 
 from core.lifetime import end_with_the_run
 from core.ready import ready_line
-from serving.load import Wanted, load_engine
+from serving.load import EngineConfig, load_engine
 from serving.log import exit_code, say
-from serving.owner import ForTheOwner, Owner, Ownership
+from serving.owner import Owner, OwnerOnlyApp, Ownership
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,42 +22,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """The same, with errors for the caller."""
-    # Weights come from a folder: nothing here has a reason to ask the network.
+    """Serve until SIGTERM or Ctrl-C, with errors for the caller."""
+    # Weights come from a folder: there is no reason to ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a log is no place for progress bars
+    # A log is no place for progress bars.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     options = _parser().parse_args(arguments)
     end_with_the_run()
-    _serve(options, Ownership.from_stdin() if options.owned else None)
+    ownership = Ownership.from_stdin() if options.owned else None
+    _serve(options, ownership)
 
 
 def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
+    # Imported here: these load a web server, and `--help` should not wait for it.
     from serving.app import create_app
-    from serving.listen import open_socket, serve_on, url_of
+    from serving.listen import format_url, open_socket, serve_on
 
     owner = None if ownership is None else Owner(ownership)
     if owner is not None:
         owner.watch()
     listener = open_socket(options.host, options.port)
     with listener:
-        engine = load_engine(_wanted(options))
+        engine = load_engine(_engine_config(options))
         app = create_app(engine)
         if ownership is not None and owner is not None:
-            app.add_middleware(ForTheOwner, token=ownership.token, owner=owner)
-        names = " and ".join(
-            f"{name} ({spec.fingerprint})" for name, spec in engine.specs.items()
-        )
-        # The socket listens since before the weights were loaded, so whoever reads this line can connect.
+            app.add_middleware(OwnerOnlyApp, token=ownership.token, owner=owner)
+        specs = engine.specs.items()
+        names = " and ".join(f"{name} ({spec.fingerprint})" for name, spec in specs)
         what = f"a preview and no release, {names}" if options.preview else names
-        line = ready_line(what, f"{url_of(listener)}/v1")
+        # The socket has been listening since before the weights were loaded, so whoever reads
+        # this line can connect.
+        line = ready_line(what, f"{format_url(listener)}/v1")
         try:
             serve_on(app, listener, lambda: say(line, sys.stdout))
         finally:
             engine.close()
 
 
-def _wanted(options: argparse.Namespace) -> Wanted:
-    return Wanted(
+def _engine_config(options: argparse.Namespace) -> EngineConfig:
+    return EngineConfig(
         base_folder=options.base_folder,
         base_manifest=options.base_manifest,
         package=options.package,

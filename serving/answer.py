@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serving.engines import Engine, Event, Failed, Finished, Order, Piece
+from serving.engines import Engine, Event, Failed, Finished, GenerationRequest, Piece
 from serving.openai_schema import (
     AssistantMessage,
     ChatChunk,
@@ -21,34 +21,38 @@ from serving.openai_schema import (
     ChunkChoice,
     Delta,
     Usage,
-    usage,
+    count_usage,
 )
-from serving.refusal import Refusal, not_ready
+from serving.refusal import Refusal, not_ready_error
+
+# OpenAI's client waits so long before it asks again by itself.
+_SECONDS_TO_COME_BACK = "2"
 
 
 @dataclass(frozen=True)
-class About:
+class AnswerMetadata:
     """What every part of one answer says about itself."""
 
     id: str
+    # Seconds since 1970, as OpenAI's API counts them.
     created: int
     model: str
     system_fingerprint: str
     prompt_tokens: int
 
     @classmethod
-    def of(cls, engine: Engine, order: Order) -> "About":
-        """A new answer to `order`."""
-        fingerprint = engine.specs[order.model].fingerprint
+    def of(cls, engine: Engine, request: GenerationRequest) -> "AnswerMetadata":
+        """A new answer to `request`."""
+        spec = engine.specs[request.model]
         return cls(
-            f"chatcmpl-{uuid.uuid4().hex}",
-            int(time.time()),
-            order.model,
-            fingerprint,
-            len(order.prompt),
+            id=f"chatcmpl-{uuid.uuid4().hex}",
+            created=int(time.time()),
+            model=request.model,
+            system_fingerprint=spec.fingerprint,
+            prompt_tokens=len(request.prompt),
         )
 
-    def envelope(self) -> dict[str, Any]:
+    def shared_fields(self) -> dict[str, Any]:
         """The fields that a completion and its chunks share."""
         return {
             "id": self.id,
@@ -58,13 +62,13 @@ class About:
         }
 
 
-class Answer:
-    """The engine's events, brought from its thread to the event loop."""
+class AnswerEvents:
+    """The engine's events for one answer, brought from its thread to the event loop."""
 
-    def __init__(self, engine: Engine, order: Order) -> None:
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        self.cancel = engine.submit(order, self._deliver)
+        self.cancel = engine.submit(request, self._deliver)
 
     async def __aiter__(self) -> AsyncIterator[Piece | Finished]:
         """Pieces, then `Finished`; a `Refusal` where the engine failed."""
@@ -78,119 +82,140 @@ class Answer:
             yield event
 
     def _deliver(self, event: Event) -> None:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the loop is closed: nobody listens any more
+        # RuntimeError: the loop is closed, so nobody listens any more.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-async def whole_answer(
-    answer: Answer, about: About, header: dict[str, str]
+async def collect_answer(
+    events: AnswerEvents, metadata: AnswerMetadata, header: dict[str, str]
 ) -> Response:
-    """Collect an answer; a failure is an error response that still names what failed."""
+    """The whole answer as one response.
+
+    A failure is an error response, whose header still names what failed. `AssertionError` where
+    the engine breaks its promise that an answer ends in `Finished` or `Failed`.
+    """
     pieces: list[str] = []
     try:
-        async for event in answer:
+        async for event in events:
             if isinstance(event, Finished):
-                return _completion(about, "".join(pieces), event, header)
+                content = "".join(pieces)
+                return _completion_response(metadata, content, event, header)
             pieces.append(event.text)
     except Refusal as refusal:
         return error_response(refusal, header)
     raise AssertionError("an answer ends in Finished or Failed")
 
 
-def _completion(
-    about: About, content: str, finished: Finished, header: dict[str, str]
+def _completion_response(
+    metadata: AnswerMetadata, content: str, finished: Finished, header: dict[str, str]
 ) -> Response:
+    # The client still waits, so it was the engine that closed.
     if finished.reason == "cancelled":
-        return error_response(not_ready(), header)
+        return error_response(not_ready_error(), header)
     choice = Choice(
         message=AssistantMessage(content=content), finish_reason=finished.reason
     )
     completion = ChatCompletion(
-        **about.envelope(),
+        **metadata.shared_fields(),
         choices=(choice,),
-        usage=usage(about.prompt_tokens, finished),
+        usage=count_usage(metadata.prompt_tokens, finished),
     )
     return JSONResponse(completion.model_dump(), headers=header)
 
 
-async def event_chunks(
-    answer: Answer, about: About, *, includes_usage: bool
+async def stream_events(
+    events: AnswerEvents, metadata: AnswerMetadata, *, includes_usage: bool
 ) -> AsyncIterator[str]:
-    """Server-sent events. A stream that fails says so in an `error` event: it never just stops."""
-    yield _chunk(about, ChunkChoice(delta=Delta(role="assistant", content="")))
+    """The answer as server-sent events.
+
+    A stream that fails says so in an `error` event: it never just stops.
+    """
+    opening = ChunkChoice(delta=Delta(role="assistant", content=""))
+    yield _format_chunk(metadata, opening)
     try:
-        async for event in answer:
+        async for event in events:
             if isinstance(event, Piece):
-                yield _chunk(about, ChunkChoice(delta=Delta(content=event.text)))
+                choice = ChunkChoice(delta=Delta(content=event.text))
+                yield _format_chunk(metadata, choice)
             elif event.reason == "cancelled":
-                raise not_ready()
+                raise not_ready_error()
             else:
-                yield _chunk(
-                    about, ChunkChoice(delta=Delta(), finish_reason=event.reason)
-                )
+                choice = ChunkChoice(delta=Delta(), finish_reason=event.reason)
+                yield _format_chunk(metadata, choice)
                 if includes_usage:
-                    yield _chunk(about, None, usage(about.prompt_tokens, event))
+                    usage = count_usage(metadata.prompt_tokens, event)
+                    yield _format_chunk(metadata, None, usage)
     except Refusal as refusal:
         yield f"data: {json.dumps(refusal.body())}\n\n"
         return
     yield "data: [DONE]\n\n"
 
 
-def _chunk(
-    about: About, choice: ChunkChoice | None, counted: Usage | None = None
+def _format_chunk(
+    metadata: AnswerMetadata, choice: ChunkChoice | None, usage: Usage | None = None
 ) -> str:
+    # The chunk that counts tokens comes last and has no choice, as in OpenAI's API.
+    choices = () if choice is None else (choice,)
     chunk = ChatChunk(
-        **about.envelope(), choices=() if choice is None else (choice,), usage=counted
+        **metadata.shared_fields(),
+        choices=choices,
+        usage=usage,
     )
     return f"data: {chunk.model_dump_json()}\n\n"
 
 
-class EventStream(StreamingResponse):
+class EventStreamResponse(StreamingResponse):
     """A stream that stops the engine however it ends, even before its first event."""
 
     def __init__(
-        self, answer: Answer, chunks: AsyncIterator[str], header: dict[str, str]
+        self, events: AnswerEvents, chunks: AsyncIterator[str], header: dict[str, str]
     ) -> None:
         super().__init__(
             chunks,
             headers={**header, "cache-control": "no-store"},
             media_type="text/event-stream",
         )
-        self._answer = answer
+        self._events = events
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send the stream, and leave the engine free whatever becomes of the client."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._answer.cancel()
+            self._events.cancel()
 
 
-async def unless_gone(
-    request: Request, answer: Answer, making: Coroutine[Any, Any, Response]
+async def respond_unless_disconnected(
+    request: Request, events: AnswerEvents, collecting: Coroutine[Any, Any, Response]
 ) -> Response:
-    """The answer, or an empty response to nobody where the client has left meanwhile; the engine stops either way."""
-    made = asyncio.ensure_future(making)
-    gone = asyncio.ensure_future(_client_leaves(request))
+    """The response, or an empty one to nobody where the client has left before it is complete.
+
+    The engine stops either way.
+    """
+    response = asyncio.ensure_future(collecting)
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({made, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return made.result() if made.done() else Response(status_code=499)
+        await asyncio.wait({response, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if response.done():
+            return response.result()
+        return Response(status_code=499)
     finally:
-        answer.cancel()
-        made.cancel()
-        gone.cancel()
+        events.cancel()
+        response.cancel()
+        disconnect.cancel()
 
 
-async def _client_leaves(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _wait_for_disconnect(request: Request) -> None:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
 
 
 def error_response(refusal: Refusal, header: dict[str, str] | None = None) -> Response:
     """A refusal in OpenAI's form. 503 says when to come back; OpenAI's client does so by itself."""
-    retry = {"retry-after": "2"} if refusal.status == 503 else {}
-    return JSONResponse(
-        refusal.body(), status_code=refusal.status, headers={**(header or {}), **retry}
-    )
+    headers = dict(header or {})
+    if refusal.status == 503:
+        headers["retry-after"] = _SECONDS_TO_COME_BACK
+    return JSONResponse(refusal.body(), status_code=refusal.status, headers=headers)

@@ -1,4 +1,7 @@
-"""How many connections and requests a server holds, and how long a client may take: who is slow or silent harms nobody else."""
+"""How many connections and requests a server holds, and how long a client may take.
+
+A client that is slow or silent costs itself its connection, and other clients nothing.
+"""
 
 import asyncio
 import json
@@ -13,114 +16,139 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serving.answer import error_response
 from serving.host_names import check_host, target_authority
-from serving.refusal import Refusal, overloaded
+from serving.refusal import Refusal, overloaded_error
 from serving.wire import StrictConnection
 
+# Requests whose body has been read and whose answer is not complete.
 _MOST_AT_WORK = 256
 _MOST_CONNECTIONS = 2048
+# How soon a client that left is noticed, once it has said that it sends no more.
 _SECONDS_BETWEEN_LOOKS = 0.5
+# For a client that was refused to read why, before its connection is closed.
 _SECONDS_TO_HEAR = 1.0
 
 
 class TimedConnection(H11Protocol):
-    """A connection that is closed when no whole request head arrives on it in time, after its opening and after each answer.
+    """A connection that is closed when no whole request head arrives on it in time.
 
-    By itself uvicorn waits without end for a first byte, and for the rest of a head or of a body that was answered already.
-    It also takes a client that has said all it had to say for one that has left, and answers a broken request in plain text.
+    The time runs from its opening, and again from the end of each answer. By itself uvicorn waits
+    without end for a first byte, and for the rest of a head or of a body that was answered
+    already. It also takes a client that sends no more for one that has left, and answers a
+    malformed request in plain text.
+
+    `H11Protocol` is a private class of uvicorn: pyproject.toml pins its minor version, and
+    tests/serving/test_uvicorn_parts.py fails where the class changes.
     """
 
-    _due: asyncio.TimerHandle | None = None
-    _says_no_more = False
+    _deadline: asyncio.TimerHandle | None = None
+    _sends_no_more = False
     _is_refused = False
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # uvicorn's own `conn`, exchanged for one that reads strictly. The second name has its type.
         self.conn = self._wire = StrictConnection()
 
     @property
     def is_answering(self) -> bool:
-        """A request's head is there, and its answer is not whole."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request's head is there, and its answer is not complete."""
+        if self.cycle is None:
+            return False
+        return not self.cycle.response_complete
 
     @property
     def is_waiting(self) -> bool:
-        """It holds no whole request, so that nothing is lost for good where it is closed."""
-        return not self.transport.is_closing() and (
-            not self.is_answering or self.cycle.more_body
-        )
+        """Whether it holds no whole request, so that closing it loses no answer."""
+        if self.transport.is_closing():
+            return False
+        if not self.is_answering:
+            return True
+        return self.cycle.more_body
 
     @property
     def waits_until(self) -> float:
-        """When its time is over, or would be if the head of its request were not there."""
-        return self._due.when() if self._due is not None else 0.0
+        """When its time is over, or would be if the head of its request were not there.
+
+        In seconds of the event loop's clock.
+        """
+        if self._deadline is None:
+            return 0.0
+        return self._deadline.when()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Opened: its time begins, and whoever has waited longest goes where there are too many."""
+        """Start its time; where there are too many, close the one that has waited longest."""
         super().connection_made(transport)
-        self._wait()
-        if len(self.connections) > most_connections():
-            waiting = [
-                each
-                for each in self.connections
-                if isinstance(each, TimedConnection) and each.is_waiting
-            ]
-            min(waiting, key=lambda each: each.waits_until).transport.abort()
+        self._start_time()
+        if len(self.connections) <= connection_limit():
+            return
+        waiting = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, TimedConnection) and connection.is_waiting
+        ]
+        longest = min(waiting, key=lambda connection: connection.waits_until)
+        longest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """What follows a broken request, or one that was to be the last, is not read."""
-        if not self._is_refused and self.conn.their_state is not h11.MUST_CLOSE:
+        """Read it, unless it follows a malformed request or one that was to be the last."""
+        if self._is_refused:
+            return
+        if self.conn.their_state is not h11.MUST_CLOSE:
             super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more. It may have left or wait for its answer, which TCP does not tell apart."""
+        """The client sends no more. It may have left or wait for its answer: TCP does not say.
+
+        True keeps the connection open.
+        """
         if not self.is_answering or self.cycle.more_body:
             return False
-        if not self._says_no_more:
-            self._says_no_more = True
+        if not self._sends_no_more:
+            self._sends_no_more = True
             self._look_for_client()
         return True
 
     def handle_events(self) -> None:
-        """A request's head ends the waiting."""
+        """Stop the clock once a request's head is there."""
         super().handle_events()
-        if self.is_answering and self._due is not None:
-            self._due.cancel()
+        if self.is_answering and self._deadline is not None:
+            self._deadline.cancel()
 
     def on_response_complete(self) -> None:
-        """An answer is whole: the next request has its time."""
+        """Start the next request's time once an answer is complete."""
         super().on_response_complete()
+        # The client sent its next request before it had this answer.
         if self.is_answering:
             return
-        if self._says_no_more:
+        if self._sends_no_more:
             self.transport.close()
         else:
-            self._wait()
+            self._start_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing to wait for any more."""
+        """Stop the clock: no request comes any more."""
         super().connection_lost(exc)
-        if self._due is not None:
-            self._due.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Say in OpenAI's form what is wrong with a request, and close; nothing of it is answered otherwise."""
+        """Say in OpenAI's form what is wrong with a request, and close the connection."""
         self._is_refused = True
+        # An answer to what came of it so far, such as a body whose chunks broke off, is not sent.
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        self._write_refusal(_broken(self._wire.fault))
-        # To close with bytes unread would reset the connection, and the client might never see the answer.
+        self._write_refusal(_malformed_error(self._wire.fault))
+        # To close with bytes unread would reset the connection, and the client might never see
+        # the answer.
         with suppress(OSError):
             self.transport.write_eof()
         self.loop.call_later(_SECONDS_TO_HEAR, self.transport.close)
 
     def _write_refusal(self, refusal: Refusal) -> None:
-        is_head = (
-            self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
-        )
         body = json.dumps(refusal.body()).encode()
         headers = [
             ("content-type", "application/json"),
@@ -128,39 +156,48 @@ class TimedConnection(H11Protocol):
             ("connection", "close"),
         ]
         start = h11.Response(
-            status_code=refusal.status, headers=headers, reason=b"Bad Request"
+            status_code=refusal.status,
+            headers=headers,
+            reason=b"Bad Request",
         )
-        for event in (
-            start,
-            h11.Data(data=b"" if is_head else body),
-            h11.EndOfMessage(),
-        ):
+        # Without a request's head there is no method to look at.
+        has_head = self.conn.our_state is h11.SEND_RESPONSE
+        # The answer to HEAD says how long a body would be, and has none.
+        is_head_method = has_head and self.scope["method"] == "HEAD"
+        content = h11.Data(data=b"" if is_head_method else body)
+        for event in (start, content, h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
 
     def _look_for_client(self) -> None:
-        """Send `100 Continue`, which a client that waits passes over. One that left resets the connection, and the next write fails.
+        """Send `100 Continue`, which a client that waits passes over.
 
-        An HTTP/1.0 client knows no such answer, so one that left is not noticed before its own is sent.
+        A client that left resets the connection, and the next write fails. An HTTP/1.0 client
+        knows no such answer, so one that left is not noticed before its own is sent.
         """
         if not self.is_answering or self.transport.is_closing():
             return
-        if not self.cycle.response_started and self.scope["http_version"] == "1.1":
+        is_version_1_1 = self.scope["http_version"] == "1.1"
+        if is_version_1_1 and not self.cycle.response_started:
             event = h11.InformationalResponse(
-                status_code=100, headers=[], reason=b"Continue"
+                status_code=100,
+                headers=[],
+                reason=b"Continue",
             )
             self.transport.write(self.conn.send(event))
         self.loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look_for_client)
 
-    def _wait(self) -> None:
-        self._due = self.loop.call_later(
+    def _start_time(self) -> None:
+        # uvicorn's own handler closes the connection, whatever the time was for.
+        self._deadline = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
 
-class Front:
-    """An app that answers to its own names alone, and so many requests at once. One counts when its body has been read.
+class GuardedApp:
+    """An app that answers to its own names alone, and so many requests at once.
 
-    So a slow body takes nobody's place, and what has no body (health, readiness, the list of models) is always answered.
+    A request counts when its body has been read. So a slow body takes nobody's place, and what
+    has no body (health, readiness, the list of models) is always answered.
     """
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
@@ -173,58 +210,68 @@ class Front:
         try:
             check_host(scope, self._names)
         except Refusal as refusal:
-            await error_response(refusal)(scope, receive, send)
+            response = error_response(refusal)
+            await response(scope, receive, send)
         else:
-            await self._count(_plain(scope), receive, send)
+            await self._answer(_normalize_path(scope), receive, send)
 
-    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_counted = False
 
         async def receive_and_count() -> Message:
             nonlocal is_counted
             message = await receive()
-            if not is_counted and _ends_a_body(message):
-                self._begin()
+            if not is_counted and _ends_body(message):
+                self._take_place()
                 is_counted = True
             return message
 
         try:
             await self._app(scope, receive_and_count, send)
         finally:
+            # A request that found no place, or that has no body, was not counted.
             self._at_work -= is_counted
 
-    def _begin(self) -> None:
+    def _take_place(self) -> None:
         if self._at_work >= _MOST_AT_WORK:
-            raise overloaded()
+            raise overloaded_error()
         self._at_work += 1
 
 
-def _broken(fault: str) -> Refusal:
+def connection_limit() -> int:
+    """Half of the files that this process may open, and at most 2048.
+
+    An answer of the endpoint needs a connection to an engine as well.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(_MOST_CONNECTIONS, files // 2)
+
+
+def _malformed_error(fault: str) -> Refusal:
     return Refusal(
         f"This is no valid HTTP/1.1 request: {fault}. Let an HTTP client write it.",
         code="invalid_http",
     )
 
 
-def most_connections() -> int:
-    """Half of the files that this process may open: an answer needs a connection to an engine as well."""
-    return min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+def _ends_body(message: Message) -> bool:
+    if message["type"] != "http.request":
+        return False
+    return not message.get("more_body", False)
 
 
-def _ends_a_body(message: Message) -> bool:
-    return message["type"] == "http.request" and not message.get("more_body", False)
+def _normalize_path(scope: Scope) -> Scope:
+    """The same request with a path alone as its target, and without a slash at its end.
 
-
-def _plain(scope: Scope) -> Scope:
-    """The same request with its target as a path alone, and without a slash at its end, which names nothing else here.
-
-    Starlette would send the client of such a path to another URL, made from the `Host` that it sent itself.
+    Starlette would send the client of such a path to another URL, made from the `Host` that the
+    client sent itself. A slash at the end names nothing else on this server.
     """
     raw = scope.get("raw_path", b"")
-    authority = target_authority(raw)
-    path = (
-        raw if authority is None else b"/" + raw.partition(b"://")[2].partition(b"/")[2]
-    )
+    path = raw
+    if target_authority(raw) is not None:
+        after_scheme = raw.partition(b"://")[2]
+        path = b"/" + after_scheme.partition(b"/")[2]
     if len(path) > 1:
         path = path.removesuffix(b"/")
-    return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path}
+    text = unquote(path.decode("ascii"))
+    return {**scope, "path": text, "raw_path": path}

@@ -1,4 +1,4 @@
-"""The socket that the endpoint listens on, and the server behind it."""
+"""The socket that a server listens on, and the server behind it."""
 
 import contextlib
 import errno
@@ -14,73 +14,96 @@ from core.errors import ServingError
 if TYPE_CHECKING:
     import uvicorn
 
+# For running answers, once the server is to end.
 _SECONDS_TO_FINISH = 30
+# For a request's head, from the opening of its connection or the end of the last answer on it.
 _SECONDS_FOR_A_HEAD = 10
+# asyncio accepts so many connections at once before it looks at any of them: few enough for this
+# process to have files for them.
 _BACKLOG = 128
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Listen at once, so that a port that is taken is found before any weights are loaded. Port 0 takes a free one."""
-    listener = socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM
-    )
+    """Listen at once, so that a taken port is found before any weights are loaded.
+
+    Port 0 takes a free one. `ServingError` where the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    # A server that is started again at once finds its old connections still in TIME_WAIT.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
-        raise ServingError(_cannot_listen(host, port, error)) from error
+        raise ServingError(_describe_failure(host, port, error)) from error
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
-    """The address of a socket that listens, as a client writes it."""
+def format_url(listener: socket.socket) -> str:
+    """The address of a socket that listens, as a client writes it: `http://127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    # An IPv6 address has colons of its own.
+    if ":" in host:
+        return f"http://[{host}]:{port}"
+    return f"http://{host}:{port}"
 
 
-def server_of(app: FastAPI) -> "uvicorn.Server":
-    """A server that answers until its `should_exit` is set, and then lets running answers finish."""
+def create_server(app: FastAPI) -> "uvicorn.Server":
+    """A server that answers until its `should_exit` is set, and then lets running answers finish.
+
+    `ServingError` where `ASSAY_HOST_NAMES` holds something else than host names.
+    """
     import uvicorn
 
-    from serving.connections import Front, TimedConnection
+    from serving.connections import GuardedApp, TimedConnection
     from serving.host_names import configured_names
 
-    class Told(uvicorn.Server):
+    class SignalFreeServer(uvicorn.Server):
+        # Signals are this process's: it may run two servers, and `serve_on` sets its own handlers.
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return Told(
-        uvicorn.Config(
-            Front(app, configured_names()),
-            http=TimedConnection,
-            ws="none",  # there are none, and one would get around the time for a request
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            backlog=_BACKLOG,  # asyncio takes so many at once before any is looked at: few enough for there to be files for them
-            timeout_keep_alive=_SECONDS_FOR_A_HEAD,
-            timeout_graceful_shutdown=_SECONDS_TO_FINISH,
-        )
+    config = uvicorn.Config(
+        GuardedApp(app, configured_names()),
+        http=TimedConnection,
+        # There are no websockets, and one would get around the time for a request.
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        backlog=_BACKLOG,
+        timeout_keep_alive=_SECONDS_FOR_A_HEAD,
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
+    return SignalFreeServer(config)
 
 
 def serve_on(
     app: FastAPI, listener: socket.socket, announce: Callable[[], None]
 ) -> None:
     """Announce it and answer until SIGTERM or Ctrl-C, then let running answers finish."""
-    server = server_of(app)
+    server = create_server(app)
+    # Before the announcement: whoever waited for it may end this process at once, and uvicorn
+    # would begin to handle signals only afterwards.
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Before the announcement: whoever waited for it may end this at once. uvicorn would begin to listen to signals only afterwards.
         signal.signal(number, server.handle_exit)
     announce()
     server.run(sockets=[listener])
 
 
-def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken. Stop what listens there, or give another with --port; --port 0 takes a free one."
-    return f"Cannot listen on {host} port {port} ({error}). Give an address of this machine with --host, and a port from 0 to 65535."
+def _describe_failure(host: str, port: int, error: OSError | OverflowError) -> str:
+    # OverflowError, which a port over 65535 is, has no errno.
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is taken. Stop what listens there, or give another with "
+            "--port; --port 0 takes a free one."
+        )
+    return (
+        f"Cannot listen on {host} port {port} ({error}). Give an address of this machine with "
+        "--host, and a port from 0 to 65535."
+    )

@@ -10,52 +10,54 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Engine
 from serving.openai_schema import MODEL_NAME
-from serving.package import Package, chat_template, check_base, open_package
+from serving.package import Package, check_base, open_package, read_chat_template
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+# Tokens of an answer to a request that sets no limit, where a base is served alone.
 DEFAULT_MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be served. Without a package it is the base alone."""
+class EngineConfig:
+    """What an engine is to load and serve. Without a package it is the base alone."""
 
     base_folder: Path
     base_manifest: Path
     package: Path | None = None
     model_name: str = "tuned"
+    # None: as it was scored; for a base alone float32.
     precision: Precision | None = None
-    """None: as it was scored; for a base alone float32."""
+    # None: as it was scored; for a base alone 256.
     default_max_tokens: int | None = None
-    """None: as it was scored; for a base alone 256."""
 
 
-def load_engine(wanted: Wanted) -> Engine:
-    """Check every digest, then load. The base answers under its own name, the adapter under `model_name`.
+def load_engine(config: EngineConfig) -> Engine:
+    """Check every digest, then load.
 
-    An adapter is served in the configuration that was scored and in no other: another is a `ServingError`.
+    The base answers under its own name, the adapter under `model_name`. An adapter is served in
+    the configuration that was scored and in no other: another is a `ServingError`.
     """
     from serving.engines.transformers import TransformersEngine
 
-    base = BaseModelManifest.read(wanted.base_manifest)
-    check_base(wanted.base_folder, base)
-    package = None if wanted.package is None else open_package(wanted.package, base)
-    folders = (
-        wanted.base_manifest.parent,
-        wanted.base_folder,
-        *([package.folder] if package else []),
+    base = BaseModelManifest.read(config.base_manifest)
+    check_base(config.base_folder, base)
+    package = None
+    if config.package is not None:
+        package = open_package(config.package, base)
+    template = _read_template(config, base, package)
+    precision = _precision(config, package)
+    default_max_tokens = _default_max_tokens(config, package)
+    spec = ServingSpec.of_transformers(base, precision, default_max_tokens)
+    # Before the weights: a wrong configuration is then found in milliseconds.
+    specs = _specs(base, spec, config.model_name, package)
+    language = load_language_model(
+        base,
+        config.base_folder,
+        template,
+        precision,
+        package.adapter_folder if package else None,
     )
-    template = chat_template(base, folders)
-    precision = _precision(wanted, package)
-    spec = ServingSpec.of_transformers(
-        base, precision, _default_max_tokens(wanted, package)
-    )
-    specs = _specs(base, spec, wanted.model_name, package)
-    adapter = None if package is None else package.adapter_folder
-    return TransformersEngine(
-        load_language_model(base, wanted.base_folder, template, precision, adapter),
-        specs,
-    )
+    return TransformersEngine(language, specs)
 
 
 def base_model_name(base: BaseModelManifest) -> str:
@@ -64,67 +66,81 @@ def base_model_name(base: BaseModelManifest) -> str:
 
 
 def name_of_base(base_id: str) -> str:
-    """The last part of a base's id, in characters that are safe in a URL."""
-    return (
-        re.sub(r"[^A-Za-z0-9._-]+", "-", base_id.rstrip("/").rsplit("/", 1)[-1]).lstrip(
-            "._-"
-        )[:128]
-        or "base"
-    )
+    """The last part of a base's id, in characters that are safe in a URL.
+
+    `HuggingFaceTB/SmolLM2-135M` gives `SmolLM2-135M`.
+    """
+    last_part = base_id.rstrip("/").rsplit("/", 1)[-1]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last_part)
+    name = safe.lstrip("._-")[:128]
+    return name or "base"
 
 
 def scored_precision(package: Package) -> Precision:
-    """The precision that the verdict holds for; one that this engine does not serve is `ServingError`."""
-    return _known_precision(package.verdict.spec.precision)
+    """The precision that the verdict holds for.
+
+    `ServingError` where this engine does not serve it.
+    """
+    return _check_precision(package.verdict.spec.precision)
 
 
-def _precision(wanted: Wanted, package: Package | None) -> Precision:
-    if wanted.precision is None and package is not None:
+def _read_template(
+    config: EngineConfig, base: BaseModelManifest, package: Package | None
+) -> str | None:
+    folders = [config.base_manifest.parent, config.base_folder]
+    if package is not None:
+        folders.append(package.folder)
+    return read_chat_template(base, tuple(folders))
+
+
+def _precision(config: EngineConfig, package: Package | None) -> Precision:
+    if config.precision is None and package is not None:
         return scored_precision(package)
-    return _known_precision(wanted.precision or "float32")
+    return _check_precision(config.precision or "float32")
 
 
-def _known_precision(asked: str) -> Precision:
-    for known in PRECISIONS:
-        if asked == known:
-            return known
+def _check_precision(name: str) -> Precision:
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
     raise ServingError(
-        f"The engine transformers does not serve {asked[:40]}, only {', '.join(PRECISIONS)}. Screen the adapter in one of them."
+        f"The engine transformers does not serve {name[:40]}, only {', '.join(PRECISIONS)}. "
+        "Screen the adapter in one of them."
     )
 
 
-def _default_max_tokens(wanted: Wanted, package: Package | None) -> int:
-    scored = (
-        DEFAULT_MAX_TOKENS
-        if package is None
-        else package.verdict.spec.default_max_tokens
-    )
-    return scored if wanted.default_max_tokens is None else wanted.default_max_tokens
+def _default_max_tokens(config: EngineConfig, package: Package | None) -> int:
+    if config.default_max_tokens is not None:
+        return config.default_max_tokens
+    if package is not None:
+        return package.verdict.spec.default_max_tokens
+    return DEFAULT_MAX_TOKENS
 
 
 def _specs(
     base: BaseModelManifest, spec: ServingSpec, name: str, package: Package | None
 ) -> dict[str, ServingSpec]:
-    """The tuned model first: what a client takes that asks for the list and picks the first."""
-    own = base_model_name(base)
+    """The tuned model first: a client that asks for the list often picks the first."""
+    base_name = base_model_name(base)
     if package is None:
-        return {own: spec}
-    if not MODEL_NAME.fullmatch(name) or name == own:
+        return {base_name: spec}
+    is_valid = MODEL_NAME.fullmatch(name) is not None
+    if not is_valid or name == base_name:
         raise ServingError(
-            f"--model-name {name[:40]!r} cannot be served beside the base {own}. Use letters, digits, dot, dash, and another name."
+            f"--model-name {name[:40]!r} cannot be served beside the base {base_name}. "
+            "Use letters, digits, dot, dash, and another name."
         )
-    return {
-        name: _as_scored(spec.with_adapter(package.adapter.sha256), package),
-        own: spec,
-    }
+    tuned = spec.with_adapter(package.adapter.sha256)
+    _check_as_scored(tuned, package)
+    return {name: tuned, base_name: spec}
 
 
-def _as_scored(spec: ServingSpec, package: Package) -> ServingSpec:
-    """The spec of what is loaded, once it is the one that the verdict holds for."""
-    different = package.verdict.spec.differences(spec)
-    if not different:
-        return spec
-    raise ServingError(
-        f"{package.folder} was scored in another configuration than is to be served: {'; '.join(different)}. "
-        "Serve it as it was scored, or have this configuration screened by itself."
-    )
+def _check_as_scored(spec: ServingSpec, package: Package) -> None:
+    """Return only if the spec of what is loaded is the one that the verdict holds for."""
+    differences = package.verdict.spec.differences(spec)
+    if differences:
+        raise ServingError(
+            f"{package.folder} was scored in another configuration than is to be served: "
+            f"{'; '.join(differences)}. "
+            "Serve it as it was scored, or have this configuration screened by itself."
+        )

@@ -1,4 +1,4 @@
-"""What a serving process says to whoever reads its log."""
+"""What a serving process writes for whoever reads its log."""
 
 import sys
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from core.errors import AssayError
 
 
 def say(line: str, on: TextIO | None = None) -> None:
-    """Write a line to stderr, or `on` another stream. One that takes nothing (its disk is full, its reader gone) stops nothing.
+    """Write a line to stderr, or `on` another stream.
 
-    A line that is not taken is lost, or comes late where the stream has a buffer; the next one is tried again.
+    A stream that takes nothing (its disk is full, its reader has ended) stops nothing. Such a
+    line is lost, or comes late where the stream has a buffer; the next one is tried again.
     """
     stream = on or sys.stderr
     with suppress(OSError):
@@ -20,7 +21,10 @@ def say(line: str, on: TextIO | None = None) -> None:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """The edge of a serving process: 0 where the work was done, 1 where an error ended it, which is said."""
+    """Do the work of a serving process: 0 when it is done, 1 where an `AssayError` ended it.
+
+    The error's message goes to the log: this is the edge where it is caught.
+    """
     try:
         work()
     except AssayError as error:

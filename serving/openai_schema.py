@@ -1,7 +1,8 @@
 """OpenAI's wire format, as far as it is served: closed, and bounded before anything is computed.
 
-A field that would change the answer and is not served is refused by name, unless it carries the setting that changes nothing.
-Fields that only label a request (`user`, `metadata`, …) are taken and dropped.
+A field that would change the answer and is not served is refused by name, unless it carries the
+setting that changes nothing. Fields that only label a request (`user`, `metadata`, …) are taken
+and dropped.
 """
 
 import json
@@ -22,22 +23,26 @@ from pydantic_core import ErrorDetails
 
 from pipelines.values.dataset import Message, Role
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Finished, Order
+from serving.engines import Finished, GenerationRequest
 from serving.refusal import Refusal
 
 MAX_BODY_BYTES = 1_000_000
+# Safe in a URL, in a log line and as a command's argument.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[str, Field(max_length=512)]
+# Ranges of a single number: the setting that changes nothing, in the type of its field.
 Zero = Annotated[float, Field(ge=0, le=0)]
 WholeZero = Annotated[int, Field(ge=0, le=0)]
 One = Annotated[float, Field(ge=1, le=1)]
 WholeOne = Annotated[int, Field(ge=1, le=1)]
 Empty = Annotated[tuple[Any, ...], Field(max_length=0)]
 NoEntries = Annotated[dict[str, Any], Field(max_length=0)]
-# Below it only the likeliest token is ever drawn, and numbers divided by it leave the range of float32.
+# Below it only the likeliest token is ever drawn, and numbers divided by it leave the range of
+# float32.
 LEAST_TEMPERATURE = 1e-5
+# Characters of a value that an error message quotes.
 _LONGEST_SHOWN = 40
 
 
@@ -50,9 +55,10 @@ class _Wire(BaseModel):
 
 
 def _as_parts(content: Any) -> Any:
-    """OpenAI takes a text or a list of parts; one form inside makes the error messages say what is wrong."""
+    """One form for OpenAI's two (a text, a list of parts), so that errors name the wrong part."""
     if isinstance(content, str):
         return (TextPart(type="text", text=content),)
+    # Anything else stays as it is, for pydantic to refuse.
     return tuple(content) if isinstance(content, list) else content
 
 
@@ -62,17 +68,17 @@ def _as_tuple(stop: Any) -> Any:
     return tuple(stop) if isinstance(stop, list) else stop
 
 
-def _taken(what: str) -> Any:
-    """A field that may be left out; `what` says to people what to send."""
-    return Field(None, description=what)
+def _optional(advice: str) -> Any:
+    """A field that may be left out; `advice` says to people what to send."""
+    return Field(None, description=advice)
 
 
-def _unserved(what: str, neutral: str = "") -> Any:
+def _unserved(reason: str, neutral: str = "") -> Any:
     """A field that may be left out, and is otherwise taken only as `neutral`."""
-    way_out = f"leave it out or send {neutral}" if neutral else "leave it out"
+    advice = f"leave it out or send {neutral}" if neutral else "leave it out"
     return Field(
         None,
-        description=f"{what}, so {way_out}",
+        description=f"{reason}, so {advice}",
         json_schema_extra={"is_served": False},
     )
 
@@ -87,16 +93,20 @@ class TextPart(_Wire):
 
 
 class ChatMessage(_Wire):
-    """One turn. The fields that are taken only empty are what clients echo from an earlier answer."""
+    """One turn.
+
+    Fields that are taken only when they are empty are echoed by clients from an earlier answer.
+    """
 
     role: Literal["system", "developer", "user", "assistant"] = Field(
-        description="send system, developer, user or assistant, since tools are not served here"
+        description="send system, developer, user or assistant, "
+        "since tools are not served here"
     )
     content: Annotated[tuple[TextPart, ...], BeforeValidator(_as_parts)] = Field(
         description="send a text, or a list of parts of type text"
     )
-    name: Label | None = _taken("send a text of up to 512 characters")
-    """Of the speaker: taken and dropped, since chat templates do not show it."""
+    # Of the speaker: taken and dropped, since chat templates do not show it.
+    name: Label | None = _optional("send a text of up to 512 characters")
     refusal: None = _unserved("refusals of earlier answers are not read here", "null")
     annotations: Empty | None = _unserved(
         "annotations are not read here", "an empty list"
@@ -108,14 +118,16 @@ class ChatMessage(_Wire):
 
     def as_message(self) -> Message:
         """The turn as the rows of a dataset hold it."""
+        # OpenAI's newer models call it developer; chat templates know system.
         role: Role = "system" if self.role == "developer" else self.role
-        return Message(role=role, content="".join(part.text for part in self.content))
+        text = "".join(part.text for part in self.content)
+        return Message(role=role, content=text)
 
 
 class StreamOptions(_Wire):
     """Whether a stream ends with a chunk that counts tokens."""
 
-    include_usage: bool | None = _taken("send true or false")
+    include_usage: bool | None = _optional("send true or false")
     include_obfuscation: Literal[False] | None = _unserved(
         "padding of chunks is not served here", "false"
     )
@@ -125,7 +137,8 @@ class TextFormat(_Wire):
     """Answers are text."""
 
     type: Literal["text"] = Field(
-        description='only text is answered here, so leave it out or send {"type": "text"}',
+        description="only text is answered here, "
+        'so leave it out or send {"type": "text"}',
         json_schema_extra={"is_served": False},
     )
 
@@ -141,25 +154,25 @@ class ChatRequest(_Wire):
     ] = Field(
         description="send a list of 1 to 1024 messages, each with role and content"
     )
-    max_tokens: Tokens | None = _taken("send a whole number from 1 to 1000000")
-    max_completion_tokens: Tokens | None = _taken(
+    max_tokens: Tokens | None = _optional("send a whole number from 1 to 1000000")
+    max_completion_tokens: Tokens | None = _optional(
         "send a whole number from 1 to 1000000"
     )
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = _taken(
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = _optional(
         "send a number from 0 to 2"
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = _taken(
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = _optional(
         "send a number over 0 and up to 1"
     )
     stop: (
         Annotated[tuple[Stop, ...], Field(max_length=4), BeforeValidator(_as_tuple)]
         | None
-    ) = _taken("send a text of 1 to 256 characters, or a list of up to 4 of them")
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = _taken(
+    ) = _optional("send a text of 1 to 256 characters, or a list of up to 4 of them")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = _optional(
         "send a whole number of 64 bits"
     )
-    stream: bool | None = _taken("send true or false")
-    stream_options: StreamOptions | None = _taken(
+    stream: bool | None = _optional("send true or false")
+    stream_options: StreamOptions | None = _optional(
         'send an object such as {"include_usage": true}'
     )
     # Taken only with the setting that changes nothing.
@@ -218,32 +231,42 @@ class ChatRequest(_Wire):
     function_call: Literal["none", "auto"] | None = _unserved(
         "functions are not served here", '"none" or "auto"'
     )
-    parallel_tool_calls: bool | None = _taken("send true or false")
+    parallel_tool_calls: bool | None = _optional("send true or false")
     # Labels: taken and dropped.
-    user: Label | None = _taken("send a text of up to 512 characters")
-    metadata: dict[str, str] | None = _taken("send an object whose values are texts")
-    service_tier: Label | None = _taken("send a text of up to 512 characters")
-    safety_identifier: Label | None = _taken("send a text of up to 512 characters")
-    prompt_cache_key: Label | None = _taken("send a text of up to 512 characters")
-    prompt_cache_retention: Label | None = _taken("send a text of up to 512 characters")
+    user: Label | None = _optional("send a text of up to 512 characters")
+    metadata: dict[str, str] | None = _optional("send an object whose values are texts")
+    service_tier: Label | None = _optional("send a text of up to 512 characters")
+    safety_identifier: Label | None = _optional("send a text of up to 512 characters")
+    prompt_cache_key: Label | None = _optional("send a text of up to 512 characters")
+    prompt_cache_retention: Label | None = _optional(
+        "send a text of up to 512 characters"
+    )
 
     @property
     def token_limit(self) -> int | None:
-        """What the client asks for, under either of its names."""
-        return (
-            self.max_completion_tokens
-            if self.max_completion_tokens is not None
-            else self.max_tokens
-        )
+        """The longest answer that the client asks for, under either of its names, in tokens."""
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens
+        return self.max_tokens
 
-    def order(self, prompt: Sequence[int], max_tokens: int) -> Order:
-        """What the engine is to make; without a temperature the answer is greedy, as the scored ones are."""
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream is to end with a chunk that counts tokens."""
+        if self.stream_options is None:
+            return False
+        return self.stream_options.include_usage is True
+
+    def to_generation(
+        self, prompt: Sequence[int], max_tokens: int
+    ) -> GenerationRequest:
+        """The engine's request. Without a temperature it is greedy, as the scored answers are."""
         temperature = self.temperature or 0.0
-        return Order(
+        samples = temperature >= LEAST_TEMPERATURE
+        return GenerationRequest(
             model=self.model,
             prompt=tuple(prompt),
             max_tokens=max_tokens,
-            temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
+            temperature=temperature if samples else 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             stop=self.stop or (),
             seed=self.seed,
@@ -295,11 +318,11 @@ class Delta(_Wire):
 
     @model_serializer
     def _only_what_is_new(self) -> dict[str, str]:
-        return {
-            name: text
-            for name, text in (("role", self.role), ("content", self.content))
-            if text is not None
+        fields = {
+            "role": self.role,
+            "content": self.content,
         }
+        return {name: text for name, text in fields.items() if text is not None}
 
 
 class ChunkChoice(_Wire):
@@ -342,47 +365,57 @@ class ModelList(_Wire):
 
 
 def parse_request(body: bytes) -> ChatRequest:
-    """Read a body; the parser itself bounds the depth, and NaN, surrogates and unknown fields are a `Refusal`."""
+    """Read a body.
+
+    `Refusal` where it is no such request: NaN, surrogates and unknown fields included. The parser
+    itself bounds the depth.
+    """
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _refused(error) from error
-    most, also_most = request.max_tokens, request.max_completion_tokens
-    if most is not None and also_most is not None and most != also_most:
+        raise _explain_refusal(error) from error
+    _check_limits_agree(request.max_tokens, request.max_completion_tokens)
+    if request.includes_usage and not request.stream:
         raise Refusal(
-            f"max_tokens is {most} and max_completion_tokens is {also_most}: they mean the same, so send one of them.",
-            param="max_tokens",
-        )
-    counts = (
-        request.stream_options is not None
-        and request.stream_options.include_usage is True
-    )
-    if counts and not request.stream:
-        raise Refusal(
-            "stream_options asks for usage, which only a stream leaves out: send stream: true too.",
+            "stream_options asks for usage, which only a stream leaves out: "
+            "send stream: true too.",
             param="stream_options",
         )
     return request
 
 
-def usage(prompt_tokens: int, finished: Finished) -> Usage:
-    """Count prompt and answer."""
+def count_usage(prompt_tokens: int, finished: Finished) -> Usage:
+    """Tokens of prompt and answer, and their sum."""
+    completion_tokens = finished.completion_tokens
     return Usage(
         prompt_tokens=prompt_tokens,
-        completion_tokens=finished.completion_tokens,
-        total_tokens=prompt_tokens + finished.completion_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
     )
 
 
-def _refused(error: ValidationError) -> Refusal:
+def _check_limits_agree(old_name: int | None, new_name: int | None) -> None:
+    if old_name is None or new_name is None:
+        return
+    if old_name != new_name:
+        raise Refusal(
+            f"max_tokens is {old_name} and max_completion_tokens is {new_name}: "
+            "they mean the same, so send one of them.",
+            param="max_tokens",
+        )
+
+
+def _explain_refusal(error: ValidationError) -> Refusal:
     """The first problem in one sentence for people: the field, what it is, what to send."""
     problem = error.errors(include_url=False)[0]
     path = tuple(problem["loc"])
     if not path:
         return Refusal(
-            f"The body is {_body_fault(problem)}: send a JSON object with model and messages.",
+            f"The body is {_describe_body_fault(problem)}: "
+            "send a JSON object with model and messages.",
             code="invalid_json",
         )
+    # A path may hold names that the client made up, of any length.
     where = ".".join(str(part) for part in path)[:100]
     if problem["type"] == "extra_forbidden":
         return Refusal(
@@ -397,18 +430,22 @@ def _refused(error: ValidationError) -> Refusal:
             code="invalid_value",
             param=str(path[0]),
         )
+    # `_unserved` marks its fields.
     is_served = not isinstance(field.json_schema_extra, dict)
+    value = _describe_value(problem["input"])
     return Refusal(
-        f"{where} is {_shown(problem['input'])}: {field.description}.",
+        f"{where} is {value}: {field.description}.",
         code="invalid_value" if is_served else "unsupported_parameter",
         param=str(path[0]),
     )
 
 
-def _body_fault(problem: ErrorDetails) -> str:
-    if problem["type"] == "json_invalid":
-        return f"not valid JSON ({str(problem.get('ctx', {}).get('error', ''))[:100]})"
-    return _shown(problem["input"])
+def _describe_body_fault(problem: ErrorDetails) -> str:
+    if problem["type"] != "json_invalid":
+        return _describe_value(problem["input"])
+    context = problem.get("ctx", {})
+    fault = str(context.get("error", ""))
+    return f"not valid JSON ({fault[:100]})"
 
 
 def _field_at(path: Sequence[int | str]) -> FieldInfo:
@@ -418,28 +455,28 @@ def _field_at(path: Sequence[int | str]) -> FieldInfo:
     for name in path:
         if isinstance(name, str) and name in model.model_fields:
             field = model.model_fields[name]
-            model = _INSIDE.get(name, model)
+            model = _MODEL_OF_FIELD.get(name, model)
     return field
 
 
-def _shown(given: Any) -> str:
+def _describe_value(value: Any) -> str:
     """What was sent, short enough for a sentence."""
-    if isinstance(given, str):
-        return (
-            json.dumps(given)
-            if len(given) <= _LONGEST_SHOWN
-            else f"a text of {len(given)} characters"
-        )
-    if isinstance(given, list | tuple):
-        return f"a list of {len(given)}" if given else "an empty list"
-    if isinstance(given, dict):
-        return "an object" if given else "an empty object"
-    if isinstance(given, int) and abs(given) >= 10**_LONGEST_SHOWN:
+    if isinstance(value, str):
+        if len(value) > _LONGEST_SHOWN:
+            return f"a text of {len(value)} characters"
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, dict):
+        return "an object" if value else "an empty object"
+    # Python refuses to print integers of thousands of digits.
+    if isinstance(value, int) and abs(value) >= 10**_LONGEST_SHOWN:
         return "a number that is too large"
-    return json.dumps(given)
+    return json.dumps(value)
 
 
-_INSIDE: dict[str, type[BaseModel]] = {
+# Fields that hold objects, and the models of those.
+_MODEL_OF_FIELD: dict[str, type[BaseModel]] = {
     "messages": ChatMessage,
     "content": TextPart,
     "stream_options": StreamOptions,

@@ -1,7 +1,8 @@
-"""What may be served, looked at before it is loaded: the base model's folder, and the package of a registered adapter.
+"""What may be served, checked before it is loaded: a base model's folder, and an adapter's package.
 
-A package is what a version holds: `adapter/` with the weights, `adapter.json` (their record), `verdict.json`, `known_answers.jsonl`,
-`chat_template.jinja`, the evidence, and `package.json` with the digest of every other file.
+A package is what a registered version holds: `adapter/` with the weights, `adapter.json` (their
+record), `verdict.json`, `known_answers.jsonl`, `chat_template.jinja`, the evidence, and
+`package.json` with the digest of every other file.
 """
 
 import json
@@ -22,7 +23,8 @@ RECORD = "adapter.json"
 VERDICT = "verdict.json"
 DIGESTS = "package.json"
 TEMPLATE = "chat_template.jinja"
-# Files that transformers looks for by itself: one that the manifest does not name could change what is loaded.
+# transformers looks for files of these kinds by itself: one that is not in the manifest could
+# change what is loaded.
 _LOADED_KINDS = {".json", ".safetensors", ".jinja", ".txt", ".model", ".py", ".bin"}
 
 
@@ -44,72 +46,102 @@ class Package:
 def open_package(folder: Path, base: BaseModelManifest) -> Package:
     """Check everything in `folder` against its record, its verdict and `base`.
 
-    `DamagedFile` where bytes differ, `UnsafeAdapter` where they must not be loaded, `ServingError` where nothing allows to serve them.
+    `DamagedFile` where bytes differ, `UnsafeAdapter` where they must not be loaded,
+    `ServingError` where no verdict allows to serve them.
     """
     if not folder.is_dir():
         raise ServingError(
-            f"There is no package {folder}. Give the folder of a registered version with --package."
+            f"There is no package {folder}. "
+            "Give the folder of a registered version with --package."
         )
     adapter = Adapter.read(folder / RECORD)
-    check_kinds(folder, recorded={f"{WEIGHTS}/{name}" for name in adapter.files})
+    # Kinds of files before anything of them is opened: some kinds run code when they are read.
+    recorded = {f"{WEIGHTS}/{name}" for name in adapter.files}
+    check_kinds(folder, recorded=recorded)
     _check_digests(folder)
     check_adapter(folder / WEIGHTS, adapter, base)
     return Package(
         folder=folder,
         adapter=adapter,
-        verdict=_passing_verdict(folder / VERDICT, adapter),
+        verdict=_read_passing_verdict(folder / VERDICT, adapter),
         known_answers=read_known_answers(folder / KNOWN_ANSWERS),
     )
 
 
 def check_base(folder: Path, base: BaseModelManifest) -> None:
-    """Return only if the base model's files are those of the manifest, with none beside them that would be loaded."""
+    """Return only if the base model's files are those of the manifest.
+
+    `DamagedFile` where one differs, or where another file beside them would be loaded.
+    """
     if digest_of_files(base.files) != base.digest:
         raise DamagedFile(
-            f"The manifest of {base.id} names files that do not make its digest {base.digest[:12]}. Make it again."
+            f"The manifest of {base.id} names files that do not make its digest "
+            f"{base.digest[:12]}. Make it again."
         )
     for name, expected in base.files.items():
         path = folder / name
-        if Path(name).name != name or not path.is_file() or sha256_of(path) != expected:
+        if not _is_file_with(path, name, expected):
             raise DamagedFile(
-                f"{path} is not the file that the manifest of {base.id} records. Bring it back."
+                f"{path} is not the file that the manifest of {base.id} records. "
+                "Bring it back."
             )
-    for path in folder.iterdir() if folder.is_dir() else ():
+    # A manifest without files has no folder.
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
         if path.suffix in _LOADED_KINDS and path.name not in base.files:
             raise DamagedFile(
-                f"{path} is not in the manifest of {base.id} and could change what is loaded. Remove it."
+                f"{path} is not in the manifest of {base.id} and could change what is "
+                "loaded. Remove it."
             )
 
 
-def chat_template(base: BaseModelManifest, folders: tuple[Path, ...]) -> str | None:
-    """The template that the manifest records, from the first folder that holds it; None is completion mode."""
-    if base.chat_template_sha256 is None:
+def read_chat_template(
+    base: BaseModelManifest, folders: tuple[Path, ...]
+) -> str | None:
+    """The template that the manifest records, from the first folder that holds it.
+
+    None is completion mode. `UnusableBaseModel` where no folder holds that template.
+    """
+    expected = base.chat_template_sha256
+    if expected is None:
         return None
-    for path in (folder / TEMPLATE for folder in folders):
-        if path.is_file() and sha256_of(path) == base.chat_template_sha256:
+    for folder in folders:
+        path = folder / TEMPLATE
+        if path.is_file() and sha256_of(path) == expected:
             return path.read_text(encoding="utf-8")
     places = ", ".join(str(folder) for folder in folders)
     raise UnusableBaseModel(
-        f"None of {places} holds the {TEMPLATE} that the manifest of {base.id} records ({base.chat_template_sha256[:12]}). "
-        "Put it beside the manifest."
+        f"None of {places} holds the {TEMPLATE} that the manifest of {base.id} records "
+        f"({expected[:12]}). Put it beside the manifest."
     )
 
 
+def _is_file_with(path: Path, name: str, expected: str) -> bool:
+    """Whether the file has that digest. A name with a folder in it points somewhere else."""
+    if Path(name).name != name:
+        return False
+    if not path.is_file():
+        return False
+    return sha256_of(path) == expected
+
+
 def _check_digests(folder: Path) -> None:
-    """Every file is the one that was packed, none is missing, and none came in afterwards."""
-    found = folder_digests(folder)
-    found.pop(DIGESTS, None)
+    """Return only if every file is the one that was packed, and no other file was added."""
+    present = folder_digests(folder)
+    # It cannot hold its own digest.
+    present.pop(DIGESTS, None)
     packed = _read_digests(folder / DIGESTS)
-    for name in sorted(found.keys() | packed.keys()):
-        if found.get(name) != packed.get(name):
-            fact = (
-                "is missing"
-                if name not in found
-                else "came in after packing"
-                if name not in packed
-                else "is not what was packed"
-            )
-            raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
+    for name in sorted(present.keys() | packed.keys()):
+        if present.get(name) == packed.get(name):
+            continue
+        if name not in present:
+            fact = "is missing"
+        elif name not in packed:
+            fact = "came in after packing"
+        else:
+            fact = "is not what was packed"
+        raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
 
 
 def _read_digests(path: Path) -> dict[str, str]:
@@ -124,21 +156,24 @@ def _read_digests(path: Path) -> dict[str, str]:
     return digests
 
 
-def _passing_verdict(path: Path, adapter: Adapter) -> Finalist:
+def _read_passing_verdict(path: Path, adapter: Adapter) -> Finalist:
     verdict = read_screen_verdict(path)
     if not isinstance(verdict, Finalist):
         raise ServingError(
-            f"{path} says {verdict.verdict}: {verdict.findings[0].text} Only what passed is served."
+            f"{path} says {verdict.verdict}: {verdict.findings[0].text} "
+            "Only what passed is served."
         )
+    # The verdict's word alone is not enough: a file that was edited would have it changed first.
     if any(finding.outcome != "passed" for finding in verdict.findings):
         raise ServingError(
-            f"{path} says passed, but not every one of its findings does. Run `assay gate` on its evidence."
+            f"{path} says passed, but not every one of its findings does. "
+            "Run `assay gate` on its evidence."
         )
-    if (
-        verdict.adapter.sha256 != adapter.sha256
-        or verdict.adapter.base_digest != adapter.base_digest
-    ):
+    is_same_adapter = verdict.adapter.sha256 == adapter.sha256
+    is_same_base = verdict.adapter.base_digest == adapter.base_digest
+    if not (is_same_adapter and is_same_base):
         raise ServingError(
-            f"{path} judges adapter {verdict.adapter.sha256[:12]}, not {adapter.sha256[:12]}. Fetch the package again."
+            f"{path} judges adapter {verdict.adapter.sha256[:12]}, "
+            f"not {adapter.sha256[:12]}. Fetch the package again."
         )
     return verdict

@@ -35,8 +35,8 @@ class Refusal(ServingError):
         }
 
 
-def overloaded() -> Refusal:
-    """The queue is full: try again in a moment."""
+def overloaded_error() -> Refusal:
+    """The queue is full: a client may try again in a moment."""
     return Refusal(
         "The endpoint is busy. Try again in a few seconds.",
         status=503,
@@ -45,7 +45,7 @@ def overloaded() -> Refusal:
     )
 
 
-def not_ready() -> Refusal:
+def not_ready_error() -> Refusal:
     """The engine has stopped: this process answers nothing any more."""
     return Refusal(
         "The engine does not run. Start the endpoint again.",
@@ -56,7 +56,7 @@ def not_ready() -> Refusal:
 
 
 def internal_error() -> Refusal:
-    """Something that is not the client's doing; what it was stays in the endpoint's log."""
+    """The client did nothing wrong; what did stays in the endpoint's log."""
     return Refusal(
         "The endpoint failed on this request. Its log says why.",
         status=500,

@@ -1,4 +1,4 @@
-"""Held-out answers made once more: whether this adapter, and no other, gave the answers that were scored."""
+"""Generate held-out answers once more: whether this adapter gave the answers that were scored."""
 
 from pathlib import Path
 
@@ -7,19 +7,25 @@ from pydantic import Field
 from core.errors import ServingError
 from core.value import Value
 from pipelines.gates.policy import load_policy
-from pipelines.models.language_model import generate, load_language_model
+from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.stages.base_model import locate
 from pipelines.values.base_manifest import BaseModelManifest
-from registry.release.known_answers import draw_answers
+from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.load import scored_precision
-from serving.package import WEIGHTS, chat_template, check_base, open_package
+from serving.package import (
+    WEIGHTS,
+    Package,
+    check_base,
+    open_package,
+    read_chat_template,
+)
 
-_AT_ONCE = 16
-"""Answers in one batch: a few seconds on two cores, and far from any memory limit."""
+# Answers in one batch: a few seconds on two cores, and far from any memory limit.
+_BATCH_SIZE = 16
 
 
-class Regenerated(Value):
-    """How many of the drawn prompts were answered as they were scored, and how many the policy asks for."""
+class RegenerationReport(Value):
+    """How many drawn prompts were answered as they were scored, and how many the policy wants."""
 
     asked: int = Field(ge=1)
     same: int = Field(ge=0)
@@ -30,52 +36,77 @@ class Regenerated(Value):
 
     @property
     def is_enough(self) -> bool:
-        """As many came back word for word as the policy asks for."""
-        return self.same >= self.share * self.asked
+        """Whether as many came back word for word as the policy asks for."""
+        fewest = self.share * self.asked
+        return self.same >= fewest
 
     @property
     def text(self) -> str:
         """Both numbers in one sentence."""
-        fact = f"{self.same} of {self.asked} drawn answers are what was scored; the policy asks for {self.share:.0%}"
-        return (
-            f"{fact}; other answers to: {'; '.join(self.different)}"
-            if self.different
-            else fact
+        fact = (
+            f"{self.same} of {self.asked} drawn answers are what was scored; "
+            f"the policy asks for {self.share:.0%}"
         )
+        if not self.different:
+            return fact
+        return f"{fact}; other answers to: {'; '.join(self.different)}"
 
 
-def regenerate(package: Path, count: int, home: Path) -> Regenerated:
-    """Draw held-out prompts of a version's package and have its adapter answer them, greedily and as it was scored.
+def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
+    """Draw held-out prompts of a version's package and have its adapter answer them.
 
-    `ServingError` where the folder holds no weights or no prompts, `DamagedFile` where any of its bytes differ.
+    Greedily and as it was scored. `ServingError` where the folder holds no weights or no
+    prompts, `DamagedFile` where any of its bytes differ.
     """
     if not (package / WEIGHTS).is_dir():
         raise ServingError(
-            f"{package} holds no weights. Give the package of a version: `.assay/packages/…`, or its artifacts from MLflow."
+            f"{package} holds no weights. Give the package of a version: "
+            "`.assay/packages/…`, or its artifacts from MLflow."
         )
     base = BaseModelManifest.read(package / "base_model.json")
     opened = open_package(package, base)
     base_folder = locate(base, home)
     check_base(base_folder, base)
-    spec = opened.verdict.spec
-    drawn = draw_answers(package, count, spec.default_max_tokens)
+    max_tokens = opened.verdict.spec.default_max_tokens
+    drawn = draw_answers(package, count, max_tokens)
     if not drawn:
         raise ServingError(
-            f"{package} holds no held-out prompts: it is from before packages did. Train the version again."
+            f"{package} holds no held-out prompts: it is from before packages did. "
+            "Train the version again."
         )
-    template = chat_template(base, (package, base_folder))
-    language = load_language_model(
-        base, base_folder, template, scored_precision(opened), opened.adapter_folder
-    )
-    prompts = [language.encoder.prompt_ids(each.messages) for each in drawn]
-    answers = generate(
-        language, prompts, max_new_tokens=spec.default_max_tokens, batch_size=_AT_ONCE
-    )
-    texts = [language.encoder.decode(answer.ids) for answer in answers]
-    other = [each for each, text in zip(drawn, texts, strict=True) if text != each.text]
-    return Regenerated(
+    language = _load_as_scored(opened, base, base_folder)
+    texts = _generate_texts(language, drawn, max_tokens)
+    pairs = zip(drawn, texts, strict=True)
+    different = [answer for answer, text in pairs if text != answer.text]
+    beginnings = [answer.messages[-1].content[:40] for answer in different]
+    policy = load_policy(package / "policy.yaml")
+    return RegenerationReport(
         asked=len(drawn),
-        same=len(drawn) - len(other),
-        share=load_policy(package / "policy.yaml").gates.judge.known_answers_share,
-        different=tuple(repr(each.messages[-1].content[:40]) for each in other[:3]),
+        same=len(drawn) - len(different),
+        share=policy.gates.judge.known_answers_share,
+        # Three show what kind of prompt it is; all of them would fill the screen.
+        different=tuple(repr(beginning) for beginning in beginnings[:3]),
     )
+
+
+def _load_as_scored(
+    package: Package, base: BaseModelManifest, base_folder: Path
+) -> LanguageModel:
+    template = read_chat_template(base, (package.folder, base_folder))
+    precision = scored_precision(package)
+    return load_language_model(
+        base, base_folder, template, precision, package.adapter_folder
+    )
+
+
+def _generate_texts(
+    language: LanguageModel, answers: tuple[KnownAnswer, ...], max_tokens: int
+) -> list[str]:
+    prompts = [language.encoder.prompt_ids(answer.messages) for answer in answers]
+    generated = generate(
+        language,
+        prompts,
+        max_new_tokens=max_tokens,
+        batch_size=_BATCH_SIZE,
+    )
+    return [language.encoder.decode(answer.ids) for answer in generated]

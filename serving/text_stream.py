@@ -1,18 +1,22 @@
-"""Tokens to text as they come, at a constant cost a token, with stop strings that may span several tokens."""
+"""Tokens to text as they come, at a constant cost a token.
+
+Stop strings may span several tokens, and a character may take several tokens as well.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-_NOT_YET = (
-    "\ufffd"  # what decoding gives for a character whose last bytes are still to come
-)
-_LONGEST_WAIT = 64  # tokens without a whole character: not text any more, so it is given as it decodes
+# What decoding gives for a character whose last bytes are still to come.
+_NOT_YET = "\ufffd"
+# Tokens without a whole character: not text any more, so it is given as it decodes.
+_LONGEST_WAIT = 64
 
 
 class IncrementalText:
     """Decode a growing sequence by looking at its last few tokens only.
 
-    Each token is decoded together with the one before it, since decoders treat the first token of a sequence differently.
+    Each token is decoded together with the one before it, since decoders treat the first token
+    of a sequence differently.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -23,34 +27,42 @@ class IncrementalText:
     def push(self, token: int) -> str:
         """The text that this token completes, which may be none."""
         self._pending.append(token)
-        text = self._new_text()
+        text = self._decode_pending()
         is_whole = text != "" and not text.endswith(_NOT_YET)
-        return (
-            self._taken(text) if is_whole or len(self._pending) >= _LONGEST_WAIT else ""
-        )
+        waits_too_long = len(self._pending) >= _LONGEST_WAIT
+        if is_whole or waits_too_long:
+            return self._commit(text)
+        return ""
 
     def flush(self) -> str:
         """Whatever is left, an unfinished character included."""
-        return self._taken(self._new_text())
+        text = self._decode_pending()
+        return self._commit(text)
 
-    def _new_text(self) -> str:
-        return self._decode([*self._context, *self._pending])[
-            len(self._decode(self._context)) :
-        ]
+    def _decode_pending(self) -> str:
+        tokens = [*self._context, *self._pending]
+        whole = self._decode(tokens)
+        before = self._decode(self._context)
+        return whole[len(before) :]
 
-    def _taken(self, text: str) -> str:
-        self._context, self._pending = self._pending or self._context, []
+    def _commit(self, text: str) -> str:
+        # Tokens that gave text are the context of the next ones; older tokens are not needed.
+        self._context = self._pending or self._context
+        self._pending = []
         return text
 
 
 class StopStrings:
-    """Cut a text at the first stop string, and hold back what may be the beginning of one."""
+    """Cut a text at the first stop string, and hold back what may be the beginning of one.
+
+    With the stop string "END", pushing "the E" gives "the ", and pushing "nd" then gives "End".
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
+        # Characters given so far.
         self.kept = 0
-        """Characters given so far."""
         self.is_stopped = False
 
     def push(self, text: str) -> str:
@@ -58,28 +70,34 @@ class StopStrings:
         if self.is_stopped:
             return ""
         self._held += text
-        places = [
-            place for stop in self._stops if (place := self._held.find(stop)) >= 0
-        ]
-        self.is_stopped = bool(places)
-        return self._released(
-            min(places) if places else len(self._held) - self._doubtful()
-        )
+        places = [self._held.find(stop) for stop in self._stops]
+        matches = [place for place in places if place >= 0]
+        if matches:
+            self.is_stopped = True
+            return self._release(min(matches))
+        certain = len(self._held) - self._count_uncertain()
+        return self._release(certain)
 
     def flush(self) -> str:
         """What was held back, once nothing more can come."""
-        return "" if self.is_stopped else self._released(len(self._held))
+        if self.is_stopped:
+            return ""
+        return self._release(len(self._held))
 
-    def _released(self, until: int) -> str:
-        certain, self._held = self._held[:until], self._held[until:]
+    def _release(self, length: int) -> str:
+        certain = self._held[:length]
+        self._held = self._held[length:]
         self.kept += len(certain)
         return certain
 
-    def _doubtful(self) -> int:
+    def _count_uncertain(self) -> int:
         """Length of the longest ending that begins a stop string."""
-        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        lengths = [len(stop) for stop in self._stops]
+        # A whole stop string would have been found: at most all but its last character is here.
+        longest = max(lengths, default=1) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+            ending = self._held[-length:]
+            if any(stop.startswith(ending) for stop in self._stops):
                 return length
         return 0
 
@@ -88,6 +106,7 @@ class TokenCount:
     """How many tokens an answer has, also where a stop string cut its text."""
 
     def __init__(self) -> None:
+        # Where the text of each token ends, in characters from the beginning of the answer.
         self._ends: list[int] = []
 
     @property
@@ -96,13 +115,15 @@ class TokenCount:
         return len(self._ends)
 
     def add(self, text: str) -> None:
-        """One more token, and the text that it completed."""
-        self._ends.append(len(text) + (self._ends[-1] if self._ends else 0))
+        """Count one more token, and the text that it completed."""
+        start = 0
+        if self._ends:
+            start = self._ends[-1]
+        self._ends.append(start + len(text))
 
     def within(self, characters: int) -> int:
-        """Those that the first `characters` of the text are made of; the last of them may reach beyond."""
-        return (
-            min(bisect_left(self._ends, characters) + 1, self.total)
-            if characters
-            else 0
-        )
+        """Tokens of the first `characters` of the text; the last of them may reach beyond."""
+        if characters == 0:
+            return 0
+        whole = bisect_left(self._ends, characters)
+        return min(whole + 1, self.total)

@@ -1,5 +1,9 @@
-"""The endpoint: one process in front of engine processes, which makes what answers match the ledger.
+"""The endpoint: one process in front of engine processes; what answers matches the ledger.
 
-`follow` reads and remembers the ledger, `fleet` has an engine for every release that is needed, `lanes` says who answers under which name,
-`forward` carries one request, `release_engine` keeps one engine running, `verify` and `probe` say whether it may answer.
+    ledger ─▶ follow (memory, outside) ─▶ fleet ─▶ release_engine ─▶ engine_process, engine_record
+    client ─▶ routes ─▶ forward ─▶ lanes (who answers this name?) ─▶ upstream ─▶ engine process
+    controller, command line ─▶ admin, at the address that admin_address publishes
+
+`verify` and `probe` say whether a release may answer, `package_watch` whether its files still are
+what was released, `limits` how long the endpoint waits, `endpoint` is the process's life.
 """

@@ -26,41 +26,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """The same, with errors for the caller."""
+    """Answer until SIGTERM or Ctrl-C, with errors for the caller."""
+    # Weights come from a folder: there is no reason to ask the network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     keep_secrets_out_of_logs()
     options = _parser().parse_args(arguments)
     end_with_the_run()
     home = options.home.resolve()
-    with only_one(home), _listener(options) as listener:
+    with only_one(home), _open_listener(options) as listener:
         from serving.endpoint.endpoint import Endpoint
 
         async def serve() -> None:
-            await Endpoint(home, _limits(options)).serve(listener)
+            # Inside the event loop: engines and their tasks belong to it.
+            endpoint = Endpoint(home, _limits(options))
+            await endpoint.serve(listener)
 
         asyncio.run(serve())
 
 
-def _listener(options: argparse.Namespace) -> socket.socket:
-    """A socket of its own, or the one that whoever started this holds open."""
+def _open_listener(options: argparse.Namespace) -> socket.socket:
+    """A socket of its own, or the one that the process that started this one holds open."""
     if options.listen_on is None:
         return open_socket(options.host, options.port)
     try:
         return socket.socket(fileno=options.listen_on)
     except OSError as error:
         raise ServingError(
-            f"--listen-on {options.listen_on} is no socket ({error.strerror}). Leave it out."
+            f"--listen-on {options.listen_on} is no socket ({error.strerror}). "
+            "Leave it out."
         ) from error
 
 
 @contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Two endpoints of one home would remember against each other."""
+    """Hold the lock of a home's endpoint: two would overwrite each other's memory.
+
+    `ServingError` where another endpoint holds it, or where the folder is not writable.
+    """
     path = endpoint_lock(home)
 
     def busy() -> ServingError:
         return ServingError(
-            f"An endpoint of {home} runs already. `assay status` shows it; end it first, or take another home."
+            f"An endpoint of {home} runs already. "
+            "`assay status` shows it; end it first, or take another home."
         )
 
     try:
@@ -69,7 +77,8 @@ def only_one(home: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise ServingError(
-            f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). Make that folder writable."
+            f"The endpoint cannot keep its memory in {path.parent} ({error.strerror}). "
+            "Make that folder writable."
         ) from error
 
 
@@ -83,7 +92,7 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 
 def _parser() -> argparse.ArgumentParser:
-    usual = Limits()
+    defaults = Limits()
     parser = argparse.ArgumentParser(
         prog="python -m serving.endpoint",
         description="Serve what the ledger says is released.",
@@ -111,25 +120,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds-to-load",
         type=float,
-        default=usual.to_load,
+        default=defaults.to_load,
         help="after that a release that is not ready has failed",
     )
     parser.add_argument(
         "--seconds-to-drain",
         type=float,
-        default=usual.to_drain,
+        default=defaults.to_drain,
         help="for the last answers of an engine that is let go",
     )
     parser.add_argument(
         "--seconds-between-looks",
         type=float,
-        default=usual.between_looks,
+        default=defaults.between_looks,
         help="at the ledger, when nobody rings",
     )
     parser.add_argument(
         "--seconds-without-an-endpoint",
         type=float,
-        default=usual.without_an_endpoint,
+        default=defaults.without_an_endpoint,
         help="for which an engine outlives an endpoint that is killed",
     )
     return parser

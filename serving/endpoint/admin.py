@@ -1,4 +1,7 @@
-"""The door for the controller and the command line: on an address and with a token that only this home's owner can read."""
+"""The HTTP interface for the controller and the command line.
+
+Its address and its token are in a file that only the home's owner can read.
+"""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -8,41 +11,46 @@ from fastapi.responses import Response
 
 from registry.release.following import EndpointState
 from serving.answer import error_response
-from serving.app import bare_app
+from serving.app import create_bare_app
 from serving.refusal import Refusal
 
 
 def create_admin_app(
     token: str, look: Callable[[], Awaitable[None]], state: Callable[[], EndpointState]
 ) -> FastAPI:
-    """`POST /doorbell` reads the ledger now and then gives the state; `GET /state` gives it as it is."""
-    app = bare_app()
+    """`POST /doorbell` reads the ledger, then gives the state; `GET /state` gives it as it is."""
+    app = create_bare_app()
 
     @app.post("/doorbell")
     async def doorbell(request: Request) -> Response:
-        return await answer(request, look)
+        if not _has_token(request, token):
+            return error_response(_unauthorized_error())
+        await look()
+        return _state_response(state())
 
     @app.get("/state")
     async def current_state(request: Request) -> Response:
-        return await answer(request, _nothing)
-
-    async def answer(
-        request: Request, before: Callable[[], Awaitable[None]]
-    ) -> Response:
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            return error_response(
-                Refusal(
-                    "This door needs the token of endpoint/admin.json.",
-                    status=401,
-                    code="unauthorized",
-                )
-            )
-        await before()
-        return Response(state().model_dump_json(), media_type="application/json")
+        if not _has_token(request, token):
+            return error_response(_unauthorized_error())
+        return _state_response(state())
 
     return app
 
 
-async def _nothing() -> None:
-    """No look at the ledger."""
+def _has_token(request: Request, token: str) -> bool:
+    authorization = request.headers.get("authorization", "").encode()
+    expected = f"Bearer {token}".encode()
+    # In constant time, so that how long it takes says nothing about the token.
+    return hmac.compare_digest(authorization, expected)
+
+
+def _state_response(state: EndpointState) -> Response:
+    return Response(state.model_dump_json(), media_type="application/json")
+
+
+def _unauthorized_error() -> Refusal:
+    return Refusal(
+        "This door needs the token of endpoint/admin.json.",
+        status=401,
+        code="unauthorized",
+    )

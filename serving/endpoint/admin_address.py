@@ -1,4 +1,7 @@
-"""Where the endpoint of a home is reached by controller and command line: an address and a token that only the home's owner can read."""
+"""Where controller and command line call a home's endpoint: an address and a token.
+
+Only the home's owner can read the file that holds them.
+"""
 
 import os
 import secrets
@@ -10,16 +13,17 @@ from serving.endpoint.memory import FOLDER
 
 
 class AdminAddress(Value):
-    """How the running endpoint of a home is reached, and where it answers clients."""
+    """How the running endpoint of a home is called, and where it answers clients."""
 
     url: str
     token: str
     pid: int
+    # Where clients call it, as in `http://127.0.0.1:8080/v1`.
     serves_at: str
 
     @classmethod
     def new(cls, url: str, serves_at: str) -> "AdminAddress":
-        """With a token that nobody knows yet."""
+        """This process, with a token that nobody knows yet."""
         return cls(
             url=url,
             token=secrets.token_urlsafe(32),
@@ -29,15 +33,16 @@ class AdminAddress(Value):
 
 
 def admin_address_file(home: Path) -> Path:
-    """There for as long as the endpoint runs; mode 0600."""
+    """The file, which exists for as long as the endpoint runs; mode 0600."""
     return home / FOLDER / "admin.json"
 
 
 def publish_admin_address(home: Path, admin_address: AdminAddress) -> None:
-    """Tell the owner of the home."""
-    write_private(admin_address_file(home), admin_address.model_dump_json())
+    """Write it for the owner of the home."""
+    content = admin_address.model_dump_json()
+    write_private(admin_address_file(home), content)
 
 
 def withdraw_admin_address(home: Path) -> None:
-    """The endpoint ends."""
+    """Delete it: the endpoint ends."""
     admin_address_file(home).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The endpoint's life: begin, follow, answer, let answers finish, end."""
+"""The endpoint's life: start, follow the ledger, answer, let answers finish, end."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ from serving.endpoint.follow import Follower
 from serving.endpoint.lanes import Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.routes import create_app
-from serving.listen import open_socket, server_of, url_of
+from serving.listen import create_server, format_url, open_socket
 from serving.log import say
 
 
@@ -31,10 +31,10 @@ class Endpoint:
         self._home = home
         self._limits = limits
         self.fleet = Fleet(home, limits)
-        self.follower = Follower(home, limits, self.fleet.match)
+        self.follower = Follower(home, limits, self.fleet.match_ledger)
 
     def state(self) -> EndpointState:
-        """How it stands."""
+        """What it has followed, what it has loaded, what answers, and what is wrong."""
         ledger_state = self.follower.ledger_state
         return EndpointState(
             head=None if ledger_state is None else ledger_state.head,
@@ -44,71 +44,79 @@ class Endpoint:
         )
 
     async def serve(self, listener: socket.socket) -> None:
-        """Answer until SIGTERM or Ctrl-C; then nothing new is taken, and what runs may finish."""
-        ending = _told_to_end()
+        """Answer until SIGTERM or Ctrl-C; then take nothing new, and let running answers finish."""
+        end_signal = _listen_for_end()
         await self.follower.look()
         with suppress(TimeoutError):
-            # Who connects meanwhile waits in the socket's queue, where it would be told that nothing answers yet.
-            await asyncio.wait_for(self.fleet.taken_over(), self._limits.to_take_over)
-        with open_socket("127.0.0.1", 0) as behind:
-            admin_address = AdminAddress.new(url_of(behind), f"{url_of(listener)}/v1")
-            public = server_of(create_app(self.fleet.lanes, self._limits))
-            admin = server_of(
+            # Clients that connect before this is over wait in the socket's queue, instead of
+            # being answered that no engine is ready.
+            adoption = self.fleet.wait_until_adopted()
+            await asyncio.wait_for(adoption, self._limits.to_take_over)
+        with open_socket("127.0.0.1", 0) as admin_listener:
+            serves_at = f"{format_url(listener)}/v1"
+            admin_address = AdminAddress.new(format_url(admin_listener), serves_at)
+            public = create_server(create_app(self.fleet.lanes, self._limits))
+            admin = create_server(
                 create_admin_app(admin_address.token, self.follower.look, self.state)
             )
             answering = asyncio.create_task(public.serve([listener]))
-            lasting = (
-                self.follower.keep_following(),
-                self.fleet.keep_looking_at_packages(),
-                self._say_ready(admin_address),
-            )
-            others = [asyncio.create_task(each) for each in lasting]
-            listening = asyncio.create_task(admin.serve([behind]))
+            background = [
+                asyncio.create_task(self.follower.keep_following()),
+                asyncio.create_task(self.fleet.keep_looking_at_packages()),
+                asyncio.create_task(self._announce(admin_address)),
+            ]
+            listening = asyncio.create_task(admin.serve([admin_listener]))
             try:
                 publish_admin_address(self._home, admin_address)
-                await ending.wait()
+                await end_signal.wait()
+                # The admin interface answers on: the controller may ask what still runs.
                 public.should_exit = True
                 await asyncio.wait({answering}, timeout=self._limits.to_finish)
             finally:
-                await self._end(others)
-                public.should_exit = admin.should_exit = True
+                await self._end(background)
+                public.should_exit = True
+                admin.should_exit = True
                 await asyncio.wait({answering, listening})
 
-    async def _end(self, others: list[asyncio.Task[None]]) -> None:
+    async def _end(self, background: list[asyncio.Task[None]]) -> None:
         """An answer that still runs now ends in an error event."""
+        # First: whoever calls from now on should hear that no endpoint runs.
         withdraw_admin_address(self._home)
-        for task in others:
+        for task in background:
             task.cancel()
         await self.fleet.close()
 
-    async def _say_ready(self, admin_address: AdminAddress) -> None:
-        """One line for whoever started it, once what is to answer does."""
-        await self.fleet.settled()
-        line = ready_line(self._what_answers(), admin_address.serves_at)
+    async def _announce(self, admin_address: AdminAddress) -> None:
+        """Say that it is ready, once every release with traffic answers or has failed."""
+        await self.fleet.wait_until_settled()
+        line = ready_line(self._describe_answers(), admin_address.serves_at)
         say(line, sys.stdout)
 
-    def _what_answers(self) -> str:
-        ready, routes = self.fleet.lanes.ready(), self.fleet.routes()
-        answering = [
-            f"{name} {_version(ready[name])} ({route.fingerprint})"
-            for name, route in routes.items()
-        ]
-        if self.fleet.lanes.table and not answering:
+    def _describe_answers(self) -> str:
+        targets = self.fleet.lanes.ready_targets()
+        answers = []
+        for name, route in self.fleet.routes().items():
+            version = _describe_version(targets[name])
+            answers.append(f"{name} {version} ({route.fingerprint})")
+        if answers:
+            return " and ".join(answers)
+        if self.fleet.lanes.table:
             return "nothing of what is released answers yet (`assay status` says why)"
-        return (
-            " and ".join(answering)
-            or "nothing is released yet (`assay promote` releases a version)"
-        )
+        return "nothing is released yet (`assay promote` releases a version)"
 
 
-def _version(target: Target) -> str:
-    return "by its base" if target.serves_base else f"version {target.label}"
+def _describe_version(target: Target) -> str:
+    if target.serves_base:
+        return "by its base"
+    return f"version {target.label}"
 
 
-def _told_to_end() -> asyncio.Event:
-    ending = asyncio.Event()
+def _listen_for_end() -> asyncio.Event:
+    """An event that SIGTERM and Ctrl-C set."""
+    end_signal = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
+        # ValueError: this is not the main thread, as in a test, where no signal arrives.
         with suppress(ValueError):
-            loop.add_signal_handler(number, ending.set)
-    return ending
+            loop.add_signal_handler(number, end_signal.set)
+    return end_signal

@@ -1,4 +1,4 @@
-"""All engines, and who answers: made to match how things stand in the ledger, as far as engines are there."""
+"""All engines, and who answers: made to match the ledger, as far as engines are ready."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,27 +6,29 @@ from pathlib import Path
 
 from registry.ledger.state import LedgerState, ModelState
 from registry.release.following import EngineState, Route
-from serving.endpoint.engine_record import EngineRecord, Loaded, read_records
-from serving.endpoint.lanes import Branch, Lane, Lanes, Target
+from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
+from serving.endpoint.lanes import Branch, Lane, Lanes, Target, find_ready_targets
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import (
-    Beginning,
+    EngineContext,
+    EngineStart,
     Need,
     ReleaseEngine,
-    Surroundings,
-    end_left,
+    end_leftover,
 )
 from serving.log import say
 
-Key = tuple[int, bool]
+# Number of the release in the ledger, and whether its adapter is loaded.
+EngineKey = tuple[int, bool]
 
 
-def needs(model: ModelState) -> Iterator[Need]:
+def list_needs(model: ModelState) -> Iterator[Need]:
     """What is to be loaded of a model, the most urgent first."""
     if model.current is not None:
         yield Need(model.current)
     elif model.serves_base and model.once_served:
-        # Whatever served is revoked: its base answers, and the adapter is not loaded for that.
+        # Every version that served is revoked: the base answers, and the adapter is not loaded
+        # for that.
         yield Need(model.once_served[-1], with_adapter=False)
     if model.pending is not None:
         yield Need(model.pending, is_pending=True)
@@ -35,198 +37,237 @@ def needs(model: ModelState) -> Iterator[Need]:
 
 
 class Fleet:
-    """One engine for each release that the ledger needs, and for those that still answer until another one can."""
+    """One engine for each release that the ledger needs.
+
+    An engine that is not needed any more answers on until another one can.
+    """
 
     def __init__(self, home: Path, limits: Limits) -> None:
         self.lanes = Lanes()
-        self._around = Surroundings(home, limits, self._route)
+        self._context = EngineContext(home, limits, self._update_lanes)
         self._ledger_state: LedgerState | None = None
-        self._engines: dict[Key, ReleaseEngine] = {}
+        self._engines: dict[EngineKey, ReleaseEngine] = {}
+        # What answers under each registered model's name.
         self._answering: dict[str, Target] = {}
-        self._leaving: dict[asyncio.Task[None], ReleaseEngine] = {}
-        self._left: list[EngineRecord] | None = None
+        self._retiring: dict[asyncio.Task[None], ReleaseEngine] = {}
+        # Engines of an earlier endpoint that no release has taken yet; None before the first look.
+        self._leftovers: list[EngineRecord] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def match(self, ledger_state: LedgerState) -> None:
-        """Begin to load what is needed, and move the traffic to what may have it and is loaded: at once, without waiting."""
+    def match_ledger(self, ledger_state: LedgerState) -> None:
+        """Begin to load what is needed, and move the traffic to engines that are ready.
+
+        Returns at once, without waiting for any engine.
+        """
         self._ledger_state = ledger_state
-        if self._left is None:
-            self._left = list(read_records(self._around.home))
+        self._find_leftovers()
         for model in ledger_state.models.values():
-            first: ReleaseEngine | None = None
-            for need in needs(model):
-                engine = self._engines.get(need.key)
-                if engine is None:
-                    # A predecessor waits for what is more urgent: it is only there for a rollback.
-                    after = first if need.held == model.before else None
-                    beginning = Beginning(after, self._take_left(need.loaded))
-                    engine = self._engines[need.key] = ReleaseEngine(
-                        need, self._around, beginning
-                    )
-                else:
-                    engine.update(need)
-                first = first or engine
-        self._end_left()
-        self._route()
+            self._load_needs(model)
+        # After all models: any of them may adopt one.
+        self._end_leftovers()
+        self._update_lanes()
 
     def engine_states(self) -> tuple[EngineState, ...]:
         """Every release that is loaded or being loaded."""
-        return tuple(
-            engine.as_state()
+        # The engine of a base alone is no release: the controller knows nothing of it.
+        states = [
+            engine.to_state()
             for engine in self._engines.values()
             if engine.need.with_adapter
-        )
+        ]
+        return tuple(states)
 
     def routes(self) -> dict[str, Route]:
         """What answers under each registered model's name."""
-        models = self._ledger_state.models if self._ledger_state else {}
-        return {
-            name: target.as_route()
-            for name, target in self.lanes.ready().items()
-            if name in models
-        }
+        if self._ledger_state is None:
+            return {}
+        models = self._ledger_state.models
+        targets = self.lanes.ready_targets().items()
+        # The lanes hold the names of bases as well.
+        return {name: target.to_route() for name, target in targets if name in models}
 
     def alarms(self) -> tuple[str, ...]:
         """What does not run though it should, and what answers in its place."""
-        broken = tuple(
-            alarm for engine in self._engines.values() if (alarm := engine.alarm)
-        )
-        return broken + tuple(self._stand_ins())
+        sentences = [engine.alarm for engine in self._engines.values()]
+        sentences += self._fallback_alarms()
+        return tuple(sentence for sentence in sentences if sentence)
 
-    async def settled(self) -> None:
-        """Wait until whatever is to have traffic answers, or has failed at its first start."""
-        models = self._ledger_state.models.values() if self._ledger_state else ()
-        first = [
-            self._engines[need.key]
-            for model in models
-            if (need := next(needs(model), None)) and not need.is_pending
+    async def wait_until_settled(self) -> None:
+        """Wait until every release with traffic answers, or has failed at its first start."""
+        # Collected first: engines may come and go while one is waited for.
+        engines = []
+        for model in self._models():
+            need = next(list_needs(model), None)
+            if need is not None and not need.is_pending:
+                engines.append(self._engines[need.key])
+        for engine in engines:
+            await engine.wait_until_settled()
+
+    async def wait_until_adopted(self) -> None:
+        """Wait until every engine that was left running answers, or is known not to."""
+        waiting = [
+            engine.wait_until_settled()
+            for engine in self._engines.values()
+            if engine.has_leftover
         ]
-        for engine in first:
-            await engine.settled()
-
-    async def taken_over(self) -> None:
-        """Wait until every engine that was found running answers, or is known not to."""
-        await asyncio.gather(
-            *(engine.settled() for engine in self._engines.values() if engine.is_found)
-        )
+        await asyncio.gather(*waiting)
 
     async def keep_looking_at_packages(self) -> None:
-        """For as long as the endpoint runs: a damaged package is said while there is time to repair it."""
+        """For as long as the endpoint runs: report a damaged package while it can be repaired."""
         while True:
-            await asyncio.sleep(self._around.limits.between_package_checks)
+            await asyncio.sleep(self._context.limits.between_package_checks)
+            # A copy: engines may come and go while one package is read.
             for engine in tuple(self._engines.values()):
                 await engine.look_at_package()
 
     async def close(self) -> None:
-        """End every engine, also those that were found running before it was known what is needed."""
-        if self._left is None:
-            self._left = list(read_records(self._around.home))
-        self._end_left()
-        engines = (*self._engines.values(), *self._leaving.values())
-        for task in tuple(self._leaving):
+        """End every engine.
+
+        Also those that were left running, where it ends before it has read what is needed.
+        """
+        self._find_leftovers()
+        self._end_leftovers()
+        engines = (*self._engines.values(), *self._retiring.values())
+        for task in tuple(self._retiring):
             task.cancel()
-        await asyncio.gather(
-            *(engine.close() for engine in engines), return_exceptions=True
-        )
+        closing = [engine.close() for engine in engines]
+        await asyncio.gather(*closing, return_exceptions=True)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    def _take_left(self, loaded: Loaded) -> EngineRecord | None:
-        """A process of an earlier endpoint that has the same loaded."""
-        record = next(
-            (each for each in self._left or () if each.loaded == loaded), None
-        )
-        if record is not None and self._left is not None:
-            self._left.remove(record)
-        return record
+    def _models(self) -> tuple[ModelState, ...]:
+        if self._ledger_state is None:
+            return ()
+        return tuple(self._ledger_state.models.values())
 
-    def _end_left(self) -> None:
-        """What an earlier endpoint left running and nothing needs any more, such as a release that was revoked meanwhile."""
-        for record in self._left or ():
+    def _load_needs(self, model: ModelState) -> None:
+        most_urgent: ReleaseEngine | None = None
+        for need in list_needs(model):
+            engine = self._engines.get(need.key)
+            if engine is None:
+                # A predecessor waits for what is more urgent: it is only there for a rollback.
+                is_predecessor = need.recorded == model.before
+                start = EngineStart(
+                    after=most_urgent if is_predecessor else None,
+                    leftover=self._take_leftover(need.contents),
+                )
+                engine = ReleaseEngine(need, self._context, start)
+                self._engines[need.key] = engine
+            else:
+                engine.update(need)
+            most_urgent = most_urgent or engine
+
+    def _find_leftovers(self) -> None:
+        if self._leftovers is None:
+            self._leftovers = list(read_records(self._context.home))
+
+    def _take_leftover(self, contents: EngineContents) -> EngineRecord | None:
+        """A process of an earlier endpoint that has the same loaded."""
+        leftovers = self._leftovers or []
+        for record in leftovers:
+            if record.loaded == contents:
+                leftovers.remove(record)
+                return record
+        return None
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier endpoint left running and no release has taken.
+
+        Such as the engine of a release that was revoked meanwhile.
+        """
+        for record in self._leftovers or ():
             say(
-                f"Engine process {record.pid} (a release of {record.loaded.model}) was left running and is not needed any more"
+                f"Engine process {record.pid} (a release of {record.loaded.model}) "
+                "was left running and is not needed any more"
             )
-            task = asyncio.get_running_loop().create_task(
-                end_left(self._around.home, record)
-            )
+            task = asyncio.create_task(end_leftover(self._context.home, record))
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
-        self._left = []
+        self._leftovers = []
 
-    def _route(self) -> None:
-        """Make the table anew, then let go of what no name and no model needs."""
+    def _update_lanes(self) -> None:
+        """Build the table again, then retire the engines that no name and no model needs."""
         if self._ledger_state is None:
             return
         table: dict[str, Lane] = {}
-        for name in sorted(self._ledger_state.models):
-            if (lane := self._lane(name, self._ledger_state.models[name])) is not None:
+        for name, model in sorted(self._ledger_state.models.items()):
+            lane = self._lane(name, model)
+            if lane is not None:
                 table[name] = lane
-        self._answering = {
-            name: target
-            for name, lane in table.items()
-            if (target := lane.first_ready) is not None
-        }
+        self._answering = find_ready_targets(table)
+        # After all models: a registered model's own name goes before a base's.
         for lane in tuple(table.values()):
             base_lane = _base_lane(lane)
             if base_lane is not None:
                 table.setdefault(*base_lane)
         self.lanes.replace(table)
-        self._let_go()
+        self._retire_unneeded()
 
     def _lane(self, name: str, model: ModelState) -> Lane | None:
-        """The release that the ledger gives the traffic to; behind it its predecessor, and what answered until now."""
-        wanted = [need for need in needs(model) if not need.is_pending]
-        if not wanted:
+        """The release that has the traffic by the ledger; behind it its predecessor.
+
+        Where neither is ready, what has answered so far answers on.
+        """
+        needs = [need for need in list_needs(model) if not need.is_pending]
+        if not needs:
             return None
         targets = [
             Target(self._engines[need.key], serves_base=model.serves_base)
-            for need in wanted
+            for need in needs
         ]
-        until_now = self._until_now(name, model)
-        if until_now is not None and not any(target.is_ready for target in targets):
-            targets.append(until_now)
-        return Lane((Branch(targets[0]),), tuple(targets[1:]))
+        previous = self._previous_target(name, model)
+        if previous is not None and not any(target.is_ready for target in targets):
+            targets.append(previous)
+        # The ledger's release comes first, ready or not: it has the traffic once it is.
+        entitled, *fallbacks = targets
+        return Lane((Branch(entitled),), tuple(fallbacks))
 
-    def _until_now(self, name: str, model: ModelState) -> Target | None:
-        """What answers already goes on until its successor can, unless it is revoked; the base of a revoked release is not."""
+    def _previous_target(self, name: str, model: ModelState) -> Target | None:
+        """What answers already, if it may go on until its successor can.
+
+        A revoked release may not; the base of a revoked release may.
+        """
         target = self._answering.get(name)
         if target is None or not target.is_ready:
             return None
         serves_base = target.serves_base or model.serves_base
-        if target.engine.need.held.release.version in model.revoked and not serves_base:
+        version = target.engine.need.recorded.release.version
+        if version in model.revoked and not serves_base:
             return None
         return Target(target.engine, serves_base=serves_base)
 
-    def _let_go(self) -> None:
-        models = self._ledger_state.models.values() if self._ledger_state else ()
-        needed = {need.key for model in models for need in needs(model)} | {
-            each.engine.need.key for each in self._answering.values()
-        }
-        for key in [key for key in self._engines if key not in needed]:
+    def _retire_unneeded(self) -> None:
+        needed = {need.key for model in self._models() for need in list_needs(model)}
+        needed |= {target.engine.need.key for target in self._answering.values()}
+        unneeded = [key for key in self._engines if key not in needed]
+        for key in unneeded:
             engine = self._engines.pop(key)
             say(f"{engine.label} is not needed any more")
-            task = asyncio.get_running_loop().create_task(engine.retire())
-            self._leaving[task] = engine
-            task.add_done_callback(self._leaving.pop)
+            task = asyncio.create_task(engine.retire())
+            self._retiring[task] = engine
+            task.add_done_callback(self._retiring.pop)
 
-    def _stand_ins(self) -> Iterator[str]:
+    def _fallback_alarms(self) -> Iterator[str]:
         for name, target in self._answering.items():
-            wanted = self.lanes.table[name].branches[0].target
-            if target != wanted and wanted.engine.state == "failed":
-                yield f"{name} is answered by {target.engine.label} until {wanted.engine.label} runs."
+            lane = self.lanes.table[name]
+            entitled = lane.branches[0].target
+            # One that is still loading is no fault yet.
+            has_failed = entitled.engine.state == "failed"
+            if has_failed and target != entitled:
+                answering = target.engine.label
+                missing = entitled.engine.label
+                yield f"{name} is answered by {answering} until {missing} runs."
 
 
 def _base_lane(lane: Lane) -> tuple[str, Lane] | None:
     """The base's own name and who answers it: the same engines, with the adapter off."""
-    targets = [branch.target for branch in lane.branches] + list(lane.stand_ins)
-    name = next(
-        (target.engine.base_name for target in targets if target.engine.base_name), None
-    )
+    base_names = [target.engine.base_name for target in lane.targets]
+    name = next((base_name for base_name in base_names if base_name), None)
     if name is None:
         return None
-    # Who steps in must be of the same base, or the name would say something else than what answers.
-    first, *others = [
+    # A fallback must be of the same base, or the name would not be what answers.
+    main, *fallbacks = [
         Target(target.engine, serves_base=True)
-        for target in targets
+        for target in lane.targets
         if target.engine.base_name == name
     ]
-    return name, Lane((Branch(first),), tuple(others))
+    return name, Lane((Branch(main),), tuple(fallbacks))

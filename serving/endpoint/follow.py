@@ -1,7 +1,7 @@
-"""Following the ledger by reading it: at a ring, and on a timer, so that a lost ring costs a timer's period.
+"""Follow the ledger by reading it: at a ring, and on a timer, so that a lost ring costs a period.
 
-What does not continue what is remembered, by the endpoint itself or by others (an older copy, a cut tail, another ledger), is told in an
-alarm and not obeyed.
+A ledger that does not continue what is remembered, by the endpoint itself or by others (an older
+copy, a cut tail, another ledger), causes an alarm and is not obeyed.
 """
 
 import asyncio
@@ -17,13 +17,17 @@ from registry.ledger.heads import record_file
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from serving.endpoint.limits import Limits
-from serving.endpoint.memory import Recalled, memory_file, recall, remember
-from serving.endpoint.outside import Outside, not_in_ledger, without_revoked
+from serving.endpoint.memory import RecalledState, memory_file, recall, remember
+from serving.endpoint.outside import (
+    OutsideHeads,
+    describe_unrecorded_revocations,
+    drop_revoked,
+)
 from serving.log import say
 
 
 class Follower:
-    """The ledger as far as it was verified. `obey` is called with every standing that is new."""
+    """The ledger as far as it was verified. `obey` is called with every state that is new."""
 
     def __init__(
         self, home: Path, limits: Limits, obey: Callable[[LedgerState], None]
@@ -32,21 +36,18 @@ class Follower:
         self._home = home
         self._limits = limits
         self._obey = obey
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
+        # A reading that the last look did not wait for to its end.
         self._reading: asyncio.Future[LedgerState] | None = None
         self._obeyed: LedgerState | None = None
+        # By their subject: one sentence for each.
         self._alarms: dict[str, str] = {}
-        self._outside = Outside(home)
-        self._has_seen_record = self._is_kept = False
-        try:
-            recalled = recall(home)
-            self.ledger_state, self._has_seen_record = (
-                recalled.ledger_state,
-                recalled.has_seen_record,
-            )
-            self._is_kept = recalled.is_signed
-        except (AssayError, OSError) as error:
-            self._set_alarm("memory", str(error))
+        self._outside = OutsideHeads(home)
+        self._has_seen_record = False
+        # Whether the memory on disk is this state, signed.
+        self._is_remembered = False
+        self._recall()
+        # Whether the memory was compared with the ledger's own entries since the start.
         self._is_checked = self.ledger_state is None
 
     @property
@@ -55,149 +56,188 @@ class Follower:
         return tuple(self._alarms.values())
 
     async def keep_following(self) -> None:
-        """For as long as the endpoint runs."""
+        """Look at the ledger again and again, for as long as the endpoint runs."""
         while True:
             await asyncio.sleep(self._limits.between_looks)
             try:
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - the next look tries again; following must not end
+            except Exception as error:  # noqa: BLE001 - the next look tries again
+                fact = f"{type(error).__name__}: {str(error)[:300]}"
                 self._set_alarm(
-                    "following",
-                    f"What the ledger says could not be done: {type(error).__name__}: {str(error)[:300]}",
+                    "following", f"What the ledger says could not be done: {fact}"
                 )
             else:
                 self._set_alarm("following", None)
 
     async def look(self) -> None:
-        """Read what is new, remember it, then act on it. Whatever is wrong, what is known already goes on."""
-        async with self._turn:
-            await self._take_in()
+        """Read what is new, remember it, then act on it.
+
+        Whatever is wrong with the ledger, the state that is known is obeyed on.
+        """
+        # A ring and the timer may come together.
+        async with self._lock:
+            await self._read_news()
             if self.ledger_state is None:
                 return
-            wanted = without_revoked(self.ledger_state, self._outside.revocations)
-            self._set_alarm(
-                "revoked", " ".join(not_in_ledger(self.ledger_state, wanted)) or None
-            )
-            if wanted != self._obeyed:
-                self._obey(wanted)
-                self._obeyed = wanted
+            state = drop_revoked(self.ledger_state, self._outside.revocations)
+            unrecorded = describe_unrecorded_revocations(self.ledger_state, state)
+            self._set_alarm("revoked", " ".join(unrecorded) or None)
+            if state != self._obeyed:
+                self._obey(state)
+                self._obeyed = state
 
-    async def _take_in(self) -> None:
+    def _recall(self) -> None:
         try:
-            found = await self._read_in_time()
-        except Exception as error:  # noqa: BLE001 - nothing that a database does may stop what answers
-            self._set_alarm("ledger", self._sentence(error))
+            recalled = recall(self._home)
+        except (AssayError, OSError) as error:
+            self._set_alarm("memory", str(error))
+            return
+        self.ledger_state = recalled.ledger_state
+        self._has_seen_record = recalled.has_seen_record
+        self._is_remembered = recalled.is_signed
+
+    async def _read_news(self) -> None:
+        try:
+            state = await self._read_in_time()
+        # Nothing that a database does may stop what answers.
+        except Exception as error:  # noqa: BLE001 - it becomes an alarm
+            self._set_alarm("ledger", self._explain_error(error))
             return
         finally:
             self._set_alarm("outside", " ".join(self._outside.alarms) or None)
         self._set_alarm("ledger", None)
-        is_gone = self._is_kept and not memory_file(self._home).exists()
-        if is_gone:
+        path = memory_file(self._home)
+        was_removed = self._is_remembered and not path.exists()
+        if was_removed:
             self._set_alarm(
                 "memory",
-                f"The endpoint's memory {memory_file(self._home)} was removed. It is written anew: find out who did.",
+                f"The endpoint's memory {path} was removed. "
+                "It is written again: find out who removed it.",
             )
-        sees_record = not self._has_seen_record and record_file(self._home).exists()
-        if found != self.ledger_state or not self._is_kept or is_gone or sees_record:
-            self._keep(found)
-            self.ledger_state = found
+        has_news = state != self.ledger_state or self._has_new_record()
+        if has_news or was_removed or not self._is_remembered:
+            self._remember(state)
+            self.ledger_state = state
+
+    def _has_new_record(self) -> bool:
+        """Whether there is a head record for the first time."""
+        if self._has_seen_record:
+            return False
+        return record_file(self._home).exists()
 
     async def _read_in_time(self) -> LedgerState:
-        """A reading that takes too long is waited for at the next look; a second one is not begun beside it."""
+        """Read the ledger; `TimeoutError` where that takes too long.
+
+        Such a reading is waited for at the next look, and no second one begins beside it.
+        """
         if self._reading is None:
-            self._reading = in_thread(self._read)
+            self._reading = run_in_thread(self._read)
         try:
-            found = await asyncio.wait_for(
-                asyncio.shield(self._reading), self._limits.for_the_ledger
-            )
+            # Shielded: a thread cannot be cancelled.
+            reading = asyncio.shield(self._reading)
+            state = await asyncio.wait_for(reading, self._limits.for_the_ledger)
         except BaseException:
             if self._reading.done():
                 self._reading = None
             raise
         self._reading = None
-        return found
+        return state
 
     def _read(self) -> LedgerState:
         from registry.ledger.ledger import read_ledger
 
         remembered = self.ledger_state
+        # Before the ledger: what others knew by then it must hold.
         known = self._outside.read(remembered, has_seen_record=self._has_seen_record)
         ledger = read_ledger(self._home)
-        found = self._followed(ledger, remembered)
-        if remembered is None:  # only now it is known whose seals count
-            known = self._outside.read(found, has_seen_record=self._has_seen_record)
-        self._outside.check(ledger, found, known, has_memory=remembered is not None)
-        return found
+        state = self._follow(ledger, remembered)
+        if remembered is None:
+            # Only after the ledger was read it is known whose seals count.
+            known = self._outside.read(state, has_seen_record=self._has_seen_record)
+        self._outside.check(ledger, state, known, has_memory=remembered is not None)
+        return state
 
-    def _followed(self, ledger: Ledger, remembered: LedgerState | None) -> LedgerState:
+    def _follow(self, ledger: Ledger, remembered: LedgerState | None) -> LedgerState:
         if remembered is None or self._is_checked:
             return ledger.follow(remembered)
         try:
-            found = self._check_memory(remembered, ledger.entries())
+            state = self._check_memory(remembered, ledger.entries())
         except BrokenLedger:
-            found = ledger.follow(
-                remembered
-            )  # an entry of the ledger may accept that what is remembered is lost
+            # An entry of the ledger may accept that what is remembered is lost.
+            state = ledger.follow(remembered)
         self._is_checked = True
-        return found
+        return state
 
     def _check_memory(
         self, remembered: LedgerState, entries: tuple[Entry, ...]
     ) -> LedgerState:
-        """Once after a start: what was remembered is what the ledger's own entries amount to; where it is not, they count."""
-        known = [
-            entry for entry in entries if entry.generation <= remembered.head.generation
-        ]
-        check_remembered(remembered.head, known[-1] if known else None)
+        """Once after a start: what was remembered is what the ledger's own entries amount to.
+
+        Where it is not, the entries count. `BrokenLedger` where they do not hold the head that
+        is remembered.
+        """
+        head = remembered.head
+        known = [entry for entry in entries if entry.generation <= head.generation]
+        latest = known[-1] if known else None
+        check_remembered(head, latest)
         ledger_state = follow(None, known)
         if ledger_state != remembered:
-            fact = "The endpoint's memory on disk was not what the ledger says: it was edited, or another version of Assay wrote it."
-            self._alarms["memory"] = f"{fact} The ledger was obeyed."
-        return follow(ledger_state, entries[len(known) :])
-
-    def _keep(self, ledger_state: LedgerState) -> None:
-        try:
-            self._has_seen_record = remember(
-                self._home, Recalled(ledger_state, self._has_seen_record)
+            self._alarms["memory"] = (
+                "The endpoint's memory on disk was not what the ledger says: it was edited, "
+                "or another version of Assay wrote it. The ledger was obeyed."
             )
+        new = entries[len(known) :]
+        return follow(ledger_state, new)
+
+    def _remember(self, ledger_state: LedgerState) -> None:
+        recalled = RecalledState(ledger_state, self._has_seen_record)
+        try:
+            self._has_seen_record = remember(self._home, recalled)
         except (LedgerError, OSError) as error:
-            self._is_kept = False
-            # Going back must work with a full disk, too. After a restart the ledger is asked again.
+            self._is_remembered = False
+            # A rollback must work with a full disk, too. After a restart the ledger is read again.
+            fact = str(error.strerror) if isinstance(error, OSError) else str(error)
             self._set_alarm(
                 "disk",
-                f"The endpoint cannot write down how far it has followed ({_fact(error)}). Make room on its disk.",
+                "The endpoint cannot write down how far it has followed "
+                f"({fact}). Make room on its disk.",
             )
         else:
-            self._is_kept = True
+            self._is_remembered = True
             self._set_alarm("disk", None)
 
-    def _sentence(self, error: Exception) -> str | None:
-        """None where there is simply no ledger yet."""
+    def _explain_error(self, error: Exception) -> str | None:
+        """What the alarm says; None where there is simply no ledger yet."""
         if isinstance(error, TimeoutError):
-            return f"The ledger did not answer within {self._limits.for_the_ledger:.0f} s. What was known goes on; look at its database."
+            return (
+                f"The ledger did not answer within {self._limits.for_the_ledger:.0f} s. "
+                "What was verified last is still served; look at its database."
+            )
         if isinstance(error, BrokenLedger | IllegalEntry):
             return f"The ledger is not obeyed: {error}"
-        if isinstance(error, AssayError):
+        if not isinstance(error, AssayError):
+            fact = f"{type(error).__name__}: {str(error)[:300]}"
             return (
-                None
-                if self.ledger_state is None
-                else f"The ledger is out of reach, and what was known goes on: {error}"
+                "The ledger cannot be read, and what was verified last is still served: "
+                f"{fact}"
             )
-        return f"The ledger cannot be read, and what was known goes on: {type(error).__name__}: {str(error)[:300]}"
+        if self.ledger_state is None:
+            return None
+        return (
+            "The ledger is unreachable, and what was verified last is still served: "
+            f"{error}"
+        )
 
-    def _set_alarm(self, of: str, sentence: str | None) -> None:
+    def _set_alarm(self, subject: str, sentence: str | None) -> None:
         if sentence is None:
-            self._alarms.pop(of, None)
-        elif self._alarms.get(of) != sentence:
-            self._alarms[of] = sentence
+            self._alarms.pop(subject, None)
+        # Once in the log, not at every look.
+        elif self._alarms.get(subject) != sentence:
+            self._alarms[subject] = sentence
             say(f"ALARM: {sentence}")
 
 
-def _fact(error: Exception) -> str:
-    return str(error.strerror) if isinstance(error, OSError) else str(error)
-
-
-def in_thread(call: Callable[[], LedgerState]) -> "asyncio.Future[LedgerState]":
+def run_in_thread(call: Callable[[], LedgerState]) -> "asyncio.Future[LedgerState]":
     """Run it in a thread of its own, which does not keep the process from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[LedgerState] = loop.create_future()
@@ -214,7 +254,8 @@ def in_thread(call: Callable[[], LedgerState]) -> "asyncio.Future[LedgerState]":
             outcome = call()
         except Exception as error:  # noqa: BLE001 - it is raised again where it is awaited
             outcome = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        # RuntimeError: the loop is closed, so nobody waits any more.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, outcome)
 
     threading.Thread(target=run, name="ledger", daemon=True).start()

@@ -1,6 +1,7 @@
 """One request on its way to an engine and back.
 
-Nothing is sent to the client before the engine has said its first words: a request whose engine dies before that is given to another, once.
+Nothing is sent to the client before the engine has sent its first piece of text: a request whose
+engine dies before that is given to another engine, once.
 """
 
 import asyncio
@@ -14,16 +15,29 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.answer import error_response
-from serving.endpoint.lanes import Lanes, Target, away
+from serving.endpoint.lanes import Lanes, Target, unavailable_error
 from serving.endpoint.probe import CHAT
-from serving.endpoint.upstream import Asked, EngineLost, Reply, exchange
+from serving.endpoint.upstream import (
+    EngineAddress,
+    EngineLost,
+    EngineReply,
+    EngineRequest,
+    exchange,
+)
 from serving.openai_schema import parse_request
 from serving.refusal import Refusal
 
 RELEASE_HEADER = b"x-assay-release"
-_PASSED_ON = (b"content-type", b"x-assay-fingerprint", b"cache-control", b"retry-after")
+_FORWARDED_HEADERS = (
+    b"content-type",
+    b"x-assay-fingerprint",
+    b"cache-control",
+    b"retry-after",
+)
+# The first engine, and another one where that dies before it has sent anything.
 _TRIES = 2
-_WORDS = 2  # events of a stream: the first one only says that somebody listens
+# The first event of a stream only opens the answer; the second one has text.
+_EVENTS_BEFORE_START = 2
 _CUT_OFF = Refusal(
     "The engine ended in the middle of this answer. Ask again.",
     status=500,
@@ -32,7 +46,7 @@ _CUT_OFF = Refusal(
 )
 
 
-class _Named(BaseModel):
+class _ModelField(BaseModel):
     """As much of a body as the endpoint itself needs; the engine reads all of it."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -40,51 +54,53 @@ class _Named(BaseModel):
     model: str
 
 
-def model_named(body: bytes) -> str:
+def read_model_name(body: bytes) -> str:
     """The model that a request names; a body that is no request is a `Refusal`."""
     try:
-        return _Named.model_validate_json(body).model
+        return _ModelField.model_validate_json(body).model
     except ValidationError:
+        # The whole schema says better what is wrong.
         return parse_request(body).model
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a client asks, whole, and how long it may wait for an engine that is being restarted."""
+class ChatCall:
+    """What a client asks, whole, and how long it may wait for an engine that is restarting."""
 
     model: str
     body: bytes
+    # Seconds.
     patience: float
 
-    def asked(self, target: Target) -> Asked:
-        """The request as the target's engine is to see it: the base is asked by its own name."""
+    def for_target(self, target: Target) -> EngineRequest:
+        """The request as the target's engine is to see it: the base is called by its own name."""
         if target.model == self.model:
-            return Asked("POST", CHAT, self.body)
-        parse_request(self.body)  # so that what is read next is known to be harmless
-        return Asked(
-            "POST",
-            CHAT,
-            json.dumps({**json.loads(self.body), "model": target.model}).encode(),
-        )
+            return EngineRequest("POST", CHAT, self.body)
+        # Refuses what the engine would refuse, so that the body is known to be an object.
+        parse_request(self.body)
+        fields = json.loads(self.body)
+        fields["model"] = target.model
+        return EngineRequest("POST", CHAT, json.dumps(fields).encode())
 
 
-class Forwarded(Response):
+class ForwardedResponse(Response):
     """The engine's own answer, byte for byte, with the release in its headers."""
 
-    def __init__(self, question: Question, lanes: Lanes) -> None:
+    def __init__(self, call: ChatCall, lanes: Lanes) -> None:
         super().__init__()
-        self._question = question
+        self._call = call
         self._lanes = lanes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer; a client that leaves frees the engine at once."""
         answering = asyncio.create_task(self._answer(scope, receive, send))
-        leaving = asyncio.create_task(_client_leaves(receive))
+        leaving = asyncio.create_task(_wait_for_disconnect(receive))
         try:
             await asyncio.wait(
                 {answering, leaving}, return_when=asyncio.FIRST_COMPLETED
             )
             if answering.done():
+                # Raises what the task raised.
                 answering.result()
         finally:
             leaving.cancel()
@@ -93,84 +109,101 @@ class Forwarded(Response):
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await self._try(send)
+            await self._forward(send)
         except Refusal as refusal:
-            await error_response(refusal)(scope, receive, send)
+            response = error_response(refusal)
+            await response(scope, receive, send)
 
-    async def _try(self, send: Any) -> None:
-        lost: int | None = None
+    async def _forward(self, send: Any) -> None:
+        name = self._call.model
+        lost_port: int | None = None
         for _ in range(_TRIES):
-            target = await self._lanes.bind(
-                self._question.model, lost, self._question.patience
-            )
-            with target.engine.carrying():
+            target = await self._lanes.bind(name, lost_port, self._call.patience)
+            with target.engine.count_request():
+                # Taken now: an engine that is restarted has another address.
                 engine = target.engine.address
                 try:
-                    async with exchange(engine, self._question.asked(target)) as reply:
-                        await _pass_on(reply, target, send)
-                        return
+                    await self._exchange(engine, target, send)
                 except EngineLost:
-                    lost = engine.port
-        raise away(self._question.model)
+                    lost_port = engine.port
+                else:
+                    return
+        raise unavailable_error(name)
+
+    async def _exchange(self, engine: EngineAddress, target: Target, send: Any) -> None:
+        request = self._call.for_target(target)
+        async with exchange(engine, request) as reply:
+            await _send_reply(reply, target, send)
 
 
-async def _pass_on(reply: Reply, target: Target, send: Any) -> None:
-    """Bring the reply to the client; `EngineLost` only while nothing was sent."""
-    if not reply.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-        await _pass_on_whole(reply, target, send)
+async def _send_reply(reply: EngineReply, target: Target, send: Any) -> None:
+    """Send the reply to the client; `EngineLost` only while nothing was sent."""
+    content_type = reply.headers.get(b"content-type", b"")
+    if not content_type.startswith(b"text/event-stream"):
+        await _send_whole(reply, target, send)
         return
     async with aclosing(reply.chunks()) as chunks:
-        first = await _first_words(chunks)
-        await _start(reply, target, send)
-        await send({"type": "http.response.body", "body": first, "more_body": True})
+        opening = await _read_opening(chunks)
+        await _send_head(reply, target, send)
+        await _send_body(send, opening)
         try:
             async for chunk in chunks:
-                await send(
-                    {"type": "http.response.body", "body": chunk, "more_body": True}
-                )
+                await _send_body(send, chunk)
         except EngineLost:
-            await send(
-                {
-                    "type": "http.response.body",
-                    "body": f"data: {json.dumps(_CUT_OFF.body())}\n\n".encode(),
-                    "more_body": True,
-                }
-            )
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            # The status was sent: only an event can say that the answer is not complete.
+            event = f"data: {json.dumps(_CUT_OFF.body())}\n\n"
+            await _send_body(send, event.encode())
+    await _send_body(send, b"", is_last=True)
 
 
-async def _pass_on_whole(reply: Reply, target: Target, send: Any) -> None:
-    body = await reply.whole()
+async def _send_whole(reply: EngineReply, target: Target, send: Any) -> None:
+    body = await reply.read_body()
+    # An engine that is closing answers so: another one may answer the request.
     if reply.status == 503 and b'"not_ready"' in body:
         raise EngineLost("The engine is ending.")
-    await _start(reply, target, send, len(body))
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await _send_head(reply, target, send, len(body))
+    await _send_body(send, body, is_last=True)
 
 
-async def _first_words(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_opening(chunks: AsyncIterator[bytes]) -> bytes:
     """The stream up to its second event, or to its end."""
-    words = b""
+    opening = b""
     async for chunk in chunks:
-        words += chunk
-        if words.count(b"\n\n") >= _WORDS:
+        opening += chunk
+        if opening.count(b"\n\n") >= _EVENTS_BEFORE_START:
             break
-    return words
+    return opening
 
 
-async def _start(
-    reply: Reply, target: Target, send: Any, length: int | None = None
+async def _send_head(
+    reply: EngineReply, target: Target, send: Any, length: int | None = None
 ) -> None:
-    headers = [
-        (name, reply.headers[name]) for name in _PASSED_ON if name in reply.headers
-    ]
+    names = [name for name in _FORWARDED_HEADERS if name in reply.headers]
+    headers = [(name, reply.headers[name]) for name in names]
     headers.append((RELEASE_HEADER, target.label.encode()))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send(
-        {"type": "http.response.start", "status": reply.status, "headers": headers}
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": headers,
+        }
     )
 
 
-async def _client_leaves(receive: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _send_body(send: Any, content: bytes, *, is_last: bool = False) -> None:
+    await send(
+        {
+            "type": "http.response.body",
+            "body": content,
+            "more_body": not is_last,
+        }
+    )
+
+
+async def _wait_for_disconnect(receive: Any) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return

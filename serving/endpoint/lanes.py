@@ -1,18 +1,20 @@
-"""Who answers under which name. The whole table is one value: changing it is one assignment in the event loop."""
+"""Who answers under which name.
+
+The whole table is one value: changing it is one assignment in the event loop.
+"""
 
 import asyncio
 import random
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.following import Route
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.refusal import Refusal
 
+# Until an engine that ended is seen to have ended.
 SECONDS_TO_NOTICE = 0.5
-"""Until an engine that ended is seen to have ended."""
 
 
 @dataclass(frozen=True)
@@ -24,36 +26,45 @@ class Target:
 
     @property
     def is_ready(self) -> bool:
-        """It answers now."""
+        """Whether it answers now."""
         return self.engine.is_ready
 
     @property
     def model(self) -> str:
         """The name that its engine knows it by."""
-        return (
-            self.engine.base_name
-            if self.serves_base
-            else self.engine.need.held.release.model
-        )
+        if self.serves_base:
+            return self.engine.base_name
+        return self.engine.need.recorded.release.model
 
     @property
     def spec(self) -> ServingSpec:
         """What answers."""
-        spec = self.engine.need.held.release.spec
-        return spec.with_adapter(None) if self.serves_base else spec
+        spec = self.engine.need.recorded.release.spec
+        if self.serves_base:
+            return spec.with_adapter(None)
+        return spec
 
     @property
     def label(self) -> str:
-        """Of header `x-assay-release`."""
-        return "base" if self.serves_base else self.engine.need.held.release.version
+        """The value of header `x-assay-release`."""
+        if self.serves_base:
+            return "base"
+        return self.engine.need.recorded.release.version
 
-    def as_route(self) -> Route:
+    def to_route(self) -> Route:
         """For the controller."""
         return Route(
-            begun=self.engine.need.held.begun,
+            begun=self.engine.need.recorded.begun,
             serves_base=self.serves_base,
             fingerprint=self.spec.fingerprint,
         )
+
+    def can_take(self, lost_port: int | None) -> bool:
+        """Whether it may answer a request that the engine process on `lost_port` just lost."""
+        if not self.is_ready:
+            return False
+        # By port: an engine that was restarted since then listens on another one.
+        return self.engine.port != lost_port
 
 
 @dataclass(frozen=True)
@@ -66,10 +77,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Lane:
-    """Who answers under one name: releases by weight, then those that step in while none of them is there."""
+    """Who answers under one name.
+
+    Releases by weight, then those that step in while none of them is ready.
+    """
 
     branches: tuple[Branch, ...]
-    stand_ins: tuple[Target, ...] = ()
+    fallbacks: tuple[Target, ...] = ()
 
     @property
     def first_ready(self) -> Target | None:
@@ -78,32 +92,33 @@ class Lane:
 
     @property
     def is_coming_back(self) -> bool:
-        """One of its engines is being started again, so that waiting a moment is worth it."""
-        return any(target.engine.is_coming_back for target in self._targets)
-
-    def pick(self, lost: int | None) -> Target | None:
-        """A target for one request, other than the engine process that just lost it (`lost`: its port)."""
-        there = [
-            branch
-            for branch in self.branches
-            if branch.target.is_ready and branch.target.engine.port != lost
-        ]
-        if len(there) > 1:
-            return random.choices(there, [branch.weight for branch in there])[0].target  # noqa: S311 - a share, not a secret
-        if there:
-            return there[0].target
-        return next(
-            (
-                target
-                for target in self.stand_ins
-                if target.is_ready and target.engine.port != lost
-            ),
-            None,
-        )
+        """Whether one of its engines is restarting, so that waiting a moment is worth it."""
+        # Any of them would do for the client that waits.
+        engines = [target.engine for target in self.targets]
+        return any(engine.is_coming_back for engine in engines)
 
     @property
-    def _targets(self) -> tuple[Target, ...]:
-        return (*(branch.target for branch in self.branches), *self.stand_ins)
+    def targets(self) -> tuple[Target, ...]:
+        """All of them, fallbacks last."""
+        entitled = [branch.target for branch in self.branches]
+        return (*entitled, *self.fallbacks)
+
+    def pick(self, lost_port: int | None) -> Target | None:
+        """A target for one request.
+
+        Another than the engine process that just lost it, which is known by its port.
+        """
+        ready = [
+            branch for branch in self.branches if branch.target.can_take(lost_port)
+        ]
+        if len(ready) > 1:
+            weights = [branch.weight for branch in ready]
+            chosen = random.choices(ready, weights)[0]  # noqa: S311 - a share, not a secret
+            return chosen.target
+        if ready:
+            return ready[0].target
+        fallbacks = (target for target in self.fallbacks if target.can_take(lost_port))
+        return next(fallbacks, None)
 
 
 @dataclass
@@ -114,55 +129,77 @@ class Lanes:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def replace(self, table: dict[str, Lane]) -> None:
-        """Requests that arrive from here on go by the new table."""
+        """Requests that arrive from now on go by the new table."""
         self.table = table
+        # Wakes those that wait for this change; the next ones wait for another event.
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def bind(self, name: str, lost: int | None, patience: float) -> Target:
-        """Who is to answer one request; a `Refusal` where nothing does. The caller counts it before it awaits anything."""
+    async def bind(self, name: str, lost_port: int | None, patience: float) -> Target:
+        """Who is to answer one request; a `Refusal` where no engine does.
+
+        Waits up to `patience` seconds for an engine that is restarting. The caller counts the
+        request before it awaits anything, so that its engine is not ended meanwhile.
+        """
         deadline = time.monotonic() + patience
         while True:
+            # Before the table is read: a change after that is not missed.
             changed = self._changed
             lane = self.table.get(name)
             if lane is None:
-                raise not_released(name)
-            target = lane.pick(lost)
+                raise not_released_error(name)
+            target = lane.pick(lost_port)
             if target is not None:
                 return target
-            left = deadline - time.monotonic()
-            if left <= 0 or not (lane.is_coming_back or lost is not None):
-                raise away(name)
-            await _soon(changed, left if lost is None else min(left, SECONDS_TO_NOTICE))
-            lost = None  # an engine that ended is known by now; one that is still there lost a connection and nothing more
+            seconds_left = deadline - time.monotonic()
+            is_worth_waiting = lost_port is not None or lane.is_coming_back
+            if seconds_left <= 0 or not is_worth_waiting:
+                raise unavailable_error(name)
+            if lost_port is not None:
+                seconds_left = min(seconds_left, SECONDS_TO_NOTICE)
+            await _wait_for_change(changed, seconds_left)
+            # An engine that ended is known to have ended by now; one that still runs lost a
+            # connection and nothing more, and may answer.
+            lost_port = None
 
-    def ready(self) -> dict[str, Target]:
+    def ready_targets(self) -> dict[str, Target]:
         """What answers now, by name."""
-        found = {name: lane.first_ready for name, lane in self.table.items()}
-        return {name: target for name, target in found.items() if target is not None}
+        return find_ready_targets(self.table)
 
 
-async def _soon(event: asyncio.Event, seconds: float) -> Any:
+def find_ready_targets(table: dict[str, Lane]) -> dict[str, Target]:
+    """What answers now by that table; a name under which no engine is ready is not in it."""
+    targets: dict[str, Target] = {}
+    for name, lane in table.items():
+        target = lane.first_ready
+        if target is not None:
+            targets[name] = target
+    return targets
+
+
+async def _wait_for_change(changed: asyncio.Event, seconds: float) -> None:
     try:
-        return await asyncio.wait_for(event.wait(), seconds)
+        await asyncio.wait_for(changed.wait(), seconds)
     except TimeoutError:
-        return None
+        return
 
 
-def not_released(name: str) -> Refusal:
-    """Nothing of that name was ever put in front of users."""
+def not_released_error(name: str) -> Refusal:
+    """No release of that name was ever put in front of users."""
     return Refusal(
-        f"Nothing is released under the name {name}. `assay promote` releases a version; GET /v1/models lists what answers.",
+        f"Nothing is released under the name {name}. "
+        "`assay promote` releases a version; GET /v1/models lists what answers.",
         status=404,
         code="model_not_found",
         param="model",
     )
 
 
-def away(name: str) -> Refusal:
-    """Something is released, but no engine of it answers at this moment."""
+def unavailable_error(name: str) -> Refusal:
+    """A version is released, but no engine of it answers at this moment."""
     return Refusal(
-        f"No engine of {name} answers at this moment. Try again in a few seconds; `assay status` says why.",
+        f"No engine of {name} answers at this moment. "
+        "Try again in a few seconds; `assay status` says why.",
         status=503,
         kind="server_error",
         code="not_ready",

@@ -1,4 +1,7 @@
-"""Whether a package folder still holds what was released, looked at while it serves: a restart would find it too late."""
+"""Whether a package folder still holds what was released, looked at while its release serves.
+
+A restart would find the damage too late.
+"""
 
 import time
 from pathlib import Path
@@ -7,9 +10,10 @@ from core.errors import AssayError
 from registry.ledger.entries import Release
 from serving.endpoint.verify import check_bytes, package_folder
 
+# A disk that loses a bit leaves the file's times as they are: from time to time every byte is read.
 SECONDS_BETWEEN_READINGS = 600.0
-"""A disk that loses a bit leaves the file's times as they are: now and then every byte is read."""
 
+# Of each path: inode, size, and the times of the last change to its content and to its inode.
 Stamps = dict[str, tuple[int, int, int, int]]
 
 
@@ -17,42 +21,50 @@ class PackageWatch:
     """The package of one release. Its files' sizes and times tell when to read them again."""
 
     def __init__(self, home: Path, release: Release) -> None:
+        # What is wrong with it, as a sentence; empty while it is whole.
         self.fault = ""
-        """What is wrong with it, as a sentence; empty while nothing is."""
         self._release = release
         self._folder = package_folder(home, release)
         self._stamps: Stamps | None = None
         self._read_at = 0.0
 
     def look(self) -> str:
-        """Read the package where something changed, or where it was not read for long; gives the fault."""
-        stamps = _stamps(self._folder)
-        if (
-            stamps is None
-            or stamps != self._stamps
-            or time.monotonic() - self._read_at >= SECONDS_BETWEEN_READINGS
-        ):
-            self.fault = self._read()
-            self._stamps, self._read_at = stamps, time.monotonic()
+        """Read the package where it changed, or was not read for long; gives the fault."""
+        stamps = _read_stamps(self._folder)
+        if stamps is None or stamps != self._stamps or self._is_due():
+            self.fault = self._find_fault()
+            self._stamps = stamps
+            self._read_at = time.monotonic()
         return self.fault
 
-    def _read(self) -> str:
+    def _is_due(self) -> bool:
+        age = time.monotonic() - self._read_at
+        return age >= SECONDS_BETWEEN_READINGS
+
+    def _find_fault(self) -> str:
         try:
             check_bytes(self._folder, self._release)
         except AssayError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - what cannot be read is not known to be whole
-            return f"{self._folder} cannot be read ({type(error).__name__}: {str(error)[:200]})."
+            fact = f"{type(error).__name__}: {str(error)[:200]}"
+            return f"{self._folder} cannot be read ({fact})."
         return ""
 
 
-def _stamps(folder: Path) -> Stamps | None:
-    """None where not even that can be found out. The time of change of an inode is set by the kernel alone."""
+def _read_stamps(folder: Path) -> Stamps | None:
+    """The stamps of the folder and all below it; None where they cannot be read."""
+    stamps: Stamps = {}
     try:
-        found = ((path, path.lstat()) for path in (folder, *folder.rglob("*")))
-        return {
-            str(path): (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
-            for path, each in found
-        }
+        for path in (folder, *folder.rglob("*")):
+            status = path.lstat()
+            stamps[str(path)] = (
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                # Programs can set the time of a file's content, and the kernel alone this one.
+                status.st_ctime_ns,
+            )
     except OSError:
         return None
+    return stamps

@@ -1,4 +1,4 @@
-"""Whether a loaded engine says again what was scored."""
+"""Whether a loaded engine gives the answers that were scored."""
 
 import asyncio
 import json
@@ -6,18 +6,21 @@ import json
 from core.errors import ServingError
 from registry.ledger.entries import Release
 from registry.release.known_answers import KnownAnswer, draw_answers
-from serving.endpoint.upstream import Address, Asked, exchange
-from serving.endpoint.verify import Verified
+from serving.endpoint.upstream import EngineAddress, EngineRequest, exchange
+from serving.endpoint.verify import VerifiedRelease
 
 CHAT = "/v1/chat/completions"
 
 
-async def probe(engine: Address, verified: Verified) -> str:
-    """Ask the package's known answers, and as many drawn ones as the release says; gives how many were the same.
+async def probe(engine: EngineAddress, verified: VerifiedRelease) -> str:
+    """Ask the package's known answers, and as many drawn ones as the release says.
 
-    `ServingError` with both numbers where fewer than the release's share of either kind come back word for word.
+    Gives how many were the same, as in `8 of 8 known answers, 4 of 4 drawn answers`.
+    `ServingError` with both numbers where fewer than the release's share of either kind come back
+    word for word, or where the package has too few prompts to draw from.
     """
     release = verified.release
+    # In a thread: it reads the evidence of the package, which may be large.
     drawn = await asyncio.to_thread(
         draw_answers,
         verified.folder,
@@ -26,46 +29,56 @@ async def probe(engine: Address, verified: Verified) -> str:
     )
     if len(drawn) < release.drawn_answers:
         raise ServingError(
-            f"Version {release.version} of {release.model} is to be asked {release.drawn_answers} held-out prompts, "
-            f"and its package holds {len(drawn)}. Promote it again."
+            f"Version {release.version} of {release.model} is to be asked "
+            f"{release.drawn_answers} held-out prompts, and its package holds {len(drawn)}. "
+            "Promote it again."
         )
-    facts = [await _asked(engine, release, verified.known_answers, "known answers")]
+    known = verified.known_answers
+    facts = [await _compare(engine, release, known, "known answers")]
     if drawn:
-        facts.append(await _asked(engine, release, drawn, "drawn answers"))
+        facts.append(await _compare(engine, release, drawn, "drawn answers"))
     return ", ".join(facts)
 
 
-async def _asked(
-    engine: Address, release: Release, known: tuple[KnownAnswer, ...], what: str
+async def _compare(
+    engine: EngineAddress, release: Release, answers: tuple[KnownAnswer, ...], what: str
 ) -> str:
-    again = [await _says_again(engine, release.model, each) for each in known]
-    fact = f"{sum(again)} of {len(again)} {what}"
-    # Asked whether it passed: without a single known answer nothing did.
-    if again and sum(again) >= release.known_answers_share * len(again):
+    outcomes = [await _gives(engine, release.model, answer) for answer in answers]
+    asked = len(outcomes)
+    same = sum(outcomes)
+    fact = f"{same} of {asked} {what}"
+    # Asked whether it passed: without a single known answer it did not.
+    if outcomes and same >= release.known_answers_share * asked:
         return fact
     raise ServingError(
-        f"Version {release.version} of {release.model} gave {fact}, and {release.known_answers_share:.0%} are asked for. "
-        "It does not answer here as it was scored: compare library versions and the machine's kind of CPU, "
-        "and look whether its adapter is the one that was scored (`assay gate … --regenerate 20`)."
+        f"Version {release.version} of {release.model} gave {fact}, and "
+        f"{release.known_answers_share:.0%} are asked for. "
+        "It does not answer here as it was scored: compare library versions and the "
+        "machine's kind of CPU, and look whether its adapter is the one that was scored "
+        "(`assay gate … --regenerate 20`)."
     )
 
 
-async def _says_again(engine: Address, model: str, known: KnownAnswer) -> bool:
+async def _gives(engine: EngineAddress, model: str, answer: KnownAnswer) -> bool:
+    """Whether the engine gives that answer to its prompt, word for word."""
     messages = [
-        {"role": message.role, "content": message.content} for message in known.messages
+        {"role": message.role, "content": message.content}
+        for message in answer.messages
     ]
-    body = {
+    fields = {
         "model": model,
         "messages": messages,
-        "max_tokens": known.max_tokens,
+        "max_tokens": answer.max_tokens,
+        # Greedy, as it was scored.
         "temperature": 0,
     }
-    async with exchange(
-        engine, Asked("POST", CHAT, json.dumps(body).encode())
-    ) as reply:
-        answer = await reply.whole()
-    return reply.status == 200 and _text(answer) == known.text
+    request = EngineRequest("POST", CHAT, json.dumps(fields).encode())
+    async with exchange(engine, request) as reply:
+        body = await reply.read_body()
+    return reply.status == 200 and _read_text(body) == answer.text
 
 
-def _text(answer: bytes) -> str:
-    return str(json.loads(answer)["choices"][0]["message"]["content"])
+def _read_text(body: bytes) -> str:
+    completion = json.loads(body)
+    choice = completion["choices"][0]
+    return str(choice["message"]["content"])

@@ -1,4 +1,8 @@
-"""The engine of one release, kept running: verified, loaded, probed, watched, started again when it ends."""
+"""The engine of one release, kept running.
+
+verify the package ─▶ adopt a running process or start one ─▶ compare its spec ─▶ probe
+─▶ watch it answer ─▶ it ended or hangs ─▶ pause ─▶ from the beginning
+"""
 
 import asyncio
 import time
@@ -14,49 +18,61 @@ from registry.ledger.state import RecordedRelease
 from registry.release.following import EngineState
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import (
+    EngineContents,
     EngineRecord,
-    Loaded,
-    forget,
+    forget_record,
     started_at,
     write_record,
 )
 from serving.endpoint.limits import Limits
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.probe import probe
-from serving.endpoint.upstream import Address, Asked, EngineLost, exchange
-from serving.endpoint.verify import Verified, check_bytes, verify
+from serving.endpoint.upstream import (
+    EngineAddress,
+    EngineLost,
+    EngineRequest,
+    exchange,
+)
+from serving.endpoint.verify import VerifiedRelease, check_bytes, verify
 from serving.log import say
 from serving.openai_schema import ModelList
 
+# Seconds between two starts.
 _LONGEST_PAUSE = 30.0
+# So many ends of its process make an alarm.
 _ENDS_IN_A_ROW = 3
+# Seconds: a process that ran so long starts the count of ends again.
 _STEADY = 60.0
+# So many in a row, and the process counts as hung.
 _MISSED_CHECKS = 3
 _SECONDS_FOR_A_CHECK = 10.0
+
+Phase = Literal["loading", "ready", "failed"]
 
 
 @dataclass(frozen=True)
 class Need:
     """A release that must be loaded, or its base alone."""
 
-    held: RecordedRelease
+    recorded: RecordedRelease
     with_adapter: bool = True
+    # It has had no traffic: its first failure is its last.
     is_pending: bool = False
-    """It has had no traffic: its first failure is its last."""
 
     @property
     def key(self) -> tuple[int, bool]:
-        """What tells one engine from another."""
-        return self.held.begun, self.with_adapter
+        """What identifies its engine."""
+        return self.recorded.begun, self.with_adapter
 
     @property
-    def loaded(self) -> Loaded:
+    def contents(self) -> EngineContents:
         """What its engine has loaded."""
-        return Loaded.of(self.held.release, with_adapter=self.with_adapter)
+        release = self.recorded.release
+        return EngineContents.of(release, with_adapter=self.with_adapter)
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class EngineContext:
     """What an engine needs of the endpoint around it."""
 
     home: Path
@@ -65,119 +81,144 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class EngineStart:
     """With what an engine begins its life."""
 
+    # An engine that is to have the processor for itself until it is settled.
     after: "ReleaseEngine | None" = None
-    """An engine that is to have the processor for itself until it is settled."""
-    left: EngineRecord | None = None
-    """The process that an earlier endpoint has left running with the same loaded."""
+    # The process that an earlier endpoint left running with the same contents.
+    leftover: EngineRecord | None = None
 
 
 class ReleaseEngine:
     """An engine process for as long as its release is needed."""
 
     def __init__(
-        self, need: Need, around: Surroundings, beginning: Beginning | None = None
+        self, need: Need, context: EngineContext, start: EngineStart | None = None
     ) -> None:
+        start = start or EngineStart()
         self.need = need
-        self.state: Literal["loading", "ready", "failed"] = "loading"
+        self.state: Phase = "loading"
+        # Why it failed, or how its probe went.
         self.detail = ""
+        # The name under which its base answers; empty until it is loaded.
         self.base_name = ""
-        """The name under which its base answers; empty until it is loaded."""
+        # Of its process; 0 while there is none that answers.
         self.port = 0
-        self.package = PackageWatch(around.home, need.held.release)
+        self.package = PackageWatch(context.home, need.recorded.release)
         self._token = ""
-        self._around = around
-        self._after = beginning.after if beginning else None
-        self._left = beginning.left if beginning else None
+        self._context = context
+        self._after = start.after
+        self._leftover = start.leftover
+        # How often its process ended in a row.
         self._ends = 0
+        # Requests that it is answering.
         self._busy = 0
         self._idle = asyncio.Event()
+        # It has answered once, or failed at its first start.
         self._settled = asyncio.Event()
+        # There is a reason to try again before the pause is over.
         self._hurry = asyncio.Event()
         self._idle.set()
-        self._keeping = asyncio.create_task(self._keep())
+        self._keeping = asyncio.create_task(self._keep_running())
 
     @property
     def label(self) -> str:
         """What a log line and an alarm call it."""
-        release = self.need.held.release
-        return (
-            f"version {release.version} of {release.model}"
-            if self.need.with_adapter
-            else f"the base of {release.model}"
-        )
+        release = self.need.recorded.release
+        if self.need.with_adapter:
+            return f"version {release.version} of {release.model}"
+        return f"the base of {release.model}"
 
     @property
     def is_ready(self) -> bool:
-        """It answers."""
-        return self.state == "ready" and self.port != 0
+        """Whether it answers."""
+        # Between the end of its process and the next state it has no port.
+        has_process = self.port != 0
+        return has_process and self.state == "ready"
 
     @property
-    def address(self) -> Address:
-        """How its process is asked, while there is one."""
-        return Address(self.port, self._token)
+    def address(self) -> EngineAddress:
+        """How its process is called, while there is one."""
+        return EngineAddress(self.port, self._token)
 
     @property
     def is_coming_back(self) -> bool:
-        """It answered, and is being taken over from an endpoint that was killed, or started again for the first time since it ended."""
-        is_expected = self._ends == 1 or (self._ends == 0 and self._left is not None)
-        return (self.state == "loading" and is_expected) or (
-            self.state == "ready" and self.port == 0
-        )
+        """Whether it answered before and is expected to answer in a moment.
+
+        It is being adopted from an endpoint that was killed, or started again for the first time
+        since it ended.
+        """
+        # Its process ended, and the next line of `_keep_running` will say that it loads.
+        if self.state == "ready":
+            return self.port == 0
+        if self.state != "loading":
+            return False
+        is_adopting = self._ends == 0 and self._leftover is not None
+        return is_adopting or self._ends == 1
 
     @property
-    def is_found(self) -> bool:
-        """A process of an earlier endpoint is there to be taken over."""
-        return self._left is not None
+    def has_leftover(self) -> bool:
+        """Whether a process of an earlier endpoint is still to be adopted."""
+        return self._leftover is not None
 
     @property
     def alarm(self) -> str | None:
-        """What a person should look at: a release with traffic that does not load, or that keeps ending, or a damaged package."""
+        """What a person should look at.
+
+        A release with traffic that does not load or that keeps ending, or a damaged package.
+        """
         name = f"{self.label[0].upper()}{self.label[1:]}"
         if self.is_ready:
-            return (
-                f"{name} goes on serving, but its package is damaged: {self.package.fault}"
-                if self.package.fault
-                else None
-            )
-        if self.need.is_pending or not (
-            self.state == "failed" or self._ends >= _ENDS_IN_A_ROW
-        ):
+            fault = self.package.fault
+            if fault:
+                return f"{name} still serves, but its package is damaged: {fault}"
+            return None
+        keeps_ending = self._ends >= _ENDS_IN_A_ROW
+        is_down = self.state == "failed" or keeps_ending
+        if self.need.is_pending or not is_down:
             return None
         return f"{name} does not run: {self.detail}"
 
-    def as_state(self) -> EngineState:
+    def to_state(self) -> EngineState:
         """For the controller."""
         return EngineState(
-            begun=self.need.held.begun, state=self.state, detail=self.detail
+            begun=self.need.recorded.begun,
+            state=self.state,
+            detail=self.detail,
         )
 
     def update(self, need: Need) -> None:
-        """The ledger went on: what was pending may have traffic now. One that had given up begins again then."""
-        had_given_up = self.need.is_pending and self.state == "failed"
+        """Take what the ledger says now: a pending release may have traffic.
+
+        One that had given up starts again then.
+        """
+        was_pending = self.need.is_pending
+        had_given_up = was_pending and self.state == "failed"
         self.need = need
         if had_given_up and not need.is_pending:
-            self._keeping = asyncio.create_task(self._keep())
+            self._keeping = asyncio.create_task(self._keep_running())
 
     async def look_at_package(self) -> None:
-        """Say when it is damaged, and when it is whole again: then whatever waits for that begins at once."""
-        before = self.package.fault
+        """Report when it is damaged, and when it is whole again.
+
+        A start that waits for its next try then begins at once.
+        """
+        earlier_fault = self.package.fault
         fault = await asyncio.to_thread(self.package.look)
-        if fault and fault != before:
+        if fault and fault != earlier_fault:
             say(f"ALARM: {fault}")
-        if before and not fault:
+        if earlier_fault and not fault:
             say(f"The package of {self.label} is whole again")
             self._hurry.set()
 
-    async def settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         """Wait until it answers, or until its first start has failed."""
         await self._settled.wait()
 
     @contextmanager
-    def carrying(self) -> Iterator[None]:
-        """Count a request: an engine with one is not ended."""
+    def count_request(self) -> Iterator[None]:
+        """Count a request for as long as the context lasts: a busy engine is not retired."""
         self._busy += 1
         self._idle.clear()
         try:
@@ -188,63 +229,71 @@ class ReleaseEngine:
                 self._idle.set()
 
     async def retire(self) -> None:
-        """End it once its last answer is whole, or the time for that is over."""
+        """End it once its last answer is complete, or the time for that is over."""
+        limit = self._context.limits.to_drain
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), self._around.limits.to_drain)
+            await asyncio.wait_for(self._idle.wait(), limit)
         await self.close()
 
     async def close(self) -> None:
         """End it now."""
-        self._settled.set()  # whoever waits for it need not any more
+        # Whoever waits for it need not wait any more.
+        self._settled.set()
         self._keeping.cancel()
         with suppress(asyncio.CancelledError):
             await self._keeping
-        if self._left is not None:
-            await end_left(self._around.home, self._left)
+        if self._leftover is not None:
+            await end_leftover(self._context.home, self._leftover)
 
-    async def _keep(self) -> None:
-        """Run it again whenever it ends, with longer and longer pauses; a pending release has one try."""
+    async def _keep_running(self) -> None:
+        """Run it again whenever it ends, with longer and longer pauses.
+
+        A pending release has one try.
+        """
         while True:
             started = time.monotonic()
-            why = await self._run()
-            was_ready, is_steady = (
-                self.state == "ready",
-                time.monotonic() - started > _STEADY,
-            )
+            reason = await self._run()
+            seconds = time.monotonic() - started
+            was_ready = self.state == "ready"
+            is_steady = seconds > _STEADY
             self._ends = 1 if was_ready and is_steady else self._ends + 1
-            gave_up = self.need.is_pending
-            self._become("loading" if was_ready and not gave_up else "failed", why)
-            if gave_up:
+            gives_up = self.need.is_pending
+            is_restarting = was_ready and not gives_up
+            self._set_state("loading" if is_restarting else "failed", reason)
+            if gives_up:
                 return
-            await self._pause(
-                min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2)) if self._ends > 1 else 0
-            )
+            await self._pause()
 
-    async def _pause(self, seconds: float) -> None:
-        """Before the next try, unless there is a reason to hurry."""
+    async def _pause(self) -> None:
+        """Wait before the next try, unless there is a reason to hurry."""
+        # The first restart is immediate; then 1 s, 2 s, 4 s, …
+        seconds = 0.0
+        if self._ends > 1:
+            seconds = min(_LONGEST_PAUSE, 2.0 ** (self._ends - 2))
         self._hurry.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), seconds)
 
     async def _run(self) -> str:
-        """Start it, answer until it ends, and say why it ended."""
+        """Start it, answer until it ends, and give the reason why it ended."""
         try:
             process = await self._start()
         except AssayError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again, and a person is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine is tried again
             return f"{type(error).__name__}: {str(error)[:300]}"
         try:
             return await self._watch(process)
         finally:
             self.port = 0
-            # Whatever it still answers has had its time: the streams end in an error event now, not whenever they like.
+            # Its last answers have had their time: streams end in an error event now, not
+            # whenever they like.
             await self._end(process, at_once=self._busy > 0)
 
     async def _start(self) -> EngineProcess | AdoptedEngine:
-        if self._after is not None and self._left is None:
-            await self._after.settled()
-        limit = self._around.limits.to_load
+        if self._after is not None and self._leftover is None:
+            await self._after.wait_until_settled()
+        limit = self._context.limits.to_load
         try:
             async with asyncio.timeout(limit):
                 return await self._load()
@@ -252,47 +301,56 @@ class ReleaseEngine:
             raise ServingError(f"it was not ready within {limit:.0f} s") from None
 
     async def _load(self) -> EngineProcess | AdoptedEngine:
-        """Verify the package, then take over the process that runs already, or start one; then look at what it loaded."""
-        verified = await asyncio.to_thread(
-            verify, self._around.home, self.need.held.release
-        )
-        process = await self._adopted(verified) or await self._started(verified)
+        """Verify the package, adopt or start a process, then check what it loaded."""
+        home = self._context.home
+        # In a thread: it reads every byte of the package.
+        verified = await asyncio.to_thread(verify, home, self.need.recorded.release)
+        process = await self._adopt(verified) or await self._start_process(verified)
         try:
             self.detail = await self._probe(process.address, verified)
+        # BaseException: a load that is cancelled must leave no process either.
         except BaseException:
             await self._end(process, at_once=True)
             raise
-        self.base_name, self._token, self.port = (
-            verified.base_name,
-            process.address.token,
-            process.address.port,
-        )
+        self.base_name = verified.base_name
+        self._token = process.address.token
+        self.port = process.address.port
         return process
 
-    async def _adopted(self, verified: Verified) -> AdoptedEngine | None:
-        """The process of an earlier endpoint, once it says itself what it has loaded. One that does not is ended."""
-        if (left := self._left) is None:
+    async def _adopt(self, verified: VerifiedRelease) -> AdoptedEngine | None:
+        """The process of an earlier endpoint, once it says itself what it has loaded.
+
+        One that does not is ended.
+        """
+        leftover = self._leftover
+        if leftover is None:
             return None
-        process = AdoptedEngine(left)
+        process = AdoptedEngine(leftover)
         try:
             async with asyncio.timeout(_SECONDS_FOR_A_CHECK):
                 await self._check_spec(process.address, verified)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, another one is started
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, another one is started
+            fact = f"{type(error).__name__}: {str(error)[:300]}"
             say(
-                f"{self.label} is not taken over from engine process {left.pid}: {type(error).__name__}: {str(error)[:300]}"
+                f"{self.label} is not taken over from engine process {leftover.pid}: {fact}"
             )
-            await end_left(self._around.home, left)
-            self._left = None
+            await end_leftover(self._context.home, leftover)
+            self._leftover = None
             return None
-        self._left = None
+        self._leftover = None
         say(
-            f"{self.label} is taken over from engine process {left.pid}, which was left running"
+            f"{self.label} is taken over from engine process {leftover.pid}, "
+            "which was left running"
         )
         return process
 
-    async def _started(self, verified: Verified) -> EngineProcess:
-        """A new process, verified again: what was exchanged while it was being read must not answer."""
-        home, grace = self._around.home, self._around.limits.without_an_endpoint
+    async def _start_process(self, verified: VerifiedRelease) -> EngineProcess:
+        """A new process, and the package verified again.
+
+        Bytes that were exchanged while they were being read must not answer.
+        """
+        home = self._context.home
+        grace = self._context.limits.without_an_endpoint
         arguments = await asyncio.to_thread(
             verified.arguments, home, with_adapter=self.need.with_adapter
         )
@@ -300,8 +358,9 @@ class ReleaseEngine:
         try:
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
             await self._check_spec(process.address, verified)
-            # Last: whoever takes over what is written down does not look at these bytes again.
-            await asyncio.to_thread(write_record, home, self._record(process))
+            # Last: the endpoint that adopts a recorded engine does not look at these bytes again.
+            record = self._record(process)
+            await asyncio.to_thread(write_record, home, record)
         except BaseException:
             await self._end(process, at_once=True)
             raise
@@ -311,87 +370,98 @@ class ReleaseEngine:
         self, process: EngineProcess | AdoptedEngine, *, at_once: bool
     ) -> None:
         await process.stop(at_once=at_once)
-        forget(self._around.home, process.pid)
+        forget_record(self._context.home, process.pid)
 
     def _record(self, process: EngineProcess) -> EngineRecord:
-        at = process.address
         return EngineRecord(
             pid=process.pid,
             started=started_at(process.pid),
-            port=at.port,
-            token=at.token,
-            loaded=self.need.loaded,
+            port=process.address.port,
+            token=process.address.token,
+            loaded=self.need.contents,
         )
 
-    async def _check_spec(self, engine: Address, verified: Verified) -> None:
-        """The engine itself says what it has loaded."""
-        release = verified.release
-        name, spec = (
-            (release.model, release.spec)
-            if self.need.with_adapter
-            else (verified.base_name, verified.base_spec)
+    async def _check_spec(
+        self, engine: EngineAddress, verified: VerifiedRelease
+    ) -> None:
+        """Return only if the engine itself says that it loaded what was released."""
+        name = verified.base_name
+        spec = verified.base_spec
+        if self.need.with_adapter:
+            name = verified.release.model
+            spec = verified.release.spec
+        loaded = (await _read_specs(engine)).get(name)
+        if loaded == spec:
+            return
+        fact = "nothing of that name"
+        if loaded is not None:
+            fact = "; ".join(spec.differences(loaded))
+        raise ServingError(
+            f"its engine loaded another configuration than was released: {fact}"
         )
-        found = (await _specs(engine)).get(name)
-        if found != spec:
-            different = (
-                "; ".join(spec.differences(found)) if found else "nothing of that name"
-            )
-            raise ServingError(
-                f"its engine loaded another configuration than was released: {different}"
-            )
 
-    async def _probe(self, engine: Address, verified: Verified) -> str:
-        """What had full traffic once was probed then."""
-        if not self.need.with_adapter or self.need.held.is_completed:
+    async def _probe(self, engine: EngineAddress, verified: VerifiedRelease) -> str:
+        """How the probe went; empty where there was none."""
+        # Known answers are the adapter's.
+        if not self.need.with_adapter:
+            return ""
+        # What had full traffic once was probed before that.
+        if self.need.recorded.is_completed:
             return ""
         return await probe(engine, verified)
 
     async def _watch(self, process: EngineProcess | AdoptedEngine) -> str:
-        self._become("ready", self.detail)
-        ended = asyncio.create_task(process.ended())
-        hung = asyncio.create_task(self._hangs(process.address))
+        """Be ready until the process ends or hangs; gives which of them."""
+        self._set_state("ready", self.detail)
+        end = asyncio.create_task(process.wait_for_end())
+        hang = asyncio.create_task(self._wait_until_hung(process.address))
         try:
-            await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
-            return ended.result() if ended.done() else hung.result()
+            await asyncio.wait({end, hang}, return_when=asyncio.FIRST_COMPLETED)
+            return end.result() if end.done() else hang.result()
         finally:
-            ended.cancel()
-            hung.cancel()
+            end.cancel()
+            hang.cancel()
 
-    async def _hangs(self, engine: Address) -> str:
-        """Return once it has not answered several checks in a row."""
+    async def _wait_until_hung(self, engine: EngineAddress) -> str:
+        """Wait until it has not answered several checks in a row."""
         missed = 0
         while missed < _MISSED_CHECKS:
-            await asyncio.sleep(self._around.limits.between_health_checks)
+            await asyncio.sleep(self._context.limits.between_health_checks)
             missed = 0 if await _is_alive(engine) else missed + 1
         return f"its engine process did not answer {missed} health checks in a row"
 
-    def _become(
-        self, state: Literal["loading", "ready", "failed"], detail: str
-    ) -> None:
-        self.state, self.detail = state, detail
+    def _set_state(self, state: Phase, detail: str) -> None:
+        self.state = state
+        self.detail = detail
         if state != "loading":
             self._settled.set()
-        self._around.on_change()
-        say(f"{self.label} is {state}{f': {detail}' if detail else ''}")
+        # The fleet moves traffic by this.
+        self._context.on_change()
+        line = f"{self.label} is {state}"
+        say(f"{line}: {detail}" if detail else line)
 
 
-async def end_left(home: Path, left: EngineRecord) -> None:
+async def end_leftover(home: Path, leftover: EngineRecord) -> None:
     """End a process that an earlier endpoint has left running."""
-    await AdoptedEngine(left).stop()
-    forget(home, left.pid)
+    await AdoptedEngine(leftover).stop()
+    forget_record(home, leftover.pid)
 
 
-async def _specs(engine: Address) -> dict[str, ServingSpec]:
-    async with exchange(engine, Asked("GET", "/v1/models")) as reply:
-        listed = ModelList.model_validate_json(await reply.whole())
-    return {card.id: card.spec for card in listed.data}
+async def _read_specs(engine: EngineAddress) -> dict[str, ServingSpec]:
+    """What answers under each name, as the engine itself says."""
+    request = EngineRequest("GET", "/v1/models")
+    async with exchange(engine, request) as reply:
+        body = await reply.read_body()
+    models = ModelList.model_validate_json(body)
+    return {card.id: card.spec for card in models.data}
 
 
-async def _is_alive(engine: Address) -> bool:
+async def _is_alive(engine: EngineAddress) -> bool:
+    request = EngineRequest("GET", "/readyz")
     try:
         async with (
             asyncio.timeout(_SECONDS_FOR_A_CHECK),
-            exchange(engine, Asked("GET", "/readyz")) as reply,
+            exchange(engine, request) as reply,
         ):
             return reply.status == 200
     except (EngineLost, TimeoutError):

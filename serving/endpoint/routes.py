@@ -5,9 +5,9 @@ import time
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from serving.app import READ, answer_errors, bare_app, check_name, read_body
-from serving.endpoint.forward import Forwarded, Question, model_named
-from serving.endpoint.lanes import Lanes, away, not_released
+from serving.app import READ, add_error_handlers, check_name, create_bare_app, read_body
+from serving.endpoint.forward import ChatCall, ForwardedResponse, read_model_name
+from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
 from serving.endpoint.probe import CHAT
 from serving.openai_schema import ModelCard, ModelList
@@ -15,10 +15,10 @@ from serving.refusal import Refusal
 
 
 def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
-    """The endpoint over a table of lanes."""
-    app = bare_app()
+    """The endpoint's interface over a table of lanes. Its routes raise `Refusal`."""
+    app = create_bare_app()
     started = int(time.time())
-    answer_errors(app)
+    add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)
     async def healthz() -> dict[str, str]:
@@ -26,37 +26,39 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
 
     @app.api_route("/readyz", methods=READ)
     async def readyz() -> dict[str, str]:
-        if not lanes.ready():
-            raise _nothing_answers(lanes)
+        if not lanes.ready_targets():
+            raise _nothing_answers_error(lanes)
         return {"status": "ready"}
 
     @app.api_route("/v1/models", methods=READ)
     async def models() -> ModelList:
-        return ModelList(
-            data=tuple(_card(lanes, name, started) for name in lanes.ready())
-        )
+        names = lanes.ready_targets()
+        cards = [_model_card(lanes, name, started) for name in names]
+        return ModelList(data=tuple(cards))
 
     @app.api_route("/v1/models/{name}", methods=READ)
     async def model(name: str) -> ModelCard:
         check_name(name)
         if name not in lanes.table:
-            raise not_released(name)
-        return _card(lanes, name, started)
+            raise not_released_error(name)
+        return _model_card(lanes, name, started)
 
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
         body = await read_body(request)
-        name = model_named(body)
+        name = read_model_name(body)
         check_name(name)
-        return Forwarded(Question(name, body, limits.to_come_back), lanes)
+        call = ChatCall(name, body, limits.to_come_back)
+        return ForwardedResponse(call, lanes)
 
     return app
 
 
-def _card(lanes: Lanes, name: str, created: int) -> ModelCard:
-    target = lanes.ready().get(name)
+def _model_card(lanes: Lanes, name: str, created: int) -> ModelCard:
+    target = lanes.ready_targets().get(name)
+    # It may have ended since the list was read.
     if target is None:
-        raise away(name)
+        raise unavailable_error(name)
     return ModelCard(
         id=name,
         created=created,
@@ -65,11 +67,9 @@ def _card(lanes: Lanes, name: str, created: int) -> ModelCard:
     )
 
 
-def _nothing_answers(lanes: Lanes) -> Refusal:
-    names = ", ".join(lanes.table)
-    fact = (
-        f"No engine of {names} answers yet. `assay status` says why."
-        if names
-        else "Nothing is released yet. `assay promote` releases a version."
-    )
+def _nothing_answers_error(lanes: Lanes) -> Refusal:
+    fact = "Nothing is released yet. `assay promote` releases a version."
+    if lanes.table:
+        names = ", ".join(lanes.table)
+        fact = f"No engine of {names} answers yet. `assay status` says why."
     return Refusal(fact, status=503, kind="server_error", code="not_ready")

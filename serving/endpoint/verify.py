@@ -1,7 +1,8 @@
-"""Whether the bytes of a release are those that the ledger holds, asked before they are loaded and once more when they are.
+"""Whether the bytes of a release are those that the ledger holds.
 
-What is in those bytes (weights, kinds of files, the findings of the verdict) is checked by the engine process itself, with `open_package`:
-that needs torch, which has no place in a process that answers.
+Asked before they are loaded, and once more when they are. What is in those bytes (weights, kinds
+of files, the findings of the verdict) is checked by the engine process itself, with
+`open_package`: that needs torch, which has no place in a process that answers.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,14 @@ from serving.load import base_model_name
 from serving.package import VERDICT
 
 MANIFEST = "base_model.json"
-_REPAIR = "The controller of `assay up` fetches it again; without one, `assay promote` of that version does."
+_REPAIR = (
+    "The controller of `assay up` fetches it again; "
+    "without one, `assay promote` of that version does."
+)
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedRelease:
     """A release whose package is, byte by byte, what was judged: only `verify` makes one."""
 
     release: Release
@@ -43,29 +47,30 @@ class Verified:
         return self.release.spec.with_adapter(None)
 
     def arguments(self, home: Path, *, with_adapter: bool) -> list[str]:
-        """Of `python -m serving`, for the release and its base or for the base by itself, once the base's bytes are the right ones."""
-        spec, base = self.release.spec, locate(self.base, home).resolve()
-        folders = [
+        """Of `python -m serving`, for the release and its base or for the base by itself.
+
+        Finds the base model's folder, and checks its bytes.
+        """
+        spec = self.release.spec
+        base = locate(self.base, home).resolve()
+        arguments = [
             "--base-folder",
             str(base),
             "--base-manifest",
             str(self.folder / MANIFEST),
-        ]
-        arguments = [
-            *folders,
             "--precision",
             spec.precision,
             "--default-max-tokens",
             str(spec.default_max_tokens),
         ]
-        return [
-            *arguments,
-            *(
-                ["--package", str(self.folder), "--model-name", self.release.model]
-                if with_adapter
-                else []
-            ),
-        ]
+        if with_adapter:
+            arguments += [
+                "--package",
+                str(self.folder),
+                "--model-name",
+                self.release.model,
+            ]
+        return arguments
 
 
 def package_folder(home: Path, release: Release) -> Path:
@@ -73,13 +78,22 @@ def package_folder(home: Path, release: Release) -> Path:
     return home / "packages" / release.package_sha256
 
 
-def verify(home: Path, release: Release) -> Verified:
-    """The release, once its package is the one that the ledger names, passed, and was scored as the ledger says."""
+def verify(home: Path, release: Release) -> VerifiedRelease:
+    """The release, once its package is the one that the ledger names.
+
+    `DamagedFile` where its bytes differ, `ServingError` where it did not pass or was scored in
+    another configuration than the ledger says.
+    """
     folder = package_folder(home, release)
+    # First: nothing of a package is read before its bytes are known to be the right ones.
     check_bytes(folder, release)
     _check_verdict(folder, release)
-    base = BaseModelManifest.read(folder / MANIFEST)
-    return Verified(release, folder, base, read_known_answers(folder / KNOWN_ANSWERS))
+    return VerifiedRelease(
+        release=release,
+        folder=folder,
+        base=BaseModelManifest.read(folder / MANIFEST),
+        known_answers=read_known_answers(folder / KNOWN_ANSWERS),
+    )
 
 
 def _check_verdict(folder: Path, release: Release) -> None:
@@ -88,26 +102,32 @@ def _check_verdict(folder: Path, release: Release) -> None:
         raise ServingError(
             f"{folder / VERDICT} says {verdict.verdict}. Only what passed is served."
         )
-    different = release.spec.differences(verdict.spec)
-    if different:
+    differences = release.spec.differences(verdict.spec)
+    if differences:
         raise ServingError(
-            f"{folder} was scored in another configuration than was released: {'; '.join(different)}. Promote it again."
+            f"{folder} was scored in another configuration than was released: "
+            f"{'; '.join(differences)}. Promote it again."
         )
 
 
 def check_bytes(folder: Path, release: Release) -> None:
-    """Return only if the folder holds exactly the files that were judged."""
+    """Return only if the folder holds exactly the files that were judged.
+
+    `ServingError` where there is no such folder, `DamagedFile` where its bytes differ.
+    """
     if not folder.is_dir():
         raise ServingError(
-            f"The package of version {release.version} of {release.model} is not in {folder}. {_REPAIR}"
+            f"The package of version {release.version} of {release.model} is not in {folder}. "
+            f"{_REPAIR}"
         )
     try:
-        found = digest_of_files(folder_digests(folder))
+        digest = digest_of_files(folder_digests(folder))
     except OSError as error:
         raise DamagedFile(
             f"{folder} cannot be read ({error.strerror}). {_REPAIR}"
         ) from error
-    if found != release.package_sha256:
+    if digest != release.package_sha256:
         raise DamagedFile(
-            f"{folder} holds other bytes ({found[:12]}) than the released version {release.version} of {release.model}. {_REPAIR}"
+            f"{folder} holds other bytes ({digest[:12]}) than the released version "
+            f"{release.version} of {release.model}. {_REPAIR}"
         )

@@ -1,4 +1,10 @@
-"""What the endpoint asks of an engine, and no more."""
+"""Engines: loaded weights that answer requests. The endpoint knows them by this protocol alone.
+
+    GenerationRequest ── Engine.submit ──▶ Piece, Piece, … ──▶ Finished | Failed
+
+`transformers` is the reference engine. It delivers its events from a thread of its own;
+`serving.answer` brings them to the event loop.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +15,17 @@ from pipelines.values.serving_spec import ServingSpec
 
 
 @dataclass(frozen=True)
-class Order:
-    """One answer to make. Temperature 0 is greedy."""
+class GenerationRequest:
+    """One answer to generate. Temperature 0 is greedy."""
 
     model: str
+    # Token ids of the whole conversation, up to where the answer begins.
     prompt: tuple[int, ...]
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
+    # None: another answer each time.
     seed: int | None = None
 
 
@@ -30,7 +38,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Finished:
-    """The answer is whole. `completion_tokens` counts the tokens of its text.
+    """The answer is complete. `completion_tokens` counts the tokens of its text.
 
     Neither the token that ends the turn counts, nor those that a stop string cut off whole.
     """
@@ -52,7 +60,7 @@ Cancel = Callable[[], None]
 
 
 class Engine(Protocol):
-    """Loaded weights that answer orders. Every order ends in exactly one `Finished` or `Failed`."""
+    """Loaded weights that answer. Every request ends in exactly one `Finished` or `Failed`."""
 
     @property
     def specs(self) -> Mapping[str, ServingSpec]:
@@ -60,17 +68,23 @@ class Engine(Protocol):
 
     @property
     def context_tokens(self) -> int:
-        """Longest prompt and answer together."""
+        """Largest number of tokens of prompt and answer together."""
 
     @property
     def is_ready(self) -> bool:
-        """Orders are being answered."""
+        """Whether requests are being answered."""
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a conversation, up to where the answer begins; a `Refusal` where the chat template refuses it."""
+        """Token ids of a conversation, up to where the answer begins.
 
-    def submit(self, order: Order, deliver: Deliver) -> Cancel:
-        """Queue an order; `deliver` is called from the engine's own thread. A full queue is a `Refusal`."""
+        `Refusal` where the chat template refuses the messages.
+        """
+
+    def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
+        """Queue a request; `deliver` is called from the engine's own thread.
+
+        The returned function cancels the request. `Refusal` where the queue is full.
+        """
 
     def close(self) -> None:
         """Cancel what runs, and stop."""

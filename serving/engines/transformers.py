@@ -1,4 +1,4 @@
-"""The reference engine: transformers' own `generate`, one answer at a time, on a thread of its own."""
+"""The reference engine: transformers' own `generate`, one answer at a time, on its own thread."""
 
 import contextlib
 import queue
@@ -11,29 +11,31 @@ from core.errors import AssayError
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Cancel, Deliver, Failed, Finished, Order, Piece
+from serving.engines import Cancel, Deliver, Failed, Finished, GenerationRequest, Piece
 from serving.log import say
-from serving.refusal import Refusal, not_ready, overloaded
+from serving.refusal import Refusal, not_ready_error, overloaded_error
 from serving.text_stream import IncrementalText, StopStrings, TokenCount
 
 if TYPE_CHECKING:
     import torch
 
+# At one answer at a time a longer queue only hides that clients wait too long.
 QUEUE_LENGTH = 32
+# For a token that is being generated when the engine closes.
 _SECONDS_TO_STOP = 30.0
 
 
 @dataclass
 class _Job:
-    """An order on its way. Not frozen: the client may leave at any moment."""
+    """A request in the queue or at work. Not frozen: the client may leave at any moment."""
 
-    order: Order
+    request: GenerationRequest
     deliver: Deliver
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class TransformersEngine:
-    """One base in memory, with one adapter on top that is switched off for the base's own name."""
+    """One base in memory, and one adapter on it that is switched off for the base's own name."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class TransformersEngine:
         self.specs = specs
         self.context_tokens = language.context_tokens
         self._language = language
+        # None wakes the worker so that it sees that the engine is closing.
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=queue_length)
         self._closing = threading.Event()
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -51,11 +54,16 @@ class TransformersEngine:
 
     @property
     def is_ready(self) -> bool:
-        """The worker runs and takes orders."""
-        return self._worker.is_alive() and not self._closing.is_set()
+        """Whether the worker runs and takes requests."""
+        if self._closing.is_set():
+            return False
+        return self._worker.is_alive()
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a conversation; what a user types in it stays text."""
+        """Token ids of a conversation; what a user types in it stays text.
+
+        `Refusal` where the chat template or the tokenizer refuses the messages.
+        """
         from jinja2 import TemplateError
 
         try:
@@ -68,28 +76,33 @@ class TransformersEngine:
         except AssayError as error:
             raise Refusal(str(error), param="messages") from error
 
-    def submit(self, order: Order, deliver: Deliver) -> Cancel:
-        """Queue an order; the returned function cancels it, queued or running."""
+    def submit(self, request: GenerationRequest, deliver: Deliver) -> Cancel:
+        """Queue a request; the returned function cancels it, queued or running.
+
+        `Refusal` where the engine has stopped or its queue is full.
+        """
         if not self.is_ready:
-            raise not_ready()
-        job = _Job(order, deliver)
+            raise not_ready_error()
+        job = _Job(request, deliver)
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            raise overloaded() from None
-        if not self.is_ready:  # the worker ended between the two lines above
-            self._fail_waiting()
+            raise overloaded_error() from None
+        # The worker may have ended between the check and the put.
+        if not self.is_ready:
+            self._fail_queued()
         return job.cancelled.set
 
     def close(self) -> None:
         """Cancel what runs, fail what waits, and stop the thread."""
         self._closing.set()
-        with contextlib.suppress(queue.Full):  # a full queue wakes the worker as well
+        # A full queue wakes the worker as well.
+        with contextlib.suppress(queue.Full):
             self._jobs.put_nowait(None)
         self._worker.join(_SECONDS_TO_STOP)
 
     def _work(self) -> None:
-        """Answer orders until closed. Whatever ends the thread, nobody is left waiting."""
+        """Answer requests until closed. Whatever ends the thread, nobody is left waiting."""
         try:
             while not self._closing.is_set():
                 job = self._jobs.get()
@@ -97,26 +110,29 @@ class TransformersEngine:
                     self._answer(job)
         finally:
             self._closing.set()
-            self._fail_waiting()
+            self._fail_queued()
 
-    def _fail_waiting(self) -> None:
+    def _fail_queued(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self._jobs.get_nowait()
-                if job is not None:
-                    job.deliver(Failed(str(not_ready())))
+                if job is None:
+                    continue
+                message = str(not_ready_error())
+                job.deliver(Failed(message))
 
     def _answer(self, job: _Job) -> None:
-        """One answer. RuntimeError is what torch raises, out of memory included; the process can go on after it."""
+        """Generate one answer, and deliver how it ended whatever happens."""
         outcome: Finished | Failed = Failed(
             "The engine stopped in the middle of this answer. Try again."
         )
         try:
             outcome = self._generate(job)
+        # RuntimeError is what torch raises, out of memory included; the process works on after it.
         except (RuntimeError, ValueError, IndexError) as error:
-            say(
-                f"The engine failed on an answer of {job.order.model}: {type(error).__name__}: {str(error)[:300]}"
-            )
+            model = job.request.model
+            fact = f"{type(error).__name__}: {str(error)[:300]}"
+            say(f"The engine failed on an answer of {model}: {fact}")
         finally:
             job.deliver(outcome)
 
@@ -126,34 +142,40 @@ class TransformersEngine:
 
         if job.cancelled.is_set():
             return Finished("cancelled", 0)
-        answer = _Answer(job, self._language, self._closing)
-        prompt = torch.tensor([job.order.prompt], device=self._language.device)
-        _set_seed(job.order)
-        with torch.inference_mode(), self._weights_of(job.order.model):
+        streamer = _AnswerStreamer(job, self._language, self._closing)
+        # One row: the shape is (1, tokens of the prompt).
+        prompt = torch.tensor([job.request.prompt], device=self._language.device)
+        _set_seed(job.request)
+        with torch.inference_mode(), self._use_weights_of(job.request.model):
             self._language.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                generation_config=_generation_config(job.order, self._language),
-                streamer=answer,
-                stopping_criteria=StoppingCriteriaList([answer.should_stop]),
+                generation_config=_generation_config(job.request, self._language),
+                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([streamer.should_stop]),
             )
-        return answer.finish()
+        return streamer.finish()
 
-    def _weights_of(self, model: str) -> contextlib.AbstractContextManager[Any]:
-        """The adapter off for the base's name. There is an adapter only if some name is served with one."""
-        has_adapter = any(
-            spec.adapter_sha256 is not None for spec in self.specs.values()
+    def _use_weights_of(self, model: str) -> contextlib.AbstractContextManager[Any]:
+        """Switch the adapter off for the base's name.
+
+        peft wraps the base only if some name is served with an adapter; without one there is
+        nothing to switch off.
+        """
+        adapters = [spec.adapter_sha256 for spec in self.specs.values()]
+        has_adapter = any(adapter is not None for adapter in adapters)
+        if not has_adapter:
+            return contextlib.nullcontext()
+        if self.specs[model].adapter_sha256 is not None:
+            return contextlib.nullcontext()
+        without_adapter: contextlib.AbstractContextManager[Any] = (
+            self._language.model.disable_adapter()
         )
-        if has_adapter and self.specs[model].adapter_sha256 is None:
-            off: contextlib.AbstractContextManager[Any] = (
-                self._language.model.disable_adapter()
-            )
-            return off
-        return contextlib.nullcontext()
+        return without_adapter
 
 
-class _Answer:
-    """What `generate` streams into: tokens in, pieces of text out, and the word to stop."""
+class _AnswerStreamer:
+    """What `generate` streams into: tokens in, pieces of text out, and the signal to stop."""
 
     def __init__(
         self, job: _Job, language: LanguageModel, closing: threading.Event
@@ -162,15 +184,15 @@ class _Answer:
         self._closing = closing
         self._end_ids = frozenset(language.encoder.end_ids)
         self._text = IncrementalText(language.encoder.decode)
-        self._stops = StopStrings(job.order.stop)
+        self._stops = StopStrings(job.request.stop)
         self._tokens = TokenCount()
-        self._is_ended = False
-        self._prompt_is_past = False
+        self._has_ended_turn = False
+        self._has_seen_prompt = False
 
     def put(self, tokens: "torch.Tensor") -> None:
         """Transformers' streamer protocol: the prompt first, then each new token."""
-        if not self._prompt_is_past:
-            self._prompt_is_past = True
+        if not self._has_seen_prompt:
+            self._has_seen_prompt = True
             return
         for token in tokens.reshape(-1).tolist():
             self._take(token)
@@ -181,63 +203,78 @@ class _Answer:
     def should_stop(
         self, input_ids: "torch.Tensor", _scores: Any, **_: Any
     ) -> "torch.Tensor":
-        """Whether anybody still wants the next token."""
+        """Whether nobody wants the next token: one boolean for each row, shape (rows,)."""
         import torch
 
+        is_over = self._is_cancelled or self._stops.is_stopped
+        rows = input_ids.shape[0]
         return torch.full(
-            (input_ids.shape[0],),
-            self._is_cancelled or self._stops.is_stopped,
+            (rows,),
+            is_over,
             device=input_ids.device,
         )
 
     def finish(self) -> Finished:
-        """Deliver what was held back, and say why the answer ended."""
-        self._send(self._stops.push(self._text.flush()) + self._stops.flush())
+        """Deliver what was held back, and give the reason why the answer ended."""
+        rest = self._stops.push(self._text.flush())
+        self._send(rest + self._stops.flush())
         if self._stops.is_stopped:
-            return Finished("stop", self._tokens.within(self._stops.kept))
-        if self._is_ended:
-            return Finished("stop", self._tokens.total)
-        return Finished(
-            "cancelled" if self._is_cancelled else "length", self._tokens.total
-        )
+            kept = self._stops.kept
+            return Finished("stop", self._tokens.within(kept))
+        total = self._tokens.total
+        if self._has_ended_turn:
+            return Finished("stop", total)
+        if self._is_cancelled:
+            return Finished("cancelled", total)
+        return Finished("length", total)
 
     @property
     def _is_cancelled(self) -> bool:
-        return self._job.cancelled.is_set() or self._closing.is_set()
+        is_closing = self._closing.is_set()
+        return is_closing or self._job.cancelled.is_set()
 
     def _take(self, token: int) -> None:
+        # The token that ends the turn is no part of the text, and is not counted.
         if token in self._end_ids:
-            self._is_ended = True
+            self._has_ended_turn = True
             return
         text = self._text.push(token)
         self._tokens.add(text)
-        self._send(self._stops.push(text))
+        certain = self._stops.push(text)
+        self._send(certain)
 
     def _send(self, text: str) -> None:
         if text:
             self._job.deliver(Piece(text))
 
 
-def _set_seed(order: Order) -> None:
-    """Answers are made one at a time, so torch's one generator is this order's own."""
+def _set_seed(request: GenerationRequest) -> None:
+    """Seed torch's one generator: one answer at a time is made, so it is this request's own."""
     import torch
 
-    if order.temperature > 0:
-        torch.manual_seed(order.seed) if order.seed is not None else torch.seed()
+    samples = request.temperature > 0
+    if samples and request.seed is not None:
+        torch.manual_seed(request.seed)
+    elif samples:
+        torch.seed()
 
 
-def _generation_config(order: Order, language: LanguageModel) -> Any:
-    """Greedy as `pipelines.models.language_model.generate` is: what is served is what was scored."""
+def _generation_config(request: GenerationRequest, language: LanguageModel) -> Any:
+    """Greedy as `pipelines.models.language_model.generate`: what is served is what was scored."""
     from transformers import GenerationConfig
 
-    sampling = (
-        {"temperature": order.temperature, "top_p": order.top_p, "top_k": 0}
-        if order.temperature > 0
-        else {}
-    )
+    samples = request.temperature > 0
+    sampling: dict[str, float] = {}
+    if samples:
+        sampling = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            # transformers' default of 50 would cut what the client did not ask to cut.
+            "top_k": 0,
+        }
     return GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=order.temperature > 0,
-        max_new_tokens=order.max_tokens,
+        do_sample=samples,
+        max_new_tokens=request.max_tokens,
         eos_token_id=language.encoder.end_ids,
         pad_token_id=language.encoder.pad_id,
         **sampling,

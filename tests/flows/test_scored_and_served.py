@@ -12,8 +12,8 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
 from registry.mlflow.recorded import SERVING_SPEC
-from serving.engines import Engine, Event, Order, Piece
-from serving.load import Wanted, load_engine
+from serving.engines import Engine, Event, GenerationRequest, Piece
+from serving.load import EngineConfig, load_engine
 from serving.package import Package, open_package
 from tests.support.journey import Journey
 from tests.support.waiting import SECONDS_AT_MOST
@@ -37,14 +37,14 @@ def package(folder: Path) -> Package:
 
 @pytest.fixture(scope="module")
 def engine(judged: Journey, folder: Path) -> Iterator[Engine]:
-    engine = load_engine(Wanted(judged.base, folder / "base_model.json", folder))
+    engine = load_engine(EngineConfig(judged.base, folder / "base_model.json", folder))
     yield engine
     engine.close()
 
 
-def answer(engine: Engine, order: Order) -> str:
+def answer(engine: Engine, request: GenerationRequest) -> str:
     events: Queue[Event] = Queue()
-    engine.submit(order, events.put)
+    engine.submit(request, events.put)
     text = ""
     while isinstance(event := events.get(timeout=SECONDS_AT_MOST), Piece):
         text += event.text
@@ -82,10 +82,12 @@ def test_what_is_loaded_from_the_package_gives_the_known_answers(
     engine: Engine, package: Package
 ) -> None:
     asked = [
-        Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens)
+        GenerationRequest(
+            "tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens
+        )
         for known in package.known_answers
     ]
-    assert [answer(engine, order) for order in asked] == [
+    assert [answer(engine, request) for request in asked] == [
         known.text for known in package.known_answers
     ]
     assert engine.specs["tuned"].fingerprint == package.verdict.spec.fingerprint

@@ -32,7 +32,7 @@ from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.evidence import Adapter
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Event, Failed, Order, Piece
+from serving.engines import Event, Failed, GenerationRequest, Piece
 from serving.engines.transformers import TransformersEngine
 from tests.support.tiny import (
     CHAT_TEMPLATE,
@@ -323,7 +323,7 @@ def answer(
 ) -> str:
     events: queue.Queue[Event] = queue.Queue()
     engine.submit(
-        Order(
+        GenerationRequest(
             model,
             tuple(engine.prompt_ids(messages)),
             MAX_TOKENS,

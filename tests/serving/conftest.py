@@ -22,7 +22,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
 
 @pytest.fixture(scope="session")
 def engine(served: Served) -> Iterator[Engine]:
-    engine = load_engine(served.wanted)
+    engine = load_engine(served.config)
     yield engine
     engine.close()
 

@@ -10,7 +10,7 @@ import pytest
 from core.errors import DamagedFile, ServingError
 from pipelines.values.verdict import Finalist
 from registry.release.known_answers import KnownAnswer
-from serving.engines import Engine, Event, Finished, Order, Piece
+from serving.engines import Engine, Event, Finished, GenerationRequest, Piece
 from serving.load import DEFAULT_MAX_TOKENS, load_engine
 from serving.package import open_package
 from tests.support.running_engine import Served
@@ -22,7 +22,9 @@ def answer(engine: Engine, known: KnownAnswer) -> str:
     """What `tuned` answers, greedily."""
     events: Queue[Event] = Queue()
     engine.submit(
-        Order("tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens),
+        GenerationRequest(
+            "tuned", tuple(engine.prompt_ids(known.messages)), known.max_tokens
+        ),
         events.put,
     )
     text = ""
@@ -63,13 +65,13 @@ def test_what_is_loaded_bears_the_fingerprint_that_was_scored(
 def test_a_package_says_how_it_is_served_and_a_base_alone_takes_the_default(
     served: Served,
 ) -> None:
-    engine = load_engine(replace(served.wanted, package=None, default_max_tokens=None))
+    engine = load_engine(replace(served.config, package=None, default_max_tokens=None))
     assert (
         engine.specs["tiny"].default_max_tokens,
         engine.specs["tiny"].precision,
     ) == (DEFAULT_MAX_TOKENS, "float32")
     engine.close()
-    tuned = load_engine(replace(served.wanted, precision=None, default_max_tokens=None))
+    tuned = load_engine(replace(served.config, precision=None, default_max_tokens=None))
     assert tuned.specs["tuned"].default_max_tokens == MAX_TOKENS
     tuned.close()
 
@@ -81,13 +83,13 @@ def test_another_precision_or_limit_than_the_scored_one_is_refused_with_both(
         ServingError,
         match=r"precision is bfloat16, not float32.*have this configuration screened by itself",
     ):
-        load_engine(replace(served.wanted, precision="bfloat16"))
+        load_engine(replace(served.config, precision="bfloat16"))
     with pytest.raises(
         ServingError, match=f"default_max_tokens is 7, not {MAX_TOKENS}"
     ):
-        load_engine(replace(served.wanted, default_max_tokens=7))
+        load_engine(replace(served.config, default_max_tokens=7))
     with pytest.raises(ServingError, match="default_max_tokens is 0"):
-        load_engine(replace(served.wanted, default_max_tokens=0))
+        load_engine(replace(served.config, default_max_tokens=0))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_an_adapter_that_was_scored_in_another_configuration_is_refused(
     served: Served, tmp_path: Path, field: str, setting: str | None
 ) -> None:
     with pytest.raises(ServingError, match=rf"{field} is \w[^;]*, not {setting}"):
-        load_engine(as_scored(served, tmp_path, **{field: setting}).wanted)
+        load_engine(as_scored(served, tmp_path, **{field: setting}).config)
 
 
 def test_a_precision_that_the_engine_does_not_know_is_refused(
@@ -114,7 +116,7 @@ def test_a_precision_that_the_engine_does_not_know_is_refused(
     with pytest.raises(
         ServingError, match="does not serve int4, only float32, bfloat16"
     ):
-        load_engine(as_scored(served, tmp_path, precision="int4").wanted)
+        load_engine(as_scored(served, tmp_path, precision="int4").config)
 
 
 def test_a_package_without_known_answers_is_not_served(

@@ -15,7 +15,7 @@ from core.errors import (
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
-from serving.package import chat_template, check_base, open_package
+from serving.package import check_base, open_package, read_chat_template
 from tests.support.running_engine import Served
 from tests.support.tiny import make_tiny_package, pack
 
@@ -225,16 +225,16 @@ def test_the_chat_template_is_taken_from_wherever_it_has_the_recorded_bytes(
     served: Served, tmp_path: Path
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text("{{ 'another' }}")
-    template = chat_template(served.base, (tmp_path, served.base_folder))
+    template = read_chat_template(served.base, (tmp_path, served.base_folder))
     assert template is not None
     assert "im_start" in template
     with pytest.raises(UnusableBaseModel, match="Put it beside the manifest"):
-        chat_template(served.base, (tmp_path,))
+        read_chat_template(served.base, (tmp_path,))
 
 
 def test_completion_mode_has_no_template(served: Served) -> None:
     assert (
-        chat_template(
+        read_chat_template(
             served.base.model_copy(update={"chat_template_sha256": None}),
             (served.base_folder,),
         )

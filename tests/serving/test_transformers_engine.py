@@ -10,7 +10,7 @@ from pipelines.models.language_model import LanguageModel, generate, load_langua
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
-from serving.engines import Engine, Event, Failed, Finished, Order, Piece
+from serving.engines import Engine, Event, Failed, Finished, GenerationRequest, Piece
 from serving.engines.transformers import TransformersEngine
 from serving.load import base_model_name
 from serving.refusal import Refusal
@@ -43,11 +43,11 @@ def slow(roomy: LanguageModel, served: Served) -> Iterator[Engine]:
 
 
 class Listener:
-    """Collects the events of one order."""
+    """Collects the events of one request."""
 
-    def __init__(self, engine: Engine, order: Order) -> None:
+    def __init__(self, engine: Engine, request: GenerationRequest) -> None:
         self.events: queue.Queue[Event] = queue.Queue()
-        self.cancel = engine.submit(order, self.events.put)
+        self.cancel = engine.submit(request, self.events.put)
 
     def first(self) -> Event:
         return self.events.get(timeout=SECONDS_AT_MOST)
@@ -68,7 +68,7 @@ def answer(
     stop: tuple[str, ...] = (),
     seed: int = 0,
 ) -> str:
-    order = Order(
+    request = GenerationRequest(
         model,
         tuple(engine.prompt_ids(QUESTION)),
         max_tokens,
@@ -76,7 +76,7 @@ def answer(
         stop=stop,
         seed=seed,
     )
-    return Listener(engine, order).rest()[0]
+    return Listener(engine, request).rest()[0]
 
 
 @pytest.mark.parametrize("model", ["tuned", "tiny"])
@@ -119,10 +119,10 @@ def test_a_seed_repeats_a_sampled_answer_and_another_seed_changes_it(
 def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
     whole = answer(engine, "tuned", temperature=1.5, seed=5, max_tokens=60)
     stop = stop_in(whole)
-    order = Order(
+    request = GenerationRequest(
         "tuned", tuple(engine.prompt_ids(QUESTION)), 60, 1.5, stop=(stop,), seed=5
     )
-    text, end = Listener(engine, order).rest()
+    text, end = Listener(engine, request).rest()
     assert text == whole[: whole.index(stop)]
     assert isinstance(end, Finished)
     assert end.reason == "stop"
@@ -140,28 +140,28 @@ def test_a_stop_string_ends_the_answer_and_is_left_out(engine: Engine) -> None:
 
 
 def test_an_answer_that_is_cut_at_its_limit_says_so(engine: Engine) -> None:
-    order = Order("tiny", tuple(engine.prompt_ids(QUESTION)), 7)
-    assert Listener(engine, order).rest()[1] == Finished("length", 7)
+    request = GenerationRequest("tiny", tuple(engine.prompt_ids(QUESTION)), 7)
+    assert Listener(engine, request).rest()[1] == Finished("length", 7)
 
 
 def test_a_client_that_leaves_stops_its_answer_and_frees_the_engine(
     slow: Engine,
 ) -> None:
-    left = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
+    left = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
     assert isinstance(left.first(), Piece)
     left.cancel()
     end = left.rest()[1]
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
     assert end.completion_tokens < 10_000
-    assert Listener(slow, Order("tiny", (1, 5, 6), 3)).rest()[1] == Finished(
-        "length", 3
-    )
+    assert Listener(slow, GenerationRequest("tiny", (1, 5, 6), 3)).rest()[
+        1
+    ] == Finished("length", 3)
 
 
 def test_an_order_that_is_cancelled_in_the_queue_is_never_started(slow: Engine) -> None:
-    running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
-    waiting = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
+    running = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
+    waiting = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
     waiting.cancel()
     running.first()
     running.cancel()
@@ -169,20 +169,22 @@ def test_an_order_that_is_cancelled_in_the_queue_is_never_started(slow: Engine) 
 
 
 def test_a_full_queue_refuses_at_once(slow: Engine) -> None:
-    running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
+    running = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
     running.first()
-    waiting = [Listener(slow, Order("tiny", (1, 5, 6), 1)) for _ in range(2)]
+    waiting = [
+        Listener(slow, GenerationRequest("tiny", (1, 5, 6), 1)) for _ in range(2)
+    ]
     with pytest.raises(Refusal, match="busy") as refused:
-        slow.submit(Order("tiny", (1, 5, 6), 1), lambda _: None)
+        slow.submit(GenerationRequest("tiny", (1, 5, 6), 1), lambda _: None)
     assert refused.value.status == 503
     running.cancel()
     assert [listener.rest()[1] for listener in waiting] == [Finished("length", 1)] * 2
 
 
 def test_closing_ends_what_runs_and_fails_what_waits(slow: Engine) -> None:
-    running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
+    running = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
     running.first()
-    waiting = Listener(slow, Order("tiny", (1, 5, 6), 1))
+    waiting = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 1))
     slow.close()
     end = running.rest()[1]
     assert isinstance(end, Finished)
@@ -190,7 +192,7 @@ def test_closing_ends_what_runs_and_fails_what_waits(slow: Engine) -> None:
     assert isinstance(waiting.rest()[1], Failed)
     assert not slow.is_ready
     with pytest.raises(Refusal, match="does not run"):
-        slow.submit(Order("tiny", (1, 5, 6), 1), lambda _: None)
+        slow.submit(GenerationRequest("tiny", (1, 5, 6), 1), lambda _: None)
 
 
 def test_an_answer_that_fails_says_so_and_the_next_one_works(
@@ -198,7 +200,10 @@ def test_an_answer_that_fails_says_so_and_the_next_one_works(
 ) -> None:
     outside_the_vocabulary = 10**6
     assert isinstance(
-        Listener(engine, Order("tiny", (outside_the_vocabulary,), 3)).rest()[1], Failed
+        Listener(
+            engine, GenerationRequest("tiny", (outside_the_vocabulary,), 3)
+        ).rest()[1],
+        Failed,
     )
     assert "The engine failed on an answer of tiny" in capfd.readouterr().err
     assert answer(engine, "tiny", max_tokens=3)
@@ -206,11 +211,11 @@ def test_an_answer_that_fails_says_so_and_the_next_one_works(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_when_the_engines_thread_dies_nobody_is_left_waiting(slow: Engine) -> None:
-    running = Listener(slow, Order("tiny", (1, 5, 6), 19_000))
+    running = Listener(slow, GenerationRequest("tiny", (1, 5, 6), 19_000))
     running.first()
     orders = [
-        Listener(slow, Order("tiny", (1, 5, 6), "no number")),  # type: ignore[arg-type]
-        Listener(slow, Order("tiny", (1, 5, 6), 1)),
+        Listener(slow, GenerationRequest("tiny", (1, 5, 6), "no number")),  # type: ignore[arg-type]
+        Listener(slow, GenerationRequest("tiny", (1, 5, 6), 1)),
     ]
     running.cancel()
     assert all(isinstance(listener.rest()[1], Failed) for listener in orders)

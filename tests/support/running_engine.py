@@ -11,8 +11,8 @@ from openai import OpenAI
 from pipelines.values.base_manifest import BaseModelManifest
 from serving.app import create_app
 from serving.engines import Engine
-from serving.listen import open_socket, server_of
-from serving.load import Wanted
+from serving.listen import open_socket, create_server
+from serving.load import EngineConfig
 from tests.support.waiting import SECONDS_AT_MOST
 
 
@@ -26,8 +26,8 @@ class Served:
     package: Path
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted(
+    def config(self) -> EngineConfig:
+        return EngineConfig(
             self.base_folder, self.base_manifest, self.package, default_max_tokens=24
         )
 
@@ -55,7 +55,7 @@ class Endpoint:
 def running(engine: Engine) -> Iterator[Endpoint]:
     """Serve `engine` on a free port for as long as the block runs."""
     listener = open_socket("127.0.0.1", 0)
-    server = server_of(create_app(engine))
+    server = create_server(create_app(engine))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -393,7 +393,7 @@ def test_a_ledger_that_is_away_stops_nothing(running: Running, shared: Home) -> 
     answered = running.ask().status_code
     _put_back(shared, shared.path / "aside")
     assert answered == 200
-    assert "out of reach" in state.alarms[0]
+    assert "unreachable" in state.alarms[0]
     assert shared.client.ring().alarms == ()
 
 
@@ -488,7 +488,7 @@ def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_before_a_restart
         stray.unlink()
     [alarm] = state.alarms
     assert alarm.startswith(
-        f"Version 1 of {MODEL} goes on serving, but its package is damaged: {shared.package('1')} holds other bytes"
+        f"Version 1 of {MODEL} still serves, but its package is damaged: {shared.package('1')} holds other bytes"
     )
     assert (
         shared.wait(lambda state: state.alarms == ()).routes[MODEL].fingerprint

@@ -11,7 +11,12 @@ from registry.ledger.entries import Release
 from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
-from serving.endpoint.release_engine import Beginning, Need, ReleaseEngine, Surroundings
+from serving.endpoint.release_engine import (
+    EngineStart,
+    Need,
+    ReleaseEngine,
+    EngineContext,
+)
 from serving.refusal import Refusal
 from tests.support.endpoint_system import Home
 
@@ -27,7 +32,7 @@ def _engine(
         spec=home.specs[version],
         known_answers_share=1,
     )
-    held = RecordedRelease(
+    recorded = RecordedRelease(
         begun=int(version),
         release=release,
         judged=1,
@@ -36,9 +41,9 @@ def _engine(
         at=datetime.now(UTC),
     )
     engine = ReleaseEngine(
-        Need(held),
-        Surroundings(Path("nowhere"), Limits(), lambda: None),
-        Beginning(after),
+        Need(recorded),
+        EngineContext(Path("nowhere"), Limits(), lambda: None),
+        EngineStart(after),
     )
     if port:
         engine.state, engine.port = "ready", port
@@ -79,7 +84,7 @@ def test_a_predecessor_does_not_wait_for_a_successor_that_was_let_go(
         successor = _engine(packed, "2")
         predecessor = _engine(packed, "1", after=successor)
         await successor.close()
-        await asyncio.wait_for(predecessor.settled(), 60)
+        await asyncio.wait_for(predecessor.wait_until_settled(), 60)
         await predecessor.close()
         return predecessor.state
 

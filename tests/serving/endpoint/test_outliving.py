@@ -12,7 +12,7 @@ import pytest
 from operations.down import end_system
 from serving.endpoint.engine_record import (
     EngineRecord,
-    Loaded,
+    EngineContents,
     engines_folder,
     read_records,
     started_at,
@@ -122,7 +122,7 @@ def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
 def test_a_record_is_never_taken_for_another_process_that_has_its_number(
     home: Home,
 ) -> None:
-    loaded = Loaded(
+    loaded = EngineContents(
         model=MODEL,
         package_sha256=home.digests["1"],
         spec=home.specs["1"],

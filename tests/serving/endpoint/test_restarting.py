@@ -145,7 +145,7 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
         state = pair.client.state()
         assert again.end() == 0
     assert response.headers["x-assay-fingerprint"] == before
-    assert "out of reach" in state.alarms[0]
+    assert "unreachable" in state.alarms[0]
     assert not any(started_at(pid) for pid in engines)
     assert not list(engines_folder(pair.path).iterdir())
     assert not (pair.path / "endpoint" / "admin.json").exists()
