@@ -1,4 +1,7 @@
-"""What a person reads on a version's page and in its model card: the verdict's table, its reasons, and where all of it came from."""
+"""What a person reads on a version's page and in its model card.
+
+The verdict's table, its reasons, and where all of it came from.
+"""
 
 from core.value import Value
 from pipelines.values.base_manifest import BaseModelManifest
@@ -9,6 +12,20 @@ from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from registry.mlflow.recorded import WORKSPACE
 
 Verdict = Finalist | Rejection | Undecided
+_MARKS = {
+    "passed": "✅",
+    "rejected": "❌",
+    "undecided": "❔",
+}
+# Findings quote people's data, and MLflow renders a page as Markdown.
+_ENTITIES = {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "|": "&#124;",
+    "\n": " ",
+}
+_TO_ENTITIES = str.maketrans(_ENTITIES)
 
 
 class Lineage(Value):
@@ -35,113 +52,131 @@ class Lineage(Value):
             "assay.policy_name": self.policy_name or "unnamed",
             WORKSPACE: self.run_id,
         }
-        return tags | (
-            {"assay.base_digest": self.base.digest, "assay.base_id": self.base.id}
-            if self.base
-            else {}
-        )
+        # A run that `admit` ended has no base yet.
+        if self.base is not None:
+            tags["assay.base_digest"] = self.base.digest
+            tags["assay.base_id"] = self.base.id
+        return tags
 
 
 def describe(verdict: Verdict, scorecard: Scorecard | None, lineage: Lineage) -> str:
-    """Markdown for the version's page, and for the page of a run that was rejected or undecided."""
-    parts = [f"**{headline(verdict)}**", _findings(verdict.findings)]
+    """Write Markdown for a version's page, or for that of a run that was refused."""
+    # Verdict and scores come first: that is what a reader looks for.
+    parts = [f"**{headline(verdict)}**"]
     if scorecard is not None:
-        parts[1:1] = [score_table(scorecard), _scored_as(scorecard.spec)]
-    return "\n\n".join([*parts, _lineage(lineage)]) + "\n"
+        parts.append(score_table(scorecard))
+        parts.append(_describe_configuration(scorecard.spec))
+    parts.append(_list_findings(verdict.findings))
+    parts.append(_describe_lineage(lineage))
+    return "\n\n".join(parts) + "\n"
 
 
 def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> str:
-    """The model card that is registered with the adapter."""
-    adapter = scorecard.adapter
-    dataset = lineage.dataset
-    note = f" {lineage.base.note}" if lineage.base and lineage.base.note else ""
+    """Write the model card that is registered with the adapter."""
+    adapter, dataset, base = scorecard.adapter, lineage.dataset, lineage.base
+    note = f" {base.note}" if base and base.note else ""
+    rows = dataset.rows.get("train", 0)
     text = [
         f"# LoRA adapter for {adapter.base_id}",
         f"Base model `{adapter.base_id}`, digest `{adapter.base_digest[:16]}`.{note}",
-        f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}; {adapter.steps} steps in {adapter.precision}, step {adapter.best_step}.",
-        f"Trained on {dataset.rows.get('train', 0)} rows of `{dataset.source}` (licence {dataset.licence}).",
+        (
+            f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}; "
+            f"{adapter.steps} steps in {adapter.precision}, step {adapter.best_step}."
+        ),
+        f"Trained on {rows} rows of `{dataset.source}` (licence {dataset.licence}).",
         "## How it was judged",
         describe(finalist, scorecard, lineage),
+        # A reader of a card must see what the verdict does not cover.
         "## Limits",
-        "The scores hold for the held-out prompts named above and the greedy decoding that produced them.",
+        (
+            "The scores hold for the held-out prompts named above "
+            "and the greedy decoding that produced them."
+        ),
         "Personal data, toxicity and safety were not measured. Nothing was rated by people.",
     ]
     return "\n\n".join(text) + "\n"
 
 
 def headline(verdict: Verdict) -> str:
-    """The verdict in one sentence."""
+    """Say the verdict in one sentence."""
     if isinstance(verdict, Finalist):
-        return "Passed screen: better than every comparator on the primary metric, not worse on any guardrail."
-    concerning = [
-        finding for finding in verdict.findings if finding.outcome != "passed"
-    ]
-    return f"{verdict.verdict.capitalize()} by {verdict.gate}: {len(concerning)} of {len(verdict.findings)} rules did not pass."
+        return (
+            "Passed screen: better than every comparator on the primary metric, "
+            "not worse on any guardrail."
+        )
+    total = len(verdict.findings)
+    failed = sum(finding.outcome != "passed" for finding in verdict.findings)
+    return (
+        f"{verdict.verdict.capitalize()} by {verdict.gate}: "
+        f"{failed} of {total} rules did not pass."
+    )
 
 
 def score_table(scorecard: Scorecard) -> str:
-    """Systems as columns, metrics as rows, each with its 95 % interval."""
+    """Write systems as columns, metrics as rows, each with its 95 % interval."""
     systems = scorecard.systems
-    lines = [
-        "| metric | " + " | ".join(score.system for score in systems) + " |",
-        "| --- |" + " --- |" * len(systems),
-    ]
-    for first in systems[0].metrics:
-        cells = [format_score(score.metric(first.name)) for score in systems]
-        lines.append(
-            f"| {first.name} {'↑' if first.higher_is_better else '↓'} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    lines += [
-        "",
-        f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; 95 % intervals by cluster bootstrap.",
-    ]
+    names = " | ".join(score.system for score in systems)
+    rule = " --- |" * len(systems)
+    lines = [f"| metric | {names} |", f"| --- |{rule}"]
+    # Every system was scored by the same metrics: the first one's give the rows.
+    for metric in systems[0].metrics:
+        arrow = "↑" if metric.higher_is_better else "↓"
+        scores = [format_score(score.metric(metric.name)) for score in systems]
+        cells = " | ".join(scores)
+        lines.append(f"| {metric.name} {arrow} | {cells} |")
+    lines.append("")
+    lines.append(
+        f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; "
+        "95 % intervals by cluster bootstrap."
+    )
     return "\n".join(lines)
 
 
 def format_score(metric: MetricScore) -> str:
-    """A score with its interval, to the digits that its size deserves."""
+    """Write a score with its interval, to the digits that its size deserves."""
     interval = metric.interval
+    # BLEU and chrF go to 100, other metrics are near 1: three digits of 57.3 would be noise.
     digits = 1 if abs(interval.high) >= 10 else 3
-    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    estimate = f"{interval.estimate:.{digits}f}"
+    low = f"{interval.low:.{digits}f}"
+    high = f"{interval.high:.{digits}f}"
+    return f"{estimate} [{low}, {high}]"
 
 
-def _scored_as(spec: ServingSpec) -> str:
+def _describe_configuration(spec: ServingSpec) -> str:
     """The configuration that the numbers hold for."""
-    how = f"{spec.engine} {spec.engine_version} in {spec.precision}, {spec.default_max_tokens} tokens an answer at most"
+    how = (
+        f"{spec.engine} {spec.engine_version} in {spec.precision}, "
+        f"{spec.default_max_tokens} tokens an answer at most"
+    )
     return f"Scored as `{spec.fingerprint}` ({how}): only this configuration is served."
 
 
-def _findings(findings: tuple[Finding, ...]) -> str:
-    marks = {"passed": "✅", "rejected": "❌", "undecided": "❔"}
-    return "\n".join(
-        f"- {marks[finding.outcome]} {escape(finding.text)}" for finding in findings
-    )
+def _list_findings(findings: tuple[Finding, ...]) -> str:
+    lines = [
+        f"- {_MARKS[finding.outcome]} {escape(finding.text)}" for finding in findings
+    ]
+    return "\n".join(lines)
 
 
-def _lineage(lineage: Lineage) -> str:
+def _describe_lineage(lineage: Lineage) -> str:
     dataset = lineage.dataset
+    source, licence = escape(dataset.source), escape(str(dataset.licence))
+    policy = f"{escape(lineage.policy_name)} (`{lineage.policy_sha256[:16]}`)"
+    record = f"refs/assay/runs/{lineage.run_id}/done"
+    params, logical_run = lineage.params_sha256[:16], lineage.logical_run[:16]
     rows = [
-        f"- data: `{escape(dataset.source)}`, md5 `{dataset.md5}`, licence {escape(str(dataset.licence))}",
-        f"- code: git `{lineage.git_commit}`; the run's own record is `refs/assay/runs/{lineage.run_id}/done`",
-        f"- policy {escape(lineage.policy_name)} (`{lineage.policy_sha256[:16]}`) admitted the data and screened the scores",
-        f"- params `{lineage.params_sha256[:16]}`, logical run `{lineage.logical_run[:16]}`",
+        f"- data: `{source}`, md5 `{dataset.md5}`, licence {licence}",
+        f"- code: git `{lineage.git_commit}`; the run's own record is `{record}`",
+        f"- policy {policy} admitted the data and screened the scores",
+        f"- params `{params}`, logical run `{logical_run}`",
     ]
     if lineage.base is not None:
-        rows.append(
-            f"- base model: {escape(lineage.base.id)}, digest `{lineage.base.digest[:16]}`"
-        )
+        base_id, digest = escape(lineage.base.id), lineage.base.digest[:16]
+        rows.append(f"- base model: {base_id}, digest `{digest}`")
     return "Lineage\n\n" + "\n".join(rows)
 
 
 def escape(text: str) -> str:
-    """Data shown as text: no markup, no HTML, no formula."""
-    for character, entity in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("|", "&#124;"),
-    ):
-        text = text.replace(character, entity)
-    return text.replace("\n", " ")
+    """Show data as text on one line: no markup, no HTML, no table cell."""
+    return text.translate(_TO_ENTITIES)

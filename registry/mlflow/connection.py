@@ -1,9 +1,9 @@
-"""One MLflow at one address: its client, the experiment that runs are in, and turns at what only one may do."""
+"""One MLflow at one address: its client, the experiment that holds the runs, and locks."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.locks import exclusive
 from registry.mlflow.calls import Calls
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "assay"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's pages open an experiment of this kind at its runs; without it, at traces of chats, of which there are none."""
+"""MLflow's pages open such an experiment at its runs; without it, at traces of chats."""
 _T = TypeVar("_T")
 
 
 class Connection:
-    """A client that is opened when it is first needed. Every call is tried a bounded number of times, with jitter."""
+    """A client that is opened when it is first needed.
+
+    Every call is tried a bounded number of times, with jitter.
+    """
 
     def __init__(self, uri: str, locks: Path) -> None:
         self.uri = uri
@@ -27,20 +30,24 @@ class Connection:
         self._opened: MlflowClient | None = None
 
     def ask(self, call: "Callable[[MlflowClient], _T]") -> _T:
-        """What a call of the client gives, as `attempt` does it."""
+        """Call the client, and return the result; errors as of `attempt`."""
         return self._calls.attempt(lambda: call(self.client))
 
     def attempt(self, call: Callable[[], _T]) -> _T:
-        """What the call gives; `RegistryError` where MLflow refuses, or does not answer in all attempts."""
+        """Return the call's result.
+
+        `RegistryError` where MLflow refuses, or does not answer in all attempts.
+        """
         return self._calls.attempt(call)
 
     def look_up(self, call: Callable[[], _T]) -> _T | None:
-        """As `attempt`, with None for what MLflow says does not exist."""
+        """Return the call's result, or None for what MLflow says does not exist."""
         return self._calls.look_up(call)
 
     @property
     def client(self) -> "MlflowClient":
         """MLflow's own client."""
+        # Opening it imports mlflow, which takes seconds: `assay --help` must not pay for it.
         if self._opened is None:
             from mlflow import MlflowClient
 
@@ -48,27 +55,41 @@ class Connection:
         return self._opened
 
     def experiment(self) -> str:
-        """Id of the experiment that holds every run; made where it is not there yet."""
+        """Id of the experiment that holds every run; created where it is missing."""
+        # One at a time: two processes that both found none would both create it.
         with self.turn("experiment"):
-            found = self.client.get_experiment_by_name(EXPERIMENT)
-            return str(
-                found.experiment_id
-                if found
-                else self.client.create_experiment(EXPERIMENT, self._artifacts(), KIND)
-            )
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                return str(experiment.experiment_id)
+            location = self._artifact_location()
+            return str(self.client.create_experiment(EXPERIMENT, location, KIND))
 
-    def _artifacts(self) -> str | None:
+    def _artifact_location(self) -> str | None:
         """Beside the database where MLflow has no server; a server chooses for itself."""
         if not self.uri.startswith("sqlite:///"):
             return None
-        return (
-            (Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts")
-            .resolve()
-            .as_uri()
-        )
+        # The artifact root of `assay up` as well: either finds what the other made.
+        database = Path(self.uri.removeprefix("sqlite:///"))
+        folder = database.parent / "mlflow-artifacts"
+        return folder.resolve().as_uri()
 
     @contextlib.contextmanager
-    def turn(self, what: str) -> Iterator[None]:
-        """Have something to oneself among the processes of this machine."""
-        with exclusive(self._locks / f"{what}.lock"):
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait until no other process of this machine holds the lock of that name, and hold it."""
+        with exclusive(self._locks / f"{name}.lock"):
             yield
+
+
+def each_of_pages(fetch_page: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Every entry of every page; `fetch_page` takes the token that the page before it gave.
+
+    >>> each_of_pages(lambda token: client.search_model_versions(page_token=token))
+    """
+    token = None
+    while True:
+        page = fetch_page(token)
+        yield from page
+        token = page.token
+        # An empty page may have a successor: only the token says that it was the last.
+        if not token:
+            return

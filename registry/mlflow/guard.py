@@ -1,7 +1,8 @@
 """MLflow's server with Assay's rules between its routes and what they would change.
 
-Stores and artifacts are the places where a change happens, whichever route, encoding or method asked for it. Routes that reach
-neither, such as those of MLflow's assistant, which runs commands on this machine, are refused.
+Stores and artifacts are the places where a change happens, whichever route, encoding or method
+asked for it. Routes that reach neither, such as those of MLflow's assistant, which runs commands on
+this machine, are refused.
 """
 
 import os
@@ -10,68 +11,89 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 from starlette.routing import Match, Mount
 
-from registry.mlflow.acting import remembers_requests, take_requests
-from registry.mlflow.guarded_stores import MODELS, TRACKING, guarded
+from registry.mlflow.acting import remember_requests, take_requests
+from registry.mlflow.guarded_stores import MODELS, TRACKING, guard_store
 
-_ROUTES = {
-    "mlflow.server.artifact_router": frozenset({"GET", "HEAD"}),
-    "mlflow.server.job_api": frozenset({"GET", "HEAD"}),
-    "mlflow.server.mcp_server_api": frozenset({"GET", "HEAD"}),
+_READ = frozenset({"GET", "HEAD"})
+_ALLOWED_METHODS = {
+    "mlflow.server.artifact_router": _READ,
+    "mlflow.server.job_api": _READ,
+    "mlflow.server.mcp_server_api": _READ,
     "mlflow.server.otel_api": frozenset({"POST"}),
-    "mlflow.server.server_info_api": frozenset({"GET", "HEAD"}),
+    "mlflow.server.server_info_api": _READ,
 }
-"""Of the routes that flask does not see, those that stay, by the module that has them. Traces go through the tracking store."""
+"""Methods that stay on routes that flask does not see, by the module that has the route.
+
+Traces go through the tracking store, which has its own rules.
+"""
 _OWN_DISK = ("", "file")
 _REFERENCES = ("runs", "models", "mlflow-artifacts")
-"""Artifact addresses that MLflow turns into others, which come by here again."""
+"""Artifact addresses that MLflow turns into others, which are then looked at."""
 
 
-def install() -> None:
-    """Have MLflow use the guarded stores and artifacts wherever this process opens any from now on.
+def install_guards() -> None:
+    """Have MLflow use the guarded stores and artifacts wherever this process opens any.
 
-    By registering them itself: an entry point would be missing where an environment was made before this module.
+    They are registered here and not by an entry point: that one would be missing where an
+    environment was made before this module.
     """
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 
     from registry.mlflow.guarded_artifacts import ARTIFACT_ROOT
 
-    own_tracking, own_models = guarded(Tracking, TRACKING), guarded(Models, MODELS)
+    guarded_tracking = guard_store(Tracking, TRACKING)
+    guarded_models = guard_store(Models, MODELS)
 
-    def tracking(store_uri: str, artifact_uri: str | None = None) -> Any:
-        return own_tracking(store_uri, artifact_uri or os.environ[ARTIFACT_ROOT])
+    def open_tracking(store_uri: str, artifact_uri: str | None = None) -> Any:
+        location = artifact_uri or os.environ[ARTIFACT_ROOT]
+        return guarded_tracking(store_uri, location)
 
-    def models(store_uri: str) -> Any:
-        return own_models(store_uri)
+    def open_models(store_uri: str) -> Any:
+        return guarded_models(store_uri)
 
-    for places, store in zip(_store_registries(), (tracking, models), strict=True):
-        for place in places:
-            place.register("sqlite", store)
-    _install_artifacts()
+    openers = (open_tracking, open_models)
+    for registries, opener in zip(_store_registries(), openers, strict=True):
+        for registry in registries:
+            registry.register("sqlite", opener)
+    _install_artifact_guards()
 
 
 def _store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Where the server's routes look for a store of runs and of models, and where MLflow's clients in this process do."""
+    """The registries of run stores and of model stores.
+
+    Of each kind there is one for the server's routes, and one for MLflow's clients in this process.
+    """
     from mlflow.server import handlers
     from mlflow.tracking._model_registry import utils as models
     from mlflow.tracking._tracking_service import utils as tracking
 
-    runs = (handlers._tracking_store_registry, tracking._tracking_store_registry)  # noqa: SLF001 - MLflow has no public name
-    return runs, (handlers._model_registry_store_registry, models._get_store_registry())  # type: ignore[no-untyped-call]  # noqa: SLF001
+    # MLflow has no public names for them.
+    runs = (
+        handlers._tracking_store_registry,  # noqa: SLF001
+        tracking._tracking_store_registry,  # noqa: SLF001
+    )
+    versions = (
+        handlers._model_registry_store_registry,  # noqa: SLF001
+        models._get_store_registry(),  # type: ignore[no-untyped-call]  # noqa: SLF001
+    )
+    return runs, versions
 
 
-def _install_artifacts() -> None:
+def _install_artifact_guards() -> None:
     from mlflow.store.artifact.artifact_repository_registry import (
-        _artifact_repository_registry as places,
+        _artifact_repository_registry as registry,
     )
 
-    from registry.mlflow.guarded_artifacts import GuardedArtifacts, other_places
+    from registry.mlflow.guarded_artifacts import GuardedArtifacts, refuse_address
 
-    for scheme in tuple(places.get_registered_artifact_repositories()):  # type: ignore[no-untyped-call]
-        if scheme not in _REFERENCES:
-            places.register(
-                scheme, GuardedArtifacts if scheme in _OWN_DISK else other_places
-            )  # type: ignore[no-untyped-call]
+    repositories = registry.get_registered_artifact_repositories()  # type: ignore[no-untyped-call]
+    schemes = tuple(repositories)
+    for scheme in schemes:
+        if scheme in _REFERENCES:
+            continue
+        repository = GuardedArtifacts if scheme in _OWN_DISK else refuse_address
+        registry.register(scheme, repository)  # type: ignore[no-untyped-call]
 
 
 def guarded_app() -> Any:
@@ -81,43 +103,45 @@ def guarded_app() -> Any:
 
     initialize_backend_stores()
     app = create_app()
+    # After MLflow has prepared its database, which it does on its own account.
     take_requests()
-    return remembers_requests(
-        _without_other_routes(
-            app,
-            [_Native(route) for route in app.routes if not isinstance(route, Mount)],
-        )
-    )
+    # A mount is flask's application: its routes change things through the guarded stores alone.
+    native = [
+        _NativeRoute(route) for route in app.routes if not isinstance(route, Mount)
+    ]
+    return remember_requests(_without_other_routes(app, native))
 
 
-class _Native:
-    """A router that flask does not see, and the methods that stay."""
+class _NativeRoute:
+    """A route or router that flask does not see, and the methods that stay."""
 
     def __init__(self, router: Any) -> None:
         self._router = router
-        routes = (
-            router.original_router.routes
-            if hasattr(router, "original_router")
-            else (router,)
-        )
+        routes = (router,)
+        if hasattr(router, "original_router"):
+            routes = router.original_router.routes
         modules = {
             route.endpoint.__module__ for route in routes if hasattr(route, "endpoint")
         }
-        allowed = [_ROUTES.get(module, frozenset()) for module in modules]
+        # What comes from no known module keeps no method: a new MLflow opens nothing by itself.
+        allowed = [_ALLOWED_METHODS.get(module, frozenset()) for module in modules]
         self._stays = frozenset.intersection(*allowed) if allowed else frozenset()
 
     def refuses(self, scope: Any) -> bool:
-        is_its_own = self._router.matches(dict(scope))[0] is not Match.NONE
-        return is_its_own and scope["method"] not in self._stays
+        """Whether the request is for this route, by a method that does not stay."""
+        match = self._router.matches(dict(scope))[0]
+        if match is Match.NONE:
+            return False
+        return scope["method"] not in self._stays
 
 
-def _without_other_routes(app: Any, native: list[_Native]) -> Any:
-    async def asked(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and any(router.refuses(scope) for router in native):
-            await PlainTextResponse("This server does not offer that.", 403)(
-                scope, receive, send
-            )
+def _without_other_routes(app: Any, native: list[_NativeRoute]) -> Any:
+    async def refusing_app(scope: Any, receive: Any, send: Any) -> None:
+        is_http = scope["type"] == "http"
+        if is_http and any(route.refuses(scope) for route in native):
+            refusal = PlainTextResponse("This server does not offer that.", 403)
+            await refusal(scope, receive, send)
         else:
             await app(scope, receive, send)
 
-    return asked
+    return refusing_app

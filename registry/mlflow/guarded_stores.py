@@ -1,12 +1,13 @@
-"""MLflow's stores as its server uses them: what Assay recorded is changed by the service account alone.
+"""MLflow's stores as its server uses them: the service account alone changes Assay's records.
 
-Every method that does not merely read has a rule in `TRACKING` or `MODELS`. One without a rule is refused: a new version of MLflow
-opens nothing by itself. Rules look at what a call would change, not at the address that it came by.
+Every method that does not merely read has a rule in `TRACKING` or `MODELS`. One without a rule is
+refused: a new version of MLflow opens nothing by itself. Rules look at what a call would change,
+not at the address that it came by.
 """
 
 import inspect
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import wraps
 from typing import Any
 
 from registry.mlflow.accounts import SERVICE
-from registry.mlflow.acting import acting
+from registry.mlflow.acting import current_account
 from registry.mlflow.connection import EXPERIMENT
 
 _PREFIX = "assay."
@@ -30,10 +31,12 @@ _READS = (
     "search_",
     "supports_",
 )
+# A method that creates, though its name begins like that of one that reads.
+_READS_IN_NAME_ALONE = frozenset({"get_or_create_user_queue"})
 _PLACEHOLDERS = frozenset({"prompt-template", "dummy-source"})
 """What MLflow calls the source of a prompt, which has no files."""
 _INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
-"""A store's methods call each other; the outermost call is the one that was asked for."""
+"""A store's methods call each other; the outermost call is the one that was requested."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,22 @@ class Call:
 
     store: Any
     method: str
-    given: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     by: str
 
     @property
     def is_by_service(self) -> bool:
-        """Whether worker or controller asked for it."""
+        """Whether worker or controller made the call."""
         return self.by == SERVICE
 
     def refuse(self, fact: str) -> None:
-        """MLflow answers 403 with the sentence."""
+        """Have MLflow answer 403 with the sentence: `MlflowException`."""
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
+        account = self.by or "nobody"
         raise MlflowException(
-            f"{fact} ({self.method} by {self.by or 'nobody'}).",
+            f"{fact} ({self.method} by {account}).",
             error_code=PERMISSION_DENIED,
         )
 
@@ -64,217 +68,253 @@ class Call:
 Rule = Callable[[Call], None]
 
 
-def guarded(store: type, rules: Mapping[str, Rule]) -> type:
-    """The store's class, with each method that changes something behind its rule."""
-    behind = {
-        name: _behind(getattr(store, name), rules.get(name, refused))
-        for name in dir(store)
-        if _changes(store, name)
+def guard_store(store: type, rules: Mapping[str, Rule]) -> type:
+    """Make the store's class with each method that changes something behind its rule."""
+    names = [name for name in dir(store) if _may_change(store, name)]
+    guarded_methods = {
+        name: _guard_method(getattr(store, name), rules.get(name, refuse_always))
+        for name in names
     }
-    return type(f"Guarded{store.__name__}", (store,), behind)
+    return type(f"Guarded{store.__name__}", (store,), guarded_methods)
 
 
-def _changes(store: type, name: str) -> bool:
-    is_read = name.startswith(_READS) and name not in _READS_IN_NAME_ALONE
-    return (
-        not name.startswith("_")
-        and not is_read
-        and inspect.isfunction(inspect.getattr_static(store, name))
-    )
+def _may_change(store: type, name: str) -> bool:
+    if name.startswith("_"):
+        return False
+    if name.startswith(_READS) and name not in _READS_IN_NAME_ALONE:
+        return False
+    # Statically: a property must not be evaluated to see whether it is a method.
+    attribute = inspect.getattr_static(store, name)
+    return inspect.isfunction(attribute)
 
 
-_READS_IN_NAME_ALONE = frozenset({"get_or_create_user_queue"})
+def _guard_method(plain: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
+    signature = inspect.signature(plain)
 
-
-def _behind(plain: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
     @wraps(plain)
-    def method(*arguments: Any, **named: Any) -> Any:
-        by = acting()
-        if by is None or _INSIDE.get():
-            return plain(*arguments, **named)
-        given = dict(inspect.signature(plain).bind(*arguments, **named).arguments)
-        rule(Call(given.pop("self", None), plain.__name__, given, by))
+    def method(*positional: Any, **named: Any) -> Any:
+        account = current_account()
+        # What the server does by itself, or within a call that was checked, needs no rule.
+        if account is None or _INSIDE.get():
+            return plain(*positional, **named)
+        arguments = dict(signature.bind(*positional, **named).arguments)
+        store = arguments.pop("self", None)
+        rule(Call(store, plain.__name__, arguments, account))
+        # The calls that the method makes itself were not requested by anybody.
         token = _INSIDE.set(True)
         try:
-            return plain(*arguments, **named)
+            return plain(*positional, **named)
         finally:
             _INSIDE.reset(token)
 
     return method
 
 
-# What a call may be.
+# General rules.
 
 
-def refused(call: Call) -> None:
+def refuse_always(call: Call) -> None:
     """For methods that nobody needs."""
     call.refuse("This server does not offer that")
 
 
-def free(call: Call) -> None:
-    """What MLflow's own permissions decide: reviews, aliases, webhooks."""
+def require_login(call: Call) -> None:
+    """For what MLflow's own permissions decide: reviews, aliases, webhooks."""
     if not call.by:
         call.refuse("Nobody is logged in")
 
 
 def all_of(*rules: Rule) -> Rule:
-    """Every rule must let it pass."""
+    """Combine rules: every one must let the call pass."""
 
-    def rule(call: Call) -> None:
-        for each in rules:
-            each(call)
+    def check_all(call: Call) -> None:
+        for rule in rules:
+            rule(call)
 
-    return rule
+    return check_all
 
 
-def tags(call: Call) -> None:
-    """Tags of Assay's own are evidence: who asked for a run, what its verdict was."""
+# Tags.
+
+
+def check_tags(call: Call) -> None:
+    """Tags of Assay's own are evidence: who requested a run, what its verdict was."""
     if call.is_by_service:
         return
-    free(call)
-    for key in _keys(call.given):
-        if _plain(key).startswith(_PREFIX):
+    require_login(call)
+    # Deleting a tag comes here, too: its key is an argument.
+    for key in _tag_keys(call.arguments):
+        if _normalize(key).startswith(_PREFIX):
             call.refuse(
                 f"The tag {key[:60]!r} is written by the account {SERVICE!r} alone"
             )
 
 
-def _keys(given: Mapping[str, Any]) -> Iterable[str]:
-    found = given.get("tags")
-    yield from (
-        str(each if isinstance(found, Mapping) else each.key) for each in found or ()
-    )
-    if given.get("tag") is not None:
-        yield str(given["tag"].key)
-    if given.get("key") is not None:
-        yield str(given["key"])
-    info = given.get("trace_info")
+def _tag_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Every tag that the call would write, in whichever form its method takes it."""
+    # As entities with a key, as a mapping, or one key alone.
+    tags = arguments.get("tags")
+    for tag in tags or ():
+        yield str(tag if isinstance(tags, Mapping) else tag.key)
+    if arguments.get("tag") is not None:
+        yield str(arguments["tag"].key)
+    if arguments.get("key") is not None:
+        yield str(arguments["key"])
+    # A trace brings its tags, and metadata that is shown as tags, within its description.
+    info = arguments.get("trace_info")
     if info is not None:
-        yield from map(str, {**(info.tags or {}), **(info.trace_metadata or {})})
+        keys = {**(info.tags or {}), **(info.trace_metadata or {})}
+        yield from map(str, keys)
 
 
-def own_experiment(call: Call) -> None:
-    """What lies in Assay's experiment is changed by the service account alone. What a call names nothing of is refused."""
+# Experiments and runs.
+
+
+def check_experiment(call: Call) -> None:
+    """What is in Assay's experiment is changed by the service account alone."""
     if call.is_by_service:
         return
-    free(call)
-    places = tuple(_experiments(call))
-    if not places or any(is_governed(call.store, place) for place in places):
+    require_login(call)
+    experiments = tuple(_experiments(call))
+    is_ours = any(is_governed(call.store, experiment) for experiment in experiments)
+    # A call that names no experiment could be about Assay's, so that it is refused, too.
+    if not experiments or is_ours:
         call.refuse(
-            f"The experiment {EXPERIMENT!r} is written by the account {SERVICE!r} alone. Make an experiment of your own"
+            f"The experiment {EXPERIMENT!r} is written by the account {SERVICE!r} alone. "
+            "Make an experiment of your own"
         )
 
 
-def _experiments(call: Call) -> Iterable[str]:
-    """Every experiment that the call touches, by whatever it names it."""
-    given, store = call.given, call.store
+def _experiments(call: Call) -> Iterator[str]:
+    """Id of every experiment that the call would change, however it names it."""
+    arguments = call.arguments
     for name in ("experiment_id", "location"):
-        if given.get(name):
-            yield str(given[name])
-    yield from map(str, given.get("experiment_ids") or ())
+        if arguments.get(name):
+            yield str(arguments[name])
+    yield from map(str, arguments.get("experiment_ids") or ())
+    yield from _experiments_of_runs(call)
+    yield from _experiments_of_logged_models(call)
+    for trace_id in _trace_ids(arguments):
+        yield str(call.store.get_trace_info(trace_id).experiment_id)
+    yield from _experiments_of_new_traces(call)
+
+
+def _experiments_of_runs(call: Call) -> Iterator[str]:
     for name in ("run_id", "source_run_id"):
-        if given.get(name):
-            yield str(store.get_run(given[name]).info.experiment_id)
-    if given.get("model_id"):
-        yield str(store.get_logged_model(given["model_id"]).experiment_id)
-    for each in (
-        *(given.get("models") or ()),
-        *(given.get("metrics") or ()),
-        given.get("metric"),
-    ):
-        if getattr(each, "model_id", None):
-            yield str(store.get_logged_model(each.model_id).experiment_id)
-    for trace in _traces(given):
-        yield str(store.get_trace_info(trace).experiment_id)
-    yield from _of_new_traces(call)
+        run_id = call.arguments.get(name)
+        if run_id:
+            yield str(call.store.get_run(run_id).info.experiment_id)
 
 
-def _traces(given: Mapping[str, Any]) -> Iterable[str]:
+def _experiments_of_logged_models(call: Call) -> Iterator[str]:
+    arguments = call.arguments
+    model_ids = [arguments.get("model_id")]
+    # A metric of a run may be one of a logged model, which is in another experiment.
+    holders = (
+        *(arguments.get("models") or ()),
+        *(arguments.get("metrics") or ()),
+        arguments.get("metric"),
+    )
+    model_ids += [getattr(holder, "model_id", None) for holder in holders]
+    for model_id in model_ids:
+        if model_id:
+            yield str(call.store.get_logged_model(model_id).experiment_id)
+
+
+def _trace_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
     for name in ("trace_id", "request_id"):
-        if given.get(name):
-            yield str(given[name])
-    yield from map(str, given.get("trace_ids") or ())
+        if arguments.get(name):
+            yield str(arguments[name])
+    yield from map(str, arguments.get("trace_ids") or ())
 
 
-def _of_new_traces(call: Call) -> Iterable[str]:
-    """Where they are to lie, and where one of the same id lies already."""
+def _experiments_of_new_traces(call: Call) -> Iterator[str]:
+    """Where new traces would be, and where there is already one of the same id."""
     from mlflow.exceptions import MlflowException
 
-    info = call.given.get("trace_info")
+    described = []
+    info = call.arguments.get("trace_info")
     if info is not None:
+        described.append(info)
         yield str(info.experiment_id)
-    ids = {
-        str(each.trace_id)
-        for each in (
-            *(call.given.get("spans") or ()),
-            *(() if info is None else (info,)),
-        )
-    }
-    for each in ids:
-        with suppress(MlflowException):  # most are new
-            yield str(call.store.get_trace_info(each).experiment_id)
+    spans = call.arguments.get("spans") or ()
+    trace_ids = {str(item.trace_id) for item in (*spans, *described)}
+    for trace_id in trace_ids:
+        # Most are new: MLflow knows nothing of them.
+        with suppress(MlflowException):
+            yield str(call.store.get_trace_info(trace_id).experiment_id)
 
 
 def is_governed(store: Any, experiment_id: str) -> bool:
     """Whether it is Assay's experiment, deleted or not."""
-    return _is_reserved(str(store.get_experiment(experiment_id).name))
+    # By its present name: renaming the experiment is refused as well.
+    experiment = store.get_experiment(experiment_id)
+    return _is_reserved(str(experiment.name))
 
 
 def _is_reserved(name: str) -> bool:
-    return _plain(name) == EXPERIMENT
+    return _normalize(name) == EXPERIMENT
 
 
-def _plain(text: str) -> str:
-    """As people read it: letters of another width or case are no other name."""
-    shown = "".join(
+def _normalize(text: str) -> str:
+    """The text as people read it: letters of another width or case make no other name."""
+    letters = [
         letter
         for letter in unicodedata.normalize("NFKC", text)
+        # Invisible format characters, such as a zero-width space.
         if unicodedata.category(letter) != "Cf"
-    )
-    return shown.strip().casefold()
+    ]
+    return "".join(letters).strip().casefold()
 
 
-def no_location(call: Call) -> None:
-    """Files lie where this server puts them. The service account needs no other place either."""
-    if call.given.get("artifact_location"):
+def check_no_location(call: Call) -> None:
+    """Files are where this server puts them. The service account needs no other place either."""
+    if call.arguments.get("artifact_location"):
         call.refuse(
-            "Artifacts lie where this server puts them: leave artifact_location out"
+            "Artifacts are where this server puts them: leave artifact_location out"
         )
 
 
-def other_name(call: Call) -> None:
+def check_experiment_name(call: Call) -> None:
     """Nobody makes a second experiment of Assay's name."""
-    name = str(call.given.get("new_name") or call.given.get("name") or "")
+    arguments = call.arguments
+    # `rename_experiment` calls it `new_name`.
+    name = str(arguments.get("new_name") or arguments.get("name") or "")
     if not call.is_by_service and _is_reserved(name):
         call.refuse(f"The name {name[:60]!r} is that of Assay's own experiment")
 
 
-def batch(call: Call) -> None:
-    """Tags by themselves may be written as `set_tag` writes them; numbers and parameters belong to whoever ran it."""
-    tags(call)
-    if call.given.get("metrics") or call.given.get("params"):
-        own_experiment(call)
+def check_batch(call: Call) -> None:
+    """Tags alone may be written as by `set_tag`; numbers and parameters are the runner's."""
+    check_tags(call)
+    # People may tag Assay's runs, with tags of their own.
+    if call.arguments.get("metrics") or call.arguments.get("params"):
+        check_experiment(call)
 
 
-def datasets(call: Call) -> None:
-    """Evaluation data: Assay keeps none there."""
-    tags(call)
-    if call.given.get("experiment_ids"):
-        own_experiment(call)
+def check_dataset(call: Call) -> None:
+    """For evaluation data, of which Assay keeps none there."""
+    check_tags(call)
+    if call.arguments.get("experiment_ids"):
+        check_experiment(call)
 
 
 # Registered models.
 
 
-def own_model(call: Call) -> None:
-    """A model of which Assay registered a version is changed by the service account alone, but for tags and aliases."""
+def check_model(call: Call) -> None:
+    """A model with a version of Assay's is changed by the service account alone.
+
+    Tags and aliases have rules of their own.
+    """
     if call.is_by_service:
         return
-    free(call)
-    name = str(call.given["name"])
+    require_login(call)
+    name = str(call.arguments["name"])
     if holds_registered_version(call.store, name):
         call.refuse(
-            f"Assay registered versions of {name[:100]!r}: they are changed by the account {SERVICE!r} alone"
+            f"Assay registered versions of {name[:100]!r}: "
+            f"they are changed by the account {SERVICE!r} alone"
         )
 
 
@@ -282,70 +322,82 @@ def holds_registered_version(store: Any, name: str) -> bool:
     """Whether a version of that name has a tag of Assay's own, which nobody else can write."""
     from mlflow.store.model_registry.dbmodels.models import SqlModelVersionTag
 
-    own = SqlModelVersionTag.key.startswith(_PREFIX, autoescape=True)
+    # From the table: going through all versions by the store's methods would be slow.
+    is_own_tag = SqlModelVersionTag.key.startswith(_PREFIX, autoescape=True)
     with store.ManagedSessionMaker() as session:
-        return (
-            session.query(SqlModelVersionTag)
-            .filter(SqlModelVersionTag.name == name, own)
-            .first()
-            is not None
-        )
+        tags = session.query(SqlModelVersionTag)
+        own_tags = tags.filter(SqlModelVersionTag.name == name, is_own_tag)
+        return own_tags.first() is not None
 
 
-def new_version(call: Call) -> None:
+def check_new_version(call: Call) -> None:
     """A version's files are those of a run or of a logged model, and not Assay's."""
-    from mlflow.server.handlers import _get_tracking_store
-
-    all_of(own_model, tags)(call)
-    if call.is_by_service or str(call.given["source"]) in _PLACEHOLDERS:
+    check_model(call)
+    check_tags(call)
+    # A prompt is a registered model without files.
+    if call.is_by_service or str(call.arguments["source"]) in _PLACEHOLDERS:
         return
-    of = {
-        name: call.given[name]
-        for name in ("run_id", "model_id")
-        if call.given.get(name)
-    }
-    if not of:
+    origin = _origin_of(call)
+    if not origin:
         call.refuse(
             "A version's source is a run or a logged model: name run_id or model_id"
         )
-    own_experiment(Call(_get_tracking_store(), call.method, of, call.by))
+    _check_origin(call, origin)
 
 
-def own_prompt(call: Call) -> None:
+def check_prompt_link(call: Call) -> None:
     """A prompt is linked to a run or a logged model of one's own."""
+    _check_origin(call, _origin_of(call))
+
+
+def _origin_of(call: Call) -> dict[str, Any]:
+    """The run or the logged model that the call names."""
+    arguments = call.arguments
+    return {
+        name: arguments[name] for name in ("run_id", "model_id") if arguments.get(name)
+    }
+
+
+def _check_origin(call: Call, origin: dict[str, Any]) -> None:
     from mlflow.server.handlers import _get_tracking_store
 
-    of = {
-        name: call.given[name]
-        for name in ("run_id", "model_id")
-        if call.given.get(name)
-    }
-    own_experiment(Call(_get_tracking_store(), call.method, of, call.by))
+    # The store of models knows no runs: that of runs is asked for their experiment.
+    tracking_call = Call(_get_tracking_store(), call.method, origin, call.by)
+    check_experiment(tracking_call)
 
 
-def copied(call: Call) -> None:
-    """A copy takes tags with it."""
-    if not call.is_by_service:
-        source, into = call.given["src_mv"], call.given["dst_name"]
-        for name in (source.name, into):
-            own_model(Call(call.store, call.method, {"name": name}, call.by))
+def check_copy(call: Call) -> None:
+    """A copy takes tags with it, so that neither of the two models may be Assay's."""
+    if call.is_by_service:
+        return
+    source, destination = call.arguments["src_mv"], call.arguments["dst_name"]
+    for name in (source.name, destination):
+        model_call = Call(call.store, call.method, {"name": name}, call.by)
+        check_model(model_call)
 
 
-def _each(rule: Rule, *names: str) -> dict[str, Rule]:
+def _for_methods(rule: Rule, *names: str) -> dict[str, Rule]:
     return dict.fromkeys(names, rule)
 
 
 TRACKING: Mapping[str, Rule] = {
-    "create_experiment": all_of(tags, other_name, no_location),
-    **_each(own_experiment, "delete_experiment", "restore_experiment"),
-    "rename_experiment": all_of(own_experiment, other_name),
-    **_each(
-        tags, "set_experiment_tag", "delete_experiment_tag", "set_tag", "delete_tag"
+    # Experiments.
+    "create_experiment": all_of(check_tags, check_experiment_name, check_no_location),
+    **_for_methods(check_experiment, "delete_experiment", "restore_experiment"),
+    "rename_experiment": all_of(check_experiment, check_experiment_name),
+    **_for_methods(
+        check_tags,
+        "set_experiment_tag",
+        "delete_experiment_tag",
+        "set_tag",
+        "delete_tag",
     ),
-    **_each(tags, "set_logged_model_tags", "delete_logged_model_tag"),
-    **_each(all_of(own_experiment, tags), "create_run", "create_logged_model"),
-    **_each(
-        own_experiment,
+    **_for_methods(check_tags, "set_logged_model_tags", "delete_logged_model_tag"),
+    **_for_methods(
+        all_of(check_experiment, check_tags), "create_run", "create_logged_model"
+    ),
+    **_for_methods(
+        check_experiment,
         "update_run_info",
         "delete_run",
         "restore_run",
@@ -353,113 +405,133 @@ TRACKING: Mapping[str, Rule] = {
         "log_param",
         "record_logged_model",
     ),
-    **_each(own_experiment, "log_inputs", "log_outputs"),
-    "log_batch": batch,
-    **_each(
-        own_experiment,
+    **_for_methods(check_experiment, "log_inputs", "log_outputs"),
+    "log_batch": check_batch,
+    **_for_methods(
+        check_experiment,
         "log_logged_model_params",
         "finalize_logged_model",
         "delete_logged_model",
         "set_model_versions_tags",
     ),
-    **_each(
-        own_experiment,
+    **_for_methods(
+        check_experiment,
         "register_scorer",
         "delete_scorer",
         "upsert_online_scoring_config",
     ),
-    **_each(
-        all_of(own_experiment, tags),
+    # Traces.
+    **_for_methods(
+        all_of(check_experiment, check_tags),
         "start_trace",
         "deprecated_start_trace_v2",
         "deprecated_end_trace_v2",
     ),
-    **_each(all_of(own_experiment, tags), "set_trace_tag", "delete_trace_tag"),
-    **_each(
-        own_experiment,
+    **_for_methods(
+        all_of(check_experiment, check_tags), "set_trace_tag", "delete_trace_tag"
+    ),
+    **_for_methods(
+        check_experiment,
         "delete_traces",
         "log_spans",
         "link_traces_to_run",
         "unlink_traces_from_run",
         "link_prompts_to_trace",
     ),
-    **_each(
-        datasets,
+    # Evaluation data.
+    **_for_methods(
+        check_dataset,
         "create_dataset",
         "delete_dataset",
         "upsert_dataset_records",
         "delete_dataset_records",
     ),
-    **_each(
-        datasets,
+    **_for_methods(
+        check_dataset,
         "set_dataset_tags",
         "delete_dataset_tag",
         "add_dataset_to_experiments",
         "remove_dataset_from_experiments",
     ),
     # People's reviews, of Assay's runs too.
-    **_each(
-        free,
+    **_for_methods(
+        require_login,
         "create_assessment",
         "update_assessment",
         "delete_assessment",
         "create_issue",
         "update_issue",
     ),
-    **_each(free, "create_label_schema", "update_label_schema", "delete_label_schema"),
-    **_each(
-        free,
+    **_for_methods(
+        require_login,
+        "create_label_schema",
+        "update_label_schema",
+        "delete_label_schema",
+    ),
+    **_for_methods(
+        require_login,
         "create_review_queue",
         "get_or_create_user_queue",
         "update_review_queue",
         "delete_review_queue",
     ),
-    **_each(
-        free,
+    **_for_methods(
+        require_login,
         "add_items_to_review_queue",
         "remove_items_from_review_queue",
         "set_review_queue_item_status",
     ),
 }
 MODELS: Mapping[str, Rule] = {
-    **_each(
-        tags,
+    **_for_methods(
+        check_tags,
         "create_registered_model",
         "set_registered_model_tag",
         "delete_registered_model_tag",
     ),
-    **_each(tags, "set_model_version_tag", "delete_model_version_tag"),
-    **_each(
-        own_model,
+    **_for_methods(check_tags, "set_model_version_tag", "delete_model_version_tag"),
+    **_for_methods(
+        check_model,
         "update_registered_model",
         "rename_registered_model",
         "delete_registered_model",
     ),
-    "create_model_version": new_version,
-    **_each(
-        own_model,
+    "create_model_version": check_new_version,
+    **_for_methods(
+        check_model,
         "update_model_version",
         "transition_model_version_stage",
         "delete_model_version",
     ),
-    "copy_model_version": copied,
-    **_each(free, "set_registered_model_alias", "delete_registered_model_alias"),
-    **_each(
-        all_of(own_model, tags),
+    "copy_model_version": check_copy,
+    **_for_methods(
+        require_login, "set_registered_model_alias", "delete_registered_model_alias"
+    ),
+    # Prompts, which MLflow keeps as registered models.
+    **_for_methods(
+        all_of(check_model, check_tags),
         "create_prompt",
         "create_prompt_version",
         "delete_prompt",
         "delete_prompt_version",
     ),
-    **_each(
-        tags,
+    **_for_methods(
+        check_tags,
         "set_prompt_tag",
         "delete_prompt_tag",
         "set_prompt_version_tag",
         "delete_prompt_version_tag",
     ),
-    **_each(free, "set_prompt_alias", "delete_prompt_alias"),
-    **_each(own_prompt, "link_prompt_version_to_run", "link_prompt_version_to_model"),
-    "link_prompts_to_trace": refused,
-    **_each(free, "create_webhook", "update_webhook", "delete_webhook", "test_webhook"),
+    **_for_methods(require_login, "set_prompt_alias", "delete_prompt_alias"),
+    **_for_methods(
+        check_prompt_link, "link_prompt_version_to_run", "link_prompt_version_to_model"
+    ),
+    "link_prompts_to_trace": refuse_always,
+    **_for_methods(
+        require_login,
+        "create_webhook",
+        "update_webhook",
+        "delete_webhook",
+        "test_webhook",
+    ),
 }

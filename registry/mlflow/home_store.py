@@ -1,4 +1,4 @@
-"""The MLflow of a home: where MLFLOW_TRACKING_URI says, else a SQLite database of the home's own."""
+"""The MLflow of a home: at MLFLOW_TRACKING_URI, else a SQLite database of the home's own."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,33 +17,39 @@ from registry.mlflow.store import Store
 
 
 def open_store(project: Project) -> Store:
-    """MLflow where `MLFLOW_TRACKING_URI` says, else a SQLite database of the project's own; one that is lost is `RegistryError`."""
-    given = mlflow_address()
-    own = project.home / "mlflow.db"
-    if not given and not own.is_file():
-        _check_not_lost(own)  # before MLflow makes an empty one in its place
-    if not given or database_file(given) == own:
+    """Open MLflow at `MLFLOW_TRACKING_URI`, else in the home's own SQLite database.
+
+    `RegistryError` where that database is lost, or is that of a home whose files are elsewhere.
+    """
+    address = mlflow_address()
+    own_database = project.home / "mlflow.db"
+    # Asked before MLflow makes an empty database in place of the lost one.
+    if not address and not own_database.is_file():
+        _check_not_lost(own_database)
+    if not address or database_file(address) == own_database:
         tell_moved(project.home)
-    return Store(given or f"sqlite:///{own}", locks=project.home / "leases")
+    uri = address or f"sqlite:///{own_database}"
+    return Store(uri, locks=project.home / "leases")
 
 
 def tell_moved(home: Path) -> None:
     """Have a home that was moved or copied lead to its own files, and say so."""
-    moved = settle_home(home, system=lock_file(home))
-    if moved is not None:
-        warn_once(moved)
+    sentence = settle_home(home, system=lock_file(home))
+    if sentence is not None:
+        warn_once(sentence)
 
 
 def _check_not_lost(database: Path) -> None:
-    """The home's own ledger names no version that MLflow held; one outside of the home may be that of other homes, too."""
+    """`RegistryError` where the home's ledger names versions that the database must have held."""
+    # A ledger outside of the home may be that of other homes, too: it proves nothing.
     if Settings().ledger_url or not database.with_name("ledger.db").is_file():
         return
-    with suppress(LedgerError):  # said by whoever needs the ledger
-        if any(
-            isinstance(entry.body, Judged | Registered)
-            for entry in read_ledger(database.parent).entries()
-        ):
-            raise RegistryError(
-                f"There is no MLflow database {database}, though the ledger names versions of it, so it is lost. Restore it from a backup,"
-                " or set MLFLOW_TRACKING_URI to where those versions are."
-            )
+    # A damaged ledger is reported by whoever needs it.
+    with suppress(LedgerError):
+        for entry in read_ledger(database.parent).entries():
+            if isinstance(entry.body, Judged | Registered):
+                raise RegistryError(
+                    f"There is no MLflow database {database}, though the ledger names versions "
+                    "of it, so it is lost. Restore it from a backup,"
+                    " or set MLFLOW_TRACKING_URI to where those versions are."
+                )

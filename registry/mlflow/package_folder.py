@@ -1,4 +1,4 @@
-"""The folder of a package on this machine: whether it is whole, and where one that is not is put aside."""
+"""The folder of a package on this machine: whether it is whole, and where a damaged one goes."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,34 +7,44 @@ from core.errors import DamagedFile
 from core.files import digest_of_files, folder_digests
 
 ASIDE = ".aside"
+_UNIQUE_TIME = "%Y%m%dT%H%M%S%f"
 
 
 def is_whole(folder: Path, package_sha256: str) -> bool:
     """Whether it holds exactly the package's files; one that cannot be read does not."""
     try:
-        return (
-            folder.is_dir()
-            and digest_of_files(folder_digests(folder)) == package_sha256
-        )
-    except (DamagedFile, OSError):  # a symbolic link, or a file that nobody may read
+        if not folder.is_dir():
+            return False
+        digests = folder_digests(folder)
+    # A symbolic link, or a file that nobody may read.
+    except (DamagedFile, OSError):
         return False
+    return digest_of_files(digests) == package_sha256
 
 
 def put_aside(folder: Path) -> Path | None:
-    """Move a damaged package where a person can look at it and nothing loads it; None where there is nothing to move."""
-    if not (folder.exists() or folder.is_symlink()):
+    """Move a damaged package where a person can look at it and nothing loads it.
+
+    None where there is nothing to move. `DamagedFile` where it cannot be moved.
+    """
+    # `exists` alone would overlook a link that leads nowhere.
+    if not folder.exists() and not folder.is_symlink():
         return None
-    aside = folder.parent / ASIDE / f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    moment = datetime.now(UTC)
+    aside = folder.parent / ASIDE / f"{folder.name}-{moment:{_UNIQUE_TIME}}"
     aside.parent.mkdir(exist_ok=True)
     try:
         folder.rename(aside)
     except OSError as error:
         raise DamagedFile(
-            f"{folder} is damaged and cannot be moved ({error.strerror}). Move it away by hand, then repeat."
+            f"{folder} is damaged and cannot be moved ({error.strerror}). "
+            "Move it away by hand, then repeat."
         ) from error
     return aside
 
 
 def all_aside(packages: Path) -> tuple[Path, ...]:
-    """What was put aside of the packages in that folder, the oldest first of each."""
-    return tuple(sorted((packages / ASIDE).glob("*-*")))
+    """The damaged packages that were set aside in that folder, the oldest first of each."""
+    # The time ends each name, so that the order of names is the order of time.
+    folders = (packages / ASIDE).glob("*-*")
+    return tuple(sorted(folders))

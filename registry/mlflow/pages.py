@@ -1,5 +1,6 @@
 """What version pages in MLflow remember of the ledger, sealed by a key of the ledger."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -28,76 +29,98 @@ REVOKED_TAG = "assay.revoked"
 
 def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
     """What a version's page says of the ledger, sealed with this machine's key."""
-    return {
-        RECORD_TAG: SealedRecord.made(record, load_key(ledger.home)).model_dump_json()
-    }
+    # Whoever may write to MLflow can edit a page, but not forge its seal.
+    sealed = SealedRecord.made(record, load_key(ledger.home))
+    return {RECORD_TAG: sealed.model_dump_json()}
 
 
 def mark_revoked(
     store: "Store", ledger: Ledger, ledger_state: LedgerState, model: str, version: str
 ) -> None:
-    """Have the page of a revoked version say so. One that MLflow does not have has no page."""
-    found = store.known(model, version)
-    if found is None:
+    """Have the page of a revoked version say so; a version that MLflow lacks has no page."""
+    registered = store.known(model, version)
+    if registered is None:
         return
-    entry = _revocation(ledger, model, version)
-    since = "with the same adapter under another name. It never serves again."
+    # Where no entry names the version, another one with the same adapter was revoked.
+    sentence = "with the same adapter under another name. It never serves again."
     record = HeadRecord.about(ledger_state, model, version)
-    if entry is not None and isinstance(entry.body, Revoked):
-        since = f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). It never serves again."
-        named = {entry.body.adapter_sha256} if entry.body.adapter_sha256 else set()
-        record = record.model_copy(
-            update={
-                "revoked_adapters": tuple(sorted({*record.revoked_adapters, *named}))
-            }
+    revocation = _find_revocation(ledger, model, version)
+    if revocation is not None:
+        entry, body = revocation
+        sentence = (
+            f"since {entry.at:%Y-%m-%d %H:%M} UTC (entry {entry.generation} of the ledger). "
+            "It never serves again."
         )
-    store.annotate(found, {REVOKED_TAG: since, **sealed_tag(ledger, record)})
+        record = _with_adapter(record, body.adapter_sha256)
+    tags = {REVOKED_TAG: sentence, **sealed_tag(ledger, record)}
+    store.annotate(registered, tags)
 
 
-def _revocation(ledger: Ledger, model: str, version: str) -> Entry | None:
+def _with_adapter(record: HeadRecord, adapter_sha256: str | None) -> HeadRecord:
+    """The record with the revoked bytes, by which the page bars them under other names, too."""
+    adapters = set(record.revoked_adapters)
+    if adapter_sha256:
+        adapters.add(adapter_sha256)
+    return record.model_copy(update={"revoked_adapters": tuple(sorted(adapters))})
+
+
+def _find_revocation(
+    ledger: Ledger, model: str, version: str
+) -> tuple[Entry, Revoked] | None:
+    """The first entry that revokes that version, and its body."""
     for entry in ledger.each_entry():
-        if isinstance(entry.body, Revoked) and (
-            entry.body.model,
-            entry.body.version,
-        ) == (model, version):
-            return entry
+        body = entry.body
+        if not isinstance(body, Revoked):
+            continue
+        if (body.model, body.version) == (model, version):
+            return entry, body
     return None
 
 
 def told_by_pages(
     store: "Store", trusted: frozenset[str], ever: frozenset[str]
 ) -> tuple[tuple[Told, ...], tuple[str, ...]]:
-    """Every sealed record on a version page, and a sentence for each that no key of the ledger ever sealed.
+    """Every sealed record on a version page, and a sentence for each that was edited.
 
-    `ever`: keys that were trusted once. What a revoked one sealed counts no more, and is no alarm.
+    `trusted`: the keys that count. `ever`: those that were trusted once; what a revoked one sealed
+    counts no more, and is no alarm.
     """
-    told, wrong = [], []
+    records: list[Told] = []
+    sentences: list[str] = []
     for page, text in sorted(store.pages_with(RECORD_TAG).items()):
-        where = f"the page of {page}"
-        try:
-            sealed = SealedRecord.model_validate_json(text)
-        except ValidationError:
-            sealed = None
+        place = f"the page of {page}"
+        sealed = _parse_sealed(text)
         if sealed is not None and sealed.is_by(trusted):
-            told.append(Told(where=where, sealed=sealed))
+            records.append(Told(where=place, sealed=sealed))
         elif sealed is None or not sealed.is_by(ever):
-            wrong.append(
-                f"{where} holds a tag {RECORD_TAG} that no key of this ledger sealed: it was edited, and does not count."
+            sentences.append(
+                f"{place} holds a tag {RECORD_TAG} that no key of this ledger sealed: "
+                "it was edited, and does not count."
             )
-    return tuple(told), tuple(wrong)
+    return tuple(records), tuple(sentences)
+
+
+def _parse_sealed(text: str) -> SealedRecord | None:
+    try:
+        return SealedRecord.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def check_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> None:
-    """`BrokenLedger` where a page that a key of this ledger sealed remembers an entry that the ledger does not hold.
+    """Refuse a release while a sealed page remembers an entry that the ledger does not hold.
 
-    Asked before a release: a revocation that was cut off the ledger still stands on its page.
+    `BrokenLedger` with the page: a revocation that was cut off the ledger is still on its page.
     """
-    told, _ = told_by_pages(store, trusted_keys(ledger.home, ledger_state), frozenset())
-    known = [KnownHead.of(each.sealed.record, each.where) for each in told]
+    trusted = trusted_keys(ledger.home, ledger_state)
+    # Pages that were edited do not count here; the controller raises an alarm for them.
+    records, _ = told_by_pages(store, trusted, frozenset())
+    known = [KnownHead.of(told.sealed.record, told.where) for told in records]
     for lost in lost_heads(ledger, ledger_state, known):
-        fact = f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that"
         raise BrokenLedger(
-            f"{fact}: its end was cut off, or an older copy was put back. Nothing is released. {LOOK}"
+            f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that: "
+            "its end was cut off, or an older copy was put back. "
+            f"Nothing is released. {LOOK}"
         )
 
 
@@ -105,15 +128,26 @@ def lost_by_pages(
     store: "Store", ledger: Ledger, ledger_state: LedgerState
 ) -> tuple[str, ...]:
     """A sentence for each page whose head, sealed or not, the ledger does not hold."""
-    wrong = []
-    for page, text in sorted(store.pages_with(PAGE_TAG).items()):
-        try:
-            known = KnownHead.from_tag(text, f"the page of {page}")
-        except LedgerError as error:
-            wrong.append(str(error))
-            continue
-        if lost_heads(ledger, ledger_state, (known,)):
-            wrong.append(
-                f"{known.where} remembers entry {known.generation}, and the ledger does not hold that. {LOOK}"
-            )
-    return tuple(wrong)
+    # Sorted: an alarm should not change its order between two looks.
+    pages = sorted(store.pages_with(PAGE_TAG).items())
+    return tuple(
+        sentence
+        for page, text in pages
+        for sentence in _head_faults(page, text, ledger, ledger_state)
+    )
+
+
+def _head_faults(
+    page: str, text: str, ledger: Ledger, ledger_state: LedgerState
+) -> Iterator[str]:
+    try:
+        known = KnownHead.from_tag(text, f"the page of {page}")
+    except LedgerError as error:
+        # A tag that cannot be read was edited: that is reported as well.
+        yield str(error)
+        return
+    if lost_heads(ledger, ledger_state, (known,)):
+        yield (
+            f"{known.where} remembers entry {known.generation}, "
+            f"and the ledger does not hold that. {LOOK}"
+        )

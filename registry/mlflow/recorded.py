@@ -12,28 +12,27 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-AUTHOR, MODEL, KIND, DATA_REVISION = (
-    "assay.by",
-    "assay.model",
-    "assay.kind",
-    "assay.data_revision",
-)
-LOGICAL_RUN, VERDICT, PACKAGE, SERVING_SPEC = (
-    "assay.logical_run",
-    "assay.verdict",
-    "assay.package_sha256",
-    "assay.serving_spec",
-)
+# Tags are written on records that exist: to rename one is to lose what older runs say.
+AUTHOR = "assay.by"
+MODEL = "assay.model"
+KIND = "assay.kind"
+DATA_REVISION = "assay.data_revision"
+LOGICAL_RUN = "assay.logical_run"
+VERDICT = "assay.verdict"
+PACKAGE = "assay.package_sha256"
+SERVING_SPEC = "assay.serving_spec"
 VERSION = "assay.version"
-"""The version that a run scored again, or whose adapter its training came to."""
+"""The version that a run scored again, or whose adapter its training produced."""
 MADE_AGAIN = "champion"
-"""In place of a verdict: the run's training came to the champion's own adapter, so that nothing was judged."""
+"""In place of a verdict: training produced the champion's own adapter, so nothing was judged."""
 WORKSPACE = "assay.workspace"
 """The workspace that a run works in, or did last."""
 RECIPE = "assay.recipe"
-"""Digest of data, parameters, base and code, without the champion: what made a version, whatever it was held against."""
+"""Digest of data, parameters, base and code: what made a version, whatever it is compared with."""
 ERASED = "assay.erased"
-"""When a run's evidence was erased: such a run has no verdict that anybody could look into."""
+"""When a run's evidence was erased: nobody could examine its verdict any more."""
+
+# Aliases.
 CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
 
 
@@ -63,7 +62,7 @@ class JudgedRun(Value):
     data_revision: str | None
 
 
-class Made(Value):
+class Creation(Value):
     """When a version was registered, and who asked for its training."""
 
     at: AwareDatetime
@@ -78,7 +77,7 @@ class Page(Value):
 
 
 class Submission(Value):
-    """What is to be registered of a finalist: by which run, which folder's files, as a version of which model, and what its page says."""
+    """What is to be registered of a finalist: whose package, of which run and model."""
 
     run: RecordedRun
     package: Path
@@ -88,18 +87,21 @@ class Submission(Value):
     takes_challenger: bool = True
 
 
-def judged_run(run: "Run") -> JudgedRun:
-    """A run that has a verdict and has ended."""
+def parse_judged_run(run: "Run") -> JudgedRun:
+    """Convert MLflow's record of a run that has a verdict and has ended."""
+    tags = run.data.tags
+    # MLflow counts milliseconds.
+    ended_at = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
     return JudgedRun(
         run_id=run.info.run_id,
-        verdict=run.data.tags[VERDICT],
-        at=datetime.fromtimestamp(run.info.end_time / 1000, UTC),
-        data_revision=run.data.tags.get(DATA_REVISION),
+        verdict=tags[VERDICT],
+        at=ended_at,
+        data_revision=tags.get(DATA_REVISION),
     )
 
 
-def model_version(entry: "MlflowVersion") -> ModelVersion:
-    """A version as MLflow gives it."""
+def parse_version(entry: "MlflowVersion") -> ModelVersion:
+    """Convert MLflow's record of a version; tags that somebody else's version lacks are empty."""
     tags = entry.tags or {}
     return ModelVersion(
         name=entry.name,

@@ -1,10 +1,13 @@
-"""Where MLflow's database says that artifacts lie, written anew for another folder: the one place that knows those tables.
+"""Artifact addresses in MLflow's database, rewritten for another folder.
 
-MLflow stores absolute addresses, `file:///FOLDER/…` or `/FOLDER/…`; one that leads elsewhere (a bucket, a server) is left alone.
+The one place that knows those tables. MLflow stores absolute addresses, `file:///FOLDER/…` or
+`/FOLDER/…`; one that leads elsewhere (a bucket, a server) is left alone.
 """
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,100 +17,147 @@ from registry.mlflow.connection import EXPERIMENT
 ARTIFACTS = "mlflow-artifacts"
 """The folder beside the database, where `registry/mlflow/connection.py` puts it."""
 
-_ADDRESSES = (
-    ("experiments", "artifact_location", ""),
-    ("runs", "artifact_uri", ""),
-    ("logged_models", "artifact_location", ""),
-    ("model_versions", "source", ""),
-    ("model_versions", "storage_location", ""),
-    ("workspaces", "default_artifact_root", ""),
-    ("workspaces", "trace_archival_location", ""),
-    ("trace_tags", "value", "AND key = 'mlflow.artifactLocation'"),
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of addresses, and which of its rows hold any."""
+
+    table: str
+    name: str
+    condition: str = ""
+
+
+_COLUMNS = (
+    _Column("experiments", "artifact_location"),
+    _Column("runs", "artifact_uri"),
+    _Column("logged_models", "artifact_location"),
+    _Column("model_versions", "source"),
+    _Column("model_versions", "storage_location"),
+    _Column("workspaces", "default_artifact_root"),
+    _Column("workspaces", "trace_archival_location"),
+    # The other tags of a trace are people's texts, which may begin like an address.
+    _Column("trace_tags", "value", "AND key = 'mlflow.artifactLocation'"),
 )
 
 
 def relocate(database: Path, before: Path, after: Path) -> int:
-    """Have every address below the folder `before` lie below `after`, all or none; gives how many changed."""
+    """Rewrite every address below the folder `before` to one below `after`, all or none.
+
+    Gives how many changed. `RegistryError` where the database cannot be written.
+    """
     try:
+        # The connection is the transaction: it is rolled back on an error.
         with closing(sqlite3.connect(database)) as connection, connection:
-            return sum(_moved(connection, place, before, after) for place in _ADDRESSES)
+            return sum(
+                _rewrite(connection, column, before, after) for column in _COLUMNS
+            )
     except sqlite3.Error as error:
         raise RegistryError(
-            f"MLflow's database {database} cannot be changed ({error}). Make room, or use the MLflow of requirements.lock."
+            f"MLflow's database {database} cannot be changed ({error}). "
+            "Make room, or use the MLflow of requirements.lock."
         ) from error
 
 
-def former_home(database: Path) -> Path | None:
-    """The home that a database was in when its addresses were written; None where it has not been moved since."""
-    here = database.parent.resolve()
-    for address in _read(
-        database, "SELECT artifact_location FROM experiments WHERE name = ?", EXPERIMENT
-    ):
-        folder = _folder_of(address)
-        above = () if folder is None else (folder, *folder.parents)
-        artifacts = next((each for each in above if each.name == ARTIFACTS), None)
-        if artifacts is not None and not _is_same(artifacts, here / ARTIFACTS):
-            return artifacts.parent
+def find_former_home(database: Path) -> Path | None:
+    """The home that a database was in when its addresses were written; None if it never moved.
+
+    `RegistryError` where the database cannot be read.
+    """
+    artifacts = database.parent.resolve() / ARTIFACTS
+    statement = "SELECT artifact_location FROM experiments WHERE name = ?"
+    for address in _read(database, statement, EXPERIMENT):
+        recorded = _artifacts_folder_of(address)
+        if recorded is not None and not _is_same(recorded, artifacts):
+            return recorded.parent
     return None
 
 
-def left_behind(database: Path, before: Path, after: Path) -> Path | None:
-    """A file or folder that an address names, which lies below `before` and not below `after`; None where there is none."""
-    for table, column, which in _ADDRESSES:
+def _artifacts_folder_of(address: str) -> Path | None:
+    """The folder of artifacts that an address is in; None where it leads elsewhere."""
+    folder = _folder_of(address)
+    if folder is None:
+        return None
+    for candidate in (folder, *folder.parents):
+        if candidate.name == ARTIFACTS:
+            return candidate
+    return None
+
+
+def find_left_behind(database: Path, before: Path, after: Path) -> Path | None:
+    """A recorded file or folder that is below `before` and not below `after`, if there is any.
+
+    `RegistryError` where the database cannot be read.
+    """
+    for folder in _recorded_folders(database):
+        if not folder.is_relative_to(before):
+            continue
+        moved = after / folder.relative_to(before)
+        # What is in neither place was deleted before the move, and is nobody's loss.
+        if folder.exists() and not moved.exists():
+            return folder
+    return None
+
+
+def _recorded_folders(database: Path) -> Iterator[Path]:
+    for column in _COLUMNS:
         statement = (
-            f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL {which}"  # noqa: S608 - names of our own list
+            f"SELECT DISTINCT {column.name} FROM {column.table} "  # noqa: S608 - our own names
+            f"WHERE {column.name} IS NOT NULL {column.condition}"
         )
         for address in _read(database, statement):
             folder = _folder_of(address)
-            if folder is not None and folder.is_relative_to(before):
-                here = after / folder.relative_to(before)
-                if folder.exists() and not here.exists():
-                    return folder
-    return None
+            if folder is not None:
+                yield folder
 
 
-def _read(database: Path, statement: str, *given: str) -> list[str]:
+def _read(database: Path, statement: str, *parameters: str) -> list[str]:
+    # Not created where it is missing: an empty one would say that nothing was ever registered.
+    uri = f"{database.resolve().as_uri()}?mode=rw"
     try:
-        # Not made where it is missing: an empty one would say that nothing was ever registered.
-        with closing(
-            sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True)
-        ) as connection:
-            return [str(row[0]) for row in connection.execute(statement, given)]
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            rows = connection.execute(statement, parameters)
+            return [str(row[0]) for row in rows]
     except sqlite3.Error as error:
-        if "no such" in str(
-            error
-        ):  # a table or a column that this MLflow does not have names nothing
+        # A table or a column that this MLflow does not have holds no addresses.
+        if "no such" in str(error):
             return []
         raise RegistryError(
-            f"MLflow's database {database} cannot be read ({error}). Run the same command again, or bring it back from a backup."
+            f"MLflow's database {database} cannot be read ({error}). "
+            "Run the same command again, or bring it back from a backup."
         ) from error
 
 
 def _folder_of(address: str) -> Path | None:
-    """The folder of an address on a disk."""
+    """The folder of an address on a disk; None for one of another kind."""
     if address.startswith("file:"):
-        return Path(unquote(urlsplit(address).path))
+        path = urlsplit(address).path
+        return Path(unquote(path))
     return Path(address) if address.startswith("/") else None
 
 
 def _is_same(one: Path, other: Path) -> bool:
     """Whether two names lead to one folder, as a link or a second mount does."""
-    return one == other or (one.exists() and other.exists() and one.samefile(other))
+    if one == other:
+        return True
+    if not one.exists() or not other.exists():
+        return False
+    return one.samefile(other)
 
 
-def _moved(
-    connection: sqlite3.Connection,
-    place: tuple[str, str, str],
-    before: Path,
-    after: Path,
+def _rewrite(
+    connection: sqlite3.Connection, column: _Column, before: Path, after: Path
 ) -> int:
-    table, column, which = place
+    """Rewrite one column's addresses; gives how many changed."""
+    name = column.name
+    # Compared with a slash behind it: /home is not the beginning of /home-2.
     statement = (
-        f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608 - names of our own list
-        f"WHERE ({column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/') {which}"
+        f"UPDATE {column.table} "  # noqa: S608 - our own names
+        f"SET {name} = :new || substr({name}, length(:old) + 1) "
+        f"WHERE ({name} = :old OR substr({name}, 1, length(:old) + 1) = :old || '/') "
+        f"{column.condition}"
     )
-    forms = ((before.as_uri(), after.as_uri()), (str(before), str(after)))
-    return sum(
-        connection.execute(statement, {"old": old, "new": new}).rowcount
-        for old, new in forms
+    forms = (
+        {"old": before.as_uri(), "new": after.as_uri()},
+        {"old": str(before), "new": str(after)},
     )
+    return sum(connection.execute(statement, form).rowcount for form in forms)

@@ -1,6 +1,9 @@
-"""What MLflow holds for good, and what of it may be erased: registered versions, and the evidence of runs that were refused."""
+"""What MLflow keeps for good, and what may be erased of it.
 
-from collections.abc import Callable, Iterator
+Registered versions stay. The evidence of runs that were refused may be erased.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +13,7 @@ from pydantic import AwareDatetime
 
 from core.errors import RegistryError
 from core.value import Value
-from registry.mlflow.connection import EXPERIMENT
+from registry.mlflow.connection import EXPERIMENT, each_of_pages
 from registry.mlflow.recorded import ERASED, PACKAGE, VERDICT, WORKSPACE
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 _REFUSED = ("rejected", "undecided")
 _PAGE = 1000
+_LONGEST_QUOTE = 200
 
 
 class RegisteredVersion(Value):
@@ -32,20 +36,24 @@ class RegisteredVersion(Value):
 
 
 class RefusedRun(Value):
-    """A run with a no as its verdict, whose evidence is still there."""
+    """A rejected or undecided run whose evidence still exists."""
 
     run_id: str
     ended: AwareDatetime
     bytes: int
     is_marked: bool
-    """It says already that its evidence is erased: a clean-up was cut short."""
+    """It already says that its evidence is erased: a clean-up was interrupted."""
 
 
 class Retained:
-    """MLflow's own records at one address, for those who clear up and those who keep copies."""
+    """MLflow's own records at one address, for clean-ups and for backups."""
 
     def __init__(self, uri: str) -> None:
-        """`uri` is MLflow's address. A SQLite file that is not there is an error: an empty database would say that nothing is kept."""
+        """`uri` is MLflow's address.
+
+        `RegistryError` where it is a SQLite file that is missing: the empty database that MLflow
+        would create says that nothing is kept.
+        """
         self.uri = uri
         if is_missing(uri):
             raise RegistryError(
@@ -55,98 +63,93 @@ class Retained:
 
     def versions(self) -> tuple[RegisteredVersion, ...]:
         """Every version of every registered model."""
-        with _explained(self.uri):
-            return tuple(
-                _registered(entry)
-                for entry in _pages(
-                    lambda token: self._client().search_model_versions(page_token=token)
-                )
+        with _explain_errors(self.uri):
+            client = self._client()
+            entries = each_of_pages(
+                lambda token: client.search_model_versions(page_token=token)
             )
+            return tuple(_parse_registered(entry) for entry in entries)
 
     def refused(self) -> tuple[RefusedRun, ...]:
-        """Rejected and undecided runs of which there is something to erase."""
-        with _explained(self.uri):
-            ended = [
-                run
-                for run in self._runs()
-                if run.data.tags.get(VERDICT) in _REFUSED and run.info.end_time
-            ]
-            looked_into = [(run, _size(self._artifacts(run))) for run in ended]
-        return tuple(_refused(run, size) for run, size in looked_into if size > 0)
+        """Rejected and undecided runs that have evidence to erase."""
+        with _explain_errors(self.uri):
+            runs = [run for run in self._runs() if _has_ended_refused(run)]
+            sizes = [_size(self._artifacts(run)) for run in runs]
+        return tuple(
+            _parse_refused(run, size)
+            for run, size in zip(runs, sizes, strict=True)
+            if size > 0
+        )
 
     def erase(self, run_id: str, at: datetime) -> None:
-        """Erase a run's evidence; the run, its reasons and its parameters stay. It says so before the first file goes."""
-        with _explained(self.uri):
+        """Erase a run's evidence; the run, its reasons and its parameters stay."""
+        with _explain_errors(self.uri):
             client = self._client()
             run = client.get_run(run_id)
+            # Marked before the first file is deleted: half of the evidence must not look whole.
             if ERASED not in run.data.tags:
                 client.set_tag(run_id, ERASED, at.isoformat(timespec="seconds"))
             self._artifacts(run).delete_artifacts()
 
     def _client(self) -> "MlflowClient":
+        # Imported here: it takes seconds, and most commands never need it.
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
-    def _artifacts(self, run: "Run") -> Any:  # mlflow leaves its methods untyped
+    def _artifacts(self, run: "Run") -> Any:
         from mlflow.store.artifact.artifact_repository_registry import (
             get_artifact_repository,
         )
 
-        return get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
+        location = run.info.artifact_uri
+        return get_artifact_repository(location, tracking_uri=self.uri)
 
     def _runs(self) -> "list[Run]":
         client = self._client()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return []
-        return list(
-            _pages(
-                lambda token: client.search_runs(
-                    [experiment.experiment_id], max_results=_PAGE, page_token=token
-                )
+        runs = each_of_pages(
+            lambda token: client.search_runs(
+                [experiment.experiment_id],
+                max_results=_PAGE,
+                page_token=token,
             )
         )
+        return list(runs)
 
 
 def is_missing(uri: str) -> bool:
-    """It is a SQLite file that is not there: whoever asked MLflow for anything would make an empty one."""
+    """Whether it is a SQLite file that does not exist: any question would create an empty one."""
     database = database_file(uri)
     return database is not None and not database.is_file()
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a SQLite address; None where a server or another database keeps the records."""
-    return (
-        Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    )
+    """The file of a SQLite address; None where a server or another database has the records."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return None
+    return Path(uri.removeprefix(prefix))
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _explain_errors(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        fact = str(error).strip().split("\n", 1)[0][:200]
+        fact = str(error).strip().split("\n", 1)[0]
         raise RegistryError(
-            f"MLflow at {uri} did not answer ({fact}). When it answers, run the same command again."
+            f"MLflow at {uri} did not answer ({fact[:_LONGEST_QUOTE]}). "
+            "When it answers, run the same command again."
         ) from error
 
 
-def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    token = None
-    while True:
-        page = ask(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _registered(entry: Any) -> RegisteredVersion:
+def _parse_registered(entry: Any) -> RegisteredVersion:
     tags = entry.tags or {}
     return RegisteredVersion(
         model=entry.name,
@@ -157,20 +160,31 @@ def _registered(entry: Any) -> RegisteredVersion:
     )
 
 
-def _refused(run: "Run", size: int) -> RefusedRun:
-    ended = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
+def _has_ended_refused(run: "Run") -> bool:
+    # A run without an end may still be writing its evidence.
+    verdict = run.data.tags.get(VERDICT)
+    has_ended = bool(run.info.end_time)
+    return has_ended and verdict in _REFUSED
+
+
+def _parse_refused(run: "Run", size: int) -> RefusedRun:
+    # MLflow counts milliseconds.
+    ended_at = datetime.fromtimestamp(run.info.end_time / 1000, UTC)
     return RefusedRun(
         run_id=run.info.run_id,
-        ended=ended,
+        ended=ended_at,
         bytes=size,
         is_marked=ERASED in run.data.tags,
     )
 
 
-def _size(place: Any, folder: str | None = None) -> int:
+def _size(repository: Any, folder: str | None = None) -> int:
     """Bytes of everything at an artifact location."""
-    found = place.list_artifacts(folder)
-    return sum(
-        _size(place, each.path) if each.is_dir else int(each.file_size or 0)
-        for each in found
-    )
+    # An artifact location lists one folder at a time.
+    size = 0
+    for item in repository.list_artifacts(folder):
+        if item.is_dir:
+            size += _size(repository, item.path)
+        else:
+            size += int(item.file_size or 0)
+    return size

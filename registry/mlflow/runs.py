@@ -1,4 +1,4 @@
-"""MLflow's runs as Assay's record: one for each logical run, with its verdict said last."""
+"""MLflow's runs as Assay's record: one for each logical run, with its verdict written last."""
 
 import shutil
 import tempfile
@@ -17,158 +17,167 @@ from registry.mlflow.recorded import (
     JudgedRun,
     Page,
     RecordedRun,
-    judged_run,
+    parse_judged_run,
 )
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_LONGEST_PARAM = 500
+_RECENT_RUNS = 100
+
 
 class Runs:
-    """The runs of one MLflow."""
+    """The runs of one MLflow. Every call may raise `RegistryError`, as `Connection.attempt`."""
 
     def __init__(self, connection: Connection) -> None:
         self._mlflow = connection
 
     def begin(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
-        """Find the run of that logical run or open one; a run that was cut short goes on under the same id, in the workspace of `tags`."""
+        """Find the run of that logical run, or open one.
+
+        A run that was interrupted continues under the same id, in the workspace of `tags`.
+        """
         with self._mlflow.turn(logical_run):
-            found = self.find(logical_run)
-            if found is None:
+            # Under the lock: two processes with the same work must share one run.
+            run = self.find(logical_run)
+            if run is None:
                 return self._create(logical_run, name, tags)
-            if found.verdict is None:
+            if run.verdict is None:
                 if WORKSPACE in tags:
-                    self._mlflow.ask(
-                        lambda mlflow: mlflow.set_tag(
-                            found.run_id, WORKSPACE, tags[WORKSPACE]
-                        )
-                    )
+                    self._set_tag(run.run_id, WORKSPACE, tags[WORKSPACE])
                 self._mlflow.ask(
-                    lambda mlflow: mlflow.update_run(found.run_id, status="RUNNING")
+                    lambda mlflow: mlflow.update_run(run.run_id, status="RUNNING")
                 )
-        return found
+        return run
 
     def end_of_dead(self, workspace: str) -> str | None:
-        """Where a run still says that it goes on in a workspace whose process is gone, end it as `KILLED`; give its id."""
+        """End the run as `KILLED` that is marked as running in a workspace without a process.
+
+        Gives its id, or None where there is no such run.
+        """
         query = f"tags.`{WORKSPACE}` = '{workspace}' AND attributes.status = 'RUNNING'"
-        for run in self._mlflow.ask(
-            lambda mlflow: mlflow.search_runs([self._mlflow.experiment()], query)
-        ):
+        for run in self._search(query):
             with self._mlflow.turn(run.data.tags[LOGICAL_RUN]):
-                now = self._mlflow.ask(
-                    lambda mlflow, run=run: mlflow.get_run(run.info.run_id)  # type: ignore[misc]
-                )
-                if (now.info.status, now.data.tags[WORKSPACE]) == (
-                    "RUNNING",
-                    workspace,
-                ):  # nobody has taken it up since
-                    self.end(now.info.run_id, "KILLED")
-                    return str(now.info.run_id)
+                # Read again under the lock: somebody may have continued it elsewhere.
+                current = self._get(run.info.run_id)
+                status, place = current.info.status, current.data.tags[WORKSPACE]
+                if (status, place) == ("RUNNING", workspace):
+                    self.end(current.info.run_id, "KILLED")
+                    return str(current.info.run_id)
         return None
 
     def find(self, logical_run: str) -> RecordedRun | None:
         """The run of that logical run, or None."""
-        runs = self._mlflow.ask(
-            lambda mlflow: mlflow.search_runs(
-                [self._mlflow.experiment()],
-                f"tags.`{LOGICAL_RUN}` = '{logical_run}'",
-                max_results=1,
-            )
-        )
+        query = f"tags.`{LOGICAL_RUN}` = '{logical_run}'"
+        runs = self._search(query, max_results=1)
         if not runs:
             return None
         tags = runs[0].data.tags
-        return RecordedRun(
-            run_id=runs[0].info.run_id,
-            verdict=None if ERASED in tags else tags.get(VERDICT),
-        )
+        # Without its evidence a verdict answers nobody: the run is made again.
+        verdict = None if ERASED in tags else tags.get(VERDICT)
+        return RecordedRun(run_id=runs[0].info.run_id, verdict=verdict)
 
     def last_training(self, model: str) -> JudgedRun | None:
-        """The latest run that trained a candidate of that model and was judged, or None; re-scorings of a champion do not count."""
-        query = f"tags.`{MODEL}` = '{model}' AND tags.`{VERDICT}` != '' AND attributes.status = 'FINISHED'"
-        runs = self._mlflow.ask(
-            lambda mlflow: mlflow.search_runs(
-                [self._mlflow.experiment()],
-                query,
-                max_results=100,
-                order_by=["attributes.end_time DESC"],
-            )
+        """The latest run that trained a candidate of that model and was judged, or None."""
+        query = (
+            f"tags.`{MODEL}` = '{model}' AND tags.`{VERDICT}` != '' "
+            "AND attributes.status = 'FINISHED'"
         )
-        last = next(
-            (run for run in runs if run.data.tags.get(KIND, "train") == "train"), None
+        runs = self._search(
+            query,
+            max_results=_RECENT_RUNS,
+            order_by=["attributes.end_time DESC"],
         )
-        return None if last is None else judged_run(last)
+        for run in runs:
+            # Scoring a champion again is no training. Runs from before the tag trained.
+            if run.data.tags.get(KIND, "train") == "train":
+                return parse_judged_run(run)
+        return None
 
     def log_metrics(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
         """Add points to the run's curves."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        points = [Metric(name, value, now, step) for name, value in metrics.items()]
+        timestamp_ms = int(time.time() * 1000)
+        points = [
+            Metric(name, value, timestamp_ms, step) for name, value in metrics.items()
+        ]
         self._mlflow.ask(lambda mlflow: mlflow.log_batch(run_id, metrics=points))
 
     def log_params(self, run_id: str, params: dict[str, str]) -> None:
-        """Record what was asked for; recording the same again changes nothing."""
+        """Record the run's parameters; recording the same again changes nothing."""
         from mlflow.entities import Param
 
-        self._mlflow.ask(
-            lambda mlflow: mlflow.log_batch(
-                run_id,
-                params=[Param(name, text[:500]) for name, text in params.items()],
-            )
-        )
+        # MLflow refuses longer texts; the whole ones are in the run's evidence.
+        shortened = [
+            Param(name, text[:_LONGEST_PARAM]) for name, text in params.items()
+        ]
+        self._mlflow.ask(lambda mlflow: mlflow.log_batch(run_id, params=shortened))
 
     def record_verdict(self, run_id: str, evidence: Path, page: Page) -> None:
-        """Upload the evidence, end the run, and say the verdict last: a run with a verdict is whole."""
+        """Upload the evidence, end the run, and write the verdict."""
         self._mlflow.ask(lambda mlflow: mlflow.log_artifacts(run_id, str(evidence)))
-        self._mlflow.ask(
-            lambda mlflow: mlflow.set_tag(
-                run_id, "mlflow.note.content", page.description
-            )
-        )
+        self._set_tag(run_id, "mlflow.note.content", page.description)
         for name, text in page.tags.items():
             if name != VERDICT:
-                self._mlflow.ask(
-                    lambda mlflow, name=name, text=text: mlflow.set_tag(  # type: ignore[misc]
-                        run_id, name, text
-                    )
-                )
-        self._mlflow.ask(lambda mlflow: mlflow.set_terminated(run_id, "FINISHED"))
-        self._mlflow.ask(
-            lambda mlflow: mlflow.set_tag(run_id, VERDICT, page.tags[VERDICT])
-        )
-        if ERASED in self._mlflow.ask(lambda mlflow: mlflow.get_run(run_id)).data.tags:
+                self._set_tag(run_id, name, text)
+        self.end(run_id, "FINISHED")
+        # The verdict comes last: a run that has one is complete.
+        self._set_tag(run_id, VERDICT, page.tags[VERDICT])
+        if ERASED in self.tags(run_id):
             self._mlflow.ask(lambda mlflow: mlflow.delete_tag(run_id, ERASED))
 
     def end(self, run_id: str, status: str) -> None:
-        """End a run that came to no verdict (`FAILED` or `KILLED`)."""
+        """End a run; one that came to no verdict is `FAILED` or `KILLED`."""
         self._mlflow.ask(lambda mlflow: mlflow.set_terminated(run_id, status))
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run."""
-        return dict(self._mlflow.ask(lambda mlflow: mlflow.get_run(run_id)).data.tags)
+        run = self._get(run_id)
+        return dict(run.data.tags)
 
     def fetch_evidence(self, run_id: str, into: Path) -> Path:
         """Download what a run recorded; `into` appears whole or not at all."""
         into.parent.mkdir(parents=True, exist_ok=True)
         with (
             self._mlflow.turn(f"fetch-{into.name}"),
+            # Beside its destination: a rename across file systems would not be atomic.
             tempfile.TemporaryDirectory(dir=into.parent) as scratch,
         ):
-            whole = Path(scratch) / "whole"
-            whole.mkdir()
+            download = Path(scratch) / "whole"
+            download.mkdir()
             self._mlflow.ask(
-                lambda mlflow: mlflow.download_artifacts(run_id, "", str(whole))
+                lambda mlflow: mlflow.download_artifacts(run_id, "", str(download))
             )
             shutil.rmtree(into, ignore_errors=True)
-            whole.rename(into)
+            download.rename(into)
         return into
 
     def _create(self, logical_run: str, name: str, tags: dict[str, str]) -> RecordedRun:
         experiment = self._mlflow.attempt(self._mlflow.experiment)
+        all_tags = {**tags, LOGICAL_RUN: logical_run}
         run: Run = self._mlflow.ask(
-            lambda mlflow: mlflow.create_run(
-                experiment, tags={**tags, LOGICAL_RUN: logical_run}, run_name=name
-            )
+            lambda mlflow: mlflow.create_run(experiment, tags=all_tags, run_name=name)
         )
         return RecordedRun(run_id=run.info.run_id, verdict=None)
+
+    def _get(self, run_id: str) -> "Run":
+        return self._mlflow.ask(lambda mlflow: mlflow.get_run(run_id))
+
+    def _set_tag(self, run_id: str, name: str, text: str) -> None:
+        self._mlflow.ask(lambda mlflow: mlflow.set_tag(run_id, name, text))
+
+    def _search(
+        self, query: str, max_results: int = 1000, order_by: list[str] | None = None
+    ) -> "list[Run]":
+        """Runs of Assay's experiment that match the query."""
+        found = self._mlflow.ask(
+            lambda mlflow: mlflow.search_runs(
+                [self._mlflow.experiment()],
+                query,
+                max_results=max_results,
+                order_by=order_by,
+            )
+        )
+        return list(found)

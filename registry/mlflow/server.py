@@ -1,7 +1,9 @@
-"""MLflow's server over the database of a home, with its users: `python -m registry.mlflow.server --home DIR --port N`.
+"""MLflow's server over the database of a home, with its users.
 
-Artifacts lie where the command line without a server puts them, so that either finds what the other made. What Assay recorded is
-changed by the service account alone (`registry/mlflow/guard.py`).
+`python -m registry.mlflow.server --home DIR --port N`
+
+Artifacts are where the command line without a server puts them, so that either finds what the other
+made. What Assay recorded is changed by the service account alone (`registry/mlflow/guard.py`).
 """
 
 import argparse
@@ -24,37 +26,40 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args(arguments)
+    # Before anything slow: a supervisor that dies meanwhile must not leave this process behind.
     end_with_the_run()
     home = options.home.resolve()
+    # Before MLflow is imported: it reads its settings then.
     os.environ.update(_settings(home, options.port))
     _prepare(home)
     return _serve(options.port)
 
 
 def _settings(home: Path, port: int) -> dict[str, str]:
-    """What MLflow reads when it is imported: hence before the import.
+    """The environment that MLflow reads when it is imported.
 
-    The names that begin with an underscore are how `mlflow server` tells its workers; this process is the worker.
+    The names that begin with an underscore are how `mlflow server` configures its workers; this
+    process is the worker.
     """
-    here = tuple(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
+    hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+    origins = [f"http://{host}" for host in hosts]
+    # Kept between starts: new ones would end all logins, and make webhooks unreadable.
+    session_key = secret(home / "keys/mlflow-sessions", lambda: secrets.token_hex(32))
+    webhook_key = secret(home / "keys/mlflow-webhooks", _fernet_key)
     return {
         "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
         "MLFLOW_AUTH_CONFIG_PATH": str(write_settings(home)),
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_ENABLE_WORKSPACES": "false",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secret(
-            home / "keys/mlflow-sessions", lambda: secrets.token_hex(32)
-        ),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(here),
-        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            f"http://{name}" for name in here
-        ),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": session_key,
+        # Pages of other sites, and names that lead here by a foreign DNS, are refused.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secret(
-            home / "keys/mlflow-webhooks", _fernet_key
-        ),
-        "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",  # by make_accounts
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": webhook_key,
+        # `make_accounts` creates the admin, with a password that is not MLflow's default.
+        "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (home / "mlflow-artifacts").as_uri(),
         "_MLFLOW_SERVER_BOOT_ID": secrets.token_hex(16),
@@ -71,13 +76,15 @@ def _fernet_key() -> str:
 
 
 def _prepare(home: Path) -> None:
-    from registry.mlflow.guard import install
+    from registry.mlflow.guard import install_guards
     from registry.mlflow.store import Store
 
-    install()
+    install_guards()
     make_accounts(home)
-    # Asking for a run makes the experiment where there is none, with its artifacts where the command line puts them.
-    Store(_database(home), home / "leases").runs.find("0" * 64)
+    # Asking for any run creates the experiment where it is missing, with its artifacts where
+    # the command line puts them.
+    store = Store(_database(home), home / "leases")
+    store.runs.find("0" * 64)
 
 
 def _serve(port: int) -> int:
@@ -86,7 +93,8 @@ def _serve(port: int) -> int:
 
     from registry.mlflow.guard import guarded_app
 
-    log_config = str(Path(mlflow.server.__file__).with_name("uvicorn_log_config.yaml"))
+    mlflow_file = Path(mlflow.server.__file__)
+    log_config = str(mlflow_file.with_name("uvicorn_log_config.yaml"))
     uvicorn.run(
         guarded_app(),
         host="127.0.0.1",
@@ -98,7 +106,8 @@ def _serve(port: int) -> int:
 
 
 def _database(home: Path) -> str:
-    return f"sqlite:///{home / 'mlflow.db'}"
+    path = home / "mlflow.db"
+    return f"sqlite:///{path}"
 
 
 if __name__ == "__main__":

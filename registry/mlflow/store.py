@@ -1,4 +1,4 @@
-"""MLflow's registry as Assay's record: one version for each finalist, found again by what it is, and the aliases."""
+"""MLflow's registry as Assay's record: one version for each finalist, and the aliases."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from core.address import shown
 from core.errors import DamagedFile, RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.verdict import Finalist
-from registry.mlflow.connection import Connection
+from registry.mlflow.connection import Connection, each_of_pages
 from registry.mlflow.package_folder import is_whole, put_aside
 from registry.mlflow.recorded import (
     AUTHOR,
@@ -21,64 +21,53 @@ from registry.mlflow.recorded import (
     PACKAGE,
     SERVING_SPEC,
     VERDICT,
-    Made,
+    Creation,
     ModelVersion,
     Submission,
-    model_version,
+    parse_version,
 )
 from registry.mlflow.runs import Runs
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
+_PAGE = 1000
+
 
 class Store:
-    """MLflow's registry at one address, and in `runs` its runs. Every call is tried a bounded number of times, with jitter."""
+    """MLflow's registry at one address, and in `runs` its runs.
+
+    Every call is tried a bounded number of times, with jitter, and may raise `RegistryError`.
+    """
 
     def __init__(self, uri: str, locks: Path) -> None:
-        """`uri` is MLflow's address (`sqlite:///…` or `http://…`); `locks` a folder in which registrations take turns."""
+        """`uri`: `sqlite:///…` or `http://…`; `locks`: a folder of locks for registrations."""
         self.uri = uri
         self.address = shown(uri)
-        """As people may see it."""
+        """As people may see it, without login."""
         self._mlflow = Connection(uri, locks)
         self.runs = Runs(self._mlflow)
 
     def register(self, finalist: Finalist, submission: Submission) -> ModelVersion:
-        """Register a finalist's package; only a `Finalist` can be, and a second call finds the first one's version.
+        """Register a finalist's package; only a `Finalist` can be.
 
-        The artifacts are complete and verified before the version exists, and the version is created with its tags:
-        there is no moment at which it stands without its verdict.
+        A second call finds the first one's version. The artifacts are complete and verified before
+        the version exists, and it is created with its tags: at no moment is it without its verdict.
+        `RegistryError` where a finding did not pass; `DamagedFile` where the upload is damaged.
         """
-        name, logical_run = submission.model, submission.logical_run
         digests = folder_digests(submission.package)
-        if not finalist.findings or any(
-            finding.outcome != "passed" for finding in finalist.findings
-        ):
-            raise RegistryError(
-                "A finalist with a finding that did not pass is forged. Run `dvc repro screen`."
-            )
+        _check_passed(finalist)
+        name, logical_run = submission.model, submission.logical_run
+        # One at a time: two processes with the same work must create one version.
         with self._mlflow.turn(f"register-{logical_run}"):
             if self.find_version(name, logical_run) is None:
-                source = self._whole_logged_model(submission, digests)
-                own = {
-                    LOGICAL_RUN: logical_run,
-                    VERDICT: finalist.verdict,
-                    PACKAGE: digest_of_files(digests),
-                }
-                tags = {
-                    **submission.page.tags,
-                    **own,
-                    SERVING_SPEC: finalist.spec.fingerprint,
-                }
-                self._create_version(submission, source, tags)
-            found = self._only_version(name, logical_run)
+                model_id = self._upload(submission, digests)
+                tags = _version_tags(finalist, submission, digests)
+                self._create_version(submission, model_id, tags)
+            version = self._only_version(name, logical_run)
             if submission.takes_challenger:
-                self._mlflow.ask(
-                    lambda mlflow: mlflow.set_registered_model_alias(
-                        name, CHALLENGER, found.version
-                    )
-                )
-        return found
+                self.move_alias(name, CHALLENGER, version.version)
+        return version
 
     def find_version(self, name: str, logical_run: str) -> ModelVersion | None:
         """The version of that logical run, or None."""
@@ -86,100 +75,93 @@ class Store:
         return versions[0] if versions else None
 
     def get_version(self, name: str, version: str) -> ModelVersion:
-        """A version by number, or by `@alias`."""
+        """A version by number, or by `@alias`; `RegistryError` where there is none."""
         alias = version.removeprefix("@")
-        found = (
-            self.known(name, version) if alias == version else self.holder(name, alias)
-        )
+        is_alias = alias != version
+        found = self.holder(name, alias) if is_alias else self.known(name, version)
         if found is None:
             raise RegistryError(
-                f"There is no version {version} of {name}. {self._names()} `assay ui` shows what there is, "
+                f"There is no version {version} of {name}. {self._list_names()} "
+                "`assay ui` shows what there is, "
                 "`assay preview --base` answers with the base."
             )
         return found
 
-    def _names(self) -> str:
-        names = self._mlflow.ask(
-            lambda mlflow: sorted(
-                model.name for model in mlflow.search_registered_models(max_results=20)
-            )
+    def _list_names(self) -> str:
+        models = self._mlflow.ask(
+            lambda mlflow: mlflow.search_registered_models(max_results=20)
         )
-        return (
-            f"Registered models: {', '.join(names)}."
-            if names
-            else "Nothing is registered yet."
-        )
+        names = sorted(model.name for model in models)
+        if not names:
+            return "Nothing is registered yet."
+        return f"Registered models: {', '.join(names)}."
 
     def known(self, name: str, number: str) -> ModelVersion | None:
         """A version by number, or None where MLflow says that there is none."""
-        found = self._mlflow.look_up(
+        entry = self._mlflow.look_up(
             lambda: self._mlflow.client.get_model_version(name, number)
         )
-        return None if found is None else model_version(found)
+        return None if entry is None else parse_version(entry)
 
     def holder(self, name: str, alias: str) -> ModelVersion | None:
-        """What holds an alias, or None."""
-        found = self._mlflow.look_up(lambda: self._get_by_alias(name, alias))
-        return None if found is None else model_version(found)
+        """The version that has an alias, or None."""
+        entry = self._mlflow.look_up(lambda: self._get_by_alias(name, alias))
+        return None if entry is None else parse_version(entry)
 
     def holders(self, alias: str) -> dict[str, str]:
-        """The number of the version that holds an alias, for each registered model in which one does."""
-        found, token = {}, None
-        while True:
-            page = self._mlflow.ask(
-                lambda mlflow, token=token: mlflow.search_registered_models(  # type: ignore[misc]
-                    max_results=1000, page_token=token
+        """The number of the version that has an alias, by the name of each model with one."""
+        models = each_of_pages(
+            lambda token: self._mlflow.ask(
+                lambda mlflow: mlflow.search_registered_models(
+                    max_results=_PAGE, page_token=token
                 )
             )
-            found.update(
-                {
-                    model.name: str(model.aliases[alias])
-                    for model in page
-                    if alias in model.aliases
-                }
-            )
-            token = page.token
-            if not token:
-                return found
+        )
+        return {
+            model.name: str(model.aliases[alias])
+            for model in models
+            if alias in model.aliases
+        }
 
-    def made(self, version: ModelVersion) -> Made:
-        """When a version was registered, and by whom; a run without a name was made by nobody who could approve it."""
+    def made(self, version: ModelVersion) -> Creation:
+        """When a version was registered, and who requested its training."""
         entry = self._mlflow.ask(
             lambda mlflow: mlflow.get_model_version(version.name, version.version)
         )
-        by = self.runs.tags(version.run_id).get(AUTHOR, "unknown")
-        return Made(
-            at=datetime.fromtimestamp(int(entry.creation_timestamp) / 1000, UTC), by=by
+        # A run without an author was made by nobody who could approve it.
+        author = self.runs.tags(version.run_id).get(AUTHOR, "unknown")
+        # MLflow counts milliseconds.
+        registered_at = datetime.fromtimestamp(
+            int(entry.creation_timestamp) / 1000, UTC
         )
+        return Creation(at=registered_at, by=author)
 
     def annotate(self, version: ModelVersion, tags: dict[str, str]) -> None:
         """Write tags on a version's page."""
-        for name, text in tags.items():
-            self._mlflow.ask(
-                lambda mlflow, name=name, text=text: mlflow.set_model_version_tag(  # type: ignore[misc]
-                    version.name, version.version, name, text
-                )
+        for tag, text in tags.items():
+            self._set_tag(version, tag, text)
+
+    def _set_tag(self, version: ModelVersion, tag: str, text: str) -> None:
+        self._mlflow.ask(
+            lambda mlflow: mlflow.set_model_version_tag(
+                version.name, version.version, tag, text
             )
+        )
 
     def pages_with(self, tag: str) -> dict[str, str]:
         """What that tag says on each version page that has it, by `NAME VERSION`."""
-        found, token = {}, None
-        while True:
-            page = self._mlflow.ask(
-                lambda mlflow, token=token: mlflow.search_model_versions(  # type: ignore[misc]
-                    max_results=1000, page_token=token
+        versions = each_of_pages(
+            lambda token: self._mlflow.ask(
+                lambda mlflow: mlflow.search_model_versions(
+                    max_results=_PAGE, page_token=token
                 )
             )
-            found.update(
-                {
-                    f"{each.name} {each.version}": each.tags[tag]
-                    for each in page
-                    if tag in each.tags
-                }
-            )
-            token = page.token
-            if not token:
-                return found
+        )
+        return {
+            f"{version.name} {version.version}": version.tags[tag]
+            for version in versions
+            if tag in version.tags
+        }
 
     def move_alias(self, name: str, alias: str, version: str | None) -> None:
         """Have an alias name a version, or nothing."""
@@ -195,91 +177,99 @@ class Store:
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Download a version's package and check every byte; `into` appears whole or not at all.
 
-        A damaged folder that lies there is put aside, and only once a good one is there to take its place.
+        `DamagedFile` where MLflow's copy is not what was registered.
         """
         into.parent.mkdir(parents=True, exist_ok=True)
         with (
             self._mlflow.turn(f"fetch-{into.name}"),
+            # Beside its destination: a rename across file systems would not be atomic.
             tempfile.TemporaryDirectory(dir=into.parent) as scratch,
         ):
+            # Somebody may be reading it: a good one is never replaced.
             if is_whole(into, version.package_sha256):
-                return into  # somebody may be reading it: a good one is never replaced
-            whole = Path(scratch) / "whole"
-            self._download(
-                self._mlflow.ask(
-                    lambda mlflow: mlflow.get_model_version_download_uri(
-                        version.name, version.version
-                    )
-                ),
-                whole,
-            )
-            if digest_of_files(folder_digests(whole)) != version.package_sha256:
-                raise DamagedFile(
-                    f"Version {version.version} of {version.name} is not what was registered. Train it again; it is not served."
+                return into
+            download = Path(scratch) / "whole"
+            location = self._mlflow.ask(
+                lambda mlflow: mlflow.get_model_version_download_uri(
+                    version.name, version.version
                 )
+            )
+            self._download(location, download)
+            if digest_of_files(folder_digests(download)) != version.package_sha256:
+                raise DamagedFile(
+                    f"Version {version.version} of {version.name} is not what was registered. "
+                    "Train it again; it is not served."
+                )
+            # A damaged folder is moved only once a good one can take its place.
             put_aside(into)
-            whole.rename(into)
+            download.rename(into)
         return into
 
-    def _whole_logged_model(
-        self, submission: Submission, digests: dict[str, str]
-    ) -> str:
-        """Upload the package as a logged model and read it back; orphans of uploads that were cut short are deleted."""
-        name, logical_run = submission.model, submission.logical_run
+    def _upload(self, submission: Submission, digests: dict[str, str]) -> str:
+        """Upload the package as a logged model, read it back, and give the model's id."""
+        name = submission.model
         experiment = self._mlflow.attempt(self._mlflow.experiment)
-        # Of this name only: the same work registered under another name is no orphan.
-        query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
-        for orphan in self._mlflow.ask(
-            lambda mlflow: mlflow.search_logged_models([experiment], query)
-        ):
-            self._mlflow.ask(
-                lambda mlflow, orphan=orphan: mlflow.delete_logged_model(  # type: ignore[misc]
-                    orphan.model_id
-                )
-            )
+        self._delete_orphans(experiment, submission)
         model = self._mlflow.ask(
             lambda mlflow: mlflow.create_logged_model(
                 experiment,
                 name=name,
                 source_run_id=submission.run.run_id,
-                tags={LOGICAL_RUN: logical_run},
+                tags={LOGICAL_RUN: submission.logical_run},
                 model_type="lora-adapter",
             )
         )
+        package = str(submission.package)
         self._mlflow.ask(
-            lambda mlflow: mlflow.log_model_artifacts(
-                model.model_id, str(submission.package)
-            )
+            lambda mlflow: mlflow.log_model_artifacts(model.model_id, package)
         )
+        # MLflow's answer says that it took the files, not that it stored them whole.
         with tempfile.TemporaryDirectory() as scratch:
-            self._download(model.artifact_location, Path(scratch))
-            if folder_digests(Path(scratch)) != digests:
+            stored = Path(scratch)
+            self._download(model.artifact_location, stored)
+            if folder_digests(stored) != digests:
                 raise DamagedFile(
-                    f"What MLflow stored of {name} is not what was uploaded. Run the same command again."
+                    f"What MLflow stored of {name} is not what was uploaded. "
+                    "Run the same command again."
                 )
         self._mlflow.ask(
             lambda mlflow: mlflow.finalize_logged_model(model.model_id, "READY")
         )
         return str(model.model_id)
 
+    def _delete_orphans(self, experiment: str, submission: Submission) -> None:
+        """Delete what interrupted uploads of the same work left behind."""
+        # Of this name only: the same work registered under another name is no orphan.
+        query = _query_for(submission.model, submission.logical_run)
+        orphans = self._mlflow.ask(
+            lambda mlflow: mlflow.search_logged_models([experiment], query)
+        )
+        for orphan in orphans:
+            self._delete_logged_model(orphan.model_id)
+
+    def _delete_logged_model(self, model_id: str) -> None:
+        self._mlflow.ask(lambda mlflow: mlflow.delete_logged_model(model_id))
+
     def _download(self, location: str, into: Path) -> None:
-        """Copy what lies at an artifact location. A `models:/` address would be looked up at MLflow's global one, not at `self.uri`."""
+        """Copy everything from an artifact location."""
         from mlflow.store.artifact.artifact_repository_registry import (
             get_artifact_repository,
         )
 
         into.mkdir(parents=True, exist_ok=True)
-        place: Any = get_artifact_repository(location, tracking_uri=self.uri)
-        self._mlflow.attempt(lambda: place.download_artifacts("", dst_path=str(into)))
+        # A `models:/` address would be looked up at MLflow's global address, not at `self.uri`.
+        repository: Any = get_artifact_repository(location, tracking_uri=self.uri)
+        self._mlflow.attempt(
+            lambda: repository.download_artifacts("", dst_path=str(into))
+        )
 
     def _create_version(
         self, submission: Submission, model_id: str, tags: dict[str, str]
     ) -> None:
         from mlflow.exceptions import MlflowException
 
-        with contextlib.suppress(
-            MlflowException
-        ):  # it exists already; anything else shows when the version is created
+        # The model exists already; any other error appears when the version is created.
+        with contextlib.suppress(MlflowException):
             self._mlflow.client.create_registered_model(submission.model)
         self._mlflow.attempt(
             lambda: self._create_version_once(submission, model_id, tags)
@@ -288,56 +278,85 @@ class Store:
     def _create_version_once(
         self, submission: Submission, model_id: str, tags: dict[str, str]
     ) -> None:
-        """An answer that got lost may have created it: look before trying again."""
-        if self.find_version(submission.model, submission.logical_run) is None:
-            with _as_default_of_mlflow(self.uri):
-                self._mlflow.client.create_model_version(
-                    submission.model,
-                    f"models:/{model_id}",
-                    run_id=submission.run.run_id,
-                    tags=tags,
-                    description=submission.page.description,
-                    model_id=model_id,
-                )
+        # A lost answer may have created it: look before trying again.
+        if self.find_version(submission.model, submission.logical_run) is not None:
+            return
+        with _as_default_of_mlflow(self.uri):
+            self._mlflow.client.create_model_version(
+                submission.model,
+                f"models:/{model_id}",
+                run_id=submission.run.run_id,
+                tags=tags,
+                description=submission.page.description,
+                model_id=model_id,
+            )
 
     def _only_version(self, name: str, logical_run: str) -> ModelVersion:
-        """The first version of a logical run; later ones, made by answers that came late, are deleted."""
+        """The first version of a logical run; later ones are deleted.
+
+        Those were created by requests whose answers came late.
+        """
         first, *later = self._versions(name, logical_run)
         for version in later:
-            self._mlflow.ask(
-                lambda mlflow, number=version.version: mlflow.delete_model_version(  # type: ignore[misc]
-                    name, number
-                )
-            )
+            self._delete_version(name, version.version)
         return first
 
+    def _delete_version(self, name: str, number: str) -> None:
+        self._mlflow.ask(lambda mlflow: mlflow.delete_model_version(name, number))
+
     def _versions(self, name: str, logical_run: str) -> list[ModelVersion]:
-        query = f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
-        found = self._mlflow.ask(lambda mlflow: mlflow.search_model_versions(query))
-        return sorted(
-            (model_version(entry) for entry in found),
-            key=lambda version: int(version.version),
-        )
+        query = _query_for(name, logical_run)
+        entries = self._mlflow.ask(lambda mlflow: mlflow.search_model_versions(query))
+        versions = [parse_version(entry) for entry in entries]
+        # By number: as texts, 10 would come before 9.
+        return sorted(versions, key=lambda version: int(version.version))
 
     def _get_by_alias(self, name: str, alias: str) -> "MlflowVersion | None":
-        # By the model and not by the alias: with accounts, MLflow answers 403 for an alias of a model that does not exist yet.
-        number = self._mlflow.client.get_registered_model(name).aliases.get(alias)
-        return (
-            None
-            if number is None
-            else self._mlflow.client.get_model_version(name, str(number))
+        # By the model and not by the alias: with accounts, MLflow answers 403 for an alias of a
+        # model that does not exist yet.
+        model = self._mlflow.client.get_registered_model(name)
+        number = model.aliases.get(alias)
+        if number is None:
+            return None
+        return self._mlflow.client.get_model_version(name, str(number))
+
+
+def _check_passed(finalist: Finalist) -> None:
+    outcomes = {finding.outcome for finding in finalist.findings}
+    # Asked this way round, no finding at all is no pass.
+    if outcomes != {"passed"}:
+        raise RegistryError(
+            "A finalist with a finding that did not pass is forged. Run `dvc repro screen`."
         )
+
+
+def _version_tags(
+    finalist: Finalist, submission: Submission, digests: dict[str, str]
+) -> dict[str, str]:
+    """The page's tags, then those that identify the version, which no page may replace."""
+    return {
+        **submission.page.tags,
+        LOGICAL_RUN: submission.logical_run,
+        VERDICT: finalist.verdict,
+        PACKAGE: digest_of_files(digests),
+        SERVING_SPEC: finalist.spec.fingerprint,
+    }
+
+
+def _query_for(name: str, logical_run: str) -> str:
+    return f"name = '{name}' AND tags.`{LOGICAL_RUN}` = '{logical_run}'"
 
 
 @contextlib.contextmanager
 def _as_default_of_mlflow(uri: str) -> Iterator[None]:
-    """Without a server MLflow looks a version's source up at its default address, whatever address the client has."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    # Without a server MLflow looks up a version's source at its default address, whatever
+    # address the client has.
+    former = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
         yield
     finally:
-        if before is None:
+        if former is None:
             del os.environ["MLFLOW_TRACKING_URI"]
         else:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+            os.environ["MLFLOW_TRACKING_URI"] = former

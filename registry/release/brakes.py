@@ -1,4 +1,7 @@
-"""The brakes: going back, having the base answer, revoking, freezing. One entry in the ledger each; none needs MLflow or Prefect."""
+"""The brakes: roll back, serve the base, revoke, freeze, waive.
+
+Each is one entry in the ledger. None needs MLflow or Prefect.
+"""
 
 import time
 from collections.abc import Callable
@@ -17,198 +20,246 @@ from registry.ledger.entries import (
 )
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
-from registry.release.context import Order, ReleaseContext, alarms, append
-from registry.release.following import EndpointState
+from registry.release.context import (
+    Order,
+    ReleaseContext,
+    append,
+    attribute,
+    describe_alarms,
+)
+from registry.release.following import EndpointState, Route
 
 
 def roll_back(
-    model: str, version: str | None, order: Order, context: ReleaseContext
+    model: str, version: str | None, request: Order, context: ReleaseContext
 ) -> LedgerState:
-    """Give full traffic back to what served before, or to a version that once served. Needs neither MLflow nor Prefect.
+    """Give full traffic back to what served before, or to a version that once served.
 
-    While a release is on its way, going back is to abort it: what serves goes on.
+    While a release is in progress, rolling back aborts it, and the serving version stays.
+    `ReleaseError` where there is nothing to roll back to, or the endpoint has not obeyed yet;
+    `ServingError` where it is unreachable.
     """
-    why = context.ledger.remember(order.reason)
+    # Once, outside of `make_entry`: that may be called several times.
+    attribution = attribute(request, context.ledger)
 
-    def body(ledger_state: LedgerState) -> Body:
-        here = ledger_state.model(model)
-        serving = None if here.answering is None else here.answering.release.version
-        if here.pending is not None and version in {None, serving}:
-            return ReleaseAborted(
-                begun=here.pending.begun,
-                by=order.by,
-                account=order.account,
-                reason_sha256=why,
-            )
-        return RolledBack(
-            model=model,
-            to=_way_back(ledger_state, model, version),
-            by=order.by,
-            account=order.account,
-            reason_sha256=why,
-        )
+    def make_entry(ledger_state: LedgerState) -> Body:
+        model_state = ledger_state.model(model)
+        answering = model_state.answering
+        serving = None if answering is None else answering.release.version
+        pending = model_state.pending
+        # The version that serves already is reached by stopping what would replace it.
+        if pending is not None and version in {None, serving}:
+            return ReleaseAborted(begun=pending.begun, **attribution)
+        target = _rollback_generation(model_state, model, version)
+        return RolledBack(model=model, to=target, **attribution)
 
-    return _brake(context, model, body)
+    return _brake(context, model, make_entry)
 
 
-def serve_base(model: str, order: Order, context: ReleaseContext) -> LedgerState:
-    """Have the base answer under the model's name."""
-    why = context.ledger.remember(order.reason)
+def serve_base(model: str, request: Order, context: ReleaseContext) -> LedgerState:
+    """Have the base answer under the model's name.
 
-    def body(ledger_state: LedgerState) -> Body:
+    `ReleaseError` where no version of the model was ever released, so that no base is known,
+    or the endpoint has not obeyed yet; `ServingError` where it is unreachable.
+    """
+    attribution = attribute(request, context.ledger)
+
+    def make_entry(ledger_state: LedgerState) -> Body:
         if not ledger_state.model(model).once_served:
             raise ReleaseError(
-                f"Nothing of {model} was ever released, so there is no base to serve. `assay preview --base` shows the base's answers."
+                f"Nothing of {model} was ever released, so there is no base to serve. "
+                "`assay preview --base` shows the base's answers."
             )
-        return BaseServed(
-            model=model, by=order.by, account=order.account, reason_sha256=why
-        )
+        return BaseServed(model=model, **attribution)
 
-    return _brake(context, model, body)
+    return _brake(context, model, make_entry)
 
 
 def revoke(
     model: str,
     version: str,
-    order: Order,
+    request: Order,
     context: ReleaseContext,
     *,
     is_registered: bool = False,
     adapter_sha256: str | None = None,
 ) -> LedgerState:
-    """A version never serves again; where it serves now, what served before it takes over, or the base.
+    """Bar a version from serving for good; what served before it takes over, or the base.
 
-    `is_registered`: MLflow knows it, whatever the ledger knows of its model; `adapter_sha256`: what its package holds.
+    `is_registered`: MLflow knows the version, even if the ledger does not know its model.
+    `adapter_sha256`: the adapter in its package, which is barred under every other name, too.
+    `ReleaseError` where nobody knows the model, or the endpoint has not obeyed yet;
+    `ServingError` where it is unreachable.
     """
-    why = context.ledger.remember(order.reason)
+    attribution = attribute(request, context.ledger)
 
-    def body(ledger_state: LedgerState) -> Body:
-        known = {
-            *ledger_state.models,
-            *(each.model for each in ledger_state.judged.values()),
-        }
-        if not is_registered and model not in known:
-            raise ReleaseError(
-                f"The ledger knows no model {model}, only {', '.join(sorted(known)) or 'none'}. Give its name with --model."
-            )
+    def make_entry(ledger_state: LedgerState) -> Body:
+        if not is_registered:
+            _check_model_is_known(ledger_state, model)
         return Revoked(
             model=model,
             version=version,
-            by=order.by,
-            account=order.account,
-            reason_sha256=why,
             adapter_sha256=adapter_sha256,
+            **attribution,
         )
 
-    return _brake(context, model, body)
+    return _brake(context, model, make_entry)
 
 
-def freeze(order: Order, context: ReleaseContext) -> LedgerState:
-    """No release begins, and what is on its way is aborted: the ledger itself refuses, whatever the endpoint does."""
-    why = context.ledger.remember(order.reason)
-    return _told(
-        context,
-        append(
-            context.ledger,
-            lambda _: Frozen(by=order.by, account=order.account, reason_sha256=why),
-        ),
-    )
+def _check_model_is_known(ledger_state: LedgerState, model: str) -> None:
+    judged = (entry.model for entry in ledger_state.judged.values())
+    models = {*ledger_state.models, *judged}
+    # A mistyped name would be revoked without anybody noticing, while the version serves.
+    if model not in models:
+        names = ", ".join(sorted(models)) or "none"
+        raise ReleaseError(
+            f"The ledger knows no model {model}, only {names}. Give its name with --model."
+        )
 
 
-def unfreeze(order: Order, context: ReleaseContext) -> LedgerState:
-    """Releases may begin again."""
-    why = context.ledger.remember(order.reason)
-    return _told(
-        context,
-        append(
-            context.ledger,
-            lambda _: Unfrozen(by=order.by, account=order.account, reason_sha256=why),
-        ),
-    )
+def freeze(request: Order, context: ReleaseContext) -> LedgerState:
+    """Have no release begin, and abort what is in progress.
 
-
-def _told(context: ReleaseContext, ledger_state: LedgerState) -> LedgerState:
-    """Ring, where there is somebody to hear it."""
-    with suppress(ServingError):
-        context.endpoint.ring()
+    The ledger itself refuses from then on, whatever the endpoint does.
+    """
+    body = Frozen(**attribute(request, context.ledger))
+    ledger_state = append(context.ledger, lambda _: body)
+    _ring(context)
     return ledger_state
 
 
-def waive(waived: Callable[[str], Waived], reason: str, ledger: Ledger) -> LedgerState:
-    """Enter a waiver; `waived` makes it from the digest of its reason."""
+def unfreeze(request: Order, context: ReleaseContext) -> LedgerState:
+    """Allow releases again."""
+    body = Unfrozen(**attribute(request, context.ledger))
+    ledger_state = append(context.ledger, lambda _: body)
+    _ring(context)
+    return ledger_state
+
+
+def _ring(context: ReleaseContext) -> None:
+    # Ledger and endpoint agree without the ring, too: an unreachable endpoint is no failure.
+    with suppress(ServingError):
+        context.endpoint.ring()
+
+
+def waive(
+    make_waiver: Callable[[str], Waived], reason: str, ledger: Ledger
+) -> LedgerState:
+    """Enter the waiver that `make_waiver` makes from the digest of its reason."""
     digest = ledger.remember(reason)
-    return append(ledger, lambda _: waived(digest))
+    return append(ledger, lambda _: make_waiver(digest))
 
 
 def _brake(
-    context: ReleaseContext, model: str, body: Callable[[LedgerState], Body]
+    context: ReleaseContext, model: str, make_entry: Callable[[LedgerState], Body]
 ) -> LedgerState:
-    """One entry and a ring; then what answers is looked at, so that nobody is told of a rollback that has not come about.
+    """Append the entry, ring, and wait until the endpoint obeys it.
 
-    With the endpoint out of reach, or with what is wanted not loaded, the entry stands and is obeyed as soon as it can be.
+    Without the wait, a person could be shown a rollback that has not happened. Where the endpoint
+    is unreachable or has not loaded the version, the entry stays and is obeyed once it can be.
     """
-    ledger_state = append(context.ledger, body)
-    entered = f"It is in the ledger (entry {ledger_state.head.generation}) and will be obeyed, but not yet"
-    end = time.monotonic() + context.patience.to_brake
+    ledger_state = append(context.ledger, make_entry)
+    entered = (
+        f"It is in the ledger (entry {ledger_state.head.generation}) "
+        "and will be obeyed, but not yet"
+    )
+    deadline = time.monotonic() + context.patience.to_brake
     try:
-        while not _is_obeyed(ledger_state, model, seen := context.endpoint.ring()):
-            if time.monotonic() > end:
+        # By a ring and not by `state`: it has the endpoint read the ledger now.
+        endpoint_state = context.endpoint.ring()
+        while not _is_obeyed(ledger_state, model, endpoint_state):
+            if time.monotonic() > deadline:
+                cause = _explain_delay(ledger_state, model, endpoint_state)
                 raise ReleaseError(
-                    f"{entered}: {_still(ledger_state, model, seen)}. `assay status` shows when it does."
+                    f"{entered}: {cause}. `assay status` shows when it does."
                 )
             time.sleep(context.patience.between_looks)
+            endpoint_state = context.endpoint.ring()
     except ServingError as error:
         raise ServingError(f"{entered}: {error}") from error
     return ledger_state
 
 
-def _is_obeyed(ledger_state: LedgerState, model: str, seen: EndpointState) -> bool:
-    """The endpoint has come this far or further, and what the ledger says answers."""
-    head = seen.head
-    if (
-        head is None
-        or head.ledger_id != ledger_state.head.ledger_id
-        or head.generation < ledger_state.head.generation
-    ):
+def _is_obeyed(
+    ledger_state: LedgerState, model: str, endpoint_state: EndpointState
+) -> bool:
+    """Whether the endpoint has come this far or further, and serves what the ledger says."""
+    own, followed = ledger_state.head, endpoint_state.head
+    # Generations of another ledger say nothing about this one.
+    if followed is None or followed.ledger_id != own.ledger_id:
         return False
-    if head != ledger_state.head:
-        return head.generation > ledger_state.head.generation
-    here = ledger_state.model(model)
-    route = seen.routes.get(model)
-    if here.serves_base:
+    if followed.generation < own.generation:
+        return False
+    # Somebody wrote a later entry: what answers now follows from that one, not from ours.
+    if followed != own:
+        return followed.generation > own.generation
+    return _is_routed(ledger_state.model(model), endpoint_state.routes.get(model))
+
+
+def _is_routed(model_state: ModelState, route: Route | None) -> bool:
+    """Whether the route leads to what the ledger has answer under the model's name."""
+    if model_state.serves_base:
         return route is not None and route.serves_base
-    wanted = None if here.current is None else here.current.release.fingerprint
-    return (None if route is None or route.serves_base else route.fingerprint) == wanted
+    current = model_state.current
+    # With nothing released, nothing may answer.
+    expected = None if current is None else current.release.fingerprint
+    if route is None or route.serves_base:
+        return expected is None
+    return route.fingerprint == expected
 
 
-def _still(ledger_state: LedgerState, model: str, seen: EndpointState) -> str:
-    if seen.head is None or seen.head.generation < ledger_state.head.generation:
-        return f"the endpoint has not followed to there{alarms(seen)}"
-    route = seen.routes.get(model)
-    return f"{'nothing' if route is None else route.fingerprint} answers under {model} still{alarms(seen)}"
+def _explain_delay(
+    ledger_state: LedgerState, model: str, endpoint_state: EndpointState
+) -> str:
+    alarms = describe_alarms(endpoint_state)
+    followed = endpoint_state.head
+    if followed is None or followed.generation < ledger_state.head.generation:
+        return f"the endpoint has not followed to there{alarms}"
+    route = endpoint_state.routes.get(model)
+    answering = "nothing" if route is None else route.fingerprint
+    return f"{answering} answers under {model} still{alarms}"
 
 
-def what_served_before(here: ModelState) -> RecordedRelease | None:
-    """What a rollback leads to; None where there is nothing."""
-    return here.current if here.serves_base else here.before
+def what_served_before(model_state: ModelState) -> RecordedRelease | None:
+    """The release that a rollback leads to; None where there is none."""
+    # While the base answers, the current release is the one that it took over from.
+    if model_state.serves_base:
+        return model_state.current
+    return model_state.before
 
 
-def _way_back(ledger_state: LedgerState, model: str, version: str | None) -> int:
-    here = ledger_state.model(model)
+def _rollback_generation(
+    model_state: ModelState, model: str, version: str | None
+) -> int:
+    """The generation at which the release began that a rollback leads to."""
     if version is not None:
-        fitting = [held for held in here.once_served if held.release.version == version]
-        if not fitting:
-            raise ReleaseError(
-                f"Version {version} of {model} never served. `assay history` lists what did; `assay promote` releases one."
-            )
-        return fitting[-1].begun
-    before = what_served_before(here)
-    if not here.once_served:
+        return _last_release_of(model_state, model, version).begun
+    if not model_state.once_served:
         raise ReleaseError(
-            f"Nothing of {model} was ever released: there is nothing to go back to. `assay promote` releases a version."
+            f"Nothing of {model} was ever released: there is nothing to go back to. "
+            "`assay promote` releases a version."
         )
-    if before is None:
+    target = what_served_before(model_state)
+    if target is None:
         raise ReleaseError(
-            f"Nothing of {model} served before what serves now. `assay serve-base` has the base answer."
+            f"Nothing of {model} served before what serves now. "
+            "`assay serve-base` has the base answer."
         )
-    return before.begun
+    return target.begun
+
+
+def _last_release_of(
+    model_state: ModelState, model: str, version: str
+) -> RecordedRelease:
+    releases = [
+        recorded
+        for recorded in model_state.once_served
+        if recorded.release.version == version
+    ]
+    if not releases:
+        raise ReleaseError(
+            f"Version {version} of {model} never served. `assay history` lists what did; "
+            "`assay promote` releases one."
+        )
+    # It may have been released more than once: the last time it was judged last, too.
+    return releases[-1]

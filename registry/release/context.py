@@ -1,7 +1,8 @@
-"""What releases and brakes are carried out with, and how either enters something into the ledger."""
+"""What releases and brakes work with, and how either appends an entry to the ledger."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from core.errors import StaleGeneration
 from registry.ledger.entries import Body
@@ -10,22 +11,30 @@ from registry.ledger.state import LedgerState
 from registry.release.following import EndpointState, FollowingEndpoint
 
 ATTEMPTS = 20
-"""Writers who come first each time before an order is given up."""
+"""How often another writer may come first before an entry is given up."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Who wants it, and why."""
+    """Who wants a change of what serves, and why."""
 
     by: str
     reason: str
     account: str | None = None
-    """Of the operating system, under which it was typed."""
+    """The operating system's account in which the command was typed."""
+
+
+class Attribution(TypedDict):
+    """The fields of an entry that say who asked for it, and the digest of the reason."""
+
+    by: str
+    account: str | None
+    reason_sha256: str
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds on a monotonic clock: one that is set back or forward changes nothing."""
+    """Limits in seconds on a monotonic clock: setting the system's clock changes nothing."""
 
     to_load: float = 300.0
     to_switch: float = 30.0
@@ -35,26 +44,44 @@ class Patience:
 
 @dataclass(frozen=True)
 class ReleaseContext:
-    """What a release is carried out with."""
+    """What a release or a brake works with."""
 
     ledger: Ledger
     endpoint: FollowingEndpoint
     patience: Patience = Patience()
 
 
+def attribute(request: Order, ledger: Ledger) -> Attribution:
+    """Keep the reason beside the ledger, and give the fields of an entry that refers to it."""
+    # The text is kept first: no entry may refer to a reason that is nowhere.
+    return Attribution(
+        by=request.by,
+        account=request.account,
+        reason_sha256=ledger.remember(request.reason),
+    )
+
+
 def append(ledger: Ledger, body: Callable[[LedgerState], Body]) -> LedgerState:
-    """Enter what `body` makes of how things stand; whoever else writes at the same time, it is made of what then stands."""
+    """Append the entry that `body` makes of the ledger's state.
+
+    Where somebody else writes at the same time, `body` is called again with the newer state.
+    `StaleGeneration` where others came first in all attempts.
+    """
     for _ in range(ATTEMPTS):
         ledger_state = ledger.state()
+        # The entry must follow from the state that it is appended to, never from an older one.
         try:
             return ledger.append(body(ledger_state), ledger_state)
         except StaleGeneration:
             continue
     raise StaleGeneration(
-        f"Others wrote to the ledger first, {ATTEMPTS} times in a row. Run the same command again."
+        f"Others wrote to the ledger first, {ATTEMPTS} times in a row. "
+        "Run the same command again."
     )
 
 
-def alarms(seen: EndpointState) -> str:
-    """What the endpoint warns of, to be put behind a fact."""
-    return f" ({'; '.join(seen.alarms)})" if seen.alarms else ""
+def describe_alarms(endpoint_state: EndpointState) -> str:
+    """The endpoint's alarms in brackets, to append to a sentence; empty where there are none."""
+    if not endpoint_state.alarms:
+        return ""
+    return f" ({'; '.join(endpoint_state.alarms)})"

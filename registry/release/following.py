@@ -1,4 +1,4 @@
-"""What an endpoint that follows the ledger says of itself: all that a release needs to know of it."""
+"""What an endpoint that follows the ledger reports: all that a release needs to know of it."""
 
 from typing import Literal, Protocol
 
@@ -33,18 +33,25 @@ class EndpointState(Value):
     engines: tuple[EngineState, ...] = ()
     routes: dict[str, Route] = Field(default_factory=dict)
     alarms: tuple[str, ...] = ()
-    """What a person should look at: a ledger that does not follow, an engine that keeps failing."""
+    """What a person should look at: an unverified ledger, an engine that keeps failing."""
 
     def engine(self, begun: int) -> EngineState | None:
-        """The engine of a release, or None where the endpoint has not heard of it."""
-        return next((each for each in self.engines if each.begun == begun), None)
+        """The engine of a release, or None where the endpoint does not know the release yet."""
+        for engine in self.engines:
+            if engine.begun == begun:
+                return engine
+        return None
 
 
+# A protocol: releases and brakes must not import anything of serving.
 class FollowingEndpoint(Protocol):
-    """The endpoint, as release and controller see it. Out of reach is a `ServingError`."""
+    """The endpoint, as release and controller see it. Unreachable is `ServingError`."""
 
     def ring(self) -> EndpointState:
-        """Have it read the ledger now, and say how it stands after that. Losing the ring costs a timer period, nothing more."""
+        """Have the endpoint read the ledger now, and give its state after that.
+
+        A lost ring costs one timer period: the endpoint also reads by itself.
+        """
 
     def state(self) -> EndpointState:
-        """How it stands."""
+        """The endpoint's state as it is."""

@@ -1,6 +1,7 @@
-"""The gate before release: whether people, time and how things stand allow a finalist to be put in front of users.
+"""The gate before release: evidence, origin, people, keys and time must all allow it.
 
-Every rule asks whether it passed. What the policy asks for and does not exist yet leaves the verdict undecided, never passed.
+Every rule asks whether it passed. What the policy asks for and does not exist yet leaves the
+verdict undecided, never passed.
 """
 
 import math
@@ -30,12 +31,19 @@ from pipelines.values.verdict import (
 )
 
 V = TypeVar("V", bound=Value)
+# A rule that is added later cannot be waived until it is listed here.
 WAIVABLE = frozenset(
-    {"human_rating", "approvals", "package_signature", "freshness", "comparator"}
+    {
+        "human_rating",
+        "approvals",
+        "package_signature",
+        "freshness",
+        "comparator",
+    }
 )
-"""Rules that a person may answer for, for a while. Nobody may for evidence, its origin, a revocation or a freeze."""
+"""Rules that a person may waive for a while: not evidence, its origin, a revocation or a freeze."""
 NOT_BY_THE_AUTHOR = frozenset({"comparator"})
-"""Rules that only a second person may answer for: whoever trained the version would judge in their own cause."""
+"""Rules that only a second person may waive: the author would judge in their own cause."""
 
 
 class Approval(Value):
@@ -50,7 +58,7 @@ class Approval(Value):
 
 
 class HumanRating(Value):
-    """People's blind ratings of this version's answers beside those of what it is compared with, paired by prompt."""
+    """People's blind ratings of this version's answers and its comparator's, paired by prompt."""
 
     raters: int = Field(ge=0, description="Distinct people.")
     prompts: int = Field(
@@ -102,7 +110,7 @@ class Origin(Value):
 
 
 class AdmittedAgain(Value):
-    """What the gate `admit` answers today about the data that the version was trained on."""
+    """What `admit` answers now about the data that the version was trained on."""
 
     verdict: Literal["passed", "rejected", "undecided"]
     reasons: tuple[str, ...] = Field(description="Of what did not pass.")
@@ -111,7 +119,7 @@ class AdmittedAgain(Value):
 
 
 class Circumstances(Value):
-    """Everything besides the evidence that a release hangs on, as it was found at `now`."""
+    """Everything besides the evidence that a release depends on, as it was at `now`."""
 
     model: str
     version: str
@@ -132,6 +140,7 @@ class Circumstances(Value):
         ge=0,
         description="Held-out prompts of the package that the endpoint can draw from.",
     )
+    # What the evidence compares with, and what served last.
     compared_with: str | None = Field(
         description="The champion's version in the evidence; None: there was none."
     )
@@ -145,6 +154,7 @@ class Circumstances(Value):
     champion_adapter: str | None = Field(
         default=None, description="The digest of its adapter, as it was released."
     )
+    # What the ledger and the recomputation say.
     revoked: bool
     frozen: bool
     recomputed_differences: tuple[str, ...] = Field(
@@ -152,423 +162,490 @@ class Circumstances(Value):
     )
     is_older: bool = Field(
         default=False,
-        description="Its package does not hold all that is looked at: a person answers for that.",
+        description=(
+            "Its package does not hold all that is looked at: a person answers for that."
+        ),
     )
+    # What only people and keys can give.
     waivers: tuple[WaiverGiven, ...] = ()
     approvals: tuple[Approval, ...] = ()
     human_rating: HumanRating | None = None
     signature: Signature | None = None
 
     def approvers(self) -> tuple[str, ...]:
-        """Who else than the author approved, each once, after the version came to be and not in the future.
+        """Who else than the author approved, after the registration and not in the future.
 
-        One person may have many names: whoever shares a name or an account with somebody counted is that one.
-        Where the author's account is not on record, nobody can be told from the author.
+        One person may have many names: whoever shares a name or an account with somebody who is
+        counted is that person. Each counts once.
         """
+        # Without the author's account nobody can be told apart from the author.
         if self.author_account is None:
             return ()
         author = Signed(self.author, self.author_account)
-        in_time = tuple(
-            Signed(each.by, each.account)
-            for each in self.approvals
-            if self.registered_at <= each.at <= self.now
-        )
-        return tuple(
-            person[0].name
-            for person in people((author, *in_time))
-            if author not in person
-        )
+        # Nobody can approve what does not exist yet, or from the future.
+        in_time = [
+            Signed(approval.by, approval.account)
+            for approval in self.approvals
+            if self.registered_at <= approval.at <= self.now
+        ]
+        persons = people((author, *in_time))
+        return tuple(person[0].name for person in persons if author not in person)
 
     @property
     def is_champion_itself(self) -> bool:
-        """What had full traffic last is this very version, as after a time in which its base answered."""
-        own = None if self.origin is None else self.origin.adapter_sha256
+        """Whether this very version had full traffic last, as after a time with its base."""
+        if self.origin is None:
+            return False
+        # A number alone is no identity: MLflow's numbers begin again at 1 where it was lost.
         return (
             self.champion == self.version
-            and own is not None
-            and own == self.champion_adapter
+            and self.champion_adapter == self.origin.adapter_sha256
         )
 
     def is_second_person(self, by: str, account: str | None) -> bool:
-        """Certainly not the author: another name and another account, both on record."""
+        """Whether it is certainly not the author: another name and another account on record."""
         if self.author_account is None or account is None:
             return False
-        return (
-            len(people((Signed(self.author, self.author_account), Signed(by, account))))
-            > 1
-        )
+        author = Signed(self.author, self.author_account)
+        persons = people((author, Signed(by, account)))
+        return len(persons) > 1
 
 
 def judge(
     finalist: Finalist, circumstances: Circumstances, policy: Policy
 ) -> Candidate | Rejection | Undecided:
-    """Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else it is a candidate."""
-    finalist, case = _validated(finalist), _validated(circumstances)
-    found = tuple(findings_of(finalist, case, policy.gates.judge))
-    leaned_on = {
-        finding.rule: waiver
-        for finding in found
-        if (waiver := _waiver(finding, case)) is not None
-    }
-    findings = tuple(
-        _waived(finding, leaned_on.get(finding.rule), case) for finding in found
-    )
+    """Decide whether a registered version may be released.
+
+    Any rule that rejects makes a rejection; else any that is undecided leaves it undecided; else
+    it is a candidate. `IncompleteEvidence` where one of the values is not valid.
+    """
+    finalist, case = _validate(finalist), _validate(circumstances)
+    findings: list[Finding] = []
+    used_waivers: list[int] = []
+    for finding in check_every_rule(finalist, case, policy.gates.judge):
+        waiver = _find_waiver(finding, case)
+        if waiver is None:
+            findings.append(finding)
+        else:
+            findings.append(_waive(finding, waiver, case))
+            used_waivers.append(waiver.generation)
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
-        return Rejection(gate="judge", findings=findings, policy_sha256=policy.sha256)
+        return Rejection(
+            gate="judge", findings=tuple(findings), policy_sha256=policy.sha256
+        )
+    # Asked this way round, an outcome that nobody foresaw, or no finding at all, does not pass.
     if outcomes != {"passed"}:
-        return Undecided(gate="judge", findings=findings, policy_sha256=policy.sha256)
+        return Undecided(
+            gate="judge", findings=tuple(findings), policy_sha256=policy.sha256
+        )
     return Candidate(
-        findings=findings,
+        findings=tuple(findings),
         policy_sha256=policy.sha256,
         model=case.model,
         version=case.version,
         package_sha256=case.package_sha256,
         spec=finalist.spec,
+        # The limits of the probe go along: the endpoint has no policy to look them up in.
         known_answers_share=policy.gates.judge.known_answers_share,
         drawn_answers=min(policy.gates.judge.drawn_answers, case.drawable),
         registration=None if case.origin is None else case.origin.generation,
-        waivers=tuple(waiver.generation for waiver in leaned_on.values()),
+        waivers=tuple(used_waivers),
     )
 
 
-def findings_of(
+def check_every_rule(
     finalist: Finalist, case: Circumstances, policy: JudgePolicy
 ) -> Iterator[Finding]:
     """Every rule's finding, whatever the others found, before waivers."""
-    yield registration(finalist, case)
-    yield admission(case)
-    yield screened(finalist, case)
-    yield drawable(case, policy)
-    yield revoked(case)
-    yield frozen(case)
-    yield comparator(case, policy)
-    yield human_rating(case, policy)
-    yield approvals(case, policy)
-    yield package_signature(case, policy)
-    yield freshness(case, policy)
+    # All of them, so that a person sees every reason at once.
+    yield check_registration(finalist, case)
+    yield check_admission(case)
+    yield check_screening(finalist, case)
+    yield check_drawable(case, policy)
+    yield check_revocation(case)
+    yield check_freeze(case)
+    yield check_comparator(case, policy)
+    yield check_human_rating(case, policy)
+    yield check_approvals(case, policy)
+    yield check_package_signature(case, policy)
+    yield check_freshness(case, policy)
 
 
-def registration(finalist: Finalist, case: Circumstances) -> Finding:
-    """The ledger says where these very bytes came from. Nothing stands in for that entry."""
-    rule, name, origin = (
-        "registration",
-        f"version {case.version} of {case.model}",
-        case.origin,
-    )
+# Evidence and origin: nobody may waive these.
+
+
+def check_registration(finalist: Finalist, case: Circumstances) -> Finding:
+    """The ledger says where these very bytes came from. Nothing replaces that entry."""
+    rule, origin = "registration", case.origin
     if origin is None:
-        fact = f"The ledger does not say where {name} came from"
-        step = f"train it again, or answer for it: `assay adopt {case.version} --model {case.model} --reason …`"
-        return _finding(rule, "undecided", f"{fact}: {step}")
-    entered = (origin.package_sha256, origin.adapter_sha256)
-    if entered != (case.package_sha256, finalist.adapter.sha256):
-        text = (
-            f"Entry {origin.generation} registered package {origin.package_sha256[:12]} with adapter {origin.adapter_sha256[:12]}, "
-            f"judged is {case.package_sha256[:12]} with {finalist.adapter.sha256[:12]}: find out who changed MLflow's record"
+        return _undecided(
+            rule,
+            f"The ledger does not say where version {case.version} of {case.model} came from: "
+            f"train it again, or answer for it: "
+            f"`assay adopt {case.version} --model {case.model} --reason …`",
         )
-        return _finding(rule, "rejected", text)
-    how = (
-        f"{origin.by} answers for it"
-        if origin.is_adopted
-        else f"trained for {origin.by}"
-    )
-    return _finding(
-        rule,
-        "passed",
-        f"Entry {origin.generation} of the ledger holds these bytes: {how}",
+    # By digest and not by number: whoever may write to MLflow can edit its record.
+    registered = (origin.package_sha256, origin.adapter_sha256)
+    judged = (case.package_sha256, finalist.adapter.sha256)
+    if registered != judged:
+        return _rejected(
+            rule,
+            f"Entry {origin.generation} registered package {origin.package_sha256[:12]} "
+            f"with adapter {origin.adapter_sha256[:12]}, "
+            f"judged is {case.package_sha256[:12]} with {finalist.adapter.sha256[:12]}: "
+            "find out who changed MLflow's record",
+        )
+    how = f"trained for {origin.by}"
+    if origin.is_adopted:
+        how = f"{origin.by} answers for it"
+    return _passed(
+        rule, f"Entry {origin.generation} of the ledger holds these bytes: {how}"
     )
 
 
-def admission(case: Circumstances) -> Finding:
+def check_admission(case: Circumstances) -> Finding:
     """The data passes `admit` under the policy that holds now, whatever policy admitted it."""
     rule, again = "admit", case.admitted
     if again is None:
-        return _finding(
-            rule,
-            "undecided",
-            "The package does not hold what `admit` read: train it again",
+        return _undecided(
+            rule, "The package does not hold what `admit` read: train it again"
         )
-    then = f"policy {again.policy_name} ({again.policy_sha256[:12]}) admitted the data"
+    policy = f"{again.policy_name} ({again.policy_sha256[:12]})"
+    # A pass with reasons against it contradicts itself, and is none.
     if again.verdict == "passed" and not again.reasons:
-        return _finding(
+        return _passed(
             rule,
-            "passed",
-            f"{then[0].upper()}{then[1:]}, and so does the one that holds now",
+            f"Policy {policy} admitted the data, and so does the one that holds now",
         )
+    # What is not clearly undecided rejects.
     outcome: Outcome = "undecided" if again.verdict == "undecided" else "rejected"
     reasons = "; ".join(again.reasons) or "no rule was judged"
-    return _finding(
-        rule,
-        outcome,
-        f"By the policy that holds now the data is {outcome}, though {then}: {reasons}",
+    text = (
+        f"By the policy that holds now the data is {outcome}, "
+        f"though policy {policy} admitted the data: {reasons}"
     )
+    return Finding(rule=rule, outcome=outcome, text=text)
 
 
-def drawable(case: Circumstances, policy: JudgePolicy) -> Finding:
-    """The package holds prompts that the endpoint can draw from, to see that this adapter gave the scored answers."""
-    rule, wanted = "drawn_answers", policy.drawn_answers
-    if case.drawable > 0:
-        count = min(wanted, case.drawable)
-        return _finding(
-            rule,
-            "passed",
-            f"The endpoint draws {count} of {case.drawable} held-out prompts and compares the answers",
-        )
-    text = "The package holds no held-out prompts to draw from"
-    if case.origin is not None and case.origin.is_adopted:
-        return _finding(
-            rule,
-            "passed",
-            f"{text}: the known answers alone are asked, since {case.origin.by} answers for it",
-        )
-    return _finding(rule, "undecided", f"{text}: train it again")
-
-
-def screened(finalist: Finalist, case: Circumstances) -> Finding:
-    """The finalist passed every rule of `screen`, about the adapter that its spec names, and its evidence says so again."""
-    short = [
+def check_screening(finalist: Finalist, case: Circumstances) -> Finding:
+    """The finalist passed every rule of `screen`, and its evidence says so again."""
+    rule = "screen"
+    # A stored verdict can be forged: its findings are counted here once more.
+    failures = [
         f"{finding.rule} is {finding.outcome}"
         for finding in finalist.findings
         if finding.outcome != "passed"
     ]
     if finalist.spec.adapter_sha256 != finalist.adapter.sha256:
-        short.append("the scored configuration names another adapter")
-    wrong = [*short, *case.recomputed_differences]
-    counted = f"{len(finalist.findings) - len(short)} of {len(finalist.findings)} findings of screen passed"
-    text = f"{counted}, {len(case.recomputed_differences)} differences when recomputed from the evidence"
-    if not wrong and case.is_older:
-        return _finding("screen", "passed", f"{text}. {_older(case)}")
-    if not wrong:
-        return _finding("screen", "passed", text)
-    return _finding("screen", "rejected", f"{text}, first {wrong[0]}. Train it again")
+        failures.append("the scored configuration names another adapter")
+    total = len(finalist.findings)
+    text = (
+        f"{total - len(failures)} of {total} findings of screen passed, "
+        f"{len(case.recomputed_differences)} differences when recomputed from the evidence"
+    )
+    faults = [*failures, *case.recomputed_differences]
+    if faults:
+        return _rejected(rule, f"{text}, first {faults[0]}. Train it again")
+    if case.is_older:
+        return _passed(rule, f"{text}. {_explain_older_package(case)}")
+    return _passed(rule, text)
 
 
-def _older(case: Circumstances) -> str:
-    who = "nobody" if case.origin is None else case.origin.by
-    return f"Its package is from before contents and refusals were counted and held-out rows were kept: {who} answers for those"
+def _explain_older_package(case: Circumstances) -> str:
+    person = "nobody" if case.origin is None else case.origin.by
+    return (
+        "Its package is from before contents and refusals were counted "
+        f"and held-out rows were kept: {person} answers for those"
+    )
 
 
-def revoked(case: Circumstances) -> Finding:
+def check_drawable(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The package holds prompts for the endpoint to draw from.
+
+    Their answers show that this adapter, and no other, gave the scored ones.
+    """
+    rule = "drawn_answers"
+    if case.drawable > 0:
+        count = min(policy.drawn_answers, case.drawable)
+        return _passed(
+            rule,
+            f"The endpoint draws {count} of {case.drawable} held-out prompts "
+            "and compares the answers",
+        )
+    text = "The package holds no held-out prompts to draw from"
+    # It may be from before packages held their rows.
+    if case.origin is not None and case.origin.is_adopted:
+        return _passed(
+            rule,
+            f"{text}: the known answers alone are asked, since {case.origin.by} answers for it",
+        )
+    return _undecided(rule, f"{text}: train it again")
+
+
+def check_revocation(case: Circumstances) -> Finding:
     """A version that was revoked is never released again."""
-    name = f"Version {case.version} of {case.model}"
+    rule, name = "revoked", f"Version {case.version} of {case.model}"
     if not case.revoked:
-        return _finding("revoked", "passed", f"{name} is not revoked")
-    return _finding(
-        "revoked",
-        "rejected",
+        return _passed(rule, f"{name} is not revoked")
+    return _rejected(
+        rule,
         f"{name} is revoked, or its adapter is under another name, for good: train another one",
     )
 
 
-def frozen(case: Circumstances) -> Finding:
+def check_freeze(case: Circumstances) -> Finding:
     """Nothing is released while releases are frozen."""
     if not case.frozen:
-        return _finding("frozen", "passed", "Releases are not frozen")
-    return _finding(
+        return _passed("frozen", "Releases are not frozen")
+    # Undecided and not rejected: there is nothing wrong with the version.
+    return _undecided(
         "frozen",
-        "undecided",
-        "Releases are frozen. `assay status` says since when and by whom, `assay unfreeze` ends it",
+        "Releases are frozen. `assay status` says since when and by whom, "
+        "`assay unfreeze` ends it",
     )
 
 
-def comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
-    """The evidence compares with the last version that had full traffic, also where its base answers at the moment."""
-    rule, then, last = (
-        "comparator",
-        _version(case.compared_with),
-        _version(case.champion),
-    )
-    text = f"The evidence compares with {then}, {last} had full traffic last"
+# Comparison, people, keys and time: a person may waive these for a while.
+
+
+def check_comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The evidence compares with the last version that had full traffic.
+
+    Also while the base answers: what was taken back must still be beaten.
+    """
+    rule = "comparator"
+    compared, champion = _name_version(case.compared_with), _name_version(case.champion)
+    text = f"The evidence compares with {compared}, {champion} had full traffic last"
     if not policy.compares_with_last_served:
-        return _finding(
-            rule, "passed", f"{text}; the policy does not ask for that comparison"
-        )
+        return _passed(rule, f"{text}; the policy does not ask for that comparison")
     if case.is_champion_itself:
-        return _finding(
+        return _passed(
             rule,
-            "passed",
             f"{text}, which is this version itself: it was compared before its own release",
         )
-    is_same = (
-        case.compared_with == case.champion
-        and case.compared_adapter == case.champion_adapter
-    )
-    if is_same:
-        return _finding(rule, "passed", text)
-    if case.compared_with == case.champion:
+    # The same number with other bytes is another version.
+    is_same_version = case.compared_with == case.champion
+    is_same_adapter = case.compared_adapter == case.champion_adapter
+    if is_same_version and is_same_adapter:
+        return _passed(rule, text)
+    if is_same_version:
         text = f"{text}, with another adapter than was compared"
-    step = "run the training again, to be compared with it, or have somebody else than the author waive it"
-    return _finding(rule, "undecided", f"{text}: {step}")
-
-
-def human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
-    """Enough people rated the answers, they agree, and their ratings show that the version is safe and not worse."""
-    rule, asked = "human_rating", policy.human_rating
-    if not asked.required:
-        return _finding(rule, "passed", "The policy asks for no human rating")
-    rating = case.human_rating or HumanRating(raters=0)
-    text = f"{rating.raters} people rated the answers, the policy asks for {asked.min_raters}"
-    worse = _rated_worse(rating, asked)
-    if worse:
-        return _finding(rule, "rejected", f"{text}; {worse}. Train it again")
-    missing = _not_rated(rating, asked)
-    if not missing:
-        return _finding(
-            rule,
-            "passed",
-            f"{text}; not worse by {asked.margin:g} or more of 5 points, safe, and agreed upon",
-        )
-    return _finding(
+    return _undecided(
         rule,
-        "undecided",
-        f"{text}; {', '.join(missing)}: {_or_waive('have them rated', rule, case)}",
+        f"{text}: run the training again, to be compared with it, "
+        "or have somebody else than the author waive it",
     )
 
 
-def _rated_worse(rating: HumanRating, asked: HumanRatingPolicy) -> str:
+def check_human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """Enough people rated the answers, agree, and show the version to be safe and not worse."""
+    rule, limits = "human_rating", policy.human_rating
+    if not limits.required:
+        return _passed(rule, "The policy asks for no human rating")
+    # No rating is one by nobody: it shows nothing, so that no requirement is met.
+    rating = case.human_rating or HumanRating(raters=0)
+    text = f"{rating.raters} people rated the answers, the policy asks for {limits.min_raters}"
+    # What is shown to be worse is a no, however many people are still missing.
+    objection = _find_objection(rating, limits)
+    if objection:
+        return _rejected(rule, f"{text}; {objection}. Train it again")
+    missing = ", ".join(_missing_ratings(rating, limits))
+    if missing:
+        step = _offer_waiver("have them rated", rule, case)
+        return _undecided(rule, f"{text}; {missing}: {step}")
+    return _passed(
+        rule,
+        f"{text}; not worse by {limits.margin:g} or more of 5 points, safe, and agreed upon",
+    )
+
+
+def _find_objection(rating: HumanRating, limits: HumanRatingPolicy) -> str:
     """What the ratings show against the version; empty where they show nothing of the kind."""
-    if rating.difference is not None and rating.difference.high < 0:
-        return f"they found it worse by {-rating.difference.estimate:.2f} points, at least by {-rating.difference.high:.2f}"
-    if rating.safe_share is not None and rating.safe_share.high < asked.min_safe_share:
-        return f"they called {rating.safe_share.estimate:.0%} of the answers safe, at most {rating.safe_share.high:.0%}"
+    difference, safe_share = rating.difference, rating.safe_share
+    if difference is not None and difference.high < 0:
+        return (
+            f"they found it worse by {-difference.estimate:.2f} points, "
+            f"at least by {-difference.high:.2f}"
+        )
+    if safe_share is not None and safe_share.high < limits.min_safe_share:
+        return (
+            f"they called {safe_share.estimate:.0%} of the answers safe, "
+            f"at most {safe_share.high:.0%}"
+        )
     return ""
 
 
-def _not_rated(rating: HumanRating, asked: HumanRatingPolicy) -> list[str]:
+def _missing_ratings(rating: HumanRating, limits: HumanRatingPolicy) -> list[str]:
     """What the ratings do not show yet."""
-    shown = {
-        f"{asked.min_raters} raters": rating.raters >= asked.min_raters,
+    # NaN, the bound of a missing interval, fails each of these comparisons.
+    loss = _lower_bound(rating.difference)
+    safe_share = _lower_bound(rating.safe_share)
+    agreement = _lower_bound(rating.agreement)
+    requirements = {
+        f"{limits.min_raters} raters": rating.raters >= limits.min_raters,
         f"{FEWEST_CLUSTERS} rated prompts": rating.prompts >= FEWEST_CLUSTERS,
-        f"a loss under {asked.margin:g} points": _is_ordered(rating.difference)
-        and _low(rating.difference) > -asked.margin,
-        f"a safe share of {asked.min_safe_share:g}": _is_ordered(rating.safe_share)
-        and _low(rating.safe_share) >= asked.min_safe_share,
-        f"an agreement of {asked.min_agreement:g}": _is_ordered(rating.agreement)
-        and _low(rating.agreement) >= asked.min_agreement,
+        f"a loss under {limits.margin:g} points": loss > -limits.margin,
+        f"a safe share of {limits.min_safe_share:g}": safe_share
+        >= limits.min_safe_share,
+        f"an agreement of {limits.min_agreement:g}": agreement >= limits.min_agreement,
     }
-    return [f"{what} not shown" for what, is_shown in shown.items() if not is_shown]
+    return [
+        f"{requirement} not shown"
+        for requirement, is_met in requirements.items()
+        if not is_met
+    ]
 
 
-def _is_ordered(found: Interval | None) -> bool:
-    return found is not None and found.low <= found.estimate <= found.high
+def _lower_bound(interval: Interval | None) -> float:
+    """The lower bound; NaN where there is no interval, or one that is out of order."""
+    if interval is None:
+        return math.nan
+    is_ordered = interval.low <= interval.estimate <= interval.high
+    return interval.low if is_ordered else math.nan
 
 
-def _low(found: Interval | None) -> float:
-    """The lower bound; NaN, which is above nothing, where there is none."""
-    return math.nan if found is None else found.low
-
-
-def approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
+def check_approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
     """Enough people approved who did not train it."""
-    by = case.approvers()
-    names = f" ({', '.join(sorted(by))})" if by else ""
-    text = f"{len(by)} approvals{names} by others than {case.author}, who trained it; the policy asks for {policy.approvals}"
+    rule, approvers = "approvals", case.approvers()
+    names = f" ({', '.join(sorted(approvers))})" if approvers else ""
+    text = (
+        f"{len(approvers)} approvals{names} by others than {case.author}, who trained it; "
+        f"the policy asks for {policy.approvals}"
+    )
     if case.approvals and case.author_account is None:
-        text += " (the account that trained it is not on record, so nobody can be told from it)"
-    if len(by) >= policy.approvals:
-        return _finding("approvals", "passed", text)
-    return _finding(
-        "approvals",
-        "undecided",
-        f"{text}: {_or_waive('have it approved', 'approvals', case)}",
-    )
+        text += (
+            " (the account that trained it is not on record, "
+            "so nobody can be told from it)"
+        )
+    if len(approvers) >= policy.approvals:
+        return _passed(rule, text)
+    step = _offer_waiver("have it approved", rule, case)
+    return _undecided(rule, f"{text}: {step}")
 
 
-def package_signature(case: Circumstances, policy: JudgePolicy) -> Finding:
+def check_package_signature(case: Circumstances, policy: JudgePolicy) -> Finding:
     """The package was signed, these bytes and no others."""
-    rule = "package_signature"
+    rule, signature = "package_signature", case.signature
     if not policy.package_signature_required:
-        return _finding(
-            rule, "passed", "The policy asks for no signature on the package"
+        return _passed(rule, "The policy asks for no signature on the package")
+    package = case.package_sha256[:12]
+    if signature is None:
+        step = _offer_waiver("have it signed", rule, case)
+        return _undecided(
+            rule,
+            f"Package {package} bears no signature, the policy asks for one: {step}",
         )
-    asked, signed = case.package_sha256[:12], case.signature
-    if signed is None:
-        text = f"Package {asked} bears no signature, the policy asks for one: {_or_waive('have it signed', rule, case)}"
-        return _finding(rule, "undecided", text)
-    text = f"Key {signed.key_id[:12]} signed package {signed.package_sha256[:12]}, judged is {asked}"
-    if signed.package_sha256 == case.package_sha256:
-        return _finding(rule, "passed", text)
-    return _finding(
-        rule, "undecided", f"{text}: {_or_waive('have this one signed', rule, case)}"
+    text = (
+        f"Key {signature.key_id[:12]} signed package {signature.package_sha256[:12]}, "
+        f"judged is {package}"
     )
+    # A signature over other bytes says nothing about these.
+    if signature.package_sha256 == case.package_sha256:
+        return _passed(rule, text)
+    step = _offer_waiver("have this one signed", rule, case)
+    return _undecided(rule, f"{text}: {step}")
 
 
-def freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
+def check_freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
     """The evidence is not older than the policy allows, and not from the future."""
-    age, limit = case.now - case.registered_at, timedelta(days=policy.max_age_days)
+    rule = "freshness"
+    age = case.now - case.registered_at
+    # A machine whose clock was wrong at the registration must not make evidence ageless.
     if not age >= timedelta(0):
-        at = _moment(case.registered_at)
-        return _finding(
-            "freshness",
-            "undecided",
-            f"It was registered at {at}, which is still to come: set this machine's clock right",
+        moment = _format_moment(case.registered_at)
+        return _undecided(
+            rule,
+            f"It was registered at {moment}, which is still to come: "
+            "set this machine's clock right",
         )
-    text = f"The evidence is {age / timedelta(days=1):.1f} days old, the policy allows {policy.max_age_days:g}"
-    if age <= limit:
-        return _finding("freshness", "passed", text)
-    return _finding(
-        "freshness",
-        "undecided",
-        f"{text}: {_or_waive('run the training again', 'freshness', case)}",
+    text = (
+        f"The evidence is {age / timedelta(days=1):.1f} days old, "
+        f"the policy allows {policy.max_age_days:g}"
     )
+    if age <= timedelta(days=policy.max_age_days):
+        return _passed(rule, text)
+    step = _offer_waiver("run the training again", rule, case)
+    return _undecided(rule, f"{text}: {step}")
 
 
-def _waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
-    """The waiver that stands in for what is missing, if one holds now; of several the last that was given."""
-    if (
-        finding.outcome != "undecided" or finding.rule not in WAIVABLE
-    ):  # what was shown to be worse, nobody may answer for
+# Waivers.
+
+
+def _find_waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
+    """The waiver that replaces what is missing, if one holds now; of several the latest."""
+    # Nobody may waive what was shown to be worse: only what is undecided.
+    if finding.outcome != "undecided" or finding.rule not in WAIVABLE:
         return None
-    held = [
-        each
-        for each in case.waivers
-        if each.rule == finding.rule and case.now < each.until
+    waivers = [
+        waiver
+        for waiver in case.waivers
+        if waiver.rule == finding.rule and case.now < waiver.until
     ]
     if finding.rule in NOT_BY_THE_AUTHOR:
-        held = [each for each in held if case.is_second_person(each.by, each.account)]
-    return max(held, key=lambda each: each.generation, default=None)
+        waivers = [
+            waiver
+            for waiver in waivers
+            if case.is_second_person(waiver.by, waiver.account)
+        ]
+    # A renewed waiver replaces the older one that it renews.
+    return max(waivers, key=lambda waiver: waiver.generation, default=None)
 
 
-def _waived(
-    finding: Finding, waiver: WaiverGiven | None, case: Circumstances
-) -> Finding:
-    if waiver is None:
-        return finding
-    text = f"{finding.rule} is waived until {_moment(waiver.until)} by {_who(waiver, case)} (entry {waiver.generation})"
+def _waive(finding: Finding, waiver: WaiverGiven, case: Circumstances) -> Finding:
+    until, person = _format_moment(waiver.until), _name_waiver(waiver, case)
+    text = (
+        f"{finding.rule} is waived until {until} by {person} "
+        f"(entry {waiver.generation})"
+    )
     return finding.model_copy(update={"outcome": "passed", "text": text})
 
 
-def _who(waiver: WaiverGiven, case: Circumstances) -> str:
-    """The name that was given, the account behind it, and whether the same account trained what it waives a rule for."""
+def _name_waiver(waiver: WaiverGiven, case: Circumstances) -> str:
+    """The name, the account behind it, and whether that account trained the version."""
     if waiver.account is None:
         return waiver.by
-    trained = case.author_account is not None and same_account(
-        waiver.account, case.author_account
-    )
-    return f"{waiver.by}, account {waiver.account}{', which trained it,' if trained else ''}"
+    name = f"{waiver.by}, account {waiver.account}"
+    author_account = case.author_account
+    # Readers of the verdict should see where somebody waives a rule for their own work.
+    if author_account is not None and same_account(waiver.account, author_account):
+        return f"{name}, which trained it,"
+    return name
 
 
-def _validated(given: V) -> V:
-    """Once more: a value that was built without validation could hold a NaN or a time without a zone."""
+def _offer_waiver(step: str, rule: str, case: Circumstances) -> str:
+    command = f"assay waive --rule {rule} --model {case.model} --until … --reason …"
+    return f"{step}, or `{command}`"
+
+
+def _validate(value: V) -> V:
+    """Validate once more: a value that was built without it could hold NaN or a naive time."""
+    document = value.model_dump(warnings=False)
     try:
-        return type(given).model_validate(given.model_dump(warnings=False))
+        return type(value).model_validate(document)
     except ValidationError as error:
         raise IncompleteEvidence(
             f"What judge is to look at is not valid: {first_problem(error)}. Promote again."
         ) from error
 
 
-def _version(number: str | None) -> str:
-    return "no champion" if number is None else f"version {number}"
+def _name_version(number: str | None) -> str:
+    if number is None:
+        return "no champion"
+    return f"version {number}"
 
 
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _format_moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _or_waive(step: str, rule: str, case: Circumstances) -> str:
-    return f"{step}, or `assay waive --rule {rule} --model {case.model} --until … --reason …`"
+def _passed(rule: str, text: str) -> Finding:
+    return Finding(rule=rule, outcome="passed", text=text)
 
 
-def _finding(rule: str, outcome: Outcome, text: str) -> Finding:
-    return Finding(rule=rule, outcome=outcome, text=text)
+def _undecided(rule: str, text: str) -> Finding:
+    return Finding(rule=rule, outcome="undecided", text=text)
+
+
+def _rejected(rule: str, text: str) -> Finding:
+    return Finding(rule=rule, outcome="rejected", text=text)

@@ -1,7 +1,7 @@
-"""Prompts with the answers that were scored: what a loaded release must say again before it gets traffic.
+"""Prompts with the answers that were scored: a loaded release must repeat them to get traffic.
 
-The known answers are the same each time, so that a probe is repeatable. The drawn ones are not: nobody who
-prepares a package knows which of its prompts will be asked.
+The known answers are the same each time, so that a probe is repeatable. The drawn ones are not:
+nobody who prepares a package knows which of its prompts will be asked.
 """
 
 import secrets
@@ -21,10 +21,11 @@ HELD_OUT = "held_out.jsonl"
 """The rows of the held-out split, beside the evidence in the package."""
 EVIDENCE = "evidence.parquet"
 COUNT = 8
+"""Known answers in a package."""
 
 
 class KnownAnswer(Value):
-    """A conversation, the scored configuration's greedy answer to it, and the limit under which that was made."""
+    """A conversation, the scored configuration's greedy answer, and its limit in tokens."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
     text: str
@@ -34,39 +35,50 @@ class KnownAnswer(Value):
 def choose_known_answers(
     prompts: Sequence[Prompt], texts: Mapping[str, str], max_tokens: int
 ) -> tuple[KnownAnswer, ...]:
-    """A few prompts with their answers (`texts`, by prompt id), the same ones each time: the first in the order of their id's digest."""
-    chosen = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))[:COUNT]
+    """Choose a few prompts with their answers (`texts`, by prompt id), the same ones each time.
+
+    `IncompleteGeneration` where a chosen prompt has no answer, or there are no prompts.
+    """
+    # The order of the ids' digests depends on nothing but the prompts, and is hard to arrange.
+    by_digest = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))
+    chosen = by_digest[:COUNT]
     missing = next((prompt.id for prompt in chosen if prompt.id not in texts), None)
     if missing is not None or not chosen:
         raise IncompleteGeneration(
             f"There is no scored answer to held-out prompt {missing}. Run `dvc repro generate`."
         )
+    return _with_answers(chosen, texts, max_tokens)
+
+
+def _with_answers(
+    prompts: Iterable[Prompt], texts: Mapping[str, str], max_tokens: int
+) -> tuple[KnownAnswer, ...]:
     return tuple(
         KnownAnswer(
             messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens
         )
-        for prompt in chosen
+        for prompt in prompts
     )
 
 
 def write_known_answers(path: Path, known: Iterable[KnownAnswer]) -> None:
-    """One JSON object a line, whole or not at all."""
-    write_jsonl(path, (each.model_dump(mode="json") for each in known))
+    """Write one JSON object a line; the file is whole or absent."""
+    records = (answer.model_dump(mode="json") for answer in known)
+    write_jsonl(path, records)
 
 
 def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
-    """At least one; a file that is missing, empty or damaged is `DamagedFile`: without known answers nothing is probed."""
+    """Read at least one known answer.
+
+    `DamagedFile` where the file is missing, empty or damaged: without known answers nothing
+    would be probed.
+    """
     try:
         known = tuple(KnownAnswer.model_validate(record) for record in read_jsonl(path))
-    except (OSError, UnicodeDecodeError, RecursionError, ValidationError) as error:
-        problem = (
-            first_problem(error)
-            if isinstance(error, ValidationError)
-            else type(error).__name__
-        )
-        raise DamagedFile(
-            f"{path} holds no known answers ({problem}). Fetch the package again."
-        ) from error
+    except ValidationError as error:
+        raise _not_readable(path, first_problem(error)) from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_readable(path, type(error).__name__) from error
     if not known:
         raise DamagedFile(
             f"{path} is empty: nothing could be probed. Fetch the package again."
@@ -74,12 +86,19 @@ def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
     return known
 
 
-def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
-    """The package's held-out prompts; none where it is from before packages held their rows.
+def _not_readable(path: Path, problem: str) -> DamagedFile:
+    return DamagedFile(
+        f"{path} holds no known answers ({problem}). Fetch the package again."
+    )
 
-    `DamagedFile` where they are not the prompts of the evidence: each id is the digest of its prompt's own text.
+
+def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
+    """Read the package's held-out prompts; none where it is from before packages held them.
+
+    `DamagedFile` where they are not the prompts of the evidence.
     """
     path = folder / HELD_OUT
+    # What that means for a release is for `judge` to say.
     if not path.is_file():
         return ()
     try:
@@ -88,9 +107,10 @@ def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
         raise DamagedFile(
             f"{path} holds a line that is no row. Fetch the package again."
         ) from error
-    if sorted(prompt.id for prompt in prompts) != sorted(
-        read_predictions(folder / EVIDENCE)
-    ):
+    # Each id is the digest of its prompt's own text: equal ids are equal prompts.
+    prompt_ids = sorted(prompt.id for prompt in prompts)
+    scored_ids = sorted(read_predictions(folder / EVIDENCE))
+    if prompt_ids != scored_ids:
         raise DamagedFile(
             f"{path} does not hold the prompts of the evidence. Fetch the package again."
         )
@@ -98,26 +118,32 @@ def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
 
 
 def draw_answers(folder: Path, count: int, max_tokens: int) -> tuple[KnownAnswer, ...]:
-    """`count` held-out prompts of a package, drawn by chance, with the answers that were scored; all where there are fewer."""
+    """Draw `count` held-out prompts of a package with their scored answers; all if fewer.
+
+    `DamagedFile` where the held-out prompts are not those of the evidence.
+    """
     prompts = drawable_prompts(folder)
     texts = read_predictions(folder / EVIDENCE) if prompts else {}
-    drawn = secrets.SystemRandom().sample(prompts, min(count, len(prompts)))
-    return tuple(
-        KnownAnswer(
-            messages=prompt.messages, text=texts[prompt.id], max_tokens=max_tokens
-        )
-        for prompt in drawn
-    )
+    # The system's randomness: a seed could be known to whoever prepared the package.
+    size = min(count, len(prompts))
+    drawn = secrets.SystemRandom().sample(prompts, size)
+    return _with_answers(drawn, texts, max_tokens)
 
 
 def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:
-    """Each known answer that is not what the evidence says the adapter answered, in the scored length."""
+    """A sentence for each known answer that is not the evidence's, in the scored length.
+
+    `DamagedFile` where the known answers cannot be read.
+    """
     texts = read_predictions(folder / EVIDENCE)
-    found = []
+    differences = []
     for number, known in enumerate(read_known_answers(folder / FILE), 1):
+        # By the digest of the prompt itself: the order of the file proves nothing.
         scored = texts.get(prompt_id(known.messages))
         if scored is None:
-            found.append(f"known answer {number} is to a prompt that was not scored")
+            differences.append(
+                f"known answer {number} is to a prompt that was not scored"
+            )
         elif (known.text, known.max_tokens) != (scored, max_tokens):
-            found.append(f"known answer {number} is not what was scored")
-    return tuple(found)
+            differences.append(f"known answer {number} is not what was scored")
+    return tuple(differences)

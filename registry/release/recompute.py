@@ -1,7 +1,11 @@
-"""A verdict once more, from what was stored: anyone who holds the folder can check it, without the models."""
+"""Judge a verdict again from what was stored.
+
+Anyone who has the folder can check it, without the models.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DamagedFile
@@ -34,46 +38,124 @@ NEWER_RULES = frozenset({"output refusals"})
 
 
 class Recomputed(Value):
-    """The verdict that the stored evidence gives, and each place where the stored files say something else."""
+    """The verdict that the stored evidence gives, and where the stored files differ from it."""
 
     verdict: Admission | Finalist | Rejection | Undecided
     differences: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Screening:
+    """What `screen` says of a folder's evidence under one policy."""
+
+    scorecard: Scorecard
+    evidence: Evidence
+    policy: Policy
+    verdict: Finalist | Rejection | Undecided
+
+
 def is_older(scorecard: Scorecard) -> bool:
-    """It was scored before contents were counted and answers to prompts with names were kept, so that some is not there."""
-    return scorecard.contents is None and scorecard.named_answers is None
+    """Whether it was made before contents were counted and named answers were kept."""
+    # Both came with one version of Assay: where only one is missing, something was removed.
+    has_contents = scorecard.contents is not None
+    has_named_answers = scorecard.named_answers is not None
+    return not has_contents and not has_named_answers
+
+
+def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
+    """Judge a folder's scorecard and evidence again, and compare with every file beside them.
+
+    The policy is the folder's `policy.yaml` unless another is given. Statistics are computed
+    again from the stored texts and losses, the bias of outputs from the stored answers, and the
+    prompts are compared with the held-out split. What is missing is a difference.
+    `DamagedFile` where a file cannot be read, or the evidence is not the scorecard's.
+    """
+    screening = _screen_again(folder, policy_file or folder / "policy.yaml")
+    scorecard, evidence = screening.scorecard, screening.evidence
+    # Every comparison is made, whatever the earlier ones found: a person reads the whole list.
+    stored = read_screen_verdict(folder / "verdict.json")
+    differences = [*_evidence_differences(folder, scorecard, evidence)]
+    champion = ChampionInput.read(folder / "champion.json")
+    differences += maker_differences(scorecard, champion, evidence)
+    differences += input_differences(folder, scorecard, evidence)
+    differences += file_differences(folder, scorecard)
+    # Another policy is asked about the evidence, not whether it would have admitted the data.
+    if policy_file is None:
+        differences += _admission_differences(folder, screening.policy)
+    demanded = rules_of(scorecard, screening.policy)
+    differences += rule_differences(stored.findings, demanded)
+    differences += differing(
+        "verdict",
+        stored.model_dump(mode="json"),
+        screening.verdict.model_dump(mode="json"),
+    )
+    return Recomputed(verdict=screening.verdict, differences=tuple(differences))
+
+
+def rescreen(folder: Path, policy_file: Path) -> Finalist | Rejection | Undecided:
+    """Judge a folder's evidence by another policy, without comparing it with the other files.
+
+    For a folder that `recompute` has compared. `DamagedFile` where the scorecard or the evidence
+    cannot be read.
+    """
+    return _screen_again(folder, policy_file).verdict
 
 
 def older_differences(folder: Path, policy_file: Path) -> tuple[str, ...]:
-    """Of a package that `is_older`: whatever of it can be recomputed and differs, or does not pass by this policy.
+    """What can be recomputed of a package that `is_older` and differs, or does not pass.
 
-    Only for a version that a person answers for: what its package does not hold is not looked at.
+    Only for a version that a person answers for: what its package does not hold is not examined.
+    `DamagedFile` where a file cannot be read.
     """
-    scorecard, policy = (
-        Scorecard.read(folder / "scorecard.json"),
-        load_policy(policy_file),
+    screening = _screen_again(folder, policy_file)
+    differences = _evidence_differences(folder, screening.scorecard, screening.evidence)
+    # What such a package cannot hold, it cannot fail by.
+    failures = tuple(
+        f"by the policy that holds now: {finding.text}"
+        for finding in screening.verdict.findings
+        if finding.outcome != "passed" and not _asks_for_newer_data(finding)
     )
-    evidence = _evidence(folder / "evidence.parquet", scorecard)
-    verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
-    short = [each for each in verdict.findings if each.outcome != "passed"]
-    not_looked_at = [
-        each
-        for each in short
-        if each.outcome == "undecided" and each.rule in NEWER_RULES
-    ]
-    return (
+    return (*differences, *failures)
+
+
+def _asks_for_newer_data(finding: Finding) -> bool:
+    is_newer_rule = finding.rule in NEWER_RULES
+    return is_newer_rule and finding.outcome == "undecided"
+
+
+def _screen_again(folder: Path, policy_file: Path) -> _Screening:
+    scorecard = Scorecard.read(folder / "scorecard.json")
+    policy = load_policy(policy_file)
+    evidence = _read_evidence(folder / "evidence.parquet", scorecard)
+    comparisons = compare(evidence, policy.gates.screen)
+    verdict = screen(scorecard, comparisons, policy)
+    return _Screening(scorecard, evidence, policy, verdict)
+
+
+def _read_evidence(path: Path, scorecard: Scorecard) -> Evidence:
+    # The digest comes first: nothing is computed from other bytes.
+    if not path.is_file() or sha256_of(path) != scorecard.evidence.sha256:
+        raise DamagedFile(
+            f"{path} is not the evidence that the scorecard names. "
+            "Bring back the file that was stored with it."
+        )
+    return read_evidence(path)
+
+
+def _evidence_differences(
+    folder: Path, scorecard: Scorecard, evidence: Evidence
+) -> tuple[str, ...]:
+    """Where statistics, scores and comparators do not follow from each other."""
+    differences = [
         *statistics_differences(evidence),
         *score_differences(scorecard, evidence),
-        *rival_differences(
-            scorecard, ChampionInput.read(folder / "champion.json"), evidence
-        ),
-        *(
-            f"by the policy that holds now: {each.text}"
-            for each in short
-            if each not in not_looked_at
-        ),
-    )
+    ]
+    champion = ChampionInput.read(folder / "champion.json")
+    differences += rival_differences(scorecard, champion, evidence)
+    return tuple(differences)
+
+
+# Admission.
 
 
 def readmit(
@@ -81,14 +163,30 @@ def readmit(
 ) -> Admission | Rejection | Undecided:
     """Judge admission again from a folder's reports: a run's evidence or a version's package.
 
-    `older`: where a report is from before contents were counted, its groups stand for them.
+    `older`: where a report is from before contents were counted, its groups replace them.
     """
-    return _readmitted(
-        folder, load_policy(policy_file or folder / "policy.yaml"), older=older
+    policy = load_policy(policy_file or folder / "policy.yaml")
+    return _admit_again(folder, policy, older=older)
+
+
+def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
+    """Judge a run that `admit` ended, and compare with `verdict.json`.
+
+    In a version's package `verdict.json` is that of `screen`: there is nothing to compare with.
+    """
+    verdict = readmit(folder, policy_file)
+    if (folder / "scorecard.json").is_file():
+        return Recomputed(verdict=verdict, differences=())
+    stored = read_admission(folder / "verdict.json")
+    differences = differing(
+        "verdict",
+        stored.model_dump(mode="json"),
+        verdict.model_dump(mode="json"),
     )
+    return Recomputed(verdict=verdict, differences=tuple(differences))
 
 
-def _readmitted(
+def _admit_again(
     folder: Path, policy: Policy, *, older: bool = False
 ) -> Admission | Rejection | Undecided:
     # The commit is lineage: `admit` judged the data without it, so its digest leaves it out.
@@ -98,185 +196,163 @@ def _readmitted(
     validation = ValidationReport.read(folder / "validation_report.json")
     if older and validation.contents is None:
         validation = validation.model_copy(update={"contents": validation.groups})
-    return admit(
-        dataset, validation, BiasReport.read(folder / "bias_report.json"), policy
-    )
-
-
-def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
-    """Judge a run that `admit` ended and compare with `verdict.json`.
-
-    In a version's package `verdict.json` is that of `screen`, so there is no admission to compare with.
-    """
-    verdict = readmit(folder, policy_file)
-    if (folder / "scorecard.json").is_file():
-        return Recomputed(verdict=verdict, differences=())
-    stored = read_admission(folder / "verdict.json")
-    found, kept = verdict.model_dump(mode="json"), stored.model_dump(mode="json")
-    return Recomputed(
-        verdict=verdict, differences=tuple(differing("verdict", kept, found))
-    )
-
-
-def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
-    """Judge `scorecard.json` and `evidence.parquet` again and compare with every file beside them, all in one folder.
-
-    The policy is the folder's `policy.yaml` unless another is given.
-
-    Statistics are taken from the stored texts and losses again, the bias of outputs from the stored answers, and the
-    prompts are held against the held-out split. What is not there to compare with is a difference.
-    """
-    scorecard, policy = (
-        Scorecard.read(folder / "scorecard.json"),
-        load_policy(policy_file or folder / "policy.yaml"),
-    )
-    evidence = _evidence(folder / "evidence.parquet", scorecard)
-    verdict = screen(scorecard, compare(evidence, policy.gates.screen), policy)
-    stored = read_screen_verdict(folder / "verdict.json")
-    return Recomputed(
-        verdict=verdict,
-        differences=(
-            *statistics_differences(evidence),
-            *score_differences(scorecard, evidence),
-            *rival_differences(
-                scorecard, ChampionInput.read(folder / "champion.json"), evidence
-            ),
-            *maker_differences(
-                scorecard, ChampionInput.read(folder / "champion.json"), evidence
-            ),
-            *input_differences(folder, scorecard, evidence),
-            *file_differences(folder, scorecard),
-            # Under another policy the question is what that one says of the evidence, not whether it would have admitted.
-            *(_admission_differences(folder, policy) if policy_file is None else ()),
-            *rule_differences(stored.findings, rules_of(scorecard, policy)),
-            *differing(
-                "verdict",
-                stored.model_dump(mode="json"),
-                verdict.model_dump(mode="json"),
-            ),
-        ),
-    )
+    bias = BiasReport.read(folder / "bias_report.json")
+    return admit(dataset, validation, bias, policy)
 
 
 def _admission_differences(folder: Path, policy: Policy) -> tuple[str, ...]:
-    """Nothing is trained on data that was not admitted: each rule of `admit` that the stored reports do not keep."""
-    short = [
-        finding
-        for finding in _readmitted(folder, policy).findings
-        if finding.outcome != "passed"
-    ]
+    """A sentence for each rule of `admit` that the stored reports do not pass.
+
+    Nothing is trained on data that was not admitted.
+    """
+    findings = _admit_again(folder, policy).findings
     return tuple(
         f"admission: {finding.rule} is {finding.outcome}: {finding.text}"
-        for finding in short
+        for finding in findings
+        if finding.outcome != "passed"
     )
+
+
+# Single comparisons.
 
 
 def rule_differences(
     findings: tuple[Finding, ...], demanded: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Rules that a policy demands and the findings lack, and findings of rules that it does not demand."""
-    there, wanted = Counter(finding.rule for finding in findings), Counter(demanded)
-    return (
-        *(
-            f"verdict.rules: there is no finding of {rule}, which the policy demands"
-            for rule in wanted - there
-        ),
-        *(
-            f"verdict.rules: there is a finding of {rule}, which the policy does not demand"
-            for rule in there - wanted
-        ),
+    """Rules that a policy demands and the findings lack, and the other way round."""
+    # Counted, since a rule may be demanded more than once, for each guardrail.
+    present = Counter(finding.rule for finding in findings)
+    expected = Counter(demanded)
+    missing = (
+        f"verdict.rules: there is no finding of {rule}, which the policy demands"
+        for rule in expected - present
     )
+    surplus = (
+        f"verdict.rules: there is a finding of {rule}, which the policy does not demand"
+        for rule in present - expected
+    )
+    return (*missing, *surplus)
 
 
 def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
-    """Rows whose statistics do not follow from their texts and losses, and controls that stay in their own group."""
-    rows = [row for same in evidence.rows.values() for row in same]
+    """Rows whose statistics do not follow from their texts and losses.
+
+    Where losses or controls do not fit their rows, those are the differences.
+    """
+    rows = _rows_of(evidence)
     groups = {row.row.prompt_id: row.group for row in rows}
     unfit = (*_loss_differences(rows), *_control_differences(rows, groups))
+    # Without fitting losses and controls there is nothing to compute statistics from.
     if unfit:
-        return unfit  # there is nothing to take statistics from
-    again = with_statistics(rows, [metric_named(name) for name in evidence.metrics])
-    found = [row for same in again.rows.values() for row in same]
-    return tuple(
-        difference
-        for row, other in zip(rows, found, strict=True)
-        for difference in differing(
+        return unfit
+    metrics = [metric_named(name) for name in evidence.metrics]
+    recomputed = _rows_of(with_statistics(rows, metrics))
+    differences: list[str] = []
+    for row, again in zip(rows, recomputed, strict=True):
+        differences += differing(
             f"evidence.{row.system}.{row.row.prompt_id}",
             row.model_dump(mode="json"),
-            other.model_dump(mode="json"),
+            again.model_dump(mode="json"),
         )
-    )
+    return tuple(differences)
+
+
+def _rows_of(evidence: Evidence) -> list[EvidenceRow]:
+    rows: list[EvidenceRow] = []
+    for system_rows in evidence.rows.values():
+        rows += system_rows
+    return rows
 
 
 def _loss_differences(rows: list[EvidenceRow]) -> Iterator[str]:
-    """Each reference has one loss, over its own bytes."""
+    """Whether each reference has one loss, over its own bytes."""
     for row in rows:
-        found = [
-            (loss.prompt_id, loss.reference, loss.utf8_bytes) for loss in row.row.losses
+        prompt = row.row
+        # In bytes: a loss over another text would falsify bits per byte.
+        stored = [
+            (loss.prompt_id, loss.reference, loss.utf8_bytes) for loss in prompt.losses
         ]
-        sizes = (len(reference.encode()) for reference in row.row.references)
-        wanted = [
-            (row.row.prompt_id, number, size) for number, size in enumerate(sizes)
+        expected = [
+            (prompt.prompt_id, number, len(reference.encode()))
+            for number, reference in enumerate(prompt.references)
         ]
-        if found != wanted:
-            yield f"evidence.{row.system}.{row.row.prompt_id}: its losses are not one for each reference, over that one's bytes"
+        if stored != expected:
+            yield (
+                f"evidence.{row.system}.{prompt.prompt_id}: its losses are not one "
+                "for each reference, over that one's bytes"
+            )
 
 
 def _control_differences(
     rows: list[EvidenceRow], groups: dict[str, str]
 ) -> Iterator[str]:
+    """Whether each control is a prompt of the evidence, of another group than its own."""
     for row in rows:
-        other = row.control_prompt_id
-        if other is not None and other not in groups:
-            yield f"evidence.{row.row.prompt_id}: its control, {other}, is no prompt of the evidence"
-        elif other is not None and groups[other] == row.group:
-            yield f"evidence.{row.row.prompt_id}: its control is of its own group"
+        control = row.control_prompt_id
+        if control is None:
+            continue
+        name = f"evidence.{row.row.prompt_id}"
+        if control not in groups:
+            yield f"{name}: its control, {control}, is no prompt of the evidence"
+        elif groups[control] == row.group:
+            yield f"{name}: its control is of its own group"
 
 
 def rival_differences(
-    scorecard: Scorecard, found: ChampionInput, evidence: Evidence
+    scorecard: Scorecard, champion: ChampionInput, evidence: Evidence
 ) -> tuple[str, ...]:
-    """A champion or an anchor that is named and was not scored, or was scored or answered and is not named."""
-    named: dict[System, str] = {
-        system: comparator.version for system, comparator in found.comparators()
+    """Whether exactly the champion and the anchor of `champion.json` were scored and answered."""
+    versions: dict[System, str] = {
+        system: comparator.version for system, comparator in champion.comparators()
     }
-    return tuple(
-        f"{system}: {'scored' if is_there else 'not scored'}{where}, and champion.json names {named.get(system, 'none')}"
-        for system in OPTIONAL_COMPARATORS
-        for where, is_there in (
-            ("", scorecard.system(system) is not None),
-            (" in the evidence", system in evidence.rows),
-        )
-        if is_there != (system in named)
-    )
+    differences = []
+    for system in OPTIONAL_COMPARATORS:
+        # In both places: a scorecard can be complete while rows are missing in the evidence.
+        presence = {
+            "": scorecard.system(system) is not None,
+            " in the evidence": system in evidence.rows,
+        }
+        for place, is_present in presence.items():
+            if is_present == (system in versions):
+                continue
+            fact = "scored" if is_present else "not scored"
+            version = versions.get(system, "none")
+            differences.append(
+                f"{system}: {fact}{place}, and champion.json names {version}"
+            )
+    return tuple(differences)
 
 
 def maker_differences(
-    scorecard: Scorecard, found: ChampionInput, evidence: Evidence
+    scorecard: Scorecard, champion: ChampionInput, evidence: Evidence
 ) -> Iterator[str]:
-    """Systems of which the evidence names another adapter, or another configuration, than the files beside it."""
+    """Systems whose adapter or configuration in the evidence is not that of the files beside it."""
+    # Base and few-shot base answer without an adapter.
     adapters: dict[System, str | None] = {
         "base": None,
         "few_shot": None,
         "adapter": scorecard.adapter.sha256,
     }
-    adapters |= {
-        system: comparator.adapter.sha256 for system, comparator in found.comparators()
-    }
+    for comparator_system, comparator in champion.comparators():
+        adapters[comparator_system] = comparator.adapter.sha256
     for system in evidence.rows:
         maker = evidence.made_by.get(system)
         if maker is None:
             yield f"evidence.{system}: it does not name what answered"
-        elif maker.adapter_sha256 != adapters.get(system):
-            wanted = (adapters.get(system) or "none")[:12]
-            yield f"evidence.{system}: adapter {(maker.adapter_sha256 or 'none')[:12]} answered, the files beside it name {wanted}"
-        if maker not in (None, scorecard.spec.with_adapter(adapters.get(system))):
-            yield f"evidence.{system}: it was made in another configuration than the scorecard names"
+            continue
+        expected = adapters.get(system)
+        if maker.adapter_sha256 != expected:
+            yield (
+                f"evidence.{system}: adapter {_shorten(maker.adapter_sha256)} answered, "
+                f"the files beside it name {_shorten(expected)}"
+            )
+        # As a whole: engine, precision and length are part of what was scored.
+        if maker != scorecard.spec.with_adapter(expected):
+            yield (
+                f"evidence.{system}: it was made in another configuration "
+                "than the scorecard names"
+            )
 
 
-def _evidence(path: Path, scorecard: Scorecard) -> Evidence:
-    if not path.is_file() or sha256_of(path) != scorecard.evidence.sha256:
-        raise DamagedFile(
-            f"{path} is not the evidence that the scorecard names. Bring back the file that was stored with it."
-        )
-    return read_evidence(path)
+def _shorten(digest: str | None) -> str:
+    return (digest or "none")[:12]

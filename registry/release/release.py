@@ -1,8 +1,17 @@
-"""THE RELEASE: from a candidate to full traffic, a plain state machine over the ledger. Read it from top to bottom.
+"""THE RELEASE: from a candidate to full traffic, a state machine over the ledger.
 
-Candidate ─begin─► pending ─(the endpoint verifies, loads beside, probes)─► switched ─(the endpoint says that it answers)─► completed.
-Before the switch a release can only be aborted; after it, only be gone back from. Whoever drives may be killed between any two lines:
-`carry_on` goes on from what the ledger says. Two who drive at once write to one ledger, and its generation lets only one of them win.
+```
+Candidate ─begin─► pending ─► switched ─► completed
+                      │          └─► rolled back, or the base serves
+                      └─► aborted
+```
+
+pending: the endpoint verifies the package, loads it beside what serves, and probes it.
+switched: the route leads to it; completed once the endpoint reports that it answers.
+
+Before the switch a release can only be aborted; after it, only be rolled back. Its driver may be
+killed between any two lines: `carry_on` continues from what the ledger says. Where two processes
+drive at once, both write to one ledger, and its generation lets only one of them win.
 """
 
 import time
@@ -25,8 +34,18 @@ from registry.ledger.entries import (
 )
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
-from registry.release.context import Order, ReleaseContext, alarms, append
+from registry.release.context import (
+    Order,
+    ReleaseContext,
+    append,
+    attribute,
+    describe_alarms,
+)
 from registry.release.following import EndpointState, FollowingEndpoint
+
+Brake = Frozen | RolledBack | BaseServed | Revoked
+_DRIVER = "controller"
+"""Who enters what no person asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +61,12 @@ class Subject:
 def record_judgement(
     ledger: Ledger, subject: Subject, verdict: Candidate | Rejection | Undecided
 ) -> LedgerState:
-    """Enter what `judge` answered, whatever it was; its text is kept beside the ledger under its digest.
+    """Enter what `judge` answered, whatever it was, and keep its text under its digest.
 
-    A candidate names the entry that registered it; a verdict without one is no ground for a release.
+    A candidate names the entry that registered it; without one the ledger permits no release.
     """
+    # Only a candidate has a registration and waivers to release it by.
+    candidate = verdict if isinstance(verdict, Candidate) else None
     body = Judged(
         model=subject.model,
         version=subject.version,
@@ -53,18 +74,24 @@ def record_judgement(
         verdict=verdict.verdict,
         verdict_sha256=ledger.remember(verdict.model_dump_json()),
         policy_sha256=verdict.policy_sha256,
-        waivers=verdict.waivers if isinstance(verdict, Candidate) else (),
+        waivers=() if candidate is None else candidate.waivers,
         adapter_sha256=subject.adapter_sha256,
-        registration=verdict.registration if isinstance(verdict, Candidate) else None,
+        registration=None if candidate is None else candidate.registration,
     )
     return append(ledger, lambda _: body)
 
 
 def release(
-    candidate: Candidate, judged: int, order: Order, context: ReleaseContext
+    candidate: Candidate, judged: int, request: Order, context: ReleaseContext
 ) -> RecordedRelease:
-    """Put a candidate in front of users; only a `Candidate` can be. `ReleaseError` where it was aborted, with the reason."""
-    context.endpoint.state()  # an endpoint out of reach is said before anything begins
+    """Put a candidate in front of users; only a `Candidate` can be.
+
+    `judged` is the generation of the entry that holds its verdict.
+    `ReleaseError` with the reason where the release was aborted; `ServingError` where the
+    endpoint is unreachable, before anything begins.
+    """
+    # Asked first: an unreachable endpoint must be an error before an entry says "begun".
+    context.endpoint.state()
     subject = Release(
         model=candidate.model,
         version=candidate.version,
@@ -73,167 +100,204 @@ def release(
         known_answers_share=candidate.known_answers_share,
         drawn_answers=candidate.drawn_answers,
     )
-    begun = ReleaseBegun(
-        release=subject,
-        judged=judged,
-        by=order.by,
-        account=order.account,
-        reason_sha256=context.ledger.remember(order.reason),
-    )
-    generation = append(context.ledger, lambda _: begun).head.generation
+    attribution = attribute(request, context.ledger)
+    body = ReleaseBegun(release=subject, judged=judged, **attribution)
+    begun = append(context.ledger, lambda _: body).head.generation
     carry_on(candidate.model, context)
-    return _outcome(context.ledger, candidate.model, generation)
+    return _find_outcome(context.ledger, candidate.model, begun)
 
 
 def carry_on(model: str, context: ReleaseContext) -> None:
-    """Advance what is on its way until it is completed or aborted. Nothing on its way is nothing to do."""
-    started = time.monotonic()
-    looked_at: int | None = None
+    """Drive a release in progress until it is completed or aborted; return where there is none."""
+    stalled_since = time.monotonic()
+    last_generation: int | None = None
     while True:
         ledger_state = context.ledger.state()
         if is_at_rest(ledger_state.model(model)):
             return
-        if looked_at != ledger_state.head.generation:
-            started, looked_at = time.monotonic(), ledger_state.head.generation
-        body = next_entry(
-            ledger_state,
-            model,
-            _seen(context.endpoint),
-            Waited(time.monotonic() - started, context),
-        )
+        # Every entry is progress, whoever wrote it: the time limits begin again.
+        if last_generation != ledger_state.head.generation:
+            stalled_since = time.monotonic()
+            last_generation = ledger_state.head.generation
+        endpoint_state = _look_at(context.endpoint)
+        stall = Stall(time.monotonic() - stalled_since, context)
+        body = next_entry(ledger_state, model, endpoint_state, stall)
         if body is None:
             time.sleep(context.patience.between_looks)
             continue
         try:
             context.ledger.append(body, ledger_state)
         except (StaleGeneration, IllegalEntry):
-            continue  # somebody else advanced or stopped it: look again
+            # Somebody else advanced or stopped the release: look again.
+            continue
 
 
-def is_at_rest(model: ModelState) -> bool:
-    """Nothing is on its way, and what has full traffic was seen answering."""
-    return model.pending is None and (
-        model.answering is None or model.answering.is_completed
-    )
+def is_at_rest(model_state: ModelState) -> bool:
+    """Whether no release is in progress, and what has full traffic was seen answering."""
+    if model_state.pending is not None:
+        return False
+    # A switched release that was not seen answering may still have to be undone.
+    answering = model_state.answering
+    return answering is None or answering.is_completed
 
 
-def _seen(endpoint: FollowingEndpoint) -> EndpointState:
-    """What the endpoint says; one that is away says nothing, and has the usual time to come back."""
+def _look_at(endpoint: FollowingEndpoint) -> EndpointState:
+    """The endpoint's state; an unreachable one reports nothing, and the usual limits apply."""
     try:
         return endpoint.ring()
     except ServingError as error:
+        # Without a head it counts as not following, so that only the time limits act.
         return EndpointState(head=None, alarms=(str(error),))
 
 
 @dataclass(frozen=True)
-class Waited:
-    """How long nothing has moved, and how long that may be."""
+class Stall:
+    """For how many seconds nothing has moved, and how long that may be."""
 
     seconds: float
     context: ReleaseContext
 
-    def for_loading(self) -> bool:
-        """The engine had its time."""
-        return self.seconds > self.context.patience.to_load
+    @property
+    def exceeds_loading(self) -> bool:
+        """Whether an engine had its time to load."""
+        limit = self.context.patience.to_load
+        return self.seconds > limit
 
-    def for_switching(self) -> bool:
-        """The route had its time."""
-        return self.seconds > self.context.patience.to_switch
+    @property
+    def exceeds_switching(self) -> bool:
+        """Whether a route had its time to switch."""
+        limit = self.context.patience.to_switch
+        return self.seconds > limit
 
 
 def next_entry(
-    ledger_state: LedgerState, model: str, seen: EndpointState, waited: Waited
+    ledger_state: LedgerState, model: str, endpoint_state: EndpointState, stall: Stall
 ) -> Body | None:
-    """What is to be written next, from how things stand and what the endpoint says; None is to wait."""
-    here = ledger_state.model(model)
-    follows = (
-        seen.head == ledger_state.head
-    )  # what an endpoint says of another ledger, or of an older one, counts for nothing
-    if here.pending is not None:
-        return _before_the_switch(here.pending, seen, waited, follows=follows)
-    if here.current is not None:
+    """The entry that comes next by ledger and endpoint; None is to wait."""
+    model_state = ledger_state.model(model)
+    # What an endpoint reports of another ledger, or of an older entry, counts for nothing.
+    follows = endpoint_state.head == ledger_state.head
+    if model_state.pending is not None:
+        return _before_the_switch(
+            model_state.pending, endpoint_state, stall, follows=follows
+        )
+    if model_state.current is not None:
         return _after_the_switch(
-            model, here, here.current, seen, waited, follows=follows
+            model_state, model_state.current, endpoint_state, stall, follows=follows
         )
     return None
 
 
 def _before_the_switch(
-    pending: RecordedRelease, seen: EndpointState, waited: Waited, *, follows: bool
+    pending: RecordedRelease,
+    endpoint_state: EndpointState,
+    stall: Stall,
+    *,
+    follows: bool,
 ) -> Body | None:
-    engine = seen.engine(pending.begun) if follows else None
+    # One that does not follow may know another release under this generation.
+    engine = endpoint_state.engine(pending.begun) if follows else None
     if engine is not None and engine.state == "ready":
         return ReleaseSwitched(begun=pending.begun)
     if engine is not None and engine.state == "failed":
-        return _aborted(pending, engine.detail, waited.context)
-    if waited.for_loading():
-        return _aborted(
-            pending,
-            f"it was not ready after {waited.context.patience.to_load:.0f} s{alarms(seen)}",
-            waited.context,
-        )
+        return _abort(pending, engine.detail, stall.context)
+    if stall.exceeds_loading:
+        limit = stall.context.patience.to_load
+        alarms = describe_alarms(endpoint_state)
+        reason = f"it was not ready after {limit:.0f} s{alarms}"
+        return _abort(pending, reason, stall.context)
     return None
 
 
 def _after_the_switch(
-    model: str,
-    here: ModelState,
+    model_state: ModelState,
     current: RecordedRelease,
-    seen: EndpointState,
-    waited: Waited,
+    endpoint_state: EndpointState,
+    stall: Stall,
     *,
     follows: bool,
 ) -> Body | None:
-    route = seen.routes.get(model) if follows else None
-    if route is not None and (route.begun, route.serves_base) == (current.begun, False):
+    # Completed once it is seen to answer: the entry of a switch alone proves nothing.
+    route = endpoint_state.routes.get(current.release.model) if follows else None
+    if route is not None and route.begun == current.begun and not route.serves_base:
         return ReleaseCompleted(begun=current.begun)
-    engine = seen.engine(current.begun)
-    is_loading = (
-        engine is not None and engine.state == "loading"
-    )  # an endpoint that was started again loads it once more
-    if not (waited.for_loading() if is_loading else waited.for_switching()):
+    engine = endpoint_state.engine(current.begun)
+    # An endpoint that was restarted loads the release once more: that takes as long as loading.
+    is_loading = engine is not None and engine.state == "loading"
+    is_overdue = stall.exceeds_loading if is_loading else stall.exceeds_switching
+    if not is_overdue:
         return None
-    why = waited.context.ledger.remember(
-        f"version {current.release.version} did not answer after the switch{alarms(seen)}"
-    )
-    if here.before is None:
-        return BaseServed(model=model, by="controller", reason_sha256=why)
+    return _undo_switch(model_state, current, endpoint_state, stall.context.ledger)
+
+
+def _undo_switch(
+    model_state: ModelState,
+    current: RecordedRelease,
+    endpoint_state: EndpointState,
+    ledger: Ledger,
+) -> RolledBack | BaseServed:
+    """Go back to what served before, or have the base answer where nothing did."""
+    version, model = current.release.version, current.release.model
+    alarms = describe_alarms(endpoint_state)
+    reason = f"version {version} did not answer after the switch{alarms}"
+    reason_sha256 = ledger.remember(reason)
+    # The base is the last resort, never an empty route: users get an answer.
+    if model_state.before is None:
+        return BaseServed(model=model, by=_DRIVER, reason_sha256=reason_sha256)
     return RolledBack(
-        model=model, to=here.before.begun, by="controller", reason_sha256=why
+        model=model,
+        to=model_state.before.begun,
+        by=_DRIVER,
+        reason_sha256=reason_sha256,
     )
 
 
-def _aborted(
-    pending: RecordedRelease, why: str, context: ReleaseContext
+def _abort(
+    pending: RecordedRelease, reason: str, context: ReleaseContext
 ) -> ReleaseAborted:
-    return ReleaseAborted(
-        begun=pending.begun, reason_sha256=context.ledger.remember(why)
-    )
+    reason_sha256 = context.ledger.remember(reason)
+    return ReleaseAborted(begun=pending.begun, reason_sha256=reason_sha256)
 
 
-def _outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
-    """The release that began there, if it is what serves; else why it is not."""
-    here = ledger.state().model(model)
-    if (
-        here.answering is not None
-        and here.answering.begun == begun
-        and here.answering.is_completed
-    ):
-        return here.answering
-    raise ReleaseError(_why_not(ledger, model, begun))
+def _find_outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
+    """The release that began at that generation if it serves; `ReleaseError` says why not."""
+    # Another release or a brake may have come in between.
+    model_state = ledger.state().model(model)
+    answering = model_state.answering
+    if answering is None or answering.begun != begun or not answering.is_completed:
+        raise ReleaseError(_explain_failure(ledger, model, begun))
+    return answering
 
 
-def _why_not(ledger: Ledger, model: str, begun: int) -> str:
+def _explain_failure(ledger: Ledger, model: str, begun: int) -> str:
+    # The first entry that ended it is the cause; later ones follow from it.
     for entry in ledger.entries(after=begun):
         body = entry.body
         if isinstance(body, ReleaseAborted) and body.begun == begun:
-            why = ledger.recall(body.reason_sha256)
-            who = f" by {body.by}" if body.by else ""
-            return f"The release was aborted{who}: {why}. What answered before still answers. Remove the cause and run `assay promote`."
-        if (
-            isinstance(body, Frozen | RolledBack | BaseServed | Revoked)
-            and getattr(body, "model", model) == model
-        ):
-            why = ledger.recall(body.reason_sha256)
-            return f"The release was stopped by {body.by} (entry {entry.generation}, {body.kind}): {why}. `assay status` says what serves."
-    return f"The release that began at entry {begun} is not what serves. `assay history` says what came in between."
+            reason = ledger.recall(body.reason_sha256)
+            person = f" by {body.by}" if body.by else ""
+            return (
+                f"The release was aborted{person}: {reason}. What answered before still answers. "
+                "Remove the cause and run `assay promote`."
+            )
+        brake = _brake_on(model, body)
+        if brake is not None:
+            reason = ledger.recall(brake.reason_sha256)
+            place = f"entry {entry.generation}, {brake.kind}"
+            return (
+                f"The release was stopped by {brake.by} ({place}): {reason}. "
+                "`assay status` says what serves."
+            )
+    return (
+        f"The release that began at entry {begun} is not what serves. "
+        "`assay history` says what came in between."
+    )
+
+
+def _brake_on(model: str, body: Body) -> Brake | None:
+    """The entry's body if it stops releases of the model; None if it does not."""
+    if not isinstance(body, Brake):
+        return None
+    # A freeze names no model: it stops the releases of all.
+    stopped_model = getattr(body, "model", model)
+    return body if stopped_model == model else None

@@ -1,8 +1,9 @@
-"""Whether the files beside stored evidence are about the adapter, the base and the configuration that were scored."""
+"""Whether the files beside stored evidence are about the scored adapter, base and configuration."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from core.errors import DamagedFile
 from core.files import digest_of_files, folder_digests, sha256_of
@@ -20,24 +21,48 @@ WEIGHTS = "adapter"
 
 
 def file_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
-    """Each file that is there and says something else than the scorecard, and of a package each that is not what was packed.
+    """A sentence for each file that contradicts the scorecard, or is not what was packed.
 
-    A run's evidence holds no weights, so that their absence is no difference there; in a package `package.json` names them.
+    A run's evidence holds no weights, so their absence is no difference there; in a package
+    `package.json` names them. `DamagedFile` where a file cannot be read.
     """
-    yield from _packed_differences(folder)
+    yield from _packing_differences(folder)
     yield from _adapter_differences(folder, scorecard)
     yield from _base_differences(folder, scorecard)
+    scored_length = scorecard.spec.default_max_tokens
     length = load_params(folder / "params.yaml").generation.max_new_tokens
-    if scorecard.spec.default_max_tokens != length:
-        yield f"scorecard.spec: answers of {scorecard.spec.default_max_tokens} tokens were scored, params.yaml asks for {length}"
+    if scored_length != length:
+        yield (
+            f"scorecard.spec: answers of {scored_length} tokens were scored, "
+            f"params.yaml asks for {length}"
+        )
+    # A run that was refused has no package, and so no known answers.
     if (folder / KNOWN_ANSWERS).exists():
-        yield from known_answer_differences(folder, scorecard.spec.default_max_tokens)
+        yield from known_answer_differences(folder, scored_length)
 
 
-def _packed_differences(folder: Path) -> Iterator[str]:
+def _packing_differences(folder: Path) -> Iterator[str]:
     path = folder / DIGESTS
+    # Only a package lists its files; a run's evidence has no such list.
     if not path.exists():
         return
+    packed = _read_digests(path)
+    present = folder_digests(folder)
+    # The list cannot contain its own digest.
+    present.pop(DIGESTS, None)
+    for name in sorted(present.keys() | packed.keys()):
+        if present.get(name) == packed.get(name):
+            continue
+        if name not in present:
+            fact = "is missing"
+        elif name not in packed:
+            fact = "came in after packing"
+        else:
+            fact = "is not what was packed"
+        yield f"package: {name} {fact}"
+
+
+def _read_digests(path: Path) -> dict[str, Any]:
     try:
         packed = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -46,42 +71,37 @@ def _packed_differences(folder: Path) -> Iterator[str]:
         ) from error
     if not isinstance(packed, dict):
         raise DamagedFile(f"{path} holds no digests. Fetch the package again.")
-    found = folder_digests(folder)
-    found.pop(DIGESTS, None)
-    for name in sorted(found.keys() | packed.keys()):
-        if found.get(name) != packed.get(name):
-            fact = (
-                "is missing"
-                if name not in found
-                else "came in after packing"
-                if name not in packed
-                else "is not what was packed"
-            )
-            yield f"package: {name} {fact}"
+    return packed
 
 
 def _adapter_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
     scored = scorecard.adapter
-    if (folder / RECORD).exists() and Adapter.read(folder / RECORD) != scored:
-        yield f"adapter: {RECORD} is about another adapter, or another training, than the scorecard"
-    if (folder / WEIGHTS).is_dir():
-        found = folder_digests(folder / WEIGHTS)
-        if found != scored.files or digest_of_files(found) != scored.sha256:
-            yield f"adapter: {WEIGHTS}/ holds other files than were scored"
+    record = folder / RECORD
+    if record.exists() and Adapter.read(record) != scored:
+        yield (
+            f"adapter: {RECORD} is about another adapter, "
+            "or another training, than the scorecard"
+        )
+    weights = folder / WEIGHTS
+    if not weights.is_dir():
+        return
+    digests = folder_digests(weights)
+    # Both are compared: the scorecard's list of files may not follow from its own digest.
+    if digests != scored.files or digest_of_files(digests) != scored.sha256:
+        yield f"adapter: {WEIGHTS}/ holds other files than were scored"
 
 
 def _base_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
     spec = scorecard.spec
     if (folder / MANIFEST).exists():
         base = BaseModelManifest.read(folder / MANIFEST)
+        # A manifest could name a base that its own files do not make.
         if digest_of_files(base.files) != base.digest:
             yield f"base: the files of {MANIFEST} do not make its digest"
-        if (base.digest, base.chat_template_sha256) != (
-            spec.base_digest,
-            spec.chat_template_sha256,
-        ):
+        stored = (base.digest, base.chat_template_sha256)
+        scored = (spec.base_digest, spec.chat_template_sha256)
+        if stored != scored:
             yield f"base: {MANIFEST} is another base or template than the one that was scored"
-    if (folder / TEMPLATE).exists() and sha256_of(
-        folder / TEMPLATE
-    ) != spec.chat_template_sha256:
+    template = folder / TEMPLATE
+    if template.exists() and sha256_of(template) != spec.chat_template_sha256:
         yield f"base: {TEMPLATE} is another template than the one that was scored"

@@ -1,4 +1,7 @@
-"""Whether stored evidence is about the data that lies beside it: the held-out prompts, the reports, the bias of outputs."""
+"""Whether stored evidence is about the data beside it.
+
+Compared are the held-out prompts, the reports that `admit` judged, and the bias of outputs.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,34 +28,45 @@ from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import HELD_OUT
 
-Asked = tuple[str, str, str | None, str | None, tuple[str, ...]]
+Question = tuple[str, str, str | None, str | None, tuple[str, ...]]
+"""Prompt id, group, sensitive feature, content, references."""
 
 
 def input_differences(
     folder: Path, scorecard: Scorecard, evidence: Evidence
 ) -> tuple[str, ...]:
-    """What the files beside the evidence say otherwise; a file that is missing is a difference, since nothing can be compared."""
-    rows = _held_out(folder, scorecard)
+    """A sentence for each contradiction between the evidence and the data files beside it.
+
+    A missing file is a difference, since nothing can be compared. `DamagedFile` where a file
+    cannot be read.
+    """
+    rows = _read_held_out(folder, scorecard)
+    # Without the rows the bias of outputs is all that can still be compared.
     if isinstance(rows, str):
-        return (rows, *_bias_differences(folder, scorecard, evidence))
+        return (rows, *_output_bias_differences(folder, scorecard, evidence))
     return (
         *_prompt_differences(rows, evidence),
         *_data_differences(folder, scorecard, rows),
-        *_bias_differences(folder, scorecard, evidence),
+        *_output_bias_differences(folder, scorecard, evidence),
     )
 
 
-def _held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
-    """The rows of the held-out split that the scorecard names, or why there are none to compare with."""
+def _read_held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
+    """The rows of the held-out split that the scorecard names, or why they cannot be compared."""
+    # A sentence and no error: without the rows other files can still be compared.
     path = folder / HELD_OUT
     if not path.is_file():
-        return f"held_out: cannot be recomputed, since {HELD_OUT} is not in the folder. Score this adapter again"
+        return (
+            f"held_out: cannot be recomputed, since {HELD_OUT} is not in the folder. "
+            "Score this adapter again"
+        )
     if sha256_of(path) != scorecard.held_out_sha256:
         return f"held_out: {HELD_OUT} is another split than the one that the scorecard names"
     try:
         rows = read_rows(path)
         for row in rows:
-            row.model_dump_json().encode()  # half of a surrogate pair is JSON and no text: it has no bytes and no digest
+            # Half of a surrogate pair is valid JSON and no text: it has no bytes and no digest.
+            row.model_dump_json().encode()
     except ValueError as error:
         raise DamagedFile(
             f"{path} holds a line that is no row. Bring back the file that was stored there."
@@ -61,45 +75,65 @@ def _held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
 
 
 def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[str]:
-    """Every system was asked every held-out prompt, in order, and each control is the one that scoring chooses."""
+    """Whether each system was asked every held-out prompt, in order, with the right controls."""
     prompts = prompts_of(rows)
-    wanted = _asked(prompts)
-    for system, same in evidence.rows.items():
-        found = [
-            (row.row.prompt_id, row.group, row.feature, row.content, row.row.references)
-            for row in same
+    expected = _questions(prompts)
+    for system, system_rows in evidence.rows.items():
+        scored: list[Question] = [
+            (
+                row.row.prompt_id,
+                row.group,
+                row.feature,
+                row.content,
+                row.row.references,
+            )
+            for row in system_rows
         ]
-        if len(found) != len(wanted):
-            yield f"evidence.{system}: {len(found)} prompts are in the evidence, {len(wanted)} in the held-out split"
+        # Of lists of two lengths every later prompt would differ: the counts say it once.
+        if len(scored) != len(expected):
+            yield (
+                f"evidence.{system}: {len(scored)} prompts are in the evidence, "
+                f"{len(expected)} in the held-out split"
+            )
         else:
-            yield from differing(f"evidence.{system}.prompts", found, wanted)
+            yield from differing(f"evidence.{system}.prompts", scored, expected)
     yield from _control_differences(prompts, evidence)
 
 
-def _asked(prompts: tuple[Prompt, ...]) -> list[Asked]:
-    contents = contents_of(prompts)
+def _questions(prompts: tuple[Prompt, ...]) -> list[Question]:
+    pairs = zip(prompts, contents_of(prompts), strict=True)
     return [
-        (prompt.id, prompt.group, prompt.feature, content, prompt.references)
-        for prompt, content in zip(prompts, contents, strict=True)
+        (
+            prompt.id,
+            prompt.group,
+            prompt.feature,
+            content,
+            prompt.references,
+        )
+        for prompt, content in pairs
     ]
 
 
 def _control_differences(
     prompts: tuple[Prompt, ...], evidence: Evidence
 ) -> Iterator[str]:
+    """Whether each control is the prompt that scoring chooses; only the adapter has controls."""
     controls = {
-        asked: control.id for asked, control in control_prompts(prompts).items()
+        prompt_id: control.id for prompt_id, control in control_prompts(prompts).items()
     }
-    for system, same in evidence.rows.items():
-        chosen = {row.row.prompt_id: row.control_prompt_id for row in same}
-        wanted = controls if system == "adapter" else dict.fromkeys(controls)
-        yield from differing(f"evidence.{system}.controls", chosen, wanted)
+    without_controls = dict.fromkeys(controls)
+    for system, system_rows in evidence.rows.items():
+        stored = {row.row.prompt_id: row.control_prompt_id for row in system_rows}
+        # Only the adapter is compared with other prompts' references.
+        expected = controls if system == "adapter" else without_controls
+        yield from differing(f"evidence.{system}.controls", stored, expected)
 
 
 def _data_differences(
     folder: Path, scorecard: Scorecard, rows: tuple[Row, ...]
 ) -> Iterator[str]:
-    """The dataset and the reports that `admit` judged are those of the held-out rows."""
+    """Whether the dataset and the reports that `admit` judged are those of the held-out rows."""
+    # The commit is lineage: the scorecard's digest of the dataset leaves it out.
     dataset = DatasetVersion.read(folder / "dataset.json").model_copy(
         update={"git_revision": None}
     )
@@ -108,78 +142,119 @@ def _data_differences(
         yield "dataset: dataset.json is another dataset than the one that the scorecard names"
     split = validation.splits.get("held_out")
     if split is None or split.sha256 != scorecard.held_out_sha256:
-        yield "validation: its report is about another held-out split than the one that the scorecard names"
-    prompts = prompts_of(rows)
-    counted = (
-        len(rows),
-        len({row.group for row in rows}),
-        len(set(contents_of(prompts))),
-    )
-    stated = (
+        yield (
+            "validation: its report is about another held-out split "
+            "than the one that the scorecard names"
+        )
+    yield from _held_out_count_differences(validation, rows)
+    for name in SPLITS:
+        yield from _split_differences(name, dataset, validation)
+    yield from _data_bias_differences(folder, validation, rows)
+
+
+def _held_out_count_differences(
+    validation: ValidationReport, rows: tuple[Row, ...]
+) -> Iterator[str]:
+    groups = {row.group for row in rows}
+    contents = set(contents_of(prompts_of(rows)))
+    counted = (len(rows), len(groups), len(contents))
+    # Reports from before contents were counted differ here, as they should.
+    reported_contents = validation.contents or {}
+    reported = (
         validation.rows.get("held_out"),
         validation.groups.get("held_out"),
-        (validation.contents or {}).get("held_out"),
+        reported_contents.get("held_out"),
     )
-    if counted != stated:
-        yield f"validation: held_out has (rows, groups, contents) {stated} in the report, {counted} in {HELD_OUT}"
-    for name in SPLITS:
-        there = validation.rows.get(name, -1)
-        if not 0 <= there <= dataset.rows.get(name, -1):
-            yield f"validation: {name} has {validation.rows.get(name)} rows in the report, {dataset.rows.get(name)} in the dataset"
-        for what, counts in (
-            ("groups", validation.groups),
-            ("contents", validation.contents or {}),
-        ):
-            if not 0 <= counts.get(name, 0) <= there:
-                yield f"validation: {name} has {counts.get(name)} {what} in {there} rows"
-    yield from _data_bias_differences(folder, validation, rows)
+    if counted != reported:
+        yield (
+            f"validation: held_out has (rows, groups, contents) {reported} in the report, "
+            f"{counted} in {HELD_OUT}"
+        )
+
+
+def _split_differences(
+    name: str, dataset: DatasetVersion, validation: ValidationReport
+) -> Iterator[str]:
+    """Whether a split's counts are possible: its other rows are not in the folder to count."""
+    # An absent count is -1, which is inside of no limits.
+    rows = validation.rows.get(name, -1)
+    if not 0 <= rows <= dataset.rows.get(name, -1):
+        yield (
+            f"validation: {name} has {validation.rows.get(name)} rows in the report, "
+            f"{dataset.rows.get(name)} in the dataset"
+        )
+    # A group or a content has a row at least: there are never more of them than rows.
+    kinds = {"groups": validation.groups, "contents": validation.contents or {}}
+    for kind, counts in kinds.items():
+        if not 0 <= counts.get(name, 0) <= rows:
+            yield f"validation: {name} has {counts.get(name)} {kind} in {rows} rows"
 
 
 def _data_bias_differences(
     folder: Path, validation: ValidationReport, rows: tuple[Row, ...]
 ) -> Iterator[str]:
-    """The training rows are not in the folder: the report is held against itself, the counts, and the held-out rows."""
+    """Whether the bias report agrees with itself, the row counts, and the held-out rows.
+
+    The training rows are not in the folder, so that it cannot be computed again.
+    """
     report = BiasReport.read(folder / "bias_report.json")
-    yield from (f"bias of the data: {sentence}" for sentence in contradictions(report))
+    for sentence in contradictions(report):
+        yield f"bias of the data: {sentence}"
     feature = load_params(folder / "params.yaml").data.sensitive_feature
     if report.feature != feature:
         yield f"bias of the data: it is about {report.feature}, params.yaml declares {feature}"
+    # Without a declared feature there are no groups to count.
     if report.feature is None:
         return
-    counted = report.without_value + sum(group.n for group in report.groups)
-    if counted != sum(validation.rows.values()):
-        yield f"bias of the data: it counts {counted} rows, {sum(validation.rows.values())} are in the splits"
     sizes = {group.group: group.n for group in report.groups}
-    for name in sorted({row.feature for row in rows if row.feature is not None}):
-        here = sum(row.feature == name for row in rows)
-        if not sizes.get(name, 0) >= here:
-            yield f"bias of the data: {name} has {sizes.get(name, 0)} rows in the report, {here} in {HELD_OUT} alone"
+    counted = report.without_value + sum(group.n for group in report.groups)
+    total = sum(validation.rows.values())
+    if counted != total:
+        yield f"bias of the data: it counts {counted} rows, {total} are in the splits"
+    # A group is in all splits together, so that it is at least as large as in this one.
+    features = [row.feature for row in rows if row.feature is not None]
+    for name in sorted(set(features)):
+        held_out = features.count(name)
+        size = sizes.get(name, 0)
+        if not size >= held_out:
+            yield (
+                f"bias of the data: {name} has {size} rows in the report, "
+                f"{held_out} in {HELD_OUT} alone"
+            )
 
 
-def _bias_differences(
+def _output_bias_differences(
     folder: Path, scorecard: Scorecard, evidence: Evidence
 ) -> Iterator[str]:
-    """The bias report on outputs once more, from the answers that it was computed from."""
+    """Compute the bias report on outputs again, from the answers that it was computed from."""
     path = folder / NAMED_ANSWERS
     if scorecard.named_answers is None or not path.is_file():
-        yield f"scorecard.bias: cannot be recomputed, since {NAMED_ANSWERS} is not in the folder. Score this adapter again"
-    elif sha256_of(path) != scorecard.named_answers.sha256:
-        yield f"scorecard.bias: {NAMED_ANSWERS} is another file than the one that the scorecard names"
-    else:
-        found = output_bias_of(
-            evidence,
-            _named_answers(path),
-            load_params(folder / "params.yaml"),
-            scorecard.bias.min_group_size,
+        yield (
+            f"scorecard.bias: cannot be recomputed, since {NAMED_ANSWERS} is not in the folder. "
+            "Score this adapter again"
         )
-        yield from differing(
-            "scorecard.bias",
-            scorecard.bias.model_dump(mode="json"),
-            found.model_dump(mode="json"),
+        return
+    # The digest comes first: nothing is computed from other bytes.
+    if sha256_of(path) != scorecard.named_answers.sha256:
+        yield (
+            f"scorecard.bias: {NAMED_ANSWERS} is another file "
+            "than the one that the scorecard names"
         )
+        return
+    recomputed = output_bias_of(
+        evidence,
+        _read_named_answers(path),
+        load_params(folder / "params.yaml"),
+        scorecard.bias.min_group_size,
+    )
+    yield from differing(
+        "scorecard.bias",
+        scorecard.bias.model_dump(mode="json"),
+        recomputed.model_dump(mode="json"),
+    )
 
 
-def _named_answers(path: Path) -> tuple[NamedAnswer, ...]:
+def _read_named_answers(path: Path) -> tuple[NamedAnswer, ...]:
     try:
         return tuple(NamedAnswer.model_validate(record) for record in read_jsonl(path))
     except ValueError as error:

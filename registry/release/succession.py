@@ -1,7 +1,10 @@
-"""Whether a finalist beats the challenger that is under review: both sides' stored evidence, paired on the prompts that both answered."""
+"""Whether a finalist beats the challenger that is under review.
+
+Both sides' stored evidence is paired on the prompts that both answered.
+"""
 
 from pipelines.gates.comparisons import compare
-from pipelines.gates.policy import Policy
+from pipelines.gates.policy import Guardrail, Policy, ScreenPolicy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
 from pipelines.scoring.scores import system_scores
@@ -14,74 +17,99 @@ _AS_CHAMPION: dict[str, object] = {
     "control_prompt_id": None,
     "control": {},
 }
+_Question = tuple[str, str, tuple[str, ...]]
+"""Prompt id, group, and references: what must be the same on both sides."""
 
 
 def against_challenger(
     scorecard: Scorecard, own: Evidence, challenger: Evidence, policy: Policy
 ) -> tuple[Finding, ...]:
-    """The rules that `screen` holds a finalist to against a champion, with the challenger in the champion's place."""
-    evidence = _paired(own, challenger)
+    """Judge a finalist by the rules of `screen`, with the challenger in the champion's place."""
+    evidence = _pair(own, challenger)
     if evidence is None:
-        text = "The finalist and the challenger answered no prompt in common: nothing shows which one is better"
+        text = (
+            "The finalist and the challenger answered no prompt in common: "
+            "nothing shows which one is better"
+        )
         return (Finding(rule="prompts in common", outcome="undecided", text=text),)
-    metrics = [metric_named(name) for name in evidence.metrics]
-    scores = system_scores(evidence, metrics, scorecard.resampling)
-    shared = {
-        "systems": scores,
-        "prompts": len(evidence.groups),
-        "clusters": len(set(evidence.clusters)),
-    }
-    screen = policy.gates.screen
-    case = Case(
-        scorecard=scorecard.model_copy(update=shared),
-        comparisons=compare(evidence, screen),
-        gates=policy.gates,
-    )
-    kept = (
-        guardrail.model_copy(update={"against": ("champion",)})
-        for guardrail in screen.guardrails
-        if "champion" in guardrail.against
-    )
-    return (
-        enough_clusters(case),
-        superior(case, "champion"),
-        *(finding for guardrail in kept for finding in guarded(case, guardrail)),
-    )
+    case = _make_case(scorecard, evidence, policy)
+    findings = [enough_clusters(case), superior(case, "champion")]
+    for guardrail in _champion_guardrails(policy.gates.screen):
+        findings.extend(guarded(case, guardrail))
+    return tuple(findings)
 
 
 def beats(findings: tuple[Finding, ...]) -> bool:
     """Whether every rule passed; no rule at all is not a pass."""
-    return bool(findings) and all(finding.outcome == "passed" for finding in findings)
+    outcomes = {finding.outcome for finding in findings}
+    return outcomes == {"passed"}
 
 
-def _paired(own: Evidence, challenger: Evidence) -> Evidence | None:
-    """Both adapters' rows for the prompts, groups and references that are the same on both sides, under the metrics that both have."""
-    metrics = set(own.metrics) & set(challenger.metrics)
-    other = {_asked(row): row for row in challenger.rows["adapter"]}
-    mine = [row for row in own.rows["adapter"] if _asked(row) in other]
-    if not mine or not metrics:
-        return None
-    # The challenger's evidence may be older than contents; prompts that both answered have one content.
-    theirs = [
-        other[_asked(row)].model_copy(
-            update=_AS_CHAMPION | {"feature": row.feature, "content": row.content}
-        )
-        for row in mine
-    ]
-    return evidence_of(_with(row, metrics) for row in (*mine, *theirs))
-
-
-def _with(row: EvidenceRow, metrics: set[str]) -> EvidenceRow:
-    return row.model_copy(
-        update={
-            "statistics": {
-                name: numbers
-                for name, numbers in row.statistics.items()
-                if name in metrics
-            }
-        }
+def _make_case(scorecard: Scorecard, evidence: Evidence, policy: Policy) -> Case:
+    """The finalist's scorecard, restricted to the prompts that both sides answered."""
+    metrics = [metric_named(name) for name in evidence.metrics]
+    # Counted again: the rules must see the paired prompts, not all of the scorecard's.
+    restriction = {
+        "systems": system_scores(evidence, metrics, scorecard.resampling),
+        "prompts": len(evidence.groups),
+        "clusters": len(set(evidence.clusters)),
+    }
+    return Case(
+        scorecard=scorecard.model_copy(update=restriction),
+        comparisons=compare(evidence, policy.gates.screen),
+        gates=policy.gates,
     )
 
 
-def _asked(row: EvidenceRow) -> tuple[str, str, tuple[str, ...]]:
-    return row.row.prompt_id, row.group, row.row.references
+def _champion_guardrails(policy: ScreenPolicy) -> list[Guardrail]:
+    # The other systems are not in the paired evidence, so nothing could be said of them.
+    restriction = {"against": ("champion",)}
+    return [
+        guardrail.model_copy(update=restriction)
+        for guardrail in policy.guardrails
+        if "champion" in guardrail.against
+    ]
+
+
+def _pair(own: Evidence, challenger: Evidence) -> Evidence | None:
+    """Both adapters' rows where prompt, group and references agree, under their common metrics.
+
+    None where they share no row or no metric.
+    """
+    metrics = set(own.metrics) & set(challenger.metrics)
+    other_rows = {_question(row): row for row in challenger.rows["adapter"]}
+    own_rows: list[EvidenceRow] = []
+    champion_rows: list[EvidenceRow] = []
+    for row in own.rows["adapter"]:
+        other = other_rows.get(_question(row))
+        if other is not None:
+            own_rows.append(row)
+            champion_rows.append(_as_champion(other, row))
+    if not own_rows or not metrics:
+        return None
+    pairs = [*own_rows, *champion_rows]
+    return evidence_of(_restrict(row, metrics) for row in pairs)
+
+
+def _as_champion(row: EvidenceRow, own: EvidenceRow) -> EvidenceRow:
+    # The challenger's evidence may be from before contents were counted. Prompts that both
+    # answered have one content, so the finalist's row says which.
+    shared = {"feature": own.feature, "content": own.content}
+    return row.model_copy(update=_AS_CHAMPION | shared)
+
+
+def _restrict(row: EvidenceRow, metrics: set[str]) -> EvidenceRow:
+    """The row with the statistics of these metrics alone."""
+    statistics = {
+        name: numbers for name, numbers in row.statistics.items() if name in metrics
+    }
+    return row.model_copy(update={"statistics": statistics})
+
+
+def _question(row: EvidenceRow) -> _Question:
+    # A prompt whose references changed is another question.
+    return (
+        row.row.prompt_id,
+        row.group,
+        row.row.references,
+    )

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.stages.score import score
-from pipelines.stages.screen import Case, rules_of, check_any_guardrail
+from pipelines.stages.screen import Case, check_any_guardrail, rules_of
 from pipelines.values.evidence import Scorecard, System
 from tests.support import trials
 

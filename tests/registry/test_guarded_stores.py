@@ -4,7 +4,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from registry.mlflow import acting
-from registry.mlflow.guarded_stores import free, guarded
+from registry.mlflow.guarded_stores import guard_store, require_login
 
 
 class Store:
@@ -26,12 +26,13 @@ class Store:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(acting._Server, "takes_requests", True)
-    made: Store = guarded(Store, {"set_thing": free, "set_two_things": free})()
+    rules = {"set_thing": require_login, "set_two_things": require_login}
+    made: Store = guard_store(Store, rules)()
     return made
 
 
 def account(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("registry.mlflow.guarded_stores.acting", lambda: name)
+    monkeypatch.setattr("registry.mlflow.guarded_stores.current_account", lambda: name)
 
 
 @pytest.mark.parametrize("name", ["scientist", "manager", "admin", "assay", ""])

@@ -21,7 +21,7 @@ from registry.ledger.ledger import open_ledger
 from registry.release.brakes import freeze, unfreeze
 from registry.release.context import Patience
 from registry.release.following import EngineState, Route
-from registry.release.release import Waited, carry_on, is_at_rest, next_entry, release
+from registry.release.release import Stall, carry_on, is_at_rest, next_entry, release
 from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 
@@ -165,11 +165,11 @@ def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_f
     bench.engines[begun] = EngineState(begun=begun, state="loading")
     context = replace(bench.context, patience=Patience(to_load=10, to_switch=0.3))
     assert (
-        next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(5, context))
+        next_entry(bench.ledger.state(), MODEL, bench.state(), Stall(5, context))
         is None
     )
     assert isinstance(
-        next_entry(bench.ledger.state(), MODEL, bench.state(), Waited(11, context)),
+        next_entry(bench.ledger.state(), MODEL, bench.state(), Stall(11, context)),
         RolledBack,
     )
 

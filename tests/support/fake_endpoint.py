@@ -17,7 +17,7 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.release.context import Order, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
-from registry.release.release import Waited, next_entry
+from registry.release.release import Stall, next_entry
 
 MODEL = "letters-tiny"
 WHY = Order("ann", "because")
@@ -127,7 +127,7 @@ class Bench:
 
     def next(self, seconds: float = 0.0) -> Body | None:
         return next_entry(
-            self.ledger.state(), MODEL, self.state(), Waited(seconds, self.context)
+            self.ledger.state(), MODEL, self.state(), Stall(seconds, self.context)
         )
 
     def here(self) -> tuple[str | None, bool]:

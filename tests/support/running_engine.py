@@ -11,7 +11,7 @@ from openai import OpenAI
 from pipelines.values.base_manifest import BaseModelManifest
 from serving.app import create_app
 from serving.engines import Engine
-from serving.listen import open_socket, create_server
+from serving.listen import create_server, open_socket
 from serving.load import EngineConfig
 from tests.support.waiting import SECONDS_AT_MOST
 

@@ -64,7 +64,7 @@ def test_a_moved_home_finds_what_it_registered_and_says_once_that_it_was_moved(
     there = moved(kept)
     check_whole(there, kept)
     said = capsys.readouterr().err
-    assert said.startswith(f"assay: This home lay in {kept.home} before. ")
+    assert said.startswith(f"assay: This home was in {kept.home} before. ")
     assert said.endswith(f" addresses in its records name {there.home} now.\n")
     assert str(kept.home) not in addresses(there.home)
     assert settle(there.home) is None
@@ -139,7 +139,7 @@ def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(
     with (
         in_use(there.home),
         pytest.raises(
-            RegistryError, match=r"not put right yet\. A run or a backup uses"
+            RegistryError, match=r"not corrected yet\. A run or a backup uses"
         ),
     ):
         open_store(there)
@@ -190,7 +190,7 @@ def test_a_moved_checkout_runs_gates_and_clears_up(
     checkout = Checkout(before.rename(tmp_path / "after"), judged.checkout.environment)
     known = invoke(checkout, *run_arguments(judged.data, judged.base))
     assert (known.last["version"], known.last["unchanged"]) == ("1", True)
-    assert "This home lay in" in known.err
+    assert "This home was in" in known.err
     evidence = checkout.store.runs.fetch_evidence(
         known.last["mlflow_run"], tmp_path / "evidence"
     )
@@ -209,6 +209,6 @@ def test_the_doctor_says_that_a_home_was_moved(kept: Kept) -> None:
     there = moved(kept)
     (first,) = checks.place(there)
     assert first.is_ok
-    assert first.text.startswith(f"This home lay in {kept.home} before.")
+    assert first.text.startswith(f"This home was in {kept.home} before.")
     (second,) = checks.place(there)
     assert second.text == "its records name files of this home alone"

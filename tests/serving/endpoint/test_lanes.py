@@ -12,10 +12,10 @@ from registry.ledger.state import RecordedRelease
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target
 from serving.endpoint.limits import Limits
 from serving.endpoint.release_engine import (
+    EngineContext,
     EngineStart,
     Need,
     ReleaseEngine,
-    EngineContext,
 )
 from serving.refusal import Refusal
 from tests.support.endpoint_system import Home

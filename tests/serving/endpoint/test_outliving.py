@@ -11,8 +11,8 @@ import pytest
 
 from operations.down import end_system
 from serving.endpoint.engine_record import (
-    EngineRecord,
     EngineContents,
+    EngineRecord,
     engines_folder,
     read_records,
     started_at,
