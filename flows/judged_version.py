@@ -17,7 +17,13 @@ from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven
 from registry.release.known_answers import drawable_prompts, known_answer_differences
-from registry.release.recompute import is_older, older_differences, readmit, recompute
+from registry.release.recompute import (
+    is_older,
+    older_differences,
+    readmit,
+    recompute,
+    rescreen,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
         return stored
     failed = [
         f"by the policy that holds now: {finding.text}"
-        for finding in recompute(package, policy).verdict.findings
+        for finding in rescreen(package, policy).findings
         if finding.outcome != "passed"
     ]
     return (*stored, *failed)
