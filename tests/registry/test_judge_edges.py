@@ -9,9 +9,9 @@ from registry.release.judge import (
     Approval,
     Circumstances,
     HumanRating,
-    approvals,
-    human_rating,
-    screened,
+    check_approvals,
+    check_human_rating,
+    check_screening,
 )
 from tests.support import trials
 
@@ -40,7 +40,7 @@ def case(**facts: Any) -> Circumstances:
 
 
 def screened_in(**facts: Any) -> Finding:
-    return screened(Finalist.model_construct(**PASSED), case(**facts))
+    return check_screening(Finalist.model_construct(**PASSED), case(**facts))
 
 
 def test_an_older_package_that_was_edited_is_rejected_as_any_other() -> None:
@@ -62,7 +62,7 @@ def test_raters_who_all_say_the_same_leave_an_interval_of_one_point() -> None:
     same = Interval(estimate=1.0, low=1.0, high=1.0)
     shown = {"difference": same, "safe_share": same, "agreement": same}
     rating = HumanRating(raters=100, prompts=100, **shown)
-    assert human_rating(case(human_rating=rating), LIMITS).outcome == "passed"
+    assert check_human_rating(case(human_rating=rating), LIMITS).outcome == "passed"
 
 
 def test_a_missing_account_of_the_author_is_told_only_where_somebody_approved() -> None:
@@ -70,6 +70,6 @@ def test_a_missing_account_of_the_author_is_told_only_where_somebody_approved() 
     told = "the account that trained it is not on record"
     without = {"author_account": None}
     on_record = {"author_account": "1001 (lena)"}
-    assert told in approvals(case(approvals=(given,), **without), LIMITS).text
-    assert told not in approvals(case(approvals=(), **without), LIMITS).text
-    assert told not in approvals(case(approvals=(given,), **on_record), LIMITS).text
+    assert told in check_approvals(case(approvals=(given,), **without), LIMITS).text
+    assert told not in check_approvals(case(approvals=(), **without), LIMITS).text
+    assert told not in check_approvals(case(approvals=(given,), **on_record), LIMITS).text
