@@ -17,13 +17,9 @@ def up(mlflow_port: int, prefect_port: int, endpoint_port: int, no_open: bool) -
     from operations.services import Ports
     from operations.up import run_up
 
-    opens = not no_open and sys.stdout.isatty()
-    sys.exit(
-        run_up(
-            Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port),
-            opens_browser=opens,
-        )
-    )
+    ports = Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port)
+    is_watched_by_a_person = sys.stdout.isatty()
+    run_up(ports, opens_browser=is_watched_by_a_person and not no_open)
 
 
 @click.command()
@@ -31,7 +27,15 @@ def down() -> None:
     """End what `assay up` started, from another terminal."""
     from operations.down import run_down
 
-    click.echo(run_down())
+    ended = run_down()
+    if ended.was_running:
+        click.echo("Stopped.")
+    elif ended.orphans:
+        click.echo(
+            f"Nothing was running; {ended.orphans} processes that a killed `assay up` had left are ended."
+        )
+    else:
+        click.echo("Nothing is running.")
 
 
 @click.command()

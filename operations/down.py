@@ -1,9 +1,10 @@
-"""`assay down`: ask the running `assay up` to end, and end what a killed one left behind."""
+"""`assay down`: ask the running `assay up` to end, and end the processes that a killed one left."""
 
 import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,77 +14,91 @@ from core.locks import endpoint_lock, is_held, lock_file, try_exclusive
 from core.project import find_project
 from core.settings import Settings
 from core.system_record import SystemRecord, read_record, record_file
-from operations.supervise.processes import kill, sweep
+from operations.supervise.processes import end_marked, kill
+from operations.system_mark import system_mark
 
 SECONDS_TO_STOP = 90
 SECONDS_FOR_A_RECORD = 15.0
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
-def run_down() -> str:
-    """End it, and say what there was to end."""
+@dataclass(frozen=True)
+class Ended:
+    """What `assay down` ended."""
+
+    was_running: bool
+    orphans: int
+    """Processes that a killed `assay up` had left."""
+
+
+def run_down() -> Ended:
+    """End the system of this checkout's home.
+
+    `OperationError` where `assay up` runs and its process is not known.
+    """
     home = find_project(Settings().home).home
-    running = _running(home)
-    if running is not None:
-        os.kill(running.pid, signal.SIGTERM)
-        _wait_for(running)
-    left = end_system(home)
-    if running is not None:
-        return "Stopped."
-    return (
-        f"Nothing was running; {left} processes that a killed `assay up` had left are ended."
-        if left
-        else "Nothing is running."
-    )
+    record = _find_running(home)
+    if record is not None:
+        os.kill(record.pid, signal.SIGTERM)
+        _wait_for_end(record)
+    orphans = end_system(home)
+    return Ended(was_running=record is not None, orphans=orphans)
 
 
 def end_system(home: Path) -> int:
-    """End whatever carries the mark of that home, and forget the record; how many processes there were."""
-    left = sweep(home) + _end_engines(home)
+    """End every process of that home's system and delete its record; give how many there were."""
+    orphans = end_marked(system_mark(home)) + _end_engines(home)
     record_file(home).unlink(missing_ok=True)
-    return left
+    return orphans
 
 
 def _end_engines(home: Path) -> int:
-    """Engines that a killed `assay serve` has left, which carry no mark. Those of an endpoint that runs are its own."""
+    """End the engines that a killed `assay serve` has left; they carry no mark.
+
+    The engines of an endpoint that runs are its own.
+    """
     from serving.endpoint.engine_record import read_records
 
-    lock, ended = endpoint_lock(home), 0
+    lock = home / "endpoint" / "lock"
     if not lock.exists():
         return 0
-    # Held, so that no endpoint takes over what is being ended.
-    with try_exclusive(lock) as is_free:
-        records = read_records(home) if is_free else ()
-        for record in records:
+    ended = 0
+    # While this holds the lock, no endpoint takes over an engine that is being ended.
+    with suppress(Timeout), FileLock(lock, timeout=0):
+        for record in read_records(home):
             with suppress(psutil.NoSuchProcess):
                 kill([psutil.Process(record.pid)])
                 ended += 1
     return ended
 
 
-def _running(home: Path) -> SystemRecord | None:
-    """The `assay up` of that home. Of one that holds the lock and has no record nothing is swept away: it would start all again."""
+def _find_running(home: Path) -> SystemRecord | None:
+    """Give the record of the `assay up` of that home; None where none runs.
+
+    One that holds the lock without a record is not swept away: it would start everything again.
+    """
     deadline = time.monotonic() + SECONDS_FOR_A_RECORD
     while (record := read_record(home)) is None or not record.is_running():
         if not is_held(lock_file(home)):
             return None
         if time.monotonic() > deadline:
-            raise OperationError(_unknown(home))
-        time.sleep(0.1)
+            raise OperationError(_unknown_process(home))
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     return record
 
 
-def _unknown(home: Path) -> str:
+def _unknown_process(home: Path) -> str:
     lock = lock_file(home)
     return (
-        f"assay up runs for {home} and does not say in {record_file(home).name} which process it is; nothing was ended. "
-        f"`fuser {lock}` names it: end that process, then repeat."
+        f"assay up runs for {home} and does not say in {record_file(home).name} which process "
+        f"it is; nothing was ended. `fuser {lock}` names it: end that process, then repeat."
     )
 
 
-def _wait_for(record: SystemRecord) -> None:
-    """Until it is gone; after the time that its services may take, it is ended at once."""
+def _wait_for_end(record: SystemRecord) -> None:
+    """Wait until `assay up` has ended; it is killed after the time that its services may take."""
     deadline = time.monotonic() + SECONDS_TO_STOP
     while record.is_running():
         if time.monotonic() > deadline:
             os.kill(record.pid, signal.SIGKILL)
-        time.sleep(0.1)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -1,4 +1,4 @@
-"""What `assay up` runs: each service's command, environment, order, and how it shows that it is ready."""
+"""What `assay up` runs: each service's command, environment, order, and signs of readiness."""
 
 import importlib.util
 import json
@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from socket import socket
 
 from core.loopback import HERE, ask
 from core.project import Project
 from flows.schedule.prefect_login import basic, client_login, login, server_login
 from flows.schedule.prefect_server import server_settings
-from operations.supervise.processes import mark
 from operations.supervise.service import Service
+from operations.system_mark import system_mark
 from registry.mlflow.accounts import service_login
 
 # A person's own settings of where to find servers are not for the servers that are started here.
@@ -41,7 +42,7 @@ class Ports:
     endpoint: int = 8080
 
     def named(self) -> tuple[tuple[str, int], ...]:
-        """Option to port."""
+        """Give each port with the option that sets it."""
         return (
             ("--mlflow-port", self.mlflow),
             ("--prefect-port", self.prefect),
@@ -50,92 +51,121 @@ class Ports:
 
 
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
-    """All that this version of Assay has."""
-    return tuple(each for each in _all(project, ports) if _exists(each.command[2]))
+    """Give the services whose packages are installed, in the order in which they are shown."""
+    declared = (
+        _mlflow(project.home, ports.mlflow),
+        _prefect(project.home, ports.prefect),
+        _endpoint(project.home, ports.endpoint),
+        _deployments(project.home, ports),
+        _worker(project.home, ports),
+        _controller(project.home, ports),
+    )
+    return tuple(service for service in declared if _is_installed(_module_of(service)))
 
 
-def _all(project: Project, ports: Ports) -> tuple[Service, ...]:
-    home, python = project.home, (sys.executable, "-m")
-    plain, clients = _environment(home), _client_environment(home, ports)
-    return (
-        Service(
-            "mlflow",
-            (
-                *python,
-                "registry.mlflow.server",
-                "--home",
-                str(home),
-                "--port",
-                str(ports.mlflow),
-            ),
-            lambda: plain,
-            port=ports.mlflow,
-            health=f"http://{HERE}:{ports.mlflow}/health",
-            link=f"http://{HERE}:{ports.mlflow}",
-        ),
-        Service(
-            "prefect",
-            (*python, "flows.schedule.prefect_server", "--port", str(ports.prefect)),
-            lambda: {**plain, **_prefect_environment(home, ports.prefect)},
-            port=ports.prefect,
-            health=f"http://{HERE}:{ports.prefect}/api/health",
-            link=f"http://{HERE}:{ports.prefect}",
-        ),
-        Service(
-            "endpoint",
-            (
-                *python,
-                "serving.endpoint",
-                "--home",
-                str(home),
-                "--port",
-                str(ports.endpoint),
-            ),
-            lambda: plain,
-            port=ports.endpoint,
-            health=f"http://{HERE}:{ports.endpoint}/healthz",
-            link=f"http://{HERE}:{ports.endpoint}/v1",
-            seconds_to_stop=45,
-            is_given_its_socket=True,
-        ),
-        Service(
-            "deployments",
-            (*python, "flows.schedule.deploy"),
-            clients,
-            after=("mlflow", "prefect"),
-            lasts=False,
-        ),
-        Service(
-            "worker",
-            (*python, "flows.schedule.worker"),
-            clients,
-            after=("deployments",),
-            shows_up=lambda since: _polls(home, ports.prefect, since),
-            seconds_to_stop=30,
-        ),
-        Service(
-            "controller",
-            (*python, "operations.controller"),
-            clients,
-            after=("mlflow", "endpoint"),
-        ),
+def _mlflow(home: Path, port: int) -> Service:
+    environment = _environment(home)
+    return Service(
+        "mlflow",
+        _command("registry.mlflow.server", "--home", str(home), "--port", str(port)),
+        lambda: environment,
+        port=port,
+        health=f"http://{HERE}:{port}/health",
+        link=f"http://{HERE}:{port}",
     )
 
 
+def _prefect(home: Path, port: int) -> Service:
+    environment = _environment(home)
+    return Service(
+        "prefect",
+        _command("flows.schedule.prefect_server", "--port", str(port)),
+        lambda: {**environment, **_prefect_environment(home, port)},
+        port=port,
+        health=f"http://{HERE}:{port}/api/health",
+        link=f"http://{HERE}:{port}",
+    )
+
+
+def _endpoint(home: Path, port: int) -> Service:
+    environment = _environment(home)
+
+    def open_socket_of_the_endpoint() -> socket:
+        from serving.listen import open_socket
+
+        return open_socket(HERE, port)
+
+    return Service(
+        "endpoint",
+        _command("serving.endpoint", "--home", str(home), "--port", str(port)),
+        lambda: environment,
+        port=port,
+        health=f"http://{HERE}:{port}/healthz",
+        link=f"http://{HERE}:{port}/v1",
+        seconds_to_stop=45,
+        open_socket=open_socket_of_the_endpoint,
+    )
+
+
+def _deployments(home: Path, ports: Ports) -> Service:
+    return Service(
+        "deployments",
+        _command("flows.schedule.deploy"),
+        _client_environment(home, ports),
+        after=("mlflow", "prefect"),
+        lasts=False,
+    )
+
+
+def _worker(home: Path, ports: Ports) -> Service:
+    return Service(
+        "worker",
+        _command("flows.schedule.worker"),
+        _client_environment(home, ports),
+        after=("deployments",),
+        shows_up=lambda since: _has_polled(home, ports.prefect, since),
+        seconds_to_stop=30,
+    )
+
+
+def _controller(home: Path, ports: Ports) -> Service:
+    return Service(
+        "controller",
+        _command("operations.controller"),
+        _client_environment(home, ports),
+        after=("mlflow", "endpoint"),
+    )
+
+
+def _command(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def _module_of(service: Service) -> str:
+    return service.command[2]
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
 def _environment(home: Path) -> dict[str, str]:
-    kept = {
+    inherited = {
         name: text for name, text in os.environ.items() if name not in _NOT_FOR_SERVICES
     }
     return {
-        **kept,
-        **mark(home),
+        **inherited,
+        **system_mark(home).environment,
         "ASSAY_HOME": str(home.resolve()),
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]]:
-    """Read when the service starts: the passwords exist once MLflow's server is ready."""
+    """Environment of a service that asks MLflow and Prefect.
+
+    It is read when the service starts, since the passwords exist once MLflow's server is ready.
+    """
     return lambda: {
         **_environment(home),
         **server_settings(home / "prefect"),
@@ -147,21 +177,22 @@ def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]
 
 
 def _prefect_environment(home: Path, port: int) -> dict[str, str]:
-    """Its pages ask port 4200 unless they are told otherwise, and without an origin of its own any page in a browser could ask it."""
-    here = f"http://{HERE}:{port}"
-    own = {
-        "PREFECT_SERVER_UI_API_URL": f"{here}/api",
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": here,
+    """Environment of Prefect's server, which is one for this port and this origin.
+
+    Its pages ask port 4200 by default. Without an origin of its own, any page in a browser could
+    ask it.
+    """
+    origin = f"http://{HERE}:{port}"
+    return {
+        **server_settings(home / "prefect"),
+        **server_login(home),
+        "PREFECT_SERVER_UI_API_URL": f"{origin}/api",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origin,
     }
-    return {**server_settings(home / "prefect"), **server_login(home), **own}
 
 
-def _exists(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _polls(home: Path, port: int, since: datetime) -> bool:
-    """Whether a worker has told Prefect's server since then that it is alive: it says nothing on its log."""
+def _has_polled(home: Path, port: int, since: datetime) -> bool:
+    """Whether a worker has reported to Prefect's server since then; its log does not show it."""
     from flows.schedule.worker import POOL
 
     answer = ask(
@@ -169,12 +200,14 @@ def _polls(home: Path, port: int, since: datetime) -> bool:
         body=b"{}",
         authorization=basic(login(home)),
     )
+    if answer is None:
+        return False
     try:
-        beats = (
-            []
-            if answer is None
-            else [worker["last_heartbeat_time"] for worker in json.loads(answer.body)]
+        workers = json.loads(answer.body)
+        heartbeats = [worker["last_heartbeat_time"] for worker in workers]
+        return any(
+            heartbeat and datetime.fromisoformat(heartbeat) > since
+            for heartbeat in heartbeats
         )
-        return any(beat and datetime.fromisoformat(beat) > since for beat in beats)
     except (ValueError, TypeError, KeyError):
         return False

@@ -1,4 +1,4 @@
-"""What `assay up` shows: a line a service while they start, then links, then only what changes."""
+"""What `assay up` shows: a line a service while they start, then links, then only changes."""
 
 import sys
 import time
@@ -22,108 +22,115 @@ _MARKS = {
     "restarting": "!",
     "given up": "✗",
 }
+_GIVEN_UP = "; that was the fifth time in a row, the rest continues without it"
 
 
-class Progress:
-    """On a terminal a table that lives until everything is ready; elsewhere a line for each change."""
+class StartDisplay:
+    """A table on a terminal, until everything is ready; elsewhere a line for each change."""
 
     def __init__(self, home: Path) -> None:
         """Nothing is shown yet."""
         self._home = home
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._live = (
-            Live(console=self._console, transient=True)
-            if self._console.is_terminal
-            else None
-        )
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, transient=True)
         self._began = time.monotonic()
         self._is_ready = False
         self._shown: dict[str, tuple[str, str]] = {}
-        self._then: list[Callable[[], object]] = []
+        self._actions: list[Callable[[], object]] = []
 
-    def when_ready(self, act: Callable[[], object]) -> None:
-        """Have something done once everything is ready."""
-        self._then.append(act)
+    def when_ready(self, action: Callable[[], object]) -> None:
+        """Have an action taken once everything is ready."""
+        self._actions.append(action)
 
     def warn(self, sentence: str | None) -> None:
-        """What a person should know although it stops nothing."""
+        """Show a sentence that a person should read; None shows nothing."""
         if sentence:
-            self._say(f"! {sentence}")
+            self._print(f"! {sentence}")
 
     def show(self, records: Sequence[ServiceRecord]) -> None:
-        """Show how they stand now."""
+        """Show the services as they are now."""
         if self._live is not None and not self._is_ready:
-            with _heard_or_not():
+            with _ignore_lost_output():
                 self._live.start()
                 self._live.update(_table(records), refresh=True)
         else:
-            self._tell_changes(records)
-        if not self._is_ready and all(
-            each.state in ("ready", "done") for each in records
-        ):
-            self._ready(records)
+            self._print_changes(records)
+        if not self._is_ready and all(_is_well(record) for record in records):
+            self._announce_ready(records)
 
     def stopping(self) -> None:
-        """It ends now."""
+        """Show that the services are being ended."""
         self._end_live()
-        self._say("Stopping …")
+        self._print("Stopping …")
 
-    def _tell_changes(self, records: Sequence[ServiceRecord]) -> None:
-        for each in records:
-            now = (each.state, each.detail)
-            if self._shown.get(each.name) != now and each.state != "waiting":
-                self._say(_line(each))
-            self._shown[each.name] = now
+    def _print_changes(self, records: Sequence[ServiceRecord]) -> None:
+        for record in records:
+            current = (record.state, record.detail)
+            has_changed = self._shown.get(record.name) != current
+            if has_changed and record.state != "waiting":
+                self._print(_line(record))
+            self._shown[record.name] = current
 
-    def _ready(self, records: Sequence[ServiceRecord]) -> None:
+    def _announce_ready(self, records: Sequence[ServiceRecord]) -> None:
         self._is_ready = True
         self._end_live()
-        self._shown = {each.name: (each.state, each.detail) for each in records}
-        self._say(f"Ready after {time.monotonic() - self._began:.0f} s:")
-        for each in records:
-            if each.link is not None:
-                self._say(f"  {each.name:<9} {each.link}")
-        self._say(
-            f"Users admin, manager and scientist of MLflow: passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}."
+        self._shown = {record.name: (record.state, record.detail) for record in records}
+        self._print(f"Ready after {time.monotonic() - self._began:.0f} s:")
+        for record in records:
+            if record.link is not None:
+                self._print(f"  {record.name:<9} {record.link}")
+        self._print(
+            "Users admin, manager and scientist of MLflow: "
+            f"passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}."
         )
-        self._say(f"Prefect's pages ask for the line in {login_file(self._home)}.")
-        self._say("Ctrl-C, or `assay down`, ends everything.")
-        for act in self._then:
-            act()
+        self._print(f"Prefect's pages ask for the line in {login_file(self._home)}.")
+        self._print("Ctrl-C, or `assay down`, ends everything.")
+        for action in self._actions:
+            action()
 
     def _end_live(self) -> None:
         if self._live is not None:
-            with _heard_or_not():
+            with _ignore_lost_output():
                 self._live.stop()
             self._live = None
 
-    def _say(self, line: str) -> None:
-        with _heard_or_not():
+    def _print(self, line: str) -> None:
+        with _ignore_lost_output():
             self._console.print(line, markup=False)
             self._console.file.flush()
 
 
 @contextmanager
-def _heard_or_not() -> Iterator[None]:
-    """A full disk, a closed pipe or a terminal that is gone behind the output ends nothing. Rich answers a closed pipe with SystemExit."""
+def _ignore_lost_output() -> Iterator[None]:
+    """Continue where the output goes to a full disk, a closed pipe or a closed terminal.
+
+    Rich answers a closed pipe with SystemExit.
+    """
     with suppress(OSError, ValueError, SystemExit):
         yield
 
 
+def _is_well(record: ServiceRecord) -> bool:
+    return record.state in ("ready", "done")
+
+
 def _line(record: ServiceRecord) -> str:
-    more = (
-        ""
-        if record.state in ("ready", "done", "starting") and not record.is_silent
-        else f": {record.detail}"
-    )
-    again = "; it is started again" if record.state == "restarting" else ""
-    if record.state == "given up":
-        again = "; that was the fifth time in a row, the rest goes on without it"
-    return f"{'!' if record.is_silent else _MARKS[record.state]} {record.name} {record.state}{more}{again}"
+    mark = "!" if record.is_silent else _MARKS[record.state]
+    needs_detail = record.is_silent or record.state not in ("ready", "done", "starting")
+    detail = f": {record.detail}" if needs_detail else ""
+    consequence = {
+        "restarting": "; it is started again",
+        "given up": _GIVEN_UP,
+    }.get(record.state, "")
+    return f"{mark} {record.name} {record.state}{detail}{consequence}"
 
 
 def _table(records: Sequence[ServiceRecord]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for each in records:
-        table.add_row(_MARKS[each.state], each.name, each.state, each.link or "")
+    for record in records:
+        table.add_row(
+            _MARKS[record.state], record.name, record.state, record.link or ""
+        )
     return table

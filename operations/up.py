@@ -18,189 +18,233 @@ from core.settings import Settings
 from core.system_record import own_record, read_record, record_file
 from operations.down import end_system
 from operations.services import Ports, services
-from operations.start_display import Progress
-from operations.supervise.processes import adopt_orphans, end_orphans, reap, sweep
-from operations.supervise.watch import Watched
+from operations.start_display import StartDisplay
+from operations.supervise.processes import adopt_orphans, end_marked, end_orphans, reap
+from operations.supervise.watch import SupervisedService, Surroundings
+from operations.system_mark import system_mark
 from registry.mlflow.moved import settle
 
 SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS_AT_THE_END = 0.05
+_SECONDS_FOR_A_GUARD = 5
+"""What a guard may take after its service's own time to stop."""
 
 
-class _Stop:
-    """Ctrl-C, SIGTERM or a closed terminal: once to end in order, twice to end at once."""
+class StopSignals:
+    """How often it was asked to stop: once to end in order, twice to end at once.
+
+    Ctrl-C, SIGTERM and a closed terminal count.
+    """
 
     def __init__(self) -> None:
-        self.times = 0
+        self.count = 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # `nohup` has it outlive its terminal. SIGINT, which a script's `&` ignores, is taken all the same: it still means Ctrl-C.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._count)
+            # `nohup` ignores SIGHUP so that the process outlives its terminal.
+            # A script's `&` ignores SIGINT, which still means Ctrl-C here.
+            is_ignored = signal.getsignal(number) == signal.SIG_IGN
+            if number != signal.SIGHUP or not is_ignored:
+                signal.signal(number, self._count_one)
 
-    def _count(self, *_: object) -> None:
-        self.times += 1
+    def _count_one(self, *_: object) -> None:
+        self.count += 1
 
 
 @dataclass
-class _System:
+class RunningServices:
     """The services of one home while they run."""
 
     project: Project
-    watched: tuple[Watched, ...]
-    progress: Progress
-    stop: _Stop = field(default_factory=_Stop)
-    is_written: bool = True
+    services: tuple[SupervisedService, ...]
+    display: StartDisplay
+    stop: StopSignals = field(default_factory=StopSignals)
+    is_recorded: bool = True
 
     def run(self) -> None:
-        """Start, watch until told to stop, and end everything however it went."""
+        """Start the services, watch them until asked to stop, and end them whatever happens.
+
+        `OperationError` where a service does not start.
+        """
         try:
-            while not self.stop.times:
-                has_changed = self._look()
+            while not self.stop.count:
+                has_changed = self.look()
                 time.sleep(0 if has_changed else SECONDS_BETWEEN_LOOKS)
         finally:
-            self.progress.stopping()
+            self.display.stopping()
             self._end()
 
-    def _look(self) -> bool:
-        """Take the next step of each service; whether anything changed."""
+    def look(self) -> bool:
+        """Take the next step of each service, and tell whether anything changed.
+
+        `OperationError` where a service does not start.
+        """
         guards = frozenset(
-            each.guard_pid for each in self.watched if each.guard_pid is not None
+            service.guard_pid
+            for service in self.services
+            if service.guard_pid is not None
         )
-        if any(
-            each.state in ("starting", "ready") and each.has_ended()
-            for each in self.watched
-        ):
-            end_orphans(besides=guards, outliving=self._lasting())
-        states = {each.service.name: each.state for each in self.watched}
-        changed = [each for each in self.watched if each.look(states)]
+        if any(_has_died(service) for service in self.services):
+            self._end_orphans(guards)
+        states = {service.service.name: service.state for service in self.services}
+        changed = [service for service in self.services if service.look(states)]
         reap(besides=guards)
-        # A record that is lost or damaged is written anew: `assay status` and `assay down` go by it.
-        if changed or not self.is_written or read_record(self.project.home) is None:
-            self.write()
+        # `assay status` and `assay down` read it, so a record that is lost or damaged is replaced.
+        if changed or not self.is_recorded or read_record(self.project.home) is None:
+            self.write_record()
         if changed:
-            self.progress.show([each.record() for each in self.watched])
-        for each in changed:
-            self._tell(each)
-        if any(each.state == "given up" for each in changed):
-            end_orphans(besides=guards, outliving=self._lasting())
+            self.display.show([service.record() for service in self.services])
+        for service in changed:
+            self._notify_people(service)
+        if any(service.state == "given up" for service in changed):
+            self._end_orphans(guards)
         return bool(changed)
 
-    def _lasting(self) -> tuple[str, ...]:
-        """Services that will be there: what outlives another one has nobody to wait for."""
-        return tuple(
-            each.service.name for each in self.watched if each.state != "given up"
-        )
+    def write_record(self) -> None:
+        """Record the state of each service for `assay status` and `assay down`.
 
-    def write(self) -> None:
-        """Say how it stands, for `assay status` and `assay down`. On a full disk that waits, and nothing else does."""
-        could, path = self.is_written, record_file(self.project.home)
+        On a full disk the record waits for a later look, and the services keep running.
+        """
+        was_recorded = self.is_recorded
+        path = record_file(self.project.home)
+        records = tuple(service.record() for service in self.services)
         try:
-            own_record(tuple(each.record() for each in self.watched)).write(path)
-            self.is_written = True
+            own_record(records).write(path)
+            self.is_recorded = True
         except OSError as error:
-            self.is_written = False
-            if could:
-                self.progress.warn(
-                    f"{path} cannot be written ({error.strerror}). Until it can, `assay status` may be wrong."
+            self.is_recorded = False
+            if was_recorded:
+                self.display.warn(
+                    f"{path} cannot be written ({error.strerror}). "
+                    "Until it can, `assay status` may be wrong."
                 )
 
-    def _tell(self, watched: Watched) -> None:
-        """People who do not sit before it, beside the work: an address that does not answer takes its time."""
-        if (trouble := watched.trouble()) is not None:
-            with suppress(
-                RuntimeError
-            ):  # no thread is to be had, which must not end the rest
-                threading.Thread(
-                    target=notify, args=(self.project.home, *trouble)
-                ).start()
+    def _end_orphans(self, guards: frozenset[int]) -> None:
+        mark = system_mark(self.project.home)
+        end_orphans(mark, besides=guards, outliving=self._continuing())
+
+    def _continuing(self) -> tuple[str, ...]:
+        """Names of the services that run or will run again.
+
+        A process that outlives a service which is given up waits for nobody, and is ended.
+        """
+        return tuple(
+            service.service.name
+            for service in self.services
+            if service.state != "given up"
+        )
+
+    def _notify_people(self, service: SupervisedService) -> None:
+        """Tell people who do not watch the terminal; in a thread, since an address may be slow."""
+        trouble = service.trouble()
+        if trouble is None:
+            return
+        advice = (
+            f"Its log is {service.log}; "
+            "`assay down`, then `assay up`, starts everything again."
+        )
+        message = (self.project.home, trouble.title, f"{trouble.text} {advice}")
+        # Where no thread can be started, the services keep running without the notice.
+        with suppress(RuntimeError):
+            threading.Thread(target=notify, args=message).start()
 
     def _end(self) -> None:
-        """Those that use others first, the others when the first are gone."""
-        for wave in (
-            tuple(each for each in self.watched if each.service.after),
-            self.watched,
-        ):
-            for each in wave:
-                each.stop()
-            self._wait(wave)
-        for each in self.watched:
-            each.kill()
-        sweep(self.project.home)
+        """End the services that use others first, and then the rest."""
+        dependent = tuple(service for service in self.services if service.service.after)
+        for wave in (dependent, self.services):
+            for service in wave:
+                service.stop()
+            self._wait_for_end(wave)
+        for service in self.services:
+            service.kill()
+        end_marked(system_mark(self.project.home))
         record_file(self.project.home).unlink(missing_ok=True)
 
-    def _wait(self, wave: tuple[Watched, ...]) -> None:
-        deadline = (
-            time.monotonic()
-            + max((each.service.seconds_to_stop for each in wave), default=0)
-            + 5
-        )
-        while (
-            not all(each.has_ended() for each in wave)
-            and time.monotonic() < deadline
-            and self.stop.times < 2
-        ):
-            time.sleep(0.05)
+    def _wait_for_end(self, wave: tuple[SupervisedService, ...]) -> None:
+        longest = max((service.service.seconds_to_stop for service in wave), default=0)
+        deadline = time.monotonic() + longest + _SECONDS_FOR_A_GUARD
+        while time.monotonic() < deadline and self.stop.count < 2:
+            if all(service.has_ended() for service in wave):
+                return
+            time.sleep(_SECONDS_BETWEEN_LOOKS_AT_THE_END)
 
 
-def run_up(ports: Ports, *, opens_browser: bool) -> int:
-    """Everything, in the foreground, until it is stopped."""
+def run_up(ports: Ports, *, opens_browser: bool) -> None:
+    """Run everything in the foreground until it is stopped.
+
+    `OperationError` where another `assay up` has the home, a port is taken, or a service does not
+    start.
+    """
     set_library_environment()
     project = find_project(Settings().home)
     make_home(project.home)
-    with exclusive(
-        lock_file(project.home), wait=0, busy=lambda: _running_already(project)
-    ):
-        end_system(project.home)  # what an earlier one that was killed has left
+    lock = FileLock(lock_file(project.home))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OperationError(_already_running(project)) from error
+    with lock:
+        end_system(project.home)  # processes that a killed `assay up` has left
         _check_ports(ports)
-        moved = settle(
-            project.home
-        )  # MLflow's server would write where the home was before
+        # MLflow's server would otherwise write where the home was before.
+        moved = settle(project.home)
         adopt_orphans()
-        system = _System(
-            project,
-            tuple(Watched(each, project) for each in services(project, ports)),
-            Progress(project.home),
-        )
-        system.progress.warn(moved)
-        system.progress.warn(_open_ledger(project))
+        display = StartDisplay(project.home)
+        system = RunningServices(project, _supervised(project, ports), display)
+        display.warn(moved)
+        display.warn(_open_ledger(project))
         if opens_browser:
-            system.progress.when_ready(
-                lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}")
-            )
-        system.write()
+            display.when_ready(lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}"))
+        system.write_record()
         system.run()
-    return 0
 
 
-def _running_already(project: Project) -> OperationError:
+def surroundings(project: Project) -> Surroundings:
+    """Give the folders that the services of a checkout run in and log to."""
+    return Surroundings(folder=project.root, logs=project.home / "logs")
+
+
+def _supervised(project: Project, ports: Ports) -> tuple[SupervisedService, ...]:
+    return tuple(
+        SupervisedService(service, surroundings(project))
+        for service in services(project, ports)
+    )
+
+
+def _has_died(service: SupervisedService) -> bool:
+    return service.state in ("starting", "ready") and service.has_ended()
+
+
+def _already_running(project: Project) -> str:
     record = read_record(project.home)
     number = "" if record is None else f" (process {record.pid})"
-    return OperationError(
-        f"assay up is running already for {project.home}{number}. `assay status` shows it, `assay down` ends it."
+    return (
+        f"assay up is running already for {project.home}{number}. "
+        "`assay status` shows it, `assay down` ends it."
     )
 
 
 def _check_ports(ports: Ports) -> None:
-    """Found now, in one line, rather than by a server after ten seconds."""
+    """Refuse ports that are taken, in one line; a server would take ten seconds to fail on them."""
     from serving.listen import open_socket
 
-    taken: dict[int, str] = {}
+    options: dict[int, str] = {}
     for option, port in ports.named():
-        if port in taken:
+        if port in options:
             raise OperationError(
-                f"{taken[port]} and {option} are both {port}. Give each its own."
+                f"{options[port]} and {option} are both {port}. Give each its own."
             )
-        taken[port] = option
+        options[port] = option
         try:
             with open_socket(HERE, port):
                 pass
         except ServingError as error:
             raise OperationError(
-                f"Port {port} on {HERE} is taken. Stop what listens there, or give another with {option}."
+                f"Port {port} on {HERE} is taken. "
+                f"Stop what listens there, or give another with {option}."
             ) from error
 
 
 def _open_ledger(project: Project) -> str | None:
-    """The ledger exists before anything looks for it; one that is out of reach keeps nothing from starting."""
+    """Have a ledger before anything looks for it; a sentence where it cannot be reached."""
     from registry.ledger.ledger import open_ledger
 
     try:

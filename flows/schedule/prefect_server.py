@@ -1,38 +1,54 @@
-"""The Prefect server: the one of `assay up`, or one of the run's own, cheaper than Prefect's in-process one, that ends with it."""
+"""The Prefect server of `assay up`, or one of the run's own that ends with the run.
+
+A process of its own is cheaper than the server that Prefect starts inside the run's process.
+"""
 
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.address import shown
+from core.children import ChildCommand, end_child, owned_by_this_process, start_child
 from core.environment import prefect_address
 from core.errors import WorkspaceError
-from core.loopback import answers
+from core.loopback import HERE, answers
 from core.system_record import read_record
 from flows.schedule.prefect_login import client_login
+
+if TYPE_CHECKING:
+    import subprocess
 
 SECONDS_TO_START = 120
 SECONDS_BETWEEN_LOOKS = 0.2
 LIVES = 5
 SECONDS_FOR_EVENTS = 10
+_SECONDS_TO_STOP = 15
+_SECONDS_BETWEEN_QUESTIONS = 0.1
+_NEVER_REACHED = "Failed to reach API"
+"""Prefect's own words for a server that never answered."""
 
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[None]:
-    """Set `PREFECT_API_URL` to a server for as long as the context lasts: the one that is configured, that of `assay up`, or an own one."""
+    """Set `PREFECT_API_URL` to a server for as long as the context lasts.
+
+    It is the configured one, else that of `assay up`, else one of the run's own.
+    `WorkspaceError` where the run's own does not start.
+    """
     if prefect_address():
         yield
         return
-    running = _of_the_system(home)
-    if running is not None:
-        os.environ.update({"PREFECT_API_URL": running, **client_login(home)})
+    url_of_the_system = _url_of_the_system(home)
+    if url_of_the_system is not None:
+        os.environ.update({"PREFECT_API_URL": url_of_the_system, **client_login(home)})
         try:
             yield
         finally:
@@ -41,69 +57,118 @@ def prefect_server(home: Path) -> Iterator[None]:
         return
     with _own_server(home / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
-        os.environ.setdefault(
-            "PREFECT_LOGGING_TO_API_ENABLED", "false"
-        )  # nobody reads the logs of a server that ends with the run
+        # Nobody reads the logs of a server that ends with the run.
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
         try:
             yield
         finally:
             os.environ.pop("PREFECT_API_URL", None)
 
 
+@dataclass
+class _OwnServer:
+    """A server of the run's own, which is started again when it dies."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes]" = field(init=False)
+    lives: int = LIVES
+    _is_over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def log(self) -> Path:
+        """What the server writes."""
+        return self.folder / "server.log"
+
+    def start(self) -> None:
+        """Start it; it ends with this process, however that ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = (
+            *(sys.executable, "-m", "flows.schedule.prefect_server"),
+            *("--port", str(self.port), "--no-services", "--no-ui"),
+        )
+        environment = {
+            **os.environ,
+            **server_settings(self.folder),
+            **owned_by_this_process(),
+        }
+        self.process = start_child(ChildCommand(command, environment, self.log))
+
+    def wait_until_ready(self) -> None:
+        """Return once it answers; `WorkspaceError` where it ends first or takes too long."""
+        deadline = time.monotonic() + SECONDS_TO_START
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise WorkspaceError(
+                    f"The Prefect server ended with code {self.process.returncode} at start. "
+                    f"Read its log, {self.log}."
+                )
+            if answers(f"http://{HERE}:{self.port}/api/health"):
+                return
+            time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+        raise WorkspaceError(
+            f"The Prefect server was not ready after {SECONDS_TO_START} s. Run the same command "
+            f"again when the machine is less busy; the server's log is {self.log}."
+        )
+
+    def keep_running(self) -> None:
+        """Start it again when it dies, until `finish` is called, and then end it.
+
+        A server that dies again and again stays dead: the run then reports that it is unreachable.
+        """
+        while not self._is_over.wait(SECONDS_BETWEEN_LOOKS):
+            if self.process.poll() is not None and self.lives > 1:
+                self.lives -= 1
+                self.start()
+        self.end()
+
+    def finish(self) -> None:
+        """Have `keep_running` end the server and return."""
+        self._is_over.set()
+
+    def end(self) -> None:
+        """End it now."""
+        end_child(self.process, _SECONDS_TO_STOP)
+
+
 @contextmanager
 def _own_server(folder: Path) -> Iterator[str]:
-    """Address of a server for as long as the context lasts; one that dies is started again, and Prefect's client tries until it answers."""
-    port, over = _free_port(), threading.Event()
-    process = _start(folder, port)
+    """Run a server for as long as the context lasts, and give its address.
+
+    While a server that died is started again, Prefect's client keeps asking.
+    """
+    server = _OwnServer(folder, _free_port())
+    server.start()
     try:
-        _wait(process, port, folder / "server.log")
+        server.wait_until_ready()
     except BaseException:
-        _end(process)
+        server.end()
         raise
-    keeper = threading.Thread(target=_keep, args=(process, folder, port, over))
+    keeper = threading.Thread(target=server.keep_running)
     keeper.start()
     try:
-        yield f"http://127.0.0.1:{port}/api"
+        yield f"http://{HERE}:{server.port}/api"
     finally:
-        over.set()
+        server.finish()
         keeper.join()
-
-
-def _keep(
-    process: "subprocess.Popen[bytes]", folder: Path, port: int, over: threading.Event
-) -> None:
-    """Have a server until it is over. One that dies again and again is left: the run then says that it is away."""
-    lives = LIVES
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
-        if process.poll() is not None and lives > 1:
-            lives -= 1
-            process = _start(folder, port)
-    _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
 def prefect_answers() -> Iterator[None]:
-    """A server that goes away within, for longer than Prefect's client tries again (about a minute), is said in one sentence."""
+    """Report in one sentence, as `WorkspaceError`, a server that goes away within.
+
+    Prefect's client asks again for about a minute before it gives up.
+    """
     import httpx
 
     try:
         yield
     except RuntimeError as error:
-        if "Failed to reach API" not in str(
-            error
-        ):  # Prefect's own sentence for a server that was never there
+        if _NEVER_REACHED not in str(error):
             raise
         raise WorkspaceError(
-            f"No Prefect server answers at {_address()}. Start it, or unset PREFECT_API_URL: the run brings its own."
+            f"No Prefect server answers at {_address()}. Start it, or unset PREFECT_API_URL: "
+            "the run brings its own."
         ) from error
     except httpx.HTTPError as error:
         raise WorkspaceError(
@@ -111,107 +176,61 @@ def prefect_answers() -> Iterator[None]:
             "Nothing that was done is lost: run the same command again."
         ) from error
     finally:
-        _let_events_go()
+        _send_events()
 
 
 def _address() -> str:
     return shown(os.environ.get("PREFECT_API_URL", ""))
 
 
-def _let_events_go() -> None:
-    """Send what Prefect has to tell its server, within bounds: at its exit it would wait 7 s for each event that no server takes."""
+def _send_events() -> None:
+    """Send Prefect's waiting events to its server, within bounds.
+
+    At its exit Prefect would wait 7 s for each event that no server takes.
+    """
     from prefect.events.worker import EventsWorker
 
     logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
     workers = tuple(EventsWorker._instances.values())  # type: ignore[misc]  # noqa: SLF001 - Prefect offers no bound
     EventsWorker.drain_all(timeout=SECONDS_FOR_EVENTS)
     for worker in workers:
-        with suppress(
-            AttributeError
-        ):  # a client that has nobody to tell counts no attempts
+        # A client without a server to send to counts no attempts.
+        with suppress(AttributeError):
             vars(worker._client)["_reconnection_attempts"] = 0  # noqa: SLF001
 
 
 def server_settings(folder: Path) -> dict[str, str]:
-    """Where the server and whoever works for it keep their things."""
+    """Where the server and its clients keep their files."""
+    database = folder / "prefect.db"
     return {
         "PREFECT_HOME": str(folder),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
     }
 
 
-def _of_the_system(home: Path) -> str | None:
+def _url_of_the_system(home: Path) -> str | None:
     """Address of the API that `assay up` runs for this home, if it answers."""
     record = read_record(home)
-    prefect = (
-        record.service("prefect")
-        if record is not None and record.is_running()
-        else None
-    )
-    return (
-        f"http://127.0.0.1:{prefect.port}/api"
-        if prefect is not None and prefect.answers()
-        else None
-    )
-
-
-def _start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "flows.schedule.prefect_server",
-        "--port",
-        str(port),
-        "--no-services",
-        "--no-ui",
-    ]
-    log = (folder / "server.log").open("ab")
-    environment = {
-        **os.environ,
-        **server_settings(folder),
-        "ASSAY_RUN_PID": str(os.getpid()),
-    }
-    with log:
-        # Of its own group, so that Ctrl-C reaches the run first and the run stops it.
-        return subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-
-
-def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    end = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise WorkspaceError(
-                f"The Prefect server ended with code {process.returncode} at start. Read its log, {log}."
-            )
-        if answers(f"http://127.0.0.1:{port}/api/health"):
-            return
-        time.sleep(0.1)
-    raise WorkspaceError(
-        f"The Prefect server was not ready after {SECONDS_TO_START} s. "
-        f"Run the same command again when the machine is less busy; the server's log is {log}."
-    )
+    if record is None or not record.is_running():
+        return None
+    prefect = record.service("prefect")
+    if prefect is None or not prefect.answers():
+        return None
+    return f"http://{HERE}:{prefect.port}/api"
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HERE, 0))
         return int(probe.getsockname()[1])
 
 
 def _serve_until_orphaned(arguments: list[str]) -> None:
-    """Run Prefect's server in this process, and end with the process that wanted it, however that ends."""
+    """Run Prefect's server in this process, and end with its owner, however that ends."""
     from core.lifetime import end_with_the_run
 
     end_with_the_run()
-    sys.argv = ["prefect", "server", "start", "--host", "127.0.0.1", *arguments]
+    sys.argv = ["prefect", "server", "start", "--host", HERE, *arguments]
     from prefect.cli import app
 
     app()

@@ -1,55 +1,76 @@
-"""Processes that belong to a home, however they came to be orphans: found by a mark in their environment, and ended."""
+"""Find processes by a mark in their environment, and end them with all that they started."""
 
 import ctypes
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 import psutil
 
-from serving.outliving import OUTLIVES
+from core.children import OUTLIVES
 
-MARK = "ASSAY_SERVICES"
-_SET_CHILD_SUBREAPER = 36
-
-
-def mark(home: Path) -> dict[str, str]:
-    """What every process of that home carries in its environment, and hands on to its own children."""
-    return {MARK: str(home.resolve())}
+_SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+_SECONDS_BETWEEN_SWEEPS = 0.05
+_SECONDS_BETWEEN_KILLS = 0.02
 
 
-def marked(home: Path) -> Iterator[psutil.Process]:
-    """Processes that carry the mark of that home; this one and those above it never count."""
-    wanted, own = (
-        str(home.resolve()),
-        {os.getpid(), *(each.pid for each in psutil.Process().parents())},
-    )
+@dataclass(frozen=True)
+class Mark:
+    """An environment variable by which a process is known as one of a system's.
+
+    Children inherit it, so it finds even a process that lost its parent.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variable, for the environment of a process that is started."""
+        return {self.name: self.text}
+
+
+def find_marked(mark: Mark) -> Iterator[psutil.Process]:
+    """Give the running processes that carry the mark, without this one and its ancestors."""
+    ancestors = psutil.Process().parents()
+    own_pids = {os.getpid(), *(process.pid for process in ancestors)}
     for process in psutil.process_iter():
+        # A process may end, or may not be ours to read, while it is looked at.
         with suppress(psutil.Error, OSError):
-            if (
-                process.pid not in own
-                and process.environ().get(MARK) == wanted
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            if process.pid in own_pids:
+                continue
+            if process.environ().get(mark.name) != mark.text:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 yield process
 
 
-def sweep(home: Path, seconds: float = 10) -> int:
-    """End whatever carries the mark of that home, and say how many there were. What they start meanwhile is ended too."""
-    seen: set[int] = set()
+def end_marked(mark: Mark, seconds: float = 10) -> int:
+    """End every process that carries the mark, and give how many there were.
+
+    Processes that those start in the meantime are ended too.
+    """
+    ended_pids: set[int] = set()
+    # A process that is killed may have started another one just before: look until none is left.
     deadline = time.monotonic() + seconds
-    while (left := list(marked(home))) and time.monotonic() < deadline:
-        kill(left)
-        seen.update(each.pid for each in left)
+    while time.monotonic() < deadline:
+        running = list(find_marked(mark))
+        if not running:
+            break
+        kill(running)
+        ended_pids.update(process.pid for process in running)
         reap()
-        time.sleep(0.05)
-    return len(seen)
+        time.sleep(_SECONDS_BETWEEN_SWEEPS)
+    return len(ended_pids)
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL; psutil looks at the start time first, so a number that was given out again is safe."""
+    """Send SIGKILL.
+
+    psutil compares the start time first, so a process that got a reused number is safe.
+    """
     for process in processes:
         with suppress(psutil.Error):
             process.kill()
@@ -58,58 +79,80 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 def kill_below(
     process: psutil.Process, seconds: float = 10, *, outliving: Collection[str] = ()
 ) -> None:
-    """End every descendant, and the ones that those start while they are being ended; but not what outlives one of those services."""
+    """End every descendant of a process, and those that they start in the meantime.
+
+    Processes that outlive one of the services in `outliving` are left.
+    """
     deadline = time.monotonic() + seconds
-    while (
-        left := [each for each in _living(process) if not _outlives(each, outliving)]
-    ) and time.monotonic() < deadline:
-        kill(left)
+    # A descendant that loses its parent in between is adopted by this process, and found again.
+    while time.monotonic() < deadline:
+        running = [
+            descendant
+            for descendant in _living_descendants(process)
+            if not _outlives(descendant, outliving)
+        ]
+        if not running:
+            break
+        kill(running)
         reap()
-        time.sleep(0.02)
+        time.sleep(_SECONDS_BETWEEN_KILLS)
 
 
 def adopt_orphans() -> None:
-    """From here on processes whose parent died become children of this one, where they are seen and ended (Linux)."""
+    """Make this process the parent of every descendant that loses its own (Linux).
+
+    So it sees them, and can end them.
+    """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_orphans(besides: frozenset[int], *, outliving: Collection[str] = ()) -> None:
-    """End adopted children with all below them: their guard is gone. The ones in `besides` are guards that live.
+def end_orphans(
+    mark: Mark, besides: frozenset[int], *, outliving: Collection[str] = ()
+) -> None:
+    """End adopted children, whose guard is dead, with all their descendants.
 
-    What outlives one of the services in `outliving` is left for that service's next start.
+    `besides` holds the process ids of the living guards. Processes that outlive one of the services
+    in `outliving` are left for that service's next start.
     """
     for child in psutil.Process().children():
+        if child.pid in besides:
+            continue
         with suppress(psutil.Error, OSError):
-            if (
-                child.pid not in besides
-                and MARK in child.environ()
-                and not _outlives(child, outliving)
-            ):
+            is_marked = mark.name in child.environ()
+            if is_marked and not _outlives(child, outliving):
                 kill_below(child, outliving=outliving)
                 child.kill()
 
 
 def reap(besides: frozenset[int] = frozenset()) -> None:
-    """Collect adopted children that have ended; the ones in `besides` have somebody who waits for them."""
+    """Collect adopted children that have ended.
+
+    `besides` holds the process ids of children that somebody else waits for.
+    """
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     with suppress(ChildProcessError):
-        while (
-            ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        ) is not None and ended.si_pid not in besides:
+        # WNOWAIT only looks, so a child of somebody else keeps its exit code for them.
+        while (ended := os.waitid(os.P_ALL, 0, options)) is not None:
+            if ended.si_pid in besides:
+                break
             os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def _outlives(process: psutil.Process, services: Collection[str]) -> bool:
+    if not services:
+        return False
     with suppress(psutil.Error, OSError):
-        return bool(services) and process.environ().get(OUTLIVES) in services
+        return process.environ().get(OUTLIVES) in services
     return False
 
 
-def _living(process: psutil.Process) -> list[psutil.Process]:
-    found = []
+def _living_descendants(process: psutil.Process) -> list[psutil.Process]:
+    living: list[psutil.Process] = []
     with suppress(psutil.Error):
-        for each in process.children(recursive=True):
+        for descendant in process.children(recursive=True):
             with suppress(psutil.Error):
-                if each.status() != psutil.STATUS_ZOMBIE:
-                    found.append(each)
-    return found
+                if descendant.status() != psutil.STATUS_ZOMBIE:
+                    living.append(descendant)
+    return living

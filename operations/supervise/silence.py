@@ -1,4 +1,7 @@
-"""Whether a service that was ready still answers: asked now and then, and silent only after several questions over a minute."""
+"""Whether a service that was ready still answers.
+
+It is asked now and then, and is silent only after several unanswered questions over a minute.
+"""
 
 import time
 from datetime import UTC, datetime
@@ -11,33 +14,34 @@ QUESTIONS_WITHOUT_ANSWER = 4
 
 
 class Silence:
-    """The silence of one service, from the moment in which it was ready."""
+    """The silence of one service, from the moment at which it was ready."""
 
     def __init__(self, health: str | None) -> None:
-        """A service without an address is never asked."""
+        """Start without any question; a service without an address is never asked."""
         self.since: datetime | None = None
-        """The first of the questions in a row that had no answer."""
+        """Time of the first of the unanswered questions in a row."""
         self._health = health
-        self._asked = self._began = time.monotonic()
+        self._last_question = self._first_unanswered = time.monotonic()
         self._unanswered = 0
 
     def is_long(self) -> bool:
-        """Ask, if it is time to, and say whether it has been silent for long."""
-        if (
-            self._health is not None
-            and time.monotonic() - self._asked >= SECONDS_BETWEEN_QUESTIONS
-        ):
-            self._asked = time.monotonic()
-            self._note(is_answered=answers(self._health))
+        """Ask the service where a question is due, and tell whether it has been silent for long."""
+        now = time.monotonic()
+        is_question_due = now - self._last_question >= SECONDS_BETWEEN_QUESTIONS
+        if self._health is not None and is_question_due:
+            self._last_question = now
+            self._note_reply(is_answered=answers(self._health))
+        seconds_of_silence = self._last_question - self._first_unanswered
         return (
             self._unanswered >= QUESTIONS_WITHOUT_ANSWER
-            and self._asked - self._began >= SECONDS_OF_SILENCE
+            and seconds_of_silence >= SECONDS_OF_SILENCE
         )
 
-    def _note(self, *, is_answered: bool) -> None:
+    def _note_reply(self, *, is_answered: bool) -> None:
         if is_answered:
             self.since, self._unanswered = None, 0
             return
         if self.since is None:
-            self.since, self._began = datetime.now(UTC), self._asked
+            self.since = datetime.now(UTC)
+            self._first_unanswered = self._last_question
         self._unanswered += 1

@@ -1,148 +1,142 @@
-"""One service: started, watched, started again when it dies, given up when it dies five times in a row, named when it falls silent."""
+"""One service: started, watched, restarted when it dies, and given up after five deaths in a row.
+
+A service that is alive and silent is reported and left alone.
+"""
 
 import os
-import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from core.children import ChildCommand, start_child
 from core.errors import AssayError, OperationError
-from core.loopback import HERE, answers
-from core.project import Project
-from core.ready import is_ready_line
+from core.loopback import answers
 from core.system_record import ServiceRecord, State
 from operations.supervise.processes import kill_below
 from operations.supervise.service import Service
 from operations.supervise.silence import Silence
 
 if TYPE_CHECKING:
+    import subprocess
     from socket import socket
 
 DEATHS_IN_A_ROW = 5
 A_SHORT_LIFE = 60.0
 SECONDS_TO_START = 240.0
 LONGEST_WAIT = 8.0
+_FIRST_PAUSE = 0.5
 _LARGEST_LOG = 10_000_000
+_MOST_READ_OF_A_LOG = 1_000_000
+_LONGEST_LAST_LINE = 300
 
 
-class Watched:
-    """A service of the running system. `look` is called again and again, by one thread."""
+@dataclass(frozen=True)
+class Trouble:
+    """What people who do not watch the terminal should know of a service."""
 
-    def __init__(self, service: Service, project: Project) -> None:
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The folder that services are started in, and the one that their logs are in."""
+
+    folder: Path
+    logs: Path
+
+
+class SupervisedService:
+    """A service under supervision. One thread calls `look` again and again."""
+
+    def __init__(self, service: Service, surroundings: Surroundings) -> None:
         """Nothing is started yet."""
         self.service = service
-        self.log = project.home / "logs" / f"{service.name}.log"
+        self.log = surroundings.logs / f"{service.name}.log"
         self.state: State = "waiting"
         self.detail = ""
         self.restarts = 0
-        self._root = project.root
+        self.is_silent = False
+        self._folder = surroundings.folder
         self._guard: subprocess.Popen[bytes] | None = None
         self._socket: socket | None = None
         self._since = datetime.now(UTC)
-        self._began = self._resume = time.monotonic()
+        self._began = self._restarts_at = time.monotonic()
         self._short_lives = 0
-        self._from = 0
+        self._log_start = 0
         self._was_ready = False
-        self.is_silent = False
         self._silence = Silence(service.health)
 
     @property
     def guard_pid(self) -> int | None:
         """The process that holds the service's tree together."""
-        return None if self._guard is None else self._guard.pid
+        if self._guard is None:
+            return None
+        return self._guard.pid
 
     def start(self) -> None:
-        """Start it. One that cannot even be started, on a full disk or without its password, has died like any other."""
+        """Start the service.
+
+        A service that cannot be started, on a full disk or without its password, counts as dead:
+        `OperationError` at the first start, and another attempt later on.
+        """
         self._began = time.monotonic()
         try:
-            self._guard = self._under_guard()
+            self._guard = self._start_under_guard()
         except (AssayError, OSError) as error:
-            self._note_death(f"it could not be started: {str(error).rstrip('.')}")
+            reason = str(error).rstrip(".")
+            self._note_death(f"it could not be started: {reason}")
         else:
-            self._become("starting")
-
-    def _under_guard(self) -> "subprocess.Popen[bytes]":
-        """Its guard, with a log of the service's own."""
-        self._rotate()
-        command = [
-            sys.executable,
-            "-m",
-            "operations.supervise.guard",
-            "--owner",
-            str(os.getpid()),
-            "--name",
-            self.service.name,
-        ]
-        command += ["--seconds-to-stop", str(self.service.seconds_to_stop)]
-        sockets = self._sockets()
-        command += [word for number in sockets for word in ("--socket", str(number))]
-        command += [
-            "--",
-            *self.service.command,
-            *(word for number in sockets for word in ("--listen-on", str(number))),
-        ]
-        with self.log.open("ab") as log:
-            self._from = log.tell()
-            return subprocess.Popen(
-                command,
-                cwd=self._root,
-                env=self.service.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=sockets,
-                start_new_session=True,  # Ctrl-C reaches `assay up` alone, which ends the services in order
-            )
-
-    def _sockets(self) -> tuple[int, ...]:
-        """Number of the socket that the service is to listen on, opened once; none where it opens its own."""
-        if not self.service.is_given_its_socket or self.service.port is None:
-            return ()
-        from serving.listen import open_socket
-
-        if self._socket is None:
-            self._socket = open_socket(HERE, self.service.port)
-        return (self._socket.fileno(),)
-
-    def _close_socket(self) -> None:
-        """Nobody will answer there: who connects is to hear so at once."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+            self._enter("starting")
 
     def look(self, others: dict[str, State]) -> bool:
-        """Take the next step where there is one; whether anything changed."""
-        before = (self.state, self.detail, self.restarts)
+        """Take the next step where there is one, and tell whether anything changed.
+
+        `others` holds the states of all services by name. `OperationError` where the first start
+        fails.
+        """
+        earlier = self._visible_facts()
         if self._is_due(others):
             self.start()
         elif self.state in ("starting", "ready"):
             self._look_at_process()
-        return before != (self.state, self.detail, self.restarts)
+        return self._visible_facts() != earlier
+
+    def _visible_facts(self) -> tuple[State, str, int]:
+        return (
+            self.state,
+            self.detail,
+            self.restarts,
+        )
 
     def stop(self) -> None:
-        """Tell it to end."""
+        """Ask the service to end."""
         self._close_socket()
-        if self._guard is not None and self._guard.poll() is None:
+        if self._guard is not None and not self.has_ended():
             self._guard.terminate()
 
     def has_ended(self) -> bool:
-        """Nothing of it runs under its guard."""
-        return self._guard is None or self._guard.poll() is not None
+        """Tell whether no process of the service runs under its guard."""
+        if self._guard is None:
+            return True
+        return self._guard.poll() is not None
 
     def kill(self) -> None:
-        """End it and all below it at once."""
+        """End the service and all its descendants at once."""
         self._close_socket()
-        if self._guard is not None and self._guard.poll() is None:
+        if self._guard is not None and not self.has_ended():
             kill_below(psutil.Process(self._guard.pid))
             self._guard.kill()
             self._guard.wait()
 
     def record(self) -> ServiceRecord:
-        """How it stands."""
+        """Describe the service as it is now."""
         return ServiceRecord(
             name=self.service.name,
             state=self.state,
@@ -156,126 +150,183 @@ class Watched:
             is_silent=self.is_silent,
         )
 
-    def trouble(self) -> tuple[str, str] | None:
-        """What to tell people who do not sit before it, as a title and a text; None where it can be left to this machine."""
-        again = (
-            f"Its log is {self.log}; `assay down`, then `assay up`, starts all anew."
-        )
+    def trouble(self) -> Trouble | None:
+        """What people must be told; None where this machine can be left to itself."""
         if self.state == "given up":
-            what = f"It died {DEATHS_IN_A_ROW} times in a row and is not started again; the rest goes on without it"
-            return (
-                f"{self.service.name} is given up",
-                f"{what}. The last time {self.detail}. {again}",
+            text = (
+                f"It died {DEATHS_IN_A_ROW} times in a row and is not started again; the rest "
+                f"continues without it. The last time {self.detail}."
             )
+            return Trouble(f"{self.service.name} is given up", text)
         if self.is_silent:
-            return (
-                f"{self.service.name} does not answer",
-                f"It lives, but {self.detail}. {again}",
-            )
+            title = f"{self.service.name} does not answer"
+            return Trouble(title, f"It is alive, but {self.detail}.")
         return None
 
+    def _start_under_guard(self) -> "subprocess.Popen[bytes]":
+        """Start the guard, which starts the service's command with a log of its own."""
+        self._rotate_log()
+        sockets = self._sockets()
+        self._log_start = self._log_size()
+        command = ChildCommand(
+            self._guard_command(sockets),
+            self.service.environment(),
+            self.log,
+            self._folder,
+            sockets,
+        )
+        return start_child(command)
+
+    def _guard_command(self, sockets: tuple[int, ...]) -> tuple[str, ...]:
+        command = [sys.executable, "-m", "operations.supervise.process_guard"]
+        command += ["--owner", str(os.getpid())]
+        command += ["--name", self.service.name]
+        command += ["--seconds-to-stop", str(self.service.seconds_to_stop)]
+        for number in sockets:
+            command += ["--socket", str(number)]
+        command += ["--", *self.service.command]
+        for number in sockets:
+            command += ["--listen-on", str(number)]
+        return tuple(command)
+
+    def _sockets(self) -> tuple[int, ...]:
+        """Give the socket that the service listens on; empty where the service opens its own."""
+        if self.service.open_socket is None:
+            return ()
+        # Opened once: it outlives the service, so that clients wait while that is restarted.
+        if self._socket is None:
+            self._socket = self.service.open_socket()
+        return (self._socket.fileno(),)
+
+    def _close_socket(self) -> None:
+        """Refuse clients at once, since nobody will answer them."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _is_due(self, others: dict[str, State]) -> bool:
-        if self.state == "waiting":
-            return all(
-                others.get(name, "ready") in ("ready", "done")
-                for name in self.service.after
-            )
-        return self.state == "restarting" and time.monotonic() >= self._resume
+        if self.state == "restarting":
+            return time.monotonic() >= self._restarts_at
+        if self.state != "waiting":
+            return False
+        needed_states = [others.get(name, "ready") for name in self.service.after]
+        return all(state in ("ready", "done") for state in needed_states)
 
     def _look_at_process(self) -> None:
         code = None if self._guard is None else self._guard.poll()
         if code is not None:
             self._note_end(code)
-        elif self.state == "starting" and self._is_ready():
-            self._was_ready = True
-            self._silence = Silence(self.service.health)
-            self._become("ready")
         elif self.state == "ready":
             self._look_for_answers()
-        elif (
-            self.state == "starting"
-            and time.monotonic() - self._began > SECONDS_TO_START
-        ):
+        elif self._is_ready():
+            self._was_ready = True
+            self._silence = Silence(self.service.health)
+            self._enter("ready")
+        elif time.monotonic() - self._began > SECONDS_TO_START:
+            # Half started, it would hold its port and its memory against the next attempt.
             self.kill()
             self._note_end(code, f"it was not ready after {SECONDS_TO_START:.0f} s")
 
     def _look_for_answers(self) -> None:
-        """Notice that it has fallen silent, and that it answers again. It is not ended for that: it may hold what nobody should cut off."""
-        was_silent, self.is_silent = self.is_silent, self._silence.is_long()
-        if self.is_silent and not was_silent:
-            self.detail = (
-                f"it has not answered since {self._silence.since:%Y-%m-%d %H:%M:%S} UTC"
-            )
-        elif was_silent and not self.is_silent:
-            self.detail = ""
+        """Notice when the service falls silent, and when it answers again.
 
-    def _note_end(self, code: int | None, why: str | None = None) -> None:
-        """Ended as it should, or died."""
-        if code == 0 and not self.service.lasts:
-            self._become("done")
+        A silent service is not ended: it may be doing work that nobody should cut off.
+        """
+        was_silent = self.is_silent
+        self.is_silent = self._silence.is_long()
+        if self.is_silent == was_silent:
             return
-        self._note_death(f"{why or f'it ended with code {code}'} ({self._last_line()})")
+        self.detail = ""
+        if self.is_silent:
+            since = f"{self._silence.since:%Y-%m-%d %H:%M:%S}"
+            self.detail = f"it has not answered since {since} UTC"
 
-    def _note_death(self, fact: str) -> None:
-        """Died at its first start, which ends everything, or later: then it is started again."""
+    def _note_end(self, code: int | None, reason: str | None = None) -> None:
+        """Tell a planned end from a death."""
+        if code == 0 and not self.service.lasts:
+            self._enter("done")
+            return
+        reason = reason or f"it ended with code {code}"
+        self._note_death(f"{reason} ({self._last_line()})")
+
+    def _note_death(self, reason: str) -> None:
+        """Plan the next start, or give the service up.
+
+        `OperationError` where it was never ready: a system that cannot start should say so at once.
+        """
         if not self._was_ready:
             raise OperationError(
-                f"{self.service.name} did not start: {fact}. Its log is {self.log}."
+                f"{self.service.name} did not start: {reason}. Its log is {self.log}."
             )
-        self._short_lives = (
-            self._short_lives + 1
-            if time.monotonic() - self._began < A_SHORT_LIFE
-            else 1
-        )
-        self.detail = fact
+        # A service that ran for a while and then died has earned a fresh count.
+        is_short_life = time.monotonic() - self._began < A_SHORT_LIFE
+        self._short_lives = self._short_lives + 1 if is_short_life else 1
+        self.detail = reason
         if self._short_lives >= DEATHS_IN_A_ROW:
             self._close_socket()
-            self._become("given up")
+            self._enter("given up")
             return
         self.restarts += 1
-        # Once at once: everything that waits for it waits for no good reason. Again and again, with longer and longer pauses.
-        pause = 0.5 * 2 ** (self._short_lives - 1) if self._short_lives > 1 else 0.0
-        self._resume = time.monotonic() + min(LONGEST_WAIT, pause)
-        self._become("restarting")
+        self._restarts_at = time.monotonic() + self._pause()
+        self._enter("restarting")
+
+    def _pause(self) -> float:
+        """Seconds until the next start: none after one death, then twice as many after each."""
+        if self._short_lives <= 1:
+            # Clients and other services wait for it, and one death says nothing about the next.
+            return 0.0
+        pause: float = _FIRST_PAUSE * 2 ** (self._short_lives - 1)
+        return min(LONGEST_WAIT, pause)
 
     def _is_ready(self) -> bool:
         if self.service.health is not None:
             return answers(self.service.health, seconds=1)
         if self.service.shows_up is not None:
             return self.service.shows_up(self._since)
-        return self.service.lasts and any(is_ready_line(line) for line in self._said())
+        if not self.service.lasts:
+            return False
+        return any(line.startswith("Ready:") for line in self._log_lines())
 
-    def _become(self, state: State) -> None:
+    def _enter(self, state: State) -> None:
         self.state = state
         self._since = datetime.now(UTC)
         self.is_silent = False
 
     def _pid(self) -> int | None:
-        """The service's own process: the guard's first child."""
+        """Process id of the service itself: the guard's oldest child."""
+        if self._guard is None or self.has_ended():
+            return None
         with suppress(psutil.Error):
-            if self._guard is not None and self._guard.poll() is None:
-                below = sorted(
-                    psutil.Process(self._guard.pid).children(),
-                    key=lambda each: each.create_time(),
-                )
-                return below[0].pid if below else None
+            children = psutil.Process(self._guard.pid).children()
+            oldest = min(children, key=lambda child: child.create_time(), default=None)
+            return None if oldest is None else oldest.pid
         return None
 
-    def _said(self) -> list[str]:
+    def _log_lines(self) -> list[str]:
+        """Lines that the service has written since its last start."""
         try:
             with self.log.open("rb") as log:
-                log.seek(self._from)
-                return (
-                    log.read(1_000_000).decode("utf-8", errors="replace").splitlines()
-                )
-        except OSError:  # somebody has removed it
+                log.seek(self._log_start)
+                text = log.read(_MOST_READ_OF_A_LOG)
+        except OSError:  # somebody has removed the log
             return []
+        return text.decode("utf-8", errors="replace").splitlines()
 
     def _last_line(self) -> str:
-        lines = [line.strip() for line in self._said() if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
+        stripped_lines = [line.strip() for line in self._log_lines()]
+        lines = [line for line in stripped_lines if line]
+        if not lines:
+            return "it said nothing"
+        return lines[-1][:_LONGEST_LAST_LINE]
 
-    def _rotate(self) -> None:
+    def _rotate_log(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.is_file() and self.log.stat().st_size > _LARGEST_LOG:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        # Only between two lives: a running service holds its log open.
+        if self._log_size() > _LARGEST_LOG:
+            older_log = self.log.with_suffix(".log.1")
+            self.log.replace(older_log)
+
+    def _log_size(self) -> int:
+        if not self.log.is_file():
+            return 0
+        return self.log.stat().st_size

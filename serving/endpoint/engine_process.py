@@ -14,12 +14,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Self
 
+from core.children import OUTLIVES, RUN_PID, SYSTEM_PID
 from core.errors import ServingError
 from core.ready import parse_ready
 from serving.endpoint.engine_record import EngineRecord, create_token
 from serving.endpoint.upstream import EngineAddress
 from serving.log import say
-from serving.outliving import OUTLIVES, SYSTEM_PID
 from serving.owner import Ownership
 
 _OWN_URL = re.compile(r"http://127\.0\.0\.1:(?P<port>\d+)/v1")
@@ -187,9 +187,11 @@ def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment[OUTLIVES] = "endpoint"
     system = os.environ.get(SYSTEM_PID)
-    if system:
-        environment["ASSAY_RUN_PID"] = system
-    return environment
+    return {
+        **os.environ,
+        OUTLIVES: "endpoint",
+        **({RUN_PID: system} if system else {}),
+    }
 
 
 async def _send_ownership(process: Process, ownership: Ownership) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operations.supervise.processes import marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from tests.support.journey import Journey, invoke
 from tests.support.promoted import (
     MODEL,
@@ -157,7 +158,9 @@ def agrees(system: System) -> None:
 
 def test_2_after_all_of_that_nothing_is_left_running(scene: Scene) -> None:
     checkout = scene.system.checkout
-    was_running = [psutil.Process(each.pid) for each in marked(checkout.home)]
+    was_running = [
+        psutil.Process(each.pid) for each in find_marked(system_mark(checkout.home))
+    ]
     assert len(was_running) > 5
     assert checkout.assay("down").out == "Stopped.\n"
     assert nothing_left(checkout.home, seconds=0)

@@ -19,12 +19,13 @@ from core.project import Project
 from core.ready import ready_line
 from core.system_record import read_record, record_file
 from operations import down
-from operations.start_display import Progress
-from operations.supervise import watch as watched
-from operations.supervise.processes import mark, sweep
+from operations.start_display import StartDisplay
+from operations.supervise import watch
+from operations.supervise.processes import end_marked
 from operations.supervise.service import Service
-from operations.supervise.watch import Watched
-from operations.up import _System
+from operations.supervise.watch import SupervisedService
+from operations.system_mark import system_mark
+from operations.up import RunningServices, surroundings
 from tests.support.running_system import DIES_LATER
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
@@ -48,7 +49,7 @@ server.serve_forever()
 """
 
 
-Begin = Callable[..., _System]
+Begin = Callable[..., RunningServices]
 
 
 @pytest.fixture
@@ -60,43 +61,43 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     }
     project, environment = (
         Project(Path.cwd(), tmp_path),
-        {**os.environ, **mark(tmp_path), "PYTHONUNBUFFERED": "1"},
+        {**os.environ, **system_mark(tmp_path).environment, "PYTHONUNBUFFERED": "1"},
     )
-    made: list[Watched] = []
+    made: list[SupervisedService] = []
 
-    def begun(**services: str) -> _System:
+    def begun(**services: str) -> RunningServices:
         for name, code in services.items():
             made.append(
-                Watched(
+                SupervisedService(
                     Service(
                         name,
                         (sys.executable, "-c", code, str(tmp_path / name)),
                         lambda: environment,
                     ),
-                    project,
+                    surroundings(project),
                 )
             )
-        return _System(project, tuple(made), Progress(tmp_path))
+        return RunningServices(project, tuple(made), StartDisplay(tmp_path))
 
     yield begun
     for each in made:
         each.kill()
-    sweep(tmp_path)
+    end_marked(system_mark(tmp_path))
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def look_until(found: _System, is_so: Callable[[], bool]) -> None:
+def look_until(found: RunningServices, is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
         assert time.monotonic() < deadline, [
-            (each.state, each.detail) for each in found.watched
+            (each.state, each.detail) for each in found.services
         ]
-        found._look()
+        found.look()
         time.sleep(0.05)
 
 
-def port_of(found: _System, name: str) -> int:
+def port_of(found: RunningServices, name: str) -> int:
     """Where that service says that it listens."""
     path = found.project.home / name
     look_until(found, lambda: path.is_file() and path.read_text(encoding="utf-8") != "")
@@ -108,33 +109,33 @@ def test_a_record_that_cannot_be_written_is_said_once_and_kept_later(
 ) -> None:
     found = begin(endpoint=_LASTS, thing=_LASTS)
     record_file(tmp_path).mkdir()
-    look_until(found, lambda: all(each.state == "ready" for each in found.watched))
-    endpoint, thing = (each.record().pid for each in found.watched)
+    look_until(found, lambda: all(each.state == "ready" for each in found.services))
+    endpoint, thing = (each.record().pid for each in found.services)
     assert thing is not None
     os.kill(thing, signal.SIGKILL)
     look_until(
         found,
-        lambda: found.watched[1].restarts == 1 and found.watched[1].state == "ready",
+        lambda: found.services[1].restarts == 1 and found.services[1].state == "ready",
     )
-    assert found.watched[0].record().pid == endpoint
+    assert found.services[0].record().pid == endpoint
     assert capsys.readouterr().out.count("services.json cannot be written") == 1
     record_file(tmp_path).rmdir()
-    found._look()
+    found.look()
     record = read_record(tmp_path)
     assert record is not None
     assert record.services[0].pid == endpoint
 
 
 @pytest.mark.parametrize("damaged", [None, "", "{"])
-def test_a_record_that_is_lost_or_damaged_is_written_anew(
+def test_a_record_that_is_lost_or_damaged_is_replaced(
     tmp_path: Path, begin: Begin, damaged: str | None
 ) -> None:
     found = begin(thing=_LASTS)
-    look_until(found, lambda: found.watched[0].state == "ready")
+    look_until(found, lambda: found.services[0].state == "ready")
     record_file(tmp_path).unlink() if damaged is None else record_file(
         tmp_path
     ).write_text(damaged, encoding="utf-8")
-    found._look()
+    found.look()
     record = read_record(tmp_path)
     assert record is not None
     assert record.services[0].state == "ready"
@@ -146,41 +147,43 @@ def test_down_ends_nothing_of_one_that_runs_without_a_record(
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path))
     monkeypatch.setattr(down, "SECONDS_FOR_A_RECORD", 0.3)
     found = begin(thing=_LASTS)
-    look_until(found, lambda: found.watched[0].state == "ready")
+    look_until(found, lambda: found.services[0].state == "ready")
     record_file(tmp_path).unlink()
     with (
         FileLock(lock_file(tmp_path)),
         pytest.raises(OperationError, match=r"nothing was ended.*fuser .*up\.lock"),
     ):
         down.run_down()
-    assert not found.watched[0].has_ended()
-    assert "that a killed `assay up` had left are ended" in down.run_down()
+    assert not found.services[0].has_ended()
+    ended = down.run_down()
+    assert not ended.was_running
+    assert ended.orphans > 0
 
 
 def test_a_closed_terminal_ends_it_unless_nohup_said_otherwise(begin: Begin) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
     found = begin()
     signal.raise_signal(signal.SIGHUP)
-    assert found.stop.times == 0
+    assert found.stop.count == 0
     signal.raise_signal(signal.SIGTERM)
-    assert found.stop.times == 1
+    assert found.stop.count == 1
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     found = begin()
     signal.raise_signal(signal.SIGHUP)
-    assert found.stop.times == 1
+    assert found.stop.count == 1
 
 
 def test_a_service_that_is_given_up_is_told_once(
     tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
-    monkeypatch.setattr(watched, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(watch, "LONGEST_WAIT", 0.05)
     found = begin(thing=DIES_LATER)
-    look_until(found, lambda: found.watched[0].state == "ready")
-    found.watched[0].kill()
-    look_until(found, lambda: found.watched[0].state == "given up")
+    look_until(found, lambda: found.services[0].state == "ready")
+    found.services[0].kill()
+    look_until(found, lambda: found.services[0].state == "given up")
     for _ in range(3):
-        found._look()
+        found.look()
     for each in threading.enumerate():
         if each is not threading.current_thread() and not each.daemon:
             each.join(timeout=60)
@@ -207,10 +210,10 @@ def test_what_cannot_be_printed_ends_nothing(
     monkeypatch.setattr("sys.stdout", stream)
     found = begin(thing=_LASTS)
     try:
-        look_until(found, lambda: found.watched[0].state == "ready")
-        found.stop.times = 1
+        look_until(found, lambda: found.services[0].state == "ready")
+        found.stop.count = 1
         found.run()
-        assert found.watched[0].has_ended()
+        assert found.services[0].has_ended()
     finally:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         stream.close()

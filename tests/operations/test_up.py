@@ -20,7 +20,8 @@ import pytest
 
 from flows.schedule.prefect_login import basic, login, login_file
 from flows.schedule.prefect_server import prefect_server
-from operations.supervise.processes import marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from registry.mlflow.accounts import passwords, passwords_file, service_login
 from registry.mlflow.recorded import CHAMPION
 from registry.mlflow.store import Store
@@ -80,7 +81,9 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         for each in (up.checkout.home / "logs").glob("*")
     )
     command_lines = " ".join(
-        word for each in marked(up.checkout.home) for word in words_of(each)
+        word
+        for each in find_marked(system_mark(up.checkout.home))
+        for word in words_of(each)
     )
     for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
         assert password not in up.said + logs + command_lines
@@ -301,7 +304,7 @@ def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take
 def test_ctrl_c_ends_everything(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.said
-    assert list(marked(up.checkout.home)) == []
+    assert list(find_marked(system_mark(up.checkout.home))) == []
     assert not (up.checkout.home / "services.json").exists()
     assert up.checkout.assay("down").out == "Nothing is running.\n"
 

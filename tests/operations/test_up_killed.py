@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.supervise.processes import mark, marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from tests.support.journey import make_checkout
 from tests.support.running_system import Up, is_gone, nothing_left, start_up
 from tests.support.waiting import SECONDS_AT_MOST
@@ -30,7 +31,7 @@ def up(cloned: Path, empty_mlflow: Path, tmp_path: Path) -> Iterator[Up]:
 
 def test_nothing_is_left_of_one_that_is_killed_while_it_starts(up: Up) -> None:
     home = up.checkout.home
-    up.wait(lambda: len(list(marked(home))) >= 4)
+    up.wait(lambda: len(list(find_marked(system_mark(home)))) >= 4)
     up.process.kill()
     up.process.wait()
     assert nothing_left(home, seconds=60)
@@ -44,7 +45,7 @@ def test_what_a_killed_one_and_its_killed_guards_left_is_ended_by_down(up: Up) -
     up.process.wait()
     left = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"],
-        env={**os.environ, **mark(home)},
+        env={**os.environ, **system_mark(home).environment},
     )
     try:
         assert nothing_left(home, seconds=0) is False
@@ -98,5 +99,5 @@ def _parent(pid: int) -> int:
     import psutil
 
     parent = psutil.Process(pid).ppid()
-    assert "operations.supervise.guard" in psutil.Process(parent).cmdline()
+    assert "operations.supervise.process_guard" in psutil.Process(parent).cmdline()
     return parent

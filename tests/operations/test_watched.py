@@ -13,9 +13,11 @@ from core.errors import OperationError
 from core.project import Project
 from core.ready import ready_line
 from operations.supervise import silence
-from operations.supervise.processes import mark, sweep
+from operations.supervise.processes import end_marked
 from operations.supervise.service import Service
-from operations.supervise.watch import DEATHS_IN_A_ROW, Watched
+from operations.supervise.watch import DEATHS_IN_A_ROW, SupervisedService
+from operations.system_mark import system_mark
+from operations.up import surroundings
 from tests.support.running_system import DIES_LATER
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -33,19 +35,23 @@ server.serve_forever()
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     yield Project(Path.cwd(), tmp_path)
-    sweep(tmp_path)
+    end_marked(system_mark(tmp_path))
 
 
-def watched(project: Project, code: str, *, lasts: bool = True) -> Watched:
-    environment = {**os.environ, **mark(project.home), "PYTHONUNBUFFERED": "1"}
-    return Watched(
+def watched(project: Project, code: str, *, lasts: bool = True) -> SupervisedService:
+    environment = {
+        **os.environ,
+        **system_mark(project.home).environment,
+        "PYTHONUNBUFFERED": "1",
+    }
+    return SupervisedService(
         Service(
             "thing",
             (sys.executable, "-c", code, str(project.home / "first")),
             lambda: environment,
             lasts=lasts,
         ),
-        project,
+        surroundings(project),
     )
 
 
@@ -63,7 +69,7 @@ def failing_once(
     return found
 
 
-def look_until(thing: Watched, is_so: Callable[[], bool]) -> None:
+def look_until(thing: SupervisedService, is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS_AT_MOST
     while not is_so():
         assert time.monotonic() < deadline, (thing.state, thing.detail)
@@ -177,8 +183,10 @@ def test_a_service_that_lives_and_answers_no_more_is_named_until_it_answers_agai
     look_until(thing, lambda: thing.is_silent)
     assert thing.state == "ready"
     assert "it has not answered since" in thing.record().detail
-    title, text = thing.trouble() or ("", "")
-    assert (title, "not answered since" in text) == ("thing does not answer", True)
+    trouble = thing.trouble()
+    assert trouble is not None
+    assert trouble.title == "thing does not answer"
+    assert "not answered since" in trouble.text
     os.kill(pid, signal.SIGCONT)
     look_until(thing, lambda: not thing.is_silent)
     assert (thing.trouble(), thing.record().pid) == (None, pid)

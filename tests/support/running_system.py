@@ -15,7 +15,8 @@ import psutil
 from core.ready import ready_line
 from core.system_record import ServiceRecord, SystemRecord, read_record
 from operations.services import Ports
-from operations.supervise.processes import marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from tests.support.journey import Checkout
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -82,7 +83,7 @@ class Up:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for each in marked(self.checkout.home):
+        for each in find_marked(system_mark(self.checkout.home)):
             each.kill()
 
 
@@ -113,7 +114,9 @@ def free_ports(count: int) -> list[int]:
 def nothing_left(home: Path, seconds: float) -> bool:
     """Whether within that time no process of that home is left."""
     deadline = time.monotonic() + seconds
-    while (left := list(marked(home))) and time.monotonic() < deadline:
+    while (
+        left := list(find_marked(system_mark(home)))
+    ) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not left
 

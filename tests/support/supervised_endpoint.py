@@ -5,10 +5,10 @@ from pathlib import Path
 
 from core.project import Project
 from operations.services import Ports, services
-from operations.start_display import Progress
+from operations.start_display import StartDisplay
 from operations.supervise.processes import adopt_orphans
-from operations.supervise.watch import Watched
-from operations.up import _System
+from operations.supervise.watch import SupervisedService
+from operations.up import RunningServices, surroundings
 
 
 def main(home: Path, port: int) -> None:
@@ -20,7 +20,8 @@ def main(home: Path, port: int) -> None:
         for each in services(project, Ports(endpoint=port))
         if each.name == "endpoint"
     )
-    _System(project, (Watched(endpoint, project),), Progress(home)).run()
+    watched = SupervisedService(endpoint, surroundings(project))
+    RunningServices(project, (watched,), StartDisplay(home)).run()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from core.system_record import read_record
-from operations.supervise.processes import marked, sweep
+from operations.supervise.processes import end_marked, find_marked
+from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
 from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
 from tests.support.running_system import free_ports, is_gone, nothing_left
@@ -41,7 +42,7 @@ def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     finally:
         process.terminate()
         process.wait(90)
-        sweep(home.path)
+        end_marked(system_mark(home.path))
 
 
 def answers(port: int) -> bool:
@@ -100,7 +101,7 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
             )
         up.terminate()
         assert up.wait(90) == 0
-        assert list(marked(home.path)) == []
+        assert list(find_marked(system_mark(home.path))) == []
         assert not before.is_running()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.supervise.processes import MARK, mark, sweep
+from operations.supervise.processes import end_marked
+from operations.system_mark import system_mark
 from tests.support.running_system import is_gone, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -47,7 +48,7 @@ time.sleep(600)
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    sweep(tmp_path)
+    end_marked(system_mark(tmp_path))
 
 
 def guard(
@@ -61,7 +62,7 @@ def guard(
         [
             sys.executable,
             "-m",
-            "operations.supervise.guard",
+            "operations.supervise.process_guard",
             "--owner",
             str(owner or os.getpid()),
             "--seconds-to-stop",
@@ -71,7 +72,7 @@ def guard(
             "--",
             *command,
         ],
-        env={**os.environ, **mark(home)},
+        env={**os.environ, **system_mark(home).environment},
         start_new_session=True,
     )
 
@@ -153,7 +154,7 @@ def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "operations.supervise.guard",
+        "operations.supervise.process_guard",
         "--owner",
         "--",
         sys.executable,
@@ -163,7 +164,7 @@ def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     ]
     owner = subprocess.Popen(
         [sys.executable, "-c", started, *command],
-        env={**os.environ, **mark(home)},
+        env={**os.environ, **system_mark(home).environment},
         start_new_session=True,
     )
     child, orphan = both(home)
@@ -190,17 +191,17 @@ def test_a_sweep_ends_what_is_marked_for_that_home_and_nothing_else(
     other = tmp_path_factory.mktemp("other")
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     environments = {
-        "ours": {**os.environ, **mark(home)},
-        "theirs": {**os.environ, **mark(other)},
+        "ours": {**os.environ, **system_mark(home).environment},
+        "theirs": {**os.environ, **system_mark(other).environment},
         "nobody's": dict(os.environ),
     }
-    assert MARK not in environments["nobody's"]
+    assert system_mark(home).name not in environments["nobody's"]
     processes = {
         name: subprocess.Popen(sleep, env=environment)
         for name, environment in environments.items()
     }
     try:
-        assert sweep(home) == 1
+        assert end_marked(system_mark(home)) == 1
         assert processes["ours"].wait(timeout=SECONDS) == -signal.SIGKILL
         assert [processes["theirs"].poll(), processes["nobody's"].poll()] == [
             None,
