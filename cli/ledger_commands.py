@@ -1,8 +1,15 @@
 """Commands of the auditor."""
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from core.console import say
+
+if TYPE_CHECKING:
+    from registry.ledger.audit import AuditReport
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -12,12 +19,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--model", help="Only what concerns that registered model, and what concerns all."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.pass_context
-def history(ctx: click.Context, model: str | None, as_json: bool) -> None:
+def history(model: str | None, *, as_json: bool) -> None:
     """What was judged, released, rolled back and braked: when, by whom and why, the newest last."""
-    from operations.history import run_history
+    from operations.history import read_history
 
-    ctx.exit(run_history(model, as_json=as_json))
+    verified = read_history(model)
+    for entry in verified.entries:
+        say(entry.model_dump_json() if as_json else entry.line)
+    # The entries before a bad one are shown first: they are verified, and tell where it broke.
+    if verified.error is not None:
+        raise verified.error
 
 
 @click.group()
@@ -34,11 +45,20 @@ def audit() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
 @click.pass_context
-def verify(ctx: click.Context, exported: Path | None, as_json: bool) -> None:
-    """Verify every entry, and what endpoint, exports and version pages remember; exit code 1 names the first bad entry."""
-    from operations.history import run_verify
+def verify(ctx: click.Context, exported: Path | None, *, as_json: bool) -> None:
+    """Verify every entry, and what endpoint, exports and version pages remember.
 
-    ctx.exit(run_verify(exported, as_json=as_json))
+    Exit code 1 names the first bad entry.
+    """
+    from operations.ledger_audit import audit_export, audit_ledger
+
+    report = audit_ledger() if exported is None else audit_export(exported)
+    if as_json:
+        document = {**report.model_dump(mode="json"), "is_whole": report.is_whole}
+        say(json.dumps(document))
+    else:
+        _say_report(report, "The ledger" if exported is None else str(exported))
+    ctx.exit(0 if report.is_whole else 1)
 
 
 @audit.command()
@@ -48,42 +68,80 @@ def verify(ctx: click.Context, exported: Path | None, as_json: bool) -> None:
     is_flag=True,
     help="The reasons, too: then the file is for you alone.",
 )
-@click.pass_context
-def export(ctx: click.Context, file: Path, with_reasons: bool) -> None:
+def export(file: Path, *, with_reasons: bool) -> None:
     """Write the ledger as JSON lines; keep the file on another machine."""
-    from operations.history import run_export
+    from operations.ledger_audit import export_ledger
 
-    ctx.exit(run_export(file, with_reasons=with_reasons))
+    head = export_ledger(file, with_reasons=with_reasons)
+    say(
+        f"{file}: entries 1 to {head.generation}, head {head.hash}. "
+        "Keep a copy away from this machine."
+    )
 
 
 @audit.command("accept-head")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
-@click.pass_context
-def accept_head(ctx: click.Context, reason: str) -> None:
-    """Have the ledger count as it is, although others remember more of it: after a restore, or on a new machine."""
-    from operations.history import run_acceptance
+def accept_head(reason: str) -> None:
+    """Have the ledger count as it is, although others remember more of it.
 
-    ctx.exit(run_acceptance(reason))
+    After a restore, or on a new machine.
+    """
+    from operations.ledger_audit import accept_ledger
+
+    acceptance = accept_ledger(reason)
+    accepted = acceptance.accepted
+    for note in acceptance.notes:
+        say(f"Note: {note}.")
+    for head in accepted.lost:
+        say(f"Accepted as lost: entry {head.generation}, which {head.where} remembers.")
+    for model, version in accepted.revoked:
+        say(f"Revoked again: version {version} of {model}.")
+    say(
+        f"The ledger counts as it is, up to entry {accepted.generation}. "
+        "The endpoint obeys it from its next look on."
+    )
 
 
 @audit.command("rotate-key")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
-@click.pass_context
-def rotate_key(ctx: click.Context, reason: str) -> None:
+def rotate_key(reason: str) -> None:
     """Replace the key that signs the ledger; cut short, call it again."""
-    from operations.history import run_rotation
+    from operations.ledger_audit import rotate_key as rotate
 
-    ctx.exit(run_rotation(reason))
+    rotation = rotate(reason)
+    say(
+        f"Key {rotation.key_id[:12]} signs from now on; the one before it is revoked. "
+        f"Take a backup of {rotation.folder}."
+    )
 
 
 @audit.command()
 @click.argument("sha256")
-@click.pass_context
-def erase(ctx: click.Context, sha256: str) -> None:
+def erase(sha256: str) -> None:
     """Erase a reason's text for good, by its SHA-256; `assay history --json` names it."""
-    from operations.history import run_erasure
+    from operations.ledger_audit import erase_reason
 
-    ctx.exit(run_erasure(sha256))
+    erase_reason(sha256)
+    say(
+        f"The reason {sha256[:12]} is erased. "
+        "Backups and exports with reasons may still hold it."
+    )
+
+
+def _say_report(report: "AuditReport", subject: str) -> None:
+    from registry.ledger.audit import LOOK, NOTHING_KNOWN
+
+    if report.is_whole and report.head is not None:
+        say(
+            f"{subject} is whole: entries 1 to {report.head.generation}, head {report.head.hash}; "
+            f"{report.known_heads} heads known from elsewhere agree."
+        )
+    else:
+        say(f"{subject} is not whole. {report.problem}")
+    for note in report.notes:
+        # A ledger of one entry has had no time to be remembered by anybody.
+        is_alone = note == NOTHING_KNOWN and report.whole_up_to > 1
+        say(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
 
 
 COMMANDS: tuple[click.Command, ...] = (history, audit)

@@ -1,8 +1,14 @@
 """Commands of the release manager and of on-call. The brakes need neither MLflow nor Prefect."""
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING
 
 import click
+
+from core.console import say
+
+if TYPE_CHECKING:
+    from operations.orders import ServedModel
 
 _MODEL = click.option(
     "--model",
@@ -26,23 +32,40 @@ _REASON = click.option(
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def promote(
-    ctx: click.Context, version: str, model: str, reason: str, as_json: bool
+    ctx: click.Context, version: str, model: str, reason: str, *, as_json: bool
 ) -> None:
-    """Judge VERSION and, where it passes, put it in front of users. Exit code: 0 released, 3 rejected, 4 undecided."""
-    from operations.orders import run_promote
+    """Judge VERSION and, where it passes, put it in front of users.
 
-    ctx.exit(run_promote(model, version, reason, as_json=as_json))
+    Exit code: 0 released, 3 rejected, 4 undecided.
+    """
+    from operations.order_text import promotion_exit_code, say_promotion
+    from operations.orders import promote_version
+
+    outcome = promote_version(model, version, reason)
+    say_promotion(outcome)
+    if as_json:
+        say(json.dumps(outcome.model_dump(mode="json")))
+    ctx.exit(promotion_exit_code(outcome))
 
 
 @click.command()
 @click.argument("version")
 @_MODEL
 @_REASON
-def adopt(**asked: Any) -> None:
-    """Answer by name for VERSION, which no run entered into the ledger. It is judged on its evidence as any other."""
-    from operations.orders import run_adopt
+def adopt(version: str, model: str, reason: str) -> None:
+    """Answer by name for VERSION, which no run entered into the ledger.
 
-    run_adopt(**asked)
+    It is judged on its evidence as any other.
+    """
+    from operations.orders import adopt_version
+
+    registration = adopt_version(model, version, reason)
+    made = registration.made
+    say(
+        f"Version {made.version} of {model} is adopted by {registration.by} "
+        f"(entry {registration.generation}): package {made.package_sha256[:12]}, "
+        f"adapter {made.adapter_sha256[:12]}. `assay promote` judges it."
+    )
 
 
 @click.command()
@@ -51,50 +74,64 @@ def adopt(**asked: Any) -> None:
 @click.option(
     "--to", "version", help="A version that once served. Default: what served before."
 )
-def rollback(**asked: Any) -> None:
+def rollback(model: str | None, reason: str, version: str | None) -> None:
     """Give full traffic back to what served before."""
-    from operations.orders import run_rollback
+    from operations.orders import roll_back_model
 
-    run_rollback(**asked)
+    _say_what_serves(roll_back_model(model, reason, version))
 
 
 @click.command()
 @click.argument("version")
 @_RELEASED
 @_REASON
-def revoke(**asked: Any) -> None:
-    """VERSION never serves again; where it serves now, what served before takes over, or the base."""
-    from operations.orders import run_revoke
+def revoke(version: str, model: str | None, reason: str) -> None:
+    """VERSION never serves again.
 
-    run_revoke(**asked)
+    Where it serves now, what served before takes over, or the base.
+    """
+    from operations.revoking import publish_revocation, revoke_version
+
+    revocation = revoke_version(model, version, reason)
+    say(
+        f"Version {version} of {revocation.served.model} is revoked: it never serves again."
+    )
+    _say_what_serves(revocation.served)
+    # Last, since MLflow may keep it waiting and the version is out of service already.
+    publish_revocation(revocation)
 
 
 @click.command("serve-base")
 @_RELEASED
 @_REASON
-def serve_base(**asked: Any) -> None:
+def serve_base(model: str | None, reason: str) -> None:
     """Have the base model answer under the model's name, until the next release or rollback."""
-    from operations.orders import run_serve_base
+    from operations.orders import serve_base_of
 
-    run_serve_base(**asked)
+    _say_what_serves(serve_base_of(model, reason))
 
 
 @click.command()
 @_REASON
 def freeze(reason: str) -> None:
     """No release begins, and what is on its way is aborted. Going back stays possible."""
-    from operations.orders import run_freeze
+    from operations.orders import freeze_releases
 
-    run_freeze(reason)
+    ledger_state = freeze_releases(reason)
+    say(
+        f"Frozen (entry {ledger_state.head.generation}): no release begins. "
+        "Going back still works. End it with assay unfreeze --reason …"
+    )
 
 
 @click.command()
 @_REASON
 def unfreeze(reason: str) -> None:
     """Releases may begin again."""
-    from operations.orders import run_unfreeze
+    from operations.orders import unfreeze_releases
 
-    run_unfreeze(reason)
+    ledger_state = unfreeze_releases(reason)
+    say(f"Releases may begin again (entry {ledger_state.head.generation}).")
 
 
 @click.command()
@@ -103,18 +140,44 @@ def unfreeze(reason: str) -> None:
 @click.option(
     "--rule",
     required=True,
-    help="A rule of the gate judge: human_rating, approvals, package_signature, freshness, comparator.",
+    help=(
+        "A rule of the gate judge: human_rating, approvals, package_signature, freshness, "
+        "comparator."
+    ),
 )
 @click.option(
     "--until",
     required=True,
     help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.",
 )
-def waive(**asked: Any) -> None:
-    """A rule of the gate `judge` does not hold for a model until a time; who said so and why is on record."""
-    from operations.orders import run_waive
+def waive(model: str, reason: str, rule: str, until: str) -> None:
+    """A rule of the gate `judge` does not hold for a model until a time.
 
-    run_waive(**asked)
+    Who said so and why is on record.
+    """
+    from operations.order_text import say_waiver
+    from operations.waiving import enter_waiver
+
+    say_waiver(enter_waiver(model, rule, until, reason))
+
+
+def _say_what_serves(served: "ServedModel") -> None:
+    from operations.order_text import describe_way_back
+
+    state = served.ledger_state
+    generation = state.head.generation
+    model = state.model(served.model)
+    if model.serves_base:
+        way_back = describe_way_back(served.model, state)
+        say(f"The base answers for {served.model} now (entry {generation}).{way_back}")
+    elif model.current is not None:
+        release = model.current.release
+        say(
+            f"{served.model} is version {release.version} now "
+            f"({release.fingerprint}, entry {generation})."
+        )
+    else:
+        say(f"Nothing of {served.model} serves (entry {generation}).")
 
 
 COMMANDS: tuple[click.Command, ...] = (

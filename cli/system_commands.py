@@ -1,8 +1,15 @@
-"""Commands that start, stop and look at what runs."""
+"""Commands that start, stop and look at the running system."""
 
+import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+from core.console import say
+
+if TYPE_CHECKING:
+    from operations.checks import Check
 
 
 @click.command()
@@ -12,7 +19,9 @@ import click
 @click.option(
     "--no-open", is_flag=True, help="Do not open MLflow's pages in a browser."
 )
-def up(mlflow_port: int, prefect_port: int, endpoint_port: int, no_open: bool) -> None:
+def up(
+    mlflow_port: int, prefect_port: int, endpoint_port: int, *, no_open: bool
+) -> None:
     """Start MLflow, Prefect, a worker, the endpoint and the controller; Ctrl-C ends them all."""
     from operations.services import Ports
     from operations.up import run_up
@@ -32,7 +41,8 @@ def down() -> None:
         click.echo("Stopped.")
     elif ended.orphans:
         click.echo(
-            f"Nothing was running; {ended.orphans} processes that a killed `assay up` had left are ended."
+            f"Nothing was running; {ended.orphans} processes that a killed `assay up` "
+            "had left are ended."
         )
     else:
         click.echo("Nothing is running.")
@@ -40,29 +50,52 @@ def down() -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
-def status(as_json: bool) -> None:
-    """What runs, what serves since when, by whom and why, and what to look at. Works with everything down."""
-    from operations.status_text import run_status
+def status(*, as_json: bool) -> None:
+    """What runs, what serves since when, by whom and why, and what to look at.
 
-    run_status(as_json=as_json)
+    Works with everything down.
+    """
+    from cli.status_text import status_lines
+    from operations.status import look_at_current_home
+
+    current = look_at_current_home()
+    if as_json:
+        document = {**current.model_dump(mode="json"), "warnings": current.warnings}
+        say(json.dumps(document))
+        return
+    for line in status_lines(current):
+        say(line)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
-def doctor(as_json: bool) -> None:
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Check this machine and this home; exit code 1 where something is wrong, with what to do."""
-    from operations.doctor import run_doctor
+    from operations.doctor import examine_current_home
 
-    sys.exit(run_doctor(as_json=as_json))
+    findings = examine_current_home()
+    if as_json:
+        say(json.dumps([finding.model_dump(mode="json") for finding in findings]))
+    else:
+        for finding in findings:
+            say(_finding_line(finding))
+    ctx.exit(0 if all(finding.is_ok for finding in findings) else 1)
 
 
 @click.command()
 @click.option("--port", default=5000, show_default=True)
-def ui(port: int) -> None:
+@click.pass_context
+def ui(ctx: click.Context, port: int) -> None:
     """MLflow's pages over the runs and versions of this checkout, without users; Ctrl-C ends it."""
     from operations.ui import run_ui
 
-    sys.exit(run_ui(port))
+    ctx.exit(run_ui(port))
+
+
+def _finding_line(finding: "Check") -> str:
+    outcome = "ok" if finding.is_ok else "problem"
+    return f"{outcome:<8} {finding.name}: {finding.text}"
 
 
 COMMANDS: tuple[click.Command, ...] = (up, down, status, doctor, ui)

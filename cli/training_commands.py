@@ -2,9 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from core.console import say
+
+if TYPE_CHECKING:
+    from flows.run.request import TrainRequest
+    from operations.gate import GateRerun
 
 _FILE = click.Path(path_type=Path)
 
@@ -67,24 +73,30 @@ def _training_options(command: Any) -> Any:
 )
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> None:
+def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Train an adapter, judge it, and register it if it passes."""
     from flows.start import request_from, run_training
 
-    request = request_from(**asked)
+    request = request_from(**options)
     if dry_run:
-        from operations.dry_run import estimate
-        from pipelines.values.verdict import EXIT_CODES
-
-        estimated = estimate(request)
-        click.echo(
-            json.dumps(estimated.model_dump(mode="json")) if as_json else estimated.text
-        )
-        ctx.exit(EXIT_CODES[estimated.admission])
+        _estimate(ctx, request, as_json=as_json)
     outcome = run_training(request)
     if as_json:
         click.echo(json.dumps(outcome.machine_readable()))
     ctx.exit(outcome.exit_code)
+
+
+def _estimate(
+    ctx: click.Context, request: "TrainRequest", *, as_json: bool
+) -> NoReturn:
+    """Print what a run would take, and exit with what `admit` would say."""
+    from flows.run.outcome import EXIT_CODES
+    from operations.dry_run import estimate
+
+    estimated = estimate(request)
+    document = json.dumps(estimated.model_dump(mode="json"))
+    click.echo(document if as_json else estimated.text)
+    ctx.exit(EXIT_CODES[estimated.admission])
 
 
 @click.command()
@@ -96,7 +108,7 @@ def run(ctx: click.Context, /, dry_run: bool, as_json: bool, **asked: Any) -> No
 )
 @click.option(
     "--regenerate",
-    "regenerates",
+    "prompts",
     type=click.IntRange(min=1),
     help="Have the folder's own adapter answer so many drawn prompts again; it needs the weights.",
 )
@@ -106,13 +118,38 @@ def gate(
     ctx: click.Context,
     folder: Path,
     policy: Path | None,
-    regenerates: int | None,
+    prompts: int | None,
+    *,
     as_json: bool,
 ) -> None:
-    """Compute a verdict again from stored evidence (a folder of a run's artifacts) and compare it with the stored one."""
-    from operations.gate import run_gate
+    """Compute a verdict again from stored evidence and compare it with the stored one.
 
-    ctx.exit(run_gate(folder, policy, regenerates=regenerates, as_json=as_json))
+    FOLDER holds a run's artifacts.
+    """
+    from operations.gate import rerun_gate
+
+    rerun = rerun_gate(folder, policy, prompts_to_regenerate=prompts)
+    _say_rerun(rerun)
+    if as_json:
+        document = {
+            "verdict": rerun.verdict.verdict,
+            "reasons": [finding.text for finding in rerun.verdict.findings],
+            "differences": list(rerun.differences),
+        }
+        say(json.dumps(document))
+    ctx.exit(rerun.exit_code)
+
+
+def _say_rerun(rerun: "GateRerun") -> None:
+    if rerun.regenerated is not None:
+        outcome = "passed" if rerun.regenerated.is_enough else "rejected"
+        say(f"  {outcome:9} {rerun.regenerated.text}")
+    for finding in rerun.verdict.findings:
+        say(f"  {finding.outcome:9} {finding.text}")
+    for difference in rerun.differences:
+        say(f"  DIFFERS   {difference}")
+    remark = "; the stored files say something else" if rerun.differences else ""
+    say(f"{rerun.verdict.gate}: {rerun.verdict.verdict}{remark}")
 
 
 @click.command()

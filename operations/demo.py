@@ -1,4 +1,7 @@
-"""`assay demo`: the whole path on real rows, a release, three answers over HTTP. Its verdict is whatever the evidence says."""
+"""`assay demo`: the whole path on real rows, a release, and three answers over HTTP.
+
+Its verdict is whatever the evidence says.
+"""
 
 import json
 import os
@@ -8,7 +11,9 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from core.children import owned_by_this_process
 from core.console import say
 from core.environment import set_library_environment
 from core.errors import ServingError
@@ -18,8 +23,10 @@ from core.settings import Settings
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
 from flows.start import run_training
-from operations.orders import run_promote, run_waive
+from operations.order_text import say_promotion, say_waiver
+from operations.orders import promote_version
 from operations.serve import served_base
+from operations.waiving import enter_waiver
 from registry.ledger.ledger import open_ledger
 from serving.client import endpoint_client
 
@@ -31,146 +38,182 @@ QUESTIONS = (
 )
 SECONDS_FOR_AN_ANSWER = 120
 SECONDS_TO_LOAD = 300
+_LONGEST_LINE = 110
+_COMMANDS_AFTER_A_RELEASE = (
+    (
+        "assay up",
+        "MLflow, Prefect, nightly runs, and the endpoint with the champion, until Ctrl-C",
+    ),
+    (
+        "assay status",
+        "what serves, since when, on whose word, and which waivers end when",
+    ),
+    (
+        "assay history",
+        "the ledger: every verdict, release and rollback",
+    ),
+)
+_COMMANDS_WITHOUT_A_RELEASE = (
+    (
+        "assay preview --base",
+        "an OpenAI-compatible endpoint with the base model (http://127.0.0.1:8080/v1)",
+    ),
+)
+_COMMANDS_ALWAYS = (
+    (
+        "assay ui",
+        "MLflow's pages: runs, curves, evidence, versions (http://127.0.0.1:5000)",
+    ),
+    (
+        "assay run --set lora.r=32",
+        "another adapter on the same rows; stages that do not change are not run again",
+    ),
+    (
+        "assay run --data my.jsonl",
+        "the same path on your own rows; --dry-run first tells what it will take",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DemoEndpoint:
+    """Address of an endpoint, as `http://…/v1`, and the models that it names."""
+
+    url: str
+    models: tuple[str, ...]
 
 
 def run_demo() -> int:
-    """Run the path, release what passed, show answers, and say what to try next; 0 whatever the verdict was."""
+    """Run the path, release what passed, show answers, and say what to try next.
+
+    Gives 0 whatever the verdict was; `ServingError` where an endpoint does not start.
+    """
     set_library_environment()
     project = find_project(Settings().home)
     say(
-        "Assay: data and a base model to a LoRA adapter, proven or refused. The first run takes ten to fifteen minutes on two cores."
+        "Assay: data and a base model to a LoRA adapter, proven or refused. "
+        "The first run takes ten to fifteen minutes on two cores."
     )
     outcome = run_training(TrainRequest())
     if outcome.version is None:
         say("\nThe adapter was not registered, so the base answers alone:")
-        with endpoint(["serving", *served_base(project).command(port=0)]) as (
-            url,
-            models,
-        ):
-            _show_answers(url, models)
+        with run_endpoint(["serving", *served_base(project).command(port=0)]) as base:
+            _show_answers(base)
     elif not _serves(project, outcome.model, outcome.version):
-        with _following(project) as url:
+        with _following_endpoint(project) as url:
             _release(outcome.model, outcome.version)
-            _show_answers(url, _models(url))
+            _show_answers(DemoEndpoint(url, _model_names(url)))
     _say_what_next(outcome)
     return 0
 
 
 @contextmanager
-def _following(project: Project) -> Iterator[str]:
-    """The endpoint that follows releases: the one that runs already, else one for as long as the demo."""
+def _following_endpoint(project: Project) -> Iterator[str]:
+    """Give the endpoint that follows releases: the running one, else one for as long as the demo."""
     try:
         endpoint_client(project.home).state()
     except ServingError:
-        with endpoint(
-            ["serving.endpoint", "--home", str(project.home), "--port", "0"]
-        ) as (url, _):
-            yield url
+        module = ["serving.endpoint", "--home", str(project.home), "--port", "0"]
+        with run_endpoint(module) as endpoint:
+            yield endpoint.url
     else:
         yield endpoint_client(project.home).admin_address().serves_at
 
 
 def _serves(project: Project, model: str, version: str) -> bool:
     current = open_ledger(project.home).state().model(model).answering
-    return (
-        current is not None
-        and current.is_completed
-        and current.release.version == version
-    )
+    if current is None or not current.is_completed:
+        return False
+    return current.release.version == version
 
 
 def _release(model: str, version: str) -> None:
-    """Promote with waivers of the demo's own: nobody has rated, approved or signed anything, and every report says so."""
+    """Promote a version with waivers of the demo's own.
+
+    Nobody has rated, approved or signed anything, and every report says so.
+    """
     say(
-        f"\nThe demo waives for 24 hours what only people and keys can give ({', '.join(WAIVED)}), and promotes version {version}:"
+        f"\nThe demo waives for 24 hours what only people and keys can give ({', '.join(WAIVED)}), "
+        f"and promotes version {version}:"
     )
     for rule in WAIVED:
-        run_waive(
-            model,
-            rule,
-            "24h",
-            "the demo has no raters, no approvers and no signing key",
-        )
-    run_promote(model, version, "the demo releases what passed screen", as_json=False)
+        reason = "the demo has no raters, no approvers and no signing key"
+        say_waiver(enter_waiver(model, rule, "24h", reason))
+    reason = "the demo releases what passed screen"
+    say_promotion(promote_version(model, version, reason))
 
 
-def _show_answers(url: str, models: list[str]) -> None:
+def _show_answers(endpoint: DemoEndpoint) -> None:
     for question in QUESTIONS:
         say(f"\n  {question}")
-        for model in reversed(models):
-            say(f"    {model:<24} {_one_line(ask(url, model, question))}")
+        # The base is named last and shown first, as what the adapter is compared with.
+        for model in reversed(endpoint.models):
+            answer = ask(endpoint.url, model, question)
+            say(f"    {model:<24} {_one_line(answer)}")
 
 
 @contextmanager
-def endpoint(module: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """A serving process for as long as the context lasts: its address and the models that it names."""
+def run_endpoint(module: list[str]) -> Iterator[DemoEndpoint]:
+    """Run a serving process for as long as the context lasts.
+
+    `ServingError` where it does not start within five minutes.
+    """
     command = [sys.executable, "-m", *module]
-    environment = {**os.environ, "ASSAY_RUN_PID": str(os.getpid())}
+    environment = {**os.environ, **owned_by_this_process()}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        too_long = threading.Timer(SECONDS_TO_LOAD, process.kill)
-        too_long.start()
+        # Reading its first line has no time limit of its own.
+        time_limit = threading.Timer(SECONDS_TO_LOAD, process.kill)
+        time_limit.start()
         try:
-            line = process.stdout.readline() if process.stdout else ""
-            too_long.cancel()
-            url = parse_ready(line)
-            if url is None:
+            ready_line = process.stdout.readline() if process.stdout else ""
+            time_limit.cancel()
+            if not ready_line.startswith("Ready:"):
                 raise ServingError(
-                    "The endpoint did not start. Its own message stands above."
+                    "The endpoint did not start. Its own message is above."
                 )
-            yield url, _models(url)
+            url = ready_line.rsplit(" at ", 1)[1].strip()
+            yield DemoEndpoint(url, _model_names(url))
         finally:
-            too_long.cancel()
+            time_limit.cancel()
             process.terminate()
 
 
-def _models(url: str) -> list[str]:
+def _model_names(url: str) -> tuple[str, ...]:
     with urllib.request.urlopen(
         f"{url}/models", timeout=SECONDS_FOR_AN_ANSWER
     ) as answer:
-        return [model["id"] for model in json.load(answer)["data"]]
+        models = json.load(answer)["data"]
+    return tuple(model["id"] for model in models)
 
 
 def ask(url: str, model: str, question: str) -> str:
-    """One chat completion."""
-    body = json.dumps(
-        {"model": model, "messages": [{"role": "user", "content": question}]}
-    ).encode()
+    """Give the answer of one chat completion."""
+    message = {"role": "user", "content": question}
+    body = {"model": model, "messages": [message]}
     request = urllib.request.Request(
-        f"{url}/chat/completions", body, {"Content-Type": "application/json"}
+        f"{url}/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=SECONDS_FOR_AN_ANSWER) as answer:
-        return str(json.load(answer)["choices"][0]["message"]["content"])
+        choice = json.load(answer)["choices"][0]
+    return str(choice["message"]["content"])
 
 
 def _one_line(text: str) -> str:
     line = " ⏎ ".join(text.strip().splitlines())
-    return line if len(line) <= 110 else f"{line[:107]}..."
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE - 3]}..."
 
 
 def _say_what_next(outcome: Outcome) -> None:
     say("\nWhat next")
-    if outcome.version is not None:
-        say(
-            "  assay up                        MLflow, Prefect, nightly runs, and the endpoint with the champion, until Ctrl-C"
-        )
-        say(
-            "  assay status                    what serves, since when, on whose word, and which waivers end when"
-        )
-        say(
-            "  assay history                   the ledger: every verdict, release and rollback"
-        )
-    else:
-        say(
-            "  assay preview --base            an OpenAI-compatible endpoint with the base model (http://127.0.0.1:8080/v1)"
-        )
-    say(
-        "  assay ui                        MLflow's pages: runs, curves, evidence, versions (http://127.0.0.1:5000)"
+    is_released = outcome.version is not None
+    next_commands = (
+        _COMMANDS_AFTER_A_RELEASE if is_released else _COMMANDS_WITHOUT_A_RELEASE
     )
-    say(
-        "  assay run --set lora.r=32       another adapter on the same rows; stages that do not change are not run again"
-    )
-    say(
-        "  assay run --data my.jsonl       the same path on your own rows; --dry-run first tells what it will take"
-    )
+    for command, purpose in next_commands + _COMMANDS_ALWAYS:
+        say(f"  {command:<32}{purpose}")

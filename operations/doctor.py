@@ -1,10 +1,8 @@
-"""`assay doctor`: one line a check, with what to do where something is wrong. A check that breaks is a problem, never a crash."""
+"""`assay doctor`: every check of this machine and this home. A check that fails is a problem, never a crash."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from core.console import say
 from core.environment import set_library_environment
 from core.errors import AssayError
 from core.home import closed_to_us
@@ -31,45 +29,32 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.ports,
     checks.servers,
 )
+_LONGEST_ERROR = 200
 
 
-def run_doctor(*, as_json: bool) -> int:
-    """0 where everything is well, 1 with problems."""
+def examine_current_home() -> tuple[Check, ...]:
+    """Examine the home of this checkout; `WorkspaceError` where there is no checkout."""
     set_library_environment()
-    found = examine(find_project(Settings().home))
-    if as_json:
-        say(json.dumps([each.model_dump(mode="json") for each in found]))
-    else:
-        for each in found:
-            say(f"{'ok      ' if each.is_ok else 'problem '} {each.name}: {each.text}")
-    return 0 if all(each.is_ok for each in found) else 1
+    return examine(find_project(Settings().home))
 
 
 def examine(project: Project) -> tuple[Check, ...]:
-    """Every check."""
-    return tuple(each for check in CHECKS for each in _carried_out(check, project))
+    """Carry out every check, and give its findings in order."""
+    return tuple(finding for check in CHECKS for finding in _carry_out(check, project))
 
 
-def _carried_out(
+def _carry_out(
     check: Callable[[Project], Iterator[Check]], project: Project
 ) -> tuple[Check, ...]:
-    name = check.__name__.replace("_", " ")
     try:
         return tuple(check(project))
     except AssayError as error:
-        return (Check(name=name, is_ok=False, text=str(error)),)
+        text = str(error)
     except PermissionError as error:
-        closed = closed_to_us(Path(str(error.filename)))
-        return (
-            Check(
-                name=name, is_ok=False, text=f"could not be checked: {closed or error}."
-            ),
-        )
+        reason = closed_to_us(Path(str(error.filename)))
+        text = f"could not be checked: {reason or error}."
     except Exception as error:  # noqa: BLE001 - the doctor reports, whatever it meets
-        return (
-            Check(
-                name=name,
-                is_ok=False,
-                text=f"could not be checked ({type(error).__name__}: {str(error)[:200]}).",
-            ),
-        )
+        cause = f"{type(error).__name__}: {str(error)[:_LONGEST_ERROR]}"
+        text = f"could not be checked ({cause})."
+    name = check.__name__.replace("_", " ")
+    return (Check(name=name, is_ok=False, text=text),)

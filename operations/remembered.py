@@ -68,7 +68,7 @@ def remember_elsewhere(
     tell_witness(project.home, ledger_state)
 
     def mark() -> None:
-        from operations.history import is_mlflow_there
+        from operations.ledger_audit import is_mlflow_there
         from registry.mlflow.home_store import open_store
 
         with suppress(

@@ -10,10 +10,12 @@ from typing import TypeVar
 
 from pydantic import AwareDatetime
 
+from core.environment import set_library_environment
 from core.errors import AssayError, LedgerError, RegistryError
 from core.home import closed_to_us
 from core.notify import Notice, notices, notices_file
-from core.project import Project
+from core.project import Project, find_project
+from core.settings import Settings
 from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
 from registry.ledger.audit import doubts
@@ -121,6 +123,12 @@ class Status(Value):
                 else ()
             ),
         )
+
+
+def look_at_current_home() -> Status:
+    """Look at the home of this checkout; `WorkspaceError` where there is no checkout."""
+    set_library_environment()
+    return look(find_project(Settings().home))
 
 
 def look(project: Project) -> Status:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from core.errors import BrokenLedger, LedgerError, RegistryError
 from core.project import Project
-from operations.history import is_mlflow_there
+from operations.ledger_audit import is_mlflow_there
 from operations.reconcile import Reconciler
 from operations.remembered import Comparison, remember_elsewhere, tell_witness
 from registry.ledger.audit import PAGE_TAG

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from core.account import current_user
 from core.errors import ParameterError, RegistryError
 from core.project import Project
-from operations.orders import waiver
+from operations.waiving import draft_waiver
 from registry.ledger.entries import Waived
 from registry.ledger.heads import SealedRecord
 from registry.ledger.ledger import open_ledger
@@ -49,14 +49,17 @@ def test_a_span_ends_that_long_from_now(until: str, span: timedelta) -> None:
     before = datetime.now(UTC)
     assert (
         before + span
-        <= waiver("m", "approvals", until, "ann").until
+        <= draft_waiver("m", "approvals", until, "ann").until
         <= datetime.now(UTC) + span
     )
 
 
 def test_a_time_without_a_zone_is_local_time() -> None:
     soon = (datetime.now() + timedelta(hours=1)).replace(microsecond=0)  # noqa: DTZ005 - as a person types it
-    assert waiver("m", "approvals", soon.isoformat(), "ann").until == soon.astimezone()
+    assert (
+        draft_waiver("m", "approvals", soon.isoformat(), "ann").until
+        == soon.astimezone()
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,12 +76,12 @@ def test_a_time_without_a_zone_is_local_time() -> None:
 )
 def test_what_is_no_time_is_refused(until: str) -> None:
     with pytest.raises(ParameterError, match="neither a time"):
-        waiver("m", "approvals", until, "ann")
+        draft_waiver("m", "approvals", until, "ann")
 
 
 def test_a_waiver_ends_in_utc() -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
-    until = waiver(
+    until = draft_waiver(
         "m",
         "approvals",
         soon.astimezone(timezone(timedelta(hours=-12))).isoformat(),
@@ -91,9 +94,9 @@ def test_a_waiver_ends_in_utc() -> None:
     "until", ["91d", "9999d", "2199-01-01T00:00+00:00", "9999-12-31T23:59:59+00:00"]
 )
 def test_a_waiver_for_longer_than_three_months_is_refused(until: str) -> None:
-    assert waiver("m", "approvals", "90d", "ann")
+    assert draft_waiver("m", "approvals", "90d", "ann")
     with pytest.raises(ParameterError, match="more than 90 days ahead"):
-        waiver("m", "approvals", until, "ann")
+        draft_waiver("m", "approvals", until, "ann")
 
 
 def test_with_mlflows_database_lost_a_promotion_says_so_and_makes_no_empty_one(
@@ -139,7 +142,7 @@ def test_a_home_where_nothing_was_judged_may_begin_its_mlflow_database(
 @pytest.mark.parametrize("model", ["o'x y", "", "../x", "-x", "x\n", "x" * 101])
 def test_a_name_that_no_registered_model_can_have_is_refused(model: str) -> None:
     with pytest.raises(ParameterError, match="is no name of a registered model"):
-        waiver(model, "approvals", "24h", "ann")
+        draft_waiver(model, "approvals", "24h", "ann")
 
 
 def test_a_version_is_revoked_before_anybody_judged_it_and_one_that_nobody_knows_is_a_slip(
@@ -245,7 +248,7 @@ def test_with_two_models_in_the_ledger_a_brake_asks_which_is_meant(
 
 def test_a_time_that_has_passed_is_refused() -> None:
     with pytest.raises(ParameterError, match="has passed"):
-        waiver("m", "approvals", "2020-01-01T00:00+00:00", "ann")
+        draft_waiver("m", "approvals", "2020-01-01T00:00+00:00", "ann")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,7 @@ def test_a_time_that_has_passed_is_refused() -> None:
 def test_evidence_cannot_be_waived(rule: str) -> None:
     assert rule not in WAIVABLE
     with pytest.raises(ParameterError, match="cannot be waived"):
-        waiver("m", rule, "24h", "ann")
+        draft_waiver("m", rule, "24h", "ann")
 
 
 def test_an_order_without_a_reason_is_refused(checkout: Checkout) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from cli.status_text import status_lines
 from core.project import Project
 from operations.status import Status, look
-from operations.status_text import lines
 from pipelines.values.serving_spec import ServingSpec
 from registry.ledger.entries import (
     BaseServed,
@@ -137,7 +137,7 @@ def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
     context.release("1", "secret")
     context.ledger.erase(context.ledger.state().model(MODEL).served[-1].reason_sha256)
     assert only_model(look(project))["changed"]["why"] is None
-    assert "reason erased" in "\n".join(lines(look(project)))
+    assert "reason erased" in "\n".join(status_lines(look(project)))
 
 
 def test_brakes_are_shown(project: Project) -> None:
@@ -149,7 +149,7 @@ def test_brakes_are_shown(project: Project) -> None:
     assert only_model(found)["serves_base"] is True
     assert found.frozen is not None
     assert found.frozen.why == "looking into it"
-    said = "\n".join(lines(found))
+    said = "\n".join(status_lines(found))
     assert "FROZEN since" in said
     assert "its base alone, over version 1" in said
 

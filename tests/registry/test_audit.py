@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from core.errors import BrokenLedger, LedgerError
-from operations.history import Happening, happenings
+from operations.history import HistoryEntry, history_entries
 from registry.ledger.audit import (
     NOTHING_KNOWN,
     AuditReport,
@@ -483,8 +483,8 @@ def test_a_page_names_a_head_or_is_refused() -> None:
 
 def told(
     entries: tuple[Entry, ...], texts: dict[str, str] | None = None
-) -> dict[int, Happening]:
-    return {each.generation: each for each in happenings(entries, texts or {})}
+) -> dict[int, HistoryEntry]:
+    return {each.generation: each for each in history_entries(entries, texts or {})}
 
 
 def test_history_tells_every_kind_in_words_with_model_and_version(home: Path) -> None:

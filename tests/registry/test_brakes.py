@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.errors import IllegalEntry, LedgerError, ReleaseError, ServingError
-from operations.history import happenings
+from operations.history import history_entries
 from registry.ledger.entries import (
     Release,
     ReleaseBegun,
@@ -199,7 +199,7 @@ def test_going_back_while_a_release_is_on_its_way_aborts_it_and_no_more(
     roll_back(MODEL, None, WHY, bench.context)
     assert bench.here() == ("2", False)
     assert bench.ledger.state().model(MODEL).pending is None
-    aborted = happenings(bench.ledger.entries(), bench.ledger.texts())[-1]
+    aborted = history_entries(bench.ledger.entries(), bench.ledger.texts())[-1]
     assert aborted.line.endswith(f"release aborted {MODEL} 3 by {WHY.by}: {WHY.reason}")
     roll_back(MODEL, None, WHY, bench.context)
     assert bench.here() == ("1", False)

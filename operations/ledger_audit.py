@@ -1,0 +1,251 @@
+"""`assay audit`: is the ledger complete and unchanged? It is compared with everyone who remembers its heads.
+
+endpoint, exports, this home ─┐
+version pages in MLflow ──────┼──> known heads ──> verify, accept
+witness ──────────────────────┘
+"""
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from core.account import current_user, operating_system_account
+from core.environment import mlflow_address, set_library_environment
+from core.errors import AssayError, LedgerError
+from core.project import Project
+from operations.orders import current_project, make_order
+from registry.ledger.audit import (
+    PAGE_TAG,
+    AuditReport,
+    KnownHead,
+    export,
+    keep_export,
+    keys_ever,
+    known_heads,
+    store_faults,
+    verify,
+    verify_export,
+)
+from registry.ledger.heads import trusted_keys
+from registry.ledger.keys import load_key
+from registry.ledger.ledger import Ledger, open_ledger, read_ledger
+from registry.ledger.rotation import rotate
+from registry.ledger.witness import witness
+from registry.mlflow.pages import told_by_pages
+from registry.release.accept import Accepted, accept_head
+
+if TYPE_CHECKING:
+    from registry.ledger.entries import Head
+    from registry.ledger.state import LedgerState
+
+SECONDS_FOR_MLFLOW = 2.0
+_SHOWN_OF_A_KEY = 12
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of the ledger that others remember, and a note for each of them that could not be asked."""
+
+    known: tuple[KnownHead, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: "Heads") -> "Heads":
+        """Both together, in this order."""
+        return Heads(self.known + other.known, self.notes + other.notes)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What was accepted, and who could not be asked about it."""
+
+    accepted: Accepted
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The key that signs from now on, and the folder that it is in."""
+
+    key_id: str
+    folder: Path
+
+
+def audit_ledger() -> AuditReport:
+    """Verify the ledger of this checkout's home; `LedgerError` where there is none."""
+    project = current_project()
+    ledger = read_ledger(project.home)
+    heads = _heads_known_elsewhere(project, ledger)
+    report = verify(ledger, heads.known)
+    faults = store_faults(project.home)
+    if report.is_whole and faults:
+        report = report.model_copy(update={"problem": " ".join(faults)})
+    key_notes = _key_notes(project.home, ledger, report)
+    notes = (*report.notes, *heads.notes, *key_notes)
+    return report.model_copy(update={"notes": notes})
+
+
+def audit_export(path: Path) -> AuditReport:
+    """Verify an export against the heads that this home remembers; no database is needed."""
+    known, _ = known_heads(current_project().home)
+    return verify_export(path, known)
+
+
+def export_ledger(into: Path, *, with_reasons: bool) -> "Head":
+    """Write an export, keep a copy where the next audit finds it, and give the last head in it.
+
+    `LedgerError` where there is no ledger that can be read.
+    """
+    home = current_project().home
+    head = export(read_ledger(home), into, with_texts=with_reasons)
+    keep_export(into, home)
+    return head
+
+
+def accept_ledger(reason: str) -> Acceptance:
+    """Have the ledger count as it is, where others remember more of it.
+
+    `ParameterError` without a reason; `LedgerError` where there is no ledger: a missing one is restored,
+    not accepted. `ReleaseError` where there is nothing to accept.
+    """
+    order = make_order(reason)
+    project = current_project()
+    read_ledger(project.home)
+    ledger = open_ledger(project.home)
+    heads = _heads_known_elsewhere(project, ledger)
+    return Acceptance(accept_head(ledger, heads.known, order), heads.notes)
+
+
+def rotate_key(reason: str) -> Rotation:
+    """Replace the key that signs the ledger; `LedgerError` where that cannot be done."""
+    home = current_project().home
+    rotate(open_ledger(home), home, current_user(), reason, operating_system_account())
+    return Rotation(load_key(home).public.key_id, home / "keys")
+
+
+def erase_reason(digest: str) -> None:
+    """Erase the text of a reason for good; the ledger stays verifiable.
+
+    `LedgerError` where no reason has that SHA-256.
+    """
+    open_ledger(current_project().home).erase(digest)
+
+
+def witnessed_heads(home: Path, ledger_state: "LedgerState | None") -> Heads:
+    """Give what the witness remembers, or a note where it does not answer."""
+    try:
+        configured = witness()
+        if configured is None:
+            return Heads()
+        sealed = configured.furthest(trusted_keys(home, ledger_state))
+    except LedgerError as error:
+        return Heads(notes=(str(error).rstrip("."),))
+    if sealed is None:
+        return Heads()
+    return Heads(known=(KnownHead.of(sealed.record, configured.name),))
+
+
+def page_heads(
+    project: Project,
+    ledger_state: "LedgerState | None" = None,
+    every_key: frozenset[str] = frozenset(),
+) -> Heads:
+    """Give what the version pages remember, or a note where MLflow does not answer at once.
+
+    `every_key` holds the ids of all keys that the ledger ever had.
+    """
+    if not is_mlflow_there(project):
+        return Heads(notes=("version pages were not looked at: MLflow is not there",))
+    set_library_environment()
+    from registry.mlflow.home_store import open_store
+
+    try:
+        store = open_store(project)
+        pages = store.pages_with(PAGE_TAG)
+        trusted = trusted_keys(project.home, ledger_state)
+        records, complaints = told_by_pages(store, trusted, every_key)
+    except AssayError as error:
+        return Heads(notes=(f"version pages were not looked at: {error}",))
+    sealed_heads = tuple(
+        KnownHead.of(record.sealed.record, record.where) for record in records
+    )
+    notes = tuple(complaint.rstrip(".") for complaint in complaints)
+    return Heads(sealed_heads, notes) + _plain_heads(pages, sealed_heads)
+
+
+def is_mlflow_there(project: Project) -> bool:
+    """Tell whether MLflow's database exists, or its server takes a connection."""
+    default = f"sqlite:///{project.home / 'mlflow.db'}"
+    try:
+        return _is_reachable(mlflow_address() or default)
+    except (AssayError, ValueError):
+        # Whoever opens an address that cannot be read reports it.
+        return False
+
+
+def _heads_known_elsewhere(project: Project, ledger: Ledger) -> Heads:
+    """Give every head that is known from elsewhere, and what could not be looked at."""
+    ledger_state = _state_for_keys(ledger)
+    every_key: frozenset[str] = frozenset()
+    with suppress(LedgerError):  # the audit itself reports a broken row
+        every_key = keys_ever(ledger)
+    heads_in_home = Heads(*known_heads(project.home, ledger_state))
+    heads_on_pages = page_heads(project, ledger_state, every_key)
+    heads_at_witness = witnessed_heads(project.home, ledger_state)
+    return heads_in_home + heads_on_pages + heads_at_witness
+
+
+def _state_for_keys(ledger: Ledger) -> "LedgerState | None":
+    """Give the ledger's state, for its keys; None where the ledger is broken, which the audit reports."""
+    with suppress(LedgerError):
+        return ledger.state()
+    return None
+
+
+def _plain_heads(pages: dict[str, str], sealed: tuple[KnownHead, ...]) -> Heads:
+    """Give the heads that pages name without a seal, less those that they name with one."""
+    heads = Heads()
+    for page, text in sorted(pages.items()):
+        try:
+            head = KnownHead.from_tag(text, f"the page of {page}")
+        except AssayError as error:
+            note = f"the page of {page} remembers no head that can be read: {error}"
+            heads += Heads(notes=(note,))
+            continue
+        listed = {(other.where, other.hash) for other in sealed + heads.known}
+        if (head.where, head.hash) not in listed:
+            heads += Heads(known=(head,))
+    return heads
+
+
+def _is_reachable(uri: str) -> bool:
+    """Find out within seconds, where MLflow's own client would try for minutes."""
+    parts = urlsplit(uri)
+    if parts.scheme.startswith("sqlite"):
+        path = uri.split(":///", 1)[-1]
+        return Path(path).is_file()
+    default_port = 443 if parts.scheme == "https" else 80
+    address = (parts.hostname or "", parts.port or default_port)
+    try:
+        with socket.create_connection(address, SECONDS_FOR_MLFLOW):
+            return True
+    except OSError:
+        return False
+
+
+def _key_notes(home: Path, ledger: Ledger, report: AuditReport) -> tuple[str, ...]:
+    if not report.is_whole:
+        return ()
+    try:
+        key_id = load_key(home).public.key_id
+    except LedgerError as error:
+        return (str(error).rstrip("."),)
+    if ledger.state().key(key_id) is not None:
+        return ()
+    note = (
+        f"this machine's key {key_id[:_SHOWN_OF_A_KEY]} is not one that the ledger trusts: "
+        "nothing can be written from here"
+    )
+    return (note,)

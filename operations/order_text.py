@@ -1,0 +1,69 @@
+"""Sentences about promotions and waivers, for the command line and for the demo."""
+
+from typing import TYPE_CHECKING
+
+from core.console import say
+from flows.run.outcome import EXIT_CODES
+from flows.run.report import say_findings
+from operations.orders import current_ledger
+from registry.ledger.state import LedgerState
+from registry.release.brakes import what_served_before
+
+if TYPE_CHECKING:
+    from flows.promote import Promotion, Repaired
+    from operations.waiving import EnteredWaiver
+
+
+def say_promotion(outcome: "Promotion | Repaired") -> None:
+    """Print the verdict of a promotion and what it released, or which package was repaired."""
+    from flows.promote import Repaired
+
+    if isinstance(outcome, Repaired):
+        say(_describe_repair(outcome))
+        return
+    verdict = outcome.verdict
+    say_findings(verdict.findings)
+    say(f"Verdict of judge: {verdict.verdict.upper()}.")
+    if outcome.released is not None:
+        fingerprint = outcome.released.release.fingerprint
+        way_back = describe_way_back(outcome.model, current_ledger().state())
+        say(
+            f"{outcome.model} is version {outcome.version} now ({fingerprint}).{way_back}"
+        )
+    if outcome.note:
+        say(outcome.note)
+
+
+def promotion_exit_code(outcome: "Promotion | Repaired") -> int:
+    """Give 0 for a release or a repaired package, 3 for a rejection, 4 where nothing was decided."""
+    from flows.promote import Repaired
+
+    if isinstance(outcome, Repaired):
+        return 0
+    return EXIT_CODES[outcome.verdict.verdict]
+
+
+def say_waiver(entered: "EnteredWaiver") -> None:
+    """Print which rule is waived, and until when."""
+    waiver = entered.waiver
+    say(
+        f"{waiver.rule} is waived for {waiver.model} until {waiver.until:%Y-%m-%d %H:%M %Z} "
+        f"by {waiver.by} (entry {entered.generation})."
+    )
+
+
+def describe_way_back(model: str, ledger_state: LedgerState) -> str:
+    """Give the command that undoes a release, with a space before it; empty where nothing can."""
+    if what_served_before(ledger_state.model(model)) is None:
+        return ""
+    return f" Back: assay rollback --model {model} --reason …"
+
+
+def _describe_repair(outcome: "Repaired") -> str:
+    sentence = (
+        f"The package of version {outcome.version} of {outcome.model} was damaged "
+        "and has been fetched again; nothing else changed."
+    )
+    if not outcome.aside:
+        return sentence
+    return f"{sentence} The damaged folder is {outcome.aside}: find out who changed it."
