@@ -90,8 +90,8 @@ def _estimate(
     ctx: click.Context, request: "TrainRequest", *, as_json: bool
 ) -> NoReturn:
     """Print what a run would take, and exit with what `admit` would say."""
-    from flows.run.outcome import EXIT_CODES
     from operations.dry_run import estimate
+    from pipelines.values.verdict import EXIT_CODES
 
     estimated = estimate(request)
     document = json.dumps(estimated.model_dump(mode="json"))

@@ -169,11 +169,11 @@ def run_endpoint(module: list[str]) -> Iterator[DemoEndpoint]:
         try:
             ready_line = process.stdout.readline() if process.stdout else ""
             time_limit.cancel()
-            if not ready_line.startswith("Ready:"):
+            url = parse_ready(ready_line)
+            if url is None:
                 raise ServingError(
                     "The endpoint did not start. Its own message is above."
                 )
-            url = ready_line.rsplit(" at ", 1)[1].strip()
             yield DemoEndpoint(url, _model_names(url))
         finally:
             time_limit.cancel()

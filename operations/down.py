@@ -59,13 +59,14 @@ def _end_engines(home: Path) -> int:
     """
     from serving.endpoint.engine_record import read_records
 
-    lock = home / "endpoint" / "lock"
+    lock = endpoint_lock(home)
     if not lock.exists():
         return 0
     ended = 0
     # While this holds the lock, no endpoint takes over an engine that is being ended.
-    with suppress(Timeout), FileLock(lock, timeout=0):
-        for record in read_records(home):
+    with try_exclusive(lock) as is_free:
+        records = read_records(home) if is_free else ()
+        for record in records:
             with suppress(psutil.NoSuchProcess):
                 kill([psutil.Process(record.pid)])
                 ended += 1

@@ -8,12 +8,12 @@ from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_project
 from core.settings import Settings
-from flows.run.outcome import EXIT_CODES
+from pipelines.values.verdict import EXIT_CODES
 from registry.release.recompute import recompute, recompute_admission
 
 if TYPE_CHECKING:
     from pipelines.values.verdict import Admission, Finalist, Rejection, Undecided
-    from serving.regenerate import Regenerated
+    from serving.regenerate import RegenerationReport
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class GateRerun:
 
     verdict: "Admission | Finalist | Rejection | Undecided"
     differences: tuple[str, ...]
-    regenerated: "Regenerated | None" = None
+    regenerated: "RegenerationReport | None" = None
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +72,7 @@ def _check_kinds(folder: Path) -> None:
             )
 
 
-def _regenerate(folder: Path, count: int) -> "Regenerated":
+def _regenerate(folder: Path, count: int) -> "RegenerationReport":
     """Have the adapter answer again; loading the weights takes a while."""
     set_library_environment()
     from serving.regenerate import regenerate

@@ -35,7 +35,7 @@ from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.witness import witness
 from registry.mlflow.pages import told_by_pages
-from registry.release.accept import Accepted, accept_head
+from registry.release.accept import AcceptedHead, accept_head
 
 if TYPE_CHECKING:
     from registry.ledger.entries import Head
@@ -61,7 +61,7 @@ class Heads:
 class Acceptance:
     """What was accepted, and who could not be asked about it."""
 
-    accepted: Accepted
+    accepted: AcceptedHead
     notes: tuple[str, ...]
 
 

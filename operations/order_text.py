@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from core.console import say
-from flows.run.outcome import EXIT_CODES
 from flows.run.report import say_findings
 from operations.orders import current_ledger
+from pipelines.values.verdict import EXIT_CODES
 from registry.ledger.state import LedgerState
 from registry.release.brakes import what_served_before
 

@@ -176,12 +176,8 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
     set_library_environment()
     project = find_project(Settings().home)
     make_home(project.home)
-    lock = FileLock(lock_file(project.home))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OperationError(_already_running(project)) from error
-    with lock:
+    lock = lock_file(project.home)
+    with exclusive(lock, wait=0, busy=lambda: _already_running(project)):
         end_system(project.home)  # processes that a killed `assay up` has left
         _check_ports(ports)
         # MLflow's server would otherwise write where the home was before.
@@ -213,10 +209,10 @@ def _has_died(service: SupervisedService) -> bool:
     return service.state in ("starting", "ready") and service.has_ended()
 
 
-def _already_running(project: Project) -> str:
+def _already_running(project: Project) -> OperationError:
     record = read_record(project.home)
     number = "" if record is None else f" (process {record.pid})"
-    return (
+    return OperationError(
         f"assay up is running already for {project.home}{number}. "
         "`assay status` shows it, `assay down` ends it."
     )

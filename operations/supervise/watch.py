@@ -17,6 +17,7 @@ import psutil
 from core.children import ChildCommand, start_child
 from core.errors import AssayError, OperationError
 from core.loopback import answers
+from core.ready import is_ready_line
 from core.system_record import ServiceRecord, State
 from operations.supervise.processes import kill_below
 from operations.supervise.service import Service
@@ -285,7 +286,7 @@ class SupervisedService:
             return self.service.shows_up(self._since)
         if not self.service.lasts:
             return False
-        return any(line.startswith("Ready:") for line in self._log_lines())
+        return any(is_ready_line(line) for line in self._log_lines())
 
     def _enter(self, state: State) -> None:
         self.state = state

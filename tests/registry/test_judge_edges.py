@@ -72,4 +72,6 @@ def test_a_missing_account_of_the_author_is_told_only_where_somebody_approved() 
     on_record = {"author_account": "1001 (lena)"}
     assert told in check_approvals(case(approvals=(given,), **without), LIMITS).text
     assert told not in check_approvals(case(approvals=(), **without), LIMITS).text
-    assert told not in check_approvals(case(approvals=(given,), **on_record), LIMITS).text
+    assert (
+        told not in check_approvals(case(approvals=(given,), **on_record), LIMITS).text
+    )
