@@ -1,9 +1,12 @@
-"""Is the ledger what was written? Verified from the first entry on, against what others remember of it; exports need no database."""
+"""The audit: whether the ledger is what was written.
+
+Verified from the first entry on, against what others remember of it. An export needs no database.
+"""
 
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +18,7 @@ from core.home import closed_to_us
 from core.private_file import write_private
 from core.value import Value, first_problem
 from registry.ledger.canonical import LARGEST_INTEGER
-from registry.ledger.chain import broken, follow
+from registry.ledger.chain import broken_entry, follow
 from registry.ledger.entries import (
     Digest,
     Entry,
@@ -28,6 +31,7 @@ from registry.ledger.entries import (
 )
 from registry.ledger.heads import (
     HeadRecord,
+    Memory,
     elsewhere_file,
     memory_file,
     read_elsewhere,
@@ -43,12 +47,20 @@ from registry.ledger.state import LedgerState
 _V = TypeVar("_V", bound=Value)
 PAGE_TAG = "assay.ledger_head"
 """Tag of a version page: the head at its release, `GENERATION:HASH`."""
-LOOK = "Compare the ledger with version pages, exports and the witness: `assay audit verify`, then `assay audit accept-head --reason …`."
-NOTHING_KNOWN = "no head is known from elsewhere: a ledger that was cut or replaced as a whole would not show"
+LOOK = (
+    "Compare the ledger with version pages, exports and the witness:"
+    " `assay audit verify`, then `assay audit accept-head --reason …`."
+)
+NOTHING_KNOWN = (
+    "no head is known from elsewhere:"
+    " a ledger that was cut or replaced as a whole would not show"
+)
+_EXPORT = "the export "
+"""What the name of an export's head begins with."""
 
 
 class KnownHead(Value):
-    """An entry that somebody else saw: how far the ledger went at least, and what stood there."""
+    """An entry that somebody else saw: how far the ledger went at least, and its hash there."""
 
     generation: Generation
     hash: Digest
@@ -59,7 +71,7 @@ class KnownHead(Value):
 
     @classmethod
     def of(cls, record: HeadRecord, where: str) -> "KnownHead":
-        """What a head record says."""
+        """The head of a head record, and what it knows as revoked."""
         return cls(
             generation=record.head.generation,
             hash=record.head.hash,
@@ -70,7 +82,7 @@ class KnownHead(Value):
 
     @classmethod
     def from_tag(cls, text: str, where: str) -> "KnownHead":
-        """What a version page says, `GENERATION:HASH`.
+        """The head on a version page, `GENERATION:HASH`.
 
         `LedgerError` where it says something else.
         """
@@ -93,7 +105,7 @@ def _unreadable_tag(text: str, where: str) -> LedgerError:
 
 
 class AuditReport(Value):
-    """What an audit found: how far the ledger is whole, and the first thing that is wrong."""
+    """What an audit found: how far the ledger is valid, and the first thing that is wrong."""
 
     whole_up_to: int
     """The last generation that was verified; 0: none."""
@@ -102,119 +114,135 @@ class AuditReport(Value):
     problem: str | None = None
     known_heads: int = 0
     notes: tuple[str, ...] = ()
-    """What could not be looked at."""
+    """What could not be checked."""
 
     @property
     def is_whole(self) -> bool:
-        """Nothing is wrong with any entry, known head or reason."""
-        return self.problem is None and self.head is not None
+        """Whether nothing is wrong with any entry, known head or reason."""
+        has_problem = self.problem is not None
+        return self.head is not None and not has_problem
 
 
-def verify(ledger: Ledger, known: Sequence[KnownHead] = ()) -> AuditReport:
-    """Verify every entry, that nothing which others remember is missing or changed, and every reason that is kept."""
-    report = _report(ledger.each_entry(), known)
+def verify(ledger: Ledger, heads: Sequence[KnownHead] = ()) -> AuditReport:
+    """Verify every entry, and every reason that is kept.
+
+    Nothing that others remember may be missing or changed.
+    """
+    report = _audit(ledger.each_entry(), heads)
     if not report.is_whole:
         return report
     try:
+        # Reasons last: their problem names no entry, and the entries are valid without them.
         _checked_texts(ledger)
     except BrokenLedger as error:
         return report.model_copy(update={"problem": str(error)})
     return report
 
 
-def verify_export(path: Path, known: Sequence[KnownHead] = ()) -> AuditReport:
-    """The same for an export, with nothing but the file. It ends where it was made: what others saw later is told, and is no fault."""
-    report = _report(_exported(path), known, is_newest=False)
-    later = [each for each in known if each.generation > report.whole_up_to]
+def verify_export(path: Path, heads: Sequence[KnownHead] = ()) -> AuditReport:
+    """Verify an export, with nothing but the file.
+
+    It ends where it was made: what others saw later is noted, and is no fault.
+    """
+    report = _audit(_read_entries(path), heads, is_newest=False)
+    # An export cannot hold what was written after it.
+    later = [head for head in heads if head.generation > report.whole_up_to]
     if not report.is_whole or not later:
         return report
-    fact = "so the ledger went on after this export, or its end was cut off and its last line written anew"
-    notes = (
-        *(NOTHING_KNOWN,)[: len(known) == len(later)],
-        f"{later[0].where} remembers entry {later[0].generation}, {fact}",
+    notes = []
+    if len(later) == len(heads):
+        notes.append(NOTHING_KNOWN)
+    notes.append(
+        f"{later[0].where} remembers entry {later[0].generation}, so entries were added after"
+        " this export, or its end was cut off and its last line rewritten"
     )
-    return report.model_copy(
-        update={"known_heads": len(known) - len(later), "notes": notes}
-    )
+    changes = {"known_heads": len(heads) - len(later), "notes": tuple(notes)}
+    return report.model_copy(update=changes)
 
 
 def export(ledger: Ledger, into: Path, *, with_texts: bool = False) -> Head:
-    """Write the verified ledger as JSON lines, whole or not at all: entries, reasons if asked, and last the head.
+    """Write the verified ledger as JSON lines, whole or not at all, and give its head.
 
-    With reasons the file is for its owner alone. Of what is there only an older export is replaced.
+    Entries come first, then the reasons if asked for, and the head last. With reasons only its
+    owner may read the file. `LedgerError` where the file cannot be written or is there and is no
+    older export; `BrokenLedger` or `IllegalEntry` names the first bad entry.
     """
     entries = ledger.entries()
     head = follow(None, entries).head
     lines: list[dict[str, Any]] = [{"entry": _document(entry)} for entry in entries]
     if with_texts:
-        lines += [
-            {"text": text, "sha256": digest}
-            for digest, text in sorted(_checked_texts(ledger).items())
-        ]
+        texts = sorted(_checked_texts(ledger).items())
+        lines += [{"text": text, "sha256": digest} for digest, text in texts]
+    # The head is the last line, so that a file that was cut is noticed.
     lines.append({"head": head.model_dump()})
+    content = "".join(
+        json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n" for line in lines
+    )
+    # Reasons may hold personal data.
     write = write_private if with_texts else write_text
     try:
-        if into.exists() and not _is_export(
-            into
-        ):  # a slip of the hand may name a database or a key
+        # A slip of the hand may name a database or a key.
+        if into.exists() and not _is_export(into):
             raise LedgerError(
-                f"{into} exists and is no export. Give another path: an export replaces nothing else."
+                f"{into} exists and is no export."
+                " Give another path: an export replaces nothing else."
             )
-        write(
-            into,
-            "".join(
-                json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n"
-                for line in lines
-            ),
-        )
+        write(into, content)
     except OSError as error:
         raise LedgerError(
-            f"The export {into} cannot be written ({error.strerror}). Make room, or give another place."
+            f"The export {into} cannot be written ({error.strerror})."
+            " Make room, or give another place."
         ) from error
     return head
 
 
 def _is_export(path: Path) -> bool:
-    """It begins as one, or is empty."""
+    """Whether the file begins as an export, or is empty."""
     try:
-        return path.is_file() and next(_lines(path), True) is not None
+        return path.is_file() and next(_read_lines(path), True) is not None
     except LedgerError:
         return False
 
 
 def restore_ledger(path: Path, home: Path) -> Ledger:
-    """A ledger from an export, verified first, into a home whose ledger is empty. The key comes from the backup, not from here."""
-    entries = tuple(_exported(path))
+    """Fill the empty ledger of a home from an export, verified first.
+
+    The key comes from the backup, not from here. `BrokenLedger` or `IllegalEntry` names the first
+    bad entry; `LedgerError` where the ledger holds other entries.
+    """
+    # All of it first: nothing is written from an export that is broken at its end.
+    entries = tuple(_read_entries(path))
     follow(None, entries)
-    return fill_ledger(
-        home, entries, [line["text"] for _, line in _lines(path) if "text" in line]
-    )
+    texts = [line["text"] for _, line in _read_lines(path) if "text" in line]
+    return fill_ledger(home, entries, texts)
 
 
 def keep_export(path: Path, home: Path) -> None:
     """Copy an export to where the next audit finds its head."""
     folder = home / "exports"
     folder.mkdir(parents=True, exist_ok=True)
-    if path.resolve().parent != folder.resolve():
-        shutil.copy(
-            path,
-            folder / (path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"),
-        )
+    # It was exported to that folder.
+    if path.resolve().parent == folder.resolve():
+        return
+    name = path.name if path.suffix == ".jsonl" else f"{path.name}.jsonl"
+    shutil.copy(path, folder / name)
 
 
 def known_heads(
     home: Path, ledger_state: LedgerState | None = None
 ) -> tuple[tuple[KnownHead, ...], tuple[str, ...]]:
-    """What this home remembers (head record, what was read elsewhere, endpoint, exports), and what of it could not be read.
+    """The heads that this home remembers, and which of its stores could not be read.
 
-    `standing` gives the keys whose seals count; without it only this machine's own does.
+    The stores are the head record, what was read elsewhere, the endpoint's memory and the exports.
+    `ledger_state` gives the keys whose seals count; without it only this machine's own does.
     """
     trusted = trusted_keys(home, ledger_state)
     heads: list[KnownHead] = []
     notes: list[str] = []
-    for path, read in _stores(home, trusted):
+    for path, read in _list_stores(home, trusted):
         try:
             heads += read()
+        # One damaged store must not hide what the others remember.
         except (LedgerError, DamagedFile, ValidationError, OSError, ValueError):
             notes.append(
                 f"{path} could not be read, so what it remembers was not looked at"
@@ -222,227 +250,293 @@ def known_heads(
     return tuple(heads), tuple(notes)
 
 
-def _stores(
+def _list_stores(
     home: Path, trusted: frozenset[str]
 ) -> Iterator[tuple[Path, Callable[[], tuple[KnownHead, ...]]]]:
-    yield record_file(home), lambda: _in_record(home, trusted)
-    yield elsewhere_file(home), lambda: _in_elsewhere(home, trusted)
-    yield memory_file(home), lambda: _in_memory(home)
-    for path in sorted((home / "exports").glob("*.jsonl")):
-        yield path, lambda path=path: (_in_export(path, path.stat().st_mtime_ns),)  # type: ignore[misc]
+    """Each file that remembers heads, with the call that reads them."""
+    yield record_file(home), partial(_read_from_record, home, trusted)
+    yield elsewhere_file(home), partial(_read_from_elsewhere, home, trusted)
+    yield memory_file(home), partial(_read_from_memory, home)
+    folder = home / "exports"
+    for path in sorted(folder.glob("*.jsonl")):
+        yield path, partial(_read_from_export, path)
 
 
-def _in_record(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
+def _read_from_record(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
     sealed = read_record(home)
     if sealed is None:
         return ()
+    # Anybody who may write the home can put a record there.
     if not sealed.is_by(trusted):
         raise DamagedFile(f"{record_file(home)} is sealed by no key of this ledger.")
-    return (KnownHead.of(sealed.record, f"the head record {record_file(home)}"),)
+    head = KnownHead.of(sealed.record, f"the head record {record_file(home)}")
+    return (head,)
 
 
-def _in_elsewhere(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
-    told = read_elsewhere(home)
-    if not all(each.sealed.is_intact for each in told):
+def _read_from_elsewhere(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, ...]:
+    records = read_elsewhere(home)
+    if not all(record.sealed.is_intact for record in records):
         raise DamagedFile(f"{elsewhere_file(home)} was edited.")
-    # What a key sealed that was revoked since counts no more: the key may have been stolen.
+    # What a key sealed that was revoked since does not count: the key may have been stolen.
     return tuple(
-        KnownHead.of(each.sealed.record, each.where)
-        for each in told
-        if each.sealed.is_by(trusted)
+        KnownHead.of(record.sealed.record, record.where)
+        for record in records
+        if record.sealed.is_by(trusted)
     )
 
 
-def _in_memory(home: Path) -> tuple[KnownHead, ...]:
+def _read_from_memory(home: Path) -> tuple[KnownHead, ...]:
     memory = read_memory(home)
-    return (
-        ()
-        if memory is None
-        else (KnownHead.of(HeadRecord.of(memory.standing), "the endpoint's memory"),)
-    )
+    if memory is None:
+        return ()
+    record = HeadRecord.of(memory.standing)
+    head = KnownHead.of(record, "the endpoint's memory")
+    return (head,)
 
 
+def _read_from_export(path: Path) -> tuple[KnownHead, ...]:
+    changed_at = path.stat().st_mtime_ns
+    return (_export_head(path, changed_at),)
+
+
+# The endpoint asks every few seconds, and exports only grow in number.
 @lru_cache(maxsize=256)
-def _in_export(path: Path, _changed_at: int) -> KnownHead:
-    """An export's head. It is read once as long as it does not change."""
-    head = _last_line(path)
+def _export_head(path: Path, _changed_at: int) -> KnownHead:
+    """An export's head. It is read once as long as the file does not change."""
+    head = _read_head(path)
     return KnownHead(
-        generation=head.generation, hash=head.hash, where=f"the export {path.name}"
+        generation=head.generation,
+        hash=head.hash,
+        where=f"{_EXPORT}{path.name}",
     )
 
 
-def with_revocations(known: KnownHead, ledger: Ledger) -> KnownHead | None:
-    """A known head with what is revoked by then; None where it is an export that does not prove to be of this ledger.
+def with_revocations(head: KnownHead, ledger: Ledger) -> KnownHead | None:
+    """A known head with what is revoked by then; None for an export of another ledger.
 
-    What is sealed was looked at when it was read. An export is verified here, where it matters, and must begin as the ledger does.
+    A sealed head was checked when it was read. An export is verified here, where it matters, and
+    must begin as the ledger does.
     """
-    path = ledger.home / "exports" / known.where.removeprefix("the export ")
-    if not known.where.startswith("the export ") or not path.is_file():
-        return known
+    path = ledger.home / "exports" / head.where.removeprefix(_EXPORT)
+    if not head.where.startswith(_EXPORT) or not path.is_file():
+        return head
     try:
-        entries = tuple(_exported(path))
-        ledger.check_holds(1, entries[0].hash, known.where)
-        return KnownHead.of(HeadRecord.of(follow(None, entries)), known.where)
+        entries = tuple(_read_entries(path))
+        # The same first entry is the same ledger: it holds an id chosen by chance.
+        ledger.check_holds(1, entries[0].hash, head.where)
+        record = HeadRecord.of(follow(None, entries))
     except (LedgerError, IndexError):
         return None
+    return KnownHead.of(record, head.where)
 
 
-def unproven(known: KnownHead) -> str:
-    """What is said of an export that is none of this ledger."""
-    return f"{known.where} remembers entry {known.generation} and does not verify as one of this ledger. Take it out of the home's exports."
+def unproven(head: KnownHead) -> str:
+    """What to do about an export that is of another ledger."""
+    return (
+        f"{head.where} remembers entry {head.generation} and"
+        " does not verify as one of this ledger. Take it out of the home's exports."
+    )
 
 
 def check_known(
-    ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]
+    ledger: Ledger, ledger_state: LedgerState, heads: Iterable[KnownHead]
 ) -> None:
-    """`BrokenLedger` where the ledger lacks an entry that is known, and whose loss it does not accept."""
-    for each in lost_heads(ledger, ledger_state, known):
-        if with_revocations(each, ledger) is not None:
-            ledger.check_holds(each.generation, each.hash, each.where)
+    """Check that the ledger holds every known entry whose loss it does not accept.
+
+    `BrokenLedger` names the first that it lacks.
+    """
+    for head in lost_heads(ledger, ledger_state, heads):
+        is_foreign = with_revocations(head, ledger) is None
+        if not is_foreign:
+            ledger.check_holds(head.generation, head.hash, head.where)
 
 
 def keys_ever(ledger: Ledger) -> frozenset[str]:
     """The controller's keys that the ledger trusts or trusted, revoked ones too."""
-    bodies = (entry.body for entry in ledger.each_entry())
-    keys = (body.key for body in bodies if isinstance(body, Opened | KeyAdded))
-    return frozenset(key.public for key in keys if key.role == "controller")
+    keys = set()
+    for entry in ledger.each_entry():
+        body = entry.body
+        if isinstance(body, Opened | KeyAdded) and body.key.role == "controller":
+            keys.add(body.key.public)
+    return frozenset(keys)
 
 
 def check_home(ledger: Ledger, ledger_state: LedgerState) -> None:
-    """`BrokenLedger` where the ledger lacks what its home remembers: nothing is to follow from it then."""
-    check_known(ledger, ledger_state, known_heads(ledger.home, ledger_state)[0])
+    """Check that the ledger holds what its home remembers.
+
+    `BrokenLedger` where it does not: nothing may follow from it then.
+    """
+    home = ledger.home
+    heads, _ = known_heads(home, ledger_state)
+    check_known(ledger, ledger_state, heads)
 
 
 def lost_heads(
-    ledger: Ledger, ledger_state: LedgerState, known: Iterable[KnownHead]
+    ledger: Ledger, ledger_state: LedgerState, heads: Iterable[KnownHead]
 ) -> tuple[KnownHead, ...]:
     """Known heads that the ledger does not hold and whose loss it does not accept."""
-    return tuple(each for each in known if _is_lost(ledger, ledger_state, each))
+    lost = (head for head in heads if _is_lost(ledger, ledger_state, head))
+    return tuple(lost)
 
 
-def _is_lost(ledger: Ledger, ledger_state: LedgerState, known: KnownHead) -> bool:
+def _is_lost(ledger: Ledger, ledger_state: LedgerState, head: KnownHead) -> bool:
     try:
-        ledger.check_holds(known.generation, known.hash, known.where)
+        ledger.check_holds(head.generation, head.hash, head.where)
     except BrokenLedger:
-        return known.hash not in ledger_state.accepted
+        return head.hash not in ledger_state.accepted
     return False
 
 
 def doubts(home: Path, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
-    """Why the ledger may not be whole, by what this home remembers: a sentence each. None where all agree."""
-    known, unread = known_heads(home, ledger_state)
+    """Why the ledger may not be whole, by what this home remembers: a sentence each.
+
+    Empty where all agree.
+    """
+    heads, unread = known_heads(home, ledger_state)
     faults = store_faults(home)
     damaged = tuple(
-        f"{note}. {LOOK}"
-        for note in unread
-        if not any(note.split(" could")[0] in fault for fault in faults)
+        f"{note}. {LOOK}" for note in unread if not _is_reported(note, faults)
     )
-    lost = lost_heads(ledger, ledger_state, known)
-    strange = tuple(
-        unproven(each) for each in lost if with_revocations(each, ledger) is None
+    lost = lost_heads(ledger, ledger_state, heads)
+    foreign = tuple(
+        unproven(head) for head in lost if with_revocations(head, ledger) is None
     )
+    sentences = (*faults, *damaged, *foreign)
     try:
         check_known(ledger, ledger_state, lost)
     except BrokenLedger as error:
-        return (str(error), *faults, *damaged, *strange)
-    return (*faults, *damaged, *strange)
+        return (str(error), *sentences)
+    return sentences
+
+
+def _is_reported(note: str, faults: tuple[str, ...]) -> bool:
+    """Whether a fault is already about the file that could not be read."""
+    name = note.partition(" could")[0]
+    return any(name in fault for fault in faults)
 
 
 def store_faults(home: Path) -> tuple[str, ...]:
-    """Which of this home's own records of the ledger were there and are gone, or are not what was written."""
-    closed = next(
-        (
-            why
-            for path in (record_file(home), memory_file(home))
-            if (why := closed_to_us(path)) is not None
-        ),
-        None,
-    )
-    if closed is not None:  # another account: nothing is known to be gone or damaged
+    """Which of this home's own records of the ledger are missing, or not what was written."""
+    closed = _find_closed_store(home)
+    # Another account may not look, so nothing is known to be missing or damaged.
+    if closed is not None:
         return (
             f"What this home remembers of the ledger was not compared with it: {closed}.",
         )
+    memory: Memory | None = None
     faults = []
     try:
         memory = read_memory(home)
         if memory is None and endpoint_key_file(home).exists():
-            fact = f"The endpoint's memory {memory_file(home)} is gone, and the endpoint has run here before."
-            faults.append(f"{fact} Find out who removed it. {LOOK}")
-    except (DamagedFile, LedgerError, OSError) as error:
-        memory = None
-        faults.append(f"{error} {LOOK}")
-    try:
-        if read_record(home) is None and memory is not None and memory.has_seen_record:
             faults.append(
-                f"The head record {record_file(home)} is gone. Find out who removed it. {LOOK}"
+                f"The endpoint's memory {memory_file(home)} is missing, and the endpoint has run"
+                f" here before. Find out who removed it. {LOOK}"
+            )
+    except (DamagedFile, LedgerError, OSError) as error:
+        faults.append(f"{error} {LOOK}")
+    had_record = memory is not None and memory.has_seen_record
+    try:
+        if read_record(home) is None and had_record:
+            faults.append(
+                f"The head record {record_file(home)} is missing."
+                f" Find out who removed it. {LOOK}"
             )
     except (DamagedFile, OSError):
         faults.append(f"The head record {record_file(home)} was damaged. {LOOK}")
     return tuple(faults)
 
 
-def _report(
-    entries: Iterable[Entry], known: Sequence[KnownHead], *, is_newest: bool = True
+def _find_closed_store(home: Path) -> str | None:
+    """Why this account may not read the home's own records; None where it may."""
+    for path in (record_file(home), memory_file(home)):
+        why = closed_to_us(path)
+        if why is not None:
+            return why
+    return None
+
+
+def _audit(
+    entries: Iterable[Entry], heads: Sequence[KnownHead], *, is_newest: bool = True
 ) -> AuditReport:
+    """Verify entries, and compare them with known heads.
+
+    `is_newest`: they are the ledger, not an export, so that a head beyond their end is a fault.
+    """
     ledger_state: LedgerState | None = None
-    before: dict[int, Head | None] = {}
-    problem: str | None = None
+    previous_heads: dict[int, Head | None] = {}
     forks: list[KnownHead] = []
+    problem: str | None = None
     try:
         for entry in entries:
-            before[entry.generation] = (
-                None if ledger_state is None else ledger_state.head
-            )
+            previous_heads[entry.generation] = _head_of(ledger_state)
             ledger_state = follow(ledger_state, (entry,))
-            forks += [
-                each
-                for each in known
-                if each.generation == entry.generation and each.hash != entry.hash
-            ]
+            forks += _find_forks(entry, heads)
+        # A ledger without any entry is broken, not empty.
         follow(ledger_state, ())
     except (BrokenLedger, IllegalEntry) as error:
         problem = str(error)
-    # What accepts a loss may stand behind it, so the forks are judged at the end.
+    # The entry that accepts a loss comes after it, so the forks are judged at the end.
     accepted = {} if ledger_state is None else ledger_state.accepted
-    fork = next((each for each in forks if each.hash not in accepted), None)
-    head = None if ledger_state is None else ledger_state.head
+    head = _head_of(ledger_state)
+    fork = next((fork for fork in forks if fork.hash not in accepted), None)
     if fork is not None:
-        head = before[fork.generation]
-        problem = str(
-            broken(
-                fork.generation,
-                f"{fork.where} remembers another one, so it was written anew or is of another ledger",
-            )
-        )
+        head = previous_heads[fork.generation]
+        problem = _describe_fork(fork)
+    # Of a ledger that is broken anyway, the first bad entry is what counts.
     elif problem is None and is_newest and head is not None:
-        problem = _unreached(
-            head, [each for each in known if each.hash not in accepted]
-        )
+        open_heads = [other for other in heads if other.hash not in accepted]
+        problem = _describe_cut(head, open_heads)
     reached = 0 if head is None else head.generation
     return AuditReport(
         whole_up_to=reached,
         head=head,
         bad_entry=None if problem is None else reached + 1,
         problem=problem,
-        known_heads=len(known),
-        notes=() if known else (NOTHING_KNOWN,),
+        known_heads=len(heads),
+        notes=() if heads else (NOTHING_KNOWN,),
     )
 
 
-def _unreached(head: Head, known: Sequence[KnownHead]) -> str | None:
-    furthest = max((each.generation for each in known), default=0)
+def _head_of(ledger_state: LedgerState | None) -> Head | None:
+    if ledger_state is None:
+        return None
+    return ledger_state.head
+
+
+def _find_forks(entry: Entry, heads: Sequence[KnownHead]) -> list[KnownHead]:
+    """Known heads in whose place the ledger has this other entry."""
+    return [
+        head
+        for head in heads
+        if head.generation == entry.generation and head.hash != entry.hash
+    ]
+
+
+def _describe_fork(fork: KnownHead) -> str:
+    fact = f"{fork.where} remembers another one, so it was rewritten or is of another ledger"
+    return str(broken_entry(fork.generation, fact))
+
+
+def _describe_cut(head: Head, heads: Sequence[KnownHead]) -> str | None:
+    """What is missing behind the last entry; None where no known head is further."""
+    # Only the furthest is named: who remembers less agrees with it.
+    furthest = max((other.generation for other in heads), default=0)
     if furthest <= head.generation:
         return None
-    who = " and ".join(each.where for each in known if each.generation == furthest)
+    witnesses = [other.where for other in heads if other.generation == furthest]
+    names = " and ".join(witnesses)
+    verb = "remember" if " and " in names else "remembers"
     return (
-        f"Entry {head.generation + 1} is gone: {who} {'remember' if ' and ' in who else 'remembers'} entry {furthest}, so the ledger's"
-        " tail was cut off"
-        f" or an old copy was put back. {ACCEPT}"
+        f"Entry {head.generation + 1} is missing: {names} {verb} entry {furthest}, so the ledger's"
+        f" tail was cut off or an old copy was put back. {ACCEPT}"
     )
 
 
 def _checked_texts(ledger: Ledger) -> dict[str, str]:
-    return {digest: check_text(digest, text) for digest, text in ledger.texts().items()}
+    texts = ledger.texts()
+    for digest, text in texts.items():
+        check_text(digest, text)
+    return texts
 
 
 def _document(entry: Entry) -> dict[str, Any]:
@@ -453,43 +547,48 @@ def _document(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _exported(path: Path) -> Iterator[Entry]:
-    """Its entries, one by one; at the end its head must be the last one's, or its own end was cut off."""
+def _read_entries(path: Path) -> Iterator[Entry]:
+    """The entries of an export, parsed one by one.
+
+    At the end the head must be the last entry's, or the export's own end was cut off:
+    `BrokenLedger`.
+    """
     generation, digest = 0, ""
-    for number, line in _lines(path):
+    for number, line in _read_lines(path):
         if "entry" in line:
-            entry = _parsed(Entry, line["entry"], f"{path} line {number}")
+            entry = _parse(Entry, line["entry"], f"{path} line {number}")
             generation, digest = entry.generation, entry.hash
             yield entry
         elif "text" in line:
             check_text(str(line.get("sha256")), str(line["text"]))
-    head = _last_line(path)
+    head = _read_head(path)
+    # Whoever cuts lines before the head must change the head as well.
     if (head.generation, head.hash) != (generation, digest):
         raise BrokenLedger(
-            f"{path} ends at entry {generation} and names entry {head.generation} as its last. Take another export."
+            f"{path} ends at entry {generation} and names entry {head.generation} as its last."
+            " Take another export."
         )
 
 
-def _last_line(path: Path) -> Head:
-    last: dict[str, Any] = {}
-    for _, line in _lines(path):
-        last = line
-    if "head" not in last:
+def _read_head(path: Path) -> Head:
+    final_line: dict[str, Any] = {}
+    for _, line in _read_lines(path):
+        final_line = line
+    if "head" not in final_line:
         raise BrokenLedger(
             f"{path} does not end with a head, so its end was cut off. Take another export."
         )
-    return _parsed(Head, last["head"], f"{path}, its last line,")
+    return _parse(Head, final_line["head"], f"{path}, its last line,")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of an export with their numbers, from 1 on."""
     try:
+        # Only \n ends a line: a reason may hold other characters that end lines elsewhere.
         with path.open(encoding="utf-8", newline="\n") as lines:
             for number, text in enumerate(lines, 1):
                 line = json.loads(text)
-                if (
-                    not isinstance(line, dict)
-                    or not {"entry", "text", "head"} & line.keys()
-                ):
+                if not _is_line_of_export(line):
                     raise BrokenLedger(
                         f"{path} line {number} is not of an export. Take another one."
                     )
@@ -504,10 +603,18 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _parsed(kind: type[_V], document: Any, where: str) -> _V:
+def _is_line_of_export(line: Any) -> bool:
+    if not isinstance(line, dict):
+        return False
+    kinds = {"entry", "text", "head"}
+    return bool(kinds & line.keys())
+
+
+def _parse(kind: type[_V], document: Any, where: str) -> _V:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
+        name = kind.__name__.lower()
         raise BrokenLedger(
-            f"{where} is no {kind.__name__.lower()} ({first_problem(error)}). Take another export."
+            f"{where} is no {name} ({first_problem(error)}). Take another export."
         ) from error

@@ -4,6 +4,7 @@ Entries are written in the form of RFC 8785 (JCS). Entries from before that were
 form of the same document, and still verify (docs/decisions/0013-entries-are-hashed-as-rfc-8785.md).
 """
 
+import codecs
 import json
 from typing import Any
 
@@ -11,6 +12,9 @@ import rfc8785
 
 from core.errors import LedgerError
 
+# `rfc8785` sorts keys in this encoding. It is loaded now, since a process that becomes another user
+# later may not read Python's own files.
+codecs.lookup("utf-16be")
 LARGEST_INTEGER = 2**53 - 1
 """Beyond it RFC 8785 has no form: a reader that holds numbers as doubles would round them."""
 
@@ -22,6 +26,7 @@ def canonical_json(document: dict[str, Any]) -> str:
     not Unicode. An example: `{"b": 1.0, "a": "é"}` gives `{"a":"é","b":1}`.
     """
     try:
+        # The library gives bytes; a row of the database is text.
         return rfc8785.dumps(document).decode()
     except rfc8785.CanonicalizationError as error:
         raise LedgerError(
@@ -35,6 +40,7 @@ def earlier_json(document: dict[str, Any]) -> str:
 
     It has `1.0` and `1e-05` where RFC 8785 has `1` and `0.00001`, and any integer.
     """
+    # Never change these arguments: signed entries depend on every byte of the result.
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )

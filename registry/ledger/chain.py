@@ -1,4 +1,4 @@
-"""The chain of entries: what an entry hashes to, who signed it, and whether each one follows from the one before."""
+"""The chain of entries: what one hashes to, who signed it, and whether it follows the last one."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from core.errors import BrokenLedger
-from registry.ledger.canonical import accepted_forms, canonical_json
+from registry.ledger.canonical import accepted_forms, canonical_json, earlier_json
 from registry.ledger.entries import (
     Body,
     Entry,
@@ -22,6 +22,8 @@ from registry.ledger.state import LedgerState
 
 GENESIS = "0" * 64
 """What the first entry gives as the hash before it."""
+_UNSIGNED = "0" * 128
+"""Holds the place of a signature until the hash that it signs is known."""
 
 
 def entry_hash(entry: Entry) -> str:
@@ -29,7 +31,8 @@ def entry_hash(entry: Entry) -> str:
 
     `LedgerError` where the entry holds a number that canonical JSON has no form for.
     """
-    return _sha256(canonical_json(_hashed_part(entry)))
+    document = _hashed_part(entry)
+    return _sha256(canonical_json(document))
 
 
 def is_hashed(entry: Entry) -> bool:
@@ -37,18 +40,89 @@ def is_hashed(entry: Entry) -> bool:
 
     Both forms read back as the same contents, so that no hash is that of two different entries.
     """
-    forms = accepted_forms(_hashed_part(entry))
-    return any(_sha256(form) == entry.hash for form in forms)
+    # Not entry_hash: of an edited entry it may have no form, and that is an answer here.
+    document = _hashed_part(entry)
+    digests = {_sha256(form) for form in accepted_forms(document)}
+    return entry.hash in digests
 
 
 def body_text(entry: Entry) -> str:
     """The body as a row keeps it: in the form that the entry was hashed in."""
-    canonical, *earlier = accepted_forms(body_document(entry.body))
-    if not earlier or canonical == earlier[0]:
+    document = body_document(entry.body)
+    canonical, *others = accepted_forms(document)
+    if not others or others == [canonical]:
         return canonical
     # The two differ in how a number is written: the hash says which of them was meant.
-    is_canonical = entry_hash(entry) == entry.hash
-    return canonical if is_canonical or not is_hashed(entry) else earlier[0]
+    earlier_hash = _sha256(earlier_json(_hashed_part(entry)))
+    return others[0] if earlier_hash == entry.hash else canonical
+
+
+def signed_entry(
+    body: Body, at: datetime, ledger_state: LedgerState | None, key: SigningKey
+) -> Entry:
+    """The entry that comes after that state, hashed and signed; None: the opening entry.
+
+    `LedgerError` where the body has no canonical JSON.
+    """
+    # Hash and signature cover the other fields, so they are filled in afterwards.
+    entry = Entry(
+        generation=_next_generation(ledger_state),
+        at=at,
+        body=body,
+        previous=_last_hash(ledger_state),
+        key_id=key.public.key_id,
+        hash=GENESIS,
+        signature=_UNSIGNED,
+    )
+    digest = entry_hash(entry)
+    signature = key.sign(digest)
+    return entry.model_copy(update={"hash": digest, "signature": signature})
+
+
+def follow(ledger_state: LedgerState | None, entries: Iterable[Entry]) -> LedgerState:
+    """Verify entries on top of a state, and give the state after them.
+
+    Of each entry place, hash, time and signature are checked, and that it may follow.
+    `BrokenLedger` or `IllegalEntry` names the first one that does not.
+    """
+    for entry in entries:
+        ledger_state = _follow_one(ledger_state, entry)
+    # Without any entry nothing was verified, and an emptied ledger must not pass.
+    if ledger_state is None:
+        raise BrokenLedger(
+            "The ledger has no entry: its beginning is cut off."
+            " Restore it from a backup or an export."
+        )
+    return ledger_state
+
+
+def check_remembered(head: Head, entry: Entry | None) -> None:
+    """Compare the entry at a remembered head with what is remembered.
+
+    `BrokenLedger` where it is another one, or None: the ledger ends before it.
+    """
+    if entry is None or entry.generation != head.generation:
+        raise BrokenLedger(
+            f"Entry {head.generation} is missing, though it was there before: the ledger's tail"
+            " was cut off or an old copy was put back. Restore it from a backup or an export."
+        )
+    # The generation alone proves nothing: a forked ledger has one, too.
+    if entry.hash != head.hash:
+        raise broken_entry(
+            head.generation,
+            "another one was in its place before, so this is another ledger,"
+            " or one that was rewritten",
+        )
+    if not is_hashed(entry):
+        raise _edited(head.generation)
+
+
+def broken_entry(generation: int, fact: str) -> BrokenLedger:
+    """The error that names an entry and what is wrong with it."""
+    return BrokenLedger(
+        f"Entry {generation} is broken: {fact}."
+        " Trust nothing after it: restore the ledger from a backup or an export."
+    )
 
 
 def _hashed_part(entry: Entry) -> dict[str, Any]:
@@ -62,105 +136,81 @@ def _hashed_part(entry: Entry) -> dict[str, Any]:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    raw = text.encode()
+    return hashlib.sha256(raw).hexdigest()
 
 
-def signed_entry(
-    body: Body, at: datetime, last: LedgerState | None, key: SigningKey
-) -> Entry:
-    """The entry that comes after `last`, hashed and signed."""
-    entry = Entry(
-        generation=1 if last is None else last.head.generation + 1,
-        at=at,
-        body=body,
-        previous=GENESIS if last is None else last.head.hash,
-        key_id=key.public.key_id,
-        hash=GENESIS,
-        signature="0" * 128,
-    )
-    digest = entry_hash(entry)
-    return entry.model_copy(update={"hash": digest, "signature": key.sign(digest)})
-
-
-def follow(ledger_state: LedgerState | None, entries: Iterable[Entry]) -> LedgerState:
-    """How things stand after those entries, each checked: place, hash, time, signature, and that it may follow.
-
-    `BrokenLedger` or `IllegalEntry` names the first that does not.
-    """
-    for entry in entries:
-        ledger_state = _next(ledger_state, entry)
+def _next_generation(ledger_state: LedgerState | None) -> int:
     if ledger_state is None:
-        raise BrokenLedger(
-            "The ledger has no entry: its beginning is cut off. Restore it from a backup or an export."
-        )
-    return ledger_state
+        return 1
+    return ledger_state.head.generation + 1
 
 
-def check_remembered(head: Head, found: Entry | None) -> None:
-    """`BrokenLedger` where the entry at a remembered head is not the one that is remembered. None: the ledger ends before it."""
-    if found is None or found.generation != head.generation:
-        raise BrokenLedger(
-            f"Entry {head.generation} is gone, though it was there before: the ledger's tail was cut off or an old copy was put back."
-            " Restore it from a backup or an export."
-        )
-    if found.hash != head.hash:
-        raise broken(
-            head.generation,
-            "another one stood there before, so this is another ledger, or one that was written anew",
-        )
-    if not is_hashed(found):
-        raise broken(
-            head.generation, "its contents are not what was hashed, so it was edited"
-        )
+def _last_hash(ledger_state: LedgerState | None) -> str:
+    if ledger_state is None:
+        return GENESIS
+    return ledger_state.head.hash
 
 
-def _next(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
+def _follow_one(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
+    # The place before the signature, so that a dropped entry is reported as missing.
     _check_place(ledger_state, entry)
     if not is_hashed(entry):
-        raise broken(
-            entry.generation, "its contents are not what was hashed, so it was edited"
-        )
-    key = _signer(ledger_state, entry)
+        raise _edited(entry.generation)
+    key = _find_signer(ledger_state, entry)
+    name = entry.key_id[:12]
     if key is None:
-        raise broken(
+        raise broken_entry(
             entry.generation,
-            f"key {entry.key_id[:12]} that signs it is none that the ledger trusts at that point",
+            f"key {name} that signs it is none that the ledger trusts at that point",
         )
     if not is_signed(entry, key):
-        raise broken(
-            entry.generation, f"its signature is not of key {entry.key_id[:12]}"
-        )
-    return first(entry) if ledger_state is None else after(ledger_state, entry)
+        raise broken_entry(entry.generation, f"its signature is not of key {name}")
+    if ledger_state is None:
+        return first(entry)
+    return after(ledger_state, entry)
 
 
 def _check_place(ledger_state: LedgerState | None, entry: Entry) -> None:
-    expected = 1 if ledger_state is None else ledger_state.head.generation + 1
-    if entry.generation != expected:
-        raise broken(
-            expected, f"it is missing, and entry {entry.generation} stands in its place"
+    generation = _next_generation(ledger_state)
+    if entry.generation != generation:
+        raise broken_entry(
+            generation,
+            f"it is missing, and entry {entry.generation} is in its place",
         )
-    if entry.previous != (GENESIS if ledger_state is None else ledger_state.head.hash):
-        raise broken(
-            entry.generation,
+    # The chain: without it whole entries could be moved, each with a valid signature.
+    if entry.previous != _last_hash(ledger_state):
+        raise broken_entry(
+            generation,
             "it does not follow the entry before it, so one of the two was exchanged",
         )
+    # Waivers and waiting times are compared with these times.
     if ledger_state is not None and entry.at < ledger_state.at:
-        raise broken(entry.generation, "it is older than the entry before it")
+        raise broken_entry(generation, "it is older than the entry before it")
 
 
-def _signer(ledger_state: LedgerState | None, entry: Entry) -> PublicKey | None:
-    """The controller's key of that id that may sign at this point; the opening entry brings its own."""
-    if ledger_state is not None:
-        key = ledger_state.key(entry.key_id)
-    elif isinstance(entry.body, Opened) and entry.body.key.key_id == entry.key_id:
-        key = entry.body.key
-    else:
-        key = None
-    return key if key is not None and key.role == "controller" else None
+def _find_signer(ledger_state: LedgerState | None, entry: Entry) -> PublicKey | None:
+    """The controller's key of that id that may sign at this point."""
+    if ledger_state is None:
+        return _own_key(entry)
+    key = ledger_state.key(entry.key_id)
+    # Keys of other roles sign other things, such as packages.
+    if key is None or key.role != "controller":
+        return None
+    return key
 
 
-def broken(generation: int, fact: str) -> BrokenLedger:
-    """The error that names an entry and what is wrong with it."""
-    return BrokenLedger(
-        f"Entry {generation} is broken: {fact}. Trust nothing after it: restore the ledger from a backup or an export."
+def _own_key(entry: Entry) -> PublicKey | None:
+    """The key that an opening entry brings, if it is the one that signs it."""
+    # Nobody can vouch for the first key: who remembers a head of the ledger vouches for it later.
+    if not isinstance(entry.body, Opened):
+        return None
+    key = entry.body.key
+    is_signer = key.key_id == entry.key_id and key.role == "controller"
+    return key if is_signer else None
+
+
+def _edited(generation: int) -> BrokenLedger:
+    return broken_entry(
+        generation, "its contents are not what was hashed, so it was edited"
     )

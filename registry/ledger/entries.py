@@ -1,7 +1,7 @@
 """What the ledger records, one kind of entry each: digests, names and numbers, never texts.
 
-A reason that a person gave is kept beside the ledger under its SHA-256 (`Ledger.remember`), so that it can be erased and the chain still
-holds.
+A reason that a person gave is kept beside the ledger under its SHA-256 (`Ledger.remember`), so that
+it can be erased and the chain still holds.
 """
 
 import hashlib
@@ -14,7 +14,9 @@ from core.value import Value
 from pipelines.values.serving_spec import ServingSpec
 
 Role = Literal["controller", "admission", "packaging"]
+# SHA-256 in hexadecimal.
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# The name is part of paths, tags and messages, so it holds nothing that any of them reads.
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 Name = Annotated[str, Field(pattern=MODEL_NAME, description="A registered model.")]
 Number = Annotated[
@@ -37,25 +39,33 @@ class PublicKey(Value):
     ]
 
     @model_validator(mode="after")
-    def _is_named_by_its_bytes(self) -> Self:
-        if hashlib.sha256(bytes.fromhex(self.public)).hexdigest() != self.key_id:
+    def _check_key_id(self) -> Self:
+        # Otherwise a key could be added under the id of another one.
+        raw = bytes.fromhex(self.public)
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest != self.key_id:
             raise ValueError("the key's id is not the SHA-256 of its bytes")
         return self
 
 
 class Release(Value):
-    """What is put in front of users: a version, the bytes that were judged, and the configuration that was scored."""
+    """What is put in front of users.
+
+    A version, the bytes that were judged, and the configuration that was scored.
+    """
 
     model: Name
     version: Number
     package_sha256: Digest
+    # The configuration is part of the release: another one was not scored.
     spec: ServingSpec
     known_answers_share: Annotated[float, Field(gt=0, le=1)] = Field(
         description="Known answers that the probe must see again."
     )
     drawn_answers: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Held-out prompts that the probe draws by chance and asks beside the known answers.",
+        description="Held-out prompts that the probe draws by chance"
+        " and asks beside the known answers.",
     )
 
     @property
@@ -64,11 +74,13 @@ class Release(Value):
         return self.spec.fingerprint
 
 
-class _Ordered(Value):
-    """Who wanted it, and why."""
+class _HumanAct(Value):
+    """What a person does by name and with a reason."""
 
     by: Person
+    # A digest and not the text: a reason may have to be erased.
     reason_sha256: Digest
+    # Optional, since entries from before it was recorded must keep their hash.
     account: Account | None = Field(
         default=None,
         description="Under which account it was typed; None: before it was recorded.",
@@ -76,21 +88,22 @@ class _Ordered(Value):
 
 
 class Opened(Value):
-    """The first entry of a ledger: its name for ever, and the key that signs it."""
+    """The first entry of a ledger: its permanent name, and the key that signs it."""
 
     kind: Literal["opened"] = "opened"
+    # Chosen by chance: it tells this ledger from every other one.
     ledger_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     key: PublicKey
 
 
-class KeyAdded(_Ordered):
+class KeyAdded(_HumanAct):
     """From here on another key may sign, too."""
 
     kind: Literal["key_added"] = "key_added"
     key: PublicKey
 
 
-class KeyRevoked(_Ordered):
+class KeyRevoked(_HumanAct):
     """From here on a key signs nothing any more; what it signed before stays."""
 
     kind: Literal["key_revoked"] = "key_revoked"
@@ -98,7 +111,7 @@ class KeyRevoked(_Ordered):
 
 
 class Made(Value):
-    """What a version consists of, as it was when it came into the ledger."""
+    """What a version consists of, as it was when it was entered into the ledger."""
 
     model: Name
     version: Number
@@ -114,18 +127,25 @@ class Made(Value):
 
 
 class Registered(Made):
-    """A run made this version: the only entry from which a version may be judged without somebody's word for it."""
+    """A run made this version.
+
+    From no other entry may a version be judged without a person who answers for it.
+    """
 
     kind: Literal["registered"] = "registered"
     by: Person = Field(
         description="Who had it trained: its author, who does not approve it."
     )
     account: Account | None = None
+    # The same inputs give the same logical run, however often it is started.
     logical_run: Digest
 
 
-class Adopted(Made, _Ordered):
-    """A version that no run entered, such as one from before runs did: a person answers for where it came from."""
+class Adopted(Made, _HumanAct):
+    """A version that no run entered, such as one from before runs did.
+
+    A person answers for where it came from.
+    """
 
     kind: Literal["adopted"] = "adopted"
 
@@ -133,6 +153,7 @@ class Adopted(Made, _Ordered):
 class Judged(Value):
     """What the gate `judge` answered."""
 
+    # Rejections are entered, too: a later one stops a release of an earlier pass.
     kind: Literal["judged"] = "judged"
     model: Name
     version: Number
@@ -141,7 +162,7 @@ class Judged(Value):
     verdict_sha256: Digest
     policy_sha256: Digest
     waivers: tuple[Generation, ...] = Field(
-        default=(), description="The waivers that it leans on, by generation."
+        default=(), description="The waivers that it needs, by generation."
     )
     adapter_sha256: Digest | None = Field(
         default=None,
@@ -149,11 +170,12 @@ class Judged(Value):
     )
     registration: Generation | None = Field(
         default=None,
-        description="The entry that says where the version came from; None: it was judged before there were any.",
+        description="The entry that says where the version came from;"
+        " None: it was judged before there were any.",
     )
 
 
-class ReleaseBegun(_Ordered):
+class ReleaseBegun(_HumanAct):
     """A candidate is to be verified and loaded beside what serves."""
 
     kind: Literal["release_begun"] = "release_begun"
@@ -162,9 +184,10 @@ class ReleaseBegun(_Ordered):
 
 
 class ReleaseSwitched(Value):
-    """Full traffic goes to it from here on."""
+    """From here on it gets full traffic."""
 
     kind: Literal["release_switched"] = "release_switched"
+    # A release is named by the entry at which it began, since a version may be released twice.
     begun: Generation
 
 
@@ -176,35 +199,45 @@ class ReleaseCompleted(Value):
 
 
 class ReleaseAborted(Value):
-    """It never got traffic; why is in the reason."""
+    """It never got traffic; the reason says why."""
 
     kind: Literal["release_aborted"] = "release_aborted"
     begun: Generation
     reason_sha256: Digest
     by: Person | None = Field(
         default=None,
-        description="Who ordered it; None: nobody did, since it did not come about.",
+        description="Who ordered it; None: nobody did, and it failed.",
     )
     account: Account | None = None
 
 
-class RolledBack(_Ordered):
-    """Full traffic goes back to a release that served before; what is on its way is aborted."""
+class RolledBack(_HumanAct):
+    """Full traffic goes back to a release that served before.
+
+    A pending release is aborted.
+    """
 
     kind: Literal["rolled_back"] = "rolled_back"
     model: Name
+    # Not a version: the same version may have served under two configurations.
     to: Generation = Field(description="Generation at which that release had begun.")
 
 
-class BaseServed(_Ordered):
-    """The base model answers under the model's name, until the next release or rollback; what is on its way is aborted."""
+class BaseServed(_HumanAct):
+    """The base model answers under the model's name, until the next release or rollback.
+
+    A pending release is aborted.
+    """
 
     kind: Literal["base_served"] = "base_served"
     model: Name
 
 
-class Revoked(_Ordered):
-    """A version never serves again. Where it serves now, what served before takes over, or the base."""
+class Revoked(_HumanAct):
+    """A version never serves again.
+
+    Where it serves now, the release before it takes over, or the base.
+    """
 
     kind: Literal["revoked"] = "revoked"
     model: Name
@@ -215,24 +248,28 @@ class Revoked(_Ordered):
     )
 
 
-class Frozen(_Ordered):
-    """No release begins and the ones on their way are aborted; going back stays possible."""
+class Frozen(_HumanAct):
+    """No release begins, and pending ones are aborted; a rollback stays possible."""
 
     kind: Literal["frozen"] = "frozen"
 
 
-class Unfrozen(_Ordered):
+class Unfrozen(_HumanAct):
     """Releases may begin again."""
 
     kind: Literal["unfrozen"] = "unfrozen"
 
 
-class Waived(_Ordered):
-    """A rule of `judge` does not hold for a model until a time: checked when a release begins, never afterwards."""
+class Waived(_HumanAct):
+    """A rule of `judge` does not hold for a model until a time.
+
+    It is checked when a release begins, never afterwards.
+    """
 
     kind: Literal["waived"] = "waived"
     rule: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
     model: Name
+    # Always an end: nobody remembers to take back an exception.
     until: AwareDatetime
 
 
@@ -243,13 +280,17 @@ class LostHead(Value):
     hash: Digest
 
 
-class HeadAccepted(_Ordered):
-    """From here on the ledger counts as it is, although others remember entries that it does not hold."""
+class HeadAccepted(_HumanAct):
+    """From here on the ledger counts as it is.
+
+    Others remember entries that it does not hold, and a person accepts their loss.
+    """
 
     kind: Literal["head_accepted"] = "head_accepted"
     lost: tuple[LostHead, ...] = ()
 
 
+# A new kind needs its step in `rules.py` and its row in docs/reference/ledger-format.md.
 Body = Annotated[
     Opened
     | KeyAdded
@@ -272,8 +313,8 @@ Body = Annotated[
 ]
 
 
-def _of_the_calendar(moment: datetime) -> datetime:
-    """A time that UTC has, too: one at the calendar's end with a zone may lie beyond it."""
+def _check_calendar(moment: datetime) -> datetime:
+    """Refuse a time that UTC does not have: at the calendar's end a zone may lead beyond it."""
     try:
         canonical_time(moment)
     except OverflowError as error:
@@ -284,15 +325,16 @@ def _of_the_calendar(moment: datetime) -> datetime:
 class Entry(Value):
     """One row of the ledger.
 
-    `hash` is the SHA-256 of generation, time, body (`body_document`), previous hash and key id in canonical JSON; `signature` is Ed25519
-    over the hash's 32 bytes.
+    `hash` is the SHA-256 of generation, time, body (`body_document`), previous hash and key id in
+    canonical JSON; `signature` is Ed25519 over the hash's 32 bytes.
     """
 
     generation: Generation
-    at: Annotated[AwareDatetime, AfterValidator(_of_the_calendar)]
+    at: Annotated[AwareDatetime, AfterValidator(_check_calendar)]
     body: Body
     previous: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     key_id: Digest
+    # Everything above is under the hash; see `chain.py`.
     hash: Digest
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
@@ -313,11 +355,14 @@ class Head(Value):
 def body_document(body: Body) -> dict[str, Any]:
     """A body as it is hashed and stored: its kind and what differs from a default.
 
-    So an entry that was written before a body had one more optional field still hashes to the same.
+    So an entry that was written before a body had one more optional field still has the same hash.
     """
-    return {**body.model_dump(mode="json", exclude_defaults=True), "kind": body.kind}
+    document = body.model_dump(mode="json", exclude_defaults=True)
+    # The kind is a default of its class, and nothing could be parsed without it.
+    return {**document, "kind": body.kind}
 
 
 def canonical_time(moment: datetime) -> str:
-    """UTC, to the microsecond, as it is hashed."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    """UTC, to the microsecond, as it is hashed: `2026-11-01T12:00:00.000000+00:00`."""
+    in_utc = moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds")

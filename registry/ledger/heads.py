@@ -1,18 +1,18 @@
-"""What is kept of a ledger outside of it: how far it went at least, and what it had revoked by then.
+"""What is kept of a ledger outside of it: how far it went at least, and what was revoked by then.
 
 The head record (`keys/head.json`) is sealed by whoever writes the ledger, the endpoint's memory by
-the endpoint. So a ledger whose end was cut off shows, and what was revoked stays revoked.
+the endpoint. So a ledger whose end was cut off is noticed, and what was revoked stays revoked.
 """
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import DamagedFile, LedgerError
@@ -27,14 +27,16 @@ from registry.ledger.keys import (
     endpoint_key_file,
     load_endpoint_key,
     load_key,
+    public_bytes,
     seal,
 )
 from registry.ledger.state import LedgerState
 
+# A brake writes entries: it must not wait long for a record that is only a memory of them.
 SECONDS_FOR_THE_LOCK = 1.0
 
 
-class Remembers(Protocol):
+class RevocationSource(Protocol):
     """Whatever knows versions and adapters as revoked."""
 
     @property
@@ -58,7 +60,7 @@ class HeadRecord(Value):
 
     @classmethod
     def of(cls, ledger_state: LedgerState) -> Self:
-        """What a standing amounts to."""
+        """The record of a ledger in that state."""
         models = ledger_state.models.items()
         revoked = {
             name: tuple(sorted(model.revoked))
@@ -68,52 +70,48 @@ class HeadRecord(Value):
         adapters = tuple(sorted(ledger_state.revoked_adapters))
         return cls(head=ledger_state.head, revoked=revoked, revoked_adapters=adapters)
 
-    def with_revoked(self, others: Iterable[Remembers]) -> Self:
+    def with_revoked(self, others: Iterable[RevocationSource]) -> Self:
         """The same head, and besides what others know as revoked, which is never forgotten."""
-        everybody: tuple[Remembers, ...] = (self, *others)
-        names = sorted({name for each in everybody for name in each.revoked})
+        merged: defaultdict[str, set[str]] = defaultdict(set)
+        adapters: set[str] = set()
+        sources: tuple[RevocationSource, ...] = (self, *others)
+        for source in sources:
+            adapters.update(source.revoked_adapters)
+            for name, versions in source.revoked.items():
+                merged[name].update(versions)
+        # In order: the record is sealed, and equal records are to be equal files.
         revoked = {
-            name: tuple(
-                sorted(
-                    {
-                        number
-                        for each in everybody
-                        for number in each.revoked.get(name, ())
-                    }
-                )
-            )
-            for name in names
+            name: tuple(sorted(versions)) for name, versions in sorted(merged.items())
         }
-        adapters = tuple(
-            sorted({adapter for each in everybody for adapter in each.revoked_adapters})
-        )
-        return self.model_copy(
-            update={"revoked": revoked, "revoked_adapters": adapters}
-        )
+        changes = {
+            "revoked": revoked,
+            "revoked_adapters": tuple(sorted(adapters)),
+        }
+        return self.model_copy(update=changes)
 
     @classmethod
     def about(cls, ledger_state: LedgerState, model: str, version: str) -> Self:
-        """The head, and of what is revoked this version alone: for its page, which is short."""
+        """The record for the page of one version, which is short: of what is revoked, only that."""
         if version not in ledger_state.model(model).revoked:
             return cls(head=ledger_state.head)
-        judged = (
-            each.adapter_sha256
-            for each in ledger_state.judged.values()
-            if (each.model, each.version) == (model, version)
-        )
-        released = (
-            each.release
-            for each in ledger_state.model(model).once_served
-            if each.release.version == version
-        )
-        known = {*judged, *(each.spec.adapter_sha256 for each in released)}
-        adapters = tuple(
-            sorted(each for each in known if each in ledger_state.revoked_adapters)
-        )
+        judged = {
+            verdict.adapter_sha256
+            for verdict in ledger_state.judged.values()
+            if (verdict.model, verdict.version) == (model, version)
+        }
+        released = {
+            recorded.release.spec.adapter_sha256
+            for recorded in ledger_state.model(model).once_served
+            if recorded.release.version == version
+        }
+        revoked_adapters = ledger_state.revoked_adapters
+        adapters = {
+            sha256 for sha256 in judged | released if sha256 in revoked_adapters
+        }
         return cls(
             head=ledger_state.head,
             revoked={model: (version,)},
-            revoked_adapters=adapters,
+            revoked_adapters=tuple(sorted(adapters)),
         )
 
 
@@ -125,25 +123,32 @@ class SealedRecord(Value):
 
     @classmethod
     def made(cls, record: HeadRecord, key: SigningKey) -> Self:
-        """Sealed with that key."""
-        return cls(
-            record=record, seal=seal(_digest("head record", record), key.private)
-        )
+        """The record, sealed with that key."""
+        digest = _digest("head record", record)
+        signed = seal(digest, key.private)
+        return cls(record=record, seal=signed)
+
+    @property
+    def generation(self) -> int:
+        """How far the ledger went when it was sealed."""
+        return self.record.head.generation
 
     @property
     def is_intact(self) -> bool:
-        """The key that it names sealed it, whoever's that is."""
-        return self.is_by(frozenset({self.seal.public}))
+        """Whether the key that it names sealed it, whoever has that key."""
+        own = frozenset({self.seal.public})
+        return self.is_by(own)
 
     def is_by(self, publics: frozenset[str]) -> bool:
-        """One of those keys sealed it."""
-        return self.seal.public in publics and self.seal.is_of(
-            _digest("head record", self.record)
-        )
+        """Whether one of those public keys sealed it."""
+        if self.seal.public not in publics:
+            return False
+        digest = _digest("head record", self.record)
+        return self.seal.is_of(digest)
 
 
 class Told(Value):
-    """A sealed record that was read elsewhere, and where."""
+    """A sealed record that was read outside of the home, and where."""
 
     where: str
     sealed: SealedRecord
@@ -154,64 +159,66 @@ class Memory(Value):
 
     standing: LedgerState
     has_seen_record: bool = False
-    """There was a head record by then: where there is none later, somebody removed it."""
+    """There was a head record by then: where it is missing later, somebody removed it."""
     seal: Seal | None = None
     """None: a version of Assay that sealed nothing wrote it."""
 
     @property
     def digest(self) -> str:
         """What the endpoint's key signs."""
-        return _digest("endpoint memory", self.model_copy(update={"seal": None}))
+        unsealed = self.model_copy(update={"seal": None})
+        return _digest("endpoint memory", unsealed)
 
 
-_TOLD = TypeAdapter(tuple[Told, ...])
+# One adapter for the module: building it costs more than parsing with it.
+_RECORDS = TypeAdapter(tuple[Told, ...])
 
 
 def record_file(home: Path) -> Path:
-    """Where whoever writes the ledger keeps its head."""
+    """The file in which whoever writes the ledger keeps its head."""
     return home / "keys" / "head.json"
 
 
 def elsewhere_file(home: Path) -> Path:
-    """Where the controller keeps what version pages and the witness remember."""
+    """The file in which the controller keeps what version pages and the witness remember."""
     return home / "keys" / "elsewhere.json"
 
 
 def memory_file(home: Path) -> Path:
-    """Where the endpoint keeps what it obeyed."""
+    """The file in which the endpoint keeps what it obeyed."""
     return home / "endpoint" / "standing.json"
 
 
 def read_record(home: Path) -> SealedRecord | None:
-    """The head record, whoever sealed it; None where there is none, `DamagedFile` where it is no record."""
-    if not record_file(home).exists():
+    """The head record, whoever sealed it; None where there is none.
+
+    `DamagedFile` where it is no record.
+    """
+    path = record_file(home)
+    # A home from before there were head records has none.
+    if not path.exists():
         return None
-    return SealedRecord.read(record_file(home))
+    return SealedRecord.read(path)
 
 
 def keep_record(
-    home: Path, before: LedgerState, ledger_state: LedgerState, key: SigningKey
+    home: Path, previous: LedgerState, ledger_state: LedgerState, key: SigningKey
 ) -> None:
-    """Keep how far the ledger goes now; `before` is how things stood before its last entry, which may have revoked a key.
+    """Keep how far the ledger goes now, where that is a step forward.
 
-    Never a step back, and nothing over a record that does not fit or in place of one that is gone:
-    that is for an alarm and for a person. What fails here fails nothing else: the entry is written.
+    `previous` is the state before its last entry, which may have revoked a key. A record that does
+    not fit, or that is missing, is not replaced: that is for an alarm and for a person. A failure
+    here fails nothing else, since the entry is written.
     """
+    # Two writers at once could otherwise put the older head over the newer one.
     try:
         with exclusive(head_lock(home), wait=SECONDS_FOR_THE_LOCK):
-            there = read_record(home)
-            if _may_replace(
-                home,
-                there,
-                ledger_state,
-                trusted_keys(home, ledger_state) | ledger_keys(before),
-            ):
-                write_record(
-                    home,
-                    ledger_state,
-                    key,
-                    also=() if there is None else (there.record,),
-                )
+            sealed = read_record(home)
+            # Also the key that the last entry revoked: it sealed the record that is there.
+            trusted = trusted_keys(home, ledger_state) | ledger_keys(previous)
+            if _may_replace(home, sealed, ledger_state, trusted):
+                also = () if sealed is None else (sealed.record,)
+                write_record(home, ledger_state, key, also=also)
     # A lock that stays busy is a TimeoutError, which is an OSError.
     except (OSError, DamagedFile, LedgerError):
         return
@@ -222,94 +229,113 @@ def write_record(
     ledger_state: LedgerState,
     key: SigningKey,
     *,
-    also: Iterable[Remembers] = (),
+    also: Iterable[RevocationSource] = (),
 ) -> None:
-    """Write it, whatever is there; `also` know as revoked what the ledger may have lost."""
-    sealed = SealedRecord.made(HeadRecord.of(ledger_state).with_revoked(also), key)
-    write_private(record_file(home), sealed.model_dump_json(indent=1) + "\n")
+    """Write the head record over whatever is there.
+
+    `also` know as revoked what the ledger may have lost.
+    """
+    record = HeadRecord.of(ledger_state).with_revoked(also)
+    sealed = SealedRecord.made(record, key)
+    text = sealed.model_dump_json(indent=1)
+    write_private(record_file(home), text + "\n")
 
 
 def _may_replace(
     home: Path,
-    there: SealedRecord | None,
+    sealed: SealedRecord | None,
     ledger_state: LedgerState,
     trusted: frozenset[str],
 ) -> bool:
-    if there is None:
+    if sealed is None:
         return may_begin_record(home, ledger_state)
-    if not there.is_by(trusted):
+    # Somebody else put it there: keep it as evidence.
+    if not sealed.is_by(trusted):
         return False
-    head = there.record.head
-    return (
-        head.generation < ledger_state.head.generation
-        or head.hash in ledger_state.accepted
-    )
+    head = sealed.record.head
+    is_behind = head.generation < ledger_state.head.generation
+    # A person said that the ledger counts although it lacks that head.
+    is_accepted_loss = head.hash in ledger_state.accepted
+    return is_behind or is_accepted_loss
 
 
 def may_begin_record(home: Path, ledger_state: LedgerState) -> bool:
-    """There never was one here: the endpoint remembers none, or nothing ever served."""
+    """Whether there never was a head record here.
+
+    The endpoint remembers none, or nothing ever served.
+    """
     memory = read_memory(home)
-    if memory is not None:
-        return not memory.has_seen_record
-    return is_new(home, ledger_state)
+    if memory is None:
+        return is_new(home, ledger_state)
+    return not memory.has_seen_record
 
 
 def is_new(home: Path, ledger_state: LedgerState) -> bool:
-    """Nothing of that ledger ever served, and no endpoint of this home has a key."""
-    served = any(model.once_served for model in ledger_state.models.values())
-    return not served and not endpoint_key_file(home).exists()
+    """Whether nothing of that ledger ever served, and no endpoint of this home has a key."""
+    models = ledger_state.models.values()
+    if any(model.once_served for model in models):
+        return False
+    return not endpoint_key_file(home).exists()
 
 
 def trusted_keys(home: Path, ledger_state: LedgerState | None) -> frozenset[str]:
     """Whose seals count: the controller's keys that the ledger trusts, and this machine's own."""
-    own = set()
-    with suppress(LedgerError):  # whoever only reads has no key, or may not read it
-        own.add(load_key(home).public.public)
-    return frozenset(own) | ledger_keys(ledger_state)
+    trusted = ledger_keys(ledger_state)
+    # Whoever only reads has no key, or may not read it.
+    with suppress(LedgerError):
+        trusted |= {load_key(home).public.public}
+    return trusted
 
 
 def ledger_keys(ledger_state: LedgerState | None) -> frozenset[str]:
     """The controller's keys that the ledger trusts."""
-    keys = () if ledger_state is None else ledger_state.keys
-    return frozenset(key.public for key in keys if key.role == "controller")
+    if ledger_state is None:
+        return frozenset()
+    return frozenset(key.public for key in ledger_state.controller_keys)
 
 
 def read_memory(home: Path) -> Memory | None:
-    """What the endpoint remembers; None where nothing is. `DamagedFile` where it is not what its key signed."""
+    """What the endpoint remembers; None where there is no memory.
+
+    `DamagedFile` where it is not what the endpoint's key signed.
+    """
     path = memory_file(home)
     if not path.is_file():
         return None
-    memory = _parsed_memory(path)
+    memory = _parse_memory(path)
     has_key = endpoint_key_file(home).exists()
+    # An unsigned memory counts only in a home in which no endpoint ever had a key: a version of
+    # Assay that sealed nothing wrote it.
     if memory.seal is None and not has_key:
         return memory
-    if memory.seal is None or not has_key:
-        fact = (
-            "has no signature"
-            if has_key
-            else f"is signed, and {endpoint_key_file(home)} is gone"
-        )
-        raise DamagedFile(
-            f"The endpoint's memory {path} {fact}: it was edited or put there by hand."
-        )
-    raw = (
-        load_endpoint_key(home)
-        .public_key()
-        .public_bytes(Encoding.Raw, PublicFormat.Raw)
-    )
-    if memory.seal.public != raw.hex() or not memory.seal.is_of(memory.digest):
+    if memory.seal is None:
+        raise _foreign_memory(path, "has no signature")
+    if not has_key:
+        fact = f"is signed, and {endpoint_key_file(home)} is missing"
+        raise _foreign_memory(path, fact)
+    # The public key inside the file proves nothing: anybody can seal with a key of his own.
+    public = public_bytes(load_endpoint_key(home)).hex()
+    if memory.seal.public != public or not memory.seal.is_of(memory.digest):
         raise DamagedFile(
             f"The endpoint's memory {path} is not what the endpoint signed: it was edited."
         )
     return memory
 
 
-def _parsed_memory(path: Path) -> Memory:
+def _foreign_memory(path: Path, fact: str) -> DamagedFile:
+    return DamagedFile(
+        f"The endpoint's memory {path} {fact}: it was edited or put there by hand."
+    )
+
+
+def _parse_memory(path: Path) -> Memory:
     try:
         document = json.loads(path.read_bytes())
         if isinstance(document, dict) and "standing" in document:
             return Memory.model_validate_json(path.read_bytes())
-        return Memory(standing=LedgerState.model_validate_json(path.read_bytes()))
+        # Before there were seals, the state alone was the memory.
+        state = LedgerState.model_validate_json(path.read_bytes())
+        return Memory(standing=state)
     except ValidationError as error:
         raise DamagedFile(
             f"The endpoint's memory {path} was damaged ({first_problem(error)})."
@@ -321,39 +347,54 @@ def _parsed_memory(path: Path) -> Memory:
 
 
 def write_memory(home: Path, memory: Memory) -> None:
-    """Seal and keep it, whole or not at all."""
-    sealed = memory.model_copy(
-        update={"seal": seal(memory.digest, create_endpoint_key(home))}
-    )
+    """Seal and write the endpoint's memory, whole or not at all."""
+    key = create_endpoint_key(home)
+    new_seal = seal(memory.digest, key)
+    sealed = memory.model_copy(update={"seal": new_seal})
     sealed.write(memory_file(home))
 
 
 def read_elsewhere(home: Path) -> tuple[Told, ...]:
-    """What the controller read on version pages and of the witness; `DamagedFile` where it does not parse."""
+    """What the controller read on version pages and of the witness.
+
+    `DamagedFile` where it does not parse.
+    """
     path = elsewhere_file(home)
     if not path.exists():
         return ()
     try:
-        return _TOLD.validate_json(path.read_bytes())
+        return _RECORDS.validate_json(path.read_bytes())
     except ValidationError as error:
         raise DamagedFile(
-            f"{path} was damaged ({first_problem(error)}). Remove it: the controller reads it anew."
+            f"{path} was damaged ({first_problem(error)})."
+            " Remove it: the controller reads pages and witness again."
         ) from error
 
 
-def write_elsewhere(home: Path, told: tuple[Told, ...]) -> None:
-    """Keep it, whole or not at all."""
-    write_private(elsewhere_file(home), _TOLD.dump_json(told, indent=1).decode() + "\n")
+def write_elsewhere(home: Path, records: tuple[Told, ...]) -> None:
+    """Keep what was read on version pages and of the witness, whole or not at all."""
+    raw = _RECORDS.dump_json(records, indent=1)
+    text = raw.decode() + "\n"
+    write_private(elsewhere_file(home), text)
 
 
 def _digest(kind: str, value: Value) -> str:
-    """What is signed: the value without its defaults, so that a later field changes no older signature."""
+    """What is signed: the value without its defaults.
+
+    So a field that is added later changes no older signature.
+    """
+    # The kind is signed too, so that a seal of one kind is never taken for the other.
     document = {"assay": kind, "value": value.model_dump(exclude_defaults=True)}
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), default=_plain)
+    text = json.dumps(
+        document,
+        sort_keys=True,
+        separators=(",", ":"),
+        default=_as_json,
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Sets in an order, and times in UTC: the same value gives the same text in every process."""
     if isinstance(value, frozenset):
         return sorted(value)

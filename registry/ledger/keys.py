@@ -1,4 +1,7 @@
-"""The Ed25519 keys of this machine, each in a file that nobody else can read: the one that signs the ledger, and the endpoint's own."""
+"""The Ed25519 keys of this machine, each in a file that nobody else can read.
+
+One signs the ledger, the other is the endpoint's own and signs its memory.
+"""
 
 import hashlib
 import os
@@ -26,6 +29,7 @@ from core.value import Value
 from registry.ledger.entries import Digest, Entry, PublicKey
 
 
+# Not a pydantic value: a private key must never be dumped or logged with its owner.
 @dataclass(frozen=True)
 class SigningKey:
     """The private half, and what the ledger knows of it."""
@@ -36,58 +40,74 @@ class SigningKey:
     @classmethod
     def of(cls, private: Ed25519PrivateKey) -> "SigningKey":
         """A controller's key."""
-        raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        raw = public_bytes(private)
         public = PublicKey(
-            role="controller", key_id=hashlib.sha256(raw).hexdigest(), public=raw.hex()
+            role="controller",
+            key_id=hashlib.sha256(raw).hexdigest(),
+            public=raw.hex(),
         )
         return cls(public=public, private=private)
 
     def sign(self, digest: str) -> str:
-        """Signature over the bytes of a hash, both in hexadecimal."""
-        return self.private.sign(bytes.fromhex(digest)).hex()
+        """Sign the 32 bytes of a hash; hash and signature are in hexadecimal."""
+        return _sign(digest, self.private)
+
+
+def public_bytes(private: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes of the public half."""
+    public = private.public_key()
+    return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def is_signed(entry: Entry, key: PublicKey) -> bool:
-    """The entry's signature is of this key, over the entry's hash."""
+    """Whether the entry's signature is of this key, over the entry's hash."""
     return _verifies(key.public, entry.signature, entry.hash)
+
+
+def _sign(digest: str, private: Ed25519PrivateKey) -> str:
+    signature = private.sign(bytes.fromhex(digest))
+    return signature.hex()
 
 
 def _verifies(public: str, signature: str, digest: str) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
-            bytes.fromhex(signature), bytes.fromhex(digest)
-        )
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        key.verify(bytes.fromhex(signature), bytes.fromhex(digest))
     except (InvalidSignature, ValueError):
+        # A key or signature of the wrong length is a wrong one, too.
         return False
     return True
 
 
 class Seal(Value):
-    """A signature over a digest, and the public key (32 bytes, in hexadecimal) that it verifies with."""
+    """A signature over a digest, and the public key that verifies it (32 bytes, in hexadecimal)."""
 
     public: Digest
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
     def is_of(self, digest: str) -> bool:
-        """That key signed that digest. Whose key it is, the reader must know."""
+        """Whether that key signed that digest. Whose key it is, the reader must know."""
         return _verifies(self.public, self.signature, digest)
 
 
 def seal(digest: str, private: Ed25519PrivateKey) -> Seal:
     """Sign a digest that is no ledger entry's."""
-    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Seal(
-        public=public.hex(), signature=private.sign(bytes.fromhex(digest)).hex()
-    )
+    public = public_bytes(private).hex()
+    signature = _sign(digest, private)
+    return Seal(public=public, signature=signature)
 
 
 def key_file(home: Path) -> Path:
-    """Where this machine's key lies."""
+    """The file of the key that signs the ledger."""
     return home / "keys" / "controller.pem"
 
 
 def create_key(home: Path) -> SigningKey:
-    """This machine's key, made where there is none. Of several processes at once, one makes it and the others read it."""
+    """This machine's key, created where there is none.
+
+    Of several processes at once, one creates it and the others read it. `LedgerError` where it can
+    neither be written nor read.
+    """
     return create_key_at(key_file(home))
 
 
@@ -97,60 +117,69 @@ def load_key(home: Path) -> SigningKey:
 
 
 def endpoint_key_file(home: Path) -> Path:
-    """Where the key lies that signs the endpoint's memory. It writes nothing to the ledger."""
+    """The file of the key that signs the endpoint's memory; it writes nothing to the ledger."""
     return home / "keys" / "endpoint.pem"
 
 
 def create_endpoint_key(home: Path) -> Ed25519PrivateKey:
-    """The endpoint's key, made where there is none."""
-    return create_key_at(endpoint_key_file(home)).private
+    """The endpoint's key, created where there is none; `LedgerError` as `create_key` raises it."""
+    key = create_key_at(endpoint_key_file(home))
+    return key.private
 
 
 def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
     """The endpoint's key; `LedgerError` where it is missing, damaged, or open to others."""
-    return _load(endpoint_key_file(home)).private
+    key = _load(endpoint_key_file(home))
+    return key.private
 
 
 def create_key_at(path: Path) -> SigningKey:
-    """Make the key at `path` where there is none, and read it; `LedgerError` where that fails."""
+    """Create the key at `path` where there is none, and read it; `LedgerError` where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Never replace a key: entries that it signed would be followed by none.
         if not path.exists():
-            _place(path, Ed25519PrivateKey.generate())
+            _write_new(path, Ed25519PrivateKey.generate())
     except OSError as error:
         raise LedgerError(
-            f"The key {path} cannot be written ({error.strerror}). Make its folder writable for the user that runs Assay."
+            f"The key {path} cannot be written ({error.strerror})."
+            " Make its folder writable for the user that runs Assay."
         ) from error
     return _load(path)
 
 
-def _place(path: Path, private: Ed25519PrivateKey) -> None:
-    """Whole or not at all, never readable by others for a moment, and never over a key that is there."""
+def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
+    """Write a key whole or not at all, and never over one that is there."""
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # The mode is given here and not later, so that others can read it at no moment.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(
-                private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            )
+            stream.write(pem)
             stream.flush()
             os.fsync(stream.fileno())
+        # A link, since a rename would replace a key that is there.
         os.link(temporary, path)
     except FileExistsError:
-        return  # another process was first, and its key is the one
+        return  # another process was first, and its key counts
     finally:
         temporary.unlink()
     sync_folder(path.parent)
 
 
 def _load(path: Path) -> SigningKey:
-    _check_closed(path)
+    # A key that others could read is not used, even if it is the right one.
+    _check_private(path)
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
         raise LedgerError(
-            f"The key {path} cannot be read ({error.strerror}). Run Assay as the user that owns it."
+            f"The key {path} cannot be read ({error.strerror})."
+            " Run Assay as the user that owns it."
         ) from error
+    # TypeError: the key is encrypted, and nobody gave a password.
     except (ValueError, TypeError) as error:
         raise LedgerError(
             f"{path} is not a whole private key. Put it back from a backup."
@@ -162,26 +191,33 @@ def _load(path: Path) -> SigningKey:
     return SigningKey.of(private)
 
 
-def _check_closed(path: Path) -> None:
+def _check_private(path: Path) -> None:
     """Nobody else can read the key, or swap the file."""
     try:
-        file, folder = path.stat().st_mode, path.parent.stat().st_mode
+        file_mode = path.stat().st_mode
+        folder_mode = path.parent.stat().st_mode
     except OSError as error:
         raise LedgerError(
-            f"The key {path} is not there. Put it back from a backup: without it nothing can be written to the ledger."
+            f"The key {path} is not there. Put it back from a backup:"
+            " without it nothing can be written to the ledger."
         ) from error
-    if file & 0o077:
+    # Any permission of group or others.
+    if file_mode & 0o077:
         raise LedgerError(
-            f"The key {path} is open to other users. `chmod 600 {path}`, and rotate it if somebody may have read it."
+            f"The key {path} is open to other users. `chmod 600 {path}`,"
+            " and rotate it if somebody may have read it."
         )
-    if folder & 0o022:
+    # Who may write into the folder can put another file in the place of the key.
+    if folder_mode & 0o022:
         raise LedgerError(
-            f"Other users can write into {path.parent}, and so swap the key. `chmod 700 {path.parent}`."
+            f"Other users can write into {path.parent}, and so swap the key."
+            f" `chmod 700 {path.parent}`."
         )
 
 
 def sync_folder(folder: Path) -> None:
     """Have the kernel write a folder's entries to disk."""
+    # Without it a new name in the folder may be lost when the machine stops.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,12 @@
-"""Which entry may follow which, and what it changes: a fold, the same for release, endpoint, controller and audit.
+"""Which entry may follow which, and what it changes.
 
-Every entry is checked against what stood before it. One that does not follow (a switch without a beginning, a release of a revoked
-version, a second pending release of a model) is `IllegalEntry`, whoever signed it.
+A fold over entries, the same for release, endpoint, controller and audit: one function for each
+kind takes the state before an entry and gives the state after it. An entry that may not follow (a
+switch without a beginning, a release of a revoked version, a second pending release of a model) is
+`IllegalEntry`, whoever signed it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +25,7 @@ from registry.ledger.entries import (
     Made,
     Opened,
     Registered,
+    Release,
     ReleaseAborted,
     ReleaseBegun,
     ReleaseCompleted,
@@ -43,33 +46,45 @@ from registry.ledger.state import (
 
 
 def first(entry: Entry) -> LedgerState:
-    """The standing after the entry that opens a ledger."""
+    """The state after the entry that opens a ledger.
+
+    `IllegalEntry` where it is another entry.
+    """
     if not isinstance(entry.body, Opened) or entry.generation != 1:
         raise IllegalEntry(
-            f"Entry {entry.generation} is not the opening of a ledger. The ledger's beginning is cut off."
+            f"Entry {entry.generation} is not the opening of a ledger."
+            " The ledger's beginning is cut off."
         )
+    # The ledger keeps this name, so that another ledger is not taken for it.
+    ledger_id = entry.body.ledger_id
     return LedgerState(
-        head=Head(ledger_id=entry.body.ledger_id, generation=1, hash=entry.hash),
+        head=Head(ledger_id=ledger_id, generation=1, hash=entry.hash),
         at=entry.at,
         keys=(entry.body.key,),
     )
 
 
 def after(ledger_state: LedgerState, entry: Entry) -> LedgerState:
-    """The standing after one more entry. Hash, chain and signature are `registry.ledger.chain`'s business, not looked at here."""
+    """The state after one more entry; `IllegalEntry` where it may not follow.
+
+    Hash, chain and signature are verified by `registry.ledger.chain`, not here.
+    """
     step = _STEPS[type(entry.body)]
+    changed = step(ledger_state, entry, entry.body)
     head = Head(
         ledger_id=ledger_state.head.ledger_id,
         generation=entry.generation,
         hash=entry.hash,
     )
-    return step(ledger_state, entry, entry.body).model_copy(
-        update={"head": head, "at": entry.at}
-    )
+    return changed.model_copy(update={"head": head, "at": entry.at})
 
 
 def check_next(ledger_state: LedgerState, body: Body, at: datetime) -> None:
-    """`IllegalEntry` where the body does not follow from how things stand: asked before an entry is signed."""
+    """Check a body against the state before an entry of it is signed.
+
+    `IllegalEntry` where it may not follow.
+    """
+    # Not validated: it has no key, hash and signature yet, and no rule looks at them.
     probe = Entry.model_construct(
         generation=ledger_state.head.generation + 1,
         at=at,
@@ -79,21 +94,28 @@ def check_next(ledger_state: LedgerState, body: Body, at: datetime) -> None:
         hash="",
         signature="",
     )
-    _STEPS[type(body)](ledger_state, probe, body)
+    step = _STEPS[type(body)]
+    step(ledger_state, probe, body)
 
 
 def _illegal(entry: Entry, fact: str) -> IllegalEntry:
     return IllegalEntry(
-        f"Entry {entry.generation} ({entry.body.kind}) does not follow: {fact}. `assay status` says how things stand."
+        f"Entry {entry.generation} ({entry.body.kind}) does not follow: {fact}."
+        " `assay status` shows the state of the ledger."
     )
 
 
-def _changed(ledger_state: LedgerState, model: str, **changes: Any) -> LedgerState:
+def _with_model(ledger_state: LedgerState, model: str, **changes: Any) -> LedgerState:
+    """The state with those fields of one model changed."""
+    model_state = ledger_state.model(model)
     models = {
         **ledger_state.models,
-        model: ledger_state.model(model).model_copy(update=changes),
+        model: model_state.model_copy(update=changes),
     }
     return ledger_state.model_copy(update={"models": models})
+
+
+# Keys: who may sign.
 
 
 def _opened(_: LedgerState, entry: Entry, __: Opened) -> LedgerState:
@@ -101,30 +123,69 @@ def _opened(_: LedgerState, entry: Entry, __: Opened) -> LedgerState:
 
 
 def _key_added(ledger_state: LedgerState, entry: Entry, body: KeyAdded) -> LedgerState:
-    if ledger_state.key(body.key.key_id) is not None:
-        raise _illegal(entry, f"key {body.key.key_id[:12]} is there already")
-    return ledger_state.model_copy(update={"keys": (*ledger_state.keys, body.key)})
+    key_id = body.key.key_id
+    # A second role for the same key would be ambiguous.
+    if ledger_state.key(key_id) is not None:
+        raise _illegal(entry, f"key {key_id[:12]} is there already")
+    keys = (*ledger_state.keys, body.key)
+    return ledger_state.model_copy(update={"keys": keys})
 
 
 def _key_revoked(
     ledger_state: LedgerState, entry: Entry, body: KeyRevoked
 ) -> LedgerState:
-    left = tuple(key for key in ledger_state.keys if key.key_id != body.key_id)
-    if left == ledger_state.keys:
+    keys = tuple(key for key in ledger_state.keys if key.key_id != body.key_id)
+    if keys == ledger_state.keys:
         raise _illegal(entry, f"there is no key {body.key_id[:12]}")
-    if not any(key.role == "controller" for key in left):
+    # A ledger without a controller's key could never be written again.
+    if not any(key.role == "controller" for key in keys):
         raise _illegal(
-            entry, "the last key of the controller cannot go before another one came"
+            entry,
+            "the last key of the controller cannot be revoked before another one is added",
         )
-    return ledger_state.model_copy(update={"keys": left})
+    return ledger_state.model_copy(update={"keys": keys})
+
+
+# Registrations and verdicts: where a version came from, and what judge answered.
+
+
+def _registered(
+    ledger_state: LedgerState, entry: Entry, body: Registered | Adopted
+) -> LedgerState:
+    earlier = ledger_state.registration(body.model, body.version)
+    # Another package under the same number is allowed: MLflow may restart its numbers.
+    if earlier is not None and earlier.made.package_sha256 == body.package_sha256:
+        raise _illegal(
+            entry,
+            f"version {body.version} of {body.model} is registered already,"
+            f" at entry {earlier.generation}",
+        )
+    contents = body.model_dump(include=set(Made.model_fields))
+    registration = Registration(
+        generation=entry.generation,
+        at=entry.at,
+        by=body.by,
+        account=body.account,
+        made=Made.model_validate(contents),
+        is_adopted=isinstance(body, Adopted),
+    )
+    registrations = {**ledger_state.registrations, registration.key: registration}
+    return ledger_state.model_copy(update={"registrations": registrations})
+
+
+def _judged(ledger_state: LedgerState, entry: Entry, body: Judged) -> LedgerState:
+    _check_waivers(ledger_state, entry, body)
+    _check_registration(ledger_state, entry, body)
+    judged = {
+        **ledger_state.judged,
+        entry.generation: body,
+    }
+    return ledger_state.model_copy(update={"judged": judged})
 
 
 def _check_waivers(ledger_state: LedgerState, entry: Entry, judged: Judged) -> None:
     for generation in judged.waivers:
-        waiver = next(
-            (each for each in ledger_state.waivers if each.generation == generation),
-            None,
-        )
+        waiver = _find_waiver(ledger_state, generation)
         if (
             waiver is None
             or waiver.model != judged.model
@@ -132,77 +193,117 @@ def _check_waivers(ledger_state: LedgerState, entry: Entry, judged: Judged) -> N
         ):
             raise _illegal(
                 entry,
-                f"it leans on the waiver of entry {generation}, which does not hold for {judged.model} now",
+                f"it leans on the waiver of entry {generation},"
+                f" which does not hold for {judged.model} now",
             )
 
 
-def _registered(
-    ledger_state: LedgerState, entry: Entry, body: Registered | Adopted
-) -> LedgerState:
-    known = ledger_state.registration(body.model, body.version)
-    if known is not None and known.made.package_sha256 == body.package_sha256:
-        raise _illegal(
-            entry,
-            f"version {body.version} of {body.model} is registered already, at entry {known.generation}",
-        )
-    made = Made.model_validate(body.model_dump(include=set(Made.model_fields)))
-    registration = Registration(
-        generation=entry.generation,
-        at=entry.at,
-        by=body.by,
-        account=body.account,
-        made=made,
-        is_adopted=isinstance(body, Adopted),
-    )
-    registrations = {**ledger_state.registrations, registration.key: registration}
-    return ledger_state.model_copy(update={"registrations": registrations})
+def _find_waiver(ledger_state: LedgerState, generation: int) -> Waiver | None:
+    for waiver in ledger_state.waivers:
+        if waiver.generation == generation:
+            return waiver
+    return None
 
 
 def _check_registration(
     ledger_state: LedgerState, entry: Entry, judged: Judged
 ) -> None:
     """What is named as the version's registration is the last one of these very bytes."""
+    # From before there were registrations; `_check_origin` decides whether that is enough.
     if judged.registration is None:
         return
-    known = ledger_state.registration(judged.model, judged.version)
-    if known is None or known.generation != judged.registration:
+    registration = ledger_state.registration(judged.model, judged.version)
+    if registration is None or registration.generation != judged.registration:
         raise _illegal(
             entry,
-            f"entry {judged.registration} is not the registration of version {judged.version} of {judged.model}",
+            f"entry {judged.registration} is not the registration of"
+            f" version {judged.version} of {judged.model}",
         )
-    made = known.made
-    if (made.package_sha256, made.adapter_sha256) != (
-        judged.package_sha256,
-        judged.adapter_sha256,
-    ):
+    registered = registration.made
+    is_same_package = registered.package_sha256 == judged.package_sha256
+    is_same_adapter = registered.adapter_sha256 == judged.adapter_sha256
+    if not (is_same_package and is_same_adapter):
         raise _illegal(
             entry, f"entry {judged.registration} registered other bytes than these"
         )
 
 
-def _judged(ledger_state: LedgerState, entry: Entry, body: Judged) -> LedgerState:
-    _check_waivers(ledger_state, entry, body)
-    _check_registration(ledger_state, entry, body)
-    return ledger_state.model_copy(
-        update={"judged": {**ledger_state.judged, entry.generation: body}}
+# Releases: begun, switched, completed or aborted.
+
+
+def _release_begun(
+    ledger_state: LedgerState, entry: Entry, body: ReleaseBegun
+) -> LedgerState:
+    # In the order in which a person wants to hear it: the verdict, then what bars it.
+    judged = _passed_verdict(ledger_state, entry, body)
+    _check_not_judged_again(ledger_state, entry, body.judged)
+    _check_origin(ledger_state, entry, body, judged)
+    _check_waivers(ledger_state, entry, judged)
+    _check_not_barred(ledger_state, entry, body.release)
+    _check_free(ledger_state, entry, body)
+    recorded = RecordedRelease(
+        begun=entry.generation,
+        release=body.release,
+        judged=body.judged,
+        by=body.by,
+        reason_sha256=body.reason_sha256,
+        at=entry.at,
     )
+    return _with_model(ledger_state, body.release.model, pending=recorded)
 
 
-def _is_same(one: Judged, other: Judged) -> bool:
-    return (one.model, one.version) == (other.model, other.version)
+def _passed_verdict(
+    ledger_state: LedgerState, entry: Entry, body: ReleaseBegun
+) -> Judged:
+    """The verdict that the release names: it passed, and it is about these bytes."""
+    release = body.release
+    judged = ledger_state.judged.get(body.judged)
+    if judged is None or judged.verdict != "passed":
+        raise _illegal(entry, f"entry {body.judged} is no passed verdict of judge")
+    is_same_bytes = judged.package_sha256 == release.package_sha256
+    if not (_is_of(judged, release.model, release.version) and is_same_bytes):
+        raise _illegal(
+            entry, f"entry {body.judged} judged another version or other bytes"
+        )
+    return judged
+
+
+def _is_of(judged: Judged, model: str, version: str) -> bool:
+    is_same_model = judged.model == model
+    return is_same_model and judged.version == version
+
+
+def _check_not_judged_again(
+    ledger_state: LedgerState, entry: Entry, generation: int
+) -> None:
+    """No later verdict on the same version is against it."""
+    verdict = ledger_state.judged[generation]
+    # The verdict that is named passed, but a later one may have looked again.
+    against = [
+        at
+        for at, later in ledger_state.judged.items()
+        if at > generation
+        and later.verdict != "passed"
+        and _is_of(later, verdict.model, verdict.version)
+    ]
+    if against:
+        raise _illegal(
+            entry, f"entry {against[-1]} judged it again, and it did not pass"
+        )
 
 
 def _check_origin(
     ledger_state: LedgerState, entry: Entry, body: ReleaseBegun, judged: Judged
 ) -> None:
-    """The verdict stands on a registration of these bytes, and the release serves the registered adapter."""
+    """The verdict names a registration of these bytes, and the release serves that adapter."""
     # A ledger without any registration is from before there were any, and so are its releases.
     if not ledger_state.registrations:
         return
     if judged.registration is None:
         raise _illegal(
             entry,
-            f"entry {body.judged} judged a version whose registration the ledger does not hold",
+            f"entry {body.judged} judged a version whose registration"
+            " the ledger does not hold",
         )
     _check_registration(ledger_state, entry, judged)
     if body.release.spec.adapter_sha256 != judged.adapter_sha256:
@@ -212,156 +313,173 @@ def _check_origin(
         )
 
 
-def _release_begun(
-    ledger_state: LedgerState, entry: Entry, body: ReleaseBegun
-) -> LedgerState:
-    release, model = body.release, ledger_state.model(body.release.model)
-    judged = ledger_state.judged.get(body.judged)
-    if judged is None or judged.verdict != "passed":
-        raise _illegal(entry, f"entry {body.judged} is no passed verdict of judge")
-    if (judged.model, judged.version, judged.package_sha256) != (
-        release.model,
-        release.version,
-        release.package_sha256,
-    ):
-        raise _illegal(
-            entry, f"entry {body.judged} judged another version or other bytes"
-        )
-    later = [
-        at
-        for at, each in ledger_state.judged.items()
-        if at > body.judged and each.verdict != "passed" and _is_same(each, judged)
-    ]
-    if later:
-        raise _illegal(entry, f"entry {later[-1]} judged it again, and it did not pass")
-    _check_origin(ledger_state, entry, body, judged)
-    _check_waivers(ledger_state, entry, judged)
-    if ledger_state.frozen is not None:
-        raise _illegal(
-            entry, f"releases are frozen since entry {ledger_state.frozen.generation}"
-        )
-    if release.version in model.revoked:
+def _check_not_barred(
+    ledger_state: LedgerState, entry: Entry, release: Release
+) -> None:
+    """No freeze and no revocation is in the way."""
+    frozen = ledger_state.frozen
+    if frozen is not None:
+        raise _illegal(entry, f"releases are frozen since entry {frozen.generation}")
+    if release.version in ledger_state.model(release.model).revoked:
         raise _illegal(
             entry, f"version {release.version} of {release.model} is revoked"
         )
-    if release.spec.adapter_sha256 in ledger_state.revoked_adapters:
+    # The same weights under another name are the same weights.
+    adapter = release.spec.adapter_sha256
+    if adapter in ledger_state.revoked_adapters:
+        revocation = ledger_state.revoked_adapters[adapter]
         raise _illegal(
             entry,
-            f"its adapter was revoked under another name, at entry {ledger_state.revoked_adapters[release.spec.adapter_sha256]}",
+            f"its adapter was revoked under another name, at entry {revocation}",
         )
+
+
+def _check_free(ledger_state: LedgerState, entry: Entry, body: ReleaseBegun) -> None:
+    """What serves is what the verdict compared with, and no other release is on its way."""
+    model = ledger_state.model(body.release.model)
+    # The verdict compared with something that does not serve any more.
     if model.changed_at > body.judged:
         raise _illegal(
             entry,
-            f"what serves was changed at entry {model.changed_at}, after the verdict of entry {body.judged}",
+            f"what serves was changed at entry {model.changed_at},"
+            f" after the verdict of entry {body.judged}",
         )
-    if model.pending is not None:
+    pending = model.pending
+    if pending is not None:
         raise _illegal(
             entry,
-            f"version {model.pending.release.version} of {release.model} is on its way since entry {model.pending.begun}",
+            f"version {pending.release.version} of {body.release.model}"
+            f" is on its way since entry {pending.begun}",
         )
-    held = RecordedRelease(
-        begun=entry.generation,
-        release=release,
-        judged=body.judged,
-        by=body.by,
-        reason_sha256=body.reason_sha256,
-        at=entry.at,
-    )
-    return _changed(ledger_state, release.model, pending=held)
 
 
-def _pending(ledger_state: LedgerState, entry: Entry, begun: int) -> RecordedRelease:
-    found = next(
-        (
-            each.pending
-            for each in ledger_state.models.values()
-            if each.pending is not None and each.pending.begun == begun
-        ),
-        None,
-    )
-    if found is None:
-        raise _illegal(entry, f"no release that began at entry {begun} is on its way")
-    return found
+def _pending_release(
+    ledger_state: LedgerState, entry: Entry, begun: int
+) -> RecordedRelease:
+    """The release on its way that began at that generation."""
+    for model in ledger_state.models.values():
+        if model.pending is not None and model.pending.begun == begun:
+            return model.pending
+    raise _illegal(entry, f"no release that began at entry {begun} is on its way")
 
 
 def _release_switched(
     ledger_state: LedgerState, entry: Entry, body: ReleaseSwitched
 ) -> LedgerState:
-    held = _pending(ledger_state, entry, body.begun)
-    name = held.release.model
+    switched = _pending_release(ledger_state, entry, body.begun)
+    name, version = switched.release.model, switched.release.version
     model = ledger_state.model(name)
-    # What is released again moves to the end: going back from it leads to what served before it, not to itself.
-    kept = tuple(
-        each for each in model.served if each.release.version != held.release.version
+    # What is released again moves to the end: going back from it leads to what served
+    # before it, not to itself.
+    return _with_model(
+        ledger_state,
+        name,
+        served=(*_without_versions(model, {version}), switched),
+        # Never shortened: the endpoint and backups keep what a rollback may need.
+        once_served=(*model.once_served, switched),
+        pending=None,
+        serves_base=False,
+        changed_at=entry.generation,
     )
-    changes = {
-        "served": (*kept, held),
-        "once_served": (*model.once_served, held),
-        "pending": None,
-        "serves_base": False,
-    }
-    return _changed(ledger_state, name, changed_at=entry.generation, **changes)
+
+
+def _without_versions(
+    model: ModelState, versions: Collection[str]
+) -> tuple[RecordedRelease, ...]:
+    """What serves or served, without the releases of those versions."""
+    return tuple(
+        recorded
+        for recorded in model.served
+        if recorded.release.version not in versions
+    )
+
+
+def _completed_last(
+    served: tuple[RecordedRelease, ...],
+) -> tuple[RecordedRelease, ...]:
+    """The same releases, of which the last one is completed."""
+    *earlier, newest = served
+    completed = newest.model_copy(update={"is_completed": True})
+    return (*earlier, completed)
 
 
 def _release_completed(
     ledger_state: LedgerState, entry: Entry, body: ReleaseCompleted
 ) -> LedgerState:
+    # Only the newest release of a model can be completed: it is the one that serves.
     for name, model in ledger_state.models.items():
-        held = model.current
-        if held is not None and held.begun == body.begun and not held.is_completed:
-            done = held.model_copy(update={"is_completed": True})
-            return _changed(ledger_state, name, served=(*model.served[:-1], done))
+        current = model.current
+        if current is None or current.begun != body.begun or current.is_completed:
+            continue
+        return _with_model(ledger_state, name, served=_completed_last(model.served))
     raise _illegal(
         entry,
-        f"the release that began at entry {body.begun} is not what serves, or is completed already",
+        f"the release that began at entry {body.begun} is not what serves,"
+        " or is completed already",
     )
 
 
 def _release_aborted(
     ledger_state: LedgerState, entry: Entry, body: ReleaseAborted
 ) -> LedgerState:
-    return _changed(
-        ledger_state,
-        _pending(ledger_state, entry, body.begun).release.model,
-        pending=None,
-    )
+    aborted = _pending_release(ledger_state, entry, body.begun)
+    model = aborted.release.model
+    return _with_model(ledger_state, model, pending=None)
+
+
+# Brakes: back to what served, to the base, never again, not now.
 
 
 def _rolled_back(
     ledger_state: LedgerState, entry: Entry, body: RolledBack
 ) -> LedgerState:
     model = ledger_state.model(body.model)
-    target = next((each for each in model.once_served if each.begun == body.to), None)
-    if target is None:
+    target = _rollback_target(model, entry, body)
+    return _with_model(
+        ledger_state,
+        body.model,
+        served=_completed_last(_served_up_to(model, target)),
+        pending=None,
+        serves_base=False,
+        changed_at=entry.generation,
+    )
+
+
+def _rollback_target(
+    model: ModelState, entry: Entry, body: RolledBack
+) -> RecordedRelease:
+    """The release to go back to: it served once, is not revoked, and does not serve now."""
+    # A release served once at most under one beginning, so there is one or none.
+    candidates = [once for once in model.once_served if once.begun == body.to]
+    if not candidates:
         raise _illegal(
             entry,
             f"no release of {body.model} that began at entry {body.to} ever served",
         )
-    if target.release.version in model.revoked:
-        raise _illegal(
-            entry, f"version {target.release.version} of {body.model} is revoked"
-        )
-    if (
-        model.current is not None
-        and model.current.release == target.release
-        and not model.serves_base
-    ):
-        raise _illegal(
-            entry, f"version {target.release.version} of {body.model} serves already"
-        )
+    target = candidates[0]
+    version = target.release.version
+    if version in model.revoked:
+        raise _illegal(entry, f"version {version} of {body.model} is revoked")
+    answering = model.answering
+    # While the base answers, going back to the current release is a change.
+    if answering is not None and answering.release == target.release:
+        raise _illegal(entry, f"version {version} of {body.model} serves already")
+    return target
+
+
+def _served_up_to(
+    model: ModelState, target: RecordedRelease
+) -> tuple[RecordedRelease, ...]:
+    """What serves or served, ending with the release to go back to."""
     places = [
         place
-        for place, each in enumerate(model.served)
-        if each.release == target.release
+        for place, recorded in enumerate(model.served)
+        if recorded.release == target.release
     ]
+    if places:
+        return model.served[: places[-1] + 1]
     # The same version under another spec gives way: a version is served once.
-    others = tuple(
-        each for each in model.served if each.release.version != target.release.version
-    )
-    served = model.served[: places[-1] + 1] if places else (*others, target)
-    done = served[-1].model_copy(update={"is_completed": True})
-    changes = {"served": (*served[:-1], done), "pending": None, "serves_base": False}
-    return _changed(ledger_state, body.model, changed_at=entry.generation, **changes)
+    return (*_without_versions(model, {target.release.version}), target)
 
 
 def _base_served(
@@ -371,7 +489,7 @@ def _base_served(
         raise _illegal(
             entry, f"nothing of {body.model} was ever released, so its base is unknown"
         )
-    return _changed(
+    return _with_model(
         ledger_state,
         body.model,
         pending=None,
@@ -385,82 +503,91 @@ def _revoked(ledger_state: LedgerState, entry: Entry, body: Revoked) -> LedgerSt
         raise _illegal(
             entry, f"version {body.version} of {body.model} is revoked already"
         )
-    adapters = _adapters_of(ledger_state, body.model, body.version) | (
-        {body.adapter_sha256} if body.adapter_sha256 else set()
-    )
-    known = {
+    adapters = _adapters_of(ledger_state, body.model, body.version)
+    # Of a version that the ledger does not know, the person who revokes it names the bytes.
+    if body.adapter_sha256:
+        adapters.add(body.adapter_sha256)
+    # An adapter keeps the entry that revoked it first.
+    new = adapters - ledger_state.revoked_adapters.keys()
+    revoked_adapters = {
         **ledger_state.revoked_adapters,
-        **dict.fromkeys(
-            adapters - ledger_state.revoked_adapters.keys(), entry.generation
-        ),
+        **dict.fromkeys(new, entry.generation),
     }
-    ledger_state = ledger_state.model_copy(update={"revoked_adapters": known})
+    ledger_state = ledger_state.model_copy(
+        update={"revoked_adapters": revoked_adapters}
+    )
     # The same bytes may have been released under other names.
     for name in sorted({*ledger_state.models, body.model}):
-        versions = {
-            each.release.version
-            for each in _released(ledger_state.model(name))
-            if each.release.spec.adapter_sha256 in adapters
-        }
-        versions |= {body.version} if name == body.model else set()
-        ledger_state = (
-            _without(ledger_state, name, frozenset(versions), entry)
-            if versions
-            else ledger_state
-        )
+        versions = _versions_with(ledger_state.model(name), adapters)
+        if name == body.model:
+            versions |= {body.version}
+        if versions:
+            ledger_state = _revoke_versions(ledger_state, name, versions, entry)
     return ledger_state
 
 
 def _adapters_of(ledger_state: LedgerState, model: str, version: str) -> set[str]:
-    """What is known of a version's bytes: as it was judged, and as it was released."""
+    """A version's adapters as far as they are known: as judged, as released, as registered."""
     judged = {
-        each.adapter_sha256
-        for each in ledger_state.judged.values()
-        if (each.model, each.version) == (model, version)
+        verdict.adapter_sha256
+        for verdict in ledger_state.judged.values()
+        if _is_of(verdict, model, version)
     }
     released = {
-        each.release.spec.adapter_sha256
-        for each in _released(ledger_state.model(model))
-        if each.release.version == version
+        recorded.release.spec.adapter_sha256
+        for recorded in _released(ledger_state.model(model))
+        if recorded.release.version == version
     }
-    known = ledger_state.registration(model, version)
-    registered = set() if known is None else {known.made.adapter_sha256}
-    return {sha256 for sha256 in judged | released | registered if sha256 is not None}
+    adapters = judged | released
+    registration = ledger_state.registration(model, version)
+    if registration is not None:
+        adapters.add(registration.made.adapter_sha256)
+    return {sha256 for sha256 in adapters if sha256 is not None}
+
+
+def _versions_with(model: ModelState, adapters: set[str]) -> frozenset[str]:
+    """Released versions of a model that serve one of those adapters."""
+    return frozenset(
+        recorded.release.version
+        for recorded in _released(model)
+        if recorded.release.spec.adapter_sha256 in adapters
+    )
 
 
 def _released(model: ModelState) -> tuple[RecordedRelease, ...]:
-    return (*model.once_served, *(() if model.pending is None else (model.pending,)))
+    """Every release that had traffic or is on its way."""
+    if model.pending is None:
+        return model.once_served
+    return (*model.once_served, model.pending)
 
 
-def _without(
+def _revoke_versions(
     ledger_state: LedgerState, name: str, versions: frozenset[str], entry: Entry
 ) -> LedgerState:
     """A model whose versions these are: none of them serves or is on its way any more."""
     model = ledger_state.model(name)
-    served = tuple(
-        each for each in model.served if each.release.version not in versions
-    )
-    pending = (
-        model.pending
-        if model.pending is None or model.pending.release.version not in versions
-        else None
-    )
-    return _changed(
+    served = _without_versions(model, versions)
+    pending = model.pending
+    if pending is not None and pending.release.version in versions:
+        pending = None
+    # Nothing is left to go back to, so the base answers.
+    lost_all = bool(model.served) and not served
+    return _with_model(
         ledger_state,
         name,
         served=served,
         pending=pending,
         revoked=model.revoked | versions,
         changed_at=entry.generation,
-        serves_base=model.serves_base or (bool(model.served) and not served),
+        serves_base=model.serves_base or lost_all,
     )
 
 
 def _frozen(ledger_state: LedgerState, entry: Entry, body: Frozen) -> LedgerState:
-    if ledger_state.frozen is not None:
+    earlier = ledger_state.frozen
+    if earlier is not None:
         raise _illegal(
-            entry,
-            f"releases are frozen already, since entry {ledger_state.frozen.generation}",
+            entry, f"releases are frozen already, since entry {earlier.generation}"
         )
     freeze = Freeze(
         generation=entry.generation,
@@ -468,6 +595,7 @@ def _frozen(ledger_state: LedgerState, entry: Entry, body: Frozen) -> LedgerStat
         by=body.by,
         reason_sha256=body.reason_sha256,
     )
+    # A freeze aborts what is on its way, and leaves what serves.
     models = {
         name: model.model_copy(update={"pending": None})
         for name, model in ledger_state.models.items()
@@ -481,6 +609,9 @@ def _unfrozen(ledger_state: LedgerState, entry: Entry, _: Unfrozen) -> LedgerSta
     return ledger_state.model_copy(update={"frozen": None})
 
 
+# Exceptions that a person answers for.
+
+
 def _waived(ledger_state: LedgerState, entry: Entry, body: Waived) -> LedgerState:
     waiver = Waiver(
         generation=entry.generation,
@@ -491,18 +622,23 @@ def _waived(ledger_state: LedgerState, entry: Entry, body: Waived) -> LedgerStat
         reason_sha256=body.reason_sha256,
         account=body.account,
     )
-    return ledger_state.model_copy(update={"waivers": (*ledger_state.waivers, waiver)})
+    waivers = (*ledger_state.waivers, waiver)
+    return ledger_state.model_copy(update={"waivers": waivers})
 
 
 def _head_accepted(
     ledger_state: LedgerState, entry: Entry, body: HeadAccepted
 ) -> LedgerState:
-    if any(lost.hash == ledger_state.head.hash for lost in body.lost):
-        raise _illegal(entry, f"entry {ledger_state.head.generation} is not lost")
-    lost = {each.hash: entry.generation for each in body.lost}
-    return ledger_state.model_copy(
-        update={"accepted": {**ledger_state.accepted, **lost}}
-    )
+    # The entry before this one is in the ledger, so it cannot be accepted as lost.
+    head = ledger_state.head
+    hashes = [lost.hash for lost in body.lost]
+    if head.hash in hashes:
+        raise _illegal(entry, f"entry {head.generation} is not lost")
+    accepted = {
+        **ledger_state.accepted,
+        **dict.fromkeys(hashes, entry.generation),
+    }
+    return ledger_state.model_copy(update={"accepted": accepted})
 
 
 _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {

@@ -1,4 +1,7 @@
-"""How things stand in the ledger, as values: what `registry.ledger.rules` makes of its entries, for release, endpoint, controller and audit."""
+"""The state of the ledger as values.
+
+`registry.ledger.rules` makes it of the entries, for release, endpoint, controller and audit.
+"""
 
 from pydantic import AwareDatetime, Field
 
@@ -13,7 +16,7 @@ from registry.ledger.entries import (
 
 
 class RecordedRelease(Value):
-    """A release as the ledger holds it: when it began, when it got full traffic, for whom and why."""
+    """A release as the ledger holds it: when it began, on which verdict, for whom and why."""
 
     begun: int
     release: Release
@@ -24,47 +27,56 @@ class RecordedRelease(Value):
     is_completed: bool = False
 
 
+# Field names of these values are written to disk by the endpoint, and are never renamed.
 class ModelState(Value):
     """One registered model: what serves, what is on its way, what may never serve again."""
 
     served: tuple[RecordedRelease, ...] = ()
-    """Oldest first; the last one serves, the one before it is where a rollback goes."""
+    """Oldest first; the last one serves, and a rollback goes to the one before it."""
     once_served: tuple[RecordedRelease, ...] = ()
     """Every release that ever had full traffic, in the order of its beginning."""
     pending: RecordedRelease | None = None
+    # Versions; a frozenset, since the order of revocations decides nothing.
     revoked: frozenset[str] = frozenset()
     serves_base: bool = False
     changed_at: int = 0
-    """Generation at which what serves was last changed: a verdict from before it is about another comparison."""
+    """Generation at which what serves was last changed.
+
+    An earlier verdict is about another comparison.
+    """
 
     @property
     def current(self) -> RecordedRelease | None:
         """What serves; with `serves_base` its base alone."""
-        return self.served[-1] if self.served else None
+        if not self.served:
+            return None
+        return self.served[-1]
 
     @property
     def answering(self) -> RecordedRelease | None:
         """The release that answers under the model's name; None where the base does, or nothing."""
-        return None if self.serves_base else self.current
+        if self.serves_base:
+            return None
+        return self.current
 
     @property
     def comparator(self) -> RecordedRelease | None:
-        """The last release with full traffic that is not revoked, also while the base answers in its place."""
+        """The last release with full traffic that is not revoked, also while the base serves."""
+        # Also while the base answers: a candidate must beat the last release, not the base.
         if self.current is not None:
             return self.current
-        return next(
-            (
-                held
-                for held in reversed(self.once_served)
-                if held.release.version not in self.revoked
-            ),
-            None,
-        )
+        # Nothing serves: what did was revoked, or a rollback went back from it.
+        for recorded in reversed(self.once_served):
+            if recorded.release.version not in self.revoked:
+                return recorded
+        return None
 
     @property
     def before(self) -> RecordedRelease | None:
         """Where a rollback goes; None where nothing served before."""
-        return self.served[-2] if len(self.served) > 1 else None
+        if len(self.served) < 2:
+            return None
+        return self.served[-2]
 
 
 class Waiver(Value):
@@ -80,7 +92,10 @@ class Waiver(Value):
 
 
 class Registration(Value):
-    """How a version came into the ledger: by the run that made it, or by a person who answers for it."""
+    """How a version came into the ledger.
+
+    A run made it, or a person answers for it.
+    """
 
     generation: int
     at: AwareDatetime
@@ -91,12 +106,13 @@ class Registration(Value):
 
     @property
     def key(self) -> str:
-        """Its place in `LedgerState.registrations`."""
-        return registration_key(self.made.model, self.made.version)
+        """Its key in `LedgerState.registrations`."""
+        made = self.made
+        return registration_key(made.model, made.version)
 
 
 class Freeze(Value):
-    """Nothing is released; who said so, and why."""
+    """Nothing is released; who ordered it, and why."""
 
     generation: int
     at: AwareDatetime
@@ -109,32 +125,49 @@ class LedgerState(Value):
 
     head: Head
     at: AwareDatetime
+    # Those that may sign now: a revoked key is removed, and what it signed stays valid.
     keys: tuple[PublicKey, ...]
     models: dict[str, ModelState] = Field(default_factory=dict)
     registrations: dict[str, Registration] = Field(default_factory=dict)
-    """By model and version, the last of each: MLflow begins its numbers anew where its database was lost."""
+    """By model and version, the last of each.
+
+    MLflow restarts its numbers where its database was lost, so a version may be registered twice.
+    """
+    # By generation: a release names the verdict that it relies on.
     judged: dict[int, Judged] = Field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    # None: releases may begin.
     frozen: Freeze | None = None
     revoked_adapters: dict[str, int] = Field(default_factory=dict)
-    """Adapters that never serve again, whatever they are called, with the entry that revoked each."""
+    """Adapters that never serve again under any name, with the entry that revoked each."""
 
     accepted: dict[str, int] = Field(default_factory=dict)
-    """Hashes of entries that others remember and that are lost, with the entry that accepted each loss."""
+    """Hashes of lost entries that others remember, with the entry that accepted each loss."""
 
     def model(self, name: str) -> ModelState:
-        """A model that no entry names stands at nothing."""
-        return self.models.get(name, ModelState())
+        """The state of one model; an empty one where no entry names it."""
+        empty = ModelState()
+        return self.models.get(name, empty)
 
     def registration(self, model: str, version: str) -> Registration | None:
-        """How that version came into the ledger; None where nothing says so."""
-        return self.registrations.get(registration_key(model, version))
+        """How that version came into the ledger; None where no entry says so."""
+        key = registration_key(model, version)
+        return self.registrations.get(key)
+
+    @property
+    def controller_keys(self) -> tuple[PublicKey, ...]:
+        """The keys that may sign entries and seal head records now."""
+        return tuple(key for key in self.keys if key.role == "controller")
 
     def key(self, key_id: str) -> PublicKey | None:
         """The key of that id, if it may sign now."""
-        return next((key for key in self.keys if key.key_id == key_id), None)
+        for key in self.keys:
+            if key.key_id == key_id:
+                return key
+        return None
 
 
 def registration_key(model: str, version: str) -> str:
-    """Names hold no space and numbers hold nothing but digits, so that no two versions share a key."""
+    """The key of a version in `LedgerState.registrations`: `letters 3`."""
+    # Names hold no space and numbers hold only digits, so no two versions share a key.
     return f"{model} {version}"

@@ -1,8 +1,8 @@
-"""The witness: a place that another account owns, told of each head, and asked for the furthest.
+"""The witness: a place that another account owns, which keeps each head and gives the furthest.
 
 `ASSAY_WITNESS` names it: a file on another file system to which this account may only append, or
-an HTTP address that takes a sealed record by POST and gives back the furthest by GET. One that does
-not answer is a warning and stops nothing.
+an HTTP address that takes a sealed record by POST and gives back the furthest by GET. A witness
+that does not answer is a warning and stops nothing.
 """
 
 import os
@@ -18,7 +18,9 @@ from core.errors import LedgerError
 from core.settings import Settings
 from registry.ledger.heads import SealedRecord
 
+# Short, since the controller asks between its other duties.
 SECONDS = 3.0
+# Bytes; a head record has a few thousand.
 LARGEST = 1_000_000
 _T = TypeVar("_T")
 
@@ -32,7 +34,7 @@ class _Place(Protocol):
 
 
 class Witness:
-    """A witness, with a limit on how long it may take. Of one that hangs no second thing is asked."""
+    """A witness that is given limited time; one that hangs is not asked a second time."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
@@ -44,59 +46,80 @@ class Witness:
         return f"the witness {self._place.name}"
 
     def tell(self, sealed: SealedRecord) -> None:
-        """Tell it of a head; `LedgerError` where it does not take it in time."""
-        self._in_time(lambda: self._place.tell(sealed))
+        """Have it keep a head; `LedgerError` where it does not take it in time."""
+
+        def send() -> None:
+            self._place.tell(sealed)
+
+        self._call_in_time(send)
 
     def furthest(self, trusted: frozenset[str]) -> SealedRecord | None:
-        """The furthest record that one of those keys sealed; what others put there does not count."""
-        found = [each for each in self._in_time(self._records) if each.is_by(trusted)]
-        return max(found, key=lambda each: each.record.head.generation, default=None)
+        """The furthest record that one of those keys sealed; None where there is none.
 
-    def _records(self) -> list[SealedRecord]:
-        found = []
+        What others put there does not count. `LedgerError` where it does not answer in time.
+        """
+        records = self._call_in_time(self._read_records)
+        furthest: SealedRecord | None = None
+        for sealed in records:
+            if not sealed.is_by(trusted):
+                continue
+            if furthest is None or sealed.generation > furthest.generation:
+                furthest = sealed
+        return furthest
+
+    def _read_records(self) -> list[SealedRecord]:
+        records = []
         for text in self._place.records():
             try:
-                found.append(SealedRecord.model_validate_json(text))
+                record = SealedRecord.model_validate_json(text)
             except ValidationError:
                 continue  # no record: anybody may have written into that place
-        return found
+            records.append(record)
+        return records
 
-    def _in_time(self, call: Callable[[], _T]) -> _T:
-        """In a thread: a file system or a server that hangs must hold nobody up."""
+    def _call_in_time(self, call: Callable[[], _T]) -> _T:
+        """Call in a thread: a file system or a server that hangs must not block anybody."""
+        # Otherwise every call would leave one more hanging thread behind.
         if self._asking is not None and self._asking.is_alive():
-            raise self._silent("it has not answered since it was last asked")
-        outcome: list[_T] = []
-        fault: list[Exception] = []
+            raise self._silence("it has not answered since it was last asked")
+        outcomes: list[_T] = []
+        faults: list[Exception] = []
 
         def run() -> None:
             try:
-                outcome.append(call())
+                outcomes.append(call())
             except Exception as error:  # noqa: BLE001 - whatever it is, the witness did not answer
-                fault.append(error)
+                faults.append(error)
 
+        # A daemon: the process may end while the witness still hangs.
         self._asking = threading.Thread(target=run, name="witness", daemon=True)
         self._asking.start()
         self._asking.join(SECONDS)
-        if outcome:
-            return outcome[0]
-        # Of an unknown error only the kind is said: its text may hold the address with a login.
-        fact = (
-            str(fault[0])
-            if fault and isinstance(fault[0], LedgerError)
-            else type(fault[0]).__name__
-            if fault
-            else None
-        )
-        raise self._silent(fact or f"nothing within {SECONDS:g} s")
+        if outcomes:
+            return outcomes[0]
+        if faults:
+            raise self._silence(_describe_fault(faults[0]))
+        raise self._silence(f"nothing within {SECONDS:g} s")
 
-    def _silent(self, fact: str) -> LedgerError:
+    def _silence(self, fact: str) -> LedgerError:
+        name = self.name[0].upper() + self.name[1:]
         return LedgerError(
-            f"{self.name[0].upper()}{self.name[1:]} does not answer ({fact}). Look at it, or correct ASSAY_WITNESS."
+            f"{name} does not answer ({fact}). Look at it, or correct ASSAY_WITNESS."
         )
+
+
+def _describe_fault(error: Exception) -> str:
+    # Of an unknown error only the type is reported: its text may hold the address with a login.
+    if isinstance(error, LedgerError):
+        return str(error)
+    return type(error).__name__
 
 
 def witness() -> Witness | None:
-    """The one that ASSAY_WITNESS names; None where it names none."""
+    """The witness that ASSAY_WITNESS names; None where it names none.
+
+    `LedgerError` where it is neither a path nor an address.
+    """
     address = Settings().witness
     if not address:
         return None
@@ -112,16 +135,20 @@ def witness() -> Witness | None:
 
 
 class _FileWitness:
-    """A line for each head, at the end of a file."""
+    """A file with a line for each head."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
 
     def tell(self, sealed: SealedRecord) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        line = f"{sealed.model_dump_json()}\n"
+        # Appended in one write, so that two writers do not mix their lines.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        descriptor = os.open(self._path, flags, 0o600)
         try:
-            os.write(descriptor, f"{sealed.model_dump_json()}\n".encode())
+            os.write(descriptor, line.encode())
+            # What the witness has kept must survive a power failure, or it proves nothing.
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -130,31 +157,31 @@ class _FileWitness:
         if not self._path.exists():
             return
         with self._path.open("rb") as lines:
+            # Line by line: the file grows with every head, and is never cut.
             yield from lines
 
 
 class _HttpWitness:
-    """An address; a login may be part of it, and is said nowhere."""
+    """An address; a login may be part of it, and is shown nowhere."""
 
     def __init__(self, address: str) -> None:
         try:
-            # Without the login: clients log the addresses that they ask.
+            # Without the login: clients log the addresses that they call.
             self._address, self._login = split_login(address)
         except ValueError as error:
             raise LedgerError(
-                f"ASSAY_WITNESS cannot be understood: {error}. In a login @ is written %40, / is written %2F."
+                f"ASSAY_WITNESS cannot be understood: {error}."
+                " In a login @ is written %40, / is written %2F."
             ) from None
         self.name = shown(self._address)
 
     def tell(self, sealed: SealedRecord) -> None:
         import httpx
 
-        content = sealed.model_dump_json()
-        kind = {"content-type": "application/json"}
         reply = httpx.post(
             self._address,
-            content=content,
-            headers=kind,
+            content=sealed.model_dump_json(),
+            headers={"content-type": "application/json"},
             auth=self._login,
             timeout=SECONDS,
         )
@@ -164,9 +191,14 @@ class _HttpWitness:
     def records(self) -> Iterator[bytes]:
         import httpx
 
-        with httpx.stream(
-            "GET", self._address, auth=self._login, timeout=SECONDS
-        ) as reply:
+        request = httpx.stream(
+            "GET",
+            self._address,
+            auth=self._login,
+            timeout=SECONDS,
+        )
+        with request as reply:
+            # It has kept nothing yet.
             if reply.status_code in {204, 404}:
                 return
             if not reply.is_success:
@@ -174,6 +206,7 @@ class _HttpWitness:
             content = b""
             for piece in reply.iter_bytes():
                 content += piece
+                # Whatever answers there must not fill the memory.
                 if len(content) > LARGEST:
                     raise LedgerError("more than a record")
         yield from content.splitlines()

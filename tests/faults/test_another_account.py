@@ -61,7 +61,7 @@ def test_status_works_with_what_may_be_read(home: Path) -> None:
         for each in said["alarms"]
     )
     assert not any(
-        "damaged" in each or "is gone" in each or "Errno" in each
+        "damaged" in each or "is missing" in each or "Errno" in each
         for each in said["alarms"]
     )
 

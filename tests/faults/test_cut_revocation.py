@@ -304,7 +304,7 @@ def test_a_memory_that_is_deleted_under_a_running_endpoint_is_written_anew_with_
 def test_nothing_is_written_on_top_of_a_ledger_that_was_cut(home: Path) -> None:
     cut(home)
     ledger = open_ledger(home)
-    with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
+    with pytest.raises(BrokenLedger, match="Entry 10 is missing"):
         ledger.append(frozen(), ledger.state())
     assert read_ledger(home).state().head.generation == 9
 
@@ -461,7 +461,7 @@ def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(
     without(MEMORY)(home)
     seen = started(home)
     assert seen.obeyed is None
-    assert any("Entry 12 is gone" in alarm for alarm in seen.alarms)
+    assert any("Entry 12 is missing" in alarm for alarm in seen.alarms)
 
 
 def test_a_running_endpoint_obeys_an_accepted_head_without_a_restart(
@@ -545,7 +545,7 @@ def test_status_and_doctor_show_what_is_wrong_also_without_an_endpoint(
     cut(home)
     without(MEMORY)(home)
     for command in ("status", "doctor"):
-        assert "Entry 10 is gone" in assay(command).output
+        assert "Entry 10 is missing" in assay(command).output
 
 
 def test_the_endpoint_as_a_process_serves_nothing_of_a_ledger_that_lost_its_revocation(

@@ -111,7 +111,9 @@ def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_w
     set_back(home)
     seen = started(home)
     assert seen.serves == "1"
-    assert any("Entry 10 is gone, though the witness" in alarm for alarm in seen.alarms)
+    assert any(
+        "Entry 10 is missing, though the witness" in alarm for alarm in seen.alarms
+    )
     assert any(
         "Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms
     )
@@ -231,17 +233,18 @@ def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_ag
     duties = Reconciler(Project(home.parent, home))
     said = duties.compare_heads()
     assert any(
-        "Entry 10 is gone, though the page of letters" in sentence for sentence in said
+        "Entry 10 is missing, though the page of letters" in sentence
+        for sentence in said
     )
     assert elsewhere_file(home).is_file()
     for duty in (duties.write_heads, duties.put_champions_back, duties.tell_witness):
-        with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
+        with pytest.raises(BrokenLedger, match="Entry 10 is missing"):
             duty()
     assert client.get_model_version(MODEL, "1").tags[PAGE_TAG].startswith("10:"), (
         "it is not overwritten"
     )
     ledger = open_ledger(home)
-    with pytest.raises(BrokenLedger, match="Entry 10 is gone"):
+    with pytest.raises(BrokenLedger, match="Entry 10 is missing"):
         ledger.append(frozen(), ledger.state())
     client.delete_model_version(MODEL, "2")  # what was read once is kept
     seen = started(home)

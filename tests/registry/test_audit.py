@@ -258,7 +258,7 @@ def test_an_old_copy_that_went_on_shows_as_a_fork(home: Path, tmp_path: Path) ->
     assert audited(home, head).bad_entry == 10
     again = open_ledger(home)
     with pytest.raises(
-        BrokenLedger, match=r"Entry 10 is gone, though .*head\.json remembers it"
+        BrokenLedger, match=r"Entry 10 is missing, though .*head\.json remembers it"
     ):
         again.append(judged("3"), again.state())
     record_file(home).unlink()

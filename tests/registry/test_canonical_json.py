@@ -367,3 +367,13 @@ def test_a_new_row_in_the_earlier_form_is_named(home: Path) -> None:
     report = verify(read_ledger(home))
     assert report.bad_entry == 3
     assert "not written as Assay writes" in (report.problem or "")
+
+
+def test_a_number_that_was_put_into_a_row_from_before_does_not_end_the_audit(
+    home: Path,
+) -> None:
+    rows = rows_before()[:3]
+    rows[2]["generation"] = 2**60
+    report = verify(_with_rows(home, rows))
+    assert report.bad_entry == 3
+    assert "edited" in (report.problem or "")

@@ -124,7 +124,7 @@ def test_an_entry_signed_anew_breaks_the_one_after_it(chain: Chain) -> None:
 def test_a_dropped_entry_is_named(chain: Chain) -> None:
     breaks(
         [*chain.entries[:1], *chain.entries[2:]],
-        "Entry 2 is broken: it is missing, and entry 3 stands in its place",
+        "Entry 2 is broken: it is missing, and entry 3 is in its place",
     )
     breaks(chain.entries[1:], "Entry 1 is broken")
     breaks([], "no entry")
@@ -215,7 +215,7 @@ def test_what_is_remembered_must_still_be_there(chain: Chain) -> None:
     check_remembered(head, chain.entries[-1])
     with pytest.raises(BrokenLedger, match="tail was cut off or an old copy"):
         check_remembered(head, None)
-    with pytest.raises(BrokenLedger, match="another one stood there before"):
+    with pytest.raises(BrokenLedger, match="another one was in its place before"):
         check_remembered(head, rehashed(chain.entries[-1], body=judged("2")))
     with pytest.raises(BrokenLedger, match="was edited"):
         check_remembered(

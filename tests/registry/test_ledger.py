@@ -344,7 +344,7 @@ def test_what_somebody_changed_by_hand_is_found_by_the_next_reader(home: Path) -
         "DROP TRIGGER entries_no_delete",
         "DELETE FROM entries WHERE generation = 5",
     )
-    with pytest.raises(BrokenLedger, match="Entry 5 is gone"):
+    with pytest.raises(BrokenLedger, match="Entry 5 is missing"):
         ledger.state()
 
 
@@ -357,7 +357,7 @@ def test_an_entry_on_top_of_a_cut_tail_is_refused(home: Path) -> None:
         "DELETE FROM entries WHERE generation > 3",
     )
     with pytest.raises(
-        BrokenLedger, match=r"Entry 5 is gone, though .*head\.json remembers it"
+        BrokenLedger, match=r"Entry 5 is missing, though .*head\.json remembers it"
     ):
         ledger.append(frozen(), ledger_state)
     record_file(home).unlink()
@@ -579,11 +579,11 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     open_ledger(home)
     program = (
         "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.support.ledgers import frozen\n"
-        "ledger = L.open_ledger(Path(sys.argv[1])); state = ledger.state()\n"
+        "ledger = L.open_ledger(Path(sys.argv[1])); standing = ledger.state()\n"
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"
         "def killed(connection): os.kill(os.getpid(), 9)\n"
-        "ledger.append(frozen(), state)"
+        "ledger.append(frozen(), standing)"
     )
     assert (
         subprocess.run(

@@ -1,4 +1,4 @@
-"""What Alembic runs: the versions that are missing, inside the transaction that `open_ledger` began."""
+"""What Alembic runs: the missing versions, inside the transaction that `open_ledger` began."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""One file a version."""
+"""The versions of the ledger's tables, one file each, named by its number."""

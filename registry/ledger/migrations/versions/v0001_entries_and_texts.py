@@ -9,24 +9,34 @@ branch_labels = None
 depends_on = None
 
 _SENTENCE = "entries of the ledger are only ever added"
+_REFUSE = f"BEGIN SELECT RAISE(ABORT, '{_SENTENCE}'); END"
 # A slip is refused here; whoever drops the triggers is found out by the hashes.
 _SQLITE = (
-    f"CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, '{_SENTENCE}'); END",
-    f"CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, '{_SENTENCE}'); END",
+    f"CREATE TRIGGER entries_no_update BEFORE UPDATE ON entries {_REFUSE}",
+    f"CREATE TRIGGER entries_no_delete BEFORE DELETE ON entries {_REFUSE}",
     # INSERT OR REPLACE deletes without asking the trigger above.
     f"""CREATE TRIGGER entries_no_replace BEFORE INSERT ON entries
     WHEN EXISTS (SELECT 1 FROM entries WHERE generation = NEW.generation OR hash = NEW.hash)
-    BEGIN SELECT RAISE(ABORT, '{_SENTENCE}'); END""",  # noqa: S608 - a constant of this file
+    {_REFUSE}""",  # noqa: S608 - a constant of this file
 )
 _POSTGRESQL = (
-    f"CREATE FUNCTION entries_only_added() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '{_SENTENCE}'; END $$ LANGUAGE plpgsql",
-    "CREATE TRIGGER entries_no_update BEFORE UPDATE OR DELETE ON entries FOR EACH ROW EXECUTE FUNCTION entries_only_added()",
-    "CREATE TRIGGER entries_no_truncate BEFORE TRUNCATE ON entries FOR EACH STATEMENT EXECUTE FUNCTION entries_only_added()",
+    (
+        "CREATE FUNCTION entries_only_added() RETURNS trigger AS"
+        f" $$ BEGIN RAISE EXCEPTION '{_SENTENCE}'; END $$ LANGUAGE plpgsql"
+    ),
+    (
+        "CREATE TRIGGER entries_no_update BEFORE UPDATE OR DELETE ON entries"
+        " FOR EACH ROW EXECUTE FUNCTION entries_only_added()"
+    ),
+    (
+        "CREATE TRIGGER entries_no_truncate BEFORE TRUNCATE ON entries"
+        " FOR EACH STATEMENT EXECUTE FUNCTION entries_only_added()"
+    ),
 )
 
 
 def upgrade() -> None:
-    """Make both tables and the triggers."""
+    """Create both tables and the triggers."""
     op.create_table(
         "entries",
         sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
@@ -43,5 +53,6 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text, primary_key=True),
         sa.Column("text", sa.Text, nullable=False),
     )
-    for statement in _SQLITE if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL:
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in _SQLITE if is_sqlite else _POSTGRESQL:
         op.execute(statement)
