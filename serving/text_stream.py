@@ -42,8 +42,8 @@ class IncrementalText:
     def _decode_pending(self) -> str:
         tokens = [*self._context, *self._pending]
         whole = self._decode(tokens)
-        before = self._decode(self._context)
-        return whole[len(before) :]
+        context = self._decode(self._context)
+        return whole[len(context) :]
 
     def _commit(self, text: str) -> str:
         # Tokens that gave text are the context of the next ones; older tokens are not needed.

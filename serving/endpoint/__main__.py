@@ -84,10 +84,10 @@ def only_one(home: Path) -> Iterator[None]:
 
 def _limits(options: argparse.Namespace) -> Limits:
     return Limits(
-        to_load=options.seconds_to_load,
-        to_drain=options.seconds_to_drain,
-        between_looks=options.seconds_between_looks,
-        without_an_endpoint=options.seconds_without_an_endpoint,
+        seconds_to_load=options.seconds_to_load,
+        seconds_to_drain=options.seconds_to_drain,
+        seconds_between_looks=options.seconds_between_looks,
+        seconds_without_an_endpoint=options.seconds_without_an_endpoint,
     )
 
 
@@ -120,25 +120,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds-to-load",
         type=float,
-        default=defaults.to_load,
+        default=defaults.seconds_to_load,
         help="after that a release that is not ready has failed",
     )
     parser.add_argument(
         "--seconds-to-drain",
         type=float,
-        default=defaults.to_drain,
+        default=defaults.seconds_to_drain,
         help="for the last answers of an engine that is let go",
     )
     parser.add_argument(
         "--seconds-between-looks",
         type=float,
-        default=defaults.between_looks,
+        default=defaults.seconds_between_looks,
         help="at the ledger, when nobody rings",
     )
     parser.add_argument(
         "--seconds-without-an-endpoint",
         type=float,
-        default=defaults.without_an_endpoint,
+        default=defaults.seconds_without_an_endpoint,
         help="for which an engine outlives an endpoint that is killed",
     )
     return parser

@@ -51,7 +51,7 @@ class Endpoint:
             # Clients that connect before this is over wait in the socket's queue, instead of
             # being answered that no engine is ready.
             adoption = self.fleet.wait_until_adopted()
-            await asyncio.wait_for(adoption, self._limits.to_take_over)
+            await asyncio.wait_for(adoption, self._limits.seconds_to_take_over)
         with open_socket("127.0.0.1", 0) as admin_listener:
             serves_at = f"{format_url(listener)}/v1"
             admin_address = AdminAddress.new(format_url(admin_listener), serves_at)
@@ -71,7 +71,7 @@ class Endpoint:
                 await end_signal.wait()
                 # The admin interface answers on: the controller may ask what still runs.
                 public.should_exit = True
-                await asyncio.wait({answering}, timeout=self._limits.to_finish)
+                await asyncio.wait({answering}, timeout=self._limits.seconds_to_finish)
             finally:
                 await self._end(background)
                 public.should_exit = True

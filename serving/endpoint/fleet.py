@@ -115,7 +115,7 @@ class Fleet:
     async def keep_looking_at_packages(self) -> None:
         """For as long as the endpoint runs: report a damaged package while it can be repaired."""
         while True:
-            await asyncio.sleep(self._context.limits.between_package_checks)
+            await asyncio.sleep(self._context.limits.seconds_between_package_checks)
             # A copy: engines may come and go while one package is read.
             for engine in tuple(self._engines.values()):
                 await engine.look_at_package()
@@ -147,7 +147,7 @@ class Fleet:
                 # A predecessor waits for what is more urgent: it is only there for a rollback.
                 is_predecessor = need.recorded == model.before
                 start = EngineStart(
-                    after=most_urgent if is_predecessor else None,
+                    waits_for=most_urgent if is_predecessor else None,
                     leftover=self._take_leftover(need.contents),
                 )
                 engine = ReleaseEngine(need, self._context, start)

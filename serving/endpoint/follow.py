@@ -58,7 +58,7 @@ class Follower:
     async def keep_following(self) -> None:
         """Look at the ledger again and again, for as long as the endpoint runs."""
         while True:
-            await asyncio.sleep(self._limits.between_looks)
+            await asyncio.sleep(self._limits.seconds_between_looks)
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - the next look tries again
@@ -72,7 +72,7 @@ class Follower:
     async def look(self) -> None:
         """Read what is new, remember it, then act on it.
 
-        Whatever is wrong with the ledger, the state that is known is obeyed on.
+        Whatever is wrong with the ledger, the state that was verified last stays obeyed.
         """
         # A ring and the timer may come together.
         async with self._lock:
@@ -135,7 +135,7 @@ class Follower:
         try:
             # Shielded: a thread cannot be cancelled.
             reading = asyncio.shield(self._reading)
-            state = await asyncio.wait_for(reading, self._limits.for_the_ledger)
+            state = await asyncio.wait_for(reading, self._limits.seconds_for_the_ledger)
         except BaseException:
             if self._reading.done():
                 self._reading = None
@@ -148,13 +148,13 @@ class Follower:
 
         remembered = self.ledger_state
         # Before the ledger: what others knew by then it must hold.
-        known = self._outside.read(remembered, has_seen_record=self._has_seen_record)
+        heads = self._outside.read(remembered, has_seen_record=self._has_seen_record)
         ledger = read_ledger(self._home)
         state = self._follow(ledger, remembered)
         if remembered is None:
             # Only after the ledger was read it is known whose seals count.
-            known = self._outside.read(state, has_seen_record=self._has_seen_record)
-        self._outside.check(ledger, state, known, has_memory=remembered is not None)
+            heads = self._outside.read(state, has_seen_record=self._has_seen_record)
+        self._outside.check(ledger, state, heads, has_memory=remembered is not None)
         return state
 
     def _follow(self, ledger: Ledger, remembered: LedgerState | None) -> LedgerState:
@@ -177,16 +177,16 @@ class Follower:
         is remembered.
         """
         head = remembered.head
-        known = [entry for entry in entries if entry.generation <= head.generation]
-        latest = known[-1] if known else None
+        older = [entry for entry in entries if entry.generation <= head.generation]
+        latest = older[-1] if older else None
         check_remembered(head, latest)
-        ledger_state = follow(None, known)
+        ledger_state = follow(None, older)
         if ledger_state != remembered:
             self._alarms["memory"] = (
                 "The endpoint's memory on disk was not what the ledger says: it was edited, "
                 "or another version of Assay wrote it. The ledger was obeyed."
             )
-        new = entries[len(known) :]
+        new = entries[len(older) :]
         return follow(ledger_state, new)
 
     def _remember(self, ledger_state: LedgerState) -> None:
@@ -210,7 +210,7 @@ class Follower:
         """What the alarm says; None where there is simply no ledger yet."""
         if isinstance(error, TimeoutError):
             return (
-                f"The ledger did not answer within {self._limits.for_the_ledger:.0f} s. "
+                f"The ledger did not answer within {self._limits.seconds_for_the_ledger:.0f} s. "
                 "What was verified last is still served; look at its database."
             )
         if isinstance(error, BrokenLedger | IllegalEntry):

@@ -91,9 +91,9 @@ class OutsideHeads:
 
         What is revoked stays known, also where the store that knew it is lost.
         """
-        known, unread = known_heads(self._home, ledger_state)
-        known += self._ask_witness(ledger_state)
-        self._learn(known)
+        heads, unread = known_heads(self._home, ledger_state)
+        heads += self._ask_witness(ledger_state)
+        self._learn(heads)
         faults: list[str] = []
         record = record_file(self._home)
         if has_seen_record and not record.exists():
@@ -102,7 +102,7 @@ class OutsideHeads:
             )
         faults += [f"{note}. {LOOK}" for note in unread]
         self._faults = tuple(faults)
-        return known
+        return heads
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class OutsideHeads:
         self,
         ledger: Ledger,
         state: LedgerState,
-        known: tuple[KnownHead, ...],
+        heads: tuple[KnownHead, ...],
         *,
         has_memory: bool,
     ) -> None:
@@ -122,7 +122,7 @@ class OutsideHeads:
 
         `BrokenLedger` where it does not, or where nobody confirms that it is whole.
         """
-        new = [head for head in known if _head_key(head) not in self._fits]
+        new = [head for head in heads if _head_key(head) not in self._fits]
         lost = lost_heads(ledger, state, new)
         proven: list[KnownHead] = []
         sentences: list[str] = []
@@ -184,9 +184,9 @@ class OutsideHeads:
             head = KnownHead.of(sealed.record, self._witness.name)
             self._witnessed = (head,)
 
-    def _learn(self, known: Iterable[KnownHead]) -> None:
+    def _learn(self, heads: Iterable[KnownHead]) -> None:
         # Nothing is ever taken out: a store that is lost must not bring a version back.
-        learned = Revocations.known_to(known)
+        learned = Revocations.known_to(heads)
         self.revocations = self.revocations.merge(learned)
 
     def _is_confirmed(self, state: LedgerState) -> bool:

@@ -44,11 +44,11 @@ async def _compare(
     engine: EngineAddress, release: Release, answers: tuple[KnownAnswer, ...], what: str
 ) -> str:
     outcomes = [await _gives(engine, release.model, answer) for answer in answers]
-    asked = len(outcomes)
+    count = len(outcomes)
     same = sum(outcomes)
-    fact = f"{same} of {asked} {what}"
+    fact = f"{same} of {count} {what}"
     # Asked whether it passed: without a single known answer it did not.
-    if outcomes and same >= release.known_answers_share * asked:
+    if outcomes and same >= release.known_answers_share * count:
         return fact
     raise ServingError(
         f"Version {release.version} of {release.model} gave {fact}, and "

@@ -85,7 +85,7 @@ class EngineStart:
     """With what an engine begins its life."""
 
     # An engine that is to have the processor for itself until it is settled.
-    after: "ReleaseEngine | None" = None
+    waits_for: "ReleaseEngine | None" = None
     # The process that an earlier endpoint left running with the same contents.
     leftover: EngineRecord | None = None
 
@@ -108,7 +108,7 @@ class ReleaseEngine:
         self.package = PackageWatch(context.home, need.recorded.release)
         self._token = ""
         self._context = context
-        self._after = start.after
+        self._waits_for = start.waits_for
         self._leftover = start.leftover
         # How often its process ended in a row.
         self._ends = 0
@@ -230,7 +230,7 @@ class ReleaseEngine:
 
     async def retire(self) -> None:
         """End it once its last answer is complete, or the time for that is over."""
-        limit = self._context.limits.to_drain
+        limit = self._context.limits.seconds_to_drain
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), limit)
         await self.close()
@@ -291,9 +291,10 @@ class ReleaseEngine:
             await self._end(process, at_once=self._busy > 0)
 
     async def _start(self) -> EngineProcess | AdoptedEngine:
-        if self._after is not None and self._leftover is None:
-            await self._after.wait_until_settled()
-        limit = self._context.limits.to_load
+        # An adopted process is loaded already: it takes no time from another.
+        if self._waits_for is not None and self._leftover is None:
+            await self._waits_for.wait_until_settled()
+        limit = self._context.limits.seconds_to_load
         try:
             async with asyncio.timeout(limit):
                 return await self._load()
@@ -350,7 +351,7 @@ class ReleaseEngine:
         Bytes that were exchanged while they were being read must not answer.
         """
         home = self._context.home
-        grace = self._context.limits.without_an_endpoint
+        grace = self._context.limits.seconds_without_an_endpoint
         arguments = await asyncio.to_thread(
             verified.arguments, home, with_adapter=self.need.with_adapter
         )
@@ -426,7 +427,7 @@ class ReleaseEngine:
         """Wait until it has not answered several checks in a row."""
         missed = 0
         while missed < _MISSED_CHECKS:
-            await asyncio.sleep(self._context.limits.between_health_checks)
+            await asyncio.sleep(self._context.limits.seconds_between_health_checks)
             missed = 0 if await _is_alive(engine) else missed + 1
         return f"its engine process did not answer {missed} health checks in a row"
 

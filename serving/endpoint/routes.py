@@ -48,7 +48,7 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
         body = await read_body(request)
         name = read_model_name(body)
         check_name(name)
-        call = ChatCall(name, body, limits.to_come_back)
+        call = ChatCall(name, body, limits.seconds_to_come_back)
         return ForwardedResponse(call, lanes)
 
     return app

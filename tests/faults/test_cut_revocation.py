@@ -54,7 +54,7 @@ from tests.support.ledgers import (
 )
 from tests.support.released import make_home
 
-PATIENT = Limits(for_the_ledger=60.0)
+PATIENT = Limits(seconds_for_the_ledger=60.0)
 REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)
 
 

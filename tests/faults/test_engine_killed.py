@@ -52,7 +52,7 @@ def test_an_engine_that_is_killed_again_and_again_comes_back_and_its_predecessor
     ] == []
     # What had begun to arrive at the moment of a kill ends in an error event: one answer of each client at the most.
     assert sum("engine_lost" in failure for failure in load.failures) <= KILLS * CLIENTS
-    assert longest < Limits().to_come_back + 5
+    assert longest < Limits().seconds_to_come_back + 5
     assert {answer.fingerprint for answer in load.answers} <= {
         home.specs[version].fingerprint for version in versions
     }

@@ -11,7 +11,7 @@ from registry.ledger.state import LedgerState
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 
-QUICK = Limits(for_the_ledger=0.3)
+QUICK = Limits(seconds_for_the_ledger=0.3)
 
 
 def test_a_database_that_hangs_is_said_in_time_and_what_was_known_goes_on(

@@ -610,7 +610,7 @@ def test_an_engine_that_is_killed_under_load_comes_back_by_itself(
     # except where this machine takes longer to load an engine than a request is kept waiting.
     told = (
         ("engine_lost",)
-        if seconds_away < Limits().to_come_back
+        if seconds_away < Limits().seconds_to_come_back
         else ("engine_lost", "not_ready")
     )
     assert [

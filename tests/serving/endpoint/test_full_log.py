@@ -89,7 +89,9 @@ def test_an_alarm_that_cannot_be_said_does_not_end_the_following(
     ledger = open_ledger(tmp_path)
 
     async def follow() -> bool:
-        follower = Follower(tmp_path, Limits(between_looks=0.05), lambda _: None)
+        follower = Follower(
+            tmp_path, Limits(seconds_between_looks=0.05), lambda _: None
+        )
         await follower.look()
         following = asyncio.create_task(follower.keep_following())
         for old, new, is_alarmed in (
