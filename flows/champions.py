@@ -28,7 +28,12 @@ def move_champions(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
     sentences: list[str] = []
     for name in sorted(names):
         model = ledger_state.model(name)
-        sentences += _move_champion(store, name, model, holders.get(name))
+        sentences += _move_champion(
+            store,
+            name,
+            model,
+            holders.get(name),
+        )
     return tuple(sentences)
 
 
@@ -51,7 +56,10 @@ def drop_revoked_challengers(
 
 def _is_registered_by_assay(store: Store, name: str, number: str) -> bool:
     version = store.known(name, number)
-    return version is not None and bool(version.package_sha256)
+    if version is None:
+        return False
+    # Only our versions carry the digest of a package.
+    return bool(version.package_sha256)
 
 
 def _move_champion(
@@ -59,6 +67,7 @@ def _move_champion(
 ) -> Iterator[str]:
     """Move the alias of one model from its present `holder`; yield what there is to say."""
     serving = model.answering
+    # A release on its way moves nothing yet: it may still be rolled back.
     if serving is not None and not serving.is_completed:
         return
     champion, doubt = None, ""
@@ -66,6 +75,7 @@ def _move_champion(
         if serving is not None:
             doubt = _doubt(store, serving.release)
             champion = None if doubt else serving.release.version
+        # Only a change is written: MLflow's history of aliases stays readable.
         if holder != champion:
             store.move_alias(name, CHAMPION, champion)
     except RegistryError as error:

@@ -86,6 +86,7 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
     Where the policy of now is another than the package's, also each rule of it that fails.
     """
     package, policy = judged.package, judged.policy
+    # As many tokens as were generated when the answers were scored.
     most_tokens = judged.finalist.spec.default_max_tokens
     answers = known_answer_differences(package, most_tokens)
     if judged.is_older:
@@ -103,6 +104,7 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
 
 def _admit_again(judged: JudgedVersion) -> AdmittedAgain:
     """What `admit` says of the package's data under the policy that holds now."""
+    # Named in the finding where the policy has changed since.
     former_policy = load_policy(judged.package / "policy.yaml")
     verdict = readmit(judged.package, judged.policy, older=judged.is_older)
     failed = [each for each in verdict.findings if each.outcome != "passed"]

@@ -29,6 +29,7 @@ def releases_needed(ledger_state: LedgerState) -> tuple[Release, ...]:
 
 def _releases_of(model: ModelState) -> Iterator[Release]:
     for recorded in (model.current, model.pending, model.before):
+        # Of these three an engine may have to start at any moment.
         if recorded is not None:
             yield recorded.release
     if model.current is None and model.serves_base and model.once_served:
@@ -52,9 +53,12 @@ def fetch_released_package(home: Path, release: Release, store: Store) -> Path |
     # The ledger names the bytes: a tag in MLflow can be edited and must not decide here.
     digest = {"package_sha256": release.package_sha256}
     store.fetch(version.model_copy(update=digest), folder)
-    moved = [path for path in all_aside(folder.parent) if path not in aside_before]
-    own = [path for path in moved if path.name.startswith(folder.name)]
-    return own[-1] if own else None
+    for path in reversed(all_aside(folder.parent)):
+        is_new = path not in aside_before
+        # Another process may have moved the folder of another package meanwhile.
+        if is_new and path.name.startswith(folder.name):
+            return path
+    return None
 
 
 class PackageRepair:
@@ -96,6 +100,7 @@ class PackageRepair:
                 f"{name} is damaged ({folder}) and could not be fetched again: {error} "
                 "Put the folder back from a backup."
             )
+            # Remembered: the controller comes round every five seconds.
             self._failures[digest] = (time.monotonic(), sentence)
             return sentence
         self._failures.pop(digest, None)

@@ -63,7 +63,9 @@ class Repaired(Value):
 
 def open_release_context(home: Path) -> ReleaseContext:
     """Ledger and endpoint: all that releases and brakes need."""
-    return ReleaseContext(open_ledger(home), endpoint_client(home))
+    ledger = open_ledger(home)
+    endpoint = endpoint_client(home)
+    return ReleaseContext(ledger, endpoint)
 
 
 def promote(
@@ -78,6 +80,7 @@ def promote(
     store, context = open_store(project), open_release_context(project.home)
     candidate = store.get_version(model, version)
     with in_use(project.home), exclusive(release_lock(project.home)):
+        # Promoting what serves already is the way to repair its files.
         repaired = _repair_serving_package(project.home, store, candidate)
         if repaired is not None:
             return repaired
@@ -89,8 +92,16 @@ def promote(
         carry_on(model, context)
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
-        judged = _version_to_judge(project, context, store, candidate, package)
+        # From here on nothing is read from MLflow that a person could edit.
+        judged = _version_to_judge(
+            project,
+            context,
+            store,
+            candidate,
+            package,
+        )
         verdict, ledger_state = _judge(context, store, judged)
+        # The verdict is recorded, whatever it was: that is the answer.
         if not isinstance(verdict, Candidate):
             return Promotion(
                 model=model, version=candidate.version, verdict=verdict, released=None
@@ -98,7 +109,12 @@ def promote(
         # The weights must be on this machine before the endpoint is told to load them.
         locate(BaseModelManifest.read(package / "base_model.json"), project.home)
         generation = ledger_state.head.generation
-        released = release(verdict, generation, order, context)
+        released = release(
+            verdict,
+            generation,
+            order,
+            context,
+        )
     note = _move_champion(store, context.ledger.state())
     return Promotion(
         model=model,
@@ -111,8 +127,11 @@ def promote(
 
 def policy_file(root: Path, model: str) -> Path:
     """The policy that holds for a model now: its own where there is one, else the default."""
-    own = root / layout.POLICIES / f"{model}.yaml"
-    return own if own.is_file() else root / layout.POLICY
+    policies = root / layout.POLICIES
+    own = policies / f"{model}.yaml"
+    if own.is_file():
+        return own
+    return root / layout.POLICY
 
 
 def _version_to_judge(
@@ -144,7 +163,12 @@ def _judge(
         version.name, version.version, version.package_sha256, finalist.adapter.sha256
     )
     ledger_state = record_judgement(context.ledger, subject, verdict)
-    _annotate_page(store, version, verdict, ledger_state)
+    _annotate_page(
+        store,
+        version,
+        verdict,
+        ledger_state,
+    )
     return verdict, ledger_state
 
 
@@ -170,7 +194,11 @@ def _repair_serving_package(
     if not package_fault(home, serving.release):
         return None
     aside = fetch_released_package(home, serving.release, store)
-    return Repaired(model=version.name, version=version.version, aside=aside)
+    return Repaired(
+        model=version.name,
+        version=version.version,
+        aside=aside,
+    )
 
 
 def _check_does_not_serve(ledger_state: LedgerState, version: ModelVersion) -> None:

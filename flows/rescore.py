@@ -74,10 +74,20 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
             return Completed(name="NoChampion", message=sentence)
         package = fetch_package_of(store, champion, project.home)
         with open_workspace(project, _as_trained(request, package)) as workspace:
-            outcome = _rescore_in(workspace, store, champion, package)
+            outcome = _rescore_in(
+                workspace,
+                store,
+                champion,
+                package,
+            )
             publish(outcome, store.address)
             rename_run(outcome)
-        _notify(project, store, champion, outcome)
+        _notify(
+            project,
+            store,
+            champion,
+            outcome,
+        )
         message = f"Version {champion.version} of {request.model}: {outcome.result}"
         return Completed(name=outcome.verdict.capitalize(), message=message)
 
@@ -94,10 +104,17 @@ def _rescore_in(
         DATA_REVISION: revision_in(workspace.root),
     }
     version_inputs(workspace)
+    # Another day's rows make another run of the same champion.
     work = identify(workspace.root, champion.name)
     logical_run = digest_of_json({"rescored": champion.package_sha256, "of": work})
     run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
-    attempt = Attempt(workspace, store, run, logical_run, champion.name)
+    attempt = Attempt(
+        workspace,
+        store,
+        run,
+        logical_run,
+        champion.name,
+    )
     outcome = earlier_outcome(attempt, registers=False)
     if outcome is not None:
         return outcome
@@ -119,16 +136,19 @@ def _evaluate(workspace: Workspace, package: Path) -> Verdict:
 def _place_adapter(package: Path, root: Path) -> None:
     """Copy the package's adapter to where `generate` reads it, and checks every byte once more."""
     adapter = Adapter.read(package / "adapter.json")
+    # Whatever is there must not be mixed with the champion's files.
     shutil.rmtree(root / layout.FINE_TUNE, ignore_errors=True)
     shutil.copytree(package / "adapter", root / adapter.folder)
     for name in ("adapter.json", "progress.jsonl"):
-        if (package / name).is_file():
-            shutil.copyfile(package / name, root / layout.FINE_TUNE / name)
+        source = package / name
+        if source.is_file():
+            shutil.copyfile(source, root / layout.FINE_TUNE / name)
 
 
 def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
     """The request with the parameters that the champion was trained with."""
-    document = yaml.safe_load((package / "params.yaml").read_text(encoding="utf-8"))
+    text = (package / "params.yaml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
     settings = dict(request.settings)
     for section in _FROM_TRAINING:
         for name, setting in document[section].items():

@@ -50,22 +50,38 @@ def retrain(
             with training_turn(project.home, request.model, waits=waits):
                 return _retrain(project, request, only_new_data=only_new_data)
         except AlreadyTraining as busy:
-            return _skip(project, "AlreadyTraining", request.model, str(busy))
+            return _skip(
+                project,
+                "AlreadyTraining",
+                request.model,
+                str(busy),
+            )
 
 
 def _retrain(
     project: Project, request: TrainRequest, *, only_new_data: bool
 ) -> "State[Any]":
+    # A schedule asks every night; people get a message only about news.
     store = open_store(project)
     if only_new_data:
         sentence = _no_new_rows(store, project, request)
         if sentence is not None:
-            return _skip(project, "NoNewRows", request.model, sentence)
+            return _skip(
+                project,
+                "NoNewRows",
+                request.model,
+                sentence,
+            )
     outcome = train_to_verdict(project, request)
     # Rows that changed back to what was judged before are found every night: that is no news.
     is_news = not (only_new_data and outcome.unchanged)
     title = f"Assay: {request.model} {outcome.word}"
-    notify(project.home, title, _message(outcome, store), sends=is_news)
+    notify(
+        project.home,
+        title,
+        _message(outcome, store),
+        sends=is_news,
+    )
     return Completed(name=outcome.word.capitalize(), message=outcome.result)
 
 
@@ -86,7 +102,12 @@ def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str |
 def _skip(project: Project, name: str, model: str, sentence: str) -> "State[Any]":
     """End a run that trains nothing. Its page and the home say why; nobody gets a message."""
     publish_text("nothing-done", f"# Nothing was trained\n\n{sentence}\n", sentence)
-    notify(project.home, f"Assay: {model} not trained", sentence, sends=False)
+    notify(
+        project.home,
+        f"Assay: {model} not trained",
+        sentence,
+        sends=False,
+    )
     return Completed(name=name, message=sentence)
 
 
@@ -101,6 +122,7 @@ def notified_on_error(project: Project, model: str) -> Iterator[None]:
             why = f"{type(error).__name__}: {why[:300]}"
         text = f"{why}\nPrefect: {run_link()}"
         notify(project.home, f"Assay: a run of {model} failed", text)
+        # Prefect shows the run as failed.
         raise
 
 

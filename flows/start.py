@@ -31,6 +31,7 @@ def request_from(**options: Any) -> TrainRequest:
     `UnreadableData` or `ParameterError`.
     """
     given = {name: option for name, option in options.items() if option is not None}
+    # `--set lora.r=32` may come many times.
     assignments = given.pop("settings", ())
     given["settings"] = dict(parse_assignment(text) for text in assignments)
     _check_files(given)
@@ -38,6 +39,7 @@ def request_from(**options: Any) -> TrainRequest:
         given["chat_template"] = _read_template(given["chat_template"])
     if "base_model" in given:
         given["base_model_digest"] = _digest_of_base(given)
+    # Named after data and base, so that two projects do not share a champion by accident.
     given.setdefault("model", _default_model_name(given))
     try:
         request = TrainRequest(**given)
@@ -111,12 +113,14 @@ def _default_model_name(given: Mapping[str, Any]) -> str:
     if "data" in given:
         data = _plain_name(given["data"].stem) or "rows"
     if "base_model" in given:
-        base = _plain_name(given["base_model"].absolute().name) or "model"
+        folder = given["base_model"].absolute()
+        base = _plain_name(folder.name) or "model"
     return f"{data}-{base}"[:_LONGEST_MODEL_NAME]
 
 
 def _plain_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return plain.strip("-._")
 
 
 def _digest_of_base(given: Mapping[str, Any]) -> str:

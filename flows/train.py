@@ -35,10 +35,15 @@ from registry.mlflow.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKS
 from registry.mlflow.store import Store
 
 
-@flow(name="train", flow_run_name="{request.title}", validate_parameters=False)
+@flow(
+    name="train",
+    flow_run_name="{request.title}",
+    validate_parameters=False,
+)
 def train(request: TrainRequest) -> Outcome:
     """Take the request's rows and base model to a verdict, once no other run trains the model."""
-    project = find_project(Settings().home)
+    home = Settings().home
+    project = find_project(home)
     with training_turn(project.home, request.model):
         return train_to_verdict(project, request)
 
@@ -59,20 +64,35 @@ def train_to_verdict(project: Project, request: TrainRequest) -> Outcome:
 def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outcome:
     """The outcome of the same work before where there is one, else that of a new attempt."""
     model = request.model
+    # Who wanted the run, and on which rows: MLflow's pages show both.
     tags = {
         MODEL: model,
         AUTHOR: current_user(),
         DATA_REVISION: revision_in(workspace.root),
         WORKSPACE: workspace.run_id,
     }
+    # Inputs are placed before the work is identified: its digest covers them.
     version_inputs(workspace)
     place_comparators(store, model, workspace)
     logical_run, recipe = identify(workspace.root, model), recipe_of(workspace.root)
-    outcome = outcome_of_recipe(store, model, recipe, workspace.home)
+    # Asked first: a recipe of the champion is no new logical run once the champion has changed.
+    outcome = outcome_of_recipe(
+        store,
+        model,
+        recipe,
+        workspace.home,
+    )
     if outcome is not None:
         return outcome
+    # An attempt that was cut short is found here by its logical run and resumed.
     run = store.runs.begin(logical_run, request.title, {**tags, RECIPE: recipe})
-    attempt = Attempt(workspace, store, run, logical_run, model)
+    attempt = Attempt(
+        workspace,
+        store,
+        run,
+        logical_run,
+        model,
+    )
     outcome = earlier_outcome(attempt)
     if outcome is not None:
         return outcome
@@ -90,6 +110,7 @@ def train_and_evaluate(attempt: Attempt) -> Verdict | Champion:
     refusal = admit_rows(attempt.workspace)
     if refusal is not None:
         return refusal
+    # Only training takes long enough for curves.
     with forwarded_progress(attempt):
         run_stage(attempt.workspace, "fine_tune")
     champion = champion_made_again(attempt.root)

@@ -36,4 +36,5 @@ class Attempt:
 
 def fetch_package_of(store: Store, version: ModelVersion, home: Path) -> Path:
     """The package of a version in the home's `packages`; `RegistryError` where it is not whole."""
-    return store.fetch(version, home / "packages" / version.package_sha256)
+    folder = home / "packages" / version.package_sha256
+    return store.fetch(version, folder)

@@ -34,27 +34,38 @@ def decide_succession(attempt: Attempt, scorecard: Scorecard) -> Succession:
     It takes the alias where there is no open challenger, or by beating it.
     """
     challenger = attempt.store.holder(attempt.model, CHALLENGER)
+    # The same work again is the challenger itself, resumed after a kill.
     if challenger is None or challenger.logical_run == attempt.logical_run:
         return Succession(takes=True)
     if not _is_open(attempt.store, attempt.home, challenger):
         return Succession(takes=True)
     package = attempt.fetch_package(challenger)
+    # Two runs can train the very same bytes: a comparison would be of a model with itself.
     adapter = Adapter.read(package / "adapter.json")
     if adapter.sha256 == scorecard.adapter.sha256:
-        return Succession(takes=True, over=challenger, is_same=True)
+        return Succession(
+            takes=True,
+            over=challenger,
+            is_same=True,
+        )
     findings = against_challenger(
         scorecard,
         read_evidence(scorecard.evidence.checked(attempt.root)),
         read_evidence(package / "evidence.parquet"),
         load_policy(attempt.root / layout.POLICY),
     )
+    # An undecided comparison is no win: the older challenger stays under review.
     if beats(findings):
         return Succession(takes=True, over=challenger)
     failed = (finding.text for finding in findings if finding.outcome != "passed")
     # The rules of `screen` speak of a champion; here it is the challenger.
     name = f"challenger {challenger.version}"
     shortfall = next(failed, "no rule was judged").replace("champion", name)
-    return Succession(takes=False, over=challenger, shortfall=shortfall)
+    return Succession(
+        takes=False,
+        over=challenger,
+        shortfall=shortfall,
+    )
 
 
 def settle_succession(store: Store, succession: Succession, version: str) -> str:
@@ -67,6 +78,7 @@ def settle_succession(store: Store, succession: Succession, version: str) -> str
             f"version {version} does not beat challenger {challenger.version}, "
             f"which stays under review: {succession.shortfall}"
         )
+    # The page of the one that loses the alias says to whom.
     store.annotate(challenger, {SUPERSEDED_BY: version})
     how = "as the same adapter, judged again" if succession.is_same else "by beating it"
     return f"alias challenger, which it takes from version {challenger.version} {how}"

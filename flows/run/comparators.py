@@ -23,11 +23,17 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
 
     `RegistryError` where MLflow does not hold what the ledger says was served last.
     """
+    # The ledger decides: while the base answers, MLflow has no alias `champion`.
     served = _last_served(store, model, workspace.home)
     champion = _place(
         store, served or store.holder(model, CHAMPION), CHAMPION, workspace
     )
-    anchor = _place(store, store.holder(model, ANCHOR), ANCHOR, workspace)
+    anchor = _place(
+        store,
+        store.holder(model, ANCHOR),
+        ANCHOR,
+        workspace,
+    )
     if champion is not None or anchor is not None:
         comparators = ChampionInput(champion=champion, anchor=anchor)
         comparators.write(workspace.root / layout.CHAMPION_INPUT)
@@ -35,8 +41,10 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
 
 def check_comparators(workspace: Workspace) -> None:
     """Refuse champions and anchors on another base model before anything is trained."""
-    manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
-    read_comparators(manifest, workspace.root / layout.CHAMPION)
+    root = workspace.root
+    manifest, _ = read_base_model(root / layout.BASE_MODEL)
+    # Reading them refuses what cannot be compared with; their values are not needed here.
+    read_comparators(manifest, root / layout.CHAMPION)
 
 
 def _place(
@@ -45,7 +53,9 @@ def _place(
     if version is None:
         return None
     package = fetch_package_of(store, version, workspace.home)
-    shutil.copytree(package / "adapter", workspace.root / layout.CHAMPION / alias)
+    folder = workspace.root / layout.CHAMPION / alias
+    shutil.copytree(package / "adapter", folder)
+    # The record is the package's own: bytes and record were hashed together.
     adapter = Adapter.read(package / "adapter.json")
     return Champion(version=version.version, adapter=adapter)
 
@@ -55,6 +65,7 @@ def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
     if not ever_was(home):
         return None
     recorded = read_ledger(home).state().model(model).comparator
+    # Nothing was ever released under this name.
     if recorded is None:
         return None
     release = recorded.release

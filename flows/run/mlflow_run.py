@@ -57,6 +57,7 @@ def ended_on_error(store: Store, run: RecordedRun) -> Iterator[None]:
 def forwarded_progress(attempt: Attempt) -> Iterator[None]:
     """Within, copy what training appends to `progress.jsonl` to the curves of the MLflow run."""
     is_over = threading.Event()
+    # A thread, since training is a child process that DVC waits for.
     thread = threading.Thread(target=_forward_progress, args=(attempt, is_over))
     thread.start()
     try:
@@ -92,6 +93,7 @@ def _points(path: Path) -> list[dict[str, Any]]:
         try:
             points.append(json.loads(line))
         except json.JSONDecodeError:
+            # Half written; the next reading finds it whole.
             break
     return points
 

@@ -31,14 +31,17 @@ class Outcome(Value):
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why: every rule of a verdict that passed, else every rule that did not pass."""
-        passed = self.verdict == "passed"
-        counted = [each for each in self.findings if passed or each.outcome != "passed"]
-        return tuple(finding.text for finding in counted)
+        if self.verdict == "passed":
+            return tuple(finding.text for finding in self.findings)
+        failed = [each for each in self.findings if each.outcome != "passed"]
+        return tuple(finding.text for finding in failed)
 
     @property
     def word(self) -> str:
         """The outcome in a word or two, for titles."""
-        return "champion again" if self.is_champion else self.verdict
+        if self.is_champion:
+            return "champion again"
+        return self.verdict
 
     @property
     def result(self) -> str:

@@ -98,14 +98,19 @@ def build_package(
     shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")
     evidence = collect_evidence(workspace, finalist)
     shutil.copytree(evidence, package, dirs_exist_ok=True)
+    # The endpoint serves with the tokenizer that was scored, whatever the base's folder has later.
     if lineage.base is not None:
-        _copy_tokenizer(locate(lineage.base, workspace.home), package / "tokenizer")
+        base_folder = locate(lineage.base, workspace.home)
+        _copy_tokenizer(base_folder, package / "tokenizer")
     template = workspace.root / layout.CHAT_TEMPLATE
     if template.is_file():
         shutil.copyfile(template, package / "chat_template.jinja")
-    write_known_answers(package / KNOWN_ANSWERS, _known_answers(workspace, scorecard))
-    write_text(package / "MODEL_CARD.md", model_card(finalist, scorecard, lineage))
-    write_text(package / "lineage.json", lineage.model_dump_json(indent=1) + "\n")
+    answers = _known_answers(workspace, scorecard)
+    write_known_answers(package / KNOWN_ANSWERS, answers)
+    card = model_card(finalist, scorecard, lineage)
+    write_text(package / "MODEL_CARD.md", card)
+    lineage_json = lineage.model_dump_json(indent=1)
+    write_text(package / "lineage.json", lineage_json + "\n")
     # Written last, since it lists every other file.
     digests = json.dumps(folder_digests(package), indent=1, sort_keys=True)
     write_text(package / "package.json", digests + "\n")

@@ -39,7 +39,12 @@ def check_is_no_submodule(root: Path) -> None:
 
     Its git settings name one folder for every worktree, and DVC follows them.
     """
-    if git(root, "config", "core.worktree", check=False):
+    if git(
+        root,
+        "config",
+        "core.worktree",
+        check=False,
+    ):
         raise WorkspaceError(
             f"{root} is a git submodule, where DVC cannot work. "
             "Clone it into a folder of its own and go there."
@@ -48,13 +53,32 @@ def check_is_no_submodule(root: Path) -> None:
 
 def pin_working_tree(root: Path, run_id: str) -> str:
     """Commit the working tree as it is and give the commit; branch and index stay as they are."""
-    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False).strip()
+    head = git(
+        root,
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "HEAD",
+        check=False,
+    ).strip()
     tree = _write_tree(root, run_id, has_head=bool(head))
+    # An unchanged tree is the commit itself: its history stays readable.
     if head and tree == git(root, "rev-parse", "HEAD^{tree}").strip():
         commit = head
     else:
-        commit = _commit_tree(root, run_id, tree, head)
-    git(root, "update-ref", f"refs/assay/runs/{run_id}/pinned", commit)
+        # A commit that no branch names: the person's history is left alone.
+        commit = _commit_tree(
+            root,
+            run_id,
+            tree,
+            head,
+        )
+    git(
+        root,
+        "update-ref",
+        f"refs/assay/runs/{run_id}/pinned",
+        commit,
+    )
     return commit
 
 
@@ -64,10 +88,27 @@ def keep_run_commit(root: Path, run_id: str) -> None:
     `git show refs/assay/runs/RUN/done:dvc.lock` then names every file of the run by digest.
     """
     names = [name for name in _RECORDED if (root / name).exists()]
-    git(root, "add", "--all", "--", *names)
+    git(
+        root,
+        "add",
+        "--all",
+        "--",
+        *names,
+    )
     message = ("--allow-empty", "--no-verify", "-m", f"run {run_id}")
-    git(root, "commit", "--quiet", *message, environment=_IDENTITY)
-    git(root, "update-ref", f"refs/assay/runs/{run_id}/done", "HEAD")
+    git(
+        root,
+        "commit",
+        "--quiet",
+        *message,
+        environment=_IDENTITY,
+    )
+    git(
+        root,
+        "update-ref",
+        f"refs/assay/runs/{run_id}/done",
+        "HEAD",
+    )
 
 
 def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
@@ -83,9 +124,27 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
     names = [name for name in _PINNED if (root / name).exists()]
     try:
         if has_head:
-            git(root, "read-tree", "HEAD", environment=environment)
-        git(root, "add", "--update", environment=environment)
-        git(root, "add", "--all", "--", *names, *no_rows, environment=environment)
+            git(
+                root,
+                "read-tree",
+                "HEAD",
+                environment=environment,
+            )
+        git(
+            root,
+            "add",
+            "--update",
+            environment=environment,
+        )
+        git(
+            root,
+            "add",
+            "--all",
+            "--",
+            *names,
+            *no_rows,
+            environment=environment,
+        )
         return git(root, "write-tree", environment=environment).strip()
     finally:
         index.unlink(missing_ok=True)
@@ -93,13 +152,22 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
 
 def _index_file(root: Path, run_id: str) -> Path:
     # In a worktree `.git` is a file, so the index lies beside it instead of in it.
-    if (root / ".git").is_dir():
-        return root / ".git" / f"assay-index-{run_id}"
+    git_folder = root / ".git"
+    if git_folder.is_dir():
+        return git_folder / f"assay-index-{run_id}"
     return root / f".assay-index-{run_id}"
 
 
 def _commit_tree(root: Path, run_id: str, tree: str, head: str) -> str:
+    # A checkout without any commit has no parent to give.
     parents = ["-p", head] if head else []
     message = ("-m", f"working tree of run {run_id}")
-    commit = git(root, "commit-tree", tree, *parents, *message, environment=_IDENTITY)
+    commit = git(
+        root,
+        "commit-tree",
+        tree,
+        *parents,
+        *message,
+        environment=_IDENTITY,
+    )
     return commit.strip()

@@ -20,14 +20,21 @@ def earlier_outcome(attempt: Attempt, *, registers: bool = True) -> Outcome | No
     run, store = attempt.run, attempt.store
     if run.verdict is None:
         return None
+    # That answer is no verdict of a gate: its outcome is the champion's.
     if run.verdict == MADE_AGAIN:
         return _earlier_champion(attempt)
+    # A verdict without its version was cut short between the two: the run goes on.
     version = store.find_version(attempt.model, attempt.logical_run)
     if registers and run.verdict == "passed" and version is None:
         return None
     folder = attempt.home / "evidence" / run.run_id
     evidence = store.runs.fetch_evidence(run.run_id, folder)
-    outcome = _read_outcome(evidence, attempt.model, version, run.run_id)
+    outcome = _read_outcome(
+        evidence,
+        attempt.model,
+        version,
+        run.run_id,
+    )
     return outcome.model_copy(update={"unchanged": True})
 
 
@@ -39,7 +46,10 @@ def outcome_of_recipe(
     Run again, the recipe would compare the champion with itself.
     """
     champion = store.holder(model, CHAMPION)
-    if champion is None or store.runs.tags(champion.run_id).get(RECIPE) != recipe:
+    if champion is None:
+        return None
+    tags = store.runs.tags(champion.run_id)
+    if tags.get(RECIPE) != recipe:
         return None
     outcome = champions_outcome(store, champion, home)
     return outcome.model_copy(update={"unchanged": True})
@@ -57,7 +67,12 @@ def champion_made_again(root: Path) -> Champion | None:
 def champions_outcome(store: Store, champion: ModelVersion, home: Path) -> Outcome:
     """The outcome with which the champion was registered, read from its package."""
     package = fetch_package_of(store, champion, home)
-    outcome = _read_outcome(package, champion.name, champion, champion.run_id)
+    outcome = _read_outcome(
+        package,
+        champion.name,
+        champion,
+        champion.run_id,
+    )
     return outcome.model_copy(update={"is_champion": True})
 
 
@@ -79,14 +94,20 @@ def _read_outcome(
 
 
 def _earlier_champion(attempt: Attempt) -> Outcome | None:
-    number = attempt.store.runs.tags(attempt.run.run_id).get(VERSION)
-    if number is None:
+    store = attempt.store
+    tags = store.runs.tags(attempt.run.run_id)
+    # A run that was killed before it ended has the verdict and no version yet.
+    if VERSION not in tags:
         return None
-    champion = attempt.store.get_version(attempt.model, number)
-    outcome = champions_outcome(attempt.store, champion, attempt.home)
+    champion = store.get_version(attempt.model, tags[VERSION])
+    outcome = champions_outcome(store, champion, attempt.home)
     return outcome.model_copy(update={"run_id": attempt.run.run_id, "unchanged": True})
 
 
 def _identity(adapter: Adapter) -> tuple[str, str, str | None]:
     """What decides an adapter's answers: weights, base, and chat template."""
-    return adapter.sha256, adapter.base_digest, adapter.chat_template_sha256
+    return (
+        adapter.sha256,
+        adapter.base_digest,
+        adapter.chat_template_sha256,
+    )

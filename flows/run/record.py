@@ -29,6 +29,7 @@ def record_verdict(
     `registers` is False where the champion is scored again: it has a version already.
     `DamagedFile` where the verdict does not follow from its evidence.
     """
+    # Training made the champion's adapter again: there is no verdict and no new version.
     if isinstance(verdict, Champion):
         return _record_champion(attempt, verdict)
     scorecard = None
@@ -39,9 +40,17 @@ def record_verdict(
     page = Page(
         description=description, tags={VERDICT: verdict.verdict, **lineage.tags()}
     )
+    # A rejected run keeps its evidence, too: the reasons must be open to a second look.
     version, note = None, ""
     if isinstance(verdict, Finalist) and scorecard is not None and registers:
-        version, note = _register(attempt, verdict, scorecard, lineage, page)
+        version, note = _register(
+            attempt,
+            verdict,
+            scorecard,
+            lineage,
+            page,
+        )
+    # Last of all: a run with a verdict is taken as done by the next one.
     evidence = collect_evidence(attempt.workspace, verdict)
     attempt.store.runs.record_verdict(attempt.run.run_id, evidence, page)
     return Outcome(
@@ -68,7 +77,12 @@ def _register(
     Gives the version's number, and what became of the challenger.
     """
     _check_verdict(attempt, finalist, scorecard)
-    package = build_package(attempt.workspace, finalist, scorecard, lineage)
+    package = build_package(
+        attempt.workspace,
+        finalist,
+        scorecard,
+        lineage,
+    )
     succession = decide_succession(attempt, scorecard)
     submission = Submission(
         run=attempt.run,
@@ -79,8 +93,15 @@ def _register(
         takes_challenger=succession.takes,
     )
     version = attempt.store.register(finalist, submission)
+    # MLflow can be edited: only what the ledger names may be judged for a release.
     ledger, packages = open_ledger(attempt.home), attempt.home / "packages"
-    enter_version(ledger, attempt.store, packages, version, package)
+    enter_version(
+        ledger,
+        attempt.store,
+        packages,
+        version,
+        package,
+    )
     return version.version, settle_succession(
         attempt.store, succession, version.version
     )
@@ -93,7 +114,11 @@ def _record_champion(attempt: Attempt, champion: Champion) -> Outcome:
     outcome = outcome.model_copy(update={"run_id": attempt.run.run_id})
     policy = load_policy(attempt.root / layout.POLICY)
     lineage = lineage_of(attempt.workspace, policy.sha256, attempt.logical_run)
-    tags = {VERDICT: MADE_AGAIN, VERSION: version.version, **lineage.tags()}
+    tags = {
+        VERDICT: MADE_AGAIN,
+        VERSION: version.version,
+        **lineage.tags(),
+    }
     page = Page(description=f"{outcome.result}.", tags=tags)
     evidence = collect_evidence(attempt.workspace, None)
     attempt.store.runs.record_verdict(attempt.run.run_id, evidence, page)

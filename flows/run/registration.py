@@ -30,7 +30,13 @@ def enter_version(
 
     `RegistryError` where MLflow's version is not what the run made: nothing is entered then.
     """
-    package = _checked_package(store, packages, version, own)
+    # MLflow's digest is believed only after the bytes were compared.
+    package = _checked_package(
+        store,
+        packages,
+        version,
+        own,
+    )
     contents = contents_of_version(version, package)
     entry = Registered(
         **contents.model_dump(),
@@ -38,6 +44,7 @@ def enter_version(
         account=operating_system_account(),
         logical_run=version.logical_run,
     )
+    # A run that was killed after its entry must not enter the version twice.
     registration = ledger.state().registration(version.name, version.version)
     if registration is None or registration.made != contents:
         append(ledger, lambda _: entry)
@@ -65,6 +72,7 @@ def _checked_package(
     own_digests = folder_digests(own)
     if digest_of_files(own_digests) == version.package_sha256:
         return own
+    # The version is of an attempt that was killed: every other file must be the same.
     earlier = store.fetch(version, packages / version.package_sha256)
     earlier_digests = folder_digests(earlier)
     names = own_digests.keys() | earlier_digests.keys()

@@ -10,17 +10,24 @@ from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, score_table
 
-_MARKS = {"passed": "✓", "rejected": "✗", "undecided": "?"}
+_MARKS = {
+    "passed": "✓",
+    "rejected": "✗",
+    "undecided": "?",
+}
 
 
 def print_stage(run: StageRun) -> None:
     """Print a stage, how long it took, and the figure that matters."""
-    headline, *more = run.summary.splitlines() or [""]
+    lines = run.summary.splitlines() or [""]
     took = "cached" if run.cached else duration(run.seconds)
     waited = " (waited for another run's)" if run.waited else ""
-    say(f"  {run.stage:<17}{took:>8}  {headline}{waited}")
-    for line in more:
-        say(f"  {'':<17}{'':>8}  {line}")
+    margin = f"  {run.stage:<17}{took:>8}  "
+    say(f"{margin}{lines[0]}{waited}")
+    # Further lines of the summary begin below the first one.
+    indent = " " * len(margin)
+    for line in lines[1:]:
+        say(f"{indent}{line}")
 
 
 def show(outcome: Outcome, mlflow_uri: str) -> None:
@@ -38,7 +45,8 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
 def say_findings(findings: tuple[Finding, ...]) -> None:
     """Print a line for each rule: its outcome, and why."""
     for finding in findings:
-        say(f"  {_MARKS[finding.outcome]} {finding.text}")
+        mark = _MARKS[finding.outcome]
+        say(f"  {mark} {finding.text}")
 
 
 def publish(outcome: Outcome, mlflow_uri: str) -> None:
@@ -65,7 +73,11 @@ def publish_text(key: str, text: str, description: str) -> None:
     from prefect.artifacts import create_markdown_artifact
 
     shown = without_secrets(text)
-    create_markdown_artifact(key=key, markdown=shown, description=description[:500])
+    create_markdown_artifact(
+        key=key,
+        markdown=shown,
+        description=description[:500],
+    )
 
 
 def run_link() -> str:

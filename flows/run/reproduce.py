@@ -110,10 +110,12 @@ def _run_stage(workspace: Workspace, stage: str, channel: Path) -> None:
         with _repository(workspace) as repo:
             repo.reproduce(targets=[stage], single_item=True)
     except ReproductionError as error:
+        # The stage wrote its own error: it says more than DVC's.
         if (channel / "error").is_file():
             text = (channel / "error").read_text(encoding="utf-8")
             stage_error = _parse_error(text)
             raise _with_clean_cache(stage_error, workspace.home / "cache") from error
+        # A gate that refuses exits with an error code, and its verdict is its out.
         verdict = workspace.root / layout.DATA / stage / "verdict.json"
         if stage not in GATES or not verdict.is_file():
             reason = _first_line(error.__cause__ or error)
@@ -160,8 +162,11 @@ def _unexplained_error(stage: str, reason: str) -> PipelineError:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    text = str(error).strip()
+    if not text:
+        return type(error).__name__
+    first_line = text.splitlines()[0]
+    return first_line[:200]
 
 
 @contextmanager
@@ -193,6 +198,7 @@ def _stage_turn(workspace: Workspace, stage: str) -> Iterator[bool]:
 def _stage_environment(workspace: Workspace, channel: Path) -> Iterator[None]:
     """Within, stages find this interpreter, the home, the channel, and whose end ends them."""
     folder = Path(sys.executable).parent
+    # The stage must run with this interpreter, whatever `python` the PATH has.
     own = {
         "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "ASSAY_HOME": str(workspace.home),
@@ -221,4 +227,7 @@ def _parse_error(text: str) -> errors.AssayError:
 
 def _read_summary(folder: Path) -> str:
     path = folder / "summary.txt"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8")
+    return text.strip()

@@ -85,8 +85,11 @@ class TrainRequest(Value):
     @property
     def title(self) -> str:
         """Data and base in a few words: the name of the run."""
-        data = self.data.stem if self.data else "cheat"
-        base = self.base_model.name if self.base_model else "SmolLM2-135M"
+        data, base = "cheat", "SmolLM2-135M"
+        if self.data:
+            data = self.data.stem
+        if self.base_model:
+            base = self.base_model.name
         return f"{data} on {base}"
 
     def assignments(self) -> dict[str, Any]:

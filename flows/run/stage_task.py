@@ -31,4 +31,5 @@ def run_stage(workspace: Workspace, stage: str) -> StageRun:
 
 
 def _is_lost_download(_task: Any, _run: Any, state: Any) -> bool:
-    return isinstance(state.result(raise_on_failure=False), DownloadFailed)
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, DownloadFailed)

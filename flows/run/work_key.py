@@ -23,12 +23,14 @@ def identify(root: Path, model: str) -> str:
 
     The same work under two names is a run of each.
     """
-    return digest_of_json({"model": model, "work": work_key(root)})
+    work = work_key(root)
+    return digest_of_json({"model": model, "work": work})
 
 
 def recipe_of(root: Path) -> str:
     """What makes the adapter and its scores, without the champion that they are compared with."""
-    return work_key(root, besides={layout.CHAMPION.as_posix()})
+    champion = layout.CHAMPION.as_posix()
+    return work_key(root, besides={champion})
 
 
 def work_key(root: Path, besides: Collection[str] = ()) -> str:
@@ -56,7 +58,8 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
 
 
 def _read_params(root: Path) -> dict[str, Any]:
-    params = load_params(root / layout.PARAMS).model_dump(mode="json")
+    path = root / layout.PARAMS
+    params = load_params(path).model_dump(mode="json")
     if params["base_model"]["digest"] is not None:
         # The digest names the files, wherever they are.
         params["base_model"]["path"] = None
@@ -64,10 +67,16 @@ def _read_params(root: Path) -> dict[str, Any]:
 
 
 def _is_out(dep: str, outs: tuple[str, ...]) -> bool:
-    return any(dep == out or dep.startswith(f"{out}/") for out in outs)
+    for out in outs:
+        inside = f"{out}/"
+        if dep == out or dep.startswith(inside):
+            return True
+    return False
 
 
 def _digest_of_input(root: Path, dep: str) -> Any:
     if dep.startswith(_POLICIES):
-        return load_policy(root / dep).gates.model_dump(mode="json")
+        # By what it says: a comment in a policy makes no other work.
+        gates = load_policy(root / dep).gates
+        return gates.model_dump(mode="json")
     return digest_of_dep(root / dep)

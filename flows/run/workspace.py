@@ -46,16 +46,31 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     """
     check_is_no_submodule(project.root)
     remove_dead_worktrees(project)
+    # Sortable by time, and unique where two runs begin in one second.
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
     make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
     with in_use(project.home), exclusive(workspace_lock(root)):
         commit = pin_working_tree(project.root, run_id)
-        git(project.root, "worktree", "add", "--detach", "--quiet", str(root), commit)
+        git(
+            project.root,
+            "worktree",
+            "add",
+            "--detach",
+            "--quiet",
+            str(root),
+            commit,
+        )
         try:
             params = _write_inputs(project, request, root)
-            yield Workspace(run_id, root, project, commit, params)
+            yield Workspace(
+                run_id,
+                root,
+                project,
+                commit,
+                params,
+            )
             keep_run_commit(root, run_id)
         finally:
             _remove_worktree(project, root)
@@ -89,23 +104,27 @@ def ended_workspaces(project: Project) -> Iterator[str]:
 def place_base_model(workspace: Workspace) -> None:
     """Fetch the base model's weights where its manifest came from the cache without them."""
     manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
-    if not (workspace.home / "base-models" / manifest.digest).is_dir():
+    weights = workspace.home / "base-models" / manifest.digest
+    if not weights.is_dir():
         base_model(workspace.params.base_model, workspace.home)
 
 
 def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params:
     """Write what the request changes into the worktree, and give the run's parameters."""
-    cache = f"[cache]\n    dir = {project.home / 'cache'}\n"
-    write_text(root / ".dvc" / "config.local", cache)
+    # All runs of a home share one cache, so that a stage that ran before is taken from it.
+    cache = project.home / "cache"
+    write_text(root / ".dvc/config.local", f"[cache]\n    dir = {cache}\n")
     _copy_rows(project, request, root / layout.RAW)
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
     check_request(request, root / layout.PARAMS)
-    params = override(root / layout.PARAMS, request.assignments())
-    if params.base_model.source == "folder" and params.base_model.digest is None:
-        manifest, _ = base_model(params.base_model, project.home)
-        digest = {"base_model.digest": manifest.digest}
-        params = override(root / layout.PARAMS, digest)
+    params_file = root / layout.PARAMS
+    params = override(params_file, request.assignments())
+    base = params.base_model
+    if base.source == "folder" and base.digest is None:
+        # A folder can change: the run is about the bytes that are there now.
+        manifest, _ = base_model(base, project.home)
+        params = override(params_file, {"base_model.digest": manifest.digest})
     return params
 
 
@@ -114,6 +133,7 @@ def _copy_rows(project: Project, request: TrainRequest, raw: Path) -> None:
     rows, held_out = request.data, request.held_out
     if rows is None:
         checkout = project.root / layout.RAW
+        # Own rows in the checkout are what `dvc repro` by hand would use.
         rows = _rows_file(checkout, "rows")
         held_out = held_out or _rows_file(checkout, "held_out")
     _copy_file(rows, raw, "rows")
@@ -149,6 +169,18 @@ def _copy_file(source: Path | None, folder: Path, stem: str) -> None:
 
 
 def _remove_worktree(project: Project, root: Path) -> None:
-    git(project.root, "worktree", "remove", "--force", str(root), check=False)
+    git(
+        project.root,
+        "worktree",
+        "remove",
+        "--force",
+        str(root),
+        check=False,
+    )
     shutil.rmtree(root, ignore_errors=True)
-    git(project.root, "worktree", "prune", check=False)
+    git(
+        project.root,
+        "worktree",
+        "prune",
+        check=False,
+    )

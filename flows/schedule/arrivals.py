@@ -69,7 +69,12 @@ def watch_data(project: Project) -> tuple[str, ...]:
     sentences = []
     for model, request in _requests(deployment_parameters(DEPLOYMENT)).items():
         before = memory.seen.get(model)
-        data = _look(project, request, before, now)
+        data = _look(
+            project,
+            request,
+            before,
+            now,
+        )
         if data is None:
             continue
         if before is not None and data.revision != before.revision:
@@ -127,8 +132,12 @@ def _marks(
 
 
 def _is_being_written(files: Mapping[str, Path], now: float) -> bool:
-    ages = [now - path.stat().st_mtime_ns / 1e9 for path in files.values()]
-    return any(0 <= age < SECONDS_TO_SETTLE for age in ages)
+    for path in files.values():
+        age = now - path.stat().st_mtime
+        # A time that is yet to come is a wrong clock, and no reason to wait for it.
+        if 0 <= age < SECONDS_TO_SETTLE:
+            return True
+    return False
 
 
 def _row_files(raw: Path) -> dict[str, Path]:
@@ -141,10 +150,14 @@ def _row_files(raw: Path) -> dict[str, Path]:
 
 
 def _request_files(project: Project, request: TrainRequest) -> dict[str, Path]:
-    files = {} if request.data else _row_files(project.root / layout.RAW)
-    for stem, path in (("rows", request.data), ("held_out", request.held_out)):
+    files = {}
+    if not request.data:
+        files = _row_files(project.root / layout.RAW)
+    own = {"rows": request.data, "held_out": request.held_out}
+    for stem, path in own.items():
         if path is not None:
-            files[f"{stem}{path.suffix.lower()}"] = path
+            suffix = path.suffix.lower()
+            files[f"{stem}{suffix}"] = path
     return files
 
 
@@ -152,7 +165,8 @@ def _request_params(project: Project, request: TrainRequest) -> dict[str, Any]:
     params = _data_params(project.root / layout.PARAMS)
     for name, setting in request.assignments().items():
         if name.startswith("data."):
-            params[name.removeprefix("data.")] = setting
+            parameter = name.removeprefix("data.")
+            params[parameter] = setting
     return params
 
 
@@ -169,7 +183,9 @@ def _data_params(path: Path) -> dict[str, Any]:
 def _revision(files: Mapping[str, Path], params: Mapping[str, Any]) -> str:
     rows: Any = CHEAT.sha256
     if params.get("source") != "cheat":
-        rows = {name: sha256_of(path) for name, path in sorted(files.items())}
+        rows = {}
+        for name in sorted(files):
+            rows[name] = sha256_of(files[name])
     return digest_of_json({"rows": rows, "params": dict(params)})
 
 

@@ -34,6 +34,7 @@ def install() -> None:
 
 def _install(client: "SyncPrefectClient", automation: "AutomationCore") -> None:
     installed = client.read_automations_by_name(automation.name)
+    # Two servers that started at once may both have created it.
     for duplicate in installed[1:]:
         client.delete_automation(duplicate.id)
     if not installed:
@@ -47,6 +48,7 @@ def _definition(automation: "AutomationCore") -> dict[str, object]:
     fields = {"description", "enabled", "trigger", "actions"}
     document = automation.model_dump(mode="json", include=fields)
     trigger = document["trigger"]
+    # The server gives every trigger an id of its own.
     trigger.pop("id", None)
     for unordered in ("after", "expect", "for_each"):
         trigger[unordered] = sorted(trigger[unordered])

@@ -17,4 +17,9 @@ def tell_crash(flow_run_id: str, name: str = "a run", message: str = "") -> None
         message: What Prefect says of it.
     """
     project = find_project(Settings().home)
-    tell_of_crash(project.home, flow_run_id, name, message)
+    tell_of_crash(
+        project.home,
+        flow_run_id,
+        name,
+        message,
+    )

@@ -39,9 +39,15 @@ class Crashes:
         if not runs:
             return ()
         texts = [notice.text for notice in notices(self._home, last=_NOTICES)]
+        # The notice of a crash ends with the link to its run, which holds the run's id.
         reported = "\n".join(texts)
         return tuple(
-            tell_of_crash(self._home, run.id, run.name, run.message)
+            tell_of_crash(
+                self._home,
+                run.id,
+                run.name,
+                run.message,
+            )
             for run in runs
             if run.id not in reported
         )

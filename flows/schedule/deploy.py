@@ -25,6 +25,7 @@ def deploy(home: Path) -> None:
     `OperationError` where Prefect refuses the file.
     """
     root = find_project(home).root
+    # Deployments name the pool, so it must be there before them.
     _make_pool()
     with _pauses_kept():
         _deploy_file(root)
@@ -39,9 +40,14 @@ def _make_pool() -> None:
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
+    # Prefect's own template: ours differs in infra/prefect.yaml alone.
     template = ProcessWorker.get_default_base_job_template()
     with get_client(sync_client=True) as client:
-        pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
+        pool = WorkPoolCreate(
+            name=POOL,
+            type="process",
+            base_job_template=template,
+        )
         try:
             client.create_work_pool(pool)
         except ObjectAlreadyExists:

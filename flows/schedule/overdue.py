@@ -60,7 +60,8 @@ def watch_schedules(
 
 def _looked_just_now(memory: ScheduleWatch) -> bool:
     # A clock that was set back gives a negative time: then look again.
-    return 0 <= time.time() - memory.looked < SECONDS_BETWEEN_LOOKS
+    age = time.time() - memory.looked
+    return 0 <= age < SECONDS_BETWEEN_LOOKS
 
 
 def _current_schedules(
@@ -84,9 +85,12 @@ def _current_schedules(
 
 def _due_times(watched: WatchedSchedule, until: datetime) -> list[datetime]:
     """The times at which it was to run since it is watched, at most eight days back."""
-    start = max(watched.since, until - LOOKS_BACK)
+    # After a long pause nobody wants to hear of every night of a month.
+    earliest = until - LOOKS_BACK
+    start = max(watched.since, earliest)
     times = prefect_api.times(watched.schedule, start, until)
-    return [due for due in times if due > start][-_MOST:]
+    missing = [due for due in times if due > start]
+    return missing[-_MOST:]
 
 
 def _missing_runs(

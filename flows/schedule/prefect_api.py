@@ -39,7 +39,8 @@ class CrashedRun(Value):
 
 def is_configured() -> bool:
     """Whether there is a server to ask."""
-    return bool(os.environ.get("PREFECT_API_URL"))
+    address = os.environ.get("PREFECT_API_URL")
+    return bool(address)
 
 
 def deployment_parameters(name: str) -> list[dict[str, Any]]:
@@ -145,15 +146,20 @@ def _post(path: str, body: Any) -> Any:
     # Asked first: it takes a login out of the address, from which the headers are made.
     url = (prefect_address() or "").rstrip("/")
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
-        answer = client.post(url + path, json=body, headers=_authorization())
+        headers = _authorization()
+        answer = client.post(url + path, json=body, headers=headers)
         answer.raise_for_status()
-        return answer.json() if answer.content else None
+        if not answer.content:
+            return None
+        return answer.json()
 
 
 def _authorization() -> dict[str, str]:
     """A server may ask for `PREFECT_API_AUTH_STRING` (user:password)."""
-    known = os.environ.get("PREFECT_API_AUTH_STRING")
-    return {"Authorization": basic(known)} if known else {}
+    login_line = os.environ.get("PREFECT_API_AUTH_STRING")
+    if not login_line:
+        return {}
+    return {"Authorization": basic(login_line)}
 
 
 @contextmanager

@@ -19,6 +19,7 @@ def main() -> None:
     """Poll the work pool until stopped."""
     set_library_environment()
     end_with_the_run()
+    # Set before Prefect is imported, which reads its settings once.
     os.environ |= environment()
     sys.argv = [
         "prefect",
