@@ -106,19 +106,20 @@ def make_accounts(home: Path) -> None:
 
     store.init_db(_database(home))  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
     (home / _DATABASE).chmod(0o600)
-    known = passwords(home) if passwords_file(home).is_file() else {}
+    recorded = passwords(home) if passwords_file(home).is_file() else {}
     chosen = {
-        user: known.get(user) or secrets.token_urlsafe(18) for user in (ADMIN, *_GRANTS)
+        user: recorded.get(user) or secrets.token_urlsafe(18)
+        for user in (ADMIN, *_GRANTS)
     }
     for user, password in chosen.items():
         if not store.has_user(user):
             store.create_user(user, password, is_admin=user == ADMIN)
         # A person's changed password stays; that of the service account must be the file's.
-        elif user not in known or user == SERVICE:
+        elif user not in recorded or user == SERVICE:
             store.update_user(user, password=password)
         _grant_permissions(user)
     # Written last: a start that was interrupted before this chooses new passwords again.
-    if chosen != known:
+    if chosen != recorded:
         write_private(passwords_file(home), json.dumps(chosen, indent=1) + "\n")
 
 

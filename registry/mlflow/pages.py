@@ -115,8 +115,8 @@ def check_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> No
     trusted = trusted_keys(ledger.home, ledger_state)
     # Pages that were edited do not count here; the controller raises an alarm for them.
     records, _ = told_by_pages(store, trusted, frozenset())
-    known = [KnownHead.of(told.sealed.record, told.where) for told in records]
-    for lost in lost_heads(ledger, ledger_state, known):
+    heads = [KnownHead.of(record.sealed.record, record.where) for record in records]
+    for lost in lost_heads(ledger, ledger_state, heads):
         raise BrokenLedger(
             f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that: "
             "its end was cut off, or an older copy was put back. "
@@ -141,13 +141,13 @@ def _head_faults(
     page: str, text: str, ledger: Ledger, ledger_state: LedgerState
 ) -> Iterator[str]:
     try:
-        known = KnownHead.from_tag(text, f"the page of {page}")
+        head = KnownHead.from_tag(text, f"the page of {page}")
     except LedgerError as error:
         # A tag that cannot be read was edited: that is reported as well.
         yield str(error)
         return
-    if lost_heads(ledger, ledger_state, (known,)):
+    if lost_heads(ledger, ledger_state, (head,)):
         yield (
-            f"{known.where} remembers entry {known.generation}, "
+            f"{head.where} remembers entry {head.generation}, "
             f"and the ledger does not hold that. {LOOK}"
         )

@@ -40,8 +40,8 @@ _COLUMNS = (
 )
 
 
-def relocate(database: Path, before: Path, after: Path) -> int:
-    """Rewrite every address below the folder `before` to one below `after`, all or none.
+def relocate(database: Path, former: Path, current: Path) -> int:
+    """Rewrite every address below the folder `former` to one below `current`, all or none.
 
     Gives how many changed. `RegistryError` where the database cannot be written.
     """
@@ -49,7 +49,7 @@ def relocate(database: Path, before: Path, after: Path) -> int:
         # The connection is the transaction: it is rolled back on an error.
         with closing(sqlite3.connect(database)) as connection, connection:
             return sum(
-                _rewrite(connection, column, before, after) for column in _COLUMNS
+                _rewrite(connection, column, former, current) for column in _COLUMNS
             )
     except sqlite3.Error as error:
         raise RegistryError(
@@ -83,15 +83,15 @@ def _artifacts_folder_of(address: str) -> Path | None:
     return None
 
 
-def find_left_behind(database: Path, before: Path, after: Path) -> Path | None:
-    """A recorded file or folder that is below `before` and not below `after`, if there is any.
+def find_left_behind(database: Path, former: Path, current: Path) -> Path | None:
+    """A recorded file or folder that is below `former` and not below `current`, if there is any.
 
     `RegistryError` where the database cannot be read.
     """
     for folder in _recorded_folders(database):
-        if not folder.is_relative_to(before):
+        if not folder.is_relative_to(former):
             continue
-        moved = after / folder.relative_to(before)
+        moved = current / folder.relative_to(former)
         # What is in neither place was deleted before the move, and is nobody's loss.
         if folder.exists() and not moved.exists():
             return folder
@@ -145,7 +145,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _rewrite(
-    connection: sqlite3.Connection, column: _Column, before: Path, after: Path
+    connection: sqlite3.Connection, column: _Column, former: Path, current: Path
 ) -> int:
     """Rewrite one column's addresses; gives how many changed."""
     name = column.name
@@ -157,7 +157,7 @@ def _rewrite(
         f"{column.condition}"
     )
     forms = (
-        {"old": before.as_uri(), "new": after.as_uri()},
-        {"old": str(before), "new": str(after)},
+        {"old": former.as_uri(), "new": current.as_uri()},
+        {"old": str(former), "new": str(current)},
     )
     return sum(connection.execute(statement, form).rowcount for form in forms)

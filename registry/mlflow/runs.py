@@ -172,7 +172,7 @@ class Runs:
         self, query: str, max_results: int = 1000, order_by: list[str] | None = None
     ) -> "list[Run]":
         """Runs of Assay's experiment that match the query."""
-        found = self._mlflow.ask(
+        runs = self._mlflow.ask(
             lambda mlflow: mlflow.search_runs(
                 [self._mlflow.experiment()],
                 query,
@@ -180,4 +180,4 @@ class Runs:
                 order_by=order_by,
             )
         )
-        return list(found)
+        return list(runs)

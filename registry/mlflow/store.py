@@ -78,14 +78,14 @@ class Store:
         """A version by number, or by `@alias`; `RegistryError` where there is none."""
         alias = version.removeprefix("@")
         is_alias = alias != version
-        found = self.holder(name, alias) if is_alias else self.known(name, version)
-        if found is None:
+        registered = self.holder(name, alias) if is_alias else self.known(name, version)
+        if registered is None:
             raise RegistryError(
                 f"There is no version {version} of {name}. {self._list_names()} "
                 "`assay ui` shows what there is, "
                 "`assay preview --base` answers with the base."
             )
-        return found
+        return registered
 
     def _list_names(self) -> str:
         models = self._mlflow.ask(
@@ -296,10 +296,10 @@ class Store:
 
         Those were created by requests whose answers came late.
         """
-        first, *later = self._versions(name, logical_run)
+        earliest, *later = self._versions(name, logical_run)
         for version in later:
             self._delete_version(name, version.version)
-        return first
+        return earliest
 
     def _delete_version(self, name: str, number: str) -> None:
         self._mlflow.ask(lambda mlflow: mlflow.delete_model_version(name, number))

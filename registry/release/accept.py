@@ -51,7 +51,7 @@ class _Doubt:
 
 
 def accept_head(
-    ledger: Ledger, known: Iterable[KnownHead], request: Order
+    ledger: Ledger, heads: Iterable[KnownHead], request: Order
 ) -> AcceptedHead:
     """Accept the verified ledger as it is, and enter revocations that only others know.
 
@@ -59,7 +59,7 @@ def accept_head(
     `ReleaseError` where all that is known agrees with the ledger: there is nothing to accept.
     """
     initial_state = ledger.state()
-    doubt = _examine(ledger, initial_state, tuple(known))
+    doubt = _examine(ledger, initial_state, tuple(heads))
     # Known before anything is entered: a needless acceptance would hide a later loss.
     missing = _next_missing_revocation(initial_state, doubt.proven)
     if not doubt.is_doubted and missing is None:
@@ -79,11 +79,11 @@ def accept_head(
 
 
 def _examine(
-    ledger: Ledger, ledger_state: LedgerState, known: tuple[KnownHead, ...]
+    ledger: Ledger, ledger_state: LedgerState, heads: tuple[KnownHead, ...]
 ) -> _Doubt:
-    lost = lost_heads(ledger, ledger_state, known)
+    lost = lost_heads(ledger, ledger_state, heads)
     # A head whose revocations cannot be proven must not revoke anything.
-    candidates = [with_revocations(head, ledger) for head in known]
+    candidates = [with_revocations(head, ledger) for head in heads]
     proven = tuple(head for head in candidates if head is not None)
     is_doubted = bool(lost) or _is_in_doubt(ledger.home, ledger_state)
     return _Doubt(
@@ -142,18 +142,18 @@ def _is_in_doubt(home: Path, ledger_state: LedgerState) -> bool:
 
 
 def _next_missing_revocation(
-    ledger_state: LedgerState, known: tuple[KnownHead, ...]
+    ledger_state: LedgerState, heads: tuple[KnownHead, ...]
 ) -> _MissingRevocation | None:
     """A version that others know as revoked and the ledger does not; None where there is none.
 
     One at a time, since a revocation takes every version of the same bytes with it.
     """
-    versions = _missing_versions(ledger_state, known)
+    versions = _missing_versions(ledger_state, heads)
     if not versions:
         return None
     model, version = versions[0]
     # Revoked bytes that no version names are entered together with one of the versions.
-    adapters = _missing_adapters(ledger_state, known)
+    adapters = _missing_adapters(ledger_state, heads)
     return {
         "model": model,
         "version": version,
@@ -162,10 +162,10 @@ def _next_missing_revocation(
 
 
 def _missing_versions(
-    ledger_state: LedgerState, known: tuple[KnownHead, ...]
+    ledger_state: LedgerState, heads: tuple[KnownHead, ...]
 ) -> list[tuple[str, str]]:
     missing: set[tuple[str, str]] = set()
-    for head in known:
+    for head in heads:
         for name, versions in head.revoked.items():
             already_revoked = ledger_state.model(name).revoked
             missing.update(
@@ -177,10 +177,10 @@ def _missing_versions(
 
 
 def _missing_adapters(
-    ledger_state: LedgerState, known: tuple[KnownHead, ...]
+    ledger_state: LedgerState, heads: tuple[KnownHead, ...]
 ) -> list[str]:
     adapters: set[str] = set()
-    for head in known:
+    for head in heads:
         adapters.update(head.revoked_adapters)
     return sorted(adapters - ledger_state.revoked_adapters.keys())
 

@@ -184,15 +184,15 @@ def _is_obeyed(
     ledger_state: LedgerState, model: str, endpoint_state: EndpointState
 ) -> bool:
     """Whether the endpoint has come this far or further, and serves what the ledger says."""
-    own, followed = ledger_state.head, endpoint_state.head
+    entered, followed = ledger_state.head, endpoint_state.head
     # Generations of another ledger say nothing about this one.
-    if followed is None or followed.ledger_id != own.ledger_id:
+    if followed is None or followed.ledger_id != entered.ledger_id:
         return False
-    if followed.generation < own.generation:
+    if followed.generation < entered.generation:
         return False
     # Somebody wrote a later entry: what answers now follows from that one, not from ours.
-    if followed != own:
-        return followed.generation > own.generation
+    if followed != entered:
+        return followed.generation > entered.generation
     return _is_routed(ledger_state.model(model), endpoint_state.routes.get(model))
 
 

@@ -306,21 +306,21 @@ def check_registration(finalist: Finalist, case: Circumstances) -> Finding:
 
 def check_admission(case: Circumstances) -> Finding:
     """The data passes `admit` under the policy that holds now, whatever policy admitted it."""
-    rule, again = "admit", case.admitted
-    if again is None:
+    rule, readmission = "admit", case.admitted
+    if readmission is None:
         return _undecided(
             rule, "The package does not hold what `admit` read: train it again"
         )
-    policy = f"{again.policy_name} ({again.policy_sha256[:12]})"
+    policy = f"{readmission.policy_name} ({readmission.policy_sha256[:12]})"
     # A pass with reasons against it contradicts itself, and is none.
-    if again.verdict == "passed" and not again.reasons:
+    if readmission.verdict == "passed" and not readmission.reasons:
         return _passed(
             rule,
             f"Policy {policy} admitted the data, and so does the one that holds now",
         )
     # What is not clearly undecided rejects.
-    outcome: Outcome = "undecided" if again.verdict == "undecided" else "rejected"
-    reasons = "; ".join(again.reasons) or "no rule was judged"
+    outcome: Outcome = "undecided" if readmission.verdict == "undecided" else "rejected"
+    reasons = "; ".join(readmission.reasons) or "no rule was judged"
     text = (
         f"By the policy that holds now the data is {outcome}, "
         f"though policy {policy} admitted the data: {reasons}"

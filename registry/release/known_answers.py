@@ -61,9 +61,9 @@ def _with_answers(
     )
 
 
-def write_known_answers(path: Path, known: Iterable[KnownAnswer]) -> None:
+def write_known_answers(path: Path, known_answers: Iterable[KnownAnswer]) -> None:
     """Write one JSON object a line; the file is whole or absent."""
-    records = (answer.model_dump(mode="json") for answer in known)
+    records = (answer.model_dump(mode="json") for answer in known_answers)
     write_jsonl(path, records)
 
 
@@ -74,16 +74,18 @@ def read_known_answers(path: Path) -> tuple[KnownAnswer, ...]:
     would be probed.
     """
     try:
-        known = tuple(KnownAnswer.model_validate(record) for record in read_jsonl(path))
+        known_answers = tuple(
+            KnownAnswer.model_validate(record) for record in read_jsonl(path)
+        )
     except ValidationError as error:
         raise _not_readable(path, first_problem(error)) from error
     except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise _not_readable(path, type(error).__name__) from error
-    if not known:
+    if not known_answers:
         raise DamagedFile(
             f"{path} is empty: nothing could be probed. Fetch the package again."
         )
-    return known
+    return known_answers
 
 
 def _not_readable(path: Path, problem: str) -> DamagedFile:
@@ -137,13 +139,13 @@ def known_answer_differences(folder: Path, max_tokens: int) -> tuple[str, ...]:
     """
     texts = read_predictions(folder / EVIDENCE)
     differences = []
-    for number, known in enumerate(read_known_answers(folder / FILE), 1):
+    for number, known_answer in enumerate(read_known_answers(folder / FILE), 1):
         # By the digest of the prompt itself: the order of the file proves nothing.
-        scored = texts.get(prompt_id(known.messages))
+        scored = texts.get(prompt_id(known_answer.messages))
         if scored is None:
             differences.append(
                 f"known answer {number} is to a prompt that was not scored"
             )
-        elif (known.text, known.max_tokens) != (scored, max_tokens):
+        elif (known_answer.text, known_answer.max_tokens) != (scored, max_tokens):
             differences.append(f"known answer {number} is not what was scored")
     return tuple(differences)

@@ -248,11 +248,11 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
     metrics = [metric_named(name) for name in evidence.metrics]
     recomputed = _rows_of(with_statistics(rows, metrics))
     differences: list[str] = []
-    for row, again in zip(rows, recomputed, strict=True):
+    for row, recomputed_row in zip(rows, recomputed, strict=True):
         differences += differing(
             f"evidence.{row.system}.{row.row.prompt_id}",
             row.model_dump(mode="json"),
-            again.model_dump(mode="json"),
+            recomputed_row.model_dump(mode="json"),
         )
     return tuple(differences)
 
