@@ -1,4 +1,11 @@
-"""The command `assay`. Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop (go on with the same command)."""
+"""The command `assay`: one file a group of commands, each of which calls the rooms below.
+
+    training, release, serving, system, upkeep, ledger (…_commands.py) ──> flows, operations
+    status_text.py   what `assay status` prints
+
+Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 asked to stop (the same command
+continues).
+"""
 
 import errno
 from pathlib import Path
@@ -6,14 +13,19 @@ from typing import Any
 
 import click
 
-from cli import ledger_commands as audit
-from cli import release_commands as releases
-from cli import serving_commands as serving
-from cli import system_commands as operations
-from cli import training_commands as training
-from cli import upkeep_commands as keeping
+from cli import (
+    ledger_commands,
+    release_commands,
+    serving_commands,
+    system_commands,
+    training_commands,
+    upkeep_commands,
+)
 from core.address import without_secrets
 from core.errors import AssayError
+
+# Letters: an error without a number may hold any text.
+_LONGEST_CAUSE = 200
 
 
 class _Commands(click.Group):
@@ -23,77 +35,91 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AssayError as error:
-            click.echo(f"assay: {_printable(str(error))}", err=True)
+            text = _printable(str(error))
+            click.echo(f"assay: {text}", err=True)
             ctx.exit(error.exit_code)
         except (OSError, ValueError) as error:
-            said = _sentence(error)
-            if said is None:
+            sentence = _describe_error(error)
+            if sentence is None:
                 raise
-            click.echo(f"assay: {_printable(without_secrets(said))}", err=True)
+            text = _printable(without_secrets(sentence))
+            click.echo(f"assay: {text}", err=True)
             ctx.exit(1)
 
 
 def _printable(text: str) -> str:
-    """Halves of surrogate pairs, which a YAML or JSON file can hold, have no bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Spell out halves of surrogate pairs, which a YAML or JSON file can hold and no bytes can."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    return encoded.decode()
 
 
-def _sentence(error: Exception) -> str | None:
-    """What a person can do about a file that cannot be used or a value that does not fit; None for what only a traceback explains."""
+def _describe_error(error: Exception) -> str | None:
+    """Say what a person can do about an unusable file or value.
+
+    None for an error that only a traceback explains.
+    """
     from pydantic import ValidationError
 
     from core.value import first_problem
 
+    # pydantic is imported here and above only when something has failed.
     if isinstance(error, ValidationError):
-        return f"What was given does not fit ({error.title}, {first_problem(error)}). `assay COMMAND --help` says what each option takes."
-    if (
-        isinstance(error, OSError) and error.errno != errno.EPIPE
-    ):  # click itself ends where nobody reads any more
-        closed = _closed_to_us(error)
-        if closed is not None:
-            return closed
-        why = error.strerror or str(error)[:200] or type(error).__name__
-        return f"{error.filename or 'A file or an address'} cannot be used ({why}). {_next_step(error)}"
-    return None
+        return (
+            f"What was given does not fit ({error.title}, {first_problem(error)}). "
+            "`assay COMMAND --help` says what each option takes."
+        )
+    # click itself ends where nobody reads the output any more.
+    if not isinstance(error, OSError) or error.errno == errno.EPIPE:
+        return None
+    closed = _describe_closed_file(error)
+    if closed is not None:
+        return closed
+    subject = error.filename or "A file or an address"
+    cause = error.strerror or str(error)[:_LONGEST_CAUSE] or type(error).__name__
+    return f"{subject} cannot be used ({cause}). {_next_step(error)}"
 
 
-def _closed_to_us(error: OSError) -> str | None:
-    """Whose a file is that this account may not read."""
+def _describe_closed_file(error: OSError) -> str | None:
+    """Say which account a file belongs to that this account may not read."""
     from core.home import closed_to_us
 
-    if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(
-        error.filename, str
-    ):
+    is_denied = error.errno in {errno.EACCES, errno.EPERM}
+    if not is_denied or not isinstance(error.filename, str):
         return None
-    why = closed_to_us(Path(error.filename))
-    step = "Ask that account, or set ASSAY_HOME to a home of your own"
+    reason = closed_to_us(Path(error.filename))
+    if reason is None:
+        return None
+    sentence = f"{reason[:1].upper()}{reason[1:]}"
     return (
-        None
-        if why is None
-        else f"{why[:1].upper()}{why[1:]}. {step}; then run the same command again."
+        f"{sentence}. Ask that account, or set ASSAY_HOME to a home of your own; "
+        "then run the same command again."
     )
 
 
 def _next_step(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return "Get the right to write there, or set ASSAY_HOME to a folder of your own; then run the same command again."
+        return (
+            "Get the right to write there, or set ASSAY_HOME to a folder of your own; "
+            "then run the same command again."
+        )
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "Free some disk space, then run the same command again."
-    return "Mend that, then run the same command again."
+    return "Fix that, then run the same command again."
 
 
 @click.group(cls=_Commands)
 @click.version_option(package_name="assay")
 def main() -> None:
-    """Data and a base language model to a LoRA adapter that is proven better, registered and served."""
+    """Data and a base language model to a LoRA adapter, proven better, registered and served."""
 
 
 for _command in (
-    *training.COMMANDS,
-    *releases.COMMANDS,
-    *serving.COMMANDS,
-    *operations.COMMANDS,
-    *keeping.COMMANDS,
-    *audit.COMMANDS,
+    *training_commands.COMMANDS,
+    *release_commands.COMMANDS,
+    *serving_commands.COMMANDS,
+    *system_commands.COMMANDS,
+    *upkeep_commands.COMMANDS,
+    *ledger_commands.COMMANDS,
 ):
+    # Only click is imported so far: each command imports what it calls.
     main.add_command(_command)

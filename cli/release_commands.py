@@ -10,12 +10,14 @@ from core.console import say
 if TYPE_CHECKING:
     from operations.orders import ServedModel
 
+# Of commands for a version that may be new to the ledger.
 _MODEL = click.option(
     "--model",
     default="cheat-smollm2",
     show_default=True,
     help="Name of the registered model.",
 )
+# Of brakes, which are typed in a hurry: mostly there is one model.
 _RELEASED = click.option(
     "--model",
     help="Name of the registered model. Default: the only one that the ledger knows.",
@@ -42,6 +44,7 @@ def promote(
     from operations.orders import promote_version
 
     outcome = promote_version(model, version, reason)
+    # The findings come before the JSON, which a program reads as the last line.
     say_promotion(outcome)
     if as_json:
         say(json.dumps(outcome.model_dump(mode="json")))
@@ -61,10 +64,12 @@ def adopt(version: str, model: str, reason: str) -> None:
 
     registration = adopt_version(model, version, reason)
     made = registration.made
+    package = made.package_sha256[:12]
+    adapter = made.adapter_sha256[:12]
     say(
         f"Version {made.version} of {model} is adopted by {registration.by} "
-        f"(entry {registration.generation}): package {made.package_sha256[:12]}, "
-        f"adapter {made.adapter_sha256[:12]}. `assay promote` judges it."
+        f"(entry {registration.generation}): package {package}, adapter {adapter}. "
+        "`assay promote` judges it."
     )
 
 
@@ -171,10 +176,10 @@ def _say_what_serves(served: "ServedModel") -> None:
         way_back = describe_way_back(served.model, state)
         say(f"The base answers for {served.model} now (entry {generation}).{way_back}")
     elif model.current is not None:
-        release = model.current.release
+        version = model.current.release.version
+        fingerprint = model.current.release.fingerprint
         say(
-            f"{served.model} is version {release.version} now "
-            f"({release.fingerprint}, entry {generation})."
+            f"{served.model} is version {version} now ({fingerprint}, entry {generation})."
         )
     else:
         say(f"Nothing of {served.model} serves (entry {generation}).")

@@ -47,8 +47,9 @@ def _model_section(status: Status) -> list[str]:
 
 
 def _waiver_line(waiver: WaiverStatus) -> str:
+    rule, model = waiver.rule, waiver.model
     until = f"{waiver.until:{_MINUTE}} UTC"
-    return f"  {waiver.rule} is waived for {waiver.model} until {until} by {waiver.by}"
+    return f"  {rule} is waived for {model} until {until} by {waiver.by}"
 
 
 def _service_line(service: ServiceStatus) -> str:
@@ -65,9 +66,12 @@ def _service_line(service: ServiceStatus) -> str:
 
 
 def _model_lines(model: ModelStatus) -> list[str]:
-    since = "" if model.changed is None else f" since {_describe(model.changed)}"
+    since = ""
+    if model.changed is not None:
+        since = f" since {_describe(model.changed)}"
     lines = [f"  {model.model}: {_describe_answers(model)}{since}"]
-    lines += [f"    {name}: {text}" for name, text in _details(model).items() if text]
+    details = _details(model).items()
+    lines += [f"    {name}: {text}" for name, text in details if text]
     return lines
 
 
@@ -98,4 +102,5 @@ def _details(model: ModelStatus) -> dict[str, str | None]:
 
 def _describe(change: Change) -> str:
     at = f"{change.at:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{at} by {change.by}: {change.why or 'reason erased'}"
+    reason = change.why or "reason erased"
+    return f"{at} by {change.by}: {reason}"

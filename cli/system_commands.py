@@ -27,6 +27,7 @@ def up(
     from operations.up import run_up
 
     ports = Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port)
+    # A script or a service manager wants no browser.
     is_watched_by_a_person = sys.stdout.isatty()
     run_up(ports, opens_browser=is_watched_by_a_person and not no_open)
 
@@ -76,11 +77,13 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
 
     findings = examine_current_home()
     if as_json:
-        say(json.dumps([finding.model_dump(mode="json") for finding in findings]))
+        document = [finding.model_dump(mode="json") for finding in findings]
+        say(json.dumps(document))
     else:
         for finding in findings:
             say(_finding_line(finding))
-    ctx.exit(0 if all(finding.is_ok for finding in findings) else 1)
+    is_well = all(finding.is_ok for finding in findings)
+    ctx.exit(0 if is_well else 1)
 
 
 @click.command()
@@ -94,7 +97,9 @@ def ui(ctx: click.Context, port: int) -> None:
 
 
 def _finding_line(finding: "Check") -> str:
-    outcome = "ok" if finding.is_ok else "problem"
+    outcome = "problem"
+    if finding.is_ok:
+        outcome = "ok"
     return f"{outcome:<8} {finding.name}: {finding.text}"
 
 

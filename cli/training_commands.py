@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flows.run.request import TrainRequest
     from operations.gate import GateRerun
 
+# Checked by the request, whose errors name the option and the next step.
 _FILE = click.Path(path_type=Path)
 
 
@@ -59,6 +60,7 @@ def _training_options(command: Any) -> Any:
             help="A parameter of params.yaml, as lora.r=32.",
         ),
     )
+    # Decorators apply from the inside out, and --help lists the options in this order.
     for option in reversed(options):
         command = option(command)
     return command
@@ -78,6 +80,7 @@ def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) 
     from flows.start import request_from, run_training
 
     request = request_from(**options)
+    # It exits, so that nothing is trained.
     if dry_run:
         _estimate(ctx, request, as_json=as_json)
     outcome = run_training(request)

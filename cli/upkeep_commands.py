@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+# Each command checks for itself what it needs of the path.
 _FILE = click.Path(path_type=Path)
 
 
@@ -33,7 +34,10 @@ def gc(policy: Path | None, *, applies: bool, as_json: bool) -> None:
     help="Copy own base models too; without this, their place and digest are recorded.",
 )
 def backup(folder: Path, *, with_base_models: bool) -> None:
-    """Copy everything that cannot be made again into a new FOLDER, consistent and verified, while the system runs."""
+    """Copy everything that cannot be made again into a new FOLDER.
+
+    The copy is consistent and verified, and the system keeps running.
+    """
     from operations.backup.create import run_backup
 
     click.echo(run_backup(folder, with_base_models=with_base_models))

@@ -1,7 +1,8 @@
 """`assay adopt`: a person answers for a version that no run entered into the ledger.
 
-Versions from before runs entered theirs are of this kind, and versions that somebody registered by hand. Nothing is
-judged here: what is adopted is judged on its evidence like any other version when it is promoted.
+Such are versions that somebody registered by hand, and versions of an Assay whose runs entered
+nothing. Nothing is judged here: an adopted version is judged on its evidence like any other when
+it is promoted.
 """
 
 from core.errors import ReleaseError
@@ -15,25 +16,36 @@ from registry.release.context import Order, append
 
 
 def adopt(project: Project, model: str, version: str, order: Order) -> Registration:
-    """Enter the version under the name of whoever answers for it; one that is entered already is `ReleaseError`."""
-    store, ledger = open_store(project), open_ledger(project.home)
-    found = store.get_version(model, version)
-    package = store.fetch(found, project.home / "packages" / found.package_sha256)
-    made, why = contents_of_version(found, package), ledger.remember(order.reason)
+    """Enter a version under the name of the person who answers for it.
 
-    def body(ledger_state: LedgerState) -> Body:
-        known = ledger_state.registration(model, found.version)
+    `ReleaseError` where the ledger holds the version already.
+    """
+    store, ledger = open_store(project), open_ledger(project.home)
+    registered = store.get_version(model, version)
+    folder = project.home / "packages" / registered.package_sha256
+    made = made_of(registered, store.fetch(registered, folder))
+    reason_sha256 = ledger.remember(order.reason)
+    number = registered.version
+
+    def adopted(ledger_state: LedgerState) -> Body:
+        known = ledger_state.registration(model, number)
+        # A version number that was registered again, with another package, may be adopted.
         if known is not None and known.made.package_sha256 == made.package_sha256:
             raise ReleaseError(
-                f"Version {found.version} of {model} is in the ledger already (entry {known.generation}). `assay promote` judges it."
+                f"Version {number} of {model} is in the ledger already (entry {known.generation}). "
+                "`assay promote` judges it."
             )
         return Adopted(
-            **made.model_dump(), by=order.by, account=order.account, reason_sha256=why
+            **made.model_dump(),
+            by=order.by,
+            account=order.account,
+            reason_sha256=reason_sha256,
         )
 
-    entered = append(ledger, body).registration(model, found.version)
-    if entered is None:
+    registration = append(ledger, adopted).registration(model, number)
+    if registration is None:
         raise ReleaseError(
-            f"Version {found.version} of {model} was not entered. `assay history` says what was; try again."
+            f"Version {number} of {model} was not entered. "
+            "`assay history` says what was; try again."
         )
-    return entered
+    return registration

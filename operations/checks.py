@@ -1,4 +1,4 @@
-"""What `assay doctor` looks at. Each check gives what it found, and what to do where that is wrong."""
+"""What `assay doctor` checks: each check gives its findings, and what to do about a problem."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from core.home import openness
 from core.locks import lock_file
 from core.loopback import HERE, ask
 from core.project import Project
-from core.system_record import read_record
+from core.system_record import SystemRecord, read_record
 from core.value import Value
 from operations.services import Ports
 from pipelines.models.resources import free_memory
@@ -28,13 +28,27 @@ from registry.mlflow.moved import settle
 if TYPE_CHECKING:
     from registry.ledger.entries import Release
 
+# Bytes for a few runs.
 LEAST_DISK = 5_000_000_000
+# Bytes for the demo's training and the services.
 LEAST_MEMORY = 3_000_000_000
+# Seconds by which clocks may differ.
 SECONDS_OFF = 5.0
+# `name[extra]==version`, at the beginning of a line.
+_LOCKED_PACKAGE = re.compile(
+    r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s\\;]+)", re.MULTILINE
+)
+# Of each kind: a line of hundreds would be read by nobody.
+_MOST_NAMED = 5
+_SHOWN_OF_A_KEY = 12
+_GIGABYTE = 1e9
+_GROUP_AND_OTHERS = 0o077
+_PERMISSIONS = 0o777
+_THE_LEDGER = "the ledger"
 
 
 class Check(Value):
-    """One thing that was looked at."""
+    """One finding."""
 
     name: str
     is_ok: bool
@@ -42,40 +56,38 @@ class Check(Value):
 
 
 def python(_: Project) -> Iterator[Check]:
-    """The interpreter that the lock is for."""
-    here = sys.version.split()[0]
+    """Check the interpreter against the one that the lock is for."""
+    version_here = sys.version.split()[0]
     is_ok = sys.version_info[:2] == (3, 11)
-    yield Check(
-        name="python",
-        is_ok=is_ok,
-        text=here
-        if is_ok
-        else f"{here}, and the lock is for 3.11. Make .venv with python3.11.",
-    )
+    text = version_here
+    if not is_ok:
+        text = f"{version_here}, and the lock is for 3.11. Make .venv with python3.11."
+    yield Check(name="python", is_ok=is_ok, text=text)
 
 
 def libraries(project: Project) -> Iterator[Check]:
-    """What is installed against requirements.lock; a build tag (`+cpu`) does not count, nor what is not installed at all of extras."""
-    locked = re.findall(
-        r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s\\;]+)",
-        (project.root / "requirements.lock").read_text(),
-        re.MULTILINE,
-    )
-    found = {name: _installed(name) for name, _ in locked}
-    other = [
-        f"{name} {found[name]}, locked {wanted}"
-        for name, wanted in locked
-        if found[name] not in (None, wanted)
+    """Check what is installed against requirements.lock.
+
+    A build tag (`+cpu`) makes no difference.
+    """
+    lock = (project.root / "requirements.lock").read_text()
+    locked = _LOCKED_PACKAGE.findall(lock)
+    installed = {name: _installed_version(name) for name, _ in locked}
+    different = [
+        f"{name} {installed[name]}, locked {locked_version}"
+        for name, locked_version in locked
+        if installed[name] not in (None, locked_version)
     ]
-    missing = [name for name, _ in locked if found[name] is None]
+    missing = [f"{name} is missing" for name, _ in locked if installed[name] is None]
+    problems = different[:_MOST_NAMED] + missing[:_MOST_NAMED]
     text = f"{len(locked)} as locked"
-    if other or missing:
-        text = f"{'; '.join([*other[:5], *(f'{name} is missing' for name in missing[:5])])}. Run infra/setup.sh, or `make clean test`."
-    yield Check(name="libraries", is_ok=not other and not missing, text=text)
+    if problems:
+        text = f"{'; '.join(problems)}. Run infra/setup.sh, or `make clean test`."
+    yield Check(name="libraries", is_ok=not problems, text=text)
 
 
 def git(project: Project) -> Iterator[Check]:
-    """Runs are pinned as commits."""
+    """Check that the checkout is a git repository: runs are pinned as commits."""
     try:
         run_git(project.root, "rev-parse", "--git-dir")
     except WorkspaceError as error:
@@ -85,239 +97,213 @@ def git(project: Project) -> Iterator[Check]:
 
 
 def home(project: Project) -> Iterator[Check]:
-    """Nobody else may read or write where Assay keeps things."""
+    """Check that nobody else may read or write in the home."""
     folder = project.home
     if not folder.is_dir():
-        yield Check(
-            name="home",
-            is_ok=True,
-            text=f"{folder} does not exist yet; `assay run` and `assay up` make it",
-        )
+        text = f"{folder} does not exist yet; `assay run` and `assay up` make it"
+        yield Check(name="home", is_ok=True, text=text)
         return
-    others = openness(folder)
-    yield Check(name="home", is_ok=others is None, text=others or str(folder))
+    problem = openness(folder)
+    yield Check(name="home", is_ok=problem is None, text=problem or str(folder))
 
 
 def place(project: Project) -> Iterator[Check]:
-    """What the home's records name lies in this home, also after it was moved or copied."""
+    """Check that the home's records name files in this home, also after it was moved or copied."""
+    # Repairs what it can, and says so; it raises where it cannot.
     moved = settle(project.home, system=lock_file(project.home))
-    yield Check(
-        name="place",
-        is_ok=True,
-        text=moved or "its records name files of this home alone",
-    )
+    text = moved or "its records name files of this home alone"
+    yield Check(name="place", is_ok=True, text=text)
 
 
 def disk(project: Project) -> Iterator[Check]:
-    """Room for a few runs."""
-    folder = next(
-        each for each in (project.home, *project.home.parents) if each.is_dir()
-    )
+    """Check for disk space for a few runs."""
+    candidates = (project.home, *project.home.parents)
+    # The home may not exist yet: the disk is that of its nearest folder.
+    folder = next(candidate for candidate in candidates if candidate.is_dir())
     free = shutil.disk_usage(folder).free
     is_ok = free >= LEAST_DISK
-    advice = (
-        ""
-        if is_ok
-        else f", {LEAST_DISK / 1e9:.0f} GB are wanted. `assay gc` frees some; ASSAY_HOME moves it elsewhere."
-    )
-    yield Check(
-        name="disk", is_ok=is_ok, text=f"{free / 1e9:.1f} GB free at {folder}{advice}"
-    )
+    text = f"{free / _GIGABYTE:.1f} GB free at {folder}"
+    if not is_ok:
+        text += (
+            f", {LEAST_DISK / _GIGABYTE:.0f} GB are wanted. "
+            "`assay gc` frees some; ASSAY_HOME moves it elsewhere."
+        )
+    yield Check(name="disk", is_ok=is_ok, text=text)
 
 
 def memory(_: Project) -> Iterator[Check]:
-    """What a training of the demo and the services take."""
+    """Check for the memory that the demo's training and the services need."""
     free = free_memory()
     is_ok = free >= LEAST_MEMORY
-    advice = (
-        ""
-        if is_ok
-        else f", {LEAST_MEMORY / 1e9:.0f} GB are wanted. Close other programs."
-    )
-    yield Check(name="memory", is_ok=is_ok, text=f"{free / 1e9:.1f} GB free{advice}")
+    text = f"{free / _GIGABYTE:.1f} GB free"
+    if not is_ok:
+        text += f", {LEAST_MEMORY / _GIGABYTE:.0f} GB are wanted. Close other programs."
+    yield Check(name="memory", is_ok=is_ok, text=text)
 
 
 def dvc_cache(project: Project) -> Iterator[Check]:
-    """Stages are taken from it; it is made by the first run."""
+    """Check that runs can write to DVC's cache; the first run makes it."""
     cache = project.home / "cache"
     if not cache.exists():
-        yield Check(
-            name="DVC cache", is_ok=True, text="not there yet; the first run makes it"
-        )
+        text = "not there yet; the first run makes it"
+        yield Check(name="DVC cache", is_ok=True, text=text)
         return
-    is_ok = cache.is_dir() and _can_write(cache)
-    wrong = f"{cache} cannot be written. Give it back to the user that runs Assay."
-    yield Check(name="DVC cache", is_ok=is_ok, text=str(cache) if is_ok else wrong)
+    is_ok = cache.is_dir() and _is_writable(cache)
+    text = str(cache)
+    if not is_ok:
+        text = f"{cache} cannot be written. Give it back to the user that runs Assay."
+    yield Check(name="DVC cache", is_ok=is_ok, text=text)
 
 
 def secrets(project: Project) -> Iterator[Check]:
-    """Files that nobody else may read."""
-    there = [
-        each
-        for each in (passwords_file(project.home), *_keys(project.home))
-        if each.is_file()
-    ]
-    open_ones = [each for each in there if each.stat().st_mode & 0o077]
-    text = f"{len(there)} files, readable by their owner alone"
-    if open_ones:
-        text = f"others may read {open_ones[0]} (mode {open_ones[0].stat().st_mode & 0o777:o}). Do: chmod 600 {open_ones[0]}, then change it."
-    yield Check(name="secrets", is_ok=not open_ones, text=text)
+    """Check that only their owner can read keys and passwords."""
+    candidates = (passwords_file(project.home), *_keys(project.home))
+    files = [path for path in candidates if path.is_file()]
+    exposed = [path for path in files if path.stat().st_mode & _GROUP_AND_OTHERS]
+    text = f"{len(files)} files, readable by their owner alone"
+    if exposed:
+        path = exposed[0]
+        mode = path.stat().st_mode & _PERMISSIONS
+        text = (
+            f"others may read {path} (mode {mode:o}). "
+            f"Do: chmod 600 {path}, then change it."
+        )
+    yield Check(name="secrets", is_ok=not exposed, text=text)
     if passwords_file(project.home).is_file():
+        # Raises where the file cannot be read, which the doctor reports.
         passwords(project.home)
 
 
 def key(project: Project) -> Iterator[Check]:
-    """This machine's key is one that the ledger trusts."""
+    """Check that the ledger trusts this machine's key."""
     from registry.ledger.keys import key_file, load_key
     from registry.ledger.ledger import ever_was, read_ledger
 
-    if not key_file(project.home).exists():
+    path = key_file(project.home)
+    # A key is made with the ledger; without one nothing can be entered.
+    if not path.exists():
         is_needed = ever_was(project.home)
-        yield Check(
-            name="key",
-            is_ok=not is_needed,
-            text=_no_key(project) if is_needed else "none yet",
-        )
+        text = _describe_missing_key(project) if is_needed else "none yet"
+        yield Check(name="key", is_ok=not is_needed, text=text)
         return
-    own = load_key(project.home).public.key_id
-    trusted = read_ledger(project.home).state().key(own)
-    text = f"{own[:12]}, trusted by the ledger"
+    key_id = load_key(project.home).public.key_id
+    ledger_state = read_ledger(project.home).state()
+    trusted = ledger_state.key(key_id)
+    shown = key_id[:_SHOWN_OF_A_KEY]
+    text = f"{shown}, trusted by the ledger"
     if trusted is None:
-        text = f"{own[:12]} is not one that the ledger trusts. Put the right {key_file(project.home)} back from a backup."
+        text = (
+            f"{shown} is not one that the ledger trusts. "
+            f"Put the right {path} back from a backup."
+        )
     yield Check(name="key", is_ok=trusted is not None, text=text)
 
 
 def ledger(project: Project) -> Iterator[Check]:
-    """Every entry verified, and nothing missing that this home remembers."""
+    """Verify every entry, and that nothing is missing that this home remembers."""
     from registry.ledger.audit import doubts
     from registry.ledger.ledger import ever_was, read_ledger
 
+    # A new home has no ledger, which is no problem.
     if not ever_was(project.home):
-        yield Check(
-            name="ledger", is_ok=True, text="not there yet; `assay up` opens it"
-        )
+        text = "not there yet; `assay up` opens it"
+        yield Check(name="ledger", is_ok=True, text=text)
         return
-    there = read_ledger(project.home)
-    ledger_state = there.state()
-    wrong = doubts(project.home, there, ledger_state)
-    for sentence in wrong:
+    current = read_ledger(project.home)
+    ledger_state = current.state()
+    sentences = doubts(project.home, current, ledger_state)
+    for sentence in sentences:
         yield Check(name="ledger", is_ok=False, text=sentence)
-    if not wrong:
-        yield Check(
-            name="ledger",
-            is_ok=True,
-            text=f"verified up to entry {ledger_state.head.generation}",
-        )
+    if not sentences:
+        text = f"verified up to entry {ledger_state.head.generation}"
+        yield Check(name="ledger", is_ok=True, text=text)
 
 
 def witness(project: Project) -> Iterator[Check]:
-    """Who else remembers the ledger, where somebody is named."""
+    """Check that the witness answers, where one is configured."""
     from registry.ledger.heads import trusted_keys
-    from registry.ledger.witness import witness as named
+    from registry.ledger.witness import witness as configured_witness
 
-    there = named()
-    if there is None:
-        text = "none: ASSAY_WITNESS names a place that another account owns, so that a lost end of the ledger shows in any case"
+    remembers = configured_witness()
+    if remembers is None:
+        text = (
+            "none: ASSAY_WITNESS names a place that another account owns, "
+            "so that a lost end of the ledger shows in any case"
+        )
         yield Check(name="witness", is_ok=True, text=text)
         return
-    found = there.furthest(trusted_keys(project.home, None))
-    yield Check(
-        name="witness",
-        is_ok=True,
-        text=f"{there.name} remembers entry {0 if found is None else found.record.head.generation}",
-    )
+    # Only heads that this machine's own key sealed count here.
+    sealed = remembers.furthest(trusted_keys(project.home, None))
+    generation = 0 if sealed is None else sealed.record.head.generation
+    text = f"{remembers.name} remembers entry {generation}"
+    yield Check(name="witness", is_ok=True, text=text)
 
 
 def packages(project: Project) -> Iterator[Check]:
-    """On this machine those of what serves are what was released."""
-    from flows.package_repair import package_fault, releases_needed
-    from registry.ledger.ledger import ever_was, read_ledger
+    """Check that the packages of what serves are what was released."""
+    from flows.packages import package_fault
     from registry.mlflow.package_folder import all_aside
 
-    needed: tuple[Release, ...] = ()
-    with suppress(LedgerError):  # the check of the ledger says it
-        needed = (
-            releases_needed(read_ledger(project.home).state())
-            if ever_was(project.home)
-            else ()
-        )
-    for release in needed:
-        name, fault = (
-            f"{release.model} version {release.version}",
-            package_fault(project.home, release),
-        )
-        yield Check(
-            name="packages",
-            is_ok=not fault,
-            text=f"{name}: {fault}" if fault else f"{name} is what was released",
-        )
-    if not needed:
+    releases = _served_releases(project)
+    for release in releases:
+        name = f"{release.model} version {release.version}"
+        fault = package_fault(project.home, release)
+        text = f"{name}: {fault}" if fault else f"{name} is what was released"
+        yield Check(name="packages", is_ok=not fault, text=text)
+    if not releases:
         yield Check(name="packages", is_ok=True, text="nothing is released")
     for folder in all_aside(project.home / "packages"):
-        yield Check(
-            name="packages",
-            is_ok=True,
-            text=f"a damaged one was put aside: {folder}. Look at it, then delete it.",
-        )
+        text = f"a damaged one was put aside: {folder}. Look at it, then delete it."
+        yield Check(name="packages", is_ok=True, text=text)
 
 
 def clock(project: Project) -> Iterator[Check]:
-    """Not behind the ledger's last entry, and that of the servers."""
+    """Check that this machine's clock agrees with the servers' and is not behind the ledger."""
     now = datetime.now(UTC)
-    for what, there in _clocks(project):
-        behind = (there - now).total_seconds()
-        is_ok = (
-            behind <= SECONDS_OFF
-            if what == "the ledger"
-            else abs(behind) <= SECONDS_OFF
-        )
-        fact = "agrees with" if what != "the ledger" else "not behind"
-        wrong = f"{abs(behind):.0f} s {'behind' if behind > 0 else 'ahead of'} {what}. Set the clock (NTP)."
-        yield Check(
-            name="clock", is_ok=is_ok, text=f"{fact} {what}" if is_ok else wrong
-        )
+    for source, time_there in _clocks(project):
+        seconds_behind = (time_there - now).total_seconds()
+        is_ledger = source == _THE_LEDGER
+        # The ledger's last entry may be of any time before now.
+        distance = seconds_behind if is_ledger else abs(seconds_behind)
+        is_ok = distance <= SECONDS_OFF
+        text = f"{'not behind' if is_ledger else 'agrees with'} {source}"
+        if not is_ok:
+            direction = "behind" if seconds_behind > 0 else "ahead of"
+            text = f"{abs(seconds_behind):.0f} s {direction} {source}. Set the clock (NTP)."
+        yield Check(name="clock", is_ok=is_ok, text=text)
 
 
 def ports(project: Project) -> Iterator[Check]:
-    """Free, or ours."""
-    from serving.listen import open_socket
-
-    record = read_record(project.home)
-    ours = (
-        {each.port for each in record.services if each.port}
-        if record is not None and record.is_running()
-        else set()
-    )
-    for option, port in () if ours else Ports().named():
-        try:
-            with open_socket(HERE, port):
-                yield Check(name="ports", is_ok=True, text=f"{port} is free")
-        except ServingError:
-            yield Check(
-                name="ports",
-                is_ok=False,
-                text=f"{port} is taken by another program. Give `assay up` another with {option}.",
-            )
-    for port in sorted(ours):
+    """Check that the default ports are free, or used by this home's own services."""
+    record = _running_record(project)
+    own_ports = {service.port for service in record.services} if record else set()
+    used = sorted(port for port in own_ports if port)
+    # While the services run, their own servers use the ports.
+    if not used:
+        yield from (_check_port(option, port) for option, port in Ports().named())
+    for port in used:
         yield Check(name="ports", is_ok=True, text=f"{port} is ours")
 
 
 def servers(project: Project) -> Iterator[Check]:
-    """What `assay up` started answers."""
-    record = read_record(project.home)
-    if record is None or not record.is_running():
+    """Check that what `assay up` started answers."""
+    record = _running_record(project)
+    if record is None:
         yield Check(name="servers", is_ok=True, text="`assay up` does not run")
         return
-    for each in record.services:
-        is_ok = each.state in ("ready", "done") and each.answers()
-        log = project.home / "logs" / f"{each.name}.log"
-        wrong = f"{each.name} does not answer ({each.detail or each.state}). Look at {log}; `assay down`, then `assay up`, starts all anew."
-        yield Check(
-            name="servers", is_ok=is_ok, text=f"{each.name} answers" if is_ok else wrong
-        )
+    for service in record.services:
+        is_ok = service.state in ("ready", "done") and service.answers()
+        text = f"{service.name} answers"
+        if not is_ok:
+            log = project.home / "logs" / f"{service.name}.log"
+            text = (
+                f"{service.name} does not answer ({service.detail or service.state}). "
+                f"Look at {log}; `assay down`, then `assay up`, starts everything again."
+            )
+        yield Check(name="servers", is_ok=is_ok, text=text)
 
 
-def _installed(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:
@@ -325,34 +311,76 @@ def _installed(name: str) -> str | None:
 
 
 def _keys(folder: Path) -> list[Path]:
-    """Empty files, locks and marks, give nothing away."""
-    return [
-        each for each in sorted((folder / "keys").glob("*")) if each.stat().st_size > 0
-    ]
+    """Give the key files; empty ones are locks and marks, which hold no secret."""
+    paths = (folder / "keys").glob("*")
+    sizes = {path: path.stat().st_size for path in sorted(paths)}
+    return [path for path, size in sizes.items() if size > 0]
 
 
-def _can_write(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
+def _is_writable(folder: Path) -> bool:
+    needed = os.W_OK | os.X_OK
+    return os.access(folder, needed)
 
 
-def _no_key(project: Project) -> str:
-    return f"{project.home / 'keys'} holds no key, so nothing can be entered. Put it back from a backup."
+def _describe_missing_key(project: Project) -> str:
+    folder = project.home / "keys"
+    return (
+        f"{folder} holds no key, so nothing can be entered. Put it back from a backup."
+    )
+
+
+def _served_releases(project: Project) -> tuple["Release", ...]:
+    from flows.packages import releases_needed
+    from registry.ledger.ledger import ever_was, read_ledger
+
+    with suppress(LedgerError):  # the check of the ledger reports it
+        if ever_was(project.home):
+            return releases_needed(read_ledger(project.home).state())
+    return ()
+
+
+def _running_record(project: Project) -> SystemRecord | None:
+    record = read_record(project.home)
+    if record is None or not record.is_running():
+        return None
+    return record
+
+
+def _check_port(option: str, port: int) -> Check:
+    from serving.listen import open_socket
+
+    try:
+        with open_socket(HERE, port):
+            return Check(name="ports", is_ok=True, text=f"{port} is free")
+    except ServingError:
+        text = (
+            f"{port} is taken by another program. "
+            f"Give `assay up` another with {option}."
+        )
+        return Check(name="ports", is_ok=False, text=text)
 
 
 def _clocks(project: Project) -> Iterator[tuple[str, datetime]]:
     from registry.ledger.ledger import read_ledger
 
-    with suppress(LedgerError):  # the check of the ledger says it
-        yield "the ledger", read_ledger(project.home).state().at
-    record = read_record(project.home)
-    for each in record.services if record is not None and record.is_running() else ():
-        if each.url is not None and (date := _date_of(each.url)) is not None:
-            yield each.name, date
+    with suppress(LedgerError):  # the check of the ledger reports it
+        current = read_ledger(project.home)
+        last_entry = current.state().at
+        yield _THE_LEDGER, last_entry
+    record = _running_record(project)
+    for service in record.services if record else ():
+        if service.url is None:
+            continue
+        date = _date_of(service.url)
+        if date is not None:
+            yield service.name, date
 
 
 def _date_of(url: str) -> datetime | None:
     answer = ask(url)
+    if answer is None:
+        return None
     try:
-        return None if answer is None else parsedate_to_datetime(answer.headers["Date"])
+        return parsedate_to_datetime(answer.headers["Date"])
     except (ValueError, TypeError):
         return None

@@ -1,8 +1,9 @@
-"""The controller: one long-lived process that makes everything match the ledger, at start and on a timer.
+"""The controller: one process that makes everything match the ledger, at start and on a timer.
 
-A kernel lock lets one controller of a home work; a second one stands by and takes over when the first is gone. What it writes goes through
-the ledger's compare and swap, so one that slept through a take-over is refused. Each duty is tried by itself: MLflow or Prefect being away
-stops only what needs them.
+A kernel lock lets one controller of a home work; a second one waits and takes over when the first
+has ended. What it writes goes through the ledger's compare and swap, so one that slept through a
+take-over is refused. Each duty is tried by itself: MLflow or Prefect being away stops only what
+needs them.
 """
 
 import argparse
@@ -22,12 +23,16 @@ from core.settings import Settings
 from serving.log import say
 
 Duty = Callable[[], tuple[str, ...]]
+# A lost doorbell delays a release or a brake by one round at most.
 SECONDS_BETWEEN_ROUNDS = 5.0
 SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK = 1.0
+# Letters: a library's message may hold a whole response.
+_LONGEST_ERROR = 300
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Work until SIGTERM or Ctrl-C."""
+    # Before anything imports prefect or mlflow, which read it at import.
     set_library_environment()
     from core.lifetime import end_with_the_run
 
@@ -42,70 +47,80 @@ def main(arguments: list[str] | None = None) -> int:
         help="seconds between two rounds",
     )
     every = parser.parse_args(arguments).every
+    # A controller without its `assay up` would keep the lock from the next one.
     end_with_the_run()
-    done = threading.Event()
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
-    return run(done, every)
+        signal.signal(number, lambda *_: stop.set())
+    return run(stop, every)
 
 
-def run(done: threading.Event, every: float) -> int:
-    """Stand by until the lock is ours, then a round at once and one every so many seconds."""
+def run(stop: threading.Event, every: float) -> int:
+    """Wait for the lock, then carry out a round at once and one every so many seconds.
+
+    Ends when `stop` is set; `WorkspaceError` where there is no checkout.
+    """
     from core.project import find_project
     from operations.reconcile import Reconciler
 
     project = find_project(Settings().home)
-    with _turn(project.home, done) as is_ours:
-        if not is_ours:
-            return 0
-        duties = Reconciler(project)
-        _say(ready_line(f"the controller looks every {every:g} s."))
+    lock = _wait_for_lock(project.home, stop)
+    if lock is None:
+        return 0
+    with lock:
+        reconciler = Reconciler(project)
+        _say(f"Ready: the controller looks every {every:g} s.")
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
         record = threading.Thread(
-            target=_rounds,
-            args=(lambda: duties.of_the_record, done, every),
+            target=_repeat_rounds,
+            args=(lambda: reconciler.of_the_record, stop, every),
             daemon=True,
         )
         record.start()
-        _rounds(lambda: duties.of_releases, done, every)
+        _repeat_rounds(lambda: reconciler.of_releases, stop, every)
     return 0
 
 
-def _rounds(
-    duties: Callable[[], tuple[Duty, ...]], done: threading.Event, every: float
+def _repeat_rounds(
+    list_duties: Callable[[], tuple[Duty, ...]], stop: threading.Event, every: float
 ) -> None:
-    while not done.is_set():
-        for duty in duties():
-            if not done.is_set():
+    while not stop.is_set():
+        for duty in list_duties():
+            if not stop.is_set():
                 attempt(duty)
-        done.wait(every)
+        stop.wait(every)
 
 
 def attempt(duty: Duty) -> None:
-    """One duty; what it did, or why it could not, is a line in the log."""
+    """Carry out one duty; what it did, or why it could not, is a line in the log."""
     try:
         for sentence in duty():
             _say(sentence)
     except AssayError as error:
         _say(f"{duty.__name__}: {error}")
-    except Exception as error:  # noqa: BLE001 - a duty that fails in a new way must not end the others
-        _say(f"{duty.__name__} failed: {type(error).__name__}: {str(error)[:300]}")
+    except Exception as error:  # noqa: BLE001 - one broken duty must not end the others
+        cause = f"{type(error).__name__}: {str(error)[:_LONGEST_ERROR]}"
+        _say(f"{duty.__name__} failed: {cause}")
 
 
-@contextmanager
-def _turn(home: Path, done: threading.Event) -> Iterator[bool]:
-    """Hold the lock, once it is free; yields False where the controller has to end before."""
-    has_announced = False
-    while not done.is_set():
-        with try_exclusive(controller_lock(home)) as is_ours:
-            if is_ours:
-                yield True
-                return
-        if not has_announced:
-            _say(f"Standing by: another controller works for {home}.")
-        has_announced = True
-        done.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
-    yield False
+def _wait_for_lock(home: Path, stop: threading.Event) -> FileLock | None:
+    """Give the lock once it is free; None where the controller was asked to end before."""
+    path = home / "leases" / "controller.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    is_reported = False
+    while not stop.is_set():
+        try:
+            # Polled, since a blocking wait for the lock would not see the request to end.
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not is_reported:
+                _say(f"Standing by: another controller works for {home}.")
+            is_reported = True
+            stop.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
+        else:
+            return lock
+    return None
 
 
 def _say(text: str) -> None:

@@ -30,13 +30,16 @@ from operations.waiving import enter_waiver
 from registry.ledger.ledger import open_ledger
 from serving.client import endpoint_client
 
+# Rules of the gate `judge` that need raters, approvers or keys.
 WAIVED = ("human_rating", "approvals", "package_signature")
+# In the form of the demo's rows.
 QUESTIONS = (
     "Write one shell command with tar: extract a .gz archive",
     "Write one shell command with find: find files by case-insensitive extension",
     "Write one shell command with ssh: connect on a non-standard port",
 )
 SECONDS_FOR_AN_ANSWER = 120
+# Loading on a busy machine of two cores, with the first import of torch.
 SECONDS_TO_LOAD = 300
 _LONGEST_LINE = 110
 _COMMANDS_AFTER_A_RELEASE = (
@@ -109,7 +112,7 @@ def run_demo() -> int:
 
 @contextmanager
 def _following_endpoint(project: Project) -> Iterator[str]:
-    """Give the endpoint that follows releases: the running one, else one for as long as the demo."""
+    """Give the endpoint that follows releases: the running one, else one of the demo's own."""
     try:
         endpoint_client(project.home).state()
     except ServingError:
@@ -177,6 +180,7 @@ def run_endpoint(module: list[str]) -> Iterator[DemoEndpoint]:
             yield DemoEndpoint(url, _model_names(url))
         finally:
             time_limit.cancel()
+            # Leaving the `with` statement waits for its end.
             process.terminate()
 
 

@@ -1,4 +1,7 @@
-"""`assay doctor`: every check of this machine and this home. A check that fails is a problem, never a crash."""
+"""`assay doctor`: every check of this machine and this home.
+
+A check that fails is a problem, never a crash.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +43,11 @@ def examine_current_home() -> tuple[Check, ...]:
 
 def examine(project: Project) -> tuple[Check, ...]:
     """Carry out every check, and give its findings in order."""
-    return tuple(finding for check in CHECKS for finding in _carry_out(check, project))
+    findings: list[Check] = []
+    for check in CHECKS:
+        findings_of_check = _carry_out(check, project)
+        findings.extend(findings_of_check)
+    return tuple(findings)
 
 
 def _carry_out(
@@ -50,6 +57,7 @@ def _carry_out(
         return tuple(check(project))
     except AssayError as error:
         text = str(error)
+    # The usual cause is a home of another account, and closed_to_us names that account.
     except PermissionError as error:
         reason = closed_to_us(Path(str(error.filename)))
         text = f"could not be checked: {reason or error}."

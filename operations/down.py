@@ -17,7 +17,9 @@ from core.system_record import SystemRecord, read_record, record_file
 from operations.supervise.processes import end_marked, kill
 from operations.system_mark import system_mark
 
+# Both waves of services, with their guards.
 SECONDS_TO_STOP = 90
+# An `assay up` that has just begun holds the lock before it writes its record.
 SECONDS_FOR_A_RECORD = 15.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -41,6 +43,7 @@ def run_down() -> Ended:
     if record is not None:
         os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
+    # Also after an orderly end: an earlier `assay up` may have been killed.
     orphans = end_system(home)
     return Ended(was_running=record is not None, orphans=orphans)
 
@@ -99,6 +102,7 @@ def _unknown_process(home: Path) -> str:
 def _wait_for_end(record: SystemRecord) -> None:
     """Wait until `assay up` has ended; it is killed after the time that its services may take."""
     deadline = time.monotonic() + SECONDS_TO_STOP
+    # SIGKILL is repeated, since a process that the kernel holds may not end at the first.
     while record.is_running():
         if time.monotonic() > deadline:
             os.kill(record.pid, signal.SIGKILL)

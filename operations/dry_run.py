@@ -1,4 +1,7 @@
-"""`assay run --dry-run`: what `admit` would say, time, memory, the smallest effect that can be shown; nothing is trained."""
+"""`assay run --dry-run`: what `admit` would say, time, memory, and the smallest effect to be shown.
+
+Nothing is trained.
+"""
 
 import io
 import math
@@ -40,13 +43,15 @@ from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
 
-_TRAIN_OVER_SCORE = (
-    3.5  # forward and backward against forward alone, measured on two cores
-)
-_ANSWER_OVER_SCORE = (
-    2.5  # a generated token against a scored one, in batches, measured on two cores
-)
+# Forward and backward against forward alone, measured on two cores.
+_TRAIN_OVER_SCORE = 3.5
+# A generated token against a scored one, in batches, measured on two cores.
+_ANSWER_OVER_SCORE = 2.5
+# Each is asked every held-out prompt, and scored on every held-out row.
+_SYSTEMS = 3
+# Rows that are timed: one batch.
 _SAMPLE = 16
+_GIGABYTE = 1e9
 
 
 class Estimate(Value):
@@ -65,13 +70,10 @@ class Estimate(Value):
 
     @property
     def text(self) -> str:
-        """For a person: a line for each thing, and one for each reason why the run would end at `admit`."""
-        effect = self.smallest_effect_in_standard_deviations
-        shown = (
-            f"{effect:.2f} standard deviations of a cluster's difference, four times in five, with {self.clusters} held-out clusters"
-            if effect is not None
-            else "nothing: the held-out split is empty"
-        )
+        """Give a line for each quantity, and one for each reason to end at `admit`."""
+        rows = [f"{name} {count:,}" for name, count in self.rows.items()]
+        memory = f"{self.memory_bytes / _GIGABYTE:.1f} GB"
+        disk = f"{self.disk_bytes / _GIGABYTE:.1f} GB"
         admitted = {
             "passed": "would pass",
             "rejected": "would reject these rows",
@@ -80,19 +82,33 @@ class Estimate(Value):
         reasons = "".join(f"            {reason}\n" for reason in self.reasons)
         return (
             f"admit       {admitted[self.admission]}\n{reasons}"
-            f"rows        {', '.join(f'{name} {count:,}' for name, count in self.rows.items())}\n"
+            f"rows        {', '.join(rows)}\n"
             f"time        {self._time}\n"
-            f"memory      about {self.memory_bytes / 1e9:.1f} GB, disk about {self.disk_bytes / 1e9:.1f} GB\n"
-            f"can show    {shown}"
+            f"memory      about {memory}, disk about {disk}\n"
+            f"can show    {self._detectable_effect}"
+        )
+
+    @property
+    def _detectable_effect(self) -> str:
+        effect = self.smallest_effect_in_standard_deviations
+        if effect is None:
+            return "nothing: the held-out split is empty"
+        return (
+            f"{effect:.2f} standard deviations of a cluster's difference, four times in five, "
+            f"with {self.clusters} held-out clusters"
         )
 
     @property
     def _time(self) -> str:
         if not self.rows["train"]:
             return "not known: the train split is empty, and its rows are what is timed"
+        training_minutes = self.training_seconds / 60
+        evaluation_minutes = self.evaluation_seconds / 60
+        timed_rows = min(_SAMPLE, self.rows["train"])
         return (
-            f"about {self.training_seconds / 60:.0f} min for {self.steps} training steps, "
-            f"{self.evaluation_seconds / 60:.0f} min to answer and score, measured on {min(_SAMPLE, self.rows['train'])} rows just now; "
+            f"about {training_minutes:.0f} min for {self.steps} training steps, "
+            f"{evaluation_minutes:.0f} min to answer and score, "
+            f"measured on {timed_rows} rows just now; "
             "the start of the stages takes a minute or two more"
         )
 
@@ -103,84 +119,118 @@ class _Tokens:
 
     counts: tuple[int, ...]
     sample: tuple[tuple[list[int], list[int]], ...]
+    """Prompt and completion of each row, as token ids."""
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a row on average; 0 without rows."""
+        if not self.counts:
+            return 0.0
+        total = sum(self.counts)
+        return total / len(self.counts)
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """The rows to train on, and how fast this machine scores them."""
+
+    tokens: _Tokens
+    tokens_per_second: float
 
 
 def estimate(request: TrainRequest) -> Estimate:
-    """Collect and split the request's rows in a workspace of their own, time a few of them, and work out the rest."""
+    """Collect and split the request's rows in a workspace of their own, and time a few of them.
+
+    `AssayError` of the kind that the run itself would end with, where its rows or its base model
+    do not fit.
+    """
     set_library_environment()
     project = find_project(Settings().home)
     with open_workspace(project, request) as workspace, chdir(workspace.root):
+        # The stages of a run up to `admit`, in its order.
         collect()
         split()
         validate()
         bias()
+        # Its reasons are in the estimate.
         with redirect_stdout(io.StringIO()):
-            admit()  # its reasons stand in the estimate
+            admit()
         base, template = base_model(workspace.params.base_model, project.home)
-        folder = locate(base, project.home)  # hashes every byte of the weights: once
+        # Once, since it hashes every byte of the weights.
+        folder = locate(base, project.home)
         language = load_language_model(base, folder, template, "float32")
+        # Rejected rows are not trained on, so their lengths do not matter.
         if read_admission(layout.ADMIT_VERDICT).verdict == "passed":
-            _check_lengths(
-                Start(base, template, language.encoder), language, workspace.params
-            )
-        tokens = _tokens(language.encoder)
-        rate = _scored_tokens_per_second(language, tokens)
+            start = Start(base, template, language.encoder)
+            _check_lengths(start, language, workspace.params)
+        tokens = _count_tokens(language.encoder)
+        speed = _scored_tokens_per_second(language, tokens)
         policy = load_policy(layout.POLICY).gates.screen
-        return _estimate(workspace, base, tokens, rate, policy)
+        return _estimate(workspace, base, _Timing(tokens, speed), policy)
 
 
 def _estimate(
     workspace: Workspace,
     base: BaseModelManifest,
-    tokens: _Tokens,
-    rate: float,
+    timing: _Timing,
     policy: ScreenPolicy,
 ) -> Estimate:
-    params = workspace.params
+    params, tokens = workspace.params, timing.tokens
     admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
     splits = {
         name: read_rows(workspace.root / layout.VALIDATE / f"{name}.jsonl")
         for name in SPLITS
     }
-    steps = training_steps(len(splits["train"]), params.train)
-    mean = sum(tokens.counts) / max(1, len(tokens.counts))
-    looks = 1 + math.ceil(steps / params.train.evaluate_every)
-    training = (
-        (
-            steps * params.train.batch_size * _TRAIN_OVER_SCORE
-            + looks * len(splits["dev"])
-        )
-        * mean
-        / rate
-    )
+    row_counts = {name: len(rows) for name, rows in splits.items()}
     prompts = prompts_of(splits["held_out"])
-    asked = 3 * len(prompts) + params.bias.prompts * sum(
-        len(names) for names in params.bias.names.values()
-    )
-    evaluation = (
-        asked * params.generation.max_new_tokens * _ANSWER_OVER_SCORE
-        + 3 * len(splits["held_out"]) * mean
-    ) / rate
-    needed = needs(base, params, max(tokens.counts, default=0), len(tokens.counts))
-    clusters = len(
-        set(clusters_of([prompt.group for prompt in prompts], contents_of(prompts)))
-    )
+    longest_row = max(tokens.counts, default=0)
+    needed = needs(base, params, longest_row, len(tokens.counts))
+    groups = [prompt.group for prompt in prompts]
+    clusters = len(set(clusters_of(groups, contents_of(prompts))))
+    effect = None
+    if clusters:
+        effect = smallest_detectable_effect(clusters, policy.alpha, policy.power)
     return Estimate(
         admission=admission.verdict,
         reasons=_reasons(admission),
-        steps=steps,
-        training_seconds=training,
-        evaluation_seconds=evaluation,
+        steps=training_steps(row_counts["train"], params.train),
+        training_seconds=_training_seconds(timing, row_counts, params),
+        evaluation_seconds=_evaluation_seconds(
+            timing, len(prompts), row_counts, params
+        ),
         memory_bytes=needed.memory,
         disk_bytes=needed.disk,
-        rows={name: len(rows) for name, rows in splits.items()},
+        rows=row_counts,
         clusters=clusters,
-        smallest_effect_in_standard_deviations=smallest_detectable_effect(
-            clusters, policy.alpha, policy.power
-        )
-        if clusters
-        else None,
+        smallest_effect_in_standard_deviations=effect,
     )
+
+
+def _training_seconds(
+    timing: _Timing, row_counts: dict[str, int], params: Params
+) -> float:
+    train = params.train
+    steps = training_steps(row_counts["train"], train)
+    dev_evaluations = 1 + math.ceil(steps / train.evaluate_every)
+    dev_rows = dev_evaluations * row_counts["dev"]
+    # A row that is trained on costs as much as several that are only scored.
+    trained_rows = steps * train.batch_size * _TRAIN_OVER_SCORE
+    tokens = (trained_rows + dev_rows) * timing.tokens.mean
+    return tokens / timing.tokens_per_second
+
+
+def _evaluation_seconds(
+    timing: _Timing, prompts: int, row_counts: dict[str, int], params: Params
+) -> float:
+    """Seconds that it takes for three systems to answer and be scored."""
+    bias = params.bias
+    names = sum(len(group) for group in bias.names.values())
+    answers = _SYSTEMS * prompts + bias.prompts * names
+    longest_answer = params.generation.max_new_tokens
+    answer_tokens = answers * longest_answer * _ANSWER_OVER_SCORE
+    scored_rows = _SYSTEMS * row_counts["held_out"]
+    scored_tokens = scored_rows * timing.tokens.mean
+    return (answer_tokens + scored_tokens) / timing.tokens_per_second
 
 
 def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
@@ -192,33 +242,28 @@ def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
 def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
     """Refuse now the rows and prompts that `fine_tune` and `generate` would refuse."""
     for name in TRAINED_ON:
-        encode(read_rows(layout.VALIDATE / f"{name}.jsonl"), start, params.train)
+        rows = read_rows(layout.VALIDATE / f"{name}.jsonl")
+        encode(rows, start, params.train)
     prompts = prompts_of(read_rows(layout.HELD_OUT))
-    check_lengths(
-        language,
-        prompts,
-        [start.encoder.prompt_ids(prompt.messages) for prompt in prompts],
-        params.generation,
-    )
+    prompt_ids = [start.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+    check_lengths(language, prompts, prompt_ids, params.generation)
 
 
-def _tokens(encoder: ChatEncoder) -> _Tokens:
+def _count_tokens(encoder: ChatEncoder) -> _Tokens:
     rows = read_rows(Path("data/validate/train.jsonl"))
     pairs = [
         (encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion))
         for row in rows
     ]
-    return _Tokens(
-        counts=tuple(len(prompt) + len(completion) for prompt, completion in pairs),
-        sample=tuple(pairs[:_SAMPLE]),
-    )
+    counts = tuple(len(prompt) + len(completion) for prompt, completion in pairs)
+    return _Tokens(counts, sample=tuple(pairs[:_SAMPLE]))
 
 
 def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float:
-    completion_losses(
-        language, tokens.sample, batch_size=_SAMPLE
-    )  # the first call pays for what torch sets up
+    # The first call pays for what torch sets up.
+    completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     started = time.monotonic()
     completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)
-    return max(1.0, scored / max(1e-6, time.monotonic() - started))
+    seconds = max(1e-6, time.monotonic() - started)
+    return max(1.0, scored / seconds)

@@ -27,7 +27,9 @@ class GateRerun:
     @property
     def exit_code(self) -> int:
         """The verdict's exit code; 1 where stored and recomputed differ."""
-        return 1 if self.differences else EXIT_CODES[self.verdict.verdict]
+        if self.differences:
+            return 1
+        return EXIT_CODES[self.verdict.verdict]
 
 
 def rerun_gate(
@@ -35,8 +37,9 @@ def rerun_gate(
 ) -> GateRerun:
     """Judge the evidence in `folder` again and compare the verdict with the stored one.
 
-    With `prompts_to_regenerate`, the folder's own adapter answers so many drawn prompts again, and
-    these answers are compared too. `UnreadableData` where the folder does not hold a run's artifacts.
+    With `prompts_to_regenerate`, the folder's own adapter answers so many drawn prompts again,
+    and these answers are compared too. `UnreadableData` where the folder does not hold a run's
+    artifacts.
     """
     if not folder.is_dir():
         raise UnreadableData(
@@ -44,6 +47,7 @@ def rerun_gate(
             "scorecard, evidence, policy and verdict."
         )
     _check_kinds(folder)
+    # A run that was refused before training has no scorecard: it ended at `admit`.
     is_scored = (folder / "scorecard.json").is_file()
     judge_again = recompute if is_scored else recompute_admission
     recomputed = judge_again(folder, policy)

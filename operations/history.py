@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from registry.ledger.state import LedgerState
 
 _ERASED, _EDITED = "reason erased", "reason edited by hand"
+# What a person reads for each kind of entry; other kinds carry more than their name.
 _WORDS = {
     "opened": "ledger opened",
     "key_added": "key added",
@@ -62,19 +63,23 @@ class HistoryEntry(Value):
     version: str | None
     by: str | None
     reason: str | None
-    """None where no reason was asked for, or where it was erased: then only `reason_sha256` is left."""
+    """None where no reason was asked for, or where it was erased and only its SHA-256 is left."""
     reason_sha256: str | None
 
     @property
     def line(self) -> str:
         """The entry on one line; characters that a terminal would obey are spelt out."""
-        subject = (self.words, self.model, self.version)
-        fact = " ".join(part for part in subject if part)
-        author = f" by {self.by}" if self.by else ""
-        reason = self.reason or (_ERASED if self.reason_sha256 else None)
-        tail = f": {reason}" if reason else ""
         at = f"{self.at:%Y-%m-%d %H:%M:%S}Z"
-        return _spell_out(f"{self.generation:>5}  {at}  {fact}{author}{tail}")
+        subject = (self.words, self.model, self.version)
+        line = f"{self.generation:>5}  {at}  "
+        line += " ".join(part for part in subject if part)
+        if self.by:
+            line += f" by {self.by}"
+        if self.reason:
+            line += f": {self.reason}"
+        elif self.reason_sha256:
+            line += f": {_ERASED}"
+        return _spell_out(line)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class History:
 def read_history(model: str | None) -> History:
     """Read the ledger of this checkout's home up to its first bad entry, the newest last.
 
-    With a model: its entries, and those that are about no model. `LedgerError` where there is no ledger.
+    With a model: its entries, and those that are about no model. `LedgerError` where there is no
+    ledger.
     """
     ledger = read_ledger(find_project(Settings().home).home)
     verified, error = _verified_entries(ledger)
@@ -123,6 +129,7 @@ def _verified_entries(
     verified: list[Entry] = []
     try:
         for entry in ledger.each_entry():
+            # Follows signature, hash and rules, so an entry that is listed is verified.
             ledger_state = follow(ledger_state, (entry,))
             verified.append(entry)
     except LedgerError as error:
@@ -168,6 +175,7 @@ def _subject(
         return body.model, None
     if isinstance(body, ReleaseBegun):
         return body.release.model, body.release.version
+    # These name the release only by the entry that began it.
     if isinstance(body, ReleaseSwitched | ReleaseCompleted | ReleaseAborted):
         return _subject(begun[body.begun], begun)
     if isinstance(body, RolledBack):
@@ -185,7 +193,8 @@ def _texts(ledger: Ledger) -> dict[str, str]:
 
 def _spell_out(text: str) -> str:
     """Replace line ends and control characters: somebody typed the reason."""
-    return "".join(_spell_out_letter(letter) for letter in text)
+    letters = [_spell_out_letter(letter) for letter in text]
+    return "".join(letters)
 
 
 def _spell_out_letter(letter: str) -> str:

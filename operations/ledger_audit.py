@@ -1,4 +1,4 @@
-"""`assay audit`: is the ledger complete and unchanged? It is compared with everyone who remembers its heads.
+"""`assay audit`: is the ledger complete and unchanged? Everyone who remembers its heads is asked.
 
 endpoint, exports, this home ─┐
 version pages in MLflow ──────┼──> known heads ──> verify, accept
@@ -41,20 +41,24 @@ if TYPE_CHECKING:
     from registry.ledger.entries import Head
     from registry.ledger.state import LedgerState
 
+# For a connection alone, which a server on the network takes in milliseconds.
 SECONDS_FOR_MLFLOW = 2.0
 _SHOWN_OF_A_KEY = 12
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Heads of the ledger that others remember, and a note for each of them that could not be asked."""
+    """Heads of the ledger that others remember, and a note for whoever could not be asked."""
 
     known: tuple[KnownHead, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: "Heads") -> "Heads":
         """Both together, in this order."""
-        return Heads(self.known + other.known, self.notes + other.notes)
+        return Heads(
+            known=self.known + other.known,
+            notes=self.notes + other.notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def audit_ledger() -> AuditReport:
     ledger = read_ledger(project.home)
     heads = _heads_known_elsewhere(project, ledger)
     report = verify(ledger, heads.known)
+    # A whole ledger beside a damaged head record is still a reason to look.
     faults = store_faults(project.home)
     if report.is_whole and faults:
         report = report.model_copy(update={"problem": " ".join(faults)})
@@ -99,7 +104,9 @@ def export_ledger(into: Path, *, with_reasons: bool) -> "Head":
     `LedgerError` where there is no ledger that can be read.
     """
     home = current_project().home
-    head = export(read_ledger(home), into, with_texts=with_reasons)
+    ledger = read_ledger(home)
+    head = export(ledger, into, with_texts=with_reasons)
+    # The next audit compares the ledger with it, as with any other memory of the ledger.
     keep_export(into, home)
     return head
 
@@ -107,11 +114,12 @@ def export_ledger(into: Path, *, with_reasons: bool) -> "Head":
 def accept_ledger(reason: str) -> Acceptance:
     """Have the ledger count as it is, where others remember more of it.
 
-    `ParameterError` without a reason; `LedgerError` where there is no ledger: a missing one is restored,
-    not accepted. `ReleaseError` where there is nothing to accept.
+    `ParameterError` without a reason; `LedgerError` where there is no ledger: a missing one is
+    restored, not accepted. `ReleaseError` where there is nothing to accept.
     """
     order = make_order(reason)
     project = current_project()
+    # Opening would create a ledger where there is none.
     read_ledger(project.home)
     ledger = open_ledger(project.home)
     heads = _heads_known_elsewhere(project, ledger)
@@ -121,8 +129,11 @@ def accept_ledger(reason: str) -> Acceptance:
 def rotate_key(reason: str) -> Rotation:
     """Replace the key that signs the ledger; `LedgerError` where that cannot be done."""
     home = current_project().home
-    rotate(open_ledger(home), home, current_user(), reason, operating_system_account())
-    return Rotation(load_key(home).public.key_id, home / "keys")
+    ledger = open_ledger(home)
+    account = operating_system_account()
+    rotate(ledger, home, current_user(), reason, account)
+    key_id = load_key(home).public.key_id
+    return Rotation(key_id, folder=home / "keys")
 
 
 def erase_reason(digest: str) -> None:
@@ -130,7 +141,9 @@ def erase_reason(digest: str) -> None:
 
     `LedgerError` where no reason has that SHA-256.
     """
-    open_ledger(current_project().home).erase(digest)
+    home = current_project().home
+    ledger = open_ledger(home)
+    ledger.erase(digest)
 
 
 def witnessed_heads(home: Path, ledger_state: "LedgerState | None") -> Heads:
@@ -144,7 +157,8 @@ def witnessed_heads(home: Path, ledger_state: "LedgerState | None") -> Heads:
         return Heads(notes=(str(error).rstrip("."),))
     if sealed is None:
         return Heads()
-    return Heads(known=(KnownHead.of(sealed.record, configured.name),))
+    head = KnownHead.of(sealed.record, configured.name)
+    return Heads(known=(head,))
 
 
 def page_heads(
@@ -198,7 +212,7 @@ def _heads_known_elsewhere(project: Project, ledger: Ledger) -> Heads:
 
 
 def _state_for_keys(ledger: Ledger) -> "LedgerState | None":
-    """Give the ledger's state, for its keys; None where the ledger is broken, which the audit reports."""
+    """Give the ledger's state, for its keys; None where it is broken, which the audit reports."""
     with suppress(LedgerError):
         return ledger.state()
     return None
@@ -223,13 +237,15 @@ def _plain_heads(pages: dict[str, str], sealed: tuple[KnownHead, ...]) -> Heads:
 def _is_reachable(uri: str) -> bool:
     """Find out within seconds, where MLflow's own client would try for minutes."""
     parts = urlsplit(uri)
+    # A file answers at once or not at all.
     if parts.scheme.startswith("sqlite"):
         path = uri.split(":///", 1)[-1]
         return Path(path).is_file()
     default_port = 443 if parts.scheme == "https" else 80
-    address = (parts.hostname or "", parts.port or default_port)
+    host = parts.hostname or ""
+    port = parts.port or default_port
     try:
-        with socket.create_connection(address, SECONDS_FOR_MLFLOW):
+        with socket.create_connection((host, port), SECONDS_FOR_MLFLOW):
             return True
     except OSError:
         return False

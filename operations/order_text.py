@@ -26,16 +26,18 @@ def say_promotion(outcome: "Promotion | Repaired") -> None:
     say(f"Verdict of judge: {verdict.verdict.upper()}.")
     if outcome.released is not None:
         fingerprint = outcome.released.release.fingerprint
-        way_back = describe_way_back(outcome.model, current_ledger().state())
+        ledger_state = current_ledger().state()
+        way_back = describe_way_back(outcome.model, ledger_state)
         say(
             f"{outcome.model} is version {outcome.version} now ({fingerprint}).{way_back}"
         )
+    # A release that succeeded may still have left something for a person to do.
     if outcome.note:
         say(outcome.note)
 
 
 def promotion_exit_code(outcome: "Promotion | Repaired") -> int:
-    """Give 0 for a release or a repaired package, 3 for a rejection, 4 where nothing was decided."""
+    """Give 0 for a release or a repaired package, 3 for a rejection, 4 for undecided."""
     from flows.promote import Repaired
 
     if isinstance(outcome, Repaired):
@@ -46,9 +48,10 @@ def promotion_exit_code(outcome: "Promotion | Repaired") -> int:
 def say_waiver(entered: "EnteredWaiver") -> None:
     """Print which rule is waived, and until when."""
     waiver = entered.waiver
+    until = f"{waiver.until:%Y-%m-%d %H:%M %Z}"
     say(
-        f"{waiver.rule} is waived for {waiver.model} until {waiver.until:%Y-%m-%d %H:%M %Z} "
-        f"by {waiver.by} (entry {entered.generation})."
+        f"{waiver.rule} is waived for {waiver.model} until {until} by {waiver.by} "
+        f"(entry {entered.generation})."
     )
 
 
@@ -66,4 +69,4 @@ def _describe_repair(outcome: "Repaired") -> str:
     )
     if not outcome.aside:
         return sentence
-    return f"{sentence} The damaged folder is {outcome.aside}: find out who changed it."
+    return f"{sentence} The damaged folder lies in {outcome.aside}: find out who changed it."

@@ -1,7 +1,7 @@
 """What the release manager and on-call order: who ordered it and why goes on record with it.
 
-Each function carries one order out and returns how things are afterwards; `cli` puts that into words.
-Revocations are in `operations/revoking.py`, waivers in `operations/waiving.py`.
+Each function carries one order out and returns how things are afterwards; `cli` puts that into
+words. Revocations are in `operations/revoking.py`, waivers in `operations/waiving.py`.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from registry.ledger.ledger import Ledger
     from registry.ledger.state import Registration
 
+# Letters: a reason is a sentence, and every export with reasons carries it.
 _LONGEST_REASON = 2000
 
 
@@ -45,11 +46,13 @@ def promote_version(model: str, version: str, reason: str) -> "Promotion | Repai
     """Judge a version and, where it passes, release it.
 
     A version that serves already, with a damaged package, gets its package fetched again.
-    `ParameterError` without a reason; `AssayError` of many kinds where it cannot be judged or released.
+    `ParameterError` without a reason; `AssayError` of many kinds where it cannot be judged or
+    released.
     """
     set_library_environment()
     from flows.promote import promote
 
+    # Imported above only after the libraries' settings are in the environment.
     return promote(current_project(), model, version, make_order(reason))
 
 
@@ -67,12 +70,13 @@ def adopt_version(model: str, version: str, reason: str) -> "Registration":
 def roll_back_model(model: str | None, reason: str, version: str | None) -> ServedModel:
     """Give full traffic back to an earlier version; `version` None is the one that served before.
 
-    `ParameterError` where the model is not certain or there is no reason; `ReleaseError` where there is
-    nothing to go back to.
+    `ParameterError` where the model is not certain or there is no reason; `ReleaseError` where
+    there is nothing to go back to.
     """
     ordered = order_about(model, reason)
-    ledger_state = roll_back(ordered.model, version, ordered.order, ordered.context)
-    return ServedModel(ordered.model, ledger_state)
+    name = ordered.model
+    ledger_state = roll_back(name, version, ordered.order, ordered.context)
+    return ServedModel(name, ledger_state)
 
 
 def serve_base_of(model: str | None, reason: str) -> ServedModel:
@@ -81,8 +85,9 @@ def serve_base_of(model: str | None, reason: str) -> ServedModel:
     `ParameterError` where the model is not certain or there is no reason.
     """
     ordered = order_about(model, reason)
-    ledger_state = serve_base(ordered.model, ordered.order, ordered.context)
-    return ServedModel(ordered.model, ledger_state)
+    name = ordered.model
+    ledger_state = serve_base(name, ordered.order, ordered.context)
+    return ServedModel(name, ledger_state)
 
 
 def freeze_releases(reason: str) -> LedgerState:
@@ -103,13 +108,19 @@ def order_about(model: str | None, reason: str) -> ModelOrder:
     `ParameterError` where there is no reason, or where the ledger knows no model or several.
     """
     order, context = _order_with_context(reason)
-    name = model or _only_model(context.ledger.state())
-    return ModelOrder(name, order, context)
+    if not model:
+        ledger_state = context.ledger.state()
+        model = _only_model(ledger_state)
+    return ModelOrder(model, order, context)
 
 
 def make_order(reason: str) -> Order:
     """Sign a reason with the name and the account that act; `ParameterError` where it is empty."""
-    return Order(current_user(), check_reason(reason), operating_system_account())
+    return Order(
+        by=current_user(),
+        reason=check_reason(reason),
+        account=operating_system_account(),
+    )
 
 
 def check_reason(reason: str) -> str:
@@ -147,6 +158,7 @@ def _order_with_context(reason: str) -> tuple[Order, ReleaseContext]:
 
 def _only_model(ledger_state: LedgerState) -> str:
     """Give the model that an order without a name is about: a brake guesses nothing."""
+    # A model that was judged and never released is known, too.
     judged_models = {judged.model for judged in ledger_state.judged.values()}
     models = sorted({*ledger_state.models, *judged_models})
     if len(models) == 1:

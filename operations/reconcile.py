@@ -1,7 +1,13 @@
-"""What the controller does in each round. A duty gives a sentence for each thing that it changed or found."""
+"""What the controller does in each round.
+
+A duty gives a sentence for each thing that it changed or found. It is tried by itself, and may be
+done twice.
+"""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +19,7 @@ from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
 from flows.promote import open_release_context, policy_file
 from flows.run.dead_runs import end_dead_runs
-from operations.remembered import Comparison
+from operations.remembered import HeadComparison
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
@@ -31,9 +37,29 @@ from serving.client import endpoint_client
 if TYPE_CHECKING:
     from flows.schedule.crashes import Crashes
 
+# Time enough for a person to renew a waiver.
 SOON = timedelta(hours=2)
+Duty = Callable[[], tuple[str, ...]]
 SECONDS_TO_START = 30.0
 """An endpoint that is away for this long does not start: somebody has to look."""
+
+
+@dataclass(frozen=True)
+class _RevokedPage:
+    """A revoked version, and the key with which its page was to be sealed."""
+
+    model: str
+    version: str
+    key_id: str
+
+
+@dataclass(frozen=True)
+class _Absence:
+    """Since when the endpoint has been away, and the first error that said so."""
+
+    since: float
+    """On the monotonic clock."""
+    error: str
 
 
 class Reconciler:
@@ -41,16 +67,16 @@ class Reconciler:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._told: dict[str, tuple[str, ...]] = {}
-        self._marked: dict[str, str] = {}
-        self._marked_as_revoked: set[tuple[str, str, str]] = set()
-        self._heads = Comparison(project.home)
-        self._away: tuple[float, str] | None = None
-        self._packages = PackageRepair(project.home)
+        self._heads = HeadComparison(project.home)
+        self._packages = Packages(project.home)
+        self._absence: _Absence | None = None
+        self._last_sentences: dict[str, tuple[str, ...]] = {}
+        self._heads_on_pages: dict[str, str] = {}
+        self._marked_as_revoked: set[_RevokedPage] = set()
 
     @property
-    def of_releases(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
-        """What needs the ledger and the endpoint alone."""
+    def of_releases(self) -> tuple[Duty, ...]:
+        """Duties that need the ledger and the endpoint alone."""
         return (
             self.ring,
             self.keep_head_record,
@@ -59,231 +85,220 @@ class Reconciler:
         )
 
     @property
-    def of_the_record(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
-        """What asks MLflow or Prefect, and may wait for either."""
-        heads = (
+    def of_the_record(self) -> tuple[Duty, ...]:
+        """Duties that ask MLflow or Prefect, and may wait for either."""
+        return (
             self.repair_packages,
             self.compare_heads,
             self.put_champions_back,
             self.write_heads,
             self.tell_witness,
+            self.end_dead_runs,
+            *self._schedules,
         )
-        return (*heads, self.end_dead_runs, *self._schedules)
 
     def ring(self) -> tuple[str, ...]:
-        """A doorbell may have been lost: ring again. An endpoint that stays away is told to people; one that starts is given its time."""
+        """Ring the endpoint's doorbell again, since an earlier ring may have been lost.
+
+        People are notified of an endpoint that stays away; one that starts gets its time, and until
+        then its `ServingError` is raised.
+        """
         try:
-            seen = endpoint_client(self._project.home).ring()
+            state = endpoint_client(self._project.home).ring()
         except ServingError as error:
-            since, first = self._away = self._away or (time.monotonic(), str(error))
-            if time.monotonic() - since < SECONDS_TO_START:
+            if self._absence is None:
+                self._absence = _Absence(time.monotonic(), str(error))
+            # A restart takes seconds and is nothing to call people for.
+            seconds_away = time.monotonic() - self._absence.since
+            if seconds_away < SECONDS_TO_START:
                 raise
-            return self._notified(
-                "ring",
-                f"The endpoint has been away for {SECONDS_TO_START:g} s: {first}",
+            sentence = (
+                f"The endpoint has been away for {SECONDS_TO_START:g} s: "
+                f"{self._absence.error}"
             )
-        self._away = None
-        return self._notified(
-            "ring", *(f"The endpoint: {alarm}" for alarm in seen.alarms)
-        )
+            return self._notify("ring", sentence)
+        self._absence = None
+        alarms = (f"The endpoint: {alarm}" for alarm in state.alarms)
+        return self._notify("ring", *alarms)
 
     def keep_head_record(self) -> tuple[str, ...]:
-        """How far the ledger goes is kept in this home, too."""
-        return self._notified(
-            "record", *self._heads.mended_record(self._ledger, self._ledger.state())
-        )
+        """Keep a record in this home of how far the ledger goes."""
+        ledger_state = self._ledger.state()
+        sentences = self._heads.repair_record(self._ledger, ledger_state)
+        return self._notify("record", *sentences)
 
     def finish_releases(self) -> tuple[str, ...]:
-        """Take over a release whose driver is gone; one that is driven is left alone."""
-        waiting = [
+        """Take over each release whose driver has ended; one that is driven is left alone."""
+        unfinished = [
             name
             for name, model in self._ledger.state().models.items()
             if not is_at_rest(model)
         ]
-        if not waiting:
+        if not unfinished:
             return ()
-        with try_exclusive(release_lock(self._project.home)) as is_free:
-            if not is_free:
-                return ()
+        sentences: list[str] = []
+        # The lock is held by whoever drives a release; a killed driver holds none.
+        with (
+            suppress(Timeout),
+            release_turn(self._project.home).acquire(timeout=0),
+        ):
             context = open_release_context(self._project.home)
-            return tuple(
-                sentence for name in waiting for sentence in self._finish(name, context)
-            )
+            for name in unfinished:
+                sentences += self._finish(name, context)
+        return tuple(sentences)
 
     def put_champions_back(self) -> tuple[str, ...]:
-        """The alias `champion` is what the ledger says, whoever moved or deleted it."""
+        """Set the alias `champion` to what the ledger says, whoever moved or deleted it."""
         try:
-            ledger_state = self._sure_state()
-            sentences = (
-                *move_champions(self._store, ledger_state),
-                *drop_revoked_challengers(self._store, ledger_state),
-            )
+            ledger_state = self._complete_state()
+            moved = move_champions(self._store, ledger_state)
+            dropped = drop_revoked_challengers(self._store, ledger_state)
+        # MLflow being away must not hide that the aliases are unverified.
         except RegistryError as error:
-            sentences = (
-                f"Whether each `champion` is what the ledger says is not known: {error}",
+            sentence = (
+                f"Whether each `champion` is what the ledger says is not known: {error}"
             )
-        return self._notified("champions", *sentences)
+            return self._notify("champions", sentence)
+        return self._notify("champions", *moved, *dropped)
 
     def compare_heads(self) -> tuple[str, ...]:
-        """What version pages, witness and this home remember is what the ledger holds."""
-        return self._notified(
-            "comparison",
-            *self._heads.compare(
-                lambda: self._store, self._ledger, self._ledger.state()
-            ),
-        )
+        """Compare what version pages, witness and this home remember with the ledger."""
+        ledger_state = self._ledger.state()
+        sentences = self._heads.compare(lambda: self._store, self._ledger, ledger_state)
+        return self._notify("comparison", *sentences)
 
     def write_heads(self) -> tuple[str, ...]:
-        """The ledger's head on the page of what serves, and on each revoked version's that it is: a tail that is cut off shows there."""
-        ledger_state = (
-            self._sure_state()
-        )  # nothing is written over a page that remembers more
-        current = [
-            model.current.release
-            for model in ledger_state.models.values()
-            if model.current is not None
-        ]
-        heads = [
-            why
-            for release in current
-            for why in self._marked_page(release, ledger_state)
-        ]
-        key = load_key(
-            self._project.home
-        ).public.key_id  # after a rotation the pages are sealed with the new one
-        revoked = [
-            (name, version, key)
-            for name, model in ledger_state.models.items()
-            for version in sorted(model.revoked)
-        ]
-        marks = [
-            why for each in revoked for why in self._marked_revoked(each, ledger_state)
-        ]
-        return self._notified("heads", *heads, *marks)
+        """Write the ledger's head on the page of what serves, and on each page that it is revoked.
+
+        A ledger whose end is cut off shows there.
+        """
+        # Nothing is written over a page that remembers more than the ledger holds.
+        ledger_state = self._complete_state()
+        sentences: list[str] = []
+        for recorded in _serving_releases(ledger_state):
+            sentences += self._write_head(recorded.release, ledger_state)
+        # After a rotation the pages are sealed again, with the new key.
+        key_id = load_key(self._project.home).public.key_id
+        for name, model in ledger_state.models.items():
+            for version in sorted(model.revoked):
+                page = _RevokedPage(name, version, key_id)
+                sentences += self._mark_as_revoked(page, ledger_state)
+        return self._notify("heads", *sentences)
 
     def tell_witness(self) -> tuple[str, ...]:
-        """Whoever else remembers the ledger is told how far it goes."""
-        return self._notified("witness", *self._heads.tell(self._sure_state()))
+        """Tell whoever else remembers the ledger how far it goes."""
+        ledger_state = self._complete_state()
+        sentences = self._heads.tell(ledger_state)
+        return self._notify("witness", *sentences)
 
     def repair_packages(self) -> tuple[str, ...]:
-        """A package folder of what serves that is damaged or gone is fetched again, beside it; people are told, whatever came of it."""
-        damaged = self._packages.damaged(self._ledger.state())
-        return self._notified(
-            "packages",
-            *(self._packages.repair(release, self._store) for release in damaged),
-        )
+        """Fetch a damaged or missing package of what serves again, and notify people."""
+        ledger_state = self._ledger.state()
+        sentences: list[str] = []
+        for release in self._packages.damaged(ledger_state):
+            sentence = self._packages.repair(release, self._store)
+            sentences.append(sentence)
+        return self._notify("packages", *sentences)
 
     def end_dead_runs(self) -> tuple[str, ...]:
-        """A run whose process was killed says so in MLflow."""
+        """Mark runs in MLflow whose process was killed."""
         return end_dead_runs(self._store, self._project)
 
     def crashed_runs(self) -> tuple[str, ...]:
-        """A run that crashed is told, whatever became of the event that said so."""
+        """Notify people of each run that crashed, even where its event was lost."""
         return self._crashes.watch()
 
     def raise_alarms(self) -> tuple[str, ...]:
-        """What runs out while its model serves: told once, and nothing is taken out of service for it."""
-        ledger_state, now = self._ledger.state(), datetime.now(UTC)
-        leaned_on = {
-            generation: held.release
-            for model in ledger_state.models.values()
-            if (held := model.current) is not None
-            for generation in ledger_state.judged[held.judged].waivers
-        }
-        ending = [
-            each
-            for each in ledger_state.waivers
-            if each.generation in leaned_on and each.until - now < SOON
-        ]
-        return self._notified(
-            "waivers",
-            *(
-                f"The waiver of {each.rule} that {each.model} version {leaned_on[each.generation].version} leans on "
-                f"{'ended' if each.until <= now else 'ends'} at {each.until:%Y-%m-%d %H:%M} UTC. It goes on serving."
-                for each in ending
-            ),
-            *self._old_evidence(now),
-        )
+        """Notify people once of what expires while its model serves; the model keeps serving."""
+        ledger_state = self._ledger.state()
+        now = datetime.now(UTC)
+        sentences = _describe_ending_waivers(ledger_state, now)
+        for recorded in _serving_releases(ledger_state):
+            sentences += self._describe_old_evidence(recorded, now)
+        return self._notify("waivers", *sentences)
 
-    def _old_evidence(self, now: datetime) -> list[str]:
-        """Releases whose evidence was judged longer ago than the policy would let a release begin with."""
-        current = [
-            model.current
-            for model in self._ledger.state().models.values()
-            if model.current is not None
-        ]
-        return [sentence for held in current for sentence in self._old(held, now)]
-
-    def _old(self, held: RecordedRelease, now: datetime) -> tuple[str, ...]:
-        release = held.release
+    def _describe_old_evidence(
+        self, recorded: RecordedRelease, now: datetime
+    ) -> list[str]:
+        """Say that a release's evidence is older than the policy allows for a new release."""
+        release = recorded.release
         try:
-            days = load_policy(
-                policy_file(self._project.root, release.model)
-            ).gates.judge.max_age_days
+            policy = load_policy(policy_file(self._project.root, release.model))
         except AssayError as error:
-            return (
-                f"Whether the evidence of {release.model} is too old is not known: {error}",
-            )
-        if now - held.at <= timedelta(days=days):
-            return ()
-        since = f"{held.at:%Y-%m-%d}"
-        what = f"{release.model} version {release.version}"
-        return (
-            f"The evidence of {what} is from before {since}: over {days:g} days. It goes on serving.",
+            sentence = f"Whether the evidence of {release.model} is too old is not known: {error}"
+            return [sentence]
+        days = policy.gates.judge.max_age_days
+        age = now - recorded.at
+        if age <= timedelta(days=days):
+            return []
+        name = f"{release.model} version {release.version}"
+        sentence = (
+            f"The evidence of {name} is from before {recorded.at:%Y-%m-%d}: "
+            f"over {days:g} days. It continues to serve."
         )
+        return [sentence]
 
-    def _sure_state(self) -> LedgerState:
-        """How things stand, where the ledger holds all that this home remembers of it; `BrokenLedger` otherwise."""
+    def _complete_state(self) -> LedgerState:
+        """Give the ledger's state; `BrokenLedger` where this home remembers more of it."""
         ledger_state = self._ledger.state()
         check_home(self._ledger, ledger_state)
         return ledger_state
 
-    def _marked_revoked(
-        self, marked: tuple[str, str, str], ledger_state: LedgerState
+    def _mark_as_revoked(
+        self, page: _RevokedPage, ledger_state: LedgerState
     ) -> tuple[str, ...]:
-        """Nothing where the version's page says, sealed with this key, that it is revoked; else why it does not."""
-        model, version, _ = marked
-        if marked in self._marked_as_revoked:
+        """Seal on a version's page that it is revoked; a sentence where that fails."""
+        if page in self._marked_as_revoked:
             return ()
         try:
-            mark_revoked(self._store, self._ledger, ledger_state, model, version)
-        except AssayError as error:
-            return (
-                f"The page of {model} version {version} does not say that it is revoked: {error}",
+            mark_revoked(
+                self._store, self._ledger, ledger_state, page.model, page.version
             )
-        self._marked_as_revoked.add(marked)
+        except AssayError as error:
+            sentence = (
+                f"The page of {page.model} version {page.version} does not say "
+                f"that it is revoked: {error}"
+            )
+            return (sentence,)
+        self._marked_as_revoked.add(page)
         return ()
 
-    def _marked_page(
+    def _write_head(
         self, release: Release, ledger_state: LedgerState
     ) -> tuple[str, ...]:
-        """Nothing where the release's page says that head; else why it does not. It is tried again in the next round."""
-        mark = ledger_state.head.as_tag
-        if self._marked.get(release.model) == mark:
+        """Write the head on the release's page; a sentence where that fails.
+
+        The next round tries it again.
+        """
+        head = ledger_state.head.as_tag
+        if self._heads_on_pages.get(release.model) == head:
             return ()
         try:
-            tags = {
-                PAGE_TAG: mark,
-                **sealed_tag(
-                    self._ledger,
-                    HeadRecord.about(ledger_state, release.model, release.version),
-                ),
-            }
-            self._store.annotate(
-                self._store.get_version(release.model, release.version), tags
-            )
+            self._annotate_page(release, ledger_state)
         except AssayError as error:
-            return (
-                f"The page of {release.model} version {release.version} does not say how far the ledger goes: {error}",
+            sentence = (
+                f"The page of {release.model} version {release.version} does not say "
+                f"how far the ledger goes: {error}"
             )
-        self._marked[release.model] = mark
+            return (sentence,)
+        self._heads_on_pages[release.model] = head
         return ()
 
+    def _annotate_page(self, release: Release, ledger_state: LedgerState) -> None:
+        record = HeadRecord.about(ledger_state, release.model, release.version)
+        tags = {
+            PAGE_TAG: ledger_state.head.as_tag,
+            **sealed_tag(self._ledger, record),
+        }
+        version = self._store.get_version(release.model, release.version)
+        self._store.annotate(version, tags)
+
     @property
-    def _schedules(self) -> tuple[Callable[[], tuple[str, ...]], ...]:
+    def _schedules(self) -> tuple[Duty, ...]:
         from flows.schedule.arrivals import watch_data
         from flows.schedule.overdue import watch_schedules
 
+        # A duty's name is what the controller's log calls it.
         def data_arrivals() -> tuple[str, ...]:
             return watch_data(self._project)
 
@@ -294,22 +309,33 @@ class Reconciler:
 
     def _finish(self, model: str, context: ReleaseContext) -> tuple[str, ...]:
         try:
+            # Asked first, since taking a release over enters that into the ledger.
             context.endpoint.state()
         except ServingError:
-            return ()  # with nothing to load it in, a release waits
+            # Without an endpoint to load it in, a release waits.
+            return ()
         carry_on(model, context)
         current = context.ledger.state().model(model).current
         serves = "nothing" if current is None else f"version {current.release.version}"
-        return (
-            f"A release of {model} that was left on its way was carried to its end: {serves} serves.",
+        sentence = (
+            f"A release of {model} that was left on its way was carried to its end: "
+            f"{serves} serves."
         )
+        return (sentence,)
 
-    def _notified(self, duty: str, *sentences: str) -> tuple[str, ...]:
-        """Those that did not hold in the last round are told to people; one that ends and comes back is told again."""
+    def _notify(self, duty: str, *sentences: str) -> tuple[str, ...]:
+        """Notify people of each sentence that the duty did not give in its last round.
+
+        One that ends and comes back is told again.
+        """
         from core.notify import notify
 
-        new = tuple(each for each in sentences if each not in self._told.get(duty, ()))
-        self._told[duty] = sentences
+        last_sentences = self._last_sentences.get(duty, ())
+        new = tuple(
+            sentence for sentence in sentences if sentence not in last_sentences
+        )
+        # Kept before people are notified: an address that fails must not repeat the rest.
+        self._last_sentences[duty] = sentences
         for sentence in new:
             notify(self._project.home, "Assay: attention", sentence)
         return new
@@ -327,3 +353,31 @@ class Reconciler:
     @cached_property
     def _store(self) -> Store:
         return open_store(self._project)
+
+
+def _serving_releases(ledger_state: LedgerState) -> list[RecordedRelease]:
+    models = ledger_state.models.values()
+    currents = [model.current for model in models]
+    return [current for current in currents if current is not None]
+
+
+def _describe_ending_waivers(ledger_state: LedgerState, now: datetime) -> list[str]:
+    """Name the waivers that a serving release depends on and that have ended or end soon."""
+    releases_by_waiver = {
+        generation: recorded.release
+        for recorded in _serving_releases(ledger_state)
+        for generation in ledger_state.judged[recorded.judged].waivers
+    }
+    sentences = []
+    for waiver in ledger_state.waivers:
+        release = releases_by_waiver.get(waiver.generation)
+        if release is None or not waiver.until - now < SOON:
+            continue
+        verb = "ended" if waiver.until <= now else "ends"
+        until = f"{waiver.until:%Y-%m-%d %H:%M} UTC"
+        name = f"{waiver.model} version {release.version}"
+        sentences.append(
+            f"The waiver of {waiver.rule} that {name} depends on {verb} at {until}. "
+            "It continues to serve."
+        )
+    return sentences

@@ -1,7 +1,8 @@
-"""Who else remembers the ledger: the controller keeps them told, and compares what they remember with it.
+"""Who else remembers the ledger: the controller informs them, and compares their memory with it.
 
-Version pages carry a sealed head and, where the version is revoked, that it is. A page is open to
-whoever may edit MLflow, so only what a key of the ledger sealed keeps the ledger from being obeyed.
+Version pages carry a sealed head and, for a revoked version, that it is revoked. Whoever may edit
+MLflow may edit a page, so only a record that a key of the ledger sealed keeps the ledger from
+being obeyed.
 """
 
 import threading
@@ -36,21 +37,22 @@ from registry.mlflow.pages import lost_by_pages, mark_revoked, told_by_pages
 if TYPE_CHECKING:
     from registry.mlflow.store import Store
 
+# Pages and witness are asked over a network, and a cut ledger is no matter of seconds.
 SECONDS_BETWEEN_COMPARISONS = 60.0
+# A brake waits no longer for the page that repeats it.
 SECONDS_FOR_A_PAGE = 20.0
 
 
 def tell_witness(home: Path, ledger_state: LedgerState) -> tuple[str, ...]:
-    """Tell it how far the ledger goes, if there is one; a sentence where it does not take it."""
+    """Tell the witness how far the ledger goes, if there is one; a sentence where that fails."""
     try:
-        there = witness()
+        configured = witness()
         sealed = read_record(home)
-        if (
-            there is not None
-            and sealed is not None
-            and sealed.record.head == ledger_state.head
-        ):
-            there.tell(sealed)
+        if configured is None or sealed is None:
+            return ()
+        # A record of another head is from before or after this state: the next round tells it.
+        if sealed.record.head == ledger_state.head:
+            configured.tell(sealed)
     except (LedgerError, DamagedFile, OSError) as error:
         return (str(error),)
     return ()
@@ -63,55 +65,67 @@ def remember_elsewhere(
     model: str,
     version: str,
 ) -> None:
-    """After a revocation, on the spot: its page and the witness. What is away now is told by the controller later."""
+    """Write a revocation at once on the version's page and at the witness.
+
+    Where either is unreachable now, the controller writes it later.
+    """
     set_library_environment()
     tell_witness(project.home, ledger_state)
 
-    def mark() -> None:
+    def mark_page() -> None:
         from operations.ledger_audit import is_mlflow_there
         from registry.mlflow.home_store import open_store
 
-        with suppress(
-            Exception
-        ):  # the revocation stands, and the controller marks the page later
+        # The revocation holds, and the controller marks the page later.
+        with suppress(Exception):
             if is_mlflow_there(project):
                 mark_revoked(open_store(project), ledger, ledger_state, model, version)
 
     # In a thread: an MLflow that takes connections and does not answer must hold up no brake.
-    marking = threading.Thread(target=mark, name="mark revoked", daemon=True)
+    marking = threading.Thread(target=mark_page, name="mark revoked", daemon=True)
     marking.start()
+    # Whoever revokes waits this long for the page, so that it is usually marked at once.
     marking.join(SECONDS_FOR_A_PAGE)
 
 
 @dataclass
-class Comparison:
+class HeadComparison:
     """What the controller does about heads, round by round."""
 
     home: Path
-    _looked_at: dict[str, float] = field(default_factory=dict)
-    _edited: tuple[str, ...] = ()
-    _silent: tuple[str, ...] = ()
+    _last_comparison: dict[str, float] = field(default_factory=dict)
+    """When witness and pages were last asked, on the monotonic clock."""
+    _page_problems: tuple[str, ...] = ()
+    _witness_problems: tuple[str, ...] = ()
     _witness: Witness | None = None
-    _is_told: set[str] = field(default_factory=set)
+    _witnessed_hash: str | None = None
+    """Hash of the head that the witness was told last."""
 
-    def mended_record(
+    def repair_record(
         self, ledger: Ledger, ledger_state: LedgerState
     ) -> tuple[str, ...]:
-        """Keep this home's own head record; where it is gone or damaged, the endpoint's memory must vouch for the ledger."""
+        """Keep this home's own head record up to date, and replace one that is missing or damaged.
+
+        It is replaced only where the endpoint's memory vouches for the ledger: otherwise whoever
+        deletes the record and cuts the ledger would get a record of the cut one.
+        """
         key = load_key(self.home)
         keep_record(self.home, ledger_state, ledger_state, key)
         try:
             sealed = read_record(self.home)
         except DamagedFile:
             sealed = None
-        if (
-            sealed is not None and sealed.is_by(trusted_keys(self.home, ledger_state))
-        ) or not _memory_vouches(self.home, ledger, ledger_state):
+        trusted = trusted_keys(self.home, ledger_state)
+        if sealed is not None and sealed.is_by(trusted):
+            return ()
+        if not _memory_vouches(self.home, ledger, ledger_state):
             return ()
         write_record(self.home, ledger_state, key)
-        return (
-            f"The head record {record_file(self.home)} was gone or not what was written. It is written anew. {LOOK}",
+        sentence = (
+            f"The head record {record_file(self.home)} was missing or not what was written. "
+            f"It was replaced. {LOOK}"
         )
+        return (sentence,)
 
     def compare(
         self,
@@ -119,64 +133,82 @@ class Comparison:
         ledger: Ledger,
         ledger_state: LedgerState,
     ) -> tuple[str, ...]:
-        """Read pages and witness, and say what does not agree; at most once a minute, since both are asked over a network."""
+        """Read pages and witness, and say what does not agree with the ledger.
+
+        They are asked over a network, so at most once a minute.
+        """
         trusted = trusted_keys(self.home, ledger_state)
         if self._is_due("witness"):
-            told, self._silent = self._told_by_witness(trusted)
-            self._keep(told)
+            self._ask_witness(trusted)
         if self._is_due("pages"):
             try:
-                store = open_pages()
-                told, wrong = told_by_pages(store, trusted, keys_ever(ledger))
-                self._keep(told)
-                self._edited = (*wrong, *lost_by_pages(store, ledger, ledger_state))
+                self._read_pages(open_pages(), ledger, ledger_state, trusted)
             except RegistryError:
-                del self._looked_at[
-                    "pages"
-                ]  # MLflow is away, which other duties say: the next round looks again
-        return (*doubts(self.home, ledger, ledger_state), *self._edited, *self._silent)
-
-    def _is_due(self, what: str) -> bool:
-        now, before = time.monotonic(), self._looked_at.get(what)
-        if before is not None and now - before < SECONDS_BETWEEN_COMPARISONS:
-            return False
-        self._looked_at[what] = now
-        return True
+                # Other duties report that MLflow is away; the next round looks again.
+                del self._last_comparison["pages"]
+        return (
+            *doubts(self.home, ledger, ledger_state),
+            *self._page_problems,
+            *self._witness_problems,
+        )
 
     def tell(self, ledger_state: LedgerState) -> tuple[str, ...]:
-        """Tell the witness each head once."""
-        if ledger_state.head.hash in self._is_told:
+        """Tell the witness each head once; a sentence where that fails."""
+        if ledger_state.head.hash == self._witnessed_hash:
             return ()
-        wrong = tell_witness(self.home, ledger_state)
-        if not wrong:
-            self._is_told = {ledger_state.head.hash}
-        return wrong
+        problems = tell_witness(self.home, ledger_state)
+        if not problems:
+            self._witnessed_hash = ledger_state.head.hash
+        return problems
 
-    def _told_by_witness(
-        self, trusted: frozenset[str]
-    ) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+    def _is_due(self, source: str) -> bool:
+        now = time.monotonic()
+        last = self._last_comparison.get(source)
+        if last is not None and now - last < SECONDS_BETWEEN_COMPARISONS:
+            return False
+        self._last_comparison[source] = now
+        return True
+
+    def _read_pages(
+        self,
+        store: "Store",
+        ledger: Ledger,
+        ledger_state: LedgerState,
+        trusted: frozenset[str],
+    ) -> None:
+        # What a revoked key sealed is old, and no forgery.
+        records, problems = told_by_pages(store, trusted, keys_ever(ledger))
+        self._keep(records)
+        lost = lost_by_pages(store, ledger, ledger_state)
+        self._page_problems = (*problems, *lost)
+
+    def _ask_witness(self, trusted: frozenset[str]) -> None:
         try:
             self._witness = self._witness or witness()
             if self._witness is None:
-                return (), ()
-            sealed, where = self._witness.furthest(trusted), self._witness.name
+                self._witness_problems = ()
+                return
+            name = self._witness.name
+            sealed = self._witness.furthest(trusted)
         except LedgerError as error:
-            return (), (str(error),)
-        before = next(
-            (
-                each.sealed.record.head
-                for each in self._remembered()
-                if each.where == where
-            ),
-            None,
-        )
-        reached = 0 if sealed is None else sealed.record.head.generation
-        forgot: tuple[str, ...] = ()
-        if before is not None and reached < before.generation:
-            forgot = (
-                f"{where} remembers entry {reached} of the ledger, and it knew entry {before.generation}. Find out who changed it.",
-            )
-        return () if sealed is None else (Told(where=where, sealed=sealed),), forgot
+            self._witness_problems = (str(error),)
+            return
+        generation = 0 if sealed is None else sealed.record.head.generation
+        self._witness_problems = self._describe_lost_memory(name, generation)
+        if sealed is not None:
+            self._keep((Told(where=name, sealed=sealed),))
+
+    def _describe_lost_memory(self, name: str, generation: int) -> tuple[str, ...]:
+        """Say where the witness remembers less than it did."""
+        for record in self._remembered():
+            earlier = record.sealed.record.head.generation
+            if record.where == name and generation < earlier:
+                sentence = (
+                    f"{name} remembers entry {generation} of the ledger, and it knew entry "
+                    f"{earlier}. Find out who changed it."
+                )
+                return (sentence,)
+        return ()
 
     def _remembered(self) -> tuple[Told, ...]:
         try:
@@ -184,25 +216,29 @@ class Comparison:
         except DamagedFile:
             return ()
 
-    def _keep(self, told: tuple[Told, ...]) -> None:
-        """Never a step back: a page that was edited or deleted must not take with it what it said."""
-        before = self._remembered()
-        kept = {each.where: each for each in before}
-        for each in told:
-            there = kept.get(each.where)
-            if (
-                there is None
-                or there.sealed.record.head.generation
-                <= each.sealed.record.head.generation
-            ):
-                kept[each.where] = each
-        after = tuple(kept[where] for where in sorted(kept))
-        if after != before:
-            write_elsewhere(self.home, after)
+    def _keep(self, records: tuple[Told, ...]) -> None:
+        """Keep the furthest head of each place.
+
+        What an edited or deleted page said before must not be lost with it.
+        """
+        remembered = self._remembered()
+        furthest = {record.where: record for record in remembered}
+        for record in records:
+            known = furthest.get(record.where)
+            if known is None or _generation(known) <= _generation(record):
+                furthest[record.where] = record
+        # In a fixed order, so that an unchanged memory is not written again.
+        updated = tuple(furthest[where] for where in sorted(furthest))
+        if updated != remembered:
+            write_elsewhere(self.home, updated)
+
+
+def _generation(record: Told) -> int:
+    return record.sealed.record.head.generation
 
 
 def _memory_vouches(home: Path, ledger: Ledger, ledger_state: LedgerState) -> bool:
-    """The endpoint's memory is signed, and the ledger goes on from it."""
+    """Tell whether the endpoint's signed memory is of this ledger, or of an earlier state of it."""
     try:
         memory = read_memory(home)
         if memory is None or memory.seal is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from registry.ledger.state import LedgerState
     from registry.mlflow.recorded import ModelVersion
 
+# As MLflow counts versions: an alias could move between typing and revoking.
 _VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -37,8 +38,9 @@ class Revocation:
 def revoke_version(model: str | None, version: str, reason: str) -> Revocation:
     """Revoke a version that the ledger or MLflow knows.
 
-    Call `publish_revocation` afterwards. `ParameterError` where the version is no number or is unknown;
-    `ReleaseError` or `ServingError` where the endpoint does not obey yet: the entry is in the ledger then.
+    Call `publish_revocation` afterwards. `ParameterError` where the version is no number or is
+    unknown; `ReleaseError` or `ServingError` where the endpoint does not obey yet: the entry is
+    in the ledger then.
     """
     if not _VERSION_NUMBER.fullmatch(version):
         raise ParameterError(
@@ -47,6 +49,7 @@ def revoke_version(model: str | None, version: str, reason: str) -> Revocation:
         )
     ordered = order_about(model, reason)
     ledger = ordered.context.ledger
+    # The ledger does not know an unjudged version, so MLflow must name it and its adapter.
     unjudged = _find_unjudged(ordered.model, version, ledger.state())
     adapter = None if unjudged is None else _find_adapter(unjudged)
     try:
@@ -70,7 +73,8 @@ def publish_revocation(revocation: Revocation) -> None:
 
     Otherwise the controller does it later.
     """
-    _remember(revocation.ledger, revocation.served.model, revocation.version)
+    model = revocation.served.model
+    _remember(revocation.ledger, model, revocation.version)
 
 
 def _remember(ledger: "Ledger", model: str, version: str) -> None:

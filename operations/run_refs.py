@@ -1,77 +1,90 @@
-"""The refs under which runs keep what they ran on: which there are, what they hold, and how they travel."""
+"""The git refs under which runs keep what they ran on: list, read, delete and bundle them."""
 
 from pathlib import Path
 
 from core.git import git
 
+# Outside of refs/heads and refs/tags, so that `git branch` does not list them.
 ALL = "refs/assay/"
 RUNS = f"{ALL}runs/"
 
 
 def run_refs(root: Path) -> dict[str, dict[str, str]]:
-    """Every run's refs with the commits that they name, by run id."""
-    found: dict[str, dict[str, str]] = {}
-    for line in git(
-        root, "for-each-ref", "--format=%(refname) %(objectname)", RUNS
-    ).splitlines():
+    """Give the refs of every run with the commits that they name, by run id."""
+    refs_by_run: dict[str, dict[str, str]] = {}
+    for ref, commit in _list_refs(root, RUNS):
+        run_id = ref.removeprefix(RUNS).split("/")[0]
+        refs_by_run.setdefault(run_id, {})[ref] = commit
+    return refs_by_run
+
+
+def _list_refs(root: Path, *patterns: str) -> list[tuple[str, str]]:
+    listing = git(root, "for-each-ref", "--format=%(refname) %(objectname)", *patterns)
+    refs: list[tuple[str, str]] = []
+    for line in listing.splitlines():
         ref, commit = line.split(" ")
-        found.setdefault(ref.removeprefix(RUNS).split("/")[0], {})[ref] = commit
-    return found
+        refs.append((ref, commit))
+    return refs
 
 
 def delete_refs(root: Path, refs: dict[str, str]) -> None:
     """Delete refs that still name those commits, all or none."""
+    commands = "".join(f"delete {ref} {commit}\n" for ref, commit in refs.items())
     git(
         root,
         "update-ref",
         "--stdin",
-        stdin="".join(f"delete {ref} {commit}\n" for ref, commit in refs.items()),
+        stdin=commands,
     )
 
 
 def other_tips(root: Path) -> set[str]:
-    """The commits of everything else that has a name: branches, tags, stashes, and what is checked out anywhere."""
-    refs = (
-        line.split(" ")
-        for line in git(
-            root, "for-each-ref", "--format=%(refname) %(objectname)"
-        ).splitlines()
-    )
-    heads = (
-        line.removeprefix("HEAD ")
-        for line in git(root, "worktree", "list", "--porcelain").splitlines()
-        if line.startswith("HEAD ")
-    )
-    return {commit for ref, commit in refs if not ref.startswith(RUNS)} | {
-        head for head in heads if head.strip("0")
-    }
+    """Give the commits of everything else that has a name.
+
+    These are branches, tags, stashes, and what is checked out in any worktree.
+    """
+    commits = {commit for ref, commit in _list_refs(root) if not ref.startswith(RUNS)}
+    for line in git(root, "worktree", "list", "--porcelain").splitlines():
+        head = line.removeprefix("HEAD ")
+        # A worktree without a commit has a head of zeros.
+        if line.startswith("HEAD ") and head.strip("0"):
+            commits.add(head)
+    return commits
 
 
 def dvc_records(root: Path, commits: set[str]) -> dict[str, str]:
-    """What DVC wrote into those commits (`dvc.lock` and every `.dvc` file), each text once, by a name for messages."""
-    blobs: dict[str, str] = {}
+    """Give what DVC wrote into those commits: `dvc.lock` and every `.dvc` file.
+
+    Each text comes once, by a name for messages (`COMMIT:FILE`).
+    """
+    names_by_blob: dict[str, str] = {}
     for commit in sorted(commits):
         for line in git(root, "ls-tree", "-r", "-z", commit).split("\0"):
-            about, _, name = line.partition("\t")
+            # A line is `MODE TYPE BLOB<tab>NAME`.
+            description, _, name = line.partition("\t")
             if is_dvc_record(name):
-                blobs.setdefault(about.split(" ")[2], f"{commit[:12]}:{name}")
-    return {name: git(root, "cat-file", "blob", blob) for blob, name in blobs.items()}
-
-
-def dvc_records_in(root: Path) -> dict[str, str]:
-    """The same of the working tree."""
-    names = git(
-        root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"
-    ).split("\0")
+                blob = description.split(" ")[2]
+                names_by_blob.setdefault(blob, f"{commit[:12]}:{name}")
     return {
-        name: (root / name).read_text(encoding="utf-8")
-        for name in names
-        if is_dvc_record(name) and (root / name).is_file()
+        name: git(root, "cat-file", "blob", blob)
+        for blob, name in names_by_blob.items()
     }
 
 
+def dvc_records_in(root: Path) -> dict[str, str]:
+    """Give the same of the working tree, by file name."""
+    listing = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    records: dict[str, str] = {}
+    for name in listing.split("\0"):
+        path = root / name
+        if is_dvc_record(name) and path.is_file():
+            records[name] = path.read_text(encoding="utf-8")
+    return records
+
+
 def bundle_refs(root: Path, into: Path) -> bool:
-    """Write every ref of Assay's with all that it leads to into one file; False where there is none."""
+    """Write every ref of Assay's, with its history, into one file; False where there is no ref."""
+    # git refuses to make an empty bundle.
     if not git(root, "for-each-ref", "--count=1", ALL):
         return False
     git(root, "bundle", "create", "--quiet", str(into), f"--glob={ALL}*")
@@ -79,17 +92,13 @@ def bundle_refs(root: Path, into: Path) -> bool:
 
 
 def fetch_refs(root: Path, bundle: Path) -> None:
-    """Have the refs of a bundle in this checkout too."""
-    git(
-        root,
-        "fetch",
-        "--quiet",
-        "--no-write-fetch-head",
-        str(bundle),
-        f"+{ALL}*:{ALL}*",
-    )
+    """Copy the refs of a bundle into this checkout."""
+    # The plus overwrites refs of the same name: the bundle is what is restored.
+    every_ref = f"+{ALL}*:{ALL}*"
+    git(root, "fetch", "--quiet", "--no-write-fetch-head", str(bundle), every_ref)
 
 
 def is_dvc_record(name: str) -> bool:
-    """Whether DVC keeps digests of files in it."""
-    return name == "dvc.lock" or name.endswith((".dvc", "/dvc.lock"))
+    """Tell whether DVC keeps digests of files in a file of that name."""
+    is_at_top = name == "dvc.lock"
+    return is_at_top or name.endswith((".dvc", "/dvc.lock"))

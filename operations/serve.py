@@ -1,4 +1,4 @@
-"""`assay serve`: what is released. `assay preview`: a registered version or the base, looked at before it is released."""
+"""`assay serve` serves what is released; `assay preview` serves a version or the base to try it."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,87 +25,91 @@ class Served:
     base_folder: Path
     base_manifest: Path
     package: Path | None
+    """None: the base model alone."""
     params: Params
     name: str
 
     def command(self, port: int) -> list[str]:
-        """Arguments of `python -m serving`: the configuration that was scored."""
-        arguments = [
-            "--base-folder",
-            str(self.base_folder),
-            "--base-manifest",
-            str(self.base_manifest),
-            "--port",
-            str(port),
-        ]
-        arguments += ["--precision", self.params.generation.precision]
-        arguments += [
-            "--default-max-tokens",
-            str(self.params.generation.max_new_tokens),
-        ]
-        return arguments + (
-            ["--package", str(self.package), "--model-name", self.name]
-            if self.package
-            else []
-        )
+        """Give the arguments of `python -m serving`: the configuration that was scored."""
+        generation = self.params.generation
+        arguments = ["--base-folder", str(self.base_folder)]
+        arguments += ["--base-manifest", str(self.base_manifest)]
+        arguments += ["--port", str(port)]
+        arguments += ["--precision", generation.precision]
+        arguments += ["--default-max-tokens", str(generation.max_new_tokens)]
+        if self.package:
+            arguments += ["--package", str(self.package)]
+            arguments += ["--model-name", self.name]
+        return arguments
 
 
 def run_serve(port: int) -> None:
-    """The endpoint that follows releases, in the foreground until it is stopped."""
+    """Run the endpoint that follows releases, in the foreground until it is stopped."""
     set_library_environment()
     from serving.endpoint.__main__ import run
 
     home = find_project(Settings().home).home
-    with suppress(RegistryError):  # what is served needs no MLflow
+    # What is served needs no MLflow.
+    with suppress(RegistryError):
         tell_moved(home)
-    run(["--home", str(home), "--port", str(port)])
+    arguments = ["--home", str(home)]
+    arguments += ["--port", str(port)]
+    run(arguments)
 
 
 def run_preview(model: str, version: str | None, port: int) -> None:
-    """Answer on this machine until stopped, and release nothing; `version` None is the base model of params.yaml alone."""
+    """Answer on this machine until stopped, and release nothing.
+
+    `version` None is the base model of params.yaml alone. `ServingError` where the port is taken.
+    """
     set_library_environment()
     from serving.__main__ import run
     from serving.listen import open_socket
 
+    # A taken port is reported before a model is fetched.
     with open_socket("127.0.0.1", port):
-        pass  # a port that is taken is said before a model is fetched
+        pass
     project = find_project(Settings().home)
     make_home(project.home)
-    with at_work(
-        f"Fetching {'the base model' if version is None else f'version {version} of {model}'}"
-    ):
-        served = (
-            served_base(project)
-            if version is None
-            else served_version(project, model, version)
-        )
+    subject = "the base model" if version is None else f"version {version} of {model}"
+    with at_work(f"Fetching {subject}"):
+        if version is None:
+            served = served_base(project)
+        else:
+            served = served_version(project, model, version)
     run([*served.command(port), "--preview"])
 
 
 def served_version(project: Project, model: str, version: str) -> Served:
-    """Fetch a version's package, every byte checked, and find its base model on this machine."""
+    """Fetch a version's package, every byte verified, and find its base model on this machine.
+
+    `RegistryError` where MLflow does not have it.
+    """
     store = open_store(project)
-    found = store.get_version(model, version)
-    package = store.fetch(found, project.home / "packages" / found.package_sha256)
+    registered = store.get_version(model, version)
+    folder = project.home / "packages" / registered.package_sha256
+    package = store.fetch(registered, folder)
     manifest = package / "base_model.json"
-    folder = locate(BaseModelManifest.read(manifest), project.home).resolve()
+    # Every byte of the weights is hashed against the manifest.
+    base_folder = locate(BaseModelManifest.read(manifest), project.home)
     return Served(
-        folder, manifest, package, load_params(package / "params.yaml"), model
+        base_folder.resolve(),
+        manifest,
+        package,
+        load_params(package / "params.yaml"),
+        model,
     )
 
 
 def served_base(project: Project) -> Served:
-    """The base model that params.yaml names."""
+    """Prepare the base model that params.yaml names."""
+    # The parameters of the checkout, since no package has fixed others.
     params = load_params(project.root / layout.PARAMS)
     manifest, template = base_model(params.base_model, project.home)
     folder = project.home / "base-manifests" / manifest.content_sha256()
-    manifest.write(folder / "manifest.json")
+    manifest_file = folder / "manifest.json"
+    manifest.write(manifest_file)
     if template is not None:
         write_text(folder / "chat_template.jinja", template)
-    return Served(
-        locate(manifest, project.home).resolve(),
-        folder / "manifest.json",
-        None,
-        params,
-        manifest.id,
-    )
+    base_folder = locate(manifest, project.home).resolve()
+    return Served(base_folder, manifest_file, None, params, manifest.id)

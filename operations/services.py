@@ -64,6 +64,7 @@ def services(project: Project, ports: Ports) -> tuple[Service, ...]:
 
 
 def _mlflow(home: Path, port: int) -> Service:
+    # Read once: the environment of this process does not change while services run.
     environment = _environment(home)
     return Service(
         "mlflow",
@@ -102,6 +103,7 @@ def _endpoint(home: Path, port: int) -> Service:
         port=port,
         health=f"http://{HERE}:{port}/healthz",
         link=f"http://{HERE}:{port}/v1",
+        # Running answers may finish: 30 s, and then some for its engines.
         seconds_to_stop=45,
         open_socket=open_socket_of_the_endpoint,
     )
@@ -112,6 +114,7 @@ def _deployments(home: Path, ports: Ports) -> Service:
         "deployments",
         _command("flows.schedule.deploy"),
         _client_environment(home, ports),
+        # It writes to both servers once, and ends.
         after=("mlflow", "prefect"),
         lasts=False,
     )
@@ -124,6 +127,7 @@ def _worker(home: Path, ports: Ports) -> Service:
         _client_environment(home, ports),
         after=("deployments",),
         shows_up=lambda since: _has_polled(home, ports.prefect, since),
+        # A run that it executes is asked to stop and keeps its checkpoint.
         seconds_to_stop=30,
     )
 
@@ -133,6 +137,7 @@ def _controller(home: Path, ports: Ports) -> Service:
         "controller",
         _command("operations.controller"),
         _client_environment(home, ports),
+        # Its first round would otherwise report both as away.
         after=("mlflow", "endpoint"),
     )
 
@@ -146,7 +151,8 @@ def _module_of(service: Service) -> str:
 
 
 def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    spec = importlib.util.find_spec(module)
+    return spec is not None
 
 
 def _environment(home: Path) -> dict[str, str]:

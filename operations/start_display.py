@@ -14,6 +14,7 @@ from core.system_record import ServiceRecord
 from flows.schedule.prefect_login import login_file
 from registry.mlflow.accounts import passwords_file
 
+# One column wide each, so that the table keeps its shape.
 _MARKS = {
     "waiting": "·",
     "starting": "…",
@@ -57,6 +58,7 @@ class StartDisplay:
                 self._live.update(_table(records), refresh=True)
         else:
             self._print_changes(records)
+        # Announced once: a service that is restarted later is a change like any other.
         if not self._is_ready and all(_is_well(record) for record in records):
             self._announce_ready(records)
 
@@ -87,6 +89,7 @@ class StartDisplay:
         )
         self._print(f"Prefect's pages ask for the line in {login_file(self._home)}.")
         self._print("Ctrl-C, or `assay down`, ends everything.")
+        # Last, so that a browser window does not hide the lines above.
         for action in self._actions:
             action()
 
@@ -94,11 +97,13 @@ class StartDisplay:
         if self._live is not None:
             with _ignore_lost_output():
                 self._live.stop()
+            # From here on changes are printed as lines.
             self._live = None
 
     def _print(self, line: str) -> None:
         with _ignore_lost_output():
             self._console.print(line, markup=False)
+            # Whoever reads the output through a pipe waits for these lines.
             self._console.file.flush()
 
 
@@ -130,7 +135,7 @@ def _line(record: ServiceRecord) -> str:
 def _table(records: Sequence[ServiceRecord]) -> Table:
     table = Table.grid(padding=(0, 2))
     for record in records:
-        table.add_row(
-            _MARKS[record.state], record.name, record.state, record.link or ""
-        )
+        mark = _MARKS[record.state]
+        link = record.link or ""
+        table.add_row(mark, record.name, record.state, link)
     return table

@@ -1,4 +1,4 @@
-"""How everything stands: what runs, what serves and why. Whatever is out of reach is said, and the rest is found."""
+"""What runs, what serves and why. What cannot be reached is reported, and the rest is looked up."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -31,6 +31,7 @@ from serving.client import endpoint_client
 from serving.endpoint.admin_address import admin_address_file
 
 _T = TypeVar("_T")
+# Whoever looks once a day sees it in time.
 ENDS_SOON = timedelta(days=1)
 
 
@@ -69,9 +70,12 @@ class ModelStatus(Value):
     revoked: tuple[str, ...]
     challenger: str | None
     unregistered: tuple[str, ...] = ()
-    """Versions in MLflow that the ledger does not hold: none of them is judged before somebody adopts it."""
+    """Versions in MLflow that the ledger does not hold; none is judged before it is adopted."""
     answers: str | None
-    """The fingerprint that the endpoint answers with at this moment; empty where it answers with none, None where it was not asked."""
+    """The fingerprint that the endpoint answers with at this moment.
+
+    Empty where it answers with none, None where it was not asked.
+    """
 
 
 class WaiverStatus(Value):
@@ -101,27 +105,33 @@ class Status(Value):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should look at now."""
-        behind = f"The endpoint has followed the ledger to entry {self.followed.generation if self.followed else 0}, not to its last."
+        silent_services = [
+            f"{service.name} does not answer ({service.detail or service.state})."
+            for service in self.services
+            if not service.is_healthy
+        ]
+        ending_waivers = [
+            f"The waiver of {waiver.rule} for {waiver.model} {waiver.state}."
+            for waiver in self.waivers
+            if waiver.state != "holds"
+        ]
         return (
             *self.alarms,
             *self.out_of_reach,
-            *(
-                f"{each.name} does not answer ({each.detail or each.state})."
-                for each in self.services
-                if not each.is_healthy
-            ),
-            *(
-                f"The waiver of {each.rule} for {each.model} {each.state}."
-                for each in self.waivers
-                if each.state != "holds"
-            ),
-            *(
-                (behind,)
-                if self.followed is not None
-                and self.ledger is not None
-                and self.followed.hash != self.ledger.hash
-                else ()
-            ),
+            *silent_services,
+            *ending_waivers,
+            *self._lag(),
+        )
+
+    def _lag(self) -> tuple[str, ...]:
+        """A sentence where the endpoint obeys an older state of the ledger."""
+        if self.followed is None or self.ledger is None:
+            return ()
+        if self.followed.hash == self.ledger.hash:
+            return ()
+        generation = self.followed.generation
+        return (
+            f"The endpoint has followed the ledger to entry {generation}, not to its last.",
         )
 
 
@@ -132,96 +142,87 @@ def look_at_current_home() -> Status:
 
 
 def look(project: Project) -> Status:
-    """How everything stands; nothing is changed and nothing made."""
+    """Look at a home; nothing is changed and nothing is made."""
+    home = project.home
     out_of_reach: list[str] = []
-    ledger, ledger_state = _ledger(project.home, out_of_reach)
-    seen = _readable(
-        admin_address_file(project.home),
+    ledger, ledger_state = _ledger(home, out_of_reach)
+    endpoint = _read_if_allowed(
+        admin_address_file(home),
         "the endpoint",
         out_of_reach,
-        lambda: _endpoint(project.home, out_of_reach),
+        lambda: _endpoint(home, out_of_reach),
     )
-    known = _readable(
-        _database(project.home),
-        "MLflow",
-        out_of_reach,
-        lambda: _in_mlflow(project, ledger_state, out_of_reach),
-    )
-    known = known or _InMlflow({}, {})
-    if ledger_state is None and (
-        closed_to_us(project.home / "ledger.db") is not None or ever_was(project.home)
-    ):
-        # What a ledger that cannot be read holds, nobody knows here.
-        known = _InMlflow(known.challengers, {})
-    services = _readable(
-        record_file(project.home),
+    mlflow = _models_in_mlflow(project, ledger_state, out_of_reach)
+    services = _read_if_allowed(
+        record_file(home),
         "the services",
         out_of_reach,
-        lambda: _services(project.home),
+        lambda: _services(home),
     )
-    told = _readable(
-        notices_file(project.home),
+    last_notices = _read_if_allowed(
+        notices_file(home),
         "notices",
         out_of_reach,
-        lambda: notices(project.home, last=3),
+        lambda: notices(home, last=3),
     )
     now = datetime.now(UTC)
-    names = sorted({*(ledger_state.models if ledger_state else ()), *known.challengers})
-    changes = _last_changes(ledger, ledger_state)
+    endpoint_alarms = endpoint.alarms if endpoint else ()
+    ledger_alarms = _doubts(home, ledger, ledger_state, endpoint)
     return Status(
         at=now,
         services=services or (),
-        models=tuple(
-            _model(name, ledger_state, changes.get(name), known, seen) for name in names
-        ),
+        models=_models(ledger, ledger_state, mlflow, endpoint),
         waivers=_waivers(ledger_state, now),
         frozen=_frozen(ledger, ledger_state),
         ledger=ledger_state.head if ledger_state else None,
-        followed=seen.head if seen else None,
-        alarms=(
-            *(seen.alarms if seen else ()),
-            *_doubts(project.home, ledger, ledger_state, seen),
-        ),
-        notices=told or (),
+        followed=endpoint.head if endpoint else None,
+        alarms=(*endpoint_alarms, *ledger_alarms),
+        notices=last_notices or (),
+        # Endpoint and ledger may fail for the same reason, which is said once.
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
 
 
-def _readable(
-    path: Path, what: str, out_of_reach: list[str], look: Callable[[], _T]
+def _read_if_allowed(
+    path: Path, subject: str, out_of_reach: list[str], read: Callable[[], _T]
 ) -> _T | None:
-    """What a look gives, where this account may read what it needs; None with the reason where it may not."""
-    closed = closed_to_us(path)
-    if closed is None:
-        return look()
-    out_of_reach.append(f"Of {what} nothing is known: {closed}.")
+    """Read what this account may read; otherwise None, and the reason in `out_of_reach`."""
+    # Asked before reading: an error in the middle would not name the account.
+    reason = closed_to_us(path)
+    if reason is None:
+        return read()
+    out_of_reach.append(f"Of {subject} nothing is known: {reason}.")
     return None
 
 
 def _database(home: Path) -> Path:
-    """What MLflow's records are read from. Elsewhere it is asked, and says itself who may."""
-    return (
-        Path(os.devnull)
-        if os.environ.get("MLFLOW_TRACKING_URI")
-        else home / "mlflow.db"
-    )
+    """Give the file that MLflow's records are read from.
+
+    A server is asked instead of a file, and decides itself who may read.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return Path(os.devnull)
+    return home / "mlflow.db"
 
 
 def _services(home: Path) -> tuple[ServiceStatus, ...]:
     record = read_record(home)
-    return (
-        ()
-        if record is None or not record.is_running()
-        else tuple(_service(each) for each in record.services)
-    )
+    if record is None or not record.is_running():
+        return ()
+    return tuple(_service(service) for service in record.services)
 
 
 def _service(record: ServiceRecord) -> ServiceStatus:
-    shown = record.model_dump(
-        include={"name", "state", "pid", "port", "since", "restarts", "detail"}
-    )
+    is_up = record.state in ("ready", "done")
     return ServiceStatus(
-        **shown, is_healthy=record.state in ("ready", "done") and record.answers()
+        name=record.name,
+        state=record.state,
+        pid=record.pid,
+        port=record.port,
+        since=record.since,
+        restarts=record.restarts,
+        detail=record.detail,
+        is_healthy=is_up and record.answers(),
     )
 
 
@@ -240,14 +241,15 @@ def _doubts(
     home: Path,
     ledger: Ledger | None,
     ledger_state: LedgerState | None,
-    seen: EndpointState | None,
+    endpoint: EndpointState | None,
 ) -> tuple[str, ...]:
-    """Why the ledger may not be whole, where no endpoint says it already."""
+    """Say why the ledger may be incomplete, unless the endpoint says it already."""
     if ledger is None or ledger_state is None:
         return ()
-    said = " ".join(seen.alarms) if seen else ""
+    # An alarm of the endpoint may contain a doubt word for word.
+    alarms = " ".join(endpoint.alarms) if endpoint else ""
     return tuple(
-        each for each in doubts(home, ledger, ledger_state) if each not in said
+        doubt for doubt in doubts(home, ledger, ledger_state) if doubt not in alarms
     )
 
 
@@ -260,7 +262,7 @@ def _endpoint(home: Path, out_of_reach: list[str]) -> EndpointState | None:
 
 
 @dataclass(frozen=True)
-class _InMlflow:
+class _MlflowModels:
     """What MLflow knows of Assay's models."""
 
     challengers: dict[str, str]
@@ -269,83 +271,130 @@ class _InMlflow:
     """Model to every version of it, the oldest first."""
 
 
-def _in_mlflow(
+_NO_MODELS = _MlflowModels({}, {})
+
+
+def _models_in_mlflow(
     project: Project, ledger_state: LedgerState | None, out_of_reach: list[str]
-) -> _InMlflow:
-    """A database that is not there yet is not made for this."""
-    nothing = _InMlflow({}, {})
+) -> _MlflowModels:
+    models = _read_if_allowed(
+        _database(project.home),
+        "MLflow",
+        out_of_reach,
+        lambda: _ask_mlflow(project, ledger_state, out_of_reach),
+    )
+    models = models or _NO_MODELS
+    if ledger_state is None and _has_ledger(project.home):
+        # Nobody knows here which versions an unreadable ledger holds, so none is called
+        # unregistered.
+        return _MlflowModels(models.challengers, {})
+    return models
+
+
+def _has_ledger(home: Path) -> bool:
+    is_unreadable = closed_to_us(home / "ledger.db") is not None
+    return is_unreadable or ever_was(home)
+
+
+def _ask_mlflow(
+    project: Project, ledger_state: LedgerState | None, out_of_reach: list[str]
+) -> _MlflowModels:
+    """Ask MLflow for its models; a database that does not exist yet is not created for this."""
     try:
         store = open_store(project)
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return nothing
+        return _NO_MODELS
     if is_missing(store.uri):
         out_of_reach.append(
             "MLflow has no runs yet: `assay run` or `assay up` makes its database."
         )
-        return nothing
+        return _NO_MODELS
     try:
-        versions = _by_model(store.pages_with(VERDICT))
+        versions = _versions_by_model(store.pages_with(VERDICT))
         names = {*versions, *(ledger_state.models if ledger_state else ())}
-        found = {name: store.holder(name, CHALLENGER) for name in names}
+        holders = {name: store.holder(name, CHALLENGER) for name in names}
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return nothing
-    return _InMlflow(
-        {
-            name: "" if version is None else version.version
-            for name, version in found.items()
-        },
-        versions,
-    )
+        return _NO_MODELS
+    challengers = {
+        name: "" if version is None else version.version
+        for name, version in holders.items()
+    }
+    return _MlflowModels(challengers, versions)
 
 
-def _by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """From `NAME VERSION` each."""
-    found: dict[str, list[str]] = {}
+def _versions_by_model(pages: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Group pages, each named `NAME VERSION`, by model."""
+    numbers: dict[str, list[str]] = {}
     for page in pages:
         name, _, number = page.rpartition(" ")
-        found.setdefault(name, []).append(number)
-    return {name: tuple(sorted(numbers, key=int)) for name, numbers in found.items()}
+        numbers.setdefault(name, []).append(number)
+    versions: dict[str, tuple[str, ...]] = {}
+    for name, unsorted in numbers.items():
+        versions[name] = tuple(sorted(unsorted, key=int))
+    return versions
+
+
+def _models(
+    ledger: Ledger | None,
+    ledger_state: LedgerState | None,
+    mlflow: _MlflowModels,
+    endpoint: EndpointState | None,
+) -> tuple[ModelStatus, ...]:
+    names_in_ledger = ledger_state.models if ledger_state else ()
+    names = sorted({*names_in_ledger, *mlflow.challengers})
+    # Followed once for all models, since that reads the whole ledger.
+    changes = _last_changes(ledger, ledger_state)
+    return tuple(
+        _model(name, ledger_state, changes.get(name), mlflow, endpoint)
+        for name in names
+    )
 
 
 def _last_changes(
     ledger: Ledger | None, ledger_state: LedgerState | None
 ) -> dict[str, Change]:
-    """For each model the entry that made answer what answers now: the entries are folded once more, and compared."""
-    found: dict[str, Change] = {}
+    """Give, for each model, the last change of what answers under its name.
+
+    The entries are followed once more, and the states before and after each are compared.
+    """
+    changes: dict[str, Change] = {}
     if ledger is None or ledger_state is None:
-        return found
-    stood: LedgerState | None = None
+        return changes
+    state: LedgerState | None = None
     for entry in ledger.entries():
-        before, stood = stood, first(entry) if stood is None else after(stood, entry)
-        for name, model in stood.models.items():
-            if _answering(model) != _answering(
-                before.model(name) if before else ModelState()
-            ):
-                found[name] = _change(ledger, entry, model.current)
+        earlier = state
+        state = first(entry) if earlier is None else after(earlier, entry)
+        for name, model in state.models.items():
+            earlier_model = earlier.model(name) if earlier else ModelState()
+            if _answering(model) != _answering(earlier_model):
+                changes[name] = _change(ledger, entry, model.current)
+        # Another process may have added entries since the state was read.
         if entry.generation == ledger_state.head.generation:
             break
-    return found
+    return changes
 
 
 def _answering(model: ModelState) -> tuple[int | None, bool]:
-    return (model.current.begun if model.current else None, model.serves_base)
+    begun = model.current.begun if model.current else None
+    return begun, model.serves_base
 
 
 def _change(ledger: Ledger, entry: Entry, current: RecordedRelease | None) -> Change:
-    """A rollback and a brake say by themselves who and why; a switch says it in the entry that it began with."""
-    order = (
-        entry.body
-        if isinstance(entry.body, RolledBack | BaseServed | Revoked)
-        else current
-    )
+    """Say who changed what answers, and why.
+
+    The entry of a rollback or a brake says it; that of a release says it where the release began.
+    """
+    body = entry.body
+    order = body if isinstance(body, RolledBack | BaseServed | Revoked) else current
     if order is None:
         return Change(at=entry.at, by="unknown", why=None)
-    return Change(at=entry.at, by=order.by, why=_recalled(ledger, order.reason_sha256))
+    reason = _recalled_reason(ledger, order.reason_sha256)
+    return Change(at=entry.at, by=order.by, why=reason)
 
 
-def _recalled(ledger: Ledger, digest: str) -> str | None:
+def _recalled_reason(ledger: Ledger, digest: str) -> str | None:
     with suppress(LedgerError):
         return ledger.recall(digest)
     return None
@@ -355,65 +404,83 @@ def _frozen(ledger: Ledger | None, ledger_state: LedgerState | None) -> Change |
     if ledger is None or ledger_state is None or ledger_state.frozen is None:
         return None
     freeze = ledger_state.frozen
-    return Change(
-        at=freeze.at, by=freeze.by, why=_recalled(ledger, freeze.reason_sha256)
-    )
+    reason = _recalled_reason(ledger, freeze.reason_sha256)
+    return Change(at=freeze.at, by=freeze.by, why=reason)
 
 
 def _model(
     name: str,
     ledger_state: LedgerState | None,
     changed: Change | None,
-    known: _InMlflow,
-    seen: EndpointState | None,
+    mlflow: _MlflowModels,
+    endpoint: EndpointState | None,
 ) -> ModelStatus:
-    challenger = known.challengers.get(name)
-    versions = known.versions.get(name, ())
     model = ledger_state.model(name) if ledger_state else ModelState()
-    current, route = model.current, seen.routes.get(name) if seen else None
-    unrouted = None if seen is None else ""
+    current = model.current
+    version = current.release.version if current else None
+    challenger = mlflow.challengers.get(name) or None
     return ModelStatus(
         model=name,
-        version=current.release.version if current else None,
+        version=version,
         fingerprint=current.release.fingerprint if current else None,
         serves_base=model.serves_base,
         changed=changed,
         predecessor=model.before.release.version if model.before else None,
         pending=model.pending.release.version if model.pending else None,
         revoked=tuple(sorted(model.revoked, key=int)),
-        challenger=None
-        if current is not None and current.release.version == challenger
-        else challenger or None,
-        unregistered=tuple(
-            each
-            for each in versions
-            if ledger_state is None or ledger_state.registration(name, each) is None
-        ),
-        answers=route.fingerprint if route else unrouted,
+        # What serves is no longer under review.
+        challenger=None if challenger == version else challenger,
+        unregistered=_unregistered(name, ledger_state, mlflow),
+        answers=_answer(name, endpoint),
     )
+
+
+def _unregistered(
+    name: str, ledger_state: LedgerState | None, mlflow: _MlflowModels
+) -> tuple[str, ...]:
+    versions = mlflow.versions.get(name, ())
+    if ledger_state is None:
+        return versions
+    return tuple(
+        version
+        for version in versions
+        if ledger_state.registration(name, version) is None
+    )
+
+
+def _answer(name: str, endpoint: EndpointState | None) -> str | None:
+    """Give the fingerprint that the endpoint answers with; None where it was not asked."""
+    if endpoint is None:
+        return None
+    route = endpoint.routes.get(name)
+    return route.fingerprint if route else ""
 
 
 def _waivers(
     ledger_state: LedgerState | None, now: datetime
 ) -> tuple[WaiverStatus, ...]:
-    """The ones that hold, and the latest of each rule where it does not hold any more."""
-    latest = {
-        (each.model, each.rule): each
-        for each in (ledger_state.waivers if ledger_state else ())
+    """Give the last waiver of each rule and model, whether it holds or has ended."""
+    if ledger_state is None:
+        return ()
+    last_waivers = {
+        (waiver.model, waiver.rule): waiver for waiver in ledger_state.waivers
     }
     return tuple(
         WaiverStatus(
-            model=each.model,
-            rule=each.rule,
-            until=each.until,
-            by=each.by,
-            state=_state(each.until, now),
+            model=waiver.model,
+            rule=waiver.rule,
+            until=waiver.until,
+            by=waiver.by,
+            state=_waiver_state(waiver.until, now),
         )
-        for each in latest.values()
+        for waiver in last_waivers.values()
     )
 
 
-def _state(until: datetime, now: datetime) -> str:
+def _waiver_state(until: datetime, now: datetime) -> str:
+    end = f"{until:%Y-%m-%d %H:%M} UTC"
     if now >= until:
-        return f"ended at {until:%Y-%m-%d %H:%M} UTC"
-    return f"ends at {until:%Y-%m-%d %H:%M} UTC" if until - now < ENDS_SOON else "holds"
+        return f"ended at {end}"
+    if until - now < ENDS_SOON:
+        return f"ends at {end}"
+    return "holds"

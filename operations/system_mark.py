@@ -7,4 +7,5 @@ from operations.supervise.processes import Mark
 
 def system_mark(home: Path) -> Mark:
     """Give the mark of that home: every service carries it and passes it on to its children."""
-    return Mark("ASSAY_SERVICES", str(home.resolve()))
+    path = home.resolve()
+    return Mark("ASSAY_SERVICES", str(path))

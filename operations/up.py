@@ -25,6 +25,7 @@ from operations.system_mark import system_mark
 from registry.mlflow.moved import settle
 
 SECONDS_BETWEEN_LOOKS = 0.2
+# Shorter: a person who pressed Ctrl-C is waiting.
 _SECONDS_BETWEEN_LOOKS_AT_THE_END = 0.05
 _SECONDS_FOR_A_GUARD = 5
 """What a guard may take after its service's own time to stop."""
@@ -69,6 +70,7 @@ class RunningServices:
                 has_changed = self.look()
                 time.sleep(0 if has_changed else SECONDS_BETWEEN_LOOKS)
         finally:
+            # Also after an error: a service that did not start ends the others in order.
             self.display.stopping()
             self._end()
 
@@ -84,6 +86,7 @@ class RunningServices:
         )
         if any(_has_died(service) for service in self.services):
             self._end_orphans(guards)
+        # All services see the same states, whatever their order in the list.
         states = {service.service.name: service.state for service in self.services}
         changed = [service for service in self.services if service.look(states)]
         reap(besides=guards)
@@ -118,8 +121,11 @@ class RunningServices:
                 )
 
     def _end_orphans(self, guards: frozenset[int]) -> None:
-        mark = system_mark(self.project.home)
-        end_orphans(mark, besides=guards, outliving=self._continuing())
+        end_orphans(
+            system_mark(self.project.home),
+            besides=guards,
+            outliving=self._continuing(),
+        )
 
     def _continuing(self) -> tuple[str, ...]:
         """Names of the services that run or will run again.
@@ -149,10 +155,12 @@ class RunningServices:
     def _end(self) -> None:
         """End the services that use others first, and then the rest."""
         dependent = tuple(service for service in self.services if service.service.after)
+        # A worker that loses its server first would report a failure that is none.
         for wave in (dependent, self.services):
             for service in wave:
                 service.stop()
             self._wait_for_end(wave)
+        # Whatever has not ended in time, or was not waited for after a second Ctrl-C.
         for service in self.services:
             service.kill()
         end_marked(system_mark(self.project.home))
@@ -175,6 +183,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
     """
     set_library_environment()
     project = find_project(Settings().home)
+    # Before the lock, whose file is in the home.
     make_home(project.home)
     lock = lock_file(project.home)
     with exclusive(lock, wait=0, busy=lambda: _already_running(project)):
@@ -182,9 +191,12 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
         _check_ports(ports)
         # MLflow's server would otherwise write where the home was before.
         moved = settle(project.home)
+        # A service whose guard is killed becomes this process's child, and can be ended.
         adopt_orphans()
         display = StartDisplay(project.home)
-        system = RunningServices(project, _supervised(project, ports), display)
+        supervised = _supervised(project, ports)
+        system = RunningServices(project, supervised, display)
+        # Warnings come first, so that the list of services below them stays in one piece.
         display.warn(moved)
         display.warn(_open_ledger(project))
         if opens_browser:
@@ -195,7 +207,10 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
 
 def surroundings(project: Project) -> Surroundings:
     """Give the folders that the services of a checkout run in and log to."""
-    return Surroundings(folder=project.root, logs=project.home / "logs")
+    return Surroundings(
+        folder=project.root,
+        logs=project.home / "logs",
+    )
 
 
 def _supervised(project: Project, ports: Ports) -> tuple[SupervisedService, ...]:
@@ -206,7 +221,8 @@ def _supervised(project: Project, ports: Ports) -> tuple[SupervisedService, ...]
 
 
 def _has_died(service: SupervisedService) -> bool:
-    return service.state in ("starting", "ready") and service.has_ended()
+    should_run = service.state in ("starting", "ready")
+    return should_run and service.has_ended()
 
 
 def _already_running(project: Project) -> OperationError:

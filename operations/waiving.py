@@ -11,7 +11,9 @@ from registry.ledger.entries import MODEL_NAME, Waived
 from registry.release.brakes import waive
 from registry.release.judge import WAIVABLE
 
+# `24h` or `7d`.
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
+# A waiver is for a while; a rule that never holds belongs into the policy.
 _LONGEST = timedelta(days=90)
 _NO_DIGEST = "0" * 64
 """Of a waiver whose reason is not in the ledger yet."""
@@ -28,8 +30,8 @@ class EnteredWaiver:
 def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaiver:
     """Enter a waiver into the ledger.
 
-    `until` is a time (2026-12-01T18:00+01:00) or a span (24h, 7d). `ParameterError` where the rule, the
-    time, the model's name or the reason does not fit.
+    `until` is a time (2026-12-01T18:00+01:00) or a span (24h, 7d). `ParameterError` where the
+    rule, the time, the model's name or the reason does not fit.
     """
     from registry.ledger.ledger import open_ledger
 
@@ -54,8 +56,8 @@ def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaive
 def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:
     """Make a waiver that can be entered, still without the digest of its reason.
 
-    `ParameterError` where the rule cannot be waived, where the time has passed or is more than 90 days
-    ahead, or where no registered model can have that name.
+    `ParameterError` where the rule cannot be waived, where the time has passed or is more than 90
+    days ahead, or where no registered model can have that name.
     """
     if rule not in WAIVABLE:
         raise ParameterError(
@@ -63,6 +65,7 @@ def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:
         )
     end = _parse_until(until)
     _check_end(end, until)
+    # A waiver for a name that no model can have would look valid and hold for nothing.
     if not re.fullmatch(MODEL_NAME, model):
         raise ParameterError(
             f"--model {model[:40]!r} is no name of a registered model. "
@@ -80,6 +83,7 @@ def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:
 
 def _check_end(end: datetime, until: str) -> None:
     now = datetime.now(UTC)
+    # Asked as what must hold, so that nothing incomparable passes.
     if not now < end:
         raise ParameterError(
             f"--until {until} has passed. Give a time to come, or a span such as 24h."
@@ -94,8 +98,8 @@ def _check_end(end: datetime, until: str) -> None:
 def _parse_until(text: str) -> datetime:
     """Read a time or a span, in UTC.
 
-    A time at the end of the calendar has no form in UTC. It is refused here, and not by whoever reads
-    the ledger.
+    A time at the end of the calendar has no form in UTC. It is refused here, and not by whoever
+    reads the ledger.
     """
     span = _SPAN.fullmatch(text)
     if span is not None:
@@ -104,6 +108,7 @@ def _parse_until(text: str) -> datetime:
         duration = timedelta(hours=amount) if is_hours else timedelta(days=amount)
         return datetime.now(UTC) + duration
     try:
+        # A time without a zone is one of this machine's clock.
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ParameterError(

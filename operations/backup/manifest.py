@@ -1,4 +1,7 @@
-"""`backup.json`: every file of a backup with its digest, how far the ledger went, and what the backup leans on outside of itself."""
+"""`backup.json`: every file of a backup with its digest, and how far the ledger went.
+
+It also names what the backup needs from outside: base models that were not copied.
+"""
 
 import json
 from contextlib import suppress
@@ -16,10 +19,12 @@ from registry.ledger.entries import Digest, Head
 
 FILE = "backup.json"
 FORMAT = 1
+# The ledger travels as an export, which needs no database to be verified.
 LEDGER = "ledger.jsonl"
+# Runs keep what they ran on in the checkout's git refs, not in the home.
 REFS = "refs.bundle"
 MARK = ".assay-partial"
-"""Whose folder it is, while it is being filled."""
+"""In a folder that Assay is still filling."""
 HOME = "home"
 """The folder inside a backup that becomes the home."""
 
@@ -33,7 +38,10 @@ class CopiedFile(Value):
 
 
 class NamedPackage(Value):
-    """The package of a release that the ledger names and that is not revoked: a backup without it is none."""
+    """The package of a release that the ledger names and that is not revoked.
+
+    A backup without it is not complete.
+    """
 
     model: str
     version: str
@@ -46,7 +54,7 @@ class KeptBase(Value):
     digest: Digest
     id: str
     path: str
-    """Where its folder lay."""
+    """Where its folder was."""
     folder: str | None
     """Its folder in `base-models` of the backup's home; None: it was not copied."""
 
@@ -57,7 +65,7 @@ class Backup(Value):
     format: Literal[1] = 1
     made_at: AwareDatetime
     mlflow_folder: str
-    """Where MLflow's database and artifacts lay."""
+    """Where MLflow's database and artifacts were."""
     ledger: Head | None
     packages: tuple[NamedPackage, ...]
     bases: tuple[KeptBase, ...]
@@ -65,37 +73,45 @@ class Backup(Value):
 
     @property
     def bytes(self) -> int:
-        """All of it."""
-        return sum(each.bytes for each in self.files.values())
+        """Size of all files together."""
+        sizes = [copied.bytes for copied in self.files.values()]
+        return sum(sizes)
 
 
 class _Sealed(Value):
-    """The manifest and its own digest: a bit that flips in it shows."""
+    """The manifest and its own digest, so that a flipped bit in it is noticed."""
 
     backup: Backup
     sha256: Digest
 
 
 def write_manifest(backup: Backup, folder: Path) -> None:
-    """Write it last: a folder without it is no backup."""
-    _Sealed(backup=backup, sha256=backup.content_sha256()).write(folder / FILE)
+    """Write the manifest; last, since a folder without it is no backup."""
+    sealed = _Sealed(backup=backup, sha256=backup.content_sha256())
+    sealed.write(folder / FILE)
 
 
 def check_backup(folder: Path) -> Backup:
-    """The backup, once every byte of it is what was copied and it holds what its ledger names; else `DamagedFile` names the file."""
+    """Give the manifest once every byte is verified and nothing that the ledger names is missing.
+
+    `OperationError` where the folder is no backup, `DamagedFile` with the name of the file
+    otherwise.
+    """
     if not (folder / FILE).is_file():
         raise OperationError(
-            f"{folder} is no backup: it has no {FILE}. Give a folder that `assay backup` made."
+            f"{folder} is no backup: it has no {FILE}. "
+            "Give a folder that `assay backup` made."
         )
     backup = _read_manifest(folder / FILE)
     _check_files(folder, backup)
     _check_packages(folder, backup)
-    if (
-        backup.ledger is not None
-        and verify_export(folder / LEDGER).head != backup.ledger
-    ):
+    # A home in which nothing was judged yet has no ledger.
+    if backup.ledger is None:
+        return backup
+    if verify_export(folder / LEDGER).head != backup.ledger:
         raise DamagedFile(
-            f"{folder / LEDGER} does not verify up to entry {backup.ledger.generation}. Use another backup."
+            f"{folder / LEDGER} does not verify up to entry {backup.ledger.generation}. "
+            "Use another backup."
         )
     return backup
 
@@ -104,9 +120,11 @@ def _read_manifest(path: Path) -> Backup:
     try:
         sealed = _Sealed.model_validate_json(path.read_bytes())
     except ValidationError as error:
+        # A newer format is no damage, and has its own advice.
         _check_format(path)
         raise DamagedFile(
-            f"{path} is not whole ({first_problem(error)}). Use another backup; nothing was restored."
+            f"{path} is not whole ({first_problem(error)}). "
+            "Use another backup; nothing was restored."
         ) from error
     if sealed.backup.content_sha256() != sealed.sha256:
         raise DamagedFile(
@@ -116,49 +134,52 @@ def _read_manifest(path: Path) -> Backup:
 
 
 def _check_format(path: Path) -> None:
-    """One that this Assay does not know may be whole all the same."""
     with suppress(ValueError, LookupError, TypeError, RecursionError):
-        found = json.loads(path.read_bytes())["backup"]["format"]
-        if isinstance(found, int) and found > FORMAT:
+        document = json.loads(path.read_bytes())
+        version = document["backup"]["format"]
+        is_newer = isinstance(version, int) and version > FORMAT
+        if is_newer:
             raise OperationError(
-                f"{path} is of format {found}, from a newer Assay. Install that one, or use another backup."
+                f"{path} is of format {version}, from a newer Assay. "
+                "Install that one, or use another backup."
             )
 
 
 def _check_files(folder: Path, backup: Backup) -> None:
-    there = {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    } - {FILE, MARK}
-    for name in sorted(there ^ backup.files.keys()):
+    paths = [
+        path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    ]
+    names = {path.relative_to(folder).as_posix() for path in paths} - {FILE, MARK}
+    # A file too many may be as harmful as one too few.
+    for name in sorted(names ^ backup.files.keys()):
         fact = "is missing" if name in backup.files else "was added"
         raise DamagedFile(
             f"{folder / name} {fact}. Use another backup; nothing was restored."
         )
-    with progress_bar("verifying", len(there)) as advance:
+    with progress_bar("verifying", len(names)) as advance:
         for name, copied in backup.files.items():
-            path = folder / name
-            if (
-                path.is_symlink()
-                or not path.is_file()
-                or sha256_of(path) != copied.sha256
-            ):
-                raise DamagedFile(
-                    f"{path} is not what was copied. Use another backup; nothing was restored."
-                )
+            _check_file(folder / name, copied)
             advance(1)
 
 
+def _check_file(path: Path, copied: CopiedFile) -> None:
+    is_regular = path.is_file() and not path.is_symlink()
+    if not is_regular or sha256_of(path) != copied.sha256:
+        raise DamagedFile(
+            f"{path} is not what was copied. Use another backup; nothing was restored."
+        )
+
+
 def _check_packages(folder: Path, backup: Backup) -> None:
-    for each in backup.packages:
-        prefix = f"{HOME}/packages/{each.sha256}/"
-        files = {
+    for package in backup.packages:
+        prefix = f"{HOME}/packages/{package.sha256}/"
+        digests = {
             name.removeprefix(prefix): copied.sha256
             for name, copied in backup.files.items()
             if name.startswith(prefix)
         }
-        if digest_of_files(files) != each.sha256:
+        if digest_of_files(digests) != package.sha256:
             raise DamagedFile(
-                f"{folder} lacks the whole package of version {each.version} of {each.model}, which the ledger names."
+                f"{folder} lacks the whole package of version {package.version} "
+                f"of {package.model}, which the ledger names."
             )

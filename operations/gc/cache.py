@@ -1,12 +1,13 @@
-"""DVC's cache, marked and swept: what a kept run names stays. `dvc gc` would look at the checkout alone.
+"""DVC's cache, marked and swept: what a kept run refers to stays.
 
-A folder's list (`….dir`) goes before the files that it names, and the memory of a stage before its outs: whoever is killed in between
-leaves files that nobody names, never a name whose files are missing.
+`dvc gc` would look at the checkout alone. A folder's list (`….dir`) is deleted before the files
+that it lists, and DVC's record of a stage before its outs. So a clean-up that is killed leaves
+files that nothing refers to, and never a reference whose files are missing.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,120 +16,134 @@ import yaml
 
 from core.errors import OperationError
 from operations.gc.ended_runs import kept_commits
-from operations.gc.removable import DAY, Found, Grounds, Kind, extent
+from operations.gc.removable import DAY, Grounds, Item, Kind, extent
 from operations.run_refs import dvc_records, dvc_records_in, other_tips
 
+# The digest without its first two digits, which name the folder.
 _OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")
 _KIND = "cache objects"
 _HOUR = 3600.0
-"""A stage that runs by hand has written its outs and not yet `dvc.lock`: whatever the policy says, it has this long."""
+"""Least age of a deleted object, whatever the policy says.
+
+A stage that runs by hand has written its outs and not yet `dvc.lock`.
+"""
 
 
-def _look(grounds: Grounds) -> list[Found]:
+def _look(grounds: Grounds) -> list[Item]:
     cache = grounds.home / "cache"
-    memories, objects = list(_memories(cache)), dict(_objects(cache))
+    stage_records = _stage_records(cache)
+    objects = dict(_objects(cache))
     days = max(grounds.retention.cache_objects, _HOUR / DAY)
-    marked = _marked(
-        grounds,
-        objects,
-        [path for path in memories if grounds.too_young(_changed(path), days)],
-        days,
-    )
-    found = [
-        _judged(grounds, path, days, is_named=_named_outs(path) <= marked)
-        for path in memories
+    young_records = [
+        path for path in stage_records if grounds.too_young(_changed(path), days)
     ]
-    found += [
-        _judged(grounds, path, days, is_named=name in marked)
-        for name, path in objects.items()
-    ]
-    return sorted(found, key=_in_order)
+    marked = _referenced_objects(grounds, objects, young_records, days)
+    items: list[Item] = []
+    for path in stage_records:
+        # A record whose outs are deleted would have DVC promise files that are missing.
+        is_complete = _outs_of(path) <= marked
+        items.append(_item(grounds, path, days, is_referenced=is_complete))
+    for digest, path in objects.items():
+        items.append(_item(grounds, path, days, is_referenced=digest in marked))
+    return sorted(items, key=_deletion_order)
 
 
-def _in_order(found: Found) -> tuple[bool, bool]:
-    return not found.name.startswith("cache/runs/"), not found.name.endswith(".dir")
+def _deletion_order(item: Item) -> tuple[bool, bool]:
+    """Sort what refers to files before the files: records of stages, then lists of folders."""
+    is_stage_record = item.name.startswith("cache/runs/")
+    is_list = item.name.endswith(".dir")
+    return not is_stage_record, not is_list
 
 
-def _marked(
-    grounds: Grounds, objects: dict[str, Path], young_memories: list[Path], days: float
+def _referenced_objects(
+    grounds: Grounds, objects: dict[str, Path], young_records: list[Path], days: float
 ) -> set[str]:
-    """Every object that something names which stays; a list that is young itself counts for what it names."""
+    """Give every object that something which stays refers to.
+
+    A list and a stage's record that are young themselves keep what they refer to.
+    """
     roots = {
-        name
-        for name, path in objects.items()
-        if name.endswith(".dir") and grounds.too_young(_changed(path), days)
-    }
-    roots |= {digest for path in young_memories for digest in _named_outs(path)}
-    roots |= _recorded(grounds)
-    listed = (
-        _listed(objects[root])
-        for root in roots
-        if root.endswith(".dir") and root in objects
-    )
-    return roots.union(*listed)
-
-
-def _recorded(grounds: Grounds) -> set[str]:
-    """What the records of kept runs, of every branch, and of the working tree name."""
-    root = grounds.project.root
-    records = dvc_records_in(root) | dvc_records(
-        root, kept_commits(grounds) | other_tips(root)
-    )
-    return {
         digest
-        for name, text in records.items()
-        for digest in _digests(_parsed(text, name))
+        for digest, path in objects.items()
+        if digest.endswith(".dir") and grounds.too_young(_changed(path), days)
     }
+    for path in young_records:
+        roots |= _outs_of(path)
+    # What git names is kept by name, and young files for the run that is writing them.
+    roots |= _recorded_digests(grounds)
+    lists = [
+        objects[root] for root in roots if root.endswith(".dir") and root in objects
+    ]
+    return roots.union(*(_listed_digests(path) for path in lists))
 
 
-def _judged(grounds: Grounds, path: Path, days: float, *, is_named: bool) -> Found:
-    kept = (
-        "a kept run names it" if is_named else grounds.too_young(_changed(path), days)
-    )
-    return Found(
+def _recorded_digests(grounds: Grounds) -> set[str]:
+    """Give the digests in the DVC files of kept runs, of every branch, and of the working tree."""
+    root = grounds.project.root
+    commits = kept_commits(grounds) | other_tips(root)
+    records = dvc_records_in(root) | dvc_records(root, commits)
+    digests: set[str] = set()
+    for name, text in records.items():
+        digests.update(_digests(_parse_yaml(text, name)))
+    return digests
+
+
+def _item(grounds: Grounds, path: Path, days: float, *, is_referenced: bool) -> Item:
+    reason: str | None = "a kept run names it"
+    if not is_referenced:
+        reason = grounds.too_young(_changed(path), days)
+    return Item(
         kind=_KIND,
         name=path.relative_to(grounds.home).as_posix(),
         bytes=extent(path).bytes,
-        kept=kept,
+        kept=reason,
     )
 
 
 def _objects(cache: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted((cache / "files" / "md5").glob("??/*")):
+    objects = cache / "files" / "md5"
+    for path in sorted(objects.glob("??/*")):
         if _OBJECT.fullmatch(path.name):
-            yield path.parent.name + path.name, path
+            digest = path.parent.name + path.name
+            yield digest, path
 
 
-def _memories(cache: Path) -> Iterable[Path]:
-    """DVC's run cache: for each stage that ran, what went in and what came out."""
-    return sorted(path for path in (cache / "runs").glob("??/*/*") if path.is_file())
+def _stage_records(cache: Path) -> list[Path]:
+    """Give DVC's run cache: a file for each stage that ran, with its inputs and outs."""
+    records = sorted((cache / "runs").glob("??/*/*"))
+    return [path for path in records if path.is_file()]
 
 
-def _named_outs(memory: Path) -> set[str]:
-    document = _parsed(memory.read_text(encoding="utf-8"), str(memory))
-    return set(_digests(document.get("outs") if isinstance(document, dict) else None))
+def _outs_of(stage_record: Path) -> set[str]:
+    text = stage_record.read_text(encoding="utf-8")
+    document = _parse_yaml(text, str(stage_record))
+    if not isinstance(document, dict):
+        return set()
+    return set(_digests(document.get("outs")))
 
 
-def _listed(path: Path) -> set[str]:
+def _listed_digests(path: Path) -> set[str]:
     try:
         return {entry["md5"] for entry in json.loads(path.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OperationError(
-            f"{path} is damaged: which files it names is not known. Nothing was removed: delete it, and run again."
+            f"{path} is damaged: which files it names is not known. "
+            "Nothing was removed: delete it, and run again."
         ) from error
 
 
-def _parsed(text: str, what: str) -> Any:
+def _parse_yaml(text: str, name: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise OperationError(
-            f"{what} is not YAML, so what it names is not known. Nothing was removed: mend or delete it."
+            f"{name} is not YAML, so what it names is not known. "
+            "Nothing was removed: fix or delete it."
         ) from error
 
 
 def _digests(document: Any) -> Iterator[str]:
-    """Every value under a key `md5`, however deep."""
+    """Give every value under a key `md5`, at any depth."""
     if isinstance(document, dict):
         for key, inner in document.items():
             if key == "md5" and isinstance(inner, str):
@@ -144,11 +159,12 @@ def _changed(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _remove(grounds: Grounds, found: Found) -> None:
-    path = grounds.home / found.name
+def _remove(grounds: Grounds, item: Item) -> None:
+    path = grounds.home / item.name
     path.unlink(missing_ok=True)
-    with suppress(OSError):  # others lie in it
-        path.parent.rmdir()  # DVC stumbles over an empty folder in its memory of runs
+    # DVC fails on an empty folder in its run cache; one that is not empty stays.
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 KINDS = (Kind(_KIND, _look, _remove),)

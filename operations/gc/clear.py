@@ -1,4 +1,7 @@
-"""`assay gc`: what nothing names and is old enough goes, and a table says what stays and why. Without `--apply` nothing is touched."""
+"""`assay gc`: delete unreferenced items past their retention period, and show why the rest stays.
+
+Without `--apply` nothing is deleted.
+"""
 
 import json
 import time
@@ -10,116 +13,143 @@ from core.environment import set_library_environment
 from core.errors import OperationError
 from core.locks import alone
 from core.progress import progress_bar
-from core.project import Project
-from operations.gc import cache, folders
-from operations.gc import ended_runs as runs
+from core.project import Project, find_project
+from core.settings import Settings
+from operations.gc import cache, ended_runs, folders
 from operations.gc.referenced import what_stays
-from operations.gc.removable import Found, Grounds, Kind
+from operations.gc.removable import Grounds, Item, Kind
 from operations.gc.retention import FILE, Retention, load_retention
 from registry.mlflow.retained import Retained
 
-KINDS: tuple[Kind, ...] = (*folders.KINDS, *runs.KINDS, *cache.KINDS)
-"""Refs go before what they name in the cache."""
+# Refs are deleted before the cache objects that only they refer to.
+KINDS: tuple[Kind, ...] = (*folders.KINDS, *ended_runs.KINDS, *cache.KINDS)
 PATIENCE = 10.0
+"""Seconds to wait for runs and backups that use the home."""
+_MEGABYTE = 1e6
 
 
 def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
-    """Say what would go, or remove it and say what went."""
+    """Say what would be deleted, or delete it and say what was.
+
+    `ParameterError` where the retention policy does not fit, `BrokenLedger` or `RegistryError`
+    where ledger or MLflow cannot be read completely, `OperationError` where the home is in use.
+    """
     set_library_environment()
-    from core.project import find_project
-    from core.settings import Settings
     from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
     retention = load_retention(policy or project.root / FILE)
     uri = open_store(project).uri
-    found = (
-        clear(project, uri, retention)
-        if applies
-        else survey(grounds_of(project, uri, retention))
-    )
-    return (
-        json.dumps(machine_readable(found, applied=applies))
-        if as_json
-        else report(found, applied=applies)
-    )
+    if applies:
+        items = clear(project, uri, retention)
+    else:
+        grounds = grounds_of(project, uri, retention)
+        items = survey(grounds)
+    if as_json:
+        document = machine_readable(items, applied=applies)
+        return json.dumps(document)
+    return report(items, applied=applies)
 
 
 def grounds_of(project: Project, uri: str, retention: Retention) -> Grounds:
-    """What decides, read now. A ledger that does not verify, or MLflow out of reach, ends it here."""
+    """Read what decides; the error of a ledger that does not verify, or of MLflow, ends it here."""
     retained = Retained(uri)
-    return Grounds(
-        project, retention, what_stays(project.home, retained), retained, time.time()
-    )
+    references = what_stays(project.home, retained)
+    return Grounds(project, retention, references, retained, time.time())
 
 
-def survey(grounds: Grounds) -> tuple[Found, ...]:
-    """Everything that there is, with the reason why it stays."""
-    return tuple(found for kind in KINDS for found in kind.look(grounds))
+def survey(grounds: Grounds) -> tuple[Item, ...]:
+    """Give every item of every kind, with the reason why it stays."""
+    items: list[Item] = []
+    for kind in KINDS:
+        items_of_kind = kind.look(grounds)
+        items.extend(items_of_kind)
+    return tuple(items)
 
 
-def clear(project: Project, uri: str, retention: Retention) -> tuple[Found, ...]:
-    """Remove what may go, alone in the home; gives all that was looked at. Cut short, the next one ends the work."""
+def clear(project: Project, uri: str, retention: Retention) -> tuple[Item, ...]:
+    """Delete what may be deleted while nobody else uses the home, and give every item.
+
+    A clean-up that was cut short is finished by the next one. `OperationError` where the home is
+    in use or an item cannot be deleted.
+    """
     with alone(project.home, PATIENCE):
+        # Read under the lock: a run may have ended just before.
         grounds = grounds_of(project, uri, retention)
-        found = survey(grounds)
-        with progress_bar("clearing up", len(found)) as advance:
-            for each in found:
-                _remove(grounds, each)
+        items = survey(grounds)
+        with progress_bar("clearing up", len(items)) as advance:
+            for item in items:
+                _remove(grounds, item)
                 advance(1)
-    return found
+    return items
 
 
-def _remove(grounds: Grounds, found: Found) -> None:
-    if found.kept is not None:
+def _remove(grounds: Grounds, item: Item) -> None:
+    if item.kept is not None:
         return
-    kind = next(kind for kind in KINDS if kind.name == found.kind)
+    kind = next(kind for kind in KINDS if kind.name == item.kind)
     try:
-        kind.remove(grounds, found)
+        kind.remove(grounds, item)
     except OSError as error:
         raise OperationError(
-            f"{found.name} cannot be removed ({error.strerror}). Mend its permissions and run this again; what is gone is gone."
+            f"{item.name} cannot be removed ({error.strerror}). "
+            "Fix its permissions and run this again; what was removed stays removed."
         ) from error
 
 
-def report(found: Sequence[Found], *, applied: bool) -> str:
-    """The table for a person."""
-    lines = [f"{'':<26}{'removed' if applied else 'would go':>10}{'space':>12}   kept"]
+def report(items: Sequence[Item], *, applied: bool) -> str:
+    """Give the table for a person: a row for each kind, and the total."""
+    heading = "removed" if applied else "would go"
+    lines = [f"{'':<26}{heading:>10}{'space':>12}   kept"]
     for kind in KINDS:
-        own = [each for each in found if each.kind == kind.name]
-        going = [each for each in own if each.kept is None]
-        kept = Counter(each.kept for each in own if each.kept is not None)
-        reasons = (
-            ", ".join(f"{count}: {why}" for why, count in kept.most_common()) or "none"
-        )
-        lines.append(f"{kind.name:<26}{len(going):>10}{_space(going):>12}   {reasons}")
-    going = [each for each in found if each.kept is None]
-    lines.append(f"{'in all':<26}{len(going):>10}{_space(going):>12}")
-    if going and not applied:
+        items_of_kind = [item for item in items if item.kind == kind.name]
+        lines.append(_row(kind.name, items_of_kind))
+    removed = _without_reason(items)
+    lines.append(f"{'in all':<26}{len(removed):>10}{_space(removed):>12}")
+    if removed and not applied:
         lines.append("Nothing was touched. `assay gc --apply` removes it.")
     return "\n".join(lines)
 
 
-def machine_readable(found: Sequence[Found], *, applied: bool) -> dict[str, object]:
-    """What `--json` prints, as one line."""
-    going = [each for each in found if each.kept is None]
+def machine_readable(items: Sequence[Item], *, applied: bool) -> dict[str, object]:
+    """Give what `--json` prints, as one line."""
+    removed = _without_reason(items)
+    names: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, int]] = {}
+    for kind in KINDS:
+        names[kind.name] = [item.name for item in removed if item.kind == kind.name]
+        items_of_kind = [item for item in items if item.kind == kind.name]
+        reasons[kind.name] = dict(_count_reasons(items_of_kind))
     return {
         "applied": applied,
-        "bytes": sum(each.bytes for each in going),
-        "gone": {
-            kind.name: [each.name for each in going if each.kind == kind.name]
-            for kind in KINDS
-        },
-        "kept": {
-            kind.name: dict(
-                Counter(
-                    each.kept for each in found if each.kind == kind.name and each.kept
-                )
-            )
-            for kind in KINDS
-        },
+        "bytes": sum(item.bytes for item in removed),
+        "gone": names,
+        "kept": reasons,
     }
 
 
-def _space(found: Sequence[Found]) -> str:
-    return f"{sum(each.bytes for each in found) / 1e6:,.1f} MB"
+def _row(name: str, items: Sequence[Item]) -> str:
+    removed = _without_reason(items)
+    counted = _count_reasons(items).most_common()
+    reasons = [f"{count}: {reason}" for reason, count in counted]
+    kept = ", ".join(reasons) or "none"
+    space = _space(removed)
+    return f"{name:<26}{len(removed):>10}{space:>12}   {kept}"
+
+
+def _without_reason(items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if item.kept is None]
+
+
+def _count_reasons(items: Sequence[Item]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for item in items:
+        if item.kept is not None:
+            counted[item.kept] += 1
+    return counted
+
+
+def _space(items: Sequence[Item]) -> str:
+    size = sum(item.bytes for item in items)
+    megabytes = size / _MEGABYTE
+    return f"{megabytes:,.1f} MB"

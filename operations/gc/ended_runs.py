@@ -1,75 +1,93 @@
-"""What runs leave behind by name: their git refs, and the evidence in MLflow of those that were refused."""
+"""What runs leave behind by name: their git refs, and the evidence in MLflow of refused ones."""
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from core.locks import is_held
-from operations.gc.removable import Found, Grounds, Kind
+from operations.gc.removable import Grounds, Item, Kind
 from operations.run_refs import delete_refs, run_refs
 
 _REFS = "run refs"
 _EVIDENCE = "evidence of refused runs"
+# A run id begins with its start, in local time.
+_START_IN_A_RUN_ID = "%Y%m%d-%H%M%S"
+_LETTERS_OF_A_START = 15
 
 
-def refs(grounds: Grounds) -> Iterator[Found]:
-    """One for each run that has refs in the checkout."""
-    for run_id in sorted(run_refs(grounds.project.root)):
-        yield Found(kind=_REFS, name=run_id, bytes=0, kept=_why_kept(grounds, run_id))
+def refs(grounds: Grounds) -> Iterator[Item]:
+    """Give one item for each run that has refs in the checkout."""
+    root = grounds.project.root
+    for run_id in sorted(run_refs(root)):
+        reason = _reason_to_keep_refs(grounds, run_id)
+        yield Item(
+            kind=_REFS,
+            name=run_id,
+            bytes=0,  # refs are small, and what they name is shared with others
+            kept=reason,
+        )
 
 
 def kept_commits(grounds: Grounds) -> set[str]:
-    """The commits of the runs whose refs stay."""
-    stay = {found.name for found in refs(grounds) if found.kept is not None}
-    return {
-        commit
-        for run_id, own in run_refs(grounds.project.root).items()
-        if run_id in stay
-        for commit in own.values()
-    }
+    """Give the commits of the runs whose refs stay."""
+    kept_runs = {item.name for item in refs(grounds) if item.kept is not None}
+    commits: set[str] = set()
+    for run_id, commits_by_ref in run_refs(grounds.project.root).items():
+        if run_id in kept_runs:
+            commits.update(commits_by_ref.values())
+    return commits
 
 
-def _why_kept(grounds: Grounds, run_id: str) -> str | None:
+def _reason_to_keep_refs(grounds: Grounds, run_id: str) -> str | None:
     if run_id in grounds.named.workspaces:
         return "it made a registered version"
     if is_held(grounds.home / "worktrees" / f"{run_id}.lock"):
         return "its run is alive"
+    # This home's records cannot tell whether the other home still needs the run.
     if _has_another_home(grounds):
         return "the checkout's own home may need it"
     try:
-        began = time.mktime(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
+        start = time.strptime(run_id[:_LETTERS_OF_A_START], _START_IN_A_RUN_ID)
+        began = time.mktime(start)
     except ValueError:
         return "its name says no time"
     return grounds.too_young(began, grounds.retention.run_refs)
 
 
 def _has_another_home(grounds: Grounds) -> bool:
-    """Refs belong to the checkout: with ASSAY_HOME elsewhere, this home's records say nothing about the runs of the usual one."""
+    """Tell whether the checkout has another home, whose records this home does not know.
+
+    Refs belong to the checkout, and with ASSAY_HOME elsewhere two homes use it.
+    """
     usual = grounds.project.root / ".assay"
-    return usual.resolve() != grounds.home.resolve() and (usual / "mlflow.db").exists()
+    if usual.resolve() == grounds.home.resolve():
+        return False
+    database = usual / "mlflow.db"
+    return database.exists()
 
 
-def _delete(grounds: Grounds, found: Found) -> None:
-    delete_refs(
-        grounds.project.root, run_refs(grounds.project.root).get(found.name, {})
-    )
+def _delete_refs(grounds: Grounds, item: Item) -> None:
+    root = grounds.project.root
+    refs_of_run = run_refs(root).get(item.name, {})
+    delete_refs(root, refs_of_run)
 
 
-def _evidence(grounds: Grounds) -> Iterator[Found]:
+def _evidence(grounds: Grounds) -> Iterator[Item]:
+    days = grounds.retention.refused_runs
     for run in grounds.retained.refused():
         if run.run_id in grounds.named.runs:
-            kept = "it made a registered version"
+            reason: str | None = "it made a registered version"
         elif run.is_marked:
-            kept = None
+            # An earlier clean-up was cut short after it had marked the run.
+            reason = None
         else:
-            kept = grounds.too_young(
-                run.ended.timestamp(), grounds.retention.refused_runs
-            )
-        yield Found(kind=_EVIDENCE, name=run.run_id, bytes=run.bytes, kept=kept)
+            reason = grounds.too_young(run.ended.timestamp(), days)
+        yield Item(kind=_EVIDENCE, name=run.run_id, bytes=run.bytes, kept=reason)
 
 
-def _erase(grounds: Grounds, found: Found) -> None:
-    grounds.retained.erase(found.name, datetime.fromtimestamp(grounds.now, UTC))
+def _erase_evidence(grounds: Grounds, item: Item) -> None:
+    now = datetime.fromtimestamp(grounds.now, UTC)
+    grounds.retained.erase(item.name, now)
 
 
-KINDS = (Kind(_REFS, refs, _delete), Kind(_EVIDENCE, _evidence, _erase))
+KINDS = (Kind(_REFS, refs, _delete_refs), Kind(_EVIDENCE, _evidence, _erase_evidence))

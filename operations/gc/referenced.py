@@ -1,4 +1,4 @@
-"""What must stay: everything that the ledger or a registered version leads to."""
+"""What must stay: everything that the ledger or a registered version refers to."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from registry.mlflow.retained import RegisteredVersion, Retained
 
 
 @dataclass(frozen=True)
-class Named:
+class References:
     """Packages by digest, workspaces by run id, and MLflow's runs."""
 
     packages: frozenset[str]
@@ -21,28 +21,38 @@ class Named:
     runs: frozenset[str]
 
 
-def what_stays(home: Path, retained: Retained) -> Named:
-    """From the verified ledger and MLflow. Where either cannot be read whole, the error says so, and nothing may be removed."""
+def what_stays(home: Path, retained: Retained) -> References:
+    """Collect the references of the verified ledger and of MLflow.
+
+    `BrokenLedger`, `OperationError` or `RegistryError` where either cannot be read completely: then
+    nothing may be deleted.
+    """
     versions = retained.versions()
     ledger_state = verified_state(home)
     judged = () if ledger_state is None else tuple(ledger_state.judged.values())
-    known = {(each.model, each.version): each for each in versions}
-    return Named(
-        packages=frozenset(each.package_sha256 for each in judged),
-        workspaces=frozenset(each.workspace for each in versions)
-        | {_workspace(home, each, known) for each in judged},
-        runs=frozenset(each.run_id for each in versions),
+    registered = {(version.model, version.version): version for version in versions}
+    workspaces = {version.workspace for version in versions}
+    workspaces |= {_workspace(home, entry, registered) for entry in judged}
+    return References(
+        packages=frozenset(entry.package_sha256 for entry in judged),
+        workspaces=frozenset(workspaces),
+        runs=frozenset(version.run_id for version in versions),
     )
 
 
 def verified_state(home: Path) -> LedgerState | None:
-    """How things stand by the whole ledger, checked against what endpoint and exports remember; None where there never was any."""
+    """Give the state of the verified ledger; None where there never was one.
+
+    It is compared with what endpoint and exports remember. `BrokenLedger` where it does not verify,
+    `OperationError` where one of those cannot be read.
+    """
     if not ever_was(home):
         return None
     ledger = read_ledger(home)
     known, unread = known_heads(home, ledger.state())
+    # A memory that cannot be read might be the one that shows a cut ledger.
     if unread:
-        raise OperationError(f"{unread[0]}. Nothing was done: mend it or move it away.")
+        raise OperationError(f"{unread[0]}. Nothing was done: fix it or move it away.")
     report = verify(ledger, known)
     if not report.is_whole:
         raise BrokenLedger(
@@ -53,10 +63,10 @@ def verified_state(home: Path) -> LedgerState | None:
 
 
 def _workspace(
-    home: Path, judged: Judged, known: dict[tuple[str, str], RegisteredVersion]
+    home: Path, judged: Judged, registered: dict[tuple[str, str], RegisteredVersion]
 ) -> str:
-    """The run that made a judged version: by MLflow, else by the package itself."""
-    version = known.get((judged.model, judged.version))
+    """Give the run that made a judged version, from MLflow or else from the package itself."""
+    version = registered.get((judged.model, judged.version))
     if version is not None and version.workspace:
         return version.workspace
     lineage = home / "packages" / judged.package_sha256 / "lineage.json"
@@ -64,6 +74,7 @@ def _workspace(
         return str(json.loads(lineage.read_bytes())["run_id"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OperationError(
-            f"The ledger names version {judged.version} of {judged.model}, and neither MLflow nor {lineage} says which run made it. "
+            f"The ledger names version {judged.version} of {judged.model}, and neither MLflow "
+            f"nor {lineage} says which run made it. "
             "Nothing was removed: restore MLflow's database from a backup."
         ) from error

@@ -1,4 +1,4 @@
-"""What a clean-up looks at, one value for each thing: where it is, how large, and why it stays."""
+"""What a clean-up looks at: an item, how large it is, and why it stays."""
 
 import shutil
 import tempfile
@@ -8,16 +8,17 @@ from pathlib import Path
 
 from core.project import Project
 from core.value import Value
-from operations.gc.referenced import Named
+from operations.gc.referenced import References
 from operations.gc.retention import Retention
 from registry.mlflow.retained import Retained
 
 DAY = 86_400.0
+# In the home, since moving a folder is atomic only within one file system.
 TRASH = "trash"
 
 
-class Found(Value):
-    """One thing; `kept` says why it stays, None that it goes."""
+class Item(Value):
+    """One item; `kept` is the reason why it stays, None where it is deleted."""
 
     kind: str
     name: str
@@ -27,31 +28,36 @@ class Found(Value):
 
 @dataclass(frozen=True)
 class Grounds:
-    """What decides: the policy, the time, and what must stay."""
+    """What decides whether an item stays: the policy, the time, and the references to it."""
 
     project: Project
     retention: Retention
-    named: Named
+    named: References
     retained: Retained
     now: float
+    """Seconds since 1970."""
 
     @property
     def home(self) -> Path:
-        """Where the things are."""
+        """Where the items are."""
         return self.project.home
 
     def too_young(self, since: float, days: float) -> str | None:
-        """The reason to keep something that last changed at `since`; None where it is old enough."""
-        return None if self.now - since >= days * DAY else f"younger than {days:g} days"
+        """Give the reason to keep an item last changed at `since`; None where it is old enough."""
+        age = self.now - since
+        retention_period = days * DAY
+        if age >= retention_period:
+            return None
+        return f"younger than {days:g} days"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of things: how they are found, and how one of them is removed."""
+    """One kind of items: how they are found, and how one of them is deleted."""
 
     name: str
-    look: Callable[[Grounds], Iterable[Found]]
-    remove: Callable[[Grounds, Found], None]
+    look: Callable[[Grounds], Iterable[Item]]
+    remove: Callable[[Grounds, Item], None]
 
 
 @dataclass(frozen=True)
@@ -60,24 +66,31 @@ class Extent:
 
     bytes: int
     changed: float
+    """Seconds since 1970."""
 
 
 def extent(path: Path) -> Extent:
-    """Of everything at `path`; what goes away meanwhile counts for nothing."""
-    bytes_, changed = 0, 0.0
-    for each in (path, *path.rglob("*")):
+    """Measure everything at `path`; files that disappear meanwhile count as nothing."""
+    size, changed = 0, 0.0
+    for inner in (path, *path.rglob("*")):
         try:
-            status = each.lstat()
+            status = inner.lstat()
         except FileNotFoundError:
             continue
         changed = max(changed, status.st_mtime)
-        bytes_ += 0 if each.is_dir() else status.st_size
-    return Extent(bytes_, changed)
+        if not inner.is_dir():
+            size += status.st_size
+    return Extent(size, changed)
 
 
 def throw_away(home: Path, path: Path) -> None:
-    """Remove a folder in one step, so that nobody ever finds half of it under its name; a killed removal is ended by the next clean-up."""
-    (home / TRASH).mkdir(exist_ok=True)
-    gone = Path(tempfile.mkdtemp(dir=home / TRASH))
-    path.rename(gone / path.name)
-    shutil.rmtree(gone)
+    """Delete a folder in one step, so that nobody ever sees half of it under its name.
+
+    The next clean-up finishes a deletion that was cut short.
+    """
+    trash = home / TRASH
+    trash.mkdir(exist_ok=True)
+    # Moving is atomic, deleting a tree is not.
+    place = Path(tempfile.mkdtemp(dir=trash))
+    path.rename(place / path.name)
+    shutil.rmtree(place)

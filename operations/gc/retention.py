@@ -1,4 +1,4 @@
-"""How long what nothing names is kept: `infra/retention.yaml`, parsed into a closed model."""
+"""How long unreferenced items are kept: `infra/retention.yaml`, parsed into a closed model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,16 @@ Days = Annotated[float, Field(ge=0, le=36_500)]
 
 
 class Retention(Value):
-    """Days, by kind. What the ledger names, registered versions and live runs stay, whatever is written here."""
+    """Days, by kind.
+
+    What the ledger names, registered versions and running runs stay, whatever is written here.
+    """
 
     run_refs: Days = Field(description="Git refs of runs that registered nothing.")
     checkpoints: Days = Field(
-        description="Checkpoints, after their last change: a training that was cut off goes on from them."
+        description=(
+            "Checkpoints, after their last change: a training that was cut off continues from them."
+        )
     )
     evidence_copies: Days = Field(
         description="Copies of evidence in `.assay/evidence`; MLflow keeps the evidence itself."
@@ -30,22 +35,29 @@ class Retention(Value):
         description="Files in DVC's cache that no kept run names; never less than an hour."
     )
     refused_runs: Days = Field(
-        description="Evidence in MLflow of rejected and undecided runs, after their end. The run itself stays."
+        description=(
+            "Evidence in MLflow of rejected and undecided runs, after their end. "
+            "The run itself stays."
+        )
     )
     logs: Days = Field(description="Log files, after their last line.")
 
 
 def load_retention(path: Path) -> Retention:
-    """Read the policy; `ParameterError` where it is missing or does not fit: without one nothing is removed."""
+    """Read the policy.
+
+    `ParameterError` where it is missing or does not fit: without a policy nothing is deleted.
+    """
     try:
-        return Retention.model_validate(
-            yaml.safe_load(path.read_text(encoding="utf-8"))
-        )
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Retention.model_validate(document)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(
-            f"The retention policy {path} cannot be read ({type(error).__name__}). Bring it back."
+            f"The retention policy {path} cannot be read ({type(error).__name__}). "
+            "Bring it back."
         ) from error
     except ValidationError as error:
         raise ParameterError(
-            f"The retention policy {path} does not fit: {first_problem(error)}. Mend it; nothing was removed."
+            f"The retention policy {path} does not fit: {first_problem(error)}. "
+            "Fix it; nothing was removed."
         ) from error

@@ -19,7 +19,9 @@ import psutil
 from core.children import SYSTEM_PID, end_child, owned_by_this_process
 from operations.supervise.processes import adopt_orphans, kill_below, reap
 
+# How soon an end of the owner is noticed: no signal tells it.
 SECONDS_BETWEEN_LOOKS = 0.2
+# Enough to close files; the next owner needs the ports.
 SECONDS_WITHOUT_OWNER = 3.0
 _EXIT_CODE_OF_A_SIGNAL = 128  # a shell's convention: 128 and the signal's number
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 from core.loopback import answers
 
+# Each question costs the service a request, for as long as it runs.
 SECONDS_BETWEEN_QUESTIONS = 20.0
 SECONDS_OF_SILENCE = 60.0
+# Several, since one question may fail on a busy machine.
 QUESTIONS_WITHOUT_ANSWER = 4
 
 
@@ -31,11 +33,10 @@ class Silence:
         if self._health is not None and is_question_due:
             self._last_question = now
             self._note_reply(is_answered=answers(self._health))
+        if self._unanswered < QUESTIONS_WITHOUT_ANSWER:
+            return False
         seconds_of_silence = self._last_question - self._first_unanswered
-        return (
-            self._unanswered >= QUESTIONS_WITHOUT_ANSWER
-            and seconds_of_silence >= SECONDS_OF_SILENCE
-        )
+        return seconds_of_silence >= SECONDS_OF_SILENCE
 
     def _note_reply(self, *, is_answered: bool) -> None:
         if is_answered:

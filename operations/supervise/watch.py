@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     import subprocess
     from socket import socket
 
+# A service that dies this often, each time within A_SHORT_LIFE seconds, is given up.
 DEATHS_IN_A_ROW = 5
 A_SHORT_LIFE = 60.0
+# A busy machine of two cores takes long to import the servers' libraries.
 SECONDS_TO_START = 240.0
+# Seconds between two starts: the first after one death is at once, later pauses double.
 LONGEST_WAIT = 8.0
 _FIRST_PAUSE = 0.5
+# Bytes, at which a log is set aside at the next start; one older log is kept.
 _LARGEST_LOG = 10_000_000
+# Bytes that are searched for `Ready:` and for the last line.
 _MOST_READ_OF_A_LOG = 1_000_000
 _LONGEST_LAST_LINE = 300
 
@@ -89,6 +94,7 @@ class SupervisedService:
         """
         self._began = time.monotonic()
         try:
+            # Reads passwords and opens the log, and so may fail in more than one way.
             self._guard = self._start_under_guard()
         except (AssayError, OSError) as error:
             reason = str(error).rstrip(".")
@@ -197,7 +203,8 @@ class SupervisedService:
         # Opened once: it outlives the service, so that clients wait while that is restarted.
         if self._socket is None:
             self._socket = self.service.open_socket()
-        return (self._socket.fileno(),)
+        number = self._socket.fileno()
+        return (number,)
 
     def _close_socket(self) -> None:
         """Refuse clients at once, since nobody will answer them."""
@@ -221,6 +228,7 @@ class SupervisedService:
             self._look_for_answers()
         elif self._is_ready():
             self._was_ready = True
+            # Silence before readiness is not counted.
             self._silence = Silence(self.service.health)
             self._enter("ready")
         elif time.monotonic() - self._began > SECONDS_TO_START:
@@ -244,6 +252,7 @@ class SupervisedService:
 
     def _note_end(self, code: int | None, reason: str | None = None) -> None:
         """Tell a planned end from a death."""
+        # A service that should last has died, even with exit code 0.
         if code == 0 and not self.service.lasts:
             self._enter("done")
             return

@@ -17,7 +17,7 @@ from core.errors import BrokenLedger, LedgerError, RegistryError
 from core.project import Project
 from operations.ledger_audit import is_mlflow_there
 from operations.reconcile import Reconciler
-from operations.remembered import Comparison, remember_elsewhere, tell_witness
+from operations.remembered import HeadComparison, remember_elsewhere, tell_witness
 from registry.ledger.audit import PAGE_TAG
 from registry.ledger.heads import HeadRecord, SealedRecord, elsewhere_file, read_record
 from registry.ledger.keys import create_key
@@ -282,7 +282,7 @@ def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_
     (home / "keys" / "head.json").unlink()
     duties = Reconciler(Project(home.parent, home))
     (sentence,) = duties.keep_head_record()
-    assert "was gone" in sentence
+    assert "was missing" in sentence
     assert duties.keep_head_record() == ()
     assert started(home).alarms == ()
 
@@ -292,13 +292,13 @@ def test_the_controller_tells_the_witness_and_notices_where_it_forgets_also_with
 ) -> None:
     lines = tmp_path / "witness.jsonl"
     monkeypatch.setenv("ASSAY_WITNESS", str(lines))
-    comparison = Comparison(home)
+    comparison = HeadComparison(home)
     ledger = read_ledger(home)
     assert comparison.tell(ledger.state()) == comparison.tell(ledger.state()) == ()
     assert lines.read_text().count("\n") == 1
     assert comparison.compare(no_store, ledger, ledger.state()) == ()
     lines.write_text("")
-    (forgot,) = Comparison(home).compare(no_store, ledger, ledger.state())
+    (forgot,) = HeadComparison(home).compare(no_store, ledger, ledger.state())
     assert "remembers entry 0 of the ledger, and it knew entry 10" in forgot
 
 

@@ -253,7 +253,7 @@ def test_8_a_waiver_that_ends_while_its_model_serves_is_an_alarm_and_nothing_mor
     duties = Reconciler(Project(site.root, site.home))
     told = duties.raise_alarms()
     assert len(told) == len(WAIVED)
-    assert all("It goes on serving" in sentence for sentence in told)
+    assert all("It continues to serve" in sentence for sentence in told)
     assert duties.raise_alarms() == ()
     assert here(site).current is not None
 

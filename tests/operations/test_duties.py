@@ -22,7 +22,7 @@ MODELS = ("aaa", "letters", "zzz")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Policies of its own, and a ledger in which three models serve; `letters` leans on a waiver that ends soon."""
+    """Policies of its own, and a ledger in which three models serve; `letters` depends on a waiver that ends soon."""
     shutil.copytree(ROOT / "registry/policies", tmp_path / "registry/policies")
     ledger = open_ledger(tmp_path / "home")
     until = datetime.now(UTC) + timedelta(minutes=30)
@@ -56,7 +56,7 @@ def test_a_policy_that_cannot_be_read_is_told_beside_the_alarms_of_other_models(
     sentences = Reconciler(project).raise_alarms()
     assert any(
         sentence.startswith(
-            "The waiver of approvals that letters version 1 leans on ends at"
+            "The waiver of approvals that letters version 1 depends on ends at"
         )
         for sentence in sentences
     )

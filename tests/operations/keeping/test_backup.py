@@ -25,7 +25,7 @@ from core.errors import (
 from core.files import digest_of_files, folder_digests
 from core.project import Project
 from operations.backup.copying import Copies
-from operations.backup.create import Source, back_up, copy_records
+from operations.backup.create import BackupSource, back_up, copy_records
 from operations.backup.manifest import Backup, check_backup, write_manifest
 from operations.backup.restore import missing_bases, restore
 from pipelines.stages.base_model import locate
@@ -54,8 +54,8 @@ def backup(taken: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(taken, tmp_path / "backup"))
 
 
-def source(kept: Kept, *, with_base_models: bool = False) -> Source:
-    return Source(kept.project, kept.store, with_base_models)
+def source(kept: Kept, *, with_base_models: bool = False) -> BackupSource:
+    return BackupSource(kept.project, kept.store, with_base_models)
 
 
 def store_of(project: Project) -> Store:
@@ -458,7 +458,7 @@ def test_a_release_between_ledger_and_database_has_both_copied_anew(
 def test_records_on_a_server_are_not_backed_up_as_if_they_were_here(
     kept: Kept, tmp_path: Path
 ) -> None:
-    remote = Source(
+    remote = BackupSource(
         kept.project,
         Store("http://127.0.0.1:9", locks=kept.home / "leases"),
         with_base_models=False,

@@ -34,7 +34,7 @@ from operations.gc.clear import (
     report,
     survey,
 )
-from operations.gc.removable import Found
+from operations.gc.removable import Item
 from operations.gc.retention import FILE, Retention, load_retention
 from operations.run_refs import run_refs
 from registry.mlflow.recorded import ERASED, VERDICT, Page
@@ -83,7 +83,7 @@ def age(home: Path) -> None:
         os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
 
 
-def looked(kept: Kept, retention: Retention = USUAL) -> tuple[Found, ...]:
+def looked(kept: Kept, retention: Retention = USUAL) -> tuple[Item, ...]:
     return survey(grounds_of(kept.project, kept.store.uri, retention))
 
 
@@ -91,7 +91,7 @@ def going(kept: Kept, retention: Retention = USUAL) -> set[str]:
     return {found.name for found in looked(kept, retention) if found.kept is None}
 
 
-def cleared(kept: Kept, retention: Retention = USUAL) -> tuple[Found, ...]:
+def cleared(kept: Kept, retention: Retention = USUAL) -> tuple[Item, ...]:
     return clear(kept.project, kept.store.uri, retention)
 
 

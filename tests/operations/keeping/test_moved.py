@@ -13,7 +13,7 @@ from core.files import folder_digests
 from core.locks import in_use, lock_file
 from core.project import Project
 from operations import checks
-from operations.backup.create import Source, back_up
+from operations.backup.create import BackupSource, back_up
 from pipelines.stages.base_model import base_model, locate
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams
@@ -69,7 +69,7 @@ def test_a_moved_home_finds_what_it_registered_and_says_once_that_it_was_moved(
     assert str(kept.home) not in addresses(there.home)
     assert settle(there.home) is None
     back_up(
-        Source(there, open_store(there), with_base_models=False),
+        BackupSource(there, open_store(there), with_base_models=False),
         there.root.with_name("backup"),
     )
 

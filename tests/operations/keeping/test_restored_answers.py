@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from core.project import Project
-from core.ready import parse_ready
-from operations.backup.create import Source, back_up
+from operations.backup.create import BackupSource, back_up
 from operations.backup.restore import restore
 from tests.operations.keeping.conftest import MODEL, Kept
 from tests.support.journey import ROOT
@@ -66,7 +65,8 @@ def test_a_restored_home_answers_with_the_same_fingerprint_and_the_same_words(
     with endpoint(kept.home) as url:
         before = answer(url)
         back_up(
-            Source(kept.project, kept.store, with_base_models=True), tmp_path / "backup"
+            BackupSource(kept.project, kept.store, with_base_models=True),
+            tmp_path / "backup",
         )
     shutil.rmtree(kept.project.root)
     there = elsewhere()
