@@ -39,6 +39,7 @@ class _Commands(click.Group):
             click.echo(f"assay: {text}", err=True)
             ctx.exit(error.exit_code)
         except (OSError, ValueError) as error:
+            # pydantic's errors are ValueErrors.
             sentence = _describe_error(error)
             if sentence is None:
                 raise
@@ -83,6 +84,7 @@ def _describe_closed_file(error: OSError) -> str | None:
     """Say which account a file belongs to that this account may not read."""
     from core.home import closed_to_us
 
+    # Without a file name there is no owner to name.
     is_denied = error.errno in {errno.EACCES, errno.EPERM}
     if not is_denied or not isinstance(error.filename, str):
         return None

@@ -21,6 +21,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def history(model: str | None, *, as_json: bool) -> None:
     """What was judged, released, rolled back and braked: when, by whom and why, the newest last."""
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.history import read_history
 
     verified = read_history(model)
@@ -90,6 +91,7 @@ def accept_head(reason: str) -> None:
 
     acceptance = accept_ledger(reason)
     accepted = acceptance.accepted
+    # Who could not be asked comes first: it may remember more than was accepted.
     for note in acceptance.notes:
         say(f"Note: {note}.")
     for head in accepted.lost:

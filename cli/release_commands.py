@@ -40,6 +40,7 @@ def promote(
 
     Exit code: 0 released, 3 rejected, 4 undecided.
     """
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.order_text import promotion_exit_code, say_promotion
     from operations.orders import promote_version
 
@@ -172,6 +173,7 @@ def _say_what_serves(served: "ServedModel") -> None:
     state = served.ledger_state
     generation = state.head.generation
     model = state.model(served.model)
+    # Also where a release is current: the base answers in its place.
     if model.serves_base:
         way_back = describe_way_back(served.model, state)
         say(f"The base answers for {served.model} now (entry {generation}).{way_back}")

@@ -10,6 +10,7 @@ def serve(port: int) -> None:
 
     Releases and rollbacks are followed while it runs.
     """
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.serve import run_serve
 
     run_serve(port)

@@ -9,6 +9,7 @@ def status_lines(status: Status) -> list[str]:
     """Give the status in lines, warnings last."""
     lines = ["Services", *_service_lines(status)]
     lines += [f"Models ({_describe_ledger(status)})", *_model_section(status)]
+    # Above the waivers, in capitals: nothing else stops every release.
     if status.frozen is not None:
         lines.append(f"FROZEN since {_describe(status.frozen)}: no release begins")
     if status.waivers:
@@ -87,6 +88,7 @@ def _describe_answers(model: ModelStatus) -> str:
 
 def _details(model: ModelStatus) -> dict[str, str | None]:
     """Give the facts below a model by their names; one without a text is not shown."""
+    # Empty is an answer, too; None was never asked.
     answers = "nothing under this name" if model.answers == "" else model.answers
     is_challenger_revoked = model.challenger in model.revoked
     unregistered = ", ".join(model.unregistered)

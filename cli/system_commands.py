@@ -23,6 +23,7 @@ def up(
     mlflow_port: int, prefect_port: int, endpoint_port: int, *, no_open: bool
 ) -> None:
     """Start MLflow, Prefect, a worker, the endpoint and the controller; Ctrl-C ends them all."""
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.services import Ports
     from operations.up import run_up
 
@@ -59,6 +60,7 @@ def status(*, as_json: bool) -> None:
     from cli.status_text import status_lines
     from operations.status import look_at_current_home
 
+    # Exit code 0 whatever it finds: it looks, and `assay doctor` judges.
     current = look_at_current_home()
     if as_json:
         document = {**current.model_dump(mode="json"), "warnings": current.warnings}

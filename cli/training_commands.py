@@ -77,6 +77,7 @@ def _training_options(command: Any) -> Any:
 @click.pass_context
 def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Train an adapter, judge it, and register it if it passes."""
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from flows.start import request_from, run_training
 
     request = request_from(**options)
@@ -131,6 +132,7 @@ def gate(
     """
     from operations.gate import rerun_gate
 
+    # Everything is computed before the first line is printed.
     rerun = rerun_gate(folder, policy, prompts_to_regenerate=prompts)
     _say_rerun(rerun)
     if as_json:

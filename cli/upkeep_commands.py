@@ -21,6 +21,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
 def gc(policy: Path | None, *, applies: bool, as_json: bool) -> None:
     """Remove what is old and what neither the ledger nor a registered version names."""
+    # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.gc.clear import run_gc
 
     click.echo(run_gc(policy, applies=applies, as_json=as_json))

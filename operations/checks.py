@@ -99,6 +99,7 @@ def git(project: Project) -> Iterator[Check]:
 def home(project: Project) -> Iterator[Check]:
     """Check that nobody else may read or write in the home."""
     folder = project.home
+    # Before the first run there is nothing that anybody could read.
     if not folder.is_dir():
         text = f"{folder} does not exist yet; `assay run` and `assay up` make it"
         yield Check(name="home", is_ok=True, text=text)
@@ -252,6 +253,7 @@ def packages(project: Project) -> Iterator[Check]:
         yield Check(name="packages", is_ok=not fault, text=text)
     if not releases:
         yield Check(name="packages", is_ok=True, text="nothing is released")
+    # No problem any more, and evidence of one: somebody should look before it is deleted.
     for folder in all_aside(project.home / "packages"):
         text = f"a damaged one was put aside: {folder}. Look at it, then delete it."
         yield Check(name="packages", is_ok=True, text=text)
@@ -292,6 +294,7 @@ def servers(project: Project) -> Iterator[Check]:
         yield Check(name="servers", is_ok=True, text="`assay up` does not run")
         return
     for service in record.services:
+        # The record may be a few seconds old, so the service itself is asked.
         is_ok = service.state in ("ready", "done") and service.answers()
         text = f"{service.name} answers"
         if not is_ok:
@@ -350,6 +353,7 @@ def _check_port(option: str, port: int) -> Check:
     from serving.listen import open_socket
 
     try:
+        # Listening is the only sure test, and the socket is closed again at once.
         with open_socket(HERE, port):
             return Check(name="ports", is_ok=True, text=f"{port} is free")
     except ServingError:

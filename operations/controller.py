@@ -86,6 +86,7 @@ def _repeat_rounds(
 ) -> None:
     while not stop.is_set():
         for duty in list_duties():
+            # A duty may take long, so a request to end is looked for before each.
             if not stop.is_set():
                 attempt(duty)
         stop.wait(every)

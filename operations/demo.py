@@ -102,6 +102,7 @@ def run_demo() -> int:
         say("\nThe adapter was not registered, so the base answers alone:")
         with run_endpoint(["serving", *served_base(project).command(port=0)]) as base:
             _show_answers(base)
+    # A second demo finds the version of the first one serving.
     elif not _serves(project, outcome.model, outcome.version):
         with _following_endpoint(project) as url:
             _release(outcome.model, outcome.version)
@@ -139,6 +140,7 @@ def _release(model: str, version: str) -> None:
         f"\nThe demo waives for 24 hours what only people and keys can give ({', '.join(WAIVED)}), "
         f"and promotes version {version}:"
     )
+    # For a day only: a demo must leave no door open.
     for rule in WAIVED:
         reason = "the demo has no raters, no approvers and no signing key"
         say_waiver(enter_waiver(model, rule, "24h", reason))

@@ -54,6 +54,7 @@ def _carry_out(
     check: Callable[[Project], Iterator[Check]], project: Project
 ) -> tuple[Check, ...]:
     try:
+        # All findings of a check count, or none: a generator may fail in the middle.
         return tuple(check(project))
     except AssayError as error:
         text = str(error)

@@ -41,6 +41,7 @@ def run_down() -> Ended:
     home = find_project(Settings().home).home
     record = _find_running(home)
     if record is not None:
+        # It ends its services in order; nobody else knows which use which.
         os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
     # Also after an orderly end: an earlier `assay up` may have been killed.
@@ -83,6 +84,7 @@ def _find_running(home: Path) -> SystemRecord | None:
     """
     deadline = time.monotonic() + SECONDS_FOR_A_RECORD
     while (record := read_record(home)) is None or not record.is_running():
+        # The kernel frees the lock with its process, so nobody has to clean it up.
         if not is_held(lock_file(home)):
             return None
         if time.monotonic() > deadline:

@@ -100,6 +100,7 @@ class Estimate(Value):
 
     @property
     def _time(self) -> str:
+        # Without a row that can be timed any number would be invented.
         if not self.rows["train"]:
             return "not known: the train split is empty, and its rows are what is timed"
         training_minutes = self.training_seconds / 60
@@ -183,8 +184,10 @@ def _estimate(
     }
     row_counts = {name: len(rows) for name, rows in splits.items()}
     prompts = prompts_of(splits["held_out"])
+    # The longest row decides how much memory a batch takes.
     longest_row = max(tokens.counts, default=0)
     needed = needs(base, params, longest_row, len(tokens.counts))
+    # Rows of one group, or with the same content, are one observation.
     groups = [prompt.group for prompt in prompts]
     clusters = len(set(clusters_of(groups, contents_of(prompts))))
     effect = None

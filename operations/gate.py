@@ -79,6 +79,7 @@ def _check_kinds(folder: Path) -> None:
 def _regenerate(folder: Path, count: int) -> "RegenerationReport":
     """Have the adapter answer again; loading the weights takes a while."""
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from serving.regenerate import regenerate
 
     return regenerate(folder, count, find_project(Settings().home).home)

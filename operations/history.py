@@ -77,6 +77,7 @@ class HistoryEntry(Value):
             line += f" by {self.by}"
         if self.reason:
             line += f": {self.reason}"
+        # There was a reason, and its text is no longer kept.
         elif self.reason_sha256:
             line += f": {_ERASED}"
         return _spell_out(line)
@@ -133,6 +134,7 @@ def _verified_entries(
             ledger_state = follow(ledger_state, (entry,))
             verified.append(entry)
     except LedgerError as error:
+        # What was verified before the bad entry is still worth reading.
         return tuple(verified), error
     return tuple(verified), None
 
@@ -142,6 +144,7 @@ def _describe(
 ) -> HistoryEntry:
     body = entry.body
     model, version = _subject(body, begun)
+    # Some kinds of entries have no author and no reason.
     digest = getattr(body, "reason_sha256", None)
     reason = None if digest is None else texts.get(digest)
     return HistoryEntry(

@@ -152,6 +152,7 @@ def witnessed_heads(home: Path, ledger_state: "LedgerState | None") -> Heads:
         configured = witness()
         if configured is None:
             return Heads()
+        # The witness may hold records that a foreign key sealed; they prove nothing.
         sealed = configured.furthest(trusted_keys(home, ledger_state))
     except LedgerError as error:
         return Heads(notes=(str(error).rstrip("."),))
@@ -172,11 +173,13 @@ def page_heads(
     """
     if not is_mlflow_there(project):
         return Heads(notes=("version pages were not looked at: MLflow is not there",))
+    # Only here: without version pages an audit needs no MLflow at all.
     set_library_environment()
     from registry.mlflow.home_store import open_store
 
     try:
         store = open_store(project)
+        # Each page names its head twice: as text in this tag, and sealed in another.
         pages = store.pages_with(PAGE_TAG)
         trusted = trusted_keys(project.home, ledger_state)
         records, complaints = told_by_pages(store, trusted, every_key)
@@ -229,6 +232,7 @@ def _plain_heads(pages: dict[str, str], sealed: tuple[KnownHead, ...]) -> Heads:
             heads += Heads(notes=(note,))
             continue
         listed = {(other.where, other.hash) for other in sealed + heads.known}
+        # One page is one memory, however many tags it has.
         if (head.where, head.hash) not in listed:
             heads += Heads(known=(head,))
     return heads
@@ -258,6 +262,7 @@ def _key_notes(home: Path, ledger: Ledger, report: AuditReport) -> tuple[str, ..
         key_id = load_key(home).public.key_id
     except LedgerError as error:
         return (str(error).rstrip("."),)
+    # A ledger that is whole may still have been written elsewhere, with other keys.
     if ledger.state().key(key_id) is not None:
         return ()
     note = (

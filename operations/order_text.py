@@ -57,6 +57,7 @@ def say_waiver(entered: "EnteredWaiver") -> None:
 
 def describe_way_back(model: str, ledger_state: LedgerState) -> str:
     """Give the command that undoes a release, with a space before it; empty where nothing can."""
+    # The first release of a model has nothing before it.
     if what_served_before(ledger_state.model(model)) is None:
         return ""
     return f" Back: assay rollback --model {model} --reason …"

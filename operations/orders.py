@@ -50,6 +50,7 @@ def promote_version(model: str, version: str, reason: str) -> "Promotion | Repai
     released.
     """
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from flows.promote import promote
 
     # Imported above only after the libraries' settings are in the environment.
@@ -62,6 +63,7 @@ def adopt_version(model: str, version: str, reason: str) -> "Registration":
     `ParameterError` without a reason; `ReleaseError` where the ledger holds the version already.
     """
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from operations.adopt import adopt
 
     return adopt(current_project(), model, version, make_order(reason))
@@ -146,6 +148,7 @@ def current_project() -> Project:
 
 def _order_with_context(reason: str) -> tuple[Order, ReleaseContext]:
     """Prepare an order without asking MLflow or Prefect: a brake must work without either."""
+    # Neither of these imports mlflow or prefect.
     from registry.ledger.ledger import open_ledger
     from serving.client import endpoint_client
 

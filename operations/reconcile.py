@@ -134,6 +134,7 @@ class Reconciler:
             for name, model in self._ledger.state().models.items()
             if not is_at_rest(model)
         ]
+        # In most rounds there is nothing to finish, and no lock to ask for.
         if not unfinished:
             return ()
         sentences: list[str] = []
@@ -227,6 +228,7 @@ class Reconciler:
         except AssayError as error:
             sentence = f"Whether the evidence of {release.model} is too old is not known: {error}"
             return [sentence]
+        # The policy as it is now, which may differ from that of the judgement.
         days = policy.gates.judge.max_age_days
         age = now - recorded.at
         if age <= timedelta(days=days):
@@ -248,6 +250,7 @@ class Reconciler:
         self, page: _RevokedPage, ledger_state: LedgerState
     ) -> tuple[str, ...]:
         """Seal on a version's page that it is revoked; a sentence where that fails."""
+        # Asked of MLflow once, and not in every round.
         if page in self._marked_as_revoked:
             return ()
         try:
@@ -271,6 +274,7 @@ class Reconciler:
         The next round tries it again.
         """
         head = ledger_state.head.as_tag
+        # The ledger moves seldom, and each page costs two requests.
         if self._heads_on_pages.get(release.model) == head:
             return ()
         try:
@@ -371,6 +375,7 @@ def _describe_ending_waivers(ledger_state: LedgerState, now: datetime) -> list[s
     sentences = []
     for waiver in ledger_state.waivers:
         release = releases_by_waiver.get(waiver.generation)
+        # A waiver that no serving release used may end unnoticed.
         if release is None or not waiver.until - now < SOON:
             continue
         verb = "ended" if waiver.until <= now else "ends"

@@ -118,6 +118,7 @@ class HeadComparison:
         trusted = trusted_keys(self.home, ledger_state)
         if sealed is not None and sealed.is_by(trusted):
             return ()
+        # Nobody else in this home confirms that the ledger is complete.
         if not _memory_vouches(self.home, ledger, ledger_state):
             return ()
         write_record(self.home, ledger_state, key)
@@ -184,6 +185,7 @@ class HeadComparison:
 
     def _ask_witness(self, trusted: frozenset[str]) -> None:
         try:
+            # Kept open, since a connection may be behind it.
             self._witness = self._witness or witness()
             if self._witness is None:
                 self._witness_problems = ()

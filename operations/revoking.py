@@ -82,6 +82,7 @@ def _remember(ledger: "Ledger", model: str, version: str) -> None:
 
     with suppress(AssayError):
         ledger_state = ledger.state()
+        # The order may have failed before anything was entered.
         if version in ledger_state.model(model).revoked:
             remember_elsewhere(current_project(), ledger, ledger_state, model, version)
 
@@ -124,6 +125,7 @@ def _find_adapter(version: "ModelVersion") -> str | None:
 
     project = current_project()
     try:
+        # Somebody may register models with MLflow's own client.
         if not version.package_sha256:
             raise RegistryError("it is not one that Assay registered.")
         folder = project.home / "packages" / version.package_sha256

@@ -74,6 +74,7 @@ def dvc_records(root: Path, commits: set[str]) -> dict[str, str]:
 def dvc_records_in(root: Path) -> dict[str, str]:
     """Give the same of the working tree, by file name."""
     listing = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    # Untracked files count, since a stage that runs by hand may not be committed yet.
     records: dict[str, str] = {}
     for name in listing.split("\0"):
         path = root / name

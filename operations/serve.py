@@ -37,6 +37,7 @@ class Served:
         arguments += ["--port", str(port)]
         arguments += ["--precision", generation.precision]
         arguments += ["--default-max-tokens", str(generation.max_new_tokens)]
+        # Without a package the base answers, under its own name.
         if self.package:
             arguments += ["--package", str(self.package)]
             arguments += ["--model-name", self.name]
@@ -46,6 +47,7 @@ class Served:
 def run_serve(port: int) -> None:
     """Run the endpoint that follows releases, in the foreground until it is stopped."""
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from serving.endpoint.__main__ import run
 
     home = find_project(Settings().home).home
@@ -63,6 +65,7 @@ def run_preview(model: str, version: str | None, port: int) -> None:
     `version` None is the base model of params.yaml alone. `ServingError` where the port is taken.
     """
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from serving.__main__ import run
     from serving.listen import open_socket
 

@@ -116,6 +116,7 @@ def _deployments(home: Path, ports: Ports) -> Service:
         _client_environment(home, ports),
         # It writes to both servers once, and ends.
         after=("mlflow", "prefect"),
+        # It registers the deployments and ends.
         lasts=False,
     )
 
@@ -162,7 +163,9 @@ def _environment(home: Path) -> dict[str, str]:
     return {
         **inherited,
         **system_mark(home).environment,
+        # Absolute, since a service may change its folder.
         "ASSAY_HOME": str(home.resolve()),
+        # Its log shows each line at once, also where it dies after it.
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -211,6 +214,7 @@ def _has_polled(home: Path, port: int, since: datetime) -> bool:
     try:
         workers = json.loads(answer.body)
         heartbeats = [worker["last_heartbeat_time"] for worker in workers]
+        # Heartbeats of an earlier `assay up` are in Prefect's database, too.
         return any(
             heartbeat and datetime.fromisoformat(heartbeat) > since
             for heartbeat in heartbeats

@@ -32,6 +32,7 @@ class StartDisplay:
     def __init__(self, home: Path) -> None:
         """Nothing is shown yet."""
         self._home = home
+        # Long lines are left to the terminal, and numbers get no colours.
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -54,6 +55,7 @@ class StartDisplay:
         """Show the services as they are now."""
         if self._live is not None and not self._is_ready:
             with _ignore_lost_output():
+                # Starting it again does nothing.
                 self._live.start()
                 self._live.update(_table(records), refresh=True)
         else:

@@ -305,12 +305,14 @@ def _ask_mlflow(
     except RegistryError as error:
         out_of_reach.append(str(error))
         return _NO_MODELS
+    # MLflow's client would create it.
     if is_missing(store.uri):
         out_of_reach.append(
             "MLflow has no runs yet: `assay run` or `assay up` makes its database."
         )
         return _NO_MODELS
     try:
+        # A version without a verdict was not registered by Assay.
         versions = _versions_by_model(store.pages_with(VERDICT))
         names = {*versions, *(ledger_state.models if ledger_state else ())}
         holders = {name: store.holder(name, CHALLENGER) for name in names}
@@ -462,6 +464,7 @@ def _waivers(
     """Give the last waiver of each rule and model, whether it holds or has ended."""
     if ledger_state is None:
         return ()
+    # Later entries replace earlier ones, so that one that was renewed is no alarm.
     last_waivers = {
         (waiver.model, waiver.rule): waiver for waiver in ledger_state.waivers
     }

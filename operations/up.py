@@ -114,6 +114,7 @@ class RunningServices:
             self.is_recorded = True
         except OSError as error:
             self.is_recorded = False
+            # Said once, since a full disk fails at every look.
             if was_recorded:
                 self.display.warn(
                     f"{path} cannot be written ({error.strerror}). "
@@ -244,6 +245,7 @@ def _check_ports(ports: Ports) -> None:
             raise OperationError(
                 f"{options[port]} and {option} are both {port}. Give each its own."
             )
+        # Two services on one port would be found only when the second one fails to start.
         options[port] = option
         try:
             with open_socket(HERE, port):

@@ -45,6 +45,7 @@ def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaive
             f"--until {until} is before the ledger's last entry ({last_entry:%Y-%m-%d %H:%M} UTC). "
             "Set this machine's clock right."
         )
+    # The reason is kept beside the ledger, which holds its digest alone.
     ledger_state = waive(
         lambda digest: waiver.model_copy(update={"reason_sha256": digest}),
         recorded_reason,

@@ -148,6 +148,7 @@ def copy_bytes(source: Path, target: Path) -> tuple[str, int]:
     digest = hashlib.sha256()
     size = 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+    # Hashed while it is read: the digest is of the bytes that were copied, and of no later ones.
     with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
         while chunk := original.read(_CHUNK):
             digest.update(chunk)
@@ -163,6 +164,7 @@ def files_below(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
+    # All are looked at before the first is copied.
     paths = sorted(folder.rglob("*"))
     for path in paths:
         if path.is_symlink():

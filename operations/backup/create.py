@@ -67,6 +67,7 @@ class BackupSource:
 
         `OperationError` where MLflow's records are elsewhere, or where there are none.
         """
+        # None for a server: its database is behind it.
         path = database_file(self.store.uri)
         if path is None:
             raise OperationError(
@@ -88,6 +89,7 @@ def run_backup(folder: Path, *, with_base_models: bool) -> str:
     `OperationError` where the folder cannot take a backup or the home cannot be copied completely.
     """
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
@@ -198,6 +200,7 @@ def _releases(ledger_state: LedgerState, home: Path) -> tuple[Release, ...]:
     for name, model in ledger_state.models.items():
         for recorded in _recorded_releases(model):
             release = recorded.release
+            # Where every version is revoked the base answers, and only the last release names it.
             names_the_base = (
                 recorded in model.once_served[-1:]
                 and (home / "packages" / release.package_sha256).is_dir()
@@ -218,6 +221,7 @@ def _package(source: BackupSource, release: Release, copies: Copies) -> NamedPac
     """Copy a release's package completely, from the home or else from MLflow."""
     folder = source.home / "packages" / release.package_sha256
     try:
+        # A damaged copy in the home is repaired before it is backed up.
         if not _is_complete(folder, release.package_sha256):
             store = source.store
             version = store.get_version(release.model, release.version)
@@ -259,6 +263,7 @@ def _base(
     link = source.home / "base-models" / manifest.digest
     place = link.resolve()
     folder: str | None = place.name
+    # A user's folder may hold gigabytes that are kept elsewhere anyway.
     if not place.is_relative_to(source.home.resolve()):
         folder = f"own-{manifest.digest[:12]}" if source.with_base_models else None
     if folder is not None:

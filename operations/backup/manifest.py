@@ -173,6 +173,7 @@ def _check_file(path: Path, copied: CopiedFile) -> None:
 def _check_packages(folder: Path, backup: Backup) -> None:
     for package in backup.packages:
         prefix = f"{HOME}/packages/{package.sha256}/"
+        # The ledger knows a package by the digest of its files' names and digests.
         digests = {
             name.removeprefix(prefix): copied.sha256
             for name, copied in backup.files.items()

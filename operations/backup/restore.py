@@ -32,6 +32,7 @@ def run_restore(folder: Path, home: Path | None) -> str:
     """
     set_library_environment()
     project = find_project(Settings().home)
+    # The checkout stays the same: its git refs get the backup's.
     if home is not None:
         project = Project(project.root, home.absolute())
     backup = restore(folder, project)
@@ -54,6 +55,7 @@ def restore(folder: Path, project: Project) -> Backup:
     # A link to another disk stays, and the folder that it leads to becomes the home.
     home = project.home.resolve()
     _check_empty(home)
+    # Every byte is verified before the first one is written.
     backup = check_backup(folder)
     with appearing(home) as partial:
         _copy_home(backup, folder, partial)

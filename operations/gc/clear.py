@@ -35,10 +35,12 @@ def run_gc(policy: Path | None, *, applies: bool, as_json: bool) -> str:
     where ledger or MLflow cannot be read completely, `OperationError` where the home is in use.
     """
     set_library_environment()
+    # After the settings above: libraries read them when they are imported.
     from registry.mlflow.home_store import open_store
 
     project = find_project(Settings().home)
     retention = load_retention(policy or project.root / FILE)
+    # Opened before anything is deleted: without MLflow nobody knows what must stay.
     uri = open_store(project).uri
     if applies:
         items = clear(project, uri, retention)
@@ -106,6 +108,7 @@ def report(items: Sequence[Item], *, applied: bool) -> str:
         lines.append(_row(kind.name, items_of_kind))
     removed = _without_reason(items)
     lines.append(f"{'in all':<26}{len(removed):>10}{_space(removed):>12}")
+    # The command's name suggests that it has deleted something.
     if removed and not applied:
         lines.append("Nothing was touched. `assay gc --apply` removes it.")
     return "\n".join(lines)

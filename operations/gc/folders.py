@@ -12,6 +12,7 @@ _LEFTOVERS = "left by a clean-up"
 
 def _worktrees(grounds: Grounds) -> Iterator[Item]:
     for root in sorted((grounds.home / "worktrees").glob("*-*-*")):
+        # Lock files are named like the worktrees that they are of.
         if root.is_dir():
             is_alive = is_held(root.with_suffix(".lock"))
             reason = "its run is alive" if is_alive else None

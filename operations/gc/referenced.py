@@ -32,6 +32,7 @@ def what_stays(home: Path, retained: Retained) -> References:
     judged = () if ledger_state is None else tuple(ledger_state.judged.values())
     registered = {(version.model, version.version): version for version in versions}
     workspaces = {version.workspace for version in versions}
+    # The ledger also names versions that somebody deleted in MLflow.
     workspaces |= {_workspace(home, entry, registered) for entry in judged}
     return References(
         packages=frozenset(entry.package_sha256 for entry in judged),
@@ -69,6 +70,7 @@ def _workspace(
     version = registered.get((judged.model, judged.version))
     if version is not None and version.workspace:
         return version.workspace
+    # A version that was deleted in MLflow still has its package here.
     lineage = home / "packages" / judged.package_sha256 / "lineage.json"
     try:
         return str(json.loads(lineage.read_bytes())["run_id"])

@@ -72,6 +72,7 @@ class Extent:
 def extent(path: Path) -> Extent:
     """Measure everything at `path`; files that disappear meanwhile count as nothing."""
     size, changed = 0, 0.0
+    # lstat: a link counts as itself, and what it leads to is not deleted with it.
     for inner in (path, *path.rglob("*")):
         try:
             status = inner.lstat()

@@ -49,6 +49,7 @@ def load_retention(path: Path) -> Retention:
     `ParameterError` where it is missing or does not fit: without a policy nothing is deleted.
     """
     try:
+        # Anything but a mapping of exactly these kinds is refused by the model.
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Retention.model_validate(document)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> int:
     }
     command = subprocess.Popen(
         options.command,
+        # A service that asks a question on a terminal would wait for ever.
         stdin=subprocess.DEVNULL,
         env=environment,
         pass_fds=options.socket,

@@ -122,6 +122,7 @@ def end_orphans(
         if child.pid in besides:
             continue
         with suppress(psutil.Error, OSError):
+            # Other children of this process, such as a browser, carry no mark.
             is_marked = mark.name in child.environ()
             if is_marked and not _outlives(child, outliving):
                 kill_below(child, outliving=outliving)

@@ -72,6 +72,7 @@ class SupervisedService:
         self._folder = surroundings.folder
         self._guard: subprocess.Popen[bytes] | None = None
         self._socket: socket | None = None
+        # The wall clock is for people; durations are measured on the monotonic clock.
         self._since = datetime.now(UTC)
         self._began = self._restarts_at = time.monotonic()
         self._short_lives = 0
@@ -108,6 +109,7 @@ class SupervisedService:
         `others` holds the states of all services by name. `OperationError` where the first start
         fails.
         """
+        # The caller writes a record and prints a line only where something visible has changed.
         earlier = self._visible_facts()
         if self._is_due(others):
             self.start()
@@ -174,6 +176,7 @@ class SupervisedService:
         """Start the guard, which starts the service's command with a log of its own."""
         self._rotate_log()
         sockets = self._sockets()
+        # What earlier lives have written must not count as a sign of readiness.
         self._log_start = self._log_size()
         command = ChildCommand(
             self._guard_command(sockets),
@@ -243,6 +246,7 @@ class SupervisedService:
         """
         was_silent = self.is_silent
         self.is_silent = self._silence.is_long()
+        # Reported once at each change, not at every look.
         if self.is_silent == was_silent:
             return
         self.detail = ""
@@ -306,6 +310,7 @@ class SupervisedService:
         """Process id of the service itself: the guard's oldest child."""
         if self._guard is None or self.has_ended():
             return None
+        # The guard may end while its children are listed.
         with suppress(psutil.Error):
             children = psutil.Process(self._guard.pid).children()
             oldest = min(children, key=lambda child: child.create_time(), default=None)
