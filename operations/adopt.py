@@ -23,7 +23,7 @@ def adopt(project: Project, model: str, version: str, order: Order) -> Registrat
     store, ledger = open_store(project), open_ledger(project.home)
     registered = store.get_version(model, version)
     folder = project.home / "packages" / registered.package_sha256
-    made = made_of(registered, store.fetch(registered, folder))
+    made = contents_of_version(registered, store.fetch(registered, folder))
     reason_sha256 = ledger.remember(order.reason)
     number = registered.version
 

@@ -242,7 +242,7 @@ def witness(project: Project) -> Iterator[Check]:
 
 def packages(project: Project) -> Iterator[Check]:
     """Check that the packages of what serves are what was released."""
-    from flows.packages import package_fault
+    from flows.package_repair import package_fault
     from registry.mlflow.package_folder import all_aside
 
     releases = _served_releases(project)
@@ -333,7 +333,7 @@ def _describe_missing_key(project: Project) -> str:
 
 
 def _served_releases(project: Project) -> tuple["Release", ...]:
-    from flows.packages import releases_needed
+    from flows.package_repair import releases_needed
     from registry.ledger.ledger import ever_was, read_ledger
 
     with suppress(LedgerError):  # the check of the ledger reports it

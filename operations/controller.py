@@ -64,12 +64,11 @@ def run(stop: threading.Event, every: float) -> int:
     from operations.reconcile import Reconciler
 
     project = find_project(Settings().home)
-    lock = _wait_for_lock(project.home, stop)
-    if lock is None:
-        return 0
-    with lock:
+    with _turn(project.home, stop) as is_ours:
+        if not is_ours:
+            return 0
         reconciler = Reconciler(project)
-        _say(f"Ready: the controller looks every {every:g} s.")
+        _say(ready_line(f"the controller looks every {every:g} s."))
         # Beside the releases: an MLflow that does not answer must not keep them waiting.
         record = threading.Thread(
             target=_repeat_rounds,
@@ -104,24 +103,21 @@ def attempt(duty: Duty) -> None:
         _say(f"{duty.__name__} failed: {cause}")
 
 
-def _wait_for_lock(home: Path, stop: threading.Event) -> FileLock | None:
-    """Give the lock once it is free; None where the controller was asked to end before."""
-    path = home / "leases" / "controller.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+@contextmanager
+def _turn(home: Path, stop: threading.Event) -> Iterator[bool]:
+    """Hold the lock once it is free; yields False where the controller was asked to end before."""
     is_reported = False
     while not stop.is_set():
-        try:
-            # Polled, since a blocking wait for the lock would not see the request to end.
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not is_reported:
-                _say(f"Standing by: another controller works for {home}.")
-            is_reported = True
-            stop.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
-        else:
-            return lock
-    return None
+        # Polled, since a blocking wait for the lock would not see the request to end.
+        with try_exclusive(controller_lock(home)) as is_ours:
+            if is_ours:
+                yield True
+                return
+        if not is_reported:
+            _say(f"Standing by: another controller works for {home}.")
+        is_reported = True
+        stop.wait(SECONDS_BETWEEN_LOOKS_FOR_THE_LOCK)
+    yield False
 
 
 def _say(text: str) -> None:

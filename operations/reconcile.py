@@ -6,7 +6,6 @@ done twice.
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -68,7 +67,7 @@ class Reconciler:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._heads = HeadComparison(project.home)
-        self._packages = Packages(project.home)
+        self._packages = PackageRepair(project.home)
         self._absence: _Absence | None = None
         self._last_sentences: dict[str, tuple[str, ...]] = {}
         self._heads_on_pages: dict[str, str] = {}
@@ -139,13 +138,11 @@ class Reconciler:
             return ()
         sentences: list[str] = []
         # The lock is held by whoever drives a release; a killed driver holds none.
-        with (
-            suppress(Timeout),
-            release_turn(self._project.home).acquire(timeout=0),
-        ):
-            context = open_release_context(self._project.home)
-            for name in unfinished:
-                sentences += self._finish(name, context)
+        with try_exclusive(release_lock(self._project.home)) as is_free:
+            if is_free:
+                context = open_release_context(self._project.home)
+                for name in unfinished:
+                    sentences += self._finish(name, context)
         return tuple(sentences)
 
     def put_champions_back(self) -> tuple[str, ...]:

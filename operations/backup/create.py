@@ -291,10 +291,9 @@ def _file_count(source: BackupSource) -> int:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    try:
-        with FileLock(home / "leases" / "backup.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise OperationError(
-            f"Another backup of {home} is running. Wait for it, or end it."
-        ) from error
+    def busy() -> OperationError:
+        sentence = f"Another backup of {home} is running. Wait for it, or end it."
+        return OperationError(sentence)
+
+    with exclusive(backup_lock(home), wait=0, busy=busy):
+        yield

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from core.locks import is_held
-from flows.run.workspace import sweep
+from flows.run.workspace import remove_dead_worktrees
 from operations.gc.removable import TRASH, Grounds, Item, Kind, extent, throw_away
 
 _LEFTOVERS = "left by a clean-up"
@@ -91,7 +91,7 @@ def _throw_away(grounds: Grounds, item: Item) -> None:
 
 def _sweep_worktrees(grounds: Grounds, _: Item) -> None:
     # git keeps a record of each worktree, so they are removed by git and all at once.
-    sweep(grounds.project)
+    remove_dead_worktrees(grounds.project)
 
 
 KINDS = (

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from core.project import Project
+from core.ready import parse_ready
 from operations.backup.create import BackupSource, back_up
 from operations.backup.restore import restore
 from tests.operations.keeping.conftest import MODEL, Kept
