@@ -109,12 +109,12 @@ def _encode_prompts(
 ) -> list[list[int]]:
     encoded: list[list[int]] = []
     for prompt in prompts:
-        messages = with_examples(prompt.messages, identity.examples)
+        messages = insert_examples(prompt.messages, identity.examples)
         encoded.append(language.encoder.prompt_ids(messages))
     return encoded
 
 
-def with_examples(messages: Messages, examples: Messages) -> Messages:
+def insert_examples(messages: Messages, examples: Messages) -> Messages:
     """Put few-shot messages before the conversation, but after its system message."""
     if messages[0].role != "system":
         return (*examples, *messages)

@@ -55,7 +55,7 @@ TABLE = re.compile(r"\S+(\t|\s{3,})[A-Za-z ,'-]+$")
 ENDINGS = {"for": "done", "while": "done", "until": "done", "if": "fi", "case": "esac"}
 
 
-def cheat_rows(archive: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_cheat_rows(archive: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line in its sheet, record), sheet after sheet in alphabetical order.
 
     A record has `prompt`, `completion` and `group`. `DamagedFile` where the archive is not one.

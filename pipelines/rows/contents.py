@@ -13,7 +13,7 @@ from pipelines.values.dataset import Prompt, normalised, text_of
 _NUMBER = re.compile(r"\d+")
 
 
-def content_of(prompt: str, references: Sequence[str]) -> str:
+def digest_content(prompt: str, references: Sequence[str]) -> str:
     """Digest what a prompt asks and expects, apart from case, punctuation and numbers.
 
     A number of a reference counts unless it only repeats one of the prompt: "2 + 3" and
@@ -33,7 +33,8 @@ def content_of(prompt: str, references: Sequence[str]) -> str:
 def contents_of(prompts: Iterable[Prompt]) -> tuple[str, ...]:
     """Return the content of each prompt, in order."""
     return tuple(
-        content_of(text_of(prompt.messages), prompt.references) for prompt in prompts
+        digest_content(text_of(prompt.messages), prompt.references)
+        for prompt in prompts
     )
 
 

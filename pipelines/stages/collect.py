@@ -20,7 +20,7 @@ from core.files import digest_of_files, digest_of_json, read_jsonl, sha256_of
 from core.settings import Settings
 from core.value import FileDigest, Value
 from pipelines import layout
-from pipelines.rows.cheat import CHEAT, LICENCE, cheat_rows
+from pipelines.rows.cheat import CHEAT, LICENCE, read_cheat_rows
 from pipelines.rows.formats import (
     READERS,
     NumberedRecord,
@@ -99,7 +99,7 @@ def collect(source: RowSource, data: DataParams, into: Path) -> Collection:
     )
 
 
-def local_source(data: DataParams, raw: Path = layout.RAW) -> RowSource:
+def find_local_source(data: DataParams, raw: Path = layout.RAW) -> RowSource:
     """Return the one file `rows.*` in `data/raw`, and the one `held_out.*` where there is one.
 
     `UnreadableData` where there are no rows, or two files of one name.
@@ -120,7 +120,7 @@ def local_source(data: DataParams, raw: Path = layout.RAW) -> RowSource:
     )
 
 
-def cheat_source(home: Path) -> RowSource:
+def fetch_cheat_source(home: Path) -> RowSource:
     """Return the pinned demo package, downloaded where it is not there yet."""
     return RowSource(
         kind="cheat",
@@ -213,7 +213,9 @@ def main() -> int:
     """Write data/collect: rows, quarantine, collection.json, and a fixed held-out set."""
     data = load_params().data
     source = (
-        cheat_source(Settings().home) if data.source == "cheat" else local_source(data)
+        fetch_cheat_source(Settings().home)
+        if data.source == "cheat"
+        else find_local_source(data)
     )
     collection = collect(source, data, layout.COLLECT)
     collection.write(layout.COLLECT / "collection.json")
@@ -228,7 +230,7 @@ def main() -> int:
 
 def _read_source(source: RowSource, data: DataParams) -> Records:
     if source.kind == "cheat":
-        return cheat_rows(source.rows)
+        return read_cheat_rows(source.rows)
     return _read_file(source.rows, data)
 
 

@@ -13,7 +13,7 @@ from core.errors import UnusableRow
 from core.settings import Settings
 from core.value import Value
 from pipelines import layout
-from pipelines.models.answers import Identity, Messages, answer, with_examples
+from pipelines.models.answers import Identity, Messages, answer, insert_examples
 from pipelines.models.language_model import (
     LanguageModel,
     completion_losses,
@@ -154,7 +154,7 @@ def _measure_dev_loss(
     rows: list[tuple[list[int], list[int]]] = []
     tokens = 0
     for row in dev:
-        prompt = with_examples(row.messages, examples)
+        prompt = insert_examples(row.messages, examples)
         prompt_ids = encoder.prompt_ids(prompt)
         completion_ids = encoder.completion_ids(row.completion)
         rows.append((prompt_ids, completion_ids))

@@ -40,9 +40,9 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
     """
     metrics = tuple(metric_named(name) for name in params.score.metrics)
     resampling = Resampling(resamples=params.score.resamples, seed=params.score.seed)
-    evidence = evidence_from(trial, metrics)
+    evidence = build_evidence(trial, metrics)
     # Before anything is written: a doubtful number must not be found on disk.
-    agree_with_evaluate(evidence, metrics)
+    check_against_evaluate(evidence, metrics)
     named = named_answers(trial)
     evidence_path = into / "evidence.parquet"
     named_path = into / NAMED_ANSWERS
@@ -90,7 +90,7 @@ def summarise(scorecard: Scorecard, metric: str) -> str:
     )
 
 
-def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
+def build_evidence(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     """Build every system's rows with their statistics.
 
     `IncompleteGeneration` where a system has no answer or no loss for a prompt.
@@ -106,7 +106,7 @@ def evidence_from(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
     return evidence.model_copy(update={"made_by": made_by})
 
 
-def agree_with_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
+def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
     """Compute BLEU and chrF once more through `evaluate`, and compare.
 
     A score is reported only where both ways give the same number: else `IncompleteEvidence`.

@@ -61,7 +61,7 @@ def split(
     is_fixed = fixed is not None
     by_split: dict[str, list[Row]] = {name: [] for name in SPLITS}
     for row in pool:
-        name = assign(row.group, params, held_out_is_fixed=is_fixed)
+        name = assign_split(row.group, params, held_out_is_fixed=is_fixed)
         by_split[name].append(row)
     rows_read = len(rows) + len(held_out or ())
     rows_left = len(pool) + len(fixed or ())
@@ -84,7 +84,7 @@ def remove_duplicates(rows: Iterable[Row]) -> list[Row]:
     return list(by_content.values())
 
 
-def assign(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
+def assign_split(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
     """Return the name of a group's split.
 
     Its own hash decides, so a group that grows stays and a new one moves no other.
@@ -103,7 +103,7 @@ def assign(group: str, params: SplitParams, *, held_out_is_fixed: bool) -> str:
     return "dev" if place < dev_end else "train"
 
 
-def overlap(splits: Splits) -> dict[str, int]:
+def count_overlap(splits: Splits) -> dict[str, int]:
     """Count the distinct held-out prompts that train or dev repeat, and the rows that do."""
     held_out = {normalised(row.prompt) for row in splits.held_out}
     repeats: list[str] = []
@@ -132,7 +132,7 @@ def describe_version(
         duplicates=splits.duplicates,
         rows={name: len(splits.of(name)) for name in SPLITS},
         groups={name: len(groups[name]) for name in SPLITS},
-        overlap=overlap(splits),
+        overlap=count_overlap(splits),
         held_out_is_fixed=collection.held_out is not None,
     )
 

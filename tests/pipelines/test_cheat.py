@@ -9,9 +9,9 @@ import pytest
 from core.errors import DamagedFile
 from pipelines.rows.cheat import (
     SHEETS,
-    cheat_rows,
     find_pairs,
     is_command,
+    read_cheat_rows,
     replace_placeholders,
 )
 
@@ -73,7 +73,7 @@ def test_a_row_says_what_is_wanted_and_of_which_command(tmp_path: Path) -> None:
         "completion": "kiln --fire bowl",
         "group": "kiln",
     }
-    assert list(cheat_rows(path)) == [(2, record)]
+    assert list(read_cheat_rows(path)) == [(2, record)]
 
 
 def test_an_archive_is_never_unpacked(tmp_path: Path) -> None:
@@ -84,14 +84,14 @@ def test_an_archive_is_never_unpacked(tmp_path: Path) -> None:
             f"{SHEETS}../../escaped": b"# To run\nrm x\n",
         },
     )
-    assert list(cheat_rows(path)) == []
+    assert list(read_cheat_rows(path)) == []
     assert [found.name for found in tmp_path.iterdir()] == ["cheat.tar.gz"]
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "cheat.tar.gz").write_bytes(b"not an archive")
     with pytest.raises(DamagedFile, match=r"cheat\.tar\.gz is not the archive"):
-        list(cheat_rows(tmp_path / "cheat.tar.gz"))
+        list(read_cheat_rows(tmp_path / "cheat.tar.gz"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ import pytest
 from core.download import PinnedPackage, fetch
 from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
 from core.files import sha256_of
-from pipelines.stages.collect import Misfit, RowSource, collect, local_source, make_row
+from pipelines.stages.collect import (
+    Misfit,
+    RowSource,
+    collect,
+    find_local_source,
+    make_row,
+)
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
 
@@ -198,7 +204,7 @@ def test_parquet_nan_is_no_text(tmp_path: Path) -> None:
     pd.DataFrame({"prompt": ["p", None], "completion": ["c", "d"]}).to_parquet(
         tmp_path / "rows.parquet"
     )
-    collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    collection = collect(find_local_source(DATA, tmp_path), DATA, tmp_path / "out")
     assert collection.source_rows == 2
     assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 1
 
@@ -211,7 +217,7 @@ def test_whole_numbers_that_pandas_made_floats_are_labels_and_fractions_are_not(
     pd.DataFrame({"prompt": list("pqrs"), "completion": "c", **columns}).to_parquet(
         tmp_path / "rows.parquet"
     )
-    collect(local_source(data, tmp_path), data, tmp_path / "out")
+    collect(find_local_source(data, tmp_path), data, tmp_path / "out")
     assert [
         (row.group, row.feature) for row in read_rows(tmp_path / "out/rows.jsonl")
     ] == [("1", "0"), ("2", None)]
@@ -240,7 +246,7 @@ def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:
         "held_out.jsonl",
         [{"prompt": "h", "completion": "c"}, {"prompt": 1, "completion": "c"}],
     )
-    collection = collect(local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    collection = collect(find_local_source(DATA, tmp_path), DATA, tmp_path / "out")
     assert collection.held_out
     assert [row.prompt for row in read_rows(collection.held_out.checked())] == ["h"]
     assert (
@@ -255,13 +261,13 @@ def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:
         UnreadableData,
         match=r"holds no file of rows. Put one of rows\.jsonl, rows\.csv, rows\.parquet",
     ):
-        local_source(DATA, tmp_path)
+        find_local_source(DATA, tmp_path)
     raw(tmp_path, "rows.jsonl", [ROW])
     (tmp_path / "rows.jsonl.dvc").write_text("")
-    assert local_source(DATA, tmp_path).rows == tmp_path / "rows.jsonl"
+    assert find_local_source(DATA, tmp_path).rows == tmp_path / "rows.jsonl"
     (tmp_path / "rows.csv").write_text("")
     with pytest.raises(UnreadableData, match=r"rows\.csv and rows\.jsonl"):
-        local_source(DATA, tmp_path)
+        find_local_source(DATA, tmp_path)
 
 
 def test_a_package_that_is_there_with_its_digest_needs_no_network(

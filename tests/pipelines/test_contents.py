@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.rows.contents import clusters_of, content_of
+from pipelines.rows.contents import clusters_of, digest_content
 from pipelines.values.dataset import prompts_of
 from tests.support import trials
 
@@ -22,7 +22,7 @@ from tests.support import trials
 def test_prompts_that_differ_in_case_signs_and_numbers_alone_are_one_content(
     one: tuple[str, list[str]], other: tuple[str, list[str]]
 ) -> None:
-    assert content_of(*one) == content_of(*other)
+    assert digest_content(*one) == digest_content(*other)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_prompts_that_differ_in_case_signs_and_numbers_alone_are_one_content(
 def test_what_is_asked_or_expected_otherwise_is_another_content(
     one: tuple[str, list[str]], other: tuple[str, list[str]]
 ) -> None:
-    assert content_of(*one) != content_of(*other)
+    assert digest_content(*one) != digest_content(*other)
 
 
 def test_groups_that_share_a_content_are_one_cluster_and_others_stay_apart() -> None:

@@ -12,7 +12,7 @@ from core.errors import IncompleteEvidence
 from pipelines.gates.comparisons import OTHERS, compare
 from pipelines.gates.policy import Policy
 from pipelines.metrics import METRICS, metric_named
-from pipelines.stages.score import evidence_from, score
+from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import DevLoss, Scorecard
@@ -187,7 +187,7 @@ def claims_superiority(seed: int) -> bool:
         trials.rows(seed=seed),
     )
     found = compare(
-        evidence_from(made, [metric_named("chrf")]), trials.policy().gates.screen
+        build_evidence(made, [metric_named("chrf")]), trials.policy().gates.screen
     )
     return min(each.low for each in found) > 0
 

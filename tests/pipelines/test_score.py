@@ -19,7 +19,7 @@ from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_evidence
 from pipelines.scoring.observations import by_feature, by_name, named_answers
 from pipelines.stages import score as stage
-from pipelines.stages.score import agree_with_evaluate, score
+from pipelines.stages.score import check_against_evaluate, score
 from pipelines.values.dataset import NO_GROUP, prompts_of
 from pipelines.values.evidence import Scorecard
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
@@ -254,7 +254,7 @@ def test_two_ways_to_the_score_that_differ_give_no_score() -> None:
         IncompleteEvidence,
         match=r"bleu of base is .* from its statistics and .* from evaluate",
     ):
-        agree_with_evaluate(edited, [metric_named("bleu")])
+        check_against_evaluate(edited, [metric_named("bleu")])
 
 
 @pytest.mark.parametrize("groups", [2, 3, 7, 60])

@@ -6,7 +6,13 @@ import pytest
 
 from core.errors import EmptySplit
 from core.value import FileDigest
-from pipelines.stages.split import Splits, assign, describe_version, overlap, split
+from pipelines.stages.split import (
+    Splits,
+    assign_split,
+    count_overlap,
+    describe_version,
+    split,
+)
 from pipelines.values.dataset import SPLITS, Collection, Message, Row, write_rows
 from pipelines.values.params import SplitParams
 
@@ -54,7 +60,7 @@ def test_new_groups_move_no_other_group() -> None:
 
 def test_shares_are_near_what_was_asked() -> None:
     groups = [
-        assign(f"group {number}", PARAMS, held_out_is_fixed=False)
+        assign_split(f"group {number}", PARAMS, held_out_is_fixed=False)
         for number in range(4000)
     ]
     assert abs(groups.count("held_out") / 4000 - 0.25) < 0.03
@@ -63,7 +69,7 @@ def test_shares_are_near_what_was_asked() -> None:
 
 def test_with_a_fixed_held_out_set_dev_keeps_its_share_of_the_rest() -> None:
     groups = [
-        assign(f"group {number}", PARAMS, held_out_is_fixed=True)
+        assign_split(f"group {number}", PARAMS, held_out_is_fixed=True)
         for number in range(4000)
     ]
     assert "held_out" not in groups
@@ -93,11 +99,11 @@ def test_a_fixed_held_out_set_judges_whole_and_its_overlap_is_counted() -> None:
     fixed = [row("p3"), row("P4 "), row("P4 ", "d"), row("unseen")]
     splits = split([*ROWS, row("p3", "e")], fixed, PARAMS)
     assert splits.held_out == tuple(fixed)
-    assert overlap(splits) == {"prompts": 2, "rows": 3}
+    assert count_overlap(splits) == {"prompts": 2, "rows": 3}
 
 
 def test_splits_without_a_common_prompt_do_not_overlap() -> None:
-    assert overlap(split(ROWS, None, PARAMS)) == {"prompts": 0, "rows": 0}
+    assert count_overlap(split(ROWS, None, PARAMS)) == {"prompts": 0, "rows": 0}
 
 
 def test_fewer_groups_than_splits_pass_on_to_the_gate_which_has_every_reason() -> None:

@@ -11,7 +11,7 @@ from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import METRICS
 from pipelines.rows.contents import contents_of
 from pipelines.scoring.evidence_file import Evidence, read_evidence
-from pipelines.stages.score import evidence_from, score
+from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import (
@@ -218,7 +218,7 @@ def trial(
 
 def evidence(of: Trial | None = None) -> Evidence:
     """A trial's evidence for every metric."""
-    return evidence_from(of or trial(), METRICS)
+    return build_evidence(of or trial(), METRICS)
 
 
 def params(**score: object) -> Params:
