@@ -144,13 +144,13 @@ def _round(load: Load) -> tuple[float, float]:
     from core.settings import Settings
     from flows.promote import open_release_context
     from registry.release.brakes import roll_back
-    from registry.release.context import Order
+    from registry.release.context import ChangeRequest
 
     to_answer = _release(load)
     context = open_release_context(find_project(Settings().home).home)
     context.ledger.state()
     to_route = _timed(
-        lambda: roll_back(MODEL, None, Order("benchmark", "benchmark"), context)
+        lambda: roll_back(MODEL, None, ChangeRequest("benchmark", "benchmark"), context)
     )
     time.sleep(0.5)
     sys.stderr.write(
@@ -163,11 +163,14 @@ def _release(load: Load) -> float:
     from core.project import find_project
     from core.settings import Settings
     from flows.promote import Promotion, promote
-    from registry.release.context import Order
+    from registry.release.context import ChangeRequest
 
     wished = datetime.now(UTC)
     done = promote(
-        find_project(Settings().home), MODEL, "2", Order("benchmark", "benchmark")
+        find_project(Settings().home),
+        MODEL,
+        "2",
+        ChangeRequest("benchmark", "benchmark"),
     )
     if not isinstance(done, Promotion) or done.released is None:
         raise SystemExit("version 2 did not pass judge")
@@ -230,13 +233,15 @@ def _judged(
 
 def _allowed(entries: Any) -> list[tuple[datetime, datetime, str]]:
     """From when to when each fingerprint had full traffic by the ledger."""
-    from registry.ledger.rules import after, first
+    from registry.ledger.rules import apply_entry, start_state
 
     spans: list[tuple[datetime, datetime, str]] = []
     ledger_state = None
     for entry in entries:
         ledger_state = (
-            first(entry) if ledger_state is None else after(ledger_state, entry)
+            start_state(entry)
+            if ledger_state is None
+            else apply_entry(ledger_state, entry)
         )
         current = ledger_state.model(MODEL).current
         fingerprint = "" if current is None else current.release.fingerprint

@@ -21,7 +21,7 @@ from cli import (
     training_commands,
     upkeep_commands,
 )
-from core.address import without_secrets
+from core.address import redact_secrets
 from core.errors import AssayError
 
 # Letters: an error without a number may hold any text.
@@ -43,7 +43,7 @@ class _Commands(click.Group):
             sentence = _describe_error(error)
             if sentence is None:
                 raise
-            text = _printable(without_secrets(sentence))
+            text = _printable(redact_secrets(sentence))
             click.echo(f"assay: {text}", err=True)
             ctx.exit(1)
 
@@ -82,13 +82,13 @@ def _describe_error(error: Exception) -> str | None:
 
 def _describe_closed_file(error: OSError) -> str | None:
     """Say which account a file belongs to that this account may not read."""
-    from core.home import closed_to_us
+    from core.home import explain_no_access
 
     # Without a file name there is no owner to name.
     is_denied = error.errno in {errno.EACCES, errno.EPERM}
     if not is_denied or not isinstance(error.filename, str):
         return None
-    reason = closed_to_us(Path(error.filename))
+    reason = explain_no_access(Path(error.filename))
     if reason is None:
         return None
     sentence = f"{reason[:1].upper()}{reason[1:]}"

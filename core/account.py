@@ -39,7 +39,7 @@ def operating_system_account() -> str:
     return f"{account} for {_describe_uid(login)}"
 
 
-def same_account(one: str, other: str) -> bool:
+def is_same_account(one: str, other: str) -> bool:
     """Whether two accounts may be one person's: they share a number or a name.
 
     Everybody who acts as root shares root. That counts too few people and never too many.
@@ -50,7 +50,7 @@ def same_account(one: str, other: str) -> bool:
     return bool(shared)
 
 
-def people(signed: Iterable[Signed]) -> tuple[tuple[Signed, ...], ...]:
+def group_by_person(signed: Iterable[Signed]) -> tuple[tuple[Signed, ...], ...]:
     """Everything that each person signed. Sharing a name or an account makes one person of two."""
     persons: list[tuple[Signed, ...]] = []
     for one in signed:
@@ -75,7 +75,7 @@ def _is_same_person(one: Signed, other: Signed) -> bool:
     # Anybody can type another's name: that too counts too few people and never too many.
     if _normalise(one.name) == _normalise(other.name):
         return True
-    return same_account(one.account, other.account)
+    return is_same_account(one.account, other.account)
 
 
 def _login_uid() -> int | None:

@@ -106,7 +106,7 @@ def split_login(address: str) -> tuple[str, Login | None]:
     return f"{scheme}://{place}", split
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text for people, logs and databases.
 
     No secret of this process's settings is left in it, and no address with a login.

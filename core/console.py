@@ -4,20 +4,20 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-from core.address import without_secrets
+from core.address import redact_secrets
 
 # A process has one standard output, and so one list of its other readers.
 _listeners: list[Callable[[str], None]] = []
 
 
-def also_tell(listener: Callable[[str], None]) -> None:
+def add_listener(listener: Callable[[str], None]) -> None:
     """Pass every later line of `say` to `listener` too, such as a deployed flow run's log."""
     _listeners.append(listener)
 
 
 def say(text: str) -> None:
     """Write one line to standard output at once, without secrets, and give it to every listener."""
-    line = without_secrets(text)
+    line = redact_secrets(text)
     sys.stdout.write(f"{line}\n")
     # At once: output to a pipe is buffered, and a run takes minutes between two lines.
     sys.stdout.flush()

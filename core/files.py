@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import DamagedFile
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place.
 
     fsync, rename, fsync of the folder: after a crash `path` holds the old bytes or the new ones.
@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:

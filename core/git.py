@@ -36,7 +36,7 @@ def git(
     `WorkspaceError` where git is missing or refuses; without `check` a refusal gives what it
     printed until then.
     """
-    variables = without_repository(os.environ)
+    variables = drop_repository_variables(os.environ)
     # With a damaged `.git`, git would look for a repository in the folders above `root`.
     variables["GIT_CEILING_DIRECTORIES"] = str(root.resolve().parent)
     variables.update(environment or {})
@@ -63,7 +63,7 @@ def git(
     return process.stdout
 
 
-def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
+def drop_repository_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment that names no repository, for a process that finds its own."""
     return {
         name: setting
@@ -73,9 +73,9 @@ def without_repository(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def no_repository_named() -> Iterator[None]:
+def hide_repository() -> Iterator[None]:
     """The same inside this process, for libraries that run git or read its variables."""
-    kept = without_repository(os.environ)
+    kept = drop_repository_variables(os.environ)
     # They are put back at the end: they belong to the shell that started this process.
     hidden = {name: setting for name, setting in os.environ.items() if name not in kept}
     for name in hidden:

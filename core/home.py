@@ -41,7 +41,7 @@ def _without_others(mode: int) -> int:
     return mode & ~removed
 
 
-def openness(home: Path) -> str | None:
+def describe_openness(home: Path) -> str | None:
     """Who else may do what in the home, and what to do about it; None where nobody may."""
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
@@ -60,7 +60,7 @@ def openness(home: Path) -> str | None:
     )
 
 
-def closed_to_us(path: Path) -> str | None:
+def explain_no_access(path: Path) -> str | None:
     """Why this account may not read an existing path, or may not see whether it exists.
 
     None where it may, and where the path does not exist.

@@ -103,7 +103,7 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def in_use(home: Path) -> Iterator[None]:
+def share_home(home: Path) -> Iterator[None]:
     """Keep clean-ups away from a home, together with any number of other users.
 
     Waits for a clean-up that is running.
@@ -130,7 +130,7 @@ def alone(home: Path, patience: float) -> Iterator[None]:
         yield
 
 
-def lock_file(home: Path) -> Path:
+def up_lock(home: Path) -> Path:
     """Held by the one `assay up` of a home."""
     return home / "up.lock"
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from core.address import without_secrets
+from core.address import redact_secrets
 
 
 def keep_secrets_out_of_logs() -> None:
@@ -37,14 +37,14 @@ class _RedactingFactory:
         # Arguments that do not fit the format are reported by logging itself.
         with suppress(Exception):
             message = record.getMessage()
-            redacted = without_secrets(message)
+            redacted = redact_secrets(message)
             if redacted != message:
                 record.msg, record.args = redacted, None
         # A formatter uses this text where it is set, and does not format the error again.
         if record.exc_info and record.exc_info[0] is not None:
             lines = traceback.format_exception(*record.exc_info)
             text = "".join(lines)
-            record.exc_text = without_secrets(text).rstrip()
+            record.exc_text = redact_secrets(text).rstrip()
         return record
 
 
@@ -53,4 +53,4 @@ def _write_redacted(
 ) -> None:
     lines = traceback.format_exception(kind, error, trace)
     text = "".join(lines)
-    sys.stderr.write(without_secrets(text))
+    sys.stderr.write(redact_secrets(text))

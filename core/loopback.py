@@ -5,7 +5,7 @@ from http.client import HTTPException
 from typing import NamedTuple
 from urllib.request import ProxyHandler, Request, build_opener
 
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 _LARGEST = 1_000_000  # bytes that are read of an answer
 

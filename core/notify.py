@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from core.address import without_secrets
+from core.address import redact_secrets
 from core.settings import Settings
 from core.value import Value
 
@@ -35,8 +35,8 @@ def notify(home: Path, title: str, text: str, *, sends: bool = True) -> Notice:
 
     Never raises: an address that is dead, slow or misspelt must not fail the work that notifies.
     """
-    title = without_secrets(title)
-    text = without_secrets(text)
+    title = redact_secrets(title)
+    text = redact_secrets(text)
     addresses = Settings().notify.split() if sends else []
     is_sent = _send(addresses, title, text) if addresses else None
     notice = Notice(

@@ -37,7 +37,7 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def at_work(what: str) -> Iterator[None]:
+def show_activity(what: str) -> Iterator[None]:
     """Show a spinner on standard error for work of unknown length, until it ends."""
     from rich.console import Console
 

@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @contextmanager
-def told_to_stop() -> Iterator[threading.Event]:
+def catch_sigterm() -> Iterator[threading.Event]:
     """Within, SIGTERM sets the event and ends nothing.
 
     The work looks at the event between two steps, and keeps what it has.

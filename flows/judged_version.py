@@ -15,7 +15,7 @@ from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finalist
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
-from registry.release.judge import AdmittedAgain, Circumstances, Origin, WaiverGiven
+from registry.release.judge import Circumstances, Origin, Readmission, WaivedRule
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.recompute import (
     is_older,
@@ -102,13 +102,13 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
     return (*stored, *failed)
 
 
-def _admit_again(judged: JudgedVersion) -> AdmittedAgain:
+def _admit_again(judged: JudgedVersion) -> Readmission:
     """What `admit` says of the package's data under the policy that holds now."""
     # Named in the finding where the policy has changed since.
     former_policy = load_policy(judged.package / "policy.yaml")
     verdict = readmit(judged.package, judged.policy, older=judged.is_older)
     failed = [each for each in verdict.findings if each.outcome != "passed"]
-    return AdmittedAgain(
+    return Readmission(
         verdict=verdict.verdict,
         reasons=tuple(finding.text for finding in failed),
         policy_sha256=former_policy.sha256,
@@ -133,10 +133,10 @@ def _origin(registration: Registration) -> Origin:
     )
 
 
-def _waivers(ledger_state: LedgerState, model: str) -> tuple[WaiverGiven, ...]:
+def _waivers(ledger_state: LedgerState, model: str) -> tuple[WaivedRule, ...]:
     waivers = [each for each in ledger_state.waivers if each.model == model]
     return tuple(
-        WaiverGiven(
+        WaivedRule(
             generation=waiver.generation,
             rule=waiver.rule,
             until=waiver.until,

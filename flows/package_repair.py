@@ -7,7 +7,7 @@ from pathlib import Path
 from core.errors import AssayError
 from registry.ledger.entries import Release
 from registry.ledger.state import LedgerState, ModelState
-from registry.mlflow.package_folder import all_aside
+from registry.mlflow.package_folder import list_set_aside
 from registry.mlflow.store import Store
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.verify import package_folder
@@ -49,11 +49,11 @@ def fetch_released_package(home: Path, release: Release, store: Store) -> Path |
     """
     version = store.get_version(release.model, release.version)
     folder = package_folder(home, release)
-    aside_before = all_aside(folder.parent)
+    aside_before = list_set_aside(folder.parent)
     # The ledger names the bytes: a tag in MLflow can be edited and must not decide here.
     digest = {"package_sha256": release.package_sha256}
     store.fetch(version.model_copy(update=digest), folder)
-    for path in reversed(all_aside(folder.parent)):
+    for path in reversed(list_set_aside(folder.parent)):
         is_new = path not in aside_before
         # Another process may have moved the folder of another package meanwhile.
         if is_new and path.name.startswith(folder.name):

@@ -9,7 +9,7 @@ last. The brakes do without this module: they are in `registry/release/brakes.py
 from pathlib import Path
 
 from core.errors import RegistryError, ReleaseError
-from core.locks import exclusive, in_use, release_lock
+from core.locks import exclusive, release_lock, share_home
 from core.project import Project
 from core.value import Value
 from flows.champions import move_champions
@@ -17,7 +17,7 @@ from flows.judged_version import JudgedVersion, circumstances_of
 from flows.package_repair import fetch_released_package, package_fault
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.stages.base_model import locate
+from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.verdict import (
     Candidate,
@@ -33,9 +33,9 @@ from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
-from registry.release.context import Order, ReleaseContext
+from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.judge import judge
-from registry.release.release import Subject, carry_on, record_judgement, release
+from registry.release.release import Subject, drive_release, record_judgement, release
 from serving.client import endpoint_client
 
 _LONGEST_TAG = 4900
@@ -69,7 +69,7 @@ def open_release_context(home: Path) -> ReleaseContext:
 
 
 def promote(
-    project: Project, model: str, version: str, order: Order
+    project: Project, model: str, version: str, order: ChangeRequest
 ) -> Promotion | Repaired:
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure.
 
@@ -79,17 +79,17 @@ def promote(
     """
     store, context = open_store(project), open_release_context(project.home)
     candidate = store.get_version(model, version)
-    with in_use(project.home), exclusive(release_lock(project.home)):
+    with share_home(project.home), exclusive(release_lock(project.home)):
         # Promoting what serves already is the way to repair its files.
         repaired = _repair_serving_package(project.home, store, candidate)
         if repaired is not None:
             return repaired
         packages = project.home / "packages"
         package = store.fetch(candidate, packages / candidate.package_sha256)
-        # Without an endpoint `carry_on` would roll back a release that is under way.
+        # Without an endpoint `drive_release` would roll back a release that is under way.
         context.endpoint.state()
         # We hold the lock, so whoever drove an earlier release has ended.
-        carry_on(model, context)
+        drive_release(model, context)
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
         # From here on nothing is read from MLflow that a person could edit.
@@ -107,7 +107,9 @@ def promote(
                 model=model, version=candidate.version, verdict=verdict, released=None
             )
         # The weights must be on this machine before the endpoint is told to load them.
-        locate(BaseModelManifest.read(package / "base_model.json"), project.home)
+        locate_base_model(
+            BaseModelManifest.read(package / "base_model.json"), project.home
+        )
         generation = ledger_state.head.generation
         released = release(
             verdict,
@@ -148,7 +150,7 @@ def _version_to_judge(
         package=package,
         policy=policy_file(project.root, version.name),
         origin=origin,
-        created_at=store.made(version).at,
+        created_at=store.find_creation(version).at,
     )
 
 

@@ -17,10 +17,10 @@ from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
 from flows.retrain import notified_on_error
+from flows.run.artifacts import Verdict
 from flows.run.attempt import Attempt, fetch_package_of
 from flows.run.mlflow_run import ended_on_error, flat_params
 from flows.run.outcome import Outcome
-from flows.run.package import Verdict
 from flows.run.previous import earlier_outcome
 from flows.run.record import record_verdict
 from flows.run.report import mlflow_link, publish, rename_run, run_link

@@ -87,7 +87,7 @@ def _retrain(
 
 def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str | None:
     """Why there is nothing to train on; None where rows have changed since the last verdict."""
-    judged = store.runs.last_training(request.model)
+    judged = store.runs.find_last_training(request.model)
     if judged is None or judged.data_revision is None:
         return None
     if judged.data_revision != data_revision(project, request):

@@ -11,12 +11,12 @@ from prefect import flow
 from core.account import current_user
 from core.project import Project, find_project
 from core.settings import Settings
+from flows.run.artifacts import Verdict
 from flows.run.attempt import Attempt
 from flows.run.comparators import place_comparators
 from flows.run.dead_runs import end_dead_runs
 from flows.run.mlflow_run import ended_on_error, flat_params, forwarded_progress
 from flows.run.outcome import Outcome
-from flows.run.package import Verdict
 from flows.run.previous import champion_made_again, earlier_outcome, outcome_of_recipe
 from flows.run.record import record_verdict
 from flows.run.report import publish, rename_run

@@ -12,10 +12,12 @@ from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.home_store import open_store
-from registry.release.context import Order, append
+from registry.release.context import ChangeRequest, append
 
 
-def adopt(project: Project, model: str, version: str, order: Order) -> Registration:
+def adopt(
+    project: Project, model: str, version: str, order: ChangeRequest
+) -> Registration:
     """Enter a version under the name of the person who answers for it.
 
     `ReleaseError` where the ledger holds the version already.

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from core.errors import LedgerError, ServingError, WorkspaceError
 from core.git import git as run_git
-from core.home import openness
-from core.locks import lock_file
-from core.loopback import HERE, ask
+from core.home import describe_openness
+from core.locks import up_lock
+from core.loopback import LOOPBACK, ask
 from core.project import Project
 from core.system_record import SystemRecord, read_record
 from core.value import Value
 from operations.services import Ports
-from pipelines.models.resources import free_memory
-from registry.mlflow.accounts import passwords, passwords_file
+from pipelines.models.resources import measure_free_memory
+from registry.mlflow.accounts import passwords_file, read_passwords
 from registry.mlflow.moved import settle
 
 if TYPE_CHECKING:
@@ -104,14 +104,14 @@ def home(project: Project) -> Iterator[Check]:
         text = f"{folder} does not exist yet; `assay run` and `assay up` make it"
         yield Check(name="home", is_ok=True, text=text)
         return
-    problem = openness(folder)
+    problem = describe_openness(folder)
     yield Check(name="home", is_ok=problem is None, text=problem or str(folder))
 
 
 def place(project: Project) -> Iterator[Check]:
     """Check that the home's records name files in this home, also after it was moved or copied."""
     # Repairs what it can, and says so; it raises where it cannot.
-    moved = settle(project.home, system=lock_file(project.home))
+    moved = settle(project.home, system=up_lock(project.home))
     text = moved or "its records name files of this home alone"
     yield Check(name="place", is_ok=True, text=text)
 
@@ -134,7 +134,7 @@ def disk(project: Project) -> Iterator[Check]:
 
 def memory(_: Project) -> Iterator[Check]:
     """Check for the memory that the demo's training and the services need."""
-    free = free_memory()
+    free = measure_free_memory()
     is_ok = free >= LEAST_MEMORY
     text = f"{free / _GIGABYTE:.1f} GB free"
     if not is_ok:
@@ -172,18 +172,18 @@ def secrets(project: Project) -> Iterator[Check]:
     yield Check(name="secrets", is_ok=not exposed, text=text)
     if passwords_file(project.home).is_file():
         # Raises where the file cannot be read, which the doctor reports.
-        passwords(project.home)
+        read_passwords(project.home)
 
 
 def key(project: Project) -> Iterator[Check]:
     """Check that the ledger trusts this machine's key."""
     from registry.ledger.keys import key_file, load_key
-    from registry.ledger.ledger import ever_was, read_ledger
+    from registry.ledger.ledger import read_ledger, was_ever_opened
 
     path = key_file(project.home)
     # A key is made with the ledger; without one nothing can be entered.
     if not path.exists():
-        is_needed = ever_was(project.home)
+        is_needed = was_ever_opened(project.home)
         text = _describe_missing_key(project) if is_needed else "none yet"
         yield Check(name="key", is_ok=not is_needed, text=text)
         return
@@ -202,17 +202,17 @@ def key(project: Project) -> Iterator[Check]:
 
 def ledger(project: Project) -> Iterator[Check]:
     """Verify every entry, and that nothing is missing that this home remembers."""
-    from registry.ledger.audit import doubts
-    from registry.ledger.ledger import ever_was, read_ledger
+    from registry.ledger.audit import find_doubts
+    from registry.ledger.ledger import read_ledger, was_ever_opened
 
     # A new home has no ledger, which is no problem.
-    if not ever_was(project.home):
+    if not was_ever_opened(project.home):
         text = "not there yet; `assay up` opens it"
         yield Check(name="ledger", is_ok=True, text=text)
         return
     current = read_ledger(project.home)
     ledger_state = current.state()
-    sentences = doubts(project.home, current, ledger_state)
+    sentences = find_doubts(project.home, current, ledger_state)
     for sentence in sentences:
         yield Check(name="ledger", is_ok=False, text=sentence)
     if not sentences:
@@ -234,7 +234,7 @@ def witness(project: Project) -> Iterator[Check]:
         yield Check(name="witness", is_ok=True, text=text)
         return
     # Only heads that this machine's own key sealed count here.
-    sealed = remembers.furthest(trusted_keys(project.home, None))
+    sealed = remembers.read_furthest(trusted_keys(project.home, None))
     generation = 0 if sealed is None else sealed.record.head.generation
     text = f"{remembers.name} remembers entry {generation}"
     yield Check(name="witness", is_ok=True, text=text)
@@ -243,7 +243,7 @@ def witness(project: Project) -> Iterator[Check]:
 def packages(project: Project) -> Iterator[Check]:
     """Check that the packages of what serves are what was released."""
     from flows.package_repair import package_fault
-    from registry.mlflow.package_folder import all_aside
+    from registry.mlflow.package_folder import list_set_aside
 
     releases = _served_releases(project)
     for release in releases:
@@ -254,7 +254,7 @@ def packages(project: Project) -> Iterator[Check]:
     if not releases:
         yield Check(name="packages", is_ok=True, text="nothing is released")
     # No problem any more, and evidence of one: somebody should look before it is deleted.
-    for folder in all_aside(project.home / "packages"):
+    for folder in list_set_aside(project.home / "packages"):
         text = f"a damaged one was put aside: {folder}. Look at it, then delete it."
         yield Check(name="packages", is_ok=True, text=text)
 
@@ -334,10 +334,10 @@ def _describe_missing_key(project: Project) -> str:
 
 def _served_releases(project: Project) -> tuple["Release", ...]:
     from flows.package_repair import releases_needed
-    from registry.ledger.ledger import ever_was, read_ledger
+    from registry.ledger.ledger import read_ledger, was_ever_opened
 
     with suppress(LedgerError):  # the check of the ledger reports it
-        if ever_was(project.home):
+        if was_ever_opened(project.home):
             return releases_needed(read_ledger(project.home).state())
     return ()
 
@@ -354,7 +354,7 @@ def _check_port(option: str, port: int) -> Check:
 
     try:
         # Listening is the only sure test, and the socket is closed again at once.
-        with open_socket(HERE, port):
+        with open_socket(LOOPBACK, port):
             return Check(name="ports", is_ok=True, text=f"{port} is free")
     except ServingError:
         text = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.environment import set_library_environment
 from core.errors import AssayError
-from core.home import closed_to_us
+from core.home import explain_no_access
 from core.project import Project, find_project
 from core.settings import Settings
 from operations import checks
@@ -60,7 +60,7 @@ def _carry_out(
         text = str(error)
     # The usual cause is a home of another account, and closed_to_us names that account.
     except PermissionError as error:
-        reason = closed_to_us(Path(str(error.filename)))
+        reason = explain_no_access(Path(str(error.filename)))
         text = f"could not be checked: {reason or error}."
     except Exception as error:  # noqa: BLE001 - the doctor reports, whatever it meets
         cause = f"{type(error).__name__}: {str(error)[:_LONGEST_ERROR]}"

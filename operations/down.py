@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from core.errors import OperationError
-from core.locks import endpoint_lock, is_held, lock_file, try_exclusive
+from core.locks import endpoint_lock, is_held, try_exclusive, up_lock
 from core.project import find_project
 from core.settings import Settings
 from core.system_record import SystemRecord, read_record, record_file
@@ -85,7 +85,7 @@ def _find_running(home: Path) -> SystemRecord | None:
     deadline = time.monotonic() + SECONDS_FOR_A_RECORD
     while (record := read_record(home)) is None or not record.is_running():
         # The kernel frees the lock with its process, so nobody has to clean it up.
-        if not is_held(lock_file(home)):
+        if not is_held(up_lock(home)):
             return None
         if time.monotonic() > deadline:
             raise OperationError(_unknown_process(home))
@@ -94,7 +94,7 @@ def _find_running(home: Path) -> SystemRecord | None:
 
 
 def _unknown_process(home: Path) -> str:
-    lock = lock_file(home)
+    lock = up_lock(home)
     return (
         f"assay up runs for {home} and does not say in {record_file(home).name} which process "
         f"it is; nothing was ended. `fuser {lock}` names it: end that process, then repeat."

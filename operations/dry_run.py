@@ -23,22 +23,22 @@ from pipelines.models.answers import check_lengths
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import (
     LanguageModel,
-    completion_losses,
     load_language_model,
+    measure_completion_losses,
 )
-from pipelines.models.resources import needs
-from pipelines.rows.contents import clusters_of, contents_of
-from pipelines.stages.admit import TRAINED_ON
+from pipelines.models.resources import estimate_needs
+from pipelines.rows.contents import assign_clusters, digest_contents
+from pipelines.stages.admit import TRAINING_SPLITS
 from pipelines.stages.admit import main as admit
-from pipelines.stages.base_model import base_model, locate
+from pipelines.stages.base_model import base_model, locate_base_model
 from pipelines.stages.bias import main as bias
 from pipelines.stages.collect import main as collect
-from pipelines.stages.fine_tune import Start, encode, training_steps
+from pipelines.stages.fine_tune import Start, count_training_steps, encode_rows
 from pipelines.stages.split import main as split
 from pipelines.stages.validate import main as validate
 from pipelines.statistics.power import smallest_detectable_effect
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import SPLITS, prompts_of, read_rows
+from pipelines.values.dataset import SPLITS, group_prompts, read_rows
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
@@ -158,7 +158,7 @@ def estimate(request: TrainRequest) -> Estimate:
             admit()
         base, template = base_model(workspace.params.base_model, project.home)
         # Once, since it hashes every byte of the weights.
-        folder = locate(base, project.home)
+        folder = locate_base_model(base, project.home)
         language = load_language_model(base, folder, template, "float32")
         # Rejected rows are not trained on, so their lengths do not matter.
         if read_admission(layout.ADMIT_VERDICT).verdict == "passed":
@@ -183,20 +183,20 @@ def _estimate(
         for name in SPLITS
     }
     row_counts = {name: len(rows) for name, rows in splits.items()}
-    prompts = prompts_of(splits["held_out"])
+    prompts = group_prompts(splits["held_out"])
     # The longest row decides how much memory a batch takes.
     longest_row = max(tokens.counts, default=0)
-    needed = needs(base, params, longest_row, len(tokens.counts))
+    needed = estimate_needs(base, params, longest_row, len(tokens.counts))
     # Rows of one group, or with the same content, are one observation.
     groups = [prompt.group for prompt in prompts]
-    clusters = len(set(clusters_of(groups, contents_of(prompts))))
+    clusters = len(set(assign_clusters(groups, digest_contents(prompts))))
     effect = None
     if clusters:
         effect = smallest_detectable_effect(clusters, policy.alpha, policy.power)
     return Estimate(
         admission=admission.verdict,
         reasons=_reasons(admission),
-        steps=training_steps(row_counts["train"], params.train),
+        steps=count_training_steps(row_counts["train"], params.train),
         training_seconds=_training_seconds(timing, row_counts, params),
         evaluation_seconds=_evaluation_seconds(
             timing, len(prompts), row_counts, params
@@ -213,7 +213,7 @@ def _training_seconds(
     timing: _Timing, row_counts: dict[str, int], params: Params
 ) -> float:
     train = params.train
-    steps = training_steps(row_counts["train"], train)
+    steps = count_training_steps(row_counts["train"], train)
     dev_evaluations = 1 + math.ceil(steps / train.evaluate_every)
     dev_rows = dev_evaluations * row_counts["dev"]
     # A row that is trained on costs as much as several that are only scored.
@@ -244,10 +244,10 @@ def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
 
 def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
     """Refuse now the rows and prompts that `fine_tune` and `generate` would refuse."""
-    for name in TRAINED_ON:
+    for name in TRAINING_SPLITS:
         rows = read_rows(layout.VALIDATE / f"{name}.jsonl")
-        encode(rows, start, params.train)
-    prompts = prompts_of(read_rows(layout.HELD_OUT))
+        encode_rows(rows, start, params.train)
+    prompts = group_prompts(read_rows(layout.HELD_OUT))
     prompt_ids = [start.encoder.prompt_ids(prompt.messages) for prompt in prompts]
     check_lengths(language, prompts, prompt_ids, params.generation)
 
@@ -264,9 +264,9 @@ def _count_tokens(encoder: ChatEncoder) -> _Tokens:
 
 def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float:
     # The first call pays for what torch sets up.
-    completion_losses(language, tokens.sample, batch_size=_SAMPLE)
+    measure_completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     started = time.monotonic()
-    completion_losses(language, tokens.sample, batch_size=_SAMPLE)
+    measure_completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     scored = sum(len(prompt) + len(completion) for prompt, completion in tokens.sample)
     seconds = max(1e-6, time.monotonic() - started)
     return max(1.0, scored / seconds)

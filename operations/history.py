@@ -129,7 +129,7 @@ def _verified_entries(
     ledger_state: LedgerState | None = None
     verified: list[Entry] = []
     try:
-        for entry in ledger.each_entry():
+        for entry in ledger.iterate_entries():
             # Follows signature, hash and rules, so an entry that is listed is verified.
             ledger_state = follow(ledger_state, (entry,))
             verified.append(entry)

@@ -22,10 +22,10 @@ from registry.ledger.audit import (
     AuditReport,
     KnownHead,
     export,
+    find_store_faults,
     keep_export,
-    keys_ever,
     known_heads,
-    store_faults,
+    read_all_keys,
     verify,
     verify_export,
 )
@@ -34,7 +34,7 @@ from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.witness import witness
-from registry.mlflow.pages import told_by_pages
+from registry.mlflow.pages import read_sealed_pages
 from registry.release.accept import AcceptedHead, accept_head
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def audit_ledger() -> AuditReport:
     heads = _heads_known_elsewhere(project, ledger)
     report = verify(ledger, heads.known)
     # A whole ledger beside a damaged head record is still a reason to look.
-    faults = store_faults(project.home)
+    faults = find_store_faults(project.home)
     if report.is_whole and faults:
         report = report.model_copy(update={"problem": " ".join(faults)})
     key_notes = _key_notes(project.home, ledger, report)
@@ -153,7 +153,7 @@ def witnessed_heads(home: Path, ledger_state: "LedgerState | None") -> Heads:
         if configured is None:
             return Heads()
         # The witness may hold records that a foreign key sealed; they prove nothing.
-        sealed = configured.furthest(trusted_keys(home, ledger_state))
+        sealed = configured.read_furthest(trusted_keys(home, ledger_state))
     except LedgerError as error:
         return Heads(notes=(str(error).rstrip("."),))
     if sealed is None:
@@ -182,7 +182,7 @@ def page_heads(
         # Each page names its head twice: as text in this tag, and sealed in another.
         pages = store.pages_with(PAGE_TAG)
         trusted = trusted_keys(project.home, ledger_state)
-        records, complaints = told_by_pages(store, trusted, every_key)
+        records, complaints = read_sealed_pages(store, trusted, every_key)
     except AssayError as error:
         return Heads(notes=(f"version pages were not looked at: {error}",))
     sealed_heads = tuple(
@@ -207,7 +207,7 @@ def _heads_known_elsewhere(project: Project, ledger: Ledger) -> Heads:
     ledger_state = _state_for_keys(ledger)
     every_key: frozenset[str] = frozenset()
     with suppress(LedgerError):  # the audit itself reports a broken row
-        every_key = keys_ever(ledger)
+        every_key = read_all_keys(ledger)
     heads_in_home = Heads(*known_heads(project.home, ledger_state))
     heads_on_pages = page_heads(project, ledger_state, every_key)
     heads_at_witness = witnessed_heads(project.home, ledger_state)

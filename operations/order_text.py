@@ -7,7 +7,7 @@ from flows.run.report import say_findings
 from operations.orders import current_ledger
 from pipelines.values.verdict import EXIT_CODES
 from registry.ledger.state import LedgerState
-from registry.release.brakes import what_served_before
+from registry.release.brakes import find_rollback_target
 
 if TYPE_CHECKING:
     from flows.promote import Promotion, Repaired
@@ -58,7 +58,7 @@ def say_waiver(entered: "EnteredWaiver") -> None:
 def describe_way_back(model: str, ledger_state: LedgerState) -> str:
     """Give the command that undoes a release, with a space before it; empty where nothing can."""
     # The first release of a model has nothing before it.
-    if what_served_before(ledger_state.model(model)) is None:
+    if find_rollback_target(ledger_state.model(model)) is None:
         return ""
     return f" Back: assay rollback --model {model} --reason …"
 

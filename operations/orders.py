@@ -14,7 +14,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from registry.ledger.state import LedgerState
 from registry.release.brakes import freeze, roll_back, serve_base, unfreeze
-from registry.release.context import Order, ReleaseContext
+from registry.release.context import ChangeRequest, ReleaseContext
 
 if TYPE_CHECKING:
     from flows.promote import Promotion, Repaired
@@ -38,7 +38,7 @@ class ModelOrder:
     """An order about one model, and what it is carried out with."""
 
     model: str
-    order: Order
+    order: ChangeRequest
     context: ReleaseContext
 
 
@@ -116,9 +116,9 @@ def order_about(model: str | None, reason: str) -> ModelOrder:
     return ModelOrder(model, order, context)
 
 
-def make_order(reason: str) -> Order:
+def make_order(reason: str) -> ChangeRequest:
     """Sign a reason with the name and the account that act; `ParameterError` where it is empty."""
-    return Order(
+    return ChangeRequest(
         by=current_user(),
         reason=check_reason(reason),
         account=operating_system_account(),
@@ -146,7 +146,7 @@ def current_project() -> Project:
     return find_project(Settings().home)
 
 
-def _order_with_context(reason: str) -> tuple[Order, ReleaseContext]:
+def _order_with_context(reason: str) -> tuple[ChangeRequest, ReleaseContext]:
     """Prepare an order without asking MLflow or Prefect: a brake must work without either."""
     # Neither of these imports mlflow or prefect.
     from registry.ledger.ledger import open_ledger

@@ -30,7 +30,7 @@ from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
 from registry.release.context import ReleaseContext
-from registry.release.release import carry_on, is_at_rest
+from registry.release.release import drive_release, is_at_rest
 from serving.client import endpoint_client
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ class Reconciler:
         except ServingError:
             # Without an endpoint to load it in, a release waits.
             return ()
-        carry_on(model, context)
+        drive_release(model, context)
         current = context.ledger.state().model(model).current
         serves = "nothing" if current is None else f"version {current.release.version}"
         sentence = (

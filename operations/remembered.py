@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from core.environment import set_library_environment
 from core.errors import AssayError, DamagedFile, LedgerError, RegistryError
 from core.project import Project
-from registry.ledger.audit import LOOK, doubts, keys_ever
+from registry.ledger.audit import LOOK, find_doubts, read_all_keys
 from registry.ledger.heads import (
-    Told,
+    RemoteRecord,
     keep_record,
     read_elsewhere,
     read_memory,
@@ -32,7 +32,7 @@ from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.ledger.witness import Witness, witness
-from registry.mlflow.pages import lost_by_pages, mark_revoked, told_by_pages
+from registry.mlflow.pages import find_lost_pages, mark_revoked, read_sealed_pages
 
 if TYPE_CHECKING:
     from registry.mlflow.store import Store
@@ -116,7 +116,7 @@ class HeadComparison:
         except DamagedFile:
             sealed = None
         trusted = trusted_keys(self.home, ledger_state)
-        if sealed is not None and sealed.is_by(trusted):
+        if sealed is not None and sealed.is_sealed_by(trusted):
             return ()
         # Nobody else in this home confirms that the ledger is complete.
         if not _memory_vouches(self.home, ledger, ledger_state):
@@ -148,7 +148,7 @@ class HeadComparison:
                 # Other duties report that MLflow is away; the next round looks again.
                 del self._last_comparison["pages"]
         return (
-            *doubts(self.home, ledger, ledger_state),
+            *find_doubts(self.home, ledger, ledger_state),
             *self._page_problems,
             *self._witness_problems,
         )
@@ -178,9 +178,9 @@ class HeadComparison:
         trusted: frozenset[str],
     ) -> None:
         # What a revoked key sealed is old, and no forgery.
-        records, problems = told_by_pages(store, trusted, keys_ever(ledger))
+        records, problems = read_sealed_pages(store, trusted, read_all_keys(ledger))
         self._keep(records)
-        lost = lost_by_pages(store, ledger, ledger_state)
+        lost = find_lost_pages(store, ledger, ledger_state)
         self._page_problems = (*problems, *lost)
 
     def _ask_witness(self, trusted: frozenset[str]) -> None:
@@ -191,14 +191,14 @@ class HeadComparison:
                 self._witness_problems = ()
                 return
             name = self._witness.name
-            sealed = self._witness.furthest(trusted)
+            sealed = self._witness.read_furthest(trusted)
         except LedgerError as error:
             self._witness_problems = (str(error),)
             return
         generation = 0 if sealed is None else sealed.record.head.generation
         self._witness_problems = self._describe_lost_memory(name, generation)
         if sealed is not None:
-            self._keep((Told(where=name, sealed=sealed),))
+            self._keep((RemoteRecord(where=name, sealed=sealed),))
 
     def _describe_lost_memory(self, name: str, generation: int) -> tuple[str, ...]:
         """Say where the witness remembers less than it did."""
@@ -212,13 +212,13 @@ class HeadComparison:
                 return (sentence,)
         return ()
 
-    def _remembered(self) -> tuple[Told, ...]:
+    def _remembered(self) -> tuple[RemoteRecord, ...]:
         try:
             return read_elsewhere(self.home)
         except DamagedFile:
             return ()
 
-    def _keep(self, records: tuple[Told, ...]) -> None:
+    def _keep(self, records: tuple[RemoteRecord, ...]) -> None:
         """Keep the furthest head of each place.
 
         What an edited or deleted page said before must not be lost with it.
@@ -235,7 +235,7 @@ class HeadComparison:
             write_elsewhere(self.home, updated)
 
 
-def _generation(record: Told) -> int:
+def _generation(record: RemoteRecord) -> int:
     return record.sealed.record.head.generation
 
 

@@ -8,14 +8,14 @@ from core.environment import set_library_environment
 from core.errors import RegistryError
 from core.files import write_text
 from core.home import make_home
-from core.progress import at_work
+from core.progress import show_activity
 from core.project import Project, find_project
 from core.settings import Settings
 from pipelines import layout
-from pipelines.stages.base_model import base_model, locate
+from pipelines.stages.base_model import base_model, locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import Params, load_params
-from registry.mlflow.home_store import open_store, tell_moved
+from registry.mlflow.home_store import open_store, settle_and_report
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_serve(port: int) -> None:
     home = find_project(Settings().home).home
     # What is served needs no MLflow.
     with suppress(RegistryError):
-        tell_moved(home)
+        settle_and_report(home)
     arguments = ["--home", str(home)]
     arguments += ["--port", str(port)]
     run(arguments)
@@ -75,7 +75,7 @@ def run_preview(model: str, version: str | None, port: int) -> None:
     project = find_project(Settings().home)
     make_home(project.home)
     subject = "the base model" if version is None else f"version {version} of {model}"
-    with at_work(f"Fetching {subject}"):
+    with show_activity(f"Fetching {subject}"):
         if version is None:
             served = served_base(project)
         else:
@@ -94,7 +94,7 @@ def served_version(project: Project, model: str, version: str) -> Served:
     package = store.fetch(registered, folder)
     manifest = package / "base_model.json"
     # Every byte of the weights is hashed against the manifest.
-    base_folder = locate(BaseModelManifest.read(manifest), project.home)
+    base_folder = locate_base_model(BaseModelManifest.read(manifest), project.home)
     return Served(
         base_folder.resolve(),
         manifest,
@@ -114,5 +114,5 @@ def served_base(project: Project) -> Served:
     manifest.write(manifest_file)
     if template is not None:
         write_text(folder / "chat_template.jinja", template)
-    base_folder = locate(manifest, project.home).resolve()
+    base_folder = locate_base_model(manifest, project.home).resolve()
     return Served(base_folder, manifest_file, None, params, manifest.id)

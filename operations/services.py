@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from socket import socket
 
-from core.loopback import HERE, ask
+from core.loopback import LOOPBACK, ask
 from core.project import Project
 from flows.schedule.prefect_login import basic, client_login, login, server_login
 from flows.schedule.prefect_server import server_settings
@@ -71,8 +71,8 @@ def _mlflow(home: Path, port: int) -> Service:
         _command("registry.mlflow.server", "--home", str(home), "--port", str(port)),
         lambda: environment,
         port=port,
-        health=f"http://{HERE}:{port}/health",
-        link=f"http://{HERE}:{port}",
+        health=f"http://{LOOPBACK}:{port}/health",
+        link=f"http://{LOOPBACK}:{port}",
     )
 
 
@@ -83,8 +83,8 @@ def _prefect(home: Path, port: int) -> Service:
         _command("flows.schedule.prefect_server", "--port", str(port)),
         lambda: {**environment, **_prefect_environment(home, port)},
         port=port,
-        health=f"http://{HERE}:{port}/api/health",
-        link=f"http://{HERE}:{port}",
+        health=f"http://{LOOPBACK}:{port}/api/health",
+        link=f"http://{LOOPBACK}:{port}",
     )
 
 
@@ -94,15 +94,15 @@ def _endpoint(home: Path, port: int) -> Service:
     def open_socket_of_the_endpoint() -> socket:
         from serving.listen import open_socket
 
-        return open_socket(HERE, port)
+        return open_socket(LOOPBACK, port)
 
     return Service(
         "endpoint",
         _command("serving.endpoint", "--home", str(home), "--port", str(port)),
         lambda: environment,
         port=port,
-        health=f"http://{HERE}:{port}/healthz",
-        link=f"http://{HERE}:{port}/v1",
+        health=f"http://{LOOPBACK}:{port}/healthz",
+        link=f"http://{LOOPBACK}:{port}/v1",
         # Running answers may finish: 30 s, and then some for its engines.
         seconds_to_stop=45,
         open_socket=open_socket_of_the_endpoint,
@@ -180,8 +180,8 @@ def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]
         **server_settings(home / "prefect"),
         **service_login(home),
         **client_login(home),
-        "MLFLOW_TRACKING_URI": f"http://{HERE}:{ports.mlflow}",
-        "PREFECT_API_URL": f"http://{HERE}:{ports.prefect}/api",
+        "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports.mlflow}",
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{ports.prefect}/api",
     }
 
 
@@ -191,7 +191,7 @@ def _prefect_environment(home: Path, port: int) -> dict[str, str]:
     Its pages ask port 4200 by default. Without an origin of its own, any page in a browser could
     ask it.
     """
-    origin = f"http://{HERE}:{port}"
+    origin = f"http://{LOOPBACK}:{port}"
     return {
         **server_settings(home / "prefect"),
         **server_login(home),
@@ -205,7 +205,7 @@ def _has_polled(home: Path, port: int, since: datetime) -> bool:
     from flows.schedule.worker import POOL
 
     answer = ask(
-        f"http://{HERE}:{port}/api/work_pools/{POOL}/workers/filter",
+        f"http://{LOOPBACK}:{port}/api/work_pools/{POOL}/workers/filter",
         body=b"{}",
         authorization=basic(login(home)),
     )

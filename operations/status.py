@@ -12,16 +12,16 @@ from pydantic import AwareDatetime
 
 from core.environment import set_library_environment
 from core.errors import AssayError, LedgerError, RegistryError
-from core.home import closed_to_us
+from core.home import explain_no_access
 from core.notify import Notice, notices, notices_file
 from core.project import Project, find_project
 from core.settings import Settings
 from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
-from registry.ledger.audit import doubts
+from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
-from registry.ledger.ledger import Ledger, ever_was, read_ledger
-from registry.ledger.rules import after, first
+from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
+from registry.ledger.rules import apply_entry, start_state
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import CHALLENGER, VERDICT
@@ -188,7 +188,7 @@ def _read_if_allowed(
 ) -> _T | None:
     """Read what this account may read; otherwise None, and the reason in `out_of_reach`."""
     # Asked before reading: an error in the middle would not name the account.
-    reason = closed_to_us(path)
+    reason = explain_no_access(path)
     if reason is None:
         return read()
     out_of_reach.append(f"Of {subject} nothing is known: {reason}.")
@@ -249,7 +249,9 @@ def _doubts(
     # An alarm of the endpoint may contain a doubt word for word.
     alarms = " ".join(endpoint.alarms) if endpoint else ""
     return tuple(
-        doubt for doubt in doubts(home, ledger, ledger_state) if doubt not in alarms
+        doubt
+        for doubt in find_doubts(home, ledger, ledger_state)
+        if doubt not in alarms
     )
 
 
@@ -292,8 +294,8 @@ def _models_in_mlflow(
 
 
 def _has_ledger(home: Path) -> bool:
-    is_unreadable = closed_to_us(home / "ledger.db") is not None
-    return is_unreadable or ever_was(home)
+    is_unreadable = explain_no_access(home / "ledger.db") is not None
+    return is_unreadable or was_ever_opened(home)
 
 
 def _ask_mlflow(
@@ -367,7 +369,7 @@ def _last_changes(
     state: LedgerState | None = None
     for entry in ledger.entries():
         earlier = state
-        state = first(entry) if earlier is None else after(earlier, entry)
+        state = start_state(entry) if earlier is None else apply_entry(earlier, entry)
         for name, model in state.models.items():
             earlier_model = earlier.model(name) if earlier else ModelState()
             if _answering(model) != _answering(earlier_model):

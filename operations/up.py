@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from core.environment import set_library_environment
 from core.errors import LedgerError, OperationError, ServingError
 from core.home import make_home
-from core.locks import exclusive, lock_file
-from core.loopback import HERE
+from core.locks import exclusive, up_lock
+from core.loopback import LOOPBACK
 from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
@@ -186,7 +186,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
     project = find_project(Settings().home)
     # Before the lock, whose file is in the home.
     make_home(project.home)
-    lock = lock_file(project.home)
+    lock = up_lock(project.home)
     with exclusive(lock, wait=0, busy=lambda: _already_running(project)):
         end_system(project.home)  # processes that a killed `assay up` has left
         _check_ports(ports)
@@ -201,7 +201,9 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
         display.warn(moved)
         display.warn(_open_ledger(project))
         if opens_browser:
-            display.when_ready(lambda: webbrowser.open(f"http://{HERE}:{ports.mlflow}"))
+            display.when_ready(
+                lambda: webbrowser.open(f"http://{LOOPBACK}:{ports.mlflow}")
+            )
         system.write_record()
         system.run()
 
@@ -248,11 +250,11 @@ def _check_ports(ports: Ports) -> None:
         # Two services on one port would be found only when the second one fails to start.
         options[port] = option
         try:
-            with open_socket(HERE, port):
+            with open_socket(LOOPBACK, port):
                 pass
         except ServingError as error:
             raise OperationError(
-                f"Port {port} on {HERE} is taken. "
+                f"Port {port} on {LOOPBACK} is taken. "
                 f"Stop what listens there, or give another with {option}."
             ) from error
 

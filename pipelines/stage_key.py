@@ -21,13 +21,15 @@ def stage_key(stage: str, root: Path = Path()) -> str:
     # Only the parameters that the stage names: another one changes nothing here.
     work = {
         "cmd": entry["cmd"],
-        "params": {name: setting(params, name) for name in entry.get("params", [])},
-        "deps": {dep: digest_of_dep(root / dep) for dep in entry["deps"]},
+        "params": {
+            name: read_setting(params, name) for name in entry.get("params", [])
+        },
+        "deps": {dep: digest_dependency(root / dep) for dep in entry["deps"]},
     }
     return digest_of_json(work)
 
 
-def setting(document: Any, dotted: str) -> Any:
+def read_setting(document: Any, dotted: str) -> Any:
     """Return the value at a dotted name.
 
     >>> setting({"lora": {"r": 16}}, "lora.r")
@@ -38,7 +40,7 @@ def setting(document: Any, dotted: str) -> Any:
     return document
 
 
-def digest_of_dep(path: Path) -> Any:
+def digest_dependency(path: Path) -> Any:
     """Return a file's SHA-256, or those of a folder's files by their names."""
     if not path.is_dir():
         return sha256_of(path)

@@ -8,7 +8,7 @@ from core.errors import ServingError
 from core.value import Value
 from pipelines.gates.policy import load_policy
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
-from pipelines.stages.base_model import locate
+from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.load import scored_precision
@@ -65,7 +65,7 @@ def regenerate(package: Path, count: int, home: Path) -> RegenerationReport:
         )
     base = BaseModelManifest.read(package / "base_model.json")
     opened = open_package(package, base)
-    base_folder = locate(base, home)
+    base_folder = locate_base_model(base, home)
     check_base(base_folder, base)
     max_tokens = opened.verdict.spec.default_max_tokens
     drawn = draw_answers(package, count, max_tokens)

@@ -88,7 +88,7 @@ def test_a_candidate_with_the_champions_own_adapter_is_the_champion_whatever_els
         recorded.data.tags[VERDICT],
         recorded.data.tags[VERSION],
     ) == ("FINISHED", MADE_AGAIN, "1")
-    last = crowned.store.runs.last_training(MODEL)
+    last = crowned.store.runs.find_last_training(MODEL)
     assert last is not None
     assert last.run_id == again.last["mlflow_run"], (
         "the rows of this run are known from now on"

@@ -33,10 +33,10 @@ from pipelines.values.params import (
     BaseModelParams,
     Params,
     load_params,
-    overridden,
     override,
     parameter_names,
     parse_assignment,
+    preview_override,
 )
 from pipelines.values.verdict import EXIT_CODES
 from serving.endpoint.routes import create_app
@@ -209,7 +209,7 @@ def test_every_parameter_that_a_page_sets_exists(tmp_path: Path) -> None:
     ]
     assert assignments
     for name, setting in assignments:
-        overridden(copied_params(tmp_path), {name: setting})
+        preview_override(copied_params(tmp_path), {name: setting})
 
 
 @pytest.mark.parametrize("document", WITH_PYTHON)

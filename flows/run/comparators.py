@@ -13,7 +13,7 @@ from pipelines import layout
 from pipelines.stages.base_model import read_base_model
 from pipelines.values.champion import Champion, ChampionInput, read_comparators
 from pipelines.values.evidence import Adapter
-from registry.ledger.ledger import ever_was, read_ledger
+from registry.ledger.ledger import read_ledger, was_ever_opened
 from registry.mlflow.recorded import ANCHOR, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
 
@@ -62,7 +62,7 @@ def _place(
 
 def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
     """The last version with full traffic, also while its base answers; None before any."""
-    if not ever_was(home):
+    if not was_ever_opened(home):
         return None
     recorded = read_ledger(home).state().model(model).comparator
     # Nothing was ever released under this name.

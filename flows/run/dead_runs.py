@@ -13,7 +13,7 @@ def end_dead_runs(store: Store, project: Project) -> tuple[str, ...]:
     remove_dead_worktrees(project)
     sentences = []
     for workspace in ended_workspaces(project):
-        run_id = store.runs.end_of_dead(workspace)
+        run_id = store.runs.end_dead_run(workspace)
         if run_id:
             sentences.append(
                 f"Run {run_id} is KILLED in MLflow: its process had ended ({workspace})."

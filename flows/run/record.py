@@ -1,10 +1,10 @@
 """From a verdict to MLflow and the ledger: the run's evidence, and the version of a finalist."""
 
 from core.errors import DamagedFile
+from flows.run.artifacts import Verdict, build_package, collect_evidence, lineage_of
 from flows.run.attempt import Attempt
 from flows.run.challenger import decide_succession, settle_succession
 from flows.run.outcome import Outcome
-from flows.run.package import Verdict, build_package, collect_evidence, lineage_of
 from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
 from pipelines import layout

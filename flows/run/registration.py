@@ -11,7 +11,7 @@ from core.errors import RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Finalist
-from registry.ledger.entries import Made, Registered
+from registry.ledger.entries import Registered, VersionContents
 from registry.ledger.ledger import Ledger
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
@@ -50,11 +50,11 @@ def enter_version(
         append(ledger, lambda _: entry)
 
 
-def contents_of_version(version: ModelVersion, package: Path) -> Made:
+def contents_of_version(version: ModelVersion, package: Path) -> VersionContents:
     """What a version consists of, read from its package, whose bytes were checked before."""
     scorecard = Scorecard.read(package / "scorecard.json")
     verdict = Finalist.read(package / "verdict.json")
-    return Made(
+    return VersionContents(
         model=version.name,
         version=version.version,
         package_sha256=version.package_sha256,

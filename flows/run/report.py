@@ -2,7 +2,7 @@
 
 import sys
 
-from core.address import without_secrets
+from core.address import redact_secrets
 from core.console import duration, say
 from flows.run.outcome import Outcome
 from flows.run.reproduce import StageRun
@@ -72,7 +72,7 @@ def publish_text(key: str, text: str, description: str) -> None:
     """Show Markdown on the flow run's page, without secrets."""
     from prefect.artifacts import create_markdown_artifact
 
-    shown = without_secrets(text)
+    shown = redact_secrets(text)
     create_markdown_artifact(
         key=key,
         markdown=shown,

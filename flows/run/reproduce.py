@@ -18,7 +18,7 @@ from core import errors
 from core.console import say
 from core.errors import PipelineError, WorkspaceError
 from core.files import md5_of
-from core.git import no_repository_named
+from core.git import hide_repository
 from core.locks import stage_lock, take_turn
 from core.value import Value
 from flows.run.request import ROW_SUFFIXES
@@ -178,7 +178,7 @@ def _repository(workspace: Workspace) -> Iterator[Any]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     # DVC resolves outs against the current folder, whatever root it is given.
     root = workspace.root
-    with no_repository_named(), chdir(root), Repo(str(root)) as repo:
+    with hide_repository(), chdir(root), Repo(str(root)) as repo:
         yield repo
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from core.errors import ParameterError
 from core.value import Value
-from pipelines.values.params import Params, overridden
+from pipelines.values.params import Params, preview_override
 from registry.ledger.entries import MODEL_NAME
 
 ROW_SUFFIXES = frozenset({".jsonl", ".csv", ".parquet"})
@@ -126,7 +126,7 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     from pipelines.metrics import metric_named
     from serving.load import name_of_base
 
-    params = overridden(params_file, request.assignments())
+    params = preview_override(params_file, request.assignments())
     # The base answers under this name, so a model of that name could never be released.
     if request.model == name_of_base(params.base_model.id):
         raise ParameterError(

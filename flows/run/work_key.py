@@ -12,7 +12,7 @@ import yaml
 from core.files import digest_of_json
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.stage_key import digest_of_dep, setting
+from pipelines.stage_key import digest_dependency, read_setting
 from pipelines.values.params import load_params
 
 _POLICIES = f"{layout.POLICIES}/"
@@ -51,7 +51,7 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
         names = entry.get("params", [])
         work[name] = {
             "cmd": entry["cmd"],
-            "params": {dotted: setting(params, dotted) for dotted in names},
+            "params": {dotted: read_setting(params, dotted) for dotted in names},
             "deps": {dep: _digest_of_input(root, dep) for dep in inputs},
         }
     return digest_of_json(work)
@@ -79,4 +79,4 @@ def _digest_of_input(root: Path, dep: str) -> Any:
         # By what it says: a comment in a policy makes no other work.
         gates = load_policy(root / dep).gates
         return gates.model_dump(mode="json")
-    return digest_of_dep(root / dep)
+    return digest_dependency(root / dep)

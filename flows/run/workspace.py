@@ -12,7 +12,7 @@ from core.errors import UnreadableData
 from core.files import write_text
 from core.git import git
 from core.home import make_home
-from core.locks import exclusive, in_use, try_exclusive, workspace_lock
+from core.locks import exclusive, share_home, try_exclusive, workspace_lock
 from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
 from flows.run.request import ROW_SUFFIXES, TrainRequest, check_request
@@ -51,7 +51,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     root = project.home / "worktrees" / run_id
     make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with in_use(project.home), exclusive(workspace_lock(root)):
+    with share_home(project.home), exclusive(workspace_lock(root)):
         commit = pin_working_tree(project.root, run_id)
         git(
             project.root,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.errors import OperationError
-from core.git import without_repository
+from core.git import drop_repository_variables
 from core.project import find_project
 from flows.schedule.worker import POOL
 
@@ -81,7 +81,7 @@ def _deploy_file(root: Path) -> None:
     process = subprocess.run(
         command,
         cwd=root,
-        env={**without_repository(os.environ), **own},
+        env={**drop_repository_variables(os.environ), **own},
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,7 @@ import os
 import runpy
 from contextlib import suppress
 
-from core.console import also_tell
+from core.console import add_listener
 from core.environment import set_library_environment
 from core.lifetime import end_with_the_run
 
@@ -19,7 +19,7 @@ def main() -> None:
     )  # here there is a page on which somebody reads it
     set_library_environment()
     end_with_the_run()
-    also_tell(_log_in_prefect)
+    add_listener(_log_in_prefect)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 

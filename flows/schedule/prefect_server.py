@@ -19,7 +19,7 @@ from core.address import shown
 from core.children import ChildCommand, end_child, owned_by_this_process, start_child
 from core.environment import prefect_address
 from core.errors import WorkspaceError
-from core.loopback import HERE, answers
+from core.loopback import LOOPBACK, answers
 from core.system_record import read_record
 from flows.schedule.prefect_login import client_login
 
@@ -103,7 +103,7 @@ class _OwnServer:
                     f"The Prefect server ended with code {self.process.returncode} at start. "
                     f"Read its log, {self.log}."
                 )
-            if answers(f"http://{HERE}:{self.port}/api/health"):
+            if answers(f"http://{LOOPBACK}:{self.port}/api/health"):
                 return
             time.sleep(_SECONDS_BETWEEN_QUESTIONS)
         raise WorkspaceError(
@@ -147,7 +147,7 @@ def _own_server(folder: Path) -> Iterator[str]:
     keeper = threading.Thread(target=server.keep_running)
     keeper.start()
     try:
-        yield f"http://{HERE}:{server.port}/api"
+        yield f"http://{LOOPBACK}:{server.port}/api"
     finally:
         server.finish()
         keeper.join()
@@ -216,12 +216,12 @@ def _url_of_the_system(home: Path) -> str | None:
     prefect = record.service("prefect")
     if prefect is None or not prefect.answers():
         return None
-    return f"http://{HERE}:{prefect.port}/api"
+    return f"http://{LOOPBACK}:{prefect.port}/api"
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((HERE, 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
@@ -230,7 +230,7 @@ def _serve_until_orphaned(arguments: list[str]) -> None:
     from core.lifetime import end_with_the_run
 
     end_with_the_run()
-    sys.argv = ["prefect", "server", "start", "--host", HERE, *arguments]
+    sys.argv = ["prefect", "server", "start", "--host", LOOPBACK, *arguments]
     from prefect.cli import app
 
     app()

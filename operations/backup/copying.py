@@ -71,9 +71,9 @@ class Copies:
         target.unlink(missing_ok=True)
         with explained(target):
             _copy_database(source, target)
-        self.made(name, _mode_of(source))
+        self.record_written(name, _mode_of(source))
 
-    def made(self, name: str, mode: int = _PRIVATE) -> None:
+    def record_written(self, name: str, mode: int = _PRIVATE) -> None:
         """Record a file that something else wrote; `mode` is what it gets when it is restored."""
         path = self.into / name
         with explained(path):

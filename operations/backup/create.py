@@ -14,7 +14,7 @@ from pathlib import Path
 from core.environment import set_library_environment
 from core.errors import AssayError, OperationError
 from core.files import digest_of_files, folder_digests
-from core.locks import backup_lock, exclusive, in_use
+from core.locks import backup_lock, exclusive, share_home
 from core.progress import progress_bar
 from core.project import Project, find_project
 from core.settings import Settings
@@ -31,7 +31,7 @@ from operations.backup.manifest import (
 )
 from operations.gc.referenced import verified_state
 from operations.run_refs import bundle_refs
-from pipelines.stages.base_model import locate
+from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import export
 from registry.ledger.entries import Release
@@ -125,7 +125,11 @@ def back_up(source: BackupSource, folder: Path) -> Backup:
             "Give a folder elsewhere."
         )
     source.database  # noqa: B018 - its error is reported before anything is made
-    with in_use(source.home), _one_at_a_time(source.home), appearing(folder) as partial:
+    with (
+        share_home(source.home),
+        _one_at_a_time(source.home),
+        appearing(folder) as partial,
+    ):
         backup = _fill(source, partial)
         write_manifest(backup, partial)
         # A backup is verified while there is still something to make another one from.
@@ -153,7 +157,7 @@ def _fill(source: BackupSource, into: Path) -> Backup:
         copies.tree(home / "base-manifests", f"{HOME}/base-manifests")
         copies.tree(home / "cache", f"{HOME}/cache")
         if bundle_refs(source.project.root, into / REFS):
-            copies.made(REFS)
+            copies.record_written(REFS)
     return Backup(
         made_at=datetime.now(UTC),
         mlflow_folder=str(mlflow_folder.resolve()),
@@ -175,7 +179,7 @@ def copy_records(source: BackupSource, copies: Copies) -> LedgerState | None:
         if ledger_state is not None:
             ledger = read_ledger(source.home)
             export(ledger, copies.into / LEDGER, with_texts=True)
-            copies.made(LEDGER)
+            copies.record_written(LEDGER)
         # A key may have been replaced since the attempt before.
         copies.forget(f"{HOME}/keys/")
         copies.tree(source.home / "keys", f"{HOME}/keys")
@@ -267,7 +271,7 @@ def _base(
     if not place.is_relative_to(source.home.resolve()):
         folder = f"own-{manifest.digest[:12]}" if source.with_base_models else None
     if folder is not None:
-        verified_folder = locate(manifest, source.home)
+        verified_folder = locate_base_model(manifest, source.home)
         for name in manifest.files:
             copies.file(verified_folder / name, f"{HOME}/base-models/{folder}/{name}")
     return KeptBase(

@@ -7,7 +7,7 @@ from pathlib import Path
 from core.errors import BrokenLedger, OperationError
 from registry.ledger.audit import known_heads, verify
 from registry.ledger.entries import Judged
-from registry.ledger.ledger import ever_was, read_ledger
+from registry.ledger.ledger import read_ledger, was_ever_opened
 from registry.ledger.state import LedgerState
 from registry.mlflow.retained import RegisteredVersion, Retained
 
@@ -47,7 +47,7 @@ def verified_state(home: Path) -> LedgerState | None:
     It is compared with what endpoint and exports remember. `BrokenLedger` where it does not verify,
     `OperationError` where one of those cannot be read.
     """
-    if not ever_was(home):
+    if not was_ever_opened(home):
         return None
     ledger = read_ledger(home)
     known, unread = known_heads(home, ledger.state())

@@ -14,7 +14,7 @@ TOLERANCE = 1e-9
 """The same sums in another order may differ in their last digits."""
 
 
-def contradictions(report: BiasReport) -> tuple[str, ...]:
+def find_contradictions(report: BiasReport) -> tuple[str, ...]:
     """Where a report's numbers do not follow from the groups that it lists.
 
     Such a report was edited, or is from another version of Assay.
@@ -48,7 +48,7 @@ def _has_enough_rows(group: GroupRate, report: BiasReport) -> bool:
     return group.n >= report.min_group_size
 
 
-def passed_over(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
+def find_uncompared_groups(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
     """Groups that are too small to be compared and that the policy does not excuse."""
     # Rows without a value are no group that somebody belongs to.
     excused = {*policy.small_groups, NO_GROUP}
@@ -59,7 +59,9 @@ def passed_over(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
     )
 
 
-def compared_too_small(report: BiasReport, policy: AdmitPolicy) -> tuple[str, ...]:
+def find_groups_compared_too_small(
+    report: BiasReport, policy: AdmitPolicy
+) -> tuple[str, ...]:
     """Groups that were compared though the policy that judges asks for more rows."""
     return tuple(
         group.group
@@ -117,14 +119,17 @@ def _check_groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
     if report.subject != "outputs":
         text = f"The bias report is about {report.subject}, not about outputs"
         return _finding(rule, "rejected", text)
-    wrong = contradictions(report)
+    wrong = find_contradictions(report)
     if wrong:
         text = (
             f"The bias report contradicts itself: {wrong[0]}. Run the score stage again"
         )
         return _finding(rule, "rejected", text)
     # Compared on too few rows, or not compared at all: neither shows that a group is treated well.
-    small = (*compared_too_small(report, policy), *passed_over(report, policy))
+    small = (
+        *find_groups_compared_too_small(report, policy),
+        *find_uncompared_groups(report, policy),
+    )
     if small:
         minimum = policy.min_group_size
         return _finding(

@@ -44,11 +44,11 @@ def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ..
             f"prompts and clusters: {stored_counts} in the scorecard, {counts} in the evidence"
         )
     stored = _to_json(scorecard.systems)
-    sentences += differing("systems", stored, _to_json(recomputed))
+    sentences += list_differences("systems", stored, _to_json(recomputed))
     return tuple(sentences)
 
 
-def differing(name: str, stored: object, recomputed: object) -> Iterator[str]:
+def list_differences(name: str, stored: object, recomputed: object) -> Iterator[str]:
     """Name each leaf in which two JSON documents differ.
 
     Numbers may differ in their last digits.
@@ -59,7 +59,7 @@ def differing(name: str, stored: object, recomputed: object) -> Iterator[str]:
     if stored_parts and has_same_parts:
         for place, part in stored_parts.items():
             part_name = f"{name}{place}"
-            yield from differing(part_name, part, recomputed_parts[place])
+            yield from list_differences(part_name, part, recomputed_parts[place])
     elif not _is_same(stored, recomputed):
         stored_text = _shorten(stored)
         recomputed_text = _shorten(recomputed)

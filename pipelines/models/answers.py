@@ -10,7 +10,11 @@ from core.files import digest_of_json, write_jsonl
 from core.progress import progress_bar
 from core.value import FileDigest, Value
 from pipelines.models.chat import ChatEncoder
-from pipelines.models.language_model import LanguageModel, completion_losses, generate
+from pipelines.models.language_model import (
+    LanguageModel,
+    generate,
+    measure_completion_losses,
+)
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, text_of
 from pipelines.values.evidence import Completion, Completions, System, TokenLoss
@@ -184,7 +188,7 @@ def _measure_losses(assignment: _Assignment) -> list[TokenLoss]:
     ]
     title = f"losses, {assignment.system}"
     with progress_bar(title, len(rows)) as advance:
-        losses = completion_losses(
+        losses = measure_completion_losses(
             assignment.language,
             rows,
             batch_size=assignment.params.batch_size,

@@ -133,7 +133,7 @@ def generate(
     return tuple(answers[index] for index in range(len(prompts)))
 
 
-def completion_losses(
+def measure_completion_losses(
     language: LanguageModel,
     rows: Sequence[tuple[TokenIds, TokenIds]],
     *,

@@ -40,7 +40,7 @@ class Needs(Value):
         return self.model_copy(update=changes)
 
 
-def needs(
+def estimate_needs(
     base: BaseModelManifest, params: Params, longest_row_tokens: int, rows: int
 ) -> Needs:
     """Estimate from above what training on a CPU takes, in bytes.
@@ -65,7 +65,7 @@ def needs(
 
 def check_room(needed: Needs, home: Path) -> None:
     """Return only if the machine has room; `NotEnoughResources` before a run that would die."""
-    memory = free_memory()
+    memory = measure_free_memory()
     disk = shutil.disk_usage(_nearest_existing(home)).free
     if not memory >= needed.memory:
         raise NotEnoughResources(
@@ -81,7 +81,7 @@ def check_room(needed: Needs, home: Path) -> None:
         )
 
 
-def free_memory() -> int:
+def measure_free_memory() -> int:
     """Bytes that a new process can have: the machine's, or what its container still allows."""
     import psutil
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from core.files import digest_of_json
-from pipelines.values.dataset import Prompt, normalised, text_of
+from pipelines.values.dataset import Prompt, normalise_text, text_of
 
 _NUMBER = re.compile(r"\d+")
 
@@ -25,12 +25,12 @@ def digest_content(prompt: str, references: Sequence[str]) -> str:
     question = _fold_words(_NUMBER.sub("", prompt))
     # A prompt of numbers alone, or of signs alone, is still some content.
     if not question:
-        question = _fold_words(prompt) or normalised(prompt)
+        question = _fold_words(prompt) or normalise_text(prompt)
     digest = digest_of_json([question, sorted(expected)])
     return digest[:16]
 
 
-def contents_of(prompts: Iterable[Prompt]) -> tuple[str, ...]:
+def digest_contents(prompts: Iterable[Prompt]) -> tuple[str, ...]:
     """Return the content of each prompt, in order."""
     return tuple(
         digest_content(text_of(prompt.messages), prompt.references)
@@ -38,7 +38,7 @@ def contents_of(prompts: Iterable[Prompt]) -> tuple[str, ...]:
     )
 
 
-def clusters_of(
+def assign_clusters(
     groups: Sequence[str], contents: Sequence[str | None]
 ) -> tuple[str, ...]:
     """Return the cluster of each row: groups that share a content are one cluster.

@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from core.errors import DamagedFile, IncompleteEvidence
-from core.files import write_whole
+from core.files import write_atomically
 from core.value import Value
 from pipelines.metrics import FloatArray, ScoredRow
-from pipelines.rows.contents import clusters_of
+from pipelines.rows.contents import assign_clusters
 from pipelines.values.evidence import System
 from pipelines.values.serving_spec import ServingSpec
 
@@ -77,7 +77,7 @@ class Evidence(Value):
 
         Groups that share a content are one cluster.
         """
-        return clusters_of(self.groups, self.contents)
+        return assign_clusters(self.groups, self.contents)
 
     @property
     def _rows_of_any_system(self) -> tuple[EvidenceRow, ...]:
@@ -151,7 +151,7 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     def write(temporary: Path) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def read_evidence(path: Path) -> Evidence:

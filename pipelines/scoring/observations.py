@@ -7,7 +7,7 @@ import numpy as np
 from core.errors import IncompleteGeneration
 from pipelines.metrics import ScoredRow
 from pipelines.metrics.chrf import Chrf
-from pipelines.rows.refusals import refuses
+from pipelines.rows.refusals import is_refusal
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.statistics.group_rates import (
     BiasSettings,
@@ -120,7 +120,7 @@ def _observations(
             cluster=cluster,
             score=_sentence_chrf(row),
             favourable=mark,
-            refused=refuses(row.prediction, params.refusal_pattern),
+            refused=is_refusal(row.prediction, params.refusal_pattern),
         )
         for (group, cluster, row), mark in zip(rows, marks, strict=True)
     )

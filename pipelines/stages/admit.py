@@ -13,10 +13,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.files import write_whole
+from core.files import write_atomically
 from core.value import FileDigest
 from pipelines import layout
-from pipelines.gates.bias_check import compared_too_small, contradictions, passed_over
+from pipelines.gates.bias_check import (
+    find_contradictions,
+    find_groups_compared_too_small,
+    find_uncompared_groups,
+)
 from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
 from pipelines.values.dataset import (
     SPLITS,
@@ -35,7 +39,7 @@ from pipelines.values.verdict import (
 )
 
 # Without held_out: later stages cannot learn from what they do not receive.
-TRAINED_ON = ("train", "dev")
+TRAINING_SPLITS = ("train", "dev")
 _PARITY_RULE = "demographic_parity_difference"
 
 
@@ -73,7 +77,7 @@ def main() -> int:
     # A training set of an earlier pass must not outlast a rejection.
     shutil.rmtree(layout.TRAINING_SET, ignore_errors=True)
     if isinstance(verdict, Admission):
-        for name in TRAINED_ON:
+        for name in TRAINING_SPLITS:
             _copy_split(name, validation.splits[name])
         verdict.training_set.write(layout.TRAINING_SET / "training_set.json")
     # Written last: a passing verdict means that the files it names are there.
@@ -230,7 +234,7 @@ def _check_bias(bias: BiasReport, policy: AdmitPolicy) -> Finding:
         text = f"the bias report is about {bias.subject}, not about data"
         return _make_finding(_PARITY_RULE, False, text)
     # Numbers that do not follow from the report's own groups were edited.
-    faults = contradictions(bias)
+    faults = find_contradictions(bias)
     if faults:
         text = f"the bias report contradicts itself: {faults[0]}"
         return _make_finding(_PARITY_RULE, False, text)
@@ -263,7 +267,10 @@ def _check_parity(
         f"against a limit of {limit:.3g}{not_compared}"
     )
     is_within_limit = difference.estimate <= limit
-    too_small = (*compared_too_small(bias, policy), *passed_over(bias, policy))
+    too_small = (
+        *find_groups_compared_too_small(bias, policy),
+        *find_uncompared_groups(bias, policy),
+    )
     # A gap over the limit rejects, whatever the groups that were not compared would show.
     if not is_within_limit or not too_small:
         return _make_finding(_PARITY_RULE, is_within_limit, text)
@@ -307,7 +314,7 @@ def _describe_training_set(validation: ValidationReport) -> TrainingSet:
     return TrainingSet(
         train=_locate_copy(validation.splits["train"]),
         dev=_locate_copy(validation.splits["dev"]),
-        rows={name: validation.rows[name] for name in TRAINED_ON},
+        rows={name: validation.rows[name] for name in TRAINING_SPLITS},
     )
 
 
@@ -326,7 +333,7 @@ def _copy_split(name: str, split: FileDigest) -> None:
     def copy(temporary: Path) -> None:
         shutil.copyfile(source, temporary)
 
-    write_whole(target, copy)
+    write_atomically(target, copy)
 
 
 def _list_reasons(verdict: Admission | Rejection | Undecided) -> list[str]:

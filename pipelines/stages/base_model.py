@@ -53,7 +53,7 @@ def base_model(
 ) -> tuple[BaseModelManifest, str | None]:
     """Return the base model's manifest, and its chat template, None in completion mode.
 
-    From then on `locate` finds it. `UnusableBaseModel` where it cannot be trained on,
+    From then on `locate_base_model` finds it. `UnusableBaseModel` where it cannot be trained on,
     `DamagedFile` where it is not what `base_model.digest` pins.
     """
     folder = _smollm2(home) if params.source == "smollm2" else _own_folder(params)
@@ -70,7 +70,7 @@ def base_model(
     return _build_manifest(params, folder, files, template), template
 
 
-def locate(manifest: BaseModelManifest, home: Path) -> Path:
+def locate_base_model(manifest: BaseModelManifest, home: Path) -> Path:
     """Return the folder of a base model once its bytes hash to the manifest.
 
     `UnusableBaseModel` where it is not on this machine, `DamagedFile` where bytes differ.
@@ -308,7 +308,7 @@ def _count_parameters(folder: Path) -> int:
 
 
 def _link_by_digest(home: Path, digest: str, folder: Path) -> None:
-    """Link `HOME/base-models/DIGEST` to the folder, so that `locate` finds it."""
+    """Link `HOME/base-models/DIGEST` to the folder, so that `locate_base_model` finds it."""
     link = home / "base-models" / digest
     link.parent.mkdir(parents=True, exist_ok=True)
     target = folder.resolve()

@@ -35,7 +35,7 @@ from pipelines.values.dataset import (
     Message,
     QuarantinedRow,
     Row,
-    normalised,
+    normalise_text,
     text_of,
     write_rows,
 )
@@ -172,7 +172,7 @@ def make_row(number: int, record: Record, data: DataParams) -> Row:
     """
     messages, completion = _read_example(record, data)
     # Without a group every prompt is a group of its own.
-    group = _read_group(record, data) or normalised(text_of(messages))
+    group = _read_group(record, data) or normalise_text(text_of(messages))
     feature = _read_feature(record, data)
     # Neither the number nor the feature: they do not change what is learned.
     content = {

@@ -30,7 +30,7 @@ from core.errors import (
 )
 from core.files import digest_of_files, digest_of_json, folder_digests, write_text
 from core.settings import Settings
-from core.stopping import told_to_stop
+from core.stopping import catch_sigterm
 from pipelines import layout
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.checkpoints import (
@@ -40,9 +40,9 @@ from pipelines.models.checkpoints import (
     find_resume_point,
     find_unfinished,
 )
-from pipelines.models.resources import check_room, needs
+from pipelines.models.resources import check_room, estimate_needs
 from pipelines.stage_key import stage_key
-from pipelines.stages.base_model import locate, read_base_model
+from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Row, TrainingSet, read_rows
 from pipelines.values.evidence import Adapter, DevLoss
@@ -95,13 +95,13 @@ def fine_tune(
     say why there is no adapter; `DamagedFile` names a checkpoint that changed meanwhile.
     """
     train_rows = read_rows(training_set.train.checked())
-    train = encode(train_rows, start, params.train)
+    train = encode_rows(train_rows, start, params.train)
     dev_rows = read_rows(training_set.dev.checked())
-    dev = encode(dev_rows, start, params.train)
+    dev = encode_rows(dev_rows, start, params.train)
     _check_resources(start.base, params, train, places.scratch)
     # Encoding and checks are not training: the clock starts here.
     started = time.monotonic()
-    with _explain_full_gpu(), told_to_stop() as stop_request:
+    with _explain_full_gpu(), catch_sigterm() as stop_request:
         trainer = _make_trainer(start, params, places, train, dev)
         training = _identify_training(training_set, start, params, trainer)
         first_dev_loss = _measure_first_dev_loss(trainer, places.scratch, training)
@@ -111,7 +111,9 @@ def fine_tune(
         return _save_adapter(trainer, start, params.lora, places, course)
 
 
-def encode(rows: Sequence[Row], start: Start, params: TrainParams) -> list[EncodedRow]:
+def encode_rows(
+    rows: Sequence[Row], start: Start, params: TrainParams
+) -> list[EncodedRow]:
     """Encode rows to token ids, with the prompt masked out of the loss.
 
     `UnusableRow` names a row that is too long, or has nothing to learn.
@@ -147,7 +149,7 @@ def _check_length(row: Row, tokens: int, limit: int) -> None:
         )
 
 
-def training_steps(rows: int, params: TrainParams) -> int:
+def count_training_steps(rows: int, params: TrainParams) -> int:
     """Count the steps of a training that is not stopped early."""
     if params.max_steps:
         return params.max_steps
@@ -162,7 +164,7 @@ def main() -> int:
     home = Settings().home
     training_set = read_training_set()
     base, template = read_base_model()
-    folder = locate(base, home)
+    folder = locate_base_model(base, home)
     places = Places(
         base_folder=folder,
         # By the key of the work: a run that was killed finds its checkpoints again.
@@ -199,7 +201,7 @@ def _check_resources(
     base: BaseModelManifest, params: Params, train: list[EncodedRow], scratch: Path
 ) -> None:
     longest = max(len(row["input_ids"]) for row in train)
-    needed = needs(base, params, longest, len(train))
+    needed = estimate_needs(base, params, longest, len(train))
     # On a GPU the machine's own memory only holds libraries, and weights on their way.
     if _has_gpu():
         needed = needed.beside_a_gpu(base)
@@ -278,7 +280,7 @@ def _build_trainer(
     # Before the model is loaded: the LoRA A matrices are drawn at random.
     set_seed(params.train.seed)
     is_bfloat16 = _decide_bfloat16(params.train)
-    steps = training_steps(len(train), params.train)
+    steps = count_training_steps(len(train), params.train)
     trainer = SFTTrainer(
         model=_load_base(places.base_folder, is_bfloat16=is_bfloat16),
         args=_build_arguments(params.train, places.scratch, steps, bf16=is_bfloat16),

@@ -18,10 +18,10 @@ from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, answer
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
-from pipelines.stages.base_model import locate, read_base_model
+from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
-from pipelines.values.dataset import Message, Prompt, prompts_of, read_rows
+from pipelines.values.dataset import Message, Prompt, group_prompts, read_rows
 from pipelines.values.evidence import Adapter, Completions, Variant
 from pipelines.values.params import BiasParams, GenerationParams, Params, load_params
 from pipelines.values.training_set import read_training_set
@@ -73,7 +73,7 @@ def main() -> int:
     params = load_params()
     training_set = read_training_set()
     base, template = read_base_model()
-    folder = locate(base, Settings().home)
+    folder = locate_base_model(base, Settings().home)
     adapter = Adapter.read(layout.ADAPTER)
     adapter_folder = Path(adapter.folder)
     # Checked though `fine_tune` wrote it: the folder may have changed since.
@@ -81,10 +81,10 @@ def main() -> int:
     language = load_language_model(
         base, folder, template, params.generation.precision, adapter_folder
     )
-    prompts = prompts_of(read_rows(layout.HELD_OUT))
+    prompts = group_prompts(read_rows(layout.HELD_OUT))
     completions = generate(base, adapter, language, prompts, params.generation)
     # Names are tried on dev prompts: the held-out split judges answers, and nothing else.
-    dev = prompts_of(read_rows(training_set.dev.checked()))
+    dev = group_prompts(read_rows(training_set.dev.checked()))
     variants = _answer_variants(language, dev, params)
     write_jsonl(layout.GENERATE / "variants.jsonl", variants)
     _answer_by_comparators(base, folder, template, prompts, params.generation)

@@ -16,12 +16,12 @@ from pipelines import layout
 from pipelines.models.answers import Identity, Messages, answer, insert_examples
 from pipelines.models.language_model import (
     LanguageModel,
-    completion_losses,
     load_language_model,
+    measure_completion_losses,
 )
-from pipelines.stages.base_model import locate, read_base_model
+from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import Message, Prompt, Row, prompts_of, read_rows
+from pipelines.values.dataset import Message, Prompt, Row, group_prompts, read_rows
 from pipelines.values.evidence import Completions
 from pipelines.values.params import FewShotParams, GenerationParams, load_params
 from pipelines.values.training_set import read_training_set
@@ -80,11 +80,11 @@ def main() -> int:
     params = load_params()
     training_set = read_training_set()
     base, template = read_base_model()
-    folder = locate(base, Settings().home)
+    folder = locate_base_model(base, Settings().home)
     language = load_language_model(base, folder, template, params.generation.precision)
     train = read_rows(training_set.train.checked())
     dev = read_rows(training_set.dev.checked())
-    prompts = prompts_of(read_rows(layout.HELD_OUT))
+    prompts = group_prompts(read_rows(layout.HELD_OUT))
     room = _count_free_tokens(language, dev, prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
@@ -159,7 +159,7 @@ def _measure_dev_loss(
         completion_ids = encoder.completion_ids(row.completion)
         rows.append((prompt_ids, completion_ids))
         tokens += len(completion_ids)
-    nats = completion_losses(language, rows, batch_size=32)
+    nats = measure_completion_losses(language, rows, batch_size=32)
     return sum(nats) / tokens
 
 

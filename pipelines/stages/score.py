@@ -18,7 +18,7 @@ from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.metrics import Metric, ScoredRow, metric_named
 from pipelines.metrics.evaluate_modules import MODULES, evaluate_score
-from pipelines.rows.contents import contents_of
+from pipelines.rows.contents import digest_contents
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, write_evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_bias_of
@@ -136,7 +136,9 @@ def _build_rows(
     # The negative control scores the adapter's answers alone against other references.
     is_adapter = answers.system == "adapter"
     rows: list[EvidenceRow] = []
-    for prompt, content in zip(trial.prompts, contents_of(trial.prompts), strict=True):
+    for prompt, content in zip(
+        trial.prompts, digest_contents(trial.prompts), strict=True
+    ):
         # Every key exists: `Trial.answers` has counted answers and losses.
         reference_numbers = range(len(prompt.references))
         row = ScoredRow(

@@ -155,7 +155,7 @@ def screen(
     )
 
 
-def rules_of(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
+def list_rules(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
     """Return the rules that a policy demands of this scorecard, in order.
 
     A verdict has a finding for each and no other.
@@ -204,15 +204,15 @@ def list_findings(case: Case) -> Iterator[Finding]:
     # None is skipped after a rejection: a verdict names all its reasons at once.
     yield check_training(case.scorecard.adapter)
     yield check_configuration(case.scorecard.adapter, case.scorecard.spec)
-    yield enough_clusters(case)
+    yield check_clusters(case)
     yield check_control(case)
     for against in case.comparators:
         # The anchor is a fixed version that margins may not add up against;
         # it need not be beaten again.
         if against != "anchor":
-            yield superior(case, against)
+            yield check_superiority(case, against)
     for guardrail in case.policy.guardrails:
-        yield from guarded(case, guardrail)
+        yield from check_guardrail(case, guardrail)
     yield from check_any_guardrail(case)
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
@@ -270,7 +270,7 @@ def check_configuration(adapter: Adapter, spec: ServingSpec) -> Finding:
     )
 
 
-def enough_clusters(case: Case) -> Finding:
+def check_clusters(case: Case) -> Finding:
     """Check the number of clusters, in the scorecard and in every comparison.
 
     At least the policy's number is needed, and never under the floor.
@@ -316,7 +316,7 @@ def check_control(case: Case) -> Finding:
     )
 
 
-def superior(case: Case, against: System) -> Finding:
+def check_superiority(case: Case, against: System) -> Finding:
     """Check that the primary metric is better than that of `against`."""
     metric = case.policy.primary
     smallest = case.policy.smallest_effect
@@ -349,7 +349,7 @@ def superior(case: Case, against: System) -> Finding:
     )
 
 
-def guarded(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
+def check_guardrail(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
     """Yield the guardrail's finding against each comparator that it names and that was scored.
 
     A guardrail that judges nothing says so.

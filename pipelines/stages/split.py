@@ -21,7 +21,7 @@ from pipelines.values.dataset import (
     Collection,
     DatasetVersion,
     Row,
-    normalised,
+    normalise_text,
     read_rows,
     write_rows,
 )
@@ -77,7 +77,7 @@ def remove_duplicates(rows: Iterable[Row]) -> list[Row]:
     """Return the first of all rows with the same normalised prompt and the same completion."""
     by_content: dict[tuple[str, str], Row] = {}
     for row in rows:
-        prompt = normalised(row.prompt)
+        prompt = normalise_text(row.prompt)
         content = (prompt, row.completion)
         # The first one stays: its line number is the one that people find.
         by_content.setdefault(content, row)
@@ -105,10 +105,10 @@ def assign_split(group: str, params: SplitParams, *, held_out_is_fixed: bool) ->
 
 def count_overlap(splits: Splits) -> dict[str, int]:
     """Count the distinct held-out prompts that train or dev repeat, and the rows that do."""
-    held_out = {normalised(row.prompt) for row in splits.held_out}
+    held_out = {normalise_text(row.prompt) for row in splits.held_out}
     repeats: list[str] = []
     for row in splits.train + splits.dev:
-        prompt = normalised(row.prompt)
+        prompt = normalise_text(row.prompt)
         if prompt in held_out:
             repeats.append(prompt)
     return {

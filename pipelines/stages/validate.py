@@ -23,7 +23,7 @@ from core.errors import ParameterError
 from core.files import read_jsonl, sha256_of, write_text
 from core.value import FileDigest, Value, first_problem
 from pipelines import layout
-from pipelines.rows.contents import contents_of
+from pipelines.rows.contents import digest_contents
 from pipelines.rows.text import count_folded_characters, make_excerpt
 from pipelines.values.dataset import (
     SPLITS,
@@ -32,7 +32,7 @@ from pipelines.values.dataset import (
     QuarantinedRow,
     Row,
     ValidationReport,
-    prompts_of,
+    group_prompts,
     text_of,
     write_rows,
 )
@@ -229,8 +229,8 @@ def _count_groups(rows: Sequence[Row]) -> int:
 
 
 def _count_contents(rows: Sequence[Row]) -> int:
-    prompts = prompts_of(rows)
-    contents = set(contents_of(prompts))
+    prompts = group_prompts(rows)
+    contents = set(digest_contents(prompts))
     return len(contents)
 
 

@@ -206,7 +206,7 @@ class TrainingSet(Value):
     rows: dict[str, int]
 
 
-def normalised(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Fold what the eye does not tell apart: NFKC, case, white space.
 
     Two prompts that are equal afterwards are one prompt.
@@ -238,18 +238,18 @@ def write_rows(path: Path, rows: Iterable[Row | Prompt | QuarantinedRow]) -> Non
 
 def prompt_id(messages: Iterable[Message]) -> str:
     """The prompt's identifier: 16 hexadecimal digits of its normalised text's SHA-256."""
-    text = normalised(text_of(messages))
+    text = normalise_text(text_of(messages))
     return digest_of_json(text)[:16]
 
 
-def prompts_of(rows: Iterable[Row]) -> tuple[Prompt, ...]:
+def group_prompts(rows: Iterable[Row]) -> tuple[Prompt, ...]:
     """Distinct prompts in the order in which they first occur.
 
     All completions of one prompt are its references.
     """
     by_prompt: dict[str, list[Row]] = {}
     for row in rows:
-        text = normalised(row.prompt)
+        text = normalise_text(row.prompt)
         by_prompt.setdefault(text, []).append(row)
     return tuple(_merge_rows(same) for same in by_prompt.values())
 

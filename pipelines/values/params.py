@@ -216,7 +216,7 @@ def override(path: Path, assignments: dict[str, Any]) -> Params:
     return params
 
 
-def overridden(path: Path, assignments: dict[str, Any]) -> Params:
+def preview_override(path: Path, assignments: dict[str, Any]) -> Params:
     """What `override` would give, without writing anything."""
     _, params = _apply(path, assignments)
     return params

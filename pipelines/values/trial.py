@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from core.errors import DamagedFile, IncompleteGeneration
 from core.files import digest_of_json, read_jsonl, sha256_of
 from core.value import Value, first_problem
-from pipelines.values.dataset import DatasetVersion, Prompt, prompts_of, read_rows
+from pipelines.values.dataset import DatasetVersion, Prompt, group_prompts, read_rows
 from pipelines.values.evidence import (
     OPTIONAL_COMPARATORS,
     Adapter,
@@ -124,7 +124,7 @@ def read_trial() -> Trial:
 
 def _read_prompts(path: Path) -> tuple[Prompt, ...]:
     _check_exists(path)
-    return prompts_of(read_rows(path))
+    return group_prompts(read_rows(path))
 
 
 def _read_answers(path: Path) -> SystemAnswers:

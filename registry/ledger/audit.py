@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from core.errors import BrokenLedger, DamagedFile, IllegalEntry, LedgerError
 from core.files import write_text
-from core.home import closed_to_us
+from core.home import explain_no_access
 from core.private_file import write_private
 from core.value import Value, first_problem
 from registry.ledger.canonical import LARGEST_INTEGER
@@ -128,7 +128,7 @@ def verify(ledger: Ledger, heads: Sequence[KnownHead] = ()) -> AuditReport:
 
     Nothing that others remember may be missing or changed.
     """
-    report = _audit(ledger.each_entry(), heads)
+    report = _audit(ledger.iterate_entries(), heads)
     if not report.is_whole:
         return report
     try:
@@ -267,7 +267,7 @@ def _read_from_record(home: Path, trusted: frozenset[str]) -> tuple[KnownHead, .
     if sealed is None:
         return ()
     # Anybody who may write the home can put a record there.
-    if not sealed.is_by(trusted):
+    if not sealed.is_sealed_by(trusted):
         raise DamagedFile(f"{record_file(home)} is sealed by no key of this ledger.")
     head = KnownHead.of(sealed.record, f"the head record {record_file(home)}")
     return (head,)
@@ -281,7 +281,7 @@ def _read_from_elsewhere(home: Path, trusted: frozenset[str]) -> tuple[KnownHead
     return tuple(
         KnownHead.of(record.sealed.record, record.where)
         for record in records
-        if record.sealed.is_by(trusted)
+        if record.sealed.is_sealed_by(trusted)
     )
 
 
@@ -311,7 +311,7 @@ def _export_head(path: Path, _changed_at: int) -> KnownHead:
     )
 
 
-def with_revocations(head: KnownHead, ledger: Ledger) -> KnownHead | None:
+def add_revocations(head: KnownHead, ledger: Ledger) -> KnownHead | None:
     """A known head with what is revoked by then; None for an export of another ledger.
 
     A sealed head was checked when it was read. An export is verified here, where it matters, and
@@ -330,7 +330,7 @@ def with_revocations(head: KnownHead, ledger: Ledger) -> KnownHead | None:
     return KnownHead.of(record, head.where)
 
 
-def unproven(head: KnownHead) -> str:
+def describe_foreign_export(head: KnownHead) -> str:
     """What to do about an export that is of another ledger."""
     return (
         f"{head.where} remembers entry {head.generation} and"
@@ -345,16 +345,16 @@ def check_known(
 
     `BrokenLedger` names the first that it lacks.
     """
-    for head in lost_heads(ledger, ledger_state, heads):
-        is_foreign = with_revocations(head, ledger) is None
+    for head in find_lost_heads(ledger, ledger_state, heads):
+        is_foreign = add_revocations(head, ledger) is None
         if not is_foreign:
             ledger.check_holds(head.generation, head.hash, head.where)
 
 
-def keys_ever(ledger: Ledger) -> frozenset[str]:
+def read_all_keys(ledger: Ledger) -> frozenset[str]:
     """The controller's keys that the ledger trusts or trusted, revoked ones too."""
     keys = set()
-    for entry in ledger.each_entry():
+    for entry in ledger.iterate_entries():
         body = entry.body
         if isinstance(body, Opened | KeyAdded) and body.key.role == "controller":
             keys.add(body.key.public)
@@ -371,7 +371,7 @@ def check_home(ledger: Ledger, ledger_state: LedgerState) -> None:
     check_known(ledger, ledger_state, heads)
 
 
-def lost_heads(
+def find_lost_heads(
     ledger: Ledger, ledger_state: LedgerState, heads: Iterable[KnownHead]
 ) -> tuple[KnownHead, ...]:
     """Known heads that the ledger does not hold and whose loss it does not accept."""
@@ -387,19 +387,23 @@ def _is_lost(ledger: Ledger, ledger_state: LedgerState, head: KnownHead) -> bool
     return False
 
 
-def doubts(home: Path, ledger: Ledger, ledger_state: LedgerState) -> tuple[str, ...]:
+def find_doubts(
+    home: Path, ledger: Ledger, ledger_state: LedgerState
+) -> tuple[str, ...]:
     """Why the ledger may not be whole, by what this home remembers: a sentence each.
 
     Empty where all agree.
     """
     heads, unread = known_heads(home, ledger_state)
-    faults = store_faults(home)
+    faults = find_store_faults(home)
     damaged = tuple(
         f"{note}. {LOOK}" for note in unread if not _is_reported(note, faults)
     )
-    lost = lost_heads(ledger, ledger_state, heads)
+    lost = find_lost_heads(ledger, ledger_state, heads)
     foreign = tuple(
-        unproven(head) for head in lost if with_revocations(head, ledger) is None
+        describe_foreign_export(head)
+        for head in lost
+        if add_revocations(head, ledger) is None
     )
     sentences = (*faults, *damaged, *foreign)
     try:
@@ -415,7 +419,7 @@ def _is_reported(note: str, faults: tuple[str, ...]) -> bool:
     return any(name in fault for fault in faults)
 
 
-def store_faults(home: Path) -> tuple[str, ...]:
+def find_store_faults(home: Path) -> tuple[str, ...]:
     """Which of this home's own records of the ledger are missing, or not what was written."""
     closed = _find_closed_store(home)
     # Another account may not look, so nothing is known to be missing or damaged.
@@ -449,7 +453,7 @@ def store_faults(home: Path) -> tuple[str, ...]:
 def _find_closed_store(home: Path) -> str | None:
     """Why this account may not read the home's own records; None where it may."""
     for path in (record_file(home), memory_file(home)):
-        why = closed_to_us(path)
+        why = explain_no_access(path)
         if why is not None:
             return why
     return None

@@ -17,7 +17,7 @@ from registry.ledger.entries import (
     canonical_time,
 )
 from registry.ledger.keys import SigningKey, is_signed
-from registry.ledger.rules import after, first
+from registry.ledger.rules import apply_entry, start_state
 from registry.ledger.state import LedgerState
 
 GENESIS = "0" * 64
@@ -167,8 +167,8 @@ def _follow_one(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
     if not is_signed(entry, key):
         raise broken_entry(entry.generation, f"its signature is not of key {name}")
     if ledger_state is None:
-        return first(entry)
-    return after(ledger_state, entry)
+        return start_state(entry)
+    return apply_entry(ledger_state, entry)
 
 
 def _check_place(ledger_state: LedgerState | None, entry: Entry) -> None:

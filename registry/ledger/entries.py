@@ -110,7 +110,7 @@ class KeyRevoked(_HumanAct):
     key_id: Digest
 
 
-class Made(Value):
+class VersionContents(Value):
     """What a version consists of, as it was when it was entered into the ledger."""
 
     model: Name
@@ -126,7 +126,7 @@ class Made(Value):
     )
 
 
-class Registered(Made):
+class Registered(VersionContents):
     """A run made this version.
 
     From no other entry may a version be judged without a person who answers for it.
@@ -141,7 +141,7 @@ class Registered(Made):
     logical_run: Digest
 
 
-class Adopted(Made, _HumanAct):
+class Adopted(VersionContents, _HumanAct):
     """A version that no run entered, such as one from before runs did.
 
     A person answers for where it came from.

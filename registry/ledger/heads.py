@@ -122,7 +122,7 @@ class SealedRecord(Value):
     seal: Seal
 
     @classmethod
-    def made(cls, record: HeadRecord, key: SigningKey) -> Self:
+    def sign(cls, record: HeadRecord, key: SigningKey) -> Self:
         """The record, sealed with that key."""
         digest = _digest("head record", record)
         signed = seal(digest, key.private)
@@ -137,9 +137,9 @@ class SealedRecord(Value):
     def is_intact(self) -> bool:
         """Whether the key that it names sealed it, whoever has that key."""
         own = frozenset({self.seal.public})
-        return self.is_by(own)
+        return self.is_sealed_by(own)
 
-    def is_by(self, publics: frozenset[str]) -> bool:
+    def is_sealed_by(self, publics: frozenset[str]) -> bool:
         """Whether one of those public keys sealed it."""
         if self.seal.public not in publics:
             return False
@@ -147,7 +147,7 @@ class SealedRecord(Value):
         return self.seal.is_of(digest)
 
 
-class Told(Value):
+class RemoteRecord(Value):
     """A sealed record that was read outside of the home, and where."""
 
     where: str
@@ -171,7 +171,7 @@ class Memory(Value):
 
 
 # One adapter for the module: building it costs more than parsing with it.
-_RECORDS = TypeAdapter(tuple[Told, ...])
+_RECORDS = TypeAdapter(tuple[RemoteRecord, ...])
 
 
 def record_file(home: Path) -> Path:
@@ -236,7 +236,7 @@ def write_record(
     `also` know as revoked what the ledger may have lost.
     """
     record = HeadRecord.of(ledger_state).with_revoked(also)
-    sealed = SealedRecord.made(record, key)
+    sealed = SealedRecord.sign(record, key)
     text = sealed.model_dump_json(indent=1)
     write_private(record_file(home), text + "\n")
 
@@ -250,7 +250,7 @@ def _may_replace(
     if sealed is None:
         return may_begin_record(home, ledger_state)
     # Somebody else put it there: keep it as evidence.
-    if not sealed.is_by(trusted):
+    if not sealed.is_sealed_by(trusted):
         return False
     head = sealed.record.head
     is_behind = head.generation < ledger_state.head.generation
@@ -354,7 +354,7 @@ def write_memory(home: Path, memory: Memory) -> None:
     sealed.write(memory_file(home))
 
 
-def read_elsewhere(home: Path) -> tuple[Told, ...]:
+def read_elsewhere(home: Path) -> tuple[RemoteRecord, ...]:
     """What the controller read on version pages and of the witness.
 
     `DamagedFile` where it does not parse.
@@ -371,7 +371,7 @@ def read_elsewhere(home: Path) -> tuple[Told, ...]:
         ) from error
 
 
-def write_elsewhere(home: Path, records: tuple[Told, ...]) -> None:
+def write_elsewhere(home: Path, records: tuple[RemoteRecord, ...]) -> None:
     """Keep what was read on version pages and of the witness, whole or not at all."""
     raw = _RECORDS.dump_json(records, indent=1)
     text = raw.decode() + "\n"

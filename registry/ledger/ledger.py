@@ -24,7 +24,7 @@ from core.errors import (
     StaleGeneration,
 )
 from core.files import write_text
-from core.home import closed_to_us, make_home
+from core.home import explain_no_access, make_home
 from core.locks import exclusive, ledger_lock
 from core.settings import Settings
 from core.value import first_problem
@@ -38,7 +38,7 @@ from registry.ledger.chain import (
 from registry.ledger.database import Database
 from registry.ledger.entries import Body, Entry, Opened, canonical_time
 from registry.ledger.heads import (
-    Told,
+    RemoteRecord,
     keep_record,
     memory_file,
     read_elsewhere,
@@ -105,9 +105,9 @@ class Ledger:
 
         They parse, and nothing more is verified. `BrokenLedger` names the first that does not.
         """
-        return tuple(self.each_entry(after))
+        return tuple(self.iterate_entries(after))
 
-    def each_entry(self, after: int = 0) -> Iterator[Entry]:
+    def iterate_entries(self, after: int = 0) -> Iterator[Entry]:
         """The rows behind that generation, parsed one by one.
 
         So whoever verifies on the way finds the first bad entry, not the first that does not parse.
@@ -129,20 +129,20 @@ class Ledger:
         as it is.
         """
         if remembered is None:
-            return follow(None, self.each_entry())
+            return follow(None, self.iterate_entries())
         try:
             return self._follow(remembered)
         except BrokenLedger:
             # The loss is accepted by an entry of the ledger itself, so all of it must verify.
             with suppress(BrokenLedger, IllegalEntry):
-                whole = follow(None, self.each_entry())
+                whole = follow(None, self.iterate_entries())
                 if remembered.head.hash in whole.accepted:
                     return whole
             raise
 
     def _follow(self, remembered: LedgerState) -> LedgerState:
         head = remembered.head
-        entries = self.each_entry(after=head.generation - 1)
+        entries = self.iterate_entries(after=head.generation - 1)
         entry = next(entries, None)
         check_remembered(head, entry)
         return follow(remembered, entries)
@@ -256,11 +256,11 @@ class Ledger:
     def _check_records(self, result: LedgerState) -> None:
         """Write nothing on top of a ledger that is shorter than what this home remembers of it."""
         trusted = trusted_keys(self.home, result)
-        furthest: Told | None = None
+        furthest: RemoteRecord | None = None
         for record in self._read_records():
             sealed = record.sealed
             is_accepted_loss = sealed.record.head.hash in result.accepted
-            if is_accepted_loss or not sealed.is_by(trusted):
+            if is_accepted_loss or not sealed.is_sealed_by(trusted):
                 continue
             if furthest is None or sealed.generation > furthest.sealed.generation:
                 furthest = record
@@ -268,9 +268,9 @@ class Ledger:
             head = furthest.sealed.record.head
             self.check_holds(head.generation, head.hash, furthest.where)
 
-    def _read_records(self) -> list[Told]:
+    def _read_records(self) -> list[RemoteRecord]:
         """What this home remembers of the ledger, as far as it can be read."""
-        records: list[Told] = []
+        records: list[RemoteRecord] = []
         # An alarm reports a damaged file, and a brake must not wait for its repair.
         with suppress(DamagedFile, OSError):
             records += read_elsewhere(self.home)
@@ -278,7 +278,7 @@ class Ledger:
             sealed = read_record(self.home)
             if sealed is not None:
                 where = str(record_file(self.home))
-                records.append(Told(where=where, sealed=sealed))
+                records.append(RemoteRecord(where=where, sealed=sealed))
         return records
 
     def _trusted_key(self, expected: LedgerState) -> SigningKey:
@@ -373,7 +373,7 @@ def read_ledger(home: Path) -> Ledger:
     return ledger
 
 
-def ever_was(home: Path) -> bool:
+def was_ever_opened(home: Path) -> bool:
     """Whether a ledger is there or was: `read_ledger` says which.
 
     A key alone says nothing, since it is made just before the opening entry.
@@ -386,7 +386,7 @@ def ever_was(home: Path) -> bool:
 def _check_readable(ledger: Ledger) -> None:
     """Say to another account that it may not look, rather than that there is no ledger."""
     path = ledger.database.path
-    why = None if path is None else closed_to_us(path)
+    why = None if path is None else explain_no_access(path)
     if why is not None:
         raise LedgerError(
             f"The ledger is not yours to read: {why}."

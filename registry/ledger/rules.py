@@ -22,7 +22,6 @@ from registry.ledger.entries import (
     Judged,
     KeyAdded,
     KeyRevoked,
-    Made,
     Opened,
     Registered,
     Release,
@@ -33,6 +32,7 @@ from registry.ledger.entries import (
     Revoked,
     RolledBack,
     Unfrozen,
+    VersionContents,
     Waived,
 )
 from registry.ledger.state import (
@@ -45,7 +45,7 @@ from registry.ledger.state import (
 )
 
 
-def first(entry: Entry) -> LedgerState:
+def start_state(entry: Entry) -> LedgerState:
     """The state after the entry that opens a ledger.
 
     `IllegalEntry` where it is another entry.
@@ -64,7 +64,7 @@ def first(entry: Entry) -> LedgerState:
     )
 
 
-def after(ledger_state: LedgerState, entry: Entry) -> LedgerState:
+def apply_entry(ledger_state: LedgerState, entry: Entry) -> LedgerState:
     """The state after one more entry; `IllegalEntry` where it may not follow.
 
     Hash, chain and signature are verified by `registry.ledger.chain`, not here.
@@ -160,13 +160,13 @@ def _registered(
             f"version {body.version} of {body.model} is registered already,"
             f" at entry {earlier.generation}",
         )
-    contents = body.model_dump(include=set(Made.model_fields))
+    contents = body.model_dump(include=set(VersionContents.model_fields))
     registration = Registration(
         generation=entry.generation,
         at=entry.at,
         by=body.by,
         account=body.account,
-        made=Made.model_validate(contents),
+        made=VersionContents.model_validate(contents),
         is_adopted=isinstance(body, Adopted),
     )
     registrations = {**ledger_state.registrations, registration.key: registration}

@@ -9,9 +9,9 @@ from core.value import Value
 from registry.ledger.entries import (
     Head,
     Judged,
-    Made,
     PublicKey,
     Release,
+    VersionContents,
 )
 
 
@@ -101,7 +101,7 @@ class Registration(Value):
     at: AwareDatetime
     by: str
     account: str | None
-    made: Made
+    made: VersionContents
     is_adopted: bool
 
     @property

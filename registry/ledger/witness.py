@@ -53,7 +53,7 @@ class Witness:
 
         self._call_in_time(send)
 
-    def furthest(self, trusted: frozenset[str]) -> SealedRecord | None:
+    def read_furthest(self, trusted: frozenset[str]) -> SealedRecord | None:
         """The furthest record that one of those keys sealed; None where there is none.
 
         What others put there does not count. `LedgerError` where it does not answer in time.
@@ -61,7 +61,7 @@ class Witness:
         records = self._call_in_time(self._read_records)
         furthest: SealedRecord | None = None
         for sealed in records:
-            if not sealed.is_by(trusted):
+            if not sealed.is_sealed_by(trusted):
                 continue
             if furthest is None or sealed.generation > furthest.generation:
                 furthest = sealed

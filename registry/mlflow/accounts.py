@@ -52,7 +52,7 @@ def passwords_file(home: Path) -> Path:
     return home / "passwords.json"
 
 
-def passwords(home: Path) -> dict[str, str]:
+def read_passwords(home: Path) -> dict[str, str]:
     """Read the passwords by user, as they were made.
 
     `OperationError` where the file is missing or cannot be read.
@@ -79,7 +79,7 @@ def service_login(home: Path) -> dict[str, str]:
 
     `OperationError` where its password is not on record.
     """
-    by_user = passwords(home)
+    by_user = read_passwords(home)
     if SERVICE not in by_user:
         raise OperationError(
             f"{passwords_file(home)} has no password of {SERVICE}. "
@@ -106,7 +106,7 @@ def make_accounts(home: Path) -> None:
 
     store.init_db(_database(home))  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
     (home / _DATABASE).chmod(0o600)
-    recorded = passwords(home) if passwords_file(home).is_file() else {}
+    recorded = read_passwords(home) if passwords_file(home).is_file() else {}
     chosen = {
         user: recorded.get(user) or secrets.token_urlsafe(18)
         for user in (ADMIN, *_GRANTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.console import warn_once
 from core.environment import mlflow_address
 from core.errors import LedgerError, RegistryError
-from core.locks import lock_file
+from core.locks import up_lock
 from core.project import Project
 from core.settings import Settings
 from registry.ledger.entries import Judged, Registered
@@ -27,14 +27,14 @@ def open_store(project: Project) -> Store:
     if not address and not own_database.is_file():
         _check_not_lost(own_database)
     if not address or database_file(address) == own_database:
-        tell_moved(project.home)
+        settle_and_report(project.home)
     uri = address or f"sqlite:///{own_database}"
     return Store(uri, locks=project.home / "leases")
 
 
-def tell_moved(home: Path) -> None:
+def settle_and_report(home: Path) -> None:
     """Have a home that was moved or copied lead to its own files, and say so."""
-    sentence = settle_home(home, system=lock_file(home))
+    sentence = settle_home(home, system=up_lock(home))
     if sentence is not None:
         warn_once(sentence)
 

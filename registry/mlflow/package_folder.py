@@ -43,7 +43,7 @@ def put_aside(folder: Path) -> Path | None:
     return aside
 
 
-def all_aside(packages: Path) -> tuple[Path, ...]:
+def list_set_aside(packages: Path) -> tuple[Path, ...]:
     """The damaged packages that were set aside in that folder, the oldest first of each."""
     # The time ends each name, so that the order of names is the order of time.
     folders = (packages / ASIDE).glob("*-*")

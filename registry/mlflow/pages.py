@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from core.errors import BrokenLedger, LedgerError
-from registry.ledger.audit import LOOK, PAGE_TAG, KnownHead, lost_heads
+from registry.ledger.audit import LOOK, PAGE_TAG, KnownHead, find_lost_heads
 from registry.ledger.entries import Entry, Revoked
 from registry.ledger.heads import (
     HeadRecord,
+    RemoteRecord,
     SealedRecord,
-    Told,
     trusted_keys,
 )
 from registry.ledger.keys import load_key
@@ -30,7 +30,7 @@ REVOKED_TAG = "assay.revoked"
 def sealed_tag(ledger: Ledger, record: HeadRecord) -> dict[str, str]:
     """What a version's page says of the ledger, sealed with this machine's key."""
     # Whoever may write to MLflow can edit a page, but not forge its seal.
-    sealed = SealedRecord.made(record, load_key(ledger.home))
+    sealed = SealedRecord.sign(record, load_key(ledger.home))
     return {RECORD_TAG: sealed.model_dump_json()}
 
 
@@ -68,7 +68,7 @@ def _find_revocation(
     ledger: Ledger, model: str, version: str
 ) -> tuple[Entry, Revoked] | None:
     """The first entry that revokes that version, and its body."""
-    for entry in ledger.each_entry():
+    for entry in ledger.iterate_entries():
         body = entry.body
         if not isinstance(body, Revoked):
             continue
@@ -77,22 +77,22 @@ def _find_revocation(
     return None
 
 
-def told_by_pages(
+def read_sealed_pages(
     store: "Store", trusted: frozenset[str], ever: frozenset[str]
-) -> tuple[tuple[Told, ...], tuple[str, ...]]:
+) -> tuple[tuple[RemoteRecord, ...], tuple[str, ...]]:
     """Every sealed record on a version page, and a sentence for each that was edited.
 
     `trusted`: the keys that count. `ever`: those that were trusted once; what a revoked one sealed
     counts no more, and is no alarm.
     """
-    records: list[Told] = []
+    records: list[RemoteRecord] = []
     sentences: list[str] = []
     for page, text in sorted(store.pages_with(RECORD_TAG).items()):
         place = f"the page of {page}"
         sealed = _parse_sealed(text)
-        if sealed is not None and sealed.is_by(trusted):
-            records.append(Told(where=place, sealed=sealed))
-        elif sealed is None or not sealed.is_by(ever):
+        if sealed is not None and sealed.is_sealed_by(trusted):
+            records.append(RemoteRecord(where=place, sealed=sealed))
+        elif sealed is None or not sealed.is_sealed_by(ever):
             sentences.append(
                 f"{place} holds a tag {RECORD_TAG} that no key of this ledger sealed: "
                 "it was edited, and does not count."
@@ -114,9 +114,9 @@ def check_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> No
     """
     trusted = trusted_keys(ledger.home, ledger_state)
     # Pages that were edited do not count here; the controller raises an alarm for them.
-    records, _ = told_by_pages(store, trusted, frozenset())
+    records, _ = read_sealed_pages(store, trusted, frozenset())
     heads = [KnownHead.of(record.sealed.record, record.where) for record in records]
-    for lost in lost_heads(ledger, ledger_state, heads):
+    for lost in find_lost_heads(ledger, ledger_state, heads):
         raise BrokenLedger(
             f"{lost.where} remembers entry {lost.generation}, and the ledger does not hold that: "
             "its end was cut off, or an older copy was put back. "
@@ -124,7 +124,7 @@ def check_pages(store: "Store", ledger: Ledger, ledger_state: LedgerState) -> No
         )
 
 
-def lost_by_pages(
+def find_lost_pages(
     store: "Store", ledger: Ledger, ledger_state: LedgerState
 ) -> tuple[str, ...]:
     """A sentence for each page whose head, sealed or not, the ledger does not hold."""
@@ -146,7 +146,7 @@ def _head_faults(
         # A tag that cannot be read was edited: that is reported as well.
         yield str(error)
         return
-    if lost_heads(ledger, ledger_state, (head,)):
+    if find_lost_heads(ledger, ledger_state, (head,)):
         yield (
             f"{head.where} remembers entry {head.generation}, "
             f"and the ledger does not hold that. {LOOK}"

@@ -51,7 +51,7 @@ class Runs:
                 )
         return run
 
-    def end_of_dead(self, workspace: str) -> str | None:
+    def end_dead_run(self, workspace: str) -> str | None:
         """End the run as `KILLED` that is marked as running in a workspace without a process.
 
         Gives its id, or None where there is no such run.
@@ -78,7 +78,7 @@ class Runs:
         verdict = None if ERASED in tags else tags.get(VERDICT)
         return RecordedRun(run_id=runs[0].info.run_id, verdict=verdict)
 
-    def last_training(self, model: str) -> JudgedRun | None:
+    def find_last_training(self, model: str) -> JudgedRun | None:
         """The latest run that trained a candidate of that model and was judged, or None."""
         query = (
             f"tags.`{MODEL}` = '{model}' AND tags.`{VERDICT}` != '' "

@@ -123,7 +123,7 @@ class Store:
             if alias in model.aliases
         }
 
-    def made(self, version: ModelVersion) -> Creation:
+    def find_creation(self, version: ModelVersion) -> Creation:
         """When a version was registered, and who requested its training."""
         entry = self._mlflow.ask(
             lambda mlflow: mlflow.get_model_version(version.name, version.version)

@@ -10,7 +10,12 @@ from typing import TypedDict
 
 from core.errors import DamagedFile, LedgerError, ReleaseError
 from core.value import Value
-from registry.ledger.audit import KnownHead, lost_heads, store_faults, with_revocations
+from registry.ledger.audit import (
+    KnownHead,
+    add_revocations,
+    find_lost_heads,
+    find_store_faults,
+)
 from registry.ledger.entries import Body, HeadAccepted, LostHead, Revoked
 from registry.ledger.heads import (
     elsewhere_file,
@@ -23,7 +28,7 @@ from registry.ledger.heads import (
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
-from registry.release.context import Order, append, attribute
+from registry.release.context import ChangeRequest, append, attribute
 
 
 class AcceptedHead(Value):
@@ -51,7 +56,7 @@ class _Doubt:
 
 
 def accept_head(
-    ledger: Ledger, heads: Iterable[KnownHead], request: Order
+    ledger: Ledger, heads: Iterable[KnownHead], request: ChangeRequest
 ) -> AcceptedHead:
     """Accept the verified ledger as it is, and enter revocations that only others know.
 
@@ -81,9 +86,9 @@ def accept_head(
 def _examine(
     ledger: Ledger, ledger_state: LedgerState, heads: tuple[KnownHead, ...]
 ) -> _Doubt:
-    lost = lost_heads(ledger, ledger_state, heads)
+    lost = find_lost_heads(ledger, ledger_state, heads)
     # A head whose revocations cannot be proven must not revoke anything.
-    candidates = [with_revocations(head, ledger) for head in heads]
+    candidates = [add_revocations(head, ledger) for head in heads]
     proven = tuple(head for head in candidates if head is not None)
     is_doubted = bool(lost) or _is_in_doubt(ledger.home, ledger_state)
     return _Doubt(
@@ -94,7 +99,7 @@ def _examine(
 
 
 def _enter(
-    ledger: Ledger, ledger_state: LedgerState, doubt: _Doubt, request: Order
+    ledger: Ledger, ledger_state: LedgerState, doubt: _Doubt, request: ChangeRequest
 ) -> LedgerState:
     """Append the acceptance where there is doubt, then each missing revocation."""
     attribution = attribute(request, ledger)
@@ -136,7 +141,7 @@ def _newly_revoked(
 
 def _is_in_doubt(home: Path, ledger_state: LedgerState) -> bool:
     """Whether a file of this home is missing or damaged, or the home never saw this ledger."""
-    if store_faults(home):
+    if find_store_faults(home):
         return True
     return read_record(home) is None and not is_new(home, ledger_state)
 

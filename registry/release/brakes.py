@@ -21,7 +21,7 @@ from registry.ledger.entries import (
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.release.context import (
-    Order,
+    ChangeRequest,
     ReleaseContext,
     append,
     attribute,
@@ -31,7 +31,7 @@ from registry.release.following import EndpointState, Route
 
 
 def roll_back(
-    model: str, version: str | None, request: Order, context: ReleaseContext
+    model: str, version: str | None, request: ChangeRequest, context: ReleaseContext
 ) -> LedgerState:
     """Give full traffic back to what served before, or to a version that once served.
 
@@ -56,7 +56,9 @@ def roll_back(
     return _brake(context, model, make_entry)
 
 
-def serve_base(model: str, request: Order, context: ReleaseContext) -> LedgerState:
+def serve_base(
+    model: str, request: ChangeRequest, context: ReleaseContext
+) -> LedgerState:
     """Have the base answer under the model's name.
 
     `ReleaseError` where no version of the model was ever released, so that no base is known,
@@ -78,7 +80,7 @@ def serve_base(model: str, request: Order, context: ReleaseContext) -> LedgerSta
 def revoke(
     model: str,
     version: str,
-    request: Order,
+    request: ChangeRequest,
     context: ReleaseContext,
     *,
     is_registered: bool = False,
@@ -117,7 +119,7 @@ def _check_model_is_known(ledger_state: LedgerState, model: str) -> None:
         )
 
 
-def freeze(request: Order, context: ReleaseContext) -> LedgerState:
+def freeze(request: ChangeRequest, context: ReleaseContext) -> LedgerState:
     """Have no release begin, and abort what is in progress.
 
     The ledger itself refuses from then on, whatever the endpoint does.
@@ -128,7 +130,7 @@ def freeze(request: Order, context: ReleaseContext) -> LedgerState:
     return ledger_state
 
 
-def unfreeze(request: Order, context: ReleaseContext) -> LedgerState:
+def unfreeze(request: ChangeRequest, context: ReleaseContext) -> LedgerState:
     """Allow releases again."""
     body = Unfrozen(**attribute(request, context.ledger))
     ledger_state = append(context.ledger, lambda _: body)
@@ -220,7 +222,7 @@ def _explain_delay(
     return f"{answering} answers under {model} still{alarms}"
 
 
-def what_served_before(model_state: ModelState) -> RecordedRelease | None:
+def find_rollback_target(model_state: ModelState) -> RecordedRelease | None:
     """The release that a rollback leads to; None where there is none."""
     # While the base answers, the current release is the one that it took over from.
     if model_state.serves_base:
@@ -239,7 +241,7 @@ def _rollback_generation(
             f"Nothing of {model} was ever released: there is nothing to go back to. "
             "`assay promote` releases a version."
         )
-    target = what_served_before(model_state)
+    target = find_rollback_target(model_state)
     if target is None:
         raise ReleaseError(
             f"Nothing of {model} served before what serves now. "

@@ -15,7 +15,7 @@ ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Order:
+class ChangeRequest:
     """Who wants a change of what serves, and why."""
 
     by: str
@@ -51,7 +51,7 @@ class ReleaseContext:
     patience: Patience = Patience()
 
 
-def attribute(request: Order, ledger: Ledger) -> Attribution:
+def attribute(request: ChangeRequest, ledger: Ledger) -> Attribution:
     """Keep the reason beside the ledger, and give the fields of an entry that refers to it."""
     # The text is kept first: no entry may refer to a reason that is nowhere.
     return Attribution(

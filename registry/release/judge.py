@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from core.account import Signed, people, same_account
+from core.account import Signed, group_by_person, is_same_account
 from core.errors import IncompleteEvidence
 from core.value import Value, first_problem
 from pipelines.gates.policy import (
@@ -84,7 +84,7 @@ class Signature(Value):
     package_sha256: str
 
 
-class WaiverGiven(Value):
+class WaivedRule(Value):
     """A rule that does not hold for this model until a time."""
 
     generation: int = Field(description="The ledger's entry.")
@@ -109,7 +109,7 @@ class Origin(Value):
     )
 
 
-class AdmittedAgain(Value):
+class Readmission(Value):
     """What `admit` answers now about the data that the version was trained on."""
 
     verdict: Literal["passed", "rejected", "undecided"]
@@ -133,7 +133,7 @@ class Circumstances(Value):
     origin: Origin | None = Field(
         description="None: the ledger does not know where the version came from."
     )
-    admitted: AdmittedAgain | None = Field(
+    admitted: Readmission | None = Field(
         description="None: the package does not hold what `admit` reads."
     )
     drawable: int = Field(
@@ -167,7 +167,7 @@ class Circumstances(Value):
         ),
     )
     # What only people and keys can give.
-    waivers: tuple[WaiverGiven, ...] = ()
+    waivers: tuple[WaivedRule, ...] = ()
     approvals: tuple[Approval, ...] = ()
     human_rating: HumanRating | None = None
     signature: Signature | None = None
@@ -188,7 +188,7 @@ class Circumstances(Value):
             for approval in self.approvals
             if self.registered_at <= approval.at <= self.now
         ]
-        persons = people((author, *in_time))
+        persons = group_by_person((author, *in_time))
         return tuple(person[0].name for person in persons if author not in person)
 
     @property
@@ -207,7 +207,7 @@ class Circumstances(Value):
         if self.author_account is None or account is None:
             return False
         author = Signed(self.author, self.author_account)
-        persons = people((author, Signed(by, account)))
+        persons = group_by_person((author, Signed(by, account)))
         return len(persons) > 1
 
 
@@ -572,7 +572,7 @@ def check_freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
 # Waivers.
 
 
-def _find_waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
+def _find_waiver(finding: Finding, case: Circumstances) -> WaivedRule | None:
     """The waiver that replaces what is missing, if one holds now; of several the latest."""
     # Nobody may waive what was shown to be worse: only what is undecided.
     if finding.outcome != "undecided" or finding.rule not in WAIVABLE:
@@ -592,7 +592,7 @@ def _find_waiver(finding: Finding, case: Circumstances) -> WaiverGiven | None:
     return max(waivers, key=lambda waiver: waiver.generation, default=None)
 
 
-def _waive(finding: Finding, waiver: WaiverGiven, case: Circumstances) -> Finding:
+def _waive(finding: Finding, waiver: WaivedRule, case: Circumstances) -> Finding:
     until, person = _format_moment(waiver.until), _name_waiver(waiver, case)
     text = (
         f"{finding.rule} is waived until {until} by {person} "
@@ -601,14 +601,14 @@ def _waive(finding: Finding, waiver: WaiverGiven, case: Circumstances) -> Findin
     return finding.model_copy(update={"outcome": "passed", "text": text})
 
 
-def _name_waiver(waiver: WaiverGiven, case: Circumstances) -> str:
+def _name_waiver(waiver: WaivedRule, case: Circumstances) -> str:
     """The name, the account behind it, and whether that account trained the version."""
     if waiver.account is None:
         return waiver.by
     name = f"{waiver.by}, account {waiver.account}"
     author_account = case.author_account
     # Readers of the verdict should see where somebody waives a rule for their own work.
-    if author_account is not None and same_account(waiver.account, author_account):
+    if author_account is not None and is_same_account(waiver.account, author_account):
         return f"{name}, which trained it,"
     return name
 

@@ -14,7 +14,13 @@ from core.errors import DamagedFile, IncompleteGeneration
 from core.files import digest_of_json, read_jsonl, write_jsonl
 from core.value import Value, first_problem
 from pipelines.scoring.evidence_file import read_predictions
-from pipelines.values.dataset import Message, Prompt, prompt_id, prompts_of, read_rows
+from pipelines.values.dataset import (
+    Message,
+    Prompt,
+    group_prompts,
+    prompt_id,
+    read_rows,
+)
 
 FILE = "known_answers.jsonl"
 HELD_OUT = "held_out.jsonl"
@@ -104,7 +110,7 @@ def drawable_prompts(folder: Path) -> tuple[Prompt, ...]:
     if not path.is_file():
         return ()
     try:
-        prompts = prompts_of(read_rows(path))
+        prompts = group_prompts(read_rows(path))
     except ValueError as error:
         raise DamagedFile(
             f"{path} holds a line that is no row. Fetch the package again."

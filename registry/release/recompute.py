@@ -11,13 +11,13 @@ from pathlib import Path
 from core.errors import DamagedFile
 from core.files import sha256_of
 from core.value import Value
-from pipelines.gates.comparisons import compare, differing, score_differences
+from pipelines.gates.comparisons import compare, list_differences, score_differences
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence
 from pipelines.scoring.scores import with_statistics
 from pipelines.stages.admit import admit
-from pipelines.stages.screen import rules_of, screen
+from pipelines.stages.screen import list_rules, screen
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
@@ -37,7 +37,7 @@ NEWER_RULES = frozenset({"output refusals"})
 """Rules of `screen` that ask for what older scorecards do not hold."""
 
 
-class Recomputed(Value):
+class Recomputation(Value):
     """The verdict that the stored evidence gives, and where the stored files differ from it."""
 
     verdict: Admission | Finalist | Rejection | Undecided
@@ -62,7 +62,7 @@ def is_older(scorecard: Scorecard) -> bool:
     return not has_contents and not has_named_answers
 
 
-def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
+def recompute(folder: Path, policy_file: Path | None = None) -> Recomputation:
     """Judge a folder's scorecard and evidence again, and compare with every file beside them.
 
     The policy is the folder's `policy.yaml` unless another is given. Statistics are computed
@@ -82,14 +82,14 @@ def recompute(folder: Path, policy_file: Path | None = None) -> Recomputed:
     # Another policy is asked about the evidence, not whether it would have admitted the data.
     if policy_file is None:
         differences += _admission_differences(folder, screening.policy)
-    demanded = rules_of(scorecard, screening.policy)
+    demanded = list_rules(scorecard, screening.policy)
     differences += rule_differences(stored.findings, demanded)
-    differences += differing(
+    differences += list_differences(
         "verdict",
         stored.model_dump(mode="json"),
         screening.verdict.model_dump(mode="json"),
     )
-    return Recomputed(verdict=screening.verdict, differences=tuple(differences))
+    return Recomputation(verdict=screening.verdict, differences=tuple(differences))
 
 
 def rescreen(folder: Path, policy_file: Path) -> Finalist | Rejection | Undecided:
@@ -169,21 +169,21 @@ def readmit(
     return _admit_again(folder, policy, older=older)
 
 
-def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputed:
+def recompute_admission(folder: Path, policy_file: Path | None = None) -> Recomputation:
     """Judge a run that `admit` ended, and compare with `verdict.json`.
 
     In a version's package `verdict.json` is that of `screen`: there is nothing to compare with.
     """
     verdict = readmit(folder, policy_file)
     if (folder / "scorecard.json").is_file():
-        return Recomputed(verdict=verdict, differences=())
+        return Recomputation(verdict=verdict, differences=())
     stored = read_admission(folder / "verdict.json")
-    differences = differing(
+    differences = list_differences(
         "verdict",
         stored.model_dump(mode="json"),
         verdict.model_dump(mode="json"),
     )
-    return Recomputed(verdict=verdict, differences=tuple(differences))
+    return Recomputation(verdict=verdict, differences=tuple(differences))
 
 
 def _admit_again(
@@ -249,7 +249,7 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
     recomputed = _rows_of(with_statistics(rows, metrics))
     differences: list[str] = []
     for row, recomputed_row in zip(rows, recomputed, strict=True):
-        differences += differing(
+        differences += list_differences(
             f"evidence.{row.system}.{row.row.prompt_id}",
             row.model_dump(mode="json"),
             recomputed_row.model_dump(mode="json"),

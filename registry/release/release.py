@@ -10,7 +10,7 @@ pending: the endpoint verifies the package, loads it beside what serves, and pro
 switched: the route leads to it; completed once the endpoint reports that it answers.
 
 Before the switch a release can only be aborted; after it, only be rolled back. Its driver may be
-killed between any two lines: `carry_on` continues from what the ledger says. Where two processes
+killed between any two lines: `drive_release` continues from what the ledger says. Where two processes
 drive at once, both write to one ledger, and its generation lets only one of them win.
 """
 
@@ -35,7 +35,7 @@ from registry.ledger.entries import (
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.release.context import (
-    Order,
+    ChangeRequest,
     ReleaseContext,
     append,
     attribute,
@@ -82,7 +82,7 @@ def record_judgement(
 
 
 def release(
-    candidate: Candidate, judged: int, request: Order, context: ReleaseContext
+    candidate: Candidate, judged: int, request: ChangeRequest, context: ReleaseContext
 ) -> RecordedRelease:
     """Put a candidate in front of users; only a `Candidate` can be.
 
@@ -103,11 +103,11 @@ def release(
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(release=subject, judged=judged, **attribution)
     begun = append(context.ledger, lambda _: body).head.generation
-    carry_on(candidate.model, context)
+    drive_release(candidate.model, context)
     return _find_outcome(context.ledger, candidate.model, begun)
 
 
-def carry_on(model: str, context: ReleaseContext) -> None:
+def drive_release(model: str, context: ReleaseContext) -> None:
     """Drive a release in progress until it is completed or aborted; return where there is none."""
     stalled_since = time.monotonic()
     last_generation: int | None = None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core.errors import DamagedFile
 from core.files import read_jsonl, sha256_of
-from pipelines.gates.bias_check import contradictions
-from pipelines.gates.comparisons import differing
-from pipelines.rows.contents import contents_of
+from pipelines.gates.bias_check import find_contradictions
+from pipelines.gates.comparisons import list_differences
+from pipelines.rows.contents import digest_contents
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, output_bias_of
@@ -21,7 +21,7 @@ from pipelines.values.dataset import (
     Prompt,
     Row,
     ValidationReport,
-    prompts_of,
+    group_prompts,
     read_rows,
 )
 from pipelines.values.evidence import NamedAnswer, Scorecard
@@ -76,7 +76,7 @@ def _read_held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
 
 def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[str]:
     """Whether each system was asked every held-out prompt, in order, with the right controls."""
-    prompts = prompts_of(rows)
+    prompts = group_prompts(rows)
     expected = _questions(prompts)
     for system, system_rows in evidence.rows.items():
         scored: list[Question] = [
@@ -96,12 +96,12 @@ def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[s
                 f"{len(expected)} in the held-out split"
             )
         else:
-            yield from differing(f"evidence.{system}.prompts", scored, expected)
+            yield from list_differences(f"evidence.{system}.prompts", scored, expected)
     yield from _control_differences(prompts, evidence)
 
 
 def _questions(prompts: tuple[Prompt, ...]) -> list[Question]:
-    pairs = zip(prompts, contents_of(prompts), strict=True)
+    pairs = zip(prompts, digest_contents(prompts), strict=True)
     return [
         (
             prompt.id,
@@ -126,7 +126,7 @@ def _control_differences(
         stored = {row.row.prompt_id: row.control_prompt_id for row in system_rows}
         # Only the adapter is compared with other prompts' references.
         expected = controls if system == "adapter" else without_controls
-        yield from differing(f"evidence.{system}.controls", stored, expected)
+        yield from list_differences(f"evidence.{system}.controls", stored, expected)
 
 
 def _data_differences(
@@ -156,7 +156,7 @@ def _held_out_count_differences(
     validation: ValidationReport, rows: tuple[Row, ...]
 ) -> Iterator[str]:
     groups = {row.group for row in rows}
-    contents = set(contents_of(prompts_of(rows)))
+    contents = set(digest_contents(group_prompts(rows)))
     counted = (len(rows), len(groups), len(contents))
     # Reports from before contents were counted differ here, as they should.
     reported_contents = validation.contents or {}
@@ -198,7 +198,7 @@ def _data_bias_differences(
     The training rows are not in the folder, so that it cannot be computed again.
     """
     report = BiasReport.read(folder / "bias_report.json")
-    for sentence in contradictions(report):
+    for sentence in find_contradictions(report):
         yield f"bias of the data: {sentence}"
     feature = load_params(folder / "params.yaml").data.sensitive_feature
     if report.feature != feature:
@@ -247,7 +247,7 @@ def _output_bias_differences(
         load_params(folder / "params.yaml"),
         scorecard.bias.min_group_size,
     )
-    yield from differing(
+    yield from list_differences(
         "scorecard.bias",
         scorecard.bias.model_dump(mode="json"),
         recomputed.model_dump(mode="json"),

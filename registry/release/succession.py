@@ -8,7 +8,12 @@ from pipelines.gates.policy import Guardrail, Policy, ScreenPolicy
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
 from pipelines.scoring.scores import system_scores
-from pipelines.stages.screen import Case, enough_clusters, guarded, superior
+from pipelines.stages.screen import (
+    Case,
+    check_clusters,
+    check_guardrail,
+    check_superiority,
+)
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 
@@ -33,9 +38,9 @@ def against_challenger(
         )
         return (Finding(rule="prompts in common", outcome="undecided", text=text),)
     case = _make_case(scorecard, evidence, policy)
-    findings = [enough_clusters(case), superior(case, "champion")]
+    findings = [check_clusters(case), check_superiority(case, "champion")]
     for guardrail in _champion_guardrails(policy.gates.screen):
-        findings.extend(guarded(case, guardrail))
+        findings.extend(check_guardrail(case, guardrail))
     return tuple(findings)
 
 

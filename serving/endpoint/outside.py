@@ -14,11 +14,11 @@ from core.errors import BrokenLedger, DamagedFile, LedgerError
 from registry.ledger.audit import (
     LOOK,
     KnownHead,
+    add_revocations,
     check_known,
+    describe_foreign_export,
+    find_lost_heads,
     known_heads,
-    lost_heads,
-    unproven,
-    with_revocations,
 )
 from registry.ledger.heads import (
     is_new,
@@ -123,13 +123,13 @@ class OutsideHeads:
         `BrokenLedger` where it does not, or where nobody confirms that it is whole.
         """
         new = [head for head in heads if _head_key(head) not in self._fits]
-        lost = lost_heads(ledger, state, new)
+        lost = find_lost_heads(ledger, state, new)
         proven: list[KnownHead] = []
         sentences: list[str] = []
         for head in lost:
-            head_with_revocations = with_revocations(head, ledger)
+            head_with_revocations = add_revocations(head, ledger)
             if head_with_revocations is None:
-                sentences.append(unproven(head))
+                sentences.append(describe_foreign_export(head))
             else:
                 proven.append(head_with_revocations)
         # Before the check: what a lost head revoked must not be loaded, whatever the check says.
@@ -175,7 +175,7 @@ class OutsideHeads:
             sealed = None
             if self._witness is not None:
                 keys = trusted_keys(self._home, ledger_state)
-                sealed = self._witness.furthest(keys)
+                sealed = self._witness.read_furthest(keys)
         except LedgerError as error:
             self._witness_fault = (str(error),)
             return
@@ -200,7 +200,7 @@ class OutsideHeads:
             return False
         if sealed is None:
             return is_new(self._home, state)
-        is_own = sealed.is_by(ledger_keys(state))
+        is_own = sealed.is_sealed_by(ledger_keys(state))
         return is_own and sealed.record.head.hash not in state.accepted
 
 

@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from core.account import LONGEST, operating_system_account, same_account
+from core.account import LONGEST, is_same_account, operating_system_account
 from tests.support.another_account import NOBODY, ROOT, run_as
 
 NUMBER_WITHOUT_NAME = 54321
@@ -71,5 +71,5 @@ def test_root_by_sudo_names_who_became_root_and_nobody_else_can_claim_it() -> No
 def test_two_accounts_are_one_persons_where_they_share_a_number_or_a_name(
     one: str, other: str, same: bool
 ) -> None:
-    assert same_account(one, other) is same
-    assert same_account(other, one) is same
+    assert is_same_account(one, other) is same
+    assert is_same_account(other, one) is same

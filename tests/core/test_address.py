@@ -10,9 +10,9 @@ from core.address import (
     SECRETS,
     SEVERAL,
     Login,
+    redact_secrets,
     shown,
     split_login,
-    without_secrets,
 )
 from core.errors import AssayError, RegistryError
 
@@ -130,5 +130,5 @@ def test_what_is_no_secret_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> N
         "ASSAY_NOTIFY", "json://127.0.0.1:8000/hook mailto://kim@mail.example"
     )
     text = "assay: see http://127.0.0.1:5000/#/runs/1 and a@b.example, 50% of https://example.org/?q=1."
-    assert without_secrets(text) == text
-    assert without_secrets("at http://u:longpassword@h:1/x.") == "at http://h:1/x."
+    assert redact_secrets(text) == text
+    assert redact_secrets("at http://u:longpassword@h:1/x.") == "at http://h:1/x."

@@ -10,9 +10,9 @@ from core.files import (
     folder_digests,
     read_jsonl,
     sha256_of,
+    write_atomically,
     write_jsonl,
     write_text,
-    write_whole,
 )
 from core.value import FileDigest, Value
 
@@ -32,7 +32,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
         raise OSError(28, "No space left on device", str(temporary))
 
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, fail)
+        write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

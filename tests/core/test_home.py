@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.home import closed_to_us, make_home, openness
+from core.home import describe_openness, explain_no_access, make_home
 from registry.ledger.ledger import open_ledger
 from tests.support.another_account import NOBODY, run_as
 
@@ -26,7 +26,7 @@ def test_a_home_is_made_for_its_owner_alone_whatever_the_umask(
     finally:
         os.umask(before)
     assert mode_of(tmp_path / name) == 0o700
-    assert openness(tmp_path / name) is None
+    assert describe_openness(tmp_path / name) is None
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_an_open_home_is_told_with_who_may_do_what(
     tmp_path: Path, mode: int, words: tuple[str, ...]
 ) -> None:
     tmp_path.chmod(mode)
-    said = openness(tmp_path) or ""
+    said = describe_openness(tmp_path) or ""
     assert all(each in said for each in words), said
 
 
 def test_what_may_be_read_or_is_not_there_is_closed_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    assert closed_to_us(tmp_path / "file") is None
-    assert closed_to_us(tmp_path / "none" / "there") is None
+    assert explain_no_access(tmp_path / "file") is None
+    assert explain_no_access(tmp_path / "none" / "there") is None
 
 
 @pytest.mark.parametrize(("folder", "file"), [(0o700, 0o644), (0o755, 0o600)])
@@ -106,7 +106,7 @@ def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(
     done = run_as(
         NOBODY,
         "-c",
-        f"from pathlib import Path; from core.home import closed_to_us; print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
+        f"from pathlib import Path; from core.home import explain_no_access; print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
     )
     closed, mode = (home, folder) if folder == 0o700 else (home / "ledger.db", file)
     assert (

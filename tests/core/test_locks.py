@@ -17,16 +17,16 @@ from core.locks import (
     endpoint_lock,
     exclusive,
     head_lock,
-    in_use,
     is_held,
     ledger_lock,
-    lock_file,
     release_lock,
     rotation_lock,
+    share_home,
     stage_lock,
     take_turn,
     training_lock,
     try_exclusive,
+    up_lock,
     workspace_lock,
 )
 from tests.support.waiting import wait_until
@@ -168,7 +168,7 @@ def test_asking_about_a_lock_creates_no_file(path: Path) -> None:
 def test_many_use_a_home_at_once_and_a_clean_up_waits_for_the_last(
     tmp_path: Path,
 ) -> None:
-    with another_process("in_use", tmp_path) as process, in_use(tmp_path):
+    with another_process("in_use", tmp_path) as process, share_home(tmp_path):
         with pytest.raises(OperationError, match="Nothing was changed"):
             clean_up(tmp_path, patience=0.2)
         process.kill()
@@ -188,7 +188,7 @@ def test_the_lock_files_of_a_home_keep_their_names(tmp_path: Path) -> None:
     names = {
         path.relative_to(tmp_path).as_posix()
         for path in (
-            lock_file(tmp_path),
+            up_lock(tmp_path),
             ledger_lock(tmp_path),
             rotation_lock(tmp_path),
             head_lock(tmp_path),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import AlreadyTraining, OperationError
-from core.locks import alone, in_use
+from core.locks import alone, share_home
 from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.training_lock import training_turn
@@ -54,7 +54,7 @@ def test_the_worktree_of_a_live_run_is_left(
 def test_nothing_is_cleared_away_beside_a_run(
     shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with in_use(tmp_path):
+    with share_home(tmp_path):
         set_clock(monkeypatch, shift)
         with pytest.raises(OperationError), alone(tmp_path, patience=0.2):
             pass

@@ -16,8 +16,8 @@ from operations.reconcile import Reconciler
 from registry.ledger.entries import ReleaseSwitched
 from registry.ledger.ledger import open_ledger
 from registry.release.brakes import freeze, unfreeze
-from registry.release.context import Order, ReleaseContext
-from registry.release.release import carry_on
+from registry.release.context import ChangeRequest, ReleaseContext
+from registry.release.release import drive_release
 from tests.support.endpoint_system import MODEL, Home, Running, endpoint
 from tests.support.journey import Checkout, Package, invoke
 from tests.support.released import (
@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.ci
 
 WHOLE = ["judged", "release_begun", "release_switched", "release_completed"]
-WHY = Order("ann", "a test")
+WHY = ChangeRequest("ann", "a test")
 READY = ready_line("the controller")
 
 
@@ -169,7 +169,7 @@ def test_3_a_controller_that_slept_through_what_another_wrote_writes_nothing_wro
         home.begin("1")
         stop_while_it_drives(sleeper, home)
         if meanwhile == "finished":
-            carry_on(MODEL, context(home))
+            drive_release(MODEL, context(home))
         else:
             freeze(WHY, context(home))
             unfreeze(WHY, context(home))

@@ -37,7 +37,7 @@ from registry.ledger.keys import endpoint_key_file
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.state import LedgerState
 from registry.release.accept import accept_head
-from registry.release.context import Order
+from registry.release.context import ChangeRequest
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.support.endpoint_system import endpoint
@@ -400,7 +400,7 @@ def test_an_acceptance_revokes_again_one_adapter_under_two_names(home: Path) -> 
     for model in ("a", "b"):
         for body in released(ledger_state.head.generation, model, "8" * 64):
             ledger_state = ledger.append(body, ledger_state)
-    done = accept_head(ledger, known, Order("olga", "restored", "7 (olga)"))
+    done = accept_head(ledger, known, ChangeRequest("olga", "restored", "7 (olga)"))
     assert done.revoked == (("a", "1"), ("b", "1"))
     after = ledger.state()
     assert "8" * 64 in after.revoked_adapters
@@ -418,7 +418,9 @@ def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(
     known = known_heads(home, ledger.state())[0]
     with pytest.raises(Killed):
         accept_head(
-            KilledAtRevocation(home, ledger.database), known, Order("olga", "restored")
+            KilledAtRevocation(home, ledger.database),
+            known,
+            ChangeRequest("olga", "restored"),
         )
     assert isinstance(ledger.entries()[-1].body, HeadAccepted)
     memory_file(home).unlink()  # the head record alone remembers the revocation now
@@ -442,7 +444,9 @@ def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(
         revoked_adapters=("7" * 64, "8" * 64),
     )
     accept_head(
-        ledger, (*known_heads(home, ledger.state())[0], lost), Order("olga", "restored")
+        ledger,
+        (*known_heads(home, ledger.state())[0], lost),
+        ChangeRequest("olga", "restored"),
     )
     ledger.append(frozen(), ledger.state())
     sealed = read_record(home)

@@ -34,7 +34,7 @@ from pipelines.values.dataset import (
     Prompt,
     Row,
     ValidationReport,
-    prompts_of,
+    group_prompts,
     read_rows,
     write_rows,
 )
@@ -218,7 +218,7 @@ def prompts_and_held_out_rows_dropped(folder: Path) -> None:
     rows = [
         row
         for row in read_rows(folder / "held_out.jsonl")
-        if prompts_of([row])[0].id in asked
+        if group_prompts([row])[0].id in asked
     ]
     write_rows(folder / "held_out.jsonl", rows)
     card = Scorecard.read(folder / "scorecard.json")

@@ -134,7 +134,7 @@ def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(
     assert there is not None
     record = HeadRecord.of(read_ledger(home).state())
     head = record.head.model_copy(update={"generation": 99})
-    forged = SealedRecord.made(
+    forged = SealedRecord.sign(
         record.model_copy(update={"head": head}), create_key(tmp_path / "stranger")
     )
     there.tell(forged)

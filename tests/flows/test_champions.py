@@ -15,7 +15,7 @@ from registry.ledger.entries import ReleaseSwitched, Revoked
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import CHALLENGER, CHAMPION, PACKAGE
 from registry.mlflow.store import Store
-from registry.release.context import Order
+from registry.release.context import ChangeRequest
 from tests.support.journey import ROOT, Package
 from tests.support.ledgers import MODEL, WHY, append_released, begun, judged, package
 
@@ -146,5 +146,5 @@ def test_an_order_to_promote_without_an_endpoint_leaves_a_switched_release_as_it
         ReleaseSwitched(begun=ledger_state.head.generation), ledger_state
     )
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
-        promote(project, "tiny", "1", Order("rita", "it is better"))
+        promote(project, "tiny", "1", ChangeRequest("rita", "it is better"))
     assert ledger.state() == ledger_state

@@ -16,10 +16,10 @@ from operations.checks import packages
 from operations.reconcile import Reconciler
 from pipelines.values.verdict import read_screen_verdict
 from registry.ledger.ledger import open_ledger
-from registry.mlflow.package_folder import all_aside, is_whole
+from registry.mlflow.package_folder import is_whole, list_set_aside
 from registry.mlflow.recorded import PACKAGE, ModelVersion
 from registry.mlflow.store import Store
-from registry.release.context import Order
+from registry.release.context import ChangeRequest
 from tests.support.endpoint_system import Home
 from tests.support.journey import ROOT, Package
 
@@ -77,7 +77,7 @@ def test_the_controller_fetches_it_again_puts_the_damaged_one_aside_and_tells_pe
     assert duties.repair_packages() == ()
     damage(folder)
     [told] = duties.repair_packages()
-    aside = all_aside(folder.parent)
+    aside = list_set_aside(folder.parent)
     where = (
         "Its folder was not there."
         if damage is shutil.rmtree
@@ -124,13 +124,17 @@ def test_promote_of_what_serves_already_fetches_a_damaged_package_again(
     project: Project, version: ModelVersion, folder: Path
 ) -> None:
     add(folder)
-    done = promote(project, "tiny", "1", Order("rita", "its package is damaged"))
+    done = promote(
+        project, "tiny", "1", ChangeRequest("rita", "its package is damaged")
+    )
     assert done == Repaired(
-        model="tiny", version="1", aside=all_aside(folder.parent)[0]
+        model="tiny", version="1", aside=list_set_aside(folder.parent)[0]
     )
     assert is_whole(folder, version.package_sha256)
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
-        promote(project, "tiny", "1", Order("rita", "nothing is damaged any more"))
+        promote(
+            project, "tiny", "1", ChangeRequest("rita", "nothing is damaged any more")
+        )
 
 
 def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(
@@ -146,7 +150,9 @@ def test_the_doctor_names_a_damaged_package_and_what_was_put_aside(
     Reconciler(project).repair_packages()
     whole, aside = packages(project)
     assert (whole.is_ok, aside.is_ok) == (True, True)
-    assert f"a damaged one was put aside: {all_aside(folder.parent)[0]}" in aside.text
+    assert (
+        f"a damaged one was put aside: {list_set_aside(folder.parent)[0]}" in aside.text
+    )
 
 
 def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(

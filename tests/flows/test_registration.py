@@ -13,7 +13,7 @@ from operations.adopt import adopt
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import ModelVersion
-from registry.release.context import Order
+from registry.release.context import ChangeRequest
 from tests.support.journey import Checkout, Journey, invoke, make_checkout, take_records
 from tests.support.tiny import pack
 
@@ -107,7 +107,9 @@ def test_a_version_from_before_is_shown_and_can_be_adopted_once_by_name(
 ) -> None:
     shown = invoke(site.checkout, "status")
     assert "not in the ledger (`assay adopt` answers for one): 1" in shown.out
-    order = Order("omar", "it is from before runs entered theirs", "1002 (omar)")
+    order = ChangeRequest(
+        "omar", "it is from before runs entered theirs", "1002 (omar)"
+    )
     project = Project(site.checkout.root, site.checkout.home)
     known = adopt(project, MODEL, "1", order)
     assert (known.by, known.account, known.is_adopted) == ("omar", "1002 (omar)", True)

@@ -71,7 +71,7 @@ def test_a_champion_that_still_passes_is_recorded_without_training_or_registerin
     ) == ("passed", "1", "FINISHED")
     assert len(served.versions()) == 1
     assert notices(served.home)[-1].title == "Assay: champion of letters-tiny passes"
-    assert served.store.runs.last_training(MODEL).run_id != run.info.run_id  # type: ignore[union-attr]
+    assert served.store.runs.find_last_training(MODEL).run_id != run.info.run_id  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

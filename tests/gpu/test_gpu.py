@@ -24,9 +24,9 @@ from pipelines.models.adapter_files import check_adapter
 from pipelines.models.language_model import (
     Generated,
     LanguageModel,
-    completion_losses,
     generate,
     load_language_model,
+    measure_completion_losses,
 )
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
@@ -248,7 +248,7 @@ def test_losses_on_a_gpu_are_those_on_a_cpu(
         for prompt, text in zip(prompts, reversed(TEXTS), strict=True)
     ]
     found, expected = (
-        completion_losses(language, rows, batch_size=5)
+        measure_completion_losses(language, rows, batch_size=5)
         for language in (on_gpu, moved_to_cpu(on_gpu))
     )
     print(

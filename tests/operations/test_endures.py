@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from core.errors import OperationError
-from core.locks import lock_file
+from core.locks import up_lock
 from core.loopback import answers, ask
 from core.notify import notices
 from core.project import Project
@@ -150,7 +150,7 @@ def test_down_ends_nothing_of_one_that_runs_without_a_record(
     look_until(found, lambda: found.services[0].state == "ready")
     record_file(tmp_path).unlink()
     with (
-        FileLock(lock_file(tmp_path)),
+        FileLock(up_lock(tmp_path)),
         pytest.raises(OperationError, match=r"nothing was ended.*fuser .*up\.lock"),
     ):
         down.run_down()

@@ -22,7 +22,7 @@ from flows.schedule.prefect_login import basic, login, login_file
 from flows.schedule.prefect_server import prefect_server
 from operations.supervise.processes import find_marked
 from operations.system_mark import system_mark
-from registry.mlflow.accounts import passwords, passwords_file, service_login
+from registry.mlflow.accounts import passwords_file, read_passwords, service_login
 from registry.mlflow.recorded import CHAMPION
 from registry.mlflow.store import Store
 from tests.support.endpoint_system import words_of
@@ -85,7 +85,10 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         for each in find_marked(system_mark(up.checkout.home))
         for word in words_of(each)
     )
-    for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
+    for password in (
+        *read_passwords(up.checkout.home).values(),
+        login(up.checkout.home),
+    ):
         assert password not in up.said + logs + command_lines
 
 
@@ -118,7 +121,7 @@ def test_every_first_user_comes_in_with_the_right_password_alone(
     up: Up, user: str
 ) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
-    status, said = ask(up, path, user, passwords(up.checkout.home)[user])
+    status, said = ask(up, path, user, read_passwords(up.checkout.home)[user])
     assert (status, json.loads(said)["experiment"]["artifact_location"]) == (
         200,
         (up.checkout.home / "mlflow-artifacts").as_uri(),
@@ -154,7 +157,11 @@ def test_a_name_that_is_not_this_machine_is_refused(up: Up) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
     assert (
         ask(
-            up, path, "admin", passwords(up.checkout.home)["admin"], Host="evil.example"
+            up,
+            path,
+            "admin",
+            read_passwords(up.checkout.home)["admin"],
+            Host="evil.example",
         )[0]
         == 403
     )
@@ -164,7 +171,7 @@ def test_a_name_that_is_not_this_machine_is_refused(up: Up) -> None:
 def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_users(
     up: Up,
 ) -> None:
-    known = passwords(up.checkout.home)
+    known = read_passwords(up.checkout.home)
     base = "api/2.0/mlflow/registered-models"
     assert (
         ask(up, f"{base}/create", "assay", known["assay"], {"name": "theirs"})[0] == 200
@@ -180,7 +187,7 @@ def test_the_scientist_reads_models_that_the_manager_may_edit_and_neither_makes_
 @pytest.mark.ci
 def test_the_command_line_without_a_server_sees_what_the_server_has(up: Up) -> None:
     body = {"experiment_id": "1", "run_name": "seen from both sides"}
-    known = passwords(up.checkout.home)
+    known = read_passwords(up.checkout.home)
     assert (
         ask(up, "api/2.0/mlflow/runs/create", "scientist", known["scientist"], body)[0]
         == 403
@@ -271,7 +278,7 @@ def test_killed_services_are_started_again(up: Up) -> None:
         1
     ] * len(before)
     up.wait(lambda: all(each.answers() for each in up.record.services))
-    known = passwords(up.checkout.home)
+    known = read_passwords(up.checkout.home)
     assert (
         ask(
             up,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import AssayError, DamagedFile, UnusableBaseModel
-from pipelines.stages.base_model import base_model, locate, read_base_model
+from pipelines.stages.base_model import base_model, locate_base_model, read_base_model
 from pipelines.values.params import BaseModelParams
 from tests.support.tiny import CHAT_TEMPLATE
 
@@ -42,7 +42,7 @@ def test_the_manifest_names_every_file_and_the_model_is_found_again_by_digest(
     }
     assert template == CHAT_TEMPLATE
     assert manifest.context_tokens == 512
-    assert locate(manifest, tmp_path / "home").resolve() == own.resolve()
+    assert locate_base_model(manifest, tmp_path / "home").resolve() == own.resolve()
 
 
 def test_the_digest_does_not_depend_on_where_the_folder_lies(
@@ -63,7 +63,7 @@ def test_weights_that_changed_since_are_not_given(own: Path, tmp_path: Path) -> 
     with pytest.raises(
         DamagedFile, match=r"model\.safetensors is not the file that the manifest"
     ):
-        locate(manifest, tmp_path / "home")
+        locate_base_model(manifest, tmp_path / "home")
     with pytest.raises(DamagedFile, match=r"but base_model\.digest is"):
         base_model(asked(own, digest=manifest.digest), tmp_path / "home")
 

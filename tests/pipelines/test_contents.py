@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.rows.contents import clusters_of, digest_content
-from pipelines.values.dataset import prompts_of
+from pipelines.rows.contents import assign_clusters, digest_content
+from pipelines.values.dataset import group_prompts
 from tests.support import trials
 
 
@@ -44,7 +44,7 @@ def test_what_is_asked_or_expected_otherwise_is_another_content(
 
 def test_groups_that_share_a_content_are_one_cluster_and_others_stay_apart() -> None:
     groups = ("a", "b", "b", "c", "d", "e")
-    assert clusters_of(groups, ("1", "1", "2", "2", "3", "4")) == (
+    assert assign_clusters(groups, ("1", "1", "2", "2", "3", "4")) == (
         "a",
         "a",
         "a",
@@ -52,9 +52,9 @@ def test_groups_that_share_a_content_are_one_cluster_and_others_stay_apart() -> 
         "d",
         "e",
     )
-    assert clusters_of(groups, (None,) * 6) == groups
-    assert clusters_of(("z", "y", "x"), ("1", "1", "1")) == ("x", "x", "x")
-    assert clusters_of((), ()) == ()
+    assert assign_clusters(groups, (None,) * 6) == groups
+    assert assign_clusters(("z", "y", "x"), ("1", "1", "1")) == ("x", "x", "x")
+    assert assign_clusters((), ()) == ()
 
 
 def test_twenty_contents_under_a_hundred_names_are_twenty_clusters() -> None:
@@ -74,7 +74,7 @@ def test_twenty_contents_under_a_hundred_names_are_twenty_clusters() -> None:
     ]
     made = trials.evidence(trials.trial(held_out=copies))
     assert (
-        len(prompts_of(copies)),
+        len(group_prompts(copies)),
         len(set(made.groups)),
         len(set(made.clusters)),
     ) == (100, 100, 20)

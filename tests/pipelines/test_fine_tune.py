@@ -14,7 +14,7 @@ from core.errors import (
 from core.files import folder_digests
 from core.value import FileDigest
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.resources import needs
+from pipelines.models.resources import estimate_needs
 from pipelines.stages.fine_tune import _order_for_training
 from pipelines.values.base_manifest import BaseModelManifest
 from tests.support.workshop import ROWS, Workshop, params, row
@@ -154,7 +154,7 @@ def test_beside_a_gpu_the_machine_needs_room_for_libraries_and_weights_alone(
     manifest: BaseModelManifest,
 ) -> None:
     large = manifest.model_copy(update={"parameters": 7_000_000_000})
-    needed = needs(large, params(batch_size=16), 512, 10_000)
+    needed = estimate_needs(large, params(batch_size=16), 512, 10_000)
     beside = needed.beside_a_gpu(large)
     assert 28e9 < beside.memory < 30e9 < needed.memory
     assert beside.disk == needed.disk

@@ -10,9 +10,9 @@ import torch
 from core.errors import UnusableBaseModel, UnusableRow
 from pipelines.models.language_model import (
     LanguageModel,
-    completion_losses,
     generate,
     load_language_model,
+    measure_completion_losses,
 )
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message
@@ -68,7 +68,7 @@ def test_losses_equal_those_of_a_plain_forward_pass(
         (prompt, language.encoder.completion_ids(text))
         for prompt, text in zip(prompts, reversed(TEXTS), strict=True)
     ]
-    found = completion_losses(language, rows, batch_size=3)
+    found = measure_completion_losses(language, rows, batch_size=3)
     for (prompt, completion), loss in zip(rows, found, strict=True):
         ids = torch.tensor([[*prompt, *completion]])
         logits = language.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
@@ -80,7 +80,7 @@ def test_losses_equal_those_of_a_plain_forward_pass(
 
 def test_nothing_is_asked_of_no_prompts(language: LanguageModel) -> None:
     assert generate(language, [], max_new_tokens=8, batch_size=4) == ()
-    assert completion_losses(language, [], batch_size=4) == ()
+    assert measure_completion_losses(language, [], batch_size=4) == ()
 
 
 def test_a_prompt_over_the_context_is_refused_and_not_cut(

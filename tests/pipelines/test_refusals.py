@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.rows.refusals import refuses
+from pipelines.rows.refusals import is_refusal
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from pipelines.rows.refusals import refuses
 def test_an_answer_without_a_word_or_that_opens_by_declining_is_a_refusal(
     answer: str,
 ) -> None:
-    assert refuses(answer, None)
+    assert is_refusal(answer, None)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_an_answer_without_a_word_or_that_opens_by_declining_is_a_refusal(
     ],
 )
 def test_any_other_answer_is_none(answer: str) -> None:
-    assert not refuses(answer, None)
+    assert not is_refusal(answer, None)
 
 
 def test_a_pattern_of_ones_own_counts_besides() -> None:
-    assert refuses("抱歉,我不能", "^抱歉")
-    assert not refuses("好的", "^抱歉")
-    assert refuses("I'm sorry", "^抱歉")
+    assert is_refusal("抱歉,我不能", "^抱歉")
+    assert not is_refusal("好的", "^抱歉")
+    assert is_refusal("I'm sorry", "^抱歉")

@@ -20,7 +20,7 @@ from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_ev
 from pipelines.scoring.observations import by_feature, by_name, named_answers
 from pipelines.stages import score as stage
 from pipelines.stages.score import check_against_evaluate, score
-from pipelines.values.dataset import NO_GROUP, prompts_of
+from pipelines.values.dataset import NO_GROUP, group_prompts
 from pipelines.values.evidence import Scorecard
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 from tests.support import trials
@@ -139,7 +139,7 @@ def test_every_newer_field_of_a_scorecard_counts_where_it_says_something(
 
 def test_a_champion_is_scored_where_there_is_one(workspace: Path) -> None:
     champion = trials.system_answers(
-        "champion", prompts_of(trials.rows()), trials.wrong, 3.0
+        "champion", group_prompts(trials.rows()), trials.wrong, 3.0
     )
     trials.write_answers(workspace, champion)
     assert [answers.system for answers in read_trial().systems] == [
@@ -261,7 +261,7 @@ def test_two_ways_to_the_score_that_differ_give_no_score() -> None:
 def test_the_control_takes_each_prompt_once_and_always_from_another_group(
     groups: int,
 ) -> None:
-    prompts = prompts_of(trials.rows(60, groups))
+    prompts = group_prompts(trials.rows(60, groups))
     chosen = control_prompts(prompts)
     assert chosen == control_prompts(prompts[::-1])
     assert len({other.id for other in chosen.values()}) == 60
@@ -273,7 +273,7 @@ def test_the_control_leaves_a_group_that_holds_most_prompts() -> None:
         row.model_copy(update={"group": "small" if row.number <= 3 else "large"})
         for row in trials.rows(20)
     ]
-    prompts = prompts_of(held_out)
+    prompts = group_prompts(held_out)
     assert all(
         control_prompts(prompts)[prompt.id].group != prompt.group for prompt in prompts
     )
@@ -281,7 +281,7 @@ def test_the_control_leaves_a_group_that_holds_most_prompts() -> None:
 
 def test_one_group_alone_cannot_be_compared() -> None:
     with pytest.raises(IncompleteEvidence, match="1 group"):
-        control_prompts(prompts_of(trials.rows(10, 1)))
+        control_prompts(group_prompts(trials.rows(10, 1)))
 
 
 def test_only_the_adapter_has_a_control_and_only_on_metrics_that_read_references() -> (

@@ -14,8 +14,8 @@ from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.stages import screen as stage
 from pipelines.stages.score import score
-from pipelines.stages.screen import format_reasons, rules_of, screen
-from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, prompts_of
+from pipelines.stages.screen import format_reasons, list_rules, screen
+from pipelines.values.dataset import NO_GROUP, GroupRate, Interval, group_prompts
 from pipelines.values.evidence import DevLoss, Scorecard, SystemScore
 from pipelines.values.verdict import (
     Comparison,
@@ -648,7 +648,7 @@ def champion_with_another_tokenizer(tmp_path: Path) -> tuple[Scorecard, Evidence
         }
     )
     champion = trials.system_answers(
-        "champion", prompts_of(trials.rows()), trials.wrong, 3.0, tokens_per_word=2
+        "champion", group_prompts(trials.rows()), trials.wrong, 3.0, tokens_per_word=2
     )
     made = made.model_copy(update={"systems": (*made.systems, champion)})
     return score(made, trials.params(), 20, tmp_path).model_copy(
@@ -1084,14 +1084,14 @@ def test_the_rules_of_a_scorecard_are_those_of_its_verdict(
         for given in (comparisons, comparisons[:3], ()):
             assert tuple(
                 each.rule for each in screen(judged, given, policy).findings
-            ) == rules_of(judged, policy)
+            ) == list_rules(judged, policy)
 
 
 def test_a_finding_that_is_missing_and_one_too_many_are_named(
     card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
 ) -> None:
     findings = screen(card, comparisons, policy).findings
-    demanded = rules_of(card, policy)
+    demanded = list_rules(card, policy)
     assert rule_differences(findings, demanded) == ()
     assert rule_differences(findings[1:], demanded) == (
         "verdict.rules: there is no finding of trained, which the policy demands",

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.stages.score import score
-from pipelines.stages.screen import Case, check_any_guardrail, rules_of
+from pipelines.stages.screen import Case, check_any_guardrail, list_rules
 from pipelines.values.evidence import Scorecard, System
 from tests.support import trials
 
@@ -38,7 +38,7 @@ def unguarded(card: Scorecard, *guardrails: dict[str, object]) -> str:
 
 
 def test_nothing_must_be_superior_to_the_anchor(card: Scorecard) -> None:
-    rules = rules_of(card, trials.policy())
+    rules = list_rules(card, trials.policy())
     superior = [rule for rule in rules if "superior to" in rule]
     assert superior == ["chrf superior to base", "chrf superior to few_shot"]
     assert "bleu not inferior to anchor" in rules

@@ -15,11 +15,11 @@ from registry.ledger.entries import (
 )
 from registry.ledger.state import LedgerState
 from registry.release.brakes import (
+    find_rollback_target,
     freeze,
     revoke,
     roll_back,
     serve_base,
-    what_served_before,
 )
 from registry.release.context import ReleaseContext
 from registry.release.following import Route
@@ -159,11 +159,11 @@ def test_an_endpoint_that_has_come_further_has_obeyed(bench: Bench) -> None:
 def test_there_is_a_way_back_only_where_something_served_before(bench: Bench) -> None:
     bench.obeys = True
     bench.released("1")
-    assert what_served_before(bench.ledger.state().model(MODEL)) is None
+    assert find_rollback_target(bench.ledger.state().model(MODEL)) is None
     serve_base(MODEL, WHY, bench.context)
-    assert what_served_before(bench.ledger.state().model(MODEL)) is not None
+    assert find_rollback_target(bench.ledger.state().model(MODEL)) is not None
     revoke(MODEL, "1", WHY, bench.context)
-    assert what_served_before(bench.ledger.state().model(MODEL)) is None
+    assert find_rollback_target(bench.ledger.state().model(MODEL)) is None
 
 
 def test_a_freeze_holds_with_the_endpoint_away(bench: Bench, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from core.environment import set_library_environment
-from registry.mlflow.accounts import passwords, service_login
+from registry.mlflow.accounts import read_passwords, service_login
 from registry.mlflow.connection import EXPERIMENT
 from registry.mlflow.recorded import AUTHOR, CHAMPION, PACKAGE
 from tests.support.guarded_server import free_port, guarded_server, serving
@@ -43,7 +43,7 @@ class Site:
         return self.home / "mlflow-artifacts" / self.run / "artifacts/verdict.json"
 
     def ask(self, user: str, method: str, path: str, **more: Any) -> httpx.Response:
-        login = (user, passwords(self.home)[user])
+        login = (user, read_passwords(self.home)[user])
         return httpx.request(
             method,
             f"{self.url}/{path}",
@@ -603,7 +603,7 @@ def test_the_pages_of_assay_ui_ask_for_a_login_too(
     ):
         search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
         assert httpx.get(search, trust_env=False).status_code == 401
-        login = ("admin", passwords(tmp_path)["admin"])
+        login = ("admin", read_passwords(tmp_path)["admin"])
         assert httpx.get(search, auth=login, trust_env=False).status_code == 200
     assert (
         f"'admin', with the password in {tmp_path / 'passwords.json'}"

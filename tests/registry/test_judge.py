@@ -24,13 +24,13 @@ from pipelines.values.verdict import (
 )
 from registry.release.judge import (
     WAIVABLE,
-    AdmittedAgain,
     Approval,
     Circumstances,
     HumanRating,
     Origin,
+    Readmission,
     Signature,
-    WaiverGiven,
+    WaivedRule,
     judge,
 )
 from tests.support import trials
@@ -86,7 +86,7 @@ ORIGIN = Origin(
     is_adopted=False,
     by="lena",
 )
-ADMITTED = AdmittedAgain(
+ADMITTED = Readmission(
     verdict="passed", reasons=(), policy_sha256="9" * 64, policy_name="default"
 )
 
@@ -145,8 +145,8 @@ def policy(**changes: object) -> Policy:
     )
 
 
-def waiver(rule: str, until: datetime = NOW + DAY, generation: int = 5) -> WaiverGiven:
-    return WaiverGiven(
+def waiver(rule: str, until: datetime = NOW + DAY, generation: int = 5) -> WaivedRule:
+    return WaivedRule(
         generation=generation, rule=rule, until=until, by="omar", account="1002 (omar)"
     )
 
@@ -478,7 +478,7 @@ def test_the_number_of_raters_alone_shows_nothing() -> None:
 
 
 def test_no_waiver_stands_in_for_a_version_that_people_found_worse() -> None:
-    waived = WaiverGiven(generation=4, rule="human_rating", until=NOW + DAY, by="omar")
+    waived = WaivedRule(generation=4, rule="human_rating", until=NOW + DAY, by="omar")
     worse = circumstances(
         human_rating=rated(difference=between(-2, -1)), waivers=(waived,)
     )
@@ -801,7 +801,7 @@ CASES = st.fixed_dictionaries(
         ),
         "waivers": st.lists(
             st.builds(
-                WaiverGiven,
+                WaivedRule,
                 generation=st.integers(1, 9),
                 rule=st.sampled_from(RULES),
                 until=TIMES,

@@ -10,8 +10,8 @@ from pipelines.values.dataset import (
     Message,
     Prompt,
     Row,
+    group_prompts,
     prompt_id,
-    prompts_of,
     write_rows,
 )
 from registry.release.known_answers import (
@@ -28,7 +28,7 @@ from registry.release.known_answers import (
 )
 from tests.support import trials
 
-PROMPTS = prompts_of(trials.rows())
+PROMPTS = group_prompts(trials.rows())
 TEXTS = {prompt.id: f"answer to {prompt.id}" for prompt in PROMPTS}
 
 

@@ -25,11 +25,11 @@ from registry.ledger.keys import create_key, key_file, load_key
 from registry.ledger.ledger import (
     SCHEMA,
     Ledger,
-    ever_was,
     fill_ledger,
     ledger_url,
     open_ledger,
     read_ledger,
+    was_ever_opened,
 )
 from tests.support.ledgers import (
     MODEL,
@@ -282,7 +282,7 @@ def test_a_ledger_that_was_there_is_not_begun_anew_without_a_word(
             match=r"There was a ledger here .* Restore it with `assay restore`",
         ):
             read_ledger(home)
-    assert ever_was(home)
+    assert was_ever_opened(home)
     assert not (home / "ledger.db").exists()
 
 
@@ -306,13 +306,13 @@ def test_a_ledger_file_without_its_tables_is_lost_and_not_about_to_be_opened(
 def test_a_key_alone_was_made_for_a_ledger_that_is_still_to_be_opened(
     home: Path,
 ) -> None:
-    assert not ever_was(home)
+    assert not was_ever_opened(home)
     create_key(home)
-    assert not ever_was(home)
+    assert not was_ever_opened(home)
     with pytest.raises(LedgerError, match="`assay up` opens one"):
         read_ledger(home)
     assert open_ledger(home).state().head.generation == 1
-    assert ever_was(home)
+    assert was_ever_opened(home)
 
 
 def test_without_a_ledger_reading_makes_nothing(home: Path) -> None:

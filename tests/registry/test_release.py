@@ -21,13 +21,19 @@ from registry.ledger.ledger import open_ledger
 from registry.release.brakes import freeze, unfreeze
 from registry.release.context import Patience
 from registry.release.following import EngineState, Route
-from registry.release.release import Stall, carry_on, is_at_rest, next_entry, release
+from registry.release.release import (
+    Stall,
+    drive_release,
+    is_at_rest,
+    next_entry,
+    release,
+)
 from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
 
 
 def test_nothing_on_its_way_is_nothing_to_do(bench: Bench) -> None:
     assert bench.next() is None
-    carry_on(MODEL, bench.context)
+    drive_release(MODEL, bench.context)
     assert bench.kinds == ["opened"]
 
 
@@ -108,7 +114,7 @@ def test_whoever_comes_next_carries_a_release_to_its_end(
     if cut == "switched":
         bench.write(ReleaseSwitched(begun=begun))
     bench.answers(begun)
-    carry_on(MODEL, bench.context)
+    drive_release(MODEL, bench.context)
     assert is_at_rest(bench.ledger.state().model(MODEL))
     assert bench.here() == ("1", False)
     assert bench.kinds[-2:] == ["release_switched", "release_completed"]
@@ -125,10 +131,10 @@ def test_two_drivers_at_once_write_each_step_once(bench: Bench, tmp_path: Path) 
     def race(_: Bench) -> None:
         if not raced:
             raced.append("once")
-            carry_on(MODEL, other.context)
+            drive_release(MODEL, other.context)
 
     bench.on_ring = race
-    carry_on(MODEL, bench.context)
+    drive_release(MODEL, bench.context)
     assert (
         bench.kinds.count("release_switched")
         == bench.kinds.count("release_completed")
@@ -147,7 +153,7 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
             )
 
     bench.on_ring = at_night
-    carry_on(MODEL, bench.context)
+    drive_release(MODEL, bench.context)
     assert bench.here() == (None, False)
     bench.on_ring = lambda _: None
     with pytest.raises(IllegalEntry, match="frozen"):

@@ -23,7 +23,7 @@ from registry.ledger.entries import (
     Revoked,
     Waived,
 )
-from registry.ledger.rules import check_next, first
+from registry.ledger.rules import check_next, start_state
 from registry.ledger.state import ModelState
 from tests.support.ledgers import (
     MODEL,
@@ -101,9 +101,9 @@ def test_a_model_that_no_entry_names_stands_at_nothing(chain: Chain) -> None:
 
 def test_a_ledger_begins_with_its_opening(chain: Chain) -> None:
     with pytest.raises(IllegalEntry, match="beginning is cut off"):
-        first(signed_entry(frozen(), START, None, chain.key))
+        start_state(signed_entry(frozen(), START, None, chain.key))
     with pytest.raises(IllegalEntry, match="beginning is cut off"):
-        first(chain.entries[0].model_copy(update={"generation": 2}))
+        start_state(chain.entries[0].model_copy(update={"generation": 2}))
 
 
 def test_a_ledger_is_opened_once(chain: Chain) -> None:

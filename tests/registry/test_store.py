@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from core.errors import DamagedFile, RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.verdict import Finding
-from registry.mlflow.package_folder import all_aside, is_whole
+from registry.mlflow.package_folder import is_whole, list_set_aside
 from registry.mlflow.recorded import (
     LOGICAL_RUN,
     PACKAGE,
@@ -134,10 +134,10 @@ def test_a_damaged_copy_is_put_aside_and_a_good_one_fetched(
     version, copy = package.register(store, run), tmp_path / "packages" / "copy"
     damage(store.fetch(version, copy))
     assert folder_digests(store.fetch(version, copy)) == folder_digests(package.folder)
-    [aside] = all_aside(copy.parent)
+    [aside] = list_set_aside(copy.parent)
     assert not is_whole(aside, version.package_sha256)
     store.fetch(version, copy)
-    assert all_aside(copy.parent) == (aside,), "a good one is left where it is"
+    assert list_set_aside(copy.parent) == (aside,), "a good one is left where it is"
 
 
 def test_a_damaged_copy_stays_where_it_is_while_there_is_no_good_one(
@@ -286,10 +286,10 @@ def test_a_run_whose_process_is_gone_is_ended_and_one_that_was_taken_up_since_go
     store: Store,
 ) -> None:
     dead = store.runs.begin("one", "name", {WORKSPACE: "first"})
-    assert store.runs.end_of_dead("another") is None
-    assert store.runs.end_of_dead("first") == dead.run_id
+    assert store.runs.end_dead_run("another") is None
+    assert store.runs.end_dead_run("first") == dead.run_id
     assert client_of(store).get_run(dead.run_id).info.status == "KILLED"
-    assert store.runs.end_of_dead("first") is None
+    assert store.runs.end_dead_run("first") is None
     assert store.runs.begin("one", "name", {WORKSPACE: "second"}) == dead
-    assert store.runs.end_of_dead("first") is None
+    assert store.runs.end_dead_run("first") is None
     assert client_of(store).get_run(dead.run_id).info.status == "RUNNING"

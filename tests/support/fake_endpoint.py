@@ -15,12 +15,12 @@ from registry.ledger.entries import (
 )
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
-from registry.release.context import Order, Patience, ReleaseContext
+from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
 from registry.release.release import Stall, next_entry
 
 MODEL = "letters-tiny"
-WHY = Order("ann", "because")
+WHY = ChangeRequest("ann", "because")
 
 
 def spec(version: str) -> ServingSpec:

@@ -15,7 +15,6 @@ from registry.ledger.entries import (
     Entry,
     Frozen,
     Judged,
-    Made,
     Opened,
     Registered,
     Release,
@@ -24,6 +23,7 @@ from registry.ledger.entries import (
     ReleaseSwitched,
     RolledBack,
     Unfrozen,
+    VersionContents,
 )
 from registry.ledger.keys import SigningKey
 from registry.ledger.ledger import Ledger, open_ledger
@@ -111,11 +111,11 @@ def judged(
     )
 
 
-def made(version: str = "1", model: str = MODEL) -> Made:
+def made(version: str = "1", model: str = MODEL) -> VersionContents:
     """What the versions of `judged` and `begun` consist of."""
     digests = {"evidence_sha256": WHY, "verdict_sha256": WHY, "policy_sha256": WHY}
     package_sha256 = package(version)
-    return Made(
+    return VersionContents(
         model=model,
         version=version,
         package_sha256=package_sha256,

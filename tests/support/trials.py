@@ -9,7 +9,7 @@ from core.value import FileDigest
 from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import METRICS
-from pipelines.rows.contents import contents_of
+from pipelines.rows.contents import digest_contents
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen
@@ -25,7 +25,7 @@ from pipelines.values.dataset import (
     Prompt,
     Row,
     ValidationReport,
-    prompts_of,
+    group_prompts,
     write_rows,
 )
 from pipelines.values.evidence import (
@@ -190,13 +190,13 @@ def trial(
     held_out: Sequence[Row] | None = None,
 ) -> Trial:
     """A trial in which the adapter is right and the others are wrong, unless told otherwise."""
-    prompts = prompts_of(held_out or rows())
+    prompts = group_prompts(held_out or rows())
     played = systems or {
         "base": (wrong, 4.0),
         "few_shot": (wrong, 3.0),
         "adapter": (right, 2.0),
     }
-    dev = prompts_of(rows(30, 10, seed=1))
+    dev = group_prompts(rows(30, 10, seed=1))
     return Trial(
         dataset_digest="d" * 64,
         held_out_sha256="e" * 64,
@@ -290,7 +290,7 @@ def data_bias() -> BiasReport:
 def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
     """A report that the default policy admits, about this held-out split."""
     counts = {"train": 100, "dev": 30}
-    contents = len(set(contents_of(prompts_of(held_out))))
+    contents = len(set(digest_contents(group_prompts(held_out))))
     held = ExpectationResult(
         name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=()
     )

@@ -7,8 +7,8 @@ import pytest
 
 from core.errors import WorkspaceError
 from core.files import folder_digests
+from core.git import drop_repository_variables
 from core.git import git as ask
-from core.git import without_repository
 from flows.run.reproduce import reproduce, version_inputs
 from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
@@ -114,7 +114,7 @@ def test_no_variable_that_gits_own_list_calls_local_to_a_repository_is_handed_on
 ):
     local = ask(Path(__file__).parent, "rev-parse", "--local-env-vars").split()
     assert "GIT_DIR" in local
-    assert without_repository(
+    assert drop_repository_variables(
         dict.fromkeys((*local, "GIT_CONFIG_KEY_0", "HOME"), "theirs")
     ) == {"HOME": "theirs"}
 

@@ -28,7 +28,7 @@ from operations.backup.copying import Copies
 from operations.backup.create import BackupSource, back_up, copy_records
 from operations.backup.manifest import Backup, check_backup, write_manifest
 from operations.backup.restore import missing_bases, restore
-from pipelines.stages.base_model import locate
+from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import known_heads, verify, verify_export
 from registry.ledger.entries import Revoked, Waived
@@ -381,7 +381,7 @@ def test_a_base_model_of_ones_own_is_named_and_found_again_in_its_place(
     )
     (tmp_path / "away").rename(own)
     assert missing_bases(backup) == []
-    assert locate(base_of(there, kept), there.home).is_dir()
+    assert locate_base_model(base_of(there, kept), there.home).is_dir()
 
 
 def test_a_base_model_is_copied_where_that_is_asked(
@@ -392,7 +392,7 @@ def test_a_base_model_is_copied_where_that_is_asked(
     shutil.rmtree(own)
     there = elsewhere()
     assert missing_bases(restore(tmp_path / "backup", there)) == []
-    assert locate(base_of(there, kept), there.home).is_dir()
+    assert locate_base_model(base_of(there, kept), there.home).is_dir()
 
 
 def test_while_others_write_ledger_and_pages_are_of_one_moment(

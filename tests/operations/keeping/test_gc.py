@@ -22,7 +22,7 @@ from core.errors import (
     RegistryError,
 )
 from core.files import folder_digests, md5_of
-from core.locks import alone, in_use
+from core.locks import alone, share_home
 from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
@@ -346,7 +346,10 @@ def test_beside_a_run_nothing_goes(
 ) -> None:
     monkeypatch.setattr("operations.gc.clear.PATIENCE", 0.3)
     before = everything(littered)
-    with in_use(littered.home), pytest.raises(OperationError, match="a backup uses"):
+    with (
+        share_home(littered.home),
+        pytest.raises(OperationError, match="a backup uses"),
+    ):
         cleared(littered, AT_ONCE)
     assert everything(littered) == before
 
@@ -367,7 +370,7 @@ def test_a_run_that_starts_during_a_clean_up_waits_for_its_end(kept: Kept) -> No
     order: list[str] = []
 
     def run() -> None:
-        with in_use(kept.home):
+        with share_home(kept.home):
             order.append("run")
 
     with alone(kept.home, 1.0):

@@ -10,11 +10,11 @@ from mlflow import MlflowClient
 
 from core.errors import RegistryError
 from core.files import folder_digests
-from core.locks import in_use, lock_file
+from core.locks import share_home, up_lock
 from core.project import Project
 from operations import checks
 from operations.backup.create import BackupSource, back_up
-from pipelines.stages.base_model import base_model, locate
+from pipelines.stages.base_model import base_model, locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams
 from registry.mlflow.home_store import open_store
@@ -131,13 +131,13 @@ def test_a_home_that_was_moved_under_running_servers_or_runs_is_left_as_it_is(
 ) -> None:
     there = moved(kept)
     with (
-        FileLock(lock_file(there.home)),
+        FileLock(up_lock(there.home)),
         pytest.raises(RegistryError, match=r"was moved while `assay up` runs in it"),
     ):
         open_store(there)
     monkeypatch.setattr("registry.mlflow.moved._PATIENCE", 0.0)
     with (
-        in_use(there.home),
+        share_home(there.home),
         pytest.raises(
             RegistryError, match=r"not corrected yet\. A run or a backup uses"
         ),
@@ -164,8 +164,14 @@ def test_base_models_of_a_moved_home_and_of_its_checkout_are_found(
     (own / "config.json").write_text("{}")
     (beside / "config.json").write_text("{}")
     assert settle(there.home) is not None
-    assert locate(manifests[0], there.home).resolve() == there.home / "base-models/own"
-    assert locate(manifests[1], there.home).resolve() == there.root / "models/beside"
+    assert (
+        locate_base_model(manifests[0], there.home).resolve()
+        == there.home / "base-models/own"
+    )
+    assert (
+        locate_base_model(manifests[1], there.home).resolve()
+        == there.root / "models/beside"
+    )
 
 
 def _known(folder: Path, home: Path) -> BaseModelManifest:

@@ -12,7 +12,7 @@ import pytest
 from registry.ledger.entries import ReleaseBegun
 from registry.ledger.ledger import open_ledger
 from registry.release.context import Patience, ReleaseContext
-from registry.release.release import carry_on
+from registry.release.release import drive_release
 from tests.support.endpoint_system import MODEL, Allowed, Home, Load, endpoint
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(
         context = ReleaseContext(
             open_ledger(home.path), home.client, Patience(to_load=120, to_switch=60)
         )
-        driving = threading.Thread(target=carry_on, args=(MODEL, context))
+        driving = threading.Thread(target=drive_release, args=(MODEL, context))
         with endpoint(home, "--port", port) as running:
             driving.start()
             threading.Event().wait(chance.uniform(0, 6))

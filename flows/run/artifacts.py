@@ -14,9 +14,9 @@ from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.scoring.evidence_file import read_evidence
-from pipelines.stages.base_model import locate
+from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import DatasetVersion, prompts_of, read_rows
+from pipelines.values.dataset import DatasetVersion, group_prompts, read_rows
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finalist, Rejection, Undecided
 from registry.mlflow.card import Lineage, model_card
@@ -100,7 +100,7 @@ def build_package(
     shutil.copytree(evidence, package, dirs_exist_ok=True)
     # The endpoint serves with the tokenizer that was scored, whatever the base's folder has later.
     if lineage.base is not None:
-        base_folder = locate(lineage.base, workspace.home)
+        base_folder = locate_base_model(lineage.base, workspace.home)
         _copy_tokenizer(base_folder, package / "tokenizer")
     template = workspace.root / layout.CHAT_TEMPLATE
     if template.is_file():
@@ -130,7 +130,7 @@ def _known_answers(
     """A few held-out prompts with what the adapter answered when it was scored."""
     path = layout.HELD_OUT.as_posix()
     held_out = FileDigest(path=path, sha256=scorecard.held_out_sha256)
-    prompts = prompts_of(read_rows(held_out.checked(workspace.root)))
+    prompts = group_prompts(read_rows(held_out.checked(workspace.root)))
     evidence = read_evidence(scorecard.evidence.checked(workspace.root))
     answers = {}
     for scored in evidence.rows["adapter"]:
