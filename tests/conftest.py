@@ -1,6 +1,7 @@
 """One Prefect server, one empty MLflow database and one judged run for the whole test session."""
 
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.support.journey import (
     Journey,
     Package,
     clone_tracked_files,
+    copy_record,
     learnable_rows,
     make_checkout,
     run_arguments,
@@ -28,12 +30,43 @@ from tests.support.waiting import SECONDS_AT_MOST
 ONE_OF_EACH = {"prefect", "mlflow_port"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle",
+        metavar="SEED",
+        help="run the files, and the tests of each file, in a random order; "
+        "the same seed gives the same order, and 'reversed' turns the usual one round",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("shuffle")
+    return f"order: --shuffle {seed}" if seed else None
+
+
+def shuffle_tests(items: list[pytest.Item], seed: str) -> None:
+    """Reorder in place. The tests of a file stay together: they share its fixtures."""
+    if seed == "reversed":
+        items.reverse()
+        return
+    dice = random.Random(seed)
+    places = {
+        path: dice.random() for path in dict.fromkeys(item.path for item in items)
+    }
+    dice.shuffle(items)
+    items.sort(key=lambda item: places[item.path])
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Say which tests one process runs under `make test`: each folder's, since they share its fixtures.
 
     The files that use the session's servers are one group, so that there is one of each, and begin first: they take longest.
     """
+    if seed := config.getoption("shuffle"):
+        shuffle_tests(items, seed)
     with_servers = {
         item.path
         for item in items
@@ -124,6 +157,20 @@ def judged(
     return Journey(
         checkout, data, tiny_base, checkout.assay(*run_arguments(data, tiny_base))
     )
+
+
+@pytest.fixture(scope="session")
+def recorded(
+    judged: Journey,
+    cloned: Path,
+    empty_mlflow: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Checkout:
+    """A checkout whose MLflow and ledger know the judged version: tests copy it."""
+    root = tmp_path_factory.mktemp("recorded") / "assay"
+    checkout = make_checkout(root, cloned, empty_mlflow)
+    copy_record(judged, checkout)
+    return checkout
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Where a version is champion, the next candidate answers beside it and has to beat it; the anchor stands where it was put."""
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,6 @@ from tests.support.journey import (
     Done,
     Journey,
     invoke,
-    make_checkout,
     run_arguments,
     take_records,
 )
@@ -22,23 +19,13 @@ pytestmark = pytest.mark.ci
 MODEL = "letters-tiny"
 
 
-@pytest.fixture(scope="module")
-def crowned(
-    prefect: None,
-    judged: Journey,
-    cloned: Path,
-    empty_mlflow: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Checkout:
-    """A checkout in which the judged version is champion and anchor, and whose DVC cache knows what made it."""
-    checkout = make_checkout(
-        tmp_path_factory.mktemp("crowned") / "assay", cloned, empty_mlflow
-    )
-    shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
-    take_records(judged.checkout, checkout)
+@pytest.fixture
+def crowned(seeded: Checkout, judged: Journey) -> Checkout:
+    """A checkout in which the judged version is champion and anchor."""
+    take_records(judged.checkout, seeded)
     for alias in (CHAMPION, ANCHOR):
-        checkout.store.move_alias(MODEL, alias, "1")
-    return checkout
+        seeded.store.move_alias(MODEL, alias, "1")
+    return seeded
 
 
 def run(checkout: Checkout, judged: Journey, *more: str) -> Done:

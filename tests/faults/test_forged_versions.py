@@ -12,7 +12,7 @@ from pipelines.values.dataset import DatasetVersion
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, PACKAGE
-from tests.flows.test_promote import ask, endpoint
+from tests.support.endpoint_system import Home, endpoint
 from tests.support.forger import (
     Change,
     Forgery,
@@ -22,15 +22,8 @@ from tests.support.forger import (
     verdict_recomputed,
     weights_of_noise,
 )
-from tests.support.journey import (
-    Checkout,
-    Done,
-    Journey,
-    copy_record,
-    invoke,
-    make_checkout,
-)
-from tests.support.promoted import MODEL, WAIVED
+from tests.support.journey import Checkout, Done, invoke
+from tests.support.promoted import MODEL, waived_site
 from tests.support.tiny import pack
 
 pytestmark = pytest.mark.ci
@@ -43,39 +36,25 @@ NOISE: tuple[Change, ...] = (
 
 @pytest.fixture(scope="module")
 def site(
-    judged: Journey,
-    cloned: Path,
-    empty_mlflow: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    recorded: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Checkout]:
-    """Version 1 is registered by a run; what nobody gave yet is waived. Its package lies where promoting would fetch it."""
-    checkout = make_checkout(
-        tmp_path_factory.mktemp("site") / "assay", cloned, empty_mlflow
-    )
-    copy_record(judged, checkout)
-    store = open_store(Project(checkout.root, checkout.home))
-    with endpoint(checkout):
-        for rule in WAIVED:
-            done = invoke(
-                checkout,
-                "waive",
-                "--rule",
-                rule,
-                "--until",
-                "1h",
-                "--model",
-                MODEL,
-                "--reason",
-                "a test",
-            )
-            assert done.code == 0, done.err
-        digest = (
-            MlflowClient(checkout.uri, checkout.uri)
-            .get_model_version(MODEL, "1")
-            .tags[PACKAGE]
-        )
-        store.fetch(store.get_version(MODEL, "1"), checkout.home / "packages" / digest)
-        yield checkout
+    """Version 1 is registered by a run, and an endpoint serves nothing: each test leaves it so."""
+    site = fetched_site(recorded, tmp_path_factory.mktemp("site") / "assay")
+    with endpoint(Home(site.home)):
+        yield site
+
+
+def fetched_site(recorded: Checkout, root: Path) -> Checkout:
+    """What nobody gave yet is waived, and the package of version 1 lies where promoting would fetch it."""
+    site = waived_site(recorded, root)
+    store = open_store(Project(site.root, site.home))
+    store.fetch(store.get_version(MODEL, "1"), package_of(site))
+    return site
+
+
+def package_of(site: Checkout) -> Path:
+    version = MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1")
+    return site.home / "packages" / version.tags[PACKAGE]
 
 
 def promote(site: Checkout, version: str) -> Done:
@@ -189,38 +168,36 @@ def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_regis
         shutil.copytree(kept, places[1])
 
 
-def test_what_a_run_registered_is_served_and_its_author_is_whom_the_ledger_names(
-    site: Checkout,
+def test_what_a_run_registered_is_served_for_the_author_whom_the_ledger_names_and_compared_with_while_the_base_answers(
+    recorded: Checkout, tmp_path: Path
 ) -> None:
+    site = fetched_site(recorded, tmp_path / "assay")
     client = MlflowClient(site.uri, site.uri)
     run = client.get_model_version(MODEL, "1").run_id
     assert run is not None
     client.set_tag(run, AUTHOR, "somebody-else")
     registration = open_ledger(site.home).state().registration(MODEL, "1")
     assert registration is not None
-    digest = (
-        MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
-    )
-    package = site.home / "packages" / digest
-    again = invoke(site, "gate", package, "--regenerate", "20")
+    again = invoke(site, "gate", package_of(site), "--regenerate", "20")
     assert again.code == 0, again.out + again.err
     assert "20 of 20 drawn answers are what was scored" in again.out
-    done = promote(site, "1")
-    assert done.code == 0, done.out + done.err
-    assert (
-        f"Entry 2 of the ledger holds these bytes: trained for {registration.by}"
-        in done.out
-    )
-    assert "somebody-else" not in done.out
-    assert ask(site)[0] == MODEL
+    with endpoint(Home(site.home)) as running:
+        done = promote(site, "1")
+        assert done.code == 0, done.out + done.err
+        assert (
+            f"Entry 2 of the ledger holds these bytes: trained for {registration.by}"
+            in done.out
+        )
+        assert "somebody-else" not in done.out
+        assert running.ask(MODEL).json()["model"] == MODEL
+        nothing_is_compared_with_nothing(site, tmp_path)
 
 
-def test_while_the_base_answers_nothing_is_compared_with_nothing(
-    site: Checkout, tmp_path: Path
-) -> None:
+def nothing_is_compared_with_nothing(site: Checkout, scratch: Path) -> None:
+    """While the base answers, the version that had full traffic last is still what counts."""
     brake = invoke(site, "serve-base", "--model", MODEL, "--reason", "an incident")
     assert brake.code == 0, brake.err
-    version = forge(site, MODEL, tmp_path)
+    version = forge(site, MODEL, scratch)
     assert adopt(site, version).code == 0
     done = promote(site, version)
     assert done.code == 4, done.out + done.err
@@ -233,10 +210,7 @@ def test_while_the_base_answers_nothing_is_compared_with_nothing(
 def test_evidence_that_other_weights_gave_does_not_regenerate(
     site: Checkout, tmp_path: Path
 ) -> None:
-    digest = (
-        MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags[PACKAGE]
-    )
-    shutil.copytree(site.home / "packages" / digest, tmp_path / "noise")
+    shutil.copytree(package_of(site), tmp_path / "noise")
     forgery = Forgery(tmp_path / "noise", site.home)
     for change in NOISE:
         change(forgery)

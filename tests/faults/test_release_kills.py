@@ -10,21 +10,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operations.supervise.processes import find_marked
-from operations.system_mark import system_mark
-from tests.support.journey import Journey, invoke
+from operations.supervise.processes import marked
+from tests.support.journey import Checkout, invoke
 from tests.support.promoted import (
     MODEL,
     Process,
     System,
-    ended,
-    entered,
-    here,
+    entry_kinds,
+    model_state,
     system_of,
+    wait_for_end,
     waived_site,
 )
 from tests.support.running_system import nothing_left
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -55,16 +54,12 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(
-    judged: Journey,
-    cloned: Path,
-    empty_mlflow: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    recorded: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
-    with system_of(
-        waived_site(judged, cloned, empty_mlflow, tmp_path_factory.mktemp("kills"))
-    ) as system:
+    site = waived_site(recorded, tmp_path_factory.mktemp("kills") / "assay")
+    with system_of(site) as system:
         started = time.monotonic()
-        done = ended(system.promote())
+        done = wait_for_end(system.promote())
         assert done.code == 0, done.out + done.err
         seconds = time.monotonic() - started
         assert system.settled().current is not None
@@ -76,7 +71,7 @@ def scene(
     ROUNDS + PAIRS,
     ids=lambda each: "+".join(each) if isinstance(each, tuple) else str(each),
 )
-def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(
+def test_killed_at_a_random_moment_of_a_release_all_agree_again(
     scene: Scene, victims: tuple[str, ...], seed: int
 ) -> None:
     system, chance = scene.system, random.Random(f"{victims} {seed}")
@@ -86,7 +81,7 @@ def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(
     if seed in WHILE_IT_LOADS:
         wait_until(
             lambda: (
-                "release_begun" in entered(system.checkout)[before:]
+                "release_begun" in entry_kinds(system.checkout)[before:]
                 or promoting.poll() is not None
             )
         )
@@ -94,9 +89,9 @@ def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(
     told = kill(
         system, promoting, victims, sorted(chance.uniform(0, span) for _ in victims)
     )
-    done = ended(promoting)
+    done = wait_for_end(promoting)
     model = system.settled()
-    written = entered(system.checkout)[before:]
+    written = entry_kinds(system.checkout)[before:]
     sys.stdout.write(
         f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: {model.serves_base}\n"
     )
@@ -110,7 +105,7 @@ def test_1_killed_at_a_random_moment_of_a_release_all_agree_again(
 
 def begin_anew(system: System) -> int:
     """Version 1 is there to be promoted; gives how many entries there are."""
-    if not here(system.checkout).serves_base:
+    if not model_state(system.checkout).serves_base:
         assert (
             invoke(
                 system.checkout,
@@ -123,7 +118,7 @@ def begin_anew(system: System) -> int:
             == 0
         )
     system.settled()
-    return len(entered(system.checkout))
+    return len(entry_kinds(system.checkout))
 
 
 def kill(
@@ -146,7 +141,7 @@ def kill(
 
 def agrees(system: System) -> None:
     """What answers is what the ledger says, the ledger is whole, and there is one version."""
-    model = here(system.checkout)
+    model = model_state(system.checkout)
     assert model.current is not None
     release = model.current.release
     spec = release.spec.with_adapter(None) if model.serves_base else release.spec
@@ -156,12 +151,18 @@ def agrees(system: System) -> None:
     assert len(system.checkout.versions()) == 1
 
 
-def test_2_after_all_of_that_nothing_is_left_running(scene: Scene) -> None:
-    checkout = scene.system.checkout
-    was_running = [
-        psutil.Process(each.pid) for each in find_marked(system_mark(checkout.home))
-    ]
-    assert len(was_running) > 5
-    assert checkout.assay("down").out == "Stopped.\n"
-    assert nothing_left(checkout.home, seconds=0)
-    assert psutil.wait_procs(was_running, timeout=10)[1] == []
+def test_after_kills_the_end_leaves_nothing_running(
+    recorded: Checkout, tmp_path: Path
+) -> None:
+    site = waived_site(recorded, tmp_path / "assay")
+    with system_of(site) as system:
+        done = wait_for_end(system.promote())
+        assert done.code == 0, done.out + done.err
+        for pid in system.up.pids().values():
+            psutil.Process(pid).kill()
+        system.settled()
+        processes = [psutil.Process(each.pid) for each in marked(site.home)]
+        assert len(processes) > 5
+        assert site.assay("down").out == "Stopped.\n"
+        assert nothing_left(site.home, seconds=0)
+        assert psutil.wait_procs(processes, timeout=SECONDS_AT_MOST)[1] == []

@@ -9,59 +9,63 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from core.errors import AlreadyTraining
-from core.notify import notices
+from core.notify import Notice, notices
 from core.project import Project
 from flows.run.training_lock import training_turn
 from flows.schedule.arrivals import revision_in, watch_data
 from flows.schedule.crashes import GRACE, Crashes
 from registry.mlflow.recorded import VERDICT
-from tests.support.deployments import MODEL, Automatic, until, worker
+from tests.support.deployments import MODEL, Automatic, Nights, worker
 from tests.support.journey import ROOT, learnable_rows, write_rows
+from tests.support.waiting import SECONDS_AT_MOST
+
+ARRIVAL = "retrain/on-data-arrival"
 
 
 @pytest.mark.ci
 def test_a_nightly_run_fires_by_its_schedule_and_ends_with_a_judged_version(
-    running: Automatic, nightly: dict[str, Any]
+    nights: Nights,
 ) -> None:
-    assert nightly["auto_scheduled"] is True
-    assert nightly["state"]["name"] == "Passed", nightly["state"]
+    flow_run = nights.first.run
+    assert flow_run["auto_scheduled"] is True
+    assert flow_run["state"]["name"] == "Passed", flow_run["state"]
     assert (
         "registered as letters-tiny version 1, alias challenger"
-        in nightly["state"]["message"]
+        in flow_run["state"]["message"]
     )
-    (version,) = running.checkout.versions()
+    (version,) = nights.first.versions
     assert version.tags[VERDICT] == "passed"
-    (run,) = running.checkout.runs()
+    (run,) = nights.first.runs
     assert (run.data.tags[VERDICT], run.info.status) == ("passed", "FINISHED")
     assert run.data.tags["assay.data_revision"]
 
 
 @pytest.mark.ci
 def test_its_result_reaches_people_with_verdict_and_links(
-    running: Automatic, nightly: dict[str, Any]
+    running: Automatic, nights: Nights
 ) -> None:
-    told = running.told("letters-tiny passed")
-    assert "registered as letters-tiny version 1" in told["message"]
-    assert f"{running.url}/runs/flow-run/{nightly['id']}" in told["message"]
-    assert "MLflow: run " in told["message"]
+    text = running.wait_for_message("letters-tiny passed")["message"]
+    assert "registered as letters-tiny version 1" in text
+    assert f"{running.url}/runs/flow-run/{nights.first.run['id']}" in text
+    assert "MLflow: run " in text
 
 
 @pytest.mark.ci
 def test_a_night_without_new_rows_makes_no_candidate_and_says_so(
-    running: Automatic, nightly: dict[str, Any]
+    nights: Nights,
 ) -> None:
-    told = len(running.received)
-    run = running.ended("retrain/nightly")
-    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "NoNewRows")
-    assert "No new rows for letters-tiny since" in run["state"]["message"]
-    assert len(running.checkout.runs()) == len(running.checkout.versions()) == 1
-    assert len(running.received) == told, "nobody wants to hear of it every night"
+    state = nights.second.run["state"]
+    assert (state["type"], state["name"]) == ("COMPLETED", "NoNewRows")
+    assert "No new rows for letters-tiny since" in state["message"]
+    assert len(nights.second.runs) == len(nights.second.versions) == 1
+    assert nights.second.messages == nights.first.messages, (
+        "nobody wants to hear of it every night"
+    )
 
 
 @pytest.mark.ci
@@ -81,20 +85,20 @@ def test_a_bad_value_is_refused_before_anything_starts(running: Automatic) -> No
 
 @pytest.mark.ci
 def test_a_run_that_finds_its_model_in_training_skips_or_waits(
-    running: Automatic, nightly: dict[str, Any]
+    running: Automatic, nights: Nights
 ) -> None:
     with training_turn(running.checkout.home, MODEL):
         waiting = running.start("retrain/on-demand", request=running.request).json()[
             "id"
         ]
-        skipped = running.ended("retrain/nightly")
+        skipped = running.run_to_end("retrain/nightly")
         assert skipped["state"]["name"] == "AlreadyTraining"
         assert (
             skipped["state"]["message"]
             == "letters-tiny is being trained by another run already: nothing was started."
         )
         running.wait_for(waiting, "RUNNING")
-        time.sleep(1)
+        # The one that skipped began later and has ended: this one waits all the same.
         assert running.wait_for(waiting, "RUNNING")["state"]["name"] == "Running"
     done = running.wait_for(waiting)
     assert (
@@ -107,13 +111,12 @@ def test_a_run_that_finds_its_model_in_training_skips_or_waits(
 def test_a_request_that_cannot_be_carried_out_fails_and_is_told(
     running: Automatic,
 ) -> None:
-    run = running.ended(
-        "retrain/on-demand", request={**running.request, "data": "/nowhere/rows.jsonl"}
-    )
+    request = {**running.request, "data": "/nowhere/rows.jsonl"}
+    run = running.run_to_end("retrain/on-demand", request=request)
     assert run["state"]["type"] == "FAILED"
     assert (
         "There is no file /nowhere/rows.jsonl"
-        in running.told("/nowhere/rows.jsonl")["message"]
+        in running.wait_for_message("/nowhere/rows.jsonl")["message"]
     )
 
 
@@ -139,7 +142,7 @@ def test_a_run_that_ends_in_an_error_that_nobody_foresaw_is_told(
 
 @pytest.mark.ci
 def test_rows_that_arrive_start_a_run_once(
-    running: Automatic, nightly: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    running: Automatic, nights: Nights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = Project(running.checkout.root, running.checkout.home)
     monkeypatch.setenv("PREFECT_API_URL", running.api)
@@ -148,10 +151,8 @@ def test_rows_that_arrive_start_a_run_once(
     arriving = settled(
         write_rows(running.data.with_name("arriving.jsonl"), learnable_rows())
     )
-    running.change(
-        "retrain/on-data-arrival",
-        parameters={"request": {**running.request, "data": str(arriving)}},
-    )
+    request = {**running.request, "data": str(arriving)}
+    running.change(ARRIVAL, parameters={"request": request})
     assert watch_data(project) == (), (
         "what lay there before anybody looked did not arrive"
     )
@@ -160,22 +161,20 @@ def test_rows_that_arrive_start_a_run_once(
         "a file that was written to just now may still be growing"
     )
     settled(arriving)
+    known_ids = running.run_ids(ARRIVAL)
     assert watch_data(project) == (f"New rows for {MODEL}: training was asked for.",)
     assert watch_data(project) == ()
-    for _ in until(120):
-        if running.runs("retrain/on-data-arrival"):
-            break
-    (run,) = running.runs("retrain/on-data-arrival")
-    done = running.wait_for(run["id"])
+    done = running.wait_for_new_run(ARRIVAL, known_ids)
     assert done["state"]["name"] == "Rejected", "twenty rows are too few"
-    assert "too few rows" in running.told("letters-tiny rejected")["message"]
-    told = len(running.received)
-    back = running.ended("retrain/nightly")
+    rejection = running.wait_for_message("letters-tiny rejected")
+    assert "too few rows" in rejection["message"]
+    messages = len(running.received)
+    back = running.run_to_end("retrain/nightly")
     assert (
         "the same data, parameters, base, code and champion were judged before"
         in back["state"]["message"]
     )
-    assert len(running.received) == told, (
+    assert len(running.received) == messages, (
         "rows that went back to older ones are not told every night"
     )
 
@@ -195,52 +194,53 @@ def test_rows_that_come_to_a_place_where_none_lay_have_arrived(
     monkeypatch.setenv("PREFECT_API_URL", running.api)
     monkeypatch.setattr("flows.schedule.arrivals.SECONDS_BETWEEN_LOOKS", 0)
     monkeypatch.setattr("flows.schedule.arrivals.SECONDS_TO_SETTLE", 0)
-    running.change(
-        "retrain/on-data-arrival",
-        parameters={
-            "request": {**running.request, "data": str(tmp_path / "later.jsonl")}
-        },
+    later = tmp_path / "later.jsonl"
+    request = {**running.request, "model": "letters-later", "data": str(later)}
+    running.change(ARRIVAL, parameters={"request": request})
+    assert watch_data(project) == ()
+    write_rows(later, learnable_rows(20))
+    known_ids = running.run_ids(ARRIVAL)
+    assert watch_data(project) == (
+        "New rows for letters-later: training was asked for.",
     )
     assert watch_data(project) == ()
-    write_rows(tmp_path / "later.jsonl", learnable_rows(20))
-    assert watch_data(project) == (f"New rows for {MODEL}: training was asked for.",)
-    assert watch_data(project) == ()
+    done = running.wait_for_new_run(ARRIVAL, known_ids)
+    assert done["state"]["name"] == "Rejected", "twenty rows are too few"
 
 
 @pytest.mark.ci
-def test_a_run_that_is_killed_is_crashed_at_once_and_told(running: Automatic) -> None:
-    with training_turn(running.checkout.home, MODEL):
-        run = running.start("retrain/on-demand", request=running.request).json()["id"]
-        running.wait_for(run, "RUNNING")
-        kill_flow_run(run)
-        assert running.wait_for(run)["state"]["type"] == "CRASHED"
-    assert run in running.told("a run crashed")["message"]
-
-
-@pytest.mark.ci
-def test_a_crash_that_no_automation_saw_is_told_by_the_controller_once(
+def test_a_run_that_is_killed_is_crashed_at_once_and_told_once(
     running: Automatic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with training_turn(running.checkout.home, MODEL):
+        run_id = running.start("retrain/on-demand", request=running.request).json()[
+            "id"
+        ]
+        running.wait_for(run_id, "RUNNING")
+        kill_flow_run(run_id)
+        run = running.wait_for(run_id)
+        assert run["state"]["type"] == "CRASHED"
+    assert "a run crashed" in running.wait_for_message(run_id)["title"]
+
     monkeypatch.setenv("PREFECT_API_URL", running.api)
     monkeypatch.delenv("ASSAY_NOTIFY", raising=False)
-    (run,) = [
-        run
-        for run in running.runs("retrain/on-demand")
-        if run["state"]["type"] == "CRASHED"
-    ]
-    crashed, deaf = run["id"], Project(running.checkout.root, tmp_path)
-    soon = datetime.fromisoformat(run["state"]["timestamp"]) + GRACE / 2
-    assert Crashes(deaf).watch(soon) == (), "the automation has its time first"
+    by_automation = Project(running.checkout.root, running.checkout.home)
+    by_nobody = Project(running.checkout.root, tmp_path)
+    crash = datetime.fromisoformat(run["state"]["timestamp"])
+    Crashes(by_nobody).watch(crash + GRACE / 2)
+    assert notices_of(run_id, by_nobody) == [], "the automation has its time first"
     later = datetime.now(UTC) + GRACE + timedelta(seconds=30)
-    (sentence,) = Crashes(deaf).watch(later)
-    assert "crashed" in sentence
-    (notice,) = notices(tmp_path)
-    assert crashed in notice.text
-    assert Crashes(deaf).watch(later) == ()
-    assert (
-        Crashes(Project(running.checkout.root, running.checkout.home)).watch(later)
-        == ()
-    ), "the automation told it"
+    for _ in range(2):
+        Crashes(by_nobody).watch(later)
+        (notice,) = notices_of(run_id, by_nobody)
+        assert "crashed" in notice.text
+    known = len(notices_of(run_id, by_automation))
+    Crashes(by_automation).watch(later)
+    assert len(notices_of(run_id, by_automation)) == known, "the automation told it"
+
+
+def notices_of(run_id: str, project: Project) -> list[Notice]:
+    return [notice for notice in notices(project.home) if run_id in notice.text]
 
 
 def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
@@ -297,13 +297,13 @@ def test_a_worker_that_is_killed_leaves_no_run_running_and_no_process(
         (process,) = flow_runs(run)
         for each in processes("flows.schedule.worker", "PREFECT_API_URL", running.api):
             os.kill(each.pid, signal.SIGKILL)
-        psutil.wait_procs([process], timeout=60)
+        psutil.wait_procs([process], timeout=SECONDS_AT_MOST)
         assert not process.is_running(), "the flow run watches its worker"
         with worker(running):
-            assert running.wait_for(run, seconds=240)["state"]["type"] == "CRASHED"
+            assert running.wait_for(run)["state"]["type"] == "CRASHED"
             assert (
                 "No sign of life"
-                in running.told("No sign of life", seconds=60)["message"]
+                in running.wait_for_message("No sign of life")["message"]
             )
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -21,7 +20,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from registry.mlflow.recorded import VERDICT
-from tests.support.deployments import MODEL, Automatic
+from tests.support.deployments import MODEL, Automatic, Nights
 from tests.support.waiting import SECONDS_AT_MOST
 
 FLAGS = (
@@ -128,9 +127,9 @@ def form(tmp_path: Path) -> Iterator[Form]:
 
 
 def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_the_same_adapter(
-    running: Automatic, nightly: dict[str, Any], form: Form
+    running: Automatic, nights: Nights, form: Form
 ) -> None:
-    before = {run["id"] for run in running.runs("retrain/on-demand")}
+    known_ids = running.run_ids("retrain/on-demand")
     form.open(running, "retrain/on-demand")
     assert (
         form.description("Model")
@@ -148,10 +147,7 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_
     WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
         lambda browser: not browser.current_url.endswith("/run")
     )
-    (begun,) = [
-        run for run in running.runs("retrain/on-demand") if run["id"] not in before
-    ]
-    done = running.wait_for(begun["id"])
+    done = running.wait_for_new_run("retrain/on-demand", known_ids)
     assert done["state"]["name"] == "Passed", done["state"]
     assert (
         "which it takes from version 1 as the same adapter, judged anew"
@@ -161,7 +157,7 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_
     assert {version.tags[VERDICT] for version in running.checkout.versions()} == {
         "passed"
     }
-    form.browser.get(f"{running.url}/runs/flow-run/{begun['id']}")
+    form.browser.get(f"{running.url}/runs/flow-run/{done['id']}")
     WebDriverWait(form.browser, SECONDS_TO_SHOW).until(
         lambda browser: "Passed" in browser.page_source
     )

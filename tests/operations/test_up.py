@@ -12,6 +12,7 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -30,24 +31,29 @@ from tests.support.journey import Checkout, make_checkout
 from tests.support.running_system import Up, free_ports, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
+
 
 @pytest.fixture(scope="module")
 def up(
     cloned: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Up]:
-    root = tmp_path_factory.mktemp("system")
-    made = make_checkout(root / "50% assay", cloned, empty_mlflow)
-    proxy = dict.fromkeys(
-        ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9"
-    )
-    running = start_up(
-        Checkout(made.root, {**made.environment, **proxy}), root / "up.log"
-    )
+    """The tests use it one after the other, in any order: each leaves every service well."""
+    with system_in(tmp_path_factory.mktemp("system"), cloned, empty_mlflow) as up:
+        yield up
+
+
+@contextmanager
+def system_in(root: Path, cloned: Path, empty_mlflow: Path) -> Iterator[Up]:
+    checkout = make_checkout(root / "50% assay", cloned, empty_mlflow)
+    proxy = dict.fromkeys(PROXIES, "http://127.0.0.1:9")
+    environment = {**checkout.environment, **proxy}
+    up = start_up(Checkout(checkout.root, environment), root / "up.log")
     try:
-        running.wait(lambda: "Ready after" in running.said)
-        yield running
+        up.wait(lambda: "Ready after" in up.said)
+        yield up
     finally:
-        running.end()
+        up.end()
 
 
 def ask(
@@ -265,7 +271,11 @@ def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
 
 @pytest.mark.ci
 def test_killed_services_are_started_again(up: Up) -> None:
-    before = up.pids()
+    known = passwords(up.checkout.home)
+    body = {"name": "kept"}
+    path = "api/2.0/mlflow/registered-models"
+    assert ask(up, f"{path}/create", "assay", known["assay"], body)[0] == 200
+    before, restarts = up.pids(), restarts_of(up)
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
     up.wait(
@@ -274,20 +284,16 @@ def test_killed_services_are_started_again(up: Up) -> None:
             for each in up.record.services
         )
     )
-    assert [each.restarts for each in up.record.services if each.name in before] == [
-        1
-    ] * len(before)
+    assert {name: restarts[name] + 1 for name in before} == {
+        name: count for name, count in restarts_of(up).items() if name in before
+    }
     up.wait(lambda: all(each.answers() for each in up.record.services))
-    known = read_passwords(up.checkout.home)
-    assert (
-        ask(
-            up,
-            "api/2.0/mlflow/registered-models/get?name=theirs",
-            "scientist",
-            known["scientist"],
-        )[0]
-        == 200
-    )
+    scientist = known["scientist"]
+    assert ask(up, f"{path}/get?name=kept", "scientist", scientist)[0] == 200
+
+
+def restarts_of(up: Up) -> dict[str, int]:
+    return {each.name: each.restarts for each in up.record.services}
 
 
 @pytest.mark.ci
@@ -304,16 +310,20 @@ def test_a_service_that_cannot_be_started_for_want_of_its_password_does_not_take
     )
     away.rename(secrets)
     up.wait(lambda: up.service("controller").state == "ready")
+    up.wait(lambda: up.service("controller").answers())
     assert up.pids()["endpoint"] == before["endpoint"]
 
 
 @pytest.mark.ci
-def test_ctrl_c_ends_everything(up: Up) -> None:
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.said
-    assert list(find_marked(system_mark(up.checkout.home))) == []
-    assert not (up.checkout.home / "services.json").exists()
-    assert up.checkout.assay("down").out == "Nothing is running.\n"
+def test_ctrl_c_ends_everything(
+    cloned: Path, empty_mlflow: Path, tmp_path: Path
+) -> None:
+    with system_in(tmp_path, cloned, empty_mlflow) as up:
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.said
+        assert list(marked(up.checkout.home)) == []
+        assert not (up.checkout.home / "services.json").exists()
+        assert up.checkout.assay("down").out == "Nothing is running.\n"
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(

@@ -28,6 +28,24 @@ MODEL = "letters-tiny"
 
 
 @dataclass(frozen=True)
+class Night:
+    """A nightly run that has ended, and how much there was then: MLflow's records, and messages."""
+
+    run: dict[str, Any]
+    versions: list[Any]
+    runs: list[Any]
+    messages: int
+
+
+@dataclass(frozen=True)
+class Nights:
+    """A night whose schedule came due, and the next one, in which there were no new rows."""
+
+    first: Night
+    second: Night
+
+
+@dataclass(frozen=True)
 class Automatic:
     """A Prefect server with worker and deployments, and everything that was sent to people."""
 
@@ -101,6 +119,11 @@ class Automatic:
         )
         return list(found.raise_for_status().json())
 
+    def night(self, run: dict[str, Any]) -> Night:
+        """What there is now, after this nightly run."""
+        checkout = self.checkout
+        return Night(run, checkout.versions(), checkout.runs(), len(self.received))
+
     def wait_for(
         self, run_id: str, *states: str, seconds: float = SECONDS_AT_MOST
     ) -> dict[str, Any]:
@@ -112,21 +135,32 @@ class Automatic:
                 return run
         raise AssertionError(f"still {run['state']}")
 
-    def ended(self, name: str, **parameters: Any) -> dict[str, Any]:
-        """A run of a deployment from its start to its end."""
-        return self.wait_for(
-            self.start(name, **parameters).raise_for_status().json()["id"]
-        )
+    def run_to_end(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """Start a run of a deployment, and give it once it has ended."""
+        run = self.start(name, **parameters).raise_for_status().json()
+        return self.wait_for(run["id"])
 
-    def told(self, words: str, seconds: float = SECONDS_AT_MOST) -> dict[str, Any]:
+    def wait_for_new_run(self, name: str, known_ids: set[str]) -> dict[str, Any]:
+        """Wait until the deployment has one more run, and give it once it has ended."""
+        for _ in until(SECONDS_AT_MOST):
+            new = [run for run in self.runs(name) if run["id"] not in known_ids]
+            if new:
+                return self.wait_for(new[0]["id"])
+        raise AssertionError(f"{name} has no new run")
+
+    def run_ids(self, name: str) -> set[str]:
+        return {run["id"] for run in self.runs(name)}
+
+    def wait_for_message(
+        self, words: str, seconds: float = SECONDS_AT_MOST
+    ) -> dict[str, Any]:
         """The message that holds these words, once it has arrived."""
         for _ in until(seconds):
             for message in self.received:
                 if words in message["title"] or words in message["message"]:
                     return message
-        raise AssertionError(
-            f"nobody was told {words!r}; told were {[message['title'] for message in self.received]}"
-        )
+        titles = [message["title"] for message in self.received]
+        raise AssertionError(f"no message holds {words!r}: {titles}")
 
 
 def ask(method: str, url: str, **content: Any) -> httpx.Response:

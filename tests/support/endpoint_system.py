@@ -56,8 +56,8 @@ class Home:
     """A home folder, and the versions of one model whose packages lie in it."""
 
     path: Path
-    specs: dict[str, ServingSpec]
-    digests: dict[str, str]
+    specs: dict[str, ServingSpec] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     model: str = MODEL
 
     def copy(self, path: Path) -> "Home":

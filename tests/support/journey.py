@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from pipelines.values.verdict import Finalist
 from registry.mlflow.recorded import ModelVersion, Page, RecordedRun, Submission
+from registry.mlflow.relocate import relocate
 from registry.mlflow.store import Store
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -150,6 +151,14 @@ class Package:
                 run=run, package=self.folder, model="tiny", logical_run=work, page=page
             ),
         )
+
+
+def copy_checkout(checkout: Checkout, root: Path) -> Checkout:
+    """A checkout that holds what another one holds, at rest; MLflow's addresses name the copy."""
+    shutil.copytree(checkout.root, root, symlinks=True)
+    copy = Checkout(root, checkout.environment)
+    relocate(copy.home / "mlflow.db", checkout.home, copy.home)
+    return copy
 
 
 def copy_record(judged: Journey, into: Checkout) -> None:

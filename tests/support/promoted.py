@@ -18,14 +18,7 @@ from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.support.endpoint_system import words_of
-from tests.support.journey import (
-    Checkout,
-    Done,
-    Journey,
-    copy_record,
-    invoke,
-    make_checkout,
-)
+from tests.support.journey import Checkout, Done, copy_checkout, invoke
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -40,43 +33,32 @@ QUESTION = {
 Process = subprocess.Popen[str]
 
 
-def waived_site(
-    judged: Journey, cloned: Path, empty_mlflow: Path, root: Path
-) -> Checkout:
-    """A checkout whose MLflow knows the judged version; what nobody gave yet is waived for an hour."""
-    checkout = make_checkout(root / "assay", cloned, empty_mlflow)
-    copy_record(judged, checkout)
+def waived_site(recorded: Checkout, root: Path) -> Checkout:
+    """A copy in which version 1 may be promoted: what nobody gave yet is waived for an hour."""
+    site = copy_checkout(recorded, root)
     for rule in WAIVED:
-        assert (
-            invoke(
-                checkout,
-                "waive",
-                "--rule",
-                rule,
-                "--until",
-                "1h",
-                "--model",
-                MODEL,
-                "--reason",
-                "a test",
-            ).code
-            == 0
-        )
-    return checkout
+        waive(site, rule)
+    return site
 
 
-def ended(process: Process, seconds: float = SECONDS_TO_SETTLE) -> Done:
+def waive(site: Checkout, rule: str) -> None:
+    options = ("--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
+    waiver = invoke(site, "waive", *options)
+    assert waiver.code == 0, waiver.err
+
+
+def wait_for_end(process: Process, seconds: float = SECONDS_TO_SETTLE) -> Done:
     """What a started command came to."""
     out, err = process.communicate(timeout=seconds)
     return Done(process.returncode, out, err)
 
 
-def here(checkout: Checkout) -> ModelState:
+def model_state(checkout: Checkout) -> ModelState:
     """How the model stands in the ledger."""
     return open_ledger(checkout.home).state().model(MODEL)
 
 
-def entered(checkout: Checkout) -> list[str]:
+def entry_kinds(checkout: Checkout) -> list[str]:
     """Every kind of entry, in order."""
     return [entry.body.kind for entry in open_ledger(checkout.home).entries()]
 
@@ -126,7 +108,7 @@ class System:
             assert self.up.process.poll() is None, self.up.said
             assert time.monotonic() < deadline, f"{apart}\n{self.logs()}"
             time.sleep(0.2)
-        return here(self.checkout)
+        return model_state(self.checkout)
 
     def logs(self) -> str:
         """The last words of every service."""

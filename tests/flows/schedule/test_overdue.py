@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.notify import notices
 from core.project import Project
 from flows.schedule.overdue import ScheduleWatch, WatchedSchedule, watch_schedules
-from tests.support.deployments import Automatic
+from tests.support.deployments import Automatic, Nights
 
 pytestmark = pytest.mark.ci
 
@@ -57,10 +56,8 @@ def test_what_was_due_before_anybody_looked_is_not_missed(project: Project) -> N
     assert watch_schedules(project) == ()
 
 
-def test_a_run_that_did_begin_is_not_told(
-    project: Project, nightly: dict[str, Any]
-) -> None:
-    due = datetime.fromisoformat(nightly["expected_start_time"])
+def test_a_run_that_did_begin_is_not_told(project: Project, nights: Nights) -> None:
+    due = datetime.fromisoformat(nights.first.run["expected_start_time"])
     looked_since(project, due - timedelta(minutes=1))
     assert [
         told

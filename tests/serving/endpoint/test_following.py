@@ -1,6 +1,6 @@
 """The endpoint makes what answers match the ledger, without losing a request, and says what it does not obey.
 
-The tests of this file use one endpoint, one after the other: each leaves version 1 with all the traffic.
+Most tests use one endpoint, one after the other and in any order: each leaves version 1 with all the traffic.
 """
 
 import json
@@ -621,15 +621,18 @@ def test_an_engine_that_is_killed_under_load_comes_back_by_itself(
 
 
 def test_when_all_that_served_is_revoked_the_base_answers_without_a_gap_and_the_adapter_is_unloaded(
-    running: Running, shared: Home
+    home: Home,
 ) -> None:
-    [engine] = running.engines()
-    with Load(running.url, threads=2).running() as load:
-        shared.revoke("1")
-        assert shared.client.ring().routes[MODEL].serves_base
-        shared.wait(lambda _: not engine.is_running() and len(running.engines()) == 1)
-        assert "--package" not in running.engines()[0].cmdline()
-        assert running.ask().headers["x-assay-release"] == "base"
+    home.switch(home.begin("1"))
+    with endpoint(home) as running:
+        [engine] = running.engines()
+        with Load(running.url, threads=2).running() as load:
+            load.has_seen(home.specs["1"].fingerprint)
+            home.revoke("1")
+            assert home.client.ring().routes[MODEL].serves_base
+            home.wait(lambda _: not engine.is_running() and len(running.engines()) == 1)
+            assert "--package" not in running.engines()[0].cmdline()
+            assert running.ask().headers["x-assay-release"] == "base"
     assert load.failures == []
 
 

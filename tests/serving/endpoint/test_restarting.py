@@ -27,16 +27,15 @@ from tests.support.endpoint_system import (
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture(scope="module")
-def pair(packed: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+@pytest.fixture
+def pair(home: Home) -> Home:
     """Versions 1 and 2 were released, one after the other."""
-    home = packed.copy(tmp_path_factory.mktemp("pair") / "home")
     for version in ("1", "2"):
         home.switch(home.begin(version))
     return home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(pair: Home) -> Iterator[Running]:
     """Both are loaded; an engine that is let go has half a second for its last answers."""
     with endpoint(pair, "--seconds-to-drain", "0.5") as running:
@@ -87,16 +86,11 @@ def stopped_in_a_stream(
         engine.send_signal(signal.SIGCONT)
 
 
-def test_after_a_start_the_release_and_its_predecessor_are_loaded(
+def test_after_a_start_the_release_answers_and_a_request_whose_engine_dies_is_given_to_its_predecessor(
     running: Running, pair: Home
 ) -> None:
     assert f"{MODEL} version 2 ({pair.specs['2'].fingerprint})" in running.ready
     assert running.ask().headers["x-assay-release"] == "2"
-
-
-def test_a_request_whose_engine_dies_is_given_to_the_predecessor(
-    running: Running, pair: Home
-) -> None:
     engine = running.engine_of(pair.package("2"))
     engine.send_signal(signal.SIGSTOP)
     with asked(running, 4) as client:
