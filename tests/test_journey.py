@@ -131,7 +131,9 @@ def test_the_same_run_again_finds_its_version_and_trains_nothing(
 
 def test_the_version_answers_over_http_to_the_openai_client(judged: Journey) -> None:
     with serving(judged) as url:
-        client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+        client = OpenAI(
+            base_url=url, api_key="none", max_retries=0, timeout=SECONDS_AT_MOST
+        )
         assert MODEL in {model.id for model in client.models.list()}
         answer = client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "12 a"}]

@@ -12,6 +12,7 @@ from core.errors import WorkspaceError
 from core.project import FILE, find_checkout, find_project
 from registry.ledger.ledger import open_ledger, read_ledger
 from tests.support.journey import ROOT, Done, git
+from tests.support.waiting import SECONDS_AT_MOST
 
 OURS = '[assay]\nformat = "assay-checkout/1"\n'
 
@@ -124,6 +125,6 @@ def assay_of(checkout: Path, folder: Path, *arguments: str) -> Done:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=SECONDS_AT_MOST,
     )
     return Done(done.returncode, done.stdout, done.stderr)

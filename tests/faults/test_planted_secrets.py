@@ -25,6 +25,7 @@ from registry.ledger.ledger import open_ledger, read_ledger
 from registry.mlflow.accounts import SERVICE
 from tests.support.guarded_server import guarded_server
 from tests.support.journey import Checkout, learnable_rows, run_arguments, write_rows
+from tests.support.waiting import SECONDS_AT_MOST
 
 MARK = "".join(("pl4", "nted"))  # noqa: FLY002 - the checkouts that are searched hold this file
 PASSWORD = f"{MARK}@9/#{MARK}"
@@ -107,7 +108,6 @@ def _with_logins(mlflow: str) -> dict[str, str]:
 
 
 @pytest.mark.ci
-@pytest.mark.timeout(1500)
 def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     checkout: Checkout,
     tiny_base: Path,
@@ -124,7 +124,7 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     write_private(server_home / "passwords.json", json.dumps({SERVICE: PASSWORD}))
     with guarded_server(server_home) as url, command_lines() as seen:
         process = checkout.start(*run_arguments(data, tiny_base), **_with_logins(url))
-        out, err = process.communicate(timeout=1200)
+        out, err = process.communicate(timeout=SECONDS_AT_MOST)
     assert process.returncode == 3, out + err
     assert f"at {url})." in out
     assert traces_in(f"{out}{err}".encode()) == []

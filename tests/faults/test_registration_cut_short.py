@@ -96,7 +96,9 @@ def killed_at(
     """Start the run, kill it -9 while its request to `path` stands before MLflow, and look."""
     proxy.once("POST", path, "hold")
     process = checkout.start(*arguments)
-    assert proxy.held.wait(SECONDS_AT_MOST), process.communicate(timeout=10)
+    assert proxy.held.wait(SECONDS_AT_MOST), process.communicate(
+        timeout=SECONDS_AT_MOST
+    )
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=SECONDS_AT_MOST)
     proxy.heal()

@@ -186,7 +186,7 @@ def test_a_service_that_is_given_up_is_told_once(
         found.look()
     for each in threading.enumerate():
         if each is not threading.current_thread() and not each.daemon:
-            each.join(timeout=60)
+            each.join(timeout=SECONDS_AT_MOST)
     (told,) = notices(tmp_path)
     assert told.title == "thing is given up"
     assert "no more" in told.text

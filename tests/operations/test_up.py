@@ -71,7 +71,7 @@ def ask(
         f"http://127.0.0.1:{up.ports.mlflow}/{path}", data=data, headers=headers
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=SECONDS_AT_MOST) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -138,16 +138,19 @@ def test_every_first_user_comes_in_with_the_right_password_alone(
 @pytest.mark.ci
 def test_prefect_starts_nothing_for_somebody_without_the_login(up: Up) -> None:
     url = f"http://127.0.0.1:{up.ports.prefect}/api/deployments/filter"
-    assert httpx.post(url, timeout=60, json={}).status_code == 401
+    assert httpx.post(url, timeout=SECONDS_AT_MOST, json={}).status_code == 401
     assert (
         httpx.post(
-            url, timeout=60, json={}, headers={"Authorization": basic("assay:wrong")}
+            url,
+            timeout=SECONDS_AT_MOST,
+            json={},
+            headers={"Authorization": basic("assay:wrong")},
         ).status_code
         == 401
     )
     right = httpx.post(
         url,
-        timeout=60,
+        timeout=SECONDS_AT_MOST,
         json={},
         headers={
             "Authorization": basic(login(up.checkout.home)),

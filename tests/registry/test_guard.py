@@ -19,6 +19,7 @@ from registry.mlflow.accounts import read_passwords, service_login
 from registry.mlflow.connection import EXPERIMENT
 from registry.mlflow.recorded import AUTHOR, CHAMPION, PACKAGE
 from tests.support.guarded_server import free_port, guarded_server, serving
+from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
 MODEL = "letters"
@@ -48,7 +49,7 @@ class Site:
             method,
             f"{self.url}/{path}",
             auth=login,
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
             trust_env=False,
             **more,
         )
@@ -118,7 +119,7 @@ def _move_by_hand(home: Path, made: Site, own_run: str) -> None:
     """An experiment of the time before: its artifacts lie where Assay keeps its keys."""
     (home / "keys").mkdir(exist_ok=True)
     made.post("scientist", "experiments/create", name="old")
-    with sqlite3.connect(home / "mlflow.db", timeout=30) as database:
+    with sqlite3.connect(home / "mlflow.db", timeout=SECONDS_AT_MOST) as database:
         database.execute(
             "UPDATE experiments SET artifact_location = ? WHERE name = 'old'",
             ((home / "keys").as_uri(),),
@@ -128,7 +129,7 @@ def _move_by_hand(home: Path, made: Site, own_run: str) -> None:
 
 def state_of(site: Site) -> dict[str, Any]:
     """What Assay recorded, and every file of the home outside of the scientist's own experiment."""
-    with sqlite3.connect(site.home / "mlflow.db", timeout=30) as database:
+    with sqlite3.connect(site.home / "mlflow.db", timeout=SECONDS_AT_MOST) as database:
         rows = {
             "runs": database.execute(
                 "SELECT * FROM runs WHERE experiment_id = ?", (site.experiment,)

@@ -19,6 +19,7 @@ from tests.faults.test_cut_revocation import REVOCATION, started
 from tests.registry import test_ledger as on_sqlite
 from tests.support.ledgers import append_released, frozen, unfrozen
 from tests.support.postgres import Postgres, postgres
+from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -140,7 +141,7 @@ def losing_the_answer_to_commit(port: int) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(SECONDS_AT_MOST)
 
 
 def _forward_each(listener: socket.socket, port: int) -> None:

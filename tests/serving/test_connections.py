@@ -17,7 +17,7 @@ import serving.listen
 from pipelines.values.dataset import Message
 from serving.engines import Engine
 from tests.support.running_engine import Endpoint, running
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 BODY = json.dumps(
     {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
@@ -46,7 +46,9 @@ def clients(
     with ExitStack() as stack:
         found = [
             stack.enter_context(
-                socket.create_connection((endpoint.host, endpoint.port), timeout=10)
+                socket.create_connection(
+                    (endpoint.host, endpoint.port), timeout=SECONDS_AT_MOST
+                )
             )
             for _ in range(count)
         ]
@@ -58,11 +60,14 @@ def clients(
 def answers(endpoint: Endpoint) -> list[int]:
     """The statuses of a completion and of a health check."""
     asked = httpx.post(
-        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=30
+        f"{endpoint.url}/v1/chat/completions",
+        content=BODY,
+        headers=JSON,
+        timeout=SECONDS_AT_MOST,
     )
     return [
         asked.status_code,
-        httpx.get(f"{endpoint.url}/healthz", timeout=30).status_code,
+        httpx.get(f"{endpoint.url}/healthz", timeout=SECONDS_AT_MOST).status_code,
     ]
 
 
@@ -169,14 +174,17 @@ def test_one_request_too_many_is_told_to_come_back_and_health_is_still_told(
 ) -> None:
     monkeypatch.setattr(serving.connections, "_MOST_AT_WORK", 0)
     refused = httpx.post(
-        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=JSON, timeout=60
+        f"{endpoint.url}/v1/chat/completions",
+        content=BODY,
+        headers=JSON,
+        timeout=SECONDS_AT_MOST,
     )
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "overloaded"
     assert refused.headers["retry-after"]
     assert (
-        httpx.get(f"{endpoint.url}/healthz", timeout=60).status_code
-        == httpx.get(f"{endpoint.url}/readyz", timeout=60).status_code
+        httpx.get(f"{endpoint.url}/healthz", timeout=SECONDS_AT_MOST).status_code
+        == httpx.get(f"{endpoint.url}/readyz", timeout=SECONDS_AT_MOST).status_code
         == 200
     )
 
@@ -207,7 +215,7 @@ class _TakesItsTime:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         if len(messages[0].content) > 1:
             self.has_begun.set()
-            self.may_go_on.wait(120)
+            self.may_go_on.wait(SECONDS_AT_MOST)
         return self._ids(messages)
 
 
@@ -222,7 +230,7 @@ def test_a_short_prompt_passes_any_number_of_long_ones(
         clients(endpoint, 40, long) as waiting,
     ):  # more than there are threads
         try:
-            assert slow.has_begun.wait(30)
+            assert slow.has_begun.wait(SECONDS_AT_MOST)
             assert answers(endpoint) == [200, 200]
         finally:
             slow.may_go_on.set()

@@ -26,7 +26,7 @@ from serving.engines.transformers import TransformersEngine
 from serving.openai_schema import MAX_BODY_BYTES
 from tests.support.running_engine import Endpoint, Served, running, stop_in
 from tests.support.tiny import CHAT_TEMPLATE, CONTEXT_TOKENS
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 QUESTION: list[ChatCompletionMessageParam] = [
     {"role": "user", "content": "How do I list files?"}
@@ -39,7 +39,7 @@ def post(endpoint: Endpoint, **fields: Any) -> httpx.Response:
     return httpx.post(
         endpoint.url + CHAT,
         json={"model": "tiny", "messages": QUESTION, "max_tokens": 4, **fields},
-        timeout=30,
+        timeout=SECONDS_AT_MOST,
     )
 
 
@@ -287,8 +287,12 @@ def test_every_answer_names_what_gave_it(endpoint: Endpoint, stream: bool) -> No
 
 
 def test_health_and_readiness_are_told_apart(endpoint: Endpoint) -> None:
-    assert httpx.get(endpoint.url + "/healthz", timeout=60).json() == {"status": "ok"}
-    assert httpx.get(endpoint.url + "/readyz", timeout=60).json() == {"status": "ready"}
+    assert httpx.get(endpoint.url + "/healthz", timeout=SECONDS_AT_MOST).json() == {
+        "status": "ok"
+    }
+    assert httpx.get(endpoint.url + "/readyz", timeout=SECONDS_AT_MOST).json() == {
+        "status": "ready"
+    }
 
 
 def test_an_endpoint_whose_engine_stopped_is_alive_and_not_ready(
@@ -297,8 +301,14 @@ def test_an_endpoint_whose_engine_stopped_is_alive_and_not_ready(
     engine = _engine(served, context_tokens=512)
     engine.close()
     with running(engine) as endpoint:
-        assert httpx.get(endpoint.url + "/healthz", timeout=60).status_code == 200
-        assert httpx.get(endpoint.url + "/readyz", timeout=60).status_code == 503
+        assert (
+            httpx.get(endpoint.url + "/healthz", timeout=SECONDS_AT_MOST).status_code
+            == 200
+        )
+        assert (
+            httpx.get(endpoint.url + "/readyz", timeout=SECONDS_AT_MOST).status_code
+            == 503
+        )
         assert post(endpoint).status_code == 503
         assert post(endpoint).headers["retry-after"]
 
@@ -460,7 +470,9 @@ def test_a_body_that_is_no_request_is_refused_within_a_second(
     endpoint: Endpoint, body: bytes
 ) -> None:
     started = time.process_time()  # the endpoint is a thread of this process
-    response = httpx.post(endpoint.url + CHAT, content=body, headers=JSON, timeout=10)
+    response = httpx.post(
+        endpoint.url + CHAT, content=body, headers=JSON, timeout=SECONDS_AT_MOST
+    )
     assert response.status_code == 400
     assert response.json()["error"]["message"]
     assert time.process_time() - started < 1
@@ -483,7 +495,7 @@ def test_a_body_over_the_limit_is_refused_though_it_does_not_say_its_length(
 
     assert (
         httpx.post(
-            endpoint.url + CHAT, content=pieces(), headers=JSON, timeout=10
+            endpoint.url + CHAT, content=pieces(), headers=JSON, timeout=SECONDS_AT_MOST
         ).status_code
         == 413
     )
@@ -525,7 +537,7 @@ def test_what_does_not_fit_the_context_is_refused(
 def test_what_is_not_served_answers_in_openais_form(
     endpoint: Endpoint, method: str, path: str, status: int
 ) -> None:
-    response = httpx.request(method, endpoint.url + path, timeout=60)
+    response = httpx.request(method, endpoint.url + path, timeout=SECONDS_AT_MOST)
     assert response.status_code == status
     assert "/v1/chat/completions" in response.json()["error"]["message"]
 
@@ -561,7 +573,9 @@ def test_a_method_that_is_not_served_is_told_which_are(
 def test_a_whole_url_as_target_is_the_same_request(
     endpoint: Endpoint, target: str, status: int
 ) -> None:
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=30)
+    connection = http.client.HTTPConnection(
+        endpoint.host, endpoint.port, timeout=SECONDS_AT_MOST
+    )
     connection.request("GET", target)
     assert connection.getresponse().status == status
     connection.close()
@@ -578,7 +592,10 @@ def test_a_body_in_another_encoding_is_told_so(
     endpoint: Endpoint, headers: dict[str, str], start: bytes, status: int, fact: str
 ) -> None:
     response = httpx.post(
-        endpoint.url + CHAT, content=start, headers={**JSON, **headers}, timeout=30
+        endpoint.url + CHAT,
+        content=start,
+        headers={**JSON, **headers},
+        timeout=SECONDS_AT_MOST,
     )
     assert response.status_code == status
     assert fact in response.json()["error"]["message"]
@@ -588,7 +605,9 @@ def test_a_body_that_never_arrives_is_not_waited_for(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving.app, "_SECONDS_FOR_A_BODY", 0.3)
-    with socket.create_connection((endpoint.host, endpoint.port), timeout=10) as slow:
+    with socket.create_connection(
+        (endpoint.host, endpoint.port), timeout=SECONDS_AT_MOST
+    ) as slow:
         slow.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         )

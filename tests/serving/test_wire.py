@@ -16,6 +16,7 @@ from core.errors import ServingError
 from serving.engines import Engine
 from serving.host_names import configured_names
 from tests.support.running_engine import Endpoint, running
+from tests.support.waiting import SECONDS_AT_MOST
 
 BODY = json.dumps(
     {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
@@ -31,7 +32,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 @contextmanager
 def connected(endpoint: Endpoint) -> Iterator[socket.socket]:
     """A connection on which whoever waits too long is told so."""
-    with socket.create_connection((endpoint.host, endpoint.port), timeout=30) as client:
+    with socket.create_connection(
+        (endpoint.host, endpoint.port), timeout=SECONDS_AT_MOST
+    ) as client:
         yield client
 
 
@@ -305,7 +308,9 @@ def test_a_request_without_a_host_is_refused(endpoint: Endpoint) -> None:
 
 def test_a_name_that_is_not_answered_says_how_to_allow_it(endpoint: Endpoint) -> None:
     refused = httpx.get(
-        f"{endpoint.url}/healthz", headers={"host": "models.example"}, timeout=60
+        f"{endpoint.url}/healthz",
+        headers={"host": "models.example"},
+        timeout=SECONDS_AT_MOST,
     )
     assert "ASSAY_HOST_NAMES" in refused.json()["error"]["message"]
 
@@ -353,7 +358,10 @@ def test_a_body_is_read_only_as_json(
 ) -> None:
     headers = [("content-type", kind) for kind in kinds]
     response = httpx.post(
-        f"{endpoint.url}/v1/chat/completions", content=BODY, headers=headers, timeout=60
+        f"{endpoint.url}/v1/chat/completions",
+        content=BODY,
+        headers=headers,
+        timeout=SECONDS_AT_MOST,
     )
     assert response.status_code == status
     assert status == 200 or "curl: -H" in response.json()["error"]["message"]
@@ -363,7 +371,9 @@ def test_a_body_is_read_only_as_json(
 def test_no_other_page_is_given_permission(endpoint: Endpoint, path: str) -> None:
     asks = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     for method in ("OPTIONS", "GET"):
-        response = httpx.request(method, endpoint.url + path, headers=asks, timeout=60)
+        response = httpx.request(
+            method, endpoint.url + path, headers=asks, timeout=SECONDS_AT_MOST
+        )
         assert method == "GET" or response.status_code == 405
         assert not [
             name for name in response.headers if name.startswith("access-control")
@@ -381,7 +391,7 @@ def test_a_slash_at_the_end_changes_nothing(endpoint: Endpoint, path: str) -> No
             "POST" if is_chat else "GET",
             endpoint.url + path,
             json=json.loads(BODY),
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
         )
         return response.status_code, b"" if is_chat else response.content
 
@@ -394,7 +404,7 @@ def test_a_slash_at_the_end_changes_nothing(endpoint: Endpoint, path: str) -> No
     ["//", "/v1/models//", "/v1/models/tiny%2F", "/v1/nothing/", "//evil.example/"],
 )
 def test_nobody_is_sent_to_another_address(endpoint: Endpoint, path: str) -> None:
-    response = httpx.get(endpoint.url + path, timeout=60)
+    response = httpx.get(endpoint.url + path, timeout=SECONDS_AT_MOST)
     assert response.status_code == 404
     assert "location" not in response.headers
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import SECONDS_AT_MOST
+
 ROOT = 0
 NOBODY = 65534
 _TREE = Path(__file__).parents[2]
@@ -41,7 +43,7 @@ def run_as(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=SECONDS_AT_MOST,
         **becoming,
     )
 

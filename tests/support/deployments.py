@@ -165,11 +165,11 @@ class Automatic:
 
 def ask(method: str, url: str, **content: Any) -> httpx.Response:
     """Answer of Prefect's API. While its SQLite database is locked it answers 503, which its own clients try again too."""
-    answer = httpx.request(method, url, timeout=60, **content)
+    answer = httpx.request(method, url, timeout=SECONDS_AT_MOST, **content)
     for _ in until(SECONDS_AT_MOST):
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
-        answer = httpx.request(method, url, timeout=60, **content)
+        answer = httpx.request(method, url, timeout=SECONDS_AT_MOST, **content)
     return answer
 
 

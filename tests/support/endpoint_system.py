@@ -213,17 +213,22 @@ class Running:
     def kill(self) -> None:
         """Kill -9 of the endpoint alone."""
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(SECONDS_AT_MOST)
 
     @property
     def client(self) -> OpenAI:
         return OpenAI(
-            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60
+            base_url=f"{self.url}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=SECONDS_AT_MOST,
         )
 
     def ask(self, model: str = MODEL, **fields: object) -> httpx.Response:
         body = {"model": model, "messages": QUESTION, "max_tokens": 8, **fields}
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
+        return httpx.post(
+            f"{self.url}/v1/chat/completions", json=body, timeout=SECONDS_AT_MOST
+        )
 
     def stream(self, max_tokens: int) -> Stream[ChatCompletionChunk]:
         return self.client.chat.completions.create(
@@ -414,7 +419,7 @@ class Load:
             "max_tokens": 4,
             "stream": stream,
         }
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=SECONDS_AT_MOST) as client:
             while not self._done.is_set():
                 started = time.monotonic()
                 try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-SECONDS_TO_START = 300
+from tests.support.waiting import SECONDS_AT_MOST
 
 
 @contextmanager
@@ -56,11 +56,11 @@ def serving(
             yield url
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=SECONDS_AT_MOST)
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
+    deadline = time.monotonic() + SECONDS_AT_MOST
     while True:
         try:
             assert (

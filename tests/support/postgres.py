@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.listen import open_socket
+from tests.support.waiting import SECONDS_AT_MOST
 
 _UNSAFE_BUT_QUICK = "fsync=off\nfull_page_writes=off\n"
 
@@ -64,7 +65,7 @@ class Postgres:
             check=True,
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
         )
 
 

@@ -122,7 +122,7 @@ class System:
         return httpx.post(
             f"http://127.0.0.1:{self.up.ports.endpoint}/v1/chat/completions",
             json=QUESTION,
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
         )
 
     def _apart(self) -> str | None:

@@ -161,7 +161,7 @@ def mlflow_server(folder: Path, database: Path) -> Iterator[int]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
+            process.wait(timeout=10)  # then it is killed
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

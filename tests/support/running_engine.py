@@ -47,7 +47,10 @@ class Endpoint:
     @property
     def client(self) -> OpenAI:
         return OpenAI(
-            base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=30
+            base_url=f"{self.url}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=SECONDS_AT_MOST,
         )
 
 

@@ -52,7 +52,10 @@ def endpoint(home: Path) -> Iterator[str]:
 def answer(url: str) -> tuple[str, Any]:
     """The fingerprint and the words of an answer."""
     reply = httpx.post(
-        f"{url}/v1/chat/completions", json=QUESTION, timeout=60, trust_env=False
+        f"{url}/v1/chat/completions",
+        json=QUESTION,
+        timeout=SECONDS_AT_MOST,
+        trust_env=False,
     )
     assert reply.status_code == 200, reply.text
     return reply.headers["x-assay-fingerprint"], reply.json()["choices"][0]["message"][

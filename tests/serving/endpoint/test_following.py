@@ -54,7 +54,9 @@ def running(shared: Home) -> Iterator[Running]:
         assert running.ask().status_code == 404
         assert (
             "assay promote"
-            in httpx.get(f"{running.url}/readyz", timeout=60).json()["error"]["message"]
+            in httpx.get(f"{running.url}/readyz", timeout=SECONDS_AT_MOST).json()[
+                "error"
+            ]["message"]
         )
         shared.release("1")
         yield running
@@ -79,7 +81,9 @@ def test_what_is_released_answers_and_says_what_it_is(
         == response.json()["system_fingerprint"]
         == shared.specs["1"].fingerprint
     )
-    assert httpx.get(f"{running.url}/readyz", timeout=60).status_code == 200
+    assert (
+        httpx.get(f"{running.url}/readyz", timeout=SECONDS_AT_MOST).status_code == 200
+    )
 
 
 def test_the_process_that_answers_clients_loads_no_weights_itself(
@@ -147,7 +151,7 @@ def test_a_request_that_is_not_served_is_told_why(
         f"{running.url}/v1/chat/completions",
         content=body,
         headers={"content-type": "application/json"},
-        timeout=60,
+        timeout=SECONDS_AT_MOST,
     )
     assert response.status_code == status
     assert words in response.json()["error"]["message"]
@@ -173,7 +177,7 @@ def test_a_client_that_sends_no_more_still_gets_its_answer(
     ).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(
-        ("127.0.0.1", port_of(running.url)), timeout=60
+        ("127.0.0.1", port_of(running.url)), timeout=SECONDS_AT_MOST
     ) as client:
         client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         client.shutdown(socket.SHUT_WR)
@@ -199,7 +203,7 @@ def test_every_door_answers_to_its_own_names_alone(
                 response = httpx.get(
                     f"http://127.0.0.1:{port}{path}",
                     headers={**token, "host": host},
-                    timeout=60,
+                    timeout=SECONDS_AT_MOST,
                 )
                 assert (response.status_code == 421) is refused
                 assert not [
@@ -216,7 +220,7 @@ def test_a_body_that_does_not_say_that_it_is_json_is_not_read(running: Running) 
             f"{running.url}/v1/chat/completions",
             content=body,
             headers={"content-type": kind},
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
         )
         assert response.status_code == 415
         assert "Content-Type: application/json" in response.json()["error"]["message"]
@@ -227,13 +231,13 @@ def test_a_slash_at_the_end_is_answered_and_sends_nobody_elsewhere(
 ) -> None:
     for path in ("/v1/models", f"/v1/models/{MODEL}", "/readyz"):
         assert (
-            httpx.get(f"{running.url}{path}/", timeout=60).content
-            == httpx.get(running.url + path, timeout=60).content
+            httpx.get(f"{running.url}{path}/", timeout=SECONDS_AT_MOST).content
+            == httpx.get(running.url + path, timeout=SECONDS_AT_MOST).content
         )
     body = {"model": MODEL, "messages": QUESTION, "max_tokens": 1}
     assert (
         httpx.post(
-            f"{running.url}/v1/chat/completions/", json=body, timeout=60
+            f"{running.url}/v1/chat/completions/", json=body, timeout=SECONDS_AT_MOST
         ).status_code
         == 200
     )
@@ -524,17 +528,19 @@ def test_the_door_opens_to_the_token_alone(running: Running, shared: Home) -> No
         headers = {b"authorization": given}
         assert (
             httpx.post(
-                f"{admin_address.url}/doorbell", headers=headers, timeout=60
+                f"{admin_address.url}/doorbell",
+                headers=headers,
+                timeout=SECONDS_AT_MOST,
             ).status_code
             == 401
         )
         assert (
             httpx.get(
-                f"{admin_address.url}/state", headers=headers, timeout=60
+                f"{admin_address.url}/state", headers=headers, timeout=SECONDS_AT_MOST
             ).status_code
             == 401
         )
-    assert httpx.get(f"{running.url}/state", timeout=60).status_code == 404
+    assert httpx.get(f"{running.url}/state", timeout=SECONDS_AT_MOST).status_code == 404
     assert admin_address_file(shared.path).stat().st_mode & 0o777 == 0o600
     assert admin_address.token not in running.log.read_text()
 
@@ -573,9 +579,9 @@ def ask_engine(record: EngineRecord, path: str, token: str | None) -> int:
             url,
             headers=headers,
             json={"model": MODEL, "messages": QUESTION},
-            timeout=60,
+            timeout=SECONDS_AT_MOST,
         ).status_code
-    return httpx.get(url, headers=headers, timeout=60).status_code
+    return httpx.get(url, headers=headers, timeout=SECONDS_AT_MOST).status_code
 
 
 @pytest.mark.ci

@@ -24,7 +24,7 @@ from tests.support.endpoint_system import (
     endpoint,
     events,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def asked(running: Running, max_tokens: int) -> socket.socket:
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     client = socket.create_connection(
-        ("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=60
+        ("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=SECONDS_AT_MOST
     )
     client.sendall(head.encode() + body)
     return client

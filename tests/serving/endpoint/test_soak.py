@@ -14,6 +14,7 @@ from registry.ledger.ledger import open_ledger
 from registry.release.context import Patience, ReleaseContext
 from registry.release.release import drive_release
 from tests.support.endpoint_system import MODEL, Allowed, Home, Load, endpoint
+from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.slow
 
@@ -65,9 +66,9 @@ def test_kills_at_random_moments_of_a_release_end_in_what_the_ledger_says(
             victim = chance.choice([psutil.Process(running.process.pid), *engines])
             victim.send_signal(signal.SIGKILL)
             if victim.pid == running.process.pid:
-                running.process.wait(10)
+                running.process.wait(SECONDS_AT_MOST)
         with endpoint(home, "--port", port) as running:
-            driving.join(120)
+            driving.join(SECONDS_AT_MOST)
             assert not driving.is_alive()
             current = home.ledger_state.model(MODEL).current
             assert current is not None or turn == 0

@@ -17,7 +17,7 @@ from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
 from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
 from tests.support.running_system import free_ports, is_gone, nothing_left
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
 @contextmanager
@@ -41,8 +41,8 @@ def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         process.terminate()
-        process.wait(90)
-        end_marked(system_mark(home.path))
+        process.wait(SECONDS_AT_MOST)
+        sweep(home.path)
 
 
 def answers(port: int) -> bool:
@@ -50,7 +50,9 @@ def answers(port: int) -> bool:
     with suppress(httpx.HTTPError):
         return (
             httpx.post(
-                f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=60
+                f"http://127.0.0.1:{port}/v1/chat/completions",
+                json=body,
+                timeout=60,
             ).status_code
             == 200
         )
@@ -100,8 +102,8 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
                 f"kill to answer: {seconds:.2f} s, of which the endpoint worked {work:.2f} s\n"
             )
         up.terminate()
-        assert up.wait(90) == 0
-        assert list(find_marked(system_mark(home.path))) == []
+        assert up.wait(SECONDS_AT_MOST) == 0
+        assert list(marked(home.path)) == []
         assert not before.is_running()
 
 
@@ -114,4 +116,4 @@ def test_a_killed_assay_up_leaves_no_engine(home: Home) -> None:
         wait_until(lambda: answers(port))
         up.kill()
         up.wait()
-        assert nothing_left(home.path, seconds=60)
+        assert nothing_left(home.path, seconds=SECONDS_AT_MOST)
