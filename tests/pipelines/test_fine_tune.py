@@ -14,10 +14,14 @@ from core.errors import (
 from core.files import folder_digests
 from core.value import FileDigest
 from pipelines.models.adapter_files import check_adapter
-from pipelines.models.resources import estimate_needs
-from pipelines.stages.fine_tune import _order_for_training
+from pipelines.models.language_model import generate, load_language_model
+from pipelines.models.resources import needs
+from pipelines.stages.fine_tune import _in_training_order
 from pipelines.values.base_manifest import BaseModelManifest
+from tests.support.tiny import CHAT_TEMPLATE
 from tests.support.workshop import ROWS, Workshop, params, row
+
+LEARNS_BY_HEART = {"learning_rate": 0.02, "epochs": 200, "batch_size": 8}
 
 
 @pytest.fixture
@@ -45,6 +49,25 @@ def test_fine_tuning_moves_the_adapter_and_leaves_the_base_alone(
     ]
     assert steps == sorted(steps)
     assert set(steps) >= {1, 2, 3, 4, 5, 6}
+
+
+def test_after_training_answers_are_right_and_end_by_themselves(
+    workshop: Workshop,
+) -> None:
+    adapter = workshop.run(params(max_steps=80, evaluate_every=40, **LEARNS_BY_HEART))
+    language = load_language_model(
+        workshop.base,
+        workshop.base_folder,
+        CHAT_TEMPLATE,
+        "float32",
+        Path(adapter.folder),
+    )
+    distinct = ROWS[:7]
+    prompts = [language.encoder.prompt_ids(row.messages) for row in distinct]
+    answers = generate(language, prompts, max_new_tokens=20, batch_size=len(prompts))
+    texts = [language.encoder.decode(answer.ids) for answer in answers]
+    assert texts == [row.completion for row in distinct]
+    assert all(answer.ended for answer in answers)
 
 
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(

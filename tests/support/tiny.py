@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CONTEXT_TOKENS = 512
 MAX_TOKENS = 24
 QUESTIONS = ("How do I list files?", "copy a file", "Who are you?", "stop the server")
+END_TOKEN_SCALE = 0.6
+"""Length of the end token's embedding beside the others'. Noise ends no answer, and training can:
+logits are products with the embeddings, so a shorter one is the largest only where it is learned."""
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -39,7 +42,11 @@ def make_tiny_base(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        LlamaForCausalLM(_config()).save_pretrained(folder)
+        model = LlamaForCausalLM(_config())
+    end = CONTROL_TOKENS.index("<|im_end|>")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[end] *= END_TOKEN_SCALE
+    model.save_pretrained(folder)
     _save_tokenizer(folder)
     return folder
 
@@ -196,7 +203,7 @@ def _config() -> "LlamaConfig":
         max_position_embeddings=CONTEXT_TOKENS,
         bos_token_id=CONTROL_TOKENS.index("<|im_start|>"),
         eos_token_id=CONTROL_TOKENS.index("<|im_end|>"),
-        pad_token_id=CONTROL_TOKENS.index("<|im_end|>"),
+        pad_token_id=CONTROL_TOKENS.index("<|endoftext|>"),
         tie_word_embeddings=True,
         initializer_range=0.1,
     )
@@ -229,7 +236,7 @@ def _save_tokenizer(folder: Path) -> None:
         unk_token="<|endoftext|>",
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
+        pad_token="<|endoftext|>",
         model_max_length=CONTEXT_TOKENS,
     )
     wrapped.chat_template = CHAT_TEMPLATE
