@@ -17,7 +17,15 @@ from registry.mlflow.recorded import CHALLENGER, CHAMPION, PACKAGE
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest
 from tests.support.journey import ROOT, Package
-from tests.support.ledgers import MODEL, WHY, append_released, begun, judged, package
+from tests.support.ledgers import (
+    MODEL,
+    WHY,
+    append_released,
+    begun,
+    judged,
+    package,
+    write,
+)
 
 
 @pytest.fixture
@@ -138,13 +146,10 @@ def test_an_order_to_promote_without_an_endpoint_leaves_a_switched_release_as_it
     package.register(
         store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})
     )
-    ledger_state = ledger.append(judged("2", "tiny"), ledger.state())
-    ledger_state = ledger.append(
-        begun(ledger_state.head.generation, "2", "tiny"), ledger_state
-    )
-    ledger_state = ledger.append(
-        ReleaseSwitched(begun=ledger_state.head.generation), ledger_state
-    )
+    by_verdict = write(ledger, judged("2", "tiny"))
+    release = write(ledger, begun(by_verdict, "2", "tiny"))
+    write(ledger, ReleaseSwitched(begun=release))
+    ledger_state = ledger.state()
     with pytest.raises(ServingError, match=r"No endpoint of .* runs"):
         promote(project, "tiny", "1", ChangeRequest("rita", "it is better"))
     assert ledger.state() == ledger_state

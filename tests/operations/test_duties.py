@@ -12,10 +12,10 @@ from core.notify import notices
 from core.project import Project
 from operations.reconcile import Reconciler
 from registry.ledger.audit import PAGE_TAG
-from registry.ledger.entries import ReleaseCompleted, ReleaseSwitched, Waived
+from registry.ledger.entries import Waived
 from registry.ledger.ledger import open_ledger
 from tests.support.journey import ROOT
-from tests.support.ledgers import WHY, begun, judged
+from tests.support.ledgers import WHY, begun, complete_release, judged, write
 
 MODELS = ("aaa", "letters", "zzz")
 
@@ -29,23 +29,15 @@ def project(tmp_path: Path) -> Project:
     waiver = Waived(
         rule="approvals", model="letters", until=until, by="olga", reason_sha256=WHY
     )
-    ledger_state = ledger.append(waiver, ledger.state())
-    leaned_on = ledger_state.head.generation
+    generation = write(ledger, waiver)
     for model in MODELS:
-        verdict = judged("1", model, waivers=(leaned_on,) if model == "letters" else ())
-        ledger_state = ledger.append(verdict, ledger_state)
-        ledger_state = ledger.append(
-            begun(ledger_state.head.generation, "1", model), ledger_state
-        )
-        at = ledger_state.head.generation
-        ledger_state = ledger.append(
-            ReleaseCompleted(begun=at),
-            ledger.append(ReleaseSwitched(begun=at), ledger_state),
-        )
+        waivers = (generation,) if model == "letters" else ()
+        by_verdict = write(ledger, judged("1", model, waivers=waivers))
+        complete_release(ledger, write(ledger, begun(by_verdict, "1", model)))
     return Project(tmp_path, tmp_path / "home")
 
 
-def told(project: Project) -> list[str]:
+def notice_texts(project: Project) -> list[str]:
     return [notice.text for notice in notices(project.home)]
 
 
@@ -64,7 +56,7 @@ def test_a_policy_that_cannot_be_read_is_told_beside_the_alarms_of_other_models(
         sentence.startswith("Whether the evidence of aaa is too old is not known:")
         for sentence in sentences
     )
-    assert tuple(told(project)) == sentences
+    assert tuple(notice_texts(project)) == sentences
 
 
 def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
@@ -86,7 +78,7 @@ def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
     assert [
         client.get_model_version(model, "1").tags[PAGE_TAG] for model in ("aaa", "zzz")
     ] == [mark, mark]
-    assert (duties.write_heads(), told(project)) == ((), [sentence])
+    assert (duties.write_heads(), notice_texts(project)) == ((), [sentence])
 
 
 def test_an_endpoint_that_starts_is_given_its_time_and_one_that_stays_away_is_told_once(
@@ -95,9 +87,9 @@ def test_an_endpoint_that_starts_is_given_its_time_and_one_that_stays_away_is_to
     duties = Reconciler(project)
     with pytest.raises(ServingError):
         duties.ring()
-    assert told(project) == []
+    assert notice_texts(project) == []
     monkeypatch.setattr("operations.reconcile.SECONDS_TO_START", 0)
     (sentence,) = duties.ring()
     assert "The endpoint has been away" in sentence
     assert "No endpoint of" in sentence
-    assert (duties.ring(), told(project)) == ((), [sentence])
+    assert (duties.ring(), notice_texts(project)) == ((), [sentence])

@@ -14,71 +14,37 @@ from mlflow import MlflowClient
 from cli.status_text import status_lines
 from core.project import Project
 from operations.status import Status, look
-from pipelines.values.serving_spec import ServingSpec
+from operations.status_text import lines
 from registry.ledger.entries import (
     BaseServed,
     Body,
     Frozen,
-    Judged,
-    Release,
-    ReleaseBegun,
-    ReleaseCompleted,
-    ReleaseSwitched,
     RolledBack,
     Waived,
 )
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.mlflow.recorded import VERDICT
+from tests.support.fake_endpoint import MODEL, release_of
 from tests.support.journey import Checkout
+from tests.support.ledgers import begin_release, complete_release, write
 
-MODEL = "letters-tiny"
 
-
-class ReleaseContext:
-    """A ledger that entries are put into."""
+class LedgerOfTheDay:
+    """A ledger whose entries are written at one time."""
 
     def __init__(self, home: Path, clock: datetime) -> None:
         self.ledger: Ledger = open_ledger(home, lambda: clock)
 
     def put(self, body: Body) -> int:
-        return self.ledger.append(body, self.ledger.state()).head.generation
+        return write(self.ledger, body)
 
     def why(self, text: str) -> dict[str, str]:
         return {"by": "ann", "reason_sha256": self.ledger.remember(text)}
 
     def release(self, version: str, reason: str) -> int:
-        spec = ServingSpec(
-            base_digest="b" * 64,
-            adapter_sha256=version * 64,
-            chat_template_sha256="c" * 64,
-            engine="transformers",
-            engine_version="5",
-            precision="float32",
-            default_max_tokens=24,
-        )
-        package = version * 64
-        digests = {"verdict_sha256": "0" * 64, "policy_sha256": "0" * 64}
-        judged = self.put(
-            Judged(
-                model=MODEL,
-                version=version,
-                package_sha256=package,
-                verdict="passed",
-                **digests,
-            )
-        )
-        release = Release(
-            model=MODEL,
-            version=version,
-            package_sha256=package,
-            spec=spec,
-            known_answers_share=0.9,
-        )
-        begun = self.put(
-            ReleaseBegun(release=release, judged=judged, **self.why(reason))
-        )
-        self.put(ReleaseSwitched(begun=begun))
-        self.put(ReleaseCompleted(begun=begun))
+        why = self.why(reason)
+        begun = begin_release(self.ledger, release_of(version), **why)
+        complete_release(self.ledger, begun)
         return begun
 
 
@@ -104,7 +70,7 @@ def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(
 
 
 def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> None:
-    context = ReleaseContext(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
+    context = LedgerOfTheDay(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
     context.release("1", "the first")
     context.release("2", "better on <b>commands</b>")
     model = only_model(look(project))
@@ -120,7 +86,7 @@ def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> Non
 
 
 def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
-    context = ReleaseContext(project.home, datetime.now(UTC))
+    context = LedgerOfTheDay(project.home, datetime.now(UTC))
     first = context.release("1", "the first")
     context.release("2", "the second")
     context.put(RolledBack(model=MODEL, to=first, **context.why("complaints")))
@@ -133,7 +99,7 @@ def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
 
 
 def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
-    context = ReleaseContext(project.home, datetime.now(UTC))
+    context = LedgerOfTheDay(project.home, datetime.now(UTC))
     context.release("1", "secret")
     context.ledger.erase(context.ledger.state().model(MODEL).served[-1].reason_sha256)
     assert only_model(look(project))["changed"]["why"] is None
@@ -141,7 +107,7 @@ def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
 
 
 def test_brakes_are_shown(project: Project) -> None:
-    context = ReleaseContext(project.home, datetime.now(UTC))
+    context = LedgerOfTheDay(project.home, datetime.now(UTC))
     context.release("1", "the first")
     context.put(BaseServed(model=MODEL, **context.why("nonsense answers")))
     context.put(Frozen(**context.why("looking into it")))
@@ -165,7 +131,7 @@ def test_brakes_are_shown(project: Project) -> None:
 def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(
     project: Project, left: timedelta, warns: str | None
 ) -> None:
-    context = ReleaseContext(project.home, datetime.now(UTC) - timedelta(days=2))
+    context = LedgerOfTheDay(project.home, datetime.now(UTC) - timedelta(days=2))
     context.put(
         Waived(
             rule="approvals",

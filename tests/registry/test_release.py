@@ -81,7 +81,7 @@ def test_what_an_endpoint_says_of_another_ledger_counts_for_nothing(
 
 
 def test_a_switch_is_completed_when_its_own_route_answers(bench: Bench) -> None:
-    first = bench.released("1")
+    first = bench.release("1")
     begun = bench.begin("2")
     bench.write(ReleaseSwitched(begun=begun))
     bench.routes[MODEL] = Route(begun=first, serves_base=False, fingerprint="fp")
@@ -93,7 +93,7 @@ def test_a_switch_is_completed_when_its_own_route_answers(bench: Bench) -> None:
 
 
 def test_a_switch_that_never_answers_goes_back_to_what_served(bench: Bench) -> None:
-    first = bench.released("1")
+    first = bench.release("1")
     begun = bench.begin("2")
     bench.write(ReleaseSwitched(begun=begun))
     body = bench.next(seconds=1)
@@ -116,7 +116,7 @@ def test_whoever_comes_next_carries_a_release_to_its_end(
     bench.answers(begun)
     drive_release(MODEL, bench.context)
     assert is_at_rest(bench.ledger.state().model(MODEL))
-    assert bench.here() == ("1", False)
+    assert bench.traffic() == ("1", False)
     assert bench.kinds[-2:] == ["release_switched", "release_completed"]
 
 
@@ -153,8 +153,8 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
             )
 
     bench.on_ring = at_night
-    drive_release(MODEL, bench.context)
-    assert bench.here() == (None, False)
+    carry_on(MODEL, bench.context)
+    assert bench.traffic() == (None, False)
     bench.on_ring = lambda _: None
     with pytest.raises(IllegalEntry, match="frozen"):
         bench.begin("1")
@@ -165,7 +165,7 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
 def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_for(
     bench: Bench,
 ) -> None:
-    bench.released("1")
+    bench.release("1")
     begun = bench.begin("2")
     bench.write(ReleaseSwitched(begun=begun))
     bench.engines[begun] = EngineState(begun=begun, state="loading")
@@ -189,7 +189,7 @@ def test_nothing_that_judge_did_not_pass_begins(bench: Bench, verdict: str) -> N
         spec=spec("1"),
         known_answers_share=1.0,
     )
-    generation = bench.judged("1", verdict)
+    generation = bench.judge("1", verdict)
     with pytest.raises(IllegalEntry, match="no passed verdict"):
         bench.write(
             ReleaseBegun(
@@ -206,7 +206,7 @@ def test_a_verdict_on_other_bytes_begins_nothing(bench: Bench) -> None:
         spec=spec("1"),
         known_answers_share=1.0,
     )
-    generation = bench.judged("1")
+    generation = bench.judge("1")
     with pytest.raises(IllegalEntry, match="other bytes"):
         bench.write(
             ReleaseBegun(
@@ -218,7 +218,7 @@ def test_a_verdict_on_other_bytes_begins_nothing(bench: Bench) -> None:
 def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
     bench: Bench,
 ) -> None:
-    bench.released("1")
+    bench.release("1")
     passed = Finding(rule="screen", outcome="passed", text="It did.")
     candidate = Candidate(
         findings=(passed,),
@@ -229,13 +229,13 @@ def test_a_release_that_was_aborted_is_no_success_while_another_version_answers(
         spec=spec("2"),
         known_answers_share=1.0,
     )
-    judged = bench.judged("2")
+    judged = bench.judge("2")
     bench.engines[judged + 1] = EngineState(
         begun=judged + 1, state="failed", detail="its probe saw other words"
     )
     with pytest.raises(ReleaseError, match="aborted: its probe saw other words"):
         release(candidate, judged, WHY, bench.context)
-    assert bench.here() == ("1", False)
+    assert bench.traffic() == ("1", False)
 
 
 def test_of_two_releases_at_once_the_second_is_told_who_is_first(bench: Bench) -> None:
@@ -248,5 +248,5 @@ def test_of_two_releases_at_once_the_second_is_told_who_is_first(bench: Bench) -
 
 
 def test_every_entry_of_a_release_is_followed(bench: Bench) -> None:
-    bench.released("1")
+    bench.release("1")
     assert [type(entry) for entry in bench.ledger.entries()] == [Entry] * 5

@@ -26,10 +26,8 @@ from pipelines.values.verdict import read_screen_verdict
 from registry.ledger.entries import (
     BaseServed,
     Body,
-    Judged,
     Release,
     ReleaseAborted,
-    ReleaseBegun,
     ReleaseCompleted,
     ReleaseSwitched,
     Revoked,
@@ -41,6 +39,7 @@ from registry.ledger.state import LedgerState
 from registry.release.following import EndpointState
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
+from tests.support.ledgers import begin_release, complete_release, write
 from tests.support.tiny import pack
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
@@ -92,21 +91,10 @@ class Home:
 
     def write(self, *bodies: Body) -> int:
         """Append, and give the last generation."""
-        ledger = open_ledger(self.path)
-        for body in bodies:
-            ledger.append(body, ledger.state())
-        return ledger.state().head.generation
+        return write(open_ledger(self.path), *bodies)
 
     def begin(self, version: str, share: float = 1.0) -> int:
-        """Judged and begun; gives the generation at which it began."""
-        judged = Judged(
-            model=self.model,
-            version=version,
-            package_sha256=self.digests[version],
-            verdict="passed",
-            verdict_sha256="0" * 64,
-            policy_sha256="0" * 64,
-        )
+        """Judge and begin; gives the generation at which it began."""
         release = Release(
             model=self.model,
             version=version,
@@ -114,17 +102,10 @@ class Home:
             spec=self.specs[version],
             known_answers_share=share,
         )
-        return self.write(
-            ReleaseBegun(
-                release=release,
-                judged=self.write(judged),
-                by="ann",
-                reason_sha256="0" * 64,
-            )
-        )
+        return begin_release(open_ledger(self.path), release)
 
     def switch(self, begun: int) -> None:
-        self.write(ReleaseSwitched(begun=begun), ReleaseCompleted(begun=begun))
+        complete_release(open_ledger(self.path), begun)
 
     def abort(self, begun: int) -> None:
         self.write(ReleaseAborted(begun=begun, reason_sha256="0" * 64))

@@ -4,20 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipelines.values.serving_spec import ServingSpec
-from registry.ledger.entries import (
-    Body,
-    Head,
-    Judged,
-    Release,
-    ReleaseBegun,
-    ReleaseCompleted,
-    ReleaseSwitched,
-)
+from registry.ledger.entries import Body, Head, Release
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
-from registry.release.release import Stall, next_entry
+from registry.release.release import Waited, next_entry
+from tests.support.ledgers import (
+    begin_release,
+    complete_release,
+    judgement_of,
+    write,
+)
 
 MODEL = "letters-tiny"
 WHY = ChangeRequest("ann", "because")
@@ -32,6 +30,16 @@ def spec(version: str) -> ServingSpec:
         engine_version="5",
         precision="float32",
         default_max_tokens=24,
+    )
+
+
+def release_of(version: str) -> Release:
+    return Release(
+        model=MODEL,
+        version=version,
+        package_sha256=version * 64,
+        spec=spec(version),
+        known_answers_share=1.0,
     )
 
 
@@ -81,41 +89,17 @@ class Bench:
             Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01),
         )
 
-    def judged(self, version: str, verdict: str = "passed") -> int:
-        body = Judged.model_validate(
-            {
-                "model": MODEL,
-                "version": version,
-                "package_sha256": version * 64,
-                "verdict": verdict,
-                "verdict_sha256": "d" * 64,
-                "policy_sha256": "e" * 64,
-            }
-        )
-        return self.write(body).head.generation
+    def judge(self, version: str, verdict: str = "passed") -> int:
+        return write(self.ledger, judgement_of(release_of(version), verdict))
 
     def begin(self, version: str) -> int:
-        release = Release(
-            model=MODEL,
-            version=version,
-            package_sha256=version * 64,
-            spec=spec(version),
-            known_answers_share=1.0,
-        )
-        why = self.ledger.remember(WHY.reason)
-        return self.write(
-            ReleaseBegun(
-                release=release,
-                judged=self.judged(version),
-                by=WHY.by,
-                reason_sha256=why,
-            )
-        ).head.generation
+        reason = self.ledger.remember(WHY.reason)
+        return begin_release(self.ledger, release_of(version), WHY.by, reason)
 
-    def released(self, version: str) -> int:
+    def release(self, version: str) -> int:
+        """Begin, switch and complete; gives the generation at which it began."""
         begun = self.begin(version)
-        self.write(ReleaseSwitched(begun=begun))
-        self.write(ReleaseCompleted(begun=begun))
+        complete_release(self.ledger, begun)
         return begun
 
     def write(self, body: Body) -> LedgerState:
@@ -130,11 +114,11 @@ class Bench:
             self.ledger.state(), MODEL, self.state(), Stall(seconds, self.context)
         )
 
-    def here(self) -> tuple[str | None, bool]:
+    def traffic(self) -> tuple[str | None, bool]:
+        """The version that has the traffic, and whether the base answers in its place."""
         model = self.ledger.state().model(MODEL)
-        return (
-            None if model.current is None else model.current.release.version
-        ), model.serves_base
+        version = None if model.current is None else model.current.release.version
+        return version, model.serves_base
 
     @property
     def kinds(self) -> list[str]:

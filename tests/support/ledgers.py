@@ -178,17 +178,47 @@ def rolled_back(to: int) -> RolledBack:
     return RolledBack(by="olga", reason_sha256=WHY, model=MODEL, to=to)
 
 
+def write(ledger: Ledger, *bodies: Body) -> int:
+    """Append the entries, and give the generation of the last one."""
+    for body in bodies:
+        ledger.append(body, ledger.state())
+    return ledger.state().head.generation
+
+
+def judgement_of(release: Release, verdict: str = "passed") -> Judged:
+    """The verdict on what a release serves."""
+    facts = {
+        "model": release.model,
+        "version": release.version,
+        "package_sha256": release.package_sha256,
+        "verdict": verdict,
+        "verdict_sha256": WHY,
+        "policy_sha256": WHY,
+    }
+    return Judged.model_validate(facts)
+
+
+def begin_release(
+    ledger: Ledger, release: Release, by: str = "ann", reason_sha256: str = WHY
+) -> int:
+    """Judge and begin; gives the generation at which it began."""
+    generation = write(ledger, judgement_of(release))
+    beginning = ReleaseBegun(
+        release=release, judged=generation, by=by, reason_sha256=reason_sha256
+    )
+    return write(ledger, beginning)
+
+
+def complete_release(ledger: Ledger, begun: int) -> int:
+    """Switch and complete a release that has begun."""
+    return write(ledger, ReleaseSwitched(begun=begun), ReleaseCompleted(begun=begun))
+
+
 def append_released(ledger: Ledger, version: str = "1") -> LedgerState:
-    """Five entries of a whole release."""
-    ledger_state = ledger.append(judged(version), ledger.state())
-    ledger_state = ledger.append(
-        begun(ledger_state.head.generation, version), ledger_state
-    )
-    at = ledger_state.head.generation
-    return ledger.append(
-        ReleaseCompleted(begun=at),
-        ledger.append(ReleaseSwitched(begun=at), ledger_state),
-    )
+    """The four entries of a whole release."""
+    generation = write(ledger, judged(version))
+    complete_release(ledger, write(ledger, begun(generation, version)))
+    return ledger.state()
 
 
 def append_turns(home: Path, name: str, turns: int) -> list[int]:

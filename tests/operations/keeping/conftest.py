@@ -10,18 +10,13 @@ import pytest
 from core.project import Project
 from flows.run.request import TrainRequest
 from flows.run.workspace import open_workspace
-from registry.ledger.entries import (
-    Judged,
-    Release,
-    ReleaseBegun,
-    ReleaseCompleted,
-    ReleaseSwitched,
-)
+from registry.ledger.entries import Release
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import VERDICT, ModelVersion, Page, Submission
 from registry.mlflow.relocate import relocate
 from registry.mlflow.store import Store
 from tests.support.journey import Package, git, learnable_rows, write_rows
+from tests.support.ledgers import begin_release, complete_release
 from tests.support.tiny import tiny_manifest
 
 MODEL = "letters"
@@ -123,29 +118,8 @@ def release(kept: Kept, package: Package) -> None:
         spec=package.finalist.spec,
         known_answers_share=0.75,
     )
-    judged = Judged(
-        model=version.name,
-        version=version.version,
-        package_sha256=version.package_sha256,
-        verdict="passed",
-        verdict_sha256="0" * 64,
-        policy_sha256="0" * 64,
-    )
-    ledger_state = ledger.append(judged, ledger.state())
-    ledger_state = ledger.append(
-        ReleaseBegun(
-            release=subject,
-            judged=ledger_state.head.generation,
-            by="ann",
-            reason_sha256=digest,
-        ),
-        ledger_state,
-    )
-    begun = ledger_state.head.generation
-    ledger.append(
-        ReleaseCompleted(begun=begun),
-        ledger.append(ReleaseSwitched(begun=begun), ledger_state),
-    )
+    begun = begin_release(ledger, subject, "ann", digest)
+    complete_release(ledger, begun)
 
 
 def _registered(project: Project, package: Package, run: str) -> ModelVersion:

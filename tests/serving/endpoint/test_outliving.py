@@ -19,7 +19,7 @@ from serving.endpoint.engine_record import (
     write_record,
 )
 from serving.listen import open_socket
-from tests.support.endpoint_system import MODEL, Home, endpoint, record_of
+from tests.support.endpoint_system import MODEL, Home, command, endpoint, record_of
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
@@ -101,17 +101,7 @@ def test_an_engine_that_a_killed_endpoint_has_left_is_ended_by_down(home: Home) 
 
 def test_an_engine_that_still_loads_ends_with_its_endpoint(home: Home) -> None:
     home.switch(home.begin("1"))
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "serving.endpoint",
-            "--home",
-            str(home.path),
-            "--port",
-            "0",
-        ]
-    )
+    process = subprocess.Popen(command(home.path))
     endpoint_process = psutil.Process(process.pid)
     wait_until(lambda: bool(endpoint_process.children()))
     engines = endpoint_process.children()
