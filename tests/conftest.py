@@ -189,6 +189,16 @@ def seeded(checkout: Checkout, judged: Journey) -> Checkout:
 
 
 @pytest.fixture(scope="session")
+def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run that passed leaves beside a version: tests copy it."""
+    from tests.support import trials
+
+    folder = tmp_path_factory.mktemp("scored")
+    trials.write_folder(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
 

@@ -6,16 +6,11 @@ Real ledger files and the endpoint's own follower; what it would load is what it
 import asyncio
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cli import main
 from core.errors import BrokenLedger
 from registry.ledger.audit import KnownHead, export, keep_export, known_heads
 from registry.ledger.entries import (
@@ -39,8 +34,10 @@ from registry.ledger.state import LedgerState
 from registry.release.accept import accept_head
 from registry.release.context import ChangeRequest
 from serving.endpoint.follow import Follower
-from serving.endpoint.limits import Limits
+from tests.support.commands import assay, assay_in
 from tests.support.endpoint_system import endpoint
+from tests.support.environment import use_home
+from tests.support.following import PATIENT, REVOCATION, Seen, start_follower
 from tests.support.journey import Package
 from tests.support.ledgers import (
     MODEL,
@@ -51,11 +48,9 @@ from tests.support.ledgers import (
     frozen,
     judged,
     rolled_back,
+    tamper,
 )
 from tests.support.released import make_home
-
-PATIENT = Limits(seconds_for_the_ledger=60.0)
-REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)
 
 
 class Killed(BaseException):
@@ -86,38 +81,6 @@ def released(generation: int, model: str, adapter_sha256: str) -> tuple[Body, ..
 Attack = Callable[[Path], None]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What an endpoint that starts in a home obeys, and what it warns of."""
-
-    obeyed: LedgerState | None
-    alarms: tuple[str, ...]
-
-    @property
-    def serves(self) -> str | None:
-        """The version that would answer."""
-        current = None if self.obeyed is None else self.obeyed.model(MODEL).answering
-        return None if current is None else current.release.version
-
-
-def started(home: Path, looks: int = 1) -> Seen:
-    """An endpoint starts there and looks so many times."""
-    obeyed: list[LedgerState] = []
-
-    async def follow() -> tuple[str, ...]:
-        follower = Follower(home, PATIENT, obeyed.append)
-        for _ in range(looks):
-            await follower.look()
-        return follower.alarms
-
-    alarms = asyncio.run(follow())
-    return Seen(obeyed[-1] if obeyed else None, alarms)
-
-
-def assay(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 1 and 2 were released, version 2 was revoked, and the endpoint saw all of it."""
@@ -127,9 +90,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger = open_ledger(home)
         append_released(ledger, "1")
         append_released(ledger, "2")
-        assert started(home).serves == "2"
+        assert start_follower(home).serves == "2"
         ledger.append(REVOCATION, ledger.state())
-        assert started(home) == Seen(ledger.state(), ())
+        assert start_follower(home) == Seen(ledger.state(), ())
     return home
 
 
@@ -137,21 +100,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     shutil.copytree(made, home)
-    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
-    monkeypatch.setenv("ASSAY_HOME", str(home))
-    monkeypatch.setenv("ASSAY_USER", "olga")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
+    use_home(monkeypatch, home, tmp_path / "none.db")
     return home
 
 
 def cut(home: Path, after: int = 9) -> None:
     """Whoever owns the file takes the last entries away."""
-    with closing(
-        sqlite3.connect(home / "ledger.db", isolation_level=None)
-    ) as connection:
-        for trigger in ("update", "delete", "replace"):
-            connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
-        connection.execute(f"DELETE FROM entries WHERE generation > {after}")  # noqa: S608 - a number of this test
+    tamper(home, f"DELETE FROM entries WHERE generation > {after}")  # noqa: S608 - a number of this test
 
 
 def without(*paths: str) -> Attack:
@@ -224,10 +179,10 @@ def test_a_revocation_that_was_cut_off_is_an_alarm_and_the_revoked_version_is_no
 ) -> None:
     cut(home)
     ATTACKS[how](home)
-    seen = started(home, looks=2)
+    seen = start_follower(home, looks=2)
     assert seen.serves in {None, "1"}
     assert any("not obeyed" in alarm for alarm in seen.alarms), seen.alarms
-    again = started(home)
+    again = start_follower(home)
     assert again.serves in {None, "1"}
     assert again.alarms
 
@@ -266,7 +221,7 @@ def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_
         path.unlink()
     for path in (home / "aside").iterdir():
         shutil.copy(path, home / path.name)
-    seen = started(home)
+    seen = start_follower(home)
     if (
         how == "the memory and its key are deleted"
     ):  # as on a new machine: the record vouches for the ledger
@@ -277,7 +232,7 @@ def test_a_store_that_is_deleted_or_edited_is_an_alarm_also_where_the_ledger_is_
 
 
 def test_where_all_agree_nothing_is_said(home: Path) -> None:
-    seen = started(home, looks=2)
+    seen = start_follower(home, looks=2)
     assert (seen.serves, seen.alarms) == ("1", ())
     done = assay("audit", "verify")
     assert done.exit_code == 0
@@ -310,7 +265,7 @@ def test_nothing_is_written_on_top_of_a_ledger_that_was_cut(home: Path) -> None:
 
 
 def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_older_one(
-    made: Path, home: Path
+    home: Path,
 ) -> None:
     export(read_ledger(home), home / "november.jsonl")
     keep_export(home / "november.jsonl", home)
@@ -323,19 +278,15 @@ def test_an_export_that_saw_the_revocation_keeps_it_also_where_the_memory_is_an_
         older, "audit", "accept-head", "--reason", "an attacker covers the tracks"
     )
     assert accepted.exit_code == 0
-    started(older)
+    start_follower(older)
     for name in (MEMORY, RECORD, "ledger.db"):
         shutil.copy(older / name, home / name)
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.serves != "2"
     assert any("the export november.jsonl" in alarm for alarm in seen.alarms)
     assert any(
         "Version 2 of letters is known as revoked" in alarm for alarm in seen.alarms
     )
-
-
-def assay_in(home: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, env={"ASSAY_HOME": str(home)})
 
 
 def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(
@@ -344,7 +295,7 @@ def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(
     ledger_state = read_ledger(home).state()
     without(RECORD, "keys/endpoint.pem")(home)
     ledger_state.write(memory_file(home))
-    assert started(home) == Seen(ledger_state, ())
+    assert start_follower(home) == Seen(ledger_state, ())
     memory = read_memory(home)
     assert memory == Memory(standing=ledger_state, seal=memory.seal if memory else None)
     assert memory is not None
@@ -355,14 +306,14 @@ def test_a_home_from_before_there_were_records_works_and_is_signed_afterwards(
     assert record.record.head.generation == 11
     assert record.record.revoked == {MODEL: ("2",)}
     assert record.record.revoked_adapters == (adapter("2"),)
-    assert started(home).alarms == ()
+    assert start_follower(home).alarms == ()
 
 
 def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_what_was_revoked(
     home: Path,
 ) -> None:
     cut(home)
-    before = started(home)
+    before = start_follower(home)
     assert (before.serves, bool(before.alarms)) == ("1", True)
     done = assay("audit", "accept-head", "--reason", "restored the backup of Monday")
     assert done.exit_code == 0, done.output
@@ -370,7 +321,7 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
     assert "Revoked again: version 2 of letters" in done.output
     bodies = [entry.body for entry in read_ledger(home).entries(after=9)]
     assert [type(body) for body in bodies] == [HeadAccepted, Revoked]
-    assert started(home) == Seen(read_ledger(home).state(), ())
+    assert start_follower(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
     assert (
         "head accepted by olga: restored the backup of Monday"
@@ -424,12 +375,12 @@ def test_an_acceptance_that_was_killed_forgets_no_revocation_and_can_be_ended(
         )
     assert isinstance(ledger.entries()[-1].body, HeadAccepted)
     memory_file(home).unlink()  # the head record alone remembers the revocation now
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.serves in {None, "1"}
     assert any("known as revoked" in alarm for alarm in seen.alarms)
     done = assay("audit", "accept-head", "--reason", "restored")
     assert "Revoked again: version 2 of letters" in done.output
-    assert started(home) == Seen(read_ledger(home).state(), ())
+    assert start_follower(home) == Seen(read_ledger(home).state(), ())
 
 
 def test_bytes_that_no_version_is_left_to_be_revoked_with_stay_in_the_record(
@@ -459,11 +410,11 @@ def test_after_a_rotation_of_the_key_all_agree_and_a_cut_still_shows(
     home: Path,
 ) -> None:
     assert assay("audit", "rotate-key", "--reason", "every year").exit_code == 0
-    assert started(home) == Seen(read_ledger(home).state(), ())
+    assert start_follower(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
     cut(home)
     without(MEMORY)(home)
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.obeyed is None
     assert any("Entry 12 is missing" in alarm for alarm in seen.alarms)
 
@@ -494,7 +445,7 @@ def test_a_new_machine_beside_an_old_ledger_asks_once(
     there = tmp_path / "there"
     (there / "keys").mkdir(parents=True, mode=0o700)
     shutil.copy(home / "keys" / "controller.pem", there / "keys" / "controller.pem")
-    seen = started(there)
+    seen = start_follower(there)
     assert seen.obeyed is None
     assert "no head record confirms" in seen.alarms[0]
     assert not endpoint_key_file(there).exists()
@@ -502,12 +453,12 @@ def test_a_new_machine_beside_an_old_ledger_asks_once(
         assay_in(there, "audit", "accept-head", "--reason", "a new machine").exit_code
         == 0
     )
-    assert started(there) == Seen(read_ledger(there).state(), ())
-    assert started(there) == Seen(read_ledger(there).state(), ())
+    assert start_follower(there) == Seen(read_ledger(there).state(), ())
+    assert start_follower(there) == Seen(read_ledger(there).state(), ())
     without_key = tmp_path / "without_key"
     (without_key / "keys").mkdir(parents=True, mode=0o700)
     shutil.copy(record_file(there), record_file(without_key))
-    assert started(without_key) == Seen(read_ledger(there).state(), ())
+    assert start_follower(without_key) == Seen(read_ledger(there).state(), ())
 
 
 def test_an_export_of_another_ledger_revokes_nothing_here(
@@ -522,7 +473,7 @@ def test_an_export_of_another_ledger_revokes_nothing_here(
     )
     export(other, tmp_path / "forged.jsonl")
     keep_export(tmp_path / "forged.jsonl", home)
-    seen = started(home)
+    seen = start_follower(home)
     assert (seen.serves, len(seen.alarms)) == ("1", 1)
     assert (
         "the export forged.jsonl remembers entry 14 and does not verify as one of this ledger"
@@ -535,7 +486,7 @@ def test_an_export_of_another_ledger_revokes_nothing_here(
             BaseServed(by="olga", reason_sha256=WHY, model=MODEL), ledger.state()
         ),
     )
-    assert started(home).obeyed == ledger.state(), "the brakes go on"
+    assert start_follower(home).obeyed == ledger.state(), "the brakes go on"
     assert (
         assay("audit", "accept-head", "--reason", "it is of another ledger").exit_code
         == 0
@@ -560,7 +511,7 @@ def test_the_endpoint_as_a_process_serves_nothing_of_a_ledger_that_lost_its_revo
     made.switch(made.begin("1"))
     released = made.ledger_state.head.generation
     made.revoke("1")
-    started(made.path)
+    start_follower(made.path)
     cut(made.path, released)
     memory_file(made.path).unlink()
     with endpoint(made) as running:

@@ -46,17 +46,9 @@ from tests.support.tiny import pack
 Forger = Callable[[Path], None]
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run that passed leaves."""
-    folder = tmp_path_factory.mktemp("honest")
-    trials.write_folder(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(honest: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(honest, tmp_path / "folder"))
+def folder(scored_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(scored_folder, tmp_path / "folder"))
 
 
 def gate(folder: Path, *more: str) -> tuple[int, str]:

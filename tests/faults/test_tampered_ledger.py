@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.endpoint_system import MODEL, Home, Running, endpoint, without_record
 from tests.support.journey import Checkout, Package, invoke
+from tests.support.ledgers import tamper
 from tests.support.released import checkout_of, make_home
 
 MOVE = "UPDATE entries SET generation = %d WHERE generation = %d"
@@ -83,16 +84,6 @@ def _copy(home: Path, into: Path) -> None:
     shutil.copyfile(home / "ledger.db", into / "ledger.db")
 
 
-def _tamper(home: Path, statements: tuple[str, ...]) -> None:
-    with closing(
-        sqlite3.connect(home / "ledger.db", isolation_level=None)
-    ) as connection:
-        for trigger in ("update", "delete", "replace"):
-            connection.execute(f"DROP TRIGGER entries_no_{trigger}")
-        for statement in statements:
-            connection.execute(statement)
-
-
 def _goes_on(home: Home, running: Running, checkout: Checkout, words: str) -> str:
     """The last good state answers; the audit ends with 1 and names the fault; gives what `assay status` warns about."""
     head = home.client.state().head
@@ -114,7 +105,7 @@ def test_a_ledger_that_was_changed_is_named_and_what_served_goes_on(
     home: Home, running: Running, checkout: Checkout, how: str
 ) -> None:
     statements, words, is_seen_by_the_endpoint = TAMPERINGS[how]
-    _tamper(home.path, statements)
+    tamper(home.path, *statements)
     shown = _goes_on(home, running, checkout, words)
     assert words in shown or is_seen_by_the_endpoint, shown
     assert bool(home.client.ring().alarms) is is_seen_by_the_endpoint

@@ -25,7 +25,9 @@ from registry.ledger.ledger import open_ledger, read_ledger
 from registry.ledger.witness import witness
 from registry.mlflow.pages import RECORD_TAG, REVOKED_TAG
 from registry.mlflow.store import Store
-from tests.faults.test_cut_revocation import REVOCATION, assay, started
+from tests.support.commands import assay
+from tests.support.environment import use_home
+from tests.support.following import REVOCATION, start_follower
 from tests.support.ledgers import MODEL, append_released, frozen
 
 SECRET = "s3cr3t-of-the-witness"  # noqa: S105 - of this test
@@ -35,14 +37,11 @@ SECRET = "s3cr3t-of-the-witness"  # noqa: S105 - of this test
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Versions 1 and 2 were released, and the endpoint saw it; `before` holds a copy of that."""
     home = tmp_path / "home"
-    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
-    monkeypatch.setenv("ASSAY_HOME", str(home))
-    monkeypatch.setenv("ASSAY_USER", "olga")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    use_home(monkeypatch, home, tmp_path / "mlflow.db")
     ledger = open_ledger(home)
     append_released(ledger, "1")
     append_released(ledger, "2")
-    assert started(home).serves == "2"
+    assert start_follower(home).serves == "2"
     with closing(sqlite3.connect(home / "ledger.db")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copytree(home, tmp_path / "before")
@@ -109,7 +108,7 @@ def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_w
 ) -> None:
     assert tell_witness(home, read_ledger(home).state()) == ()
     set_back(home)
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.serves == "1"
     assert any(
         "Entry 10 is missing, though the witness" in alarm for alarm in seen.alarms
@@ -122,7 +121,7 @@ def test_what_the_witness_knows_as_revoked_is_not_served_where_all_of_the_home_w
     assert "the witness" in audited.output
     accepted = assay("audit", "accept-head", "--reason", "the disk was restored")
     assert "Revoked again: version 2 of letters" in accepted.output
-    assert started(home).alarms == ()
+    assert start_follower(home).alarms == ()
     assert SECRET not in audited.output + accepted.output + "".join(seen.alarms)
 
 
@@ -138,7 +137,7 @@ def test_what_nobody_of_the_ledger_sealed_does_not_count_at_the_witness(
         record.model_copy(update={"head": head}), create_key(tmp_path / "stranger")
     )
     there.tell(forged)
-    assert started(home).alarms == ()
+    assert start_follower(home).alarms == ()
     assert assay("audit", "verify").exit_code == 0
 
 
@@ -156,7 +155,7 @@ def test_an_address_of_the_witness_that_cannot_be_understood_stops_no_brake_and_
         witness()
     told = tell_witness(home, read_ledger(home).state())
     assert len(told) == 1
-    seen = started(home)
+    seen = start_follower(home)
     assert any("ASSAY_WITNESS" in alarm for alarm in seen.alarms)
     revoked = assay("revoke", "1", "--model", MODEL, "--reason", "bad answers")
     assert "1" in read_ledger(home).state().model(MODEL).revoked
@@ -174,7 +173,7 @@ def test_a_witness_that_is_away_is_a_warning_and_stops_nothing(
         port = closed.getsockname()[1]
     monkeypatch.setenv("ASSAY_WITNESS", f"http://olga:{SECRET}@127.0.0.1:{port}/")
     (wrong,) = tell_witness(home, read_ledger(home).state())
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.serves == "1"
     audited = assay("audit", "verify")
     assert audited.exit_code == 0
@@ -247,7 +246,7 @@ def test_the_page_of_a_revoked_version_says_so_and_keeps_it_from_being_served_ag
     with pytest.raises(BrokenLedger, match="Entry 10 is missing"):
         ledger.append(frozen(), ledger.state())
     client.delete_model_version(MODEL, "2")  # what was read once is kept
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.serves == "1"
     assert any("not obeyed" in alarm for alarm in seen.alarms)
 
@@ -268,8 +267,8 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
         in said
     )
     assert "the page of letters 2 remembers entry 99" in said
-    assert started(home) == started(home)
-    assert (started(home).serves, started(home).alarms) == ("1", ())
+    assert start_follower(home) == start_follower(home)
+    assert (start_follower(home).serves, start_follower(home).alarms) == ("1", ())
     ledger = open_ledger(home)
     ledger.append(frozen(), ledger.state())
     assert assay("audit", "verify").exit_code == 1
@@ -278,13 +277,13 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
 def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_memory_confirms_the_ledger(
     home: Path,
 ) -> None:
-    started(home)
+    start_follower(home)
     (home / "keys" / "head.json").unlink()
     duties = Reconciler(Project(home.parent, home))
     (sentence,) = duties.keep_head_record()
     assert "was missing" in sentence
     assert duties.keep_head_record() == ()
-    assert started(home).alarms == ()
+    assert start_follower(home).alarms == ()
 
 
 def test_the_controller_tells_the_witness_and_notices_where_it_forgets_also_without_mlflow(

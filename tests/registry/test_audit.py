@@ -7,9 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cli import main
 from core.errors import BrokenLedger, LedgerError
 from operations.history import HistoryEntry, history_entries
 from registry.ledger.audit import (
@@ -30,6 +28,8 @@ from registry.ledger.keys import create_key, key_file
 from registry.ledger.ledger import Ledger, ledger_url, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.state import LedgerState
+from tests.support.commands import assay
+from tests.support.environment import use_home
 from tests.support.ledgers import (
     MODEL,
     START,
@@ -38,6 +38,7 @@ from tests.support.ledgers import (
     frozen,
     judged,
     rolled_back,
+    tamper,
     unfrozen,
 )
 
@@ -46,25 +47,11 @@ from tests.support.ledgers import (
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with a ledger of nine entries: two releases, and the key."""
     home = tmp_path / "home"
-    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
-    monkeypatch.setenv("ASSAY_HOME", str(home))
-    monkeypatch.setenv("ASSAY_USER", "olga")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
+    use_home(monkeypatch, home, tmp_path / "none.db")
     ledger = open_ledger(home)
     append_released(ledger, "1")
     append_released(ledger, "2")
     return home
-
-
-def tamper(home: Path, *statements: str) -> None:
-    """What somebody does who owns the file: the triggers go first."""
-    with closing(
-        sqlite3.connect(home / "ledger.db", isolation_level=None)
-    ) as connection:
-        for trigger in ("update", "delete", "replace"):
-            connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
-        for statement in statements:
-            connection.execute(statement)
 
 
 def audited(home: Path, *known: KnownHead) -> AuditReport:
@@ -76,10 +63,6 @@ def known(ledger: Ledger, generation: int | None = None) -> KnownHead:
     return KnownHead(
         generation=entry.generation, hash=entry.hash, where="the endpoint's memory"
     )
-
-
-def assay(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
 
 
 def test_a_ledger_that_was_left_alone_is_whole(home: Path) -> None:

@@ -14,9 +14,9 @@ from registry.ledger.database import Database
 from registry.ledger.keys import key_file
 from registry.ledger.ledger import ledger_url, open_ledger, read_ledger
 from registry.release.accept import accept_head
-from registry.release.context import ChangeRequest
-from tests.faults.test_cut_revocation import REVOCATION, started
+from registry.release.context import Order
 from tests.registry import test_ledger as on_sqlite
+from tests.support.following import REVOCATION, start_follower
 from tests.support.ledgers import append_released, frozen, unfrozen
 from tests.support.postgres import Postgres, postgres
 from tests.support.waiting import SECONDS_AT_MOST
@@ -194,7 +194,7 @@ def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that
     with Database(ledger_url(home)).writing() as connection:
         connection.exec_driver_sql("ALTER TABLE entries DISABLE TRIGGER ALL")
         connection.exec_driver_sql("DELETE FROM entries WHERE generation > 9")
-    seen = started(home)
+    seen = start_follower(home)
     assert seen.obeyed is None
     assert any("Entry 10 is missing" in alarm for alarm in seen.alarms)
     with pytest.raises(LedgerError, match="Entry 10 is missing"):
@@ -204,11 +204,11 @@ def test_a_tail_that_was_cut_off_is_neither_obeyed_nor_written_to_by_a_home_that
 def test_a_home_that_was_lost_beside_its_ledger_asks_once(home: Path) -> None:
     append_released(open_ledger(home), "1")
     before = open_ledger(home).state()
-    assert started(home).serves == "1"
+    assert start_follower(home).serves == "1"
     new = home.with_name("new")
     (new / "keys").mkdir(parents=True, mode=0o700)
     key_file(home).rename(key_file(new))
-    assert started(new).obeyed is None
-    accept_head(open_ledger(new), (), ChangeRequest("olga", "the disk was lost"))
-    assert started(new).serves == "1"
+    assert start_follower(new).obeyed is None
+    accept_head(open_ledger(new), (), Order("olga", "the disk was lost"))
+    assert start_follower(new).serves == "1"
     assert open_ledger(new).state().head.generation == before.head.generation + 1

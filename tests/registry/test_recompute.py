@@ -20,18 +20,10 @@ from registry.release.recompute import (
 from tests.support import trials
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is stored beside a version, once for all tests."""
-    folder = tmp_path_factory.mktemp("made")
-    trials.write_folder(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
+def folder(scored_folder: Path, tmp_path: Path) -> Path:
     """A copy to be edited."""
-    return Path(shutil.copytree(made, tmp_path / "folder"))
+    return Path(shutil.copytree(scored_folder, tmp_path / "folder"))
 
 
 def edit_evidence(folder: Path, **changes: object) -> None:

@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import MutableMapping
+from pathlib import Path
+
+import pytest
 
 _SET_BY_DEVELOPERS = ("ASSAY_", "DVC_", "GIT_", "MLFLOW_", "OMP_", "PREFECT_")
 _KEPT = {"ASSAY_SCREENSHOTS"}  # asks tests/flows/test_run_form.py for its pictures
@@ -20,3 +23,11 @@ def isolate(environment: MutableMapping[str, str]) -> None:
         if name.startswith(_SET_BY_DEVELOPERS) and name not in _KEPT:
             del environment[name]
     environment.update(_SETTINGS)
+
+
+def use_home(patch: pytest.MonkeyPatch, home: Path, mlflow: Path) -> None:
+    """Have `assay` in this process use that home and that MLflow database, as Olga."""
+    patch.delenv("ASSAY_LEDGER_URL", raising=False)
+    patch.setenv("ASSAY_HOME", str(home))
+    patch.setenv("ASSAY_USER", "olga")
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow}")

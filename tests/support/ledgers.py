@@ -1,6 +1,8 @@
 """Bodies for the ledger's tests, real keys and entries without a database, and what several processes do at once."""
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,6 +41,16 @@ SPEC = ServingSpec(
     precision="float32",
     default_max_tokens=16,
 )
+
+
+def tamper(home: Path, *statements: str) -> None:
+    """What somebody does who owns the file: drop the triggers, then change entries."""
+    file = home / "ledger.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        for trigger in ("update", "delete", "replace"):
+            connection.execute(f"DROP TRIGGER IF EXISTS entries_no_{trigger}")
+        for statement in statements:
+            connection.execute(statement)
 
 
 class Chain:
