@@ -39,9 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    seed = config.getoption("shuffle")
-    return f"order: --shuffle {seed}" if seed else None
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if seed := terminalreporter.config.getoption("shuffle"):
+        terminalreporter.write_line(f"The order was that of --shuffle {seed}")
 
 
 def shuffle_tests(items: list[pytest.Item], seed: str) -> None:
