@@ -61,9 +61,12 @@ def shuffle_tests(items: list[pytest.Item], seed: str) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Say which tests one process runs under `make test`: each folder's, since they share its fixtures.
+    """Say which tests one process runs under `make test`.
 
-    The files that use the session's servers are one group, so that there is one of each, and begin first: they take longest.
+    Each folder's, since they share its fixtures.
+
+    The files that use the session's servers are one group, so that there is one of each, and begin
+    first: they take longest.
     """
     if seed := config.getoption("shuffle"):
         shuffle_tests(items, seed)
@@ -82,7 +85,7 @@ def pytest_collection_modifyitems(
 
 
 def pytest_configure() -> None:
-    """Let no test depend on the developer's variables, nor fail by how long the machine takes for an example."""
+    """Let no test depend on the developer's variables or on the speed of the machine."""
     isolate(os.environ)
     settings.register_profile("assay", deadline=None)
     settings.load_profile("assay")
@@ -90,7 +93,10 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`PREFECT_API_URL` names a real server for as long as the tests run; every flow of every process uses it."""
+    """`PREFECT_API_URL` names a real server for as long as the tests run.
+
+    Every flow of every process uses it.
+    """
     set_library_environment()
     from flows.schedule.prefect_server import prefect_server
 
@@ -183,7 +189,10 @@ def checkout(
 
 @pytest.fixture
 def seeded(checkout: Checkout, judged: Journey) -> Checkout:
-    """A fresh clone whose DVC cache knows what the stages of the judged run made; MLflow knows nothing."""
+    """A fresh clone whose DVC cache knows what the stages of the judged run made.
+
+    MLflow knows nothing.
+    """
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")
     return checkout
 

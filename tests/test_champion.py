@@ -1,4 +1,7 @@
-"""Where a version is champion, the next candidate answers beside it and has to beat it; the anchor stands where it was put."""
+"""Where a version is champion, the next candidate answers beside it and has to beat it.
+
+The anchor stands where it was put.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""What the documents say is run here: commands parse, names exist, links lead somewhere, quoted errors are the real ones."""
+"""What the documents say is run here.
+
+Commands parse, names exist, links lead somewhere, quoted errors are the real ones.
+"""
 
 import ast
 import importlib
@@ -103,7 +106,10 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def commands(name: str) -> Iterator[list[str]]:
-    """Every command in a shell block, a console block or inline code, as words; `…` stands for options that do not matter there."""
+    """Every command in a shell block, a console block or inline code, as words.
+
+    `…` stands for options that do not matter there.
+    """
     lines = [line for block in blocks(name, "sh") for line in block.splitlines()]
     lines += [
         line[2:]
@@ -121,7 +127,10 @@ def commands(name: str) -> Iterator[list[str]]:
 
 
 def check_assay(words: list[str]) -> dict[str, Any]:
-    """Parse as click would; an unknown command or option is its usage error. A command's bare name is only looked up."""
+    """Parse as click would; an unknown command or option is its usage error.
+
+    A command's bare name is only looked up.
+    """
     command = assay.commands[words[0]]
     if not words[1:]:
         return {}
@@ -483,7 +492,10 @@ def test_what_the_runbook_says_you_see_stands_in_the_code() -> None:
 
 
 def field_defaults(model: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every field of a policy by its dotted name, with its value there; a guardrail's fields are listed by themselves."""
+    """Every field of a policy by its dotted name, with its value there.
+
+    A guardrail's fields are listed by themselves.
+    """
     found: dict[str, Any] = {}
     for name in type(model).model_fields:
         value = getattr(model, name)

@@ -1,4 +1,7 @@
-"""One whole path: own rows and an own base model to a judged, registered adapter and an answer over HTTP."""
+"""One whole path.
+
+Own rows and an own base model to a judged, registered adapter and an answer over HTTP.
+"""
 
 import json
 import shutil

@@ -118,7 +118,10 @@ def test_no_error_of_assays_own_tells_a_secret_of_a_setting(
         else f"json://kim:{PLANTED}@host/x"
     )
     monkeypatch.setenv(name, setting)
-    told = f"(connection to {setting} failed: {setting}. HTTPConnectionPool: user=kim password={PLANTED}, {PLANTED})"
+    told = (
+        f"(connection to {setting} failed: {setting}. HTTPConnectionPool: user=kim "
+        f"password={PLANTED}, {PLANTED})"
+    )
     assert PLANTED not in str(RegistryError(told))
     assert PLANTED not in str(AssayError(told))
 

@@ -43,7 +43,10 @@ def test_other_messages_stay_as_they_were(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_traceback_that_nobody_catches_is_told_without_them() -> None:
-    program = "import os; from core.environment import set_library_environment; set_library_environment(); raise RuntimeError('at ' + os.environ['ASSAY_LEDGER_URL'])"
+    program = (
+        "import os; from core.environment import set_library_environment; "
+        "set_library_environment(); raise RuntimeError('at ' + os.environ['ASSAY_LEDGER_URL'])"
+    )
     environment = {
         **os.environ,
         "ASSAY_LEDGER_URL": f"postgresql://kim:{PLANTED}@host/db",

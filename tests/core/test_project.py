@@ -1,4 +1,7 @@
-"""Whose folder it is: a checkout of Assay is marked as one, and no other project is taken for it."""
+"""Whose folder it is.
+
+A checkout of Assay is marked as one, and no other project is taken for it.
+"""
 
 import os
 import shutil

@@ -1,4 +1,7 @@
-"""Who ends a run by Ctrl-C wants what SIGTERM does: what is done is kept, and the same command goes on."""
+"""Who ends a run by Ctrl-C wants what SIGTERM does.
+
+What is done is kept, and the same command goes on.
+"""
 
 import os
 import subprocess

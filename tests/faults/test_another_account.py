@@ -1,4 +1,7 @@
-"""Another account of the machine: it reads nothing of the home, starts nothing, and is told the true reason."""
+"""Another account of the machine.
+
+It reads nothing of the home, starts nothing, and is told the true reason.
+"""
 
 import json
 from pathlib import Path

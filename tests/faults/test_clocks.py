@@ -1,4 +1,7 @@
-"""The clock set back or forward an hour: who holds something holds it, because the kernel says so and not the clock."""
+"""The clock set back or forward an hour.
+
+Who holds something holds it, because the kernel says so and not the clock.
+"""
 
 import time
 from pathlib import Path

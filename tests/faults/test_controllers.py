@@ -1,4 +1,7 @@
-"""The controller killed, stopped and doubled while a release is on its way: whoever is left ends it, and nothing is written twice."""
+"""The controller killed, stopped and doubled while a release is on its way.
+
+Whoever is left ends it, and nothing is written twice.
+"""
 
 import shutil
 import signal
@@ -78,7 +81,10 @@ def serves(home: Home, running: Running, version: str) -> None:
 
 
 def stop_while_it_drives(sleeper: Controller, home: Home) -> None:
-    """Between two looks of its release: who is stopped inside a transaction keeps SQLite from everybody, which is another fault."""
+    """Between two looks of its release.
+
+    Who is stopped inside a transaction keeps SQLite from everybody, which is another fault.
+    """
 
     def is_caught() -> bool:
         sleeper.process.send_signal(signal.SIGSTOP)
@@ -158,7 +164,8 @@ def test_killed_between_any_two_entries_of_a_release_the_next_controller_finishe
     (sentence,) = Reconciler(Project(checkout.root, home.path)).finish_releases()
     assert (
         sentence
-        == f"A release of {MODEL} that was left on its way was carried to its end: version 2 serves."
+        == f"A release of {MODEL} that was left on its way was carried to its end: version 2 "
+        "serves."
     )
     assert kinds(home, before) == WHOLE
     serves(home, running, "2")
@@ -169,7 +176,7 @@ def test_killed_between_any_two_entries_of_a_release_the_next_controller_finishe
 def test_a_controller_that_slept_through_what_another_wrote_writes_nothing_wrong(
     home: Home, running: Running, checkout: Checkout, meanwhile: str
 ) -> None:
-    """Stopped with the release lock in its hand, so that only the ledger's generation stands in its way."""
+    """It is stopped while it holds the release lock: only the ledger's generation holds it back."""
     home.release("1")
     with controller(checkout) as sleeper:
         sleeper.says(READY)

@@ -1,4 +1,4 @@
-"""A revocation is cut off the ledger's tail, and whoever remembers it is deleted or edited, alone or together.
+"""A revocation is cut off the ledger's tail, and whatever remembers it is deleted or edited.
 
 Real ledger files and the endpoint's own follower; what it would load is what it obeys.
 """

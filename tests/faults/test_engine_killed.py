@@ -1,4 +1,7 @@
-"""An engine killed again and again under constant load from clients without retries: few answers break off, none waits for ever."""
+"""An engine killed again and again under constant load from clients without retries.
+
+Few answers break off, none waits for ever.
+"""
 
 import random
 import sys
@@ -14,7 +17,11 @@ from tests.support.released import make_home
 
 KILLS, CLIENTS = 5, 6
 TOLD_AT_ONCE = {("1",): ("engine_lost", "not_ready"), ("1", "2"): ("engine_lost",)}
-"""What a client may hear. An engine without a predecessor that ends again and again is not waited for: its clients are told so at once."""
+"""What a client may hear.
+
+An engine without a predecessor that ends again and again is not waited for: its clients are told so
+at once.
+"""
 
 
 @pytest.mark.slow
@@ -43,14 +50,16 @@ def test_an_engine_that_is_killed_again_and_again_comes_back_and_its_predecessor
         assert home.client.ring().alarms == ()
     longest = max(answer.until - answer.since for answer in load.answers)
     sys.stdout.write(
-        f"{versions}: {len(load.failures)} of {len(load.answers) + len(load.failures)} broke off, longest {longest:.1f} s\n"
+        f"{versions}: {len(load.failures)} of {len(load.answers) + len(load.failures)} broke "
+        f"off, longest {longest:.1f} s\n"
     )
     assert [
         failure
         for failure in load.failures
         if not any(word in failure for word in TOLD_AT_ONCE[versions])
     ] == []
-    # What had begun to arrive at the moment of a kill ends in an error event: one answer of each client at the most.
+    # What had begun to arrive at the moment of a kill ends in an error event: one answer of each
+    # client at the most.
     assert sum("engine_lost" in failure for failure in load.failures) <= KILLS * CLIENTS
     assert longest < Limits().seconds_to_come_back + 5
     assert {answer.fingerprint for answer in load.answers} <= {

@@ -1,4 +1,7 @@
-"""Versions that nobody trained or judged, made with MLflow's client and the files of the home: none of them is served."""
+"""Versions that nobody trained or judged, made with MLflow's client and the files of the home.
+
+None of them is served.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -45,7 +48,7 @@ def site(
 
 
 def fetched_site(recorded: Checkout, root: Path) -> Checkout:
-    """What nobody gave yet is waived, and the package of version 1 lies where promoting would fetch it."""
+    """What is missing is waived, and the package of version 1 is where promoting fetches it."""
     site = waived_site(recorded, root)
     store = open_store(Project(site.root, site.home))
     store.fetch(store.get_version(MODEL, "1"), package_of(site))
@@ -80,7 +83,10 @@ def serves_nothing(site: Checkout) -> bool:
 
 
 def trained_on_what_judges(forgery: Forgery) -> None:
-    """What a run under a lax policy leaves: held-out prompts among the training rows, and a policy that allows it."""
+    """What a run under a lax policy leaves.
+
+    Held-out prompts among the training rows, and a policy that allows it.
+    """
     path = forgery.folder / "dataset.json"
     DatasetVersion.read(path).model_copy(
         update={"overlap": {"prompts": 60, "rows": 60}}
@@ -168,7 +174,7 @@ def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_regis
         shutil.copytree(kept, places[1])
 
 
-def test_what_a_run_registered_is_served_for_the_author_whom_the_ledger_names_and_compared_with_while_the_base_answers(
+def test_what_a_run_registered_is_served_and_still_counts_while_the_base_answers(
     recorded: Checkout, tmp_path: Path
 ) -> None:
     site = fetched_site(recorded, tmp_path / "assay")

@@ -1,4 +1,6 @@
-"""Folders that a forger edited, or that hold too little: `assay gate` says no to each, in a sentence and without a traceback.
+"""Folders that a forger edited, or that hold too little.
+
+`assay gate` says no to each, in a sentence and without a traceback.
 
 Every forger below makes all digests fit that lie in the folder, and has the verdict computed again.
 """
@@ -66,7 +68,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 
 
 def judged_again(folder: Path, evidence: Evidence, **changes: object) -> None:
-    """Write this evidence, a scorecard that follows from it, and the verdict that follows from both."""
+    """Write this evidence, the scorecard that follows from it, and the verdict on both."""
     write_evidence(folder / "evidence.parquet", evidence)
     card = Scorecard.read(folder / "scorecard.json")
     facts = {
@@ -129,7 +131,7 @@ def policy_edited(old: str, new: str) -> Forger:
 
 
 def bias_edited(folder: Path) -> None:
-    """The report says that groups differ less than they do, in numbers that agree with each other."""
+    """The report says that groups differ less than they do, in numbers that agree."""
     card = Scorecard.read(folder / "scorecard.json")
     first, second = card.bias.groups
     groups = (
@@ -341,7 +343,7 @@ def with_system(name: str) -> Callable[[pa.Table], pa.Table]:
 
 
 def made_by_another_base(folder: Path) -> None:
-    """The base's answers come from another model than the adapter was trained on, such as a worse one."""
+    """The base's answers come from another, such as a worse, model than the adapter's base."""
     evidence = read_evidence(folder / "evidence.parquet")
     other = evidence.made_by["base"].model_copy(update={"base_digest": "c" * 64})
     judged_again(
@@ -394,7 +396,10 @@ def held_out(content: bytes) -> Forger:
     return forge
 
 
-HALF_OF_A_PAIR = b'{"id":"x","number":1,"messages":[{"role":"user","content":"a"}],"completion":"b","group":"\\udc00","feature":null}\n'
+HALF_OF_A_PAIR = (
+    b'{"id":"x","number":1,"messages":[{"role":"user","content":"a"}],'
+    b'"completion":"b","group":"\\udc00","feature":null}\n'
+)
 
 
 def piped(name: str) -> Forger:
@@ -695,17 +700,26 @@ def short_of(kind: str, folder: Path) -> None:
         (
             "copies",
             4,
-            "15 clusters (15 distinct contents in 75 groups of prompts) judge, the policy asks for 20: 5 more are needed",
+            (
+                "15 clusters (15 distinct contents in 75 groups of prompts) judge, the policy "
+                "asks for 20: 5 more are needed"
+            ),
         ),
         (
             "nine clusters",
             4,
-            "9 clusters (60 distinct contents in 9 groups of prompts) judge, the policy asks for 20",
+            (
+                "9 clusters (60 distinct contents in 9 groups of prompts) judge, the policy asks "
+                "for 20"
+            ),
         ),
         (
             "chinese",
             4,
-            "bleu is 0 for the adapter and for base alike, without any spread, which is no evidence",
+            (
+                "bleu is 0 for the adapter and for base alike, without any spread, which is no "
+                "evidence"
+            ),
         ),
         (
             "refusals",
@@ -824,7 +838,10 @@ def test_a_file_that_is_missing_cut_short_or_no_file_is_said_in_a_sentence(
 def test_an_odd_value_anywhere_never_passes_as_a_traceback(
     folder: Path, name: str
 ) -> None:
-    """Some edits change nothing that is judged, such as seconds of training; none may end in anything but an exit code."""
+    """Some edits change nothing that is judged, such as seconds of training.
+
+    None may end in anything but an exit code.
+    """
     dice = random.Random(name)
     whole = json.loads((folder / name).read_text(encoding="utf-8"))
     everywhere = list(places(whole))

@@ -1,4 +1,7 @@
-"""kill -9 of the run, anywhere: the same command goes on, no training stays behind, and one version exists."""
+"""kill -9 of the run, anywhere.
+
+The same command goes on, no training stays behind, and one version exists.
+"""
 
 import os
 import shutil
@@ -28,7 +31,10 @@ STEPS = 160
 
 @dataclass(frozen=True)
 class Story:
-    """One command: killed between two stages, killed in training, then given twice at the same time."""
+    """One command.
+
+    Killed between two stages, killed in training, then given twice at the same time.
+    """
 
     told_before_the_first_kill: list[str]
     versions_after_the_first_kill: int
@@ -90,7 +96,10 @@ def stage_lines(process: "subprocess.Popen[str]") -> Iterator[str]:
 
 
 def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> list[int]:
-    """Kill the run once a checkpoint is whole; once its training has ended too, give the steps that have a checkpoint."""
+    """Kill the run once a checkpoint is whole.
+
+    Once its training has ended too, give the steps that have a checkpoint.
+    """
     end = time.monotonic() + SECONDS_AT_MOST
     while not list((checkout.home / "scratch").glob("*/checkpoint-*/digests.json")):
         assert time.monotonic() < end, "no checkpoint was written"

@@ -1,7 +1,8 @@
 """A marked secret in every address, variable and setting, and a search of everything afterwards.
 
-Output, logs, every file of the checkout and its home, Prefect's database, MLflow's database and artifacts, and the command lines of all
-processes while it went on: none has it, neither as it was written nor in the forms that HTTP gives it.
+Output, logs, every file of the checkout and its home, Prefect's database, MLflow's database and
+artifacts, and the command lines of all processes while it went on: none has it, neither as it was
+written nor in the forms that HTTP gives it.
 """
 
 import json
@@ -71,7 +72,7 @@ def files_with_traces(*folders: Path) -> list[Path]:
 
 @contextmanager
 def command_lines() -> Iterator[set[str]]:
-    """The words of every process of this machine that was there meanwhile and had the secret among them."""
+    """Every command line seen on this machine meanwhile that holds the secret."""
     found: set[str] = set()
     over = threading.Event()
 
@@ -115,7 +116,10 @@ def test_a_run_to_a_server_with_a_login_leaves_it_nowhere(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Twenty rows are too few to train on: the verdict goes to MLflow and to Prefect's pages all the same."""
+    """Twenty rows are too few to train on.
+
+    The verdict goes to MLflow and to Prefect's pages all the same.
+    """
     data = write_rows(tmp_path / "letters.jsonl", learnable_rows(20))
     server_home = tmp_path / "server"
     server_home.mkdir()

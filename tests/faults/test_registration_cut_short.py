@@ -1,4 +1,7 @@
-"""MLflow lost, slow, or the run killed while a version is being registered: the next run completes it, once."""
+"""MLflow lost, slow, or the run killed while a version is being registered.
+
+The next run completes it, once.
+"""
 
 import os
 import shutil
@@ -44,7 +47,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Story:
-    """The same command four times: MLflow goes away, killed before the version, killed after it, left alone."""
+    """The same command four times.
+
+    MLflow goes away, killed before the version, killed after it, left alone.
+    """
 
     away: Done
     after_away: Seen

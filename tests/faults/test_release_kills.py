@@ -1,4 +1,7 @@
-"""kill -9 of anything at a random moment of a release under `assay up`: all agree again, one version, nothing left running."""
+"""kill -9 of anything at a random moment of a release under `assay up`.
+
+All agree again, one version, nothing left running.
+"""
 
 import random
 import sys
@@ -38,7 +41,10 @@ PAIRS: list[tuple[tuple[str, ...], int]] = [
     (("mlflow", "endpoint"), 6),
 ]
 WHILE_IT_LOADS = {1, 2, 4, 5}
-"""Seeds whose kills fall between the first and the last entry of a release; the others fall anywhere."""
+"""Seeds whose kills fall between the first and the last entry of a release.
+
+The others fall anywhere.
+"""
 SECONDS_TO_LOAD = 5.0
 """About what lies between the first and the last entry of a release here."""
 ENDS = {"release_completed", "release_aborted", "rolled_back", "base_served", "revoked"}
@@ -93,7 +99,8 @@ def test_killed_at_a_random_moment_of_a_release_all_agree_again(
     model = system.settled()
     written = entry_kinds(system.checkout)[before:]
     sys.stdout.write(
-        f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: {model.serves_base}\n"
+        f"{seed}: {told}; {written}; ended with {done.code} {done.err}; the base answers: "
+        f"{model.serves_base}\n"
     )
     assert done.code in {0, 1, -9}, done.out + done.err
     assert "Traceback" not in done.err, done.err

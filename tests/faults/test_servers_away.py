@@ -1,4 +1,7 @@
-"""The Prefect server, or MLflow's answers, go away in the middle of a run: nothing is done twice, and the same command ends it."""
+"""The Prefect server, or MLflow's answers, go away in the middle of a run.
+
+Nothing is done twice, and the same command ends it.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""A disk that is full, a database that is locked or read-only, a cache that rots: said in one sentence, and nothing is lost."""
+"""A disk that is full, a database that is locked or read-only, a cache that rots.
+
+Said in one sentence, and nothing is lost.
+"""
 
 import json
 import resource
@@ -30,7 +33,10 @@ def evidence(tmp_path: Path) -> Path:
 
 @contextmanager
 def no_file_over(size: int) -> Iterator[None]:
-    """Within, this process cannot write a file beyond that many bytes: what a full disk is to who writes."""
+    """Within, this process cannot write a file beyond that many bytes.
+
+    What a full disk is to who writes.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -96,7 +102,10 @@ def store(empty_mlflow: Path, tmp_path: Path) -> Store:
 
 @contextmanager
 def unwritable(database: Path) -> Iterator[None]:
-    """Nobody can write the file, not even root: an immutable file is what a read-only disk is to SQLite."""
+    """Nobody can write the file, not even root.
+
+    An immutable file is what a read-only disk is to SQLite.
+    """
     if subprocess.run(
         ["chattr", "+i", str(database)], check=False, capture_output=True
     ).returncode:

@@ -1,4 +1,7 @@
-"""Somebody changes the ledger's database under a running endpoint: the audit names it, `assay status` shows it, and what served goes on."""
+"""Somebody changes the ledger's database under a running endpoint.
+
+The audit names it, `assay status` shows it, and what served goes on.
+"""
 
 import shutil
 import sqlite3
@@ -17,7 +20,8 @@ MOVE = "UPDATE entries SET generation = %d WHERE generation = %d"
 EXCHANGED = tuple(
     move for places in ((99, 6), (6, 7), (7, 99)) for move in (MOVE % places,)
 )
-# What the endpoint has verified already it does not read again: a change there shows in the audit and in `assay status`.
+# What the endpoint has verified already it does not read again: a change there shows in the audit
+# and in `assay status`.
 TAMPERINGS: dict[str, tuple[tuple[str, ...], str, bool]] = {
     "edited": (
         ("UPDATE entries SET body = replace(body, 'ann', 'eve') WHERE generation = 3",),
@@ -85,7 +89,10 @@ def _copy(home: Path, into: Path) -> None:
 
 
 def _goes_on(home: Home, running: Running, checkout: Checkout, words: str) -> str:
-    """The last good state answers; the audit ends with 1 and names the fault; gives what `assay status` warns about."""
+    """The last good state answers.
+
+    The audit ends with 1 and names the fault; gives what `assay status` warns about.
+    """
     head = home.client.state().head
     assert head is not None
     assert home.client.ring().head == head

@@ -1,4 +1,7 @@
-"""A machine that is taken away, or out of memory, in the middle of training: what was done is kept, and nothing stays behind."""
+"""A machine that is taken away, or out of memory, in the middle of training.
+
+What was done is kept, and nothing stays behind.
+"""
 
 import os
 import shutil
@@ -28,7 +31,10 @@ STEPS = 160
 
 @dataclass(frozen=True)
 class Story:
-    """The same command: told to stop in training, then its training killed, as where memory ran out."""
+    """The same command.
+
+    Told to stop in training, then its training killed, as where memory ran out.
+    """
 
     stopped: Done
     kept: list[int]
@@ -61,7 +67,8 @@ def story(
     stopped = ended(process)
     kept, after_stop = steps_kept(checkout), statuses(checkout)
 
-    # As where nobody logged in, in cron or a container: DVC then takes a shell that has a word of its own for what was killed.
+    # As where nobody logged in, in cron or a container: DVC then takes a shell that has a word of
+    # its own for what was killed.
     process = checkout.start(*arguments, SHELL="/bin/sh")
     training_of(process, lambda: progress(checkout) > max(kept, default=STEPS)).kill()
     killed = ended(process)
@@ -244,7 +251,8 @@ def test_sigterm_in_the_last_step_costs_nothing(workshop: Workshop) -> None:
 def sigterm_once(is_so: Callable[[], bool]) -> Iterator[None]:
     """Within, this process gets SIGTERM once it is so; one that comes late does no harm.
 
-    The looking is done by the thread that trains, at every other millisecond of its work: training cannot run ahead of it.
+    The looking is done by the thread that trains, at every other millisecond of its work: training
+    cannot run ahead of it.
     """
 
     def look(*_: object) -> None:

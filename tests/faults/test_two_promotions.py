@@ -1,4 +1,7 @@
-"""Two release managers at once, and artifacts that somebody changed: one wins, the other is told, and what answers is never mixed."""
+"""Two release managers at once, and artifacts that somebody changed.
+
+One wins, the other is told, and what answers is never mixed.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +35,10 @@ RELEASE = ["release_begun", "release_switched", "release_completed"]
 
 @pytest.fixture(scope="module")
 def prepared(recorded: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Two versions that passed `screen`: the judged one, and the same package registered as another run's."""
+    """Two versions that passed `screen`.
+
+    The judged one, and the same package registered as another run's.
+    """
     root = tmp_path_factory.mktemp("two")
     site = waived_site(recorded, root / "assay")
     store = open_store(Project(site.root, site.home))
@@ -51,7 +57,10 @@ def prepared(recorded: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ch
 
 @pytest.fixture
 def site(prepared: Checkout, tmp_path: Path) -> Iterator[Checkout]:
-    """A copy in which nothing was released; whatever a test does, its ledger is whole afterwards."""
+    """A copy in which nothing was released.
+
+    Whatever a test does, its ledger is whole afterwards.
+    """
     site = copy_checkout(prepared, tmp_path / "assay")
     yield site
     audit = invoke(site, "audit", "verify")

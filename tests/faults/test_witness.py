@@ -1,4 +1,7 @@
-"""All of a home is set back to before a revocation, and only who is outside of it remembers: version pages, and the witness."""
+"""All of a home is set back to before a revocation, and only who is outside of it remembers.
+
+Version pages, and the witness.
+"""
 
 import shutil
 import socket
@@ -274,7 +277,7 @@ def test_a_tag_that_anybody_may_write_is_an_alarm_and_keeps_nothing_from_being_o
     assert assay("audit", "verify").exit_code == 1
 
 
-def test_a_head_record_that_is_gone_is_written_anew_by_the_controller_where_the_memory_confirms_the_ledger(
+def test_a_missing_head_record_is_rewritten_by_the_controller_where_the_memory_confirms_the_ledger(
     home: Path,
 ) -> None:
     start_follower(home)

@@ -1,4 +1,7 @@
-"""One whole Prefect, with services, UI, deployments and worker, for every test of what runs by itself."""
+"""One whole Prefect for every test of what runs by itself.
+
+It has its services, its UI, our deployments and our worker.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +24,10 @@ def running(
     empty_mlflow: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Automatic]:
-    """Its DVC cache knows what the stages of the judged run made: a run takes seconds. MLflow knows nothing."""
+    """Its DVC cache knows what the stages of the judged run made: a run takes seconds.
+
+    MLflow knows nothing.
+    """
     root = tmp_path_factory.mktemp("automatic")
     checkout = make_checkout(root / "assay", cloned, empty_mlflow)
     shutil.copytree(judged.checkout.home / "cache", checkout.home / "cache")

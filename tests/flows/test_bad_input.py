@@ -1,4 +1,7 @@
-"""What a person gets wrong is said in one line that names it, with exit code 1, and nothing half-written stays."""
+"""A person's mistake is named in one line, with exit code 1.
+
+Nothing half-written stays.
+"""
 
 import os
 import shutil
@@ -107,8 +110,8 @@ def test_a_base_model_without_chat_template_is_told_both_ways_out(
     (bare / "chat_template.jinja").unlink()
     said = refused(untouched, *run_arguments(data, bare))
     assert (
-        f"{bare} has no chat template. Give one with --chat-template FILE, or train without with --completion-mode."
-        in said
+        f"{bare} has no chat template. Give one with --chat-template FILE, or train without "
+        "with --completion-mode." in said
     )
 
 

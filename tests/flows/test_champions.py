@@ -1,4 +1,4 @@
-"""The alias `champion` names what the ledger says was released, and nothing else, whoever wrote it."""
+"""The alias `champion` names what the ledger says was released, whoever wrote it."""
 
 import shutil
 from pathlib import Path
@@ -118,8 +118,8 @@ def test_a_model_that_was_made_anew_under_the_same_numbers_has_no_champion(
     duties = Reconciler(project)
     (told,) = duties.put_champions_back()
     assert (
-        f"{MODEL} has no champion: version 1, which the ledger says is released, is another package in MLflow now"
-        in told
+        f"{MODEL} has no champion: version 1, which the ledger says is released, is another "
+        "package in MLflow now" in told
     )
     assert champion(client) is None
     assert duties.put_champions_back() == (), "it is told once"

@@ -1,4 +1,7 @@
-"""The package folder of what serves is damaged while MLflow's copy is good: it is fetched again, and people are told."""
+"""The package folder of what serves is damaged while MLflow's copy is good.
+
+It is fetched again, and people are told.
+"""
 
 import os
 import shutil
@@ -85,7 +88,8 @@ def test_the_controller_fetches_it_again_puts_the_damaged_one_aside_and_tells_pe
     )
     assert (
         told
-        == f"The package of tiny version 1 was damaged and has been fetched again from MLflow. {where}"
+        == "The package of tiny version 1 was damaged and has been fetched again from "
+        f"MLflow. {where}"
     )
     assert [notice.text for notice in notices(project.home)] == [told]
     assert is_whole(folder, version.package_sha256)
@@ -100,7 +104,8 @@ def test_where_mlflow_has_no_good_copy_either_the_folder_stays_and_people_are_to
     shutil.rmtree(project.home / "mlflow-artifacts")
     [told] = duties.repair_packages()
     assert told.startswith(
-        f"The package of tiny version 1 is damaged ({folder}) and could not be fetched again: Version 1 of tiny is not"
+        f"The package of tiny version 1 is damaged ({folder}) and could not be fetched again: "
+        "Version 1 of tiny is not"
     )
     assert duties.repair_packages() == ()
     assert [notice.text for notice in notices(project.home)] == [told]

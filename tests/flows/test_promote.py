@@ -1,4 +1,7 @@
-"""From a judged version to a champion that answers: `assay promote`, its kill, and the brakes without MLflow."""
+"""From a judged version to a champion that answers.
+
+`assay promote`, its kill, and the brakes without MLflow.
+"""
 
 import os
 import signal
@@ -103,7 +106,10 @@ def test_a_promotion_waits_for_what_is_missing_and_one_that_is_killed_is_carried
         kill_once_begun(site)
         assert model_state(site).current is None
         assert duties.finish_releases() == (
-            f"A release of {MODEL} that was left on its way was carried to its end: version 1 serves.",
+            (
+                f"A release of {MODEL} that was left on its way was carried to its end: version 1 "
+                "serves."
+            ),
         )
         assert entry_kinds(site)[-3:] == RELEASE
         assert champion(site) is None
@@ -191,7 +197,7 @@ def test_a_waiver_that_ends_while_its_model_serves_is_an_alarm_and_nothing_more(
     assert model_state(site).current is not None
 
 
-def test_a_revoked_version_is_neither_served_nor_promoted_under_any_name_or_on_a_ledger_that_was_cut(
+def test_a_revoked_version_is_not_promoted_under_another_name_or_on_a_ledger_that_was_cut(
     site: Checkout, running: Running
 ) -> None:
     brake(site, "revoke", "1")
@@ -214,7 +220,10 @@ def test_a_revoked_version_is_neither_served_nor_promoted_under_any_name_or_on_a
 
 
 def cut_first_release(site: Checkout) -> None:
-    """Cut the release and all that followed off the ledger, and delete whatever remembers them but the page."""
+    """Cut the release and all that followed off the ledger.
+
+    Whatever remembers them is deleted too, except the version's page.
+    """
     entries = open_ledger(site.home).entries()
     generation = next(
         entry.generation for entry in entries if entry.body.kind == "release_begun"

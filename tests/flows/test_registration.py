@@ -1,4 +1,7 @@
-"""A run enters its version into the ledger: once, with the bytes that it made, also after a kill in between."""
+"""A run enters its version into the ledger.
+
+Once, with the bytes that it made, also after a kill in between.
+"""
 
 import json
 from pathlib import Path
@@ -21,7 +24,10 @@ MODEL = "letters-tiny"
 
 
 class Site:
-    """A home whose MLflow knows the judged version and whose ledger is new, as after a kill before the entry."""
+    """A home whose MLflow knows the judged version and whose ledger is new.
+
+    So it is after a kill before the entry.
+    """
 
     def __init__(self, checkout: Checkout, own: Path) -> None:
         self.checkout, self.own = checkout, own

@@ -1,4 +1,7 @@
-"""The champion on today's data: the same gate, no training, nothing registered, and nothing taken out of service."""
+"""The champion on today's data.
+
+The same gate, no training, nothing registered, and nothing taken out of service.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,7 +39,10 @@ def served(judged: Journey, tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def rescored(served: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rescore]:
-    """The flow's last state. Base and decoding are the champion's own: the request names only data and how it is read."""
+    """The flow's last state.
+
+    Base and decoding are the champion's own: the request names only data and how it is read.
+    """
     from flows.rescore import rescore
 
     data_settings = dict(

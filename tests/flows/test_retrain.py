@@ -1,4 +1,4 @@
-"""What runs by itself, through a real Prefect server, a real worker and a real training on a tiny model."""
+"""What runs by itself: a real Prefect server, a real worker, a real training."""
 
 import os
 import shutil
@@ -245,8 +245,10 @@ def notices_of(run_id: str, project: Project) -> list[Notice]:
 
 def test_the_turn_of_a_run_that_was_killed_is_free(tmp_path: Path) -> None:
     holder = (
-        "import sys, time; from pathlib import Path; from flows.run.training_lock import training_turn\n"
-        f"with training_turn(Path({str(tmp_path)!r}), 'letters'):\n    print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from flows.run.training_lock import "
+        "training_turn\n"
+        f"with training_turn(Path({str(tmp_path)!r}), 'letters'):\n    print('held', "
+        "flush=True); time.sleep(600)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder], cwd=ROOT, stdout=subprocess.PIPE, text=True

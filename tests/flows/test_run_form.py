@@ -1,4 +1,7 @@
-"""A data scientist starts a run from the Prefect UI's form: headless Chromium, the real server, the real worker."""
+"""A data scientist starts a run from the Prefect UI's form.
+
+Headless Chromium, the real server, the real worker.
+"""
 
 import json
 import os
@@ -70,7 +73,8 @@ class Form:
     def field(self, label: str) -> WebElement:
         return self.browser.find_element(
             By.XPATH,
-            f"//span[contains(@class,'schema-form-property__label') and starts-with(normalize-space(),'{label} ')]"
+            "//span[contains(@class,'schema-form-property__label') and "
+            f"starts-with(normalize-space(),'{label} ')]"
             "/ancestor::div[contains(concat(' ',@class,' '),' schema-form-property ')][1]",
         )
 
@@ -92,7 +96,10 @@ class Form:
         )
 
     def _typed(self, label: str, text: str) -> bool:
-        """Whether the field holds the text after typing it: a page that draws itself anew under load swallows keys."""
+        """Whether the field holds the text after typing it.
+
+        A page that draws itself anew under load swallows keys.
+        """
         box = self.field(label).find_element(By.TAG_NAME, "textarea")
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(text)
@@ -111,7 +118,10 @@ class Form:
 
 @pytest.fixture
 def form(tmp_path: Path) -> Iterator[Form]:
-    """Chromium with a profile of its own; screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder."""
+    """Chromium with a profile of its own.
+
+    Screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder.
+    """
     options = Options()
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):

@@ -1,4 +1,4 @@
-"""What a run registers says in which configuration it was scored, and answers again what was scored."""
+"""A registered package names the configuration of its scoring, and answers the same again."""
 
 from collections.abc import Iterator
 from pathlib import Path

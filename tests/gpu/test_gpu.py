@@ -1,6 +1,9 @@
-"""What holds on a CPU holds on a GPU: training, going on after a kill, answers, losses, the served engine.
+"""What holds on a CPU holds on a GPU.
 
-`pytest --noconftest tests/gpu` needs little beside torch, transformers, peft, trl and datasets. Without CUDA everything here is skipped.
+Training, going on after a kill, answers, losses, the served engine.
+
+`pytest --noconftest tests/gpu` needs little beside torch, transformers, peft, trl and datasets.
+Without CUDA everything here is skipped.
 """
 
 import copy
@@ -53,7 +56,10 @@ TEXTS = tuple(
 SAME_LOSS = 1e-3
 """Relative. Sums are in another order on a GPU, and not always in the same one."""
 SAME_ANSWERS = 0.9
-"""Share of answers that must be the same, token for token, in float32: a tie within rounding may fall either way."""
+"""Share of answers that must be the same, token for token, in float32.
+
+A tie within rounding may fall either way.
+"""
 SECONDS_TO_TRAIN = 120
 _TRAIN = """
 import json, sys
@@ -174,7 +180,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_with_the_same_lo
     resumed = workshop.run(params(**settings), name="killed")
     assert resumed.resumed_from[0] in range(20, 300)
     print(
-        f"resumed from step {resumed.resumed_from[0]}; the same bytes: {resumed.sha256 == whole.sha256}"
+        f"resumed from step {resumed.resumed_from[0]}; the same bytes: "
+        f"{resumed.sha256 == whole.sha256}"
     )
     assert [look.step for look in resumed.dev_losses] == [
         look.step for look in whole.dev_losses
@@ -252,7 +259,8 @@ def test_losses_on_a_gpu_are_those_on_a_cpu(
         for language in (on_gpu, moved_to_cpu(on_gpu))
     )
     print(
-        f"{which}: largest relative difference {max(abs(a - b) / b for a, b in zip(found, expected, strict=True)):.1e}"
+        f"{which}: largest relative difference "
+        f"{max(abs(a - b) / b for a, b in zip(found, expected, strict=True)):.1e}"
     )
     assert found == pytest.approx(expected, rel=SAME_LOSS)
 

@@ -114,7 +114,8 @@ def test_a_library_that_is_not_as_locked_is_named(
     shutil.copyfile(project.root / "requirements.lock", root / "requirements.lock")
     with (root / "requirements.lock").open("a", encoding="utf-8") as lock:
         lock.write(
-            "click==0.0.1 \\\n    --hash=sha256:00\nno-such-thing-at-all==1.0 \\\n    --hash=sha256:00\n"
+            "click==0.0.1 \\\n    --hash=sha256:00\nno-such-thing-at-all==1.0 \\\n    "
+            "--hash=sha256:00\n"
         )
     (found,) = checks.libraries(Project(root, project.home))
     assert not found.is_ok

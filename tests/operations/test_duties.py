@@ -1,4 +1,7 @@
-"""What the controller looks after: one model that is in disorder keeps nobody from hearing of the others."""
+"""What the controller looks after.
+
+One model that is in disorder keeps nobody from hearing of the others.
+"""
 
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -22,7 +25,10 @@ MODELS = ("aaa", "letters", "zzz")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """Policies of its own, and a ledger in which three models serve; `letters` depends on a waiver that ends soon."""
+    """Policies of its own, and a ledger in which three models serve.
+
+    `letters` leans on a waiver that ends soon.
+    """
     shutil.copytree(ROOT / "registry/policies", tmp_path / "registry/policies")
     ledger = open_ledger(tmp_path / "home")
     until = datetime.now(UTC) + timedelta(minutes=30)
@@ -72,7 +78,8 @@ def test_a_version_that_was_deleted_keeps_no_other_page_from_the_ledgers_head(
     duties = Reconciler(project)
     (sentence,) = duties.write_heads()
     assert sentence.startswith(
-        "The page of letters version 1 does not say how far the ledger goes: There is no version 1 of letters."
+        "The page of letters version 1 does not say how far the ledger goes: There is no "
+        "version 1 of letters."
     )
     mark = open_ledger(project.home).state().head.as_tag
     assert [

@@ -1,4 +1,7 @@
-"""What `assay up` cannot write, print or start ends nothing of what runs; what a person must know is told once."""
+"""What `assay up` cannot write, print or start ends nothing of what runs.
+
+What a person must know is told once.
+"""
 
 import os
 import signal
@@ -54,7 +57,10 @@ Begin = Callable[..., RunningServices]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """A system of the services of those names and that code; the signals that it takes for itself are given back."""
+    """A system of the services of those names and that code.
+
+    The signals that it takes for itself are given back.
+    """
     before = {
         number: signal.getsignal(number)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""A guard leaves nothing of its command behind, however the command, the owner or the guard ends."""
+"""A guard leaves nothing of its command behind, however command, owner or guard ends."""
 
 import os
 import signal
@@ -18,7 +18,8 @@ from tests.support.waiting import SECONDS_AT_MOST
 SECONDS = SECONDS_AT_MOST
 """For what takes less than one on a machine that does nothing else."""
 
-# A child that ignores SIGTERM, and a grandchild that has left session and parent: each writes its number.
+# A child that ignores SIGTERM, and a grandchild that has left session and parent: each writes its
+# number.
 _STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -150,7 +151,10 @@ def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(
 
 
 def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
-    started = "import subprocess, sys, os; p = subprocess.Popen([*sys.argv[1:5], str(os.getpid()), *sys.argv[5:]]); p.wait()"
+    started = (
+        "import subprocess, sys, os; p = subprocess.Popen([*sys.argv[1:5], "
+        "str(os.getpid()), *sys.argv[5:]]); p.wait()"
+    )
     command = [
         sys.executable,
         "-m",

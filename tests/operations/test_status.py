@@ -1,4 +1,7 @@
-"""What `assay status` says with nothing running: the ledger, the files, and what is out of reach."""
+"""What `assay status` says with nothing running.
+
+The ledger, the files, and what is out of reach.
+"""
 
 import json
 import shutil

@@ -1,6 +1,9 @@
-"""One real `assay up`: what it prints and records, who may come in, and what becomes of services that are killed.
+"""One real `assay up`.
 
-Its home has a % in its path, and its environment names a proxy that nobody answers: neither keeps anything from working.
+What it prints and records, who may come in, and what becomes of services that are killed.
+
+Its home has a % in its path, and its environment names a proxy that nobody answers: neither keeps
+anything from working.
 """
 
 import base64
@@ -341,7 +344,8 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(
     assert (done.code, done.out) == (1, "")
     assert (
         done.err
-        == f"assay: Port {port} on 127.0.0.1 is taken. Stop what listens there, or give another with --prefect-port.\n"
+        == f"assay: Port {port} on 127.0.0.1 is taken. Stop what listens there, or give "
+        "another with --prefect-port.\n"
     )
     assert not (tmp_path / "home/logs").exists()
 

@@ -1,4 +1,7 @@
-"""kill -9 of `assay up` itself: nothing of it is left, and what its guards could not see is ended by the next command."""
+"""kill -9 of `assay up` itself.
+
+Nothing of it is left, and what its guards could not see is ended by the next command.
+"""
 
 import os
 import signal

@@ -177,7 +177,8 @@ def test_one_row_more_in_quarantine_is_too_many() -> None:
     )
     assert (
         text
-        == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for invalid UTF-8"
+        == "11 of 100 rows are in quarantine, a share of 0.11 against a limit of 0.1; 11 for "
+        "invalid UTF-8"
     )
 
 
@@ -248,8 +249,8 @@ def test_one_row_or_one_group_less_is_too_few(name: str) -> None:
         f"min_rows.{name}",
     )
     assert (
-        text
-        == f"too few rows: {name} has {LIMITS.min_rows[name] - 1} rows, {LIMITS.min_rows[name]} are needed"
+        text == f"too few rows: {name} has {LIMITS.min_rows[name] - 1} rows, "
+        f"{LIMITS.min_rows[name]} are needed"
     )
     fewer_groups = {**validation().groups, name: LIMITS.min_groups[name] - 1}
     text = rejected(
@@ -257,8 +258,8 @@ def test_one_row_or_one_group_less_is_too_few(name: str) -> None:
         f"min_groups.{name}",
     )
     assert (
-        text
-        == f"too few groups: {name} has {LIMITS.min_groups[name] - 1} groups, {LIMITS.min_groups[name]} are needed"
+        text == f"too few groups: {name} has {LIMITS.min_groups[name] - 1} groups, "
+        f"{LIMITS.min_groups[name]} are needed"
     )
 
 
@@ -320,7 +321,8 @@ def test_a_group_that_is_too_small_leaves_the_gate_undecided_unless_the_policy_n
     text = finding_of(verdict, "demographic_parity_difference").text
     assert "; insufficient, which is not fair: rare (fewer than 20 rows)" in text
     assert text.endswith(
-        "not compared as the policy asks: rare: bring more rows of them, or name them in the policy's small_groups"
+        "not compared as the policy asks: rare: bring more rows of them, or name them in the "
+        "policy's small_groups"
     )
     named = admit(
         dataset(),
@@ -357,7 +359,8 @@ def test_groups_that_were_compared_under_a_laxer_policy_are_too_small_under_this
     verdict = admit(dataset(), validation(), bias(), policy(min_group_size=size))
     assert isinstance(verdict, outcome)
     assert verdict.findings[-1].text.endswith(
-        "not compared as the policy asks: a, b: bring more rows of them, or name them in the policy's small_groups"
+        "not compared as the policy asks: a, b: bring more rows of them, or name them in the "
+        "policy's small_groups"
     ) == (size == 21)
 
 
@@ -425,7 +428,8 @@ def test_copies_of_a_few_contents_under_many_groups_are_too_few(name: str) -> No
     )
     assert (
         text
-        == f"too few distinct contents: {name} has {LIMITS.min_groups[name] - 1} distinct contents, {LIMITS.min_groups[name]} are needed"
+        == f"too few distinct contents: {name} has {LIMITS.min_groups[name] - 1} distinct "
+        f"contents, {LIMITS.min_groups[name]} are needed"
     )
     nothing: tuple[dict[str, int] | None, ...] = (None, {})
     for lost in nothing:
@@ -479,7 +483,8 @@ def test_a_declared_feature_without_any_value_is_undecided_and_the_reason_says_w
     text = finding_of(verdict, "demographic_parity_difference").text
     assert (
         text
-        == "food cannot be compared: fewer than two groups have 20 rows; without a value for it: 90 of 90 rows"
+        == "food cannot be compared: fewer than two groups have 20 rows; without a value for "
+        "it: 90 of 90 rows"
     )
 
 

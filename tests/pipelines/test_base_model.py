@@ -111,7 +111,10 @@ def write(name: str, content: str) -> Callable[[Path], None]:
         (drop("model.safetensors"), r"has no \*.safetensors. Convert the weights"),
         (
             drop("chat_template.jinja"),
-            "has no chat template. Give one with --chat-template FILE, or train without with --completion-mode",
+            (
+                "has no chat template. Give one with --chat-template FILE, or train without with "
+                "--completion-mode"
+            ),
         ),
         (write("model.safetensors", "torn"), "is not a whole safetensors file"),
         (write("modeling.py", "print()"), "holds modeling.py, which could run code"),

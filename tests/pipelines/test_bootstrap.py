@@ -169,7 +169,7 @@ def test_one_group_has_no_spread_and_unequal_groups_do_not_pair() -> None:
 def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(
     sign: int,
 ) -> None:
-    """The middle of the resamples is not the mean, and bounds at a level of a half are that middle."""
+    """The median of the resamples is not the mean; bounds at a level of a half are that median."""
     skewed = means(np.array([sign * 2.0**power for power in range(30)]))
     found = paired_difference(ExactMatch(), skewed, means(np.zeros(30)), 0.5, FEW)
     assert found.low <= found.difference <= found.high

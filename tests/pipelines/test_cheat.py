@@ -1,4 +1,7 @@
-"""Sheets of commands to rows. The archive here is made up: nothing of the package itself is kept in this project."""
+"""Sheets of commands to rows.
+
+The archive here is made up: nothing of the package itself is kept in this project.
+"""
 
 import io
 import tarfile

@@ -1,4 +1,7 @@
-"""Training continues from the newest checkpoint that is whole, says which ones are not, and ends as if nothing had been."""
+"""Training continues from the newest whole checkpoint and names those that are not.
+
+It ends as if it had not been interrupted.
+"""
 
 import json
 import shutil
@@ -63,7 +66,7 @@ def one_thread() -> Iterator[None]:
 def trained(
     tiny: Path, manifest: BaseModelManifest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workshop, Adapter]:
-    """A training of eight steps that was not interrupted, with its checkpoints of steps 4, 6 and 8."""
+    """An uninterrupted training of eight steps, with its checkpoints of steps 4, 6 and 8."""
     workshop = Workshop(
         base=manifest, base_folder=tiny, root=tmp_path_factory.mktemp("trained")
     )
@@ -215,7 +218,10 @@ def test_a_training_with_a_damaged_checkpoint_ends_as_the_uninterrupted_one(
     damage(again.root / "again/scratch/checkpoint-6" / name)
     resumed = again.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert resumed.resumed_from == (4,)
-    line = f"checkpoint-6 is not used ({name} is not what was written). Training continues from checkpoint-4."
+    line = (
+        f"checkpoint-6 is not used ({name} is not what was written). Training goes on from "
+        "checkpoint-4."
+    )
     assert line in capfd.readouterr().err.splitlines()
     assert refusals(again) == [
         (4, [f"checkpoint-6 is not used ({name} is not what was written)"])

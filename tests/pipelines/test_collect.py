@@ -161,7 +161,10 @@ def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside
     _, rows, quarantine = collected(tmp_path, records)
     assert [row.number for row in rows] == [1, 2]
     assert rows[0].id == rows[1].id
-    more = "column messages holds a message with more than a role and a content, such as a name, a weight or tool calls"
+    more = (
+        "column messages holds a message with more than a role and a content, such as a "
+        "name, a weight or tool calls"
+    )
     less = "column messages holds something that is not a message with a role and a content"
     assert [(row["number"], row["reason"]) for row in quarantine] == [
         (3, more),

@@ -1,4 +1,7 @@
-"""Every DVC stage depends on the code that it runs: hand-written deps are compared with the import graph."""
+"""Every DVC stage depends on the code that it runs.
+
+Hand-written deps are compared with the import graph.
+"""
 
 from pathlib import Path
 

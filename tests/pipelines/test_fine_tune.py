@@ -107,7 +107,8 @@ def test_a_training_that_was_cut_short_resumes_and_equals_the_uninterrupted_one(
 def test_the_weights_of_the_best_look_are_kept_and_training_stops_early(
     workshop: Workshop,
 ) -> None:
-    # What is learned is wrong for every dev row: in thirty looks at least one is worse than the look before,
+    # What is learned is wrong for every dev row: in thirty looks at least one is worse than the
+    # look before,
     # whatever processor counts.
     taught = [row(number, f"say {number % 7}", "1" * 12) for number in range(24)]
     wanted = [row(number, f"say {number}", "z" * 12) for number in range(7)]

@@ -123,7 +123,10 @@ def test_brackets_inside_strings_are_no_nesting() -> None:
 
 
 def test_csv_records_are_counted_not_lines(tmp_path: Path) -> None:
-    content = b'\xef\xbb\xbfprompt,completion\r\n"two\nlines",a\r\n\r\nb\r\nc\xe9,d\r\n"say ""x""",e\r\n'
+    content = (
+        b'\xef\xbb\xbfprompt,completion\r\n"two\nlines",a\r\n\r\nb\r\nc\xe9,d\r\n"say '
+        b'""x""",e\r\n'
+    )
     records, reasons = read(tmp_path / "rows.csv", content)
     assert records == {
         1: {"prompt": "two\nlines", "completion": "a"},

@@ -77,7 +77,8 @@ def is_good_enough(found: Comparison, policy: Policy) -> bool:
     return found.low > floor and found.clusters >= policy.gates.screen.min_clusters
 
 
-# A perplexity that is missing, though both sides count the same tokens: bits per byte must not stand in for it.
+# A perplexity that is missing, though both sides count the same tokens: bits per byte must not
+# stand in for it.
 @example(
     bounds=[(1.0, 3.0)] * len(PAIRS),
     clusters=20,
@@ -181,7 +182,10 @@ def test_no_comparisons_at_all_are_rejected(card: Scorecard, policy: Policy) -> 
 
 
 def claims_superiority(seed: int) -> bool:
-    """Whether an adapter that answers as blindly as the base passes every chrF comparison on this draw of rows."""
+    """Whether an adapter that is no better than the base passes every chrF comparison.
+
+    The answers and the draw of rows depend on `seed`.
+    """
     made = trials.trial(
         dict.fromkeys(("base", "few_shot", "adapter"), (trials.wrong, 3.0)),
         trials.rows(seed=seed),

@@ -1,4 +1,4 @@
-"""Answers and losses do not depend on how rows are batched, or on what was computed once for all of them."""
+"""Answers and losses do not depend on how rows are batched, or on what they share."""
 
 import json
 import shutil

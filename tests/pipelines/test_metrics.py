@@ -153,7 +153,10 @@ def test_without_bash_command_validity_is_an_error_and_not_a_zero(
     tmp_path: Path,
 ) -> None:
     code = "from pipelines.metrics import *; CommandValidity = metric_named('command_validity'); "
-    code += "CommandValidity.row_statistics(ScoredRow(prompt_id='p', prediction='ls', references=('ls',)))"
+    code += (
+        "CommandValidity.row_statistics(ScoredRow(prompt_id='p', prediction='ls', "
+        "references=('ls',)))"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code],
         env={"PATH": str(tmp_path)},

@@ -1,4 +1,7 @@
-"""A policy under which some gate would ask for nothing does not load, and says which number goes too far."""
+"""A policy under which some gate would ask for nothing does not load.
+
+The error says which number goes too far.
+"""
 
 from pathlib import Path
 

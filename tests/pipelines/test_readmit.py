@@ -1,4 +1,4 @@
-"""Admission judged again from the reports that lie in a run's evidence or in a version's package."""
+"""Admission judged again from the reports in a run's evidence or a version's package."""
 
 from pathlib import Path
 

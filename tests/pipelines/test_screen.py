@@ -920,7 +920,8 @@ def test_the_clusters_are_told_with_the_contents_behind_them(
     text = finding(screen(card, comparisons, policy), "clusters").text
     assert (
         text
-        == "30 clusters (60 distinct contents in 30 groups of prompts) judge, the policy asks for 20"
+        == "30 clusters (60 distinct contents in 30 groups of prompts) judge, the policy "
+        "asks for 20"
     )
     older = card.model_copy(update={"contents": None})
     assert (
@@ -1028,8 +1029,8 @@ def test_two_zeros_without_spread_are_no_evidence(
     found = screen(zeros, changed(comparisons, metric, "base", **NO_SPREAD), policy)
     assert found.verdict == finding(found, rule).outcome == "undecided"
     assert (
-        f"{metric} is 0 for the adapter and for base alike, without any spread, which is no evidence."
-        in finding(found, rule).text
+        f"{metric} is 0 for the adapter and for base alike, without any spread, which is no "
+        "evidence." in finding(found, rule).text
     )
 
 

@@ -1,4 +1,4 @@
-"""The configuration that answers has one fingerprint, and every field that decides an answer is in it."""
+"""The fingerprint of a configuration covers every field that decides an answer."""
 
 import pytest
 

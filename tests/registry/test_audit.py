@@ -1,4 +1,7 @@
-"""Whatever is done to the ledger by hand, the audit names the first bad entry; an export is enough to do it."""
+"""Whatever is done to the ledger by hand, the audit names the first bad entry.
+
+An export is enough to do it.
+"""
 
 import json
 import shutil
@@ -99,12 +102,18 @@ def test_without_a_known_head_the_audit_says_what_it_cannot_see(home: Path) -> N
             "edited",
         ),
         (
-            "UPDATE entries SET signature = (SELECT signature FROM entries WHERE generation = 6) WHERE generation = 5",
+            (
+                "UPDATE entries SET signature = (SELECT signature FROM entries WHERE generation "
+                "= 6) WHERE generation = 5"
+            ),
             5,
             "signature",
         ),
         (
-            "UPDATE entries SET hash = replace(hash, substr(hash, 1, 8), '00000000') WHERE generation = 5",
+            (
+                "UPDATE entries SET hash = replace(hash, substr(hash, 1, 8), '00000000') WHERE "
+                "generation = 5"
+            ),
             5,
             "edited",
         ),
@@ -159,7 +168,8 @@ def test_a_row_that_was_put_before_the_first_one_is_named(home: Path) -> None:
     ours = read_ledger(home).state()
     tamper(
         home,
-        "INSERT INTO entries SELECT 0, at, kind, body, previous, key_id, previous, signature FROM entries WHERE generation = 1",
+        "INSERT INTO entries SELECT 0, at, kind, body, previous, key_id, previous, signature "
+        "FROM entries WHERE generation = 1",
     )
     assert "Entry 0 " in (audited(home).problem or "")
     assert open_ledger(home).follow(ours) == ours, (
@@ -199,7 +209,8 @@ def signed_by_a_stranger(home: Path, tmp_path: Path, body: object) -> None:
         sqlite3.connect(home / "ledger.db", isolation_level=None)
     ) as connection:
         connection.execute(
-            "INSERT INTO entries VALUES (:generation, :at, :kind, :body, :previous, :key_id, :hash, :signature)",
+            "INSERT INTO entries VALUES (:generation, :at, :kind, :body, :previous, :key_id, "
+            ":hash, :signature)",
             columns,
         )
 

@@ -1,4 +1,6 @@
-"""A scientist and a manager at the MLflow server of `assay up`, over HTTP: what they may still do, and about thirty attacks.
+"""A scientist and a manager at the MLflow server of `assay up`, over HTTP.
+
+What they may still do, and about thirty attacks.
 
 None writes a file outside of an experiment of one's own, or changes what Assay recorded.
 """
@@ -83,7 +85,10 @@ def site(
 
 
 def _recorded(home: Path, url: str) -> Site:
-    """As worker and controller do it: MLflow's client as the service account, whose files go to the disk directly."""
+    """As worker and controller do it.
+
+    MLflow's client as the service account, whose files go to the disk directly.
+    """
     from mlflow import MlflowClient
 
     with pytest.MonkeyPatch.context() as patched:
@@ -462,7 +467,8 @@ def test_nobody_but_the_service_account_changes_what_assay_recorded_or_writes_a_
     _old_run(site)
     before = state_of(site)
     answers = {name: answer.status_code for name, answer in attacks(site, user)}
-    # Graphql has its errors in an answer of 200; 503 is said by routes that the server was not started with.
+    # Graphql has its errors in an answer of 200; 503 is said by routes that the server was not
+    # started with.
     answers.pop("graphql")
     assert len(answers) > 50
     assert {
@@ -584,7 +590,8 @@ def test_the_refusal_names_the_account_and_what_to_do(site: Site) -> None:
     said = site.upload("scientist", site.run, "verdict.json").json()["message"]
     assert (
         said
-        == "Files of Assay's experiment are written by the account 'assay' alone. Use an experiment of your own."
+        == "Files of Assay's experiment are written by the account 'assay' alone. Use an "
+        "experiment of your own."
     )
 
 

@@ -1,4 +1,7 @@
-"""The gate before release: each rule at its boundary, waivers, and that nothing worse than the policy becomes a candidate."""
+"""The gate before release.
+
+Each rule at its boundary, waivers, and that nothing worse than the policy becomes a candidate.
+"""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -162,7 +165,11 @@ def check(
     changes: dict[str, Any],
     limits: dict[str, object] | None = None,
 ) -> str:
-    """Judge with these changes: the rule says `outcome`, all others pass, and the verdict is that outcome. Gives the rule's text."""
+    """Judge with these changes.
+
+    The rule says `outcome`, all others pass, and the verdict is that outcome. Gives the rule's
+    text.
+    """
     verdict = judge(FINALIST, circumstances(**changes), policy(**(limits or {})))
     assert {each.rule: each.outcome for each in verdict.findings} == {
         **dict.fromkeys(RULES, "passed"),
@@ -222,7 +229,10 @@ def test_a_finalist_with_a_finding_that_did_not_pass_is_rejected(
         policy(),
     )
     assert verdict.verdict == "rejected"
-    text = f"1 of 2 findings of screen passed, 0 differences when recomputed from the evidence, first bleu is {outcome}"
+    text = (
+        "1 of 2 findings of screen passed, 0 differences when recomputed from the "
+        f"evidence, first bleu is {outcome}"
+    )
     assert text in finding(verdict, "screen").text
 
 

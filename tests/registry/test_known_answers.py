@@ -85,7 +85,7 @@ ROWS = trials.rows()
 
 
 def packed(folder: Path, rows: tuple[Row, ...] = ROWS) -> Path:
-    """Evidence of the rows' prompts, and rows and known answers beside it, as a package holds them."""
+    """Evidence of the rows' prompts, with rows and known answers, as a package holds them."""
     found = trials.evidence()
     write_evidence(folder / EVIDENCE, found)
     texts = {

@@ -1,4 +1,7 @@
-"""The ledger on a real database: one writer wins, nothing is changed, and every fault is a sentence."""
+"""The ledger on a real database.
+
+One writer wins, nothing is changed, and every fault is a sentence.
+"""
 
 import hashlib
 import sqlite3
@@ -331,7 +334,8 @@ def test_insert_or_replace_changes_nothing(home: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
         raw(
             home,
-            "INSERT OR REPLACE INTO entries SELECT generation, '2000', kind, body, previous, key_id, hash, signature FROM entries",
+            "INSERT OR REPLACE INTO entries SELECT generation, '2000', kind, body, previous, "
+            "key_id, hash, signature FROM entries",
         )
 
 
@@ -439,7 +443,8 @@ def test_a_writer_waits_for_the_one_before_it(home: Path) -> None:
 def test_a_full_disk_is_said_so_and_nothing_is_written(home: Path) -> None:
     ledger = open_ledger(home)
     program = (
-        "import resource, signal, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger\n"
+        "import resource, signal, sys; from pathlib import Path; from registry.ledger.ledger "
+        "import open_ledger\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); ledger = open_ledger(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "ledger.remember('x' * 500_000)"
@@ -466,10 +471,16 @@ def open_to_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def as_nobody(home: Path, program: str) -> str:
-    """Run it as a user who may read and not write; root may do everything, so it is run as another one."""
+    """Run it as a user who may read and not write.
+
+    Root may do everything, so it is run as another one.
+    """
     (home / "ledger.db").chmod(0o444)
     home.chmod(0o555)
-    before = "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, registry.ledger.migrations, tests.support.ledgers as T, alembic.command\n"
+    before = (
+        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L, "
+        "registry.ledger.migrations, tests.support.ledgers as T, alembic.command\n"
+    )
     drop = "os.getuid() == 0 and (os.setgid(65534), os.setuid(65534)); home = Path(sys.argv[1])\n"
     done = subprocess.run(
         [sys.executable, "-c", before + drop + program, home],
@@ -563,7 +574,8 @@ def test_a_path_with_strange_letters_is_only_a_path(
 
 def test_what_was_committed_survives_a_kill(home: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from registry.ledger.ledger import open_ledger; from tests.support.ledgers import append_released\n"
+        "import os, sys; from pathlib import Path; from registry.ledger.ledger import "
+        "open_ledger; from tests.support.ledgers import append_released\n"
         "append_released(open_ledger(Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     assert (
@@ -578,8 +590,9 @@ def test_what_was_committed_survives_a_kill(home: Path) -> None:
 def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
     open_ledger(home)
     program = (
-        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from tests.support.ledgers import frozen\n"
-        "ledger = L.open_ledger(Path(sys.argv[1])); standing = ledger.state()\n"
+        "import os, sys; from pathlib import Path; import registry.ledger.ledger as L; from "
+        "tests.support.ledgers import frozen\n"
+        "ledger = L.open_ledger(Path(sys.argv[1])); state = ledger.state()\n"
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"
         "def killed(connection): os.kill(os.getpid(), 9)\n"

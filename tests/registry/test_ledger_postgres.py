@@ -1,4 +1,7 @@
-"""The same ledger on a real PostgreSQL, and what only a server can do: go away, come back, and lose its answer."""
+"""The same ledger on a real PostgreSQL, and what only a server can do.
+
+Go away, come back, and lose its answer.
+"""
 
 import select
 import socket
@@ -133,7 +136,10 @@ def test_a_database_that_is_not_there_is_said_so_without_the_password(
 
 @contextmanager
 def losing_the_answer_to_commit(port: int) -> Iterator[int]:
-    """A way to the server, for one connection at a time, on which a COMMIT arrives and its answer does not come back."""
+    """A way to the server on which a COMMIT arrives and its answer is lost.
+
+    It takes one connection at a time.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_forward_each, args=(listener, port))
         thread.start()

@@ -154,7 +154,10 @@ def test_an_edited_configuration_is_named(folder: Path) -> None:
 
 
 def made_older(folder: Path) -> Path:
-    """As packages were before contents were counted: no held-out rows, no named answers, no content in the evidence."""
+    """As packages were before contents were counted.
+
+    No held-out rows, no named answers, no content in the evidence.
+    """
     evidence = read_evidence(folder / "evidence.parquet")
     rows = {
         system: tuple(row.model_copy(update={"content": None}) for row in same)

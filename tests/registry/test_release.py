@@ -1,4 +1,7 @@
-"""The release as a state machine: what follows from the ledger and from what the endpoint says, and nothing else."""
+"""The release as a state machine.
+
+What follows from the ledger and from what the endpoint says, and nothing else.
+"""
 
 from dataclasses import replace
 from pathlib import Path

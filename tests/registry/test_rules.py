@@ -430,7 +430,10 @@ _BODIES = st.one_of(
 
 
 def _resolved(body: Body, chain: Chain) -> Body:
-    """Point a reference at an entry that it could mean, or half of all bodies would be refused for that alone."""
+    """Point a reference at an entry that it could mean.
+
+    Otherwise half of all bodies would be refused for that alone.
+    """
     places = {
         "release_begun": [
             each.generation for each in chain.entries if each.body.kind == "judged"

@@ -1,4 +1,7 @@
-"""What MLflow records: one run and one version for a logical run, complete before it is seen, checked when it is fetched."""
+"""What MLflow records.
+
+One run and one version for a logical run, complete before it is seen, checked when it is fetched.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

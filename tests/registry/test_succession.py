@@ -1,4 +1,4 @@
-"""A finalist takes the review from a challenger only by beating it on the prompts that both answered."""
+"""A finalist replaces a challenger only by beating it on the prompts that both answered."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Clients that are silent, slow or too many: what they cost themselves, and that the others go on."""
+"""Clients that are silent, slow or too many.
+
+What they cost themselves, and that the others go on.
+"""
 
 import http.client
 import json
@@ -23,8 +26,8 @@ BODY = json.dumps(
     {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
 ).encode()
 HEAD = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    % len(BODY)
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+    b"application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 )
 JSON = {"content-type": "application/json"}
 PATIENCE = 1.0
@@ -72,7 +75,7 @@ def answers(endpoint: Endpoint) -> list[int]:
 
 
 def next_status(client: socket.socket) -> int:
-    """The status of the next answer on this connection, which is read whole however many pieces it comes in."""
+    """The status of the next answer on this connection, which is read whole."""
     answer = http.client.HTTPResponse(client, method="POST")
     answer.begin()
     answer.read()
@@ -80,7 +83,7 @@ def next_status(client: socket.socket) -> int:
 
 
 def is_closed(client: socket.socket, sent: bytes = b"", seconds: float = 30) -> bool:
-    """Whether the other side ends the connection within that time, though `sent` is added all the while."""
+    """Whether the other side ends the connection in time, though `sent` is sent all the while."""
     deadline = time.monotonic() + seconds
     client.settimeout(0.1)
     while time.monotonic() < deadline:
@@ -96,7 +99,10 @@ def is_closed(client: socket.socket, sent: bytes = b"", seconds: float = 30) -> 
 
 
 def is_kept(endpoint: Endpoint) -> bool:
-    """Whether a connection lasts over requests that together take longer than a head may; False where this machine held one of them up."""
+    """Whether a connection lasts over requests that together take longer than a head may.
+
+    False where this machine held one of them up.
+    """
     before = time.monotonic()
     with clients(endpoint, 1) as (client,):
         for _ in range(3):

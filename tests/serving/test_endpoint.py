@@ -346,7 +346,10 @@ def test_a_path_for_a_model_is_refused(endpoint: Endpoint, name: str) -> None:
 
 
 def test_what_a_user_types_never_becomes_a_control_token(endpoint: Endpoint) -> None:
-    """The tiny tokenizer has a token a byte: text costs its bytes, and a control token would cost one."""
+    """The tiny tokenizer has a token a byte.
+
+    Text costs its bytes, and a control token would cost one.
+    """
 
     def tokens(content: str) -> int:
         return int(
@@ -609,7 +612,8 @@ def test_a_body_that_never_arrives_is_not_waited_for(
         (endpoint.host, endpoint.port), timeout=SECONDS_AT_MOST
     ) as slow:
         slow.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+            b"application/json\r\nContent-Length: 100\r\n\r\n{"
         )
         answer = http.client.HTTPResponse(slow, method="POST")
         answer.begin()
@@ -635,9 +639,8 @@ def test_a_client_that_leaves_frees_the_engine_for_the_next_one(
     for _ in range(3):
         leaver = socket.create_connection((roomy.host, roomy.port))
         leaver.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-            % len(body)
-            + body
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+            b"application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         time.sleep(0.2)
         leaver.close()

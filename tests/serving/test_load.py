@@ -1,4 +1,7 @@
-"""What is loaded is what was scored: it gives the known answers, and another configuration is refused."""
+"""What is loaded is what was scored.
+
+It gives the known answers, and another configuration is refused.
+"""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Every field that OpenAI's own client can send: taken where it changes nothing, else refused in a sentence for people."""
+"""Every field that OpenAI's own client can send.
+
+Taken where it changes nothing, else refused in a sentence for people.
+"""
 
 import json
 from typing import Any
@@ -203,7 +206,7 @@ def cases(table: dict[str, list[Any]]) -> list[Any]:
 
 
 def is_for_people(sentence: str, name: str) -> bool:
-    """It names the field, holds no word of the library that found the fault, and ends in what to do."""
+    """It names the field and the next step, and holds no word of the library behind it."""
     words = sentence.replace('"', " ").split()
     does = any(verb in words for verb in ("send", "leave"))
     return (
@@ -282,11 +285,17 @@ def test_what_a_message_may_not_hold_is_refused_by_its_place(
     [
         (
             body(tools=[FUNCTION]),
-            "tools is a list of 1: tools are not served here, so leave it out or send an empty list.",
+            (
+                "tools is a list of 1: tools are not served here, so leave it out or send an "
+                "empty list."
+            ),
         ),
         (
             body(logprobs=True),
-            "logprobs is true: log probabilities are not served here, so leave it out or send false.",
+            (
+                "logprobs is true: log probabilities are not served here, so leave it out or "
+                "send false."
+            ),
         ),
         (
             body(messages=[{"role": "user", "content": None}]),
@@ -296,7 +305,10 @@ def test_what_a_message_may_not_hold_is_refused_by_its_place(
         (body(chat_template="x"), "chat_template is not served here: leave it out."),
         (
             body(max_tokens=5, max_completion_tokens=6),
-            "max_tokens is 5 and max_completion_tokens is 6: they mean the same, so send one of them.",
+            (
+                "max_tokens is 5 and max_completion_tokens is 6: they mean the same, so send one "
+                "of them."
+            ),
         ),
         (
             b'{"model": "tiny"}',
@@ -353,6 +365,6 @@ def test_what_is_no_json_of_this_kind_is_refused(given: bytes) -> None:
 
 
 def test_of_two_fields_of_one_name_the_last_one_counts_everywhere() -> None:
-    """As Python's own reader has it, by which the endpoint writes a body anew when the base answers."""
+    """As Python's own reader has it: the endpoint rewrites a body so when the base answers."""
     given = b'{"model":"first",' + body()[1:]
     assert parse_request(given).model == json.loads(given)["model"] == "tiny"

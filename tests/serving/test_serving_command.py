@@ -1,4 +1,7 @@
-"""`python -m serving` as a process: one line when it is ready, one line when it cannot be, and a clean end."""
+"""`python -m serving` as a process.
+
+One line when it is ready, one line when it cannot be, and a clean end.
+"""
 
 import re
 import shutil

@@ -119,7 +119,8 @@ def test_stopping_does_not_depend_on_how_the_text_was_cut(
     places = [text.find(stop) for stop in stops if stop in text]
     kept, is_stopped = cut(stops, list(text))
     assert is_stopped == bool(places)
-    # Letter by letter the stop string that ends first wins, which begins no later than it would be found in the whole text.
+    # Letter by letter the stop string that ends first wins, which begins no later than it would be
+    # found in the whole text.
     assert text.startswith(kept)
     assert not any(stop in kept for stop in stops)
     assert is_stopped or kept == text

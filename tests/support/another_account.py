@@ -21,7 +21,7 @@ _DISTRIBUTIONS = "/usr/bin/python3.11"
 def run_as(
     uid: int, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run Python with these arguments as that account, whose own folder is the root of the file system."""
+    """Run Python with these arguments as that account, whose home folder is `/`."""
     kept = {
         name: text
         for name, text in os.environ.items()

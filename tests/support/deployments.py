@@ -1,4 +1,7 @@
-"""Prefect as `assay up` runs it, with its services, its UI, our deployments and our worker, over a checkout of its own."""
+"""Prefect as `assay up` runs it, over a checkout of its own.
+
+It has its services, its UI, our deployments and our worker.
+"""
 
 import json
 import os
@@ -102,11 +105,15 @@ class Automatic:
     def reschedule(self, name: str, schedule: dict[str, Any]) -> None:
         """Give the deployment's only schedule other times."""
         deployment = self.deployment(name)
-        path = f"{self.api}/deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+        own = f"{self.api}/deployments/{deployment['id']}"
+        path = f"{own}/schedules/{deployment['schedules'][0]['id']}"
         ask("PATCH", path, json={"schedule": schedule}).raise_for_status()
 
     def runs(self, name: str) -> list[dict[str, Any]]:
-        """The runs of a deployment that have begun or are due, oldest first; not those that the scheduler keeps for later years."""
+        """The runs of a deployment that have begun or are due, oldest first.
+
+        Not those that the scheduler keeps for later years.
+        """
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         wanted = {
             "deployment_id": {"any_": [self.deployment(name)["id"]]},
@@ -164,7 +171,10 @@ class Automatic:
 
 
 def ask(method: str, url: str, **content: Any) -> httpx.Response:
-    """Answer of Prefect's API. While its SQLite database is locked it answers 503, which its own clients try again too."""
+    """The answer of Prefect's API.
+
+    While its SQLite database is locked it answers 503: its own clients retry then, too.
+    """
     answer = httpx.request(method, url, timeout=SECONDS_AT_MOST, **content)
     for _ in until(SECONDS_AT_MOST):
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:

@@ -230,7 +230,10 @@ class Running:
         return self._engines_of(package)[0]
 
     def kill_engine_of(self, package: Path) -> None:
-        """Kill -9, and wait until the endpoint has seen it: it has started another one, and answers with none meanwhile."""
+        """Kill -9, and wait until the endpoint has seen it.
+
+        It has started another one, and answers with none meanwhile.
+        """
         killed = self.engine_of(package)
         killed.send_signal(signal.SIGKILL)
         wait_until(
@@ -247,7 +250,10 @@ class Running:
 
 @contextmanager
 def without_record(home: Home) -> Iterator[None]:
-    """Whoever writes on an older copy of the ledger takes the head record away first; afterwards it is back."""
+    """Whoever writes on an older copy of the ledger takes the head record away first.
+
+    Afterwards it is back.
+    """
     aside = home.path / "head.json"
     record_file(home.path).rename(aside)
     try:
@@ -336,7 +342,10 @@ class Answered:
 
 @dataclass
 class Allowed:
-    """What the ledger allowed to answer, from when on. While an entry is being written and rung for, it is both."""
+    """What the ledger allowed to answer, from when on.
+
+    While an entry is being written and rung for, it is both.
+    """
 
     since: list[tuple[float, frozenset[str]]] = field(default_factory=list)
 

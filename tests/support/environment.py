@@ -1,4 +1,7 @@
-"""What every test and every process that it starts inherits: nothing that the developer set, and one thread each."""
+"""What every test and every process that it starts inherits.
+
+Nothing that the developer set, and one thread each.
+"""
 
 import os
 from collections.abc import MutableMapping
@@ -9,16 +12,21 @@ import pytest
 _SET_BY_DEVELOPERS = ("ASSAY_", "DVC_", "GIT_", "MLFLOW_", "OMP_", "PREFECT_")
 _KEPT = {"ASSAY_SCREENSHOTS"}  # asks tests/flows/test_run_form.py for its pictures
 _SETTINGS = {
-    # The name of a branch, an identity or a hook in the developer's own git settings changes no test.
+    # The name of a branch, an identity or a hook in the developer's own git settings changes no
+    # test.
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
-    # The last digits of a sum depend on how many threads share it, and two processes of tests share two cores.
+    # The last digits of a sum depend on how many threads share it, and two processes of tests share
+    # two cores.
     "OMP_NUM_THREADS": "1",
 }
 
 
 def isolate(environment: MutableMapping[str, str]) -> None:
-    """Remove the developer's variables and set our own; call it before torch, git or Prefect read them."""
+    """Remove the developer's variables and set our own.
+
+    Call it before torch, git or Prefect read them.
+    """
     for name in list(environment):
         if name.startswith(_SET_BY_DEVELOPERS) and name not in _KEPT:
             del environment[name]

@@ -45,7 +45,10 @@ def release_of(version: str) -> Release:
 
 @dataclass
 class Bench:
-    """A real ledger, and an endpoint that is what a test says: the state machine knows of it no more than these values."""
+    """A real ledger, and an endpoint that is what a test says.
+
+    The state machine knows of it no more than these values.
+    """
 
     ledger: Ledger
     engines: dict[int, EngineState] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""The endpoint's own follower over a home, without the endpoint: what it would load is what it obeys."""
+"""The endpoint's own follower over a home, without the endpoint.
+
+What it would load is what it obeys.
+"""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Somebody with MLflow's client and the files of the home, who wants other weights to be served than were judged."""
+"""Somebody with MLflow's client and the files of the home.
+
+They want other weights to be served than were judged.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -103,7 +106,10 @@ def known_answers_of_its_own(forgery: Forgery) -> None:
 
 
 def answers_replaced_by_references(forgery: Forgery) -> None:
-    """Have the evidence say that the adapter answered every prompt with a reference, and everything else follow from it."""
+    """Have the evidence say that the adapter answered every prompt with a reference.
+
+    Everything else follows from it.
+    """
     evidence = read_evidence(forgery.folder / "evidence.parquet")
     rows = [row for same in evidence.rows.values() for row in same]
     perfect = [
@@ -146,7 +152,10 @@ def verdict_recomputed(forgery: Forgery) -> None:
 
 
 def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
-    """Register a changed copy of version 1 with MLflow's client, with every tag that a run would have set; gives its number."""
+    """Register a changed copy of version 1 with MLflow's client, and give its number.
+
+    It has every tag that a run would have set.
+    """
     client = MlflowClient(site.uri, site.uri)
     good = client.get_model_version(model, "1")
     source = site.home / "packages" / good.tags[PACKAGE]

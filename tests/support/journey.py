@@ -23,7 +23,10 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = {"a": "re(d)og", "b": "bi+s=un", "c": "we/t:fx", "d": "ol<c>up"}
-"""Five words each, as BLEU counts them: under four its score is 0 for every system, which is no evidence."""
+"""Five words each, as BLEU counts them.
+
+Under four its score is 0 for every system, which is no evidence.
+"""
 SETTINGS = (
     "lora.r=16",
     "train.max_steps=160",
@@ -61,7 +64,7 @@ class Checkout:
     def start(
         self, *arguments: str | Path, **environment: str
     ) -> "subprocess.Popen[str]":
-        """`assay ARGUMENTS` as a process of a group of its own, in the clone, with the clone's code."""
+        """`assay ARGUMENTS` in the clone, with its code, as a process of a group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "cli", *map(str, arguments)],
             cwd=self.root,
@@ -162,7 +165,10 @@ def copy_checkout(checkout: Checkout, root: Path) -> Checkout:
 
 
 def copy_record(judged: Journey, into: Checkout) -> None:
-    """Have a checkout know the judged version: MLflow's records, the ledger that registered it with its key, and the base."""
+    """Have a checkout know the judged version.
+
+    MLflow's records, the ledger that registered it with its key, and the base.
+    """
     ours = judged.checkout.home
     take_records(judged.checkout, into)
     shutil.copyfile(ours / "ledger.db", into.home / "ledger.db")
@@ -184,7 +190,8 @@ def git(root: Path, *arguments: str) -> str:
 def clone_tracked_files(into: Path, root: Path = ROOT) -> Path:
     """The tracked files of the checkout, as they are now, as a repository with one commit.
 
-    Runs and `dvc repro` leave untracked files in a checkout, `dvc.lock` among them: no test may see those.
+    Runs and `dvc repro` leave untracked files in a checkout, `dvc.lock` among them: no test may see
+    those.
     """
     # Whoever checked the repository out may be another account than the one that runs the tests.
     for name in git(root, "-c", "safe.directory=*", "ls-files", "-z", "--cached").split(
@@ -260,6 +267,9 @@ def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
 
 
 def take_records(of: Checkout, into: Checkout) -> None:
-    """Have MLflow's records of one checkout in another, as `cp -r` does: the first command there finds them moved."""
+    """Have MLflow's records of one checkout in another, as `cp -r` does.
+
+    The first command there finds them moved.
+    """
     shutil.copyfile(of.home / "mlflow.db", into.home / "mlflow.db")
     shutil.copytree(of.home / "mlflow-artifacts", into.home / "mlflow-artifacts")

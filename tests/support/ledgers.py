@@ -1,4 +1,7 @@
-"""Bodies for the ledger's tests, real keys and entries without a database, and what several processes do at once."""
+"""Ledgers for tests: bodies, whole releases, and real signed entries without a database.
+
+A function that builds a body has the name of its kind of entry, such as `judged` and `begun`.
+"""
 
 import hashlib
 import sqlite3
@@ -234,7 +237,10 @@ def append_released(ledger: Ledger, version: str = "1") -> LedgerState:
 
 
 def append_turns(home: Path, name: str, turns: int) -> list[int]:
-    """Freeze or unfreeze that many times, against others who do the same; gives the generations that were ours."""
+    """Freeze or unfreeze that many times, against others who do the same.
+
+    Gives the generations that were ours.
+    """
     ledger, won = open_ledger(home), list[int]()
     while len(won) < turns:
         ledger_state = ledger.state()

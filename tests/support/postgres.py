@@ -1,4 +1,7 @@
-"""A private PostgreSQL for the tests: a cluster in a temporary folder, on a free port, stopped at the end."""
+"""A private PostgreSQL for the tests.
+
+A cluster in a temporary folder, on a free port, stopped at the end.
+"""
 
 import os
 import shutil

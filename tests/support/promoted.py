@@ -1,4 +1,7 @@
-"""A judged version under a real `assay up`: promoted, disturbed, and looked at until everything agrees again."""
+"""A judged version under a real `assay up`.
+
+Promoted, disturbed, and looked at until everything agrees again.
+"""
 
 import subprocess
 import time
@@ -84,7 +87,10 @@ class System:
         )
 
     def victim(self, name: str, promoting: Process) -> psutil.Process | None:
-        """The process that is to be killed; None where there is none of that name at this moment."""
+        """The process that is to be killed.
+
+        None where there is none of that name at this moment.
+        """
         pid = (
             promoting.pid
             if name == "promote"

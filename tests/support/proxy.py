@@ -18,7 +18,10 @@ from pathlib import Path
 from tests.support.waiting import SECONDS_AT_MOST
 
 Rule = Callable[[str, str], str]
-"""From method and path to `pass`, `drop` (the connection breaks), `late` (done, and answered too late) or `hold`."""
+"""From method and path to `pass`, `drop`, `late` or `hold`.
+
+`drop` breaks the connection, `late` answers too late, `hold` never answers.
+"""
 
 
 class Proxy:

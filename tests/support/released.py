@@ -1,4 +1,4 @@
-"""A home with two versions of one model, its endpoint and its controllers as processes that may be killed, and `assay` over it."""
+"""A home with two versions of one model, and its controllers as processes to be killed."""
 
 import os
 import subprocess
@@ -56,7 +56,10 @@ class Controller:
 
 @contextmanager
 def controller(checkout: Checkout) -> Iterator[Controller]:
-    """`python -m operations.controller` for the checkout's home, with neither a Prefect nor an MLflow server."""
+    """`python -m operations.controller` for the checkout's home.
+
+    There is neither a Prefect nor an MLflow server.
+    """
     home = Path(checkout.environment["ASSAY_HOME"])
     log = home / f"controller-{time.monotonic_ns()}.log"
     environment = {

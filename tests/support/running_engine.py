@@ -70,7 +70,7 @@ def running(engine: Engine) -> Iterator[Endpoint]:
 
 
 def stop_in(whole: str) -> str:
-    """Two characters of an answer that are each a token of their own there, as the token before them is."""
+    """Two characters of an answer that, like the one before them, are a token each."""
     places = range(1, len(whole) - 1)
     plain = [
         place

@@ -1,4 +1,7 @@
-"""The endpoint under `assay up`, without the other services: `python -m tests.support.supervised_endpoint HOME PORT`."""
+"""The endpoint under `assay up`, without the other services.
+
+`python -m tests.support.supervised_endpoint HOME PORT`.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A real base model made tiny: two Llama layers, a byte-level tokenizer and a ChatML template, written in a second."""
+"""A real base model made tiny.
+
+Two Llama layers, a byte-level tokenizer and a ChatML template, written in a second.
+"""
 
 import json
 from pathlib import Path
@@ -20,8 +23,10 @@ CONTEXT_TOKENS = 512
 MAX_TOKENS = 24
 QUESTIONS = ("How do I list files?", "copy a file", "Who are you?", "stop the server")
 END_TOKEN_SCALE = 0.6
-"""Length of the end token's embedding beside the others'. Noise ends no answer, and training can:
-logits are products with the embeddings, so a shorter one is the largest only where it is learned."""
+"""Length of the end token's embedding beside the others'. Noise ends no answer, and training can.
+
+Logits are products with the embeddings, so a shorter one is the largest only where it is learned.
+"""
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -32,9 +37,10 @@ CHAT_TEMPLATE = (
 
 
 def make_tiny_base(folder: Path) -> Path:
-    """Write config, weights, tokenizer and chat template into `folder`, the same bytes each time, and give the folder.
+    """Write config, weights, tokenizer and chat template into `folder`, and give the folder.
 
-    One token a byte, so any text encodes; about 30 thousand parameters of noise, so nothing sensible is ever answered.
+    The bytes are the same each time. One token a byte, so any text encodes; about 30 thousand
+    parameters of noise, so the answers make no sense before training.
     """
     import torch
     from transformers import LlamaForCausalLM
@@ -45,14 +51,17 @@ def make_tiny_base(folder: Path) -> Path:
         model = LlamaForCausalLM(_config())
     end = CONTROL_TOKENS.index("<|im_end|>")
     with torch.no_grad():
-        model.get_input_embeddings().weight[end] *= END_TOKEN_SCALE
+        model.get_parameter("model.embed_tokens.weight")[end] *= END_TOKEN_SCALE
     model.save_pretrained(folder)
     _save_tokenizer(folder)
     return folder
 
 
 def tiny_manifest(folder: Path, home: Path) -> BaseModelManifest:
-    """The manifest of `make_tiny_base(folder)`, as stage `base_model` makes it; `home` is where it may write."""
+    """The manifest of `make_tiny_base(folder)`, as stage `base_model` makes it.
+
+    `home` is where it may write.
+    """
     from pipelines.stages.base_model import base_model
 
     params = BaseModelParams(
@@ -69,7 +78,7 @@ def tiny_manifest(folder: Path, home: Path) -> BaseModelManifest:
 def make_tiny_adapter(
     base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1
 ) -> Adapter:
-    """Write a LoRA adapter as peft saves it, moved far enough to change answers, and give its record."""
+    """Write a LoRA adapter that changes answers, as peft saves it, and give its record."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -97,7 +106,10 @@ def make_tiny_adapter(
 def make_tiny_package(
     base_folder: Path, base: BaseModelManifest, folder: Path, seed: int = 1
 ) -> Finalist:
-    """Write what a registered version holds at the least: adapter, its record, its known answers, and the verdict that let it pass."""
+    """Write what a registered version holds at the least.
+
+    Adapter, its record, its known answers, and the verdict that let it pass.
+    """
     adapter = make_tiny_adapter(base_folder, base, folder / "adapter", seed)
     write_known_answers(
         folder / "known_answers.jsonl",

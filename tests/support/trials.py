@@ -1,4 +1,7 @@
-"""Trials made small: real rows, answers and losses, in memory and as the files that the stages before `score` write."""
+"""Trials made small.
+
+Real rows, answers and losses, in memory and as the files that the stages before `score` write.
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -241,7 +244,10 @@ def policy(**screen: object) -> Policy:
 
 
 def bias(gap: Interval | None = None, small: tuple[str, ...] = ()) -> BiasReport:
-    """A bias report on outputs with this gap in scores between two groups, and other groups that are too small."""
+    """A bias report on outputs with this gap in scores between two groups.
+
+    The groups in `small` have too few rows.
+    """
     scores = (0.0, gap.estimate) if gap is not None else ()
     compared = [
         GroupRate(group=name, n=30, rate=0.5, score=score, refused=0.0)
@@ -313,7 +319,10 @@ def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
 def write_folder(
     folder: Path, made: Trial | None = None, held_out: Sequence[Row] | None = None
 ) -> Scorecard:
-    """Write what a run that was scored leaves: reports, held-out rows, evidence, policy and verdict, all in one folder."""
+    """Write what a run that was scored leaves.
+
+    Reports, held-out rows, evidence, policy and verdict, all in one folder.
+    """
     judged = held_out or rows()
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "held_out.jsonl", judged)

@@ -1,10 +1,16 @@
-"""Waiting in a test for what must come to be: long enough for a machine that stalls, and no longer than needed."""
+"""Waiting in a test for what must come to be.
+
+Long enough for a machine that stalls, and no longer than needed.
+"""
 
 import time
 from collections.abc import Callable
 
 SECONDS_AT_MOST = 1500
-"""Ends a wait for what never comes, on a machine with ten times its load too. No test judges by it how quick something is."""
+"""Ends a wait for what never comes, on a machine with ten times its load too.
+
+No test judges by it how quick something is.
+"""
 
 
 def wait_until(

@@ -1,4 +1,7 @@
-"""Runs of one model, and stages of one work, take turns, and a person is told of it when the waiting begins."""
+"""Runs of one model, and stages of one work, take turns.
+
+A person is told when the waiting begins.
+"""
 
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -20,7 +20,7 @@ from tests.support.journey import git, learnable_rows, write_rows
 
 @pytest.fixture
 def project(cloned: Path, tmp_path: Path) -> Project:
-    """A clone with an edit in the working tree, an edit in the index, and a file that git does not know."""
+    """A clone with an edit in its working tree, one in its index, and an untracked file."""
     git(tmp_path, "clone", "--quiet", str(cloned), "assay")
     root = tmp_path / "assay"
     (root / "README.md").write_text("edited\n")

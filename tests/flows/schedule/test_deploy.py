@@ -1,4 +1,4 @@
-"""What `infra/prefect.yaml` declares is what Prefect holds, and declaring it again changes nothing."""
+"""Prefect holds what `infra/prefect.yaml` declares; declaring it again changes nothing."""
 
 from typing import Any
 

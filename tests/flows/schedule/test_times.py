@@ -1,4 +1,7 @@
-"""When a schedule was due, in nights when clocks change: as Prefect starts it, or people are told of runs that ran."""
+"""When a schedule was due, in nights when clocks change.
+
+As Prefect starts it, or people are told of runs that ran.
+"""
 
 from datetime import UTC, datetime, timedelta
 

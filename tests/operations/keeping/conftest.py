@@ -56,7 +56,10 @@ def released(
     package: Package,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Kept:
-    """Version 1 was made by a run, registered, judged and released; another run, long ago, came to nothing."""
+    """Version 1 was made by a run, registered, judged and released.
+
+    Another run, long ago, came to nothing.
+    """
     root = tmp_path_factory.mktemp("released") / "assay"
     shutil.copytree(cloned, root)
     project = Project(root, root / ".assay")

@@ -1,4 +1,7 @@
-"""A judged run, after everything that may go is gone: the same command still finds it, and so does its cache."""
+"""A judged run, after everything that may go is gone.
+
+The same command still finds it, and so does its cache.
+"""
 
 import shutil
 from pathlib import Path

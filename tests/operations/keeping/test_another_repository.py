@@ -1,4 +1,7 @@
-"""A hook of another repository says by `GIT_DIR` and the like where it stands; none of it reaches what Assay does to its own."""
+"""A hook of another repository says by `GIT_DIR` and the like where it stands.
+
+None of it reaches what Assay does to its own.
+"""
 
 import os
 from pathlib import Path
@@ -26,7 +29,7 @@ from tests.support.journey import (
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """Somebody's repository with refs of runs of its own, one of them old enough to be cleared away."""
+    """Somebody's repository with refs of its own runs; one is old enough to be cleared away."""
     root = tmp_path / "other"
     git(tmp_path, "init", "--quiet", "other")
     (root / "file").write_text("theirs\n")
@@ -39,7 +42,7 @@ def other(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_a_hook(other: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything by which git can be led to that repository, and settings that lead every repository there."""
+    """Every variable and setting that can lead git to that repository."""
     named = {
         "GIT_DIR": other / ".git",
         "GIT_COMMON_DIR": other / ".git",

@@ -1,4 +1,7 @@
-"""`assay backup` and `assay restore`: what comes back in another folder, after the old one is gone, is what was there."""
+"""`assay backup` and `assay restore`.
+
+What comes back in another folder, after the old one is gone, is what was there.
+"""
 
 import os
 import resource
@@ -407,7 +410,8 @@ def test_while_others_write_ledger_and_pages_are_of_one_moment(
         )
         pause = 0.2
         while not done.wait(pause):
-            pause *= 1.2  # on the slowest machine, too, there comes a pause in which both are copied
+            # On the slowest machine, too, there comes a pause in which both are copied.
+            pause *= 1.2
             head = ledger.append(waiver(ledger.remember("busy")), ledger.state()).head
             client.set_model_version_tag(
                 MODEL, "1", "assay.ledger_head", f"{head.generation}:{head.hash}"
@@ -525,7 +529,10 @@ def assay(
         [
             sys.executable,
             "-c",
-            f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); {_MAIN}",
+            (
+                f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); "
+                f"{_MAIN}"
+            ),
             *map(str, arguments),
         ],
         cwd=kept.project.root,

@@ -1,4 +1,8 @@
-"""`assay gc`: what nothing names goes, what the ledger or a version leads to stays, and whatever it cannot know keeps everything."""
+"""`assay gc`.
+
+What nothing names goes, what the ledger or a version leads to stays, and whatever it cannot know
+keeps everything.
+"""
 
 import json
 import os
@@ -103,7 +107,10 @@ def objects(kept: Kept) -> dict[str, Path]:
 
 
 def named_by(kept: Kept, run: str) -> set[str]:
-    """Every object that a run's `dvc.lock` and `.dvc` files lead to, found by another way than the clean-up's."""
+    """Every object that a run's `dvc.lock` and `.dvc` files lead to.
+
+    It is not computed as the clean-up computes it.
+    """
     lock = git(kept.project.root, "show", f"refs/assay/runs/{run}/done:dvc.lock")
     rows = git(
         kept.project.root, "show", f"refs/assay/runs/{run}/done:data/raw/rows.jsonl.dvc"

@@ -1,4 +1,7 @@
-"""A home that is moved finds its own files, one that is copied leaves the original alone, and both say so in a line."""
+"""A moved home finds its own files, and a copied one leaves the original alone.
+
+Both say so in a line.
+"""
 
 import shutil
 import sqlite3

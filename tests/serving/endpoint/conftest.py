@@ -1,4 +1,7 @@
-"""Three versions of one model, packed once; each test module gets homes of its own with copies of them."""
+"""Three versions of one model, packed once.
+
+Each test module gets homes of its own with copies of them.
+"""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""The endpoint makes what answers match the ledger, without losing a request, and says what it does not obey.
+"""The endpoint makes what answers match the ledger, without losing a request.
 
-Most tests use one endpoint, one after the other and in any order: each leaves version 1 with all the traffic.
+It says what it does not obey. Most tests use one endpoint, one after the other and in any order:
+each leaves version 1 with all the traffic.
 """
 
 import json
@@ -175,7 +176,10 @@ def test_a_client_that_sends_no_more_still_gets_its_answer(
     body = json.dumps(
         {"model": MODEL, "messages": QUESTION, "max_tokens": 30, "stream": stream}
     ).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+        b"application/json\r\n"
+    )
     with socket.create_connection(
         ("127.0.0.1", port_of(running.url)), timeout=SECONDS_AT_MOST
     ) as client:
@@ -480,7 +484,7 @@ def test_a_symbolic_link_in_a_package_is_not_followed(
         (shared.package("2") / "link.json").unlink()
 
 
-def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_before_a_restart_and_serving_goes_on(
+def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_and_serving_goes_on(
     running: Running, shared: Home
 ) -> None:
     stray = shared.package("1") / "adapter" / "stray.json"
@@ -492,7 +496,8 @@ def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_before_a_restart
         stray.unlink()
     [alarm] = state.alarms
     assert alarm.startswith(
-        f"Version 1 of {MODEL} still serves, but its package is damaged: {shared.package('1')} holds other bytes"
+        f"Version 1 of {MODEL} goes on serving, but its package is damaged: "
+        f"{shared.package('1')} holds other bytes"
     )
     assert (
         shared.wait(lambda state: state.alarms == ()).routes[MODEL].fingerprint
@@ -612,7 +617,8 @@ def test_an_engine_that_is_killed_under_load_comes_back_by_itself(
         shared.wait(shared.answers_with("1"))
         seconds_away = time.monotonic() - killed
         load.has_seen(fingerprint)
-    # What had begun to arrive at the moment of the kill ends in an error event; everything else is answered,
+    # What had begun to arrive at the moment of the kill ends in an error event; everything else is
+    # answered,
     # except where this machine takes longer to load an engine than a request is kept waiting.
     told = (
         ("engine_lost",)

@@ -32,7 +32,10 @@ def full_disk(running: Running) -> Iterator[None]:
 
 @contextmanager
 def ledger_at_hand(home: Home) -> Iterator[None]:
-    """SQLite's own files beside the ledger stay as long as somebody has it open; to make them anew a reader needs room."""
+    """SQLite's own files beside the ledger stay as long as somebody has it open.
+
+    To make them anew a reader needs room.
+    """
     with closing(sqlite3.connect(home.path / "ledger.db")) as connection:
         connection.execute("SELECT count(*) FROM entries").fetchone()
         yield
@@ -60,7 +63,10 @@ def test_with_a_full_disk_engines_are_started_again_and_the_ledger_is_followed(
 
 
 def _try_version_2(home: Home) -> EndpointState:
-    """Begin its release, which fails, and abort it; gives the state once the endpoint has followed, without a ring."""
+    """Begin its release, which fails, and abort it.
+
+    Gives the state once the endpoint has followed, without a ring.
+    """
     begun = home.begin("2")
     home.wait(
         lambda state: any(

@@ -24,7 +24,10 @@ from tests.support.endpoint_system import Home
 def _engine(
     home: Home, version: str, port: int = 0, after: ReleaseEngine | None = None
 ) -> ReleaseEngine:
-    """An engine that is taken for one that answers on that port; by itself it fails, since its package is not there."""
+    """An engine that is taken for one that answers on that port.
+
+    By itself it fails, since its package is not there.
+    """
     release = Release(
         model=home.model,
         version=version,

@@ -1,4 +1,7 @@
-"""Engines outlive an endpoint that is killed; the next one takes over those that it may, and the others end."""
+"""Engines outlive an endpoint that is killed.
+
+The next one takes over those that it may, and the others end.
+"""
 
 import shutil
 import subprocess
@@ -146,7 +149,7 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(
 def test_a_record_that_was_edited_is_not_believed_and_its_port_is_not_asked(
     home: Home,
 ) -> None:
-    """Whoever listens on another port would be asked in the engine's place, and be told its token."""
+    """Whoever listens on another port would be asked instead of the engine, and get its token."""
     home.switch(home.begin("1"))
     with endpoint(home) as running:
         record = record_of(home, "1")

@@ -1,4 +1,7 @@
-"""The endpoint is killed, started again and cut off from everything: what was verified last goes on, and nothing else."""
+"""The endpoint is killed, started again and cut off from everything.
+
+What was verified last goes on, and nothing else.
+"""
 
 import http.client
 import json
@@ -52,7 +55,10 @@ def asked(running: Running, max_tokens: int) -> socket.socket:
     body = json.dumps(
         {"model": MODEL, "messages": QUESTION, "max_tokens": max_tokens, "stream": True}
     ).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+        "application/json\r\n"
+    )
     head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     client = socket.create_connection(
         ("127.0.0.1", int(running.url.rpartition(":")[2])), timeout=SECONDS_AT_MOST
@@ -74,7 +80,10 @@ def received(client: socket.socket, seconds: float) -> bytes:
 def stopped_in_a_stream(
     running: Running, engine: psutil.Process
 ) -> tuple[socket.socket, bytes]:
-    """A stream in whose midst its engine was stopped, and what had come of it; another one where the answer was quicker."""
+    """A stream in whose midst its engine was stopped, and what had come of it.
+
+    Another one where the answer was quicker.
+    """
     while True:
         client = asked(running, 450)
         seen = client.recv(65_536)
@@ -86,7 +95,7 @@ def stopped_in_a_stream(
         engine.send_signal(signal.SIGCONT)
 
 
-def test_after_a_start_the_release_answers_and_a_request_whose_engine_dies_is_given_to_its_predecessor(
+def test_the_release_answers_and_a_request_whose_engine_dies_goes_to_its_predecessor(
     running: Running, pair: Home
 ) -> None:
     assert f"{MODEL} version 2 ({pair.specs['2'].fingerprint})" in running.ready
@@ -146,7 +155,7 @@ def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leave
 
 
 @pytest.mark.ci
-def test_a_release_whose_bytes_were_changed_is_not_served_again_before_they_are_repaired_and_its_predecessor_steps_in(
+def test_a_release_whose_bytes_were_changed_is_served_by_its_predecessor_until_they_are_repaired(
     home: Home,
 ) -> None:
     for version in ("1", "2"):
