@@ -10,7 +10,7 @@ import pytest
 from registry.mlflow.recorded import ANCHOR, CHAMPION, MADE_AGAIN, VERDICT, VERSION
 from tests.support.journey import (
     Checkout,
-    Done,
+    CommandResult,
     Journey,
     invoke,
     run_arguments,
@@ -31,7 +31,7 @@ def crowned(seeded: Checkout, judged: Journey) -> Checkout:
     return seeded
 
 
-def run(checkout: Checkout, judged: Journey, *more: str) -> Done:
+def run(checkout: Checkout, judged: Journey, *more: str) -> CommandResult:
     return invoke(
         checkout, *run_arguments(judged.data, judged.base, "--model", MODEL, *more)
     )

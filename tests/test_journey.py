@@ -25,15 +25,15 @@ MODEL = "letters-tiny"
 def evidence(judged: Journey, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's artifacts, downloaded."""
     return judged.checkout.store.runs.fetch_evidence(
-        judged.done.last["mlflow_run"], tmp_path_factory.mktemp("evidence") / "run"
+        judged.result.last["mlflow_run"], tmp_path_factory.mktemp("evidence") / "run"
     )
 
 
 def test_a_run_on_own_rows_passes_and_says_so_in_one_machine_readable_line(
     judged: Journey,
 ) -> None:
-    assert judged.done.code == 0, judged.done.out + judged.done.err
-    said = judged.done.last
+    assert judged.result.code == 0, judged.result.out + judged.result.err
+    said = judged.result.last
     assert (said["verdict"], said["gate"], said["version"], said["unchanged"]) == (
         "passed",
         "screen",
@@ -53,7 +53,7 @@ def test_a_run_on_own_rows_passes_and_says_so_in_one_machine_readable_line(
 def test_each_stage_is_told_in_a_line(judged: Journey) -> None:
     told = [
         line.split()[0]
-        for line in judged.done.out.splitlines()
+        for line in judged.result.out.splitlines()
         if line.startswith("  ") and line[2:3].isalpha()
     ]
     assert told[:3] == ["base_model", "collect", "split"]

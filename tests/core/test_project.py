@@ -14,7 +14,7 @@ import pytest
 from core.errors import WorkspaceError
 from core.project import FILE, find_checkout, find_project
 from registry.ledger.ledger import open_ledger, read_ledger
-from tests.support.journey import ROOT, Done, git
+from tests.support.journey import ROOT, CommandResult, git
 from tests.support.waiting import SECONDS_AT_MOST
 
 OURS = '[assay]\nformat = "assay-checkout/1"\n'
@@ -112,7 +112,7 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
     assert (done.code, done.err) == (0, "")
 
 
-def assay_of(checkout: Path, folder: Path, *arguments: str) -> Done:
+def assay_of(checkout: Path, folder: Path, *arguments: str) -> CommandResult:
     """`assay ARGUMENTS`, installed from a checkout, typed in a folder."""
     environment = {
         **os.environ,
@@ -130,4 +130,4 @@ def assay_of(checkout: Path, folder: Path, *arguments: str) -> Done:
         check=False,
         timeout=SECONDS_AT_MOST,
     )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)

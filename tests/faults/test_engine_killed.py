@@ -46,7 +46,7 @@ def test_an_engine_that_is_killed_again_and_again_comes_back_and_its_predecessor
                 time.sleep(chance.uniform(0.5, 2))
                 running.kill_engine_of(home.package(last))
                 home.wait(home.answers_with(last))
-                load.has_seen(home.specs[last].fingerprint)
+                load.wait_for_answer_of(home.specs[last].fingerprint)
         assert home.client.ring().alarms == ()
     longest = max(answer.until - answer.since for answer in load.answers)
     sys.stdout.write(

@@ -25,7 +25,7 @@ from tests.support.forger import (
     verdict_recomputed,
     weights_of_noise,
 )
-from tests.support.journey import Checkout, Done, invoke
+from tests.support.journey import Checkout, CommandResult, invoke
 from tests.support.promoted import MODEL, waived_site
 from tests.support.tiny import pack
 
@@ -60,13 +60,13 @@ def package_of(site: Checkout) -> Path:
     return site.home / "packages" / version.tags[PACKAGE]
 
 
-def promote(site: Checkout, version: str) -> Done:
+def promote(site: Checkout, version: str) -> CommandResult:
     return invoke(
         site, "promote", version, "--model", MODEL, "--reason", "it is better"
     )
 
 
-def adopt(site: Checkout, version: str) -> Done:
+def adopt(site: Checkout, version: str) -> CommandResult:
     return invoke(
         site,
         "adopt",
@@ -104,11 +104,11 @@ def test_weights_that_nobody_trained_are_no_candidate(
     site: Checkout, tmp_path: Path
 ) -> None:
     version = forge(site, MODEL, tmp_path, *NOISE)
-    done = promote(site, version)
-    assert done.code in {3, 4}, done.out + done.err
+    result = promote(site, version)
+    assert result.code in {3, 4}, result.out + result.err
     assert (
         f"The ledger does not say where version {version} of {MODEL} came from"
-        in done.out
+        in result.out
     )
     assert serves_nothing(site)
 
@@ -139,9 +139,9 @@ def test_a_forged_version_that_somebody_answers_for_is_not_served_either(
     version = forge(site, MODEL, tmp_path, *changes)
     adopted = adopt(site, version)
     assert adopted.code == 0, adopted.err
-    done = promote(site, version)
-    assert done.code != 0, done.out
-    assert reason in done.out + done.err
+    result = promote(site, version)
+    assert result.code != 0, result.out
+    assert reason in result.out + result.err
     assert serves_nothing(site)
 
 
@@ -164,9 +164,9 @@ def test_a_good_version_whose_bytes_and_tag_were_exchanged_is_not_what_was_regis
     shutil.copytree(places[0], places[1])
     client.set_model_version_tag(MODEL, "1", PACKAGE, forged.tags[PACKAGE])
     try:
-        done = promote(site, "1")
-        assert done.code == 3, done.out + done.err
-        assert "registered package" in done.out
+        result = promote(site, "1")
+        assert result.code == 3, result.out + result.err
+        assert "registered package" in result.out
         assert serves_nothing(site)
     finally:
         client.set_model_version_tag(MODEL, "1", PACKAGE, good.tags[PACKAGE])
@@ -188,13 +188,13 @@ def test_what_a_run_registered_is_served_and_still_counts_while_the_base_answers
     assert again.code == 0, again.out + again.err
     assert "20 of 20 drawn answers are what was scored" in again.out
     with endpoint(Home(site.home)) as running:
-        done = promote(site, "1")
-        assert done.code == 0, done.out + done.err
+        result = promote(site, "1")
+        assert result.code == 0, result.out + result.err
         assert (
             f"Entry 2 of the ledger holds these bytes: trained for {registration.by}"
-            in done.out
+            in result.out
         )
-        assert "somebody-else" not in done.out
+        assert "somebody-else" not in result.out
         assert running.ask(MODEL).json()["model"] == MODEL
         nothing_is_compared_with_nothing(site, tmp_path)
 
@@ -205,11 +205,11 @@ def nothing_is_compared_with_nothing(site: Checkout, scratch: Path) -> None:
     assert brake.code == 0, brake.err
     version = forge(site, MODEL, scratch)
     assert adopt(site, version).code == 0
-    done = promote(site, version)
-    assert done.code == 4, done.out + done.err
+    result = promote(site, version)
+    assert result.code == 4, result.out + result.err
     assert (
         "The evidence compares with no champion, version 1 had full traffic last"
-        in done.out
+        in result.out
     )
 
 
@@ -221,8 +221,8 @@ def test_evidence_that_other_weights_gave_does_not_regenerate(
     for change in NOISE:
         change(forgery)
     pack(forgery.folder)
-    done = invoke(site, "gate", forgery.folder, "--regenerate", "10")
-    assert done.code == 1
+    result = invoke(site, "gate", forgery.folder, "--regenerate", "10")
+    assert result.code == 1
     assert (
-        "of 10 drawn answers are what was scored; the policy asks for 75%" in done.out
+        "of 10 drawn answers are what was scored; the policy asks for 75%" in result.out
     )

@@ -18,7 +18,13 @@ import pytest
 from core.project import Project
 from flows.run.dead_runs import end_dead_runs
 from pipelines.__main__ import STAGES
-from tests.support.journey import Checkout, Done, Journey, make_checkout, run_arguments
+from tests.support.journey import (
+    Checkout,
+    CommandResult,
+    Journey,
+    make_checkout,
+    run_arguments,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ class Story:
     versions_after_the_first_kill: int
     after_the_first_kill: tuple[str, tuple[str, ...], str]
     steps_kept_when_training_had_ended: list[int]
-    both: tuple[Done, Done]
+    both: tuple[CommandResult, CommandResult]
     adapter: dict[str, Any]
     checkout: Checkout
 
@@ -68,11 +74,13 @@ def story(
     steps = kill_in_training(checkout, checkout.start(*arguments))
     running = (checkout.start(*arguments), checkout.start(*arguments))
     both = [
-        Done(process.returncode, out, err)
+        CommandResult(process.returncode, out, err)
         for process in running
         for out, err in [process.communicate(timeout=SECONDS_AT_MOST)]
     ]
-    adapter = next(done.last["scorecard"]["adapter"] for done in both if done.code == 0)
+    adapter = next(
+        result.last["scorecard"]["adapter"] for result in both if result.code == 0
+    )
     return Story(told, versions, after, steps, (both[0], both[1]), adapter, checkout)
 
 
@@ -126,8 +134,8 @@ def status(checkout: Checkout) -> str:
     return str(run.info.status)
 
 
-def lines_of(done: Done, stage: str) -> list[str]:
-    return [line for line in done.out.splitlines() if line.startswith(f"  {stage} ")]
+def lines_of(result: CommandResult, stage: str) -> list[str]:
+    return [line for line in result.out.splitlines() if line.startswith(f"  {stage} ")]
 
 
 def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:
@@ -154,16 +162,16 @@ def test_killed_in_training_the_next_run_goes_on_from_a_checkpoint(
 
 
 def test_of_two_equal_runs_one_trains_and_the_other_waits_for_it(story: Story) -> None:
-    told = [line for done in story.both for line in lines_of(done, "fine_tune")]
+    told = [line for result in story.both for line in lines_of(result, "fine_tune")]
     assert sum("cached" not in line for line in told) == 1, told
-    assert any("waited for another run's" in done.out for done in story.both)
+    assert any("waited for another run's" in result.out for result in story.both)
 
 
 def test_after_all_of_that_there_is_one_version_and_one_run(story: Story) -> None:
-    assert [done.code for done in story.both] == [0, 0], [
-        done.err for done in story.both
+    assert [result.code for result in story.both] == [0, 0], [
+        result.err for result in story.both
     ]
-    assert {done.last["version"] for done in story.both} == {"1"}
+    assert {result.last["version"] for result in story.both} == {"1"}
     assert len(story.checkout.versions("letters-tiny")) == 1
     assert len(story.checkout.runs()) == 1
 
@@ -181,11 +189,11 @@ def test_killed_after_any_stage_the_same_command_makes_one_version(
 ) -> None:
     arguments = run_arguments(judged.data, judged.base)
     kill_after(checkout.start(*arguments), stage)
-    done = checkout.assay(*arguments)
-    assert done.code == 0, done.out + done.err
+    result = checkout.assay(*arguments)
+    assert result.code == 0, result.out + result.err
     assert all(
         "cached" in line
         for before in STAGES[: STAGES.index(stage) + 1]
-        for line in lines_of(done, before)
+        for line in lines_of(result, before)
     )
-    assert (done.last["version"], len(checkout.versions())) == ("1", 1)
+    assert (result.last["version"], len(checkout.versions())) == ("1", 1)

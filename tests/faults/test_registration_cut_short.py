@@ -16,7 +16,7 @@ from registry.mlflow.recorded import LOGICAL_RUN, VERDICT
 from registry.mlflow.store import Store
 from tests.support.journey import (
     Checkout,
-    Done,
+    CommandResult,
     Journey,
     Package,
     make_checkout,
@@ -52,11 +52,11 @@ class Story:
     MLflow goes away, killed before the version, killed after it, left alone.
     """
 
-    away: Done
+    away: CommandResult
     after_away: Seen
     after_upload: Seen
     after_version: Seen
-    done: Done
+    result: CommandResult
     at_the_end: Seen
     store: Store
 
@@ -102,7 +102,7 @@ def killed_at(
     """Start the run, kill it -9 while its request to `path` stands before MLflow, and look."""
     proxy.once("POST", path, "hold")
     process = checkout.start(*arguments)
-    assert proxy.held.wait(SECONDS_AT_MOST), process.communicate(
+    assert proxy.is_holding.wait(SECONDS_AT_MOST), process.communicate(
         timeout=SECONDS_AT_MOST
     )
     os.kill(process.pid, signal.SIGKILL)
@@ -150,8 +150,8 @@ def test_killed_after_the_version_it_stands_with_its_verdict(story: Story) -> No
 def test_the_run_after_all_of_that_finds_the_one_version_and_completes_its_record(
     story: Story,
 ) -> None:
-    assert story.done.code == 0, story.done.out + story.done.err
-    assert story.done.last["version"] == "1"
+    assert story.result.code == 0, story.result.out + story.result.err
+    assert story.result.last["version"] == "1"
     assert story.at_the_end.verdicts == ("passed",)
     assert len(story.at_the_end.versions) == 1
     assert story.store.get_version(MODEL, "@challenger").version == "1"

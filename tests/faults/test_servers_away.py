@@ -20,7 +20,7 @@ from core.loopback import answers
 from flows.schedule.prefect_server import server_settings
 from tests.faults.test_kills import lines_of, stage_lines
 from tests.faults.test_training_stopped import forget_training
-from tests.support.journey import Checkout, Done, Journey, run_arguments
+from tests.support.journey import Checkout, CommandResult, Journey, run_arguments
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
@@ -87,9 +87,9 @@ def test_a_run_whose_prefect_server_is_killed_starts_it_again_and_ends_with_its_
     told = until(process, "bias")
     server_of(process).kill()
     out, err = process.communicate(timeout=SECONDS_AT_MOST)
-    done = Done(process.returncode, told + out, err)
-    assert (done.code, done.err) == (0, ""), done.out + done.err
-    assert (done.last["version"], len(seeded.versions()), len(seeded.runs())) == (
+    result = CommandResult(process.returncode, told + out, err)
+    assert (result.code, result.err) == (0, ""), result.out + result.err
+    assert (result.last["version"], len(seeded.versions()), len(seeded.runs())) == (
         "1",
         1,
         1,
@@ -109,20 +109,20 @@ def test_a_server_that_is_gone_for_good_while_a_model_trains_makes_no_second_tra
         told = until(process, "admit")
         server.kill()
         out, err = process.communicate(timeout=SECONDS_AT_MOST)
-    done = Done(process.returncode, told + out, err)
-    assert done.code == 1
-    (line,) = done.err.strip().splitlines()
+    result = CommandResult(process.returncode, told + out, err)
+    assert result.code == 1
+    (line,) = result.err.strip().splitlines()
     assert line.startswith("assay: The Prefect server at")
     assert line.endswith("run the same command again.")
     again = seeded.assay(*arguments)
     assert again.code == 0, again.out + again.err
     trained = [
         line
-        for each in (done, again)
+        for each in (result, again)
         for line in lines_of(each, "fine_tune")
         if "cached" not in line
     ]
-    assert len(trained) == 1, done.out + again.out
+    assert len(trained) == 1, result.out + again.out
     assert len(seeded.versions()) == 1
 
 

@@ -19,7 +19,13 @@ from filelock import FileLock
 
 from core.errors import RunStopped
 from core.stopping import on_sigterm
-from tests.support.journey import Checkout, Done, Journey, make_checkout, run_arguments
+from tests.support.journey import (
+    Checkout,
+    CommandResult,
+    Journey,
+    make_checkout,
+    run_arguments,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.workshop import Workshop, params
 
@@ -36,10 +42,10 @@ class Story:
     Told to stop in training, then its training killed, as where memory ran out.
     """
 
-    stopped: Done
+    stopped: CommandResult
     kept: list[int]
     after_stop: list[str]
-    killed: Done
+    killed: CommandResult
     resumed: str
     after_kill: list[str]
     flow_states: list[str]
@@ -64,14 +70,14 @@ def story(
     process = checkout.start(*arguments)
     training_of(process, lambda: progress(checkout) > 20)
     process.send_signal(signal.SIGTERM)
-    stopped = ended(process)
+    stopped = wait_for_end(process)
     kept, after_stop = steps_kept(checkout), statuses(checkout)
 
     # As where nobody logged in, in cron or a container: DVC then takes a shell that has a word of
     # its own for what was killed.
     process = checkout.start(*arguments, SHELL="/bin/sh")
     training_of(process, lambda: progress(checkout) > max(kept, default=STEPS)).kill()
-    killed = ended(process)
+    killed = wait_for_end(process)
     (resumed,) = (
         path.read_text() for path in (checkout.home / "scratch").glob("*/resumed.json")
     )
@@ -128,9 +134,9 @@ def progress(checkout: Checkout) -> int:
     return int(told[-1].split('"step": ')[1].split(",")[0]) if told else 0
 
 
-def ended(process: "subprocess.Popen[str]") -> Done:
+def wait_for_end(process: "subprocess.Popen[str]") -> CommandResult:
     out, err = process.communicate(timeout=SECONDS_AT_MOST)
-    return Done(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
 def steps_kept(checkout: Checkout) -> list[int]:
@@ -205,12 +211,12 @@ def test_no_lease_and_no_worktree_are_left(story: Story) -> None:
 def test_after_all_of_that_the_same_command_ends_as_if_nothing_had_been(
     story: Story, judged: Journey
 ) -> None:
-    done = story.checkout.assay(*story.arguments)
-    assert done.code == 0, done.out + done.err
-    assert len(done.last["scorecard"]["adapter"]["resumed_from"]) == 2
+    result = story.checkout.assay(*story.arguments)
+    assert result.code == 0, result.out + result.err
+    assert len(result.last["scorecard"]["adapter"]["resumed_from"]) == 2
     assert (
-        done.last["scorecard"]["adapter"]["files"]
-        == judged.done.last["scorecard"]["adapter"]["files"]
+        result.last["scorecard"]["adapter"]["files"]
+        == judged.result.last["scorecard"]["adapter"]["files"]
     )
     assert len(story.checkout.runs()) == 1
 

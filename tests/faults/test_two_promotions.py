@@ -19,7 +19,7 @@ from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.support.endpoint_system import Home, Running, endpoint
-from tests.support.journey import Checkout, Done, copy_checkout, invoke
+from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
 from tests.support.promoted import (
     MODEL,
     entry_kinds,
@@ -73,14 +73,14 @@ def running(site: Checkout) -> Iterator[Running]:
         yield running
 
 
-def both(site: Checkout, *versions: str) -> list[Done]:
+def both(site: Checkout, *versions: str) -> list[CommandResult]:
     """`assay promote` of each, as processes that start at the same moment; the winner first."""
     started = [
         site.start("promote", version, "--model", MODEL, "--reason", "it is better")
         for version in versions
     ]
     commands = [wait_for_end(process) for process in started]
-    return sorted(commands, key=lambda done: done.code)
+    return sorted(commands, key=lambda result: result.code)
 
 
 def releases(site: Checkout) -> list[str]:
@@ -88,7 +88,7 @@ def releases(site: Checkout) -> list[str]:
     return [kind for kind in entry_kinds(site) if kind.startswith("release")]
 
 
-def promote(site: Checkout, version: str) -> Done:
+def promote(site: Checkout, version: str) -> CommandResult:
     return invoke(
         site, "promote", version, "--model", MODEL, "--reason", "it is better"
     )

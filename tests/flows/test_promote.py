@@ -16,7 +16,7 @@ from operations.reconcile import Reconciler
 from registry.ledger.ledger import open_ledger
 from registry.release.judge import WAIVABLE
 from tests.support.endpoint_system import Home, Running, endpoint
-from tests.support.journey import Checkout, Done, copy_checkout, invoke
+from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
 from tests.support.ledgers import tamper
 from tests.support.promoted import (
     MODEL,
@@ -67,7 +67,7 @@ def champion(site: Checkout) -> str | None:
     return None if version is None else str(version)
 
 
-def promote(site: Checkout, model: str = MODEL) -> Done:
+def promote(site: Checkout, model: str = MODEL) -> CommandResult:
     return invoke(site, "promote", "1", "--model", model, "--reason", "it is better")
 
 

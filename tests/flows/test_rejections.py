@@ -7,7 +7,7 @@ import pytest
 from registry.mlflow.recorded import VERDICT
 from tests.support.journey import (
     Checkout,
-    Done,
+    CommandResult,
     Journey,
     invoke,
     learnable_rows,
@@ -28,23 +28,23 @@ class Rejected:
     def __init__(self, checkout: Checkout, base: Path, folder: Path) -> None:
         self.checkout, self.base, self.folder = checkout, base, folder
 
-    def __call__(self, rows: list[dict[str, str]], *more: str | Path) -> Done:
-        done = invoke(
+    def __call__(self, rows: list[dict[str, str]], *more: str | Path) -> CommandResult:
+        result = invoke(
             self.checkout,
             *run_arguments(
                 write_rows(self.folder / "letters.jsonl", rows), self.base, *more
             ),
         )
-        assert done.code == 3, done.out + done.err
-        assert (done.last["verdict"], done.last["version"]) == ("rejected", None)
+        assert result.code == 3, result.out + result.err
+        assert (result.last["verdict"], result.last["version"]) == ("rejected", None)
         (run,) = self.checkout.runs()
         assert (run.data.tags[VERDICT], run.info.status) == ("rejected", "FINISHED")
         assert all(
             reason in run.data.tags["mlflow.note.content"]
-            for reason in done.last["reasons"]
+            for reason in result.last["reasons"]
         )
         assert self.checkout.versions() == []
-        return done
+        return result
 
 
 def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_counted(
@@ -54,9 +54,9 @@ def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_c
     fixed = write_rows(
         tmp_path / "fixed.jsonl", [*learnable_rows(240)[200:], *rows[:7]]
     )
-    done = rejected(rows, "--held-out", fixed)
-    assert (done.last["gate"], done.last["scorecard"]) == ("admit", None)
-    assert done.last["reasons"] == [
+    result = rejected(rows, "--held-out", fixed)
+    assert (result.last["gate"], result.last["scorecard"]) == ("admit", None)
+    assert result.last["reasons"] == [
         "7 held-out prompts found in train or dev, in 7 rows; at most 0 may be"
     ]
 
@@ -65,38 +65,39 @@ def test_a_held_out_set_that_repeats_training_rows_is_rejected_and_the_overlap_c
 def test_twenty_rows_are_too_few_and_the_next_run_remembers_it(
     rejected: Rejected,
 ) -> None:
-    done, again = rejected(learnable_rows(20)), rejected(learnable_rows(20))
+    result, again = rejected(learnable_rows(20)), rejected(learnable_rows(20))
     assert any(
-        reason.startswith("too few rows: train has ") for reason in done.last["reasons"]
+        reason.startswith("too few rows: train has ")
+        for reason in result.last["reasons"]
     )
-    assert (done.last["unchanged"], again.last["unchanged"]) == (False, True)
-    assert again.last["reasons"] == done.last["reasons"]
+    assert (result.last["unchanged"], again.last["unchanged"]) == (False, True)
+    assert again.last["reasons"] == result.last["reasons"]
 
 
 @pytest.mark.ci
 def test_a_thousand_rows_with_ten_distinct_ones_are_ten_rows(
     rejected: Rejected,
 ) -> None:
-    done = rejected(learnable_rows(10) * 100)
+    result = rejected(learnable_rows(10) * 100)
     assert any(
         "1,000 rows with 10 distinct ones are 10 rows" in reason
-        for reason in done.last["reasons"]
+        for reason in result.last["reasons"]
     )
 
 
 @pytest.mark.slow
 def test_shuffled_completions_are_rejected_by_screen(rejected: Rejected) -> None:
-    done = rejected(
+    result = rejected(
         shuffled(learnable_rows()),
         "--set",
         "train.max_steps=40",
         "--set",
         "train.evaluate_every=20",
     )
-    assert done.last["gate"] == "screen"
+    assert result.last["gate"] == "screen"
     assert any(
         "Answers fit other prompts' references as well as their own" in reason
-        for reason in done.last["reasons"]
+        for reason in result.last["reasons"]
     )
 
 
@@ -111,11 +112,15 @@ def test_too_few_clusters_leave_it_undecided(
     policy.write_text(
         default.replace("min_clusters: 20", "min_clusters: 1000"), encoding="utf-8"
     )
-    done = invoke(seeded, *run_arguments(judged.data, judged.base, "--policy", policy))
-    assert (done.code, done.last["verdict"], done.last["version"]) == (
+    result = invoke(
+        seeded, *run_arguments(judged.data, judged.base, "--policy", policy)
+    )
+    assert (result.code, result.last["verdict"], result.last["version"]) == (
         4,
         "undecided",
         None,
     )
-    assert any("the policy asks for 1000" in reason for reason in done.last["reasons"])
+    assert any(
+        "the policy asks for 1000" in reason for reason in result.last["reasons"]
+    )
     assert seeded.versions() == []

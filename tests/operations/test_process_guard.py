@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.supervise.processes import end_marked
-from operations.system_mark import system_mark
-from tests.support.running_system import is_gone, nothing_left
+from operations.supervise.processes import MARK, mark, sweep
+from tests.support.running_system import has_ended, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST
 
 SECONDS = SECONDS_AT_MOST
@@ -117,8 +116,8 @@ def test_a_command_that_ignores_the_signal_is_ended_with_all_that_it_started(
     child, orphan = both(home)
     process.send_signal(how)
     assert process.wait(timeout=SECONDS) != 0
-    assert is_gone(child)
-    assert is_gone(orphan)
+    assert has_ended(child)
+    assert has_ended(orphan)
 
 
 def test_what_a_command_leaves_behind_ends_with_it(home: Path) -> None:
@@ -126,7 +125,7 @@ def test_what_a_command_leaves_behind_ends_with_it(home: Path) -> None:
     child, orphan = both(home)
     os.kill(child, signal.SIGKILL)
     assert process.wait(timeout=SECONDS) == 128 + signal.SIGKILL
-    assert is_gone(orphan)
+    assert has_ended(orphan)
 
 
 def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(
@@ -136,8 +135,8 @@ def test_what_outlives_a_service_is_left_for_its_next_start_where_it_dies(
     child, orphan = both(home)
     os.kill(child, signal.SIGKILL)
     assert process.wait(timeout=SECONDS) == 128 + signal.SIGKILL
-    assert is_gone(orphan)
-    assert not is_gone(number(home / "outliving"), seconds=0.2)
+    assert has_ended(orphan)
+    assert not has_ended(number(home / "outliving"), seconds=0.2)
 
 
 def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(
@@ -147,7 +146,7 @@ def test_what_would_outlive_a_service_ends_where_the_service_is_told_to_end(
     both(home)
     process.terminate()
     process.wait(timeout=SECONDS)
-    assert is_gone(number(home / "outliving"))
+    assert has_ended(number(home / "outliving"))
 
 
 def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
@@ -174,8 +173,8 @@ def test_everything_ends_when_the_owner_is_killed(home: Path) -> None:
     child, orphan = both(home)
     owner.kill()
     owner.wait()
-    assert is_gone(child)
-    assert is_gone(orphan)
+    assert has_ended(child)
+    assert has_ended(orphan)
     assert nothing_left(home, seconds=SECONDS)
 
 

@@ -53,7 +53,7 @@ def system_in(root: Path, cloned: Path, empty_mlflow: Path) -> Iterator[Up]:
     environment = {**checkout.environment, **proxy}
     up = start_up(Checkout(checkout.root, environment), root / "up.log")
     try:
-        up.wait(lambda: "Ready after" in up.said)
+        up.wait(lambda: "Ready after" in up.output)
         yield up
     finally:
         up.end()
@@ -83,8 +83,8 @@ def ask(
 @pytest.mark.ci
 def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
     for port in (up.ports.mlflow, up.ports.prefect, up.ports.endpoint):
-        assert f"http://127.0.0.1:{port}" in up.said
-    assert str(passwords_file(up.checkout.home)) in up.said
+        assert f"http://127.0.0.1:{port}" in up.output
+    assert str(passwords_file(up.checkout.home)) in up.output
     logs = "".join(
         each.read_text(encoding="utf-8", errors="replace")
         for each in (up.checkout.home / "logs").glob("*")
@@ -94,11 +94,8 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         for each in find_marked(system_mark(up.checkout.home))
         for word in words_of(each)
     )
-    for password in (
-        *read_passwords(up.checkout.home).values(),
-        login(up.checkout.home),
-    ):
-        assert password not in up.said + logs + command_lines
+    for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
+        assert password not in up.output + logs + command_lines
 
 
 @pytest.mark.ci
@@ -130,8 +127,8 @@ def test_every_first_user_comes_in_with_the_right_password_alone(
     up: Up, user: str
 ) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
-    status, said = ask(up, path, user, read_passwords(up.checkout.home)[user])
-    assert (status, json.loads(said)["experiment"]["artifact_location"]) == (
+    status, output = ask(up, path, user, passwords(up.checkout.home)[user])
+    assert (status, json.loads(output)["experiment"]["artifact_location"]) == (
         200,
         (up.checkout.home / "mlflow-artifacts").as_uri(),
     )
@@ -235,9 +232,11 @@ def test_a_run_by_hand_uses_the_prefect_server_that_is_there(
 @pytest.mark.ci
 def test_status_says_that_every_service_is_well(up: Up) -> None:
     def all_are_well() -> bool:
-        said = up.checkout.assay("status", "--json").last
-        is_followed = said["ledger"] == said["followed"] and said["out_of_reach"] == []
-        return is_followed and all(each["is_healthy"] for each in said["services"])
+        output = up.checkout.assay("status", "--json").last
+        is_followed = (
+            output["ledger"] == output["followed"] and output["out_of_reach"] == []
+        )
+        return is_followed and all(each["is_healthy"] for each in output["services"])
 
     up.wait(all_are_well)
     services = {
@@ -326,7 +325,7 @@ def test_ctrl_c_ends_everything(
 ) -> None:
     with system_in(tmp_path, cloned, empty_mlflow) as up:
         up.process.send_signal(signal.SIGINT)
-        assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.said
+        assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.output
         assert list(marked(up.checkout.home)) == []
         assert not (up.checkout.home / "services.json").exists()
         assert up.checkout.assay("down").out == "Nothing is running.\n"

@@ -15,7 +15,7 @@ import pytest
 from operations.supervise.processes import find_marked
 from operations.system_mark import system_mark
 from tests.support.journey import make_checkout
-from tests.support.running_system import Up, is_gone, nothing_left, start_up
+from tests.support.running_system import Up, has_ended, nothing_left, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci
@@ -53,7 +53,7 @@ def test_what_a_killed_one_and_its_killed_guards_left_is_ended_by_down(up: Up) -
     try:
         assert nothing_left(home, seconds=0) is False
         assert "a killed `assay up` had left" in up.checkout.assay("down").out
-        assert is_gone(left.pid)
+        assert has_ended(left.pid)
     finally:
         left.kill()
         left.wait()
@@ -64,14 +64,14 @@ def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accoun
     up: Up,
 ) -> None:
     home = up.checkout.home
-    up.wait(lambda: "Ready after" in up.said)
+    up.wait(lambda: "Ready after" in up.output)
     before = (home / "passwords.json").read_text()
     up.process.kill()
     up.process.wait()
     assert nothing_left(home, seconds=60)
     again = start_up(up.checkout, home.parent / "again.log")
     try:
-        again.wait(lambda: "Ready after" in again.said)
+        again.wait(lambda: "Ready after" in again.output)
         assert (home / "passwords.json").read_text() == before
         done = up.checkout.assay("down")
         assert (done.out, again.process.wait(timeout=SECONDS_AT_MOST)) == (
@@ -85,11 +85,11 @@ def test_nothing_is_left_of_a_ready_one_and_a_second_start_finds_the_same_accoun
 
 @pytest.mark.slow
 def test_a_service_whose_guard_is_killed_is_ended_and_started_again(up: Up) -> None:
-    up.wait(lambda: "Ready after" in up.said)
+    up.wait(lambda: "Ready after" in up.output)
     for name, pid in up.pids().items():
         guard = _parent(pid)
         os.kill(guard, signal.SIGKILL)
-        assert is_gone(pid), name
+        assert has_ended(pid), name
         up.wait(
             lambda name=name, pid=pid: (  # type: ignore[misc]
                 up.service(name).state == "ready"

@@ -22,13 +22,13 @@ def run_as(
     uid: int, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python with these arguments as that account, whose home folder is `/`."""
-    kept = {
+    own_variables = {
         name: text
         for name, text in os.environ.items()
         if not name.startswith(("ASSAY_", "SUDO_", "MLFLOW_", "PREFECT_"))
     }
-    found = {
-        **kept,
+    environment_of_python = {
+        **own_variables,
         "PYTHONPATH": f"{_TREE}{os.pathsep}{get_path('purelib')}",
         "HOME": "/",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -38,7 +38,7 @@ def run_as(
     )
     return subprocess.run(
         [_interpreter(uid), *arguments],
-        env=found | environment,
+        env=environment_of_python | environment,
         cwd="/",
         capture_output=True,
         text=True,

@@ -115,16 +115,16 @@ class Automatic:
         Not those that the scheduler keeps for later years.
         """
         soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
-        wanted = {
+        query = {
             "deployment_id": {"any_": [self.deployment(name)["id"]]},
             "expected_start_time": {"before_": soon},
         }
-        found = ask(
+        answer = ask(
             "POST",
             f"{self.api}/flow_runs/filter",
-            json={"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"},
+            json={"flow_runs": query, "sort": "EXPECTED_START_TIME_ASC"},
         )
-        return list(found.raise_for_status().json())
+        return list(answer.raise_for_status().json())
 
     def night(self, run: dict[str, Any]) -> Night:
         """What there is now, after this nightly run."""
@@ -209,29 +209,29 @@ def automatic(
             "PREFECT_LOGGING_TO_API_ENABLED": "true",
         }
         environment.pop("PREFECT_LOGGING_LEVEL", None)
-        found = Automatic(checkout, data, base, url, received, environment)
-        deploy(found)
-        with worker(found):
-            yield found
+        system = Automatic(checkout, data, base, url, received, environment)
+        deploy(system)
+        with worker(system):
+            yield system
 
 
-def deploy(found: Automatic) -> None:
+def deploy(system: Automatic) -> None:
     subprocess.run(
         [sys.executable, "-m", "flows.schedule.deploy"],
-        cwd=found.checkout.root,
-        env=found.environment,
+        cwd=system.checkout.root,
+        env=system.environment,
         check=True,
         timeout=SECONDS_AT_MOST,
     )
 
 
 @contextmanager
-def worker(found: Automatic) -> Iterator["subprocess.Popen[bytes]"]:
-    with (found.checkout.home / "worker.log").open("ab") as log:
+def worker(system: Automatic) -> Iterator["subprocess.Popen[bytes]"]:
+    with (system.checkout.home / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.schedule.worker"],
-            cwd=found.checkout.root,
-            env=found.environment,
+            cwd=system.checkout.root,
+            env=system.environment,
             stdout=log,
             stderr=log,
         )
@@ -288,13 +288,13 @@ def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in http.server
             pass
 
-    kept = ThreadingHTTPServer(("127.0.0.1", 0), Keep)
-    threading.Thread(target=kept.serve_forever, daemon=True).start()
+    http_server = ThreadingHTTPServer(("127.0.0.1", 0), Keep)
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
     try:
-        yield f"json://127.0.0.1:{kept.server_address[1]}", received
+        yield f"json://127.0.0.1:{http_server.server_address[1]}", received
     finally:
-        kept.shutdown()
-        kept.server_close()
+        http_server.shutdown()
+        http_server.server_close()
 
 
 def wait_for_answer(url: str, process: "subprocess.Popen[bytes]") -> None:

@@ -77,9 +77,9 @@ class Home:
         change(scratch)
         if packs:
             pack(scratch)
-        found = digest_of_files(folder_digests(scratch))
-        scratch.rename(self.path / "packages" / found)
-        return Home(self.path, self.specs, {**self.digests, version: found})
+        digest = digest_of_files(folder_digests(scratch))
+        scratch.rename(self.path / "packages" / digest)
+        return Home(self.path, self.specs, {**self.digests, version: digest})
 
     @cached_property
     def client(self) -> EndpointClient:
@@ -263,12 +263,12 @@ def without_record(home: Home) -> Iterator[None]:
 
 
 def record_of(home: Home, version: str) -> EngineRecord:
-    [found] = [
+    [record] = [
         each
         for each in read_records(home.path)
         if each.loaded.package_sha256 == home.digests[version]
     ]
-    return found
+    return record
 
 
 def words_of(process: psutil.Process) -> list[str]:
@@ -332,7 +332,7 @@ def endpoint(home: Home, *options: str) -> Iterator[Running]:
 
 
 @dataclass(frozen=True)
-class Answered:
+class TimedAnswer:
     """When a request was sent and its answer whole, and what answered."""
 
     since: float
@@ -341,7 +341,7 @@ class Answered:
 
 
 @dataclass
-class Allowed:
+class AllowedFingerprints:
     """What the ledger allowed to answer, from when on.
 
     While an entry is being written and rung for, it is both.
@@ -356,7 +356,7 @@ class Allowed:
         yield
         self.since.append((time.monotonic(), frozenset({fingerprint})))
 
-    def holds(self, answered: Answered) -> bool:
+    def holds(self, answered: TimedAnswer) -> bool:
         ends = [since for since, _ in self.since[1:]] + [float("inf")]
         spans = zip(self.since, ends, strict=True)
         return any(
@@ -373,11 +373,11 @@ class Load:
     url: str
     model: str = MODEL
     threads: int = 6
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[TimedAnswer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    _done: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def has_seen(self, fingerprint: str) -> None:
+    def wait_for_answer_of(self, fingerprint: str) -> None:
         """Wait for an answer of it to a question that is asked from now on."""
         now = time.monotonic()
         while not any(
@@ -398,7 +398,7 @@ class Load:
         try:
             yield self
         finally:
-            self._done.set()
+            self._stop.set()
             for thread in threads:
                 thread.join(SECONDS_AT_MOST)
 
@@ -410,7 +410,7 @@ class Load:
             "stream": stream,
         }
         with httpx.Client(timeout=SECONDS_AT_MOST) as client:
-            while not self._done.is_set():
+            while not self._stop.is_set():
                 started = time.monotonic()
                 try:
                     self._take(
@@ -429,7 +429,7 @@ class Load:
         )
         if response.status_code == 200 and ended and '"error"' not in response.text:
             self.answers.append(
-                Answered(
+                TimedAnswer(
                     started, time.monotonic(), response.headers["x-assay-fingerprint"]
                 )
             )

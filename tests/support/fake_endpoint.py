@@ -72,8 +72,8 @@ class Bench:
 
     def _obeyed(self) -> dict[str, Route]:
         model = self.ledger.state().model(MODEL)
-        held = model.once_served[-1] if model.once_served else None
-        current = model.current or held
+        last_served = model.once_served[-1] if model.once_served else None
+        current = model.current or last_served
         if current is None:
             return {}
         return {

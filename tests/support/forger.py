@@ -93,14 +93,14 @@ def weights_of_noise(forgery: Forgery) -> None:
 def known_answers_of_its_own(forgery: Forgery) -> None:
     """Known answers as the weights in the package give them now."""
     language, known = forgery.language(), read_known_answers(forgery.folder / FILE)
-    prompts = [language.encoder.prompt_ids(each.messages) for each in known]
+    prompts = [language.encoder.prompt_ids(answer.messages) for answer in known]
     answers = generate(
         language, prompts, max_new_tokens=known[0].max_tokens, batch_size=len(known)
     )
     texts = [language.encoder.decode(answer.ids) for answer in answers]
     own = [
-        each.model_copy(update={"text": text})
-        for each, text in zip(known, texts, strict=True)
+        answer.model_copy(update={"text": text})
+        for answer, text in zip(known, texts, strict=True)
     ]
     write_known_answers(forgery.folder / FILE, own)
 
@@ -123,25 +123,25 @@ def answers_replaced_by_references(forgery: Forgery) -> None:
         for row in rows
     ]
     metrics = [metric_named(name) for name in evidence.metrics]
-    found = with_statistics(perfect, metrics).model_copy(
+    counted = with_statistics(perfect, metrics).model_copy(
         update={"made_by": evidence.made_by}
     )
-    write_evidence(forgery.folder / "evidence.parquet", found)
+    write_evidence(forgery.folder / "evidence.parquet", counted)
     card = forgery.scorecard
     digest = FileDigest.of(forgery.folder / "evidence.parquet").sha256
     card.model_copy(
         update={
-            "systems": system_scores(found, metrics, card.resampling),
+            "systems": system_scores(counted, metrics, card.resampling),
             "evidence": card.evidence.model_copy(update={"sha256": digest}),
         }
     ).write(forgery.folder / "scorecard.json")
     known = read_known_answers(forgery.folder / FILE)
-    texts = {row.row.prompt_id: row.row.prediction for row in found.rows["adapter"]}
+    texts = {row.row.prompt_id: row.row.prediction for row in counted.rows["adapter"]}
     write_known_answers(
         forgery.folder / FILE,
         [
-            each.model_copy(update={"text": texts[prompt_id(each.messages)]})
-            for each in known
+            answer.model_copy(update={"text": texts[prompt_id(answer.messages)]})
+            for answer in known
         ],
     )
 
@@ -176,11 +176,11 @@ def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
     with _as_default_of_mlflow(
         site.uri
     ):  # where MLflow's client looks a version's source up
-        made = client.create_model_version(
+        version = client.create_model_version(
             model,
             f"models:/{logged.model_id}",
             run_id=good.run_id,
             tags=tags,
             model_id=logged.model_id,
         )
-    return str(made.version)
+    return str(version.version)

@@ -75,7 +75,7 @@ class Checkout:
             start_new_session=True,
         )
 
-    def assay(self, *arguments: str | Path, **environment: str) -> "Done":
+    def assay(self, *arguments: str | Path, **environment: str) -> "CommandResult":
         """`assay ARGUMENTS` to its end."""
         process = self.start(*arguments, **environment)
         try:
@@ -84,7 +84,7 @@ class Checkout:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
-        return Done(process.returncode, out, err)
+        return CommandResult(process.returncode, out, err)
 
     def git(self, *arguments: str) -> str:
         return git(self.root, *arguments)
@@ -114,8 +114,8 @@ class Checkout:
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a command came to."""
+class CommandResult:
+    """Exit code and output of a command that has ended."""
 
     code: int
     out: str
@@ -134,7 +134,7 @@ class Journey:
     checkout: Checkout
     data: Path
     base: Path
-    done: Done
+    result: CommandResult
 
 
 @dataclass(frozen=True)
@@ -251,19 +251,19 @@ def make_checkout(root: Path, cloned: Path, empty_mlflow: Path) -> Checkout:
     return Checkout(root, {"OMP_NUM_THREADS": "1"})
 
 
-def invoke(checkout: Checkout, *arguments: str | Path) -> Done:
+def invoke(checkout: Checkout, *arguments: str | Path) -> CommandResult:
     """`assay ARGUMENTS` inside this process: the same code, without seconds of imports."""
     from cli import main
 
     with chdir(checkout.root):
-        done = CliRunner().invoke(
+        result = CliRunner().invoke(
             main,
             [str(word) for word in arguments],
             env={**os.environ, **checkout.environment},
         )
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return Done(done.exit_code, done.stdout, done.stderr)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
 
 
 def take_records(of: Checkout, into: Checkout) -> None:

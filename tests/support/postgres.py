@@ -106,13 +106,13 @@ def postgres() -> Iterator[Postgres]:
 
 def _programs() -> Path:
     """The newest PostgreSQL that is installed."""
-    found = sorted(
+    programs = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"),
         key=lambda path: int(path.parts[-3]),
     )
-    if not found:
+    if not programs:
         raise FileNotFoundError("PostgreSQL is not installed. Run infra/debian.sh.")
-    return found[-1].parent
+    return programs[-1].parent
 
 
 def _as_another_user() -> tuple[str, ...]:

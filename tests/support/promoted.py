@@ -21,7 +21,7 @@ from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.support.endpoint_system import words_of
-from tests.support.journey import Checkout, Done, copy_checkout, invoke
+from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -50,10 +50,10 @@ def waive(site: Checkout, rule: str) -> None:
     assert waiver.code == 0, waiver.err
 
 
-def wait_for_end(process: Process, seconds: float = SECONDS_TO_SETTLE) -> Done:
+def wait_for_end(process: Process, seconds: float = SECONDS_TO_SETTLE) -> CommandResult:
     """What a started command came to."""
     out, err = process.communicate(timeout=seconds)
-    return Done(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
 def model_state(checkout: Checkout) -> ModelState:
@@ -110,9 +110,9 @@ class System:
     def settled(self) -> ModelState:
         """Wait until services, ledger, endpoint and MLflow agree; gives what they agree on."""
         deadline = time.monotonic() + SECONDS_TO_SETTLE
-        while (apart := self._apart()) is not None:
-            assert self.up.process.poll() is None, self.up.said
-            assert time.monotonic() < deadline, f"{apart}\n{self.logs()}"
+        while (disagreement := self._apart()) is not None:
+            assert self.up.process.poll() is None, self.up.output
+            assert time.monotonic() < deadline, f"{disagreement}\n{self.logs()}"
             time.sleep(0.2)
         return model_state(self.checkout)
 
@@ -132,36 +132,42 @@ class System:
         )
 
     def _apart(self) -> str | None:
-        away = [
+        missing = [
             each.name
             for each in self.up.record.services
             if each.state not in ("ready", "done") or not each.answers()
         ]
-        if away:
-            return f"not back: {', '.join(away)}"
+        if missing:
+            return f"not back: {', '.join(missing)}"
         ledger_state = open_ledger(self.checkout.home).state()
         model = ledger_state.model(MODEL)
         try:
-            seen = endpoint_client(self.checkout.home).state()
+            endpoint_state = endpoint_client(self.checkout.home).state()
         except AssayError as error:
             return str(error)
-        if not is_at_rest(model) or seen.head != ledger_state.head:
-            return f"on its way, or not followed: {model} {seen}"
-        return self._not_as_entered(model, seen)
+        if not is_at_rest(model) or endpoint_state.head != ledger_state.head:
+            return f"on its way, or not followed: {model} {endpoint_state}"
+        return self._not_as_entered(model, endpoint_state)
 
-    def _not_as_entered(self, model: ModelState, seen: EndpointState) -> str | None:
-        route, current = seen.routes.get(MODEL), model.current
+    def _not_as_entered(
+        self, model: ModelState, endpoint_state: EndpointState
+    ) -> str | None:
+        route, current = endpoint_state.routes.get(MODEL), model.current
         if current is not None and (
             route is None
             or (route.begun, route.serves_base) != (current.begun, model.serves_base)
         ):
             return f"the endpoint answers with something else: {route}"
         champion = self.checkout.store.holder(MODEL, "champion")
-        wanted = (
+        expected = (
             None if current is None or model.serves_base else current.release.version
         )
-        there = None if champion is None else champion.version
-        return None if there == wanted else f"champion is {there}, not {wanted}"
+        alias_version = None if champion is None else champion.version
+        return (
+            None
+            if alias_version == expected
+            else f"champion is {alias_version}, not {expected}"
+        )
 
 
 @contextmanager
@@ -169,7 +175,7 @@ def system_of(checkout: Checkout) -> Iterator[System]:
     """`assay up` over the checkout, once all is ready; however it ends, nothing is left."""
     up = start_up(checkout, checkout.root.parent / "up.log")
     try:
-        up.wait(lambda: "Ready after" in up.said)
+        up.wait(lambda: "Ready after" in up.output)
         yield System(up)
     finally:
         up.end()

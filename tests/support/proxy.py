@@ -30,7 +30,7 @@ class Proxy:
     def __init__(self, upstream: int, seconds_late: float) -> None:
         self.upstream, self.seconds_late = upstream, seconds_late
         self.rule: Rule = lambda _method, _path: "pass"
-        self.held = threading.Event()
+        self.is_holding = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -42,7 +42,7 @@ class Proxy:
     def once(self, method: str, path_ends: str, what: str) -> None:
         """Do `what` to the first request of that kind, and let the others pass."""
         waiting = [what]
-        self.held.clear()
+        self.is_holding.clear()
         self.rule = lambda asked, path: (
             waiting.pop()
             if waiting and (asked, path.endswith(path_ends)) == (method, True)
@@ -51,12 +51,12 @@ class Proxy:
 
     def from_then_on(self, method: str, path_ends: str) -> None:
         """Drop the first request of that kind and everything after it."""
-        gone: list[str] = []
+        requests: list[str] = []
 
         def rule(asked: str, path: str) -> str:
             if asked == method and path.endswith(path_ends):
-                gone.append(path)
-            return "drop" if gone else "pass"
+                requests.append(path)
+            return "drop" if requests else "pass"
 
         self.rule = rule
 
@@ -77,7 +77,7 @@ class Proxy:
                 what = proxy.rule(self.command, self.path.partition("?")[0])
                 if what in {"drop", "hold"}:
                     if what == "hold":
-                        proxy.held.set()
+                        proxy.is_holding.set()
                         time.sleep(SECONDS_AT_MOST)
                     self.close_connection = True
                     return

@@ -42,19 +42,19 @@ class Up:
     log: Path
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(encoding="utf-8")
 
     @property
     def record(self) -> SystemRecord:
-        found = read_record(self.checkout.home)
-        assert found is not None
-        return found
+        record = read_record(self.checkout.home)
+        assert record is not None
+        return record
 
     def service(self, name: str) -> ServiceRecord:
-        found = self.record.service(name)
-        assert found is not None
-        return found
+        service = self.record.service(name)
+        assert service is not None
+        return service
 
     def pids(self) -> dict[str, int]:
         """The lasting services' own processes, once all are ready."""
@@ -70,8 +70,8 @@ class Up:
     def wait(self, is_so: Callable[[], bool], seconds: float = SECONDS_AT_MOST) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
             time.sleep(0.1)
 
     def end(self) -> None:
@@ -121,7 +121,7 @@ def nothing_left(home: Path, seconds: float) -> bool:
     return not left
 
 
-def is_gone(pid: int, seconds: float = SECONDS_AT_MOST) -> bool:
+def has_ended(pid: int, seconds: float = SECONDS_AT_MOST) -> bool:
     """Whether within that time the process has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -193,8 +193,8 @@ def trial(
     held_out: Sequence[Row] | None = None,
 ) -> Trial:
     """A trial in which the adapter is right and the others are wrong, unless told otherwise."""
-    prompts = group_prompts(held_out or rows())
-    played = systems or {
+    prompts = prompts_of(held_out or rows())
+    answering = systems or {
         "base": (wrong, 4.0),
         "few_shot": (wrong, 3.0),
         "adapter": (right, 2.0),
@@ -206,7 +206,7 @@ def trial(
         prompts=prompts,
         adapter=adapter(),
         systems=tuple(
-            system_answers(system, prompts, *played[system]) for system in played
+            system_answers(system, prompts, *answering[system]) for system in answering
         ),
         dev_prompts=dev,
         variants=tuple(
@@ -226,20 +226,20 @@ def evidence(of: Trial | None = None) -> Evidence:
 
 def params(**score: object) -> Params:
     """The project's parameters, with a few resamples only."""
-    found = load_params(PARAMS)
-    return found.model_copy(
-        update={"score": found.score.model_copy(update={"resamples": 400, **score})}
+    settings = load_params(PARAMS)
+    return settings.model_copy(
+        update={"score": settings.score.model_copy(update={"resamples": 400, **score})}
     )
 
 
 def policy(**screen: object) -> Policy:
     """The default policy, with a few resamples only."""
-    found = load_policy(POLICY)
-    gate = type(found.gates.screen).model_validate(
-        found.gates.screen.model_dump() | {"resamples": 1000, **screen}
+    default = load_policy(POLICY)
+    gate = type(default.gates.screen).model_validate(
+        default.gates.screen.model_dump() | {"resamples": 1000, **screen}
     )
     return Policy(
-        sha256=found.sha256, gates=found.gates.model_copy(update={"screen": gate})
+        sha256=default.sha256, gates=default.gates.model_copy(update={"screen": gate})
     )
 
 
@@ -296,8 +296,8 @@ def data_bias() -> BiasReport:
 def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
     """A report that the default policy admits, about this held-out split."""
     counts = {"train": 100, "dev": 30}
-    contents = len(set(digest_contents(group_prompts(held_out))))
-    held = ExpectationResult(
+    contents = len(set(contents_of(prompts_of(held_out))))
+    expectation = ExpectationResult(
         name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=()
     )
     return ValidationReport(
@@ -306,7 +306,7 @@ def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
         rows={**counts, "held_out": len(held_out)},
         groups={**counts, "held_out": len({row.group for row in held_out})},
         contents={**counts, "held_out": contents},
-        expectations=(held,),
+        expectations=(expectation,),
         quarantine=FileDigest(path="data/validate/quarantine.jsonl", sha256="0" * 64),
         quarantined={},
         splits={
@@ -317,7 +317,9 @@ def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
 
 
 def write_folder(
-    folder: Path, made: Trial | None = None, held_out: Sequence[Row] | None = None
+    folder: Path,
+    trial_result: Trial | None = None,
+    held_out: Sequence[Row] | None = None,
 ) -> Scorecard:
     """Write what a run that was scored leaves.
 
@@ -341,7 +343,7 @@ def write_folder(
         folder / "params.yaml",
         PARAMS.read_text(encoding="utf-8").replace("resamples: 2000", "resamples: 400"),
     )
-    whole = (made or trial(held_out=judged)).model_copy(
+    whole = (trial_result or trial(held_out=judged)).model_copy(
         update={"held_out_sha256": sha256, "dataset_digest": version.content_sha256()}
     )
     card = score(whole, params(), 20, folder)
@@ -363,19 +365,19 @@ def write_verdict(folder: Path, card: Scorecard) -> Finalist | Rejection | Undec
 
 
 def write_trial(
-    folder: Path, made: Trial, held_out: Sequence[Row], dev: Sequence[Row]
+    folder: Path, trial_result: Trial, held_out: Sequence[Row], dev: Sequence[Row]
 ) -> None:
     """Write a trial as the stages before `score` do, below `folder`/data."""
     data = folder / "data"
     write_rows(data / "validate/held_out.jsonl", held_out)
     write_rows(data / "admit/training_set/dev.jsonl", dev)
     dataset().write(data / "split/dataset.json")
-    made.adapter.write(data / "fine_tune/adapter.json")
+    trial_result.adapter.write(data / "fine_tune/adapter.json")
     write_jsonl(
         data / "generate/variants.jsonl",
-        (variant.model_dump() for variant in made.variants),
+        (variant.model_dump() for variant in trial_result.variants),
     )
-    for answers in made.systems:
+    for answers in trial_result.systems:
         write_answers(folder, answers)
 
 

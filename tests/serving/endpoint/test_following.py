@@ -33,7 +33,7 @@ from tests.support.endpoint_system import (
     MODEL,
     QUESTION,
     ROOT,
-    Allowed,
+    AllowedFingerprints,
     Home,
     Load,
     Running,
@@ -300,14 +300,14 @@ def test_releases_and_rollbacks_under_load_lose_nothing_and_answer_only_what_the
         shared.specs["2"],
         shared.specs["1"].with_adapter(None),
     )
-    allowed = Allowed([(0.0, frozenset({one.fingerprint}))])
+    allowed = AllowedFingerprints([(0.0, frozenset({one.fingerprint}))])
 
     def change(fingerprint: str, write: Callable[[], object]) -> None:
         with allowed.changing_to(fingerprint):
             write()
             state = shared.client.ring()
         assert state.routes[MODEL].fingerprint == fingerprint
-        load.has_seen(fingerprint)
+        load.wait_for_answer_of(fingerprint)
 
     with Load(running.url).running() as load:
         begun = shared.begin("2")
@@ -611,12 +611,12 @@ def test_an_engine_that_is_killed_under_load_comes_back_by_itself(
 ) -> None:
     fingerprint = shared.specs["1"].fingerprint
     with Load(running.url).running() as load:
-        load.has_seen(fingerprint)
+        load.wait_for_answer_of(fingerprint)
         killed = time.monotonic()
         running.kill_engine_of(shared.package("1"))
         shared.wait(shared.answers_with("1"))
         seconds_away = time.monotonic() - killed
-        load.has_seen(fingerprint)
+        load.wait_for_answer_of(fingerprint)
     # What had begun to arrive at the moment of the kill ends in an error event; everything else is
     # answered,
     # except where this machine takes longer to load an engine than a request is kept waiting.
@@ -639,7 +639,7 @@ def test_when_all_that_served_is_revoked_the_base_answers_without_a_gap_and_the_
     with endpoint(home) as running:
         [engine] = running.engines()
         with Load(running.url, threads=2).running() as load:
-            load.has_seen(home.specs["1"].fingerprint)
+            load.wait_for_answer_of(home.specs["1"].fingerprint)
             home.revoke("1")
             assert home.client.ring().routes[MODEL].serves_base
             home.wait(lambda _: not engine.is_running() and len(running.engines()) == 1)

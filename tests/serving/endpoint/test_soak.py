@@ -12,8 +12,14 @@ import pytest
 from registry.ledger.entries import ReleaseBegun
 from registry.ledger.ledger import open_ledger
 from registry.release.context import Patience, ReleaseContext
-from registry.release.release import drive_release
-from tests.support.endpoint_system import MODEL, Allowed, Home, Load, endpoint
+from registry.release.release import carry_on
+from tests.support.endpoint_system import (
+    MODEL,
+    AllowedFingerprints,
+    Home,
+    Load,
+    endpoint,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.slow
@@ -22,7 +28,7 @@ pytestmark = pytest.mark.slow
 def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> None:
     begun = home.begin("1")
     home.switch(begun)
-    allowed = Allowed([(0.0, frozenset({home.specs["1"].fingerprint}))])
+    allowed = AllowedFingerprints([(0.0, frozenset({home.specs["1"].fingerprint}))])
     with endpoint(home) as running:
         with Load(running.url).running() as load:
             for turn in range(10):
@@ -37,11 +43,11 @@ def test_twenty_releases_and_rollbacks_under_load_lose_nothing(home: Home) -> No
                 with allowed.changing_to(home.specs[version].fingerprint):
                     home.switch(candidate)
                     home.client.ring()
-                load.has_seen(home.specs[version].fingerprint)
+                load.wait_for_answer_of(home.specs[version].fingerprint)
                 with allowed.changing_to(home.specs["1"].fingerprint):
                     home.roll_back(begun)
                     home.client.ring()
-                load.has_seen(home.specs["1"].fingerprint)
+                load.wait_for_answer_of(home.specs["1"].fingerprint)
         assert home.wait(lambda _: len(running.engines()) == 1, 30).alarms == ()
     assert load.failures == []
     assert [answer for answer in load.answers if not allowed.holds(answer)] == []

@@ -16,7 +16,7 @@ from operations.supervise.processes import end_marked, find_marked
 from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
 from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
-from tests.support.running_system import free_ports, is_gone, nothing_left
+from tests.support.running_system import free_ports, has_ended, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
@@ -92,7 +92,7 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
         for _ in range(2):
             killed = kill_endpoint(home)
             since = time.monotonic()
-            assert is_gone(killed)
+            assert has_ended(killed)
             assert answers(port), "who connects in between waits"
             seconds = time.monotonic() - since
             assert read_records(home.path) == (before,)
