@@ -146,6 +146,7 @@ def test_a_record_is_never_taken_for_another_process_that_has_its_number(
             other.kill()
 
 
+@pytest.mark.ci
 def test_a_record_that_was_edited_is_not_believed_and_its_port_is_not_asked(
     home: Home,
 ) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from registry.mlflow.package_folder import put_aside
+from registry.release.following import EndpointState
 from serving.endpoint.engine_record import engines_folder, started_at
 from serving.endpoint.memory import memory_file
 from tests.support.endpoint_system import (
@@ -30,24 +31,35 @@ from tests.support.endpoint_system import (
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 
-@pytest.fixture
-def pair(home: Home) -> Home:
+@pytest.fixture(scope="module")
+def pair(shared: Home) -> Home:
     """Versions 1 and 2 were released, one after the other."""
+    release_both(shared)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def pair_running(pair: Home) -> Iterator[Running]:
+    """An engine that is let go has half a second for its last answers."""
+    with endpoint(pair, "--seconds-to-drain", "0.5") as running:
+        yield running
+
+
+@pytest.fixture
+def running(pair: Home, pair_running: Running) -> Running:
+    """Version 2 answers and its predecessor is loaded: each test leaves it so, or comes to it."""
+    pair.wait(both_are_ready)
+    pair.wait(pair.answers_with("2"))
+    return pair_running
+
+
+def release_both(home: Home) -> None:
     for version in ("1", "2"):
         home.switch(home.begin(version))
-    return home
 
 
-@pytest.fixture
-def running(pair: Home) -> Iterator[Running]:
-    """Both are loaded; an engine that is let go has half a second for its last answers."""
-    with endpoint(pair, "--seconds-to-drain", "0.5") as running:
-        pair.wait(
-            lambda state: (
-                [engine.state for engine in state.engines] == ["ready", "ready"]
-            )
-        )
-        yield running
+def both_are_ready(state: EndpointState) -> bool:
+    return [engine.state for engine in state.engines] == ["ready", "ready"]
 
 
 def asked(running: Running, max_tokens: int) -> socket.socket:
@@ -119,39 +131,45 @@ def test_the_release_answers_and_a_request_whose_engine_dies_goes_to_its_predece
 def test_a_stream_that_outlives_the_time_to_drain_ends_in_an_error_event(
     running: Running, pair: Home
 ) -> None:
-    begun = pair.ledger_state.model(MODEL).before
-    assert begun is not None
+    model = pair.ledger_state.model(MODEL)
+    served, predecessor = model.current, model.before
+    assert served is not None
+    assert predecessor is not None
     engine = running.engine_of(pair.package("2"))
     client, seen = stopped_in_a_stream(running, engine)
     with client:
-        pair.roll_back(begun.begun)
+        pair.roll_back(predecessor.begun)
         assert pair.answers_with("1")(pair.client.ring())
         seen += received(client, seconds=60)
     assert b'"error"' in seen.rpartition(b"data: {")[2]
     assert running.ask().headers["x-assay-release"] == "1"
     wait_until(lambda: not _is_there(engine))
+    pair.roll_back(served.begun)
 
 
 @pytest.mark.ci
 def test_killed_and_without_ledger_the_next_one_takes_over_the_engines_and_leaves_none(
-    running: Running, pair: Home
+    home: Home,
 ) -> None:
-    engines = {engine.pid for engine in running.engines()}
-    before = running.ask().headers["x-assay-fingerprint"]
-    running.kill()
-    for file in pair.path.glob("ledger.db*"):
-        file.rename(pair.path / f"away-{file.name}")
-    with endpoint(pair) as again:
+    release_both(home)
+    with endpoint(home) as running:
+        home.wait(both_are_ready)
+        engines = {engine.pid for engine in running.engines()}
+        before = running.ask().headers["x-assay-fingerprint"]
+        running.kill()
+    for file in home.path.glob("ledger.db*"):
+        file.rename(home.path / f"away-{file.name}")
+    with endpoint(home) as again:
         response = again.ask()
         assert again.ask("tiny").status_code == 200
         assert {engine.pid for engine in again.engines()} == engines
-        state = pair.client.state()
+        state = home.client.state()
         assert again.end() == 0
     assert response.headers["x-assay-fingerprint"] == before
     assert "unreachable" in state.alarms[0]
     assert not any(started_at(pid) for pid in engines)
-    assert not list(engines_folder(pair.path).iterdir())
-    assert not (pair.path / "endpoint" / "admin.json").exists()
+    assert not list(engines_folder(home.path).iterdir())
+    assert not (home.path / "endpoint" / "admin.json").exists()
 
 
 @pytest.mark.ci
