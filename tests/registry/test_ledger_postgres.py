@@ -24,7 +24,7 @@ from tests.support.ledgers import append_released, frozen, unfrozen
 from tests.support.postgres import Postgres, postgres
 from tests.support.waiting import SECONDS_AT_MOST
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

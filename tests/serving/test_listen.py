@@ -20,7 +20,6 @@ def _harmless() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("_harmless")
 @pytest.mark.parametrize("number", TOLD_TO_END)
 def test_a_server_that_is_told_to_end_as_soon_as_it_says_that_it_is_ready_ends(
