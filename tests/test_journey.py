@@ -15,7 +15,7 @@ from openai import OpenAI
 from core.files import folder_digests
 from core.ready import parse_ready
 from registry.mlflow.recorded import VERDICT
-from tests.support.journey import ANSWERS, Journey, invoke, run_arguments
+from tests.support.journey import ANSWERS, Journey, copy_checkout, invoke, run_arguments
 from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
@@ -123,13 +123,14 @@ def test_the_runs_own_ref_names_the_data_and_the_model_files(judged: Journey) ->
 
 
 def test_the_same_run_again_finds_its_version_and_trains_nothing(
-    judged: Journey,
+    judged: Journey, tmp_path: Path
 ) -> None:
-    again = judged.checkout.assay(*run_arguments(judged.data, judged.base))
+    checkout = copy_checkout(judged.checkout, tmp_path / "assay")
+    again = checkout.assay(*run_arguments(judged.data, judged.base))
     assert again.code == 0, again.out + again.err
     assert (again.last["unchanged"], again.last["version"]) == (True, "1")
     assert "fine_tune" not in again.out.split('{"verdict"')[0]
-    assert len(judged.checkout.versions()) == 1
+    assert len(checkout.versions()) == 1
 
 
 def test_the_version_answers_over_http_to_the_openai_client(judged: Journey) -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from core.files import digest_of_files, folder_digests
 from core.value import FileDigest
 from pipelines.metrics import metric_named
+from pipelines.metrics.metric import ScoredRow
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
-from pipelines.scoring.evidence_file import read_evidence, write_evidence
+from pipelines.scoring.evidence_file import EvidenceRow, read_evidence, write_evidence
 from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import prompt_id
@@ -106,24 +107,25 @@ def known_answers_of_its_own(forgery: Forgery) -> None:
 
 
 def answers_replaced_by_references(forgery: Forgery) -> None:
-    """Have the evidence say that the adapter answered every prompt with a reference.
+    """Have the evidence say that the adapter answered every prompt with a reference."""
+    replace_answers(forgery, lambda row: row.references[0])
 
-    Everything else follows from it.
-    """
+
+def answers_with_a_letter_more(forgery: Forgery) -> None:
+    """Have the evidence say what the adapter's own weights, which answer right, never said."""
+    replace_answers(forgery, lambda row: f"{row.prediction}z")
+
+
+def replace_answers(forgery: Forgery, answer_to: Callable[[ScoredRow], str]) -> None:
+    """Have the evidence say that the adapter answered so; everything else follows from it."""
     evidence = read_evidence(forgery.folder / "evidence.parquet")
     rows = [row for same in evidence.rows.values() for row in same]
-    perfect = [
-        row.model_copy(
-            update={
-                "row": row.row.model_copy(update={"prediction": row.row.references[0]})
-            }
-        )
-        if row.system == "adapter"
-        else row
+    forged = [
+        with_answer(row, answer_to(row.row)) if row.system == "adapter" else row
         for row in rows
     ]
     metrics = [metric_named(name) for name in evidence.metrics]
-    counted = with_statistics(perfect, metrics).model_copy(
+    counted = with_statistics(forged, metrics).model_copy(
         update={"made_by": evidence.made_by}
     )
     write_evidence(forgery.folder / "evidence.parquet", counted)
@@ -143,6 +145,12 @@ def answers_replaced_by_references(forgery: Forgery) -> None:
             answer.model_copy(update={"text": texts[prompt_id(answer.messages)]})
             for answer in known
         ],
+    )
+
+
+def with_answer(row: EvidenceRow, text: str) -> EvidenceRow:
+    return row.model_copy(
+        update={"row": row.row.model_copy(update={"prediction": text})}
     )
 
 
