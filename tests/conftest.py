@@ -28,6 +28,9 @@ from tests.support.tiny import make_tiny_base, make_tiny_package, tiny_manifest
 from tests.support.waiting import SECONDS_AT_MOST
 
 ONE_OF_EACH = {"prefect", "mlflow_port"}
+WITH_SERVERS = "with-servers"
+LONGEST = {WITH_SERVERS: 0, "endpoint": 1}
+"""The groups of tests that begin first, by their turn."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,12 +64,11 @@ def shuffle_tests(items: list[pytest.Item], seed: str) -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Say which tests one process runs under `make test`.
+    """Say which tests one process runs under `make test`, and which begin first.
 
-    Each folder's, since they share its fixtures.
-
-    The files that use the session's servers are one group, so that there is one of each, and begin
-    first: they take longest.
+    The tests of a folder are one group, since they share its fixtures. The files that use the
+    session's servers are one group too, so that there is one of each server. The groups that take
+    longest begin first: one that began last would leave the other process without work.
     """
     if seed := config.getoption("shuffle"):
         shuffle_tests(items, seed)
@@ -75,13 +77,13 @@ def pytest_collection_modifyitems(
         for item in items
         if not ONE_OF_EACH.isdisjoint(getattr(item, "fixturenames", ()))
     }
-    items.sort(key=lambda item: item.path not in with_servers)
+    groups = {
+        path: WITH_SERVERS if path in with_servers else path.parent.name
+        for path in {item.path for item in items}
+    }
+    items.sort(key=lambda item: LONGEST.get(groups[item.path], len(LONGEST)))
     for item in items:
-        item.add_marker(
-            pytest.mark.xdist_group(
-                "with-servers" if item.path in with_servers else item.path.parent.name
-            )
-        )
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
 
 
 def pytest_configure() -> None:
