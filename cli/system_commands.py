@@ -58,10 +58,10 @@ def status(*, as_json: bool) -> None:
     Works with everything down.
     """
     from cli.status_text import status_lines
-    from operations.status import look_at_current_home
+    from operations.status import collect_current_status
 
     # Exit code 0 whatever it finds: it looks, and `assay doctor` judges.
-    current = look_at_current_home()
+    current = collect_current_status()
     if as_json:
         document = {**current.model_dump(mode="json"), "warnings": current.warnings}
         say(json.dumps(document))

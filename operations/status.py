@@ -135,13 +135,13 @@ class Status(Value):
         )
 
 
-def look_at_current_home() -> Status:
+def collect_current_status() -> Status:
     """Look at the home of this checkout; `WorkspaceError` where there is no checkout."""
     set_library_environment()
-    return look(find_project(Settings().home))
+    return collect_status(find_project(Settings().home))
 
 
-def look(project: Project) -> Status:
+def collect_status(project: Project) -> Status:
     """Look at a home; nothing is changed and nothing is made."""
     home = project.home
     out_of_reach: list[str] = []

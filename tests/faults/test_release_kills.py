@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operations.supervise.processes import marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from tests.support.journey import Checkout, invoke
 from tests.support.promoted import (
     MODEL,
@@ -168,7 +169,9 @@ def test_after_kills_the_end_leaves_nothing_running(
         for pid in system.up.pids().values():
             psutil.Process(pid).kill()
         system.settled()
-        processes = [psutil.Process(each.pid) for each in marked(site.home)]
+        processes = [
+            psutil.Process(each.pid) for each in find_marked(system_mark(site.home))
+        ]
         assert len(processes) > 5
         assert site.assay("down").out == "Stopped.\n"
         assert nothing_left(site.home, seconds=0)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.supervise.processes import MARK, mark, sweep
+from operations.supervise.processes import end_marked
+from operations.system_mark import system_mark
 from tests.support.running_system import has_ended, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST
 

@@ -16,8 +16,7 @@ from mlflow import MlflowClient
 
 from cli.status_text import status_lines
 from core.project import Project
-from operations.status import Status, look
-from operations.status_text import lines
+from operations.status import Status, collect_status
 from registry.ledger.entries import (
     BaseServed,
     Body,
@@ -60,7 +59,7 @@ def project(cloned: Path, tmp_path: Path) -> Iterator[Project]:
 def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(
     project: Project,
 ) -> None:
-    found = look(project)
+    found = collect_status(project)
     assert (found.services, found.models, found.ledger, found.followed) == (
         (),
         (),
@@ -76,7 +75,7 @@ def test_it_says_what_serves_since_when_by_whom_and_why(project: Project) -> Non
     context = LedgerOfTheDay(project.home, datetime(2030, 5, 1, 12, 0, tzinfo=UTC))
     context.release("1", "the first")
     context.release("2", "better on <b>commands</b>")
-    model = only_model(look(project))
+    model = only_model(collect_status(project))
     assert (model["version"], model["predecessor"], model["changed"]["by"]) == (
         "2",
         "1",
@@ -93,7 +92,7 @@ def test_after_a_rollback_the_reason_is_the_rollbacks(project: Project) -> None:
     first = context.release("1", "the first")
     context.release("2", "the second")
     context.put(RolledBack(model=MODEL, to=first, **context.why("complaints")))
-    model = only_model(look(project))
+    model = only_model(collect_status(project))
     assert (model["version"], model["predecessor"], model["changed"]["why"]) == (
         "1",
         None,
@@ -105,8 +104,8 @@ def test_a_reason_that_was_erased_is_said_to_be(project: Project) -> None:
     context = LedgerOfTheDay(project.home, datetime.now(UTC))
     context.release("1", "secret")
     context.ledger.erase(context.ledger.state().model(MODEL).served[-1].reason_sha256)
-    assert only_model(look(project))["changed"]["why"] is None
-    assert "reason erased" in "\n".join(status_lines(look(project)))
+    assert only_model(collect_status(project))["changed"]["why"] is None
+    assert "reason erased" in "\n".join(status_lines(collect_status(project)))
 
 
 def test_brakes_are_shown(project: Project) -> None:
@@ -114,7 +113,7 @@ def test_brakes_are_shown(project: Project) -> None:
     context.release("1", "the first")
     context.put(BaseServed(model=MODEL, **context.why("nonsense answers")))
     context.put(Frozen(**context.why("looking into it")))
-    found = look(project)
+    found = collect_status(project)
     assert only_model(found)["serves_base"] is True
     assert found.frozen is not None
     assert found.frozen.why == "looking into it"
@@ -143,7 +142,7 @@ def test_a_waiver_that_ended_or_ends_within_a_day_is_warned_about(
             **context.why("the demo"),
         )
     )
-    found = look(project)
+    found = collect_status(project)
     assert len(found.waivers) == 1
     warnings = [
         each for each in found.warnings if each.startswith("The waiver of approvals")
@@ -170,9 +169,9 @@ def test_of_a_ledger_that_cannot_be_read_no_version_is_said_to_be_missing(
     client = MlflowClient(f"sqlite:///{project.home / 'mlflow.db'}")
     client.create_registered_model(MODEL)
     client.create_model_version(MODEL, str(project.home), tags={VERDICT: "passed"})
-    assert only_model(look(project))["unregistered"] == ["1"]
+    assert only_model(collect_status(project))["unregistered"] == ["1"]
     (project.home / "ledger.db").write_bytes(b"no database at all" * 100)
-    assert only_model(look(project))["unregistered"] == []
+    assert only_model(collect_status(project))["unregistered"] == []
 
 
 def only_model(found: Status) -> Any:

@@ -94,7 +94,10 @@ def test_links_are_printed_and_passwords_are_not(up: Up) -> None:
         for each in find_marked(system_mark(up.checkout.home))
         for word in words_of(each)
     )
-    for password in (*passwords(up.checkout.home).values(), login(up.checkout.home)):
+    for password in (
+        *read_passwords(up.checkout.home).values(),
+        login(up.checkout.home),
+    ):
         assert password not in up.output + logs + command_lines
 
 
@@ -127,7 +130,7 @@ def test_every_first_user_comes_in_with_the_right_password_alone(
     up: Up, user: str
 ) -> None:
     path = "api/2.0/mlflow/experiments/get-by-name?experiment_name=assay"
-    status, output = ask(up, path, user, passwords(up.checkout.home)[user])
+    status, output = ask(up, path, user, read_passwords(up.checkout.home)[user])
     assert (status, json.loads(output)["experiment"]["artifact_location"]) == (
         200,
         (up.checkout.home / "mlflow-artifacts").as_uri(),
@@ -276,7 +279,7 @@ def test_a_second_one_on_the_same_home_is_refused_in_one_line(up: Up) -> None:
 
 @pytest.mark.ci
 def test_killed_services_are_started_again(up: Up) -> None:
-    known = passwords(up.checkout.home)
+    known = read_passwords(up.checkout.home)
     body = {"name": "kept"}
     path = "api/2.0/mlflow/registered-models"
     assert ask(up, f"{path}/create", "assay", known["assay"], body)[0] == 200
@@ -326,7 +329,7 @@ def test_ctrl_c_ends_everything(
     with system_in(tmp_path, cloned, empty_mlflow) as up:
         up.process.send_signal(signal.SIGINT)
         assert up.process.wait(timeout=SECONDS_AT_MOST) == 0, up.output
-        assert list(marked(up.checkout.home)) == []
+        assert list(find_marked(system_mark(up.checkout.home))) == []
         assert not (up.checkout.home / "services.json").exists()
         assert up.checkout.assay("down").out == "Nothing is running.\n"
 

@@ -183,7 +183,7 @@ def test_a_declared_feature_is_compared_over_all_splits() -> None:
     ] == [("x", 4, 1.0, 11.0), ("y", 4, 0.0, 2.0)]
     assert report.without_value == 1
     assert (
-        _figure(report)
+        _summarise(report)
         == "f: demographic parity difference 1.000 [1.000, 1.000] over 2 groups; without a "
         "value for it: 1 of 9 rows"
     )

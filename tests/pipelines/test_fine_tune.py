@@ -15,8 +15,8 @@ from core.files import folder_digests
 from core.value import FileDigest
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.language_model import generate, load_language_model
-from pipelines.models.resources import needs
-from pipelines.stages.fine_tune import _in_training_order
+from pipelines.models.resources import estimate_needs
+from pipelines.stages.fine_tune import _order_for_training
 from pipelines.values.base_manifest import BaseModelManifest
 from tests.support.tiny import CHAT_TEMPLATE
 from tests.support.workshop import ROWS, Workshop, params, row

@@ -159,7 +159,7 @@ def test_an_endpoint_that_has_come_further_has_obeyed(bench: Bench) -> None:
 def test_there_is_a_way_back_only_where_something_served_before(bench: Bench) -> None:
     bench.obeys = True
     bench.release("1")
-    assert what_served_before(bench.ledger.state().model(MODEL)) is None
+    assert find_rollback_target(bench.ledger.state().model(MODEL)) is None
     serve_base(MODEL, WHY, bench.context)
     assert find_rollback_target(bench.ledger.state().model(MODEL)) is not None
     revoke(MODEL, "1", WHY, bench.context)

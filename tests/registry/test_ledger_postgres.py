@@ -17,7 +17,7 @@ from registry.ledger.database import Database
 from registry.ledger.keys import key_file
 from registry.ledger.ledger import ledger_url, open_ledger, read_ledger
 from registry.release.accept import accept_head
-from registry.release.context import Order
+from registry.release.context import ChangeRequest
 from tests.registry import test_ledger as on_sqlite
 from tests.support.following import REVOCATION, start_follower
 from tests.support.ledgers import append_released, frozen, unfrozen
@@ -215,6 +215,6 @@ def test_a_home_that_was_lost_beside_its_ledger_asks_once(home: Path) -> None:
     (new / "keys").mkdir(parents=True, mode=0o700)
     key_file(home).rename(key_file(new))
     assert start_follower(new).obeyed is None
-    accept_head(open_ledger(new), (), Order("olga", "the disk was lost"))
+    accept_head(open_ledger(new), (), ChangeRequest("olga", "the disk was lost"))
     assert start_follower(new).serves == "1"
     assert open_ledger(new).state().head.generation == before.head.generation + 1

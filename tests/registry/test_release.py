@@ -156,7 +156,7 @@ def test_a_freeze_in_the_middle_stops_a_release(bench: Bench) -> None:
             )
 
     bench.on_ring = at_night
-    carry_on(MODEL, bench.context)
+    drive_release(MODEL, bench.context)
     assert bench.traffic() == (None, False)
     bench.on_ring = lambda _: None
     with pytest.raises(IllegalEntry, match="frozen"):

@@ -9,7 +9,7 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
-from registry.release.release import Waited, next_entry
+from registry.release.release import Stall, next_entry
 from tests.support.ledgers import (
     begin_release,
     complete_release,

@@ -13,7 +13,7 @@ from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.support.ledgers import MODEL, WHY
 
-PATIENT = Limits(for_the_ledger=60.0)
+PATIENT = Limits(seconds_for_the_ledger=60.0)
 REVOCATION = Revoked(model=MODEL, version="2", by="olga", reason_sha256=WHY)
 
 

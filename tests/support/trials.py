@@ -193,7 +193,7 @@ def trial(
     held_out: Sequence[Row] | None = None,
 ) -> Trial:
     """A trial in which the adapter is right and the others are wrong, unless told otherwise."""
-    prompts = prompts_of(held_out or rows())
+    prompts = group_prompts(held_out or rows())
     answering = systems or {
         "base": (wrong, 4.0),
         "few_shot": (wrong, 3.0),
@@ -296,7 +296,7 @@ def data_bias() -> BiasReport:
 def validation(held_out: Sequence[Row], sha256: str) -> ValidationReport:
     """A report that the default policy admits, about this held-out split."""
     counts = {"train": 100, "dev": 30}
-    contents = len(set(contents_of(prompts_of(held_out))))
+    contents = len(set(digest_contents(group_prompts(held_out))))
     expectation = ExpectationResult(
         name="expect_a", column="x", passed=True, failed_rows=0, sample_row_ids=()
     )

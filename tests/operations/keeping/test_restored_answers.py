@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.project import Project
-from operations.backup.create import Source, back_up
+from operations.backup.create import BackupSource, back_up
 from operations.backup.restore import restore
 from tests.operations.keeping.conftest import MODEL, Kept
 from tests.support.endpoint_system import Home, Running, endpoint

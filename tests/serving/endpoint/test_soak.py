@@ -12,7 +12,7 @@ import pytest
 from registry.ledger.entries import ReleaseBegun
 from registry.ledger.ledger import open_ledger
 from registry.release.context import Patience, ReleaseContext
-from registry.release.release import carry_on
+from registry.release.release import drive_release
 from tests.support.endpoint_system import (
     MODEL,
     AllowedFingerprints,

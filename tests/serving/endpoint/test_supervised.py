@@ -42,7 +42,7 @@ def supervised(home: Home, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     finally:
         process.terminate()
         process.wait(SECONDS_AT_MOST)
-        sweep(home.path)
+        end_marked(system_mark(home.path))
 
 
 def answers(port: int) -> bool:
@@ -103,7 +103,7 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
             )
         up.terminate()
         assert up.wait(SECONDS_AT_MOST) == 0
-        assert list(marked(home.path)) == []
+        assert list(find_marked(system_mark(home.path))) == []
         assert not before.is_running()
 
 
