@@ -1,7 +1,10 @@
-"""What the flow adds to its stages, and what an unchanged run costs: `python -m benchmarks.flow [--short]`.
+"""What the flow adds to its stages, and what an unchanged run costs.
 
-The peer is the same stages, run bare by `python -m pipelines STAGE` in a folder of their own. Goals: the flow takes at most
-1.05 times as long plus 30 s; the same run again takes at most 15 s after start-up. `--short` uses a two-layer model on made rows.
+    python -m benchmarks.flow [--short]
+
+The peer is the same stages, run bare by `python -m pipelines STAGE` in a folder of their own.
+Goals: the flow takes at most 1.05 times as long plus 30 s; the same run again takes at most 15 s
+after start-up. `--short` uses a two-layer model on generated rows.
 """
 
 import json
@@ -96,7 +99,7 @@ def _prepare(scratch: Path, *, short: bool) -> Setting:
 
 
 def _tiny_options(scratch: Path) -> tuple[str, ...]:
-    """A made task on a model of two layers: long enough to be timed, short enough for five minutes."""
+    """A generated task on a two-layer model, long enough to be timed, in five minutes."""
     from tests.support.tiny import make_tiny_base
 
     base = make_tiny_base(scratch / "tiny")
@@ -183,7 +186,8 @@ def _timed_in(folder: Path, environment: dict[str, str], command: list[str]) -> 
     )
     if done.returncode not in {0, 3, 4}:
         raise SystemExit(
-            f"{' '.join(command[:5])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}"
+            f"{' '.join(command[:5])} ended with {done.returncode}: "
+            f"{(done.stderr or done.stdout).strip()[-600:]}"
         )
     return time.monotonic() - started
 

@@ -1,9 +1,12 @@
 """What `fine_tune` costs beside plain trl: `python -m benchmarks.gpu_training [--short]`.
 
-The peer is a script of twenty lines with trl's SFTTrainer: same model, rows, seed, precision, steps and looks at the dev rows.
-Both run twice by turns, each in a process of its own. A model of about 110M random weights: speed does not ask what they say.
-Goal: at least 0.95 times the peer's tokens that are no padding a second, from loading the model to the saved adapter.
-`--short` uses a two-layer model and one run, so that the script itself can be tried without a GPU.
+The peer is a script of twenty lines with trl's SFTTrainer: same model, rows, seed, precision,
+steps and evaluations of the dev rows. Both run twice by turns, each in a process of its own, on a
+model of about 110M random weights.
+
+Goal: at least 0.95 times the peer's tokens a second, padding aside, from loading the model to the
+saved adapter. `--short` uses a two-layer model and one run, so that the script itself can be tried
+without a GPU.
 """
 
 import json
@@ -171,7 +174,7 @@ def _one(kind: str, folder: Path, size: Size) -> dict[str, Any]:
 
 
 def _assay(base: Path, folder: Path, size: Size) -> Training:
-    """The stage, with a manifest that was made before: its digests are stage `base_model`'s work."""
+    """The stage with a ready manifest: its digests are the work of stage `base_model`."""
     from tests.support.tiny import tiny_manifest
     from tests.support.workshop import Workshop
 

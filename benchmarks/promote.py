@@ -1,8 +1,9 @@
 """Releases and rollbacks under constant load: `python -m benchmarks.promote [--short]`.
 
-Clients without retries ask all the time while one version is released over another and rolled back, again and again. Counted are
-requests that were not answered whole, and answers whose fingerprint the ledger did not allow at that time. The model has two layers:
-what is measured is the release, not the engine. Nobody publishes such a number, so the peer is the goal itself.
+Clients without retries ask all the time while one version is released over another and rolled
+back, again and again. Requests that were not answered whole are counted, and answers whose
+fingerprint the ledger did not allow at that time. The model has two layers: the release is
+measured, not the engine. Nobody publishes such a number, so the peer is the goal itself.
 """
 
 import http.client
@@ -27,7 +28,10 @@ from core.ready import parse_ready
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "letters-tiny"
 GOAL_ROLLBACK = 1.0
-"""Seconds from the order to the route. An answer of what served before is counted as allowed for as long after a change, and no longer."""
+"""Seconds from the order to the route.
+
+For as long after a change, and no longer, an answer of what served before counts as allowed.
+"""
 CLIENTS = 4
 
 
@@ -110,7 +114,8 @@ class Site:
         )
         if done.returncode != 0:
             raise SystemExit(
-                f"assay {' '.join(words[:3])} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}"
+                f"assay {' '.join(words[:3])} ended with {done.returncode}: "
+                f"{(done.stderr or done.stdout).strip()[-800:]}"
             )
         return done
 
@@ -139,7 +144,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _round(load: Load) -> tuple[float, float]:
-    """Release version 2 over 1 and go back: seconds from wish to first answer, and from order to the route."""
+    """Release version 2 over 1 and go back.
+
+    Gives the seconds from wish to first answer, and from order to the route.
+    """
     from core.project import find_project
     from core.settings import Settings
     from flows.promote import open_release_context
@@ -154,7 +162,8 @@ def _round(load: Load) -> tuple[float, float]:
     )
     time.sleep(0.5)
     sys.stderr.write(
-        f"wish to first answer {to_answer:.2f} s, rollback {to_route:.3f} s, {len(load.answers)} requests\n"
+        f"wish to first answer {to_answer:.2f} s, rollback {to_route:.3f} s, "
+        f"{len(load.answers)} requests\n"
     )
     return to_answer, to_route
 

@@ -21,6 +21,7 @@ def move_champions(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
     it one. Models that others registered are left alone.
     """
     holders = store.holders(CHAMPION)
+    # Also models that the ledger does not know: one may bear an alias by mistake.
     names = set(ledger_state.models)
     for name, number in holders.items():
         if name not in names and _is_registered_by_assay(store, name, number):
@@ -79,6 +80,7 @@ def _move_champion(
         if holder != champion:
             store.move_alias(name, CHAMPION, champion)
     except RegistryError as error:
+        # Reported, not raised: the other models must not wait for this one.
         yield f"champion of {name} is not what the ledger says: {error}"
         return
     if doubt:

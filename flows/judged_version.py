@@ -54,6 +54,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     model = ledger_state.model(version.name)
     compared = ChampionInput.read(judged.package / "champion.json").champion
     serving = model.comparator
+    # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
     return Circumstances(
         model=version.name,
@@ -88,6 +89,7 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
     package, policy = judged.package, judged.policy
     # As many tokens as were generated when the answers were scored.
     most_tokens = judged.finalist.spec.default_max_tokens
+    # The known answers are what the endpoint must repeat before it takes requests.
     answers = known_answer_differences(package, most_tokens)
     if judged.is_older:
         return (*older_differences(package, policy), *answers)

@@ -67,6 +67,7 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
     with notified_on_error(project, request.model):
         store = open_store(project)
         champion = store.holder(request.model, CHAMPION)
+        # A new project has a schedule before it has a champion.
         if champion is None:
             sentence = (
                 f"{request.model} has no champion: there is nothing to score again."

@@ -90,6 +90,7 @@ def _no_new_rows(store: Store, project: Project, request: TrainRequest) -> str |
     judged = store.runs.find_last_training(request.model)
     if judged is None or judged.data_revision is None:
         return None
+    # The rows alone decide: other parameters are a person's business, not the night's.
     if judged.data_revision != data_revision(project, request):
         return None
     return (

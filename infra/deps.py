@@ -1,4 +1,7 @@
-"""Write the code deps of every stage into dvc.yaml, from the import graph: `python infra/deps.py`."""
+"""Write the code deps of every stage into dvc.yaml, from the import graph.
+
+Run it as `python infra/deps.py`.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,10 @@ import grimp
 import yaml
 
 ROOT = Path(__file__).parents[1]
-HEAD = """# The stages that turn files into files. `dvc repro` runs them by hand; flows/train.py runs the same ones, one task each.
-# Code deps are transitive imports: `python infra/deps.py` writes them, tests/pipelines/test_dvc_deps.py compares them.
+HEAD = """\
+# The stages that turn files into files. `dvc repro` runs them by hand; flows/train.py runs the
+# same ones, one task each. Code deps are transitive imports: `python infra/deps.py` writes them,
+# tests/pipelines/test_dvc_deps.py compares them.
 """
 
 

@@ -1,6 +1,7 @@
-"""Tables of the documentation that are made from the code: an extension of Python-Markdown, so that any generator runs it.
+"""Tables of the documentation that are made from the code.
 
-A page asks for a table with `<!-- table: NAME -->`, and for the types in its own table with `<!-- types: NAME -->`.
+An extension of Python-Markdown, so that any generator runs it. A page asks for a table with
+`<!-- table: NAME -->`, and for the types in its own table with `<!-- types: NAME -->`.
 """
 
 import inspect

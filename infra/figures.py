@@ -1,4 +1,6 @@
-"""Print how dense the code is, and say where it misses its targets: `python infra/figures.py [FOLDER…]`.
+"""Print how dense the code is, and say where it misses its targets.
+
+    python infra/figures.py [FOLDER…]
 
 The targets come from reading other people's code with this same script: httpx, click, fastapi and
 starlette carry 6 to 9 AST nodes a code line. A full line hides what it does.
@@ -80,7 +82,10 @@ class Figures:
 
     @property
     def errors_named(self) -> float:
-        """Share of public functions with a `raise` whose docstring names an error; 1 where none raises."""
+        """Share of public functions with a `raise` whose docstring names an error.
+
+        1 where none raises.
+        """
         raising = [each for each in self.functions if each.is_public and each.raises]
         if not raising:
             return 1.0

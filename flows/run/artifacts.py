@@ -94,6 +94,7 @@ def build_package(
 ) -> Path:
     """Build what is registered, and give its folder; `package.json` holds each file's digest."""
     package = workspace.root / layout.DATA / ".package"
+    # An earlier attempt in this worktree may have left one.
     shutil.rmtree(package, ignore_errors=True)
     shutil.copytree(workspace.root / scorecard.adapter.folder, package / "adapter")
     evidence = collect_evidence(workspace, finalist)
@@ -129,6 +130,7 @@ def _known_answers(
 ) -> tuple[KnownAnswer, ...]:
     """A few held-out prompts with what the adapter answered when it was scored."""
     path = layout.HELD_OUT.as_posix()
+    # The digest of the scorecard: these are the rows that were scored.
     held_out = FileDigest(path=path, sha256=scorecard.held_out_sha256)
     prompts = group_prompts(read_rows(held_out.checked(workspace.root)))
     evidence = read_evidence(scorecard.evidence.checked(workspace.root))

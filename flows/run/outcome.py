@@ -33,6 +33,7 @@ class Outcome(Value):
         """Why: every rule of a verdict that passed, else every rule that did not pass."""
         if self.verdict == "passed":
             return tuple(finding.text for finding in self.findings)
+        # Of a refusal the rules that passed are no reason.
         failed = [each for each in self.findings if each.outcome != "passed"]
         return tuple(finding.text for finding in failed)
 
@@ -48,6 +49,7 @@ class Outcome(Value):
         """Verdict and version in one sentence, without its full stop."""
         if self.is_champion:
             return self._champion_result
+        # A person who repeats a command must see that nothing new was computed.
         beginning = ""
         if self.unchanged:
             beginning = (

@@ -51,6 +51,7 @@ def say_findings(findings: tuple[Finding, ...]) -> None:
 
 def publish(outcome: Outcome, mlflow_uri: str) -> None:
     """Show the verdict's table, its reasons and its record on the flow run's page."""
+    # A run that `admit` ended has no scores.
     table = "Nothing was trained."
     if outcome.scorecard is not None:
         table = score_table(outcome.scorecard)
@@ -91,6 +92,7 @@ def link_to(flow_run_id: str) -> str:
     """Address of a flow run in the Prefect UI."""
     from prefect.settings import get_current_settings
 
+    # The pages may have another address than the API.
     settings = get_current_settings()
     api = settings.api.url or ""
     pages = settings.ui_url or api.removesuffix("/api")
@@ -110,6 +112,7 @@ def rename_run(outcome: Outcome) -> None:
     from prefect.client.orchestration import get_client
 
     run = runtime.flow_run
+    # The name is what Prefect's list of runs shows.
     with get_client(sync_client=True) as client:
         client.update_flow_run(run.id, name=f"{run.name} → {outcome.word}")
 
@@ -123,6 +126,7 @@ def _print_table(card: Scorecard) -> None:
     )
     table = Table(title=title, title_justify="left")
     table.add_column("metric")
+    # A column for each system, since people compare along a line.
     for system in card.systems:
         table.add_column(system.system, justify="right")
     metrics = card.systems[0].metrics

@@ -101,8 +101,10 @@ class TrainRequest(Value):
                 "data.licence": self.licence,
                 "score.metrics": list(_TEXT_METRICS),
             }
+            # Answers to own prompts may be longer than a shell command.
             chosen |= {"generation.max_new_tokens": 64}
         if self.base_model is not None:
+            # An absolute path: the run works in another folder.
             folder = self.base_model.expanduser().resolve()
             chosen |= {
                 "base_model.source": "folder",

@@ -34,11 +34,13 @@ def stage_stops_first(channel: Path) -> Iterator[None]:
     try:
         with on_sigterm(pass_on):
             yield
+    # The stage has saved its work by now.
     except RunStopped as error:
         if was_signalled.is_set():
             say(f"  {error}")
             signal.raise_signal(signal.SIGTERM)
         raise
+    # The stage ended well in spite of the signal: the run stops now.
     if was_signalled.is_set():
         signal.raise_signal(signal.SIGTERM)
 

@@ -49,9 +49,11 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     # Sortable by time, and unique where two runs begin in one second.
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     root = project.home / "worktrees" / run_id
+    # Nobody else may read it: it holds prompts and answers.
     make_home(project.home)
     root.parent.mkdir(parents=True, exist_ok=True)
     with share_home(project.home), exclusive(workspace_lock(root)):
+        # Pinned first: edits during the run do not reach it.
         commit = pin_working_tree(project.root, run_id)
         git(
             project.root,

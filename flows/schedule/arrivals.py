@@ -62,6 +62,7 @@ def watch_data(project: Project) -> tuple[str, ...]:
     from flows.schedule.prefect_api import deployment_parameters, is_configured
 
     path = project.home / "arrivals.json"
+    # Time of the clock, not monotonic: the file outlives the process.
     memory, now = _read_memory(path), time.time()
     if not is_configured() or 0 <= now - memory.looked < SECONDS_BETWEEN_LOOKS:
         return ()
@@ -105,6 +106,7 @@ def _look(
         files = _request_files(project, request)
         params = _request_params(project, request)
         marks = _marks(files, params)
+        # Hashing gigabytes every ten seconds would be felt.
         if before is not None and before.files == marks:
             return before
         if _is_being_written(files, now):
@@ -182,6 +184,7 @@ def _data_params(path: Path) -> dict[str, Any]:
 
 def _revision(files: Mapping[str, Path], params: Mapping[str, Any]) -> str:
     rows: Any = CHEAT.sha256
+    # The demo's rows are a download that is pinned by digest.
     if params.get("source") != "cheat":
         rows = {}
         for name in sorted(files):

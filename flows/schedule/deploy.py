@@ -60,6 +60,7 @@ def _pauses_kept() -> Iterator[None]:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
+        # Read before the command runs, since that changes them.
         deployments = client.read_deployments()
         paused = [each.id for each in deployments if each.paused]
         try:
@@ -78,6 +79,7 @@ def _deploy_file(root: Path) -> None:
         "ASSAY_PYTHON": sys.executable,
         "PYTHONPATH": str(root),
     }
+    # In a process of its own: the command is made for the command line.
     process = subprocess.run(
         command,
         cwd=root,

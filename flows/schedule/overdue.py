@@ -40,6 +40,7 @@ def watch_schedules(
     """Report every run that was due and has not begun within the grace; a sentence for each."""
     path = project.home / "schedules.json"
     now = now or datetime.now(UTC)
+    # Without it a restart of the controller would report every run again.
     memory = _read_memory(path)
     if not prefect_api.is_configured() or _looked_just_now(memory):
         return ()
@@ -49,6 +50,7 @@ def watch_schedules(
     for watched in schedules:
         due_times = _due_times(watched, now - grace)
         sentences += _missing_runs(watched.schedule, due_times, is_reachable)
+        # What was due is settled, whether it has run or was reported.
         since = due_times[-1] if due_times else watched.since
         settled.append(watched.model_copy(update={"since": since}))
     # Written before anybody is told: a message that fails is better lost than sent every minute.
@@ -74,6 +76,7 @@ def _current_schedules(
     try:
         schedules = prefect_api.cron_schedules()
     except OperationError:
+        # People must hear of a run that Prefect lost.
         return memory.watched, False
     remembered = {watched.schedule: watched for watched in memory.watched}
     watched_schedules = []

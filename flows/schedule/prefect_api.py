@@ -46,6 +46,7 @@ def is_configured() -> bool:
 def deployment_parameters(name: str) -> list[dict[str, Any]]:
     """The parameters of the deployment FLOW/NAME; empty where it is paused or missing."""
     flow, _, deployment = name.partition("/")
+    # Prefect's filter wants the two halves of the name apart.
     wanted = {
         "flows": {"name": {"any_": [flow]}},
         "deployments": {"name": {"any_": [deployment]}},
@@ -85,6 +86,7 @@ def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
 
     from prefect.server.schemas.schedules import CronSchedule
 
+    # Nothing can be due in an empty span.
     if start > end:
         return []
     cron = CronSchedule(
@@ -97,6 +99,7 @@ def times(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:
 
 def has_run(deployment_id: str, at: datetime) -> bool:
     """Whether the run that was due at that time has begun."""
+    # Within a second: Prefect's time may carry fractions.
     span = {
         "after_": (at - timedelta(seconds=1)).isoformat(),
         "before_": (at + timedelta(seconds=1)).isoformat(),
@@ -114,6 +117,7 @@ def crashed_runs(
     flows: Sequence[str], after: datetime, before: datetime
 ) -> list[CrashedRun]:
     """Runs of these flows that crashed between those times."""
+    # Crashed is not failed: a failed run has reported itself.
     state = {"type": {"any_": ["CRASHED"]}}
     span = {"after_": after.isoformat(), "before_": before.isoformat()}
     wanted = {
@@ -148,6 +152,7 @@ def _post(path: str, body: Any) -> Any:
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
         headers = _authorization()
         answer = client.post(url + path, json=body, headers=headers)
+        # A refusal is an answer as well, and must not pass for an empty list.
         answer.raise_for_status()
         if not answer.content:
             return None

@@ -55,6 +55,7 @@ def prefect_server(home: Path) -> Iterator[None]:
             os.environ.pop("PREFECT_API_URL", None)
             os.environ.pop("PREFECT_API_AUTH_STRING", None)
         return
+    # A database of its own, which no other server writes.
     with _own_server(home / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
         # Nobody reads the logs of a server that ends with the run.
@@ -72,6 +73,7 @@ class _OwnServer:
     folder: Path
     port: int
     process: "subprocess.Popen[bytes]" = field(init=False)
+    # Counted down with every restart.
     lives: int = LIVES
     _is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -83,6 +85,7 @@ class _OwnServer:
     def start(self) -> None:
         """Start it; it ends with this process, however that ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # A run of its own has nobody who would look at pages.
         command = (
             *(sys.executable, "-m", "flows.schedule.prefect_server"),
             *("--port", str(self.port), "--no-services", "--no-ui"),
@@ -98,6 +101,7 @@ class _OwnServer:
         """Return once it answers; `WorkspaceError` where it ends first or takes too long."""
         deadline = time.monotonic() + SECONDS_TO_START
         while time.monotonic() < deadline:
+            # A server that has ended will never answer: its log says why.
             if self.process.poll() is not None:
                 raise WorkspaceError(
                     f"The Prefect server ended with code {self.process.returncode} at start. "
@@ -144,6 +148,7 @@ def _own_server(folder: Path) -> Iterator[str]:
     except BaseException:
         server.end()
         raise
+    # Prefect's client tries again meanwhile, so that a restart costs no run.
     keeper = threading.Thread(target=server.keep_running)
     keeper.start()
     try:
@@ -164,6 +169,7 @@ def prefect_answers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # Other errors of this type are the flow's own.
         if _NEVER_REACHED not in str(error):
             raise
         raise WorkspaceError(
@@ -191,7 +197,8 @@ def _send_events() -> None:
     from prefect.events.worker import EventsWorker
 
     logging.getLogger("EventsWorker").setLevel(logging.CRITICAL)
-    workers = tuple(EventsWorker._instances.values())  # type: ignore[misc]  # noqa: SLF001 - Prefect offers no bound
+    # Prefect offers no bound of its own, so its private list is read.
+    workers = tuple(EventsWorker._instances.values())  # type: ignore[misc]  # noqa: SLF001
     EventsWorker.drain_all(timeout=SECONDS_FOR_EVENTS)
     for worker in workers:
         # A client without a server to send to counts no attempts.
@@ -211,6 +218,7 @@ def server_settings(folder: Path) -> dict[str, str]:
 def _url_of_the_system(home: Path) -> str | None:
     """Address of the API that `assay up` runs for this home, if it answers."""
     record = read_record(home)
+    # The record outlives an `assay up` that was killed.
     if record is None or not record.is_running():
         return None
     prefect = record.service("prefect")
@@ -229,6 +237,7 @@ def _serve_until_orphaned(arguments: list[str]) -> None:
     """Run Prefect's server in this process, and end with its owner, however that ends."""
     from core.lifetime import end_with_the_run
 
+    # Before Prefect is imported, which takes seconds.
     end_with_the_run()
     sys.argv = ["prefect", "server", "start", "--host", LOOPBACK, *arguments]
     from prefect.cli import app

@@ -10,8 +10,8 @@ pending: the endpoint verifies the package, loads it beside what serves, and pro
 switched: the route leads to it; completed once the endpoint reports that it answers.
 
 Before the switch a release can only be aborted; after it, only be rolled back. Its driver may be
-killed between any two lines: `drive_release` continues from what the ledger says. Where two processes
-drive at once, both write to one ledger, and its generation lets only one of them win.
+killed between any two lines: `drive_release` continues from what the ledger says. Where two
+processes drive at once, both write to one ledger, and its generation lets only one of them win.
 """
 
 import time
