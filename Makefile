@@ -12,15 +12,16 @@ TWO_PROCESSES := -n 2 --dist loadgroup --no-loadscope-reorder
 demo: .venv/ready
 	$(BIN)/assay demo
 
+# In CI the same tests also measure coverage: every branch of the gates must run, the rest is reported.
 test: .venv/ready
-	$(BIN)/pytest $(TWO_PROCESSES)
+	$(if $(CI),infra/coverage.sh,$(BIN)/pytest) $(TWO_PROCESSES)
 
 test-ci: .venv/ready
 	$(BIN)/pytest $(TWO_PROCESSES) -m "ci and not (slow or gpu)"
 
 test-slow: .venv/ready
 	infra/debian.sh
-	$(BIN)/pytest -m "slow or gpu"
+	$(BIN)/pytest --shuffle $$RANDOM -m "slow or gpu"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
