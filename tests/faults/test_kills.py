@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,10 @@ from tests.support.journey import (
     Checkout,
     CommandResult,
     Journey,
+    lines_of,
     make_checkout,
     run_arguments,
+    stage_lines,
 )
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -96,13 +97,6 @@ def kill_after(process: "subprocess.Popen[str]", stage: str) -> list[str]:
     return told
 
 
-def stage_lines(process: "subprocess.Popen[str]") -> Iterator[str]:
-    assert process.stdout
-    for line in process.stdout:
-        if line.split()[:1] and line.split()[0] in STAGES:
-            yield line
-
-
 def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> list[int]:
     """Kill the run once a checkpoint is whole.
 
@@ -132,10 +126,6 @@ def kill_in_training(checkout: Checkout, process: "subprocess.Popen[str]") -> li
 def status(checkout: Checkout) -> str:
     (run,) = checkout.runs()
     return str(run.info.status)
-
-
-def lines_of(result: CommandResult, stage: str) -> list[str]:
-    return [line for line in result.out.splitlines() if line.startswith(f"  {stage} ")]
 
 
 def test_a_run_killed_between_stages_leaves_no_version(story: Story) -> None:

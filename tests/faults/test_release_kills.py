@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operations.supervise.processes import find_marked
-from operations.system_mark import system_mark
-from tests.support.journey import Checkout, invoke
+from operations.supervise.processes import marked
+from tests.support.journey import Checkout, invoke, wait_for_end
 from tests.support.promoted import (
     MODEL,
     Process,
@@ -23,7 +22,6 @@ from tests.support.promoted import (
     entry_kinds,
     model_state,
     system_of,
-    wait_for_end,
     waived_site,
 )
 from tests.support.running_system import nothing_left

@@ -18,9 +18,15 @@ import pytest
 
 from core.loopback import answers
 from flows.schedule.prefect_server import server_settings
-from tests.faults.test_kills import lines_of, stage_lines
-from tests.faults.test_training_stopped import forget_training
-from tests.support.journey import Checkout, CommandResult, Journey, run_arguments
+from tests.support.journey import (
+    Checkout,
+    CommandResult,
+    Journey,
+    forget_training,
+    lines_of,
+    run_arguments,
+    stage_lines,
+)
 from tests.support.waiting import SECONDS_AT_MOST
 
 pytestmark = pytest.mark.ci

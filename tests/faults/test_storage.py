@@ -17,8 +17,13 @@ import pytest
 from core.errors import NotEnoughResources, RegistryError
 from registry.mlflow.recorded import VERDICT, Page
 from registry.mlflow.store import Store
-from tests.faults.test_training_stopped import forget_training
-from tests.support.journey import Checkout, Journey, Package, run_arguments
+from tests.support.journey import (
+    Checkout,
+    Journey,
+    Package,
+    forget_training,
+    run_arguments,
+)
 from tests.support.workshop import Workshop, params
 
 REJECTED = Page(description="why", tags={VERDICT: "rejected"})

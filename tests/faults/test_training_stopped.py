@@ -23,8 +23,10 @@ from tests.support.journey import (
     Checkout,
     CommandResult,
     Journey,
+    forget_training,
     make_checkout,
     run_arguments,
+    wait_for_end,
 )
 from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.workshop import Workshop, params
@@ -94,18 +96,6 @@ def story(
     )
 
 
-def forget_training(cache: Path) -> None:
-    """Take what trained out of DVC's memory of runs: the same training has to be done again."""
-    found = [
-        path
-        for path in (cache / "runs").rglob("*")
-        if path.is_file() and "pipelines fine_tune" in path.read_text()
-    ]
-    assert found
-    for path in found:
-        shutil.rmtree(path.parent)
-
-
 def training_of(
     process: "subprocess.Popen[str]", is_so: Callable[[], bool]
 ) -> psutil.Process:
@@ -132,11 +122,6 @@ def progress(checkout: Checkout) -> int:
     ]
     told = [line for found in lines for line in found if line.endswith("}")]
     return int(told[-1].split('"step": ')[1].split(",")[0]) if told else 0
-
-
-def wait_for_end(process: "subprocess.Popen[str]") -> CommandResult:
-    out, err = process.communicate(timeout=SECONDS_AT_MOST)
-    return CommandResult(process.returncode, out, err)
 
 
 def steps_kept(checkout: Checkout) -> list[int]:

@@ -19,12 +19,17 @@ from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from tests.support.endpoint_system import Home, Running, endpoint
-from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
+from tests.support.journey import (
+    Checkout,
+    CommandResult,
+    copy_checkout,
+    invoke,
+    wait_for_end,
+)
 from tests.support.promoted import (
     MODEL,
     entry_kinds,
     model_state,
-    wait_for_end,
     waived_site,
 )
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,39 @@ class Package:
                 run=run, package=self.folder, model="tiny", logical_run=work, page=page
             ),
         )
+
+
+def wait_for_end(process: "subprocess.Popen[str]") -> CommandResult:
+    """Exit code and output of a started command, once it has ended."""
+    out, err = process.communicate(timeout=SECONDS_AT_MOST)
+    return CommandResult(process.returncode, out, err)
+
+
+def stage_lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+    """The lines in which a run tells what each stage did, as they come."""
+    from pipelines.__main__ import STAGES
+
+    assert process.stdout
+    for line in process.stdout:
+        if line.split()[:1] and line.split()[0] in STAGES:
+            yield line
+
+
+def lines_of(result: CommandResult, stage: str) -> list[str]:
+    """What a finished run told about one stage."""
+    return [line for line in result.out.splitlines() if line.startswith(f"  {stage} ")]
+
+
+def forget_training(cache: Path) -> None:
+    """Take what trained out of DVC's memory of runs: the same training has to be done again."""
+    memories = [
+        path
+        for path in (cache / "runs").rglob("*")
+        if path.is_file() and "pipelines fine_tune" in path.read_text()
+    ]
+    assert memories
+    for path in memories:
+        shutil.rmtree(path.parent)
 
 
 def copy_checkout(checkout: Checkout, root: Path) -> Checkout:

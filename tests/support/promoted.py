@@ -21,7 +21,7 @@ from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.support.endpoint_system import words_of
-from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
+from tests.support.journey import Checkout, copy_checkout, invoke
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -48,12 +48,6 @@ def waive(site: Checkout, rule: str) -> None:
     options = ("--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
     waiver = invoke(site, "waive", *options)
     assert waiver.code == 0, waiver.err
-
-
-def wait_for_end(process: Process, seconds: float = SECONDS_TO_SETTLE) -> CommandResult:
-    """What a started command came to."""
-    out, err = process.communicate(timeout=seconds)
-    return CommandResult(process.returncode, out, err)
 
 
 def model_state(checkout: Checkout) -> ModelState:
