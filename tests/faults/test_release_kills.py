@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from operations.supervise.processes import marked
+from operations.supervise.processes import find_marked
+from operations.system_mark import system_mark
 from tests.support.journey import Checkout, invoke, wait_for_end
 from tests.support.promoted import (
     MODEL,
