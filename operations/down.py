@@ -96,8 +96,9 @@ def _find_running(home: Path) -> SystemRecord | None:
 def _unknown_process(home: Path) -> str:
     lock = up_lock(home)
     return (
-        f"assay up runs for {home} and does not say in {record_file(home).name} which process "
-        f"it is; nothing was ended. `fuser {lock}` names it: end that process, then repeat."
+        f"assay up runs for {home} and does not say in {record_file(home).name} "
+        "which process it is; nothing was ended. "
+        f"`fuser {lock}` names it: end that process, then repeat."
     )
 
 

@@ -278,8 +278,8 @@ class Reconciler:
             self._annotate_page(release, ledger_state)
         except AssayError as error:
             sentence = (
-                f"The page of {release.model} version {release.version} does not say "
-                f"how far the ledger goes: {error}"
+                f"The page of {release.model} version {release.version} "
+                f"does not say how far the ledger goes: {error}"
             )
             return (sentence,)
         self._heads_on_pages[release.model] = head
