@@ -113,7 +113,7 @@ class Finalist(Value):
 
 
 class Candidate(Value):
-    """Passed `judge`: may be released. Only `pipelines.judge.judge` makes one."""
+    """Passed `judge`: may be released. Only `registry.release.judge.judge` makes one."""
 
     verdict: Literal["passed"] = "passed"
     gate: Literal["judge"] = "judge"
