@@ -106,8 +106,8 @@ def test_another_account_is_told_what_it_may_not_read_and_whose_it_is(
     done = run_as(
         NOBODY,
         "-c",
-        "from pathlib import Path; from core.home import closed_to_us; "
-        f"print(closed_to_us(Path({str(home / 'ledger.db')!r})))",
+        "from pathlib import Path; from core.home import explain_no_access; "
+        f"print(explain_no_access(Path({str(home / 'ledger.db')!r})))",
     )
     closed, mode = (home, folder) if folder == 0o700 else (home / "ledger.db", file)
     assert (

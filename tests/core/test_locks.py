@@ -35,9 +35,9 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from core.locks import exclusive, in_use
+from core.locks import exclusive, share_home
 
-context = {"exclusive": exclusive, "in_use": in_use}[sys.argv[1]]
+context = {"exclusive": exclusive, "share_home": share_home}[sys.argv[1]]
 with context(Path(sys.argv[2])):
     print("holds", flush=True)
     time.sleep(600)
@@ -168,7 +168,7 @@ def test_asking_about_a_lock_creates_no_file(path: Path) -> None:
 def test_many_use_a_home_at_once_and_a_clean_up_waits_for_the_last(
     tmp_path: Path,
 ) -> None:
-    with another_process("in_use", tmp_path) as process, share_home(tmp_path):
+    with another_process("share_home", tmp_path) as process, share_home(tmp_path):
         with pytest.raises(OperationError, match="Nothing was changed"):
             clean_up(tmp_path, patience=0.2)
         process.kill()

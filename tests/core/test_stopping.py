@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 STAGE = """
 import signal
 from pipelines.__main__ import _stop_with_the_run
-from core.stopping import told_to_stop
+from core.stopping import catch_sigterm
 
-with told_to_stop() as told:
+with catch_sigterm() as told:
     _stop_with_the_run()
     signal.raise_signal(signal.SIGINT)
     print(told.is_set())

@@ -192,7 +192,7 @@ def test_a_waiver_that_ends_while_its_model_serves_is_an_alarm_and_nothing_more(
     duties = Reconciler(Project(site.root, site.home))
     alarms = duties.raise_alarms()
     assert len(alarms) == len(WAIVED)
-    assert all("It goes on serving" in alarm for alarm in alarms)
+    assert all("It continues to serve" in alarm for alarm in alarms)
     assert duties.raise_alarms() == ()
     assert model_state(site).current is not None
 

@@ -219,7 +219,7 @@ def test_a_training_with_a_damaged_checkpoint_ends_as_the_uninterrupted_one(
     resumed = again.run(params(max_steps=STEPS, dropout=DROPOUT), name="again")
     assert resumed.resumed_from == (4,)
     line = (
-        f"checkpoint-6 is not used ({name} is not what was written). Training goes on from "
+        f"checkpoint-6 is not used ({name} is not what was written). Training continues from "
         "checkpoint-4."
     )
     assert line in capfd.readouterr().err.splitlines()

@@ -596,7 +596,7 @@ def test_a_writer_killed_in_its_transaction_leaves_nothing(home: Path) -> None:
         "import sqlalchemy as sa\n"
         "@sa.event.listens_for(ledger.database.engine, 'commit')\n"
         "def killed(connection): os.kill(os.getpid(), 9)\n"
-        "ledger.append(frozen(), standing)"
+        "ledger.append(frozen(), state)"
     )
     assert (
         subprocess.run(

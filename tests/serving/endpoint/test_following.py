@@ -496,7 +496,7 @@ def test_a_stray_file_in_the_package_of_what_serves_is_an_alarm_and_serving_goes
         stray.unlink()
     [alarm] = state.alarms
     assert alarm.startswith(
-        f"Version 1 of {MODEL} goes on serving, but its package is damaged: "
+        f"Version 1 of {MODEL} still serves, but its package is damaged: "
         f"{shared.package('1')} holds other bytes"
     )
     assert (
