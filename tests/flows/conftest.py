@@ -43,18 +43,11 @@ def nights(running: Automatic) -> Nights:
 
     Both run before any other test gives the model other rows or versions.
     """
-    running.change(
-        NIGHTLY,
-        parameters={
-            "request": running.request,
-            "only_new_data": True,
-            "when_busy": "skip",
-        },
-    )
+    running.change(NIGHTLY, parameters=running.nightly_parameters)
     first = running.night(wait_for_scheduled_run(running))
     running.wait_for_message("letters-tiny passed")
     first = replace(first, messages=len(running.received))
-    second = running.night(running.run_to_end(NIGHTLY))
+    second = running.night(running.run_to_end(NIGHTLY, **running.nightly_parameters))
     return Nights(first, second)
 
 

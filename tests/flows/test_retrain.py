@@ -91,7 +91,7 @@ def test_a_run_that_finds_its_model_in_training_skips_or_waits(
         waiting = running.start("retrain/on-demand", request=running.request).json()[
             "id"
         ]
-        skipped = running.run_to_end("retrain/nightly")
+        skipped = running.run_to_end("retrain/nightly", **running.nightly_parameters)
         assert skipped["state"]["name"] == "AlreadyTraining"
         assert (
             skipped["state"]["message"]
@@ -169,7 +169,7 @@ def test_rows_that_arrive_start_a_run_once(
     rejection = running.wait_for_message("letters-tiny rejected")
     assert "too few rows" in rejection["message"]
     messages = len(running.received)
-    back = running.run_to_end("retrain/nightly")
+    back = running.run_to_end("retrain/nightly", **running.nightly_parameters)
     assert (
         "the same data, parameters, base, code and champion were judged before"
         in back["state"]["message"]

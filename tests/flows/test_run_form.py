@@ -160,7 +160,7 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_
     done = running.wait_for_new_run("retrain/on-demand", known_ids)
     assert done["state"]["name"] == "Passed", done["state"]
     assert (
-        "which it takes from version 1 as the same adapter, judged anew"
+        "which it takes from version 1 as the same adapter, judged again"
         in done["state"]["message"]
     )
     assert running.checkout.store.get_version(MODEL, "@challenger").version == "2"

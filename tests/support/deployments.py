@@ -74,6 +74,15 @@ class Automatic:
             "settings": settings,
         }
 
+    @property
+    def nightly_parameters(self) -> dict[str, Any]:
+        """Those of a night on the tiny rows; a deployment that is declared again has its own."""
+        return {
+            "request": self.request,
+            "only_new_data": True,
+            "when_busy": "skip",
+        }
+
     def deployment(self, name: str) -> dict[str, Any]:
         return dict(
             ask("GET", f"{self.api}/deployments/name/{name}").raise_for_status().json()
