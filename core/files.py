@@ -48,9 +48,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, whole or not at all."""
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    text = "".join(f"{line}\n" for line in lines)
-    write_text(path, text)
+    # One line at a time: a list of them would hold every row twice.
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(path, "".join(lines))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -355,9 +355,8 @@ def _read_text(record: Record, column: str) -> str:
 def _read_group(record: Record, data: DataParams) -> str | None:
     # A column that the parameters name has to be filled; one that happens to be called
     # `group` may be empty.
-    if data.group_column is None:
-        return _read_label(record, "group", is_required=False)
-    return _read_label(record, data.group_column, is_required=True)
+    is_required = data.group_column is not None
+    return _read_label(record, data.group_column or "group", is_required=is_required)
 
 
 def _read_feature(record: Record, data: DataParams) -> str | None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -62,7 +62,8 @@ _EXPORT = "the export "
 class KnownHead(Value):
     """An entry that somebody else saw: how far the ledger went at least, and its hash there."""
 
-    generation: Generation
+    # An entry that accepts the loss of a later one could not be written.
+    generation: Annotated[Generation, Field(le=LARGEST_INTEGER)]
     hash: Digest
     where: str
     revoked: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -88,13 +89,9 @@ class KnownHead(Value):
         """
         number, _, digest = text.partition(":")
         try:
-            head = cls(generation=int(number), hash=digest, where=where)
+            return cls(generation=int(number), hash=digest, where=where)
         except ValueError as error:
             raise _unreadable_tag(text, where) from error
-        # An entry that accepts the loss of that one could not be written.
-        if head.generation > LARGEST_INTEGER:
-            raise _unreadable_tag(text, where)
-        return head
 
 
 def _unreadable_tag(text: str, where: str) -> LedgerError:

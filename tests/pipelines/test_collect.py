@@ -112,6 +112,11 @@ def test_rows_of_one_prompt_are_one_group_unless_a_column_says_otherwise() -> No
         make_row(1, {**ROW, "g": " "}, with_params(group_column="g"))
 
 
+def test_an_empty_name_of_the_group_column_is_the_column_group() -> None:
+    row = make_row(1, {**ROW, "group": "mine"}, with_params(group_column=""))
+    assert row.group == "mine"
+
+
 def test_a_feature_of_white_space_is_no_group_to_compare() -> None:
     assert (
         make_row(

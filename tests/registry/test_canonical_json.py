@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from core.errors import BrokenLedger, LedgerError
-from registry.ledger.audit import KnownHead, restore_ledger, verify, verify_export
+from registry.ledger.audit import (
+    KnownHead,
+    find_lost_heads,
+    known_heads,
+    restore_ledger,
+    verify,
+    verify_export,
+)
 from registry.ledger.canonical import (
     LARGEST_INTEGER,
     accepted_forms,
@@ -220,6 +227,20 @@ def test_a_page_cannot_name_an_entry_whose_loss_could_not_be_accepted() -> None:
     assert KnownHead.from_tag(last, "the page").generation == LARGEST_INTEGER
     with pytest.raises(LedgerError, match="names no entry of a ledger"):
         KnownHead.from_tag(f"{LARGEST_INTEGER + 1}:{'a' * 64}", "the page")
+
+
+def test_an_export_cannot_name_such_an_entry_and_other_losses_can_be_accepted(
+    home: Path,
+) -> None:
+    ledger = open_ledger(home)
+    exports = home / "exports"
+    exports.mkdir(exist_ok=True)
+    head = {"ledger_id": "x", "generation": LARGEST_INTEGER + 1, "hash": "a" * 64}
+    (exports / "x.jsonl").write_text(json.dumps({"head": head}) + "\n")
+    known, notes = known_heads(home)
+    assert all(head.where != "the export x.jsonl" for head in known)
+    assert any("x.jsonl" in note for note in notes)
+    assert find_lost_heads(ledger, ledger.state(), known) == ()
 
 
 # Entries from before.
