@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from core.console import say
-
 if TYPE_CHECKING:
     from registry.ledger.audit import AuditReport
 
@@ -26,7 +24,7 @@ def history(model: str | None, *, as_json: bool) -> None:
 
     verified = read_history(model)
     for entry in verified.entries:
-        say(entry.model_dump_json() if as_json else entry.line)
+        click.echo(entry.model_dump_json() if as_json else entry.line)
     # The entries before a bad one are shown first: they are verified, and tell where it broke.
     if verified.error is not None:
         raise verified.error
@@ -56,7 +54,7 @@ def verify(ctx: click.Context, exported: Path | None, *, as_json: bool) -> None:
     report = audit_ledger() if exported is None else audit_export(exported)
     if as_json:
         document = {**report.model_dump(mode="json"), "is_whole": report.is_whole}
-        say(json.dumps(document))
+        click.echo(json.dumps(document))
     else:
         _say_report(report, "The ledger" if exported is None else str(exported))
     ctx.exit(0 if report.is_whole else 1)
@@ -74,7 +72,7 @@ def export(file: Path, *, with_reasons: bool) -> None:
     from operations.ledger_audit import export_ledger
 
     head = export_ledger(file, with_reasons=with_reasons)
-    say(
+    click.echo(
         f"{file}: entries 1 to {head.generation}, head {head.hash}. "
         "Keep a copy away from this machine."
     )
@@ -93,12 +91,14 @@ def accept_head(reason: str) -> None:
     accepted = acceptance.accepted
     # Who could not be asked comes first: it may remember more than was accepted.
     for note in acceptance.notes:
-        say(f"Note: {note}.")
+        click.echo(f"Note: {note}.")
     for head in accepted.lost:
-        say(f"Accepted as lost: entry {head.generation}, which {head.where} remembers.")
+        click.echo(
+            f"Accepted as lost: entry {head.generation}, which {head.where} remembers."
+        )
     for model, version in accepted.revoked:
-        say(f"Revoked again: version {version} of {model}.")
-    say(
+        click.echo(f"Revoked again: version {version} of {model}.")
+    click.echo(
         f"The ledger counts as it is, up to entry {accepted.generation}. "
         "The endpoint obeys it from its next look on."
     )
@@ -111,7 +111,7 @@ def rotate_key(reason: str) -> None:
     from operations.ledger_audit import rotate_key as rotate
 
     rotation = rotate(reason)
-    say(
+    click.echo(
         f"Key {rotation.key_id[:12]} signs from now on; the one before it is revoked. "
         f"Take a backup of {rotation.folder}."
     )
@@ -124,7 +124,7 @@ def erase(sha256: str) -> None:
     from operations.ledger_audit import erase_reason
 
     erase_reason(sha256)
-    say(
+    click.echo(
         f"The reason {sha256[:12]} is erased. "
         "Backups and exports with reasons may still hold it."
     )
@@ -134,16 +134,16 @@ def _say_report(report: "AuditReport", subject: str) -> None:
     from registry.ledger.audit import LOOK, NOTHING_KNOWN
 
     if report.is_whole and report.head is not None:
-        say(
+        click.echo(
             f"{subject} is whole: entries 1 to {report.head.generation}, head {report.head.hash}; "
             f"{report.known_heads} heads known from elsewhere agree."
         )
     else:
-        say(f"{subject} is not whole. {report.problem}")
+        click.echo(f"{subject} is not whole. {report.problem}")
     for note in report.notes:
         # A ledger of one entry has had no time to be remembered by anybody.
         is_alone = note == NOTHING_KNOWN and report.whole_up_to > 1
-        say(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
+        click.echo(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
 
 
 COMMANDS: tuple[click.Command, ...] = (history, audit)

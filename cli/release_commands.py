@@ -1,11 +1,10 @@
 """Commands of the release manager and of on-call. The brakes need neither MLflow nor Prefect."""
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from core.console import say
+from core.console import say, say_json
 
 if TYPE_CHECKING:
     from operations.orders import ServedModel
@@ -48,7 +47,7 @@ def promote(
     # The findings come before the JSON, which a program reads as the last line.
     say_promotion(outcome)
     if as_json:
-        say(json.dumps(outcome.model_dump(mode="json")))
+        say_json(outcome.model_dump(mode="json"))
     ctx.exit(promotion_exit_code(outcome))
 
 

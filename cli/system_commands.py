@@ -1,12 +1,11 @@
 """Commands that start, stop and look at the running system."""
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from core.console import say
+from core.console import say, say_json
 
 if TYPE_CHECKING:
     from operations.checks import Check
@@ -64,7 +63,7 @@ def status(*, as_json: bool) -> None:
     current = collect_current_status()
     if as_json:
         document = {**current.model_dump(mode="json"), "warnings": current.warnings}
-        say(json.dumps(document))
+        say_json(document)
         return
     for line in status_lines(current):
         say(line)
@@ -80,7 +79,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     findings = examine_current_home()
     if as_json:
         document = [finding.model_dump(mode="json") for finding in findings]
-        say(json.dumps(document))
+        say_json(document)
     else:
         for finding in findings:
             say(_finding_line(finding))

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from core.console import say
-
 if TYPE_CHECKING:
     from flows.run.request import TrainRequest
     from operations.gate import GateRerun
@@ -141,20 +139,20 @@ def gate(
             "reasons": [finding.text for finding in rerun.verdict.findings],
             "differences": list(rerun.differences),
         }
-        say(json.dumps(document))
+        click.echo(json.dumps(document))
     ctx.exit(rerun.exit_code)
 
 
 def _say_rerun(rerun: "GateRerun") -> None:
     if rerun.regenerated is not None:
         outcome = "passed" if rerun.regenerated.is_enough else "rejected"
-        say(f"  {outcome:9} {rerun.regenerated.text}")
+        click.echo(f"  {outcome:9} {rerun.regenerated.text}")
     for finding in rerun.verdict.findings:
-        say(f"  {finding.outcome:9} {finding.text}")
+        click.echo(f"  {finding.outcome:9} {finding.text}")
     for difference in rerun.differences:
-        say(f"  DIFFERS   {difference}")
+        click.echo(f"  DIFFERS   {difference}")
     remark = "; the stored files say something else" if rerun.differences else ""
-    say(f"{rerun.verdict.gate}: {rerun.verdict.verdict}{remark}")
+    click.echo(f"{rerun.verdict.gate}: {rerun.verdict.verdict}{remark}")
 
 
 @click.command()

@@ -6,6 +6,7 @@ docs/decisions/0014-one-supervisor.md says why.
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ OUTLIVES = "ASSAY_OUTLIVES"
 When that service dies, its other processes are ended and this one is left for its next start.
 """
 
+OWN_MODULE = (sys.executable, "-P", "-m")
+"""How a module of ours is started in a folder of the person's.
+
+Without `-P` a `core` or a `cli` of that folder would be imported in place of ours.
+"""
 _SECONDS_TO_DIE = 10.0
 
 

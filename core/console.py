@@ -1,8 +1,10 @@
 """What a person reads on standard output and standard error."""
 
+import json
 import sys
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from core.address import redact_secrets
 
@@ -17,7 +19,28 @@ def add_listener(listener: Callable[[str], None]) -> None:
 
 def say(text: str) -> None:
     """Write one line to standard output at once, without secrets, and give it to every listener."""
-    line = redact_secrets(text)
+    _write(redact_secrets(text))
+
+
+def say_json(document: Any) -> None:
+    """Write a JSON document as one line, without the secrets in its texts.
+
+    Redacting the finished line could take a quote or a bracket away with a secret.
+    """
+    _write(json.dumps(_redact_texts(document)))
+
+
+def _redact_texts(document: Any) -> Any:
+    if isinstance(document, str):
+        return redact_secrets(document)
+    if isinstance(document, dict):
+        return {key: _redact_texts(entry) for key, entry in document.items()}
+    if isinstance(document, list | tuple):
+        return [_redact_texts(entry) for entry in document]
+    return document
+
+
+def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     # At once: output to a pipe is buffered, and a run takes minutes between two lines.
     sys.stdout.flush()

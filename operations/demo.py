@@ -6,14 +6,13 @@ Its verdict is whatever the evidence says.
 import json
 import os
 import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from core.children import owned_by_this_process
+from core.children import OWN_MODULE, owned_by_this_process
 from core.console import say
 from core.environment import set_library_environment
 from core.errors import ServingError
@@ -163,7 +162,7 @@ def run_endpoint(module: list[str]) -> Iterator[DemoEndpoint]:
 
     `ServingError` where it does not start within five minutes.
     """
-    command = [sys.executable, "-m", *module]
+    command = [*OWN_MODULE, *module]
     environment = {**os.environ, **owned_by_this_process()}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment

@@ -58,7 +58,7 @@ def _carry_out(
         return tuple(check(project))
     except AssayError as error:
         text = str(error)
-    # The usual cause is a home of another account, and closed_to_us names that account.
+    # The usual cause is a home of another account, and `explain_no_access` names that account.
     except PermissionError as error:
         reason = explain_no_access(Path(str(error.filename)))
         text = f"could not be checked: {reason or error}."

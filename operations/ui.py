@@ -4,6 +4,7 @@ import os
 import sys
 
 from core.address import shown
+from core.children import OWN_MODULE
 from core.console import say
 from core.environment import mlflow_address, set_library_environment
 from core.errors import ParameterError
@@ -38,7 +39,7 @@ def run_ui(port: int) -> int:
     )
     module = ["registry.mlflow.server", "--home", str(home), "--port", str(port)]
     os.execv(  # noqa: S606 - this process becomes the server
-        sys.executable, [sys.executable, "-m", *module]
+        sys.executable, [*OWN_MODULE, *module]
     )
 
 

@@ -108,8 +108,8 @@ class RunningServices:
         """
         was_recorded = self.is_recorded
         path = record_file(self.project.home)
-        records = tuple(service.record() for service in self.services)
         try:
+            records = tuple(service.record() for service in self.services)
             own_record(records).write(path)
             self.is_recorded = True
         except OSError as error:

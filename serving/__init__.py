@@ -4,5 +4,5 @@ client ──▶ endpoint/ (one process, follows the ledger) ──▶ `python -
 socket and HTTP  listen ▶ connections ▶ wire, host_names         owner: who may ask an engine
 one request      app ▶ openai_schema ▶ engines/ ▶ text_stream ▶ answer; errors are a refusal
 what is loaded   load ▶ package; regenerate answers held-out prompts once more
-other processes  client asks the endpoint of a home; outliving names environment variables
+other processes  client asks the endpoint of a home; core.children names environment variables
 """

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.address import shown
-from core.children import ChildCommand, end_child, owned_by_this_process, start_child
+from core.children import (
+    OWN_MODULE,
+    ChildCommand,
+    end_child,
+    owned_by_this_process,
+    start_child,
+)
 from core.environment import prefect_address
 from core.errors import WorkspaceError
 from core.loopback import LOOPBACK, answers
@@ -87,7 +93,7 @@ class _OwnServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A run of its own has nobody who would look at pages.
         command = (
-            *(sys.executable, "-m", "flows.schedule.prefect_server"),
+            *(*OWN_MODULE, "flows.schedule.prefect_server"),
             *("--port", str(self.port), "--no-services", "--no-ui"),
         )
         environment = {

@@ -8,13 +8,12 @@ import asyncio
 import os
 import re
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from contextlib import suppress
 from typing import Self
 
-from core.children import OUTLIVES, RUN_PID, SYSTEM_PID
+from core.children import OUTLIVES, OWN_MODULE, RUN_PID, SYSTEM_PID
 from core.errors import ServingError
 from core.ready import parse_ready
 from serving.endpoint.engine_record import EngineRecord, create_token
@@ -53,7 +52,7 @@ class EngineProcess:
         seconds it outlives this endpoint.
         """
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serving", *arguments, "--port", "0", "--owned"),
+            *(*OWN_MODULE, "serving", *arguments, "--port", "0", "--owned"),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
@@ -184,8 +183,6 @@ def _environment() -> dict[str, str]:
     It ends at once with the system around the endpoint, or with the run that started the
     endpoint, but not with the endpoint.
     """
-    environment = dict(os.environ)
-    environment[OUTLIVES] = "endpoint"
     system = os.environ.get(SYSTEM_PID)
     return {
         **os.environ,
