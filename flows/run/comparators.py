@@ -13,7 +13,9 @@ from pipelines import layout
 from pipelines.stages.base_model import read_base_model
 from pipelines.values.champion import Champion, ChampionInput, read_comparators
 from pipelines.values.evidence import Adapter
+from registry.ledger.entries import Release
 from registry.ledger.ledger import read_ledger, was_ever_opened
+from registry.ledger.state import ModelState
 from registry.mlflow.recorded import ANCHOR, CHAMPION, ModelVersion
 from registry.mlflow.store import Store
 
@@ -23,10 +25,11 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
 
     `RegistryError` where MLflow does not hold what the ledger says was served last.
     """
-    # The ledger decides: while the base answers, MLflow has no alias `champion`.
-    served = _last_served(store, model, workspace.home)
     champion = _place(
-        store, served or store.holder(model, CHAMPION), CHAMPION, workspace
+        store,
+        find_champion(store, model, workspace.home),
+        CHAMPION,
+        workspace,
     )
     anchor = _place(
         store,
@@ -60,19 +63,33 @@ def _place(
     return Champion(version=version.version, adapter=adapter)
 
 
-def _last_served(store: Store, model: str, home: Path) -> ModelVersion | None:
-    """The last version with full traffic, also while its base answers; None before any."""
-    if not was_ever_opened(home):
+def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:
+    """The version that a new adapter has to beat; None where there is none.
+
+    Of a model that the ledger ever released: the last version with full traffic that is not
+    revoked, also while the base answers. The alias `champion` may lag behind it. Of another
+    model: what holds the alias. `RegistryError` where MLflow does not hold the released bytes.
+    """
+    state = ModelState()
+    if was_ever_opened(home):
+        state = read_ledger(home).state().model(model)
+    if state.comparator is not None:
+        return _released_version(store, state.comparator.release)
+    # Everything that served is revoked: whatever holds the alias is no measure of quality.
+    if state.once_served:
         return None
-    recorded = read_ledger(home).state().model(model).comparator
-    # Nothing was ever released under this name.
-    if recorded is None:
+    champion = store.holder(model, CHAMPION)
+    if champion is None or champion.version in state.revoked:
         return None
-    release = recorded.release
-    version = store.known(model, release.version)
+    return champion
+
+
+def _released_version(store: Store, release: Release) -> ModelVersion:
+    version = store.known(release.model, release.version)
     if version is None or version.package_sha256 != release.package_sha256:
         raise RegistryError(
-            f"Version {release.version} of {model} served last, and MLflow does not hold it as it "
-            "was released. Restore MLflow from a backup, or train under another name with --model."
+            f"Version {release.version} of {release.model} served last, and MLflow does not hold "
+            "it as it was released. Restore MLflow from a backup, or train under another name "
+            "with --model."
         )
     return version

@@ -8,6 +8,7 @@ from pipelines import layout
 from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import read_screen_verdict
+from registry.ledger.ledger import read_ledger, was_ever_opened
 from registry.mlflow.recorded import CHAMPION, MADE_AGAIN, RECIPE, VERSION, ModelVersion
 from registry.mlflow.store import Store
 
@@ -46,13 +47,20 @@ def outcome_of_recipe(
     Run again, the recipe would compare the champion with itself.
     """
     champion = store.holder(model, CHAMPION)
-    if champion is None:
+    if champion is None or _is_revoked(champion, home):
         return None
     tags = store.runs.tags(champion.run_id)
     if tags.get(RECIPE) != recipe:
         return None
     outcome = champions_outcome(store, champion, home)
     return outcome.model_copy(update={"unchanged": True})
+
+
+def _is_revoked(version: ModelVersion, home: Path) -> bool:
+    """Whether the ledger revokes it; its alias may still be in MLflow."""
+    if not was_ever_opened(home):
+        return False
+    return version.version in read_ledger(home).state().model(version.name).revoked
 
 
 def champion_made_again(root: Path) -> Champion | None:

@@ -1,0 +1,56 @@
+"""What a new adapter is compared with follows the ledger, also where MLflow's alias lags behind."""
+
+from mlflow import MlflowClient
+
+from flows.run.comparators import find_champion
+from flows.run.previous import outcome_of_recipe
+from registry.ledger.entries import Revoked
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.recorded import CHAMPION, RECIPE
+from tests.operations.keeping.conftest import MODEL, Kept
+
+
+def revoke_version(kept: Kept) -> None:
+    ledger = open_ledger(kept.home)
+    reason = ledger.remember("it insults people")
+    number = kept.version.version
+    body = Revoked(model=MODEL, version=number, by="olga", reason_sha256=reason)
+    ledger.append(body, ledger.state())
+
+
+def test_what_serves_is_the_comparator_also_without_the_alias(kept: Kept) -> None:
+    kept.store.move_alias(MODEL, CHAMPION, None)
+    champion = find_champion(kept.store, MODEL, kept.home)
+    assert champion is not None
+    assert champion.version == kept.version.version
+
+
+def test_a_revoked_champion_is_no_comparator_whatever_the_alias_says(
+    kept: Kept,
+) -> None:
+    revoke_version(kept)
+    kept.store.move_alias(MODEL, CHAMPION, kept.version.version)
+    assert find_champion(kept.store, MODEL, kept.home) is None
+
+
+def test_a_recipe_of_a_revoked_champion_has_something_to_do(kept: Kept) -> None:
+    kept.store.move_alias(MODEL, CHAMPION, kept.version.version)
+    recipe = "r" * 64
+    client = MlflowClient(f"sqlite:///{kept.home / 'mlflow.db'}")
+    client.set_tag(kept.version.run_id, RECIPE, recipe)
+    assert outcome_of_recipe(kept.store, MODEL, recipe, kept.home) is not None
+    revoke_version(kept)
+    assert outcome_of_recipe(kept.store, MODEL, recipe, kept.home) is None
+
+
+def test_a_model_that_was_never_released_is_compared_with_what_holds_the_alias(
+    kept: Kept,
+) -> None:
+    kept.store.move_alias(MODEL, CHAMPION, kept.version.version)
+    (kept.home / "ledger.db").unlink()
+    for trace in (kept.home / "keys", kept.home / "endpoint", kept.home / "exports"):
+        for path in trace.rglob("*"):
+            if path.is_file():
+                path.unlink()
+    champion = find_champion(kept.store, MODEL, kept.home)
+    assert champion is not None
