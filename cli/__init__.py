@@ -112,7 +112,7 @@ def _next_step(error: OSError) -> str:
 @click.group(cls=_Commands)
 @click.version_option(package_name="assay")
 def main() -> None:
-    """Data and a base language model to a LoRA adapter, proven better, registered and served."""
+    """Fine-tune a model on your rows and serve it only if it is shown to be better."""
 
 
 for _command in (

@@ -18,7 +18,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def history(model: str | None, *, as_json: bool) -> None:
-    """What was judged, released, rolled back and braked: when, by whom and why, the newest last."""
+    """Show what was judged, released and rolled back: when, by whom and why, newest last."""
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.history import read_history
 
@@ -32,7 +32,7 @@ def history(model: str | None, *, as_json: bool) -> None:
 
 @click.group()
 def audit() -> None:
-    """Is the ledger what was written? Needs neither Prefect nor MLflow."""
+    """Check the ledger for changes. Needs neither Prefect nor MLflow."""
 
 
 @audit.command()
@@ -81,7 +81,7 @@ def export(file: Path, *, with_reasons: bool) -> None:
 @audit.command("accept-head")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
 def accept_head(reason: str) -> None:
-    """Have the ledger count as it is, although others remember more of it.
+    """Accept the ledger as it is, although others remember more of it.
 
     After a restore, or on a new machine.
     """
@@ -107,7 +107,7 @@ def accept_head(reason: str) -> None:
 @audit.command("rotate-key")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
 def rotate_key(reason: str) -> None:
-    """Replace the key that signs the ledger; cut short, call it again."""
+    """Replace the key that signs the ledger; if interrupted, run it again."""
     from operations.ledger_audit import rotate_key as rotate
 
     rotation = rotate(reason)

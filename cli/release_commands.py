@@ -56,7 +56,7 @@ def promote(
 @_MODEL
 @_REASON
 def adopt(version: str, model: str, reason: str) -> None:
-    """Answer by name for VERSION, which no run entered into the ledger.
+    """Vouch for a VERSION that no run entered into the ledger.
 
     It is judged on its evidence as any other.
     """
@@ -91,7 +91,7 @@ def rollback(model: str | None, reason: str, version: str | None) -> None:
 @_RELEASED
 @_REASON
 def revoke(version: str, model: str | None, reason: str) -> None:
-    """VERSION never serves again.
+    """Take VERSION out of service for ever.
 
     Where it serves now, what served before takes over, or the base.
     """
@@ -119,7 +119,7 @@ def serve_base(model: str | None, reason: str) -> None:
 @click.command()
 @_REASON
 def freeze(reason: str) -> None:
-    """No release begins, and what is on its way is aborted. Going back stays possible."""
+    """Stop releases: none begins, and one on its way is aborted. Rollback stays possible."""
     from operations.orders import freeze_releases
 
     ledger_state = freeze_releases(reason)
@@ -132,7 +132,7 @@ def freeze(reason: str) -> None:
 @click.command()
 @_REASON
 def unfreeze(reason: str) -> None:
-    """Releases may begin again."""
+    """Allow releases again."""
     from operations.orders import unfreeze_releases
 
     ledger_state = unfreeze_releases(reason)
@@ -156,7 +156,7 @@ def unfreeze(reason: str) -> None:
     help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.",
 )
 def waive(model: str, reason: str, rule: str, until: str) -> None:
-    """A rule of the gate `judge` does not hold for a model until a time.
+    """Suspend a rule of the gate `judge` for a model until a time.
 
     Who said so and why is on record.
     """

@@ -82,7 +82,9 @@ def libraries(project: Project) -> Iterator[Check]:
     problems = different[:_MOST_NAMED] + missing[:_MOST_NAMED]
     text = f"{len(locked)} as locked"
     if problems:
-        text = f"{'; '.join(problems)}. Run infra/setup.sh, or `make clean test`."
+        text = (
+            f"{'; '.join(problems)}. Run `touch requirements.lock && make .venv/ready`."
+        )
     yield Check(name="libraries", is_ok=not problems, text=text)
 
 

@@ -242,6 +242,11 @@ def _rollback_generation(
             "`assay promote` releases a version."
         )
     target = find_rollback_target(model_state)
+    if target is None and model_state.serves_base:
+        raise ReleaseError(
+            f"The base answers for {model}, and no version is left to go back to. "
+            "`assay promote` releases another one."
+        )
     if target is None:
         raise ReleaseError(
             f"Nothing of {model} served before what serves now. "
