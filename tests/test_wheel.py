@@ -40,8 +40,14 @@ class Installed(NamedTuple):
         )
 
 
+@pytest.fixture
+def installed(built: Installed, tmp_path: Path) -> Installed:
+    """The environment, with a folder of the test's own to start from."""
+    return built._replace(away=tmp_path)
+
+
 @pytest.fixture(scope="module")
-def installed(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def built(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Built from the tracked files alone, so that nothing untracked can be missing elsewhere."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [
@@ -73,9 +79,7 @@ def installed(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Install
     # A path in a .pth file is searched after the environment itself, and its own .pth files are not
     # read: the checkout that is installed there as editable stays out.
     (site / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
-    away = folder / "away"
-    away.mkdir()
-    return Installed(wheel, python, away)
+    return Installed(wheel, python, folder)
 
 
 def packages(wheel: Path) -> set[str]:

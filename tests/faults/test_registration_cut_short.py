@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from registry.mlflow.recorded import LOGICAL_RUN, VERDICT
+from registry.mlflow.recorded import MODEL as MODEL_TAG
 from registry.mlflow.store import Store
 from tests.support.journey import (
     Checkout,
@@ -112,17 +113,17 @@ def killed_at(
 
 
 def seen(checkout: Checkout) -> Seen:
+    """Only of this model: other tests register others at the same server."""
     client = MlflowClient(checkout.uri, checkout.uri)
     experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{MODEL_TAG}` = '{MODEL}'")
+    run_ids = {run.info.run_id for run in runs}
+    logged_models = client.search_logged_models(experiments)
+    versions = client.search_model_versions(f"name = '{MODEL}'")
     return Seen(
-        versions=tuple(
-            dict(version.tags)
-            for version in client.search_model_versions(f"name = '{MODEL}'")
-        ),
-        logged_models=len(client.search_logged_models(experiments)),
-        verdicts=tuple(
-            run.data.tags.get(VERDICT) for run in client.search_runs(experiments)
-        ),
+        versions=tuple(dict(version.tags) for version in versions),
+        logged_models=sum(each.source_run_id in run_ids for each in logged_models),
+        verdicts=tuple(run.data.tags.get(VERDICT) for run in runs),
     )
 
 

@@ -188,7 +188,7 @@ def test_a_cache_that_rots_is_found_before_training_and_mended_by_the_next_run(
     assert done.code == 1, done.out + done.err
     (line,) = done.err.strip().splitlines()
     assert "train.jsonl has changed since it was recorded" in line
-    assert "1 damaged files were taken out of the cache" in line
+    assert "1 damaged files were removed from the cache" in line
     assert not list((seeded.home / "scratch").glob("*/checkpoint-*"))
     assert not rotten.exists()
 

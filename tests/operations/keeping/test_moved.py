@@ -209,7 +209,7 @@ def test_a_moved_checkout_runs_gates_and_clears_up(
     )
     assert (anew.last["version"], anew.last["note"]) == (
         "2",
-        "alias challenger, which it takes from version 1 as the same adapter, judged anew",
+        "alias challenger, which it takes from version 1 as the same adapter, judged again",
     )
     assert invoke(checkout, "gc", "--apply").code == 0
 
