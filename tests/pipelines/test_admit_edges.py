@@ -18,6 +18,11 @@ def test_the_expectations_that_failed_are_named_and_no_other() -> None:
     both = {"expectations": (held, failed), "passed": False}
     text = text_of("validation", report.model_copy(update=both), trials.data_bias())
     assert "1 of 2 expectations hold for every row; not: expect_b(x)" in text
+    about_table = failed.model_copy(update={"name": "expect_rows", "column": None})
+    both = {"expectations": (held, about_table), "passed": False}
+    text = text_of("validation", report.model_copy(update=both), trials.data_bias())
+    assert "not: expect_rows" in text
+    assert "expect_rows(" not in text
     text = text_of("validation", report, trials.data_bias())
     assert text.endswith("1 of 1 expectations hold for every row")
 

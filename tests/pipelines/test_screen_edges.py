@@ -1,5 +1,7 @@
 """What `make mutate` and `make coverage` found that no other test of `screen` holds to."""
 
+import math
+
 import pytest
 
 from pipelines.stages.score import score
@@ -48,3 +50,14 @@ def test_guardrails_that_judged_nothing_are_named(card: Scorecard) -> None:
     bleu: dict[str, object] = {"metric": "bleu", "margin": 1.0, "required": False}
     assert "since none of bleu was scored" in unguarded(card, bleu)
     assert "since the policy names no guardrail" in unguarded(card)
+
+
+def test_what_was_not_scored_has_no_score_that_could_equal_another(
+    card: Scorecard,
+) -> None:
+    case = Case(scorecard=card, comparisons=(), gates=trials.policy().gates)
+    assert math.isnan(case.find_score("chrf", "champion"))
+    assert math.isnan(case.find_score("no_such_metric", "adapter"))
+    assert case.find_signature("chrf", "champion") is None
+    assert case.find_signature("no_such_metric", "adapter") is None
+    assert not math.isnan(case.find_score("chrf", "adapter"))

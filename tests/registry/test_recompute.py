@@ -15,6 +15,7 @@ from registry.release.recompute import (
     is_older,
     older_differences,
     recompute,
+    rescreen,
     rival_differences,
 )
 from tests.support import trials
@@ -47,6 +48,11 @@ def test_a_stored_verdict_is_found_again(folder: Path) -> None:
     found = recompute(folder)
     assert found.verdict.verdict == "passed"
     assert found.differences == ()
+
+
+def test_screening_again_gives_the_verdict_of_recomputing(folder: Path) -> None:
+    policy = folder / "policy.yaml"
+    assert rescreen(folder, policy) == recompute(folder, policy).verdict
 
 
 def test_an_edited_verdict_is_named_field_by_field(folder: Path) -> None:

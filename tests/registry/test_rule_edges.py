@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import IllegalEntry
-from registry.ledger.entries import BaseServed
+from registry.ledger.entries import BaseServed, Revoked
 from tests.support.ledgers import MODEL, WHY, Chain, begun, judged
 
 
@@ -19,3 +19,12 @@ def test_a_verdict_from_before_a_change_of_what_serves_begins_no_release() -> No
         chain.add(begun(verdict, "2"))
     chain.add(judged("2"))
     chain.add(begun(chain.last, "2"))
+
+
+def test_a_revocation_leaves_models_with_other_bytes_alone() -> None:
+    chain = Chain()
+    chain.release("1")
+    chain.release("2", "other")
+    chain.add(Revoked(model=MODEL, version="1", by="olga", reason_sha256=WHY))
+    assert chain.ledger_state.model(MODEL).revoked == {"1"}
+    assert chain.ledger_state.model("other").revoked == frozenset()
