@@ -15,6 +15,7 @@ from core.value import Value
 from flows.champions import move_champions
 from flows.judged_version import JudgedVersion, circumstances_of
 from flows.package_repair import fetch_released_package, package_fault
+from flows.run.attempt import fetch_package_of
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.stages.base_model import locate_base_model
@@ -84,8 +85,7 @@ def promote(
         repaired = _repair_serving_package(project.home, store, candidate)
         if repaired is not None:
             return repaired
-        packages = project.home / "packages"
-        package = store.fetch(candidate, packages / candidate.package_sha256)
+        package = fetch_package_of(store, candidate, project.home)
         # Without an endpoint `drive_release` would roll back a release that is under way.
         context.endpoint.state()
         # We hold the lock, so whoever drove an earlier release has ended.

@@ -7,6 +7,7 @@ it is promoted.
 
 from core.errors import ReleaseError
 from core.project import Project
+from flows.run.attempt import fetch_package_of
 from flows.run.registration import contents_of_version
 from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
@@ -24,8 +25,8 @@ def adopt(
     """
     store, ledger = open_store(project), open_ledger(project.home)
     registered = store.get_version(model, version)
-    folder = project.home / "packages" / registered.package_sha256
-    made = contents_of_version(registered, store.fetch(registered, folder))
+    package = fetch_package_of(store, registered, project.home)
+    made = contents_of_version(registered, package)
     reason_sha256 = ledger.remember(order.reason)
     number = registered.version
 

@@ -121,6 +121,7 @@ def _find_adapter(version: "ModelVersion") -> str | None:
 
     None, with a sentence to the user, where they cannot be read.
     """
+    from flows.run.attempt import fetch_package_of
     from registry.mlflow.home_store import open_store
 
     project = current_project()
@@ -128,8 +129,7 @@ def _find_adapter(version: "ModelVersion") -> str | None:
         # Somebody may register models with MLflow's own client.
         if not version.package_sha256:
             raise RegistryError("it is not one that Assay registered.")
-        folder = project.home / "packages" / version.package_sha256
-        package = open_store(project).fetch(version, folder)
+        package = fetch_package_of(open_store(project), version, project.home)
         return Adapter.read(package / "adapter.json").sha256
     except AssayError as error:
         say(

@@ -11,6 +11,7 @@ from core.home import make_home
 from core.progress import show_activity
 from core.project import Project, find_project
 from core.settings import Settings
+from flows.run.attempt import fetch_package_of
 from pipelines import layout
 from pipelines.stages.base_model import base_model, locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
@@ -90,8 +91,7 @@ def served_version(project: Project, model: str, version: str) -> Served:
     """
     store = open_store(project)
     registered = store.get_version(model, version)
-    folder = project.home / "packages" / registered.package_sha256
-    package = store.fetch(registered, folder)
+    package = fetch_package_of(store, registered, project.home)
     manifest = package / "base_model.json"
     # Every byte of the weights is hashed against the manifest.
     base_folder = locate_base_model(BaseModelManifest.read(manifest), project.home)

@@ -5,23 +5,22 @@ record), `verdict.json`, `known_answers.jsonl`, `chat_template.jinja`, the evide
 `package.json` with the digest of every other file.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DamagedFile, ServingError, UnusableBaseModel
-from core.files import digest_of_files, folder_digests, sha256_of
+from core.files import digest_of_files, sha256_of
 from pipelines.models.adapter_files import check_adapter, check_kinds
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.evidence import Adapter
 from pipelines.values.verdict import Finalist, read_screen_verdict
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import KnownAnswer, read_known_answers
+from registry.release.stored_files import changes_since_packing
 
 WEIGHTS = "adapter"
 RECORD = "adapter.json"
 VERDICT = "verdict.json"
-DIGESTS = "package.json"
 TEMPLATE = "chat_template.jinja"
 # transformers looks for files of these kinds by itself: one that is not in the manifest could
 # change what is loaded.
@@ -128,32 +127,8 @@ def _is_file_with(path: Path, name: str, expected: str) -> bool:
 
 def _check_digests(folder: Path) -> None:
     """Return only if every file is the one that was packed, and no other file was added."""
-    present = folder_digests(folder)
-    # It cannot hold its own digest.
-    present.pop(DIGESTS, None)
-    packed = _read_digests(folder / DIGESTS)
-    for name in sorted(present.keys() | packed.keys()):
-        if present.get(name) == packed.get(name):
-            continue
-        if name not in present:
-            fact = "is missing"
-        elif name not in packed:
-            fact = "came in after packing"
-        else:
-            fact = "is not what was packed"
+    for name, fact in changes_since_packing(folder):
         raise DamagedFile(f"{folder / name} {fact}. Fetch the package again.")
-
-
-def _read_digests(path: Path) -> dict[str, str]:
-    try:
-        digests = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedFile(
-            f"{path} holds no digests ({type(error).__name__}). Fetch the package again."
-        ) from error
-    if not isinstance(digests, dict):
-        raise DamagedFile(f"{path} holds no digests. Fetch the package again.")
-    return digests
 
 
 def _read_passing_verdict(path: Path, adapter: Adapter) -> Finalist:

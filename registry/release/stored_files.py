@@ -42,11 +42,19 @@ def file_differences(folder: Path, scorecard: Scorecard) -> Iterator[str]:
 
 
 def _packing_differences(folder: Path) -> Iterator[str]:
-    path = folder / DIGESTS
     # Only a package lists its files; a run's evidence has no such list.
-    if not path.exists():
+    if not (folder / DIGESTS).exists():
         return
-    packed = _read_digests(path)
+    for name, fact in changes_since_packing(folder):
+        yield f"package: {name} {fact}"
+
+
+def changes_since_packing(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield each file that is not as it was packed, and what became of it.
+
+    `DamagedFile` where the folder has no whole list of its files.
+    """
+    packed = _read_digests(folder / DIGESTS)
     present = folder_digests(folder)
     # The list cannot contain its own digest.
     present.pop(DIGESTS, None)
@@ -54,12 +62,11 @@ def _packing_differences(folder: Path) -> Iterator[str]:
         if present.get(name) == packed.get(name):
             continue
         if name not in present:
-            fact = "is missing"
+            yield name, "is missing"
         elif name not in packed:
-            fact = "came in after packing"
+            yield name, "came in after packing"
         else:
-            fact = "is not what was packed"
-        yield f"package: {name} {fact}"
+            yield name, "is not what was packed"
 
 
 def _read_digests(path: Path) -> dict[str, Any]:
