@@ -156,3 +156,12 @@ class ReleaseError(AssayError):
 
 class OperationError(AssayError):
     """A service, a backup or a clean-up that could not do its work."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, at most 200 characters; its kind where it has none."""
+    text = str(error).strip()
+    if not text:
+        return type(error).__name__
+    line = text.splitlines()[0]
+    return line[:200]

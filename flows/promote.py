@@ -18,7 +18,7 @@ from flows.package_repair import fetch_released_package, package_fault
 from flows.run.attempt import fetch_package_of
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.stages.base_model import locate_base_model
+from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.verdict import (
     Candidate,

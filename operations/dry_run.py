@@ -20,6 +20,7 @@ from flows.run.workspace import Workspace, open_workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.models.answers import check_lengths
+from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import (
     LanguageModel,
@@ -30,7 +31,7 @@ from pipelines.models.resources import estimate_needs
 from pipelines.rows.contents import assign_clusters, digest_contents
 from pipelines.stages.admit import TRAINING_SPLITS
 from pipelines.stages.admit import main as admit
-from pipelines.stages.base_model import base_model, locate_base_model
+from pipelines.stages.base_model import base_model
 from pipelines.stages.bias import main as bias
 from pipelines.stages.collect import main as collect
 from pipelines.stages.fine_tune import Start, count_training_steps, encode_rows
@@ -254,10 +255,7 @@ def _check_lengths(start: Start, language: LanguageModel, params: Params) -> Non
 
 def _count_tokens(encoder: ChatEncoder) -> _Tokens:
     rows = read_rows(Path("data/validate/train.jsonl"))
-    pairs = [
-        (encoder.prompt_ids(row.messages), encoder.completion_ids(row.completion))
-        for row in rows
-    ]
+    pairs = [encoder.encode_example(row.messages, row.completion) for row in rows]
     counts = tuple(len(prompt) + len(completion) for prompt, completion in pairs)
     return _Tokens(counts, sample=tuple(pairs[:_SAMPLE]))
 

@@ -13,7 +13,8 @@ from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.attempt import fetch_package_of
 from pipelines import layout
-from pipelines.stages.base_model import base_model, locate_base_model
+from pipelines.models.base_store import locate_base_model
+from pipelines.stages.base_model import base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import Params, load_params
 from registry.mlflow.home_store import open_store, settle_and_report

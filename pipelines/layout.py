@@ -1,7 +1,7 @@
 """The paths of a workspace's files, relative to its root. Each is named here and nowhere else.
 
-    data/raw ─ collect ─ split ─ validate ─ bias ─ admit ─ fine_tune ─┬─ prompt_baselines
-    data/base_model ──────────────────────────────────────────────────┴─ generate ─ score ─ screen
+    data/raw ─ collect ─ split ─ validate ─ bias ─ admit ─┬─ fine_tune ─┬─ prompt_baselines
+                                      └─ base_model ──────┘             └─ generate ─ score ─ screen
 
 A stage runs in the root and writes below `data/STAGE`. dvc.yaml names the same folders.
 """
@@ -20,6 +20,7 @@ DVC_LOCK = Path("dvc.lock")
 BASE_MODEL = DATA / "base_model"
 BASE_MODEL_MANIFEST = BASE_MODEL / "manifest.json"
 CHAT_TEMPLATE = BASE_MODEL / "chat_template.jinja"
+CONFORMANCE = DATA / "base_check" / "conformance.json"
 CHAMPION = DATA / "champion"
 CHAMPION_INPUT = CHAMPION / "champion.json"
 

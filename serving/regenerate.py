@@ -7,8 +7,8 @@ from pydantic import Field
 from core.errors import ServingError
 from core.value import Value
 from pipelines.gates.policy import load_policy
+from pipelines.models.base_store import locate_base_model
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
-from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.release.known_answers import KnownAnswer, draw_answers
 from serving.load import scored_precision

@@ -56,7 +56,7 @@ def test_each_stage_is_told_in_a_line(judged: Journey) -> None:
         for line in judged.result.out.splitlines()
         if line.startswith("  ") and line[2:3].isalpha()
     ]
-    assert told[:3] == ["base_model", "collect", "split"]
+    assert told[:3] == ["collect", "split", "validate"]
     assert {"fine_tune", "generate", "score", "screen"} <= set(told)
 
 

@@ -13,8 +13,8 @@ from core.value import FileDigest
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.policy import load_policy
+from pipelines.models.base_store import locate_base_model
 from pipelines.scoring.evidence_file import read_evidence
-from pipelines.stages.base_model import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion, group_prompts, read_rows
 from pipelines.values.evidence import Scorecard

@@ -10,7 +10,7 @@ from core.errors import RegistryError
 from flows.run.attempt import fetch_package_of
 from flows.run.workspace import Workspace
 from pipelines import layout
-from pipelines.stages.base_model import read_base_model
+from pipelines.models.base_store import read_base_model
 from pipelines.values.champion import Champion, ChampionInput, read_comparators
 from pipelines.values.evidence import Adapter
 from registry.ledger.entries import Release

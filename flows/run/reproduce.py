@@ -16,7 +16,7 @@ from typing import Any
 
 from core import errors
 from core.console import say
-from core.errors import PipelineError, WorkspaceError
+from core.errors import PipelineError, WorkspaceError, first_line
 from core.files import md5_of
 from core.git import hide_repository
 from core.locks import stage_lock, take_turn
@@ -78,7 +78,7 @@ def version_inputs(workspace: Workspace) -> None:
             repo.add([str(path) for path in rows])
     except DvcException as error:
         raise WorkspaceError(
-            f"DVC cannot keep {rows[0].name} ({_first_line(error)}). "
+            f"DVC cannot keep {rows[0].name} ({first_line(error)}). "
             "Look at the disk and run again."
         ) from error
 
@@ -118,11 +118,11 @@ def _run_stage(workspace: Workspace, stage: str, channel: Path) -> None:
         # A gate that refuses exits with an error code, and its verdict is its out.
         verdict = workspace.root / layout.DATA / stage / "verdict.json"
         if stage not in GATES or not verdict.is_file():
-            reason = _first_line(error.__cause__ or error)
+            reason = first_line(error.__cause__ or error)
             raise _unexplained_error(stage, reason) from error
     except DvcException as error:
         raise PipelineError(
-            f"DVC cannot run stage {stage} ({_first_line(error)}). Fix dvc.yaml or its inputs."
+            f"DVC cannot run stage {stage} ({first_line(error)}). Fix dvc.yaml or its inputs."
         ) from error
 
 
@@ -159,14 +159,6 @@ def _unexplained_error(stage: str, reason: str) -> PipelineError:
         f"Stage {stage} ended without a message ({reason}). Its output, if any, is printed "
         "above; run it again."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    if not text:
-        return type(error).__name__
-    first_line = text.splitlines()[0]
-    return first_line[:200]
 
 
 @contextmanager

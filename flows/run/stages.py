@@ -1,7 +1,7 @@
 """The order of the stages, which training, re-scoring and the dry run share.
 
-base_model
 DATA         collect ─ split ─ validate ─ bias ─ admit
+base_model   checked on the admitted rows
 fine_tune
 EVALUATION   prompt_baselines ─ generate ─ score ─ screen
 """
@@ -18,18 +18,19 @@ EVALUATION = ("prompt_baselines", "generate", "score", "screen")
 
 
 def admit_rows(workspace: Workspace) -> Rejection | Undecided | None:
-    """Run the stages up to the gate `admit`. None where the rows are admitted, else its verdict."""
-    run_stage(workspace, "base_model")
-    # The cache may have given the manifest of a base that this machine does not have.
-    place_base_model(workspace)
-    # Before the long stages: a champion on another base ends the run.
-    check_comparators(workspace)
+    """Run the gate `admit` and check the base. None where both pass, else the gate's verdict."""
     for stage in DATA:
         run_stage(workspace, stage)
     admission = read_admission(workspace.root / layout.ADMIT_VERDICT)
     # A gate that refuses is a result: nothing is trained.
     if isinstance(admission, Rejection | Undecided):
         return admission
+    # After the gate: the check asks the base the user's own prompts.
+    run_stage(workspace, "base_model")
+    # The cache may have given the manifest of a base that this machine does not have.
+    place_base_model(workspace)
+    # Before the long stages: a champion on another base ends the run.
+    check_comparators(workspace)
     return None
 
 

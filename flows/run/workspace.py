@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UnreadableData
-from core.files import write_text
+from core.files import digest_of_files, write_text
 from core.git import git
 from core.home import make_home
 from core.locks import exclusive, share_home, try_exclusive, workspace_lock
@@ -17,7 +17,8 @@ from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
 from flows.run.request import ROW_SUFFIXES, TrainRequest, check_request
 from pipelines import layout
-from pipelines.stages.base_model import base_model, read_base_model
+from pipelines.models.base_store import read_base_model
+from pipelines.stages.base_model import find_base_model
 from pipelines.values.params import Params, override
 
 
@@ -108,7 +109,7 @@ def place_base_model(workspace: Workspace) -> None:
     manifest, _ = read_base_model(workspace.root / layout.BASE_MODEL)
     weights = workspace.home / "base-models" / manifest.digest
     if not weights.is_dir():
-        base_model(workspace.params.base_model, workspace.home)
+        find_base_model(workspace.params.base_model, workspace.home)
 
 
 def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params:
@@ -125,8 +126,9 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     base = params.base_model
     if base.source == "folder" and base.digest is None:
         # A folder can change: the run is about the bytes that are there now.
-        manifest, _ = base_model(base, project.home)
-        params = override(params_file, {"base_model.digest": manifest.digest})
+        _, files = find_base_model(base, project.home)
+        digest = digest_of_files(files)
+        params = override(params_file, {"base_model.digest": digest})
     return params
 
 

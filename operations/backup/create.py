@@ -31,7 +31,7 @@ from operations.backup.manifest import (
 )
 from operations.gc.referenced import verified_state
 from operations.run_refs import bundle_refs
-from pipelines.stages.base_model import locate_base_model
+from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import export
 from registry.ledger.entries import Release

@@ -79,6 +79,11 @@ def check_adapter(folder: Path, adapter: Adapter, base: BaseModelManifest) -> No
     _check_tensors(folder / WEIGHTS, adapter.lora.r)
 
 
+def is_lora_matrix_name(name: str) -> bool:
+    """Whether a tensor of this name is one that an adapter may hold."""
+    return _LORA_TENSOR.fullmatch(name) is not None
+
+
 def check_kinds(folder: Path, recorded: set[str]) -> None:
     """Refuse links, and anything that is not a plain data file.
 

@@ -1,7 +1,8 @@
 """One system's answers to prompts, and the losses of their references: what `score` reads."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +53,16 @@ class Identity(Value):
 class _Assignment:
     """The prompts that one system answers, with their token ids in the same order."""
 
-    system: System
+    identity: Identity
     language: LanguageModel
     prompts: Sequence[Prompt]
     encoded: Sequence[Sequence[int]]
     params: GenerationParams
+
+    @property
+    def system(self) -> System:
+        """Who answers."""
+        return self.identity.system
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def answer(
     encoded = _encode_prompts(identity, language, prompts)
     # Before the first answer: the longest prompt must not fail after hours.
     check_lengths(language, prompts, encoded, params)
-    assignment = _Assignment(system, language, prompts, encoded, params)
+    assignment = _Assignment(identity, language, prompts, encoded, params)
     answers = _generate_answers(assignment)
     losses = _measure_losses(assignment)
     answers_path = out / f"{system}.answers.jsonl"
@@ -114,8 +120,18 @@ def _encode_prompts(
     encoded: list[list[int]] = []
     for prompt in prompts:
         messages = insert_examples(prompt.messages, identity.examples)
-        encoded.append(language.encoder.prompt_ids(messages))
+        with name_prompt(prompt):
+            encoded.append(language.encoder.prompt_ids(messages))
     return encoded
+
+
+@contextmanager
+def name_prompt(prompt: Prompt) -> Iterator[None]:
+    """Within, an `UnusableRow` says which held-out prompt it is about."""
+    try:
+        yield
+    except UnusableRow as error:
+        raise UnusableRow(f"Held-out prompt {prompt.id}: {error}") from error
 
 
 def insert_examples(messages: Messages, examples: Messages) -> Messages:
@@ -138,10 +154,7 @@ def check_lengths(
     reference and for `params.max_new_tokens`, whichever is more.
     """
     for prompt, ids in zip(prompts, encoded, strict=True):
-        longest = max(
-            len(language.encoder.completion_ids(reference))
-            for reference in prompt.references
-        )
+        longest = count_longest_reference(language.encoder, prompt)
         tokens = len(ids) + max(longest, params.max_new_tokens)
         # Refused and not cut: a cut prompt is another question.
         if tokens > language.context_tokens:
@@ -151,6 +164,18 @@ def check_lengths(
                 f"with its answer, the model's context holds {language.context_tokens}. "
                 "Shorten it, or lower generation.max_new_tokens."
             )
+
+
+def count_longest_reference(encoder: ChatEncoder, prompt: Prompt) -> int:
+    """Count the tokens of the prompt's longest reference, end-of-turn token included.
+
+    `UnusableRow` names the prompt where one of them cannot be encoded behind it.
+    """
+    lengths = [
+        len(_encode_reference(encoder, prompt, number, prompt.messages)[1])
+        for number in range(len(prompt.references))
+    ]
+    return max(lengths)
 
 
 def _generate_answers(assignment: _Assignment) -> list[Completion]:
@@ -222,20 +247,24 @@ def _describe_loss(reference: _Reference, nats: float) -> TokenLoss:
 def _list_references(assignment: _Assignment) -> list[_Reference]:
     encoder = assignment.language.encoder
     references: list[_Reference] = []
-    prompts = zip(assignment.prompts, assignment.encoded, strict=True)
-    for prompt, prompt_ids in prompts:
+    for prompt in assignment.prompts:
+        messages = insert_examples(prompt.messages, assignment.identity.examples)
         for number in range(len(prompt.references)):
-            completion_ids = _encode_reference(encoder, prompt, number)
-            references.append(_Reference(prompt, number, prompt_ids, completion_ids))
+            example = _encode_reference(encoder, prompt, number, messages)
+            references.append(_Reference(prompt, number, *example))
     return references
 
 
-def _encode_reference(encoder: ChatEncoder, prompt: Prompt, number: int) -> list[int]:
-    ids = encoder.completion_ids(prompt.references[number])
+def _encode_reference(
+    encoder: ChatEncoder, prompt: Prompt, number: int, messages: Messages
+) -> tuple[list[int], list[int]]:
+    """Encode one reference behind the messages that the system is asked."""
+    with name_prompt(prompt):
+        prompt_ids, ids = encoder.encode_example(messages, prompt.references[number])
     # The end-of-turn token alone is no answer to be scored.
     if len(ids) < 2:
         raise UnusableRow(
             f"Held-out prompt {prompt.id} has a reference without tokens: "
             "nothing to score. Remove it."
         )
-    return ids
+    return prompt_ids, ids

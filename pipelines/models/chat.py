@@ -1,18 +1,34 @@
-"""How a conversation becomes tokens: the one encoder that training, scoring and serving share."""
+"""How a conversation becomes tokens: the one encoder that training, scoring and serving share.
 
-from collections.abc import Sequence
+    prompt    the conversation, up to where the answer begins
+    answer    what the same conversation goes on with, up to the token that ends the turn
+
+Both come out of one rendering. An answer that is encoded by itself can begin with other tokens.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core.errors import UnusableBaseModel, UnusableRow
+from core.errors import UnusableBaseModel, UnusableRow, first_line
+from pipelines.models.end_tokens import EndTokens, find_end_tokens
+from pipelines.models.template import (
+    RenderingError,
+    Turn,
+    find_turn,
+    render,
+    render_ids,
+)
 from pipelines.values.dataset import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Private-use characters: they replace a message's text while the template is rendered.
-_MARK = "\ue000{}\ue001"
+Example = tuple[list[int], list[int]]
+Encode = Callable[[str], list[int]]
+# Texts to put in front of another one while it is encoded: one of them joins no token with it.
+_ANCHORS = ("a", "\n", ".", "0", " ")
 
 
 @dataclass(frozen=True)
@@ -24,7 +40,8 @@ class ChatEncoder:
 
     tokenizer: "PreTrainedTokenizerBase"
     template: str | None
-    end_id: int
+    turn: Turn
+    ends: EndTokens
 
     @classmethod
     def load(cls, folder: Path, template: str | None) -> "ChatEncoder":
@@ -32,59 +49,56 @@ class ChatEncoder:
 
         `template` None is completion mode: the prompt, a line end, the completion.
         """
-        from transformers import AutoTokenizer
+        tokenizer = load_tokenizer(folder)
+        # In completion mode nothing is written around an answer.
+        turn = Turn("", "") if template is None else find_turn(tokenizer, template)
+        ends = find_end_tokens(tokenizer, folder, turn.after)
+        return cls(tokenizer, template, turn, ends)
 
-        # From this folder alone: neither the network nor code in it is used.
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        # tokenizers has no error class of its own, and damaged files end in any error.
-        except Exception as error:
-            raise UnusableBaseModel(
-                f"{folder} holds no tokenizer that loads ({_first_line(error)}). "
-                "Put tokenizer.json beside config.json."
-            ) from error
-        end_id = _find_end_of_turn(tokenizer, template, folder)
-        return cls(tokenizer=tokenizer, template=template, end_id=end_id)
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer in training."""
+        return self.ends.turn
 
     @property
     def end_ids(self) -> list[int]:
         """Tokens at which generation stops."""
-        # A template's end of turn and the tokenizer's end of sequence may differ.
-        end_of_sequence = int(self.tokenizer.eos_token_id)
-        ids = {self.end_id, end_of_sequence}
-        return sorted(ids)
+        return sorted(self.ends.all)
 
     @property
     def pad_id(self) -> int:
         """Token that fills a batch; masked everywhere, so that its identity does not matter."""
         pad_id = self.tokenizer.pad_token_id
-        if pad_id is None:
-            pad_id = self.tokenizer.eos_token_id
-        return int(pad_id)
+        return int(self.end_id if pad_id is None else pad_id)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Encode messages up to where the answer begins.
 
-        `UnusableRow` where the template refuses the conversation, or rewrites a message
-        that holds a control token.
+        `UnusableRow` where the template refuses the conversation, or leaves out what its system
+        or its user says.
         """
         if self.template is None:
-            text = "".join(f"{message.content}\n" for message in messages)
-            return self._encode_text(text)
-        # A message that looks like markup must not become markup.
-        if self._holds_control_token(messages):
-            return self._encode_guarded(messages)
-        conversation = [message.model_dump() for message in messages]
-        prompt = self._render(conversation)
-        return self._encode_markup(prompt)
+            return self._encode_plain(_join(messages))
+        conversation = _list_turns(messages)
+        prompt = self._render(conversation, add_generation_prompt=True)
+        _check_is_whole(messages, prompt)
+        return self._render_ids(conversation, add_generation_prompt=True)
 
-    def completion_ids(self, text: str) -> list[int]:
-        """Encode an answer, end-of-turn token included."""
-        ids = self._encode_text(text)
-        ids.append(self.end_id)
-        return ids
+    def encode_example(self, messages: Sequence[Message], answer: str) -> Example:
+        """Encode a prompt, and the answer that it goes on with, end-of-turn token included.
+
+        The prompt's tokens are those of `prompt_ids`. `UnusableRow` where the template refuses
+        or rewrites the example, or where the answer holds a token that ends a turn.
+        """
+        prompt_ids = self.prompt_ids(messages)
+        if self.template is None:
+            prompt = _join(messages)
+            whole_ids = self._encode_plain(prompt + answer)
+            rest = _Rest(prompt_ids, whole_ids, answer)
+        else:
+            rest = self._render_rest(messages, answer, prompt_ids)
+        answer_ids = self._cut(rest)
+        return prompt_ids, self._end(answer_ids, answer)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated tokens, without control tokens."""
@@ -94,23 +108,76 @@ class ChatEncoder:
         )
         return str(text)
 
-    def _render(self, conversation: list[dict[str, str]], **options: Any) -> str:
-        from jinja2 import TemplateError
+    def show(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens with its control tokens, for people."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
-        # The prompt ends with what the template writes before an answer.
-        options.setdefault("add_generation_prompt", True)
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    conversation, chat_template=self.template, tokenize=False, **options
-                )
-            )
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in conversation)
+    def _render_rest(
+        self, messages: Sequence[Message], answer: str, prompt_ids: list[int]
+    ) -> "_Rest":
+        conversation = _list_turns(messages)
+        prompt = self._render(conversation, add_generation_prompt=True)
+        conversation.append({"role": "assistant", "content": answer})
+        # Without an end token the template's own words after an answer are not learned.
+        options = {"continue_final_message": True} if not self.ends.is_written else {}
+        whole = self._render(conversation, **options)
+        rest = whole.removeprefix(prompt)
+        if not whole.startswith(prompt) or answer.strip() not in rest:
             raise UnusableRow(
-                f"The chat template refuses a conversation of {roles} "
-                f"({_first_line(error)}). Correct the row or the template."
-            ) from error
+                f"The chat template rewrites the answer {answer[:40]!r}, "
+                "so that it does not follow its prompt. Change the row or the template."
+            )
+        return _Rest(prompt_ids, self._render_ids(conversation, **options), rest)
+
+    def _cut(self, rest: "_Rest") -> list[int]:
+        """Return the tokens that follow the prompt's.
+
+        Where text on both sides makes one token, those of the rest by itself: a model that is
+        asked the prompt has to write these.
+        """
+        length = len(rest.prompt_ids)
+        if rest.whole_ids[:length] == rest.prompt_ids:
+            return rest.whole_ids[length:]
+        encode = self._encode_text if self.template is None else self._encode_markup
+        return _encode_after_anchor(encode, rest.text)
+
+    def _end(self, ids: list[int], answer: str) -> list[int]:
+        """Return the tokens up to the first one that ends the turn, or with one appended."""
+        end = self.ends.turn
+        if self.ends.is_written:
+            kept = ids[: ids.index(end)] if end in ids else ids
+            # One end is the template's. More are the answer's.
+            has_own_end = ids.count(end) > self.ends.times_written
+        else:
+            kept, has_own_end = ids, end in ids
+        if has_own_end or self.ends.all.intersection(kept):
+            raise UnusableRow(
+                f"The answer {answer[:40]!r} holds a token that ends a turn, "
+                "so that no model could write it to its end. Take it out of the row."
+            )
+        return [*kept, end]
+
+    def _render(self, conversation: list[dict[str, str]], **options: bool) -> str:
+        template = self.template or ""
+        try:
+            return render(self.tokenizer, template, conversation, **options)
+        except RenderingError as error:
+            raise _describe_refusal(conversation, error) from error
+
+    def _render_ids(
+        self, conversation: list[dict[str, str]], **options: bool
+    ) -> list[int]:
+        template = self.template or ""
+        try:
+            return render_ids(self.tokenizer, template, conversation, **options)
+        except RenderingError as error:
+            raise _describe_refusal(conversation, error) from error
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """Encode as the tokenizer does by itself, without an end that it may append."""
+        encoding = self.tokenizer(text, split_special_tokens=True)
+        ids = list(encoding["input_ids"])
+        return ids[: len(ids) - self.ends.appended]
 
     def _encode_text(self, text: str) -> list[int]:
         """Encode what a person wrote: a control token in it is split into plain tokens."""
@@ -126,94 +193,76 @@ class ChatEncoder:
         )
         return list(encoding["input_ids"])
 
-    def _holds_control_token(self, messages: Sequence[Message]) -> bool:
-        control_tokens = self.tokenizer.get_added_vocab()
-        return any(
-            token in message.content for message in messages for token in control_tokens
-        )
 
-    def _encode_guarded(self, messages: Sequence[Message]) -> list[int]:
-        """Render with a mark for each message, then encode markup as markup, messages as text."""
-        marks = [_MARK.format(number) for number in range(len(messages))]
-        marked = [
-            {"role": message.role, "content": mark}
-            for message, mark in zip(messages, marks, strict=True)
-        ]
-        rest = self._render(marked)
-        ids: list[int] = []
-        for message, mark in zip(messages, marks, strict=True):
-            markup, separator, rest = rest.partition(mark)
-            if not separator:
-                raise UnusableRow(
-                    f"A message holds a control token ({message.content[:40]!r}) "
-                    "and the chat template rewrites it. Remove the token."
-                )
-            ids += self._encode_markup(markup)
-            ids += self._encode_text(message.content)
-        return ids + self._encode_markup(rest)
+@dataclass(frozen=True)
+class _Rest:
+    """A prompt's tokens, those of prompt and answer together, and the text after the prompt."""
+
+    prompt_ids: list[int]
+    whole_ids: list[int]
+    text: str
 
 
-def _find_end_of_turn(
-    tokenizer: "PreTrainedTokenizerBase", template: str | None, folder: Path
-) -> int:
-    """Return the first control token that the template writes after an answer.
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer in `folder`; `UnusableBaseModel` where it does not load."""
+    from transformers import AutoTokenizer
 
-    Where it writes none, the tokenizer's end-of-sequence token. `UnusableBaseModel` where
-    there is no such token, or where the template does not show what a user says.
-    """
-    if tokenizer.eos_token_id is None:
-        raise UnusableBaseModel(
-            f"The tokenizer in {folder} has no end-of-sequence token. "
-            "Set eos_token in tokenizer_config.json."
-        )
-    if template is None:
-        return int(tokenizer.eos_token_id)
-    answer, question = _MARK.format(0), _MARK.format(1)
-    rendered = _render_example(tokenizer, template, question, answer)
-    # Such a template trains and serves without an error, and without the question.
-    if question not in rendered:
-        raise UnusableBaseModel(
-            "The chat template leaves out what a user says. "
-            "Correct it, or give another with --chat-template."
-        )
-    _, _, after_answer = rendered.partition(answer)
-    token = _find_control_token(tokenizer, after_answer)
-    return int(tokenizer.eos_token_id if token is None else token)
-
-
-def _find_control_token(tokenizer: "PreTrainedTokenizerBase", text: str) -> int | None:
-    encoding = tokenizer(text, add_special_tokens=False)
-    control_ids = set(tokenizer.all_special_ids)
-    # Not only the first token: white space may come before the control token.
-    for token in encoding["input_ids"]:
-        if token in control_ids:
-            return int(token)
-    return None
-
-
-def _render_example(
-    tokenizer: "PreTrainedTokenizerBase", template: str, question: str, answer: str
-) -> str:
-    from jinja2 import TemplateError
-
-    conversation = [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]
+    # From this folder alone: neither the network nor code in it is used.
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                conversation, chat_template=template, tokenize=False
-            )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
         )
-    except TemplateError as error:
+    # tokenizers has no error class of its own, and damaged files end in any error.
+    except Exception as error:
         raise UnusableBaseModel(
-            f"The chat template does not render ({_first_line(error)}). "
-            "Correct it, or give another with --chat-template."
+            f"{folder} holds no tokenizer that loads ({first_line(error)}). "
+            "Put tokenizer.json beside config.json."
         ) from error
+    return tokenizer
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    line, _, _ = text.partition("\n")
-    return line[:160]
+def _encode_after_anchor(encode: Encode, text: str) -> list[int]:
+    """Encode a text as it stands behind other text.
+
+    By itself it could begin with a mark of the tokenizer's that the whole does not have there.
+    """
+    for anchor in _ANCHORS:
+        head = encode(anchor)
+        ids = encode(anchor + text)
+        if ids[: len(head)] == head:
+            return ids[len(head) :]
+    raise UnusableRow(
+        f"The answer {text[:40]!r} makes one token with whatever stands before it. "
+        "Begin it with another character."
+    )
+
+
+def _join(messages: Sequence[Message]) -> str:
+    return "".join(f"{message.content}\n" for message in messages)
+
+
+def _list_turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _check_is_whole(messages: Sequence[Message], prompt: str) -> None:
+    """Raise `UnusableRow` where a template leaves out what was said to the assistant.
+
+    Its own earlier answers may be shortened: templates take thoughts out of them.
+    """
+    for message in messages:
+        if message.role != "assistant" and message.content.strip() not in prompt:
+            raise UnusableRow(
+                f"The chat template leaves out or rewrites a {message.role} turn "
+                f"({message.content.strip()[:40]!r}). Change the row or the template."
+            )
+
+
+def _describe_refusal(
+    conversation: list[dict[str, str]], error: RenderingError
+) -> UnusableRow:
+    roles = ", ".join(turn["role"] for turn in conversation)
+    return UnusableRow(
+        f"The chat template refuses a conversation of {roles} ({error}). "
+        "Correct the row or the template."
+    )

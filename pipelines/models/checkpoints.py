@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from core.errors import DamagedFile
+from core.errors import DamagedFile, first_line
 from core.files import folder_digests
 from core.value import Value
 
@@ -99,7 +99,7 @@ def find_fault(folder: Path, training: str) -> str | None:
         recorded = _CheckpointDigests.read(folder / DIGESTS)
         files = folder_digests(folder)
     except (DamagedFile, OSError) as error:
-        return _first_line(error)
+        return first_line(error)
     del files[DIGESTS]
     if recorded.training != training:
         return "it belongs to another training"
@@ -168,7 +168,7 @@ def _find_fault_of_best(folder: Path, faults: dict[str, str | None]) -> str | No
     try:
         best_step = _read_trainer_state(folder)["best_global_step"]
     except (OSError, ValueError, KeyError) as error:
-        return _first_line(error)
+        return first_line(error)
     best = find_best(folder.parent, best_step)
     if best is None or best == folder:
         return None
@@ -189,11 +189,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         shutil.rmtree(path)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    if not text:
-        return type(error).__name__
-    line = text.splitlines()[0]
-    return line[:200]

@@ -1,18 +1,20 @@
 """A base model, with an adapter or without: loaded whole, answering greedily, scored by losses.
 
-Prompts of one data set often begin alike. That shared prefix is computed once, and every batch
-continues from a copy of its key-value cache:
+Prompts of one data set often begin alike. Where the model allows it (`batching`), that shared
+prefix is computed once, and every batch continues from a copy of its key-value cache:
 
     prefix (cached)  | padding | rest of the row
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.errors import UnusableBaseModel, UnusableRow
+from core.errors import UnusableBaseModel, UnusableRow, first_line
+from pipelines.models.batching import Batching, choose_batching, cut_into_batches
 from pipelines.models.chat import ChatEncoder
 from pipelines.values.base_manifest import BaseModelManifest
 
@@ -44,6 +46,7 @@ class LanguageModel:
     device: str
     precision: Precision
     context_tokens: int
+    batching: Batching
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,11 @@ def load_language_model(
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UnusableBaseModel(
-            f"{base.id} does not load: {_first_line(error)}. "
+            f"{base.id} does not load: {first_line(error)}. "
             "Try it with transformers by itself."
         ) from error
+    forget_generation_settings(model)
+    batching = choose_batching(model)
     if adapter is not None:
         model = _add_adapter(model, adapter)
     return LanguageModel(
@@ -100,7 +105,19 @@ def load_language_model(
         device=device,
         precision=precision,
         context_tokens=base.context_tokens,
+        batching=batching,
     )
+
+
+def forget_generation_settings(model: Any) -> None:
+    """Drop what the base's own `generation_config.json` asks for.
+
+    transformers fills in from there what a caller leaves open. A penalty or a temperature of
+    the base's would make answers that are called greedy something else.
+    """
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
 
 
 def generate(
@@ -125,7 +142,7 @@ def generate(
     answers: dict[int, Generated] = {}
     with torch.inference_mode():
         prefix = _compute_prefix(language, prompts)
-        for indices in _batch_by_length(lengths, batch_size):
+        for indices in cut_into_batches(lengths, batch_size, language.batching):
             rows = [prompts[index] for index in indices]
             generated = _generate_batch(language, rows, prefix, max_new_tokens)
             answers.update(zip(indices, generated, strict=True))
@@ -158,7 +175,7 @@ def measure_completion_losses(
         # Of the prompts alone: a completion has to be scored, not cached.
         prompts = [prompt for prompt, _ in rows]
         prefix = _compute_prefix(language, prompts)
-        for indices in _batch_by_length(lengths, rows_at_once):
+        for indices in cut_into_batches(lengths, rows_at_once, language.batching):
             batch_losses = _score_batch(
                 language,
                 [sequences[index] for index in indices],
@@ -189,7 +206,8 @@ def _compute_prefix(language: LanguageModel, prompts: Sequence[TokenIds]) -> _Pr
     """Run the model over what all prompts begin with."""
     import torch
 
-    length = _count_shared_tokens(prompts)
+    is_allowed = language.batching is Batching.SHARED_PREFIX
+    length = _count_shared_tokens(prompts) if is_allowed else 0
     if not length:
         return _Prefix(0, None)
     shared = list(prompts[0][:length])
@@ -218,19 +236,6 @@ def _count_shared_tokens(prompts: Sequence[TokenIds]) -> int:
         shared += 1
     shortest = min(len(ids) for ids in rows)
     return max(0, min(shared, shortest - 1))
-
-
-def _batch_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yield indices by falling length.
-
-    A batch holds little padding, and memory runs out in the first batch or never.
-    """
-    indices = list(range(len(lengths)))
-    # Stable: rows of one length stay in their order.
-    indices.sort(key=lambda index: -lengths[index])
-    for start in range(0, len(indices), size):
-        end = start + size
-        yield indices[start:end]
 
 
 def _build_batch(
@@ -288,6 +293,13 @@ def _generate_batch(
     return [_cut_at_end(ids, end_ids) for ids in answers]
 
 
+def _keep_known(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Keep the inputs that the model's `forward` names: not every model takes positions."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = inspect.signature(type(base).forward).parameters
+    return {name: tensor for name, tensor in inputs.items() if name in parameters}
+
+
 def _cut_at_end(ids: list[int], end_ids: list[int]) -> Generated:
     for place, token in enumerate(ids):
         if token in end_ids:
@@ -314,12 +326,14 @@ def _score_batch(
     positions = (batch.mask.cumsum(-1) - 1).clamp(min=0)
     # One more than the longest completion: its first token is predicted by the one before.
     logit_count = max(completion_lengths) + 1
+    inputs = {
+        "input_ids": batch.ids[:, prefix.length :],
+        "attention_mask": batch.mask,
+        "position_ids": positions[:, prefix.length :],
+        "past_key_values": batch.cache,
+    }
     output = language.model(
-        input_ids=batch.ids[:, prefix.length :],
-        attention_mask=batch.mask,
-        position_ids=positions[:, prefix.length :],
-        past_key_values=batch.cache,
-        logits_to_keep=logit_count,
+        **_keep_known(language.model, inputs), logits_to_keep=logit_count
     )
     targets = batch.ids[:, -logit_count + 1 :]
     # Each position predicts the next token: the last one predicts none of the row.
@@ -335,11 +349,3 @@ def _score_batch(
     # In double: a long completion sums many small numbers.
     totals = (nats.double() * is_completion).sum(-1)
     return [float(total) for total in totals]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    if not lines:
-        return type(error).__name__
-    line = lines[0]
-    return line[:160]

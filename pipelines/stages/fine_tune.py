@@ -32,6 +32,8 @@ from core.files import digest_of_files, digest_of_json, folder_digests, write_te
 from core.settings import Settings
 from core.stopping import catch_sigterm
 from pipelines import layout
+from pipelines.models.adapter_files import is_lora_matrix_name
+from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.checkpoints import (
     ResumePoint,
@@ -42,7 +44,6 @@ from pipelines.models.checkpoints import (
 )
 from pipelines.models.resources import check_room, estimate_needs
 from pipelines.stage_key import stage_key
-from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Row, TrainingSet, read_rows
 from pipelines.values.evidence import Adapter, DevLoss
@@ -122,8 +123,8 @@ def encode_rows(
     limit = min(params.max_tokens, start.base.context_tokens)
     encoded = []
     for row in rows:
-        prompt = encoder.prompt_ids(row.messages)
-        completion = encoder.completion_ids(row.completion)
+        with name_row(row):
+            prompt, completion = encoder.encode_example(row.messages, row.completion)
         _check_length(row, len(prompt) + len(completion), limit)
         # The end-of-turn token alone teaches nothing; without it answers would not end.
         if len(completion) < 2 or completion[-1] not in encoder.end_ids:
@@ -138,6 +139,15 @@ def encode_rows(
             }
         )
     return encoded
+
+
+@contextmanager
+def name_row(row: Row) -> Iterator[None]:
+    """Within, an `UnusableRow` says which row it is about."""
+    try:
+        yield
+    except UnusableRow as error:
+        raise UnusableRow(f"Row {row.number} ({row.id}): {error}") from error
 
 
 def _check_length(row: Row, tokens: int, limit: int) -> None:
@@ -295,9 +305,22 @@ def _build_trainer(
             EarlyStoppingCallback(early_stopping_patience=params.train.patience),
         ],
     )
+    _check_modules(trainer.model)
     # It prints every figure to the screen; `progress.jsonl` has them.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _check_modules(model: Any) -> None:
+    """Raise `ParameterError` where the adapter would hold what is refused once it is trained."""
+    from peft import get_peft_model_state_dict
+
+    for name in get_peft_model_state_dict(model):
+        if not is_lora_matrix_name(name):
+            raise ParameterError(
+                f"lora.target_modules leads to {name[:80]}, which is no LoRA matrix and is not "
+                "served. Leave embeddings and lm_head out, or take all-linear."
+            )
 
 
 def _load_base(folder: Path, *, is_bfloat16: bool) -> Any:

@@ -16,9 +16,9 @@ from core.settings import Settings
 from pipelines import layout
 from pipelines.models.adapter_files import check_adapter
 from pipelines.models.answers import Identity, Messages, answer
+from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.language_model import LanguageModel, load_language_model
 from pipelines.models.language_model import generate as generate_ids
-from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.champion import read_comparators
 from pipelines.values.dataset import Message, Prompt, group_prompts, read_rows

@@ -13,13 +13,19 @@ from core.errors import UnusableRow
 from core.settings import Settings
 from core.value import Value
 from pipelines import layout
-from pipelines.models.answers import Identity, Messages, answer, insert_examples
+from pipelines.models.answers import (
+    Identity,
+    Messages,
+    answer,
+    count_longest_reference,
+    insert_examples,
+)
+from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
     measure_completion_losses,
 )
-from pipelines.stages.base_model import locate_base_model, read_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, Row, group_prompts, read_rows
 from pipelines.values.evidence import Completions
@@ -155,8 +161,7 @@ def _measure_dev_loss(
     tokens = 0
     for row in dev:
         prompt = insert_examples(row.messages, examples)
-        prompt_ids = encoder.prompt_ids(prompt)
-        completion_ids = encoder.completion_ids(row.completion)
+        prompt_ids, completion_ids = encoder.encode_example(prompt, row.completion)
         rows.append((prompt_ids, completion_ids))
         tokens += len(completion_ids)
     nats = measure_completion_losses(language, rows, batch_size=32)
@@ -176,13 +181,11 @@ def _count_free_tokens(
     encoder = language.encoder
     needs: list[int] = []
     for row in dev:
-        prompt_tokens = len(encoder.prompt_ids(row.messages))
-        needs.append(prompt_tokens + len(encoder.completion_ids(row.completion)))
+        prompt_ids, answer_ids = encoder.encode_example(row.messages, row.completion)
+        needs.append(len(prompt_ids) + len(answer_ids))
     # References need room, too: their losses are measured after the same examples.
     for prompt in prompts:
-        longest = max(
-            len(encoder.completion_ids(reference)) for reference in prompt.references
-        )
+        longest = count_longest_reference(encoder, prompt)
         prompt_tokens = len(encoder.prompt_ids(prompt.messages))
         needs.append(prompt_tokens + max(longest, params.max_new_tokens))
     return language.context_tokens - max(needs)

@@ -14,6 +14,9 @@ class BaseModelManifest(Value):
     digest: str = Field(description="SHA-256 over every file's digest.")
     files: dict[str, str]
     chat_template_sha256: str | None = Field(description="None: completion mode.")
+    template_notes: tuple[str, ...] = Field(
+        default=(), description="What was fixed in the model's own template."
+    )
     context_tokens: int
     parameters: int
     bytes: int

@@ -6,6 +6,7 @@
 import difflib
 import re
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -74,6 +75,10 @@ class BaseModelParams(Settable):
     )
     completion_mode: bool = Field(
         description="No chat template: the prompt's text, then the completion."
+    )
+    template_date: date = Field(
+        default=date(2026, 1, 1),
+        description="The day that a chat template which writes today's date is given.",
     )
 
 

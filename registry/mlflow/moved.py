@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import OperationError, RegistryError
 from core.locks import alone, is_held
-from pipelines.stages.base_model import put_link
+from pipelines.models.base_store import put_link
 from registry.mlflow.relocate import (
     ARTIFACTS,
     find_former_home,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import DamagedFile, ServingError
 from core.files import digest_of_files, folder_digests
-from pipelines.stages.base_model import locate_base_model
+from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Finalist, read_screen_verdict

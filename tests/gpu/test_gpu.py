@@ -246,13 +246,9 @@ def test_losses_on_a_gpu_are_those_on_a_cpu(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     on_gpu: LanguageModel = request.getfixturevalue(which)
-    prompts = [
-        on_gpu.encoder.prompt_ids((Message(role="user", content=text),))
-        for text in TEXTS
-    ]
     rows = [
-        (prompt, on_gpu.encoder.completion_ids(text))
-        for prompt, text in zip(prompts, reversed(TEXTS), strict=True)
+        on_gpu.encoder.encode_example((Message(role="user", content=asked),), answer)
+        for asked, answer in zip(TEXTS, reversed(TEXTS), strict=True)
     ]
     found, expected = (
         measure_completion_losses(language, rows, batch_size=5)

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from core.errors import AssayError, DamagedFile, UnusableBaseModel
-from pipelines.stages.base_model import base_model, locate_base_model, read_base_model
+from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.stages.base_model import base_model
 from pipelines.values.params import BaseModelParams
 from tests.support.tiny import CHAT_TEMPLATE
+
+PLAIN_TEMPLATE = "{% for turn in messages %}{{ turn.content }} {% endfor %}"
 
 
 def asked(folder: Path, **changes: Any) -> BaseModelParams:
@@ -70,9 +73,9 @@ def test_weights_that_changed_since_are_not_given(own: Path, tmp_path: Path) -> 
 
 def test_a_template_of_ones_own_replaces_the_models(own: Path, tmp_path: Path) -> None:
     manifest, template = base_model(
-        asked(own, chat_template="{{ messages[0].content }}"), tmp_path / "home"
+        asked(own, chat_template=PLAIN_TEMPLATE), tmp_path / "home"
     )
-    assert template == "{{ messages[0].content }}"
+    assert template == PLAIN_TEMPLATE
     assert (
         manifest.chat_template_sha256
         != base_model(asked(own), tmp_path / "home")[0].chat_template_sha256
@@ -126,12 +129,26 @@ def write(name: str, content: str) -> Callable[[Path], None]:
             "weights are quantised, which cannot be trained on",
         ),
         (
-            write("config.json", '{"max_position_embeddings": 1e999}'),
-            "says that max_position_embeddings is inf",
+            write(
+                "config.json",
+                '{"model_type": "llama", "max_position_embeddings": 1e999}',
+            ),
+            "describes no model that transformers loads .*max_position_embeddings",
         ),
         (
-            write("config.json", '{"max_position_embeddings": -1}'),
+            write(
+                "config.json",
+                '{"model_type": "llama", "max_position_embeddings": -1}',
+            ),
             "says that max_position_embeddings is -1",
+        ),
+        (
+            write("config.json", '{"model_type": "t5"}'),
+            "is a model of type t5, which does not continue a text",
+        ),
+        (
+            write("config.json", '{"model_type": "no-such-model"}'),
+            "describes no model that transformers loads",
         ),
         (write("chat_template.jinja", "\udcff"), "that is no UTF-8 or no JSON"),
         (

@@ -45,7 +45,7 @@ def test_a_control_token_that_a_user_types_stays_text(encoder: ChatEncoder) -> N
 def test_a_completion_ends_its_turn_and_holds_no_control_token_of_its_own(
     encoder: ChatEncoder,
 ) -> None:
-    ids = encoder.completion_ids("a<|im_end|>b")
+    _, ids = encoder.encode_example(user("x"), "a<|im_end|>b")
     assert ids[-1] == encoder.end_id
     assert encoder.end_id not in ids[:-1]
     assert encoder.decode(ids[:-1]) == "a<|im_end|>b"
@@ -57,13 +57,13 @@ def test_completion_mode_is_the_text_and_a_line_end(tiny: Path) -> None:
     assert plain.end_id == plain.tokenizer.eos_token_id
 
 
-def test_a_template_that_rewrites_a_guarded_message_is_refused(tiny: Path) -> None:
+def test_a_template_that_rewrites_a_message_is_refused(tiny: Path) -> None:
     shouting = ChatEncoder.load(
         tiny,
         "{% for m in messages %}{{ m['content'] | replace('0', 'o') }}{% endfor %}",
     )
-    with pytest.raises(UnusableRow, match="the chat template rewrites it"):
-        shouting.prompt_ids(user("<|im_end|>"))
+    with pytest.raises(UnusableRow, match="leaves out or rewrites a user turn"):
+        shouting.prompt_ids(user("room 101"))
 
 
 def test_a_folder_without_a_tokenizer_is_one_line(tmp_path: Path) -> None:
@@ -93,6 +93,11 @@ def test_a_tokenizer_without_an_end_is_refused(tiny: Path, tmp_path: Path) -> No
             {name: entry for name, entry in settings.items() if name != "eos_token"}
         )
     )
-    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    for name in ("special_tokens_map.json", "generation_config.json", "config.json"):
+        (folder / name).unlink(missing_ok=True)
     with pytest.raises(UnusableBaseModel, match="has no end-of-sequence token"):
-        ChatEncoder.load(folder, CHAT_TEMPLATE)
+        ChatEncoder.load(folder, None)
+    # A template that ends a turn by a token of its own needs no other.
+    named = ChatEncoder.load(folder, CHAT_TEMPLATE)
+    assert named.decode(named.end_ids) == ""
+    assert named.show(named.end_ids) == "<|im_end|>"

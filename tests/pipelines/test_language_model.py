@@ -61,12 +61,10 @@ def test_an_answer_is_what_transformers_generates(
     ]
 
 
-def test_losses_equal_those_of_a_plain_forward_pass(
-    language: LanguageModel, prompts: list[list[int]]
-) -> None:
+def test_losses_equal_those_of_a_plain_forward_pass(language: LanguageModel) -> None:
     rows = [
-        (prompt, language.encoder.completion_ids(text))
-        for prompt, text in zip(prompts, reversed(TEXTS), strict=True)
+        language.encoder.encode_example((Message(role="user", content=asked),), answer)
+        for asked, answer in zip(TEXTS, reversed(TEXTS), strict=True)
     ]
     found = measure_completion_losses(language, rows, batch_size=3)
     for (prompt, completion), loss in zip(rows, found, strict=True):

@@ -31,7 +31,7 @@ from operations.backup.copying import Copies
 from operations.backup.create import BackupSource, back_up, copy_records
 from operations.backup.manifest import Backup, check_backup, write_manifest
 from operations.backup.restore import missing_bases, restore
-from pipelines.stages.base_model import locate_base_model
+from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from registry.ledger.audit import known_heads, verify, verify_export
 from registry.ledger.entries import Revoked, Waived

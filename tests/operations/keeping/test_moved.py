@@ -17,7 +17,8 @@ from core.locks import share_home, up_lock
 from core.project import Project
 from operations import checks
 from operations.backup.create import BackupSource, back_up
-from pipelines.stages.base_model import base_model, locate_base_model
+from pipelines.models.base_store import locate_base_model
+from pipelines.stages.base_model import base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams
 from registry.mlflow.home_store import open_store

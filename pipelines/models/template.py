@@ -1,0 +1,231 @@
+"""What a chat template writes around an answer, and what is fixed in it before it is used.
+
+A template is tried on words of our own: where they come out says how it begins and ends a turn.
+Two things of a template may change from one rendering to the next, and are fixed in its text:
+today's date, and whether a thought is opened in front of the answer.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UnusableBaseModel, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Words that no template holds or rewrites: letters alone, and no word of any language.
+_QUESTION = "Qzxquestion"
+_ANSWER = "Qzxanswer"
+_REMEDY = "Correct it, or give another with --chat-template."
+# Templates know these switches; each is tried where an answer does not follow its prompt.
+_SWITCHES = ("enable_thinking", "thinking")
+# Written behind what is put in front of a template: a line end after it stays the template's.
+_NOTHING = "{{ '' }}"
+# Directives of strftime, which a template may ask for.
+_DIRECTIVES = "aAbBcdDeFgGHIjklmMnpPrRStTuUVwWxXyYzZC"
+_UNPADDED = "demHIMSjy"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a template writes an answer: what comes before it, and what after it."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class FixedTemplate:
+    """A template that renders the same on every day, and what had to be fixed for that."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def fix_template(
+    tokenizer: "PreTrainedTokenizerBase", template: str, today: date
+) -> FixedTemplate:
+    """Return the template with the date fixed and, where it opens a thought, thinking off.
+
+    `UnusableBaseModel` where an answer does not follow its prompt even so.
+    """
+    notes: list[str] = []
+    if re.search(r"\bstrftime_now\b", template):
+        template = _define_date(today) + template
+        notes.append(f"its date is fixed at {today.isoformat()}")
+    try:
+        find_turn(tokenizer, template)
+    except UnusableBaseModel as error:
+        switched = _switch_thinking_off(tokenizer, template)
+        if switched is None:
+            raise error from None
+        template, switch = switched
+        notes.append(f"{switch} is off, since rows hold answers without thoughts")
+    return FixedTemplate(template, tuple(notes))
+
+
+def find_turn(tokenizer: "PreTrainedTokenizerBase", template: str) -> Turn:
+    """Find what the template writes before and after an answer.
+
+    `UnusableBaseModel` where it leaves out what a user says, where it does not render, or where
+    a conversation with an answer does not go on as its prompt began.
+    """
+    question = {"role": "user", "content": _QUESTION}
+    answer = {"role": "assistant", "content": _ANSWER}
+    prompt = _render_example(
+        tokenizer, template, [question], add_generation_prompt=True
+    )
+    whole = _render_example(tokenizer, template, [question, answer])
+    # Such a template trains and serves without an error, and without the question.
+    if _QUESTION not in prompt or _QUESTION not in whole:
+        raise UnusableBaseModel(
+            f"The chat template leaves out what a user says. {_REMEDY}"
+        )
+    if _ANSWER not in whole:
+        raise UnusableBaseModel(
+            f"The chat template leaves out what an assistant answers. {_REMEDY}"
+        )
+    if not whole.startswith(prompt):
+        raise UnusableBaseModel(_describe_other_beginning(prompt, whole))
+    before, _, after = whole[len(prompt) :].partition(_ANSWER)
+    if before.strip():
+        raise UnusableBaseModel(
+            f"The chat template writes {_show(before)} between a prompt and its answer, "
+            f"which no prompt ends with: the model would have to write it. {_REMEDY}"
+        )
+    return Turn(before, after)
+
+
+def render(
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    conversation: Sequence[dict[str, str]],
+    **options: Any,
+) -> str:
+    """Render a conversation to text; `RenderingError` where the template refuses it."""
+    return str(_apply(tokenizer, template, conversation, tokenize=False, **options))
+
+
+def render_ids(
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    conversation: Sequence[dict[str, str]],
+    **options: Any,
+) -> list[int]:
+    """Render a conversation to token ids; `RenderingError` where the template refuses it.
+
+    Control tokens that a message holds are encoded as text.
+    """
+    encoding = _apply(
+        tokenizer,
+        template,
+        conversation,
+        tokenize=True,
+        sanitize_control_tokens=True,
+        **options,
+    )
+    return list(encoding["input_ids"])
+
+
+class RenderingError(ValueError):
+    """A template refuses a conversation; the text is the reason."""
+
+
+def _apply(
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    conversation: Sequence[dict[str, str]],
+    **options: Any,
+) -> Any:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(
+            list(conversation), chat_template=template, **options
+        )
+    # What a template computes may fail as any program may.
+    except (
+        TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise RenderingError(first_line(error)) from error
+
+
+def _render_example(
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    conversation: Sequence[dict[str, str]],
+    **options: Any,
+) -> str:
+    try:
+        return render(tokenizer, template, conversation, **options)
+    except RenderingError as error:
+        raise UnusableBaseModel(
+            f"The chat template does not render ({error}). {_REMEDY}"
+        ) from error
+
+
+def _describe_other_beginning(prompt: str, whole: str) -> str:
+    shared = 0
+    for one, other in zip(prompt, whole, strict=False):
+        if one != other:
+            break
+        shared += 1
+    rest = prompt[shared:]
+    if "think" in prompt[-20:]:
+        return (
+            f"The chat template opens a thought in front of an answer ({_show(rest)}), "
+            f"and writes answers without one. {_REMEDY}"
+        )
+    return (
+        f"The chat template ends a prompt with {_show(rest)}, "
+        f"and writes something else in front of an answer. {_REMEDY}"
+    )
+
+
+def _switch_thinking_off(
+    tokenizer: "PreTrainedTokenizerBase", template: str
+) -> tuple[str, str] | None:
+    """Return a template under which answers follow their prompts, and the switch it took."""
+    for switch in _SWITCHES:
+        if switch not in template:
+            continue
+        switched = f"{{% set {switch} = false %}}{_NOTHING}{template}"
+        try:
+            find_turn(tokenizer, switched)
+        except UnusableBaseModel:
+            continue
+        return switched, switch
+    return None
+
+
+def _define_date(today: date) -> str:
+    """Return Jinja that defines `strftime_now` as midnight of one day.
+
+    It hides transformers' function of that name, which gives the present moment.
+    """
+    directives = [
+        (f"%{letter}", today.strftime(f"%{letter}")) for letter in _DIRECTIVES
+    ]
+    for letter in _UNPADDED:
+        unpadded = today.strftime(f"%{letter}").strip().lstrip("0") or "0"
+        directives.append((f"%-{letter}", unpadded))
+    # A doubled sign is one sign, and no directive with what follows it.
+    replacements = [("%%", "\0"), *directives, ("\0", "%")]
+    filters = [f"replace({old!r}, {new!r})" for old, new in replacements]
+    body = " | ".join(["format", *filters])
+    return (
+        f"{{% macro strftime_now(format) %}}{{{{ {body} }}}}{{% endmacro %}}{_NOTHING}"
+    )
+
+
+def _show(text: str) -> str:
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return repr(shown)
