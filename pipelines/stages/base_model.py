@@ -11,6 +11,7 @@ than the pinned ones, a row that the template refuses, and a model that batches 
 import hashlib
 import shutil
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,9 @@ def _choose_chat_template(
             f"{folder} has no chat template. Give one with --chat-template FILE, "
             "or train without with --completion-mode."
         )
-    return fix_template(load_tokenizer(folder), template, params.template_date)
+    return fix_template(
+        load_tokenizer(folder), template, date.fromisoformat(params.template_date)
+    )
 
 
 def _smollm2(home: Path) -> Path:

@@ -76,10 +76,20 @@ class BaseModelParams(Settable):
     completion_mode: bool = Field(
         description="No chat template: the prompt's text, then the completion."
     )
-    template_date: date = Field(
-        default=date(2026, 1, 1),
-        description="The day that a chat template which writes today's date is given.",
+    template_date: str = Field(
+        default="2026-01-01",
+        description="The day that a chat template which writes today's date is given, "
+        "as YYYY-MM-DD in quotes.",
     )
+
+    @field_validator("template_date", mode="before")
+    @classmethod
+    def _is_a_day(cls, text: Any) -> Any:
+        # DVC reads the same file, and takes no dates without quotes.
+        if isinstance(text, date):
+            raise ValueError("it needs quotes")  # noqa: TRY004 - shown as a parameter's fault
+        date.fromisoformat(text)
+        return text
 
 
 class LoraParams(Settable):
@@ -292,7 +302,9 @@ def _parse_number_or_yaml(text: str) -> Any:
     if "e" in text.lower():
         with suppress(ValueError):
             return float(text)
-    return yaml.safe_load(text)
+    setting = yaml.safe_load(text)
+    # A day stays the text that was typed: params.yaml holds no dates.
+    return text if isinstance(setting, date) else setting
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

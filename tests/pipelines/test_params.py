@@ -215,3 +215,15 @@ def test_a_policy_that_lacks_a_line_fails_closed(tmp_path: Path, edit: str) -> N
     (tmp_path / "policy.yaml").write_text(whole.replace(edit, "", 1))
     with pytest.raises(ParameterError, match="policy"):
         load_policy(tmp_path / "policy.yaml")
+
+
+def test_a_day_is_a_text_in_quotes_which_dvc_reads_too(params_file: Path) -> None:
+    path = params_file
+    name, day = parse_assignment("base_model.template_date=2026-03-01")
+    assert override(path, {name: day}).base_model.template_date == "2026-03-01"
+    assert load_params(path).base_model.template_date == "2026-03-01"
+    path.write_text(path.read_text().replace("'2026-03-01'", "2026-03-01"))
+    with pytest.raises(ParameterError, match=r"template_date.* it needs quotes"):
+        load_params(path)
+    with pytest.raises(ParameterError, match="template_date"):
+        override(path, {"base_model.template_date": "tomorrow"})
