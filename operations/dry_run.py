@@ -6,6 +6,7 @@ Nothing is trained.
 import io
 import math
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import Workspace, open_workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
-from pipelines.models.answers import check_lengths
+from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
+from pipelines.models.conformance import Conformance
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
@@ -39,7 +41,7 @@ from pipelines.stages.split import main as split
 from pipelines.stages.validate import main as validate
 from pipelines.statistics.power import smallest_detectable_effect
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import SPLITS, group_prompts, read_rows
+from pipelines.values.dataset import SPLITS, Row, group_prompts, read_rows
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
@@ -68,6 +70,7 @@ class Estimate(Value):
     rows: dict[str, int]
     clusters: int
     smallest_effect_in_standard_deviations: float | None
+    conformance: Conformance | None = None
 
     @property
     def text(self) -> str:
@@ -86,8 +89,15 @@ class Estimate(Value):
             f"rows        {', '.join(rows)}\n"
             f"time        {self._time}\n"
             f"memory      about {memory}, disk about {disk}\n"
-            f"can show    {self._detectable_effect}"
+            f"can show    {self._detectable_effect}{self._base}"
         )
+
+    @property
+    def _base(self) -> str:
+        # Rows that are not admitted are not asked.
+        if self.conformance is None:
+            return ""
+        return f"\nbase        {self.conformance.base_id}\n{self.conformance.text}"
 
     @property
     def _detectable_effect(self) -> str:
@@ -162,13 +172,16 @@ def estimate(request: TrainRequest) -> Estimate:
         folder = locate_base_model(base, project.home)
         language = load_language_model(base, folder, template, "float32")
         # Rejected rows are not trained on, so their lengths do not matter.
+        conformance = None
         if read_admission(layout.ADMIT_VERDICT).verdict == "passed":
-            start = Start(base, template, language.encoder)
-            _check_lengths(start, language, workspace.params)
+            rows = read_all_rows()
+            conformance = check_base(base, language, rows, workspace.params)
+            _check_lengths(rows, Start(base, template, language.encoder), workspace)
         tokens = _count_tokens(language.encoder)
         speed = _scored_tokens_per_second(language, tokens)
         policy = load_policy(layout.POLICY).gates.screen
-        return _estimate(workspace, base, _Timing(tokens, speed), policy)
+        estimated = _estimate(workspace, base, _Timing(tokens, speed), policy)
+        return estimated.model_copy(update={"conformance": conformance})
 
 
 def _estimate(
@@ -243,14 +256,12 @@ def _reasons(admission: Admission | Rejection | Undecided) -> tuple[str, ...]:
     )
 
 
-def _check_lengths(start: Start, language: LanguageModel, params: Params) -> None:
-    """Refuse now the rows and prompts that `fine_tune` and `generate` would refuse."""
+def _check_lengths(
+    rows: Mapping[str, Sequence[Row]], start: Start, workspace: Workspace
+) -> None:
+    """Refuse now the rows that `fine_tune` would refuse."""
     for name in TRAINING_SPLITS:
-        rows = read_rows(layout.VALIDATE / f"{name}.jsonl")
-        encode_rows(rows, start, params.train)
-    prompts = group_prompts(read_rows(layout.HELD_OUT))
-    prompt_ids = [start.encoder.prompt_ids(prompt.messages) for prompt in prompts]
-    check_lengths(language, prompts, prompt_ids, params.generation)
+        encode_rows(rows[name], start, workspace.params.train)
 
 
 def _count_tokens(encoder: ChatEncoder) -> _Tokens:

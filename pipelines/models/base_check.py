@@ -1,14 +1,21 @@
-"""The check of a base model on rows: each row is encoded, and a dozen of them are asked."""
+"""The check of a base model on rows: each is encoded, what has to fit is fitted, a dozen are asked.
+
+rows ─┬─ every split encoded ─ held-out prompts and few-shot examples fit into the context
+      └─ a dozen of train ─ conformance
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.errors import UnusableRow
+from pipelines import layout
+from pipelines.models.answers import check_lengths
 from pipelines.models.chat import ChatEncoder, Example
 from pipelines.models.conformance import SAMPLE, Conformance, check_conformance
+from pipelines.models.few_shot import count_free_tokens, draw_examples
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import Message, Row
-from pipelines.values.params import GenerationParams
+from pipelines.values.dataset import SPLITS, Message, Row, group_prompts, read_rows
+from pipelines.values.params import Params
 
 # Asked where there are no rows yet: of several lengths, some with the same beginning.
 _QUESTIONS = (
@@ -32,24 +39,53 @@ def check_base(
     manifest: BaseModelManifest,
     language: LanguageModel,
     rows: Mapping[str, Sequence[Row]],
-    params: GenerationParams,
+    params: Params,
 ) -> Conformance:
     """Encode every row of every split, and ask a dozen of the train split.
 
     `UnusableRow` names the first row that the template refuses or rewrites, with the number of
-    such rows. `UnusableBaseModel` where the answers depend on how prompts are batched. Held-out
-    rows are encoded, and never asked here.
+    such rows, or a held-out prompt that does not fit into the context. `UnusableBaseModel` where
+    answers depend on how prompts are batched. Held-out rows are encoded, and never asked here.
     """
     examples: list[Example] = []
     for split, split_rows in rows.items():
         encoded = _encode_rows(language.encoder, split, split_rows)
         if split == "train":
             examples = encoded
+    if all(rows.get(split) for split in SPLITS):
+        _check_room(language, rows, params)
     if not examples:
         examples = list(_encode_own_questions(language.encoder))
     return check_conformance(
-        manifest.id, manifest.template_notes, language, _choose(examples), params
+        manifest.id,
+        manifest.template_notes,
+        language,
+        _choose(examples),
+        params.generation,
     )
+
+
+def read_all_rows() -> dict[str, tuple[Row, ...]]:
+    """Read the validated rows of each split; none of a split that is not there yet."""
+    rows: dict[str, tuple[Row, ...]] = {}
+    for split in SPLITS:
+        path = layout.VALIDATE / f"{split}.jsonl"
+        if path.is_file():
+            rows[split] = read_rows(path)
+    return rows
+
+
+def _check_room(
+    language: LanguageModel, rows: Mapping[str, Sequence[Row]], params: Params
+) -> None:
+    """Raise `UnusableRow` for what would not fit into the context once training is over."""
+    prompts = group_prompts(rows["held_out"])
+    encoded = [language.encoder.prompt_ids(prompt.messages) for prompt in prompts]
+    check_lengths(language, prompts, encoded, params.generation)
+    room = count_free_tokens(language, rows["dev"], prompts, params.generation)
+    # The same draws as `prompt_baselines` makes.
+    for number in range(params.few_shot.draws):
+        draw_examples(language, rows["train"], params.few_shot, number, room)
 
 
 def _encode_rows(

@@ -89,7 +89,7 @@ def find_turn(tokenizer: "PreTrainedTokenizerBase", template: str) -> Turn:
             f"The chat template leaves out what an assistant answers. {_REMEDY}"
         )
     if not whole.startswith(prompt):
-        raise UnusableBaseModel(_describe_other_beginning(prompt, whole))
+        raise UnusableBaseModel(_describe_other_beginning(prompt))
     before, _, after = whole[len(prompt) :].partition(_ANSWER)
     if before.strip():
         raise UnusableBaseModel(
@@ -172,20 +172,15 @@ def _render_example(
         ) from error
 
 
-def _describe_other_beginning(prompt: str, whole: str) -> str:
-    shared = 0
-    for one, other in zip(prompt, whole, strict=False):
-        if one != other:
-            break
-        shared += 1
-    rest = prompt[shared:]
-    if "think" in prompt[-20:]:
+def _describe_other_beginning(prompt: str) -> str:
+    _, _, ending = prompt.partition(_QUESTION)
+    if "think" in ending:
         return (
-            f"The chat template opens a thought in front of an answer ({_show(rest)}), "
+            f"The chat template opens a thought in front of an answer ({_show(ending)}), "
             f"and writes answers without one. {_REMEDY}"
         )
     return (
-        f"The chat template ends a prompt with {_show(rest)}, "
+        f"The chat template ends a prompt with {_show(ending)}, "
         f"and writes something else in front of an answer. {_REMEDY}"
     )
 

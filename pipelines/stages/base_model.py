@@ -20,7 +20,7 @@ from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
 from core.settings import Settings
 from pipelines import layout
-from pipelines.models.base_check import check_base
+from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_files import (
     check_folder,
     count_parameters,
@@ -34,7 +34,6 @@ from pipelines.models.chat import load_tokenizer
 from pipelines.models.language_model import load_language_model
 from pipelines.models.template import FixedTemplate, fix_template
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import SPLITS, Row, read_rows
 from pipelines.values.params import BaseModelParams, load_params
 
 SMOLLM2 = PinnedPackage(
@@ -97,7 +96,7 @@ def main() -> int:
     language = load_language_model(
         manifest, folder, template, params.generation.precision
     )
-    conformance = check_base(manifest, language, _read_rows(), params.generation)
+    conformance = check_base(manifest, language, read_all_rows(), params)
     if template is not None:
         write_text(layout.CHAT_TEMPLATE, template)
     # Beside the folder that later stages read: measured numbers differ from machine to machine.
@@ -108,16 +107,6 @@ def main() -> int:
         f"digest {manifest.digest[:12]}\n{conformance.text}"
     )
     return 0
-
-
-def _read_rows() -> dict[str, tuple[Row, ...]]:
-    """Read the rows of each split; none where the stage is run before there are any."""
-    rows: dict[str, tuple[Row, ...]] = {}
-    for split in SPLITS:
-        path = layout.VALIDATE / f"{split}.jsonl"
-        if path.is_file():
-            rows[split] = read_rows(path)
-    return rows
 
 
 def _build_manifest(

@@ -6,10 +6,8 @@ few-shot examples, and `few_shot_examples.json`.
 Refuses: prompts so long that not one example fits beside them, and what `answer` refuses.
 """
 
-import random
 from collections.abc import Sequence
 
-from core.errors import UnusableRow
 from core.settings import Settings
 from core.value import Value
 from pipelines import layout
@@ -17,17 +15,17 @@ from pipelines.models.answers import (
     Identity,
     Messages,
     answer,
-    count_longest_reference,
     insert_examples,
 )
 from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.models.few_shot import count_free_tokens, draw_examples
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
     measure_completion_losses,
 )
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import Message, Prompt, Row, group_prompts, read_rows
+from pipelines.values.dataset import Prompt, Row, group_prompts, read_rows
 from pipelines.values.evidence import Completions
 from pipelines.values.params import FewShotParams, GenerationParams, load_params
 from pipelines.values.training_set import read_training_set
@@ -69,7 +67,7 @@ def choose_examples(
     loses examples until it fits, and `UnusableRow` says that none does.
     """
     draws = [
-        _draw_examples(language, train, params, number, room)
+        draw_examples(language, train, params, number, room)
         for number in range(params.draws)
     ]
     losses = tuple(_measure_dev_loss(language, dev, draw) for draw in draws)
@@ -91,7 +89,7 @@ def main() -> int:
     train = read_rows(training_set.train.checked())
     dev = read_rows(training_set.dev.checked())
     prompts = group_prompts(read_rows(layout.HELD_OUT))
-    room = _count_free_tokens(language, dev, prompts, params.generation)
+    room = count_free_tokens(language, dev, prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
     bare, _ = prompt_baselines(
@@ -104,52 +102,6 @@ def main() -> int:
         f"bare and after {example_count} examples"
     )
     return 0
-
-
-def _draw_examples(
-    language: LanguageModel,
-    train: Sequence[Row],
-    params: FewShotParams,
-    number: int,
-    room: int,
-) -> Messages:
-    """Draw `params.examples` rows as messages; fewer where they do not fit into `room` tokens."""
-    # Each draw has a seed of its own: more draws do not change the earlier ones.
-    dice = random.Random(f"{params.seed}/{number}")  # noqa: S311 - a draw, no secret
-    rows = dice.sample(list(train), min(params.examples, len(train)))
-    examples = [_make_example(row) for row in rows]
-    # From the end: what is left is the same draw, only shorter.
-    while examples and _count_tokens(language, examples) > room:
-        examples.pop()
-    if not examples:
-        raise UnusableRow(
-            "Not one training example fits into the model's context beside the longest "
-            "prompt, so that there is no prompt-only baseline to be better than. "
-            "Shorten the rows, or take a base model with a longer context."
-        )
-    return _join_messages(examples)
-
-
-def _make_example(row: Row) -> Messages:
-    completion = Message(role="assistant", content=row.completion)
-    messages = row.messages
-    # The conversation's own system message comes once, before all examples.
-    if messages[0].role == "system":
-        messages = messages[1:]
-    return (*messages, completion)
-
-
-def _count_tokens(language: LanguageModel, examples: Sequence[Messages]) -> int:
-    messages = _join_messages(examples)
-    ids = language.encoder.prompt_ids(messages)
-    return len(ids)
-
-
-def _join_messages(examples: Sequence[Messages]) -> Messages:
-    messages: list[Message] = []
-    for example in examples:
-        messages += example
-    return tuple(messages)
 
 
 def _measure_dev_loss(
@@ -166,26 +118,3 @@ def _measure_dev_loss(
         tokens += len(completion_ids)
     nats = measure_completion_losses(language, rows, batch_size=32)
     return sum(nats) / tokens
-
-
-def _count_free_tokens(
-    language: LanguageModel,
-    dev: Sequence[Row],
-    prompts: Sequence[Prompt],
-    params: GenerationParams,
-) -> int:
-    """Count the tokens that the longest conversation leaves free in the context.
-
-    Only lengths of the held-out prompts are looked at.
-    """
-    encoder = language.encoder
-    needs: list[int] = []
-    for row in dev:
-        prompt_ids, answer_ids = encoder.encode_example(row.messages, row.completion)
-        needs.append(len(prompt_ids) + len(answer_ids))
-    # References need room, too: their losses are measured after the same examples.
-    for prompt in prompts:
-        longest = count_longest_reference(encoder, prompt)
-        prompt_tokens = len(encoder.prompt_ids(prompt.messages))
-        needs.append(prompt_tokens + max(longest, params.max_new_tokens))
-    return language.context_tokens - max(needs)
