@@ -28,6 +28,7 @@ from tests.support.families.texts import (
     with_system_turn,
 )
 from tests.support.waiting import SECONDS_AT_MOST
+from tests.support.workshop import Workshop, params
 
 RIGHT = [family for family in FAMILIES if family.refusal is None]
 REFUSED = [family for family in FAMILIES if family.refusal is not None]
@@ -234,6 +235,23 @@ def test_transformers_own_cache_agrees_with_the_oracle(bench: Bench) -> None:
     for prompt in that_fit(bench, prompts):
         generated = bench.oracle.generated_answer(prompt, NEW_TOKENS)
         assert bench.oracle.agrees(prompt, generated, NEW_TOKENS)
+
+
+@pytest.mark.ci
+@every_right_family
+def test_an_adapter_that_was_trained_answers_the_same_alone_and_in_a_batch(
+    bench: Bench, tmp_path: Path
+) -> None:
+    workshop = Workshop(bench.base, bench.folder, tmp_path, bench.template)
+    adapter = workshop.run(params())
+    assert adapter.moved > 0
+    tuned = bench.with_adapter(Path(adapter.folder))
+    rows = [tuned.oracle.example_ids(r.messages, r.completion) for r in examples(FEW)]
+    assert answers_that_differ(tuned, [prompt for prompt, _ in rows], FEW) == []
+    alone = [tuned.oracle.loss(*row) for row in rows]
+    batched = measure_completion_losses(tuned.language, rows, batch_size=FEW)
+    assert batched == pytest.approx(alone, abs=NATS)
+    assert alone != [bench.oracle.loss(*row) for row in rows]
 
 
 def fits(bench: Bench, tokens: int) -> bool:

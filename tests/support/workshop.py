@@ -49,6 +49,7 @@ class Workshop:
     base: BaseModelManifest
     base_folder: Path
     root: Path
+    template: str | None = CHAT_TEMPLATE
 
     def run(
         self,
@@ -66,7 +67,7 @@ class Workshop:
             rows={},
         )
         start = Start(
-            self.base, CHAT_TEMPLATE, ChatEncoder.load(self.base_folder, CHAT_TEMPLATE)
+            self.base, self.template, ChatEncoder.load(self.base_folder, self.template)
         )
         return fine_tune(
             training_set,

@@ -178,5 +178,5 @@ def consult(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter))
-    numbers = tokenizer.convert_tokens_to_ids(list(stops))
-    return Oracle(tokenizer, model.eval(), tuple(numbers), has_template, options)
+    numbers = tuple(int(tokenizer.convert_tokens_to_ids(token)) for token in stops)
+    return Oracle(tokenizer, model.eval(), numbers, has_template, options)
