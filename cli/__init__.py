@@ -1,6 +1,6 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    training, release, serving, system, upkeep, ledger (…_commands.py) ──> flows, operations
+    training, base, release, serving, system, upkeep, ledger (…_commands.py) ──> flows, operations
     status_text.py   what `assay status` prints
 
 Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 asked to stop (the same command
@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from cli import (
+    base_commands,
     ledger_commands,
     release_commands,
     serving_commands,
@@ -117,6 +118,7 @@ def main() -> None:
 
 for _command in (
     *training_commands.COMMANDS,
+    *base_commands.COMMANDS,
     *release_commands.COMMANDS,
     *serving_commands.COMMANDS,
     *system_commands.COMMANDS,

@@ -5,7 +5,8 @@
     EQUAL_LENGTHS   no padding: only rows of one length share a batch
 
 A mask hides padding from attention over the whole row. Attention over the last tokens only counts
-padding that stands between two of them. A recurrent state would take padding in.
+padding that stands between two of them. A recurrent state would take padding in. Positions that
+stretch with the longest row of a batch change the others.
 """
 
 import inspect
@@ -15,6 +16,8 @@ from typing import Any
 
 # Attributes of a configuration under which models have attention over a part of the row.
 _WINDOWS = ("sliding_window", "attention_window", "window_size", "attention_chunk_size")
+# Kinds of rotary positions, as transformers calls them.
+_STRETCHING = {"dynamic", "longrope"}
 
 
 class Batching(Enum):
@@ -32,7 +35,8 @@ def choose_batching(model: Any) -> Batching:
     parameters = inspect.signature(type(model).forward).parameters
     kinds = _list_cache_layers(model)
     # Of a cache that nobody knows, nothing is known.
-    if "past_key_values" not in parameters or not kinds or _is_recurrent(model, kinds):
+    is_known = "past_key_values" in parameters and bool(kinds)
+    if not is_known or _is_recurrent(model, kinds) or _stretches(model):
         return Batching.EQUAL_LENGTHS
     is_over_whole_row = kinds == {DynamicLayer} and not _has_window(model)
     # Without positions a model counts them itself, padding included.
@@ -83,9 +87,17 @@ def _is_recurrent(model: Any, kinds: set[type]) -> bool:
     return any(issubclass(kind, LinearAttentionCacheLayerMixin) for kind in kinds)
 
 
+def _stretches(model: Any) -> bool:
+    """Whether rotary positions depend on how long the longest row of a batch is."""
+    config = model.config.get_text_config(decoder=True)
+    settings = getattr(config, "rope_parameters", None) or {}
+    # Some models have settings of their own for each kind of layer.
+    nested = [entry for entry in settings.values() if isinstance(entry, dict)]
+    kinds = {entry.get("rope_type") for entry in (settings, *nested)}
+    return bool(kinds & _STRETCHING)
+
+
 def _has_window(model: Any) -> bool:
     config = model.config.get_text_config(decoder=True)
-    windows = [getattr(config, name, None) for name in _WINDOWS]
-    # GPT-Neo's layers are "global" or "local", and its cache does not tell.
-    kinds = getattr(config, "attention_layers", None) or ()
-    return any(windows) or "local" in kinds
+    # Not every model's cache tells: those of GPT-Neo's local layers look like the others.
+    return any(getattr(config, name, None) for name in _WINDOWS)

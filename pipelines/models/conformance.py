@@ -24,6 +24,8 @@ MOST_NEW_TOKENS = 32
 _LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
 # Two next tokens as likely as this, in nats, are a tie, which rounding decides.
 _TIE = {"float32": 1e-3, "bfloat16": 0.1}
+# Difference of logits, as a share of the largest one.
+_LOOKS_AHEAD = 1e-5
 
 
 class Conformance(Value):
@@ -72,10 +74,11 @@ class Conformance(Value):
 
     @property
     def _batches(self) -> str:
-        return (
-            f"{self.batching}; {self.equal_answers} of {self.asked} answers as alone, "
-            f"losses within {self.largest_loss_difference:.1g} of those alone"
-        )
+        losses = "losses equal to those alone"
+        if self.largest_loss_difference:
+            losses = f"losses within {self.largest_loss_difference:.1g} of those alone"
+        answers = f"{self.equal_answers} of {self.asked} answers as alone"
+        return f"{self.batching}; {answers}, {losses}"
 
     @property
     def _answers(self) -> str:
@@ -105,7 +108,11 @@ def check_conformance(
     examples: Sequence[Example],
     params: GenerationParams,
 ) -> Conformance:
-    """Ask a dozen of the examples; `UnusableBaseModel` where batches change the outcome."""
+    """Ask a dozen of the examples.
+
+    `UnusableBaseModel` where the model looks ahead, or where batches change the outcome.
+    """
+    _check_causality(base_id, language, examples[0])
     room = language.context_tokens - max(len(prompt) for prompt, _ in examples)
     new_tokens = max(1, min(params.max_new_tokens, MOST_NEW_TOKENS, room))
     answers = _ask(language, examples, new_tokens, params.batch_size)
@@ -137,6 +144,27 @@ def check_conformance(
         largest_loss_difference=difference,
         ended=sum(answer.ended for answer in answers.alone),
         new_tokens=new_tokens,
+    )
+
+
+def _check_causality(base_id: str, language: LanguageModel, example: Example) -> None:
+    """Refuse an encoder: what it says of a token depends on later ones."""
+    import torch
+
+    ids = [*example[0], *example[1]]
+    # Only the last token differs: what is said of those before it has to be the same.
+    other = [*ids[:-1], ids[0]]
+    rows = torch.tensor([ids, other], device=language.device)
+    with torch.inference_mode():
+        logits = language.model(input_ids=rows).logits[:, :-1].float()
+    difference = float((logits[0] - logits[1]).abs().max())
+    # Both rows have one shape, so that a model that does not look ahead rounds alike.
+    # Asked as a pass: a NaN is no small difference.
+    if difference <= _LOOKS_AHEAD * max(1.0, float(logits[0].abs().max())):
+        return
+    raise UnusableBaseModel(
+        f"{base_id} looks ahead, so that it does not continue a text: another last token changes "
+        f"what it says of those before it by {difference:.2g}. Give a decoder."
     )
 
 

@@ -1,7 +1,7 @@
-"""A template is fixed so that it renders tomorrow what was scored today, or it is refused by name."""
+"""A template renders tomorrow what was scored today, or it is refused by name."""
 
 from datetime import date
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,18 +30,17 @@ ASKED = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    folder: Path = make_tiny_base(tmp_path_factory.mktemp("tiny"))
-    return load_tokenizer(folder)
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_tokenizer(make_tiny_base(tmp_path_factory.mktemp("tiny")))
 
 
-def test_a_template_without_date_and_thoughts_stays_as_it_is(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_template_without_date_and_thoughts_stays_as_it_is(tokenizer: Any) -> None:
     fixed = fix_template(tokenizer, CHAT_TEMPLATE, DAY)
     assert (fixed.text, fixed.notes) == (CHAT_TEMPLATE, ())
     assert find_turn(tokenizer, fixed.text).after == "<|im_end|>\n"
 
 
-def test_a_dated_template_renders_the_fixed_day(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_dated_template_renders_the_fixed_day(tokenizer: Any) -> None:
     fixed = fix_template(tokenizer, DATED, DAY)
     assert render(tokenizer, fixed.text, ASKED) == "06 Jul 2024 <user>hello|"
     assert fixed.notes == ("its date is fixed at 2024-07-06",)
@@ -58,15 +57,15 @@ def test_a_dated_template_renders_the_fixed_day(tokenizer) -> None:  # type: ign
         max_size=6,
     ).map("".join),
 )
-def test_every_form_of_a_date_is_that_of_strftime(  # type: ignore[no-untyped-def]
-    tokenizer, day: date, form: str
+def test_every_form_of_a_date_is_that_of_strftime(
+    tokenizer: Any, day: date, form: str
 ) -> None:
     template = f"{{{{ strftime_now({form!r}) }}}}{TURNS}{GO}"
     rendered = render(tokenizer, fix_template(tokenizer, template, day).text, ASKED)
     assert rendered == f"{day.strftime(form)}<user>hello|"
 
 
-def test_thoughts_are_switched_off_where_answers_have_none(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_thoughts_are_switched_off_where_answers_have_none(tokenizer: Any) -> None:
     with pytest.raises(UnusableBaseModel):
         find_turn(tokenizer, THINKING)
     fixed = fix_template(tokenizer, THINKING, DAY)
@@ -75,7 +74,7 @@ def test_thoughts_are_switched_off_where_answers_have_none(tokenizer) -> None:  
     assert fixed.notes[0].startswith("enable_thinking is off")
 
 
-def test_what_is_put_in_front_takes_no_line_end_from_a_template(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_put_in_front_takes_no_line_end_from_a_template(tokenizer: Any) -> None:
     fixed = fix_template(tokenizer, "\n" + DATED, DAY)
     assert render(tokenizer, fixed.text, ASKED).startswith("\n06 Jul")
 
@@ -99,16 +98,16 @@ def test_what_is_put_in_front_takes_no_line_end_from_a_template(tokenizer) -> No
         ("{{ raise_exception('not today') }}", r"does not render \(not today\)"),
     ],
 )
-def test_a_template_under_which_no_answer_follows_its_prompt_is_refused_by_name(  # type: ignore[no-untyped-def]
-    tokenizer, template: str, sentence: str
+def test_a_template_under_which_no_answer_follows_its_prompt_is_refused_by_name(
+    tokenizer: Any, template: str, sentence: str
 ) -> None:
     with pytest.raises(UnusableBaseModel, match=sentence):
         fix_template(tokenizer, template, DAY)
 
 
-def test_a_conversation_that_a_template_refuses_is_an_error_of_its_own(  # type: ignore[no-untyped-def]
-    tokenizer,
+def test_a_conversation_that_a_template_refuses_is_an_error_of_its_own(
+    tokenizer: Any,
 ) -> None:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    with pytest.raises(RenderingError, match="^no system$"):
+    with pytest.raises(RenderingError, match=r"^no system$"):
         render(tokenizer, strict, [{"role": "system", "content": "x"}])

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.models.base_store import locate_base_model
 from pipelines.models.language_model import LanguageModel, load_language_model
-from pipelines.stages.base_model import base_model, locate_base_model
+from pipelines.stages.base_model import base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.params import BaseModelParams
 from tests.support.families.family import Family

@@ -1,0 +1,46 @@
+"""`assay base check`: what Assay makes of a base model, without a run."""
+
+import tempfile
+from pathlib import Path
+
+from core.environment import set_library_environment
+from core.project import find_project
+from core.settings import Settings
+from flows.run.request import TrainRequest
+from pipelines import layout
+from pipelines.models.base_check import check_base
+from pipelines.models.base_store import locate_base_model
+from pipelines.models.conformance import Conformance
+from pipelines.models.language_model import load_language_model
+from pipelines.stages.base_model import base_model
+from pipelines.stages.collect import RowSource, collect
+from pipelines.values.dataset import Row, read_rows
+from pipelines.values.params import DataParams, preview_override
+
+
+def check_base_folder(request: TrainRequest) -> Conformance:
+    """Check the request's base model on its rows, or on questions of our own without any.
+
+    Nothing is trained and nothing is kept. `AssayError` of the kind that a run would end with.
+    """
+    set_library_environment()
+    project = find_project(Settings().home)
+    params = preview_override(project.root / layout.PARAMS, request.assignments())
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        manifest, template = base_model(params.base_model, scratch)
+        language = load_language_model(
+            manifest,
+            locate_base_model(manifest, scratch),
+            template,
+            params.generation.precision,
+        )
+        rows = {}
+        if request.data is not None:
+            rows["train"] = _read_file(request.data, params.data, scratch)
+        return check_base(manifest, language, rows, params)
+
+
+def _read_file(path: Path, data: DataParams, scratch: Path) -> tuple[Row, ...]:
+    source = RowSource(kind="file", name=path.name, licence=None, rows=path)
+    return read_rows(Path(collect(source, data, scratch).rows.path))
