@@ -152,7 +152,7 @@ def test_a_model_that_looks_ahead_is_refused(
         is_decoder=False,
         **sizes,
     )
-    encoder = replace(language, model=BertLMHeadModel(config).eval())
+    encoder = replace(language, model=BertLMHeadModel(config).train(mode=False))
     with pytest.raises(UnusableBaseModel, match="looks ahead"):
         check_base(manifest, encoder, {"train": rows(12)}, PARAMS)
 
