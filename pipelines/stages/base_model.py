@@ -58,9 +58,13 @@ def base_model(
     `DamagedFile` where it is not what `base_model.digest` pins.
     """
     folder, files = find_base_model(params, home)
+    text = _find_chat_template(params, folder)
     # Before the tokenizer, which reads the same configuration and says less about it.
     load_config(folder)
-    template = _choose_chat_template(params, folder)
+    template = None
+    if text is not None:
+        day = date.fromisoformat(params.template_date)
+        template = fix_template(load_tokenizer(folder), text, day)
     manifest = _build_manifest(params, folder, files, template)
     return manifest, None if template is None else template.text
 
@@ -146,9 +150,7 @@ def _own_folder(params: BaseModelParams) -> Path:
     return folder.resolve()
 
 
-def _choose_chat_template(
-    params: BaseModelParams, folder: Path
-) -> FixedTemplate | None:
+def _find_chat_template(params: BaseModelParams, folder: Path) -> str | None:
     if params.completion_mode:
         return None
     template = params.chat_template or read_template(folder)
@@ -157,9 +159,7 @@ def _choose_chat_template(
             f"{folder} has no chat template. Give one with --chat-template FILE, "
             "or train without with --completion-mode."
         )
-    return fix_template(
-        load_tokenizer(folder), template, date.fromisoformat(params.template_date)
-    )
+    return template
 
 
 def _smollm2(home: Path) -> Path:
