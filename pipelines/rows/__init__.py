@@ -1,8 +1,11 @@
 """Rows on their way in: what a file holds, whether it is fit, and how much of it is new.
 
-    file ─ formats ─┬─ text ─ a record (`stages/collect`) ─ contents ─ clusters of prompts
-    PyPI ─ cheat ───┘                                       refusals ─ rates of refused answers
+    file ─ formats ─┬─ reading ─ rows ─ contents ─ clusters of prompts
+    PyPI ─ cheat ───┘     │             refusals ─ rates of refused answers
+        shapes, labels, misfit, text
 
-`formats` reads JSONL, CSV and Parquet; `cheat` reads the demo's package. `text` says whether a text
-is fit. `contents` finds copies under other numbers. `refusals` recognises answers that decline.
+`formats` reads JSONL, CSV and Parquet; `cheat` reads the demo's package. `reading` makes a row of
+each record, or gives the reason why not: `shapes` says which columns hold prompt and answer,
+`labels` reads groups and the sensitive feature, `misfit` and `text` say whether a value is fit.
+`contents` finds copies under other numbers. `refusals` recognises answers that decline.
 """

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from core.files import digest_of_json, read_jsonl, write_jsonl
 from core.value import FileDigest, Value
+from pipelines.values.reading import FileReading
 
 # Groups are drawn into one of them as a whole, so that no split knows another's rows.
 SPLITS = ("train", "dev", "held_out")
@@ -76,6 +77,8 @@ class Collection(Value):
     # Before anything was set aside, so that shares are of what there was.
     source_rows: int
     source_sha256: str
+    # How the file of rows was understood, then the held-out one; older records have none.
+    readings: tuple[FileReading, ...] = ()
 
 
 class DatasetVersion(Value):

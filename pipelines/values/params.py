@@ -17,6 +17,7 @@ from core.errors import ParameterError
 from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
+from pipelines.values.reading import ShapeName
 
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -34,6 +35,11 @@ class DataParams(Settable):
     source: Literal["cheat", "file"]
     licence: str | None = Field(
         description="SPDX identifier of the data's licence; admit refuses data without one."
+    )
+    # With a default: the parameters of older runs do not have it.
+    shape: ShapeName | None = Field(
+        default=None,
+        description="How records hold prompt and answer; null: recognised from the columns.",
     )
     prompt_column: str
     completion_column: str

@@ -10,13 +10,9 @@ import pytest
 from core.download import PinnedPackage, fetch
 from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
 from core.files import sha256_of
-from pipelines.stages.collect import (
-    Misfit,
-    RowSource,
-    collect,
-    find_local_source,
-    make_row,
-)
+from pipelines.rows.misfit import Misfit
+from pipelines.rows.reading import make_row
+from pipelines.stages.collect import RowSource, collect, find_local_source
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
 
@@ -145,7 +141,7 @@ def test_the_last_answer_of_a_conversation_is_the_completion() -> None:
         assert row.completion == "a"
 
 
-def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside(
+def test_keys_of_a_message_that_say_nothing_are_absent_and_tools_set_the_row_aside(
     tmp_path: Path,
 ) -> None:
     def row_with(**extra: Any) -> dict[str, Any]:
@@ -159,23 +155,20 @@ def test_keys_of_a_message_that_are_null_are_absent_and_others_set_the_row_aside
     records = [
         row_with(),
         row_with(name=None, tool_calls=None),
-        row_with(name="Ann"),
         row_with(tool_calls=[]),
+        row_with(name="Ann"),
+        row_with(tool_calls=[{"type": "function"}]),
         row_with(content=None),
     ]
-    _, rows, quarantine = collected(tmp_path, records)
-    assert [row.number for row in rows] == [1, 2]
-    assert rows[0].id == rows[1].id
-    more = (
-        "column messages holds a message with more than a role and a content, such as a "
-        "name, a weight or tool calls"
-    )
-    less = "column messages holds something that is not a message with a role and a content"
+    collection, rows, quarantine = collected(tmp_path, records)
+    assert [row.number for row in rows] == [1, 2, 3, 4]
+    assert len({row.id for row in rows}) == 1
     assert [(row["number"], row["reason"]) for row in quarantine] == [
-        (3, more),
-        (4, more),
-        (5, less),
+        (5, "column messages holds tool_calls: turns with tools are not read"),
+        (6, "column messages holds a message whose content is null, not text"),
     ]
+    (reading,) = collection.readings
+    assert reading.notes == ("1 of 4 rows: the key name of a turn is not used",)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +192,8 @@ def test_a_conversation_without_a_last_answer_is_no_row(messages: Any) -> None:
 def test_a_missing_column_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(
         NoSuchColumn,
-        match=r"no column prompt; it has answer, question.*--set data\.prompt_column=…",
+        match=r"no column prompt; it has answer, question.*with "
+        r"`--set data\.prompt_column=question --set data\.completion_column=answer`\.$",
     ):
         collected(tmp_path, [{"question": "q", "answer": "a"}])
     with pytest.raises(NoSuchColumn, match=r"no column food.*data\.sensitive_feature"):
@@ -217,18 +211,19 @@ def test_parquet_nan_is_no_text(tmp_path: Path) -> None:
     assert len(read_rows(tmp_path / "out" / "rows.jsonl")) == 1
 
 
-def test_whole_numbers_that_pandas_made_floats_are_labels_and_fractions_are_not(
+def test_whole_numbers_that_pandas_made_floats_are_labels_and_rare_fractions_are_not(
     tmp_path: Path,
 ) -> None:
     data = with_params(group_column="g", sensitive_feature="f")
-    columns = {"g": [1, 2, 3, None], "f": [0, None, 0.5, 1]}
-    pd.DataFrame({"prompt": list("pqrs"), "completion": "c", **columns}).to_parquet(
+    columns = {"g": [1, 2, 3, None, *[9] * 26], "f": [0, None, 0.5, 1, *[1] * 26]}
+    prompts = [f"p{number}" for number in range(30)]
+    pd.DataFrame({"prompt": prompts, "completion": "c", **columns}).to_parquet(
         tmp_path / "rows.parquet"
     )
     collect(find_local_source(data, tmp_path), data, tmp_path / "out")
-    assert [
-        (row.group, row.feature) for row in read_rows(tmp_path / "out/rows.jsonl")
-    ] == [("1", "0"), ("2", None)]
+    rows = read_rows(tmp_path / "out/rows.jsonl")
+    labels = [(row.group, row.feature) for row in rows]
+    assert labels == [("1", "0"), ("2", None), *[("9", "1")] * 26]
     aside = [
         json.loads(line)
         for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()

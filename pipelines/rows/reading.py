@@ -1,0 +1,218 @@
+"""A file of records to rows: one shape for the file, a row or a reason for each record.
+
+What was understood comes out beside the rows, so that nothing is left out in silence.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from core.files import digest_of_json
+from pipelines.rows.formats import NumberedRecord, Record
+from pipelines.rows.labels import FeatureTally, read_feature, read_group
+from pipelines.rows.misfit import Misfit
+from pipelines.rows.shapes.columns import ColumnTally, describe_unused
+from pipelines.rows.shapes.recognise import (
+    FileShape,
+    check_labels,
+    find_alpaca,
+    recognise,
+)
+from pipelines.rows.shapes.turns import Example
+from pipelines.rows.text import make_excerpt
+from pipelines.values.dataset import QuarantinedRow, Row, normalise_text, text_of
+from pipelines.values.params import DataParams
+from pipelines.values.reading import ColumnUse, FileReading
+
+RECORDS_FOR_SHAPE = 100
+
+Entry = NumberedRecord | QuarantinedRow
+
+
+@dataclass
+class FileRows:
+    """Rows of one file, what was set aside, and what is said of both."""
+
+    where: str
+    data: DataParams
+    rows: list[Row] = field(default_factory=list)
+    quarantine: list[QuarantinedRow] = field(default_factory=list)
+    shape: FileShape | None = None
+    columns: ColumnTally = field(default_factory=ColumnTally)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.feature = FeatureTally(self.data)
+
+    def describe(self) -> FileReading:
+        """Return the reading: its counts add up to the records of the file."""
+        reasons = Counter(row.reason for row in self.quarantine)
+        answers = self._answers_by_prompt()
+        several = sum(len(set(texts)) > 1 for texts in answers.values())
+        columns = self.columns.uses(self._uses())
+        return FileReading(
+            # The name alone: folders differ from machine to machine.
+            file=Path(self.where).name,
+            shape=self.shape.sentence if self.shape else "no record could be read",
+            records=len(self.rows) + len(self.quarantine),
+            rows=len(self.rows),
+            set_aside=dict(reasons.most_common()),
+            duplicates=sum(len(texts) - len(set(texts)) for texts in answers.values()),
+            prompts=len(answers),
+            prompts_with_several_answers=several,
+            columns=columns,
+            notes=tuple(self._notes(columns, answers)),
+        )
+
+    def _uses(self) -> dict[str, str]:
+        uses = {self.data.group_column or "group": "group"}
+        if self.data.sensitive_feature:
+            uses[self.data.sensitive_feature] = "sensitive feature"
+        # A column may be both: what it is to the model is said.
+        return uses | (self.shape.uses if self.shape else {})
+
+    def _answers_by_prompt(self) -> dict[str, list[str]]:
+        answers: dict[str, list[str]] = defaultdict(list)
+        for row in self.rows:
+            answers[normalise_text(row.prompt)].append(row.completion)
+        return answers
+
+    def _notes(
+        self, columns: tuple[ColumnUse, ...], answers: dict[str, list[str]]
+    ) -> Iterator[str]:
+        unused = describe_unused(columns)
+        if unused is not None:
+            yield unused
+        if self.columns.has_more:
+            yield "the records have more columns than are listed here"
+        yield from self._warn_of_unused_text(columns, answers)
+        remarks = self.remarks.most_common(8)
+        for remark, count in remarks:
+            yield f"{count:,} of {len(self.rows):,} rows: {remark}"
+        if len(self.remarks) > len(remarks):
+            yield f"and {len(self.remarks) - len(remarks):,} more such remarks"
+        yield from self.feature.describe()
+
+    def _warn_of_unused_text(
+        self, columns: tuple[ColumnUse, ...], answers: dict[str, list[str]]
+    ) -> Iterator[str]:
+        texts = [
+            column.name
+            for column in columns
+            if column.use is None and column.kind in {"text", "mixed"}
+        ]
+        several = [texts for texts in answers.values() if len(set(texts)) > 1]
+        named = " and ".join(f"`{name}`" for name in texts[:3])
+        if texts and several:
+            rows = sum(len(answers) for answers in several)
+            yield (
+                f"{len(several):,} prompts have several different answers, in {rows:,} rows: "
+                f"{named}, which nothing reads, may be what tells them apart"
+            )
+        # Half of an instruction that somebody named columns for.
+        names: dict[str, list[str]] = {
+            column.name: [] for column in columns if column.rows
+        }
+        alpaca = find_alpaca(names, self.data)
+        part = alpaca.columns.get("input") if alpaca else None
+        if part in texts:
+            yield f"to read `{part}` as part of the prompt: --set data.shape=alpaca"
+
+
+def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> FileRows:
+    """Read records to rows by the one shape that their first ones have.
+
+    `NoSuchColumn` or `UnreadableData` where they have none, and `ParameterError` where the
+    sensitive feature is no group: nothing is returned then. No record at all gives no rows.
+    """
+    file = FileRows(where, data)
+    entries = iter(records)
+    first = _take_first(entries)
+    sample = [entry[1] for entry in first if not isinstance(entry, QuarantinedRow)]
+    columns = {name for record in sample for name in record}
+    # Where no record can be read, the quarantine explains the file.
+    if columns:
+        file.shape = recognise(sample, data, where)
+        check_labels(columns, data, where)
+    for entry in chain(first, entries):
+        _sort(entry, file)
+    file.feature.check()
+    return file
+
+
+def make_row(
+    number: int, record: Record, data: DataParams, shape: FileShape | None = None
+) -> Row:
+    """Make a row of a record; `Misfit`, with the reason, where it is none.
+
+    Without a shape of its file, the record's own is used. The row's id digests what it holds, so
+    that it is the same in every file and order.
+    """
+    if shape is None:
+        shape = recognise([record], data, "the record")
+    return _build_row(number, record, shape.read(record), data)
+
+
+def _take_first(entries: Iterator[Entry]) -> list[Entry]:
+    """Take as many entries as hold the records that show the shape."""
+    first: list[Entry] = []
+    records = 0
+    for entry in entries:
+        first.append(entry)
+        # An empty record shows nothing.
+        records += not isinstance(entry, QuarantinedRow) and bool(entry[1])
+        if records == RECORDS_FOR_SHAPE:
+            break
+    return first
+
+
+def _sort(entry: Entry, file: FileRows) -> None:
+    # What the reader could not parse comes already set aside.
+    if isinstance(entry, QuarantinedRow):
+        file.quarantine.append(entry)
+        return
+    number, record = entry
+    file.columns.add(record)
+    file.feature.add(record)
+    try:
+        example = _read_example(record, file.shape)
+        file.rows.append(_build_row(number, record, example, file.data))
+        file.remarks.update(example.remarks)
+    except Misfit as misfit:
+        file.quarantine.append(
+            QuarantinedRow(
+                number=number,
+                id=None,
+                reason=str(misfit),
+                excerpt=make_excerpt(str(record)),
+            )
+        )
+
+
+def _read_example(record: Record, shape: FileShape | None) -> Example:
+    # Without a shape no record of the file has any column.
+    if shape is None:
+        raise Misfit("a record without columns")
+    return shape.read(record)
+
+
+def _build_row(number: int, record: Record, example: Example, data: DataParams) -> Row:
+    # Without a group every prompt is a group of its own.
+    group = read_group(record, data) or normalise_text(text_of(example.messages))
+    # Neither the number nor the feature: they do not change what is learned.
+    content = {
+        "messages": [message.model_dump() for message in example.messages],
+        "completion": example.completion,
+        "group": group,
+    }
+    row_id = digest_of_json(content)[:16]
+    return Row(
+        id=row_id,
+        number=number,
+        messages=example.messages,
+        completion=example.completion,
+        group=group,
+        feature=read_feature(record, data),
+    )
