@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from core.environment import set_library_environment
 from core.project import find_project
 from core.settings import Settings
@@ -29,6 +31,7 @@ from pipelines.models.language_model import (
     load_language_model,
     measure_completion_losses,
 )
+from pipelines.models.refused_rows import name_refused
 from pipelines.models.resources import estimate_needs
 from pipelines.rows.contents import assign_clusters, digest_contents
 from pipelines.stages.admit import TRAINING_SPLITS
@@ -63,8 +66,12 @@ class Estimate(Value):
     admission: Literal["passed", "rejected", "undecided"]
     reasons: tuple[str, ...]
     steps: int
-    training_seconds: float
-    evaluation_seconds: float
+    training_seconds: float | None = Field(
+        description="None: the train split has no row that could be timed."
+    )
+    evaluation_seconds: float | None = Field(
+        description="None: as for training, or the held-out split has no row."
+    )
     memory_bytes: int
     disk_bytes: int
     rows: dict[str, int]
@@ -112,17 +119,22 @@ class Estimate(Value):
     @property
     def _time(self) -> str:
         # Without a row that can be timed any number would be invented.
-        if not self.rows["train"]:
+        if self.training_seconds is None:
             return "not known: the train split is empty, and its rows are what is timed"
         training_minutes = self.training_seconds / 60
-        evaluation_minutes = self.evaluation_seconds / 60
         timed_rows = min(_SAMPLE, self.rows["train"])
         return (
             f"about {training_minutes:.0f} min for {self.steps} training steps, "
-            f"{evaluation_minutes:.0f} min to answer and score, "
-            f"measured on {timed_rows} rows just now; "
+            f"{self._evaluation_time}, measured on {timed_rows} rows just now; "
             "the start of the stages takes a minute or two more"
         )
+
+    @property
+    def _evaluation_time(self) -> str:
+        if self.evaluation_seconds is None:
+            return "with nothing to answer and score, since the held-out split is empty"
+        evaluation_minutes = self.evaluation_seconds / 60
+        return f"{evaluation_minutes:.0f} min to answer and score"
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,8 @@ class _Timing:
     """The rows to train on, and how fast this machine scores them."""
 
     tokens: _Tokens
-    tokens_per_second: float
+    tokens_per_second: float | None
+    """None: no row could be timed."""
 
 
 def estimate(request: TrainRequest) -> Estimate:
@@ -225,7 +238,9 @@ def _estimate(
 
 def _training_seconds(
     timing: _Timing, row_counts: dict[str, int], params: Params
-) -> float:
+) -> float | None:
+    if timing.tokens_per_second is None:
+        return None
     train = params.train
     steps = count_training_steps(row_counts["train"], train)
     dev_evaluations = 1 + math.ceil(steps / train.evaluate_every)
@@ -238,8 +253,10 @@ def _training_seconds(
 
 def _evaluation_seconds(
     timing: _Timing, prompts: int, row_counts: dict[str, int], params: Params
-) -> float:
-    """Seconds that it takes for three systems to answer and be scored."""
+) -> float | None:
+    """Seconds that it takes for three systems to answer and be scored; None: not known."""
+    if timing.tokens_per_second is None or not prompts:
+        return None
     bias = params.bias
     names = sum(len(group) for group in bias.names.values())
     answers = _SYSTEMS * prompts + bias.prompts * names
@@ -271,7 +288,9 @@ def _count_tokens(encoder: ChatEncoder) -> _Tokens:
     return _Tokens(counts, sample=tuple(pairs[:_SAMPLE]))
 
 
-def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float:
+def _scored_tokens_per_second(language: LanguageModel, tokens: _Tokens) -> float | None:
+    if not tokens.sample:
+        return None
     # The first call pays for what torch sets up.
     measure_completion_losses(language, tokens.sample, batch_size=_SAMPLE)
     started = time.monotonic()

@@ -16,6 +16,7 @@ from pipelines.models.language_model import (
     generate,
     measure_completion_losses,
 )
+from pipelines.models.refused_rows import name_refused
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Prompt, text_of
 from pipelines.values.evidence import Completion, Completions, System, TokenLoss

@@ -21,7 +21,7 @@ from pipelines.rows.shapes.recognise import (
     recognise,
 )
 from pipelines.rows.shapes.turns import Example
-from pipelines.rows.text import make_excerpt
+from pipelines.rows.text import make_excerpt, make_printable
 from pipelines.values.dataset import QuarantinedRow, Row, normalise_text, text_of
 from pipelines.values.params import DataParams
 from pipelines.values.reading import ColumnUse, FileReading
@@ -55,7 +55,7 @@ class FileRows:
         return FileReading(
             # The name alone: folders differ from machine to machine.
             file=Path(self.where).name,
-            shape=self.shape.sentence if self.shape else "no record could be read",
+            shape=self._describe_shape(),
             records=len(self.rows) + len(self.quarantine),
             rows=len(self.rows),
             set_aside=dict(reasons.most_common()),
@@ -65,6 +65,11 @@ class FileRows:
             columns=columns,
             notes=tuple(self._notes(columns, answers)),
         )
+
+    def _describe_shape(self) -> str:
+        if self.shape is None:
+            return "no record could be read"
+        return make_printable(self.shape.describe(self.columns.filled))
 
     def _uses(self) -> dict[str, str]:
         uses = {self.data.group_column or "group": "group"}
@@ -117,7 +122,7 @@ class FileRows:
         }
         alpaca = find_alpaca(names, self.data)
         part = alpaca.columns.get("input") if alpaca else None
-        if part in texts:
+        if part is not None and part in texts:
             yield f"to read `{part}` as part of the prompt: --set data.shape=alpaca"
 
 
@@ -185,7 +190,7 @@ def _sort(entry: Entry, file: FileRows) -> None:
             QuarantinedRow(
                 number=number,
                 id=None,
-                reason=str(misfit),
+                reason=make_printable(str(misfit)),
                 excerpt=make_excerpt(str(record)),
             )
         )

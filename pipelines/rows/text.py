@@ -56,12 +56,19 @@ def find_problem(text: str) -> str | None:
 def make_excerpt(text: str) -> str:
     """Return the beginning of a text in printable characters, at most 200 of them."""
     beginning = text[:EXCERPT_CHARACTERS]
-    printable = (
-        character if character.isprintable() else f"\\u{ord(character):04x}"
-        for character in beginning
-    )
     # An escape is longer than the character that it replaces: cut once more.
-    return "".join(printable)[:EXCERPT_CHARACTERS]
+    return make_printable(beginning)[:EXCERPT_CHARACTERS]
+
+
+def make_printable(text: str) -> str:
+    """Return a text whose unprintable characters, line ends among them, are spelled out."""
+    if text.isprintable():
+        return text
+    characters = [
+        character if character.isprintable() else f"\\u{ord(character):04x}"
+        for character in text
+    ]
+    return "".join(characters)
 
 
 def _has_mark_flood(text: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import layout
 from pipelines.gates.policy import AdmitPolicy, load_policy
+from pipelines.rows.labels import find_near_groups
 from pipelines.statistics.group_rates import (
     BiasSettings,
     OutputObservation,
@@ -83,6 +84,13 @@ def _summarise(report: BiasReport) -> str:
     """One line for people: the difference with its interval, or why there is none."""
     if report.feature is None:
         return "no sensitive feature is declared: nothing to compare in the data"
+    # Said again where they are compared: nothing merges them.
+    near = find_near_groups(group.group for group in report.groups)
+    remarks = [f"; probably one group: {', '.join(names)}" for names in near]
+    return f"{_summarise_difference(report)}{''.join(remarks)}"
+
+
+def _summarise_difference(report: BiasReport) -> str:
     difference = report.demographic_parity_difference
     if difference is None:
         return (

@@ -42,6 +42,7 @@ from pipelines.models.checkpoints import (
     find_resume_point,
     find_unfinished,
 )
+from pipelines.models.refused_rows import name_refused
 from pipelines.models.resources import check_room, estimate_needs
 from pipelines.stage_key import stage_key
 from pipelines.values.base_manifest import BaseModelManifest
@@ -117,7 +118,7 @@ def encode_rows(
 ) -> list[EncodedRow]:
     """Encode rows to token ids, with the prompt masked out of the loss.
 
-    `UnusableRow` names a row that is too long, or has nothing to learn.
+    `UnusableRow` names a row that is too long, has nothing to learn, or that the template refuses.
     """
     encoder = start.encoder
     limit = min(params.max_tokens, start.base.context_tokens)

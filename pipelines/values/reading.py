@@ -6,6 +6,8 @@ from pydantic import Field
 
 from core.value import Value
 
+MOST_DISTINCT = 10_000
+"""Distinct values of a column are counted up to here."""
 ShapeName = Literal["pairs", "trl", "chat", "sharegpt", "alpaca"]
 ColumnKind = Literal[
     "text",
@@ -28,6 +30,17 @@ class ColumnUse(Value):
     rows: int = Field(description="Records in which it is not empty.")
     distinct: int
     use: str | None = Field(description="None: nothing reads it.")
+
+    @property
+    def description(self) -> str:
+        """What it holds and in how many records, as `8 labels, 240 rows`."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        if self.kind not in {"labels", "numbers"}:
+            return f"{self.kind}, {rows}"
+        noun = self.kind if self.distinct != 1 else self.kind[:-1]
+        # The count stops at its limit.
+        least = "at least " if self.distinct >= MOST_DISTINCT else ""
+        return f"{least}{self.distinct:,} {noun}, {rows}"
 
 
 class FileReading(Value):

@@ -1,5 +1,7 @@
 """`assay run --dry-run`: what a run would meet and take, before hours are spent on it."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,73 @@ def test_rows_that_do_not_fit_are_named_before_anything_is_trained(
     )
     assert done.code == 1
     assert said in done.err
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        # Every row is set aside, at collect and at validate.
+        [{"prompt": "p", "completion": 7}] * 30,
+        [{"prompt": f"p{number}", "completion": ""} for number in range(30)],
+        # It is in one split, so that the others have none.
+        [{"prompt": "p", "completion": "c"}],
+    ],
+    ids=["no row", "no text", "no answer", "one row"],
+)
+def test_a_dry_run_on_no_rows_invents_no_time(
+    untouched: Checkout,
+    tiny_base: Path,
+    tmp_path: Path,
+    rows: list[dict[str, object]],
+) -> None:
+    data = tmp_path / "none.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = run_arguments(data, tiny_base, "--dry-run")
+    done = invoke(untouched, *arguments)
+    assert done.code == 3, done.out + done.err
+    told = done.last
+    has_train = told["rows"]["train"] > 0
+    assert (told["training_seconds"] is not None) == has_train
+    assert told["evaluation_seconds"] is None
+    in_words = invoke(untouched, *(word for word in arguments if word != "--json"))
+    (line,) = [line for line in in_words.out.splitlines() if line.startswith("time ")]
+    if has_train:
+        assert "with nothing to answer and score" in line
+    else:
+        assert line.startswith("time        not known: the train split is empty")
+        assert " min" not in line
+
+
+def test_a_row_that_the_template_refuses_is_named(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
+    turns = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "What now?"},
+        {"role": "assistant", "content": "wait"},
+    ]
+    records = [
+        {"messages": turns[1:] if number else turns, "group": f"g{number}"}
+        for number in range(3)
+    ]
+    data = tmp_path / "letters.jsonl"
+    lines = [*map(json.dumps, [*records, *learnable_rows()])]
+    data.write_text("\n".join(lines))
+    template = tmp_path / "strict.jinja"
+    usual = (tiny_base / "chat_template.jinja").read_text()
+    template.write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}"
+        "{% endif %}" + usual
+    )
+    done = invoke(
+        untouched,
+        *run_arguments(data, tiny_base, "--dry-run", "--chat-template", template),
+    )
+    assert done.code == 1, done.out
+    (line,) = done.err.strip().splitlines()
+    assert re.search(
+        r"(Row 1 \(\w+\)|Held-out prompt \w+ \('system: Be short.*\)): "
+        r"The chat template refuses a conversation of system, user \(no system here\)",
+        line,
+    )

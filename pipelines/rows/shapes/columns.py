@@ -12,11 +12,10 @@ from typing import Any
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import is_blank, is_missing
 from pipelines.rows.text import make_excerpt
-from pipelines.values.reading import ColumnKind, ColumnUse
+from pipelines.values.reading import MOST_DISTINCT, ColumnKind, ColumnUse
 
 # A file whose every record has keys of its own must not fill memory.
 MOST_COLUMNS = 300
-MOST_DISTINCT = 10_000
 # Labels and identifiers are shorter, or have no spaces.
 SPACES_OF_TEXT = 2.0
 CHARACTERS_OF_TEXT = 80
@@ -126,6 +125,11 @@ class ColumnTally:
             if not is_blank(entry):
                 self.tallies[name].add(entry)
 
+    @property
+    def filled(self) -> set[str]:
+        """The columns that are not empty in every record."""
+        return {name for name, tally in self.tallies.items() if tally.rows}
+
     def uses(self, used: Mapping[str, str]) -> tuple[ColumnUse, ...]:
         """Return every column with what uses it; `used` gives that by the column's name."""
         by_name = {fold_name(name): use for name, use in used.items()}
@@ -154,20 +158,10 @@ def describe_unused(columns: Sequence[ColumnUse]) -> str | None:
     if not unused:
         return None
     unused.sort(key=lambda column: column.kind not in {"text", "mixed"})
-    described = [f"`{column.name}` ({_describe(column)})" for column in unused[:10]]
+    described = [f"`{column.name}` ({column.description})" for column in unused[:10]]
     if len(unused) > 10:
         described.append(f"and {len(unused) - 10} more columns")
     return f"not used: {', '.join(described)}"
-
-
-def _describe(column: ColumnUse) -> str:
-    rows = "1 row" if column.rows == 1 else f"{column.rows:,} rows"
-    if column.kind in {"labels", "numbers"}:
-        noun = column.kind if column.distinct != 1 else column.kind[:-1]
-        # The count stops at its limit.
-        least = "at least " if column.distinct >= MOST_DISTINCT else ""
-        return f"{least}{column.distinct:,} {noun}, {rows}"
-    return f"{column.kind}, {rows}"
 
 
 def _kind_of(entry: Any) -> ColumnKind:

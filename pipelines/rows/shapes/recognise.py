@@ -14,7 +14,7 @@ from pipelines.rows.shapes.columns import find_column, sample_values
 from pipelines.rows.shapes.refusals import refuse_columns
 from pipelines.rows.shapes.shape import TITLES, Shape
 from pipelines.rows.shapes.turns import Example, has_dialect, is_conversation
-from pipelines.rows.text import make_excerpt
+from pipelines.rows.text import make_excerpt, make_printable
 from pipelines.values.dataset import normalise_text, text_of
 from pipelines.values.params import DataParams
 
@@ -49,7 +49,13 @@ class FileShape:
 
     def read(self, record: Record) -> Example:
         """Return what a record teaches; `Misfit` where no shape of the file reads it."""
-        return self.choose(record).read(record)
+        shape = self.choose(record)
+        if not shape.has_any_column(record):
+            columns = ", ".join(make_excerpt(name) for name in list(record)[:5])
+            raise Misfit(
+                f"no column {shape.first_column}; the record has {columns or 'none'}"
+            )
+        return shape.read(record)
 
     def choose(self, record: Record) -> Shape:
         """Return the first shape that fits or, where none does, the one that lacks least."""
@@ -58,22 +64,21 @@ class FileShape:
                 return shape
         return max(self.shapes, key=lambda shape: shape.count_parts(record))
 
-    @property
-    def sentence(self) -> str:
-        """How the file is read, and what else would fit."""
-        first, *others = self.shapes
-        sentence = first.sentence
-        for other in others:
-            sentence += f"; rows without it {other.sentence}"
-        return f"{sentence}{self.note}"
+    def describe(self, filled: Collection[str]) -> str:
+        """How the file is read, and what else would fit; `filled` are columns with values."""
+        first, *others = (shape.describe(filled) for shape in self.shapes)
+        alternatives = [f"; rows without it {other}" for other in others]
+        return f"{first}{''.join(alternatives)}{self.note}"
 
     @property
     def uses(self) -> dict[str, str]:
         """What each column is read as."""
-        shapes = reversed(self.shapes)
-        return {
-            column: part for shape in shapes for part, column in shape.columns.items()
-        }
+        uses: dict[str, str] = {}
+        # What the first shape reads a column as is what counts.
+        for shape in reversed(self.shapes):
+            for part, column in shape.columns.items():
+                uses[column] = "conversation" if part == "messages" else part
+        return uses
 
 
 def recognise(sample: Sequence[Record], data: DataParams, where: str) -> FileShape:
@@ -122,8 +127,9 @@ def find_alpaca(values: Values, data: DataParams) -> Shape | None:
     columns = {"prompt": prompt, "completion": completion}
     optional = {"input": INPUTS, "system": SYSTEMS, "history": ("history",)}
     for part, names in optional.items():
-        column = _first(values, names)
-        if column is not None and column not in columns.values():
+        # The usual name where there is none: a later record may have it.
+        column = _first(values, names) or names[0]
+        if column not in columns.values():
             columns[part] = column
     return Shape("alpaca", columns)
 
@@ -160,8 +166,9 @@ def _settle(candidates: list[Shape], sample: Sequence[Record], where: str) -> Fi
         both = zip(examples[first.name], examples[other.name], strict=True)
         pairs = [(one, two) for one, two in both if one and two]
         if any(not _is_same(one, two) for one, two in pairs):
+            both_ways = make_printable(f"{first.describe()} and {other.describe()}")
             raise UnreadableData(
-                f"{where} can be {first.sentence} and {other.sentence}, which give "
+                f"{where} can be {both_ways}, which give "
                 f"different rows. Say which with `--set data.shape={first.name}` or "
                 f"`--set data.shape={other.name}`."
             )
@@ -206,9 +213,7 @@ def _find_chat(values: Values, data: DataParams) -> Shape | None:
     if column is None:
         return None
     columns = {"messages": column}
-    system = _first(values, SYSTEMS)
-    if system is not None and system != column:
-        columns["system"] = system
+    columns["system"] = _first(values, SYSTEMS) or SYSTEMS[0]
     turns = [entry for entry in values[column] if is_conversation(entry)]
     is_sharegpt = bool(turns) and has_dialect(turns[0], ("from",))
     return Shape("sharegpt" if is_sharegpt else "chat", columns)

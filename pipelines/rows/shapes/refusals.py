@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from core.errors import NoSuchColumn, UnreadableData
 from pipelines.rows.shapes.columns import find_column
 from pipelines.rows.shapes.turns import is_conversation
-from pipelines.rows.text import make_excerpt
+from pipelines.rows.text import make_excerpt, make_printable
 from pipelines.values.params import DataParams
 
 # In the order in which a file that has several of them is understood.
@@ -70,11 +70,12 @@ def refuse_columns(
         name for name, values in filled.items() if any(map(is_conversation, values))
     ]
     missing = _find_missing(every, data)
-    if conversations and data.prompt_column == "prompt":
+    column = make_excerpt(conversations[0]) if conversations else ""
+    if column and data.prompt_column == "prompt":
         raise NoSuchColumn(
             f"{where} has no column {missing[0]}; it has {present}. Its column "
-            f"{conversations[0]} holds conversations: read them with "
-            f"`--set data.messages_column={conversations[0]}`."
+            f"{column} holds conversations: read them with "
+            f"`--set data.messages_column={_quote(column)}`."
         )
     _refuse_plain_text(filled, where)
     raise NoSuchColumn(
@@ -90,9 +91,9 @@ def _refuse_preferences(filled: Values, where: str) -> None:
     is_turns = any(map(is_conversation, filled[chosen]))
     parameter = "messages_column" if is_turns else "completion_column"
     raise UnreadableData(
-        f"{where} is preference data (columns {chosen} and {rejected}), and Assay learns "
+        f"{where} is preference data (columns chosen and rejected), and Assay learns "
         f"one answer to a prompt. To learn the chosen ones alone, "
-        f"`--set data.{parameter}={chosen}`."
+        f"`--set data.{parameter}={_quote(chosen)}`."
     )
 
 
@@ -100,7 +101,7 @@ def _refuse_plain_text(filled: Values, where: str) -> None:
     texts = _text_columns(filled)
     if [name.strip().casefold() for name in texts] in (["text"], ["content"]):
         raise NoSuchColumn(
-            f"{where} has no column prompt, only plain text in the column {texts[0]}, and "
+            f"{where} has no column prompt, only plain text in the column {make_excerpt(texts[0])}, and "
             "Assay learns answers to prompts. Divide each text into a prompt and a completion."
         )
 
@@ -129,7 +130,8 @@ def _suggest(filled: Values, data: DataParams, parameter: str) -> str:
         for name, column in named.items()
         if column != getattr(data, name)
     ]
-    return f"Read {prompt} as the prompt and {answer} as the answer with `{' '.join(settings)}`."
+    named_columns = make_printable(f"{prompt} as the prompt and {answer} as the answer")
+    return f"Read {named_columns} with `{' '.join(settings)}`."
 
 
 def _text_columns(filled: Values) -> list[str]:

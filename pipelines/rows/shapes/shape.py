@@ -1,6 +1,6 @@
 """One shape: the columns that hold prompt and answer, and how a record of it is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,46 +50,48 @@ class Shape:
         """Count the needed parts that a record has."""
         return sum(self._has_part(record, part) for part in self._required)
 
+    @property
+    def first_column(self) -> str:
+        """The column that a record without any needed part is said to lack."""
+        return self.columns[self._required[0]]
+
+    def has_any_column(self, record: Record) -> bool:
+        """Whether a record has a column of a needed part, be it empty."""
+        needed = [self.columns[part] for part in self._required]
+        return any(has_column(record, column) for column in needed)
+
     def read(self, record: Record) -> Example:
         """Return what a record teaches; `Misfit`, with the key in the way, where it does not."""
         return _READERS[self.name](record, self.columns)
 
-    @property
-    def sentence(self) -> str:
-        """How the file is read, as `read as Alpaca: prompt = instruction + input, …`."""
-        return f"read as {TITLES[self.name]}{self._details}"
+    def describe(self, filled: Collection[str] | None = None) -> str:
+        """How the file is read, as `read as Alpaca: prompt = instruction + input, …`.
 
-    @property
-    def _details(self) -> str:
-        columns = self.columns
+        Parts whose columns are not among the filled ones are left out; None: all are there.
+        """
+        parts = {
+            part: column.strip()
+            for part, column in self.columns.items()
+            if part in self._required or filled is None or column in filled
+        }
+        return f"read as {TITLES[self.name]}{self._describe_parts(parts)}"
+
+    def _describe_parts(self, parts: dict[str, str]) -> str:
+        system = f", system = {parts['system']}" if "system" in parts else ""
         if self.name == "sharegpt":
-            return (
-                f": {columns['messages']} of from/value, "
-                f"the last gpt turn is the answer{self._system}"
-            )
+            turns = f"{parts['messages']} of from/value"
+            return f": {turns}, the last gpt turn is the answer{system}"
         if self.name == "chat":
-            where = columns["messages"]
-            column = "" if where == "messages" else f" in {where}"
-            return f": the last assistant turn{column} is the answer{self._system}"
-        is_plain = [*columns.values()] == ["prompt", "completion"]
-        if is_plain:
+            column = parts["messages"]
+            where = "" if column == "messages" else f" in {column}"
+            return f": the last assistant turn{where} is the answer{system}"
+        if parts == {"prompt": "prompt", "completion": "completion"}:
             return ""
-        prompt = " + ".join(
-            columns[part] for part in ("prompt", "input") if part in columns
-        )
-        history = ""
-        if "history" in columns:
-            history = f", earlier turns = {columns['history']}"
-        return (
-            f": prompt = {prompt}, completion = {columns['completion']}"
-            f"{self._system}{history}"
-        )
-
-    @property
-    def _system(self) -> str:
-        if "system" not in self.columns:
-            return ""
-        return f", system = {self.columns['system']}"
+        halves = [parts[part] for part in ("prompt", "input") if part in parts]
+        prompt = " + ".join(halves)
+        history = f", earlier turns = {parts['history']}" if "history" in parts else ""
+        answer = parts["completion"]
+        return f": prompt = {prompt}, completion = {answer}{system}{history}"
 
     @property
     def _required(self) -> tuple[str, ...]:

@@ -1,0 +1,182 @@
+"""Sensitive features: groups are compared, measures are refused, near-equal groups are said."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from core.errors import ParameterError
+from pipelines.rows.labels import find_near_groups
+from pipelines.rows.reading import FileRows, read_rows_of
+from pipelines.values.params import DataParams
+
+DATA = DataParams(
+    source="file",
+    licence="CC0-1.0",
+    prompt_column="prompt",
+    completion_column="completion",
+    messages_column="messages",
+    group_column=None,
+    sensitive_feature="age",
+    max_characters=100,
+)
+
+
+def read(values: list[Any]) -> FileRows:
+    records = [
+        {"prompt": f"p{number}", "completion": "c", "age": value}
+        for number, value in enumerate(values)
+    ]
+    return read_rows_of(enumerate(records, 1), DATA, "my.jsonl")
+
+
+def notes(values: list[Any]) -> tuple[str, ...]:
+    return read(values).describe().notes
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            [18 + number / 4 for number in range(240)],
+            (
+                "data.sensitive_feature age is a number with 240 distinct values in 240 rows, such "
+                "as 18.25: bin it into groups, such as 18-34, before the run."
+            ),
+        ),
+        # As CSV holds it, with the decimal comma of half of Europe, and with gaps.
+        (
+            [f"{number}.5" for number in range(20)] * 4,
+            "a number with 20 distinct values",
+        ),
+        (
+            [f"{number},5" for number in range(20)] * 4,
+            "a number with 20 distinct values",
+        ),
+        (
+            [34.5, None, "nan", 20, 30] * 10,
+            "a number with 3 distinct values in 30 rows",
+        ),
+        ([*range(18, 80)] * 3, "a number with 62 distinct values in 186 rows"),
+        ([*map(str, range(13))] * 2, "a number with 13 distinct values in 26 rows"),
+        # One large group makes no group of the others.
+        ([0] * 30 + [*range(1, 60)], "a number with 60 distinct values in 89 rows"),
+        ([float(2**60)] * 5, "a number with 1 distinct values in 5 rows"),
+        ([date(2020, 1, 1)] * 5, "age is a date with 1 distinct values in 5 rows"),
+        (
+            [f"2020-01-{day:02}" for day in range(1, 29)],
+            (
+                "age is a date with 28 distinct values in 28 rows, such as 2020-01-01: bin it into "
+                "groups, such as 2020-2024, before the run."
+            ),
+        ),
+        ([f"{day}.1.2020" for day in range(1, 29)], "age is a date with 28"),
+    ],
+)
+def test_a_measure_is_one_error_that_says_to_bin_it(
+    values: list[Any], said: str
+) -> None:
+    with pytest.raises(ParameterError) as raised:
+        read(values)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*range(12)] * 2,
+        # Ten and more rows of each, and groups that can be compared.
+        [*range(13)] * 20,
+        ["18-34", "35-60"] * 20,
+        ["2020-01-01", "2021-01-01"] * 20,
+        [True, False, None] * 20,
+        [1.0, 2.0, float("nan")] * 20,
+        [f"name {number}" for number in range(60)],
+        [],
+    ],
+)
+def test_groups_are_no_measure(values: list[Any]) -> None:
+    file = read(values)
+    assert len(file.rows) == len(values)
+
+
+def test_a_rare_fraction_sets_its_own_row_aside() -> None:
+    file = read([1, 2] * 20 + [0.5])
+    assert [row.reason for row in file.quarantine] == [
+        "column age is of type float, not a label"
+    ]
+
+
+def test_texts_that_mean_no_value_are_pointed_out() -> None:
+    assert notes(["a", "nan", "nan", "N/A", "", None, "Unknown", "-"] * 10) == (
+        "20 rows without a value for age: in no group",
+        (
+            "10 rows with the text '-' as age: it is a group of its own; leave it empty where no "
+            "value is known"
+        ),
+        (
+            "10 rows with the text 'N/A' as age: it is a group of its own; leave it empty where no "
+            "value is known"
+        ),
+        (
+            "10 rows with the text 'Unknown' as age: it is a group of its own; leave it empty "
+            "where no value is known"
+        ),
+        (
+            "20 rows with the text 'nan' as age: it is a group of its own; leave it empty where no "
+            "value is known"
+        ),
+    )
+
+
+def test_groups_that_are_probably_one_are_said_and_not_merged() -> None:
+    values = ["F", "f", "female", "Female ", "M", "male", "x-y", "x y", "other"]
+    file = read(values)
+    assert len({row.feature for row in file.rows}) == 9
+    assert file.describe().notes == (
+        (
+            "age: F (1), Female (1), f (1), female (1) are probably one group, and are compared "
+            "as 4: write them in one way"
+        ),
+        (
+            "age: M (1), male (1) are probably one group, and are compared as 2: write them in "
+            "one way"
+        ),
+        (
+            "age: x y (1), x-y (1) are probably one group, and are compared as 2: write them in "
+            "one way"
+        ),
+    )
+
+
+def test_spellings_that_count_as_one_group_are_said() -> None:
+    assert notes(["caf\u00e9", "cafe\u0301", "caf\u00e9 ", "tea"]) == (
+        (
+            "age: caf\u00e9 is written in 3 ways that differ in outer spaces or Unicode form: "
+            "counted as one group"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["M", "male", "man"],
+        ["<30", ">30"],
+        ["18-34", "1834"],
+        ["-1", "1"],
+        ["A", "AB", "B"],
+        ["-", "_"],
+        ["a", "a"],
+        [],
+    ],
+)
+def test_labels_that_differ_in_what_they_say_are_several_groups(
+    labels: list[str],
+) -> None:
+    assert find_near_groups(labels) == []
+
+
+def test_widths_and_dashes_make_no_other_group() -> None:
+    assert find_near_groups(["\uff26", "F"]) == [["F", "\uff26"]]
+    assert find_near_groups(["18\u201334", "18-34"]) == [["18-34", "18\u201334"]]
