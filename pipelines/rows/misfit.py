@@ -15,7 +15,9 @@ class Misfit(ValueError):
 
 def is_missing(entry: Any) -> bool:
     """Whether a value says nothing: null, or the NaN that pandas writes in its place."""
-    return entry is None or is_nan(entry)
+    if entry is None:
+        return True
+    return is_nan(entry)
 
 
 def is_nan(entry: Any) -> bool:

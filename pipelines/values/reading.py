@@ -8,6 +8,8 @@ from core.value import Value
 
 MOST_DISTINCT = 10_000
 """Distinct values of a column are counted up to here."""
+MOST_REASONS = 5
+"""So many reasons are said where a file is read; `assay data inspect` says all."""
 ShapeName = Literal["pairs", "trl", "chat", "sharegpt", "alpaca"]
 ColumnKind = Literal[
     "text",
@@ -32,15 +34,22 @@ class ColumnUse(Value):
     use: str | None = Field(description="None: nothing reads it.")
 
     @property
+    def holds_text(self) -> bool:
+        """Whether a person may miss what stands there."""
+        return self.kind in {"text", "mixed"}
+
+    @property
     def description(self) -> str:
         """What it holds and in how many records, as `8 labels, 240 rows`."""
-        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        rows = count_of(self.rows, "row")
         if self.kind not in {"labels", "numbers"}:
             return f"{self.kind}, {rows}"
-        noun = self.kind if self.distinct != 1 else self.kind[:-1]
-        # The count stops at its limit.
-        least = "at least " if self.distinct >= MOST_DISTINCT else ""
-        return f"{least}{self.distinct:,} {noun}, {rows}"
+        # labels, label
+        noun = self.kind.removesuffix("s")
+        values = count_of(self.distinct, noun)
+        if self.distinct >= MOST_DISTINCT:
+            values = f"at least {values}"
+        return f"{values}, {rows}"
 
 
 class FileReading(Value):
@@ -66,10 +75,21 @@ class FileReading(Value):
     def lines(self) -> tuple[str, ...]:
         """What is said of the file where it is read: its shape, its notes, what is lost."""
         lines = [self.shape, *self.notes]
-        shown = list(self.set_aside.items())[:5]
-        lines += [f"{count:,} set aside: {reason}" for reason, count in shown]
-        others = len(self.set_aside) - len(shown)
+        reasons = list(self.set_aside)
+        for reason in reasons[:MOST_REASONS]:
+            count = self.set_aside[reason]
+            lines.append(f"{count:,} set aside: {reason}")
+        others = reasons[MOST_REASONS:]
         if others:
-            rest = sum(list(self.set_aside.values())[5:])
-            lines.append(f"{rest:,} set aside for {others:,} other reasons")
-        return tuple(line for line in lines if line)
+            rows = sum(self.set_aside[reason] for reason in others)
+            lines.append(
+                f"{rows:,} set aside for {count_of(len(others), 'more reason')}"
+            )
+        return tuple(lines)
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, as `1 row` or `2,000 rows`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"

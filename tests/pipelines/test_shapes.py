@@ -282,6 +282,21 @@ def test_a_row_of_another_shape_after_the_first_ones_is_set_aside() -> None:
             "`--set data.messages_column=chosen`.",
         ),
         (
+            {"prompt": "u", "chosen": [USER, ANSWER], "rejected": [USER, ANSWER]},
+            UnreadableData,
+            "`--set data.messages_column=chosen`.",
+        ),
+        (
+            {"prompt": "u", "chosen": [ANSWER], "rejected": [ANSWER]},
+            UnreadableData,
+            "`--set data.completion_column=chosen`.",
+        ),
+        (
+            {"chosen": "Human: u", "rejected": "Human: v"},
+            UnreadableData,
+            "Give each row a prompt and its better answer.",
+        ),
+        (
             {"text": "Once there was a fox.", "id": 7},
             NoSuchColumn,
             (
@@ -341,12 +356,21 @@ def test_a_file_of_no_shape_is_refused_with_what_would_read_it(
             {"prompt_column": "input", "completion_column": "output"},
         ),
         ({"talk": [USER, ANSWER]}, {"messages_column": "talk"}),
+        (
+            {"prompt": "u", "chosen": [USER, ANSWER], "rejected": [USER, ANSWER]},
+            {"messages_column": "chosen"},
+        ),
+        (
+            {"prompt": "u", "chosen": [ANSWER], "rejected": [ANSWER]},
+            {"completion_column": "chosen"},
+        ),
     ],
 )
 def test_what_a_refusal_suggests_reads_the_file(
     record: dict[str, Any], params: dict[str, str]
 ) -> None:
-    assert [row.completion for row in read([record], **params).rows] == ["a"]
+    (row,) = read([record], **params).rows
+    assert (len(row.messages), row.completion) == (1, "a")
 
 
 def test_a_shape_that_the_columns_do_not_have_is_refused() -> None:
@@ -440,7 +464,7 @@ def test_parts_of_text_are_joined_as_the_endpoint_joins_them() -> None:
         ),
         (
             [{"role": "user", "text": "u"}, ANSWER],
-            "column messages holds a message without content or value; it has role, text",
+            "column messages holds a message without content or value; it has text",
         ),
         (
             [{"role": "god", "content": "u"}, ANSWER],
@@ -449,8 +473,8 @@ def test_parts_of_text_are_joined_as_the_endpoint_joins_them() -> None:
         (
             [["user", "u"], ["assistant", "a"]],
             (
-                "column messages holds something that is not a message with a role and a content, "
-                "but a list"
+                "column messages holds something that is not a message with a role and a content: "
+                "it is of type list"
             ),
         ),
         (
@@ -473,6 +497,34 @@ def test_a_system_column_beside_another_system_turn_is_not_dropped() -> None:
     assert turns_of(one_row(*turns, system="s")) == [("system", "s"), ("user", "u")]
     with pytest.raises(Misfit, match="are two system texts"):
         one_row(*turns, system="another")
+
+
+def test_a_system_text_that_a_user_repeats_is_not_dropped() -> None:
+    turns = [{"role": "user", "content": "s"}, ANSWER]
+    assert turns_of(one_row(*turns, system="s")) == [("system", "s"), ("user", "s")]
+
+
+def test_a_list_as_python_prints_it_is_named_as_such() -> None:
+    file = read([{"messages": str([USER, ANSWER])}])
+    assert reasons_of(file) == [
+        "column messages holds a list as Python prints it, not JSON: write it with json.dumps"
+    ]
+
+
+def test_keys_beside_an_inner_list_of_messages_are_said() -> None:
+    file = read([{"conversation": {"id": 7, "messages": [USER, ANSWER]}}])
+    assert file.describe().notes == (
+        "1 of 1 rows: the key id beside the messages is not used",
+    )
+
+
+def test_the_parts_of_gemini_are_text() -> None:
+    turns = [
+        {"role": "user", "parts": [{"text": "u"}]},
+        {"role": "model", "parts": [{"text": "a"}]},
+    ]
+    file = read([{"contents": turns}])
+    assert [(row.prompt, row.completion) for row in file.rows] == [("u", "a")]
 
 
 ODD_VALUES: list[Any] = [

@@ -16,6 +16,9 @@ from pipelines.values.reading import MOST_DISTINCT, ColumnKind, ColumnUse
 
 # A file whose every record has keys of its own must not fill memory.
 MOST_COLUMNS = 300
+# What one line says.
+MOST_NAMES = 30
+MOST_UNUSED = 10
 # Labels and identifiers are shorter, or have no spaces.
 SPACES_OF_TEXT = 2.0
 CHARACTERS_OF_TEXT = 80
@@ -25,29 +28,57 @@ CHARACTERS_OF_TEXT_WITHOUT_SPACES = 10
 
 def fold_name(name: Any) -> str:
     """Return a column's name as it is compared: without case and outer white space."""
-    return str(name).strip().casefold()
+    text = str(name)
+    return text.strip().casefold()
 
 
 def find_column(columns: Iterable[str], name: str) -> str | None:
-    """Return the column of a name: that very one, or the only one that differs in case."""
+    """Return the column of a name: that very one, or the first that differs in case alone."""
     names = list(columns)
     if name in names:
         return name
     folded = fold_name(name)
-    return next((column for column in names if fold_name(column) == folded), None)
+    for column in names:
+        if fold_name(column) == folded:
+            return column
+    return None
+
+
+def find_first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
+    """Return the column of the first of several names that there is one for."""
+    present = list(columns)
+    for name in names:
+        column = find_column(present, name)
+        if column is not None:
+            return column
+    return None
+
+
+def list_names(columns: Iterable[str], most: int = MOST_NAMES) -> str:
+    """Return the names of columns as a person reads them, sorted, the first of very many."""
+    names = sorted(map(make_excerpt, columns))
+    shown = ", ".join(names[:most])
+    others = len(names) - most
+    if others > 0:
+        return f"{shown} and {others:,} more"
+    return shown
 
 
 def pick(record: Record, column: str) -> Any:
     """Return a record's value of a column, whose name may differ in case; None without it."""
+    # Nearly every record has the very name.
     if column in record:
         return record[column]
     written = find_column(record, column)
-    return None if written is None else record[written]
+    if written is None:
+        return None
+    return record[written]
 
 
 def has_column(record: Record, column: str) -> bool:
     """Whether a record has a column, be it empty."""
-    return find_column(record, column) is not None
+    written = find_column(record, column)
+    return written is not None
 
 
 def sample_values(records: Iterable[Record]) -> dict[str, list[Any]]:
@@ -67,6 +98,7 @@ class _Tally:
     kinds: Counter[ColumnKind] = field(default_factory=Counter)
     characters: int = 0
     spaces: int = 0
+    # Texts with letters outside of ASCII.
     foreign: int = 0
     distinct: set[int] = field(default_factory=set)
 
@@ -75,21 +107,27 @@ class _Tally:
         self.rows += 1
         self.kinds[kind] += 1
         if isinstance(entry, str):
-            self.characters += len(entry)
-            self.spaces += entry.strip().count(" ")
-            self.foreign += not entry.isascii()
+            self._add_text(entry)
         # Lists and objects have no hash.
-        is_single = kind not in {"lists", "objects", "mixed"}
-        if is_single and len(self.distinct) < MOST_DISTINCT:
+        if kind in {"lists", "objects", "mixed"}:
+            return
+        if len(self.distinct) < MOST_DISTINCT:
             self.distinct.add(hash(entry))
+
+    def _add_text(self, text: str) -> None:
+        words = text.split()
+        self.characters += len(text)
+        self.spaces += len(words) - 1
+        if not text.isascii():
+            self.foreign += 1
 
     @property
     def kind(self) -> ColumnKind:
-        if not self.rows:
+        if not self.kinds:
             return "empty"
-        (kind, _), *others = self.kinds.most_common()
-        if others:
+        if len(self.kinds) > 1:
             return "mixed"
+        (kind,) = self.kinds
         if kind == "labels" and self._is_text:
             return "text"
         return kind
@@ -98,13 +136,15 @@ class _Tally:
     def _is_text(self) -> bool:
         length = self.characters / self.rows
         spaces = self.spaces / self.rows
-        if spaces >= SPACES_OF_TEXT or length >= CHARACTERS_OF_TEXT:
+        if length >= CHARACTERS_OF_TEXT:
             return True
-        is_foreign = 2 * self.foreign > self.rows
-        if is_foreign and length >= CHARACTERS_OF_TEXT_WITHOUT_SPACES:
+        if spaces >= SPACES_OF_TEXT:
             return True
         # Two words that are new in most rows are no label.
-        return spaces >= 1 and 2 * len(self.distinct) > self.rows
+        if spaces >= 1 and 2 * len(self.distinct) > self.rows:
+            return True
+        is_foreign = 2 * self.foreign > self.rows
+        return is_foreign and length >= CHARACTERS_OF_TEXT_WITHOUT_SPACES
 
 
 class ColumnTally:
@@ -117,62 +157,89 @@ class ColumnTally:
     def add(self, record: Record) -> None:
         """Count the values of one record."""
         for name, entry in record.items():
-            if name not in self.tallies:
-                if len(self.tallies) >= MOST_COLUMNS:
-                    self.has_more = True
-                    continue
-                self.tallies[name] = _Tally()
-            if not is_blank(entry):
-                self.tallies[name].add(entry)
+            tally = self._find_tally(name)
+            if tally is None:
+                self.has_more = True
+            elif not is_blank(entry):
+                tally.add(entry)
 
     @property
     def filled(self) -> set[str]:
         """The columns that are not empty in every record."""
-        return {name for name, tally in self.tallies.items() if tally.rows}
+        names = set()
+        for name, tally in self.tallies.items():
+            if tally.rows:
+                names.add(name)
+        return names
 
     def uses(self, used: Mapping[str, str]) -> tuple[ColumnUse, ...]:
         """Return every column with what uses it; `used` gives that by the column's name."""
-        by_name = {fold_name(name): use for name, use in used.items()}
-        exact = {fold_name(name) for name in used if name in self.tallies}
         uses = []
         for name, tally in self.tallies.items():
-            folded = fold_name(name)
-            # Of `prompt` and `Prompt` in one file only the first is read.
-            is_shadowed = folded in exact and name not in used
-            use = None if is_shadowed else by_name.get(folded)
-            uses.append(
-                ColumnUse(
-                    name=make_excerpt(name),
-                    kind=tally.kind,
-                    rows=tally.rows,
-                    distinct=len(tally.distinct),
-                    use=use,
-                )
+            use = ColumnUse(
+                name=make_excerpt(name),
+                kind=tally.kind,
+                rows=tally.rows,
+                distinct=len(tally.distinct),
+                use=self._find_use(name, used),
             )
+            uses.append(use)
         return tuple(uses)
+
+    def _find_tally(self, name: str) -> _Tally | None:
+        tally = self.tallies.get(name)
+        if tally is not None:
+            return tally
+        if len(self.tallies) >= MOST_COLUMNS:
+            return None
+        tally = _Tally()
+        self.tallies[name] = tally
+        return tally
+
+    def _find_use(self, name: str, used: Mapping[str, str]) -> str | None:
+        if name in used:
+            return used[name]
+        usual = find_column(used, name)
+        # Of `prompt` and `Prompt` in one file only the first is read.
+        if usual is None or usual in self.tallies:
+            return None
+        return used[usual]
 
 
 def describe_unused(columns: Sequence[ColumnUse]) -> str | None:
     """Say which columns are not used, those of text first; None where every one is."""
-    unused = [column for column in columns if column.use is None and column.rows]
+    texts = []
+    others = []
+    for column in columns:
+        description = f"`{column.name}` ({column.description})"
+        if column.use is not None or not column.rows:
+            continue
+        if column.holds_text:
+            texts.append(description)
+        else:
+            others.append(description)
+    unused = texts + others
     if not unused:
         return None
-    unused.sort(key=lambda column: column.kind not in {"text", "mixed"})
-    described = [f"`{column.name}` ({column.description})" for column in unused[:10]]
-    if len(unused) > 10:
-        described.append(f"and {len(unused) - 10} more columns")
-    return f"not used: {', '.join(described)}"
+    more = len(unused) - MOST_UNUSED
+    if more > 0:
+        unused[MOST_UNUSED:] = [f"and {more} more columns"]
+    return f"not used: {', '.join(unused)}"
 
 
 def _kind_of(entry: Any) -> ColumnKind:
-    if isinstance(entry, str):
-        return "labels"
-    if isinstance(entry, bool):
-        return "true or false"
-    if isinstance(entry, int | float):
-        return "numbers"
-    if isinstance(entry, list | tuple):
-        return "lists"
-    if isinstance(entry, dict):
-        return "objects"
-    return "dates" if isinstance(entry, date | time) else "mixed"
+    for types, kind in _KINDS:
+        if isinstance(entry, types):
+            return kind
+    return "mixed"
+
+
+# True is an int, too.
+_KINDS: tuple[tuple[type | tuple[type, ...], ColumnKind], ...] = (
+    (str, "labels"),
+    (bool, "true or false"),
+    ((int, float), "numbers"),
+    ((list, tuple), "lists"),
+    (dict, "objects"),
+    ((date, time), "dates"),
+)

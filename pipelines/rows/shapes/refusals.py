@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from core.errors import NoSuchColumn, UnreadableData
-from pipelines.rows.shapes.columns import find_column
-from pipelines.rows.shapes.turns import is_conversation
-from pipelines.rows.text import make_excerpt, make_printable
+from pipelines.rows.shapes.columns import find_column, find_first_column, list_names
+from pipelines.rows.shapes.turns import begins_with_prompt, is_conversation
+from pipelines.rows.text import make_excerpt
 from pipelines.values.params import DataParams
 
 # In the order in which a file that has several of them is understood.
@@ -40,6 +40,12 @@ ANSWER_NAMES = (
     "summary",
     "highlights",
 )
+PLAIN_TEXTS = ("text", "content")
+# The better and the worse answer, as TRL and as OpenAI name them.
+PREFERENCES = (
+    ("chosen", "rejected"),
+    ("preferred_output", "non_preferred_output"),
+)
 NEEDS = {
     "pairs": "a prompt and a completion",
     "trl": "a prompt and a completion",
@@ -59,51 +65,73 @@ def refuse_columns(
     `UnreadableData` for data of another kind (preferences, plain text), else `NoSuchColumn`.
     """
     _refuse_preferences(filled, where)
-    present = ", ".join(sorted(make_excerpt(name) for name in every))
+    present = list_names(every)
     if data.shape is not None:
         raise NoSuchColumn(
             f"{where} has no columns for data.shape {data.shape}, which needs "
             f"{NEEDS[data.shape]}; it has {present}. Set data.shape to null to have the "
             "shape recognised."
         )
-    conversations = [
-        name for name, values in filled.items() if any(map(is_conversation, values))
-    ]
-    missing = _find_missing(every, data)
-    column = make_excerpt(conversations[0]) if conversations else ""
-    if column and data.prompt_column == "prompt":
-        raise NoSuchColumn(
-            f"{where} has no column {missing[0]}; it has {present}. Its column "
-            f"{column} holds conversations: read them with "
-            f"`--set data.messages_column={_quote(column)}`."
-        )
-    _refuse_plain_text(filled, where)
-    raise NoSuchColumn(
-        f"{where} has no column {missing[0]}; it has {present}. "
-        f"{_suggest(filled, data, missing[1])}"
-    )
+    missing, parameter = _find_missing(every, data)
+    lack = f"{where} has no column {missing}; it has {present}"
+    # Whoever named a column of prompts means those.
+    if data.prompt_column == "prompt":
+        _suggest_conversations(filled, lack)
+        _refuse_plain_text(filled, where)
+    suggestion = _suggest_pair(filled, data)
+    if suggestion is None:
+        suggestion = f"Name the right one with `--set data.{parameter}=…`."
+    raise NoSuchColumn(f"{lack}. {suggestion}")
 
 
 def _refuse_preferences(filled: Values, where: str) -> None:
-    chosen, rejected = (find_column(filled, name) for name in ("chosen", "rejected"))
-    if chosen is None or rejected is None:
-        return
-    is_turns = any(map(is_conversation, filled[chosen]))
-    parameter = "messages_column" if is_turns else "completion_column"
-    raise UnreadableData(
-        f"{where} is preference data (columns chosen and rejected), and Assay learns "
-        f"one answer to a prompt. To learn the chosen ones alone, "
-        f"`--set data.{parameter}={_quote(chosen)}`."
-    )
+    for better, worse in PREFERENCES:
+        chosen = find_column(filled, better)
+        rejected = find_column(filled, worse)
+        if chosen is None or rejected is None:
+            continue
+        raise UnreadableData(
+            f"{where} is preference data (columns {better} and {worse}), and Assay learns "
+            f"one answer to a prompt. {_suggest_chosen(filled, chosen)}"
+        )
+
+
+def _suggest_chosen(filled: Values, chosen: str) -> str:
+    """How to learn the better answers alone."""
+    parameter = None
+    if find_column(filled, "prompt") is not None:
+        parameter = "completion_column"
+    # A whole conversation holds its prompt, too.
+    if any(map(begins_with_prompt, filled[chosen])):
+        parameter = "messages_column"
+    if parameter is None:
+        return "Give each row a prompt and its better answer."
+    typed = f"--set data.{parameter}={_quote(chosen)}"
+    return f"To learn the chosen ones alone, `{typed}`."
+
+
+def _suggest_conversations(filled: Values, lack: str) -> None:
+    for name, entries in filled.items():
+        if any(map(is_conversation, entries)):
+            column = make_excerpt(name)
+            raise NoSuchColumn(
+                f"{lack}. Its column {column} holds conversations: read them with "
+                f"`--set data.messages_column={_quote(name)}`."
+            )
 
 
 def _refuse_plain_text(filled: Values, where: str) -> None:
-    texts = _text_columns(filled)
-    if [name.strip().casefold() for name in texts] in (["text"], ["content"]):
-        raise NoSuchColumn(
-            f"{where} has no column prompt, only plain text in the column {make_excerpt(texts[0])}, and "
-            "Assay learns answers to prompts. Divide each text into a prompt and a completion."
-        )
+    texts = _list_texts(filled)
+    plain = find_first_column(texts, PLAIN_TEXTS)
+    answer = find_first_column(texts, ANSWER_NAMES)
+    if plain is None or answer is not None:
+        return
+    column = make_excerpt(plain)
+    raise NoSuchColumn(
+        f"{where} has no column prompt, only plain text in the column {column}, "
+        "and Assay learns answers to prompts. "
+        "Divide each text into a prompt and a completion."
+    )
 
 
 def _find_missing(every: Values, data: DataParams) -> tuple[str, str]:
@@ -115,38 +143,38 @@ def _find_missing(every: Values, data: DataParams) -> tuple[str, str]:
     return data.completion_column, "completion_column"
 
 
-def _suggest(filled: Values, data: DataParams, parameter: str) -> str:
-    """The settings that read these columns, or how to name them."""
-    texts = _text_columns(filled)
-    prompt = find_column(texts, data.prompt_column) or _first(texts, PROMPT_NAMES)
+def _suggest_pair(filled: Values, data: DataParams) -> str | None:
+    """The settings that read two of the columns; None where their names do not say which."""
+    texts = _list_texts(filled)
+    prompt = find_first_column(texts, (data.prompt_column, *PROMPT_NAMES))
     others = [name for name in texts if name != prompt]
-    answer = find_column(others, data.completion_column)
-    answer = answer or _first(others, ANSWER_NAMES)
+    answer = find_first_column(others, (data.completion_column, *ANSWER_NAMES))
     if prompt is None or answer is None:
-        return f"Name the right one with `--set data.{parameter}=…`."
-    named = {"prompt_column": prompt, "completion_column": answer}
-    settings = [
-        f"--set data.{name}={_quote(column)}"
-        for name, column in named.items()
-        if column != getattr(data, name)
-    ]
-    named_columns = make_printable(f"{prompt} as the prompt and {answer} as the answer")
-    return f"Read {named_columns} with `{' '.join(settings)}`."
+        return None
+    settings = []
+    if prompt != data.prompt_column:
+        settings.append(f"--set data.prompt_column={_quote(prompt)}")
+    if answer != data.completion_column:
+        settings.append(f"--set data.completion_column={_quote(answer)}")
+    typed = " ".join(settings)
+    return (
+        f"Read {make_excerpt(prompt)} as the prompt and "
+        f"{make_excerpt(answer)} as the answer with `{typed}`."
+    )
 
 
-def _text_columns(filled: Values) -> list[str]:
-    return [
-        name
-        for name, values in filled.items()
-        if values and all(isinstance(entry, str) for entry in values)
-    ]
-
-
-def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    found = (find_column(columns, name) for name in names)
-    return next((column for column in found if column is not None), None)
+def _list_texts(filled: Values) -> list[str]:
+    """The columns that hold text alone."""
+    texts = []
+    for name, entries in filled.items():
+        is_text = all(isinstance(entry, str) for entry in entries)
+        if entries and is_text:
+            texts.append(name)
+    return texts
 
 
 def _quote(column: str) -> str:
+    """A column's name as it is typed in a shell."""
     shown = make_excerpt(column)
-    return shown if shown.replace("_", "").isalnum() else f"'{shown}'"
+    is_plain = shown.replace("_", "").isalnum()
+    return shown if is_plain else f"'{shown}'"
