@@ -10,32 +10,29 @@ from typing import Any
 
 from pydantic import Field
 
-from core.errors import UnreadableData, UnusableRow
+from core.errors import UnreadableData
 from core.project import find_checkout
 from core.value import Value
+from operations.row_examples import (
+    RenderedExample,
+    ask_template,
+    choose_examples,
+    load_encoder,
+    render,
+)
 from pipelines import layout
-from pipelines.models.chat import ChatEncoder
 from pipelines.rows.formats import read_records
 from pipelines.rows.reading import read_rows_of
 from pipelines.rows.text import count_folded_characters, make_printable
 from pipelines.values.dataset import Row
 from pipelines.values.params import (
-    BaseModelParams,
     Params,
     parse_assignment,
     preview_override,
 )
-from pipelines.values.reading import ColumnUse, FileReading
+from pipelines.values.reading import ColumnUse, FileReading, count_of
 
 MOST_GROUPS = 20
-
-
-class RenderedExample(Value):
-    """One row as a model sees it: its prompt, and the answer that is learned."""
-
-    number: int
-    prompt: str
-    completion: str
 
 
 class DataInspection(Value):
@@ -56,20 +53,20 @@ class DataInspection(Value):
     @property
     def text(self) -> str:
         """Give a line for each fact, then the examples."""
-        sections = (
-            ("file", [self.reading.file]),
-            ("shape", [self.reading.shape]),
-            ("columns", list(map(_describe_column, self.reading.columns))),
-            ("records", self._count_lines()),
-            ("prompts", [self._prompt_line()]),
-            ("feature", self._group_lines()),
-            ("notes", [*self.reading.notes, *self._refusal_lines()]),
-        )
+        columns = map(_describe_column, self.reading.columns)
+        notes = [*self.reading.notes, *self._refusal_lines()]
+        sections = {
+            "file": [self.reading.file],
+            "shape": [self.reading.shape],
+            "columns": list(columns),
+            "records": list(self._count_lines()),
+            "prompts": [self._prompt_line],
+            "feature": [self._feature_line],
+            "notes": notes,
+        }
         lines: list[str] = []
-        for name, entries in sections:
-            for place, entry in enumerate(entries):
-                heading = name if place == 0 else ""
-                lines.append(f"{heading:<12}{entry}")
+        for name, entries in sections.items():
+            lines += _indent(entries, f"{name:<12}")
         for example in self.examples:
             lines += _show_example(example)
         return "\n".join(lines)
@@ -79,52 +76,59 @@ class DataInspection(Value):
         """Why no row can be used, as far as the most frequent reason says."""
         if not self.set_aside:
             return "it holds no record"
-        reason = next(iter(self.set_aside))
-        return f"{self.set_aside[reason]:,} of {self.reading.records:,}: {reason}"
+        reason, *_ = self.set_aside
+        count = self.set_aside[reason]
+        return f"{count:,} of {self.reading.records:,}: {reason}"
 
     def _count_lines(self) -> Iterator[str]:
+        # Always said, so that a person sees the sum add up.
+        used = count_of(self.usable, "row")
         lost = sum(self.set_aside.values())
-        yield (
-            f"{self.reading.records:,} = {self.usable:,} rows used + {lost:,} set aside"
-        )
+        yield f"{self.reading.records:,} = {used} used + {lost:,} set aside"
         for reason, count in self.set_aside.items():
             yield f"{count:,} set aside: {reason}"
-        if self.reading.duplicates:
+        duplicates = self.reading.duplicates
+        if duplicates:
             yield (
-                f"{self.reading.duplicates:,} rows repeat the prompt and answer of another: "
-                "one of each is kept"
+                f"{count_of(duplicates, 'duplicate')}: the prompt and the answer of another "
+                "row; one of each is kept"
             )
 
+    @property
     def _prompt_line(self) -> str:
-        several = self.reading.prompts_with_several_answers
         line = f"{self.reading.prompts:,} distinct"
-        if not several:
-            return line
-        return f"{line}; {several:,} have several answers, which are references of each other"
+        several = self.reading.prompts_with_several_answers
+        if several:
+            line = f"{line}, {several:,} with several answers: references of each other"
+        return line
 
-    def _group_lines(self) -> Iterator[str]:
+    @property
+    def _feature_line(self) -> str:
         if self.feature is None:
-            yield f"no sensitive feature is declared{self._possible_features()}"
-            return
-        shown = list(self.groups.items())[:MOST_GROUPS]
-        sizes = ", ".join(f"{group} {count:,}" for group, count in shown)
-        others = len(self.groups) - len(shown)
-        more = f", and {others:,} more" if others else ""
-        yield f"{self.feature}: {sizes or 'no row has a value'}{more}"
+            return f"no sensitive feature is declared{self._possible_features}"
+        groups = list(self.groups)
+        sizes = [f"{group} {self.groups[group]:,}" for group in groups[:MOST_GROUPS]]
+        others = len(groups) - MOST_GROUPS
+        if others > 0:
+            sizes.append(f"and {others:,} more")
+        shown = ", ".join(sizes)
+        return f"{self.feature}: {shown or 'no row has a value'}"
 
+    @property
     def _possible_features(self) -> str:
-        names = [
-            f"data.sensitive_feature={column.name}"
-            for column in self.reading.columns
-            if column.use is None
-            and column.kind == "labels"
-            and 1 < column.distinct <= MOST_GROUPS
-        ]
-        return f"; it may be {' or '.join(names)}" if names else ""
+        names = []
+        for column in self.reading.columns:
+            is_free = column.use is None and column.kind == "labels"
+            if is_free and 1 < column.distinct <= MOST_GROUPS:
+                names.append(f"data.sensitive_feature={column.name}")
+        if not names:
+            return ""
+        return f"; it may be {' or '.join(names)}"
 
     def _refusal_lines(self) -> Iterator[str]:
         for reason, count in self.refused_by_template.items():
-            yield f"{count:,} rows: {reason}"
+            rows = count_of(count, "row")
+            yield f"{rows}: {reason}"
 
 
 def inspect_data(
@@ -141,8 +145,8 @@ def inspect_data(
     rows, odd = _check_lengths(found.rows, params.data.max_characters)
     encoder = None
     if base_model is not None:
-        encoder = _load_encoder(base_model, params.base_model)
-    refused = {} if encoder is None else _ask_template(rows, encoder)
+        encoder = load_encoder(base_model, params.base_model)
+    refused = {} if encoder is None else ask_template(rows, encoder)
     feature = params.data.sensitive_feature
     groups = Counter(row.feature for row in rows if row.feature is not None)
     return DataInspection(
@@ -152,7 +156,7 @@ def inspect_data(
         feature=feature,
         groups={make_printable(group): count for group, count in groups.most_common()},
         refused_by_template=refused,
-        examples=tuple(_render(row, encoder) for row in _choose_examples(rows)),
+        examples=tuple(render(row, encoder) for row in choose_examples(rows)),
     )
 
 
@@ -166,10 +170,16 @@ def check_usable(inspection: DataInspection, file: Path) -> None:
 
 
 def _read_params(settings: Sequence[str]) -> Params:
+    current = Path.cwd()
+    root = find_checkout(current)
     # Outside of any checkout the parameters are those that this code came with.
-    installed = Path(__file__).resolve().parents[1]
-    root = find_checkout(Path.cwd()) or installed
-    assignments: dict[str, Any] = dict(map(parse_assignment, settings))
+    if root is None:
+        here = Path(__file__).resolve()
+        root = here.parents[1]
+    assignments: dict[str, Any] = {}
+    for text in settings:
+        name, setting = parse_assignment(text)
+        assignments[name] = setting
     return preview_override(root / layout.PARAMS, assignments)
 
 
@@ -185,11 +195,15 @@ def _check_lengths(
             fitting.append(row)
         else:
             odd[reason] += 1
-    return fitting, dict(odd.most_common())
+    return fitting, dict(odd)
 
 
 def _find_odd_length(row: Row, longest: int) -> str | None:
-    for name, text in (("prompt", row.prompt), ("completion", row.completion)):
+    texts = {
+        "prompt": row.prompt,
+        "completion": row.completion,
+    }
+    for name, text in texts.items():
         characters = count_folded_characters(text)
         if not characters:
             return f"the {name} is empty"
@@ -198,77 +212,21 @@ def _find_odd_length(row: Row, longest: int) -> str | None:
     return None
 
 
-def _load_encoder(folder: Path, params: BaseModelParams) -> ChatEncoder:
-    """The folder's tokenizer with the template that a run would take."""
-    if params.completion_mode:
-        return ChatEncoder.load(folder, None)
-    if params.chat_template is not None:
-        return ChatEncoder.load(folder, params.chat_template)
-    # Without a template the tokenizer still loads, and says which one it has.
-    tokenizer = ChatEncoder.load(folder, None).tokenizer
-    return ChatEncoder.load(folder, _read_template(tokenizer, folder))
-
-
-def _read_template(tokenizer: Any, folder: Path) -> str:
-    try:
-        return str(tokenizer.get_chat_template())
-    # transformers raises a ValueError where there is none.
-    except ValueError as error:
-        raise UnreadableData(
-            f"{folder} has no chat template. Give one with "
-            "`--set base_model.chat_template=…`, or leave out --base-model."
-        ) from error
-
-
-def _ask_template(rows: Sequence[Row], encoder: ChatEncoder) -> dict[str, int]:
-    """Count the rows that the template refuses, by its reason.
-
-    What it refuses depends on the roles: one row of each order of roles is asked.
-    """
-    by_roles: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        roles = tuple(message.role for message in row.messages)
-        by_roles.setdefault(roles, []).append(row)
-    refused: Counter[str] = Counter()
-    for alike in by_roles.values():
-        try:
-            encoder.prompt_ids(alike[0].messages)
-        except UnusableRow as error:
-            reason = f"{error} The first is record {alike[0].number:,}."
-            refused[make_printable(reason)] += len(alike)
-    return dict(refused.most_common())
-
-
-def _choose_examples(rows: Sequence[Row]) -> list[Row]:
-    """The first, the middle and the last row: a file may change on its way."""
-    places = {0, len(rows) // 2, len(rows) - 1} if rows else set()
-    return [rows[place] for place in sorted(places)]
-
-
-def _render(row: Row, encoder: ChatEncoder | None) -> RenderedExample:
-    prompt = "\n".join(f"{turn.role}: {turn.content}" for turn in row.messages)
-    completion = row.completion
-    if encoder is not None:
-        try:
-            prompt_ids = encoder.prompt_ids(row.messages)
-        except UnusableRow as error:
-            prompt = str(error)
-        else:
-            # Control tokens stay: they are what a person cannot see otherwise.
-            prompt = str(encoder.tokenizer.decode(prompt_ids))
-            completion_ids = encoder.completion_ids(row.completion)
-            completion = str(encoder.tokenizer.decode(completion_ids))
-    return RenderedExample(number=row.number, prompt=prompt, completion=completion)
-
-
 def _show_example(example: RenderedExample) -> Iterator[str]:
     yield ""
     yield f"record {example.number:,}"
-    for name, text in (("prompt", example.prompt), ("answer", example.completion)):
-        lines = text.split("\n")
-        for place, line in enumerate(lines):
-            heading = name if place == 0 else ""
-            yield f"  {heading:<10}{make_printable(line)}"
+    prompt = example.prompt.split("\n")
+    answer = example.completion.split("\n")
+    yield from _indent(prompt, "  prompt    ")
+    yield from _indent(answer, "  answer    ")
+
+
+def _indent(lines: Sequence[str], heading: str) -> Iterator[str]:
+    """Put a heading before the first line and as much space before the others."""
+    margin = heading
+    for line in lines:
+        yield f"{margin}{make_printable(line)}"
+        margin = " " * len(heading)
 
 
 def _describe_column(column: ColumnUse) -> str:

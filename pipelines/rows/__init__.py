@@ -2,10 +2,11 @@
 
     file ─ formats ─┬─ reading ─ rows ─ contents ─ clusters of prompts
     PyPI ─ cheat ───┘     │             refusals ─ rates of refused answers
-        shapes, labels, misfit, text
+        shapes, labels, features, misfit, text
 
 `formats` reads JSONL, CSV and Parquet; `cheat` reads the demo's package. `reading` makes a row of
-each record, or gives the reason why not: `shapes` says which columns hold prompt and answer,
-`labels` reads groups and the sensitive feature, `misfit` and `text` say whether a value is fit.
-`contents` finds copies under other numbers. `refusals` recognises answers that decline.
+each record, or gives the reason why not. `shapes` says which columns hold prompt and answer,
+`labels` reads groups, `features` says whether the sensitive feature has any; `misfit` and `text`
+say whether a value is fit. `contents` finds copies under other numbers. `refusals` recognises
+answers that decline.
 """

@@ -3,32 +3,32 @@
 What was understood comes out beside the rows, so that nothing is left out in silence.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from core.files import digest_of_json
+from pipelines.rows.features import FeatureTally
 from pipelines.rows.formats import NumberedRecord, Record
-from pipelines.rows.labels import FeatureTally, read_feature, read_group
+from pipelines.rows.labels import read_feature, read_group
 from pipelines.rows.misfit import Misfit
+from pipelines.rows.shapes.candidates import find_alpaca
 from pipelines.rows.shapes.columns import ColumnTally, describe_unused
-from pipelines.rows.shapes.recognise import (
-    FileShape,
-    check_labels,
-    find_alpaca,
-    recognise,
-)
+from pipelines.rows.shapes.recognise import FileShape, check_labels, recognise
 from pipelines.rows.shapes.turns import Example
 from pipelines.rows.text import make_excerpt, make_printable
 from pipelines.values.dataset import QuarantinedRow, Row, normalise_text, text_of
 from pipelines.values.params import DataParams
-from pipelines.values.reading import ColumnUse, FileReading
+from pipelines.values.reading import ColumnUse, FileReading, count_of
 
 RECORDS_FOR_SHAPE = 100
+MOST_REMARKS = 8
 
 Entry = NumberedRecord | QuarantinedRow
+Answers = dict[str, list[str]]
+"""All answers of each prompt, by its normalised text."""
 
 
 @dataclass
@@ -44,13 +44,14 @@ class FileRows:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        # Which column is tallied depends on the parameters.
         self.feature = FeatureTally(self.data)
 
     def describe(self) -> FileReading:
         """Return the reading: its counts add up to the records of the file."""
-        reasons = Counter(row.reason for row in self.quarantine)
         answers = self._answers_by_prompt()
-        several = sum(len(set(texts)) > 1 for texts in answers.values())
+        different = [len(set(texts)) for texts in answers.values()]
+        reasons = Counter(row.reason for row in self.quarantine)
         columns = self.columns.uses(self._uses())
         return FileReading(
             # The name alone: folders differ from machine to machine.
@@ -59,9 +60,9 @@ class FileRows:
             records=len(self.rows) + len(self.quarantine),
             rows=len(self.rows),
             set_aside=dict(reasons.most_common()),
-            duplicates=sum(len(texts) - len(set(texts)) for texts in answers.values()),
+            duplicates=len(self.rows) - sum(different),
             prompts=len(answers),
-            prompts_with_several_answers=several,
+            prompts_with_several_answers=sum(count > 1 for count in different),
             columns=columns,
             notes=tuple(self._notes(columns, answers)),
         )
@@ -69,61 +70,83 @@ class FileRows:
     def _describe_shape(self) -> str:
         if self.shape is None:
             return "no record could be read"
-        return make_printable(self.shape.describe(self.columns.filled))
+        sentence = self.shape.describe(self.columns.filled)
+        return make_printable(sentence)
 
     def _uses(self) -> dict[str, str]:
-        uses = {self.data.group_column or "group": "group"}
+        group_column = self.data.group_column or "group"
+        uses = {group_column: "group"}
         if self.data.sensitive_feature:
             uses[self.data.sensitive_feature] = "sensitive feature"
         # A column may be both: what it is to the model is said.
-        return uses | (self.shape.uses if self.shape else {})
+        if self.shape is not None:
+            uses.update(self.shape.uses)
+        return uses
 
-    def _answers_by_prompt(self) -> dict[str, list[str]]:
-        answers: dict[str, list[str]] = defaultdict(list)
+    def _answers_by_prompt(self) -> Answers:
+        answers: Answers = {}
         for row in self.rows:
-            answers[normalise_text(row.prompt)].append(row.completion)
+            prompt = normalise_text(row.prompt)
+            texts = answers.setdefault(prompt, [])
+            texts.append(row.completion)
         return answers
 
-    def _notes(
-        self, columns: tuple[ColumnUse, ...], answers: dict[str, list[str]]
-    ) -> Iterator[str]:
+    def _notes(self, columns: tuple[ColumnUse, ...], answers: Answers) -> Iterator[str]:
         unused = describe_unused(columns)
         if unused is not None:
             yield unused
         if self.columns.has_more:
             yield "the records have more columns than are listed here"
-        yield from self._warn_of_unused_text(columns, answers)
-        remarks = self.remarks.most_common(8)
-        for remark, count in remarks:
-            yield f"{count:,} of {len(self.rows):,} rows: {remark}"
-        if len(self.remarks) > len(remarks):
-            yield f"and {len(self.remarks) - len(remarks):,} more such remarks"
+        yield from _warn_of_unused_text(columns, answers)
+        yield from self._suggest_alpaca(columns)
+        yield from self._describe_remarks()
         yield from self.feature.describe()
 
-    def _warn_of_unused_text(
-        self, columns: tuple[ColumnUse, ...], answers: dict[str, list[str]]
-    ) -> Iterator[str]:
-        texts = [
-            column.name
-            for column in columns
-            if column.use is None and column.kind in {"text", "mixed"}
-        ]
-        several = [texts for texts in answers.values() if len(set(texts)) > 1]
-        named = " and ".join(f"`{name}`" for name in texts[:3])
-        if texts and several:
-            rows = sum(len(answers) for answers in several)
-            yield (
-                f"{len(several):,} prompts have several different answers, in {rows:,} rows: "
-                f"{named}, which nothing reads, may be what tells them apart"
-            )
-        # Half of an instruction that somebody named columns for.
-        names: dict[str, list[str]] = {
-            column.name: [] for column in columns if column.rows
-        }
+    def _describe_remarks(self) -> Iterator[str]:
+        rows = len(self.rows)
+        said = self.remarks.most_common(MOST_REMARKS)
+        for remark, count in said:
+            yield f"{count:,} of {count_of(rows, 'row')}: {remark}"
+        others = len(self.remarks) - len(said)
+        if others:
+            yield f"and {count_of(others, 'more remark')} of this kind"
+
+    def _suggest_alpaca(self, columns: tuple[ColumnUse, ...]) -> Iterator[str]:
+        """Say how to read half an instruction that the named columns leave out."""
+        names: dict[str, list[str]] = {}
+        for column in columns:
+            if column.use is None or column.use in {"prompt", "completion"}:
+                names[column.name] = []
         alpaca = find_alpaca(names, self.data)
-        part = alpaca.columns.get("input") if alpaca else None
-        if part is not None and part in texts:
+        if alpaca is None:
+            return
+        part = alpaca.columns.get("input")
+        unused = [
+            column.name for column in columns if column.use is None and column.rows
+        ]
+        if part in unused:
             yield f"to read `{part}` as part of the prompt: --set data.shape=alpaca"
+
+
+def _warn_of_unused_text(
+    columns: tuple[ColumnUse, ...], answers: Answers
+) -> Iterator[str]:
+    """Say that a text which nothing reads may be what a prompt lacks."""
+    unread = [
+        f"`{column.name}`"
+        for column in columns
+        if column.use is None and column.holds_text
+    ]
+    several = [texts for texts in answers.values() if len(set(texts)) > 1]
+    if not unread or not several:
+        return
+    rows = sum(len(texts) for texts in several)
+    prompts = count_of(len(several), "prompt")
+    names = " and ".join(unread[:3])
+    yield (
+        f"{prompts} with several different answers, in {count_of(rows, 'row')}: "
+        f"{names}, which nothing reads, may be what tells them apart"
+    )
 
 
 def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> FileRows:
@@ -135,8 +158,13 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
     file = FileRows(where, data)
     entries = iter(records)
     first = _take_first(entries)
-    sample = [entry[1] for entry in first if not isinstance(entry, QuarantinedRow)]
-    columns = {name for record in sample for name in record}
+    sample = []
+    columns: set[str] = set()
+    for entry in first:
+        if not isinstance(entry, QuarantinedRow):
+            _, record = entry
+            sample.append(record)
+            columns.update(record)
     # Where no record can be read, the quarantine explains the file.
     if columns:
         file.shape = recognise(sample, data, where)
@@ -157,7 +185,8 @@ def make_row(
     """
     if shape is None:
         shape = recognise([record], data, "the record")
-    return _build_row(number, record, shape.read(record), data)
+    example = shape.read(record)
+    return _build_row(number, record, example, data)
 
 
 def _take_first(entries: Iterator[Entry]) -> list[Entry]:
@@ -166,8 +195,12 @@ def _take_first(entries: Iterator[Entry]) -> list[Entry]:
     records = 0
     for entry in entries:
         first.append(entry)
+        if isinstance(entry, QuarantinedRow):
+            continue
+        _, record = entry
         # An empty record shows nothing.
-        records += not isinstance(entry, QuarantinedRow) and bool(entry[1])
+        if record:
+            records += 1
         if records == RECORDS_FOR_SHAPE:
             break
     return first

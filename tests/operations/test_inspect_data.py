@@ -52,8 +52,8 @@ def test_every_record_is_accounted_for_and_three_rows_are_shown(tmp_path: Path) 
             "with a turn of role user"
         ),
         "            1 set aside: the completion is empty",
-        "            1 rows repeat the prompt and answer of another: one of each is kept",
-        "prompts     1 distinct; 1 have several answers, which are references of each other",
+        "            1 duplicate: the prompt and the answer of another row; one of each is kept",
+        "prompts     1 distinct, 1 with several answers: references of each other",
         "feature     no sensitive feature is declared; it may be data.sensitive_feature=kind",
         "notes       not used: `kind` (2 labels, 8 rows)",
         "",
@@ -128,8 +128,7 @@ def test_what_a_template_refuses_is_counted_and_named(
     )
     assert done.exit_code == 0, done.output
     assert (
-        "1 rows: The chat template refuses a conversation of system, user"
-        in done.stdout
+        "1 row: The chat template refuses a conversation of system, user" in done.stdout
     )
     assert "The first is record 2." in done.stdout
 

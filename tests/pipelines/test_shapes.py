@@ -189,7 +189,7 @@ def test_who_names_columns_and_leaves_the_input_out_is_told_so() -> None:
     assert read(records, **named).describe().notes == (
         "not used: `input` (text, 4 rows)",
         (
-            "1 prompts have several different answers, in 4 rows: `input`, which nothing reads, "
+            "1 prompt with several different answers, in 4 rows: `input`, which nothing reads, "
             "may be what tells them apart"
         ),
         "to read `input` as part of the prompt: --set data.shape=alpaca",
@@ -389,7 +389,7 @@ def test_the_answer_is_the_last_one_of_weight_one() -> None:
     assert [content for _, content in turns_of(row)] == ["u", "b", "u"]
     file = read([{"messages": [USER, {**ANSWER, "weight": 1}, USER, silent]}])
     assert file.describe().notes == (
-        "1 of 1 rows: turns after the last answer of weight 1 are left out",
+        "1 of 1 row: turns after the last answer of weight 1 are left out",
     )
 
 
@@ -514,7 +514,7 @@ def test_a_list_as_python_prints_it_is_named_as_such() -> None:
 def test_keys_beside_an_inner_list_of_messages_are_said() -> None:
     file = read([{"conversation": {"id": 7, "messages": [USER, ANSWER]}}])
     assert file.describe().notes == (
-        "1 of 1 rows: the key id beside the messages is not used",
+        "1 of 1 row: the key id beside the messages is not used",
     )
 
 

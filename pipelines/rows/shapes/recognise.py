@@ -3,50 +3,21 @@
 Parameters that name columns or a shape win. Where two shapes fit, they have to give the same rows.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn
 
 from core.errors import NoSuchColumn, UnreadableData
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import Misfit
-from pipelines.rows.shapes.columns import (
-    find_column,
-    find_first_column,
-    list_names,
-    sample_values,
-)
+from pipelines.rows.shapes.candidates import find_candidates
+from pipelines.rows.shapes.columns import list_names, sample_values
 from pipelines.rows.shapes.refusals import refuse_columns
-from pipelines.rows.shapes.shape import TITLES, Columns, Shape
-from pipelines.rows.shapes.turns import Example, is_conversation, is_sharegpt
+from pipelines.rows.shapes.shape import TITLES, Shape
+from pipelines.rows.shapes.turns import Example
 from pipelines.rows.text import make_printable
 from pipelines.values.dataset import normalise_text, text_of
 from pipelines.values.params import DataParams
-
-if TYPE_CHECKING:
-    from pipelines.values.reading import ShapeName
-
-# What params.yaml says where nobody chose: such a name may be missing.
-USUAL_PROMPT = "prompt"
-USUAL_COMPLETION = "completion"
-USUAL_MESSAGES = "messages"
-CONVERSATIONS = (
-    "messages",
-    "conversations",
-    "conversation",
-    "dialogue",
-    "dialog",
-    "chat",
-    "contents",
-)
-INSTRUCTIONS = ("instruction",)
-INPUTS = ("input", "context", "inputs")
-OUTPUTS = ("output", "response", "answer")
-SYSTEMS = ("system", "system_prompt")
-HISTORIES = ("history",)
-
-Values = Mapping[str, Sequence[Any]]
-"""The first values of each column."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +76,10 @@ def recognise(sample: Sequence[Record], data: DataParams, where: str) -> FileSha
     """
     every = sample_values(sample)
     filled = {name: values for name, values in every.items() if values}
-    candidates = _find_candidates(filled, data)
+    candidates = find_candidates(filled, data)
     # Columns that are empty so far count only where nothing else fits.
     if not candidates:
-        candidates = _find_candidates(every, data)
+        candidates = find_candidates(every, data)
     if not candidates:
         refuse_columns(filled or every, every, data, where)
     return _settle(candidates, sample, where)
@@ -127,68 +98,6 @@ def check_labels(columns: Collection[str], data: DataParams, where: str) -> None
                 f"{where} has no column {column}; it has {present}. "
                 f"Name the right one with `--set data.{parameter}=…`."
             )
-
-
-def find_alpaca(values: Values, data: DataParams) -> Shape | None:
-    """Return the Alpaca shape that the columns have; None where they lack a part of it."""
-    instructions = INSTRUCTIONS
-    if data.prompt_column != USUAL_PROMPT:
-        instructions = (data.prompt_column,)
-    prompt = find_first_column(values, instructions)
-    completion = find_first_column(values, _output_names(values, data))
-    if prompt is None or completion is None:
-        return None
-    columns = {
-        "prompt": prompt,
-        "completion": completion,
-    }
-    _add_optional(columns, "input", values, INPUTS)
-    _add_optional(columns, "system", values, SYSTEMS)
-    _add_optional(columns, "history", values, HISTORIES)
-    return Shape("alpaca", columns)
-
-
-def _output_names(values: Values, data: DataParams) -> tuple[str, ...]:
-    if data.completion_column != USUAL_COMPLETION:
-        return (data.completion_column,)
-    # Beside a prompt, `completion` is the answer to that.
-    if find_column(values, USUAL_PROMPT) is not None:
-        return OUTPUTS
-    return (*OUTPUTS, USUAL_COMPLETION)
-
-
-def _add_optional(
-    columns: Columns, part: str, values: Values, names: Sequence[str]
-) -> None:
-    """Add a part that a record may lack, under the usual name where no column has one yet."""
-    column = find_first_column(values, names)
-    if column is None:
-        # A later record may have it.
-        column = names[0]
-    if column not in columns.values():
-        columns[part] = column
-
-
-def _find_candidates(values: Values, data: DataParams) -> list[Shape]:
-    candidates = []
-    for name in _names_to_try(data):
-        shape = _FINDERS[name](values, data)
-        if shape is not None:
-            candidates.append(shape)
-    return candidates
-
-
-def _names_to_try(data: DataParams) -> tuple["ShapeName", ...]:
-    """The shapes that the parameters leave open, in the order of preference."""
-    if data.shape is not None:
-        return (data.shape,)
-    if data.prompt_column != USUAL_PROMPT:
-        return ("pairs",)
-    if data.completion_column != USUAL_COMPLETION:
-        return ("pairs",)
-    if data.messages_column != USUAL_MESSAGES:
-        return ("chat",)
-    return ("pairs", "chat", "alpaca")
 
 
 def _settle(
@@ -243,70 +152,10 @@ def _text_of_example(example: Example) -> str:
     return normalise_text(f"{prompt}\n{example.completion}")
 
 
-def _refuse_both(first: Shape, other: Shape, where: str) -> None:
+def _refuse_both(first: Shape, other: Shape, where: str) -> NoReturn:
     ways = f"{first.describe()} and {other.describe()}"
     raise UnreadableData(
         f"{where} can be {make_printable(ways)}, which give different rows. "
         f"Say which with `--set data.shape={first.name}` or "
         f"`--set data.shape={other.name}`."
     )
-
-
-def _find_pair(values: Values, data: DataParams) -> Shape | None:
-    prompt = find_column(values, data.prompt_column)
-    completion = find_column(values, data.completion_column)
-    if prompt is None or completion is None:
-        return None
-    columns = {
-        "prompt": prompt,
-        "completion": completion,
-    }
-    is_trl = data.shape == "trl"
-    if data.shape is None:
-        is_trl = _has_turns(values[prompt]) or _has_turns(values[completion])
-    return Shape("trl" if is_trl else "pairs", columns)
-
-
-def _find_chat(values: Values, data: DataParams) -> Shape | None:
-    column = _find_conversations(values, data)
-    if column is None:
-        return None
-    columns = {"messages": column}
-    _add_optional(columns, "system", values, SYSTEMS)
-    conversations = filter(is_conversation, values[column])
-    first = next(conversations, None)
-    name: ShapeName = "sharegpt" if is_sharegpt(first) else "chat"
-    return Shape(name, columns)
-
-
-def _find_conversations(values: Values, data: DataParams) -> str | None:
-    names = (data.messages_column,)
-    if data.messages_column == USUAL_MESSAGES:
-        names = CONVERSATIONS
-    for name in names:
-        column = find_column(values, name)
-        if column is not None and any(map(is_conversation, values[column])):
-            return column
-    # Without a single conversation in it, its rows are set aside one by one.
-    return find_column(values, data.messages_column)
-
-
-def _has_turns(entries: Sequence[Any]) -> bool:
-    """Whether a column of prompts or of answers holds conversations."""
-    texts = []
-    for entry in entries:
-        if isinstance(entry, str):
-            texts.append(entry)
-        elif is_conversation(entry):
-            return True
-    # Text may begin with a bracket: all of it has to be turns.
-    return bool(texts) and all(map(is_conversation, texts))
-
-
-_FINDERS: dict["ShapeName", Callable[[Values, DataParams], Shape | None]] = {
-    "pairs": _find_pair,
-    "trl": _find_pair,
-    "chat": _find_chat,
-    "sharegpt": _find_chat,
-    "alpaca": find_alpaca,
-}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.errors import ParameterError
-from pipelines.rows.labels import find_near_groups
+from pipelines.rows.features import find_near_groups
 from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.params import DataParams
 
@@ -61,8 +61,8 @@ def notes(values: list[Any]) -> tuple[str, ...]:
         ([*map(str, range(13))] * 2, "a number with 13 distinct values in 26 rows"),
         # One large group makes no group of the others.
         ([0] * 30 + [*range(1, 60)], "a number with 60 distinct values in 89 rows"),
-        ([float(2**60)] * 5, "a number with 1 distinct values in 5 rows"),
-        ([date(2020, 1, 1)] * 5, "age is a date with 1 distinct values in 5 rows"),
+        ([float(2**60)] * 5, "a number with 1 distinct value in 5 rows"),
+        ([date(2020, 1, 1)] * 5, "age is a date with 1 distinct value in 5 rows"),
         (
             [f"2020-01-{day:02}" for day in range(1, 29)],
             (
