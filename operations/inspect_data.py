@@ -53,6 +53,7 @@ class DataInspection(Value):
     @property
     def text(self) -> str:
         """Give a line for each fact, then the examples."""
+        # In the order in which a person asks: what is it, what is lost, what is odd.
         columns = map(_describe_column, self.reading.columns)
         notes = [*self.reading.notes, *self._refusal_lines()]
         sections = {
@@ -118,6 +119,7 @@ class DataInspection(Value):
     def _possible_features(self) -> str:
         names = []
         for column in self.reading.columns:
+            # Labels of a few values are groups that somebody may belong to.
             is_free = column.use is None and column.kind == "labels"
             if is_free and 1 < column.distinct <= MOST_GROUPS:
                 names.append(f"data.sensitive_feature={column.name}")
@@ -140,6 +142,7 @@ def inspect_data(
     `UnusableBaseModel` where the named base model renders no conversation.
     """
     params = _read_params(settings)
+    # The same function as in stage `collect`, so that a run does as it says.
     found = read_rows_of(read_records(file), params.data, str(file))
     reading = found.describe()
     rows, odd = _check_lengths(found.rows, params.data.max_characters)

@@ -67,6 +67,7 @@ def ask_template(rows: Sequence[Row], encoder: ChatEncoder) -> dict[str, int]:
 
 def choose_examples(rows: Sequence[Row]) -> list[Row]:
     """Return the first, the middle and the last row: a file may change on its way."""
+    # Of very few rows all are shown.
     if len(rows) <= EXAMPLES:
         return list(rows)
     middle = rows[len(rows) // 2]
@@ -84,6 +85,7 @@ def render(row: Row, encoder: ChatEncoder | None) -> RenderedExample:
     completion = row.completion
     if encoder is not None:
         prompt = _render_prompt(row, encoder)
+        # With the token that ends an answer.
         ids = encoder.completion_ids(row.completion)
         completion = str(encoder.tokenizer.decode(ids))
     return RenderedExample(

@@ -49,6 +49,7 @@ class FileRows:
 
     def describe(self) -> FileReading:
         """Return the reading: its counts add up to the records of the file."""
+        # Prompts are the same as `split` sees them: but for case and white space.
         answers = self._answers_by_prompt()
         different = [len(set(texts)) for texts in answers.values()]
         reasons = Counter(row.reason for row in self.quarantine)
@@ -137,6 +138,7 @@ def _warn_of_unused_text(
         for column in columns
         if column.use is None and column.holds_text
     ]
+    # Different answers to one prompt are a task that nobody can learn.
     several = [texts for texts in answers.values() if len(set(texts)) > 1]
     if not unread or not several:
         return
@@ -155,6 +157,7 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
     `NoSuchColumn` or `UnreadableData` where they have none, and `ParameterError` where the
     sensitive feature is no group: nothing is returned then. No record at all gives no rows.
     """
+    # One pass: reading a workbook or a compressed file twice takes long.
     file = FileRows(where, data)
     entries = iter(records)
     first = _take_first(entries)
@@ -171,6 +174,7 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
         check_labels(columns, data, where)
     for entry in chain(first, entries):
         _sort(entry, file)
+    # Last, since only the whole column shows a measure.
     file.feature.check()
     return file
 

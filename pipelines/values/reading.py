@@ -45,6 +45,7 @@ class ColumnUse(Value):
         if self.kind not in {"labels", "numbers"}:
             return f"{self.kind}, {rows}"
         # labels, label
+        # Text is not counted: every one is another.
         noun = self.kind.removesuffix("s")
         values = count_of(self.distinct, noun)
         if self.distinct >= MOST_DISTINCT:
@@ -79,6 +80,7 @@ class FileReading(Value):
         for reason in reasons[:MOST_REASONS]:
             count = self.set_aside[reason]
             lines.append(f"{count:,} set aside: {reason}")
+        # What is not named still counts, so that the sum is right.
         others = reasons[MOST_REASONS:]
         if others:
             rows = sum(self.set_aside[reason] for reason in others)

@@ -96,6 +96,7 @@ def _add_optional(
     if column is None:
         # A later record may have it.
         column = names[0]
+    # An answer may be called `response`, and an input too.
     if column not in columns.values():
         columns[part] = column
 
@@ -131,6 +132,7 @@ def _find_conversations(values: Values, data: DataParams) -> str | None:
     names = CONVERSATIONS
     if data.messages_column != USUAL_MESSAGES:
         names = (data.messages_column,)
+    # The first that holds conversations, whatever else has such a name.
     for name in names:
         column = find_column(values, name)
         if column is not None and any(map(is_conversation, values[column])):
@@ -141,6 +143,7 @@ def _find_conversations(values: Values, data: DataParams) -> str | None:
 
 def _has_turns(entries: Sequence[Any]) -> bool:
     """Whether a column of prompts or of answers holds conversations."""
+    # A list counts at once; text has to be parsed to tell.
     texts = []
     for entry in entries:
         if isinstance(entry, str):

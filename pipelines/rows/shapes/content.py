@@ -9,6 +9,7 @@ from pipelines.rows.shapes.columns import fold_name
 from pipelines.rows.text import make_excerpt
 from pipelines.values.dataset import Role
 
+# As OpenAI, ShareGPT, Open Assistant and Gemini name who speaks.
 ROLES: dict[str, Role] = {
     "user": "user",
     "human": "user",
@@ -22,6 +23,7 @@ ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
 }
+# A call and what came back: neither is a text between user and assistant.
 TOOL_ROLES = frozenset(
     {
         "tool",
@@ -56,6 +58,7 @@ OTHER_CONTENT_KEYS = (
 ROLE_KEYS = ("role", "from")
 # The last one is Gemini's.
 CONTENT_KEYS = ("content", "value", "parts")
+# The last two are those of OpenAI's newer interface.
 TEXT_PARTS = ("text", "input_text", "output_text")
 LONGEST_SHOWN = 40
 
@@ -75,6 +78,7 @@ class Turn:
 def read_turn(entry: Any, column: str) -> Turn:
     """Return a turn in OpenAI's or ShareGPT's keys; `Misfit` where it cannot be learned."""
     fields = _read_fields(entry, column)
+    # What is read is taken out: what stays is said not to be used.
     role_key = _choose(fields, ROLE_KEYS, column)
     given_role = fields.pop(role_key)
     # Before the content: that of a tool call is null.
@@ -84,6 +88,7 @@ def read_turn(entry: Any, column: str) -> Turn:
     content = fields.pop(content_key)
     is_learnable = True
     if role == "assistant":
+        # Only answers are learned, so only they have a weight.
         weight = fields.pop("weight", 1)
         is_learnable = _read_weight(weight, column)
     return Turn(
@@ -118,6 +123,7 @@ def _read_fields(entry: Any, column: str) -> Fields:
         name = fold_name(key)
         if is_blank(value) and name not in CONTENT_KEYS:
             continue
+        # Which of `role` and `Role` is meant, nobody can say.
         if name in fields:
             raise Misfit(f"column {column} holds a message with two keys {name}")
         fields[name] = value
@@ -144,6 +150,7 @@ def _refuse_tools(fields: Fields, role: Any, column: str) -> None:
             f"column {column} holds a turn of role {plain_role}: "
             "turns with tools are not read"
         )
+    # An answer may say something and call a tool.
     for key in TOOL_KEYS:
         if key in fields:
             raise Misfit(f"column {column} holds {key}: turns with tools are not read")
@@ -187,6 +194,7 @@ def _read_content(content: Any, column: str) -> str:
 def _read_part(part: Any, column: str) -> str:
     if isinstance(part, str):
         return part
+    # A part that is a number or a list is named by its type below.
     fields = part if isinstance(part, dict) else {}
     text = fields.get("text")
     # Some write {"text": …} and no type.
@@ -206,6 +214,7 @@ def _read_weight(weight: Any, column: str) -> bool:
     try:
         number = float(weight)
     except (TypeError, ValueError, OverflowError):
+        # No weight of any meaning: refused as every other one.
         number = -1.0
     if number == 0:
         return False

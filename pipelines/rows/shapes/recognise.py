@@ -41,6 +41,7 @@ class FileShape:
         for shape in self.shapes:
             if shape.fits(record):
                 return shape
+        # Its reason says which of the parts is missing.
         return max(
             self.shapes,
             key=lambda shape: shape.count_parts(record),
@@ -91,6 +92,7 @@ def check_labels(columns: Collection[str], data: DataParams, where: str) -> None
         "group_column": data.group_column,
         "sensitive_feature": data.sensitive_feature,
     }
+    # An empty name is no name.
     for parameter, column in named.items():
         if column and column not in columns:
             present = list_names(columns)
@@ -107,6 +109,7 @@ def _settle(
     examples = {}
     for shape in candidates:
         examples[shape.name] = [_try(shape, record) for record in sample]
+    # A column `messages` may hold anything: what reads no row is no shape.
     working = [shape for shape in candidates if any(examples[shape.name])]
     # Where none reads a record, the reasons of the first one explain the file.
     shapes = working or candidates[:1]
@@ -139,6 +142,7 @@ def _agree(
     """Whether two readings of the records give the same rows; None where none has both."""
     agreement = None
     for one, other in zip(ones, others, strict=True):
+        # Only a record that both read can contradict.
         if one is None or other is None:
             continue
         agreement = True

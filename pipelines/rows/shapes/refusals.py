@@ -26,6 +26,7 @@ PROMPT_NAMES = (
     "article",
     "text",
 )
+# The same for answers; both lists are only used to suggest, never to read.
 ANSWER_NAMES = (
     "completion",
     "response",
@@ -46,6 +47,7 @@ PREFERENCES = (
     ("chosen", "rejected"),
     ("preferred_output", "non_preferred_output"),
 )
+# What each shape cannot do without.
 NEEDS = {
     "pairs": "a prompt and a completion",
     "trl": "a prompt and a completion",
@@ -72,6 +74,7 @@ def refuse_columns(
             f"{NEEDS[data.shape]}; it has {present}. Set data.shape to null to have the "
             "shape recognised."
         )
+    # From here on nobody named a shape, and none was found.
     missing, parameter = _find_missing(every, data)
     lack = f"{where} has no column {missing}; it has {present}"
     # Whoever named a column of prompts means those.
@@ -124,6 +127,7 @@ def _refuse_plain_text(filled: Values, where: str) -> None:
     texts = _list_texts(filled)
     plain = find_first_column(texts, PLAIN_TEXTS)
     answer = find_first_column(texts, ANSWER_NAMES)
+    # Beside an answer, a text may be the prompt.
     if plain is None or answer is not None:
         return
     column = make_excerpt(plain)
@@ -147,6 +151,7 @@ def _suggest_pair(filled: Values, data: DataParams) -> str | None:
     """The settings that read two of the columns; None where their names do not say which."""
     texts = _list_texts(filled)
     prompt = find_first_column(texts, (data.prompt_column, *PROMPT_NAMES))
+    # One column cannot be both.
     others = [name for name in texts if name != prompt]
     answer = find_first_column(others, (data.completion_column, *ANSWER_NAMES))
     if prompt is None or answer is None:

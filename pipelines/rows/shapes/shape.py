@@ -31,6 +31,7 @@ TITLES: dict[ShapeName, str] = {
     "sharegpt": "ShareGPT",
     "alpaca": "Alpaca",
 }
+# These names say everything: they are not repeated.
 USUAL_PAIR = {"prompt": "prompt", "completion": "completion"}
 
 Columns = dict[str, str]
@@ -96,6 +97,7 @@ class Shape:
             return f": {turns}, the last gpt turn is the answer{system}"
         if self.name == "chat":
             column = parts["messages"]
+            # The usual column needs no name.
             where = "" if column == "messages" else f" in {column}"
             return f": the last assistant turn{where} is the answer{system}"
         if parts == USUAL_PAIR:
@@ -138,6 +140,7 @@ def _describe_part(parts: Columns, part: str, name: str) -> str:
 def _read_pair(record: Record, columns: Columns) -> Example:
     prompt = read_text(record, columns["prompt"])
     completion = read_text(record, columns["completion"])
+    # A prompt of plain text is what one user says.
     message = Message(
         role="user",
         content=prompt,
@@ -160,6 +163,7 @@ def _read_alpaca(record: Record, columns: Columns) -> Example:
         turns.append(Turn("system", system))
     turns += _read_earlier_turns(record, columns)
     turns.append(Turn("user", prompt))
+    # By the same rule as a conversation, since there may be earlier turns.
     column = columns["completion"]
     completion = read_text(record, column)
     turns.append(Turn("assistant", completion))
@@ -186,6 +190,7 @@ def _read_trl(record: Record, columns: Columns) -> Example:
 def _read_side(record: Record, column: str, role: Role) -> tuple[Turn, ...]:
     """Return the turns of a prompt or of a completion, either of which may be plain text."""
     entry: Any = pick(record, column)
+    # Read even where it is no conversation: the reason then says what it is.
     is_list = isinstance(entry, list | tuple | dict)
     if is_list or is_conversation(entry):
         return read_turns(entry, column)
@@ -200,6 +205,7 @@ def _read_chat(record: Record, columns: Columns) -> Example:
     conversation = pick(record, column)
     turns = read_turns(conversation, column)
     system = _read_optional(record, columns, "system")
+    # A column of its own, as LLaMA-Factory and Anthropic write it.
     first = turns[0]
     if system and first.role != "system":
         turns = (Turn("system", system), *turns)

@@ -42,8 +42,10 @@ def read_turns(conversation: Any, column: str) -> tuple[Turn, ...]:
         raise Misfit(f"column {column} is not a list of messages")
     if not entries:
         raise Misfit(f"column {column} is an empty list of messages")
+    # The first turn that is in the way gives the reason: one is enough.
     turns = [read_turn(entry, column) for entry in entries]
     remarks = _remark_on_keys(document)
+    # Turns carry what is to be said; the list itself is gone afterwards.
     turns[0] = replace(turns[0], remarks=turns[0].remarks | remarks)
     return tuple(turns)
 
@@ -60,6 +62,7 @@ def find_first_turn(conversation: Any) -> dict[str, Any] | None:
         document = _parse_text(conversation, "")
     except Misfit:
         return None
+    # Not read_turns: a conversation with a tool in it still is one.
     entries = _unwrap(document)
     if not isinstance(entries, list | tuple) or not entries:
         return None
@@ -106,9 +109,11 @@ def split_answer(turns: Sequence[Turn], column: str) -> Example:
     answer = turns[place]
     prompt = turns[:place]
     roles = {turn.role for turn in prompt}
+    # A system text alone asks for something; an earlier answer does not.
     if roles <= {"assistant"}:
         raise Misfit(f"column {column} has no turn of a user before the answer")
     remarks = set(answer.remarks)
+    # Turns after the answer are left out, and with them what they lost.
     for turn in prompt:
         remarks |= turn.remarks
     if "assistant" in roles:
@@ -179,6 +184,7 @@ def _unwrap(document: Any) -> Any:
     """Return the list inside an object such as {"messages": [...]}; anything else as it is."""
     if not isinstance(document, dict):
         return document
+    # The first of the names that is there: more than one is said below.
     for key in CONVERSATION_KEYS:
         if key in document:
             return document[key]
@@ -189,9 +195,10 @@ def _remark_on_keys(document: Any) -> frozenset[str]:
     """Name the keys beside an inner list of messages: nothing reads them."""
     if not isinstance(document, dict):
         return frozenset()
+    used = next((key for key in CONVERSATION_KEYS if key in document), None)
     remarks = set()
     for key in document:
-        if key not in CONVERSATION_KEYS:
+        if key != used:
             shown = make_excerpt(key)
             remarks.add(f"the key {shown} beside the messages is not used")
     return frozenset(remarks)
