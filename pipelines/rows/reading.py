@@ -113,7 +113,7 @@ class FileRows:
             yield f"and {count_of(others, 'more remark')} of this kind"
 
     def _suggest_alpaca(self, columns: tuple[ColumnUse, ...]) -> Iterator[str]:
-        """Say how to read half an instruction that the named columns leave out."""
+        """Say how to read the part of a prompt that the named columns leave out."""
         names: dict[str, list[str]] = {}
         for column in columns:
             if column.use is None or column.use in {"prompt", "completion"}:
@@ -121,12 +121,13 @@ class FileRows:
         alpaca = find_alpaca(names, self.data)
         if alpaca is None:
             return
-        part = alpaca.columns.get("input")
-        unused = [
+        unused = {
             column.name for column in columns if column.use is None and column.rows
-        ]
-        if part in unused:
-            yield f"to read `{part}` as part of the prompt: --set data.shape=alpaca"
+        }
+        # Prompt and answer are read: these are what else belongs to the prompt.
+        left_out = unused.intersection(alpaca.columns.values())
+        for name in sorted(left_out):
+            yield f"to read `{name}` as part of the prompt: --set data.shape=alpaca"
 
 
 def _warn_of_unused_text(

@@ -340,6 +340,33 @@ def test_a_file_of_no_shape_is_refused_with_what_would_read_it(
     assert said in str(raised.value)
 
 
+def test_answers_that_are_marked_as_good_or_bad_are_refused_until_all_are_wanted() -> (
+    None
+):
+    records = [
+        {"prompt": "p", "completion": "c", "label": good} for good in (True, False)
+    ]
+    with pytest.raises(
+        UnreadableData, match="its column label marks each answer as good"
+    ):
+        read(records)
+    assert len(read(records, shape="pairs").rows) == 2
+    # Labels of another kind are labels.
+    assert len(read([{**records[0], "label": "spam"}]).rows) == 1
+
+
+def test_who_names_columns_can_add_what_else_belongs_to_the_prompt() -> None:
+    records = [{"question": "q", "context": "x", "system_prompt": "s", "answer": "a"}]
+    named = {"prompt_column": "question", "completion_column": "answer"}
+    assert read(records, **named).describe().notes[1:] == (
+        "to read `context` as part of the prompt: --set data.shape=alpaca",
+        "to read `system_prompt` as part of the prompt: --set data.shape=alpaca",
+    )
+    (row,) = read(records, shape="alpaca", **named).rows
+    assert turns_of(row) == [("system", "s"), ("user", "q\n\nx")]
+    assert row.completion == "a"
+
+
 @pytest.mark.parametrize(
     ("record", "params"),
     [

@@ -12,7 +12,7 @@ from pipelines.rows.formats import Record
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.shapes.candidates import find_candidates
 from pipelines.rows.shapes.columns import list_names, sample_values
-from pipelines.rows.shapes.refusals import refuse_columns
+from pipelines.rows.shapes.refusals import refuse_columns, refuse_judged_answers
 from pipelines.rows.shapes.shape import TITLES, Shape
 from pipelines.rows.shapes.turns import Example
 from pipelines.rows.text import make_printable
@@ -83,6 +83,9 @@ def recognise(sample: Sequence[Record], data: DataParams, where: str) -> FileSha
         candidates = find_candidates(every, data)
     if not candidates:
         refuse_columns(filled or every, every, data, where)
+    # Who names the shape has seen the marks.
+    if data.shape is None:
+        refuse_judged_answers(filled, where)
     return _settle(candidates, sample, where)
 
 

@@ -47,6 +47,7 @@ PREFERENCES = (
     ("chosen", "rejected"),
     ("preferred_output", "non_preferred_output"),
 )
+JUDGEMENT = "label"
 # What each shape cannot do without.
 NEEDS = {
     "pairs": "a prompt and a completion",
@@ -96,6 +97,23 @@ def _refuse_preferences(filled: Values, where: str) -> None:
         raise UnreadableData(
             f"{where} is preference data (columns {better} and {worse}), and Assay learns "
             f"one answer to a prompt. {_suggest_chosen(filled, chosen)}"
+        )
+
+
+def refuse_judged_answers(filled: Values, where: str) -> None:
+    """Raise `UnreadableData` for answers that are marked as good or bad one by one.
+
+    TRL calls it unpaired preference: half of the answers are there not to be learned.
+    """
+    column = find_column(filled, JUDGEMENT)
+    if column is None:
+        return
+    entries = filled[column]
+    if all(isinstance(entry, bool) for entry in entries):
+        raise UnreadableData(
+            f"{where} is preference data (its column {JUDGEMENT} marks each answer as good or "
+            "bad), and Assay learns every answer. Keep the rows with good answers, or learn "
+            "all with `--set data.shape=pairs`."
         )
 
 
