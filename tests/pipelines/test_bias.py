@@ -205,6 +205,12 @@ def test_a_declared_feature_without_any_value_says_so() -> None:
     assert report.demographic_parity_difference is None
 
 
+def test_groups_that_are_probably_one_are_said_where_they_are_compared() -> None:
+    train = [row(number, "Fff"[number % 2], "c") for number in range(8)]
+    report = bias({"train": train, "dev": [], "held_out": []}, params("f"), policy())
+    assert _summarise(report).endswith("over 2 groups; probably one group: F, f")
+
+
 def test_favourable_is_what_matches_or_what_is_longer_than_the_median() -> None:
     assert favourable(["a", "bb", "ccc"], None) == [False, False, True]
     assert favourable(["yes", "no"], "^y") == [True, False]

@@ -12,7 +12,12 @@ from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
 from core.files import sha256_of
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.reading import make_row
-from pipelines.stages.collect import RowSource, collect, find_local_source
+from pipelines.stages.collect import (
+    RowSource,
+    collect,
+    describe_collection,
+    find_local_source,
+)
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
 
@@ -257,6 +262,45 @@ def test_a_fixed_held_out_set_is_kept_apart(tmp_path: Path) -> None:
         in (tmp_path / "out" / "quarantine.jsonl").read_text()
     )
     assert collection.source_rows == 3
+
+
+def test_what_was_read_and_what_is_lost_is_recorded_and_said_of_both_files(
+    tmp_path: Path,
+) -> None:
+    raw(tmp_path, "rows.jsonl", [{**ROW, "remark": "a b c"}, {"prompt": 1}])
+    answer = {"role": "assistant", "content": "a"}
+    turns = [{"role": "user", "content": "u"}, answer]
+    raw(tmp_path, "held_out.jsonl", [{"messages": turns}, {"messages": [answer]}])
+    collection = collect(find_local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    assert describe_collection(collection) == [
+        "4 rows from file rows.jsonl, 2 of them set aside",
+        "read as prompt and completion",
+        "not used: `remark` (text, 1 row)",
+        "1 set aside: column prompt is of type int, not text",
+        "held-out file: read as OpenAI chat: the last assistant turn is the answer",
+        "held-out file: 1 set aside: column messages has no turn of a user before the answer",
+    ]
+    collection.write(tmp_path / "collection.json")
+    stored = json.loads((tmp_path / "collection.json").read_text())
+    assert [reading["file"] for reading in stored["readings"]] == [
+        "rows.jsonl",
+        "held_out.jsonl",
+    ]
+    # What an older version stored still loads.
+    del stored["readings"]
+    assert Collection.model_validate(stored).readings == ()
+
+
+def test_more_reasons_than_a_line_each_are_counted(tmp_path: Path) -> None:
+    records = [
+        {"prompt": "p", "completion": "c"},
+        *({"prompt": "p", f"k{n}": n} for n in range(3)),
+    ]
+    records += [{f"other{number}": 1} for number in range(8)]
+    collection, _, quarantine = collected(tmp_path, records)
+    assert len(quarantine) == 11
+    *_, last = describe_collection(collection)
+    assert last == "4 set aside for 4 more reasons"
 
 
 def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:

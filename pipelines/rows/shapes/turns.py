@@ -46,7 +46,9 @@ def read_turns(conversation: Any, column: str) -> tuple[Turn, ...]:
     turns = [read_turn(entry, column) for entry in entries]
     remarks = _remark_on_keys(document)
     # Turns carry what is to be said; the list itself is gone afterwards.
-    turns[0] = replace(turns[0], remarks=turns[0].remarks | remarks)
+    if remarks:
+        first = turns[0]
+        turns[0] = replace(first, remarks=first.remarks | remarks)
     return tuple(turns)
 
 
