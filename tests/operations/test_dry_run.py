@@ -160,3 +160,43 @@ def test_a_row_that_the_template_refuses_is_named(
         r"The chat template refuses a conversation of system, user \(no system here\)",
         line,
     )
+
+
+def test_how_rows_were_read_is_said_before_anything_is_trained(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
+    records = [
+        {
+            "instruction": "Say it again.",
+            "input": row["prompt"],
+            "output": row["completion"],
+        }
+        for row in learnable_rows()
+    ]
+    data = write_rows(tmp_path / "alpaca.jsonl", records)
+    done = invoke(untouched, *run_arguments(data, tiny_base, "--dry-run"))
+    assert done.code == 0, done.out + done.err
+    assert (
+        "read as Alpaca: prompt = instruction + input, completion = output" in done.out
+    )
+    assert sum(done.last["rows"].values()) == 240
+
+
+def test_a_sensitive_feature_that_is_a_measure_is_one_error(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
+    records = [
+        {**row, "age": str(18 + number / 4)}
+        for number, row in enumerate(learnable_rows())
+    ]
+    data = write_rows(tmp_path / "ages.jsonl", records)
+    setting = "data.sensitive_feature=age"
+    done = invoke(
+        untouched, *run_arguments(data, tiny_base, "--set", setting, "--dry-run")
+    )
+    assert done.code == 1
+    (line,) = done.err.strip().splitlines()
+    assert line == (
+        "assay: data.sensitive_feature age is a number with 240 distinct values in 240 rows, "
+        "such as 18.25: bin it into groups, such as 18-34, before the run."
+    )

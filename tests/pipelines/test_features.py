@@ -59,6 +59,9 @@ def notes(values: list[Any]) -> tuple[str, ...]:
         ),
         ([*range(18, 80)] * 3, "a number with 62 distinct values in 186 rows"),
         ([*map(str, range(13))] * 2, "a number with 13 distinct values in 26 rows"),
+        ([*range(13)] * 19, "a number with 13 distinct values in 247 rows"),
+        ([0] * 117 + [*range(1, 13)], "a number with 13 distinct values in 129 rows"),
+        ([0.5] + [1] * 19, "a number with 2 distinct values in 20 rows"),
         # One large group makes no group of the others.
         ([0] * 30 + [*range(1, 60)], "a number with 60 distinct values in 89 rows"),
         ([float(2**60)] * 5, "a number with 1 distinct value in 5 rows"),
@@ -87,6 +90,7 @@ def test_a_measure_is_one_error_that_says_to_bin_it(
         [*range(12)] * 2,
         # Ten and more rows of each, and groups that can be compared.
         [*range(13)] * 20,
+        [0] * 118 + [*range(1, 13)],
         ["18-34", "35-60"] * 20,
         ["2020-01-01", "2021-01-01"] * 20,
         [True, False, None] * 20,
@@ -100,11 +104,21 @@ def test_groups_are_no_measure(values: list[Any]) -> None:
     assert len(file.rows) == len(values)
 
 
-def test_a_rare_fraction_sets_its_own_row_aside() -> None:
-    file = read([1, 2] * 20 + [0.5])
-    assert [row.reason for row in file.quarantine] == [
-        "column age is of type float, not a label"
-    ]
+@pytest.mark.parametrize(
+    ("values", "odd"),
+    [
+        ([1] * 20 + [0.5], 1),
+        # Half of the rows say that these are texts.
+        (["young", 34.5] * 10, 10),
+        (["young", date(2020, 1, 1)] * 10, 10),
+    ],
+)
+def test_odd_values_among_groups_set_their_own_rows_aside(
+    values: list[Any], odd: int
+) -> None:
+    file = read(values)
+    assert len(file.quarantine) == odd
+    assert all(row.reason.endswith(", not a label") for row in file.quarantine)
 
 
 def test_texts_that_mean_no_value_are_pointed_out() -> None:
