@@ -1,6 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    training, base, release, serving, system, upkeep, ledger (…_commands.py) ──> flows, operations
+    training, base, data, release, serving, system, upkeep, ledger (…_commands.py)
+      └──> flows, operations
     status_text.py   what `assay status` prints
 
 Exit codes: 0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 asked to stop (the same command
@@ -15,6 +16,7 @@ import click
 
 from cli import (
     base_commands,
+    data_commands,
     ledger_commands,
     release_commands,
     serving_commands,
@@ -119,6 +121,7 @@ def main() -> None:
 for _command in (
     *training_commands.COMMANDS,
     *base_commands.COMMANDS,
+    *data_commands.COMMANDS,
     *release_commands.COMMANDS,
     *serving_commands.COMMANDS,
     *system_commands.COMMANDS,

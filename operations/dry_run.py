@@ -31,7 +31,6 @@ from pipelines.models.language_model import (
     load_language_model,
     measure_completion_losses,
 )
-from pipelines.models.refused_rows import name_refused
 from pipelines.models.resources import estimate_needs
 from pipelines.rows.contents import assign_clusters, digest_contents
 from pipelines.stages.admit import TRAINING_SPLITS

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import UnusableBaseModel, UnusableRow
+from core.errors import UnusableRow
 from core.value import Value
 from pipelines.models.chat import ChatEncoder
 from pipelines.rows.text import make_printable
+from pipelines.stages.base_model import load_template
 from pipelines.values.dataset import Row
 from pipelines.values.params import BaseModelParams
 
@@ -27,21 +28,8 @@ def load_encoder(folder: Path, params: BaseModelParams) -> ChatEncoder:
 
     `UnusableBaseModel` where there is none.
     """
-    if params.chat_template is not None:
-        return ChatEncoder.load(folder, params.chat_template)
-    # Without a template the tokenizer still loads, and says which one it has.
-    plain = ChatEncoder.load(folder, None)
-    if params.completion_mode:
-        return plain
-    try:
-        template = plain.tokenizer.get_chat_template()
-    # transformers raises a ValueError where there is none.
-    except ValueError as error:
-        raise UnusableBaseModel(
-            f"{folder} has no chat template. Give one with "
-            "`--set base_model.chat_template=…`, or leave out --base-model."
-        ) from error
-    return ChatEncoder.load(folder, str(template))
+    template = load_template(params, folder)
+    return ChatEncoder.load(folder, None if template is None else template.text)
 
 
 def ask_template(rows: Sequence[Row], encoder: ChatEncoder) -> dict[str, int]:
@@ -58,7 +46,7 @@ def ask_template(rows: Sequence[Row], encoder: ChatEncoder) -> dict[str, int]:
     for alike in by_roles.values():
         first = alike[0]
         try:
-            encoder.prompt_ids(first.messages)
+            encoder.encode_example(first.messages, first.completion)
         except UnusableRow as error:
             reason = f"{error} The first is record {first.number:,}."
             refused[make_printable(reason)] += len(alike)
@@ -84,10 +72,7 @@ def render(row: Row, encoder: ChatEncoder | None) -> RenderedExample:
     prompt = "\n".join(turns)
     completion = row.completion
     if encoder is not None:
-        prompt = _render_prompt(row, encoder)
-        # With the token that ends an answer.
-        ids = encoder.completion_ids(row.completion)
-        completion = str(encoder.tokenizer.decode(ids))
+        prompt, completion = _render(row, encoder)
     return RenderedExample(
         number=row.number,
         prompt=prompt,
@@ -95,10 +80,10 @@ def render(row: Row, encoder: ChatEncoder | None) -> RenderedExample:
     )
 
 
-def _render_prompt(row: Row, encoder: ChatEncoder) -> str:
-    """The prompt with its control tokens, which nothing else shows a person."""
+def _render(row: Row, encoder: ChatEncoder) -> tuple[str, str]:
+    """Prompt and answer with their control tokens, which nothing else shows a person."""
     try:
-        ids = encoder.prompt_ids(row.messages)
+        prompt_ids, answer_ids = encoder.encode_example(row.messages, row.completion)
     except UnusableRow as error:
-        return str(error)
-    return str(encoder.tokenizer.decode(ids))
+        return str(error), row.completion
+    return encoder.show(prompt_ids), encoder.show(answer_ids)

@@ -1,8 +1,7 @@
 """One system's answers to prompts, and the losses of their references: what `score` reads."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,18 +120,9 @@ def _encode_prompts(
     encoded: list[list[int]] = []
     for prompt in prompts:
         messages = insert_examples(prompt.messages, identity.examples)
-        with name_prompt(prompt):
+        with name_refused(prompt):
             encoded.append(language.encoder.prompt_ids(messages))
     return encoded
-
-
-@contextmanager
-def name_prompt(prompt: Prompt) -> Iterator[None]:
-    """Within, an `UnusableRow` says which held-out prompt it is about."""
-    try:
-        yield
-    except UnusableRow as error:
-        raise UnusableRow(f"Held-out prompt {prompt.id}: {error}") from error
 
 
 def insert_examples(messages: Messages, examples: Messages) -> Messages:
@@ -260,7 +250,7 @@ def _encode_reference(
     encoder: ChatEncoder, prompt: Prompt, number: int, messages: Messages
 ) -> tuple[list[int], list[int]]:
     """Encode one reference behind the messages that the system is asked."""
-    with name_prompt(prompt):
+    with name_refused(prompt):
         prompt_ids, ids = encoder.encode_example(messages, prompt.references[number])
     # The end-of-turn token alone is no answer to be scored.
     if len(ids) < 2:

@@ -63,7 +63,8 @@ class Conformance(Value):
         if len(shown) > 300:
             shown = f"{shown[:150]} … {shown[-150:]}"
         notes = "".join(f"; {note}" for note in self.template_notes)
-        return f"{shown}\n            beginning-of-sequence tokens: {self.bos_tokens}{notes}"
+        beginning = f"beginning-of-sequence tokens in front: {self.bos_tokens}"
+        return f"{shown}\n            {beginning}{notes}"
 
     @property
     def _ends(self) -> str:
@@ -133,7 +134,7 @@ def check_conformance(
         example=encoder.show([*prompt, *answer]),
         end_tokens=tuple(encoder.show([end]) for end in ends),
         ends_are_written=encoder.ends.is_written,
-        bos_tokens=prompt.count(encoder.tokenizer.bos_token_id),
+        bos_tokens=_count_leading(prompt, encoder.tokenizer.bos_token_id),
         context_tokens=language.context_tokens,
         batching=language.batching.value,
         asked=len(examples),
@@ -166,6 +167,14 @@ def _check_causality(base_id: str, language: LanguageModel, example: Example) ->
         f"{base_id} looks ahead, so that it does not continue a text: another last token changes "
         f"what it says of those before it by {difference:.2g}. Give a decoder."
     )
+
+
+def _count_leading(ids: list[int], token: int | None) -> int:
+    """Count how often the ids begin with a token."""
+    count = 0
+    while ids[count : count + 1] == [token]:
+        count += 1
+    return count
 
 
 def _ask(

@@ -58,15 +58,23 @@ def base_model(
     `DamagedFile` where it is not what `base_model.digest` pins.
     """
     folder, files = find_base_model(params, home)
+    template = load_template(params, folder)
+    manifest = _build_manifest(params, folder, files, template)
+    return manifest, None if template is None else template.text
+
+
+def load_template(params: BaseModelParams, folder: Path) -> FixedTemplate | None:
+    """Return the chat template that a folder's model is asked with; None in completion mode.
+
+    `UnusableBaseModel` where there is none, or none under which an answer follows its prompt.
+    """
     text = _find_chat_template(params, folder)
     # Before the tokenizer, which reads the same configuration and says less about it.
     load_config(folder)
-    template = None
-    if text is not None:
-        day = date.fromisoformat(params.template_date)
-        template = fix_template(load_tokenizer(folder), text, day)
-    manifest = _build_manifest(params, folder, files, template)
-    return manifest, None if template is None else template.text
+    if text is None:
+        return None
+    day = date.fromisoformat(params.template_date)
+    return fix_template(load_tokenizer(folder), text, day)
 
 
 def find_base_model(params: BaseModelParams, home: Path) -> tuple[Path, dict[str, str]]:

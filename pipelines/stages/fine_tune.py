@@ -124,7 +124,7 @@ def encode_rows(
     limit = min(params.max_tokens, start.base.context_tokens)
     encoded = []
     for row in rows:
-        with name_row(row):
+        with name_refused(row):
             prompt, completion = encoder.encode_example(row.messages, row.completion)
         _check_length(row, len(prompt) + len(completion), limit)
         # The end-of-turn token alone teaches nothing; without it answers would not end.
@@ -140,15 +140,6 @@ def encode_rows(
             }
         )
     return encoded
-
-
-@contextmanager
-def name_row(row: Row) -> Iterator[None]:
-    """Within, an `UnusableRow` says which row it is about."""
-    try:
-        yield
-    except UnusableRow as error:
-        raise UnusableRow(f"Row {row.number} ({row.id}): {error}") from error
 
 
 def _check_length(row: Row, tokens: int, limit: int) -> None:

@@ -118,6 +118,7 @@ def test_what_a_template_refuses_is_counted_and_named(
     template = (
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
         "{% endif %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant ' }}{% endif %}"
     )
     done = inspect(
         write(tmp_path / "my.jsonl", records),

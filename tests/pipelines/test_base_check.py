@@ -47,8 +47,8 @@ def test_the_check_shows_the_prompt_the_ends_and_how_many_answers_end(
     assert found.example.startswith("<|im_start|>user\nquestion")
     assert found.end_tokens == ("<|im_end|>",)
     assert found.ends_are_written
-    # The tiny base's own template writes its beginning-of-sequence token with every turn.
-    assert found.bos_tokens == 2
+    # The tiny base's token of that name begins each turn: one stands in front.
+    assert found.bos_tokens == 1
     assert (found.asked, found.equal_answers) == (12, 12)
     assert found.largest_loss_difference < 1e-5
     assert f"{found.ended} of 12 end by themselves" in found.text
