@@ -19,7 +19,8 @@ def _training_options(command: Any) -> Any:
         click.option(
             "--data",
             type=_FILE,
-            help="Own rows: JSONL, CSV or Parquet. Default: the `cheat` pairs.",
+            help="Own rows: JSON, CSV, Excel, Parquet, Arrow or a `datasets` folder. "
+            "Default: the `cheat` pairs.",
         ),
         click.option(
             "--base-model",

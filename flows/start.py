@@ -22,6 +22,8 @@ from pipelines.values.params import BaseModelParams, parse_assignment
 
 _LONGEST_MODEL_NAME = 100
 _FILES = ("data", "held_out", "policy")
+# A dataset that was saved is a folder.
+_MAY_BE_FOLDERS = ("data", "held_out")
 
 
 def request_from(**options: Any) -> TrainRequest:
@@ -84,7 +86,9 @@ def run_training(request: TrainRequest) -> Outcome:
 
 def _check_files(given: Mapping[str, Any]) -> None:
     for name in _FILES:
-        if name in given and not given[name].is_file():
+        if name not in given or given[name].is_file():
+            continue
+        if name not in _MAY_BE_FOLDERS or not given[name].is_dir():
             option = f"--{name.replace('_', '-')}"
             raise UnreadableData(
                 f"There is no file {given[name]}. {option} wants an existing file."

@@ -8,8 +8,8 @@ from pathlib import Path
 from core.errors import WorkspaceError
 from core.git import git
 from core.project import FILE
-from flows.run.request import ROW_SUFFIXES
 from pipelines import layout
+from pipelines.rows.places import STEMS, find_candidates
 
 _PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
 _PINNED = (
@@ -117,9 +117,9 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
     environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
     # Untracked rows and weights are no part of a commit: only code is pinned.
     no_rows = [
-        f":(exclude){layout.RAW}/{stem}{suffix}"
-        for stem in ("rows", "held_out")
-        for suffix in sorted(ROW_SUFFIXES)
+        f":(exclude,literal){layout.RAW}/{path.name}"
+        for stem in STEMS
+        for path in find_candidates(root / layout.RAW, stem)
     ]
     names = [name for name in _PINNED if (root / name).exists()]
     try:

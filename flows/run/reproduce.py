@@ -21,10 +21,10 @@ from core.files import md5_of
 from core.git import hide_repository
 from core.locks import stage_lock, take_turn
 from core.value import Value
-from flows.run.request import ROW_SUFFIXES
 from flows.run.stop_signal import stage_stops_first
 from flows.run.workspace import Workspace
 from pipelines import layout
+from pipelines.rows.places import STEMS, find_candidates
 from pipelines.stage_key import stage_key
 
 GATES = ("admit", "screen")
@@ -67,8 +67,8 @@ def version_inputs(workspace: Workspace) -> None:
 
     `WorkspaceError` where DVC cannot keep them.
     """
-    files = sorted((workspace.root / layout.RAW).iterdir())
-    rows = [path for path in files if path.suffix in ROW_SUFFIXES]
+    raw = workspace.root / layout.RAW
+    rows = [path for stem in STEMS for path in find_candidates(raw, stem)]
     if not rows:
         return
     from dvc.exceptions import DvcException

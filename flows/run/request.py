@@ -13,8 +13,6 @@ from core.value import Value
 from pipelines.values.params import Params, preview_override
 from registry.ledger.entries import MODEL_NAME
 
-ROW_SUFFIXES = frozenset({".jsonl", ".csv", ".parquet"})
-"""Formats in which rows may be brought."""
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 
 
@@ -34,8 +32,8 @@ class TrainRequest(Value):
         default=None,
         title="Data file",
         description=(
-            "Own rows: JSONL, CSV or Parquet, a path on the worker's machine. "
-            "None: the `cheat` pairs."
+            "Own rows: JSON, CSV, Excel, Parquet, Arrow or a `datasets` folder, a path on the "
+            "worker's machine. None: the `cheat` pairs."
         ),
     )
     licence: str = Field(

@@ -15,7 +15,7 @@ from core.home import make_home
 from core.locks import exclusive, share_home, try_exclusive, workspace_lock
 from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
-from flows.run.request import ROW_SUFFIXES, TrainRequest, check_request
+from flows.run.request import TrainRequest, check_request
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
 from pipelines.stages.base_model import find_base_model
@@ -117,11 +117,15 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     # All runs of a home share one cache, so that a stage that ran before is taken from it.
     cache = project.home / "cache"
     write_text(root / ".dvc/config.local", f"[cache]\n    dir = {cache}\n")
-    _copy_rows(project, request, root / layout.RAW)
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
-    check_request(request, root / layout.PARAMS)
     params_file = root / layout.PARAMS
+    how = ReadAs.of(check_request(request, params_file).data)
+    _copy_rows(
+        _rows_of(project, request),
+        how,
+        root / layout.RAW,
+    )
     params = override(params_file, request.assignments())
     base = params.base_model
     if base.source == "folder" and base.digest is None:
@@ -132,44 +136,52 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     return params
 
 
-def _copy_rows(project: Project, request: TrainRequest, raw: Path) -> None:
-    """Copy the request's rows, or those of the checkout, which `dvc repro` by hand reads too."""
+def _rows_of(project: Project, request: TrainRequest) -> dict[str, Path | None]:
+    """The request's rows, or those of the checkout, which `dvc repro` by hand reads too."""
     rows, held_out = request.data, request.held_out
     if rows is None:
         checkout = project.root / layout.RAW
         # Own rows in the checkout are what `dvc repro` by hand would use.
-        rows = _rows_file(checkout, "rows")
-        held_out = held_out or _rows_file(checkout, "held_out")
-    _copy_file(rows, raw, "rows")
-    _copy_file(held_out, raw, "held_out")
+        rows = find_only(checkout, "rows")
+        held_out = held_out or find_only(checkout, "held_out")
+    return {"rows": rows, "held_out": held_out}
 
 
-def _rows_file(folder: Path, stem: str) -> Path | None:
-    candidates = sorted(folder.glob(f"{stem}.*"))
-    return next(
-        (path for path in candidates if path.suffix.lower() in ROW_SUFFIXES), None
-    )
+def _copy_rows(sources: dict[str, Path | None], how: ReadAs, raw: Path) -> None:
+    for stem in STEMS:
+        # Rows that git tracks came with the worktree.
+        for path in find_candidates(raw, stem):
+            _remove(path)
+        source = sources[stem]
+        if source is not None:
+            _check_rows(source, how)
+            _copy(source, raw / stored_name(stem, source))
 
 
-def _copy_file(source: Path | None, folder: Path, stem: str) -> None:
-    if source is None:
-        return
-    suffix = source.suffix.lower()
-    if not source.is_file():
-        raise UnreadableData(
-            f"There is no file {source}. Give JSONL, CSV or Parquet rows."
-        )
-    if suffix not in ROW_SUFFIXES:
-        raise UnreadableData(
-            f"{source} has the unknown format {source.suffix or 'without suffix'}. "
-            "Give .jsonl, .csv or .parquet."
-        )
+def _check_rows(source: Path, how: ReadAs) -> None:
+    """Refuse now, and under the name that a person gave it, what `collect` would refuse."""
+    if not source.is_file() and not source.is_dir():
+        raise UnreadableData(f"There is no file {source}. Give a file of rows.")
+    read_records(source, how)
+
+
+def _copy(source: Path, target: Path) -> None:
     try:
-        shutil.copyfile(source, folder / f"{stem}{suffix}")
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
     except OSError as error:
         raise UnreadableData(
-            f"{source} cannot be read ({error.strerror}). Check its permissions."
+            f"{source} cannot be read ({error.strerror or error}). Check its permissions."
         ) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _remove_worktree(project: Project, root: Path) -> None:

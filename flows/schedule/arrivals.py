@@ -16,12 +16,12 @@ from core.value import Value
 from flows.run.request import TrainRequest
 from pipelines import layout
 from pipelines.rows.cheat import CHEAT
+from pipelines.rows.places import STEMS, find_candidates, list_files, stored_name
 
 EVENT = "assay.data.arrived"
 DEPLOYMENT = "retrain/on-data-arrival"
 SECONDS_BETWEEN_LOOKS = 10.0
 SECONDS_TO_SETTLE = 5.0
-_STEMS = ("rows", "held_out")
 
 
 class SeenData(Value):
@@ -143,23 +143,23 @@ def _is_being_written(files: Mapping[str, Path], now: float) -> bool:
 
 
 def _row_files(raw: Path) -> dict[str, Path]:
-    files = {}
-    for stem in _STEMS:
-        for path in sorted(raw.glob(f"{stem}.*")):
-            if path.suffix != ".dvc" and path.is_file():
-                files[path.name] = path
+    files: dict[str, Path] = {}
+    for stem in STEMS:
+        for path in find_candidates(raw, stem):
+            files.update(list_files(path, path.name))
     return files
 
 
 def _request_files(project: Project, request: TrainRequest) -> dict[str, Path]:
-    files = {}
-    if not request.data:
-        files = _row_files(project.root / layout.RAW)
+    files: dict[str, Path] = {}
+    raw = project.root / layout.RAW
     own = {"rows": request.data, "held_out": request.held_out}
-    for stem, path in own.items():
-        if path is not None:
-            suffix = path.suffix.lower()
-            files[f"{stem}{suffix}"] = path
+    for stem, source in own.items():
+        if source is not None:
+            files.update(list_files(source, stored_name(stem, source)))
+        elif request.data is None:
+            for path in find_candidates(raw, stem):
+                files.update(list_files(path, path.name))
     return files
 
 

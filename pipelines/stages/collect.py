@@ -1,9 +1,10 @@
 """Stage `collect`: read the demo's package or a local file.
 
 In: `data/raw/rows.*`, and `held_out.*` beside it for a fixed held-out set; or PyPI's `cheat`.
+A file is recognised by what it holds.
 Out: `data/collect` with rows of one form, a quarantine of what does not fit it, and
 `collection.json`, which counts both and names the licence.
-Refuses: no file or two, a format that is not known, a file without the named columns.
+Refuses: no file or two, a file that holds no rows, a file without the named columns.
 """
 
 from collections.abc import Sequence
@@ -35,10 +36,10 @@ class RowSource(Value):
     def sha256(self) -> str:
         """Digest the file, or both files where a fixed held-out set came with it."""
         if self.held_out is None:
-            return sha256_of(self.rows)
+            return _digest_source(self.rows)
         digests = {
-            "rows": sha256_of(self.rows),
-            "held_out": sha256_of(self.held_out),
+            "rows": _digest_source(self.rows),
+            "held_out": _digest_source(self.held_out),
         }
         return digest_of_files(digests)
 
@@ -76,19 +77,18 @@ def find_local_source(data: DataParams, raw: Path = layout.RAW) -> RowSource:
 
     `UnreadableData` where there are no rows, or two files of one name.
     """
-    rows = _find_only(raw, "rows")
+    rows = find_only(raw, "rows")
     if rows is None:
-        names = ", ".join(f"rows{suffix}" for suffix in READERS)
         raise UnreadableData(
-            f"{raw} holds no file of rows. "
-            f"Put one of {names} there, or set data.source to cheat."
+            f"{raw} holds no file of rows. Put it there as rows with any suffix, "
+            "such as rows.jsonl, or set data.source to cheat."
         )
     return RowSource(
         kind="file",
         name=f"file {rows.name}",
         licence=data.licence,
         rows=rows,
-        held_out=_find_only(raw, "held_out"),
+        held_out=find_only(raw, "held_out"),
     )
 
 
@@ -144,18 +144,6 @@ def _read_held_out(path: Path | None, data: DataParams) -> FileRows | None:
     if path is None:
         return None
     return read_rows_of(read_records(path), data, str(path))
-
-
-def _find_only(raw: Path, stem: str) -> Path | None:
-    # A `.dvc` file only describes data; the data itself is beside it.
-    files = raw.glob(f"{stem}.*")
-    paths = sorted(path for path in files if path.suffix != ".dvc")
-    if not paths:
-        return None
-    if len(paths) > 1:
-        names = " and ".join(path.name for path in paths)
-        raise UnreadableData(f"{raw} holds {names}. Leave one of them.")
-    return paths[0]
 
 
 def _mark_held_out(quarantine: Sequence[QuarantinedRow]) -> list[QuarantinedRow]:

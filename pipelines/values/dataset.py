@@ -30,7 +30,7 @@ class Row(Value):
 
     id: str
     number: int = Field(
-        description="Line (JSONL) or record (CSV, Parquet) in the source, from 1."
+        description="Line (JSON lines), the sheet's row (workbook), or record, from 1."
     )
     messages: tuple[Message, ...] = Field(min_length=1, description="The prompt.")
     completion: str

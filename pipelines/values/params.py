@@ -3,6 +3,7 @@
 `core.settings` holds where things run, which changes no result.
 """
 
+import codecs
 import difflib
 import re
 from contextlib import suppress
@@ -26,8 +27,25 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+# By words: most of the characters mean something in YAML.
+DELIMITERS = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "bar": "|",
+    "colon": ":",
+    "caret": "^",
+    "tilde": "~",
+}
+Delimiter = Literal["comma", "semicolon", "tab", "bar", "colon", "caret", "tilde"]
+Format = Literal["jsonl", "json", "csv", "xlsx", "parquet", "arrow"]
+# Codecs of Python that are no encoding of a file's text.
+_NO_FILE_ENCODINGS = {"idna", "punycode", "undefined", "utf-7"}
+_NO_FILE_ENCODINGS |= {"unicode_escape", "raw_unicode_escape"}
+
+
 class DataParams(Settable):
-    """Where the rows come from and which columns hold what.
+    """Where the rows come from, how their file is read, and which columns hold what.
 
     A column that is null is searched under its usual names.
     """
@@ -53,6 +71,40 @@ class DataParams(Settable):
     max_characters: Count = Field(
         description="Longest prompt or completion, in characters after normalisation."
     )
+    # These five are recognised where they are null; what was a guess is said.
+    format: Format | None = Field(
+        default=None, description="What the file is; null: as it looks."
+    )
+    encoding: Annotated[str, Field(min_length=1, max_length=40)] | None = Field(
+        default=None,
+        description="Encoding of a text, as Python names it; null: as it looks.",
+    )
+    delimiter: Delimiter | None = Field(
+        default=None, description="What stands between fields; null: as it looks."
+    )
+    sheet: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        default=None,
+        description="Sheet of a workbook; null: the first that holds something.",
+    )
+    dataset_split: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        default=None,
+        description="Split of a folder that `datasets` saved; null: the only one, or train.",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_text_encoding(cls, encoding: str | None) -> str | None:
+        if encoding is None:
+            return None
+        try:
+            # An encoding of bytes, such as base64, does not encode a text.
+            "a".encode(encoding)
+            name = codecs.lookup(encoding).name
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"there is no encoding {encoding!r}") from error
+        if name in _NO_FILE_ENCODINGS:
+            raise ValueError(f"{encoding} is no encoding of a file")
+        return encoding
 
 
 class SplitParams(Settable):

@@ -84,13 +84,19 @@ def test_a_file_that_is_not_there_is_named(
     assert f"There is no file {tmp_path / 'none.jsonl'}" in said
 
 
-def test_a_format_that_is_not_known_is_named(
+def test_a_file_that_holds_no_rows_is_named_with_what_it_is(
     untouched: Checkout, data: Path, tiny_base: Path
 ) -> None:
-    odd = data.rename(data.with_suffix(".xlsx"))
-    said = refused(untouched, *run_arguments(odd, tiny_base))
-    assert ".xlsx" in said
-    assert ".jsonl, .csv or .parquet" in said
+    data.write_bytes(b"%PDF-1.7\n")
+    said = refused(untouched, *run_arguments(data, tiny_base))
+    assert f"{data} is a PDF document, and no file of rows." in said
+
+
+def test_a_folder_that_is_no_dataset_is_named(
+    untouched: Checkout, data: Path, tiny_base: Path
+) -> None:
+    said = refused(untouched, *run_arguments(data.parent, tiny_base))
+    assert f"{data.parent} is a folder, and `datasets` did not save it." in said
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(

@@ -145,7 +145,7 @@ def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_
         form.description("Model")
         == "Name of the registered model: letters, digits, dot, dash, underscore."
     )
-    assert "JSONL, CSV or Parquet" in form.description("Data file")
+    assert "JSON, CSV, Excel, Parquet" in form.description("Data file")
     form.fill("Model", MODEL)
     form.fill("Data file", str(running.data))
     form.fill("Base model folder", str(running.base))

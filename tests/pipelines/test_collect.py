@@ -305,7 +305,7 @@ def test_more_reasons_than_a_line_each_are_counted(tmp_path: Path) -> None:
 def test_exactly_one_file_of_rows_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(
         UnreadableData,
-        match=r"holds no file of rows. Put one of rows\.jsonl, rows\.csv, rows\.parquet",
+        match=r"holds no file of rows. Put it there as rows with any suffix",
     ):
         find_local_source(DATA, tmp_path)
     raw(tmp_path, "rows.jsonl", [ROW])

@@ -1,0 +1,177 @@
+"""CSV and its like: fields between commas, semicolons, tabs or bars, under a line of names."""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from core.errors import UnreadableData
+from pipelines.rows.files.encodings import Utf8Stream
+from pipelines.rows.files.lines import BoundedLines, RowTooLong
+from pipelines.rows.files.records import (
+    MAX_ROW_BYTES,
+    Entry,
+    Record,
+    Records,
+    refuse_repeated_columns,
+    set_aside,
+)
+
+CANDIDATES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+RECORDS_JUDGED = 200
+# What the error handler `surrogateescape` makes of bytes that are not UTF-8.
+UNDECODED = re.compile(r"[\udc80-\udcff]")
+# As `BoundedLines` splits them.
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+# Excel reads it from the first line of a file.
+_DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Delimiter:
+    """What stands between two fields, and how far it can be trusted."""
+
+    character: str
+    is_certain: bool
+    others: tuple[str, ...] = ()
+    """What would fit as well."""
+
+    @property
+    def name(self) -> str:
+        """As a sentence says it."""
+        return CANDIDATES.get(self.character, repr(self.character))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    character: str
+    width: int
+    share: float
+    """Share of the records that are as wide as the header."""
+
+
+def judge_delimiter(sample: str, *, is_whole: bool) -> Delimiter | None:
+    """Return the delimiter under which records are as wide as their header.
+
+    `is_whole` says that the sample does not end within a record. None where no candidate stands in
+    the header: the file has one column, or none.
+    """
+    declared = _DECLARED.match(sample)
+    if declared:
+        return Delimiter(declared.group(1), is_certain=True)
+    fits = [_measure(sample, character, is_whole) for character in CANDIDATES]
+    fits = [fit for fit in fits if fit.width > 1]
+    if not fits:
+        return None
+    # More columns win among those that fit equally well.
+    best = max(fits, key=lambda fit: (fit.share, fit.width))
+    others = tuple(
+        CANDIDATES[fit.character]
+        for fit in fits
+        if fit is not best and fit.share == best.share
+    )
+    is_certain = best.share == 1 and not others
+    return Delimiter(best.character, is_certain=is_certain, others=others)
+
+
+def _measure(sample: str, character: str, is_whole: bool) -> _Fit:
+    lines = _LINE.findall(sample)
+    reader = csv.reader(lines, delimiter=character, strict=True)
+    widths = list(islice(_widths(reader), RECORDS_JUDGED + 1))
+    if not is_whole and len(widths) <= RECORDS_JUDGED:
+        widths.pop()
+    if not widths:
+        return _Fit(character, 0, 0)
+    header, *records = widths
+    fitting = sum(1 for width in records if width == header)
+    return _Fit(character, header, fitting / len(records) if records else 1)
+
+
+def _widths(reader: Iterator[list[str]]) -> Iterator[int]:
+    """Yield the number of fields of each record; 0 for one that does not parse."""
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield 0
+            continue
+        if fields:
+            yield len(fields)
+
+
+def read_delimited(path: Path, text: Utf8Stream, delimiter: str) -> Records:
+    """Yield one record after the other. Its number counts records, from 1 after the header.
+
+    An empty line is no record and takes no number; each line that an unclosed quote swallows is a
+    row that is lost, and counts.
+    """
+    csv.field_size_limit(MAX_ROW_BYTES)
+    lines = BoundedLines(text)
+    # Bytes that are not UTF-8 become surrogates here, so that only the record
+    # that holds them is set aside.
+    decoded = map(_decode_with_surrogates, lines)
+    reader = csv.reader(decoded, delimiter=delimiter, strict=True)
+    header = _read_header(path, reader, delimiter)
+    number = 0
+    while header:
+        number += 1
+        lines_before = lines.number
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, RowTooLong) as error:
+            # A quote that is never closed swallows every line after it:
+            # each of them is a row that is lost, and counts.
+            lost = max(1, lines.number - lines_before)
+            reason = f"not a CSV record ({error})"
+            for offset in range(lost):
+                yield set_aside(number + offset, reason)
+            number += lost - 1
+            continue
+        if not fields:
+            # An empty line is no record and takes no number.
+            number -= 1
+            continue
+        yield _build_record(number, header, fields, text)
+
+
+def _read_header(path: Path, reader: Iterator[list[str]], delimiter: str) -> list[str]:
+    # The line `sep=;`, in which the delimiter makes two fields.
+    no_headers: tuple[list[str], ...] = (
+        [],
+        ["sep=", ""],
+        ["SEP=", ""],
+        [f"sep={delimiter}"],
+    )
+    try:
+        header = next((fields for fields in reader if fields not in no_headers), [])
+    except (csv.Error, RowTooLong) as error:
+        raise UnreadableData(
+            f"{path} has no header line that can be read ({error}). "
+            "Write the column names in the first line."
+        ) from error
+    refuse_repeated_columns(path, header)
+    return header
+
+
+def _build_record(
+    number: int, header: list[str], fields: list[str], text: Utf8Stream
+) -> Entry:
+    line = ",".join(fields)
+    if UNDECODED.search(line):
+        return set_aside(number, text.reason(), line)
+    expected = len(header)
+    if len(fields) != expected:
+        reason = f"{len(fields)} fields where the header names {expected}"
+        return set_aside(number, reason, line)
+    record: Record = dict(zip(header, fields, strict=True))
+    return number, record
+
+
+def _decode_with_surrogates(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape")

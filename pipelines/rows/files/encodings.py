@@ -1,0 +1,221 @@
+"""In which encoding a text is written, and the text as UTF-8.
+
+A file that begins with a byte order mark says so itself. A file is UTF-8 where a tenth or more of
+its lines beyond ASCII are: a line of it that is not is damaged, and is set aside. Only a file
+without such lines is taken for a code page, and the guess is said.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from core.errors import UnreadableData
+from pipelines.rows.files.code_pages import guess_code_page
+
+UTF8 = "utf-8"
+CHUNK = 1 << 18
+# What is judged; a decoder is strict about the rest.
+JUDGED_BYTES = 64 << 20
+# One odd line or two are damage; a code page shows in more.
+LINES_OF_A_CODE_PAGE = 3
+_SHARE_OF_UTF8 = 0.1
+_SAMPLED_BYTES = 1 << 16
+_BOMS = (
+    (codecs.BOM_UTF8, UTF8),
+    # Before UTF-16, whose mark is the beginning of this one.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# A byte that does not decode becomes this: in UTF-8 it is no character at all, so that the row
+# that holds it is set aside as any other damaged row is.
+_INVALID = "invalid "
+_DAMAGE = "\udcff"
+_NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+_NAMES |= {"utf-32-le": "UTF-32", "utf-32-be": "UTF-32"}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a text is encoded, and how that is known."""
+
+    codec: str
+    is_guessed: bool = False
+    mark_bytes: int = 0
+    """Length of the byte order mark."""
+    is_mixed: bool = False
+    """Whether many lines are UTF-8 and many are not."""
+
+    @property
+    def name(self) -> str:
+        """As people write it."""
+        codec = self.codec
+        if codec.startswith("cp125"):
+            return f"Windows-{codec.removeprefix('cp')}"
+        return _NAMES.get(codec, codec)
+
+
+class BadBytes(ValueError):
+    """A line holds bytes that its encoding does not know; the text is the reason."""
+
+
+class Utf8Stream:
+    """A text of any encoding, read as UTF-8 without its byte order mark."""
+
+    def __init__(self, stream: IO[bytes], encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._stream = stream
+        stream.seek(encoding.mark_bytes)
+        decoder = codecs.getincrementaldecoder(encoding.codec)
+        self._decoder = None if encoding.codec == UTF8 else decoder(_MARK_DAMAGE)
+
+    def read(self, size: int) -> bytes:
+        """Return about `size` bytes, and none only at the end."""
+        if self._decoder is None:
+            return self._stream.read(size)
+        while chunk := self._stream.read(size):
+            text = self._decoder.decode(chunk)
+            # A chunk may be the half of one character.
+            if text:
+                return text.encode("utf-8", "surrogatepass")
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest.encode("utf-8", "surrogatepass")
+
+    def decode(self, line: bytes) -> str:
+        """Decode what `read` gave; `BadBytes` where the file held no characters there."""
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadBytes(self.reason(error.start + 1)) from error
+
+    def reason(self, place: int | None = None) -> str:
+        """Say why a row is set aside whose bytes are no characters."""
+        # A place among transcoded bytes is no place in the file.
+        if place is None or self._decoder is not None:
+            return f"{_INVALID}{self.encoding.name}"
+        return f"{_INVALID}{self.encoding.name} (at byte {place})"
+
+
+def recognise_encoding(
+    path: Path, stream: IO[bytes], wanted: str | None = None
+) -> Encoding:
+    """Judge up to 64 MB of a text; `wanted` is an encoding that a person named.
+
+    `UnreadableData` where no encoding fits.
+    """
+    stream.seek(0)
+    head = stream.read(CHUNK)
+    for mark, codec in _BOMS:
+        if head.startswith(mark) and wanted is None:
+            return Encoding(codec, mark_bytes=len(mark))
+    if wanted is not None:
+        return _take(wanted, head)
+    wide = _recognise_wide(head)
+    if wide is not None:
+        return Encoding(wide, is_guessed=True)
+    stream.seek(0)
+    return _judge_lines(path, stream)
+
+
+def is_lost_to_encoding(reason: str) -> bool:
+    """Whether a row was set aside since its bytes are no characters of the file's encoding."""
+    return reason.startswith(_INVALID)
+
+
+def _take(wanted: str, head: bytes) -> Encoding:
+    codec = codecs.lookup(wanted).name
+    if codec == "utf-8-sig":
+        codec = UTF8
+    for mark, marked in _BOMS:
+        # "utf-16" names no order of bytes: the mark does.
+        if head.startswith(mark) and marked.startswith(codec):
+            return Encoding(marked, mark_bytes=len(mark))
+    return Encoding(f"{codec}-le" if codec in {"utf-16", "utf-32"} else codec)
+
+
+def _recognise_wide(head: bytes) -> str | None:
+    """Recognise UTF-16 and UTF-32 without a mark by the zeros in quotes, commas and line ends."""
+    whole = head[: len(head) // 4 * 4]
+    if not whole or not whole.count(0):
+        return None
+    quarters = [whole[place::4] for place in range(4)]
+    zeros = [quarter.count(0) / len(quarter) for quarter in quarters]
+    few, many = 0.02, 0.05
+    if zeros[0] < few and min(zeros[2:]) > 1 - few:
+        return "utf-32-le"
+    if zeros[3] < few and min(zeros[:2]) > 1 - few:
+        return "utf-32-be"
+    if max(zeros[0], zeros[2]) < few and min(zeros[1], zeros[3]) > many:
+        return "utf-16-le"
+    if max(zeros[1], zeros[3]) < few and min(zeros[0], zeros[2]) > many:
+        return "utf-16-be"
+    return None
+
+
+def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:
+    utf8_lines = other_lines = 0
+    sample = bytearray()
+    seen: set[bytes] = set()
+    for line in _lines_beyond_ascii(stream):
+        if _is_utf8(line):
+            utf8_lines += 1
+            continue
+        other_lines += 1
+        # Lines that repeat each other say nothing more about their language.
+        if len(sample) < _SAMPLED_BYTES and line not in seen:
+            seen.add(line)
+            sample += line[:_SAMPLED_BYTES] + b"\n"
+    lines = utf8_lines + other_lines
+    is_utf8 = utf8_lines >= _SHARE_OF_UTF8 * lines
+    if other_lines < LINES_OF_A_CODE_PAGE or is_utf8:
+        is_mixed = other_lines >= LINES_OF_A_CODE_PAGE and utf8_lines < 0.99 * lines
+        return Encoding(UTF8, is_mixed=is_mixed)
+    codec = guess_code_page(bytes(sample))
+    if codec is None:
+        raise UnreadableData(
+            f"{path} is neither UTF-8 nor in a code page that can be recognised. "
+            "Save it as UTF-8, or name its encoding with `--set data.encoding=…`."
+        )
+    return Encoding(codec, is_guessed=True)
+
+
+def _lines_beyond_ascii(stream: IO[bytes]) -> Iterator[bytes]:
+    rest = b""
+    judged = 0
+    while judged < JUDGED_BYTES and (chunk := stream.read(CHUNK)):
+        judged += len(chunk)
+        if chunk.isascii() and rest.isascii():
+            rest = b""
+            continue
+        *lines, rest = re.split(rb"[\r\n]", rest + chunk)
+        # A line without an end is judged in pieces, cut between two characters of ASCII or not.
+        if len(rest) > CHUNK:
+            lines, rest = [*lines, rest], b""
+        yield from (line for line in lines if not line.isascii())
+    if not rest.isascii():
+        yield rest
+
+
+def _is_utf8(line: bytes) -> bool:
+    decoder = codecs.getincrementaldecoder(UTF8)()
+    try:
+        # Not final: the last character of a piece may be cut.
+        decoder.decode(line)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _mark_damage(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _DAMAGE, max(error.end, error.start + 1)
+
+
+_MARK_DAMAGE = "assay.mark_damage"
+codecs.register_error(_MARK_DAMAGE, _mark_damage)

@@ -1,0 +1,158 @@
+"""What a text holds: which JSON, which CSV, or nothing that has rows."""
+
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from core.errors import UnreadableData
+from pipelines.rows.files.delimited import Delimiter, judge_delimiter
+from pipelines.rows.files.json_cutter import (
+    BrokenJson,
+    cut_objects,
+    find_lists,
+    find_marks,
+)
+from pipelines.rows.files.records import parse_json
+from pipelines.rows.files.signatures import refuse
+from pipelines.rows.text import make_excerpt
+
+JSON_LINES = "JSON lines"
+JSON_LIST = "a JSON list"
+WRAPPED_LIST = "a JSON list in an object"
+JSON_OBJECTS = "JSON objects one after the other"
+DELIMITED = "CSV"
+
+# Under these keys programs put the list of records that they write.
+WRAPPERS = ("data", "rows", "records", "examples", "items", "instances", "samples")
+_COMMA = Delimiter(",", is_certain=True)
+_NAME_OF_COLUMN = re.compile(r"[\w.-]{1,100}")
+_POINTERS = (
+    ("version https://git-lfs", "a pointer of Git LFS", "Fetch it: `git lfs pull`."),
+    ("outs:\n- md5:", "DVC's description of a file", "Bring the file itself."),
+)
+_MARKUP = re.compile(r"<(\?xml|!doctype|html|table|[a-z]+[\s>])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a text."""
+
+    content: bytes
+    """UTF-8."""
+    is_whole: bool
+
+    @property
+    def text(self) -> str:
+        """The sample with a surrogate for each byte that is not UTF-8."""
+        return self.content.decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class TextKind:
+    """What a text was taken for."""
+
+    name: str
+    key: str = ""
+    """Of the list in an object."""
+    delimiter: Delimiter = _COMMA
+
+
+def recognise_text(path: Path, sample: Sample) -> TextKind:
+    """Judge a text by its beginning; `UnreadableData` says what it is where it has no rows."""
+    text = sample.text.lstrip()
+    if text.startswith("{"):
+        return _recognise_objects(sample, text)
+    if text.startswith("["):
+        return _recognise_list(text)
+    for beginning, what, next_step in _POINTERS:
+        if text.startswith(beginning):
+            raise refuse(path, what, next_step)
+    if _MARKUP.match(text):
+        raise refuse(path, "XML or HTML", "Export its rows as CSV or JSON lines.")
+    return recognise_delimited(path, sample)
+
+
+def recognise_delimited(
+    path: Path, sample: Sample, *, is_named: bool = False
+) -> TextKind:
+    """Judge the delimiter; `is_named` says that a person called the file CSV."""
+    delimiter = judge_delimiter(sample.text, is_whole=sample.is_whole)
+    if delimiter is not None:
+        return TextKind(DELIMITED, delimiter=delimiter)
+    header = _first_line(sample.text.lstrip())
+    if is_named or _NAME_OF_COLUMN.fullmatch(header.strip().strip('"')):
+        return TextKind(DELIMITED)
+    raise UnreadableData(
+        f"{path} is text without columns; its first line is "
+        f"{make_excerpt(header)[:60]!r}. Write the names of the columns there, "
+        "or one JSON object a line."
+    )
+
+
+def recognise_json(path: Path, sample: Sample) -> TextKind:
+    """Judge a text that a person called JSON."""
+    text = sample.text.lstrip()
+    if text.startswith("{"):
+        return _recognise_objects(sample, text)
+    if text.startswith("["):
+        return _recognise_list(text)
+    raise UnreadableData(
+        f"{path} begins with neither a list nor an object. "
+        "Leave data.format null, and it is recognised."
+    )
+
+
+def _recognise_list(text: str) -> TextKind:
+    first, rest = _first_line(text), text.lstrip()[len(_first_line(text)) :]
+    # Lists in lines: no row, but each has its number and its reason.
+    if rest.lstrip().startswith(("[", "{")) and _parses(first):
+        return TextKind(JSON_LINES)
+    return TextKind(JSON_LIST)
+
+
+def _recognise_objects(sample: Sample, text: str) -> TextKind:
+    first = _first_line(text)
+    has_more = bool(text[len(first) :].strip())
+    if has_more and _parses(first):
+        return TextKind(JSON_LINES)
+    document = _first_document(sample)
+    if document is not None and not _parses(document.decode("utf-8", "replace")):
+        return TextKind(JSON_LINES)
+    key = _wrapper_of(sample)
+    goes_on = document is not None and sample.content.strip() != document
+    if key is not None and not goes_on:
+        return TextKind(WRAPPED_LIST, key=key)
+    if document is None or _parses(first):
+        return TextKind(JSON_LINES)
+    return TextKind(JSON_OBJECTS)
+
+
+def _first_document(sample: Sample) -> bytes | None:
+    try:
+        return next(cut_objects(find_marks(BytesIO(sample.content).read)), None)
+    except BrokenJson:
+        return None
+
+
+def _wrapper_of(sample: Sample) -> str | None:
+    """Return the key of a list of records, where the object's first one has a usual name."""
+    try:
+        for key, holds_objects in find_lists(find_marks(BytesIO(sample.content).read)):
+            if holds_objects:
+                return key if key in WRAPPERS else None
+    except BrokenJson:
+        pass
+    return None
+
+
+def _first_line(text: str) -> str:
+    return re.split(r"[\r\n]", text, maxsplit=1)[0]
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,49 @@
+"""Where own rows lie: `data/raw/rows` and `held_out` with any suffix, or as folders."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import UnreadableData
+
+STEMS = ("rows", "held_out")
+# What is kept of a suffix, which people give files as they like.
+_PLAIN_SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
+
+
+def find_candidates(raw: Path, stem: str) -> list[Path]:
+    """Return every file and folder of that name, with a suffix or without."""
+    # A `.dvc` file only describes data; the data itself is beside it.
+    return sorted(
+        path
+        for path in raw.glob(f"{stem}*")
+        if path.suffix != ".dvc" and path.name.partition(".")[0] == stem
+    )
+
+
+def find_only(raw: Path, stem: str) -> Path | None:
+    """Return the one file or folder of that name; `UnreadableData` where there are two."""
+    paths = find_candidates(raw, stem)
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise UnreadableData(f"{raw} holds {names}. Leave one of them.")
+    return paths[0] if paths else None
+
+
+def stored_name(stem: str, source: Path) -> str:
+    """Return the name under which a run keeps a file or a folder that was brought."""
+    suffix = source.suffix.lower()
+    is_plain = _PLAIN_SUFFIX.fullmatch(suffix) and suffix != ".dvc"
+    if source.is_dir() or not is_plain:
+        return stem
+    return f"{stem}{suffix}"
+
+
+def list_files(path: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or the files of a folder, with their names below `name`."""
+    if not path.is_dir():
+        yield name, path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield f"{name}/{file.relative_to(path).as_posix()}", file

@@ -1,0 +1,160 @@
+"""Files of rows on their way into a run's workspace, whatever they are called."""
+
+import gzip
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from core.errors import ParameterError, UnreadableData
+from core.project import Project
+from flows.run.reproduce import version_inputs
+from flows.run.request import TrainRequest
+from flows.run.workspace import open_workspace
+from flows.schedule.arrivals import data_revision, revision_in
+from flows.start import request_from
+from pipelines import layout
+from pipelines.rows.places import find_only
+from pipelines.stages.collect import find_local_source
+from tests.support.journey import git, learnable_rows, write_rows
+
+
+@pytest.fixture
+def project(cloned: Path, tmp_path: Path) -> Project:
+    """A clone of the checkout."""
+    git(tmp_path, "clone", "--quiet", str(cloned), "assay")
+    root = tmp_path / "assay"
+    return Project(root=root, home=root / ".assay")
+
+
+def lines(path: Path) -> Path:
+    return write_rows(path, learnable_rows(3))
+
+
+def saved_dataset(path: Path) -> Path:
+    datasets.Dataset.from_list(learnable_rows(3)).save_to_disk(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("my.txt", "rows.txt"),
+        ("my.JSONL", "rows.jsonl"),
+        ("my", "rows"),
+        ("my.dvc", "rows"),
+        ("my.a b;$(x)", "rows"),
+        ("my.ünïcode", "rows"),
+        ("my.jsonl.gz", "rows.gz"),
+        (f"my.{'x' * 200}", "rows"),
+    ],
+)
+def test_a_file_of_any_name_is_kept_under_a_plain_one(
+    project: Project, tmp_path: Path, name: str, kept: str
+) -> None:
+    data = lines(tmp_path / name)
+    if name.endswith(".gz"):
+        data.write_bytes(gzip.compress(data.read_bytes()))
+    request = TrainRequest(data=data)
+    with open_workspace(project, request) as workspace:
+        raw = workspace.root / layout.RAW
+        assert find_only(raw, "rows") == raw / kept
+        assert (raw / kept).read_bytes() == data.read_bytes()
+        version_inputs(workspace)
+        assert (raw / f"{kept}.dvc").is_file()
+        assert revision_in(workspace.root) == data_revision(project, request)
+
+
+def test_a_saved_dataset_is_kept_as_a_folder_and_found_by_what_watches_rows(
+    project: Project, tmp_path: Path
+) -> None:
+    data = saved_dataset(tmp_path / "my data")
+    request = TrainRequest(data=data, held_out=lines(tmp_path / "judged"))
+    with open_workspace(project, request) as workspace:
+        raw = workspace.root / layout.RAW
+        assert (raw / "rows/state.json").is_file()
+        assert (raw / "held_out").is_file()
+        version_inputs(workspace)
+        assert (raw / "rows.dvc").is_file()
+        before = revision_in(workspace.root)
+        assert before == data_revision(project, request)
+        source = find_local_source(workspace.params.data, raw)
+        assert len(source.sha256()) == 64
+    (data / "state.json").write_text((data / "state.json").read_text() + " ")
+    assert data_revision(project, request) != before
+
+
+def test_rows_in_the_checkout_are_found_with_any_suffix_and_kept_out_of_git(
+    project: Project,
+) -> None:
+    raw = project.root / layout.RAW
+    lines(raw / "rows.txt")
+    saved_dataset(raw / "held_out")
+    request = TrainRequest(settings={"data.source": "file"})
+    with open_workspace(project, request) as workspace:
+        kept = workspace.root / layout.RAW
+        assert (kept / "rows.txt").is_file()
+        assert (kept / "held_out/state.json").is_file()
+        version_inputs(workspace)
+        assert revision_in(workspace.root) == data_revision(project, request)
+    for ref in ("pinned", "done"):
+        commit = f"refs/assay/runs/{workspace.run_id}/{ref}"
+        names = git(project.root, "ls-tree", "-r", "--name-only", commit).split()
+        assert not {"data/raw/rows.txt", "data/raw/held_out/state.json"} & set(names)
+    lines(raw / "rows.csv")
+    with (
+        pytest.raises(UnreadableData, match=r"holds rows\.csv and rows\.txt"),
+        open_workspace(project, request),
+    ):
+        pass
+
+
+def test_rows_that_git_tracks_give_way_to_those_of_the_request(
+    project: Project, tmp_path: Path
+) -> None:
+    raw = project.root / layout.RAW
+    lines(raw / "rows.txt")
+    git(project.root, "add", "--force", "data/raw/rows.txt")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+    git(project.root, *identity, "commit", "--quiet", "-m", "rows")
+    request = TrainRequest(data=lines(tmp_path / "my.jsonl"))
+    with open_workspace(project, request) as workspace:
+        kept = workspace.root / layout.RAW
+        assert find_only(kept, "rows") == kept / "rows.jsonl"
+
+
+@pytest.mark.parametrize("option", ["data", "held_out"])
+def test_a_file_that_is_not_read_is_refused_under_its_own_name(
+    project: Project, tmp_path: Path, option: str
+) -> None:
+    odd = tmp_path / "my rows.jsonl"
+    odd.write_bytes(b"SQLite format 3\0")
+    files = {"data": lines(tmp_path / "good"), option: odd}
+    with (
+        pytest.raises(UnreadableData, match=r"my rows\.jsonl is a SQLite database"),
+        open_workspace(project, TrainRequest(**files)),
+    ):
+        pass
+    assert not list((project.home / "worktrees").glob("*-*-*/data"))
+
+
+def test_a_wrong_word_for_a_file_is_a_parameter_error(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    data = lines(tmp_path / "my.jsonl")
+    for setting in (
+        "data.format=xls",
+        "data.encoding=base64",
+        "data.encoding=no-such",
+        "data.encoding=idna",
+        "data.encoding=''",
+        "data.delimiter=x",
+        "data.sheet=''",
+    ):
+        with pytest.raises(ParameterError, match=setting.partition("=")[0]):
+            request_from(data=data, settings=(setting,))
+    settings = ("data.encoding=utf-16", "data.delimiter=tab", "data.format=csv")
+    request = request_from(data=data, settings=settings)
+    assert json.dumps(request.settings)

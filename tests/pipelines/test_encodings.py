@@ -1,0 +1,159 @@
+"""Texts in every encoding, and what is said of a guess."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.errors import UnreadableData
+from pipelines.rows.formats import describe_lost_characters
+from pipelines.values.dataset import QuarantinedRow
+from tests.support.row_files import read
+
+TEXTS = ["naïve café", "“quoted” – 5 €", "plain"]
+JSON = "\n".join(json.dumps({"prompt": text}, ensure_ascii=False) for text in TEXTS)
+CSV = "prompt,completion\n" + "".join(f"{text},c\n" for text in TEXTS)
+
+
+@pytest.mark.parametrize("text", [JSON, CSV, f"[{JSON.replace(chr(10), ',')}]"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+def test_unicode_is_recognised_with_a_mark_and_without(
+    tmp_path: Path, encoding: str, mark: str, text: str
+) -> None:
+    reading = read(tmp_path / "rows", (mark + text).encode(encoding))
+    assert [record["prompt"] for record in reading.records.values()] == TEXTS
+    assert reading.reasons == {}
+    # A mark is no guess.
+    is_guess = not mark and encoding != "utf-8"
+    assert ("set data.encoding" in reading.notes[0]) == is_guess
+
+
+def test_utf_16_of_letters_that_have_no_zeros_is_recognised(tmp_path: Path) -> None:
+    text = "\n".join(
+        json.dumps({"prompt": f"旧杯子放在桌子上面{n}"}, ensure_ascii=False)
+        for n in range(9)
+    )
+    reading = read(tmp_path / "rows", text.encode("utf-16-le"))
+    assert len(reading.records) == 9
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_half_a_character_of_utf_16_sets_its_own_row_aside(
+    tmp_path: Path, encoding: str
+) -> None:
+    lines = ['{"prompt": "a"}\n', '{"prompt": "\ud800"}\n', '{"prompt": "b"}\n']
+    content = "".join(["\ufeff", *lines]).encode(encoding, "surrogatepass")
+    reading = read(tmp_path / "rows", content)
+    assert reading.records == {1: {"prompt": "a"}, 3: {"prompt": "b"}}
+    assert reading.reasons == {2: "invalid UTF-16"}
+    reading = read(tmp_path / "rows", content + b"{")
+    assert list(reading.reasons) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "texts"),
+    [
+        (
+            "cp1252",
+            "Windows-1252",
+            ["Wie groß ist München?", "Übung", "Grüße aus Köln"],
+        ),
+        ("cp1252", "Windows-1252", ["Où est le café?", "L'été est passé", "garçon"]),
+        ("cp1252", "Windows-1252", ["That’s “it”", "5 €", "a – b"]),
+        ("cp1252", "Windows-1252", ["Não há coração", "informação é ótima", "pão"]),
+        ("cp1251", "Windows-1251", ["Привет, как дела", "Сколько стоит?", "Погода"]),
+        ("cp1250", "Windows-1250", ["Příliš žluťoučký kůň", "ďábelské ódy", "úpěl"]),
+        ("cp1253", "Windows-1253", ["Καλημέρα κόσμε", "Πού είναι", "η θάλασσα"]),
+        ("cp932", "cp932", ["今日はいい天気ですね", "東京はどこですか", "カタカナ"]),
+        ("gb18030", "gb18030", ["今天天气很好", "北京在哪里", "旧杯子放在桌子上面"]),
+    ],
+)
+def test_a_code_page_is_guessed_and_said(
+    tmp_path: Path, encoding: str, name: str, texts: list[str]
+) -> None:
+    text = "prompt;completion\n" + "".join(f"{text};c\n" for text in texts * 5)
+    reading = read(tmp_path / "rows", text.encode(encoding))
+    assert [record["prompt"] for record in reading.records.values()] == texts * 5
+    note = f"CSV with semicolons in {name}, which is a guess: set data.encoding to say"
+    assert note in reading.notes[0]
+
+
+def test_an_encoding_that_a_person_names_is_taken(tmp_path: Path) -> None:
+    text = "".join(f'{{"prompt": "{word}"}}\n' for word in ("ő", "ű", "ő"))
+    reading = read(tmp_path / "rows", text.encode("cp1250"), encoding="cp1250")
+    assert reading.records[2] == {"prompt": "ű"}
+    assert reading.notes == ("rows: read as JSON lines in Windows-1250",)
+    for mark in ("\ufeff", ""):
+        content = (mark + text).encode("utf-16-le")
+        assert read(tmp_path / "rows", content, encoding="utf-16").records[1] == {
+            "prompt": "ő"
+        }
+
+
+def test_a_byte_that_a_code_page_does_not_know_sets_its_row_aside(
+    tmp_path: Path,
+) -> None:
+    content = b"prompt,completion\ncaf\xe9,c\nx\x81y,c\nna\xefve,c\n"
+    reading = read(tmp_path / "rows", content, encoding="cp1252")
+    assert list(reading.records) == [1, 3]
+    assert reading.reasons == {2: "invalid Windows-1252"}
+
+
+def test_damaged_lines_of_utf_8_do_not_make_it_a_code_page(tmp_path: Path) -> None:
+    good = [f'{{"prompt": "café {n}"}}'.encode() for n in range(50)]
+    bad = [f'{{"prompt": "café {n}"}}'.encode("cp1252") for n in range(6)]
+    reading = read(tmp_path / "rows", b"\n".join([*good, *bad]))
+    assert list(reading.records) == list(range(1, 51))
+    assert reading.records[1] == {"prompt": "café 0"}
+    assert list(reading.reasons) == list(range(51, 57))
+    assert "some lines are UTF-8 and some are not" in reading.notes[1]
+
+
+def test_the_whole_file_is_judged_and_not_its_beginning(tmp_path: Path) -> None:
+    ascii_rows = b'{"prompt": "plain"}\n' * 40_000
+    odd_rows = '{"prompt": "größer"}\n'.encode("cp1252") * 3
+    reading = read(tmp_path / "rows", ascii_rows + odd_rows)
+    assert len(reading.records) == 40_003
+    assert reading.records[40_003] == {"prompt": "größer"}
+
+
+def test_characters_on_the_border_of_two_chunks_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.rows.files.lines.CHUNK", 3)
+    monkeypatch.setattr("pipelines.rows.files.encodings.CHUNK", 5)
+    for encoding in ("utf-8", "utf-16", "gb18030"):
+        text = "\n".join(f'{{"prompt": "今天天气很好😀{n}"}}' for n in range(9))
+        reading = read(tmp_path / "rows", text.encode(encoding), encoding=encoding)
+        assert reading.records[9] == {"prompt": "今天天气很好😀8"}
+        assert reading.reasons == {}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_json_lines_end_as_lines_of_every_system_do(tmp_path: Path, end: str) -> None:
+    content = end.join([JSON.split("\n")[0], "", "{", '{"prompt": "p"}'])
+    reading = read(tmp_path / "rows", content.encode())
+    assert list(reading.records) == [1, 4]
+    assert list(reading.reasons) == [3]
+
+
+def test_rows_that_are_lost_for_an_accent_are_no_random_loss() -> None:
+    def row(reason: str) -> QuarantinedRow:
+        return QuarantinedRow(number=1, id=None, reason=reason, excerpt="")
+
+    assert describe_lost_characters([row("no column prompt")]) == ()
+    (sentence,) = describe_lost_characters(
+        [row("invalid UTF-8 (at byte 3)"), row("invalid UTF-8"), row("x")]
+    )
+    assert sentence.startswith("2 rows were set aside for characters beyond ASCII")
+    assert "no random loss" in sentence
+    assert "data.encoding" in sentence
+
+
+def test_a_text_in_no_encoding_is_refused(tmp_path: Path) -> None:
+    content = b"prompt,completion\n" + bytes(range(0x80, 0x100)) * 2 + b"\x81,x\n" * 9
+    with pytest.raises(UnreadableData, match=r"data\.encoding|binary data"):
+        read(tmp_path / "rows", content)
