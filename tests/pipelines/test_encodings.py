@@ -157,3 +157,17 @@ def test_a_text_in_no_encoding_is_refused(tmp_path: Path) -> None:
     content = b"prompt,completion\n" + bytes(range(0x80, 0x100)) * 2 + b"\x81,x\n" * 9
     with pytest.raises(UnreadableData, match=r"data\.encoding|binary data"):
         read(tmp_path / "rows", content)
+
+
+def test_utf_16_with_few_zeros_is_recognised_and_zeros_in_utf_8_are_no_utf_16(
+    tmp_path: Path,
+) -> None:
+    text = "问,答\n" + f"{'旧杯子放在桌子上面' * 40},{'天气' * 100}\n" * 9
+    for encoding in ("utf-16-le", "utf-16-be"):
+        assert len(read(tmp_path / "rows", text.encode(encoding)).records) == 9
+    for place in range(4):
+        blanks = " " * place
+        content = f'{{"prompt":{blanks} "a\0b"}}\n{{"prompt": "p"}}\n'.encode()
+        reading = read(tmp_path / "rows", content)
+        assert list(reading.reasons) == [1]
+        assert reading.records == {2: {"prompt": "p"}}

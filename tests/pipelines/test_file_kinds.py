@@ -180,7 +180,7 @@ OTHERS: dict[str, bytes | Callable[[Path], bytes]] = {
     "a safetensors model": (40).to_bytes(8, "little") + b'{"a":{"dtype":"F32"}}',
     "a NumPy array": array(),
     "a tar archive": tarred(),
-    "a bzip2 file": b"BZh91AY&SY",
+    "a bzip2 file": b"BZh91AY&SY" + b"\0" * 9,
     "an xz file": b"\xfd7zXZ\0\0\4",
     "XML or HTML": b"<!DOCTYPE html><html><body><table></table></body></html>",
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
@@ -293,3 +293,13 @@ def test_a_forged_folder_leads_nowhere(
     (folder / name).write_text(json.dumps(document))
     with pytest.raises(UnreadableData, match=r"Save the dataset again|Save it again"):
         read(folder)
+
+
+@pytest.mark.parametrize("name", ["PAR1", "ORCA", "GIF8", "BZhang", "RIFF"])
+def test_a_column_may_be_called_as_another_file_begins(
+    tmp_path: Path, name: str
+) -> None:
+    content = f"{name},completion\np,c\n".encode()
+    assert read(tmp_path / "rows", content).records == {
+        1: {name: "p", "completion": "c"}
+    }

@@ -155,3 +155,28 @@ def test_marks_that_stand_on_the_border_of_two_chunks_are_not_lost(
     for size in (1, 2, 3, 7):
         monkeypatch.setattr("pipelines.rows.files.json_cutter.CHUNK", size)
         assert read(tmp_path / "rows", content).records == NUMBERED
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"prompt": "p", "messages": [{"role": "user"',
+        '{"prompt": "never closed',
+        '{"prompt": NaN}',
+        '{"prompt": "p"} and more',
+        "{broken",
+    ],
+)
+def test_a_broken_first_line_spoils_no_other_line(tmp_path: Path, first: str) -> None:
+    reading = read(tmp_path / "rows", f'{first}\n{{"a": 1}}\n{{"b": 2}}\n'.encode())
+    assert list(reading.reasons) == [1]
+    assert reading.records == {2: {"a": 1}, 3: {"b": 2}}
+
+
+@pytest.mark.parametrize("rows", [ROWS, [{"prompt": "p" * 1000}] * 2000])
+def test_a_list_under_another_key_is_refused_with_the_key(
+    tmp_path: Path, rows: list[Any]
+) -> None:
+    text = json.dumps({"version": 1, "entries": rows}, indent=1)
+    with pytest.raises(UnreadableData, match="one JSON object with records under entr"):
+        read(tmp_path / "rows", text.encode())

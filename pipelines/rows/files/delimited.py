@@ -77,6 +77,8 @@ def judge_delimiter(sample: str, *, is_whole: bool) -> Delimiter | None:
 
 
 def _measure(sample: str, character: str, is_whole: bool) -> _Fit:
+    # Python's own limit is lower, and the same for every reader of a process.
+    csv.field_size_limit(MAX_ROW_BYTES)
     lines = _LINE.findall(sample)
     reader = csv.reader(lines, delimiter=character, strict=True)
     widths = list(islice(_widths(reader), RECORDS_JUDGED + 1))

@@ -17,6 +17,13 @@ from pipelines.rows.files.code_pages import guess_code_page
 
 UTF8 = "utf-8"
 CHUNK = 1 << 18
+# In which of four bytes a text of letters, of whatever script, has next to no zeros.
+_PLACES_OF_TEXT = {
+    "utf-16-le": [True, False, True, False],
+    "utf-16-be": [False, True, False, True],
+    "utf-32-le": [True, False, False, False],
+    "utf-32-be": [False, False, False, True],
+}
 # What is judged; a decoder is strict about the rest.
 JUDGED_BYTES = 64 << 20
 # One odd line or two are damage; a code page shows in more.
@@ -141,20 +148,21 @@ def _take(wanted: str, head: bytes) -> Encoding:
 def _recognise_wide(head: bytes) -> str | None:
     """Recognise UTF-16 and UTF-32 without a mark by the zeros in quotes, commas and line ends."""
     whole = head[: len(head) // 4 * 4]
-    if not whole or not whole.count(0):
-        return None
-    quarters = [whole[place::4] for place in range(4)]
-    zeros = [quarter.count(0) / len(quarter) for quarter in quarters]
-    few, many = 0.02, 0.05
-    if zeros[0] < few and min(zeros[2:]) > 1 - few:
-        return "utf-32-le"
-    if zeros[3] < few and min(zeros[:2]) > 1 - few:
-        return "utf-32-be"
-    if max(zeros[0], zeros[2]) < few and min(zeros[1], zeros[3]) > many:
-        return "utf-16-le"
-    if max(zeros[1], zeros[3]) < few and min(zeros[0], zeros[2]) > many:
-        return "utf-16-be"
+    zeros = [whole[place::4].count(0) for place in range(4)]
+    # The zeros of two bytes, or of three, stand in places where other bytes have none.
+    rare = [count < 0.05 * max(zeros) for count in zeros]
+    for codec, expected in _PLACES_OF_TEXT.items():
+        if any(zeros) and rare == expected and _has_structure(whole, codec):
+            return codec
     return None
+
+
+def _has_structure(whole: bytes, codec: str) -> bool:
+    """Whether a text has quotes, or lines of fields: zeros in another text give none."""
+    # The last character may be cut.
+    text = whole.decode(codec, "ignore")
+    has_lines = "\n" in text or "\r" in text
+    return '"' in text or (has_lines and any(mark in text for mark in ",;\t|"))
 
 
 def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:

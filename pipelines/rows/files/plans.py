@@ -89,11 +89,8 @@ def plan_folder(path: Path, how: ReadAs) -> tuple[Plan, Records]:
 
 def plan_file(path: Path, stream: IO[bytes], how: ReadAs) -> Plan:
     """Recognise a file; `UnreadableData` says what it is where it is not read."""
-    # A text that a person gave an encoding is text, whatever its first bytes look like.
     stream.seek(0)
-    kind = None
-    if how.encoding is None:
-        kind = binary.recognise_binary(path, stream)
+    kind = binary.recognise_binary(path, stream)
     wanted = _BINARY_FORMATS.get(how.format or "")
     is_text_wanted = how.format is not None and wanted is None
     if (kind and is_text_wanted) or (wanted and kind not in wanted):

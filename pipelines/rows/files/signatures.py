@@ -14,6 +14,7 @@ ARROW_FILE = "arrow file"
 ARROW_STREAM = "arrow stream"
 
 HEAD_BYTES = 1024
+_FIELD_ENDS = (b",", b";", b"\t", b"|", b"\r", b"\n", b'"')
 _MEANT = {b"PAR1": PARQUET, b"ARROW1": ARROW_FILE, b"\xff\xff\xff\xff": ARROW_STREAM}
 _EXPORT = "Export its rows as CSV or JSON lines."
 _UNPACK = "Unpack it and bring the file of rows in it."
@@ -73,7 +74,8 @@ def recognise_binary(path: Path, stream: IO[bytes]) -> str | None:
     head = stream.read(HEAD_BYTES)
     stream.seek(0)
     for beginning, kind in _MEANT.items():
-        if head.startswith(beginning):
+        # `PAR1` may be the name of a column.
+        if head.startswith(beginning) and head[len(beginning) :][:1] not in _FIELD_ENDS:
             return kind
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _recognise_zip(path, stream)
@@ -88,7 +90,9 @@ def refuse(path: Path, what: str, next_step: str) -> UnreadableData:
 
 def _refuse_known(path: Path, stream: IO[bytes], head: bytes) -> None:
     for beginning, what, next_step in _REFUSED:
-        if head.startswith(beginning):
+        # A text may begin with such letters; it holds no zero.
+        is_text = beginning.isalnum() and 0 not in head
+        if head.startswith(beginning) and not is_text:
             raise refuse(path, what, next_step)
     if head.startswith(_OLE):
         raise refuse(path, *_recognise_ole(stream))

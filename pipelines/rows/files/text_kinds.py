@@ -62,7 +62,7 @@ def recognise_text(path: Path, sample: Sample) -> TextKind:
     """Judge a text by its beginning; `UnreadableData` says what it is where it has no rows."""
     text = sample.text.lstrip()
     if text.startswith("{"):
-        return _recognise_objects(sample, text)
+        return _recognise_objects(path, sample, text)
     if text.startswith("["):
         return _recognise_list(text)
     for beginning, what, next_step in _POINTERS:
@@ -94,7 +94,7 @@ def recognise_json(path: Path, sample: Sample) -> TextKind:
     """Judge a text that a person called JSON."""
     text = sample.text.lstrip()
     if text.startswith("{"):
-        return _recognise_objects(sample, text)
+        return _recognise_objects(path, sample, text)
     if text.startswith("["):
         return _recognise_list(text)
     raise UnreadableData(
@@ -104,28 +104,43 @@ def recognise_json(path: Path, sample: Sample) -> TextKind:
 
 
 def _recognise_list(text: str) -> TextKind:
-    first, rest = _first_line(text), text.lstrip()[len(_first_line(text)) :]
+    first = _first_line(text)
+    rest = text[len(first) :].lstrip()
     # Lists in lines: no row, but each has its number and its reason.
-    if rest.lstrip().startswith(("[", "{")) and _parses(first):
+    if rest.startswith(("[", "{")) and _parses(first):
         return TextKind(JSON_LINES)
     return TextKind(JSON_LIST)
 
 
-def _recognise_objects(sample: Sample, text: str) -> TextKind:
+def _recognise_objects(path: Path, sample: Sample, text: str) -> TextKind:
     first = _first_line(text)
     has_more = bool(text[len(first) :].strip())
-    if has_more and _parses(first):
+    if has_more and _is_line_of_json(first):
         return TextKind(JSON_LINES)
     document = _first_document(sample)
     if document is not None and not _parses(document.decode("utf-8", "replace")):
         return TextKind(JSON_LINES)
-    key = _wrapper_of(sample)
-    goes_on = document is not None and sample.content.strip() != document
-    if key is not None and not goes_on:
-        return TextKind(WRAPPED_LIST, key=key)
-    if document is None or _parses(first):
+    # What follows the first object; an object longer than the sample has nothing behind it.
+    rest = b"" if document is None else sample.content.lstrip()[len(document) :].strip()
+    key = None if rest else _key_of_records(sample)
+    if key in WRAPPERS:
+        return TextKind(WRAPPED_LIST, key=str(key))
+    if _parses(first):
         return TextKind(JSON_LINES)
-    return TextKind(JSON_OBJECTS)
+    if key is not None:
+        raise UnreadableData(
+            f"{path} is one JSON object with records under {make_excerpt(key)}. "
+            "Write them one a line, or as a list."
+        )
+    # Anything else behind an object is a broken line, and no other object.
+    is_object_next = not rest or rest.startswith((b"{", b","))
+    has_objects = document is not None and is_object_next
+    return TextKind(JSON_OBJECTS if has_objects else JSON_LINES)
+
+
+def _is_line_of_json(line: str) -> bool:
+    """Whether a line is an object, or a broken one, and no beginning of one."""
+    return _parses(line) or not line.rstrip().endswith(("{", "[", ",", ":", "}"))
 
 
 def _first_document(sample: Sample) -> bytes | None:
@@ -135,15 +150,14 @@ def _first_document(sample: Sample) -> bytes | None:
         return None
 
 
-def _wrapper_of(sample: Sample) -> str | None:
-    """Return the key of a list of records, where the object's first one has a usual name."""
+def _key_of_records(sample: Sample) -> str | None:
+    """Return the key of an object's first list of objects."""
+    lists = find_lists(find_marks(BytesIO(sample.content).read))
     try:
-        for key, holds_objects in find_lists(find_marks(BytesIO(sample.content).read)):
-            if holds_objects:
-                return key if key in WRAPPERS else None
+        return next((key for key, holds_objects in lists if holds_objects), None)
     except BrokenJson:
-        pass
-    return None
+        # The sample ends within the object.
+        return None
 
 
 def _first_line(text: str) -> str:
