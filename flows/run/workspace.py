@@ -120,6 +120,7 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
     params_file = root / layout.PARAMS
+    # Before the rows are copied: the parameters say how to read them.
     how = ReadAs.of(check_request(request, params_file).data)
     _copy_rows(
         _rows_of(project, request),

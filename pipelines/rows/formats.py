@@ -58,6 +58,7 @@ def read_records(path: Path, how: ReadAs | None = None) -> OpenFile:
     how = how or ReadAs()
     if path.is_dir():
         return _read_folder(path, how)
+    # Closed again before the first record is asked for: nobody may ever ask.
     with _explained(path), open_unpacked(path) as (stream, packing):
         if not stream.read(1):
             return OpenFile(iter(()), ())

@@ -24,6 +24,9 @@ from pipelines.rows.text import make_excerpt
 PARQUET_BATCH = 256
 _STATE = "state.json"
 _SPLITS = "dataset_dict.json"
+# Beside Arrow's own errors: Python decodes the names of columns, and a forged length asks for more
+# memory than there is.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, MemoryError)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -120,7 +123,7 @@ def _read_batches(path: Path, kind: str, batches: Iterable[Any]) -> Records:
             for index in range(batch.num_rows):
                 number += 1
                 yield _build_record(number, batch.slice(index, 1))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *_DAMAGE) as error:
         # What the system refuses has a number; what Arrow finds has none.
         if getattr(error, "errno", None) is not None:
             raise

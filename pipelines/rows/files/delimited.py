@@ -61,8 +61,9 @@ def judge_delimiter(sample: str, *, is_whole: bool) -> Delimiter | None:
     declared = _DECLARED.match(sample)
     if declared:
         return Delimiter(declared.group(1), is_certain=True)
-    fits = [_measure(sample, character, is_whole) for character in CANDIDATES]
-    fits = [fit for fit in fits if fit.width > 1]
+    measured = [_measure(sample, character, is_whole) for character in CANDIDATES]
+    # One that the header lacks makes one field of each record, and would always fit.
+    fits = [fit for fit in measured if fit.width > 1]
     if not fits:
         return None
     # More columns win among those that fit equally well.
@@ -82,6 +83,7 @@ def _measure(sample: str, character: str, is_whole: bool) -> _Fit:
     lines = _LINE.findall(sample)
     reader = csv.reader(lines, delimiter=character, strict=True)
     widths = list(islice(_widths(reader), RECORDS_JUDGED + 1))
+    # The sample ends within the last record.
     if not is_whole and len(widths) <= RECORDS_JUDGED:
         widths.pop()
     if not widths:

@@ -149,8 +149,8 @@ def _recognise_wide(head: bytes) -> str | None:
     """Recognise UTF-16 and UTF-32 without a mark by the zeros in quotes, commas and line ends."""
     whole = head[: len(head) // 4 * 4]
     zeros = [whole[place::4].count(0) for place in range(4)]
-    # The zeros of two bytes, or of three, stand in places where other bytes have none.
-    rare = [count < 0.05 * max(zeros) for count in zeros]
+    # Zeros stand in the places of high bytes; an emoji has one in the place of a low byte too.
+    rare = [count < 0.25 * max(zeros) for count in zeros]
     for codec, expected in _PLACES_OF_TEXT.items():
         if any(zeros) and rare == expected and _has_structure(whole, codec):
             return codec

@@ -33,6 +33,7 @@ def find_marks(read: Read) -> Marks:
     """Yield every bracket and comma outside of strings, with the text before it."""
     is_inside = is_escaped = False
     while chunk := read(CHUNK):
+        # Where the text begins that the next mark ends.
         start = 0
         # What a backslash at the end of the last chunk escapes is no mark.
         place = 1 if is_escaped else 0
@@ -104,6 +105,7 @@ def cut_objects(marks: Marks) -> Iterator[bytes | None]:
     depth = 0
     for text, mark in marks:
         element.add(text)
+        # People who turn a list into lines leave its commas.
         if depth == 0 and mark == b",":
             continue
         element.add(mark)
@@ -126,6 +128,7 @@ def find_lists(marks: Marks, depth: int = 0) -> Iterator[tuple[str, bool]]:
         before = (before + text)[-_LONGEST_KEY:]
         if not mark:
             continue
+        # The mark after the opening bracket says what the list holds.
         if key is not None:
             yield key, mark == b"{" and not before.strip()
         key = _key_of(before) if depth == 1 and mark == b"[" else None

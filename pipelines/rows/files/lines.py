@@ -60,6 +60,7 @@ def _split_lines(text: Utf8Stream) -> Iterator[bytes]:
     rest = b""
     is_cut = False
     while chunk := text.read(CHUNK):
+        # The rest is bounded, so that a line without an end costs no more than its bytes.
         *lines, rest = _split(rest + chunk)
         for line in lines:
             yield _TOO_LONG if is_cut else line

@@ -30,6 +30,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[IO[bytes], str | None]]:
     """
     with path.open("rb") as stream:
         packing = _recognise(stream)
+        # Most files are not packed, and are read where they lie.
         if packing is None:
             yield stream, None
             return
@@ -37,6 +38,7 @@ def open_unpacked(path: Path) -> Iterator[tuple[IO[bytes], str | None]]:
         with tempfile.TemporaryFile() as unpacked:
             _unpack(path, stream, packing, unpacked)
             unpacked.seek(0)
+            # A bomb in a bomb would pass two bounds.
             if _recognise(unpacked):
                 raise UnreadableData(
                     f"{path} is packed twice. Unpack it once and bring what comes out."

@@ -91,6 +91,7 @@ def plan_file(path: Path, stream: IO[bytes], how: ReadAs) -> Plan:
     """Recognise a file; `UnreadableData` says what it is where it is not read."""
     stream.seek(0)
     kind = binary.recognise_binary(path, stream)
+    # A wrong word must not turn a file into rows of nonsense.
     wanted = _BINARY_FORMATS.get(how.format or "")
     is_text_wanted = how.format is not None and wanted is None
     if (kind and is_text_wanted) or (wanted and kind not in wanted):
@@ -122,11 +123,12 @@ def _plan_workbook(path: Path, stream: IO[bytes], how: ReadAs) -> Plan:
         remarks.append(f"not read: the sheets {others}; set data.sheet to read another")
     if sheet.has_merged_cells:
         remarks.append("merged cells: only the first of an area holds its value")
+    what = "an Excel workbook without cells"
+    if sheet.title:
+        what = f"the sheet {sheet.title} of an Excel workbook"
     return Plan(
         lambda stream: read_sheet(path, stream, sheet),
-        f"the sheet {sheet.title} of an Excel workbook"
-        if sheet.title
-        else "an Excel workbook without cells",
+        what,
         remarks=tuple(remarks),
     )
 
@@ -135,6 +137,7 @@ def _plan_text(path: Path, stream: IO[bytes], how: ReadAs) -> Plan:
     encoding = recognise_encoding(path, stream, how.encoding)
     sample = _read_sample(Utf8Stream(stream, encoding))
     beginning = sample.content.lstrip()[:1]
+    # In JSON a control character is the fault of its row.
     if beginning not in {b"{", b"["}:
         _refuse_noise(path, sample)
     if not beginning:
@@ -164,6 +167,7 @@ def _recognise_kind(path: Path, sample: kinds.Sample, how: ReadAs) -> kinds.Text
         return kinds.recognise_json(path, sample)
     if how.format == "csv":
         return kinds.recognise_delimited(path, sample, is_named=True)
+    # It may be meant for the held-out set: JSON has none.
     if how.delimiter is not None:
         text = sample.text.lstrip()
         if not text.startswith(("{", "[")):
@@ -172,6 +176,7 @@ def _recognise_kind(path: Path, sample: kinds.Sample, how: ReadAs) -> kinds.Text
 
 
 def _text_reader(path: Path, encoding: Encoding, kind: kinds.TextKind) -> Reader:
+    # Once more from its beginning: the sample was read of the same stream.
     def read(stream: IO[bytes]) -> Records:
         text = Utf8Stream(stream, encoding)
         if kind.name == kinds.JSON_LINES:
@@ -221,7 +226,8 @@ def _read_sample(text: Utf8Stream) -> kinds.Sample:
 
 def _refuse_noise(path: Path, sample: kinds.Sample) -> None:
     head = sample.content[: 1 << 16]
-    controls = sum(head.count(code) for code in range(32) if code not in _TEXT_CONTROLS)
+    unusual = [code for code in range(32) if code not in _TEXT_CONTROLS]
+    controls = sum(head.count(code) for code in unusual)
     if controls > _SHARE_OF_CONTROLS * len(head):
         raise binary.refuse(
             path, "binary data of an unknown kind", "Export rows as CSV or JSON lines."

@@ -107,6 +107,7 @@ def _refuse_known(path: Path, stream: IO[bytes], head: bytes) -> None:
 
 
 def _recognise_ole(stream: IO[bytes]) -> tuple[str, str]:
+    # Its table of contents may lie anywhere: names in it are UTF-16.
     content = stream.read(8 << 20)
     for name, what, next_step in _OLE_PARTS:
         if name.encode("utf-16-le") in content:
@@ -123,6 +124,7 @@ def _recognise_zip(path: Path, stream: IO[bytes]) -> str:
         ) from error
     finally:
         stream.seek(0)
+    # Every Office document is a zip archive: its members tell which.
     if "xl/workbook.xml" in names:
         return WORKBOOK
     for part, what, next_step in _ZIP_PARTS:

@@ -141,6 +141,7 @@ def _check_members(path: Path, stream: IO[bytes]) -> frozenset[bytes]:
     """Refuse a bomb before anything is unpacked; return which of `_MARKS` the sheets hold."""
     with _explain_damage(path), zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
+        # zipfile unpacks no more of a member than its stated size.
         unpacked = sum(member.file_size for member in members)
         packed = sum(member.compress_size for member in members)
         is_bomb = unpacked > max(UNSUSPICIOUS_BYTES, MAX_RATIO * packed)
@@ -169,6 +170,7 @@ def _open(stream: IO[bytes], *, has_results: bool) -> Any:
     from openpyxl import load_workbook
 
     stream.seek(0)
+    # `read_only` holds one row at a time, beside the texts of all.
     with warnings.catch_warnings():
         # About styles and validations that no row needs.
         warnings.simplefilter("ignore")
@@ -243,14 +245,12 @@ def _read_header(path: Path, cells: _Cells) -> list[str]:
 
 def _build_record(number: int, header: list[str], cells: _Cells) -> Entry:
     beyond = [cell for cell in cells[len(header) :] if cell is not None]
+    # A sheet ends each row after its last filled cell.
     padded = [*cells, *[None] * len(header)][: len(header)]
     record = dict(zip(header, padded, strict=True))
     # A cell under no name belongs to no column.
-    unnamed = [
-        cell
-        for name, cell in zip(header, padded, strict=True)
-        if cell is not None and not name
-    ]
+    named_cells = zip(header, padded, strict=True)
+    unnamed = [cell for name, cell in named_cells if cell is not None and not name]
     if beyond or unnamed:
         return set_aside(number, "a value in a column without a name", str(cells))
     record.pop("", None)
