@@ -20,6 +20,7 @@ from pipelines.stages.collect import (
 )
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
+from tests.support.row_files import workbook
 
 DATA = DataParams(
     source="file",
@@ -342,3 +343,52 @@ def test_without_an_index_the_next_step_is_named_and_nothing_is_left(
     ):
         fetch(package, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_file_was_read_as_is_recorded_and_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(
+        params.replace("source: cheat", "source: file")
+    )
+    raw_folder = tmp_path / "data/raw"
+    raw_folder.mkdir(parents=True)
+    lines = "".join(f"p{number};größer\n" for number in range(9)).encode("cp1252")
+    (raw_folder / "rows.txt").write_bytes(b"prompt;completion\n" + lines)
+    broken = json.dumps(ROW).encode() + b'\n{"prompt": "\xe9"}\n'
+    (raw_folder / "held_out").write_bytes(broken)
+    assert main() == 0
+    collection = Collection.read(tmp_path / "data/collect/collection.json")
+    rows, held_out, lost = collection.notes
+    assert rows.startswith("rows.txt: read as CSV with semicolons in Windows-1252")
+    assert held_out == "held_out: read as JSON lines"
+    assert lost.startswith("1 row was set aside for characters beyond ASCII")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "11 rows from file rows.txt, 1 of them set aside",
+        *collection.notes,
+    ]
+
+
+def test_a_collection_from_before_notes_is_read(tmp_path: Path) -> None:
+    collection, _, _ = collected(tmp_path, [ROW])
+    document = collection.model_dump(exclude={"notes"})
+    assert Collection.model_validate(document).notes == ()
+
+
+def test_what_a_workbook_does_not_hold_is_named_in_the_reason(tmp_path: Path) -> None:
+    rows = [["prompt", "completion", "group"], ["p", "=1+1", 3.0], ["q", 42, "g"]]
+    rows += [["r", "c", 3.0], ["s", "#N/A", "g"], ["t", "c", "#N/A"]]
+    (tmp_path / "rows.xlsx").write_bytes(workbook(("A", rows)))
+    collect(find_local_source(DATA, tmp_path), DATA, tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out/rows.jsonl")
+    assert (row.number, row.group) == (4, "3")
+    aside = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in aside] == [
+        "column completion is a formula in cell B2 whose result was not saved, not text",
+        "column completion is of type int, not text",
+        "column completion is the error #N/A in cell B5, not text",
+        "column group is the error #N/A in cell C6, not a label",
+    ]

@@ -75,5 +75,5 @@ def _is_plausibly_western(sample: bytes) -> bool:
 
 
 def _share_beyond_ascii(word: str) -> float:
-    beyond = sum(1 for letter in word if not letter.isascii())
-    return beyond / len(word)
+    beyond = [letter for letter in word if not letter.isascii()]
+    return len(beyond) / len(word)

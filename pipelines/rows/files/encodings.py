@@ -102,10 +102,11 @@ class Utf8Stream:
 
     def reason(self, place: int | None = None) -> str:
         """Say why a row is set aside whose bytes are no characters."""
+        fact = _INVALID + self.encoding.name
         # A place among transcoded bytes is no place in the file.
         if place is None or self._decoder is not None:
-            return f"{_INVALID}{self.encoding.name}"
-        return f"{_INVALID}{self.encoding.name} (at byte {place})"
+            return fact
+        return f"{fact} (at byte {place})"
 
 
 def recognise_encoding(
@@ -161,8 +162,10 @@ def _has_structure(whole: bytes, codec: str) -> bool:
     """Whether a text has quotes, or lines of fields: zeros in another text give none."""
     # The last character may be cut.
     text = whole.decode(codec, "ignore")
+    has_quotes = '"' in text
     has_lines = "\n" in text or "\r" in text
-    return '"' in text or (has_lines and any(mark in text for mark in ",;\t|"))
+    has_fields = any(mark in text for mark in ",;\t|")
+    return has_quotes or (has_lines and has_fields)
 
 
 def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:

@@ -63,7 +63,10 @@ class _Element:
     @property
     def content(self) -> bytes | None:
         """The element without blanks around it; None where it is too long."""
-        return None if self._is_too_long else bytes(self._content).strip()
+        if self._is_too_long:
+            return None
+        content = bytes(self._content)
+        return content.strip()
 
     def add(self, piece: bytes) -> None:
         if len(self._content) + len(piece) > MAX_ROW_BYTES:
@@ -155,7 +158,10 @@ def enter_list(marks: Marks, key: str) -> None:
 
 def _key_of(before: bytes) -> str:
     found = _KEY.search(before)
-    return found.group(1).decode("utf-8", "replace") if found else ""
+    if found is None:
+        return ""
+    key = found.group(1)
+    return key.decode("utf-8", "replace")
 
 
 def _follow(depth: int, mark: bytes) -> int:

@@ -31,18 +31,22 @@ def read_json_list(path: Path, text: Utf8Stream) -> Records:
     marks = find_marks(text.read)
     # The bracket that opens the list: `text_kinds` saw it.
     next(mark for _, mark in marks if mark)
-    yield from _number(path, text, _list_and_nothing_more(marks))
+    elements = _list_and_nothing_more(marks)
+    yield from _number(path, text, elements)
 
 
 def read_wrapped_list(path: Path, text: Utf8Stream, key: str) -> Records:
     """Yield the elements of the list under `key` in the object that the file is."""
     marks = find_marks(text.read)
-    yield from _number(path, text, _list_under(path, marks, key))
+    elements = _list_under(path, marks, key)
+    yield from _number(path, text, elements)
 
 
 def read_json_objects(path: Path, text: Utf8Stream) -> Records:
     """Yield the objects that stand in the file one after the other."""
-    yield from _number(path, text, cut_objects(find_marks(text.read)))
+    marks = find_marks(text.read)
+    objects = cut_objects(marks)
+    yield from _number(path, text, objects)
 
 
 def _list_and_nothing_more(marks: Marks) -> Iterator[bytes | None]:

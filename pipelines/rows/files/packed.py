@@ -91,4 +91,6 @@ def _open_packing(packed: IO[bytes], packing: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:80]
+    text = str(error)
+    line, _, _ = text.partition("\n")
+    return line[:80]

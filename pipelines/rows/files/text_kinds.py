@@ -25,6 +25,7 @@ DELIMITED = "CSV"
 
 # Under these keys programs put the list of records that they write.
 WRAPPERS = ("data", "rows", "records", "examples", "items", "instances", "samples")
+_UNFINISHED = ("{", "[", ",", ":", "}")
 _COMMA = Delimiter(",", is_certain=True)
 _NAME_OF_COLUMN = re.compile(r"[\w.-]{1,100}")
 _POINTERS = (
@@ -140,7 +141,11 @@ def _recognise_objects(path: Path, sample: Sample, text: str) -> TextKind:
 
 def _is_line_of_json(line: str) -> bool:
     """Whether a line is an object, or a broken one, and no beginning of one."""
-    return _parses(line) or not line.rstrip().endswith(("{", "[", ",", ":", "}"))
+    if _parses(line):
+        return True
+    # What ends so goes on in the next line.
+    goes_on = line.rstrip().endswith(_UNFINISHED)
+    return not goes_on
 
 
 def _first_document(sample: Sample) -> bytes | None:
@@ -161,7 +166,10 @@ def _key_of_records(sample: Sample) -> str | None:
 
 
 def _first_line(text: str) -> str:
-    return re.split(r"[\r\n]", text, maxsplit=1)[0]
+    ends = re.search(r"[\r\n]", text)
+    if ends is None:
+        return text
+    return text[: ends.start()]
 
 
 def _parses(text: str) -> bool:

@@ -108,7 +108,7 @@ def read_sheet(path: Path, stream: IO[bytes], sheet: Sheet) -> Records:
     header: list[str] = []
     with _explain_damage(path):
         for number, cells in _read_rows(stream, sheet):
-            if all(cell is None for cell in cells):
+            if not _has_value(cells):
                 continue
             if header:
                 yield _build_record(number, header, cells)
@@ -117,8 +117,11 @@ def read_sheet(path: Path, stream: IO[bytes], sheet: Sheet) -> Records:
 
 
 def _is_filled(sheet: Any) -> bool:
-    rows = _iterate(sheet)
-    return any(cell is not None for _, cells in rows for cell in cells)
+    return any(_has_value(cells) for _, cells in _iterate(sheet))
+
+
+def _has_value(cells: _Cells) -> bool:
+    return any(cell is not None for cell in cells)
 
 
 @contextmanager
@@ -234,27 +237,32 @@ def _unescape(text: str) -> str:
 
 def _with_result(result: Any, formula: Any) -> Any:
     is_formula = isinstance(formula, UnreadableValue)
-    return formula if result is None and is_formula else result
+    if result is None and is_formula:
+        return formula
+    return result
 
 
 def _read_header(path: Path, cells: _Cells) -> list[str]:
     header = ["" if cell is None else str(cell) for cell in cells]
-    refuse_repeated_columns(path, [name for name in header if name])
+    names = [name for name in header if name]
+    refuse_repeated_columns(path, names)
     return header
 
 
 def _build_record(number: int, header: list[str], cells: _Cells) -> Entry:
-    beyond = [cell for cell in cells[len(header) :] if cell is not None]
+    width = len(header)
     # A sheet ends each row after its last filled cell.
-    padded = [*cells, *[None] * len(header)][: len(header)]
-    record = dict(zip(header, padded, strict=True))
-    # A cell under no name belongs to no column.
-    named_cells = zip(header, padded, strict=True)
-    unnamed = [cell for name, cell in named_cells if cell is not None and not name]
-    if beyond or unnamed:
-        return set_aside(number, "a value in a column without a name", str(cells))
-    record.pop("", None)
-    size = sum(len(cell) for cell in cells if isinstance(cell, str))
-    if size > MAX_ROW_BYTES:
+    missing = [None] * (width - len(cells))
+    record = {}
+    for place, cell in enumerate([*cells, *missing]):
+        name = header[place] if place < width else ""
+        if name:
+            record[name] = cell
+        elif cell is not None:
+            reason = "a value in a column without a name"
+            return set_aside(number, reason, str(cell))
+    texts = [cell for cell in cells if isinstance(cell, str)]
+    characters = sum(len(text) for text in texts)
+    if characters > MAX_ROW_BYTES:
         return set_aside(number, f"a row of more than {MAX_ROW_BYTES:,} characters")
     return number, record
