@@ -41,7 +41,7 @@ Delimiter = Literal["comma", "semicolon", "tab", "bar", "colon", "caret", "tilde
 Format = Literal["jsonl", "json", "csv", "xlsx", "parquet", "arrow"]
 # Codecs of Python that are no encoding of a file's text.
 _NO_FILE_ENCODINGS = {"idna", "punycode", "undefined", "utf-7"}
-_NO_FILE_ENCODINGS |= {"unicode_escape", "raw_unicode_escape"}
+_NO_FILE_ENCODINGS |= {"unicode-escape", "raw-unicode-escape"}
 
 
 class DataParams(Settable):

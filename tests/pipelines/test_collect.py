@@ -379,7 +379,8 @@ def test_a_collection_from_before_notes_is_read(tmp_path: Path) -> None:
 
 
 def test_what_a_workbook_does_not_hold_is_named_in_the_reason(tmp_path: Path) -> None:
-    rows = [["prompt", "completion", "group"], ["p", "=1+1", 3.0], ["q", 42, "g"]]
+    rows: list[list[Any]] = [["prompt", "completion", "group"], ["p", "=1+1", 3.0]]
+    rows += [["q", 42, "g"]]
     rows += [["r", "c", 3.0], ["s", "#N/A", "g"], ["t", "c", "#N/A"]]
     (tmp_path / "rows.xlsx").write_bytes(workbook(("A", rows)))
     collect(find_local_source(DATA, tmp_path), DATA, tmp_path / "out")

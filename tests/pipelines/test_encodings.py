@@ -171,3 +171,23 @@ def test_utf_16_with_few_zeros_is_recognised_and_zeros_in_utf_8_are_no_utf_16(
         reading = read(tmp_path / "rows", content)
         assert list(reading.reasons) == [1]
         assert reading.records == {2: {"prompt": "p"}}
+
+
+def test_a_list_on_one_line_is_judged_by_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pieces of the line must not cut a character.
+    monkeypatch.setattr("pipelines.rows.files.encodings.CHUNK", 50)
+    rows = [{"prompt": f"größer {number}, 旧杯子放在桌子上面"} for number in range(99)]
+    content = json.dumps(rows, ensure_ascii=False).encode()
+    reading = read(tmp_path / "rows", content)
+    assert len(reading.records) == 99
+    assert reading.notes == ("rows: read as a JSON list",)
+    rows = [{"prompt": f"größer, für {number}"} for number in range(99)]
+    content = json.dumps(rows, ensure_ascii=False).encode("cp1252")
+    reading = read(tmp_path / "rows", content)
+    assert reading.records[99] == {"prompt": "größer, für 98"}
+    assert "a JSON list in Windows-1252, which is a guess" in reading.notes[0]
+    reading = read(tmp_path / "rows", json.dumps(rows[:3]).encode()[:-1] + b', "\xfc"]')
+    assert list(reading.records) == [1, 2, 3]
+    assert reading.reasons == {4: "invalid UTF-8 (at byte 2)"}

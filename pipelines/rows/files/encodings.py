@@ -7,6 +7,7 @@ without such lines is taken for a code page, and the guess is said.
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,22 +170,20 @@ def _has_structure(whole: bytes, codec: str) -> bool:
 
 
 def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:
-    utf8_lines = other_lines = 0
+    found: Counter[bool] = Counter()
     sample = bytearray()
     seen: set[bytes] = set()
     for line in _lines_beyond_ascii(stream):
-        if _is_utf8(line):
-            utf8_lines += 1
-            continue
-        other_lines += 1
+        judged = Counter(_is_utf8(part) for part in _split_objects(line))
+        found += judged
         # Lines that repeat each other say nothing more about their language.
-        if len(sample) < _SAMPLED_BYTES and line not in seen:
+        if judged[False] and len(sample) < _SAMPLED_BYTES and line not in seen:
             seen.add(line)
-            sample += line[:_SAMPLED_BYTES] + b"\n"
-    lines = utf8_lines + other_lines
-    is_utf8 = utf8_lines >= _SHARE_OF_UTF8 * lines
-    if other_lines < LINES_OF_A_CODE_PAGE or is_utf8:
-        is_mixed = other_lines >= LINES_OF_A_CODE_PAGE and utf8_lines < 0.99 * lines
+            sample += _cut(line, _SAMPLED_BYTES) + b"\n"
+    lines = found.total()
+    is_utf8 = found[True] >= _SHARE_OF_UTF8 * lines
+    if found[False] < LINES_OF_A_CODE_PAGE or is_utf8:
+        is_mixed = found[False] >= max(LINES_OF_A_CODE_PAGE, 0.01 * lines)
         return Encoding(UTF8, is_mixed=is_mixed)
     codec = guess_code_page(bytes(sample))
     if codec is None:
@@ -200,23 +199,38 @@ def _lines_beyond_ascii(stream: IO[bytes]) -> Iterator[bytes]:
     judged = 0
     while judged < JUDGED_BYTES and (chunk := stream.read(CHUNK)):
         judged += len(chunk)
+        # Most of most files: nothing is to be judged there.
         if chunk.isascii() and rest.isascii():
             rest = b""
             continue
         *lines, rest = re.split(rb"[\r\n]", rest + chunk)
-        # A line without an end is judged in pieces, cut between two characters of ASCII or not.
+        # A line without an end is judged in pieces.
         if len(rest) > CHUNK:
-            lines, rest = [*lines, rest], b""
+            piece = _cut(rest, len(rest))
+            lines.append(piece)
+            rest = rest[len(piece) :]
         yield from (line for line in lines if not line.isascii())
     if not rest.isascii():
         yield rest
 
 
+def _split_objects(line: bytes) -> Iterator[bytes]:
+    """Yield what is beyond ASCII of a line: a whole list of records may be one."""
+    for part in re.split(rb"[{}]", line):
+        if not part.isascii():
+            yield part
+
+
+def _cut(line: bytes, most: int) -> bytes:
+    """Cut a line after a sign that is no half of a character in any encoding."""
+    beginning = line[:most]
+    end = max(beginning.rfind(sign) for sign in (b'"', b",", b" "))
+    return beginning[: end + 1] or beginning
+
+
 def _is_utf8(line: bytes) -> bool:
-    decoder = codecs.getincrementaldecoder(UTF8)()
     try:
-        # Not final: the last character of a piece may be cut.
-        decoder.decode(line)
+        line.decode(UTF8)
     except UnicodeDecodeError:
         return False
     return True

@@ -197,12 +197,14 @@ def _describe_text(kind: kinds.TextKind, encoding: Encoding) -> str:
     if kind.name == kinds.DELIMITED:
         what = f"CSV with {kind.delimiter.name}"
     if kind.name == kinds.WRAPPED_LIST:
-        what = f"the JSON list under {kind.key}, without what stands beside it"
+        what = f"the JSON list under {kind.key}"
     return what if encoding.codec == UTF8 else f"{what} in {encoding.name}"
 
 
 def _remarks_on_text(kind: kinds.TextKind, encoding: Encoding) -> tuple[str, ...]:
     remarks = []
+    if kind.name == kinds.WRAPPED_LIST:
+        remarks.append(f"what stands beside the list under {kind.key} is not read")
     if kind.delimiter.others:
         others = " and ".join(kind.delimiter.others)
         remarks.append(f"{others} would fit as well")

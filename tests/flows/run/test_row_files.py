@@ -149,6 +149,7 @@ def test_a_wrong_word_for_a_file_is_a_parameter_error(
         "data.encoding=base64",
         "data.encoding=no-such",
         "data.encoding=idna",
+        "data.encoding=unicode_escape",
         "data.encoding=''",
         "data.delimiter=x",
         "data.sheet=''",
