@@ -22,7 +22,7 @@ _CLOSING = {b"]", b"}"}
 _ENDS_OF_ELEMENT = _CLOSING | {b","}
 _LONGEST_KEY = 1_000
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*$')
-_INSIDE = re.compile(rb'\\.?|["\r\n]', re.DOTALL)
+_INSIDE = re.compile(rb'["\\\r\n]')
 
 
 class BrokenJson(ValueError):
@@ -31,25 +31,25 @@ class BrokenJson(ValueError):
 
 def find_marks(read: Read) -> Marks:
     """Yield every bracket and comma outside of strings, with the text before it."""
-    is_inside = is_escaped = False
+    is_inside = False
+    # What a backslash at the end of a chunk escapes is no mark.
+    skipped = 0
     while chunk := read(CHUNK):
         # Where the text begins that the next mark ends.
         start = 0
-        # What a backslash at the end of the last chunk escapes is no mark.
-        place = 1 if is_escaped else 0
-        is_escaped = False
+        place = skipped
         pattern = _INSIDE if is_inside else _OUTSIDE
         while match := pattern.search(chunk, place):
             mark, place = match.group(), match.end()
-            if is_inside:
-                is_escaped = mark == b"\\"
-                is_inside = mark.startswith(b"\\")
-            elif mark == b'"':
-                is_inside = True
+            if mark == b"\\":
+                place += 1
+            elif is_inside or mark == b'"':
+                is_inside = not is_inside
+                pattern = _INSIDE if is_inside else _OUTSIDE
             else:
-                yield chunk[start : match.start()], mark
+                yield chunk[start : place - 1], mark
                 start = place
-            pattern = _INSIDE if is_inside else _OUTSIDE
+        skipped = max(0, place - len(chunk))
         yield chunk[start:], b""
 
 
