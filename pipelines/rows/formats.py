@@ -58,6 +58,8 @@ def read_records(path: Path, how: ReadAs | None = None) -> OpenFile:
     how = how or ReadAs()
     if path.is_dir():
         return _read_folder(path, how)
+    if path.exists() and not path.is_file():
+        raise UnreadableData(f"{path} is no file, but a device or a pipe. Name a file.")
     # Closed again before the first record is asked for: nobody may ever ask.
     with _explained(path), open_unpacked(path) as (stream, packing):
         if not stream.read(1):

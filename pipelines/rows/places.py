@@ -13,11 +13,13 @@ _PLAIN_SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
 
 def find_candidates(raw: Path, stem: str) -> list[Path]:
     """Return every file and folder of that name, with a suffix or without."""
-    # A `.dvc` file only describes data; the data itself is beside it.
+    # A `.dvc` file only describes data; the data itself is beside it. A pipe would be waited for.
     return sorted(
         path
         for path in raw.glob(f"{stem}*")
-        if path.suffix != ".dvc" and path.name.partition(".")[0] == stem
+        if path.suffix != ".dvc"
+        and path.name.partition(".")[0] == stem
+        and (path.is_file() or path.is_dir())
     )
 
 

@@ -191,3 +191,13 @@ def test_a_list_on_one_line_is_judged_by_its_records(
     reading = read(tmp_path / "rows", json.dumps(rows[:3]).encode()[:-1] + b', "\xfc"]')
     assert list(reading.records) == [1, 2, 3]
     assert reading.reasons == {4: "invalid UTF-8 (at byte 2)"}
+
+
+def test_a_header_that_does_not_decode_is_refused_and_can_be_helped(
+    tmp_path: Path,
+) -> None:
+    content = "prompt,réponse\na,b\n".encode("cp1252")
+    with pytest.raises(UnreadableData, match=r"header line of invalid UTF-8.*encoding"):
+        read(tmp_path / "rows", content)
+    reading = read(tmp_path / "rows", content, encoding="cp1252")
+    assert reading.records == {1: {"prompt": "a", "réponse": "b"}}

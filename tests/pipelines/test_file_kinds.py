@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import pickle
 import sqlite3
 import tarfile
@@ -20,6 +21,7 @@ from pyarrow import ipc, parquet
 
 from core.errors import UnreadableData
 from pipelines.rows.files.packed import UNSUSPICIOUS_BYTES
+from pipelines.rows.places import find_only
 from tests.support.row_files import gzipped, read, workbook
 
 ROWS = [{"prompt": f"p{number}", "completion": "c"} for number in range(1, 601)]
@@ -303,3 +305,10 @@ def test_a_column_may_be_called_as_another_file_begins(
     assert read(tmp_path / "rows", content).records == {
         1: {name: "p", "completion": "c"}
     }
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(UnreadableData, match="is no file, but a device or a pipe"):
+        read(tmp_path / "rows.csv")
+    assert find_only(tmp_path, "rows") is None

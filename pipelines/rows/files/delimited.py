@@ -120,6 +120,11 @@ def read_delimited(path: Path, text: Utf8Stream, delimiter: str) -> Records:
     decoded = map(_decode_with_surrogates, lines)
     reader = csv.reader(decoded, delimiter=delimiter, strict=True)
     header = _read_header(path, reader, delimiter)
+    if UNDECODED.search("".join(header)):
+        raise UnreadableData(
+            f"{path} has a header line of {text.reason()}. "
+            "Name the encoding of the file with `--set data.encoding=…`."
+        )
     number = 0
     while header:
         number += 1

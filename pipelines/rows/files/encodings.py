@@ -133,7 +133,7 @@ def recognise_encoding(
 
 def is_lost_to_encoding(reason: str) -> bool:
     """Whether a row was set aside since its bytes are no characters of the file's encoding."""
-    return reason.startswith(_INVALID)
+    return reason.removeprefix("held-out file: ").startswith(_INVALID)
 
 
 def _take(wanted: str, head: bytes) -> Encoding:
