@@ -21,7 +21,7 @@ from operations.row_examples import (
     render,
 )
 from pipelines import layout
-from pipelines.rows.formats import read_records
+from pipelines.rows.formats import ReadAs, describe_lost_characters, read_records
 from pipelines.rows.reading import read_rows_of
 from pipelines.rows.text import count_folded_characters, make_printable
 from pipelines.values.dataset import Row
@@ -143,8 +143,10 @@ def inspect_data(
     """
     params = _read_params(settings)
     # The same function as in stage `collect`, so that a run does as it says.
-    found = read_rows_of(read_records(file), params.data, str(file))
-    reading = found.describe()
+    opened = read_records(file, ReadAs.of(params.data))
+    found = read_rows_of(opened.records, params.data, str(file))
+    lost = describe_lost_characters(found.quarantine)
+    reading = _with_notes(found.describe(), (*opened.notes, *lost))
     rows, odd = _check_lengths(found.rows, params.data.max_characters)
     encoder = None
     if base_model is not None:
@@ -161,6 +163,11 @@ def inspect_data(
         refused_by_template=refused,
         examples=tuple(render(row, encoder) for row in choose_examples(rows)),
     )
+
+
+def _with_notes(reading: FileReading, notes: tuple[str, ...]) -> FileReading:
+    """The reading with what was recognised of the file in front."""
+    return reading.model_copy(update={"notes": (*notes, *reading.notes)})
 
 
 def check_usable(inspection: DataInspection, file: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from pipelines.rows.files.records import UnreadableValue
 from pipelines.rows.text import canonicalise, find_problem
 
 # From here on a float no longer says which whole number was meant.
@@ -51,6 +52,9 @@ def describe_type(entry: Any) -> str:
         return "NaN"
     if entry is None:
         return "null"
+    # An error of Excel, or a formula whose result was not saved: it says itself what it is.
+    if isinstance(entry, UnreadableValue):
+        return str(entry)
     return f"of type {type(entry).__name__}"
 
 

@@ -13,13 +13,19 @@ from typing import Literal
 
 from core.download import fetch
 from core.errors import UnreadableData
-from core.files import digest_of_files, sha256_of
+from core.files import digest_of_files, folder_digests, sha256_of
 from core.settings import Settings
 from core.value import FileDigest, Value
 from pipelines import layout
 from pipelines.rows.cheat import CHEAT, LICENCE, read_cheat_rows
-from pipelines.rows.formats import READERS, Records, read_records
-from pipelines.rows.reading import FileRows, read_rows_of
+from pipelines.rows.formats import (
+    OpenFile,
+    ReadAs,
+    describe_lost_characters,
+    read_records,
+)
+from pipelines.rows.places import find_only
+from pipelines.rows.reading import read_rows_of
 from pipelines.values.dataset import Collection, QuarantinedRow, write_rows
 from pipelines.values.params import DataParams, load_params
 
@@ -49,11 +55,17 @@ def collect(source: RowSource, data: DataParams, into: Path) -> Collection:
 
     `UnreadableData`, `NoSuchColumn` and `ParameterError` where a file as a whole cannot be used.
     """
-    rows = _read_source(source, data)
-    held_out = _read_held_out(source.held_out, data)
+    file = _open_source(source, data)
+    rows = read_rows_of(file.records, data, str(source.rows))
     quarantine = rows.quarantine
     readings = [rows.describe()]
-    if held_out is not None:
+    notes = list(file.notes)
+    held_out = None
+    if source.held_out is not None:
+        held_out_file = read_records(source.held_out, ReadAs.of(data))
+        # Its shape is its own.
+        held_out = read_rows_of(held_out_file.records, data, str(source.held_out))
+        notes += held_out_file.notes
         quarantine = quarantine + _mark_held_out(held_out.quarantine)
         readings.append(held_out.describe())
         write_rows(into / "held_out.jsonl", held_out.rows)
@@ -69,6 +81,7 @@ def collect(source: RowSource, data: DataParams, into: Path) -> Collection:
         source_rows=sum(reading.records for reading in readings),
         source_sha256=source.sha256(),
         readings=tuple(readings),
+        notes=(*notes, *describe_lost_characters(quarantine)),
     )
 
 
@@ -125,25 +138,20 @@ def describe_collection(collection: Collection) -> list[str]:
         f"{collection.source_rows:,} rows from {collection.source}, "
         f"{set_aside:,} of them set aside"
     )
-    lines = [summary, *rows.lines]
+    lines = [summary, *collection.notes, *rows.lines]
     for reading in held_out:
         lines += [f"held-out file: {line}" for line in reading.lines]
     return lines
 
 
-def _read_source(source: RowSource, data: DataParams) -> FileRows:
+def _digest_source(path: Path) -> str:
+    return digest_of_files(folder_digests(path)) if path.is_dir() else sha256_of(path)
+
+
+def _open_source(source: RowSource, data: DataParams) -> OpenFile:
     if source.kind == "cheat":
-        records: Records = read_cheat_rows(source.rows)
-    else:
-        records = read_records(source.rows)
-    return read_rows_of(records, data, str(source.rows))
-
-
-def _read_held_out(path: Path | None, data: DataParams) -> FileRows | None:
-    """Read the file of a fixed held-out set, whose shape is its own; None where there is none."""
-    if path is None:
-        return None
-    return read_rows_of(read_records(path), data, str(path))
+        return OpenFile(read_cheat_rows(source.rows), notes=())
+    return read_records(source.rows, ReadAs.of(data))
 
 
 def _mark_held_out(quarantine: Sequence[QuarantinedRow]) -> list[QuarantinedRow]:

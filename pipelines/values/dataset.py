@@ -79,6 +79,9 @@ class Collection(Value):
     source_sha256: str
     # How the file of rows was understood, then the held-out one; older records have none.
     readings: tuple[FileReading, ...] = ()
+    notes: tuple[str, ...] = Field(
+        default=(), description="What the files were read as, and what was lost."
+    )
 
 
 class DatasetVersion(Value):
