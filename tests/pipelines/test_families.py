@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from core.errors import UnusableBaseModel, UnusableRow
+from pipelines.models.base_check import check_base
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import generate, measure_completion_losses
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Failed, Finished, GenerationRequest, Piece
 from serving.engines.transformers import TransformersEngine
 from tests.support.families import FAMILIES, Family
-from tests.support.families.bench import Bench, prepare, set_up
+from tests.support.families.bench import Bench, set_up
 from tests.support.families.texts import (
     Example,
     examples,
@@ -28,7 +29,7 @@ from tests.support.families.texts import (
     with_system_turn,
 )
 from tests.support.waiting import SECONDS_AT_MOST
-from tests.support.workshop import Workshop, params
+from tests.support.workshop import PARAMS, Workshop, params
 
 RIGHT = [family for family in FAMILIES if family.refusal is None]
 REFUSED = [family for family in FAMILIES if family.refusal is not None]
@@ -77,6 +78,13 @@ def rows_of(family: Family) -> list[Example]:
     return rows
 
 
+def example_ids(bench: Bench, row: Example) -> tuple[list[int], list[int]]:
+    """The family's own tokens of a row; Assay's where the family's own have no border."""
+    if bench.family.joins_tokens:
+        return bench.encoder.encode_example(row.messages, row.completion)
+    return bench.oracle.example_ids(row.messages, row.completion)
+
+
 def answers_that_differ(
     bench: Bench, prompts: Sequence[Sequence[int]], size: int
 ) -> list[int]:
@@ -95,12 +103,25 @@ def answers_that_differ(
 @every_right_family
 def test_tokens_are_those_of_the_familys_own_software(bench: Bench) -> None:
     for row in rows_of(bench.family):
-        prompt, completion = bench.oracle.example_ids(row.messages, row.completion)
+        prompt, completion = example_ids(bench, row)
         assert bench.encoder.prompt_ids(row.messages) == prompt
         assert bench.encoder.encode_example(row.messages, row.completion) == (
             prompt,
             completion,
         )
+
+
+@pytest.mark.parametrize(
+    "family", [family for family in RIGHT if family.joins_tokens], ids=named
+)
+def test_where_prompt_and_answer_join_the_prompt_stays_what_it_is_without_one(
+    bench: Bench,
+) -> None:
+    for row in rows_of(bench.family):
+        prompt, completion = bench.encoder.encode_example(row.messages, row.completion)
+        assert prompt == bench.oracle.prompt_ids(row.messages)
+        assert completion[-1] == bench.oracle.stops[0]
+        assert bench.oracle.decode(completion) == row.completion
 
 
 @every_right_family
@@ -127,7 +148,7 @@ def test_the_context_is_as_long_as_the_familys(bench: Bench) -> None:
 def test_a_few_answers_and_losses_are_the_same_alone_and_in_a_batch(
     bench: Bench,
 ) -> None:
-    rows = [bench.oracle.example_ids(r.messages, r.completion) for r in examples(FEW)]
+    rows = [example_ids(bench, row) for row in examples(FEW)]
     prompts = [prompt for prompt, _ in rows]
     assert answers_that_differ(bench, prompts, FEW) == []
     alone = [bench.oracle.loss(*row) for row in rows]
@@ -193,7 +214,7 @@ def test_a_layout_that_cannot_be_right_is_refused_by_name_before_training(
     family: Family, tmp_path: Path
 ) -> None:
     with pytest.raises(UnusableBaseModel, match=family.refusal):
-        prepare(family, tmp_path)
+        set_up(family, tmp_path)
 
 
 @pytest.mark.ci
@@ -211,7 +232,7 @@ def test_many_answers_are_the_same_alone_and_in_a_batch(
 @every_right_family
 @pytest.mark.parametrize("size", [7, MANY])
 def test_many_losses_are_the_same_alone_and_in_a_batch(bench: Bench, size: int) -> None:
-    rows = [bench.oracle.example_ids(r.messages, r.completion) for r in examples(MANY)]
+    rows = [example_ids(bench, row) for row in examples(MANY)]
     rows = [row for row in rows if fits(bench, len(row[0]) + len(row[1]))]
     alone = [bench.oracle.loss(*row) for row in rows]
     batched = measure_completion_losses(bench.language, rows, batch_size=size)
@@ -230,6 +251,13 @@ def test_the_engine_gives_the_greedy_answer(bench: Bench) -> None:
 
 @pytest.mark.ci
 @every_right_family
+def test_the_check_of_a_base_model_lets_it_pass(bench: Bench) -> None:
+    seen = check_base(bench.base, bench.language, {}, PARAMS.generation)
+    assert seen.equal_answers == seen.asked
+
+
+@pytest.mark.ci
+@every_right_family
 def test_transformers_own_cache_agrees_with_the_oracle(bench: Bench) -> None:
     prompts = [bench.oracle.prompt_ids(row.messages) for row in examples(FEW)]
     for prompt in that_fit(bench, prompts):
@@ -243,10 +271,11 @@ def test_an_adapter_that_was_trained_answers_the_same_alone_and_in_a_batch(
     bench: Bench, tmp_path: Path
 ) -> None:
     workshop = Workshop(bench.base, bench.folder, tmp_path, bench.template)
-    adapter = workshop.run(params())
+    lora = PARAMS.lora.model_copy(update={"target_modules": bench.family.lora_modules})
+    adapter = workshop.run(params().model_copy(update={"lora": lora}))
     assert adapter.moved > 0
     tuned = bench.with_adapter(Path(adapter.folder))
-    rows = [tuned.oracle.example_ids(r.messages, r.completion) for r in examples(FEW)]
+    rows = [example_ids(tuned, row) for row in examples(FEW)]
     assert answers_that_differ(tuned, [prompt for prompt, _ in rows], FEW) == []
     alone = [tuned.oracle.loss(*row) for row in rows]
     batched = measure_completion_losses(tuned.language, rows, batch_size=FEW)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipelines.models.chat import ChatEncoder
 
 _DAY = re.compile(r"\d{1,2} [A-Z][a-z]+ \d{4}")
+_CLOCK = re.compile(r"strftime_now\([^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def _on_the_same_day(bench: Bench) -> Bench:
     shown = str(bench.encoder.tokenizer.decode(prompt))
     found = _DAY.search(shown)
     assert found is not None, f"The prompt shows no day: {shown}"
-    day = found[0]
-    options = {**bench.family.options, "strftime_now": lambda _: day}
+    template = str(bench.oracle.tokenizer.chat_template)
+    dated = _CLOCK.sub(repr(found[0]), template)
+    assert dated != template
+    options = {**bench.family.options, "chat_template": dated}
     return replace(bench, oracle=replace(bench.oracle, options=options))

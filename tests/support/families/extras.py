@@ -110,17 +110,6 @@ def write_hostile(folder: Path) -> None:
     write_chatml(folder, templates.CHATML, generation=HOSTILE_SETTINGS)
 
 
-def write_stretching(folder: Path) -> None:
-    """Positions whose frequencies change with the longest row of a batch."""
-    stretched = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
-    write_chatml(
-        folder,
-        templates.CHATML,
-        rope_parameters=stretched,
-        max_position_embeddings=96,
-    )
-
-
 def write_text_only(folder: Path) -> None:
     """A template without any control token."""
     write_chatml(folder, templates.TEXT_ONLY)
@@ -210,7 +199,7 @@ EXTRAS = (
         "a template that writes nothing before an answer",
         write_without_generation_prompt,
         _END,
-        refusal="generation prompt",
+        refusal="between a prompt and its answer",
     ),
     Family(
         "crossing",
@@ -218,7 +207,7 @@ EXTRAS = (
         "a template whose last space melts into the answer's first word",
         write_crossing,
         _END,
-        refusal="prompt",
+        joins_tokens=True,
     ),
     Family(
         "named-templates",
@@ -243,20 +232,11 @@ EXTRAS = (
         _END,
     ),
     Family(
-        "stretching",
-        "Llama with dynamic positions",
-        "frequencies that change with the longest row of a batch",
-        write_stretching,
-        _END,
-        context_tokens=96,
-    ),
-    Family(
         "text-only",
         "any",
-        "a template without a control token",
+        "a template without a control token: the end is appended",
         write_text_only,
         _END,
-        refusal="end",
     ),
     Family(
         "appending",
@@ -274,7 +254,7 @@ EXTRAS = (
         ("</s>",),
         context_tokens=None,
         has_template=False,
-        refusal="decoder",
+        refusal="does not continue a text",
     ),
     Family(
         "bert",
@@ -282,7 +262,7 @@ EXTRAS = (
         "an encoder alone",
         write_bert,
         _END,
-        refusal="causal",
+        refusal="does not continue a text",
     ),
     Family(
         "endless",
@@ -290,6 +270,6 @@ EXTRAS = (
         "no token ends an answer",
         write_endless,
         _END,
-        refusal="end",
+        refusal="no end-of-sequence token",
     ),
 )

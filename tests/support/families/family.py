@@ -26,6 +26,9 @@ _MIXING_SCALE = 2.0
 _MIXING = ("proj.weight", "dense.weight", "attn.weight", "attention.weight")
 """Ends of names of the matrices that mix tokens or channels."""
 
+_SILENT_BYTES = range(0x80, 0x100)
+_SILENCE = 0.05
+
 
 @dataclass(frozen=True)
 class Family:
@@ -45,6 +48,10 @@ class Family:
     has_template: bool = True
     has_system_turn: bool = True
     is_dated: bool = False
+    # Where the last token of a prompt and the first one of its answer can make one.
+    joins_tokens: bool = False
+    # What LoRA is put on; some layers take none.
+    lora_modules: str | tuple[str, ...] = "all-linear"
     options: Mapping[str, Any] = field(default_factory=dict)
     refusal: str | None = None
 
@@ -84,6 +91,7 @@ class Layout:
             model = getattr(transformers, self.model_class)(self.config)
         _let_context_matter(model)
         _emphasise(model, self.tokenizer.numbers(*self.stops))
+        _silence(model, self.tokenizer.byte_numbers(_SILENT_BYTES))
         model.save_pretrained(folder)
 
     def _write_tokenizer(self, folder: Path) -> None:
@@ -128,6 +136,15 @@ def _emphasise(model: Any, stops: Sequence[int]) -> None:
     rows = model.get_output_embeddings().weight
     with torch.no_grad():
         rows[list(stops)] *= _STOP_SCALE
+
+
+def _silence(model: Any, numbers: Sequence[int]) -> None:
+    """Have noise write no half of a letter: whole texts and pieces of them decode otherwise."""
+    import torch
+
+    rows = model.get_output_embeddings().weight
+    with torch.no_grad():
+        rows[list(numbers)] *= _SILENCE
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

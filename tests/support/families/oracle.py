@@ -43,13 +43,16 @@ class Oracle:
     ) -> tuple[list[int], list[int]]:
         """Prompt and completion, up to and including the token that ends the answer."""
         prompt = self.prompt_ids(messages)
+        turns = [message.model_dump() for message in messages]
+        turns.append({"role": "assistant", "content": completion})
         if not self.has_template:
             text = "".join(f"{message.content}\n" for message in messages)
             whole = [*self._text_ids(text + completion), self.stops[0]]
         else:
-            turns = [message.model_dump() for message in messages]
-            turns.append({"role": "assistant", "content": completion})
             whole = self._rendered(turns)
+        if self.stops[0] not in whole[len(prompt) :]:
+            # The template writes no end: the answer's text, and the tokenizer's.
+            whole = [*self._rendered(turns, continue_final_message=True), self.stops[0]]
         assert whole[: len(prompt)] == prompt, "the family's own prompt is no beginning"
         rest = whole[len(prompt) :]
         end = rest.index(self.stops[0])

@@ -295,6 +295,7 @@ def _write_plain(
 
 _PHI_STOPS = ("<|end|>", _END_OF_TEXT, "<|assistant|>")
 _GPT_STOPS = (_END_OF_TEXT,)
+_STATE_SPACE_MODULES = ("in_proj", "x_proj", "dt_proj")
 
 OTHERS = (
     Family(
@@ -375,6 +376,7 @@ OTHERS = (
         write_mamba,
         _GPT_STOPS,
         context_tokens=None,
+        lora_modules=_STATE_SPACE_MODULES,
         has_template=False,
     ),
     Family(
@@ -384,6 +386,7 @@ OTHERS = (
         write_falcon_mamba,
         _GPT_STOPS,
         context_tokens=None,
+        lora_modules=_STATE_SPACE_MODULES,
         has_template=False,
     ),
 )

@@ -1,7 +1,7 @@
 """Small tokenizers, trained on invented text, built as the published families build theirs."""
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,11 @@ class TokenizerFiles:
     def numbers(self, *tokens: str) -> list[int]:
         """The ids of tokens that there are."""
         return [self.number(token) for token in tokens]
+
+    def byte_numbers(self, values: Iterable[int]) -> list[int]:
+        """The ids of single bytes that a tokenizer of pieces falls back to; none without."""
+        found = [self.core.token_to_id(f"<0x{value:02X}>") for value in values]
+        return [number for number in found if number is not None]
 
     def with_settings(self, **settings: Any) -> "TokenizerFiles":
         """The same tokens under other settings."""
