@@ -191,7 +191,7 @@ EXTRAS = (
         "every answer begins inside a thought, which earlier answers lose",
         write_distilled,
         ("<|end|>",),
-        refusal="thought",
+        refusal="The chat template opens a thought in front of an answer",
     ),
     Family(
         "no-generation-prompt",
@@ -199,7 +199,7 @@ EXTRAS = (
         "a template that writes nothing before an answer",
         write_without_generation_prompt,
         _END,
-        refusal="between a prompt and its answer",
+        refusal="between a prompt and its answer, which no prompt ends with",
     ),
     Family(
         "crossing",
@@ -222,7 +222,7 @@ EXTRAS = (
         "templates by name without a `default`",
         write_named_templates_without_default,
         _END,
-        refusal="default",
+        refusal="several chat templates (rag) and no default",
     ),
     Family(
         "hostile-settings",
@@ -254,7 +254,7 @@ EXTRAS = (
         ("</s>",),
         context_tokens=None,
         has_template=False,
-        refusal="does not continue a text",
+        refusal="which does not continue a text",
     ),
     Family(
         "bert",
@@ -262,7 +262,7 @@ EXTRAS = (
         "an encoder alone",
         write_bert,
         _END,
-        refusal="does not continue a text",
+        refusal="which does not continue a text",
     ),
     Family(
         "endless",
@@ -270,6 +270,6 @@ EXTRAS = (
         "no token ends an answer",
         write_endless,
         _END,
-        refusal="no end-of-sequence token",
+        refusal="has no end-of-sequence token",
     ),
 )

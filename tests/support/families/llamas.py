@@ -256,7 +256,7 @@ LLAMAS = (
     Family(
         "llama-3",
         "Llama 3",
-        "byte-level; `<|eot_id|>`, which only `generation_config.json` lists",
+        "byte-level; an end of turn that only `generation_config.json` lists",
         write_llama_3,
         ("<|eot_id|>", "<|end_of_text|>"),
     ),
