@@ -34,16 +34,27 @@ def llama_config(tokenizer: TokenizerFiles, **settings: Any) -> Any:
 
 def write_llama_2(folder: Path) -> None:
     """As published: LlamaTokenizer, the template in the tokenizer's settings."""
+    settings: dict[str, Any] = {
+        **{name: _described(token) for name, token in NAMED.items()},
+        "tokenizer_class": "LlamaTokenizer",
+        "legacy": False,
+        "add_bos_token": True,
+        "add_eos_token": False,
+    }
     tokenizer = sentence_pieces(
-        PIECES,
-        shape=prepends_word_mark,
-        **NAMED,
-        tokenizer_class="LlamaTokenizer",
-        legacy=False,
-        add_bos_token=True,
-        add_eos_token=False,
+        PIECES, shape=prepends_word_mark, **settings
     ).puts_before_text("<s>")
     _write_instructed(folder, tokenizer)
+
+
+def _described(token: str) -> dict[str, Any]:
+    """A named token in full, as older settings have it."""
+    flags = ("lstrip", "normalized", "rstrip", "single_word")
+    return {
+        "__type": "AddedToken",
+        "content": token,
+        **dict.fromkeys(flags, False),
+    }
 
 
 def write_llama_2_prepending(folder: Path) -> None:

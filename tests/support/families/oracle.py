@@ -173,7 +173,7 @@ def consult(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=torch.float32, local_files_only=True
     )

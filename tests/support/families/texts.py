@@ -16,6 +16,19 @@ LONG_INSTRUCTION = (
 )
 """What a part of the prompts begins with: longer than every sliding window here."""
 UNUSUAL = ("naïve – 你好", "x = [1, 2];\n\treturn x", "  two spaces", "<b>bold</b>")
+_AT_THE_EDGE = (
+    " red",
+    "red ",
+    "\nred",
+    "red\n\n",
+    "   ",
+    "\tx",
+    "\r\nx",
+    "}",
+    "🙂",
+    "e\u0301",
+)
+"""Answers whose first or last letter can melt into what stands beside it."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +75,9 @@ def examples(count: int) -> list[Example]:
 
 
 def unusual_examples() -> list[Example]:
-    """Rows with letters outside of ASCII, markup and several lines."""
-    return [
-        Example((user(f"Say {text}"),), text.strip() or "nothing") for text in UNUSUAL
-    ]
+    """Rows with letters outside of ASCII, markup, several lines, and space at the edges."""
+    inside = [Example((user(f"Say {text}"),), text.strip()) for text in UNUSUAL]
+    return [*inside, *(Example((user(" Say it\n"),), text) for text in _AT_THE_EDGE)]
 
 
 def long_conversation() -> Example:
