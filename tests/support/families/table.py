@@ -1,11 +1,13 @@
 """The families as the documentation lists them."""
 
+import textwrap
 from collections.abc import Iterator
 
 from tests.support.families import FAMILIES, Family
 from tests.support.families.architectures import ARCHITECTURES
 
 _HEAD = ("family", "layout that is tested", "outcome")
+_WIDTH = 100
 
 
 def make_table() -> str:
@@ -17,7 +19,8 @@ def make_table() -> str:
 def list_architectures() -> str:
     """The other kinds of layers that a test covers, by transformers' names, as a sentence."""
     names = ", ".join(f"`{each.title}`" for each in ARCHITECTURES)
-    return f"Other kinds of layers, without templates of their own, are right too: {names}."
+    text = f"Other kinds of layers, without templates of their own, are right too: {names}."
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
 
 
 def _make_row(family: Family) -> tuple[str, ...]:
