@@ -38,6 +38,9 @@ MOST_GROUPS = 20
 class DataInspection(Value):
     """How a file is read, where each record goes, and three of its rows."""
 
+    file_notes: tuple[str, ...] = Field(
+        description="What the file was read as, and what its encoding lost."
+    )
     reading: FileReading
     usable: int = Field(description="Rows that a run would split and train on.")
     set_aside: dict[str, int] = Field(
@@ -57,7 +60,7 @@ class DataInspection(Value):
         columns = map(_describe_column, self.reading.columns)
         notes = [*self.reading.notes, *self._refusal_lines()]
         sections = {
-            "file": [self.reading.file],
+            "file": list(self.file_notes),
             "shape": [self.reading.shape],
             "columns": list(columns),
             "records": list(self._count_lines()),
@@ -146,7 +149,7 @@ def inspect_data(
     opened = read_records(file, ReadAs.of(params.data))
     found = read_rows_of(opened.records, params.data, str(file))
     lost = describe_lost_characters(found.quarantine)
-    reading = _with_notes(found.describe(), (*opened.notes, *lost))
+    reading = found.describe()
     rows, odd = _check_lengths(found.rows, params.data.max_characters)
     encoder = None
     if base_model is not None:
@@ -155,6 +158,7 @@ def inspect_data(
     feature = params.data.sensitive_feature
     groups = Counter(row.feature for row in rows if row.feature is not None)
     return DataInspection(
+        file_notes=(*opened.notes, *lost),
         reading=reading,
         usable=len(rows),
         set_aside={**reading.set_aside, **odd},
@@ -163,11 +167,6 @@ def inspect_data(
         refused_by_template=refused,
         examples=tuple(render(row, encoder) for row in choose_examples(rows)),
     )
-
-
-def _with_notes(reading: FileReading, notes: tuple[str, ...]) -> FileReading:
-    """The reading with what was recognised of the file in front."""
-    return reading.model_copy(update={"notes": (*notes, *reading.notes)})
 
 
 def check_usable(inspection: DataInspection, file: Path) -> None:

@@ -18,6 +18,8 @@ from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tr
 from flows.run.request import TrainRequest, check_request
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
+from pipelines.rows.formats import ReadAs, read_records
+from pipelines.rows.places import STEMS, find_candidates, find_only, stored_name
 from pipelines.stages.base_model import find_base_model
 from pipelines.values.params import Params, override
 

@@ -42,7 +42,7 @@ def test_every_record_is_accounted_for_and_three_rows_are_shown(tmp_path: Path) 
     done = inspect(write(tmp_path / "my.jsonl", records))
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
-        "file        my.jsonl",
+        "file        my.jsonl: read as JSON lines",
         "shape       read as OpenAI chat: the last assistant turn is the answer",
         "columns     messages: conversation (lists, 10 rows)",
         "            kind: not used (2 labels, 8 rows)",
