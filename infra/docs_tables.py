@@ -94,10 +94,11 @@ def _metrics() -> str:
             better[metric.higher_is_better],
             f"{metric.scale:g}",
             _first_line(type(metric)),
+            _first_line(type(metric).inapplicable),
         )
         for metric in METRICS
     )
-    return _table(("metric", "unit", "better", "scale", "is"), rows)
+    return _table(("metric", "unit", "better", "scale", "is", "applies"), rows)
 
 
 def _served_fields() -> str:

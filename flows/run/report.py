@@ -8,7 +8,7 @@ from flows.run.outcome import Outcome
 from flows.run.reproduce import StageRun
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
-from registry.mlflow.card import format_score, score_table
+from registry.mlflow.card import format_score, inapplicable_notes, score_table
 
 _MARKS = {
     "passed": "✓",
@@ -140,3 +140,5 @@ def _print_table(card: Scorecard) -> None:
     for metric in metrics:
         if metric.signature:
             say(f"  {metric.name}: {metric.signature}")
+    for note in inapplicable_notes(card):
+        say(f"  {note}")

@@ -120,8 +120,9 @@ class TrainRequest(Value):
 def check_request(request: TrainRequest, params_file: Path) -> Params:
     """Give the parameters that the request amounts to, on top of a `params.yaml`.
 
-    `ParameterError` where one does not exist or does not fit, where a metric is unknown, or
-    where the model's name belongs to its base: each would otherwise be found after training.
+    `ParameterError` where one does not exist or does not fit, where a metric is unknown or needs
+    what is not installed, or where the model's name belongs to its base: each would otherwise be
+    found after training.
     """
     from pipelines.metrics import metric_named
     from serving.load import name_of_base
@@ -134,5 +135,5 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
             "released. Give another with --model."
         )
     for name in params.score.metrics:
-        metric_named(name)
+        metric_named(name, params.score.settings)
     return params

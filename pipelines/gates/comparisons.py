@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from core.errors import IncompleteEvidence
 from pipelines.gates.policy import ScreenPolicy
-from pipelines.metrics import FloatArray, Metric, metric_named
+from pipelines.metrics import FloatArray, Metric
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.scores import system_scores
 from pipelines.statistics.bootstrap import paired_difference, sums_by_group
@@ -34,7 +34,7 @@ def compare(evidence: Evidence, policy: ScreenPolicy) -> tuple[Comparison, ...]:
 
 def score_differences(scorecard: Scorecard, evidence: Evidence) -> tuple[str, ...]:
     """Where a scorecard differs from its evidence; empty where every number follows from it."""
-    metrics = [metric_named(name) for name in evidence.metrics]
+    metrics = [evidence.metric_named(name) for name in evidence.metrics]
     recomputed = system_scores(evidence, metrics, scorecard.resampling)
     sentences = []
     stored_counts = (scorecard.prompts, scorecard.clusters)
@@ -70,7 +70,8 @@ def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparis
     guardrails = [guardrail.metric for guardrail in policy.guardrails]
     # dict.fromkeys names each metric once and keeps the policy's order.
     names = dict.fromkeys([policy.primary, *guardrails])
-    metrics = [metric_named(name) for name in names if name in evidence.metrics]
+    scored = [name for name in names if name in evidence.metrics]
+    metrics = [evidence.metric_named(name) for name in scored]
     systems = [system for system in COMPARATORS if system in evidence.rows]
     for metric in metrics:
         for system in systems:
@@ -86,7 +87,7 @@ def _with_other_references(
     # Every row of the adapter has the same metrics, or `control` raises.
     first_row = evidence.rows["adapter"][0]
     if policy.control in first_row.control:
-        metric = metric_named(policy.control)
+        metric = evidence.metric_named(policy.control)
         other = evidence.control(policy.control)
         yield _comparison(evidence, metric, OTHERS, other, policy)
 

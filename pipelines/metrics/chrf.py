@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 from pipelines.metrics.sacre import sacre_signature, segment_statistics
 
 if TYPE_CHECKING:
@@ -60,6 +60,20 @@ class Chrf:
         """SacreBLEU's signature."""
         metric = _sacre()
         return sacre_signature(metric, rows)
+
+    def inapplicable(self, references: References) -> str | None:
+        """Not where half of the references are empty but for white space.
+
+        One letter is enough: orders that the references do not have are not counted.
+        """
+        texts = [text for row in references for text in row]
+        empty = sum(not text.strip() for text in texts)
+        if 2 * empty < len(texts):
+            return None
+        return (
+            f"{empty} of {len(texts)} references hold nothing but white space. "
+            "Bring rows with completions"
+        )
 
 
 def _mean_over(has_order: NDArray[np.bool_], ratios: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from core.errors import ParameterError, UnusableRow
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 
 SECONDS = 10  # bash parses an answer in milliseconds, unless it nests very deeply
 
@@ -49,6 +49,10 @@ class CommandValidity:
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """Which bash parsed: versions differ in what they accept."""
         return f"parser:bash -n|version:{_version()}"
+
+    def inapplicable(self, references: References) -> str | None:
+        """Everywhere."""
+        return None
 
 
 @cache

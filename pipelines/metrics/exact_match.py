@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 
 
 class ExactMatch:
@@ -36,3 +36,7 @@ class ExactMatch:
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """What counts as equal."""
         return "reference:any|trim:both ends|case:mixed"
+
+    def inapplicable(self, references: References) -> str | None:
+        """Everywhere."""
+        return None

@@ -16,6 +16,8 @@ from core.value import Value
 from pipelines.values.evidence import TokenLoss
 
 FloatArray = NDArray[np.float64]
+References = Sequence[tuple[str, ...]]
+"""The references of each prompt."""
 
 
 class ScoredRow(Value):
@@ -58,4 +60,12 @@ class Metric(Protocol):
 
     def signature(self, rows: Sequence[ScoredRow]) -> str:
         """How it was computed."""
+        ...
+
+    def inapplicable(self, references: References) -> str | None:
+        """Why the metric says nothing about these held-out references, or None where it applies.
+
+        One sentence with the numbers, and one with the next step. It judges nothing then. It sees
+        references and no answer: an adapter must not switch off its own guardrail.
+        """
         ...

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from core.files import digest_of_json
-from pipelines.metrics.metric import FloatArray, ScoredRow
+from pipelines.metrics.metric import FloatArray, References, ScoredRow
 
 
 class PerplexityPerToken:
@@ -54,3 +54,7 @@ class PerplexityPerToken:
         # Another tokenizer counts other tokens, so its scores are told apart here.
         digest = digest_of_json(counts)[:8]
         return f"over:completion tokens|template:as served|tokens:{digest}"
+
+    def inapplicable(self, references: References) -> str | None:
+        """Everywhere."""
+        return None

@@ -1,5 +1,6 @@
 """Row statistics out of sacreBLEU, so that BLEU and chrF are its own to the last digit."""
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,9 @@ from pipelines.metrics.metric import ScoredRow
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as SacreMetric
+
+# Rows are counted in threads, and MeCab's tagger must not be used by two of them.
+_TURN = threading.Lock()
 
 
 def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ...]:
@@ -18,7 +22,8 @@ def segment_statistics(metric: "SacreMetric", row: ScoredRow) -> tuple[float, ..
     # A corpus of one row: one prediction, and a stream of one for each reference.
     predictions = [row.prediction]
     streams = [[reference] for reference in row.references]
-    (statistics,) = metric._extract_corpus_statistics(predictions, streams)  # noqa: SLF001
+    with _TURN:
+        (statistics,) = metric._extract_corpus_statistics(predictions, streams)  # noqa: SLF001
     return tuple(float(count) for count in statistics)
 
 

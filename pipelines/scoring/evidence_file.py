@@ -14,14 +14,16 @@ from pydantic import Field, TypeAdapter
 from core.errors import DamagedFile, IncompleteEvidence
 from core.files import write_atomically
 from core.value import Value
-from pipelines.metrics import FloatArray, ScoredRow
+from pipelines.metrics import FloatArray, Metric, References, ScoredRow, metric_named
 from pipelines.rows.contents import assign_clusters
 from pipelines.values.evidence import System
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.serving_spec import ServingSpec
 
 # By metric: what one row adds to the sums that the metric's score is computed from.
 Statistics = dict[str, tuple[float, ...]]
 _MADE_BY = b"assay.made_by"
+_SETTINGS = b"assay.metric_settings"
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 
 
@@ -51,6 +53,21 @@ class Evidence(Value):
     rows: dict[System, tuple[EvidenceRow, ...]]
     made_by: dict[System, ServingSpec] = Field(default_factory=dict)
     """What gave each system's answers; empty in older evidence."""
+    settings: MetricSettings | None = None
+    """How the statistics were counted.
+
+    None in older evidence: under the defaults, and before metrics said where they do not apply.
+    """
+
+    def metric_named(self, name: str) -> Metric:
+        """The metric as this evidence was counted, whatever a run would set today."""
+        return metric_named(name, self.settings or MetricSettings())
+
+    @property
+    def references(self) -> References:
+        """The references of each prompt."""
+        rows = self._rows_of_any_system
+        return [row.row.references for row in rows]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -144,7 +161,10 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     makers = {
         system: spec.model_dump_json() for system, spec in evidence.made_by.items()
     }
-    schema = _schema(records[0]).with_metadata({_MADE_BY: json.dumps(makers)})
+    metadata = {_MADE_BY: json.dumps(makers)}
+    if evidence.settings is not None:
+        metadata[_SETTINGS] = evidence.settings.model_dump_json()
+    schema = _schema(records[0]).with_metadata(metadata)
     table = pa.Table.from_pylist(records, schema=schema)
 
     # References repeat from system to system: compressed, they are stored about once.
@@ -163,8 +183,12 @@ def read_evidence(path: Path) -> Evidence:
         table = pq.read_table(path)
         rows = [_from_record(record) for record in table.to_pylist()]
         evidence = evidence_of(rows)
-        makers = _read_makers(table.schema.metadata or {})
-        return evidence.model_copy(update={"made_by": makers})
+        metadata = table.schema.metadata or {}
+        header = {
+            "made_by": _read_makers(metadata),
+            "settings": _read_settings(metadata),
+        }
+        return evidence.model_copy(update=header)
     # A file that somebody else wrote can be wrong in any of these ways.
     except (
         OSError,
@@ -187,6 +211,12 @@ def _read_makers(metadata: dict[bytes, bytes]) -> dict[System, ServingSpec]:
         system: ServingSpec.model_validate_json(text) for system, text in texts.items()
     }
     return _MAKERS.validate_python(specs)
+
+
+def _read_settings(metadata: dict[bytes, bytes]) -> MetricSettings | None:
+    if _SETTINGS not in metadata:
+        return None
+    return MetricSettings.model_validate_json(metadata[_SETTINGS])
 
 
 def read_predictions(path: Path) -> dict[str, str]:

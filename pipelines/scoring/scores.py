@@ -64,7 +64,15 @@ def metric_score(
         n=len(evidence.groups),
         clusters=len(sums),
         signature=metric.signature(rows),
+        inapplicable=_inapplicable(evidence, metric),
     )
+
+
+def _inapplicable(evidence: Evidence, metric: Metric) -> str | None:
+    # A verdict on older evidence was reached when every metric judged, and must be found again.
+    if evidence.settings is None:
+        return None
+    return metric.inapplicable(evidence.references)
 
 
 def _fill(

@@ -25,6 +25,7 @@ from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_
 from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.values.dataset import Prompt
 from pipelines.values.evidence import Resampling, Scorecard
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.params import Params, load_params
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 
@@ -38,9 +39,10 @@ def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scor
     Evidence and named answers are written below `into`. `IncompleteGeneration` where an answer
     or a loss is missing, `IncompleteEvidence` where two ways of computing a metric disagree.
     """
-    metrics = tuple(metric_named(name) for name in params.score.metrics)
+    settings = params.score.settings
+    metrics = tuple(metric_named(name, settings) for name in params.score.metrics)
     resampling = Resampling(resamples=params.score.resamples, seed=params.score.seed)
-    evidence = build_evidence(trial, metrics)
+    evidence = build_evidence(trial, metrics, settings)
     # Before anything is written: a doubtful number must not be found on disk.
     check_against_evaluate(evidence, metrics)
     named = named_answers(trial)
@@ -81,7 +83,11 @@ def summarise(scorecard: Scorecard, metric: str) -> str:
     """One line for people: a metric of every system with its 95 % interval."""
     figures: list[str] = []
     for system in scorecard.systems:
-        interval = system.metric(metric).interval
+        found = system.metric(metric)
+        # A number would be read as one that means something.
+        if found.inapplicable is not None:
+            return f"{metric} does not apply: {found.inapplicable}"
+        interval = found.interval
         bounds = f"[{interval.low:.2f}, {interval.high:.2f}]"
         figures.append(f"{system.system} {interval.estimate:.2f} {bounds}")
     return (
@@ -90,8 +96,10 @@ def summarise(scorecard: Scorecard, metric: str) -> str:
     )
 
 
-def build_evidence(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
-    """Build every system's rows with their statistics.
+def build_evidence(
+    trial: Trial, metrics: Sequence[Metric], settings: MetricSettings
+) -> Evidence:
+    """Build every system's rows with their statistics, by metrics under these settings.
 
     `IncompleteGeneration` where a system has no answer or no loss for a prompt.
     """
@@ -102,8 +110,9 @@ def build_evidence(trial: Trial, metrics: Sequence[Metric]) -> Evidence:
         rows += _build_rows(trial, answers, controls)
     made_by = {answers.system: answers.completions.spec for answers in trial.systems}
     evidence = with_statistics(rows, metrics)
-    # What made the answers, so that a verdict cannot be moved to another configuration.
-    return evidence.model_copy(update={"made_by": made_by})
+    # What made the answers, so that a verdict cannot be moved to another configuration; and how
+    # they were counted, so that it is found again whatever the parameters say later.
+    return evidence.model_copy(update={"made_by": made_by, "settings": settings})
 
 
 def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:
@@ -111,6 +120,7 @@ def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> Non
 
     A score is reported only where both ways give the same number: else `IncompleteEvidence`.
     """
+    settings = evidence.settings or MetricSettings()
     for metric in metrics:
         if metric.name not in MODULES:
             continue
@@ -119,7 +129,7 @@ def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> Non
             ours = float(metric.corpus(statistics.sum(axis=0)))
             predictions = [row.row.prediction for row in rows]
             references = [row.row.references for row in rows]
-            theirs = evaluate_score(metric.name, predictions, references)
+            theirs = evaluate_score(metric.name, predictions, references, settings)
             # `not <=`: a NaN on either side does not pass.
             if not abs(ours - theirs) <= TOLERANCE:
                 raise IncompleteEvidence(

@@ -108,6 +108,35 @@ class Case(Value):
                 return score.signature
         return None
 
+    def find_inapplicable(self, metric: str) -> str | None:
+        """Return why a metric says nothing about these references; None where it applies."""
+        # References are the same for every system.
+        system_score = self.scorecard.system("adapter")
+        if system_score is None:
+            return None
+        for score in system_score.metrics:
+            if score.name == metric:
+                return score.inapplicable
+        return None
+
+    def has_judged(self, guardrail: Guardrail) -> bool:
+        """Whether a guardrail applies, and can tell the adapter from a system that it names."""
+        metric = guardrail.metric
+        if self.find_signature(metric, "adapter") is None:
+            return False
+        if self.find_inapplicable(metric) is not None:
+            return False
+        return any(
+            against in guardrail.against and not self.is_at_worst(metric, against)
+            for against in self.comparators
+        )
+
+    def is_at_worst(self, metric: str, against: System) -> bool:
+        """Whether the adapter and the other side are both at the very end of the scale."""
+        worst = metric_named(metric).worst
+        systems: tuple[System, ...] = ("adapter", against)
+        return all(self.find_score(metric, system) == worst for system in systems)
+
     def find_score(self, metric: str, system: System) -> float:
         """Return the score of a system; NaN, which equals nothing, where there is none."""
         system_score = self.scorecard.system(system)
@@ -214,6 +243,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
     for guardrail in case.policy.guardrails:
         yield from check_guardrail(case, guardrail)
     yield from check_any_guardrail(case)
+    yield from check_signatures(case)
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
 
@@ -304,6 +334,14 @@ def check_control(case: Case) -> Finding:
             "Put it into score.metrics"
         )
         return _make_finding("control", "rejected", text)
+    note = case.find_inapplicable(metric)
+    if note is not None:
+        return _make_finding(
+            "control",
+            "undecided",
+            f"{_describe_inapplicable(metric, note)}; the control needs one that applies, "
+            "or have the policy name another",
+        )
     text = f"{_describe_comparison(comparison)}; the control wants more than 0"
     # An adapter that learned nothing about the prompts fits any reference equally well.
     if comparison.low > 0:
@@ -328,6 +366,15 @@ def check_superiority(case: Case, against: System) -> Finding:
             "Score both with the same method"
         )
         return _make_finding(rule, "rejected", text)
+    note = case.find_inapplicable(metric)
+    # Undecided and never passed: nothing shows that the adapter is better.
+    if note is not None:
+        return _make_finding(
+            rule,
+            "undecided",
+            f"{_describe_inapplicable(metric, note)}; the primary metric must apply, "
+            "or have the policy name another",
+        )
     if _is_no_evidence(case, comparison, against):
         return _find_no_evidence(rule, comparison, is_required=True)
     text = _describe_comparison(comparison)
@@ -357,6 +404,12 @@ def check_guardrail(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
     if case.find_signature(guardrail.metric, "adapter") is None:
         yield _find_unscored(guardrail)
         return
+    note = case.find_inapplicable(guardrail.metric)
+    # Also where the policy requires it: a number that means nothing rejects nobody.
+    if note is not None:
+        text = _describe_inapplicable(guardrail.metric, note)
+        yield _make_finding(f"{guardrail.metric} applies", "passed", text)
+        return
     # The champion and the anchor may not exist: the others have to guard then.
     scored = [against for against in case.comparators if against in guardrail.against]
     for against in scored:
@@ -371,19 +424,27 @@ def check_guardrail(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
 
 
 def check_any_guardrail(case: Case) -> Iterator[Finding]:
-    """Yield a finding where no guardrail was scored: all of them optional, they guard nothing."""
-    metrics = [guardrail.metric for guardrail in case.policy.guardrails]
+    """Yield a finding where no guardrail judged: none was scored, applies and tells answers apart.
+
+    All of them optional or not applicable, they guard nothing.
+    """
+    guardrails = case.policy.guardrails
+    if any(case.has_judged(guardrail) for guardrail in guardrails):
+        return
+    metrics = [guardrail.metric for guardrail in guardrails]
     is_any_scored = any(
         case.find_signature(metric, "adapter") is not None for metric in metrics
     )
-    if not is_any_scored:
-        reason = "the policy names no guardrail"
-        if metrics:
-            reason = f"none of {', '.join(metrics)} was scored"
-        text = (
-            f"No guardrail judged anything, since {reason}. Put one into score.metrics"
-        )
-        yield _make_finding("guardrails", "undecided", text)
+    reason = "the policy names no guardrail"
+    if metrics:
+        reason = f"none of {', '.join(metrics)} was scored"
+    if is_any_scored:
+        reason = f"none of {', '.join(metrics)} applies and tells these answers apart"
+    text = (
+        f"No guardrail judged anything, since {reason}. "
+        "Put one that does into score.metrics and the policy"
+    )
+    yield _make_finding("guardrails", "undecided", text)
 
 
 def check_non_inferiority(case: Case, guardrail: Guardrail, against: System) -> Finding:
@@ -411,6 +472,25 @@ def check_non_inferiority(case: Case, guardrail: Guardrail, against: System) -> 
         "undecided",
         f"{text}: a loss of {margin:g} is not excluded. {needed}",
     )
+
+
+def check_signatures(case: Case) -> Iterator[Finding]:
+    """Yield a finding for each metric whose signature the policy pins, such as BLEU's tokenizer."""
+    for metric, part in case.policy.signatures.items():
+        rule = f"{metric} signature"
+        signature = case.find_signature(metric, "adapter")
+        # Not scored: the rules on guardrails say whether that is allowed.
+        if signature is None or part in signature.split("|"):
+            text = f"{metric} is computed with {part}, as the policy asks"
+            if signature is None:
+                text = f"{metric} was not scored, so that no signature is judged"
+            yield _make_finding(rule, "passed", text)
+            continue
+        text = (
+            f"{metric} was computed with {signature}, and the policy asks for {part}. "
+            f"Set it under score.{metric}"
+        )
+        yield _make_finding(rule, "rejected", text)
 
 
 def check_margins(case: Case) -> Iterator[Finding]:
@@ -455,11 +535,7 @@ def _build_case(
 # whatever they are. Its bounds of 0 to 0 would pass every margin.
 def _is_no_evidence(case: Case, comparison: Comparison, against: System) -> bool:
     """Whether both sides are at the very end of the metric's scale and never leave it."""
-    metric = comparison.metric
-    worst = metric_named(metric).worst
-    if case.find_score(metric, "adapter") != worst:
-        return False
-    if case.find_score(metric, against) != worst:
+    if not case.is_at_worst(comparison.metric, against):
         return False
     return not comparison.standard_error > 0
 
@@ -497,6 +573,7 @@ def _check_stand_in(case: Case, metric: str, against: System, rule: str) -> Find
     can_stand_in = (
         stand_in is not None
         and stand_in in judged
+        and case.find_inapplicable(stand_in) is None
         and case.find_comparable(stand_in, against) is not None
     )
     if methods_differ and can_stand_in:
@@ -532,6 +609,10 @@ def _describe_clusters(scorecard: Scorecard) -> str:
         f" ({scorecard.contents} distinct contents "
         f"in {scorecard.groups} groups of prompts)"
     )
+
+
+def _describe_inapplicable(metric: str, note: str) -> str:
+    return f"{metric} does not apply and does not judge: {note}"
 
 
 def _describe_comparison(comparison: Comparison) -> str:

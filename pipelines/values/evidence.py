@@ -127,6 +127,10 @@ class MetricScore(Value):
     clusters: int
     # How it was computed; scores with different signatures are not comparable.
     signature: str
+    inapplicable: str | None = Field(
+        default=None,
+        description="Why it says nothing about these references; None: it applies.",
+    )
 
 
 class SystemScore(Value):
@@ -208,6 +212,7 @@ _NEWER_FIELDS = {
     "refused",
     "refusal_difference",
     "favourable_is_declared",
+    "inapplicable",
 }
 
 

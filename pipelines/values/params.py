@@ -249,6 +249,13 @@ class ScoreParams(Settable):
     # With fewer, the bounds of an interval would rest on a handful of resamples.
     resamples: Annotated[int, Field(ge=200, le=10**6)]
     seed: Seed
+    # Older files have no such section.
+    bleu: BleuSettings = BleuSettings()
+
+    @property
+    def settings(self) -> MetricSettings:
+        """The settings of the metrics, as evidence stores them."""
+        return MetricSettings(bleu=self.bleu)
 
 
 class Params(Settable):

@@ -129,11 +129,26 @@ def score_table(scorecard: Scorecard) -> str:
         f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; "
         "95 % intervals by cluster bootstrap."
     )
+    for note in inapplicable_notes(scorecard):
+        lines += ["", escape(note)]
     return "\n".join(lines)
+
+
+def inapplicable_notes(scorecard: Scorecard) -> list[str]:
+    """Say of each metric that does not apply to these references why it does not."""
+    # References are the same for every system: the first one's notes are those of all.
+    return [
+        f"{metric.name} does not apply: {metric.inapplicable}."
+        for metric in scorecard.systems[0].metrics
+        if metric.inapplicable is not None
+    ]
 
 
 def format_score(metric: MetricScore) -> str:
     """Write a score with its interval, to the digits that its size deserves."""
+    # A number would be read as one that means something.
+    if metric.inapplicable is not None:
+        return "does not apply"
     interval = metric.interval
     # BLEU and chrF go to 100, other metrics are near 1: three digits of 57.3 would be noise.
     digits = 1 if abs(interval.high) >= 10 else 3

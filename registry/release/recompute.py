@@ -13,7 +13,6 @@ from core.files import sha256_of
 from core.value import Value
 from pipelines.gates.comparisons import compare, list_differences, score_differences
 from pipelines.gates.policy import Policy, load_policy
-from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence
 from pipelines.scoring.scores import with_statistics
 from pipelines.stages.admit import admit
@@ -245,7 +244,7 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
     # Without fitting losses and controls there is nothing to compute statistics from.
     if unfit:
         return unfit
-    metrics = [metric_named(name) for name in evidence.metrics]
+    metrics = [evidence.metric_named(name) for name in evidence.metrics]
     recomputed = _rows_of(with_statistics(rows, metrics))
     differences: list[str] = []
     for row, recomputed_row in zip(rows, recomputed, strict=True):

@@ -40,15 +40,35 @@ def input_differences(
     A missing file is a difference, since nothing can be compared. `DamagedFile` where a file
     cannot be read.
     """
+    settings = tuple(_settings_differences(folder, evidence))
     rows = _read_held_out(folder, scorecard)
     # Without the rows the bias of outputs is all that can still be compared.
     if isinstance(rows, str):
-        return (rows, *_output_bias_differences(folder, scorecard, evidence))
+        bias = _output_bias_differences(folder, scorecard, evidence)
+        return (rows, *settings, *bias)
     return (
+        *settings,
         *_prompt_differences(rows, evidence),
         *_data_differences(folder, scorecard, rows),
         *_output_bias_differences(folder, scorecard, evidence),
     )
+
+
+def _settings_differences(folder: Path, evidence: Evidence) -> Iterator[str]:
+    """Whether the evidence was counted under the settings of `params.yaml`.
+
+    Only evidence from before there were such settings may name none.
+    """
+    score = load_params(folder / "params.yaml").score
+    is_from_before = evidence.settings is None and "bleu" not in score.model_fields_set
+    if evidence.settings != score.settings and not is_from_before:
+        stored = "no settings"
+        if evidence.settings is not None:
+            stored = evidence.settings.model_dump_json()
+        yield (
+            f"settings: the evidence was counted under {stored}, "
+            f"params.yaml has {score.settings.model_dump_json()}"
+        )
 
 
 def _read_held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:

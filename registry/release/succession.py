@@ -5,9 +5,8 @@ Both sides' stored evidence is paired on the prompts that both answered.
 
 from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Guardrail, Policy, ScreenPolicy
-from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
-from pipelines.scoring.scores import system_scores
+from pipelines.scoring.scores import system_scores, with_statistics
 from pipelines.stages.screen import (
     Case,
     check_clusters,
@@ -15,6 +14,7 @@ from pipelines.stages.screen import (
     check_superiority,
 )
 from pipelines.values.evidence import Scorecard
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.verdict import Finding
 
 _AS_CHAMPION: dict[str, object] = {
@@ -52,7 +52,7 @@ def beats(findings: tuple[Finding, ...]) -> bool:
 
 def _make_case(scorecard: Scorecard, evidence: Evidence, policy: Policy) -> Case:
     """The finalist's scorecard, restricted to the prompts that both sides answered."""
-    metrics = [metric_named(name) for name in evidence.metrics]
+    metrics = [evidence.metric_named(name) for name in evidence.metrics]
     # Counted again: the rules must see the paired prompts, not all of the scorecard's.
     restriction = {
         "systems": system_scores(evidence, metrics, scorecard.resampling),
@@ -93,7 +93,28 @@ def _pair(own: Evidence, challenger: Evidence) -> Evidence | None:
     if not own_rows or not metrics:
         return None
     pairs = [*own_rows, *champion_rows]
-    return evidence_of(_restrict(row, metrics) for row in pairs)
+    paired = evidence_of(_restrict(row, metrics) for row in pairs)
+    return _count_alike(paired, own, challenger)
+
+
+def _count_alike(paired: Evidence, own: Evidence, challenger: Evidence) -> Evidence:
+    """The challenger's answers counted under the finalist's settings, where theirs were others.
+
+    Numbers of two tokenizers are not comparable; the texts are there to be counted again.
+    """
+    alike = paired.model_copy(update={"settings": own.settings})
+    standard = MetricSettings()
+    if (own.settings or standard) == (challenger.settings or standard):
+        return alike
+    metrics = [alike.metric_named(name) for name in alike.metrics]
+    rows = [*alike.rows["adapter"], *alike.rows["champion"]]
+    # The adapter's controls point at prompts that are perhaps not among the pairs.
+    counted = with_statistics([_without_control(row) for row in rows], metrics)
+    return counted.model_copy(update={"settings": own.settings})
+
+
+def _without_control(row: EvidenceRow) -> EvidenceRow:
+    return row.model_copy(update={"control_prompt_id": None})
 
 
 def _as_champion(row: EvidenceRow, own: EvidenceRow) -> EvidenceRow:

@@ -16,6 +16,7 @@ from pipelines.stages.score import build_evidence, score
 from pipelines.stages.screen import screen
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import DevLoss, Scorecard
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.verdict import Comparison, Finalist
 from tests.support import trials
 
@@ -191,7 +192,8 @@ def claims_superiority(seed: int) -> bool:
         trials.rows(seed=seed),
     )
     found = compare(
-        build_evidence(made, [metric_named("chrf")]), trials.policy().gates.screen
+        build_evidence(made, [metric_named("chrf")], MetricSettings()),
+        trials.policy().gates.screen,
     )
     return min(each.low for each in found) > 0
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,24 @@ from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.sacre import reference_streams
 from pipelines.values.evidence import TokenLoss
+from pipelines.values.metric_settings import BleuSettings, MetricSettings, Tokenizer
 
 WORDS = st.lists(
-    st.sampled_from(["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", "."]),
+    st.sampled_from(
+        ["tar", "-xzf", "a.tgz", "|", "grep", "é", "x,y", "(z)", ".", "旧杯子", "1-2"]
+    ),
     max_size=9,
 ).map(" ".join)
 TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
 CORPORA = st.lists(
     st.tuples(TEXTS, st.lists(TEXTS, min_size=1, max_size=4)), min_size=1, max_size=6
+)
+
+
+# Those that need nothing installed.
+TOKENIZERS: tuple[Tokenizer, ...] = ("13a", "intl", "zh", "char")
+BLEU_SETTINGS = st.builds(
+    BleuSettings, tokenize=st.sampled_from(TOKENIZERS), effective_order=st.booleans()
 )
 
 
@@ -59,14 +70,19 @@ def corpus(metric: Metric, *rows: ScoredRow) -> float:
     )
 
 
-@settings(max_examples=150, deadline=None)
-@given(CORPORA)
-def test_bleu_and_chrf_from_sums_equal_sacrebleus_corpus_score_for_any_number_of_references(
-    texts: list[tuple[str, list[str]]],
+@settings(max_examples=300, deadline=None)
+@given(CORPORA, BLEU_SETTINGS)
+def test_bleu_and_chrf_from_sums_equal_sacrebleus_corpus_score_under_any_setting(
+    texts: list[tuple[str, list[str]]], chosen: BleuSettings
 ) -> None:
     rows = [scored(prediction, *references) for prediction, references in texts]
     streams = reference_streams([row.references for row in rows])
-    for ours, theirs in ((Bleu(), BLEU(force=True)), (Chrf(), CHRF())):
+    bleu = BLEU(
+        force=True,
+        tokenize=chosen.tokenize,
+        effective_order=chosen.effective_order,
+    )
+    for ours, theirs in ((Bleu(chosen), bleu), (Chrf(), CHRF())):
         assert corpus(ours, *rows) == pytest.approx(
             theirs.corpus_score([row.prediction for row in rows], streams).score,
             abs=1e-9,
@@ -79,11 +95,16 @@ def test_evaluate_gives_the_same_bleu_and_chrf_without_network() -> None:
         scored("tar -xzf a.tgz now", "tar -xzvf a.tgz", "tar xf a.tgz now"),
         scored("ls -l | grep x", "ls -la | grep x"),
     ]
-    for metric in (Bleu(), Chrf()):
+    standard = MetricSettings()
+    short = MetricSettings(bleu=BleuSettings(tokenize="char", effective_order=True))
+    cases = [("chrf", standard), ("bleu", standard), ("bleu", short)]
+    for name, chosen in cases:
+        metric = metric_named(name, chosen)
         theirs = evaluate_score(
-            metric.name,
+            name,
             [row.prediction for row in rows],
             [row.references for row in rows],
+            chosen,
         )
         assert corpus(metric, *rows) == pytest.approx(theirs, abs=1e-9)
 
@@ -97,7 +118,7 @@ def test_many_corpora_are_scored_at_once_as_one_by_one() -> None:
         )
         for _ in range(4)
     ]
-    for metric in METRICS[:4]:
+    for metric in (*METRICS[:4], Bleu(BleuSettings(effective_order=True))):
         each = np.array([metric.row_statistics(row) for row in rows])
         assert metric.corpus(each) == pytest.approx(
             [float(metric.corpus(row)) for row in each]
@@ -191,6 +212,36 @@ def test_perplexities_under_two_tokenizers_have_two_signatures_and_bits_per_byte
     )
     assert PerplexityPerToken().signature(one) != PerplexityPerToken().signature(other)
     assert BitsPerByte().signature(one) == BitsPerByte().signature(other)
+
+
+def test_settings_of_bleu_are_in_its_signature_so_that_scores_are_told_apart() -> None:
+    row = [scored("ls", "ls")]
+    chosen = BleuSettings(tokenize="zh", effective_order=True)
+    assert "|eff:yes|tok:zh|" in Bleu(chosen).signature(row)
+    assert "|eff:no|tok:13a|" in Bleu().signature(row)
+
+
+def test_bleu_of_short_answers_is_counted_over_the_orders_that_they_have() -> None:
+    row = scored("ls -l", "ls -l")
+    assert corpus(Bleu(), row) == 0
+    assert corpus(Bleu(BleuSettings(effective_order=True)), row) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "module", "extra"),
+    [("ja-mecab", "MeCab", "ja"), ("ko-mecab", "mecab_ko", "ko")],
+)
+def test_a_tokenizer_that_is_not_installed_is_refused_with_the_line_that_installs_it(
+    tokenize: Tokenizer, module: str, extra: str
+) -> None:
+    if find_spec(module) is not None:
+        pytest.skip(f"{module} is installed here")
+    settings = MetricSettings(bleu=BleuSettings(tokenize=tokenize))
+    install = rf"not installed.*pip install 'sacrebleu\[{extra}\]'"
+    with pytest.raises(ParameterError, match=install):
+        metric_named("bleu", settings)
+    # Whoever does not score BLEU needs no tokenizer for it.
+    assert metric_named("chrf", settings).name == "chrf"
 
 
 def test_an_unknown_metric_is_answered_with_the_nearest() -> None:

@@ -13,7 +13,9 @@ from core.errors import (
     ParameterError,
 )
 from core.files import digest_of_json
+from pipelines.gates.comparisons import score_differences
 from pipelines.metrics import METRICS, metric_named
+from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import evidence_of, read_evidence, write_evidence
@@ -22,6 +24,7 @@ from pipelines.stages import score as stage
 from pipelines.stages.score import check_against_evaluate, score
 from pipelines.values.dataset import NO_GROUP, group_prompts
 from pipelines.values.evidence import Scorecard
+from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 from tests.support import trials
 
@@ -83,6 +86,45 @@ def test_the_evidence_file_gives_back_every_row(tmp_path: Path) -> None:
     assert read_evidence(tmp_path / "evidence.parquet") == made
 
 
+def test_the_settings_of_metrics_travel_with_the_evidence(tmp_path: Path) -> None:
+    chosen = MetricSettings(bleu=BleuSettings(tokenize="char"))
+    params = trials.params(bleu=chosen.bleu)
+    card = score(trials.trial(), params, 20, tmp_path)
+    stored = read_evidence(tmp_path / "evidence.parquet")
+    assert stored.settings == chosen
+    system = card.system("adapter")
+    assert system is not None
+    assert "|tok:char|" in system.metric("bleu").signature
+    # They judge by what was stored, not by what holds today.
+    assert score_differences(card, stored) == ()
+    (first, *_) = score_differences(
+        card, stored.model_copy(update={"settings": MetricSettings()})
+    )
+    assert "bleu" in first or "metrics[1]" in first
+
+
+def test_evidence_that_names_no_settings_was_counted_under_the_defaults(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "evidence.parquet"
+    older = trials.evidence().model_copy(update={"settings": None})
+    write_evidence(path, older)
+    found = read_evidence(path)
+    assert found.settings is None
+    assert found.metric_named("bleu").signature([]) == Bleu().signature([])
+
+
+@pytest.mark.parametrize("text", [b"{}x", b'{"bleu": {"tokenize": "jieba"}}', b"[]"])
+def test_settings_that_do_not_parse_are_damage(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "evidence.parquet"
+    write_evidence(path, trials.evidence())
+    table = pq.read_table(path)
+    metadata = {**table.schema.metadata, b"assay.metric_settings": text}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(DamagedFile, match="not a whole evidence file"):
+        read_evidence(path)
+
+
 def test_evidence_that_is_older_than_contents_is_read_and_counts_groups(
     tmp_path: Path,
 ) -> None:
@@ -108,6 +150,9 @@ def test_a_scorecard_that_is_older_than_contents_keeps_its_digest(
         del document["bias"][newer]
     for group in document["bias"]["groups"]:
         del group["refused"]
+    for system in document["systems"]:
+        for metric in system["metrics"]:
+            del metric["inapplicable"]
     assert Scorecard.model_validate(document).content_sha256() == digest_of_json(
         document
     )

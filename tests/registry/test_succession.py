@@ -6,7 +6,9 @@ from core.value import FileDigest
 from pipelines.metrics import metric_named
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.scoring.scores import system_scores
+from pipelines.stages.score import build_evidence
 from pipelines.values.evidence import Scorecard, System
+from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from registry.release.succession import against_challenger, beats
 from tests.support import trials
 
@@ -126,6 +128,21 @@ def test_a_metric_that_the_policy_requires_and_the_challenger_lacks_is_no_pass(
             trials.policy(),
         )
     )
+
+
+def test_a_challenger_under_other_settings_is_counted_again_under_the_finalists(
+    own: Evidence,
+) -> None:
+    chosen = MetricSettings(bleu=BleuSettings(tokenize="char"))
+    metrics = [metric_named(name, chosen) for name in own.metrics]
+    same_answers = build_evidence(trials.trial(), metrics, chosen)
+    texts = {
+        finding.rule: finding.text
+        for finding in against_challenger(card(own), own, same_answers, trials.policy())
+    }
+    # The same answers: a difference could only come from two ways of counting.
+    guarded = texts["bleu not inferior to champion"]
+    assert guarded.startswith("bleu against champion: better by 0, bounds 0 to 0")
 
 
 def test_no_rule_at_all_is_no_pass() -> None:

@@ -42,6 +42,7 @@ from pipelines.values.evidence import (
     TokenLoss,
     Variant,
 )
+from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.params import LoraParams, Params, load_params
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.trial import SystemAnswers, Trial
@@ -221,7 +222,7 @@ def trial(
 
 def evidence(of: Trial | None = None) -> Evidence:
     """A trial's evidence for every metric."""
-    return build_evidence(of or trial(), METRICS)
+    return build_evidence(of or trial(), METRICS, MetricSettings())
 
 
 def params(**score: object) -> Params:

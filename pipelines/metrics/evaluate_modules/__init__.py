@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from pipelines.values.metric_settings import MetricSettings
+
 MODULES = {"bleu": "corpus_bleu", "chrf": "corpus_chrf"}
 
 
 def evaluate_score(
-    metric: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
+    metric: str,
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    settings: MetricSettings,
 ) -> float:
-    """The corpus score, 0 to 100, of a metric that `MODULES` names."""
+    """The corpus score, 0 to 100, of a metric that `MODULES` names, under a run's settings."""
     import evaluate
 
     # evaluate copies each module to an importable folder, by default one in the user's home.
@@ -26,9 +31,11 @@ def evaluate_score(
     module = evaluate.load(
         folder, module_type="metric", cache_dir=_run_folder().name, keep_in_memory=True
     )
+    options = settings.model_dump().get(metric, {})
     result = module.compute(
         predictions=list(predictions),
         references=[list(row) for row in references],
+        **options,
     )
     return float(result["score"])
 

@@ -1,6 +1,7 @@
 """A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,25 @@ def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(
     with (
         pytest.raises(ParameterError, match=r"no metric blue\. Did you mean bleu\?"),
         open_workspace(project, TrainRequest(settings=settings)),
+    ):
+        pass
+
+
+def test_a_tokenizer_that_is_not_installed_is_said_before_anything_is_trained(
+    project: Project,
+) -> None:
+    if find_spec("MeCab") is not None:
+        pytest.skip("MeCab is installed here")
+    settings = {"score.bleu.tokenize": "ja-mecab"}
+    with (
+        pytest.raises(ParameterError, match=r"MeCab and ipadic are not installed"),
+        open_workspace(project, TrainRequest(settings=settings)),
+    ):
+        pass
+    unknown = {"score.bleu.tokenize": "jieba"}
+    with (
+        pytest.raises(ParameterError, match=r"score\.bleu\.tokenize.*'13a'"),
+        open_workspace(project, TrainRequest(settings=unknown)),
     ):
         pass
 

@@ -20,9 +20,14 @@ class CorpusBleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no type
         )
 
     def _compute(
-        self, predictions: list[str], references: list[list[str]]
+        self,
+        predictions: list[str],
+        references: list[list[str]],
+        *,
+        tokenize: str = "13a",
+        effective_order: bool = False,
     ) -> dict[str, float | str]:
-        metric = BLEU(force=True)
+        metric = BLEU(force=True, tokenize=tokenize, effective_order=effective_order)
         streams = reference_streams(references)
         result = metric.corpus_score(predictions, streams)
         return {

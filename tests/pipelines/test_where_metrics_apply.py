@@ -1,0 +1,116 @@
+"""A metric says where it says nothing about the references, by the references alone."""
+
+import pytest
+
+from pipelines.metrics import METRICS
+from pipelines.metrics.bleu import Bleu
+from pipelines.metrics.chrf import Chrf
+from pipelines.metrics.exact_match import ExactMatch
+from pipelines.values.metric_settings import BleuSettings, Tokenizer
+
+FOUR, THREE = "ls -l | wc", "ls -l |"
+SENTENCE = "旧杯子放在桌子上面"
+# Tokens of seven letters each are no words; of six they may be.
+SEVEN, SIX = "一二三四五六七", "一二三四五六"
+
+
+def bleu(tokenize: Tokenizer = "13a", *, effective_order: bool = False) -> Bleu:
+    return Bleu(BleuSettings(tokenize=tokenize, effective_order=effective_order))
+
+
+def note(metric: Bleu | Chrf, *references: str) -> str | None:
+    return metric.inapplicable([(reference,) for reference in references])
+
+
+def test_bleu_does_not_apply_where_half_of_the_references_are_under_four_tokens() -> (
+    None
+):
+    assert note(bleu(), FOUR, FOUR, THREE) is None
+    assert note(bleu(), FOUR, THREE) == (
+        "1 of 2 references have fewer than 4 tokens. "
+        "Set score.bleu.effective_order to true, or let other metrics judge"
+    )
+
+
+def test_every_reference_of_a_prompt_is_counted() -> None:
+    assert bleu().inapplicable([(FOUR, THREE, THREE), (FOUR,)]) is not None
+    assert bleu().inapplicable([(FOUR, THREE, FOUR), (FOUR,)]) is None
+
+
+def test_with_effective_order_one_token_is_enough() -> None:
+    ordered = bleu(effective_order=True)
+    assert note(ordered, "ls") is None
+    assert "1 of 1 references have fewer than 1 tokens" in str(note(ordered, "  "))
+
+
+@pytest.mark.parametrize("effective_order", [False, True])
+def test_bleu_does_not_apply_where_the_tokenizer_cuts_no_words(
+    *, effective_order: bool
+) -> None:
+    plain = bleu(effective_order=effective_order)
+    assert note(plain, SENTENCE, SENTENCE) == (
+        "2 of 2 references are in a script without spaces that the tokenizer 13a "
+        "does not cut into words. Set score.bleu.tokenize to zh, ja-mecab or char"
+    )
+    for tokenize in ("zh", "char"):
+        assert note(bleu(tokenize, effective_order=effective_order), SENTENCE) is None
+    # Clauses with commas and numbers are more than four tokens, and still no words.
+    assert note(plain, ", ".join([SENTENCE] * 4)) is not None
+    assert note(plain, SENTENCE, FOUR, FOUR) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "หนังสือเล่มนี้อยู่บนโต๊ะ",
+        "ນີ້ແມ່ນປຶ້ມຂອງຂ້ອຍ",
+        "នេះគឺជាសៀវភៅរបស់ខ្ញុំ",
+        "ဤစာအုပ်သည်ကျွန်ုပ်၏ဖြစ်သည်",
+        "そのコップはテーブルの上にあります",
+        "ཀ་ཁ་ག་ང་ཅ་ཆ་ཇ་ཉ་ཏ་ཐ",
+    ],
+)
+def test_every_script_without_spaces_is_known(text: str) -> None:
+    assert "does not cut into words" in str(note(bleu(effective_order=True), text))
+
+
+def test_words_that_are_cut_already_and_long_words_of_other_scripts_are_words() -> None:
+    ordered = bleu(effective_order=True)
+    assert note(ordered, f"{SIX} {SIX}") is None
+    assert note(ordered, f"{SEVEN} {SIX}") is not None
+    assert note(ordered, "достопримечательность", "Größenänderungsübersicht") is None
+
+
+def test_short_and_uncut_references_together_are_half() -> None:
+    told = note(bleu(), SENTENCE, THREE, FOUR, FOUR)
+    assert told is not None
+    assert told.startswith("1 of 4 references are in a script")
+    assert "and 1 of 4 references have fewer than 4 tokens." in told
+    assert "zh, ja-mecab or char" in str(note(bleu(), SENTENCE, SENTENCE, THREE))
+
+
+def test_no_setting_makes_bleu_silent_where_it_applies_without() -> None:
+    # Four tokens under 13a, one under intl, which cuts no sign between two digits.
+    assert note(bleu(), "2023-11-04") is None
+    assert note(bleu("intl"), "2023-11-04") is None
+
+
+def test_without_any_reference_bleu_applies_to_nothing() -> None:
+    assert bleu().inapplicable([]) is not None
+
+
+def test_chrf_applies_to_one_letter_and_not_where_half_of_the_references_are_empty() -> (
+    None
+):
+    assert note(Chrf(), "a", "7") is None
+    assert note(Chrf(), " \n", "a", "b") is None
+    assert note(Chrf(), " \n", "a") == (
+        "1 of 2 references hold nothing but white space. Bring rows with completions"
+    )
+
+
+def test_every_other_metric_always_applies() -> None:
+    others = [metric for metric in METRICS if metric.name not in {"bleu", "chrf"}]
+    assert ExactMatch.name in {metric.name for metric in others}
+    for metric in others:
+        assert metric.inapplicable([("",), ("ls",)]) is None
