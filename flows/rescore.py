@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 
 _DEFAULT = TrainRequest()
 _FROM_TRAINING = ("base_model", "generation", "lora", "train")
-"""Sections of params.yaml that belong to the champion, whatever the file says today."""
+"""Sections of params.yaml that belong to the champion, whatever the file says today.
+
+So do the settings of BLEU, without which its scores could not be compared with those of then.
+"""
 _MOST_REASONS = 5
 
 
@@ -154,6 +157,9 @@ def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
     for section in _FROM_TRAINING:
         for name, setting in document[section].items():
             settings[f"{section}.{name}"] = setting
+    # Older packages have no such section.
+    for name, setting in document["score"].get("bleu", {}).items():
+        settings[f"score.bleu.{name}"] = setting
     return request.model_copy(update={"settings": settings})
 
 

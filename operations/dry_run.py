@@ -90,6 +90,7 @@ class Estimate(Value):
             "undecided": "could not decide on these rows",
         }
         reasons = "".join(f"            {reason}\n" for reason in self.reasons)
+        notes = "".join(f"metrics     {note}\n" for note in self.inapplicable)
         return (
             f"admit       {admitted[self.admission]}\n{reasons}"
             f"rows        {', '.join(rows)}\n"
@@ -232,6 +233,24 @@ def _estimate(
         rows=row_counts,
         clusters=clusters,
         smallest_effect_in_standard_deviations=effect,
+        inapplicable=_inapplicable_metrics(prompts, params),
+    )
+
+
+def _inapplicable_metrics(
+    prompts: tuple[Prompt, ...], params: Params
+) -> tuple[str, ...]:
+    """Say now which metrics will judge nothing, and why, while a setting can still change it."""
+    # Without a held-out row nothing is scored at all, which is said elsewhere.
+    if not prompts:
+        return ()
+    references = [prompt.references for prompt in prompts]
+    metrics = [
+        metric_named(name, params.score.settings) for name in params.score.metrics
+    ]
+    notes = [(metric.name, metric.inapplicable(references)) for metric in metrics]
+    return tuple(
+        f"{name} does not apply: {note}" for name, note in notes if note is not None
     )
 
 

@@ -87,17 +87,17 @@ def _is_uncut(tokens: Sequence[str]) -> bool:
 
 
 def _sentence(uncut: int, short: int, total: int, chosen: Scoring) -> str:
-    facts = []
+    facts, steps = [], []
     if uncut:
         facts.append(
             f"{uncut} of {total} references are in a script without spaces "
             f"that the tokenizer {chosen.settings.tokenize} does not cut into words"
         )
+        steps.append("score.bleu.tokenize to zh, ja-mecab or char")
     if short or not uncut:
         facts.append(
             f"{short} of {total} references have fewer than {chosen.fewest_tokens} tokens"
         )
-    step = "Set score.bleu.tokenize to zh, ja-mecab or char"
-    if short >= uncut:
-        step = "Set score.bleu.effective_order to true, or let other metrics judge"
-    return f"{' and '.join(facts)}. {step}"
+        steps.append("score.bleu.effective_order to true")
+    fact = " and ".join(facts)
+    return f"{fact}. Set {' and '.join(steps)}, or let other metrics judge"

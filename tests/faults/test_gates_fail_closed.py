@@ -410,11 +410,42 @@ def piped(name: str) -> Forger:
     return forge
 
 
+def bleu_said_not_to_apply(folder: Path) -> None:
+    card = Scorecard.read(folder / "scorecard.json")
+    systems = []
+    for system in card.systems:
+        metrics = [
+            each.model_copy(update={"inapplicable": "60 of 60 references are short"})
+            if each.name == "bleu"
+            else each
+            for each in system.metrics
+        ]
+        systems.append(system.model_copy(update={"metrics": tuple(metrics)}))
+    forged = card.model_copy(update={"systems": tuple(systems)})
+    trials.write_verdict(folder, forged)
+
+
+def settings_of_metrics_removed(folder: Path) -> None:
+    """The evidence looks older than metrics that say where they do not apply."""
+    evidence = read_evidence(folder / "evidence.parquet")
+    judged_again(folder, evidence.model_copy(update={"settings": None}))
+
+
 FORGED: dict[str, tuple[Forger, int, str]] = {
     "answers of another base": (
         made_by_another_base,
         1,
         "evidence.base: it was made in another configuration",
+    ),
+    "a guardrail that is said not to apply": (
+        bleu_said_not_to_apply,
+        1,
+        "metrics[1].inapplicable: '60 of 60 references are short' stored, None recomputed",
+    ),
+    "settings of metrics removed": (
+        settings_of_metrics_removed,
+        1,
+        "settings: the evidence was counted under no settings",
     ),
     "more groups than rows": (
         more_groups_than_rows,
@@ -714,14 +745,6 @@ def short_of(kind: str, folder: Path) -> None:
             ),
         ),
         (
-            "chinese",
-            4,
-            (
-                "bleu is 0 for the adapter and for base alike, without any spread, which is no "
-                "evidence"
-            ),
-        ),
-        (
             "refusals",
             3,
             "The share of refusals differs between groups by 1 [1, 1], limit 0.2",
@@ -739,6 +762,18 @@ def test_honest_evidence_that_shows_too_little_does_not_pass(
     short_of(kind, tmp_path)
     found, said = gate(tmp_path)
     assert (found, words in said, "DIFFERS" in said) == (code, True, False), said
+
+
+def test_a_metric_that_does_not_apply_is_named_and_rejects_nobody(
+    tmp_path: Path,
+) -> None:
+    short_of("chinese", tmp_path)
+    found, said = gate(tmp_path)
+    assert (found, "DIFFERS" in said) == (0, False), said
+    assert (
+        "bleu does not apply and does not judge: 60 of 60 references are in a script"
+        in said
+    )
 
 
 def test_guardrails_against_an_anchor_that_does_not_exist_do_not_pass(

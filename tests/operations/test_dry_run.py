@@ -47,6 +47,7 @@ def test_rows_that_admit_would_take_are_estimated_and_nothing_is_trained(
     )
     assert told["clusters"] > 1
     assert told["smallest_effect_in_standard_deviations"] > 0
+    assert told["inapplicable"] == []
     assert untouched.runs() == []
 
 
@@ -66,6 +67,18 @@ def test_rows_that_admit_would_refuse_are_refused_now_with_every_reason(
     assert (
         "admit       would reject these rows\n            too few rows" in in_words.out
     )
+
+
+def test_a_metric_that_will_judge_nothing_is_named_before_anything_is_trained(
+    untouched: Checkout, tiny_base: Path, tmp_path: Path
+) -> None:
+    short = [{**row, "completion": "up down"} for row in learnable_rows(20)]
+    data = write_rows(tmp_path / "short.jsonl", short)
+    arguments = run_arguments(data, tiny_base, "--dry-run")
+    words = [word for word in arguments if word != "--json"]
+    told = invoke(untouched, *words).out
+    assert "metrics     bleu does not apply: " in told
+    assert "references have fewer than 4 tokens. Set score.bleu.effective_order" in told
 
 
 @pytest.mark.parametrize(
