@@ -488,7 +488,7 @@ def check_signatures(case: Case) -> Iterator[Finding]:
             continue
         text = (
             f"{metric} was computed with {signature}, and the policy asks for {part}. "
-            f"Set it under score.{metric}"
+            f"Train again with that setting of score.{metric}"
         )
         yield _make_finding(rule, "rejected", text)
 

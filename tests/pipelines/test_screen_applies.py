@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import pytest
 
 from pipelines.gates.comparisons import compare, score_differences
 from pipelines.gates.policy import Policy
+from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import score, summarise
 from pipelines.stages.screen import Case, check_any_guardrail, list_rules, screen
@@ -222,6 +224,38 @@ def test_a_control_that_does_not_apply_is_undecided_with_the_next_step(
     assert "the control needs one that applies, or have the policy" in found.text
 
 
+@pytest.mark.parametrize("lost", [None, "bleu", "exact_match", "bits_per_byte"])
+def test_whatever_does_not_apply_only_what_applies_judges_and_something_must(
+    scored: Scorer, lost: str | None
+) -> None:
+    card, evidence = scored(trials.rows())
+    policy = trials.policy()
+    comparisons = tuple(
+        each.model_copy(update={"low": -90.0, "high": -80.0, "difference": -85.0})
+        if each.metric == lost
+        else each
+        for each in compare(evidence, policy.gates.screen)
+    )
+    names = [metric.name for metric in METRICS]
+    guardrails = set(names) - {"chrf"}
+    for count in range(len(names) + 1):
+        for silent in combinations(names, count):
+            systems = card.systems
+            for name in silent:
+                systems = tuple(
+                    with_metric(system, name, inapplicable="0 of 0 are long")
+                    for system in systems
+                )
+            verdict = screen(
+                card.model_copy(update={"systems": systems}), comparisons, policy
+            )
+            assert isinstance(verdict, Finalist) == (
+                "chrf" not in silent
+                and (lost is None or lost in silent)
+                and not guardrails <= set(silent)
+            ), silent
+
+
 @pytest.mark.parametrize("note", ["60 of 60 references are short", None])
 def test_a_claim_about_where_a_metric_applies_must_follow_from_the_references(
     scored: Scorer, short: Scored, note: str | None
@@ -273,7 +307,11 @@ def test_a_metric_that_does_not_apply_stands_in_for_no_other(
     ("part", "outcome", "text"),
     [
         ("tok:13a", "passed", "bleu is computed with tok:13a, as the policy asks"),
-        ("tok:char", "rejected", "and the policy asks for tok:char. Set it under"),
+        (
+            "tok:char",
+            "rejected",
+            "and the policy asks for tok:char. Train again with that setting",
+        ),
         ("tok:13", "rejected", "and the policy asks for tok:13."),
     ],
 )
