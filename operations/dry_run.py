@@ -22,6 +22,7 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import Workspace, open_workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
+from pipelines.metrics import metric_named
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
@@ -43,7 +44,7 @@ from pipelines.stages.split import main as split
 from pipelines.stages.validate import main as validate
 from pipelines.statistics.power import smallest_detectable_effect
 from pipelines.values.base_manifest import BaseModelManifest
-from pipelines.values.dataset import SPLITS, Row, group_prompts, read_rows
+from pipelines.values.dataset import SPLITS, Prompt, Row, group_prompts, read_rows
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
@@ -77,6 +78,7 @@ class Estimate(Value):
     clusters: int
     smallest_effect_in_standard_deviations: float | None
     conformance: Conformance | None = None
+    inapplicable: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -96,6 +98,7 @@ class Estimate(Value):
             f"rows        {', '.join(rows)}\n"
             f"time        {self._time}\n"
             f"memory      about {memory}, disk about {disk}\n"
+            f"{notes}"
             f"can show    {self._detectable_effect}{self._base}"
         )
 

@@ -18,6 +18,7 @@ from core.errors import ParameterError
 from core.files import write_text
 from core.value import Settable, first_problem
 from pipelines import layout
+from pipelines.values.metric_settings import BleuSettings, MetricSettings
 from pipelines.values.reading import ShapeName
 
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
