@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
 from pipelines.models.end_tokens import EndTokens, find_end_tokens
+from pipelines.models.incremental_text import NOT_YET, IncrementalText
 from pipelines.models.template import (
     RenderingError,
     Turn,
@@ -101,7 +102,17 @@ class ChatEncoder:
         return prompt_ids, self._end(answer_ids, answer)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of generated tokens, without control tokens."""
+        """Return the text of an answer, without control tokens, as the endpoint would give it."""
+        text = self.decode_together(ids)
+        if NOT_YET not in text:
+            return text
+        # A limit cut a character, or the model wrote bytes that are none.
+        stream = IncrementalText(self.decode_together)
+        pieces = [stream.push(token) for token in ids]
+        return "".join([*pieces, stream.flush()])
+
+    def decode_together(self, ids: Sequence[int]) -> str:
+        """Return what the tokenizer makes of the tokens at once, without control tokens."""
         text = self.tokenizer.decode(
             list(ids),
             skip_special_tokens=True,
@@ -123,9 +134,12 @@ class ChatEncoder:
         whole = self._render(conversation, **options)
         rest = whole.removeprefix(prompt)
         if not whole.startswith(prompt) or answer.strip() not in rest:
+            hint = "Change the row or the template."
+            if "</think>" in answer:
+                hint = "Take the thought out of the row: only answers are learned."
             raise UnusableRow(
                 f"The chat template rewrites the answer {answer[:40]!r}, "
-                "so that it does not follow its prompt. Change the row or the template."
+                f"so that it does not follow its prompt. {hint}"
             )
         return _Rest(prompt_ids, self._render_ids(conversation, **options), rest)
 

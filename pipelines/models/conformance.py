@@ -117,6 +117,7 @@ def check_conformance(
     room = language.context_tokens - max(len(prompt) for prompt, _ in examples)
     new_tokens = max(1, min(params.max_new_tokens, MOST_NEW_TOKENS, room))
     answers = _ask(language, examples, new_tokens, params.batch_size)
+    _check_cache(base_id, language, examples, answers.alone)
     equal = [
         _is_same(language, prompt, one, other)
         for (prompt, _), one, other in zip(
@@ -164,7 +165,7 @@ def _check_causality(base_id: str, language: LanguageModel, example: Example) ->
     if difference <= _LOOKS_AHEAD * max(1.0, float(logits[0].abs().max())):
         return
     raise UnusableBaseModel(
-        f"{base_id} looks ahead, so that it does not continue a text: another last token changes "
+        f"{base_id} looks ahead, which does not continue a text: another last token changes "
         f"what it says of those before it by {difference:.2g}. Give a decoder."
     )
 
@@ -175,6 +176,46 @@ def _count_leading(ids: list[int], token: int | None) -> int:
     while ids[count : count + 1] == [token]:
         count += 1
     return count
+
+
+def _check_cache(
+    base_id: str,
+    language: LanguageModel,
+    examples: Sequence[Example],
+    answers: Sequence[Generated],
+) -> None:
+    """Refuse a model whose cache changes what it says: its scores would be no model's.
+
+    Losses are measured on whole rows, without the cache that an answer is made with.
+    """
+    pairs = zip(examples, answers, strict=True)
+    agrees = [_is_greedy(language, prompt, answer) for (prompt, _), answer in pairs]
+    if not all(agrees):
+        raise UnusableBaseModel(
+            f"{base_id} gives {agrees.count(False)} of {len(agrees)} answers that it does not give "
+            "without its key-value cache, which is a fault of its code in transformers. "
+            "Take another version of transformers, or another model."
+        )
+
+
+def _is_greedy(language: LanguageModel, prompt: list[int], answer: Generated) -> bool:
+    """Whether each token of an answer is the likeliest one, or as likely, on the whole row."""
+    import torch
+
+    ids = [*prompt, *answer.ids]
+    with torch.inference_mode():
+        row = torch.tensor([ids], device=language.device)
+        logits = language.model(input_ids=row).logits[0, len(prompt) - 1 :].float()
+    best = logits.max(dim=-1).values
+    # After the last token of an answer that ended any end token may come.
+    choices = [[token] for token in answer.ids]
+    if answer.ended:
+        choices.append(language.encoder.end_ids)
+    gaps = [
+        float(best[place] - logits[place, tokens].max())
+        for place, tokens in enumerate(choices)
+    ]
+    return all(gap <= _TIE[language.precision] for gap in gaps)
 
 
 def _ask(

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AssayError
+from pipelines.models.incremental_text import IncrementalText
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.dataset import Message
 from pipelines.values.serving_spec import ServingSpec
 from serving.engines import Cancel, Deliver, Failed, Finished, GenerationRequest, Piece
 from serving.log import say
 from serving.refusal import Refusal, not_ready_error, overloaded_error
-from serving.text_stream import IncrementalText, StopStrings, TokenCount
+from serving.text_stream import StopStrings, TokenCount
 
 if TYPE_CHECKING:
     import torch
@@ -183,7 +184,7 @@ class _AnswerStreamer:
         self._job = job
         self._closing = closing
         self._end_ids = frozenset(language.encoder.end_ids)
-        self._text = IncrementalText(language.encoder.decode)
+        self._text = IncrementalText(language.encoder.decode_together)
         self._stops = StopStrings(job.request.stop)
         self._tokens = TokenCount()
         self._has_ended_turn = False

@@ -157,6 +157,28 @@ def test_a_model_that_looks_ahead_is_refused(
         check_base(manifest, encoder, {"train": rows(12)}, PARAMS)
 
 
+def test_a_model_whose_cache_changes_its_answers_is_refused(
+    manifest: BaseModelManifest,
+    language: LanguageModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers.cache_utils import DynamicLayer
+
+    update = DynamicLayer.update
+
+    def forget(layer: Any, keys: Any, values: Any, *rest: Any) -> Any:
+        # What was said before is halved as soon as there is something to remember.
+        remembered = 0.5 if layer.get_seq_length() else 1.0
+        keys, values = update(layer, keys, values, *rest)
+        return keys * remembered, values * remembered
+
+    monkeypatch.setattr(DynamicLayer, "update", forget)
+    single = PARAMS.generation.model_copy(update={"batch_size": 1})
+    alone = PARAMS.model_copy(update={"generation": single})
+    with pytest.raises(UnusableBaseModel, match="without its key-value cache"):
+        check_base(manifest, language, {"train": rows(12)}, alone)
+
+
 @pytest.mark.parametrize(
     ("batching", "expected"),
     [

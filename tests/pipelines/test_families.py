@@ -185,6 +185,16 @@ def test_an_answer_that_holds_a_control_token_ends_once(bench: Bench) -> None:
     assert end in bench.oracle.tokenizer.decode(completion[:-1])
 
 
+@every_right_family
+def test_a_letter_before_one_that_is_cut_keeps_its_bytes(bench: Bench) -> None:
+    encoding = bench.oracle.tokenizer("a\né🙂", add_special_tokens=False)
+    text = bench.encoder.decode(encoding["input_ids"][:-2])
+    assert text.startswith("a\né")
+    # Of the last one a limit left a part.
+    assert "\ufffd" in text
+    assert "🙂" not in text
+
+
 @pytest.mark.parametrize(
     "family", [each for each in SPEAKING if not each.has_system_turn], ids=named
 )
@@ -218,7 +228,9 @@ def test_a_layout_that_cannot_be_right_is_refused_by_name_before_training(
 ) -> None:
     assert family.refusal is not None
     with pytest.raises(UnusableBaseModel, match=re.escape(family.refusal)):
-        set_up(family, tmp_path)
+        bench = set_up(family, tmp_path)
+        # What stage `base_model` does last, before anything is trained.
+        check_base(bench.base, bench.language, {}, PARAMS)
 
 
 @pytest.mark.ci

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.models.chat import ChatEncoder
-from serving.text_stream import IncrementalText, StopStrings, TokenCount
+from pipelines.models.incremental_text import IncrementalText
+from serving.text_stream import StopStrings, TokenCount
 from tests.support.tiny import CHAT_TEMPLATE, make_tiny_base
 
 
@@ -25,7 +26,7 @@ def tokens(encoder: ChatEncoder, text: str) -> list[int]:
 
 
 def streamed(encoder: ChatEncoder, ids: list[int]) -> list[str]:
-    text = IncrementalText(encoder.decode)
+    text = IncrementalText(encoder.decode_together)
     return [*(text.push(token) for token in ids), text.flush()]
 
 
