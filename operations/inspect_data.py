@@ -234,7 +234,8 @@ def _indent(lines: Sequence[str], heading: str) -> Iterator[str]:
     """Put a heading before the first line and as much space before the others."""
     margin = heading
     for line in lines:
-        yield f"{margin}{make_printable(line)}"
+        printable = make_printable(line)
+        yield f"{margin}{printable}"
         margin = " " * len(heading)
 
 

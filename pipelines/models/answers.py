@@ -162,10 +162,15 @@ def count_longest_reference(encoder: ChatEncoder, prompt: Prompt) -> int:
 
     `UnusableRow` names the prompt where one of them cannot be encoded behind it.
     """
-    lengths = [
-        len(_encode_reference(encoder, prompt, number, prompt.messages)[1])
-        for number in range(len(prompt.references))
-    ]
+    lengths = []
+    for number in range(len(prompt.references)):
+        _, ids = _encode_reference(
+            encoder,
+            prompt,
+            number,
+            prompt.messages,
+        )
+        lengths.append(len(ids))
     return max(lengths)
 
 

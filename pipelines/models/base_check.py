@@ -80,12 +80,21 @@ def _check_room(
 ) -> None:
     """Raise `UnusableRow` for what would not fit into the context once training is over."""
     prompts = group_prompts(rows["held_out"])
-    encoded = [language.encoder.prompt_ids(prompt.messages) for prompt in prompts]
-    check_lengths(language, prompts, encoded, params.generation)
-    room = count_free_tokens(language, rows["dev"], prompts, params.generation)
+    encoder = language.encoder
+    generation = params.generation
+    encoded = [encoder.prompt_ids(prompt.messages) for prompt in prompts]
+    check_lengths(language, prompts, encoded, generation)
+    room = count_free_tokens(
+        language,
+        rows["dev"],
+        prompts,
+        generation,
+    )
     # The same draws as `prompt_baselines` makes.
-    for number in range(params.few_shot.draws):
-        draw_examples(language, rows["train"], params.few_shot, number, room)
+    train = rows["train"]
+    few_shot = params.few_shot
+    for number in range(few_shot.draws):
+        draw_examples(language, train, few_shot, number, room)
 
 
 def _encode_rows(

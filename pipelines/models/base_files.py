@@ -125,7 +125,8 @@ def read_context_tokens(folder: Path) -> int:
         tokens = getattr(text_part, name, None)
         if tokens is not None:
             return _check_tokens(folder, name, tokens)
-    tokens = _read_object(folder / "tokenizer_config.json").get("model_max_length")
+    tokenizer_config = _read_object(folder / "tokenizer_config.json")
+    tokens = tokenizer_config.get("model_max_length")
     if isinstance(tokens, int) and 0 < tokens < _MOST_TOKENS:
         return tokens
     return _UNLIMITED
@@ -133,7 +134,8 @@ def read_context_tokens(folder: Path) -> int:
 
 def _check_tokens(folder: Path, name: str, tokens: object) -> int:
     if type(tokens) is not int or tokens < 1:
-        shown = str(tokens)[:40]
+        shown = str(tokens)
+        shown = shown[:40]
         raise UnusableBaseModel(
             f"{folder}/config.json says that {name} is {shown}. Write a number of tokens."
         )
@@ -147,13 +149,15 @@ def _choose_default(folder: Path, template: object) -> str | None:
     if isinstance(template, list):
         for entry in template:
             if isinstance(entry, dict):
-                named[str(entry.get("name"))] = entry.get("template")
+                name = str(entry.get("name"))
+                named[name] = entry.get("template")
     default = named.get("default")
     if isinstance(default, str):
         return default
     names = ", ".join(sorted(named)) or "none with a name"
+    shown = names[:80]
     raise UnusableBaseModel(
-        f"{folder} has several chat templates ({names[:80]}) and no default. "
+        f"{folder} has several chat templates ({shown}) and no default. "
         "Give one with --chat-template FILE."
     )
 

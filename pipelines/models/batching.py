@@ -72,7 +72,7 @@ def _list_cache_layers(model: Any) -> set[type]:
     from transformers import DynamicCache
 
     try:
-        cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+        cache = DynamicCache(config=_get_text_config(model))
     except (AttributeError, TypeError, ValueError, KeyError):
         return set()
     return {type(layer) for layer in cache.layers}
@@ -89,15 +89,22 @@ def _is_recurrent(model: Any, kinds: set[type]) -> bool:
 
 def _stretches(model: Any) -> bool:
     """Whether rotary positions depend on how long the longest row of a batch is."""
-    config = model.config.get_text_config(decoder=True)
+    config = _get_text_config(model)
     settings = getattr(config, "rope_parameters", None) or {}
     # Some models have settings of their own for each kind of layer.
     nested = [entry for entry in settings.values() if isinstance(entry, dict)]
     kinds = {entry.get("rope_type") for entry in (settings, *nested)}
-    return bool(kinds & _STRETCHING)
+    stretching = kinds & _STRETCHING
+    return bool(stretching)
 
 
 def _has_window(model: Any) -> bool:
-    config = model.config.get_text_config(decoder=True)
+    config = _get_text_config(model)
     # Not every model's cache tells: those of GPT-Neo's local layers look like the others.
-    return any(getattr(config, name, None) for name in _WINDOWS)
+    windows = [getattr(config, name, None) for name in _WINDOWS]
+    return any(windows)
+
+
+def _get_text_config(model: Any) -> Any:
+    """The part about text, of a model that also takes pictures."""
+    return model.config.get_text_config(decoder=True)

@@ -70,7 +70,9 @@ class ChatEncoder:
     def pad_id(self) -> int:
         """Token that fills a batch; masked everywhere, so that its identity does not matter."""
         pad_id = self.tokenizer.pad_token_id
-        return int(self.end_id if pad_id is None else pad_id)
+        if pad_id is None:
+            return self.end_id
+        return int(pad_id)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Encode messages up to where the answer begins.
@@ -252,11 +254,18 @@ def _encode_after_anchor(encode: Encode, text: str) -> list[int]:
 
 
 def _join(messages: Sequence[Message]) -> str:
-    return "".join(f"{message.content}\n" for message in messages)
+    lines = [f"{message.content}\n" for message in messages]
+    return "".join(lines)
 
 
 def _list_turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [
+        {
+            "role": message.role,
+            "content": message.content,
+        }
+        for message in messages
+    ]
 
 
 def _check_is_whole(messages: Sequence[Message], prompt: str) -> None:
@@ -265,10 +274,15 @@ def _check_is_whole(messages: Sequence[Message], prompt: str) -> None:
     Its own earlier answers may be shortened: templates take thoughts out of them.
     """
     for message in messages:
-        if message.role != "assistant" and message.content.strip() not in prompt:
+        if message.role == "assistant":
+            continue
+        # Templates may strip white space.
+        content = message.content.strip()
+        if content not in prompt:
+            beginning = repr(content[:40])
             raise UnusableRow(
                 f"The chat template leaves out or rewrites a {message.role} turn "
-                f"({message.content.strip()[:40]!r}). Change the row or the template."
+                f"({beginning}). Change the row or the template."
             )
 
 

@@ -39,8 +39,12 @@ def find_end_tokens(
     eos = tokenizer.eos_token_id
     named = [] if eos is None else [int(eos)]
     ids = _encode(tokenizer, after_answer)
-    written = _find_first(ids, _list_control_ids(tokenizer).union(named, listed))
-    candidates = [*([] if written is None else [written]), *named, *listed]
+    control_ids = _list_control_ids(tokenizer)
+    written = _find_first(ids, control_ids.union(named, listed))
+    candidates = [*named, *listed]
+    # What the template writes is what training teaches.
+    if written is not None:
+        candidates.insert(0, written)
     if not candidates:
         raise UnusableBaseModel(
             f"The tokenizer in {folder} has no end-of-sequence token. "

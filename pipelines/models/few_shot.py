@@ -68,7 +68,8 @@ def _make_example(row: Row) -> Messages:
 
 def _count_tokens(language: LanguageModel, examples: Sequence[Messages]) -> int:
     messages = _join_messages(examples)
-    ids = language.encoder.prompt_ids(messages)
+    encoder = language.encoder
+    ids = encoder.prompt_ids(messages)
     return len(ids)
 
 

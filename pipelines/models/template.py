@@ -54,8 +54,10 @@ def fix_template(
     """
     notes: list[str] = []
     if re.search(r"\bstrftime_now\b", template):
-        template = _define_date(today) + template
-        notes.append(f"its date is fixed at {today.isoformat()}")
+        definition = _define_date(today)
+        template = definition + template
+        day = today.isoformat()
+        notes.append(f"its date is fixed at {day}")
     try:
         find_turn(tokenizer, template)
     except UnusableBaseModel as error:

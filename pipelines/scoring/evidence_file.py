@@ -275,8 +275,9 @@ def _matrix(
     # Never a zero in place of what could not be scored.
     missing = rows.count(None)
     if missing:
+        prompts = len(rows)
         raise IncompleteEvidence(
-            f"The evidence of {system} lacks {metric} for {missing} of {len(rows)} prompts."
+            f"The evidence of {system} lacks {metric} for {missing} of {prompts} prompts."
         )
     return np.array(rows, dtype=np.float64)
 

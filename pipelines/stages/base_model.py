@@ -74,7 +74,8 @@ def load_template(params: BaseModelParams, folder: Path) -> FixedTemplate | None
     if text is None:
         return None
     day = date.fromisoformat(params.template_date)
-    return fix_template(load_tokenizer(folder), text, day)
+    tokenizer = load_tokenizer(folder)
+    return fix_template(tokenizer, text, day)
 
 
 def find_base_model(params: BaseModelParams, home: Path) -> tuple[Path, dict[str, str]]:

@@ -126,17 +126,19 @@ def encode_rows(
     for row in rows:
         with name_refused(row):
             prompt, completion = encoder.encode_example(row.messages, row.completion)
-        _check_length(row, len(prompt) + len(completion), limit)
+        tokens = len(prompt) + len(completion)
+        _check_length(row, tokens, limit)
         # The end-of-turn token alone teaches nothing; without it answers would not end.
         if len(completion) < 2 or completion[-1] not in encoder.end_ids:
             raise UnusableRow(
                 f"Row {row.number} ({row.id}) has no completion tokens "
                 "before its end-of-turn token: nothing to learn. Remove it."
             )
+        no_targets = [_NO_TARGET] * len(prompt)
         encoded.append(
             {
                 "input_ids": prompt + completion,
-                "labels": [_NO_TARGET] * len(prompt) + completion,
+                "labels": no_targets + completion,
             }
         )
     return encoded

@@ -222,15 +222,19 @@ def test_the_prompt_of_tomorrow_is_the_one_that_was_scored(
     assert later.prompt_ids(messages) == today
 
 
+def check(family: Family, root: Path) -> None:
+    """All that stage `base_model` does before anything is trained."""
+    bench = set_up(family, root)
+    check_base(bench.base, bench.language, {}, PARAMS)
+
+
 @pytest.mark.parametrize("family", REFUSED, ids=named)
 def test_a_layout_that_cannot_be_right_is_refused_by_name_before_training(
     family: Family, tmp_path: Path
 ) -> None:
     assert family.refusal is not None
     with pytest.raises(UnusableBaseModel, match=re.escape(family.refusal)):
-        bench = set_up(family, tmp_path)
-        # What stage `base_model` does last, before anything is trained.
-        check_base(bench.base, bench.language, {}, PARAMS)
+        check(family, tmp_path)
 
 
 @pytest.mark.ci

@@ -78,8 +78,10 @@ def _unpack(path: Path, packed: IO[bytes], packing: str, into: IO[bytes]) -> Non
 
 def _read_chunks(packed: IO[bytes], packing: str) -> Iterator[bytes]:
     stream = _open_packing(packed, packing)
-    while chunk := stream.read(CHUNK):
+    chunk = stream.read(CHUNK)
+    while chunk:
         yield chunk
+        chunk = stream.read(CHUNK)
 
 
 def _open_packing(packed: IO[bytes], packing: str) -> Any:

@@ -219,9 +219,9 @@ def _read_cell(cell: Any) -> Any:
         )
     if isinstance(value, str):
         return _unescape(value)
-    if isinstance(value, dt.datetime):
-        # Excel knows no date without a time.
-        day = value.date() if value.time() == _MIDNIGHT else value
+    # Excel knows no date without a time.
+    if isinstance(value, dt.datetime) and value.time() == _MIDNIGHT:
+        day = value.date()
         return day.isoformat()
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
