@@ -32,6 +32,8 @@ def request_from(**options: Any) -> TrainRequest:
     Files and parameters are checked, so that a slip is an error before anything starts:
     `UnreadableData` or `ParameterError`.
     """
+    # A base model is looked at by libraries that read their settings when they are imported.
+    set_library_environment()
     given = {name: option for name, option in options.items() if option is not None}
     # `--set lora.r=32` may come many times.
     assignments = given.pop("settings", ())

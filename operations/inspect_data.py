@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_checkout
 from core.value import Value
@@ -144,6 +145,7 @@ def inspect_data(
     `UnreadableData`, `NoSuchColumn` and `ParameterError` where the file as a whole is refused,
     `UnusableBaseModel` where the named base model renders no conversation.
     """
+    set_library_environment()
     params = _read_params(settings)
     # The same function as in stage `collect`, so that a run does as it says.
     opened = read_records(file, ReadAs.of(params.data))

@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -285,20 +286,24 @@ def _build_trainer(
     set_seed(params.train.seed)
     is_bfloat16 = _decide_bfloat16(params.train)
     steps = count_training_steps(len(train), params.train)
-    trainer = SFTTrainer(
-        model=_load_base(places.base_folder, is_bfloat16=is_bfloat16),
-        args=_build_arguments(params.train, places.scratch, steps, bf16=is_bfloat16),
-        train_dataset=Dataset.from_list(
-            _order_for_training(train, params.train, steps)
-        ),
-        eval_dataset=Dataset.from_list(dev),
-        processing_class=start.encoder.tokenizer,
-        peft_config=_build_lora_config(params.lora),
-        callbacks=[
-            AppendProgress(places.out),
-            EarlyStoppingCallback(early_stopping_patience=params.train.patience),
-        ],
-    )
+    ordered = _order_for_training(train, params.train, steps)
+    with warnings.catch_warnings():
+        # GPT-2 keeps its matrices turned: peft says so, and does what is right by itself.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
+        trainer = SFTTrainer(
+            model=_load_base(places.base_folder, is_bfloat16=is_bfloat16),
+            args=_build_arguments(
+                params.train, places.scratch, steps, bf16=is_bfloat16
+            ),
+            train_dataset=Dataset.from_list(ordered),
+            eval_dataset=Dataset.from_list(dev),
+            processing_class=start.encoder.tokenizer,
+            peft_config=_build_lora_config(params.lora),
+            callbacks=[
+                AppendProgress(places.out),
+                EarlyStoppingCallback(early_stopping_patience=params.train.patience),
+            ],
+        )
     _check_modules(trainer.model)
     # It prints every figure to the screen; `progress.jsonl` has them.
     trainer.remove_callback(PrinterCallback)

@@ -298,7 +298,6 @@ def test_transformers_own_cache_agrees_with_the_oracle(bench: Bench) -> None:
 
 
 # Of layers whose weights lie the other way round, and of experts that peft handles by itself.
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
 @pytest.mark.ci
 @every_right_family
