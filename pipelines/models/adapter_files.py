@@ -62,6 +62,8 @@ class _LoraConfig(Value):
     bias: Literal["none"] = "none"
     init_lora_weights: bool = True
     use_rslora: Literal[False] = False
+    # GPT-2 keeps its matrices turned. peft corrects it by the kind of module, whatever is said.
+    fan_in_fan_out: Annotated[bool, Field(strict=True)] = False
     megatron_core: Literal["megatron.core"] | None = None
 
 
@@ -75,13 +77,16 @@ def check_adapter(folder: Path, adapter: Adapter, base: BaseModelManifest) -> No
     # Digests first: what follows may take the files for what the record says.
     _check_digests(folder, adapter)
     _check_base(adapter, base)
-    _check_config(folder / CONFIG, adapter.lora)
-    _check_tensors(folder / WEIGHTS, adapter.lora.r)
+    check_plain_lora(folder, adapter.lora)
 
 
-def is_lora_matrix_name(name: str) -> bool:
-    """Whether a tensor of this name is one that an adapter may hold."""
-    return _LORA_TENSOR.fullmatch(name) is not None
+def check_plain_lora(folder: Path, lora: LoraParams) -> None:
+    """Return only if peft saved plain finite LoRA weights in `folder`; `UnsafeAdapter` otherwise.
+
+    No record is needed: what training is about to make can be asked before it is trained.
+    """
+    _check_config(folder / CONFIG, lora)
+    _check_tensors(folder / WEIGHTS, lora.r)
 
 
 def check_kinds(folder: Path, recorded: set[str]) -> None:

@@ -12,6 +12,7 @@ import json
 import math
 import random
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -27,13 +28,14 @@ from core.errors import (
     ParameterError,
     RunStopped,
     TrainingDidNothing,
+    UnsafeAdapter,
     UnusableRow,
 )
 from core.files import digest_of_files, digest_of_json, folder_digests, write_text
 from core.settings import Settings
 from core.stopping import catch_sigterm
 from pipelines import layout
-from pipelines.models.adapter_files import is_lora_matrix_name
+from pipelines.models.adapter_files import check_plain_lora
 from pipelines.models.base_store import locate_base_model, read_base_model
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.checkpoints import (
@@ -304,22 +306,28 @@ def _build_trainer(
                 EarlyStoppingCallback(early_stopping_patience=params.train.patience),
             ],
         )
-    _check_modules(trainer.model)
+    _check_modules(trainer.model, params.lora)
     # It prints every figure to the screen; `progress.jsonl` has them.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _check_modules(model: Any) -> None:
-    """Raise `ParameterError` where the adapter would hold what is refused once it is trained."""
-    from peft import get_peft_model_state_dict
-
-    for name in get_peft_model_state_dict(model):
-        if not is_lora_matrix_name(name):
+def _check_modules(model: Any, lora: LoraParams) -> None:
+    """Raise `ParameterError` where the adapter would be one that is refused once it is trained."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _save_peft_files(model, folder)
+        try:
+            check_plain_lora(folder, lora)
+        except UnsafeAdapter as error:
+            # The folder is gone when a person reads this.
+            reason = str(error).replace(f"{folder}/", "")
+            modules = lora.target_modules
             raise ParameterError(
-                f"lora.target_modules leads to {name[:80]}, which is no LoRA matrix and is not "
-                "served. Leave embeddings and lm_head out, or take all-linear."
-            )
+                f"lora.target_modules {modules} makes an adapter that is not served ({reason}). "
+                "Leave embeddings, lm_head and mixtures of experts out: name modules, such as "
+                "lora.target_modules=[q_proj, k_proj, v_proj, o_proj]."
+            ) from error
 
 
 def _load_base(folder: Path, *, is_bfloat16: bool) -> Any:
@@ -693,10 +701,17 @@ def _measure_movement(model: Any) -> float:
 
 def _save_weights(model: Any, folder: Path, base: BaseModelManifest) -> None:
     """Write peft's two files, without the path of the base on this machine."""
-    model.save_pretrained(str(folder), safe_serialization=True)
+    _save_peft_files(model, folder)
     # peft's page is a form that nobody filled in.
     (folder / "README.md").unlink(missing_ok=True)
     _make_config_portable(folder / "adapter_config.json", base)
+
+
+def _save_peft_files(model: Any, folder: Path) -> None:
+    with warnings.catch_warnings():
+        # Said of embeddings among the modules, which are refused anyway.
+        warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
+        model.save_pretrained(str(folder), safe_serialization=True)
 
 
 def _make_config_portable(path: Path, base: BaseModelManifest) -> None:

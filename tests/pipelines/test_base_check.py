@@ -244,11 +244,10 @@ def test_how_rows_share_a_batch_follows_from_the_model(
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 @pytest.mark.parametrize(
     ("modules", "sentence"),
     [
-        (["embed_tokens"], "Leave embeddings and lm_head out"),
+        (["embed_tokens"], "Leave embeddings, lm_head and mixtures of experts out"),
         (["lm_head", "q_proj"], "Training cannot begin .*`lm_head`"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from core.errors import UnusableBaseModel, UnusableRow
 from infra.families import PAGE, with_table
+from pipelines.models.adapter_files import check_adapter
 from pipelines.models.base_check import check_base
 from pipelines.models.chat import ChatEncoder
 from pipelines.models.language_model import generate, measure_completion_losses
@@ -308,6 +309,8 @@ def test_an_adapter_that_was_trained_answers_the_same_alone_and_in_a_batch(
     lora = PARAMS.lora.model_copy(update={"target_modules": bench.family.lora_modules})
     adapter = workshop.run(params().model_copy(update={"lora": lora}))
     assert adapter.moved > 0
+    # What scoring, registering and serving ask before they load it.
+    check_adapter(Path(adapter.folder), adapter, bench.base)
     tuned = bench.with_adapter(Path(adapter.folder))
     rows = [example_ids(tuned, row) for row in examples(FEW)]
     assert answers_that_differ(tuned, [prompt for prompt, _ in rows], FEW) == []

@@ -30,6 +30,10 @@ _SILENT_BYTES = range(0x80, 0x100)
 _SILENCE = 0.05
 
 
+# Of a mixture of experts: what its experts get is no plain LoRA.
+ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
 @dataclass(frozen=True)
 class Family:
     """A published family: how its layout is written, and what it promises.

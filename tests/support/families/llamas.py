@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families import templates
-from tests.support.families.family import SMALL, Family, Layout
+from tests.support.families.family import ATTENTION_MODULES, SMALL, Family, Layout
 from tests.support.families.tokenizers import (
     TokenizerFiles,
     byte_level,
@@ -293,6 +293,7 @@ LLAMAS = (
         "a mixture of experts",
         write_mixtral,
         ("</s>",),
+        lora_modules=ATTENTION_MODULES,
         has_system_turn=False,
     ),
     Family(

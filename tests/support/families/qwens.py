@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.families import templates
-from tests.support.families.family import SMALL, Family, Layout
+from tests.support.families.family import ATTENTION_MODULES, SMALL, Family, Layout
 from tests.support.families.tokenizers import Control, TokenizerFiles, byte_level
 
 _THOUGHTS = (
@@ -214,6 +214,7 @@ QWENS = (
         write_qwen_3_experts,
         _STOPS,
         options=_NO_THOUGHT,
+        lora_modules=ATTENTION_MODULES,
     ),
     Family(
         "qwen-3.5",
@@ -238,5 +239,6 @@ QWENS = (
         write_qwen_3_next,
         _STOPS,
         options=_NO_THOUGHT,
+        lora_modules=ATTENTION_MODULES,
     ),
 )
