@@ -1,6 +1,7 @@
 """Commands about rows, before anything is trained on them."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,10 @@ def data() -> None:
     type=_FILE,
     help="Show the examples as the chat template of this folder renders them.",
 )
+@click.option("--chat-template", type=_FILE, help="Jinja file, with --base-model.")
+@click.option(
+    "--completion-mode", is_flag=True, help="No chat template, with --base-model."
+)
 @click.option(
     "--set",
     "settings",
@@ -27,17 +32,15 @@ def data() -> None:
     help="A parameter of params.yaml, as data.shape=alpaca.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
-def inspect(
-    file: Path, base_model: Path | None, settings: tuple[str, ...], *, as_json: bool
-) -> None:
+def inspect(file: Path, *, as_json: bool, **options: Any) -> None:
     """Say how FILE is read, what becomes of every record, and what will be lost.
 
     Nothing is written, and nothing needs to run. The exit code is 1 where no row can be used.
     """
     # Imported here, as in every command, so that `assay --help` answers at once.
-    from operations.inspect_data import check_usable, inspect_data
+    from operations.inspect_data import InspectRequest, check_usable, inspect_data
 
-    inspection = inspect_data(file, settings, base_model)
+    inspection = inspect_data(InspectRequest(file=file, **options))
     click.echo(inspection.model_dump_json() if as_json else inspection.text)
     check_usable(inspection, file)
 

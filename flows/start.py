@@ -40,7 +40,7 @@ def request_from(**options: Any) -> TrainRequest:
     given["settings"] = dict(parse_assignment(text) for text in assignments)
     _check_files(given)
     if "chat_template" in given:
-        given["chat_template"] = _read_template(given["chat_template"])
+        given["chat_template"] = read_template_file(given["chat_template"])
     if "base_model" in given:
         given["base_model_digest"] = _digest_of_base(given)
     # Named after data and base, so that two projects do not share a champion by accident.
@@ -103,7 +103,8 @@ def _check_files(given: Mapping[str, Any]) -> None:
         load_policy(given["policy"])
 
 
-def _read_template(path: Path) -> str:
+def read_template_file(path: Path) -> str:
+    """Read a chat template; `UnreadableData` where there is none in UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from core.console import duration
 from core.environment import set_library_environment
 from core.project import find_project
 from core.settings import Settings
@@ -124,10 +125,10 @@ class Estimate(Value):
         # Without a row that can be timed any number would be invented.
         if self.training_seconds is None:
             return "not known: the train split is empty, and its rows are what is timed"
-        training_minutes = self.training_seconds / 60
+        training = duration(self.training_seconds)
         timed_rows = min(_SAMPLE, self.rows["train"])
         return (
-            f"about {training_minutes:.0f} min for {self.steps} training steps, "
+            f"about {training} for {self.steps} training steps, "
             f"{self._evaluation_time}, measured on {timed_rows} rows just now; "
             "the start of the stages takes a minute or two more"
         )
@@ -136,8 +137,7 @@ class Estimate(Value):
     def _evaluation_time(self) -> str:
         if self.evaluation_seconds is None:
             return "with nothing to answer and score, since the held-out split is empty"
-        evaluation_minutes = self.evaluation_seconds / 60
-        return f"{evaluation_minutes:.0f} min to answer and score"
+        return f"{duration(self.evaluation_seconds)} to answer and score"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_checkout
 from core.value import Value
+from flows.start import read_template_file
 from operations.row_examples import (
     RenderedExample,
     ask_template,
@@ -34,6 +35,16 @@ from pipelines.values.params import (
 from pipelines.values.reading import ColumnUse, FileReading, count_of
 
 MOST_GROUPS = 20
+
+
+class InspectRequest(Value):
+    """What to look at, and how a run would be told to read it."""
+
+    file: Path
+    base_model: Path | None = None
+    chat_template: Path | None = None
+    completion_mode: bool = False
+    settings: tuple[str, ...] = ()
 
 
 class DataInspection(Value):
@@ -137,16 +148,15 @@ class DataInspection(Value):
             yield f"{rows}: {reason}"
 
 
-def inspect_data(
-    file: Path, settings: Sequence[str] = (), base_model: Path | None = None
-) -> DataInspection:
+def inspect_data(request: InspectRequest) -> DataInspection:
     """Read a file as a run would, and say what was understood.
 
     `UnreadableData`, `NoSuchColumn` and `ParameterError` where the file as a whole is refused,
     `UnusableBaseModel` where the named base model renders no conversation.
     """
     set_library_environment()
-    params = _read_params(settings)
+    file = request.file
+    params = _read_params(request)
     # The same function as in stage `collect`, so that a run does as it says.
     opened = read_records(file, ReadAs.of(params.data))
     found = read_rows_of(opened.records, params.data, str(file))
@@ -154,8 +164,8 @@ def inspect_data(
     reading = found.describe()
     rows, odd = _check_lengths(found.rows, params.data.max_characters)
     encoder = None
-    if base_model is not None:
-        encoder = load_encoder(base_model, params.base_model)
+    if request.base_model is not None:
+        encoder = load_encoder(request.base_model, params.base_model)
     refused = {} if encoder is None else ask_template(rows, encoder)
     feature = params.data.sensitive_feature
     groups = Counter(row.feature for row in rows if row.feature is not None)
@@ -180,7 +190,7 @@ def check_usable(inspection: DataInspection, file: Path) -> None:
         )
 
 
-def _read_params(settings: Sequence[str]) -> Params:
+def _read_params(request: InspectRequest) -> Params:
     current = Path.cwd()
     root = find_checkout(current)
     # Outside of any checkout the parameters are those that this code came with.
@@ -188,7 +198,12 @@ def _read_params(settings: Sequence[str]) -> Params:
         here = Path(__file__).resolve()
         root = here.parents[1]
     assignments: dict[str, Any] = {}
-    for text in settings:
+    if request.completion_mode:
+        assignments["base_model.completion_mode"] = True
+    if request.chat_template is not None:
+        template = read_template_file(request.chat_template)
+        assignments["base_model.chat_template"] = template
+    for text in request.settings:
         name, setting = parse_assignment(text)
         assignments[name] = setting
     return preview_override(root / layout.PARAMS, assignments)

@@ -5,7 +5,7 @@ import sys
 from core.address import redact_secrets
 from core.console import duration, say
 from flows.run.outcome import Outcome
-from flows.run.reproduce import StageRun
+from flows.run.reproduce import GATES, StageRun
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, inapplicable_notes, score_table
@@ -16,10 +16,15 @@ _MARKS = {
     "undecided": "?",
 }
 
+_ORDER = ("rejected", "undecided", "passed")
+
 
 def print_stage(run: StageRun) -> None:
     """Print a stage, how long it took, and the figure that matters."""
     lines = run.summary.splitlines() or [""]
+    # A gate's reasons stand at the end of the run, where a person looks for them.
+    if run.stage in GATES:
+        lines = lines[:1]
     took = "cached" if run.cached else duration(run.seconds)
     waited = " (waited for another run's)" if run.waited else ""
     margin = f"  {run.stage:<17}{took:>8}  "
@@ -43,8 +48,8 @@ def show(outcome: Outcome, mlflow_uri: str) -> None:
 
 
 def say_findings(findings: tuple[Finding, ...]) -> None:
-    """Print a line for each rule: its outcome, and why."""
-    for finding in findings:
+    """Print a line for each rule, what decided first: its outcome, and why."""
+    for finding in sorted(findings, key=lambda finding: _ORDER.index(finding.outcome)):
         mark = _MARKS[finding.outcome]
         say(f"  {mark} {finding.text}")
 

@@ -4,12 +4,13 @@ rows ─┬─ every split encoded ─ held-out prompts and few-shot examples fi
       └─ a dozen of train ─ conformance
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from core.errors import UnusableRow
+from core.errors import UnusableBaseModel, UnusableRow
 from pipelines import layout
 from pipelines.models.answers import check_lengths
-from pipelines.models.chat import ChatEncoder, Example
+from pipelines.models.chat import Example
 from pipelines.models.conformance import SAMPLE, Conformance, check_conformance
 from pipelines.models.few_shot import count_free_tokens, draw_examples
 from pipelines.models.language_model import LanguageModel
@@ -49,13 +50,13 @@ def check_base(
     """
     examples: list[Example] = []
     for split, split_rows in rows.items():
-        encoded = _encode_rows(language.encoder, split, split_rows)
+        encoded = _encode_rows(language, split, split_rows)
         if split == "train":
             examples = encoded
     if all(rows.get(split) for split in SPLITS):
         _check_room(language, rows, params)
     if not examples:
-        examples = list(_encode_own_questions(language.encoder))
+        examples = _encode_own_questions(language)
     return check_conformance(
         manifest.id,
         manifest.template_notes,
@@ -98,14 +99,17 @@ def _check_room(
 
 
 def _encode_rows(
-    encoder: ChatEncoder, split: str, rows: Sequence[Row]
+    language: LanguageModel, split: str, rows: Sequence[Row]
 ) -> list[Example]:
+    encoder = language.encoder
     encoded: list[Example] = []
     refusals: list[str] = []
     # By id: a dozen of them are asked, and the order of a file is no reason to be asked.
     for row in sorted(rows, key=lambda row: row.id):
         try:
-            encoded.append(encoder.encode_example(row.messages, row.completion))
+            example = encoder.encode_example(row.messages, row.completion)
+            _check_fits(language, example)
+            encoded.append(example)
         except UnusableRow as error:
             refusals.append(f"Row {row.number} ({row.id}) of {split}: {error}")
     if refusals:
@@ -115,10 +119,31 @@ def _encode_rows(
     return encoded
 
 
-def _encode_own_questions(encoder: ChatEncoder) -> Iterator[Example]:
+def _check_fits(language: LanguageModel, example: Example) -> None:
+    prompt, answer = example
+    tokens = len(prompt) + len(answer)
+    if tokens > language.context_tokens:
+        raise UnusableRow(
+            f"It has {tokens} tokens with its answer, and the model's context holds "
+            f"{language.context_tokens}. Shorten it, or take another base model."
+        )
+
+
+def _encode_own_questions(language: LanguageModel) -> list[Example]:
+    """Those of our questions that fit; `UnusableBaseModel` where none does."""
+    encoded: list[Example] = []
     for question in _QUESTIONS:
         messages = (Message(role="user", content=question),)
-        yield encoder.encode_example(messages, _ANSWER)
+        example = language.encoder.encode_example(messages, _ANSWER)
+        with suppress(UnusableRow):
+            _check_fits(language, example)
+            encoded.append(example)
+    if not encoded:
+        raise UnusableBaseModel(
+            f"The context of {language.context_tokens} tokens holds not one question of the "
+            "check. Give rows that fit with --data."
+        )
+    return encoded
 
 
 def _choose(examples: Sequence[Example]) -> list[Example]:

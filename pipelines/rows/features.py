@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from core.errors import ParameterError
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import is_blank, restore_whole_number
+from pipelines.rows.shapes.columns import pick
 from pipelines.rows.text import canonicalise, make_excerpt
 from pipelines.values.params import DataParams
 from pipelines.values.reading import count_of
@@ -70,7 +71,7 @@ class FeatureTally:
         """Count the value of one record."""
         if not self.column:
             return
-        label = restore_whole_number(record.get(self.column))
+        label = restore_whole_number(pick(record, self.column))
         if is_blank(label):
             self.without_value += 1
         elif isinstance(label, bool):

@@ -8,6 +8,7 @@ from pipelines.rows.misfit import (
     is_blank,
     restore_whole_number,
 )
+from pipelines.rows.shapes.columns import pick
 from pipelines.values.params import DataParams
 
 
@@ -29,7 +30,7 @@ def read_feature(record: Record, data: DataParams) -> str | None:
 
 def read_label(record: Record, column: str, *, is_required: bool) -> str | None:
     """Return a column's value as text; `Misfit` where it is no label, or empty and required."""
-    label = restore_whole_number(record.get(column))
+    label = restore_whole_number(pick(record, column))
     # An empty list is no missing label but another type.
     is_container = isinstance(label, list | dict)
     if is_blank(label) and not is_container:

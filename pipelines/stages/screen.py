@@ -376,7 +376,11 @@ def check_superiority(case: Case, against: System) -> Finding:
             "or have the policy name another",
         )
     if _is_no_evidence(case, comparison, against):
-        return _find_no_evidence(rule, comparison, is_required=True)
+        text = (
+            f"{_describe_no_evidence(comparison)}. Train until some answers are partly right, "
+            "or have the policy name another primary metric"
+        )
+        return _make_finding(rule, "undecided", text)
     text = _describe_comparison(comparison)
     # Bounds and not estimates: what chance may have made is not shown.
     if comparison.low > 0:
@@ -544,11 +548,7 @@ def _find_no_evidence(
     rule: str, comparison: Comparison, *, is_required: bool
 ) -> Finding:
     """Treat it like a metric that was not scored: only a policy that requires it minds."""
-    worst = metric_named(comparison.metric).worst
-    fact = (
-        f"{comparison.metric} is {worst:g} for the adapter and for {comparison.against} "
-        "alike, without any spread, which is no evidence"
-    )
+    fact = _describe_no_evidence(comparison)
     if not is_required:
         text = f"{fact}, and the policy does not require it"
         return _make_finding(rule, "passed", text)
@@ -557,6 +557,14 @@ def _find_no_evidence(
         "and have the policy not require this one"
     )
     return _make_finding(rule, "undecided", text)
+
+
+def _describe_no_evidence(comparison: Comparison) -> str:
+    worst = metric_named(comparison.metric).worst
+    return (
+        f"{comparison.metric} is {worst:g} for the adapter and for {comparison.against} "
+        "alike, without any spread, which is no evidence"
+    )
 
 
 def _check_stand_in(case: Case, metric: str, against: System, rule: str) -> Finding:

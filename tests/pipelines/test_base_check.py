@@ -92,12 +92,24 @@ def test_a_row_that_the_template_refuses_is_named_with_the_number_of_others(
 def test_a_held_out_prompt_that_would_not_fit_after_training_is_refused_before(
     language: LanguageModel, manifest: BaseModelManifest
 ) -> None:
-    long = row(3, "long " * 100)
+    # With its own answer it fits, and with the longest that may be written it does not.
+    long = row(3, "long " * 86)
     data = {"train": rows(20), "dev": rows(5), "held_out": (long,)}
     with pytest.raises(
         UnusableRow, match=r"Held-out prompt .* the model's context holds 512"
     ):
         check_base(manifest, language, data, PARAMS)
+
+
+def test_a_row_over_the_context_is_named_and_none_is_asked(
+    language: LanguageModel, manifest: BaseModelManifest
+) -> None:
+    data = {"train": (*rows(3), row(7, "long " * 200))}
+    with pytest.raises(UnusableRow, match=r"Row 7 .* the model's context holds 512"):
+        check_base(manifest, language, data, PARAMS)
+    short = replace(language, context_tokens=40)
+    with pytest.raises(UnusableBaseModel, match="holds not one question of the check"):
+        check_base(manifest, short, {}, PARAMS)
 
 
 def test_examples_that_would_not_fit_after_training_are_refused_before(

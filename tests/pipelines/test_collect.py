@@ -394,3 +394,14 @@ def test_what_a_workbook_does_not_hold_is_named_in_the_reason(tmp_path: Path) ->
         "column completion is the error #N/A in cell B5, not text",
         "column group is the error #N/A in cell C6, not a label",
     ]
+
+
+def test_columns_of_labels_are_found_whatever_their_case(tmp_path: Path) -> None:
+    record = {"Prompt": "p", "Completion": "c", "Customer": "k1", "Region": "north"}
+    raw(tmp_path, "rows.jsonl", [record])
+    data = DATA.model_copy(
+        update={"group_column": "customer", "sensitive_feature": "region"}
+    )
+    collection = collect(find_local_source(data, tmp_path), data, tmp_path)
+    (row,) = read_rows(Path(collection.rows.path))
+    assert (row.group, row.feature) == ("k1", "north")

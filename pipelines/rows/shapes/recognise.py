@@ -11,7 +11,7 @@ from core.errors import NoSuchColumn, UnreadableData
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.shapes.candidates import find_candidates
-from pipelines.rows.shapes.columns import list_names, sample_values
+from pipelines.rows.shapes.columns import find_column, list_names, sample_values
 from pipelines.rows.shapes.refusals import refuse_columns, refuse_judged_answers
 from pipelines.rows.shapes.shape import TITLES, Shape
 from pipelines.rows.shapes.turns import Example
@@ -97,7 +97,7 @@ def check_labels(columns: Collection[str], data: DataParams, where: str) -> None
     }
     # An empty name is no name.
     for parameter, column in named.items():
-        if column and column not in columns:
+        if column and find_column(columns, column) is None:
             present = list_names(columns)
             raise NoSuchColumn(
                 f"{where} has no column {column}; it has {present}. "
