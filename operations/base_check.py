@@ -4,16 +4,17 @@ import tempfile
 from pathlib import Path
 
 from core.environment import set_library_environment
+from core.errors import UnreadableData
 from core.project import find_project
 from core.settings import Settings
 from flows.run.request import TrainRequest
 from pipelines import layout
 from pipelines.models.base_check import check_base
 from pipelines.models.base_store import locate_base_model
-from pipelines.models.conformance import Conformance
 from pipelines.models.language_model import load_language_model
 from pipelines.stages.base_model import base_model
 from pipelines.stages.collect import RowSource, collect
+from pipelines.values.conformance import Conformance
 from pipelines.values.dataset import Row, read_rows
 from pipelines.values.params import DataParams, preview_override
 
@@ -43,4 +44,10 @@ def check_base_folder(request: TrainRequest) -> Conformance:
 
 def _read_file(path: Path, data: DataParams, scratch: Path) -> tuple[Row, ...]:
     source = RowSource(kind="file", name=path.name, licence=None, rows=path)
-    return read_rows(Path(collect(source, data, scratch).rows.path))
+    collection = collect(source, data, scratch)
+    rows = read_rows(Path(collection.rows.path))
+    if not rows:
+        raise UnreadableData(
+            f"No row of {path} can be used. `assay data inspect {path}` says why."
+        )
+    return rows

@@ -27,7 +27,6 @@ from pipelines.metrics import metric_named
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
-from pipelines.models.conformance import Conformance
 from pipelines.models.language_model import (
     LanguageModel,
     load_language_model,
@@ -45,6 +44,7 @@ from pipelines.stages.split import main as split
 from pipelines.stages.validate import main as validate
 from pipelines.statistics.power import smallest_detectable_effect
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.conformance import Conformance
 from pipelines.values.dataset import SPLITS, Prompt, Row, group_prompts, read_rows
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission

@@ -11,12 +11,14 @@ from core.errors import UnusableBaseModel, UnusableRow
 from pipelines import layout
 from pipelines.models.answers import check_lengths
 from pipelines.models.chat import Example
-from pipelines.models.conformance import SAMPLE, Conformance, check_conformance
+from pipelines.models.conformance import SAMPLE, Asked, check_conformance
 from pipelines.models.few_shot import count_free_tokens, draw_examples
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.conformance import Conformance
 from pipelines.values.dataset import SPLITS, Message, Row, group_prompts, read_rows
 from pipelines.values.params import Params
+from pipelines.values.reading import count_of
 
 # Asked where there are no rows yet: of several lengths, some with the same beginning.
 _QUESTIONS = (
@@ -57,13 +59,13 @@ def check_base(
         _check_room(language, rows, params)
     if not examples:
         examples = _encode_own_questions(language)
-    return check_conformance(
+    asked = Asked(
         manifest.id,
         manifest.template_notes,
         language,
         _choose(examples),
-        params.generation,
     )
+    return check_conformance(asked, params.generation)
 
 
 def read_all_rows() -> dict[str, tuple[Row, ...]]:
@@ -113,9 +115,8 @@ def _encode_rows(
         except UnusableRow as error:
             refusals.append(f"Row {row.number} ({row.id}) of {split}: {error}")
     if refusals:
-        more = len(refusals) - 1
-        others = f" {more} more rows of {split} are refused." if more else ""
-        raise UnusableRow(f"{refusals[0]}{others}")
+        count = count_of(len(refusals), "row")
+        raise UnusableRow(f"{refusals[0]} Refused in all: {count} of {split}.")
     return encoded
 
 

@@ -8,19 +8,24 @@ Both come out of one rendering. An answer that is encoded by itself can begin wi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UnusableBaseModel, UnusableRow, first_line
 from pipelines.models.end_tokens import EndTokens, find_end_tokens
 from pipelines.models.incremental_text import NOT_YET, IncrementalText
-from pipelines.models.template import (
-    RenderingError,
-    Turn,
-    find_turn,
-    render,
-    render_ids,
+from pipelines.models.markup import (
+    OPEN,
+    PROMPT,
+    WHOLE,
+    Controls,
+    Markup,
+    Options,
+    find_controls,
+    find_markup,
 )
+from pipelines.models.template import RenderingError, find_ending, render
 from pipelines.values.dataset import Message
 
 if TYPE_CHECKING:
@@ -28,8 +33,11 @@ if TYPE_CHECKING:
 
 Example = tuple[list[int], list[int]]
 Encode = Callable[[str], list[int]]
+FindMarkup = Callable[[tuple[str, ...], Options], Markup]
 # Texts to put in front of another one while it is encoded: one of them joins no token with it.
 _ANCHORS = ("a", "\n", ".", "0", " ")
+# Orders of roles that are remembered: a client of the endpoint may send any.
+_MOST_ORDERS = 512
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,11 @@ class ChatEncoder:
     """
 
     tokenizer: "PreTrainedTokenizerBase"
-    template: str | None
-    turn: Turn
     ends: EndTokens
+    unknown_ids: frozenset[int]
+    """What the tokenizer writes for text that it has no tokens for."""
+    chat: "_Chat | None"
+    """None: completion mode."""
 
     @classmethod
     def load(cls, folder: Path, template: str | None) -> "ChatEncoder":
@@ -51,10 +61,11 @@ class ChatEncoder:
         `template` None is completion mode: the prompt, a line end, the completion.
         """
         tokenizer = load_tokenizer(folder)
-        # In completion mode nothing is written around an answer.
-        turn = Turn("", "") if template is None else find_turn(tokenizer, template)
-        ends = find_end_tokens(tokenizer, folder, turn.after)
-        return cls(tokenizer, template, turn, ends)
+        # In completion mode nothing is written behind an answer.
+        ending = "" if template is None else find_ending(tokenizer, template)
+        ends = find_end_tokens(tokenizer, folder, ending)
+        chat = None if template is None else _Chat.of(tokenizer, template)
+        return cls(tokenizer, ends, _find_unknown_ids(tokenizer), chat)
 
     @property
     def end_id(self) -> int:
@@ -77,30 +88,26 @@ class ChatEncoder:
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Encode messages up to where the answer begins.
 
-        `UnusableRow` where the template refuses the conversation, or leaves out what its system
-        or its user says.
+        `UnusableRow` where the template refuses the conversation, or leaves out what is said
+        in it.
         """
-        if self.template is None:
+        if self.chat is None:
             return self._encode_plain(_join(messages))
-        conversation = _list_turns(messages)
-        prompt = self._render(conversation, add_generation_prompt=True)
-        _check_is_whole(messages, prompt)
-        return self._render_ids(conversation, add_generation_prompt=True)
+        prompt = self.chat.render(messages, PROMPT)
+        _check_is_whole(messages, prompt.text)
+        return self.chat.encode_rendered(prompt)
 
     def encode_example(self, messages: Sequence[Message], answer: str) -> Example:
         """Encode a prompt, and the answer that it goes on with, end-of-turn token included.
 
         The prompt's tokens are those of `prompt_ids`. `UnusableRow` where the template refuses
-        or rewrites the example, or where the answer holds a token that ends a turn.
+        or rewrites the example, where the tokenizer cannot write the answer, or where the answer
+        holds a token that ends a turn.
         """
-        prompt_ids = self.prompt_ids(messages)
-        if self.template is None:
-            prompt = _join(messages)
-            whole_ids = self._encode_plain(prompt + answer)
-            rest = _Rest(prompt_ids, whole_ids, answer)
+        if self.chat is None:
+            prompt_ids, answer_ids = self._encode_completion(messages, answer)
         else:
-            rest = self._render_rest(messages, answer, prompt_ids)
-        answer_ids = self._cut(rest)
+            prompt_ids, answer_ids = self._encode_turn(self.chat, messages, answer)
         return prompt_ids, self._end(answer_ids, answer)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -123,77 +130,64 @@ class ChatEncoder:
 
     def show(self, ids: Sequence[int]) -> str:
         """Return the text of tokens with its control tokens, for people."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        text = self.tokenizer.decode(
+            list(ids),
+            skip_special_tokens=False,
+        )
+        return str(text)
 
-    def _render_rest(
-        self, messages: Sequence[Message], answer: str, prompt_ids: list[int]
-    ) -> "_Rest":
-        conversation = _list_turns(messages)
-        prompt = self._render(conversation, add_generation_prompt=True)
-        conversation.append({"role": "assistant", "content": answer})
+    def _encode_completion(self, messages: Sequence[Message], answer: str) -> Example:
+        prompt = _join(messages)
+        prompt_ids = self._encode_plain(prompt)
+        whole_ids = self._encode_plain(prompt + answer)
+        return prompt_ids, _cut(prompt_ids, whole_ids, self._encode_text, answer)
+
+    def _encode_turn(
+        self, chat: "_Chat", messages: Sequence[Message], answer: str
+    ) -> Example:
+        prompt = chat.render(messages, PROMPT)
+        _check_is_whole(messages, prompt.text)
+        turn = Message(role="assistant", content=answer)
         # Without an end token the template's own words after an answer are not learned.
-        options = {"continue_final_message": True} if not self.ends.is_written else {}
-        whole = self._render(conversation, **options)
-        rest = whole.removeprefix(prompt)
-        if not whole.startswith(prompt) or answer.strip() not in rest:
-            hint = "Change the row or the template."
-            if "</think>" in answer:
-                hint = "Take the thought out of the row: only answers are learned."
-            raise UnusableRow(
-                f"The chat template rewrites the answer {answer[:40]!r}, "
-                f"so that it does not follow its prompt. {hint}"
-            )
-        return _Rest(prompt_ids, self._render_ids(conversation, **options), rest)
-
-    def _cut(self, rest: "_Rest") -> list[int]:
-        """Return the tokens that follow the prompt's.
-
-        Where text on both sides makes one token, those of the rest by itself: a model that is
-        asked the prompt has to write these.
-        """
-        length = len(rest.prompt_ids)
-        if rest.whole_ids[:length] == rest.prompt_ids:
-            return rest.whole_ids[length:]
-        encode = self._encode_text if self.template is None else self._encode_markup
-        return _encode_after_anchor(encode, rest.text)
+        options = WHOLE if self.ends.is_written else OPEN
+        whole = chat.render((*messages, turn), options)
+        rest = whole.text.removeprefix(prompt.text)
+        if not whole.text.startswith(prompt.text) or answer.strip() not in rest:
+            raise _describe_rewriting(answer)
+        prompt_ids = chat.encode_rendered(prompt)
+        whole_ids = chat.encode_rendered(whole)
+        if whole.guarded is None:
+            return prompt_ids, _cut(prompt_ids, whole_ids, chat.encode, rest)
+        guarded_rest = whole.guarded.removeprefix(prompt.guarded or prompt.text)
+        encode = chat.encode_guarded
+        return prompt_ids, _cut(prompt_ids, whole_ids, encode, guarded_rest)
 
     def _end(self, ids: list[int], answer: str) -> list[int]:
         """Return the tokens up to the first one that ends the turn, or with one appended."""
         end = self.ends.turn
-        if self.ends.is_written:
-            kept = ids[: ids.index(end)] if end in ids else ids
-            # One end is the template's. More are the answer's.
-            has_own_end = ids.count(end) > self.ends.times_written
-        else:
-            kept, has_own_end = ids, end in ids
+        kept = ids
+        if self.ends.is_written and end in ids:
+            kept = ids[: ids.index(end)]
+        # One end is the template's. More are the answer's.
+        has_own_end = ids.count(end) > self.ends.times_written
         if has_own_end or self.ends.all.intersection(kept):
             raise UnusableRow(
                 f"The answer {answer[:40]!r} holds a token that ends a turn, "
                 "so that no model could write it to its end. Take it out of the row."
             )
+        if self.unknown_ids.intersection(kept):
+            raise UnusableRow(
+                f"The tokenizer has no tokens for a part of the answer {answer[:40]!r}, "
+                "so that no model could write it. Take the row out, or another base model."
+            )
         return [*kept, end]
-
-    def _render(self, conversation: list[dict[str, str]], **options: bool) -> str:
-        template = self.template or ""
-        try:
-            return render(self.tokenizer, template, conversation, **options)
-        except RenderingError as error:
-            raise _describe_refusal(conversation, error) from error
-
-    def _render_ids(
-        self, conversation: list[dict[str, str]], **options: bool
-    ) -> list[int]:
-        template = self.template or ""
-        try:
-            return render_ids(self.tokenizer, template, conversation, **options)
-        except RenderingError as error:
-            raise _describe_refusal(conversation, error) from error
 
     def _encode_plain(self, text: str) -> list[int]:
         """Encode as the tokenizer does by itself, without an end that it may append."""
         encoding = self.tokenizer(text, split_special_tokens=True)
         ids = list(encoding["input_ids"])
-        return ids[: len(ids) - self.ends.appended]
+        length = len(ids) - self.ends.appended
+        return ids[:length]
 
     def _encode_text(self, text: str) -> list[int]:
         """Encode what a person wrote: a control token in it is split into plain tokens."""
@@ -202,21 +196,118 @@ class ChatEncoder:
         )
         return list(encoding["input_ids"])
 
-    def _encode_markup(self, text: str) -> list[int]:
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A conversation as the template writes it, and with what its messages imitate marked."""
+
+    text: str
+    guarded: str | None
+    """None where no message imitates a control token."""
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A template on its tokenizer."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    template: str
+    controls: Controls
+    find_markup: FindMarkup
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", template: str) -> "_Chat":
+        controls = find_controls(tokenizer, template)
+        # A file has few orders of roles, and each is rendered once.
+        remember = lru_cache(maxsize=_MOST_ORDERS)
+        return cls(
+            tokenizer,
+            template,
+            controls,
+            remember(partial(find_markup, tokenizer, template)),
+        )
+
+    def render(self, messages: Sequence[Message], options: Options) -> _Rendered:
+        """Render messages; `UnusableRow` where the template refuses or leaves out one."""
+        # First by words of our own: a text may stand elsewhere in a prompt by chance.
+        roles = tuple(message.role for message in messages)
+        markup = self.find_markup(roles, options)
+        conversation = [
+            {"role": message.role, "content": message.content} for message in messages
+        ]
+        try:
+            text = render(self.tokenizer, self.template, conversation, **dict(options))
+        except RenderingError as error:
+            names = ", ".join(roles)
+            raise UnusableRow(
+                f"The chat template refuses a conversation of {names} ({error}). "
+                "Correct the row or the template."
+            ) from error
+        return _Rendered(text, self._guard(text, markup, messages))
+
+    def encode_rendered(self, rendered: _Rendered) -> list[int]:
+        """Encode a conversation."""
+        if rendered.guarded is None:
+            return self.encode(rendered.text)
+        return self.encode_guarded(rendered.guarded)
+
+    def encode(self, text: str) -> list[int]:
         """Encode what the template wrote: its control tokens count as such."""
         encoding = self.tokenizer(
             text, add_special_tokens=False, split_special_tokens=False
         )
         return list(encoding["input_ids"])
 
+    def encode_guarded(self, guarded: str) -> list[int]:
+        """Encode as `encode` does, but for control tokens that are marked: they are text."""
+        from transformers.utils.chat_template_utils import encode_marked_chat
 
-@dataclass(frozen=True)
-class _Rest:
-    """A prompt's tokens, those of prompt and answer together, and the text after the prompt."""
+        return list(encode_marked_chat(self.tokenizer, guarded))
 
-    prompt_ids: list[int]
-    whole_ids: list[int]
-    text: str
+    def _guard(
+        self, text: str, markup: Markup, messages: Sequence[Message]
+    ) -> str | None:
+        """Mark the control tokens that messages hold, with transformers' own marks."""
+        from transformers.utils.chat_template_utils import mark_control_tokens
+
+        if not self.controls.are_in(messages):
+            return None
+        written = markup.split(text, messages)
+        if written is None:
+            raise UnusableRow(
+                "A message holds a control token and the chat template rewrites it. "
+                "Remove the token."
+            )
+        marked = [
+            mark_control_tokens(form, self.controls.pattern(messages[number].role))
+            for form, number in zip(written, markup.order, strict=True)
+        ]
+        return markup.join(marked)
+
+
+def _cut(
+    prompt_ids: list[int], whole_ids: list[int], encode: Encode, rest: str
+) -> list[int]:
+    """Return the tokens that follow the prompt's.
+
+    Where text on both sides makes one token, those of the rest by itself: a model that is
+    asked the prompt has to write these.
+    """
+    length = len(prompt_ids)
+    if whole_ids[:length] == prompt_ids:
+        return whole_ids[length:]
+    return _encode_after_anchor(encode, rest)
+
+
+def _describe_rewriting(answer: str) -> UnusableRow:
+    hint = "Change the row or the template."
+    if "</think>" in answer:
+        hint = "Take the thought out of the row: only answers are learned."
+    beginning = repr(answer[:40])
+    return UnusableRow(
+        f"The chat template rewrites the answer {beginning}, "
+        f"so that it does not follow its prompt. {hint}"
+    )
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -235,6 +326,15 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             "Put tokenizer.json beside config.json."
         ) from error
     return tokenizer
+
+
+def _find_unknown_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = getattr(backend, "model", None)
+    # Some settings do not name the token that the model behind them writes.
+    names = {tokenizer.unk_token, getattr(model, "unk_token", None)}
+    vocabulary = tokenizer.get_vocab()
+    return frozenset(vocabulary[name] for name in names if name in vocabulary)
 
 
 def _encode_after_anchor(encode: Encode, text: str) -> list[int]:
@@ -258,16 +358,6 @@ def _join(messages: Sequence[Message]) -> str:
     return "".join(lines)
 
 
-def _list_turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [
-        {
-            "role": message.role,
-            "content": message.content,
-        }
-        for message in messages
-    ]
-
-
 def _check_is_whole(messages: Sequence[Message], prompt: str) -> None:
     """Raise `UnusableRow` where a template leaves out what was said to the assistant.
 
@@ -284,13 +374,3 @@ def _check_is_whole(messages: Sequence[Message], prompt: str) -> None:
                 f"The chat template leaves out or rewrites a {message.role} turn "
                 f"({beginning}). Change the row or the template."
             )
-
-
-def _describe_refusal(
-    conversation: list[dict[str, str]], error: RenderingError
-) -> UnusableRow:
-    roles = ", ".join(turn["role"] for turn in conversation)
-    return UnusableRow(
-        f"The chat template refuses a conversation of {roles} ({error}). "
-        "Correct the row or the template."
-    )

@@ -1,13 +1,18 @@
 """What Assay makes of a base model: shown to people, and checked before anything is trained.
 
-Some rows are asked in one batch, and each alone. Answers and losses of both ways have to agree.
+each prompt alone, one plain row      is what its answers have to be
+the same with a key-value cache       as the endpoint answers
+the same in a batch                   as scoring answers and measures losses
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
 
-from core.errors import UnusableBaseModel
-from core.value import Value
+from core.errors import UnusableBaseModel, first_line
+from pipelines.models.batching import Batching
 from pipelines.models.chat import Example
 from pipelines.models.language_model import (
     Generated,
@@ -15,6 +20,7 @@ from pipelines.models.language_model import (
     generate,
     measure_completion_losses,
 )
+from pipelines.values.conformance import Conformance
 from pipelines.values.params import GenerationParams
 
 SAMPLE = 12
@@ -28,68 +34,14 @@ _TIE = {"float32": 1e-3, "bfloat16": 0.1}
 _LOOKS_AHEAD = 1e-5
 
 
-class Conformance(Value):
-    """What was seen of a base model with its encoder."""
+@dataclass(frozen=True)
+class Asked:
+    """A base model under the name that people know, and the examples that it is asked."""
 
     base_id: str
-    template_notes: tuple[str, ...]
-    example: str
-    end_tokens: tuple[str, ...]
-    ends_are_written: bool
-    bos_tokens: int
-    context_tokens: int
-    batching: str
-    asked: int
-    equal_answers: int
-    largest_loss_difference: float
-    ended: int
-    new_tokens: int
-
-    @property
-    def text(self) -> str:
-        """Give a line for each thing, for people."""
-        lines = [
-            ("prompt", self._prompt),
-            ("ends", self._ends),
-            ("context", f"{self.context_tokens:,} tokens"),
-            ("batches", self._batches),
-            ("answers", self._answers),
-        ]
-        return "\n".join(f"  {name:9} {text}" for name, text in lines)
-
-    @property
-    def _prompt(self) -> str:
-        shown = self.example.replace("\n", "⏎")
-        if len(shown) > 300:
-            shown = f"{shown[:150]} … {shown[-150:]}"
-        notes = "".join(f"; {note}" for note in self.template_notes)
-        beginning = f"beginning-of-sequence tokens in front: {self.bos_tokens}"
-        return f"{shown}\n            {beginning}{notes}"
-
-    @property
-    def _ends(self) -> str:
-        names = ", ".join(self.end_tokens)
-        if self.ends_are_written:
-            return f"{names}; the first one is the template's"
-        return f"{names}; the first one is put behind each answer in training"
-
-    @property
-    def _batches(self) -> str:
-        losses = "losses equal to those alone"
-        if self.largest_loss_difference:
-            losses = f"losses within {self.largest_loss_difference:.1g} of those alone"
-        answers = f"{self.equal_answers} of {self.asked} answers as alone"
-        return f"{self.batching}; {answers}, {losses}"
-
-    @property
-    def _answers(self) -> str:
-        text = f"{self.ended} of {self.asked} end by themselves in {self.new_tokens} tokens"
-        if self.ended:
-            return text
-        return (
-            f"{text}: the base never ends an answer, and its scores are those of texts "
-            "that the token limit cut"
-        )
+    notes: tuple[str, ...]
+    language: LanguageModel
+    examples: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -102,71 +54,89 @@ class _Answers:
     losses_alone: tuple[float, ...]
 
 
-def check_conformance(
-    base_id: str,
-    notes: tuple[str, ...],
-    language: LanguageModel,
-    examples: Sequence[Example],
-    params: GenerationParams,
-) -> Conformance:
-    """Ask a dozen of the examples.
+def check_conformance(asked: Asked, params: GenerationParams) -> Conformance:
+    """Ask the examples, each alone and all in batches.
 
-    `UnusableBaseModel` where the model looks ahead, or where batches change the outcome.
+    `UnusableBaseModel` where the model does not run, looks ahead, gives no numbers, or where its
+    cache or batches change the outcome.
     """
-    _check_causality(base_id, language, examples[0])
-    room = language.context_tokens - max(len(prompt) for prompt, _ in examples)
-    new_tokens = max(1, min(params.max_new_tokens, MOST_NEW_TOKENS, room))
-    answers = _ask(language, examples, new_tokens, params.batch_size)
-    _check_cache(base_id, language, examples, answers.alone)
-    equal = [
-        _is_same(language, prompt, one, other)
-        for (prompt, _), one, other in zip(
-            examples, answers.together, answers.alone, strict=True
-        )
-    ]
-    difference = _measure_difference(answers)
-    _check_batches(base_id, language, equal, difference)
-    encoder = language.encoder
-    prompt, answer = examples[0]
-    ends = [encoder.end_id, *(end for end in encoder.end_ids if end != encoder.end_id)]
+    with _explain_failure(asked.base_id):
+        _check_causality(asked)
+        new_tokens = _count_new_tokens(asked, params)
+        answers = _ask(asked, new_tokens, params.batch_size)
+        _check_losses(asked, answers)
+        _check_cache(asked, answers)
+        difference = _measure_difference(answers)
+        _check_batches(asked, answers, difference, params.batch_size)
+    return _describe(asked, answers, difference, new_tokens)
+
+
+@contextmanager
+def _explain_failure(base_id: str) -> Iterator[None]:
+    """Within, whatever a model's own code fails with is `UnusableBaseModel`."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UnusableBaseModel(
+            f"{base_id} cannot be asked a prompt ({first_line(error)}). "
+            "Try it with transformers by itself, or take another model."
+        ) from error
+
+
+def _describe(
+    asked: Asked, answers: _Answers, difference: float, new_tokens: int
+) -> Conformance:
+    encoder = asked.language.encoder
+    prompt, answer = asked.examples[0]
+    others = [end for end in encoder.end_ids if end != encoder.end_id]
+    ends = [encoder.end_id, *others]
+    pairs = zip(answers.together, answers.alone, strict=True)
     return Conformance(
-        base_id=base_id,
-        template_notes=notes,
+        base_id=asked.base_id,
+        template_notes=asked.notes,
         example=encoder.show([*prompt, *answer]),
         end_tokens=tuple(encoder.show([end]) for end in ends),
         ends_are_written=encoder.ends.is_written,
         bos_tokens=_count_leading(prompt, encoder.tokenizer.bos_token_id),
-        context_tokens=language.context_tokens,
-        batching=language.batching.value,
-        asked=len(examples),
-        equal_answers=sum(
-            one == other
-            for one, other in zip(answers.together, answers.alone, strict=True)
-        ),
+        context_tokens=asked.language.context_tokens,
+        batching=asked.language.batching.value,
+        asked=len(asked.examples),
+        equal_answers=sum(one == other for one, other in pairs),
         largest_loss_difference=difference,
         ended=sum(answer.ended for answer in answers.alone),
         new_tokens=new_tokens,
     )
 
 
-def _check_causality(base_id: str, language: LanguageModel, example: Example) -> None:
+def _count_new_tokens(asked: Asked, params: GenerationParams) -> int:
+    """Count the tokens that each answer may have: all prompts leave room for them."""
+    longest = max(len(prompt) for prompt, _ in asked.examples)
+    room = asked.language.context_tokens - longest
+    return min(params.max_new_tokens, MOST_NEW_TOKENS, room)
+
+
+def _check_causality(asked: Asked) -> None:
     """Refuse an encoder: what it says of a token depends on later ones."""
     import torch
 
-    ids = [*example[0], *example[1]]
+    prompt, answer = asked.examples[0]
+    ids = [*prompt, *answer]
     # Only the last token differs: what is said of those before it has to be the same.
-    other = [*ids[:-1], ids[0]]
-    rows = torch.tensor([ids, other], device=language.device)
+    other_token = next(token for token in (*ids, ids[-1] - 1) if token != ids[-1])
+    other = [*ids[:-1], max(0, other_token)]
+    rows = torch.tensor([ids, other], device=asked.language.device)
     with torch.inference_mode():
-        logits = language.model(input_ids=rows).logits[:, :-1].float()
+        logits = asked.language.model(input_ids=rows).logits[:, :-1].float()
     difference = float((logits[0] - logits[1]).abs().max())
+    largest = float(logits[0].abs().max())
     # Both rows have one shape, so that a model that does not look ahead rounds alike.
-    # Asked as a pass: a NaN is no small difference.
-    if difference <= _LOOKS_AHEAD * max(1.0, float(logits[0].abs().max())):
+    if not isfinite(difference):
+        raise _describe_no_numbers(asked)
+    if difference <= _LOOKS_AHEAD * max(1.0, largest):
         return
     raise UnusableBaseModel(
-        f"{base_id} looks ahead, which does not continue a text: another last token changes "
-        f"what it says of those before it by {difference:.2g}. Give a decoder."
+        f"{asked.base_id} looks ahead, which does not continue a text: another last token "
+        f"changes what it says of those before it by {difference:.2g}. Give a decoder."
     )
 
 
@@ -178,117 +148,123 @@ def _count_leading(ids: list[int], token: int | None) -> int:
     return count
 
 
-def _check_cache(
-    base_id: str,
-    language: LanguageModel,
-    examples: Sequence[Example],
-    answers: Sequence[Generated],
-) -> None:
-    """Refuse a model whose cache changes what it says: its scores would be no model's.
-
-    Losses are measured on whole rows, without the cache that an answer is made with.
-    """
-    pairs = zip(examples, answers, strict=True)
-    agrees = [_is_greedy(language, prompt, answer) for (prompt, _), answer in pairs]
-    if not all(agrees):
-        raise UnusableBaseModel(
-            f"{base_id} gives {agrees.count(False)} of {len(agrees)} answers that it does not give "
-            "without its key-value cache, which is a fault of its code in transformers. "
-            "Take another version of transformers, or another model."
-        )
-
-
-def _is_greedy(language: LanguageModel, prompt: list[int], answer: Generated) -> bool:
-    """Whether each token of an answer is the likeliest one, or as likely, on the whole row."""
-    import torch
-
-    ids = [*prompt, *answer.ids]
-    with torch.inference_mode():
-        row = torch.tensor([ids], device=language.device)
-        logits = language.model(input_ids=row).logits[0, len(prompt) - 1 :].float()
-    best = logits.max(dim=-1).values
-    # After the last token of an answer that ended any end token may come.
-    choices = [[token] for token in answer.ids]
-    if answer.ended:
-        choices.append(language.encoder.end_ids)
-    gaps = [
-        float(best[place] - logits[place, tokens].max())
-        for place, tokens in enumerate(choices)
-    ]
-    return all(gap <= _TIE[language.precision] for gap in gaps)
-
-
-def _ask(
-    language: LanguageModel,
-    examples: Sequence[Example],
-    new_tokens: int,
-    batch_size: int,
-) -> _Answers:
+def _ask(asked: Asked, new_tokens: int, batch_size: int) -> _Answers:
+    language, examples = asked.language, asked.examples
+    # One row without padding and without a prefix: what nothing of ours can change.
+    plain = replace(language, batching=Batching.EQUAL_LENGTHS)
     prompts = [prompt for prompt, _ in examples]
-    together = generate(
-        language, prompts, max_new_tokens=new_tokens, batch_size=batch_size
-    )
-    alone = [
-        generate(language, [prompt], max_new_tokens=new_tokens, batch_size=1)[0]
-        for prompt in prompts
-    ]
+    alone: list[Generated] = []
+    losses: list[float] = []
+    for example in examples:
+        prompt, _ = example
+        alone += generate(plain, [prompt], max_new_tokens=new_tokens, batch_size=1)
+        losses += measure_completion_losses(plain, [example], batch_size=1)
     return _Answers(
-        together=together,
+        together=generate(
+            language, prompts, max_new_tokens=new_tokens, batch_size=batch_size
+        ),
         alone=tuple(alone),
         losses_together=measure_completion_losses(
             language, examples, batch_size=batch_size
         ),
-        losses_alone=tuple(_measure_alone(language, example) for example in examples),
+        losses_alone=tuple(losses),
     )
 
 
-def _measure_alone(language: LanguageModel, example: Example) -> float:
-    (loss,) = measure_completion_losses(language, [example], batch_size=1)
-    return loss
+def _check_losses(asked: Asked, answers: _Answers) -> None:
+    losses = (*answers.losses_alone, *answers.losses_together)
+    # Each by itself: a NaN gets lost in a maximum.
+    if not all(isfinite(loss) for loss in losses):
+        raise _describe_no_numbers(asked)
 
 
-def _measure_difference(answers: _Answers) -> float:
-    """Return the largest difference of two losses, as a share of the loss; NaN is one."""
-    pairs = zip(answers.losses_together, answers.losses_alone, strict=True)
-    return max(abs(one - other) / max(1.0, abs(other)) for one, other in pairs)
-
-
-def _is_same(
-    language: LanguageModel, prompt: list[int], one: Generated, other: Generated
-) -> bool:
-    """Whether two answers are equal, or part where two tokens are equally likely."""
-    if one == other:
-        return True
-    shared = 0
-    for token, other_token in zip(one.ids, other.ids, strict=False):
-        if token != other_token:
-            break
-        shared += 1
-    context = [*prompt, *one.ids[:shared]]
-    gap = _measure_next(language, context, one, shared) - _measure_next(
-        language, context, other, shared
+def _describe_no_numbers(asked: Asked) -> UnusableBaseModel:
+    return UnusableBaseModel(
+        f"{asked.base_id} gives losses that are no numbers. "
+        "Look at its weights, or set generation.precision=float32."
     )
-    return abs(gap) <= _TIE[language.precision]
 
 
-def _measure_next(
-    language: LanguageModel, context: list[int], answer: Generated, place: int
-) -> float:
-    """Loss of an answer's token at a place, or of the likeliest end where it ends there."""
-    here = answer.ids[place : place + 1]
-    tokens = list(here) or language.encoder.end_ids
-    return min(_measure_alone(language, (context, [token])) for token in tokens)
+def _check_cache(asked: Asked, answers: _Answers) -> None:
+    """Refuse a model whose cache changes what it says: its scores would be no model's.
+
+    Losses are measured on whole rows, without the cache that an answer is made with.
+    """
+    wrong = _count_not_greedy(asked, answers.alone)
+    if wrong:
+        raise UnusableBaseModel(
+            f"{asked.base_id} gives {wrong} of {len(answers.alone)} answers that it does not "
+            "give without its key-value cache, which is a fault of its code in transformers. "
+            "Take another version of transformers, or another model."
+        )
 
 
 def _check_batches(
-    base_id: str, language: LanguageModel, equal: list[bool], difference: float
+    asked: Asked, answers: _Answers, difference: float, batch_size: int
 ) -> None:
-    tolerance = _LOSS_TOLERANCE[language.precision]
+    wrong = _count_not_greedy(asked, answers.together)
+    tolerance = _LOSS_TOLERANCE[asked.language.precision]
     # Asked as a pass: a NaN is within no tolerance.
-    if all(equal) and difference <= tolerance:
+    if not wrong and difference <= tolerance:
         return
+    remedy = "Set generation.batch_size=1 for it."
+    if batch_size == 1:
+        remedy = "It counts positions in a way of its own: take another model."
     raise UnusableBaseModel(
-        f"{base_id} answers {equal.count(False)} of {len(equal)} prompts otherwise in a batch "
-        f"than alone, and losses differ by {difference:.2g} of their size. "
-        "Set generation.batch_size=1 for it."
+        f"{asked.base_id} answers {wrong} of {len(answers.together)} prompts otherwise in a "
+        f"batch than alone, and losses differ by {difference:.2g} of their size. {remedy}"
     )
+
+
+def _count_not_greedy(asked: Asked, answers: Sequence[Generated]) -> int:
+    pairs = zip(asked.examples, answers, strict=True)
+    agree = [
+        _is_greedy(asked.language, prompt, answer) for (prompt, _), answer in pairs
+    ]
+    return agree.count(False)
+
+
+def _is_greedy(language: LanguageModel, prompt: list[int], answer: Generated) -> bool:
+    """Whether each token of an answer is the likeliest one, or as likely, without a cache."""
+    # After the last token of an answer that ended any end token may come.
+    choices = [[token] for token in answer.ids]
+    if answer.ended:
+        choices.append(language.encoder.end_ids)
+    # One forward pass over the whole row answers for nearly every model.
+    ids = [*prompt, *answer.ids]
+    logits = _compute_logits(language, ids)
+    whole_row = logits[len(prompt) - 1 :]
+    for place, tokens in enumerate(choices):
+        if _is_likeliest(language, whole_row[place], tokens):
+            continue
+        # Positions that stretch with the row: each token was chosen on a shorter one.
+        beginning = ids[: len(prompt) + place]
+        shorter = _compute_logits(language, beginning)
+        if not _is_likeliest(language, shorter[-1], tokens):
+            return False
+    return True
+
+
+def _compute_logits(language: LanguageModel, ids: list[int]) -> Any:
+    """Logits of shape (tokens, vocabulary), of one row without a cache."""
+    import torch
+
+    with torch.inference_mode():
+        row = torch.tensor([ids], device=language.device)
+        return language.model(input_ids=row, use_cache=False).logits[0].float()
+
+
+def _is_likeliest(language: LanguageModel, logits: Any, tokens: list[int]) -> bool:
+    gap = float(logits.max() - logits[tokens].max())
+    # Asked as a pass: a NaN is no tie.
+    return gap <= _TIE[language.precision]
+
+
+def _measure_difference(answers: _Answers) -> float:
+    """Return the largest difference of two losses, as a share of the loss."""
+    shares: list[float] = []
+    pairs = zip(answers.losses_together, answers.losses_alone, strict=True)
+    for together, alone in pairs:
+        scale = max(1.0, abs(alone))
+        shares.append(abs(together - alone) / scale)
+    return max(shares)

@@ -35,12 +35,16 @@ def find_end_tokens(
 
     `UnusableBaseModel` where there is none, or where a file lists what is no token.
     """
-    listed = _read_listed(folder, len(tokenizer))
+    # Some vocabularies have gaps: their number of tokens is no bound.
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    listed = _read_listed(folder, highest)
     eos = tokenizer.eos_token_id
     named = [] if eos is None else [int(eos)]
     ids = _encode(tokenizer, after_answer)
     control_ids = _list_control_ids(tokenizer)
     written = _find_first(ids, control_ids.union(named, listed))
+    if written is not None:
+        _check_text_before(tokenizer, ids[: ids.index(written)])
     candidates = [*named, *listed]
     # What the template writes is what training teaches.
     if written is not None:
@@ -72,6 +76,17 @@ def _find_first(ids: list[int], wanted: set[int]) -> int | None:
     return None
 
 
+def _check_text_before(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> None:
+    """Refuse words between an answer and its end: each answer would be given with them."""
+    text = str(tokenizer.decode(ids))
+    if text.strip():
+        raise UnusableBaseModel(
+            f"The chat template writes {text[:60]!r} between an answer and the token that ends "
+            "it, so that no answer would be a reference. "
+            "Correct it, or give another with --chat-template."
+        )
+
+
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     encoding = tokenizer(text, add_special_tokens=False)
     return list(encoding["input_ids"])
@@ -89,7 +104,7 @@ def _count_appended(tokenizer: "PreTrainedTokenizerBase") -> int:
     return 0
 
 
-def _read_listed(folder: Path, vocabulary: int) -> list[int]:
+def _read_listed(folder: Path, highest: int) -> list[int]:
     """Read which tokens the model's own files say that generation stops at, in their order.
 
     As transformers does: those of `generation_config.json`, or without that file of
@@ -104,7 +119,10 @@ def _read_listed(folder: Path, vocabulary: int) -> list[int]:
         config = _read_json(path)
         text_part = config.get("text_config")
         inner = text_part if isinstance(text_part, dict) else {}
-        listed = config.get("eos_token_id", inner.get("eos_token_id"))
+        listed = config.get("eos_token_id")
+        # A null says nothing, as in transformers.
+        if listed is None:
+            listed = inner.get("eos_token_id")
     entries = listed if isinstance(listed, list) else [listed]
     ids = [entry for entry in entries if entry is not None]
     for token in ids:
@@ -114,7 +132,7 @@ def _read_listed(folder: Path, vocabulary: int) -> list[int]:
                 f"{path} says that eos_token_id is {str(listed)[:40]}. "
                 "Write a token's number, or a list of them."
             )
-    return [token for token in ids if 0 <= token < vocabulary]
+    return [token for token in ids if 0 <= token <= highest]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ today's date, and whether a thought is opened in front of the answer.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UnusableBaseModel, first_line
@@ -24,17 +24,9 @@ _REMEDY = "Correct it, or give another with --chat-template."
 _SWITCHES = ("enable_thinking", "thinking")
 # Written behind what is put in front of a template: a line end after it stays the template's.
 _NOTHING = "{{ '' }}"
-# Directives of strftime, which a template may ask for.
-_DIRECTIVES = "aAbBcdDeFgGHIjklmMnpPrRStTuUVwWxXyYzZC"
-_UNPADDED = "demHIMSjy"
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a template writes an answer: what comes before it, and what after it."""
-
-    before: str
-    after: str
+# Directives of strftime that are always known; with flags, those that a template holds.
+_DIRECTIVES = "aAbBcCdDeFfgGhHIjklmMnpPrRsStTuUVwWxXyYzZ"
+_DIRECTIVE = re.compile(r"%[-_0^#EO]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -54,12 +46,12 @@ def fix_template(
     """
     notes: list[str] = []
     if re.search(r"\bstrftime_now\b", template):
-        definition = _define_date(today)
+        definition = _define_date(today, template)
         template = definition + template
         day = today.isoformat()
         notes.append(f"its date is fixed at {day}")
     try:
-        find_turn(tokenizer, template)
+        find_ending(tokenizer, template)
     except UnusableBaseModel as error:
         switched = _switch_thinking_off(tokenizer, template)
         if switched is None:
@@ -69,8 +61,8 @@ def fix_template(
     return FixedTemplate(template, tuple(notes))
 
 
-def find_turn(tokenizer: "PreTrainedTokenizerBase", template: str) -> Turn:
-    """Find what the template writes before and after an answer.
+def find_ending(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:
+    """Find what the template writes after an answer.
 
     `UnusableBaseModel` where it leaves out what a user says, where it does not render, or where
     a conversation with an answer does not go on as its prompt began.
@@ -98,7 +90,7 @@ def find_turn(tokenizer: "PreTrainedTokenizerBase", template: str) -> Turn:
             f"The chat template writes {_show(before)} between a prompt and its answer, "
             f"which no prompt ends with: the model would have to write it. {_REMEDY}"
         )
-    return Turn(before, after)
+    return after
 
 
 def render(
@@ -109,27 +101,6 @@ def render(
 ) -> str:
     """Render a conversation to text; `RenderingError` where the template refuses it."""
     return str(_apply(tokenizer, template, conversation, tokenize=False, **options))
-
-
-def render_ids(
-    tokenizer: "PreTrainedTokenizerBase",
-    template: str,
-    conversation: Sequence[dict[str, str]],
-    **options: Any,
-) -> list[int]:
-    """Render a conversation to token ids; `RenderingError` where the template refuses it.
-
-    Control tokens that a message holds are encoded as text.
-    """
-    encoding = _apply(
-        tokenizer,
-        template,
-        conversation,
-        tokenize=True,
-        sanitize_control_tokens=True,
-        **options,
-    )
-    return list(encoding["input_ids"])
 
 
 class RenderingError(ValueError):
@@ -196,31 +167,42 @@ def _switch_thinking_off(
             continue
         switched = f"{{% set {switch} = false %}}{_NOTHING}{template}"
         try:
-            find_turn(tokenizer, switched)
+            find_ending(tokenizer, switched)
         except UnusableBaseModel:
             continue
         return switched, switch
     return None
 
 
-def _define_date(today: date) -> str:
-    """Return Jinja that defines `strftime_now` as midnight of one day.
+def _define_date(today: date, template: str) -> str:
+    """Return Jinja that defines `strftime_now` as midnight, UTC, of one day.
 
     It hides transformers' function of that name, which gives the present moment.
     """
-    directives = [
-        (f"%{letter}", today.strftime(f"%{letter}")) for letter in _DIRECTIVES
-    ]
-    for letter in _UNPADDED:
-        unpadded = today.strftime(f"%{letter}").strip().lstrip("0") or "0"
-        directives.append((f"%-{letter}", unpadded))
+    usual = {f"%{letter}" for letter in _DIRECTIVES}
+    asked = usual.union(_DIRECTIVE.findall(template))
+    # The longest first: %-d is no %- and a d.
+    directives = sorted(
+        asked - {"%%"}, key=lambda directive: (-len(directive), directive)
+    )
+    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
     # A doubled sign is one sign, and no directive with what follows it.
-    replacements = [("%%", "\0"), *directives, ("\0", "%")]
+    written = [
+        (directive, _write_moment(midnight, directive)) for directive in directives
+    ]
+    replacements = [("%%", "\0"), *written, ("\0", "%")]
     filters = [f"replace({old!r}, {new!r})" for old, new in replacements]
     body = " | ".join(["format", *filters])
     return (
         f"{{% macro strftime_now(format) %}}{{{{ {body} }}}}{{% endmacro %}}{_NOTHING}"
     )
+
+
+def _write_moment(moment: datetime, directive: str) -> str:
+    # The only one that the C library writes in the machine's own time zone.
+    if directive.endswith("s"):
+        return str(int(moment.timestamp()))
+    return moment.strftime(directive)
 
 
 def _show(text: str) -> str:

@@ -8,11 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core.errors import ParameterError, UnusableBaseModel, UnusableRow
 from pipelines.models.base_check import check_base
 from pipelines.models.batching import Batching, choose_batching, cut_into_batches
-from pipelines.models.language_model import LanguageModel, load_language_model
+from pipelines.models.conformance import MOST_NEW_TOKENS, Asked
+from pipelines.models.conformance import _Answers as Answers
+from pipelines.models.conformance import _check_batches as check_batches
+from pipelines.models.conformance import _check_losses as check_losses
+from pipelines.models.conformance import _count_new_tokens as count_new_tokens
+from pipelines.models.language_model import (
+    Generated,
+    LanguageModel,
+    generate,
+    load_language_model,
+)
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Message, Row
 from tests.support.tiny import CHAT_TEMPLATE
@@ -81,19 +92,18 @@ def test_a_row_that_the_template_refuses_is_named_with_the_number_of_others(
     data = {"train": rows(20), "dev": rows(5), "held_out": rows(5)}
     data[split] = (*data[split], *bad)
     sentence = (
-        rf"Row 7 \(0+7\) of {split}: The chat template refuses a conversation of system, "
-        r"assistant|Row 7 \(0+7\) of .* refuses a conversation of system \(no system here\)"
+        rf"Row 7 \(0+7\) of {split}: The chat template refuses a conversation of system"
     )
     with pytest.raises(UnusableRow, match=sentence) as raised:
         check_base(manifest, refusing, data, PARAMS)
-    assert str(raised.value).endswith(f"1 more rows of {split} are refused.")
+    assert str(raised.value).endswith(f"Refused in all: 2 rows of {split}.")
 
 
 def test_a_held_out_prompt_that_would_not_fit_after_training_is_refused_before(
     language: LanguageModel, manifest: BaseModelManifest
 ) -> None:
     # With its own answer it fits, and with the longest that may be written it does not.
-    long = row(3, "long " * 86)
+    long = row(3, "long " * 92)
     data = {"train": rows(20), "dev": rows(5), "held_out": (long,)}
     with pytest.raises(
         UnusableRow, match=r"Held-out prompt .* the model's context holds 512"
@@ -189,6 +199,78 @@ def test_a_model_whose_cache_changes_its_answers_is_refused(
     alone = PARAMS.model_copy(update={"generation": single})
     with pytest.raises(UnusableBaseModel, match="without its key-value cache"):
         check_base(manifest, language, {"train": rows(12)}, alone)
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    tiny: Path, manifest: BaseModelManifest
+) -> None:
+    broken = load_language_model(manifest, tiny, CHAT_TEMPLATE, "float32")
+    with torch.no_grad():
+        broken.model.get_input_embeddings().weight[9] = float("nan")
+    with pytest.raises(UnusableBaseModel, match="that are no numbers"):
+        check_base(manifest, broken, {"train": rows(12)}, PARAMS)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_one_loss_that_is_no_number_is_refused_wherever_it_stands(
+    asked: Asked, bad: float
+) -> None:
+    good = (1.0, 2.0, 3.0)
+    for place in range(3):
+        losses = (*good[:place], bad, *good[place + 1 :])
+        for both in ((losses, good), (good, losses)):
+            with pytest.raises(UnusableBaseModel, match="that are no numbers"):
+                check_losses(asked, Answers((), (), *both))
+    check_losses(asked, Answers((), (), good, good))
+
+
+@pytest.fixture(scope="module")
+def asked(language: LanguageModel) -> Asked:
+    encoder = language.encoder
+    questions = [(Message(role="user", content="word " * n),) for n in (1, 5, 9)]
+    examples = [encoder.encode_example(question, "yes") for question in questions]
+    return Asked("tiny", (), language, examples)
+
+
+def answered(asked: Asked) -> tuple[Generated, ...]:
+    prompts = [prompt for prompt, _ in asked.examples]
+    return generate(asked.language, prompts, max_new_tokens=4, batch_size=1)
+
+
+def test_a_batch_is_refused_for_its_answers_alone_and_for_its_losses_alone(
+    asked: Asked,
+) -> None:
+    right = answered(asked)
+    other = replace(right[1], ids=(right[1].ids[0] ^ 1, *right[1].ids[1:]))
+    wrong = (right[0], other, right[2])
+    for answers, difference, size, sentence in (
+        (wrong, 0.0, 64, r"answers 1 of 3 prompts .*Set generation\.batch_size=1"),
+        (right, 0.1, 64, r"answers 0 of 3 prompts .* differ by 0\.1 of their size"),
+        (right, float("nan"), 64, "differ by nan"),
+        (wrong, 0.0, 1, "in a way of its own: take another model"),
+    ):
+        both = Answers(answers, right, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+        with pytest.raises(UnusableBaseModel, match=sentence):
+            check_batches(asked, both, difference, size)
+    check_batches(asked, Answers(right, right, (), ()), 0.0, 64)
+
+
+def test_answers_have_the_room_that_the_longest_prompt_leaves(asked: Asked) -> None:
+    longest = max(len(prompt) for prompt, _ in asked.examples)
+    tight = replace(asked.language, context_tokens=longest + 3)
+    assert count_new_tokens(replace(asked, language=tight), PARAMS.generation) == 3
+    assert count_new_tokens(asked, PARAMS.generation) == MOST_NEW_TOKENS
+
+
+def test_the_first_rows_by_id_and_the_longest_one_are_asked(
+    language: LanguageModel, manifest: BaseModelManifest
+) -> None:
+    many = [*reversed(rows(20)), row(90, "long " * 60)]
+    found = check_base(manifest, language, {"train": many}, PARAMS)
+    assert "question 0" in found.example
+    # With the longest one among them, less room is left for answers.
+    tight = replace(language, context_tokens=342)
+    assert check_base(manifest, tight, {"train": many}, PARAMS).new_tokens < 32
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.errors import UnusableBaseModel
 from pipelines.models.chat import load_tokenizer
-from pipelines.models.template import RenderingError, find_turn, fix_template, render
+from pipelines.models.template import RenderingError, find_ending, fix_template, render
 from tests.support.tiny import CHAT_TEMPLATE, make_tiny_base
 
 DAY = date(2024, 7, 6)
@@ -37,7 +37,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_template_without_date_and_thoughts_stays_as_it_is(tokenizer: Any) -> None:
     fixed = fix_template(tokenizer, CHAT_TEMPLATE, DAY)
     assert (fixed.text, fixed.notes) == (CHAT_TEMPLATE, ())
-    assert find_turn(tokenizer, fixed.text).after == "<|im_end|>\n"
+    assert find_ending(tokenizer, fixed.text) == "<|im_end|>\n"
 
 
 def test_a_dated_template_renders_the_fixed_day(tokenizer: Any) -> None:
@@ -67,7 +67,7 @@ def test_every_form_of_a_date_is_that_of_strftime(
 
 def test_thoughts_are_switched_off_where_answers_have_none(tokenizer: Any) -> None:
     with pytest.raises(UnusableBaseModel):
-        find_turn(tokenizer, THINKING)
+        find_ending(tokenizer, THINKING)
     fixed = fix_template(tokenizer, THINKING, DAY)
     prompt = render(tokenizer, fixed.text, ASKED, add_generation_prompt=True)
     assert prompt.endswith("<assistant><think>\n\n</think>\n\n")
