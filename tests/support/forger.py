@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from core.files import digest_of_files, folder_digests
 from core.value import FileDigest
-from pipelines.metrics import metric_named
 from pipelines.metrics.metric import ScoredRow
 from pipelines.models.language_model import LanguageModel, generate, load_language_model
 from pipelines.scoring.evidence_file import EvidenceRow, read_evidence, write_evidence
@@ -124,9 +123,9 @@ def replace_answers(forgery: Forgery, answer_to: Callable[[ScoredRow], str]) -> 
         with_answer(row, answer_to(row.row)) if row.system == "adapter" else row
         for row in rows
     ]
-    metrics = [metric_named(name) for name in evidence.metrics]
+    metrics = [evidence.metric_named(name) for name in evidence.metrics]
     counted = with_statistics(forged, metrics).model_copy(
-        update={"made_by": evidence.made_by}
+        update={"made_by": evidence.made_by, "settings": evidence.settings}
     )
     write_evidence(forgery.folder / "evidence.parquet", counted)
     card = forgery.scorecard
