@@ -24,6 +24,8 @@ from pipelines.values.reading import ShapeName
 # Every number has both ends: one that is absurdly large would fill memory or disk before it fails.
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+# `fromisoformat` takes other forms, too.
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 # What numpy and torch both take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -147,6 +149,9 @@ class BaseModelParams(Settable):
         # DVC reads the same file, and takes no dates without quotes.
         if isinstance(text, date):
             raise ValueError("it needs quotes")  # noqa: TRY004 - shown as a parameter's fault
+        is_day = isinstance(text, str) and _DAY.fullmatch(text) is not None
+        if not is_day:
+            raise ValueError("it is no day in the form YYYY-MM-DD")
         date.fromisoformat(text)
         return text
 

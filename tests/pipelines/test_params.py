@@ -225,5 +225,6 @@ def test_a_day_is_a_text_in_quotes_which_dvc_reads_too(params_file: Path) -> Non
     path.write_text(path.read_text().replace("'2026-03-01'", "2026-03-01"))
     with pytest.raises(ParameterError, match=r"template_date.* it needs quotes"):
         load_params(path)
-    with pytest.raises(ParameterError, match="template_date"):
-        override(path, {"base_model.template_date": "tomorrow"})
+    for day in ("tomorrow", "20260101", "2026-02-30", None, 5, ["2026-01-01"]):
+        with pytest.raises(ParameterError, match="template_date"):
+            override(path, {"base_model.template_date": day})
