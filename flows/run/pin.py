@@ -9,7 +9,7 @@ from core.errors import WorkspaceError
 from core.git import git
 from core.project import FILE
 from pipelines import layout
-from pipelines.rows.places import STEMS, find_candidates
+from pipelines.rows.places import STEMS, find_untracked
 
 _PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
 _PINNED = (
@@ -119,7 +119,7 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
     no_rows = [
         f":(exclude,literal){layout.RAW}/{path.name}"
         for stem in STEMS
-        for path in find_candidates(root / layout.RAW, stem)
+        for path in find_untracked(root / layout.RAW, stem)
     ]
     names = [name for name in _PINNED if (root / name).exists()]
     try:

@@ -17,6 +17,7 @@ from flows.run.request import TrainRequest
 from pipelines import layout
 from pipelines.rows.cheat import CHEAT
 from pipelines.rows.places import STEMS, find_candidates, list_files, stored_name
+from pipelines.values.params import DataParams
 
 EVENT = "assay.data.arrived"
 DEPLOYMENT = "retrain/on-data-arrival"
@@ -145,8 +146,15 @@ def _is_being_written(files: Mapping[str, Path], now: float) -> bool:
 def _row_files(raw: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for stem in STEMS:
-        for path in find_candidates(raw, stem):
-            files.update(list_files(path, path.name))
+        files.update(_stored_files(raw, stem))
+    return files
+
+
+def _stored_files(raw: Path, stem: str) -> dict[str, Path]:
+    """The files of a folder under the names that a workspace gives them."""
+    files: dict[str, Path] = {}
+    for path in find_candidates(raw, stem):
+        files.update(list_files(path, stored_name(stem, path)))
     return files
 
 
@@ -158,8 +166,7 @@ def _request_files(project: Project, request: TrainRequest) -> dict[str, Path]:
         if source is not None:
             files.update(list_files(source, stored_name(stem, source)))
         elif request.data is None:
-            for path in find_candidates(raw, stem):
-                files.update(list_files(path, path.name))
+            files.update(_stored_files(raw, stem))
     return files
 
 
@@ -189,7 +196,20 @@ def _revision(files: Mapping[str, Path], params: Mapping[str, Any]) -> str:
         rows = {}
         for name in sorted(files):
             rows[name] = sha256_of(files[name])
-    return digest_of_json({"rows": rows, "params": dict(params)})
+    return digest_of_json({"rows": rows, "params": _without_defaults(params)})
+
+
+def _without_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what older parameters lack, while it says nothing: an upgrade is no new data."""
+    fields = DataParams.model_fields
+    said = {}
+    for name, setting in params.items():
+        field = fields.get(name)
+        # A required field has always been there, and has always been digested.
+        is_required = field is None or field.is_required()
+        if is_required or setting != field.default:
+            said[name] = setting
+    return said
 
 
 def _requests(parameters: Iterable[Mapping[str, Any]]) -> dict[str, TrainRequest]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+import yaml
 
 from core.errors import ParameterError, UnreadableData
+from core.files import digest_of_json, sha256_of
 from core.project import Project
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
@@ -17,7 +19,7 @@ from flows.start import request_from
 from pipelines import layout
 from pipelines.rows.places import find_only
 from pipelines.stages.collect import find_local_source
-from tests.support.journey import git, learnable_rows, write_rows
+from tests.support.journey import ROOT, git, learnable_rows, write_rows
 
 
 @pytest.fixture
@@ -44,6 +46,9 @@ def saved_dataset(path: Path) -> Path:
         ("my.JSONL", "rows.jsonl"),
         ("my", "rows"),
         ("my.dvc", "rows"),
+        ("my.bak", "rows"),
+        ("my.TMP", "rows"),
+        ("my.jsonl~", "rows"),
         ("my.a b;$(x)", "rows"),
         ("my.ünïcode", "rows"),
         ("my.jsonl.gz", "rows.gz"),
@@ -108,6 +113,99 @@ def test_rows_in_the_checkout_are_found_with_any_suffix_and_kept_out_of_git(
         open_workspace(project, request),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows",
+        "rows.JSONL",
+        "rows.jsonl.gz",
+        "rows.a b",
+        "rows.ünïcode",
+        f"rows.{'x' * 30}",
+    ],
+)
+def test_rows_of_the_checkout_have_one_revision_before_and_in_a_workspace(
+    project: Project, name: str
+) -> None:
+    raw = project.root / layout.RAW
+    lines(raw / name)
+    lines(raw / name.replace("rows", "held_out"))
+    request = TrainRequest(settings={"data.source": "file"})
+    with open_workspace(project, request) as workspace:
+        assert revision_in(workspace.root) == data_revision(project, request)
+
+
+def test_a_copy_that_an_editor_left_of_the_rows_stays_out_of_git(
+    project: Project,
+) -> None:
+    raw = project.root / layout.RAW
+    lines(raw / "rows.jsonl")
+    lines(raw / "rows.jsonl~")
+    lines(raw / "held_out.bak")
+    request = TrainRequest(settings={"data.source": "file"})
+    with open_workspace(project, request) as workspace:
+        pass
+    commit = f"refs/assay/runs/{workspace.run_id}/pinned"
+    names = git(project.root, "ls-tree", "-r", "--name-only", commit).split()
+    assert "params.yaml" in names
+    kept = [name for name in names if name.startswith("data/raw/")]
+    assert kept == ["data/raw/README.md"]
+
+
+def test_a_folder_of_rows_with_a_suffix_has_one_revision_before_and_in_a_workspace(
+    project: Project,
+) -> None:
+    saved_dataset(project.root / layout.RAW / "rows.dataset")
+    request = TrainRequest(settings={"data.source": "file"})
+    with open_workspace(project, request) as workspace:
+        assert revision_in(workspace.root) == data_revision(project, request)
+
+
+def test_parameters_that_older_files_lack_make_no_new_rows_until_they_are_set(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / layout.RAW).mkdir(parents=True)
+    lines(tmp_path / layout.RAW / "rows.jsonl")
+    path = tmp_path / layout.PARAMS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = yaml.safe_load((ROOT / layout.PARAMS).read_text())["data"]
+    new["source"] = "file"
+    optional = ("shape", "format", "encoding", "delimiter", "sheet", "dataset_split")
+    old = {name: new[name] for name in new if name not in optional}
+    revisions = []
+    for section in (old, new, {**new, "encoding": "cp1250"}, {**old, "licence": None}):
+        path.write_text(yaml.safe_dump({"data": section}))
+        revisions.append(revision_in(tmp_path))
+    assert revisions[0] == revisions[1]
+    assert len(set(revisions)) == 3
+    # The digest that an older Assay recorded of the same rows.
+    rows = {"rows.jsonl": sha256_of(tmp_path / layout.RAW / "rows.jsonl")}
+    assert revisions[0] == digest_of_json({"rows": rows, "params": old})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows.jsonl~",
+        "rows.jsonl.bak",
+        "rows.csv.part",
+        "rows.tmp",
+        "rows.md",
+        "rows.jsonl.SWP",
+        "rows.jsonl.dvc",
+    ],
+)
+def test_what_editors_and_downloads_leave_is_no_second_file_of_rows(
+    tmp_path: Path, name: str
+) -> None:
+    rows = lines(tmp_path / "rows.jsonl")
+    lines(tmp_path / name)
+    assert find_only(tmp_path, "rows") == rows
+    lines(tmp_path / "rows.csv")
+    with pytest.raises(UnreadableData, match=r"holds rows\.csv and rows\.jsonl\."):
+        find_only(tmp_path, "rows")
 
 
 def test_rows_that_git_tracks_give_way_to_those_of_the_request(
