@@ -201,15 +201,17 @@ def _revision(files: Mapping[str, Path], params: Mapping[str, Any]) -> str:
 
 def _without_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what older parameters lack, while it says nothing: an upgrade is no new data."""
-    fields = DataParams.model_fields
-    said = {}
-    for name, setting in params.items():
-        field = fields.get(name)
-        # A required field has always been there, and has always been digested.
-        is_required = field is None or field.is_required()
-        if is_required or setting != field.default:
-            said[name] = setting
-    return said
+    # A required field has always been there, and has always been digested.
+    defaults = {
+        name: field.default
+        for name, field in DataParams.model_fields.items()
+        if not field.is_required()
+    }
+    return {
+        name: setting
+        for name, setting in params.items()
+        if name not in defaults or setting != defaults[name]
+    }
 
 
 def _requests(parameters: Iterable[Mapping[str, Any]]) -> dict[str, TrainRequest]:

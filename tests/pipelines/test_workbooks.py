@@ -8,11 +8,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from openpyxl import Workbook, load_workbook
 
 from core.errors import UnreadableData
+from pipelines.rows.formats import read_records
+from pipelines.rows.reading import read_rows_of
+from pipelines.values.params import load_params
 from tests.support.row_files import read, repacked, workbook
+from tests.support.trials import PARAMS
 
 HEADER = ["prompt", "completion"]
 SHEET = "xl/worksheets/sheet1.xml"
@@ -124,16 +129,32 @@ def test_merged_cells_are_said(tmp_path: Path) -> None:
     assert reading.notes[1].startswith("rows: merged cells: only the first")
 
 
-def test_a_value_under_no_name_sets_its_row_aside(tmp_path: Path) -> None:
-    rows: list[list[Any]] = [
-        ["prompt", None, "completion"],
-        ["p", "x", "c"],
-        ["p", None, "c", "y"],
+def test_columns_without_a_name_cost_no_row_and_are_said(tmp_path: Path) -> None:
+    rows = [
+        (None, "prompt", " ", "completion", None),
+        (0, "p", None, "c"),
+        (None, "q", None, "d", None, "a remark"),
     ]
-    rows.append(["p", None, "c"])
     reading = read(tmp_path / "rows", workbook(("A", rows)))
-    assert list(reading.reasons) == [2, 3]
-    assert reading.records == {4: {"prompt": "p", "completion": "c"}}
+    assert reading.reasons == {}
+    assert reading.records == {
+        2: {"column A without a name": 0, "prompt": "p", "completion": "c"},
+        3: {"prompt": "q", "completion": "d", "column F without a name": "a remark"},
+    }
+
+
+def test_a_table_that_pandas_writes_with_its_index_is_read_from_each_kind_of_file(
+    tmp_path: Path,
+) -> None:
+    table = pd.DataFrame({"prompt": ["p", "q"], "completion": ["c", "d"]})
+    table.to_excel(tmp_path / "rows.xlsx")
+    table.to_csv(tmp_path / "rows.csv")
+    for name, column in (("rows.xlsx", "A"), ("rows.csv", "1")):
+        opened = read_records(tmp_path / name)
+        found = read_rows_of(opened.records, load_params(PARAMS).data, name)
+        assert [row.prompt for row in found.rows] == ["p", "q"]
+        (note,) = [note for note in found.describe().notes if "not used" in note]
+        assert f"`column {column} without a name`" in note
 
 
 def test_a_column_that_is_named_twice_is_refused(tmp_path: Path) -> None:

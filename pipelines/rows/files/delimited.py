@@ -15,6 +15,7 @@ from pipelines.rows.files.records import (
     Entry,
     Record,
     Records,
+    name_unnamed,
     refuse_repeated_columns,
     set_aside,
 )
@@ -164,7 +165,8 @@ def _read_header(path: Path, reader: Iterator[list[str]], delimiter: str) -> lis
             f"{path} has no header line that can be read ({error}). "
             "Write the column names in the first line."
         ) from error
-    refuse_repeated_columns(path, header)
+    named = [name for name in header if name.strip()]
+    refuse_repeated_columns(path, named)
     return header
 
 
@@ -178,7 +180,14 @@ def _build_record(
     if len(fields) != expected:
         reason = f"{len(fields)} fields where the header names {expected}"
         return set_aside(number, reason, line)
-    record: Record = dict(zip(header, fields, strict=True))
+    record: Record = {}
+    for place, name in enumerate(header):
+        entry = fields[place]
+        if name.strip():
+            record[name] = entry
+        # As in a workbook, an empty column without a name is none.
+        elif entry:
+            record[name_unnamed(place + 1)] = entry
     return number, record
 
 

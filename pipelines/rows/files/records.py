@@ -42,6 +42,11 @@ def set_aside(number: int, reason: str, text: str = "") -> QuarantinedRow:
     )
 
 
+def name_unnamed(place: object) -> str:
+    """Return what a column is called that the file gives no name, such as pandas' index."""
+    return f"column {place} without a name"
+
+
 def refuse_repeated_columns(path: Path, columns: Sequence[str]) -> None:
     """Raise `UnreadableData` for a file that names a column twice."""
     counts = Counter(columns)

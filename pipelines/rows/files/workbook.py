@@ -21,8 +21,10 @@ from core.errors import UnreadableData
 from pipelines.rows.files.records import (
     MAX_ROW_BYTES,
     Entry,
+    Record,
     Records,
     UnreadableValue,
+    name_unnamed,
     refuse_repeated_columns,
     set_aside,
 )
@@ -244,23 +246,24 @@ def _with_result(result: Any, formula: Any) -> Any:
 
 def _read_header(path: Path, cells: _Cells) -> list[str]:
     header = ["" if cell is None else str(cell) for cell in cells]
-    names = [name for name in header if name]
+    names = [name for name in header if name.strip()]
     refuse_repeated_columns(path, names)
     return header
 
 
 def _build_record(number: int, header: list[str], cells: _Cells) -> Entry:
-    width = len(header)
+    """Make a record of a row; cells without a name above them are columns of their own."""
+    from openpyxl.utils import get_column_letter
+
     # A sheet ends each row after its last filled cell.
-    missing = [None] * (width - len(cells))
-    record = {}
-    for place, cell in enumerate([*cells, *missing]):
-        name = header[place] if place < width else ""
-        if name:
+    record: Record = dict.fromkeys(filter(str.strip, header))
+    for place, cell in enumerate(cells):
+        name = header[place] if place < len(header) else ""
+        if name.strip():
             record[name] = cell
         elif cell is not None:
-            reason = "a value in a column without a name"
-            return set_aside(number, reason, str(cell))
+            letter = get_column_letter(place + 1)
+            record[name_unnamed(letter)] = cell
     texts = [cell for cell in cells if isinstance(cell, str)]
     characters = sum(len(text) for text in texts)
     if characters > MAX_ROW_BYTES:
