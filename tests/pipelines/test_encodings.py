@@ -66,6 +66,12 @@ def test_half_a_character_of_utf_16_sets_its_own_row_aside(
         ("cp1252", "Windows-1252", ["Não há coração", "informação é ótima", "pão"]),
         ("cp1251", "Windows-1251", ["Привет, как дела", "Сколько стоит?", "Погода"]),
         ("cp1250", "Windows-1250", ["Příliš žluťoučký kůň", "ďábelské ódy", "úpěl"]),
+        ("cp1251", "Windows-1251", ["Как дела?", "Хорошо, спасибо", "У меня всё"]),
+        ("iso8859_5", "iso8859_5", ["Как дела?", "Хорошо, спасибо", "У меня всё"]),
+        ("mac_cyrillic", "mac_cyrillic", ["Как дела?", "Хорошо", "У меня всё"]),
+        ("cp866", "cp866", ["Как дела?", "Хорошо, спасибо", "У меня всё"]),
+        ("iso8859_2", "iso8859_2", ["Jak se máš?", "Dobře, děkuji", "žluťoučký kůň"]),
+        ("iso8859_15", "iso8859_15", ["œuvre complète", "Cœur à 5 €", "sœur"]),
         ("cp1253", "Windows-1253", ["Καλημέρα κόσμε", "Πού είναι", "η θάλασσα"]),
         ("cp932", "cp932", ["今日はいい天気ですね", "東京はどこですか", "カタカナ"]),
         ("gb18030", "gb18030", ["今天天气很好", "北京在哪里", "旧杯子放在桌子上面"]),
@@ -110,6 +116,45 @@ def test_damaged_lines_of_utf_8_do_not_make_it_a_code_page(tmp_path: Path) -> No
     assert reading.records[1] == {"prompt": "café 0"}
     assert list(reading.reasons) == list(range(51, 57))
     assert "some lines are UTF-8 and some are not" in reading.notes[1]
+
+
+@pytest.mark.parametrize("shape", ["lines", "list"])
+@pytest.mark.parametrize("chunk", [5, 1 << 18])
+def test_a_line_of_utf_8_in_a_file_of_a_code_page_is_read_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, chunk: int
+) -> None:
+    monkeypatch.setattr("pipelines.rows.files.lines.CHUNK", chunk)
+    texts = [f"größer, café {number}" for number in range(104)]
+    rows = []
+    for number, text in enumerate(texts):
+        encoding = "utf-8" if number % 12 == 0 else "cp1252"
+        rows.append(f'{{"prompt": "{text}"}}'.encode(encoding))
+    content = b"\n".join(rows)
+    if shape == "list":
+        content = b"[" + b",".join(rows) + b"]"
+    reading = read(tmp_path / "rows", content)
+    assert [record["prompt"] for record in reading.records.values()] == texts
+    _, words, mixture = reading.notes
+    assert "words such as größer, café" in words
+    assert "9 of 104 lines beyond ASCII are UTF-8 and read as such" in mixture
+
+
+def test_one_line_in_another_encoding_is_said(tmp_path: Path) -> None:
+    good = [f'{{"prompt": "café {n}"}}'.encode() for n in range(500)]
+    reading = read(tmp_path / "rows", b"\n".join([*good, b'{"prompt": "caf\xe9"}']))
+    assert list(reading.reasons) == [501]
+    assert "500 of 501 lines beyond ASCII are UTF-8" in reading.notes[1]
+
+
+def test_a_guess_shows_words_and_in_how_many_lines_it_matters(tmp_path: Path) -> None:
+    text = "prompt,completion\nplain,c\n" + "Привет,погода\nСколько,c\n" * 10
+    reading = read(tmp_path / "rows", text.encode("cp1251"))
+    assert reading.notes[1] == (
+        "rows: 20 lines beyond ASCII, read by that guess with words such as Привет, погода, "
+        "Сколько; wrong words are a wrong encoding"
+    )
+    told = read(tmp_path / "rows", text.encode("cp1251"), encoding="cp1251")
+    assert len(told.notes) == 1
 
 
 def test_the_whole_file_is_judged_and_not_its_beginning(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """In which encoding a text is written, and the text as UTF-8.
 
-A file that begins with a byte order mark says so itself. A file is UTF-8 where a tenth or more of
-its lines beyond ASCII are: a line of it that is not is damaged, and is set aside. Only a file
-without such lines is taken for a code page, and the guess is said.
+A file that begins with a byte order mark says so itself. A line that is UTF-8 is read as UTF-8. The
+other lines are damaged, and set aside, where a tenth or more of those beyond ASCII are UTF-8; else
+they are in a code page, and the guess is said with words that it gives.
 """
 
 import codecs
@@ -15,8 +15,8 @@ from typing import IO
 
 from core.errors import UnreadableData
 from pipelines.rows.files.code_pages import guess_code_page
+from pipelines.rows.files.decoders import UTF8, cut, is_utf8, make_decoder
 
-UTF8 = "utf-8"
 CHUNK = 1 << 18
 # In which of four bytes a text of letters, of whatever script, has next to no zeros.
 _PLACES_OF_TEXT = {
@@ -39,10 +39,12 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# A byte that does not decode becomes this: in UTF-8 it is no character at all, so that the row
-# that holds it is set aside as any other damaged row is.
 _INVALID = "invalid "
-_DAMAGE = "\udcff"
+_WIDE_CODE_PAGES = {"cp932", "euc_jp", "gb18030", "big5", "cp949"}
+_WORD = re.compile(r"[^\W\d_]+")
+MOST_EXAMPLES = 3
+# A word that is longer shows no more.
+_CHARACTERS_OF_A_WORD = 20
 _NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 _NAMES |= {"utf-32-le": "UTF-32", "utf-32-be": "UTF-32"}
 
@@ -55,8 +57,24 @@ class Encoding:
     is_guessed: bool = False
     mark_bytes: int = 0
     """Length of the byte order mark."""
-    is_mixed: bool = False
-    """Whether many lines are UTF-8 and many are not."""
+    utf8_lines: int = 0
+    """Of the lines beyond ASCII that were judged, those that are UTF-8."""
+    other_lines: int = 0
+    examples: tuple[str, ...] = ()
+    """Words of other lines, as a guess reads them."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some lines are UTF-8 and some are not."""
+        return self.utf8_lines > 0 and self.other_lines > 0
+
+    @property
+    def is_read_by_lines(self) -> bool:
+        """Whether a line that is UTF-8 is read as such, in a file of a code page.
+
+        Where two bytes are one character, a short line may be UTF-8 by chance.
+        """
+        return self.is_mixed and self.codec not in {UTF8, *_WIDE_CODE_PAGES}
 
     @property
     def name(self) -> str:
@@ -78,8 +96,10 @@ class Utf8Stream:
         self.encoding = encoding
         self._stream = stream
         stream.seek(encoding.mark_bytes)
-        decoder = codecs.getincrementaldecoder(encoding.codec)
-        self._decoder = None if encoding.codec == UTF8 else decoder(_MARK_DAMAGE)
+        self._decoder = make_decoder(
+            encoding.codec,
+            reads_utf8_lines=encoding.is_read_by_lines,
+        )
 
     def read(self, size: int) -> bytes:
         """Return about `size` bytes, and none only at the end."""
@@ -174,24 +194,45 @@ def _judge_lines(path: Path, stream: IO[bytes]) -> Encoding:
     sample = bytearray()
     seen: set[bytes] = set()
     for line in _lines_beyond_ascii(stream):
-        judged = Counter(_is_utf8(part) for part in _split_objects(line))
-        found += judged
+        parts = list(_split_objects(line))
+        others = [part for part in parts if not is_utf8(part)]
+        found[True] += len(parts) - len(others)
+        found[False] += len(others)
+        # The characters of a line that is of one kind may go on beyond a brace.
+        odd = line if len(others) == len(parts) else b" ".join(others)
         # Lines that repeat each other say nothing more about their language.
-        if judged[False] and len(sample) < _SAMPLED_BYTES and line not in seen:
-            seen.add(line)
-            sample += _cut(line, _SAMPLED_BYTES) + b"\n"
+        if odd and len(sample) < _SAMPLED_BYTES and odd not in seen:
+            seen.add(odd)
+            is_long = len(odd) > _SAMPLED_BYTES
+            sample += (cut(odd, _SAMPLED_BYTES) if is_long else odd) + b"\n"
     lines = found.total()
-    is_utf8 = found[True] >= _SHARE_OF_UTF8 * lines
-    if found[False] < LINES_OF_A_CODE_PAGE or is_utf8:
-        is_mixed = found[False] >= max(LINES_OF_A_CODE_PAGE, 0.01 * lines)
-        return Encoding(UTF8, is_mixed=is_mixed)
+    is_mostly_utf8 = found[True] >= _SHARE_OF_UTF8 * lines
+    if found[False] < LINES_OF_A_CODE_PAGE or is_mostly_utf8:
+        return Encoding(UTF8, utf8_lines=found[True], other_lines=found[False])
     codec = guess_code_page(bytes(sample))
     if codec is None:
         raise UnreadableData(
             f"{path} is neither UTF-8 nor in a code page that can be recognised. "
             "Save it as UTF-8, or name its encoding with `--set data.encoding=…`."
         )
-    return Encoding(codec, is_guessed=True)
+    return Encoding(
+        codec,
+        is_guessed=True,
+        utf8_lines=found[True],
+        other_lines=found[False],
+        examples=_choose_words(bytes(sample), codec),
+    )
+
+
+def _choose_words(sample: bytes, codec: str) -> tuple[str, ...]:
+    """Return words beyond ASCII as a guess reads them: a person sees whether it is right."""
+    text = sample.decode(codec, "replace")
+    words = [word[:_CHARACTERS_OF_A_WORD] for word in _WORD.findall(text)]
+    # dict: the order of the file, without repetitions.
+    distinct = list(dict.fromkeys(word for word in words if not word.isascii()))
+    # A letter or two say little.
+    distinct.sort(key=lambda word: len(word) < MOST_EXAMPLES)
+    return tuple(distinct[:MOST_EXAMPLES])
 
 
 def _lines_beyond_ascii(stream: IO[bytes]) -> Iterator[bytes]:
@@ -206,7 +247,7 @@ def _lines_beyond_ascii(stream: IO[bytes]) -> Iterator[bytes]:
         *lines, rest = re.split(rb"[\r\n]", rest + chunk)
         # A line without an end is judged in pieces.
         if len(rest) > CHUNK:
-            piece = _cut(rest, len(rest))
+            piece = cut(rest, len(rest))
             lines.append(piece)
             rest = rest[len(piece) :]
         yield from (line for line in lines if not line.isascii())
@@ -219,28 +260,3 @@ def _split_objects(line: bytes) -> Iterator[bytes]:
     for part in re.split(rb"[{}]", line):
         if not part.isascii():
             yield part
-
-
-def _cut(line: bytes, most: int) -> bytes:
-    """Cut a line after a sign that is no half of a character in any encoding."""
-    beginning = line[:most]
-    end = max(beginning.rfind(sign) for sign in (b'"', b",", b" "))
-    return beginning[: end + 1] or beginning
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode(UTF8)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _mark_damage(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return _DAMAGE, max(error.end, error.start + 1)
-
-
-_MARK_DAMAGE = "assay.mark_damage"
-codecs.register_error(_MARK_DAMAGE, _mark_damage)

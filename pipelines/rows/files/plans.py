@@ -15,9 +15,9 @@ from pipelines.rows.files.arrow import (
     read_parquet,
     read_saved_dataset,
 )
+from pipelines.rows.files.decoders import UTF8
 from pipelines.rows.files.delimited import Delimiter, read_delimited
 from pipelines.rows.files.encodings import (
-    UTF8,
     Encoding,
     Utf8Stream,
     recognise_encoding,
@@ -33,6 +33,7 @@ from pipelines.rows.files.records import (
     Records,
 )
 from pipelines.rows.files.workbook import find_sheet, read_sheet
+from pipelines.values.reading import count_of
 
 SAMPLE_BYTES = 1 << 20
 Reader = Callable[[IO[bytes]], Records]
@@ -208,12 +209,29 @@ def _remarks_on_text(kind: kinds.TextKind, encoding: Encoding) -> tuple[str, ...
     if kind.delimiter.others:
         others = " and ".join(kind.delimiter.others)
         remarks.append(f"{others} would fit as well")
-    if encoding.is_mixed:
+    if encoding.examples:
+        words = ", ".join(encoding.examples)
+        lines = count_of(encoding.other_lines, "line")
         remarks.append(
-            "some lines are UTF-8 and some are not, as where files of two encodings "
-            "were put together"
+            f"{lines} beyond ASCII, read by that guess with words such as {words}; "
+            "wrong words are a wrong encoding"
         )
+    if encoding.is_mixed:
+        remarks.append(_describe_mixture(encoding))
     return tuple(remarks)
+
+
+def _describe_mixture(encoding: Encoding) -> str:
+    lines = encoding.utf8_lines + encoding.other_lines
+    mixture = (
+        "some lines are UTF-8 and some are not, as where files of two encodings were put "
+        f"together: {encoding.utf8_lines:,} of {lines:,} lines beyond ASCII are UTF-8"
+    )
+    if encoding.codec == UTF8:
+        return f"{mixture}, and the others are set aside"
+    if encoding.is_read_by_lines:
+        return f"{mixture} and read as such, the others as {encoding.name}"
+    return f"{mixture}, and all are read as {encoding.name}"
 
 
 def _read_sample(text: Utf8Stream) -> kinds.Sample:
