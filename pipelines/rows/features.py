@@ -24,6 +24,8 @@ MOST_NUMBERED_GROUPS = 12
 # The default policy's min_group_size. A policy that asks for less still has its own say.
 ROWS_OF_A_GROUP = 20
 ROWS_A_VALUE = 10
+# The smallest group in which anything shows: texts of which none has so many rows are names.
+ROWS_OF_ANY_GROUP = 5
 FRACTIONS_OF_A_MEASURE = 0.05
 
 # Words that tools write where there is no value.
@@ -49,8 +51,19 @@ NO_VALUE_WORDS = frozenset(
     }
 )
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?")
+# "34 years", "20k", "€1034", "45%", "1 034,5": a sign or a word on one side of a number.
+_SPACED = r"\d{1,3}([ \u00a0\u202f'.,]\d{3})+([.,]\d+)?"
+_UNIT = r"[^\W\d_]{1,12}\.?|[%‰°$€£¥₹]{1,2}C?"
+_QUANTITY = re.compile(
+    rf"(?:(?P<before>[$€£¥₹]|[A-Z]{{3}})\s?)?[+-]?(?:{_SPACED}|\d+(?:[.,]\d+)?)"
+    rf"(?:\s?(?P<after>{_UNIT}))?"
+)
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+)
+# "1 March 1980", "March 1, 1980", "1. März 1980".
+_WRITTEN_DATE = re.compile(
+    r"(\d{1,2}\.?\s+)?(de\s+)?[^\W\d_]{3,12}\.?\s+(de\s+)?(\d{1,2},?\s+)?\d{4}"
 )
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 _DASHES = re.compile(r"[\u2010-\u2015\u2212]")
@@ -93,6 +106,30 @@ class FeatureTally:
             self._refuse("a number", "18-34", numbers, total)
         if 2 * sum(dates.values()) > total and _is_measure(dates):
             self._refuse("a date", "2020-2024", dates, total)
+        self._check_texts(present, total)
+
+    def find_odd_labels(self) -> set[str]:
+        """Labels of floats that too few rows have to be a group."""
+        return {
+            str(label)
+            for label, count in self.counts.items()
+            if isinstance(label, float) and count < ROWS_OF_A_GROUP
+        }
+
+    def _check_texts(self, present: Sizes, total: int) -> None:
+        """Refuse what is another text in nearly every row, such as a name or an address."""
+        is_few = len(present) <= MOST_NUMBERED_GROUPS
+        if is_few or 2 * len(present) <= total:
+            return
+        if max(present.values()) >= ROWS_OF_ANY_GROUP:
+            return
+        distinct = count_of(len(present), "distinct text")
+        example = _show(str(next(iter(present))))
+        raise ParameterError(
+            f"data.sensitive_feature {self.column} has {distinct} in "
+            f"{count_of(total, 'row')}, such as {example}: name a column of groups, each of "
+            f"{ROWS_OF_ANY_GROUP} rows or more."
+        )
 
     def describe(self) -> Iterator[str]:
         """Yield what a person should look at among the groups, a sentence each."""
@@ -220,8 +257,8 @@ def _is_number(label: Any) -> bool:
         return True
     if not isinstance(label, str):
         return False
-    match = _NUMBER.fullmatch(label.strip())
-    return match is not None
+    text = label.strip()
+    return bool(_NUMBER.fullmatch(text) or _QUANTITY.fullmatch(text))
 
 
 def _is_date(label: Any) -> bool:
@@ -229,8 +266,8 @@ def _is_date(label: Any) -> bool:
         return True
     if not isinstance(label, str):
         return False
-    match = _DATE.fullmatch(label.strip())
-    return match is not None
+    text = label.strip()
+    return bool(_DATE.fullmatch(text) or _WRITTEN_DATE.fullmatch(text))
 
 
 def _is_measure(values: Sizes) -> bool:
@@ -239,9 +276,11 @@ def _is_measure(values: Sizes) -> bool:
     # A date of a table, not a text: no label at all.
     if any(isinstance(label, date | time) for label in values):
         return True
-    # A single one among groups is an odd row, which is set aside by itself.
     fractions = _select(values, _has_fraction)
-    if sum(fractions.values()) >= FRACTIONS_OF_A_MEASURE * total > 0:
+    is_many = sum(fractions.values()) >= FRACTIONS_OF_A_MEASURE * total > 0
+    # A single one among groups is an odd row, which is set aside by itself; 0.5 and 1.5 that
+    # each have rows enough are groups.
+    if is_many and min(fractions.values()) < ROWS_OF_A_GROUP:
         return True
     if len(values) <= MOST_NUMBERED_GROUPS:
         return False
@@ -256,8 +295,11 @@ def _has_fraction(label: Any) -> bool:
         return True
     if not isinstance(label, str) or not _is_number(label):
         return False
+    text = label.strip()
+    if not _NUMBER.fullmatch(text):
+        return False
     # Half of Europe writes 34,5.
-    number = float(label.replace(",", "."))
+    number = float(text.replace(",", "."))
     return not number.is_integer()
 
 

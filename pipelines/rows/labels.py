@@ -1,5 +1,7 @@
 """Labels of rows: the group that keeps rows together, and the sensitive feature."""
 
+import math
+
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import (
     Misfit,
@@ -25,6 +27,10 @@ def read_feature(record: Record, data: DataParams) -> str | None:
     """Return the sensitive feature's value; None where the record has none."""
     if not data.sensitive_feature:
         return None
+    label = restore_whole_number(pick(record, data.sensitive_feature))
+    # Whether fractions are groups shows at the end of the file: see `FeatureTally`.
+    if isinstance(label, float) and math.isfinite(label):
+        return str(label)
     return read_label(record, data.sensitive_feature, is_required=False)
 
 

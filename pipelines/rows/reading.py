@@ -177,6 +177,7 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
         _sort(entry, file)
     # Last, since only the whole column shows a measure.
     file.feature.check()
+    _set_odd_features_aside(file)
     return file
 
 
@@ -232,6 +233,25 @@ def _sort(entry: Entry, file: FileRows) -> None:
                 excerpt=make_excerpt(str(record)),
             )
         )
+
+
+def _set_odd_features_aside(file: FileRows) -> None:
+    """Set rows aside whose feature is a fraction that no other rows share."""
+    odd_labels = file.feature.find_odd_labels()
+    if not odd_labels:
+        return
+    odd = [row for row in file.rows if row.feature in odd_labels]
+    file.rows = [row for row in file.rows if row.feature not in odd_labels]
+    for row in odd:
+        file.quarantine.append(
+            QuarantinedRow(
+                number=row.number,
+                id=None,
+                reason=f"column {file.feature.column} is of type float, not a label",
+                excerpt=make_excerpt(row.prompt),
+            )
+        )
+    file.quarantine.sort(key=lambda row: row.number)
 
 
 def _read_example(record: Record, shape: FileShape | None) -> Example:

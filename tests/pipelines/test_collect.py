@@ -364,7 +364,9 @@ def test_what_a_file_was_read_as_is_recorded_and_printed(
     (raw_folder / "held_out").write_bytes(broken)
     assert main() == 0
     collection = Collection.read(tmp_path / "data/collect/collection.json")
-    rows, held_out, lost = collection.notes
+    rows, words, held_out, lost = collection.notes
+    assert "9 lines beyond ASCII" in words
+    assert "such as größer" in words
     assert rows.startswith("rows.txt: read as CSV with semicolons in Windows-1252")
     assert held_out == "held_out: read as JSON lines"
     assert lost.startswith("1 row was set aside for characters beyond ASCII")

@@ -74,6 +74,28 @@ def notes(values: list[Any]) -> tuple[str, ...]:
             ),
         ),
         ([f"{day}.1.2020" for day in range(1, 29)], "age is a date with 28"),
+        # With a unit, as people write them.
+        ([f"{age} years" for age in range(18, 78)], "a number with 60 distinct values"),
+        ([f"{age}y" for age in range(18, 78)], "a number with 60 distinct values"),
+        ([f"{pay}k" for pay in range(20, 80)], "a number with 60 distinct values"),
+        ([f"€{pay}" for pay in range(1034, 1094)], "a number with 60 distinct values"),
+        ([f"EUR {pay}" for pay in range(30, 90)], "a number with 60 distinct values"),
+        ([f"{share}%" for share in range(30, 90)], "a number with 60 distinct values"),
+        ([f"1 0{share},5" for share in range(30, 90)], "a number with 60 distinct"),
+        ([f"1,0{share}.5" for share in range(30, 90)], "a number with 60 distinct"),
+        ([f"{day} March 1980" for day in range(1, 29)], "age is a date with 28"),
+        ([f"March {day}, 1980" for day in range(1, 29)], "age is a date with 28"),
+        ([f"{day}. März 1980" for day in range(1, 29)], "age is a date with 28"),
+        ([f"03/{day:02}/1980" for day in range(1, 29)], "age is a date with 28"),
+        # Names and addresses.
+        (
+            [f"{name}@example.org" for name in range(60)],
+            (
+                "age has 60 distinct texts in 60 rows, such as 0@example.org: name a column of "
+                "groups, each of 5 rows or more."
+            ),
+        ),
+        ([*(f"n {number}" for number in range(40)), *["n 1"] * 3], "age has 40"),
     ],
 )
 def test_a_measure_is_one_error_that_says_to_bin_it(
@@ -95,7 +117,13 @@ def test_a_measure_is_one_error_that_says_to_bin_it(
         ["2020-01-01", "2021-01-01"] * 20,
         [True, False, None] * 20,
         [1.0, 2.0, float("nan")] * 20,
-        [f"name {number}" for number in range(60)],
+        [f"name {number}" for number in range(31)] * 2,
+        [*(f"name {number}" for number in range(60)), *["name 1"] * 4],
+        [f"name {number}" for number in range(12)],
+        [0.5, 1.5, 2.5] * 100,
+        ["0.5", "1.5", "2.5"] * 100,
+        ["grade 1", "grade 2"] * 20,
+        ["2 years", "3 years"] * 20,
         [],
     ],
 )

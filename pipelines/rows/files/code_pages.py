@@ -45,7 +45,8 @@ _LATIN_SIGNS = r"\u00a1-\u00b6\u00b8-\u00bf\u00d7\u00f7"
 _WINDOWS_SIGNS = r"\u201a\u201c-\u201e\u2020-\u2026\u2030\u2039\u203a\u02c6\u02dc"
 _SIGN_IN_WORD = re.compile(rf"{_LETTER}[{_LATIN_SIGNS}{_WINDOWS_SIGNS}]{_LETTER}")
 # Next to one letter, on either side, these stand in no language.
-_ODD_SIGNS = "\u00a2\u00a5\u00b9\u00bc-\u00be\u00a4\u00a6\u00ac\u00a8\u00b4\u00b8\u02c7\u02d8-\u02db\u02dd"
+_ODD_SIGNS = "\u00a2\u00a5\u00b9\u00bc-\u00be\u00a4\u00a6\u00ac\u00a8\u00b4\u00b8"
+_ODD_SIGNS += "\u02c7\u02d8-\u02db\u02dd"
 _SIGN_AT_WORD = re.compile(rf"{_LETTER}[{_ODD_SIGNS}]|[{_ODD_SIGNS}]{_LETTER}")
 # What ISO 8859 leaves empty, and the frames that DOS drew.
 _NO_TEXT = re.compile(r"[\u0080-\u009f\u2500-\u259f]")
