@@ -4,7 +4,7 @@ It reads the file and nothing else: no home, no service, no base model unless on
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from core.project import find_checkout
 from core.value import Value
 from flows.start import read_template_file
 from operations.row_examples import (
+    MOST_ROWS_ASKED,
     RenderedExample,
     ask_template,
     choose_examples,
@@ -26,6 +27,7 @@ from pipelines import layout
 from pipelines.rows.formats import ReadAs, describe_lost_characters, read_records
 from pipelines.rows.reading import read_rows_of
 from pipelines.rows.text import count_folded_characters, make_printable
+from pipelines.stages.validate import Limits, find_length_limits, read_suite
 from pipelines.values.dataset import Row
 from pipelines.values.params import (
     Params,
@@ -62,6 +64,9 @@ class DataInspection(Value):
     groups: dict[str, int] = Field(description="Rows of each group of the feature.")
     refused_by_template: dict[str, int] = Field(
         description="Rows by the reason for which the chat template refuses them."
+    )
+    asked_of_template: int = Field(
+        description="Rows that the chat template was asked with: the first ones."
     )
     examples: tuple[RenderedExample, ...]
 
@@ -143,6 +148,11 @@ class DataInspection(Value):
         return f"; it may be {' or '.join(names)}"
 
     def _refusal_lines(self) -> Iterator[str]:
+        if 0 < self.asked_of_template < self.usable:
+            yield (
+                f"the chat template was asked with the first {self.asked_of_template:,} of "
+                f"{self.usable:,} rows"
+            )
         for reason, count in self.refused_by_template.items():
             rows = count_of(count, "row")
             yield f"{rows}: {reason}"
@@ -162,21 +172,27 @@ def inspect_data(request: InspectRequest) -> DataInspection:
     found = read_rows_of(opened.records, params.data, str(file))
     lost = describe_lost_characters(found.quarantine)
     reading = found.describe()
-    rows, odd = _check_lengths(found.rows, params.data.max_characters)
+    suite = read_suite(_find_root() / layout.EXPECTATIONS)
+    limits = find_length_limits(suite, params.data.max_characters)
+    rows, odd = _check_lengths(found.rows, limits)
+    set_aside = Counter(reading.set_aside) + odd
     encoder = None
     if request.base_model is not None:
         encoder = load_encoder(request.base_model, params.base_model)
-    refused = {} if encoder is None else ask_template(rows, encoder)
+    asked = [] if encoder is None else rows[:MOST_ROWS_ASKED]
+    refused = {} if encoder is None else ask_template(asked, encoder)
     feature = params.data.sensitive_feature
     groups = Counter(row.feature for row in rows if row.feature is not None)
     return DataInspection(
         file_notes=(*opened.notes, *lost),
         reading=reading,
         usable=len(rows),
-        set_aside={**reading.set_aside, **odd},
+        # The most frequent first, whichever stage sets them aside.
+        set_aside=dict(set_aside.most_common()),
         feature=feature,
         groups={make_printable(group): count for group, count in groups.most_common()},
         refused_by_template=refused,
+        asked_of_template=len(asked),
         examples=tuple(render(row, encoder) for row in choose_examples(rows)),
     )
 
@@ -191,12 +207,6 @@ def check_usable(inspection: DataInspection, file: Path) -> None:
 
 
 def _read_params(request: InspectRequest) -> Params:
-    current = Path.cwd()
-    root = find_checkout(current)
-    # Outside of any checkout the parameters are those that this code came with.
-    if root is None:
-        here = Path(__file__).resolve()
-        root = here.parents[1]
     assignments: dict[str, Any] = {}
     if request.completion_mode:
         assignments["base_model.completion_mode"] = True
@@ -206,35 +216,47 @@ def _read_params(request: InspectRequest) -> Params:
     for text in request.settings:
         name, setting = parse_assignment(text)
         assignments[name] = setting
-    return preview_override(root / layout.PARAMS, assignments)
+    return preview_override(_find_root() / layout.PARAMS, assignments)
+
+
+def _find_root() -> Path:
+    """The checkout or, outside of any, what this code came with."""
+    current = Path.cwd()
+    root = find_checkout(current)
+    if root is not None:
+        return root
+    here = Path(__file__).resolve()
+    return here.parents[1]
 
 
 def _check_lengths(
-    rows: Sequence[Row], longest: int
-) -> tuple[list[Row], dict[str, int]]:
+    rows: Sequence[Row], limits: Mapping[str, Limits]
+) -> tuple[list[Row], Counter[str]]:
     """Separate the rows that `validate` would set aside for the length of a text."""
     fitting: list[Row] = []
     odd: Counter[str] = Counter()
     for row in rows:
-        reason = _find_odd_length(row, longest)
+        reason = _find_odd_length(row, limits)
         if reason is None:
             fitting.append(row)
         else:
             odd[reason] += 1
-    return fitting, dict(odd)
+    return fitting, odd
 
 
-def _find_odd_length(row: Row, longest: int) -> str | None:
+def _find_odd_length(row: Row, limits: Mapping[str, Limits]) -> str | None:
     texts = {
         "prompt": row.prompt,
         "completion": row.completion,
     }
     for name, text in texts.items():
+        least, most = limits.get(name, (None, None))
         characters = count_folded_characters(text)
-        if not characters:
-            return f"the {name} is empty"
-        if characters > longest:
-            return f"the {name} is longer than data.max_characters, {longest:,}"
+        if least is not None and characters < least:
+            lack = f"has fewer than {least:,} characters" if characters else "is empty"
+            return f"the {name} {lack}"
+        if most is not None and characters > most:
+            return f"the {name} is longer than data.max_characters, {most:,}"
     return None
 
 

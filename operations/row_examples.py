@@ -13,6 +13,8 @@ from pipelines.values.dataset import Row
 from pipelines.values.params import BaseModelParams
 
 EXAMPLES = 3
+# More take longer than somebody waits who only looks.
+MOST_ROWS_ASKED = 20_000
 
 
 class RenderedExample(Value):
@@ -35,22 +37,21 @@ def load_encoder(folder: Path, params: BaseModelParams) -> ChatEncoder:
 def ask_template(rows: Sequence[Row], encoder: ChatEncoder) -> dict[str, int]:
     """Count the rows that the template refuses, by its reason.
 
-    What it refuses depends on the roles: one row of each order of roles is asked.
+    What it refuses may depend on any text, so that every row is asked.
     """
-    by_roles: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        roles = tuple(message.role for message in row.messages)
-        alike = by_roles.setdefault(roles, [])
-        alike.append(row)
     refused: Counter[str] = Counter()
-    for alike in by_roles.values():
-        first = alike[0]
+    first: dict[str, int] = {}
+    for row in rows:
         try:
-            encoder.encode_example(first.messages, first.completion)
+            encoder.encode_example(row.messages, row.completion)
         except UnusableRow as error:
-            reason = f"{error} The first is record {first.number:,}."
-            refused[make_printable(reason)] += len(alike)
-    return dict(refused)
+            reason = make_printable(str(error))
+            refused[reason] += 1
+            first.setdefault(reason, row.number)
+    return {
+        f"{reason} The first is record {first[reason]:,}.": count
+        for reason, count in refused.most_common()
+    }
 
 
 def choose_examples(rows: Sequence[Row]) -> list[Row]:

@@ -15,7 +15,7 @@ from pipelines.rows.formats import NumberedRecord, Record
 from pipelines.rows.labels import read_feature, read_group
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.shapes.candidates import find_alpaca
-from pipelines.rows.shapes.columns import ColumnTally, describe_unused
+from pipelines.rows.shapes.columns import ColumnTally, describe_unused, has_column
 from pipelines.rows.shapes.recognise import FileShape, check_labels, recognise
 from pipelines.rows.shapes.turns import Example
 from pipelines.rows.text import make_excerpt, make_printable
@@ -42,10 +42,21 @@ class FileRows:
     shape: FileShape | None = None
     columns: ColumnTally = field(default_factory=ColumnTally)
     remarks: Counter[str] = field(default_factory=Counter)
+    labels_found: set[str] = field(default_factory=set)
+    """Columns of labels that the parameters name and some record has."""
 
     def __post_init__(self) -> None:
         # Which column is tallied depends on the parameters.
         self.feature = FeatureTally(self.data)
+
+    def look_for_labels(self, record: Record) -> None:
+        """Remember which of the named columns of labels a record has."""
+        for column in (self.data.group_column, self.data.sensitive_feature):
+            # Once is enough.
+            if not column or column in self.labels_found:
+                continue
+            if has_column(record, column):
+                self.labels_found.add(column)
 
     def describe(self) -> FileReading:
         """Return the reading: its counts add up to the records of the file."""
@@ -172,9 +183,11 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
     # Where no record can be read, the quarantine explains the file.
     if columns:
         file.shape = recognise(sample, data, where)
-        check_labels(columns, data, where)
     for entry in chain(first, entries):
         _sort(entry, file)
+    # Any record may be the first that has a column.
+    if columns:
+        check_labels([*columns, *file.labels_found], data, where)
     # Last, since only the whole column shows a measure.
     file.feature.check()
     _set_odd_features_aside(file)
@@ -220,6 +233,7 @@ def _sort(entry: Entry, file: FileRows) -> None:
     number, record = entry
     file.columns.add(record)
     file.feature.add(record)
+    file.look_for_labels(record)
     try:
         example = _read_example(record, file.shape)
         file.rows.append(_build_row(number, record, example, file.data))

@@ -43,12 +43,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_IDS = 5
+_BETWEEN = "expect_column_values_to_be_between"
+_CHARACTERS = "_characters"
 # The key under which each expectation carries its place through great_expectations.
 POSITION = "position_in_suite"
 # What differs from run to run on the Data Docs page: a time, and ids of HTML elements.
 MOMENT = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+Limits = tuple[int | None, int | None]
+"""The least and the most; None: no limit."""
 Record = dict[str, Any]
 PlacedRecord = tuple[str, Record]
 """A record with the name of its split."""
@@ -134,9 +138,17 @@ def validate(
 
 def load_suite(path: Path) -> Suite:
     """Read a suite; `ParameterError` where it is missing, empty, or asks what does not exist."""
+    suite = read_suite(path)
+    # Built once for its errors alone, before any row is looked at.
+    _build_gx_suite(suite, path)
+    return suite
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite without great_expectations; `ParameterError` where it is missing or empty."""
     try:
         suite = Suite.model_validate_json(path.read_bytes())
-        suite = suite.model_copy(update={"sha256": sha256_of(path)})
+        return suite.model_copy(update={"sha256": sha256_of(path)})
     except OSError as error:
         raise ParameterError(
             f"The expectation suite {path} cannot be read ({error.strerror}). "
@@ -147,9 +159,22 @@ def load_suite(path: Path) -> Suite:
             f"The expectation suite {path} does not fit: {first_problem(error)}. "
             "Correct it: without it nothing passes."
         ) from error
-    # Built once for its errors alone, before any row is looked at.
-    _build_gx_suite(suite, path)
-    return suite
+
+
+def find_length_limits(suite: Suite, max_characters: int) -> dict[str, Limits]:
+    """Return the least and the most characters of `prompt` and `completion` in a suite."""
+    limits: dict[str, Limits] = {}
+    for expectation in suite.expectations:
+        column = expectation.column or ""
+        is_length = column.endswith(_CHARACTERS)
+        if not is_length or expectation.type != _BETWEEN:
+            continue
+        least = expectation.kwargs.get("min_value")
+        most = expectation.kwargs.get("max_value")
+        if most == {"$PARAMETER": "max_characters"}:
+            most = max_characters
+        limits[column.removesuffix(_CHARACTERS)] = (least, most)
+    return limits
 
 
 def inspect(

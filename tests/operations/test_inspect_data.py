@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import main
+from pipelines import layout
+from pipelines.stages.validate import Suite, find_length_limits, read_suite
 
 ROOT = Path(__file__).parents[2]
 USER = {"role": "user", "content": "u"}
@@ -132,6 +134,64 @@ def test_what_a_template_refuses_is_counted_and_named(
         "1 row: The chat template refuses a conversation of system, user" in done.stdout
     )
     assert "The first is record 2." in done.stdout
+
+
+def test_a_template_is_asked_with_every_row_and_not_with_one_of_a_kind(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    template = (
+        "{% for m in messages %}{% if 'secret' in m.content %}"
+        "{{ raise_exception('no secrets') }}{% endif %}"
+        "<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant ' }}{% endif %}"
+    )
+    records = [{"prompt": f"p{number}", "completion": "c"} for number in range(6)]
+    records[3]["prompt"] = "a secret"
+    records[5]["prompt"] = "another secret"
+    setting = f"base_model.chat_template={json.dumps(template)}"
+    file = write(tmp_path / "my.jsonl", records)
+    done = inspect(file, "--base-model", tiny_base, "--set", setting)
+    assert "2 rows: The chat template refuses" in done.stdout
+    assert "The first is record 4." in done.stdout
+
+
+def test_the_rows_that_a_template_was_not_asked_with_are_said(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.inspect_data.MOST_ROWS_ASKED", 2)
+    records = [{"prompt": f"p{number}", "completion": "c"} for number in range(3)]
+    file = write(tmp_path / "my.jsonl", records)
+    said = "the chat template was asked with the first 2 of 3 rows"
+    assert said in inspect(file, "--base-model", tiny_base).stdout
+    assert said not in inspect(file).stdout
+
+
+def test_the_most_frequent_loss_is_named_whichever_stage_it_is_of(
+    tmp_path: Path,
+) -> None:
+    records = [{"prompt": "p", "completion": "too long"} for _ in range(3)]
+    records.append({"prompt": "p"})
+    file = write(tmp_path / "my.jsonl", records)
+    done = inspect(file, "--set", "data.max_characters=2")
+    assert "(3 of 4: the completion is longer than data.max_characters, 2)" in (
+        done.stderr
+    )
+
+
+def test_lengths_are_those_of_the_expectations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = read_suite(ROOT / layout.EXPECTATIONS)
+    assert find_length_limits(suite, 7) == {"prompt": (1, 7), "completion": (1, 7)}
+    shorter = suite.model_dump(mode="json", exclude={"sha256"})
+    for expectation in shorter["expectations"]:
+        if expectation["kwargs"].get("column") == "completion_characters":
+            expectation["kwargs"]["min_value"] = 3
+    suite = Suite.model_validate(shorter)
+    monkeypatch.setattr("operations.inspect_data.read_suite", lambda _: suite)
+    records = [{"prompt": "p", "completion": text} for text in ("ab", "abc")]
+    done = inspect(write(tmp_path / "my.jsonl", records))
+    assert "1 set aside: the completion has fewer than 3 characters" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ def test_what_a_file_was_read_as_is_recorded_and_printed(
     assert lost.startswith("1 row was set aside for characters beyond ASCII")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "11 rows from file rows.txt, 1 of them set aside"
-    assert said[1:4] == list(collection.notes)
+    assert said[1:5] == list(collection.notes)
 
 
 def test_a_collection_from_before_notes_is_read(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import ParameterError
+from core.errors import NoSuchColumn, ParameterError
 from pipelines.rows.features import find_near_groups
 from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.params import DataParams
@@ -147,6 +147,17 @@ def test_odd_values_among_groups_set_their_own_rows_aside(
     file = read(values)
     assert len(file.quarantine) == odd
     assert all(row.reason.endswith(", not a label") for row in file.quarantine)
+
+
+def test_a_feature_that_only_a_late_record_has_is_a_column_and_a_missing_one_is_not() -> (
+    None
+):
+    records = [{"prompt": f"p{number}", "completion": "c"} for number in range(150)]
+    with pytest.raises(NoSuchColumn, match="has no column age; it has completion, pr"):
+        read_rows_of(enumerate(records, 1), DATA, "my.jsonl")
+    records[140]["AGE"] = "young"
+    file = read_rows_of(enumerate(records, 1), DATA, "my.jsonl")
+    assert [row.feature for row in file.rows].count("young") == 1
 
 
 def test_texts_that_mean_no_value_are_pointed_out() -> None:
