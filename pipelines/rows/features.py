@@ -15,7 +15,7 @@ from core.errors import ParameterError
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import is_blank, restore_whole_number
 from pipelines.rows.shapes.columns import pick
-from pipelines.rows.text import canonicalise, make_excerpt
+from pipelines.rows.text import canonicalise, make_short_excerpt
 from pipelines.values.params import DataParams
 from pipelines.values.reading import count_of
 
@@ -124,7 +124,7 @@ class FeatureTally:
         if max(present.values()) >= ROWS_OF_ANY_GROUP:
             return
         distinct = count_of(len(present), "distinct text")
-        example = _show(str(next(iter(present))))
+        example = make_short_excerpt(str(next(iter(present))))
         raise ParameterError(
             f"data.sensitive_feature {self.column} has {distinct} in "
             f"{count_of(total, 'row')}, such as {example}: name a column of groups, each of "
@@ -150,7 +150,7 @@ class FeatureTally:
             if _is_no_value_word(text):
                 rows = count_of(count, "row")
                 yield (
-                    f"{rows} with the text '{_show(text)}' as {self.column}: "
+                    f"{rows} with the text '{make_short_excerpt(text)}' as {self.column}: "
                     "it is a group of its own; leave it empty where no value is known"
                 )
 
@@ -161,8 +161,9 @@ class FeatureTally:
             ways[label] += 1
         for label, spellings in sorted(ways.items()):
             if spellings > 1:
+                shown = make_short_excerpt(label)
                 yield (
-                    f"{self.column}: {_show(label)} is written in {spellings} ways that "
+                    f"{self.column}: {shown} is written in {spellings} ways that "
                     "differ in outer spaces or Unicode form: counted as one group"
                 )
 
@@ -172,7 +173,9 @@ class FeatureTally:
             label = _label_of(text)
             sizes[label] += count
         for near in find_near_groups(sizes):
-            groups = [f"{_show(label)} ({sizes[label]:,})" for label in near]
+            groups = [
+                f"{make_short_excerpt(label)} ({sizes[label]:,})" for label in near
+            ]
             yield (
                 f"{self.column}: {', '.join(groups)} are probably one group, and are "
                 f"compared as {len(near)}: write them in one way"
@@ -181,7 +184,7 @@ class FeatureTally:
     def _refuse(self, kind: str, bins: str, values: Sizes, total: int) -> NoReturn:
         # The first one that shows why, as 34.5 does.
         examples = [*filter(_has_fraction, values), *values]
-        example = _show(str(examples[0]))
+        example = make_short_excerpt(str(examples[0]))
         distinct = count_of(len(values), "distinct value")
         rows = count_of(total, "row")
         raise ParameterError(
@@ -301,8 +304,3 @@ def _has_fraction(label: Any) -> bool:
     # Half of Europe writes 34,5.
     number = float(text.replace(",", "."))
     return not number.is_integer()
-
-
-def _show(label: str) -> str:
-    shown = make_excerpt(label)
-    return shown[:40]

@@ -9,6 +9,7 @@ import unicodedata
 # Usual spelling needs fewer on one letter; a flood of them covers the lines around.
 MAX_COMBINING_MARKS = 5
 EXCERPT_CHARACTERS = 200
+WORD_CHARACTERS = 40
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 BIDI_CONTROL = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
@@ -58,6 +59,12 @@ def make_excerpt(text: str) -> str:
     beginning = text[:EXCERPT_CHARACTERS]
     # An escape is longer than the character that it replaces: cut once more.
     return make_printable(beginning)[:EXCERPT_CHARACTERS]
+
+
+def make_short_excerpt(text: str) -> str:
+    """Return as much of a text as fits into a sentence, in printable characters."""
+    excerpt = make_excerpt(text)
+    return excerpt[:WORD_CHARACTERS]
 
 
 def make_printable(text: str) -> str:

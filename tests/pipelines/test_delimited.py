@@ -97,3 +97,28 @@ def test_a_record_that_is_cut_at_the_end_of_the_sample_judges_nothing(
     reading = read(tmp_path / "rows", text.encode())
     assert reading.records == RECORDS
     assert reading.notes == ("rows: read as CSV with semicolons",)
+
+
+@pytest.mark.parametrize("how", [{}, {"delimiter": ","}])
+def test_quotes_behind_a_space_are_quotes_and_that_is_said(
+    tmp_path: Path, how: dict[str, str]
+) -> None:
+    content = b'"prompt", "completion"\n"q1", "a, b"\n"q2", "c ""d"""\n"q3",  "e"\n'
+    reading = read(tmp_path / "rows", content, **how)
+    assert reading.reasons == {}
+    assert list(reading.records.values()) == [
+        {"prompt": "q1", "completion": "a, b"},
+        {"prompt": "q2", "completion": 'c "d"'},
+        {"prompt": "q3", "completion": "e"},
+    ]
+    assert "rows: quotes behind a space are read as quotes" in reading.notes[-1]
+
+
+def test_spaces_and_quotes_within_a_text_stay(tmp_path: Path) -> None:
+    content = b'prompt,completion\n"say, ""a""", b\nq,"c, ""d"""\n'
+    reading = read(tmp_path / "rows", content)
+    assert list(reading.records.values()) == [
+        {"prompt": 'say, "a"', "completion": " b"},
+        {"prompt": "q", "completion": 'c, "d"'},
+    ]
+    assert len(reading.notes) == 1

@@ -41,6 +41,23 @@ def test_utf_16_of_letters_that_have_no_zeros_is_recognised(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prompt,completion\n" + "这是一个很长的问题,一一一一\n" * 30,
+        "prompt\nplain\ntext\n",
+        "ab\n一\n",
+    ],
+)
+def test_utf_16_under_a_header_of_ascii_is_recognised(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    reading = read(tmp_path / "rows", text.encode(encoding))
+    assert len(reading.records) == text.count("\n") - 1
+    assert "in UTF-16, which is a guess" in reading.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_half_a_character_of_utf_16_sets_its_own_row_aside(
     tmp_path: Path, encoding: str
 ) -> None:

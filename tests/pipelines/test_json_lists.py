@@ -180,3 +180,12 @@ def test_a_list_under_another_key_is_refused_with_the_key(
     text = json.dumps({"version": 1, "entries": rows}, indent=1)
     with pytest.raises(UnreadableData, match="one JSON object with records under entr"):
         read(tmp_path / "rows", text.encode())
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_record_that_holds_a_list_of_objects_is_a_record(
+    tmp_path: Path, indent: int | None
+) -> None:
+    record = {"prompt": "p", "completion": "c", "data": [{"a": 1}]}
+    content = json.dumps(record, indent=indent).encode()
+    assert read(tmp_path / "rows", content).records == {1: record}

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +26,7 @@ RECORDS_JUDGED = 200
 UNDECODED = re.compile(r"[\udc80-\udcff]")
 # As `BoundedLines` splits them.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_SPACED_QUOTE = re.compile(' +"')
 # Excel reads it from the first line of a file.
 _DECLARED = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 
@@ -38,6 +39,8 @@ class Delimiter:
     is_certain: bool
     others: tuple[str, ...] = ()
     """What would fit as well."""
+    skips_spaces: bool = False
+    """Whether quotes stand behind a space, as in `"a", "b"`."""
 
     @property
     def name(self) -> str:
@@ -51,6 +54,24 @@ class _Fit:
     width: int
     share: float
     """Share of the records that are as wide as the header."""
+
+
+def judge_spaces(sample: str, delimiter: Delimiter, *, is_whole: bool) -> Delimiter:
+    """Return the delimiter as one that spaces follow, where quoted fields show that.
+
+    Such quotes would be text, and a delimiter within them would cut a field.
+    """
+    csv.field_size_limit(MAX_ROW_BYTES)
+    lines = _LINE.findall(sample)
+    reader = csv.reader(lines, delimiter=delimiter.character, strict=True)
+    records = islice(_records(reader), RECORDS_JUDGED + 1)
+    fields = [field for record in records for field in record]
+    if not any(map(_SPACED_QUOTE.match, fields)):
+        return delimiter
+    plain = _measure(sample, delimiter.character, is_whole)
+    spaced = replace(delimiter, skips_spaces=True)
+    skipping = _measure(sample, delimiter.character, is_whole, skips_spaces=True)
+    return spaced if skipping.share >= plain.share else delimiter
 
 
 def judge_delimiter(sample: str, *, is_whole: bool) -> Delimiter | None:
@@ -78,37 +99,45 @@ def judge_delimiter(sample: str, *, is_whole: bool) -> Delimiter | None:
     return Delimiter(best.character, is_certain=is_certain, others=others)
 
 
-def _measure(sample: str, character: str, is_whole: bool) -> _Fit:
+def _measure(
+    sample: str, character: str, is_whole: bool, *, skips_spaces: bool = False
+) -> _Fit:
     # Python's own limit is lower, and the same for every reader of a process.
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = _LINE.findall(sample)
-    reader = csv.reader(lines, delimiter=character, strict=True)
-    widths = list(islice(_widths(reader), RECORDS_JUDGED + 1))
+    reader = csv.reader(
+        lines,
+        delimiter=character,
+        skipinitialspace=skips_spaces,
+        strict=True,
+    )
+    records = islice(_records(reader), RECORDS_JUDGED + 1)
+    widths = [len(fields) for fields in records]
     # The sample ends within the last record.
     if not is_whole and len(widths) <= RECORDS_JUDGED:
         widths.pop()
     if not widths:
         return _Fit(character, 0, 0)
-    header, *records = widths
-    fitting = sum(1 for width in records if width == header)
-    return _Fit(character, header, fitting / len(records) if records else 1)
+    header, *others = widths
+    fitting = sum(1 for width in others if width == header)
+    return _Fit(character, header, fitting / len(others) if others else 1)
 
 
-def _widths(reader: Iterator[list[str]]) -> Iterator[int]:
-    """Yield the number of fields of each record; 0 for one that does not parse."""
+def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yield the fields of each record; none for one that does not parse."""
     while True:
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield 0
+            yield []
             continue
         if fields:
-            yield len(fields)
+            yield fields
 
 
-def read_delimited(path: Path, text: Utf8Stream, delimiter: str) -> Records:
+def read_delimited(path: Path, text: Utf8Stream, delimiter: Delimiter) -> Records:
     """Yield one record after the other. Its number counts records, from 1 after the header.
 
     An empty line is no record and takes no number; each line that an unclosed quote swallows is a
@@ -119,8 +148,13 @@ def read_delimited(path: Path, text: Utf8Stream, delimiter: str) -> Records:
     # Bytes that are not UTF-8 become surrogates here, so that only the record
     # that holds them is set aside.
     decoded = map(_decode_with_surrogates, lines)
-    reader = csv.reader(decoded, delimiter=delimiter, strict=True)
-    header = _read_header(path, reader, delimiter)
+    reader = csv.reader(
+        decoded,
+        delimiter=delimiter.character,
+        skipinitialspace=delimiter.skips_spaces,
+        strict=True,
+    )
+    header = _read_header(path, reader, delimiter.character)
     if UNDECODED.search("".join(header)):
         raise UnreadableData(
             f"{path} has a header line of {text.reason()}. "

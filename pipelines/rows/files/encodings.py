@@ -25,6 +25,8 @@ _PLACES_OF_TEXT = {
     "utf-32-le": [True, False, False, False],
     "utf-32-be": [False, False, False, True],
 }
+_ASCII_LE = re.compile(rb"(?:[\t\r\n -~]\0){2}")
+_ASCII_BE = re.compile(rb"(?:\0[\t\r\n -~]){2}")
 # What is judged; a decoder is strict about the rest.
 JUDGED_BYTES = 64 << 20
 # One odd line or two are damage; a code page shows in more.
@@ -169,6 +171,9 @@ def _take(wanted: str, head: bytes) -> Encoding:
 
 def _recognise_wide(head: bytes) -> str | None:
     """Recognise UTF-16 and UTF-32 without a mark by the zeros in quotes, commas and line ends."""
+    by_beginning = _recognise_beginning(head)
+    if by_beginning is not None:
+        return by_beginning
     whole = head[: len(head) // 4 * 4]
     zeros = [whole[place::4].count(0) for place in range(4)]
     # Zeros stand in the places of high bytes; an emoji has one in the place of a low byte too.
@@ -176,6 +181,16 @@ def _recognise_wide(head: bytes) -> str | None:
     for codec, expected in _PLACES_OF_TEXT.items():
         if any(zeros) and rare == expected and _has_structure(whole, codec):
             return codec
+    return None
+
+
+def _recognise_beginning(head: bytes) -> str | None:
+    """Recognise UTF-16 by two first characters of ASCII, as of a header or of JSON."""
+    beginning = head[:4]
+    if _ASCII_LE.fullmatch(beginning):
+        return "utf-16-le"
+    if _ASCII_BE.fullmatch(beginning):
+        return "utf-16-be"
     return None
 
 

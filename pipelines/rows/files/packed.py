@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from core.errors import UnreadableData
+from core.errors import UnreadableData, first_line
 
 CHUNK = 1 << 20
 # Texts shrink to a tenth, and rows that repeat each other to a fiftieth.
@@ -72,7 +72,7 @@ def _unpack(path: Path, packed: IO[bytes], packing: str, into: IO[bytes]) -> Non
         if getattr(error, "errno", None) is not None:
             raise
         raise UnreadableData(
-            f"{path} is a damaged {packing} file ({_first_line(error)}). Pack it again."
+            f"{path} is a damaged {packing} file ({first_line(error)}). Pack it again."
         ) from error
 
 
@@ -90,9 +90,3 @@ def _open_packing(packed: IO[bytes], packing: str) -> Any:
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.PythonFile(packed, "r"), "zstd")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error)
-    line, _, _ = text.partition("\n")
-    return line[:80]

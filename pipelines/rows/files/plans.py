@@ -1,7 +1,7 @@
 """How a file will be read, by what it holds and by what a person said of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +16,7 @@ from pipelines.rows.files.arrow import (
     read_saved_dataset,
 )
 from pipelines.rows.files.decoders import UTF8
-from pipelines.rows.files.delimited import Delimiter, read_delimited
+from pipelines.rows.files.delimited import Delimiter, judge_spaces, read_delimited
 from pipelines.rows.files.encodings import (
     Encoding,
     Utf8Stream,
@@ -146,7 +146,14 @@ def _plan_text(path: Path, stream: IO[bytes], how: ReadAs) -> Plan:
     kind = _recognise_kind(path, sample, how)
     if how.delimiter:
         given = Delimiter(how.delimiter, is_certain=True)
-        kind = kinds.TextKind(kind.name, kind.key, given)
+        kind = replace(kind, delimiter=given)
+    if kind.name == kinds.DELIMITED:
+        delimiter = judge_spaces(
+            sample.text,
+            kind.delimiter,
+            is_whole=sample.is_whole,
+        )
+        kind = replace(kind, delimiter=delimiter)
     reader = _text_reader(path, encoding, kind)
     guesses = []
     if kind.name == kinds.DELIMITED and not kind.delimiter.is_certain:
@@ -188,7 +195,7 @@ def _text_reader(path: Path, encoding: Encoding, kind: kinds.TextKind) -> Reader
             return read_wrapped_list(path, text, kind.key)
         if kind.name == kinds.JSON_OBJECTS:
             return read_json_objects(path, text)
-        return read_delimited(path, text, kind.delimiter.character)
+        return read_delimited(path, text, kind.delimiter)
 
     return read
 
@@ -209,6 +216,10 @@ def _remarks_on_text(kind: kinds.TextKind, encoding: Encoding) -> tuple[str, ...
     if kind.delimiter.others:
         others = " and ".join(kind.delimiter.others)
         remarks.append(f"{others} would fit as well")
+    if kind.delimiter.skips_spaces:
+        remarks.append(
+            "quotes behind a space are read as quotes, and the space is left out"
+        )
     if encoding.examples:
         words = ", ".join(encoding.examples)
         lines = count_of(encoding.other_lines, "line")

@@ -25,6 +25,7 @@ DELIMITED = "CSV"
 
 # Under these keys programs put the list of records that they write.
 WRAPPERS = ("data", "rows", "records", "examples", "items", "instances", "samples")
+_COLUMNS_OF_A_RECORD = ({"prompt", "completion"}, {"instruction", "output"})
 _UNFINISHED = ("{", "[", ",", ":", "}")
 _COMMA = Delimiter(",", is_certain=True)
 _NAME_OF_COLUMN = re.compile(r"[\w.-]{1,100}")
@@ -123,7 +124,8 @@ def _recognise_objects(path: Path, sample: Sample, text: str) -> TextKind:
         return TextKind(JSON_LINES)
     # What follows the first object; an object longer than the sample has nothing behind it.
     rest = b"" if document is None else sample.content.lstrip()[len(document) :].strip()
-    key = None if rest else _key_of_records(sample)
+    is_list_beside = bool(rest) or _is_record(document)
+    key = None if is_list_beside else _key_of_records(sample)
     if key in WRAPPERS:
         return TextKind(WRAPPED_LIST, key=str(key))
     if _parses(first):
@@ -137,6 +139,15 @@ def _recognise_objects(path: Path, sample: Sample, text: str) -> TextKind:
     is_object_next = not rest or rest.startswith((b"{", b","))
     has_objects = document is not None and is_object_next
     return TextKind(JSON_OBJECTS if has_objects else JSON_LINES)
+
+
+def _is_record(document: bytes | None) -> bool:
+    """Whether an object is a record itself, whatever list of objects it holds beside."""
+    if document is None:
+        return False
+    # It parsed before.
+    keys = set(parse_json(document.decode("utf-8", "replace")))
+    return any(columns <= keys for columns in _COLUMNS_OF_A_RECORD)
 
 
 def _is_line_of_json(line: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.rows.misfit import Misfit, check_text, describe_type, is_blank
 from pipelines.rows.shapes.columns import fold_name
-from pipelines.rows.text import make_excerpt
+from pipelines.rows.text import make_short_excerpt
 from pipelines.values.dataset import Role
 
 # As OpenAI, ShareGPT, Open Assistant and Gemini name who speaks.
@@ -60,7 +60,6 @@ ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "parts")
 # The last two are those of OpenAI's newer interface.
 TEXT_PARTS = ("text", "input_text", "output_text")
-LONGEST_SHOWN = 40
 
 Fields = dict[str, Any]
 
@@ -138,7 +137,7 @@ def _choose(fields: Fields, names: Sequence[str], column: str) -> str:
     present = "nothing"
     if fields:
         first = sorted(fields)[:8]
-        present = ", ".join(map(_show, first))
+        present = ", ".join(map(make_short_excerpt, first))
     wanted = " or ".join(names[:2])
     raise Misfit(f"column {column} holds a message without {wanted}; it has {present}")
 
@@ -163,7 +162,7 @@ def _read_role(role: Any, column: str) -> Role:
     plain_role = _fold_role(role)
     if plain_role in ROLES:
         return ROLES[plain_role]
-    shown = _show(str(role))
+    shown = make_short_excerpt(str(role))
     raise Misfit(
         f"column {column} holds a turn of role {shown}, "
         "which is none of system, user and assistant"
@@ -203,7 +202,7 @@ def _read_part(part: Any, column: str) -> str:
         return text
     shown = describe_type(text)
     if kind not in TEXT_PARTS:
-        shown = _show(str(kind))
+        shown = make_short_excerpt(str(kind))
     raise Misfit(
         f"column {column} holds a part of content that is {shown}: only text is read"
     )
@@ -220,7 +219,7 @@ def _read_weight(weight: Any, column: str) -> bool:
         return False
     if number == 1:
         return True
-    shown = _show(str(weight))
+    shown = make_short_excerpt(str(weight))
     raise Misfit(f"column {column} holds a weight of {shown}, where 0 or 1 is meant")
 
 
@@ -232,11 +231,6 @@ def _make_remarks(role: Any, content: Any, others: Fields) -> frozenset[str]:
     if not isinstance(content, str) and len(content) > 1:
         remarks.add("parts of text are joined")
     for key in others:
-        shown = _show(key)
+        shown = make_short_excerpt(key)
         remarks.add(f"the key {shown} of a turn is not used")
     return frozenset(remarks)
-
-
-def _show(text: str) -> str:
-    shown = make_excerpt(text)
-    return shown[:LONGEST_SHOWN]
