@@ -12,6 +12,7 @@ from datetime import date, time
 from typing import Any, NoReturn
 
 from core.errors import ParameterError
+from pipelines.rows.feature_kinds import has_fraction, is_date, is_number
 from pipelines.rows.formats import Record
 from pipelines.rows.misfit import is_blank, restore_whole_number
 from pipelines.rows.shapes.columns import pick
@@ -50,21 +51,6 @@ NO_VALUE_WORDS = frozenset(
         "?",
     }
 )
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?")
-# "34 years", "20k", "€1034", "45%", "1 034,5": a sign or a word on one side of a number.
-_SPACED = r"\d{1,3}([ \u00a0\u202f'.,]\d{3})+([.,]\d+)?"
-_UNIT = r"[^\W\d_]{1,12}\.?|[%‰°$€£¥₹]{1,2}C?"
-_QUANTITY = re.compile(
-    rf"(?:(?P<before>[$€£¥₹]|[A-Z]{{3}})\s?)?[+-]?(?:{_SPACED}|\d+(?:[.,]\d+)?)"
-    rf"(?:\s?(?P<after>{_UNIT}))?"
-)
-_DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
-)
-# "1 March 1980", "March 1, 1980", "1. März 1980".
-_WRITTEN_DATE = re.compile(
-    r"(\d{1,2}\.?\s+)?(de\s+)?[^\W\d_]{3,12}\.?\s+(de\s+)?(\d{1,2},?\s+)?\d{4}"
-)
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 _DASHES = re.compile(r"[\u2010-\u2015\u2212]")
 
@@ -99,8 +85,8 @@ class FeatureTally:
         # The words would make a column of numbers one of texts.
         present = _select(self.counts, lambda label: not _is_no_value_word(label))
         total = sum(present.values())
-        numbers = _select(present, _is_number)
-        dates = _select(present, _is_date)
+        numbers = _select(present, is_number)
+        dates = _select(present, is_date)
         # Only what most rows have says what the column is.
         if 2 * sum(numbers.values()) > total and _is_measure(numbers):
             self._refuse("a number", "18-34", numbers, total)
@@ -183,7 +169,7 @@ class FeatureTally:
 
     def _refuse(self, kind: str, bins: str, values: Sizes, total: int) -> NoReturn:
         # The first one that shows why, as 34.5 does.
-        examples = [*filter(_has_fraction, values), *values]
+        examples = [*filter(has_fraction, values), *values]
         example = make_short_excerpt(str(examples[0]))
         distinct = count_of(len(values), "distinct value")
         rows = count_of(total, "row")
@@ -255,31 +241,13 @@ def _select(values: Sizes, belongs: Callable[[Any], bool]) -> Sizes:
     return {label: count for label, count in values.items() if belongs(label)}
 
 
-def _is_number(label: Any) -> bool:
-    if isinstance(label, int | float):
-        return True
-    if not isinstance(label, str):
-        return False
-    text = label.strip()
-    return bool(_NUMBER.fullmatch(text) or _QUANTITY.fullmatch(text))
-
-
-def _is_date(label: Any) -> bool:
-    if isinstance(label, date | time):
-        return True
-    if not isinstance(label, str):
-        return False
-    text = label.strip()
-    return bool(_DATE.fullmatch(text) or _WRITTEN_DATE.fullmatch(text))
-
-
 def _is_measure(values: Sizes) -> bool:
     """Whether numbers or dates are too many and too rare to be groups."""
     total = sum(values.values())
     # A date of a table, not a text: no label at all.
     if any(isinstance(label, date | time) for label in values):
         return True
-    fractions = _select(values, _has_fraction)
+    fractions = _select(values, has_fraction)
     is_many = sum(fractions.values()) >= FRACTIONS_OF_A_MEASURE * total > 0
     # A single one among groups is an odd row, which is set aside by itself; 0.5 and 1.5 that
     # each have rows enough are groups.
@@ -290,17 +258,3 @@ def _is_measure(values: Sizes) -> bool:
     if max(values.values()) < ROWS_OF_A_GROUP:
         return True
     return total < ROWS_A_VALUE * len(values)
-
-
-def _has_fraction(label: Any) -> bool:
-    # What is left of a float is no whole number: those are integers by now.
-    if isinstance(label, float):
-        return True
-    if not isinstance(label, str) or not _is_number(label):
-        return False
-    text = label.strip()
-    if not _NUMBER.fullmatch(text):
-        return False
-    # Half of Europe writes 34,5.
-    number = float(text.replace(",", "."))
-    return not number.is_integer()

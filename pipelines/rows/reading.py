@@ -194,20 +194,6 @@ def read_rows_of(records: Iterable[Entry], data: DataParams, where: str) -> File
     return file
 
 
-def make_row(
-    number: int, record: Record, data: DataParams, shape: FileShape | None = None
-) -> Row:
-    """Make a row of a record; `Misfit`, with the reason, where it is none.
-
-    Without a shape of its file, the record's own is used. The row's id digests what it holds, so
-    that it is the same in every file and order.
-    """
-    if shape is None:
-        shape = recognise([record], data, "the record")
-    example = shape.read(record)
-    return _build_row(number, record, example, data)
-
-
 def _take_first(entries: Iterator[Entry]) -> list[Entry]:
     """Take as many entries as hold the records that show the shape."""
     first: list[Entry] = []
@@ -276,6 +262,7 @@ def _read_example(record: Record, shape: FileShape | None) -> Example:
 
 
 def _build_row(number: int, record: Record, example: Example, data: DataParams) -> Row:
+    """Make a row whose id digests what it holds: the same in every file and order."""
     # Without a group every prompt is a group of its own.
     group = read_group(record, data) or normalise_text(text_of(example.messages))
     # Neither the number nor the feature: they do not change what is learned.

@@ -11,7 +11,6 @@ from core.download import PinnedPackage, fetch
 from core.errors import DownloadFailed, NoSuchColumn, UnreadableData
 from core.files import sha256_of
 from pipelines.rows.misfit import Misfit
-from pipelines.rows.reading import make_row
 from pipelines.stages.collect import (
     RowSource,
     collect,
@@ -21,7 +20,7 @@ from pipelines.stages.collect import (
 )
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
-from tests.support.row_files import workbook
+from tests.support.row_files import make_row, workbook
 
 DATA = DataParams(
     source="file",
@@ -133,7 +132,7 @@ def test_a_sensitive_feature_may_be_missing_in_a_row() -> None:
     data = with_params(sensitive_feature="f")
     assert make_row(1, {**ROW, "f": "x"}, data).feature == "x"
     assert make_row(1, {**ROW, "f": float("nan")}, data).feature is None
-    assert make_row(1, ROW, data).feature is None
+    assert make_row(1, {**ROW, "f": None}, data).feature is None
 
 
 def test_the_last_answer_of_a_conversation_is_the_completion() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from core.errors import NoSuchColumn, UnreadableData
 from pipelines.rows.misfit import Misfit
-from pipelines.rows.reading import FileRows, make_row, read_rows_of
+from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.dataset import Row
 from pipelines.values.params import DataParams
+from tests.support.row_files import make_row
 
 DATA = DataParams(
     source="file",

@@ -11,7 +11,10 @@ from typing import Any
 from openpyxl import Workbook
 
 from pipelines.rows.formats import ReadAs, read_records
-from pipelines.values.dataset import QuarantinedRow
+from pipelines.rows.misfit import Misfit
+from pipelines.rows.reading import read_rows_of
+from pipelines.values.dataset import QuarantinedRow, Row
+from pipelines.values.params import DataParams
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,12 @@ def repacked(content: bytes, changes: dict[str, Any]) -> bytes:
 def gzipped(content: bytes) -> bytes:
     """Pack as gzip does."""
     return gzip.compress(content)
+
+
+def make_row(number: int, record: dict[str, Any], data: DataParams) -> Row:
+    """Read the only record of a file to a row; `Misfit` where it is set aside."""
+    file = read_rows_of([(number, record)], data, "my.jsonl")
+    for odd in file.quarantine:
+        raise Misfit(odd.reason)
+    (row,) = file.rows
+    return row
