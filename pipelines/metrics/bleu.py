@@ -79,11 +79,10 @@ class Bleu:
         return sacre_signature(metric, rows)
 
     def inapplicable(self, references: References) -> str | None:
-        """Not where half of the references are under four tokens, or not cut into words."""
-        texts = [text for row in references for text in row]
+        """Not where references of half of the prompts are too short, or not cut into words."""
         chosen = Scoring(_sacre(self._settings), self._settings)
         standard = Scoring(_sacre(STANDARD), STANDARD)
-        return unfit_references(texts, chosen, standard)
+        return unfit_references(references, chosen, standard)
 
     def _mean_over_orders(self, logs: FloatArray, totals: FloatArray) -> FloatArray:
         if not self._settings.effective_order:

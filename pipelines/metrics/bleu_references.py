@@ -4,9 +4,11 @@ It looks at references alone: an adapter with short answers must not switch off 
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipelines.metrics.metric import References, is_half, prompts_have
 from pipelines.values.metric_settings import BleuSettings
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ _WITHOUT_SPACES = re.compile(
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff]"
 )
+_KANA = re.compile("[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+# So often is a text repeated to see whether the tokenizer cuts it anywhere.
+_REPEATS = 4
 
 
 class Scoring(NamedTuple):
@@ -39,7 +45,7 @@ class Scoring(NamedTuple):
 
 
 def unfit_references(
-    references: Sequence[str], chosen: Scoring, standard: Scoring
+    references: References, chosen: Scoring, standard: Scoring
 ) -> str | None:
     """Why BLEU says nothing about these references, with the numbers and the next step, or None.
 
@@ -48,20 +54,39 @@ def unfit_references(
     answer. It is unfit, too, where a script without spaces is not cut into words: only a whole
     clause that is equal then counts.
 
-    BLEU does not apply where at least half are unfit. The highest order's precision is a quarter
-    of the score, and a minority of the prompts would decide it. Of a few unfit ones the others
-    make up: corpus BLEU is defined, and a perfect system reaches 100.
+    A prompt is unfit where at least half of its references are: an adapter that learned the rows
+    answers as most of them do. BLEU does not apply where at least half of the prompts are unfit.
+    Prompts are counted and not references, so that one prompt with many answers decides nothing.
+    The highest order's precision is a quarter of the score, and a minority of the prompts would
+    decide it. Of a few unfit ones the others make up: corpus BLEU is defined, and a perfect system
+    reaches 100.
 
     What is fit under the standard settings is fit under any: a setting may make BLEU apply, and
     never make it silent.
     """
-    kinds = [_kind(reference, chosen, standard) for reference in references]
+    kinds: Counter[str] = Counter()
+    uncut_texts: list[str] = []
+    for texts in references:
+        found = [_kind(text, chosen, standard) for text in texts]
+        kind = _kind_of_prompt(found)
+        kinds[kind] += 1
+        if kind == "uncut":
+            uncut_texts += texts
+    unfit = kinds["uncut"] + kinds["short"]
+    if not is_half(unfit, len(references)):
+        return None
+    steps = _list_steps(kinds, uncut_texts, chosen.settings)
+    facts = " and ".join(_list_facts(kinds, len(references), chosen))
+    return f"{facts}. {' and '.join(steps)}, or let other metrics judge"
+
+
+def _kind_of_prompt(kinds: Sequence[str]) -> str:
     uncut = kinds.count("uncut")
     short = kinds.count("short")
-    # Asked as a pass: without a reference there is nothing that it could apply to.
-    if 2 * (uncut + short) < len(references):
-        return None
-    return _sentence(uncut, short, len(references), chosen)
+    if not is_half(uncut + short, len(kinds)):
+        return ""
+    # Cutting comes first: it makes texts longer, too.
+    return "uncut" if uncut and uncut >= short else "short"
 
 
 def _kind(reference: str, chosen: Scoring, standard: Scoring) -> str:
@@ -72,9 +97,9 @@ def _kind(reference: str, chosen: Scoring, standard: Scoring) -> str:
 
 def _unfit(reference: str, scoring: Scoring) -> str:
     """`uncut` or `short` where BLEU can do nothing with the reference, else nothing."""
-    tokens = scoring.sacre.tokenizer(reference.rstrip()).split()
+    tokens = _cut(reference, scoring)
     # First, since a sentence in one token is short as well, and another tokenizer would cut it.
-    if _is_uncut(tokens):
+    if _is_uncut(tokens) or _is_one_piece(tokens, scoring):
         return "uncut"
     return "short" if len(tokens) < scoring.fewest_tokens else ""
 
@@ -86,18 +111,60 @@ def _is_uncut(tokens: Sequence[str]) -> bool:
     return sum(with_letters) > LONGEST_WORD * len(with_letters)
 
 
-def _sentence(uncut: int, short: int, total: int, chosen: Scoring) -> str:
-    facts, steps = [], []
+def _is_one_piece(tokens: Sequence[str], scoring: Scoring) -> bool:
+    """Whether all that is no sign is in one token, and the tokenizer would cut it nowhere.
+
+    Of four letters that are one token nobody can tell whether they are one word: a tokenizer that
+    knows words cuts them once they are repeated.
+    """
+    words = [token for token in tokens if any(sign.isalnum() for sign in token)]
+    if len(words) != 1 or not _WITHOUT_SPACES.search(words[0]):
+        return False
+    repeated = words[0] * _REPEATS
+    return len(_cut(repeated, scoring)) == 1
+
+
+def _cut(text: str, scoring: Scoring) -> list[str]:
+    return scoring.sacre.tokenizer(text.rstrip()).split()
+
+
+def _list_facts(kinds: Counter[str], total: int, chosen: Scoring) -> Iterator[str]:
+    uncut, short = kinds["uncut"], kinds["short"]
     if uncut:
-        facts.append(
-            f"{uncut} of {total} references are in a script without spaces "
+        yield (
+            f"{prompts_have(uncut, total)} references in a script without spaces "
             f"that the tokenizer {chosen.settings.tokenize} does not cut into words"
         )
-        steps.append("score.bleu.tokenize to zh, ja-mecab or char")
     if short or not uncut:
-        facts.append(
-            f"{short} of {total} references have fewer than {chosen.fewest_tokens} tokens"
+        noun = "token" if chosen.fewest_tokens == 1 else "tokens"
+        yield (
+            f"{prompts_have(short, total)} references "
+            f"with fewer than {chosen.fewest_tokens} {noun}"
         )
-        steps.append("score.bleu.effective_order to true")
-    fact = " and ".join(facts)
-    return f"{fact}. Set {' and '.join(steps)}, or let other metrics judge"
+
+
+def _list_steps(
+    kinds: Counter[str], uncut: Sequence[str], settings: BleuSettings
+) -> Iterator[str]:
+    if kinds["uncut"]:
+        names = [name for name in _cutters(uncut) if name != settings.tokenize]
+        *others, last = names
+        listed = f"{', '.join(others)} or {last}" if others else last
+        yield f"Set score.bleu.tokenize to {listed}"
+    is_first = not kinds["uncut"]
+    if settings.effective_order and is_first:
+        # One token is enough then: what is missing is text.
+        yield "Bring rows with completions"
+    elif not settings.effective_order and (kinds["short"] or is_first):
+        yield f"{'Set ' if is_first else ''}score.bleu.effective_order to true"
+
+
+def _cutters(texts: Sequence[str]) -> Iterator[str]:
+    """The tokenizers that cut these texts: zh knows no kana, and only char the other scripts."""
+    has_kana = any(_KANA.search(text) for text in texts)
+    has_han = any(_HAN.search(text) for text in texts)
+    if has_han and not has_kana:
+        yield "zh"
+    if has_han or has_kana:
+        yield "ja-mecab"
+    yield "char"

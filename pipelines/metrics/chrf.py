@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.metrics.metric import FloatArray, References, ScoredRow
+from pipelines.metrics.metric import (
+    FloatArray,
+    References,
+    ScoredRow,
+    is_half,
+    prompts_have,
+)
 from pipelines.metrics.sacre import sacre_signature, segment_statistics
 
 if TYPE_CHECKING:
@@ -62,18 +68,22 @@ class Chrf:
         return sacre_signature(metric, rows)
 
     def inapplicable(self, references: References) -> str | None:
-        """Not where half of the references are empty but for white space.
+        """Not where half of the prompts have references that are empty but for white space.
 
         One letter is enough: orders that the references do not have are not counted.
         """
-        texts = [text for row in references for text in row]
-        empty = sum(not text.strip() for text in texts)
-        if 2 * empty < len(texts):
+        empty = sum(_is_mostly_empty(texts) for texts in references)
+        if not is_half(empty, len(references)):
             return None
         return (
-            f"{empty} of {len(texts)} references hold nothing but white space. "
-            "Bring rows with completions"
+            f"{prompts_have(empty, len(references))} references "
+            "that hold nothing but white space. Bring rows with completions"
         )
+
+
+def _is_mostly_empty(texts: Sequence[str]) -> bool:
+    empty = sum(not text.strip() for text in texts)
+    return is_half(empty, len(texts))
 
 
 def _mean_over(has_order: NDArray[np.bool_], ratios: FloatArray) -> FloatArray:

@@ -69,3 +69,18 @@ class Metric(Protocol):
         references and no answer: an adapter must not switch off its own guardrail.
         """
         ...
+
+
+def is_half(count: int, total: int) -> bool:
+    """Whether a count is at least half of a total, which 0 of 0 is.
+
+    So a metric applies to nothing where there is no reference.
+    """
+    return not 2 * count < total
+
+
+def prompts_have(count: int, total: int) -> str:
+    """How many of the prompts, with the verb, as `1 of 2 prompts has`."""
+    noun = "prompt" if total == 1 else "prompts"
+    verb = "has" if count == 1 else "have"
+    return f"{count} of {total} {noun} {verb}"

@@ -771,7 +771,7 @@ def test_a_metric_that_does_not_apply_is_named_and_rejects_nobody(
     found, said = gate(tmp_path)
     assert (found, "DIFFERS" in said) == (0, False), said
     assert (
-        "bleu does not apply and does not judge: 60 of 60 references are in a script"
+        "bleu does not apply and does not judge: 60 of 60 prompts have references in a script"
         in said
     )
 

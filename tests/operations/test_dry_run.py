@@ -78,7 +78,7 @@ def test_a_metric_that_will_judge_nothing_is_named_before_anything_is_trained(
     words = [word for word in arguments if word != "--json"]
     told = invoke(untouched, *words).out
     assert "metrics     bleu does not apply: " in told
-    assert "references have fewer than 4 tokens. Set score.bleu.effective_order" in told
+    assert "references with fewer than 4 tokens. Set score.bleu.effective_order" in told
 
 
 @pytest.mark.parametrize(

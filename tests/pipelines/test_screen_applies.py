@@ -117,7 +117,8 @@ def test_a_perfect_adapter_on_two_words_passes_though_its_bleu_is_zero(
     verdict = judged(short)
     assert isinstance(verdict, Finalist)
     assert finding(verdict, BLEU_APPLIES).text == (
-        "bleu does not apply and does not judge: 60 of 60 references have fewer than 4 tokens. "
+        "bleu does not apply and does not judge: "
+        "60 of 60 prompts have references with fewer than 4 tokens. "
         "Set score.bleu.effective_order to true, or let other metrics judge"
     )
     assert not any("bleu not inferior" in each.rule for each in verdict.findings)
@@ -136,7 +137,7 @@ def test_a_language_without_spaces_is_named_and_another_tokenizer_judges_it(
     plain = judged(scored(chinese()))
     assert isinstance(plain, Finalist)
     text = finding(plain, BLEU_APPLIES).text
-    assert "60 of 60 references are in a script without spaces" in text
+    assert "60 of 60 prompts have references in a script without spaces" in text
     params = trials.params(bleu=BleuSettings(tokenize="zh"))
     cut = judged(scored(chinese(), params))
     assert isinstance(cut, Finalist)
@@ -345,6 +346,6 @@ def test_where_a_score_would_stand_a_person_reads_that_it_does_not_apply(
     table = score_table(card)
     never = "does not apply"
     assert f"| bleu ↑ | {never} | {never} | {never} |" in table
-    assert "bleu does not apply: 60 of 60 references have fewer" in table
+    assert "bleu does not apply: 60 of 60 prompts have references with fewer" in table
     assert summarise(card, "bleu").startswith("bleu does not apply: 60 of 60")
     assert "does not apply" not in summarise(card, "chrf")

@@ -27,20 +27,80 @@ def test_bleu_does_not_apply_where_half_of_the_references_are_under_four_tokens(
 ):
     assert note(bleu(), FOUR, FOUR, THREE) is None
     assert note(bleu(), FOUR, THREE) == (
-        "1 of 2 references have fewer than 4 tokens. "
+        "1 of 2 prompts has references with fewer than 4 tokens. "
         "Set score.bleu.effective_order to true, or let other metrics judge"
     )
 
 
-def test_every_reference_of_a_prompt_is_counted() -> None:
+def test_a_prompt_is_unfit_where_half_of_its_references_are() -> None:
     assert bleu().inapplicable([(FOUR, THREE, THREE), (FOUR,)]) is not None
+    assert bleu().inapplicable([(FOUR, THREE), (FOUR,)]) is not None
     assert bleu().inapplicable([(FOUR, THREE, FOUR), (FOUR,)]) is None
+
+
+def test_one_prompt_with_many_answers_decides_nothing() -> None:
+    sentences = [(FOUR,)] * 40
+    assert bleu().inapplicable([*sentences, (THREE,) * 41]) is None
+    assert Chrf().inapplicable([*sentences, ("",) * 41]) is None
+    words = [(THREE,)] * 40
+    told = bleu().inapplicable([*words, (FOUR,) * 41])
+    assert str(told).startswith("40 of 41 prompts have references with fewer than 4")
+    assert Chrf().inapplicable([("",), ("",), ("a",) * 9]) is not None
+
+
+def test_a_prompt_is_empty_for_chrf_where_half_of_its_references_are() -> None:
+    assert Chrf().inapplicable([("a", " ")]) is not None
+    assert Chrf().inapplicable([("a", "b", " ")]) is None
+
+
+def test_a_prompt_that_is_uncut_and_short_alike_is_to_be_cut() -> None:
+    told = str(bleu().inapplicable([(SENTENCE, THREE)]))
+    assert "does not cut" in told
+    assert "fewer than" not in told
+    mostly_short = str(bleu().inapplicable([(SENTENCE, THREE, THREE)]))
+    assert "fewer than 4 tokens" in mostly_short
+    assert "does not cut" not in mostly_short
 
 
 def test_with_effective_order_one_token_is_enough() -> None:
     ordered = bleu(effective_order=True)
     assert note(ordered, "ls") is None
-    assert "1 of 1 references have fewer than 1 tokens" in str(note(ordered, "  "))
+    # No setting makes a text of nothing: the step is another one.
+    assert note(ordered, "  ") == (
+        "1 of 1 prompt has references with fewer than 1 token. "
+        "Bring rows with completions, or let other metrics judge"
+    )
+
+
+@pytest.mark.parametrize("text", ["吃饭了吗", "吃饭了吗?", "好", "うれしい", "ไปไหน"])
+def test_effective_order_makes_no_word_of_a_text_that_is_not_cut(text: str) -> None:
+    ordered = bleu(effective_order=True)
+    assert "the tokenizer 13a does not cut into words" in str(note(ordered, text))
+    assert note(bleu("char", effective_order=True), text) is None
+
+
+def test_words_between_spaces_are_cut_whatever_their_script() -> None:
+    ordered = bleu(effective_order=True)
+    assert note(ordered, "使用 git", "四字 成语") is None
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "text", "step"),
+    [
+        ("13a", SENTENCE, "zh, ja-mecab or char, or"),
+        ("intl", SENTENCE, "zh, ja-mecab or char, or"),
+        ("13a", "そのコップはテーブルの上にあります", "ja-mecab or char, or"),
+        ("zh", "そのコップはテーブルのうえにあります", "ja-mecab or char, or"),
+        ("13a", "หนังสือเล่มนี้อยู่บนโต๊ะ", "char, or"),
+        ("zh", "หนังสือเล่มนี้อยู่บนโต๊ะ", "char, or"),
+    ],
+)
+def test_the_next_step_names_tokenizers_that_cut_these_texts_and_not_the_one_in_use(
+    tokenize: Tokenizer, text: str, step: str
+) -> None:
+    told = str(note(bleu(tokenize), text))
+    assert f"the tokenizer {tokenize} does not cut" in told
+    assert f". Set score.bleu.tokenize to {step} let other metrics judge" in told
 
 
 @pytest.mark.parametrize("effective_order", [False, True])
@@ -49,8 +109,8 @@ def test_bleu_does_not_apply_where_the_tokenizer_cuts_no_words(
 ) -> None:
     plain = bleu(effective_order=effective_order)
     assert note(plain, SENTENCE, SENTENCE) == (
-        "2 of 2 references are in a script without spaces that the tokenizer 13a "
-        "does not cut into words. Set score.bleu.tokenize to zh, ja-mecab or char, "
+        "2 of 2 prompts have references in a script without spaces that the tokenizer "
+        "13a does not cut into words. Set score.bleu.tokenize to zh, ja-mecab or char, "
         "or let other metrics judge"
     )
     for tokenize in ("zh", "char"):
@@ -85,8 +145,8 @@ def test_words_that_are_cut_already_and_long_words_of_other_scripts_are_words() 
 def test_short_and_uncut_references_together_are_half() -> None:
     told = note(bleu(), SENTENCE, THREE, FOUR, FOUR)
     assert told == (
-        "1 of 4 references are in a script without spaces that the tokenizer 13a "
-        "does not cut into words and 1 of 4 references have fewer than 4 tokens. "
+        "1 of 4 prompts has references in a script without spaces that the tokenizer 13a "
+        "does not cut into words and 1 of 4 prompts has references with fewer than 4 tokens. "
         "Set score.bleu.tokenize to zh, ja-mecab or char "
         "and score.bleu.effective_order to true, or let other metrics judge"
     )
@@ -108,7 +168,8 @@ def test_chrf_applies_to_one_letter_and_not_where_half_of_the_references_are_emp
     assert note(Chrf(), "a", "7") is None
     assert note(Chrf(), " \n", "a", "b") is None
     assert note(Chrf(), " \n", "a") == (
-        "1 of 2 references hold nothing but white space. Bring rows with completions"
+        "1 of 2 prompts has references that hold nothing but white space. "
+        "Bring rows with completions"
     )
 
 
