@@ -24,6 +24,11 @@ from flows.run.workspace import Workspace, open_workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.metrics import metric_named
+from pipelines.metrics.needless import (
+    describe_needless,
+    has_parts,
+    needless_settings,
+)
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_store import locate_base_model
 from pipelines.models.chat import ChatEncoder
@@ -236,14 +241,17 @@ def _estimate(
         rows=row_counts,
         clusters=clusters,
         smallest_effect_in_standard_deviations=effect,
-        inapplicable=_inapplicable_metrics(prompts, params),
+        inapplicable=_inapplicable_metrics(prompts, params, policy.signatures),
     )
 
 
 def _inapplicable_metrics(
-    prompts: tuple[Prompt, ...], params: Params
+    prompts: tuple[Prompt, ...], params: Params, pinned: dict[str, str]
 ) -> tuple[str, ...]:
-    """Say now which metrics will judge nothing, and why, while a setting can still change it."""
+    """Say now which metrics will judge nothing, or will be refused, and why.
+
+    A setting can still change it.
+    """
     # Without a held-out row nothing is scored at all, which is said elsewhere.
     if not prompts:
         return ()
@@ -251,10 +259,16 @@ def _inapplicable_metrics(
     metrics = [
         metric_named(name, params.score.settings) for name in params.score.metrics
     ]
-    notes = [(metric.name, metric.inapplicable(references)) for metric in metrics]
-    return tuple(
-        f"{name} does not apply: {note}" for name, note in notes if note is not None
-    )
+    notes = []
+    for metric in metrics:
+        note = metric.inapplicable(references)
+        if note is not None:
+            notes.append(f"{metric.name} does not apply: {note}")
+        needless = needless_settings(metric, metric_named(metric.name), references)
+        allowed = pinned.get(metric.name, "")
+        if needless is not None and not has_parts(allowed, needless):
+            notes.append(describe_needless(metric.name, needless))
+    return tuple(notes)
 
 
 def _training_seconds(

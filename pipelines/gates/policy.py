@@ -107,8 +107,8 @@ class ScreenPolicy(Settable):
     )
     signatures: dict[str, str] = Field(
         default_factory=dict,
-        description="By metric, a part that its signature must have, such as `tok:13a` of bleu; "
-        "without one, margins hold under the setting that a run chose.",
+        description="By metric, parts that its signature must have, by `|`, such as `tok:zh`; "
+        "without them, other settings than the defaults count only where these do not apply.",
     )
 
     @model_validator(mode="after")

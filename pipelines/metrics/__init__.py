@@ -3,6 +3,7 @@
 metric.py     row ─ row_statistics ─► sums over rows ─ corpus ─► score
 answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match, command_validity
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
+settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
 cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
 """

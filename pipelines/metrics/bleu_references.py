@@ -83,10 +83,13 @@ def unfit_references(
 def _kind_of_prompt(kinds: Sequence[str]) -> str:
     uncut = kinds.count("uncut")
     short = kinds.count("short")
-    if not is_half(uncut + short, len(kinds)):
+    unfit = uncut + short
+    if not is_half(unfit, len(kinds)):
         return ""
     # Cutting comes first: it makes texts longer, too.
-    return "uncut" if uncut and uncut >= short else "short"
+    if uncut and uncut >= short:
+        return "uncut"
+    return "short"
 
 
 def _kind(reference: str, chosen: Scoring, standard: Scoring) -> str:
@@ -125,7 +128,10 @@ def _is_one_piece(tokens: Sequence[str], scoring: Scoring) -> bool:
 
 
 def _cut(text: str, scoring: Scoring) -> list[str]:
-    return scoring.sacre.tokenizer(text.rstrip()).split()
+    tokenizer = scoring.sacre.tokenizer
+    stripped = text.rstrip()
+    tokens: str = tokenizer(stripped)
+    return tokens.split()
 
 
 def _list_facts(kinds: Counter[str], total: int, chosen: Scoring) -> Iterator[str]:
@@ -161,8 +167,9 @@ def _list_steps(
 
 def _cutters(texts: Sequence[str]) -> Iterator[str]:
     """The tokenizers that cut these texts: zh knows no kana, and only char the other scripts."""
-    has_kana = any(_KANA.search(text) for text in texts)
-    has_han = any(_HAN.search(text) for text in texts)
+    text = " ".join(texts)
+    has_kana = _KANA.search(text) is not None
+    has_han = _HAN.search(text) is not None
     if has_han and not has_kana:
         yield "zh"
     if has_han or has_kana:

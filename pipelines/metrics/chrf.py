@@ -82,7 +82,8 @@ class Chrf:
 
 
 def _is_mostly_empty(texts: Sequence[str]) -> bool:
-    empty = sum(not text.strip() for text in texts)
+    stripped = [text.strip() for text in texts]
+    empty = stripped.count("")
     return is_half(empty, len(texts))
 
 

@@ -76,11 +76,14 @@ def is_half(count: int, total: int) -> bool:
 
     So a metric applies to nothing where there is no reference.
     """
-    return not 2 * count < total
+    twice = 2 * count
+    is_less = twice < total
+    return not is_less
 
 
 def prompts_have(count: int, total: int) -> str:
     """How many of the prompts, with the verb, as `1 of 2 prompts has`."""
-    noun = "prompt" if total == 1 else "prompts"
     verb = "has" if count == 1 else "have"
-    return f"{count} of {total} {noun} {verb}"
+    if total == 1:
+        return f"{count} of 1 prompt {verb}"
+    return f"{count} of {total} prompts {verb}"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from core.errors import IncompleteEvidence
-from pipelines.metrics import Metric
+from pipelines.metrics import Metric, metric_named
+from pipelines.metrics.needless import needless_settings
 from pipelines.scoring.evidence_file import (
     Evidence,
     EvidenceRow,
@@ -65,6 +66,9 @@ def metric_score(
         clusters=len(sums),
         signature=metric.signature(rows),
         inapplicable=_inapplicable(evidence, metric),
+        needless=needless_settings(
+            metric, metric_named(metric.name), evidence.references
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from pipelines.gates.policy import (
     load_policy,
 )
 from pipelines.metrics import metric_named
+from pipelines.metrics.needless import describe_needless, has_parts
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
@@ -244,6 +245,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
         yield from check_guardrail(case, guardrail)
     yield from check_any_guardrail(case)
     yield from check_signatures(case)
+    yield from check_settings(case)
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
 
@@ -484,7 +486,7 @@ def check_signatures(case: Case) -> Iterator[Finding]:
         rule = f"{metric} signature"
         signature = case.find_signature(metric, "adapter")
         # Not scored: the rules on guardrails say whether that is allowed.
-        if signature is None or part in signature.split("|"):
+        if signature is None or has_parts(signature, part):
             text = f"{metric} is computed with {part}, as the policy asks"
             if signature is None:
                 text = f"{metric} was not scored, so that no signature is judged"
@@ -495,6 +497,27 @@ def check_signatures(case: Case) -> Iterator[Finding]:
             f"Train again with that setting of score.{metric}"
         )
         yield _make_finding(rule, "rejected", text)
+
+
+def check_settings(case: Case) -> Iterator[Finding]:
+    """Yield a rejection for each metric that was set otherwise where its defaults apply.
+
+    A coarser tokenizer shows less of a loss, and margins are the policy's: only a policy that pins
+    the setting lets it count.
+    """
+    # The same for every system; of any of them it counts.
+    needless = {}
+    for system in case.scorecard.systems:
+        for metric in system.metrics:
+            if metric.needless is not None:
+                needless[metric.name] = metric.needless
+    pins = case.policy.signatures
+    for name, parts in needless.items():
+        pinned = pins.get(name, "")
+        if not has_parts(pinned, parts):
+            text = describe_needless(name, parts)
+            rule = f"{name} setting"
+            yield _make_finding(rule, "rejected", text)
 
 
 def check_margins(case: Case) -> Iterator[Finding]:

@@ -131,6 +131,10 @@ class MetricScore(Value):
         default=None,
         description="Why it says nothing about these references; None: it applies.",
     )
+    needless: str | None = Field(
+        default=None,
+        description="Parts of the signature that were set where the defaults apply, by `|`.",
+    )
 
 
 class SystemScore(Value):
@@ -213,6 +217,7 @@ _NEWER_FIELDS = {
     "refusal_difference",
     "favourable_is_declared",
     "inapplicable",
+    "needless",
 }
 
 

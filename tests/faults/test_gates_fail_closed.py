@@ -29,6 +29,7 @@ from pipelines.scoring.evidence_file import (
     write_evidence,
 )
 from pipelines.scoring.scores import system_scores, with_statistics
+from pipelines.stages.score import score
 from pipelines.values.dataset import (
     BiasReport,
     DatasetVersion,
@@ -41,6 +42,8 @@ from pipelines.values.dataset import (
     write_rows,
 )
 from pipelines.values.evidence import Scorecard, Variant
+from pipelines.values.metric_settings import BleuSettings
+from pipelines.values.params import override
 from pipelines.values.verdict import Finalist
 from tests.support import trials
 from tests.support.tiny import pack
@@ -411,13 +414,33 @@ def piped(name: str) -> Forger:
 
 
 def bleu_said_not_to_apply(folder: Path) -> None:
+    say_of_bleu(folder, inapplicable="60 of 60 references are short")
+
+
+def bleu_said_to_apply(folder: Path) -> None:
+    """Chinese references, of which BLEU says nothing under its defaults."""
+    short_of("chinese", folder)
+    say_of_bleu(folder, inapplicable=None)
+
+
+def a_loose_tokenizer_said_to_be_needed(folder: Path) -> None:
+    """Counted over characters where words would do, with all files in agreement."""
+    char = BleuSettings(tokenize="char")
+    override(folder / "params.yaml", {"score.bleu.tokenize": "char"})
+    card = Scorecard.read(folder / "scorecard.json")
+    again = score(trials.trial(), trials.params(bleu=char), 20, folder)
+    kept = {"held_out_sha256", "dataset_digest"}
+    whole = again.model_copy(update={name: getattr(card, name) for name in kept})
+    trials.write_verdict(folder, whole)
+    say_of_bleu(folder, needless=None)
+
+
+def say_of_bleu(folder: Path, **claims: str | None) -> None:
     card = Scorecard.read(folder / "scorecard.json")
     systems = []
     for system in card.systems:
         metrics = [
-            each.model_copy(update={"inapplicable": "60 of 60 references are short"})
-            if each.name == "bleu"
-            else each
+            each.model_copy(update=claims) if each.name == "bleu" else each
             for each in system.metrics
         ]
         systems.append(system.model_copy(update={"metrics": tuple(metrics)}))
@@ -441,6 +464,16 @@ FORGED: dict[str, tuple[Forger, int, str]] = {
         bleu_said_not_to_apply,
         1,
         "metrics[1].inapplicable: '60 of 60 references are short' stored, None recomputed",
+    ),
+    "a guardrail that is said to apply": (
+        bleu_said_to_apply,
+        1,
+        "metrics[1].inapplicable: None stored, '60 of 60 prompts have",
+    ),
+    "a loose tokenizer that is said to be needed": (
+        a_loose_tokenizer_said_to_be_needed,
+        1,
+        "metrics[1].needless: None stored, 'tok:char' recomputed",
     ),
     "settings of metrics removed": (
         settings_of_metrics_removed,

@@ -22,6 +22,11 @@ def folder(tmp_path: Path) -> Path:
     """What a run left that was scored with BLEU over characters."""
     card = trials.write_folder(tmp_path)
     override(tmp_path / "params.yaml", {"score.bleu.tokenize": "char"})
+    policy = tmp_path / "policy.yaml"
+    pinned = policy.read_text(encoding="utf-8").replace(
+        "  guardrails:", '  signatures: {bleu: "tok:char"}\n  guardrails:'
+    )
+    policy.write_text(pinned, encoding="utf-8")
     again = score(trials.trial(), trials.params(bleu=CHAR.bleu), 20, tmp_path)
     kept = {"held_out_sha256", "dataset_digest"}
     whole = again.model_copy(update={name: getattr(card, name) for name in kept})
