@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
 
 ORDERS = 4
+ORDER = "score.bleu.effective_order to true"
 LONGEST_WORD = 6
 """Letters a token from which on a text without spaces counts as not cut.
 
@@ -128,7 +129,8 @@ def _is_one_piece(tokens: Sequence[str], scoring: Scoring) -> bool:
 
 
 def _cut(text: str, scoring: Scoring) -> list[str]:
-    tokenizer = scoring.sacre.tokenizer
+    sacre = scoring.sacre
+    tokenizer = sacre.tokenizer
     stripped = text.rstrip()
     tokens: str = tokenizer(stripped)
     return tokens.split()
@@ -153,16 +155,28 @@ def _list_steps(
     kinds: Counter[str], uncut: Sequence[str], settings: BleuSettings
 ) -> Iterator[str]:
     if kinds["uncut"]:
-        names = [name for name in _cutters(uncut) if name != settings.tokenize]
-        *others, last = names
-        listed = f"{', '.join(others)} or {last}" if others else last
+        listed = _list_cutters(uncut, settings.tokenize)
         yield f"Set score.bleu.tokenize to {listed}"
-    is_first = not kinds["uncut"]
-    if settings.effective_order and is_first:
+        if kinds["short"] and not settings.effective_order:
+            yield ORDER
+        return
+    if settings.effective_order:
         # One token is enough then: what is missing is text.
         yield "Bring rows with completions"
-    elif not settings.effective_order and (kinds["short"] or is_first):
-        yield f"{'Set ' if is_first else ''}score.bleu.effective_order to true"
+        return
+    yield f"Set {ORDER}"
+
+
+def _list_cutters(texts: Sequence[str], in_use: str) -> str:
+    names = list(_cutters(texts))
+    # It does not cut them, whatever it is for.
+    if in_use in names:
+        names.remove(in_use)
+    last = names.pop()
+    if not names:
+        return last
+    others = ", ".join(names)
+    return f"{others} or {last}"
 
 
 def _cutters(texts: Sequence[str]) -> Iterator[str]:

@@ -82,9 +82,12 @@ class Chrf:
 
 
 def _is_mostly_empty(texts: Sequence[str]) -> bool:
-    stripped = [text.strip() for text in texts]
-    empty = stripped.count("")
-    return is_half(empty, len(texts))
+    total = len(texts)
+    empty = 0
+    for text in texts:
+        if not text.strip():
+            empty += 1
+    return is_half(empty, total)
 
 
 def _mean_over(has_order: NDArray[np.bool_], ratios: FloatArray) -> FloatArray:

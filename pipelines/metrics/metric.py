@@ -83,7 +83,10 @@ def is_half(count: int, total: int) -> bool:
 
 def prompts_have(count: int, total: int) -> str:
     """How many of the prompts, with the verb, as `1 of 2 prompts has`."""
-    verb = "has" if count == 1 else "have"
+    verb = "have"
+    noun = "prompts"
+    if count == 1:
+        verb = "has"
     if total == 1:
-        return f"{count} of 1 prompt {verb}"
-    return f"{count} of {total} prompts {verb}"
+        noun = "prompt"
+    return f"{count} of {total} {noun} {verb}"

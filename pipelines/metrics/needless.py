@@ -30,7 +30,8 @@ def needless_settings(
 def has_parts(signature: str, parts: str) -> bool:
     """Whether a signature, or what a policy pins of one, has each of these parts."""
     present = signature.split("|")
-    asked = set(parts.split("|"))
+    listed = parts.split("|")
+    asked = set(listed)
     return asked.issubset(present)
 
 
@@ -52,11 +53,12 @@ def describe_needless(metric: str, needless: str) -> str:
 
 def _describe_default(metric: str, name: str) -> str:
     field = _FIELDS.get(name)
+    section = f"score.{metric}"
     # A part that no setting of ours makes.
     if field is None:
-        return f"score.{metric} to its defaults"
+        return f"{section} to its defaults"
     defaults = BleuSettings()
     default = getattr(defaults, field)
     # As YAML writes it.
     written = str(default).lower()
-    return f"score.{metric}.{field} to {written}"
+    return f"{section}.{field} to {written}"

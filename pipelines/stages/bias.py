@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import layout
 from pipelines.gates.policy import AdmitPolicy, load_policy
-from pipelines.rows.features import find_near_groups
+from pipelines.rows.near_groups import find_near_groups
 from pipelines.statistics.group_rates import (
     BiasSettings,
     OutputObservation,

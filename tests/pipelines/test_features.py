@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from core.errors import NoSuchColumn, ParameterError
-from pipelines.rows.features import find_near_groups
+from core.errors import ParameterError
+from pipelines.rows.near_groups import find_near_groups
 from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.params import DataParams
 
