@@ -280,7 +280,14 @@ def test_older_evidence_is_judged_as_it_was_then(short: Scored) -> None:
     ]
     then = card.model_copy(update={"systems": tuple(systems)})
     assert score_differences(then, older) == ()
-    assert finding(judged((then, older)), "bleu not inferior to base") is not None
+    verdict = judged((then, older))
+    # A perfect adapter, whose BLEU of 0 was a loss then, if one within the margin.
+    assert isinstance(verdict, Finalist)
+    for against in ("base", "few_shot"):
+        lost = finding(verdict, f"bleu not inferior to {against}")
+        assert lost.text.startswith(f"bleu against {against}: better by -")
+        assert lost.outcome == "passed"
+    assert not any(each.rule == BLEU_APPLIES for each in verdict.findings)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
 
 import json
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,10 +148,11 @@ def test_a_metric_that_does_not_exist_is_said_before_anything_is_trained(
 
 
 def test_a_tokenizer_that_is_not_installed_is_said_before_anything_is_trained(
-    project: Project,
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if find_spec("MeCab") is not None:
-        pytest.skip("MeCab is installed here")
+    # Also where they are installed.
+    for name in ("MeCab", "ipadic"):
+        monkeypatch.setitem(sys.modules, name, None)
     settings = {"score.bleu.tokenize": "ja-mecab"}
     with (
         pytest.raises(ParameterError, match=r"MeCab and ipadic are not installed"),
