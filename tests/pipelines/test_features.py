@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import ParameterError
+from core.errors import NoSuchColumn, ParameterError
 from pipelines.rows.near_groups import find_near_groups
 from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.params import DataParams
