@@ -336,8 +336,10 @@ def _score_batch(
         **_keep_known(language.model, inputs), logits_to_keep=logit_count
     )
     targets = batch.ids[:, -logit_count + 1 :]
+    # Cut once more: not every model knows `logits_to_keep`, and some take it and ignore it.
+    last_logits = output.logits[:, -logit_count:]
     # Each position predicts the next token: the last one predicts none of the row.
-    logits = output.logits[:, :-1].float()
+    logits = last_logits[:, :-1].float()
     # cross_entropy wants (rows, vocabulary, tokens).
     nats = torch.nn.functional.cross_entropy(
         logits.transpose(1, 2), targets, reduction="none"

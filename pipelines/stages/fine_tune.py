@@ -8,6 +8,7 @@ and an adapter that did not move or whose numbers are not finite.
 The held-out split is no parameter of anything here: a `TrainingSet` cannot name it.
 """
 
+import copy
 import json
 import math
 import random
@@ -30,6 +31,7 @@ from core.errors import (
     TrainingDidNothing,
     UnsafeAdapter,
     UnusableRow,
+    first_line,
 )
 from core.files import digest_of_files, digest_of_json, folder_digests, write_text
 from core.settings import Settings
@@ -47,6 +49,7 @@ from pipelines.models.checkpoints import (
 )
 from pipelines.models.refused_rows import name_refused
 from pipelines.models.resources import check_room, estimate_needs
+from pipelines.models.training_loss import NAME_MODULES, choose_loss
 from pipelines.stage_key import stage_key
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import Row, TrainingSet, read_rows
@@ -264,10 +267,11 @@ def _make_trainer(
     try:
         return _build_trainer(start, params, places, train, dev)
     except ValueError as error:
-        reason = str(error).strip().split("\n", 1)[0][:200]
+        hint = "Correct those of `lora` or `train`."
+        if params.lora.target_modules == "all-linear":
+            hint = f"Correct those of `lora` or `train`; or {NAME_MODULES}."
         raise ParameterError(
-            f"Training cannot begin with these parameters ({reason}). "
-            "Correct those of `lora` or `train`."
+            f"Training cannot begin with these parameters ({first_line(error)}). {hint}"
         ) from error
 
 
@@ -289,17 +293,17 @@ def _build_trainer(
     is_bfloat16 = _decide_bfloat16(params.train)
     steps = count_training_steps(len(train), params.train)
     ordered = _order_for_training(train, params.train, steps)
+    arguments = _build_arguments(params.train, places.scratch, steps, bf16=is_bfloat16)
+    tokenizer = _copy_with_padding(start.encoder)
     with warnings.catch_warnings():
         # GPT-2 keeps its matrices turned: peft says so, and does what is right by itself.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         trainer = SFTTrainer(
             model=_load_base(places.base_folder, is_bfloat16=is_bfloat16),
-            args=_build_arguments(
-                params.train, places.scratch, steps, bf16=is_bfloat16
-            ),
+            args=arguments,
             train_dataset=Dataset.from_list(ordered),
             eval_dataset=Dataset.from_list(dev),
-            processing_class=start.encoder.tokenizer,
+            processing_class=tokenizer,
             peft_config=_build_lora_config(params.lora),
             callbacks=[
                 AppendProgress(places.out),
@@ -307,9 +311,22 @@ def _build_trainer(
             ],
         )
     _check_modules(trainer.model, params.lora)
+    shortest = min(train, key=lambda row: len(row["input_ids"]))
+    choose_loss(trainer, shortest, params.lora)
     # It prints every figure to the screen; `progress.jsonl` has them.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _copy_with_padding(encoder: ChatEncoder) -> Any:
+    """The tokenizer with a token that fills batches: trl looks for its name and takes no number.
+
+    A copy, since naming a token makes a control token of it, and the encoder has to stay as it is.
+    """
+    tokenizer = copy.deepcopy(encoder.tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(encoder.pad_id)
+    return tokenizer
 
 
 def _check_modules(model: Any, lora: LoraParams) -> None:
@@ -325,8 +342,7 @@ def _check_modules(model: Any, lora: LoraParams) -> None:
             modules = lora.target_modules
             raise ParameterError(
                 f"lora.target_modules {modules} makes an adapter that is not served ({reason}). "
-                "Leave embeddings, lm_head and mixtures of experts out: name modules, such as "
-                "lora.target_modules=[q_proj, k_proj, v_proj, o_proj]."
+                f"Leave embeddings, lm_head and mixtures of experts out: {NAME_MODULES}."
             ) from error
 
 
@@ -430,6 +446,8 @@ def _build_arguments(
         # Rows come encoded, by the encoder that serves: trl must not encode again or cut.
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
+        # Experts are given rows as the base gives them: the loss is that of answers alone.
+        router_aux_loss_coef=0.0,
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=True,
         report_to="none",
