@@ -50,6 +50,7 @@ def read_template(folder: Path) -> str | None:
     """Return the template of its own file or, as older models have it, of the tokenizer.
 
     Of several named ones the one called `default`. None where there is none at all.
+    `UnusableBaseModel` where there are several and none is the default.
     """
     jinja = folder / "chat_template.jinja"
     try:
@@ -64,15 +65,18 @@ def read_template(folder: Path) -> str | None:
             f"{folder} holds a chat template or a tokenizer_config.json "
             "that is no UTF-8 or no JSON. Write it again."
         ) from error
-    return _choose_default(folder, template)
+    chosen = _choose_default(folder, template)
+    if chosen is None:
+        _refuse_additional_templates(folder)
+    return chosen
 
 
 def count_parameters(folder: Path) -> int:
-    """Count from the headers of the files alone: no weight is read."""
+    """Count from the headers of the files that are loaded: no weight is read."""
     from safetensors import SafetensorError, safe_open
 
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _list_weights(folder):
         try:
             with safe_open(str(path), framework="np") as tensors:
                 # `safe_open` gives a reader, not a mapping.
@@ -132,6 +136,39 @@ def read_context_tokens(folder: Path) -> int:
     return _UNLIMITED
 
 
+def _list_weights(folder: Path) -> list[Path]:
+    """The files that transformers loads weights from: one, or those that an index lists.
+
+    Others beside them, such as Mistral's `consolidated.safetensors`, hold the same weights again.
+    """
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise UnusableBaseModel(
+            f"{folder} has neither model.safetensors nor model.safetensors.index.json, one of "
+            "which transformers loads. Save the model with save_pretrained."
+        )
+    try:
+        places = _read_object(index).get("weight_map")
+    except ValueError as error:
+        raise UnusableBaseModel(
+            f"{index} is no UTF-8 or no JSON. Copy it again."
+        ) from error
+    listed = places.values() if isinstance(places, dict) else []
+    names = sorted({str(name) for name in listed})
+    # By the names in the folder itself: the digest covers no file elsewhere.
+    there = {path.name for path in folder.glob("*.safetensors") if path.is_file()}
+    missing = [name for name in names if name not in there]
+    if missing or not names:
+        raise UnusableBaseModel(
+            f"{index} lists {missing[0] if missing else 'no files'}, and the folder has none such. "
+            "Copy the model again, whole."
+        )
+    return [folder / name for name in names]
+
+
 def _check_tokens(folder: Path, name: str, tokens: object) -> int:
     if type(tokens) is not int or tokens < 1:
         shown = str(tokens)
@@ -146,6 +183,9 @@ def _choose_default(folder: Path, template: object) -> str | None:
     if template is None or isinstance(template, str):
         return template
     named: dict[str, object] = {}
+    # Some write a list of names with their templates, some an object.
+    if isinstance(template, dict):
+        named = {str(name): text for name, text in template.items()}
     if isinstance(template, list):
         for entry in template:
             if isinstance(entry, dict):
@@ -160,6 +200,18 @@ def _choose_default(folder: Path, template: object) -> str | None:
         f"{folder} has several chat templates ({shown}) and no default. "
         "Give one with --chat-template FILE."
     )
+
+
+def _refuse_additional_templates(folder: Path) -> None:
+    """Raise `UnusableBaseModel` where all templates of a folder are for special purposes."""
+    additional = folder / "additional_chat_templates"
+    names = sorted(path.stem for path in additional.glob("*.jinja"))
+    if names:
+        shown = ", ".join(names)
+        raise UnusableBaseModel(
+            f"{additional} has chat templates ({shown[:80]}), and none is the default. "
+            "Give one with --chat-template FILE."
+        )
 
 
 def _check_files(folder: Path) -> None:

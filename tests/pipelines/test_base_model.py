@@ -183,3 +183,89 @@ def test_an_edited_template_beside_the_manifest_is_damage(
         AssayError, match="is not the chat template that the manifest records"
     ):
         read_base_model(tmp_path / "out")
+
+
+def test_of_templates_by_name_in_an_object_the_default_is_taken(
+    own: Path, tmp_path: Path
+) -> None:
+    give_templates(own, {"default": CHAT_TEMPLATE, "rag": PLAIN_TEMPLATE})
+    assert base_model(asked(own), tmp_path / "home")[1] == CHAT_TEMPLATE
+    give_templates(own, {"rag": PLAIN_TEMPLATE, "tools": PLAIN_TEMPLATE})
+    with pytest.raises(
+        UnusableBaseModel, match=r"several chat templates \(rag, tools\) and no default"
+    ):
+        base_model(asked(own), tmp_path / "home")
+
+
+def test_additional_templates_alone_are_named_and_none_is_guessed(
+    own: Path, tmp_path: Path
+) -> None:
+    additional = own / "additional_chat_templates"
+    additional.mkdir()
+    (additional / "rag.jinja").write_text(PLAIN_TEMPLATE)
+    assert base_model(asked(own), tmp_path / "home")[1] == CHAT_TEMPLATE
+    drop("chat_template.jinja")(own)
+    with pytest.raises(
+        UnusableBaseModel,
+        match=r"chat templates \(rag\), and none is the default. Give one with --chat-template",
+    ):
+        base_model(asked(own), tmp_path / "home")
+    given = asked(own, chat_template=CHAT_TEMPLATE)
+    assert base_model(given, tmp_path / "home")[1] == CHAT_TEMPLATE
+    untaught = asked(own, completion_mode=True)
+    assert base_model(untaught, tmp_path / "home")[1] is None
+
+
+def test_the_same_weights_under_another_name_count_once_and_are_hashed(
+    own: Path, tmp_path: Path
+) -> None:
+    alone, _ = base_model(asked(own), tmp_path / "home")
+    shutil.copyfile(own / "model.safetensors", own / "consolidated.safetensors")
+    doubled, _ = base_model(asked(own), tmp_path / "home")
+    assert doubled.parameters == alone.parameters
+    assert "consolidated.safetensors" in doubled.files
+    assert doubled.digest != alone.digest
+
+
+def test_weights_in_several_files_are_counted_as_the_index_lists_them(
+    own: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    whole, _ = base_model(asked(own), tmp_path / "home")
+    model = AutoModelForCausalLM.from_pretrained(str(own))
+    (own / "model.safetensors").unlink()
+    model.save_pretrained(str(own), max_shard_size="20KB")
+    parts = sorted(own.glob("model-*.safetensors"))
+    assert len(parts) > 1
+    shutil.copyfile(parts[0], own / "consolidated.safetensors")
+    manifest, _ = base_model(asked(own), tmp_path / "home")
+    assert manifest.parameters == whole.parameters
+    parts[-1].unlink()
+    with pytest.raises(
+        UnusableBaseModel, match=rf"lists {parts[-1].name}, and the folder has none"
+    ):
+        base_model(asked(own), tmp_path / "home")
+
+
+def test_weights_under_a_name_that_nothing_loads_are_refused(
+    own: Path, tmp_path: Path
+) -> None:
+    (own / "model.safetensors").rename(own / "consolidated.safetensors")
+    with pytest.raises(UnusableBaseModel, match=r"has neither model\.safetensors nor"):
+        base_model(asked(own), tmp_path / "home")
+    (own / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(UnusableBaseModel, match=r"lists no files"):
+        base_model(asked(own), tmp_path / "home")
+    elsewhere = {"weight_map": {"lm_head.weight": "../own/consolidated.safetensors"}}
+    (own / "model.safetensors.index.json").write_text(json.dumps(elsewhere))
+    with pytest.raises(UnusableBaseModel, match=r"lists \.\./own/consolidated"):
+        base_model(asked(own), tmp_path / "home")
+
+
+def give_templates(folder: Path, templates: dict[str, str]) -> None:
+    drop("chat_template.jinja")(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings["chat_template"] = templates
+    path.write_text(json.dumps(settings))
