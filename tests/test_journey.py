@@ -14,6 +14,7 @@ from openai import OpenAI
 
 from core.files import folder_digests
 from core.ready import parse_ready
+from pipelines.models.conformance import Conformance
 from registry.mlflow.recorded import VERDICT
 from tests.support.journey import ANSWERS, Journey, copy_checkout, invoke, run_arguments
 from tests.support.waiting import SECONDS_AT_MOST
@@ -58,6 +59,28 @@ def test_each_stage_is_told_in_a_line(judged: Journey) -> None:
     ]
     assert told[:3] == ["collect", "split", "validate"]
     assert {"fine_tune", "generate", "score", "screen"} <= set(told)
+
+
+def test_what_was_seen_of_the_base_is_told_once_and_kept_with_the_run(
+    judged: Journey, evidence: Path
+) -> None:
+    kept = Conformance.read(evidence / "base_check.json")
+    assert kept.asked > 0
+    for line in kept.text.splitlines():
+        assert judged.result.out.count(line) == 1, line
+
+
+def test_what_was_seen_of_the_base_is_told_where_the_cache_answers(
+    judged: Journey, tmp_path: Path
+) -> None:
+    checkout = copy_checkout(judged.checkout, tmp_path / "assay")
+    arguments = run_arguments(judged.data, judged.base, "--model", "another")
+    again = checkout.assay(*arguments)
+    assert again.code == 0, again.out + again.err
+    told = again.out.splitlines()
+    (stage,) = [line for line in told if line.startswith("  base_model ")]
+    assert " cached " in stage
+    assert sum("answers as alone" in line for line in told) == 1
 
 
 def test_the_version_is_a_challenger_with_verdict_table_and_lineage(

@@ -46,6 +46,8 @@ _EVIDENCE = {
     layout.DVC_LOCK: "dvc.lock",
 }
 """Each file of a workspace that a verdict follows from, and its name among the evidence."""
+_BESIDE = {layout.CONFORMANCE: "base_check.json"}
+"""What no verdict follows from: it tells a person how the base model was asked."""
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -59,11 +61,13 @@ _TOKENIZER = (
 def collect_evidence(workspace: Workspace, verdict: Verdict | None) -> Path:
     """Copy the files that a verdict can be recomputed from into one folder, and give it.
 
-    A run that ended early has only some of them. `verdict` is None where no gate was reached.
+    Beside them is what was seen of the base model. A run that ended early has only some of them.
+    `verdict` is None where no gate was reached.
     """
     folder = workspace.root / layout.DATA / ".evidence"
     folder.mkdir(parents=True, exist_ok=True)
-    for source, name in _EVIDENCE.items():
+    kept = {**_EVIDENCE, **_BESIDE}
+    for source, name in kept.items():
         path = workspace.root / source
         if path.is_file():
             shutil.copyfile(path, folder / name)

@@ -6,6 +6,7 @@ from core.address import redact_secrets
 from core.console import duration, say
 from flows.run.outcome import Outcome
 from flows.run.reproduce import GATES, StageRun
+from pipelines.models.conformance import Conformance
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, inapplicable_notes, score_table
@@ -16,6 +17,8 @@ _MARKS = {
     "undecided": "?",
 }
 
+_INDENT = " " * 29
+"""As wide as a stage's name and its time."""
 _ORDER = ("rejected", "undecided", "passed")
 
 
@@ -30,9 +33,12 @@ def print_stage(run: StageRun) -> None:
     margin = f"  {run.stage:<17}{took:>8}  "
     say(f"{margin}{lines[0]}{waited}")
     # Further lines of the summary begin below the first one.
-    indent = " " * len(margin)
-    for line in lines[1:]:
-        say(f"{indent}{line}")
+    _say_indented(lines[1:])
+
+
+def print_base_check(conformance: Conformance) -> None:
+    """Print what the check saw of the base model, below the line of its stage."""
+    _say_indented(conformance.text.splitlines())
 
 
 def show(outcome: Outcome, mlflow_uri: str) -> None:
@@ -120,6 +126,11 @@ def rename_run(outcome: Outcome) -> None:
     # The name is what Prefect's list of runs shows.
     with get_client(sync_client=True) as client:
         client.update_flow_run(run.id, name=f"{run.name} → {outcome.word}")
+
+
+def _say_indented(lines: list[str]) -> None:
+    for line in lines:
+        say(f"{_INDENT}{line}")
 
 
 def _print_table(card: Scorecard) -> None:

@@ -7,9 +7,11 @@ EVALUATION   prompt_baselines ─ generate ─ score ─ screen
 """
 
 from flows.run.comparators import check_comparators
+from flows.run.report import print_base_check
 from flows.run.stage_task import run_stage
 from flows.run.workspace import Workspace, place_base_model
 from pipelines import layout
+from pipelines.models.conformance import Conformance
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 
@@ -27,6 +29,8 @@ def admit_rows(workspace: Workspace) -> Rejection | Undecided | None:
         return admission
     # After the gate: the check asks the base the user's own prompts.
     run_stage(workspace, "base_model")
+    # From its file, which the cache gives back where it was made on another day.
+    print_base_check(Conformance.read(workspace.root / layout.CONFORMANCE))
     # The cache may have given the manifest of a base that this machine does not have.
     place_base_model(workspace)
     # Before the long stages: a champion on another base ends the run.
