@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from core.files import folder_digests
 from core.ready import parse_ready
-from pipelines.models.conformance import Conformance
+from pipelines.values.conformance import Conformance
 from registry.mlflow.recorded import VERDICT
 from tests.support.journey import ANSWERS, Journey, copy_checkout, invoke, run_arguments
 from tests.support.waiting import SECONDS_AT_MOST

@@ -6,7 +6,7 @@ from core.address import redact_secrets
 from core.console import duration, say
 from flows.run.outcome import Outcome
 from flows.run.reproduce import GATES, StageRun
-from pipelines.models.conformance import Conformance
+from pipelines.values.conformance import Conformance
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Finding
 from registry.mlflow.card import format_score, inapplicable_notes, score_table

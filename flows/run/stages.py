@@ -11,7 +11,7 @@ from flows.run.report import print_base_check
 from flows.run.stage_task import run_stage
 from flows.run.workspace import Workspace, place_base_model
 from pipelines import layout
-from pipelines.models.conformance import Conformance
+from pipelines.values.conformance import Conformance
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Finalist, Rejection, Undecided, read_screen_verdict
 

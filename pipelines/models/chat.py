@@ -232,18 +232,22 @@ class _Chat:
         # First by words of our own: a text may stand elsewhere in a prompt by chance.
         roles = tuple(message.role for message in messages)
         markup = self.find_markup(roles, options)
-        conversation = [
-            {"role": message.role, "content": message.content} for message in messages
-        ]
+        conversation = [message.model_dump() for message in messages]
         try:
-            text = render(self.tokenizer, self.template, conversation, **dict(options))
+            text = render(
+                self.tokenizer,
+                self.template,
+                conversation,
+                **dict(options),
+            )
         except RenderingError as error:
             names = ", ".join(roles)
             raise UnusableRow(
                 f"The chat template refuses a conversation of {names} ({error}). "
                 "Correct the row or the template."
             ) from error
-        return _Rendered(text, self._guard(text, markup, messages))
+        guarded = self._guard(text, markup, messages)
+        return _Rendered(text, guarded)
 
     def encode_rendered(self, rendered: _Rendered) -> list[int]:
         """Encode a conversation."""

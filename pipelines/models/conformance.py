@@ -25,7 +25,7 @@ from pipelines.values.params import GenerationParams
 
 SAMPLE = 12
 """Rows that are asked."""
-MOST_NEW_TOKENS = 32
+MOST_NEW_TOKENS = 48
 # Answers that are also made alone: a token at a time, each takes as long as a whole batch.
 _ALONE = 4
 # Losses of a batch and alone, relative: other shapes of matrices round in another order.
@@ -161,14 +161,21 @@ def _ask(asked: Asked, new_tokens: int, batch_size: int) -> _Answers:
     losses: list[float] = []
     for example in examples:
         losses += measure_completion_losses(plain, [example], batch_size=1)
+    together = generate(
+        language,
+        prompts,
+        max_new_tokens=new_tokens,
+        batch_size=batch_size,
+    )
+    losses_together = measure_completion_losses(
+        language,
+        examples,
+        batch_size=batch_size,
+    )
     return _Answers(
-        together=generate(
-            language, prompts, max_new_tokens=new_tokens, batch_size=batch_size
-        ),
+        together=together,
         alone=tuple(alone),
-        losses_together=measure_completion_losses(
-            language, examples, batch_size=batch_size
-        ),
+        losses_together=losses_together,
         losses_alone=tuple(losses),
     )
 

@@ -38,13 +38,15 @@ def find_end_tokens(
     # Some vocabularies have gaps: their number of tokens is no bound.
     highest = max(tokenizer.get_vocab().values(), default=-1)
     listed = _read_listed(folder, highest)
-    eos = tokenizer.eos_token_id
-    named = [] if eos is None else [int(eos)]
+    named: list[int] = []
+    if tokenizer.eos_token_id is not None:
+        named.append(int(tokenizer.eos_token_id))
     ids = _encode(tokenizer, after_answer)
     control_ids = _list_control_ids(tokenizer)
     written = _find_first(ids, control_ids.union(named, listed))
     if written is not None:
-        _check_text_before(tokenizer, ids[: ids.index(written)])
+        end = ids.index(written)
+        _check_text_before(tokenizer, ids[:end])
     candidates = [*named, *listed]
     # What the template writes is what training teaches.
     if written is not None:

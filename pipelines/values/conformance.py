@@ -62,6 +62,6 @@ class Conformance(Value):
         if self.ended:
             return text
         return (
-            f"{text}: the base never ends an answer, and its scores are those of texts "
-            "that the token limit cut"
+            f"{text}: either they are longer, or the base never ends an answer, and its "
+            "scores are those of texts that the token limit cut"
         )
