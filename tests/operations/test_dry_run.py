@@ -167,7 +167,8 @@ def test_a_row_that_the_template_refuses_is_named(
         *run_arguments(data, tiny_base, "--dry-run", "--chat-template", template),
     )
     assert done.code == 1, done.out
-    (line,) = done.err.strip().splitlines()
+    # Libraries may log beside it, where other tests have set that up.
+    (line,) = [line for line in done.err.splitlines() if line.startswith("assay:")]
     assert re.search(
         r"Row 1 \(\w+\) of (train|dev|held_out): "
         r"The chat template refuses a conversation of system, user \(no system here\)",
