@@ -103,7 +103,6 @@ def _describe(
         context_tokens=asked.language.context_tokens,
         batching=asked.language.batching.value,
         asked=len(asked.examples),
-        equal_answers=len(answers.together),
         largest_loss_difference=difference,
         ended=sum(answer.ended for answer in answers.together),
         new_tokens=new_tokens,

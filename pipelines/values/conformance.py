@@ -15,7 +15,6 @@ class Conformance(Value):
     context_tokens: int
     batching: str
     asked: int
-    equal_answers: int
     largest_loss_difference: float
     ended: int
     new_tokens: int
@@ -53,7 +52,8 @@ class Conformance(Value):
         losses = "losses equal to those alone"
         if self.largest_loss_difference:
             losses = f"losses within {self.largest_loss_difference:.1g} of those alone"
-        answers = f"{self.equal_answers} of {self.asked} answers as alone"
+        # Otherwise the base was refused.
+        answers = f"all {self.asked} answers as alone"
         return f"{self.batching}; {answers}, {losses}"
 
     @property

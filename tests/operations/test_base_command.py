@@ -14,7 +14,7 @@ def test_a_base_is_shown_with_its_prompt_ends_and_batches(
     assert result.exit_code == 0, result.output
     assert "<|im_start|>user⏎" in result.stdout
     assert "<|im_end|>; the first one is the template's" in result.stdout
-    assert "12 of 12 answers as alone" in result.stdout
+    assert "all 12 answers as alone" in result.stdout
 
 
 def test_rows_of_ones_own_are_asked_and_shown(tiny: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_check_shows_the_prompt_the_ends_and_how_many_answers_end(
     assert found.ends_are_written
     # The tiny base's token of that name begins each turn: one stands in front.
     assert found.bos_tokens == 1
-    assert (found.asked, found.equal_answers) == (12, 12)
+    assert found.asked == 12
     assert found.largest_loss_difference < 1e-5
     assert f"{found.ended} of 12 end by themselves" in found.text
 
@@ -136,14 +136,14 @@ def test_batches_that_change_answers_are_refused_and_one_row_a_batch_is_not(
     language, manifest = tiny_windowed
     data = {"train": [row(n, f"{'word ' * n}what?") for n in range(1, 13)]}
     assert language.batching is Batching.LEFT_PADDING
-    assert check_base(manifest, language, data, PARAMS).equal_answers == 12
+    assert check_base(manifest, language, data, PARAMS).asked == 12
     # Padding behind a shared prefix stands inside the window.
     wrong = replace(language, batching=Batching.SHARED_PREFIX)
     with pytest.raises(UnusableBaseModel, match=r"Set generation\.batch_size=1"):
         check_base(manifest, wrong, data, PARAMS)
     single = PARAMS.generation.model_copy(update={"batch_size": 1})
     alone = PARAMS.model_copy(update={"generation": single})
-    assert check_base(manifest, wrong, data, alone).equal_answers == 12
+    assert check_base(manifest, wrong, data, alone).asked == 12
 
 
 @pytest.fixture(scope="module")
