@@ -22,6 +22,7 @@ from pipelines.models.markup import (
     Controls,
     Markup,
     Options,
+    describe_refusal,
     find_controls,
     find_markup,
 )
@@ -241,11 +242,7 @@ class _Chat:
                 **dict(options),
             )
         except RenderingError as error:
-            names = ", ".join(roles)
-            raise UnusableRow(
-                f"The chat template refuses a conversation of {names} ({error}). "
-                "Correct the row or the template."
-            ) from error
+            raise describe_refusal(roles, error) from error
         guarded = self._guard(text, markup, messages)
         return _Rendered(text, guarded)
 

@@ -97,24 +97,30 @@ def find_markup(
         {"role": role, "content": _MARK.format(number)}
         for number, role in enumerate(roles)
     ]
-    names = ", ".join(roles)
     try:
         text = render(tokenizer, template, conversation, **dict(options))
     except RenderingError as error:
-        raise UnusableRow(
-            f"The chat template refuses a conversation of {names} ({error}). "
-            "Correct the row or the template."
-        ) from error
+        raise describe_refusal(roles, error) from error
     # Pieces and numbers in turn: the pattern has one group.
     pieces = _MARKS.split(text)
     order = tuple(int(number) for number in pieces[1::2])
     for number, role in enumerate(roles):
         if number not in order:
+            names = ", ".join(roles)
             raise UnusableRow(
                 f"The chat template leaves out a turn of the {role} in a conversation of "
                 f"{names}. Change the row or the template."
             )
     return Markup(order, tuple(pieces[0::2]))
+
+
+def describe_refusal(roles: Sequence[str], error: RenderingError) -> UnusableRow:
+    """The error of a row whose conversation a template refuses."""
+    names = ", ".join(roles)
+    return UnusableRow(
+        f"The chat template refuses a conversation of {names} ({error}). "
+        "Correct the row or the template."
+    )
 
 
 def find_controls(tokenizer: "PreTrainedTokenizerBase", template: str) -> Controls:

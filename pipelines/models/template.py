@@ -45,7 +45,8 @@ def fix_template(
     `UnusableBaseModel` where an answer does not follow its prompt even so.
     """
     notes: list[str] = []
-    if re.search(r"\bstrftime_now\b", template):
+    is_dated = re.search(r"\bstrftime_now\b", template)
+    if is_dated:
         definition = _define_date(today, template)
         template = definition + template
         day = today.isoformat()
@@ -58,7 +59,10 @@ def fix_template(
             raise error from None
         template, switch = switched
         notes.append(f"{switch} is off, since rows hold answers without thoughts")
-    return FixedTemplate(template, tuple(notes))
+    return FixedTemplate(
+        template,
+        tuple(notes),
+    )
 
 
 def find_ending(tokenizer: "PreTrainedTokenizerBase", template: str) -> str:

@@ -20,18 +20,8 @@ from pipelines.stages.collect import (
 )
 from pipelines.values.dataset import Collection, Row, read_rows
 from pipelines.values.params import DataParams
-from tests.support.row_files import make_row, workbook
+from tests.support.row_files import DATA, make_row, workbook
 
-DATA = DataParams(
-    source="file",
-    licence="CC0-1.0",
-    prompt_column="prompt",
-    completion_column="completion",
-    messages_column="messages",
-    group_column=None,
-    sensitive_feature=None,
-    max_characters=100,
-)
 ROW = {"prompt": "p", "completion": "c"}
 
 

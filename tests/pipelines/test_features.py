@@ -8,18 +8,9 @@ import pytest
 from core.errors import NoSuchColumn, ParameterError
 from pipelines.rows.near_groups import find_near_groups
 from pipelines.rows.reading import FileRows, read_rows_of
-from pipelines.values.params import DataParams
+from tests.support.row_files import DATA as PLAIN
 
-DATA = DataParams(
-    source="file",
-    licence="CC0-1.0",
-    prompt_column="prompt",
-    completion_column="completion",
-    messages_column="messages",
-    group_column=None,
-    sensitive_feature="age",
-    max_characters=100,
-)
+DATA = PLAIN.model_copy(update={"sensitive_feature": "age"})
 
 
 def read(values: list[Any]) -> FileRows:

@@ -12,19 +12,8 @@ from core.errors import NoSuchColumn, UnreadableData
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.reading import FileRows, read_rows_of
 from pipelines.values.dataset import Row
-from pipelines.values.params import DataParams
-from tests.support.row_files import make_row
+from tests.support.row_files import DATA, make_row
 
-DATA = DataParams(
-    source="file",
-    licence="CC0-1.0",
-    prompt_column="prompt",
-    completion_column="completion",
-    messages_column="messages",
-    group_column=None,
-    sensitive_feature=None,
-    max_characters=100,
-)
 USER = {"role": "user", "content": "u"}
 ANSWER = {"role": "assistant", "content": "a"}
 

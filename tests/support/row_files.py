@@ -16,6 +16,18 @@ from pipelines.rows.reading import read_rows_of
 from pipelines.values.dataset import QuarantinedRow, Row
 from pipelines.values.params import DataParams
 
+DATA = DataParams(
+    source="file",
+    licence="CC0-1.0",
+    prompt_column="prompt",
+    completion_column="completion",
+    messages_column="messages",
+    group_column=None,
+    sensitive_feature=None,
+    max_characters=100,
+)
+"""Parameters of a plain file; a test changes what it is about."""
+
 
 @dataclass(frozen=True)
 class Reading:
