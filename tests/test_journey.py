@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from openai import OpenAI
 
 from core.files import folder_digests
 from core.ready import parse_ready
 from pipelines.values.conformance import Conformance
 from registry.mlflow.recorded import VERDICT
 from tests.support.journey import ANSWERS, Journey, copy_checkout, invoke, run_arguments
+from tests.support.openai_client import openai_client
 from tests.support.waiting import SECONDS_AT_MOST
 
 MODEL = "letters-tiny"
@@ -158,9 +158,7 @@ def test_the_same_run_again_finds_its_version_and_trains_nothing(
 
 def test_the_version_answers_over_http_to_the_openai_client(judged: Journey) -> None:
     with serving(judged) as url:
-        client = OpenAI(
-            base_url=url, api_key="none", max_retries=0, timeout=SECONDS_AT_MOST
-        )
+        client = openai_client(url)
         assert MODEL in {model.id for model in client.models.list()}
         answer = client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "12 a"}]

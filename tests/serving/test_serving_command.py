@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from openai import OpenAI
 
 from serving.listen import open_socket
+from tests.support.openai_client import openai_client
 from tests.support.running_engine import Served
 from tests.support.waiting import SECONDS_AT_MOST
 
@@ -86,7 +86,7 @@ def test_it_says_in_one_line_what_it_serves_and_ends_a_stream_before_it_ends_its
             line,
         )
         assert found, line
-        client = OpenAI(base_url=found[1], api_key="none", max_retries=0)
+        client = openai_client(found[1])
         stream = client.chat.completions.create(
             model="cheat-1",
             messages=[{"role": "user", "content": "x"}],

@@ -40,6 +40,7 @@ from registry.release.following import EndpointState
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
 from tests.support.ledgers import begin_release, complete_release, write
+from tests.support.openai_client import openai_client
 from tests.support.tiny import pack
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
@@ -198,12 +199,7 @@ class Running:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(
-            base_url=f"{self.url}/v1",
-            api_key="none",
-            max_retries=0,
-            timeout=SECONDS_AT_MOST,
-        )
+        return openai_client(f"{self.url}/v1")
 
     def ask(self, model: str = MODEL, **fields: object) -> httpx.Response:
         body = {"model": model, "messages": QUESTION, "max_tokens": 8, **fields}

@@ -13,6 +13,7 @@ from serving.app import create_app
 from serving.engines import Engine
 from serving.listen import create_server, open_socket
 from serving.load import EngineConfig
+from tests.support.openai_client import openai_client
 from tests.support.waiting import SECONDS_AT_MOST
 
 
@@ -46,12 +47,7 @@ class Endpoint:
 
     @property
     def client(self) -> OpenAI:
-        return OpenAI(
-            base_url=f"{self.url}/v1",
-            api_key="none",
-            max_retries=0,
-            timeout=SECONDS_AT_MOST,
-        )
+        return openai_client(f"{self.url}/v1")
 
 
 @contextmanager
