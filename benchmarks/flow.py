@@ -153,7 +153,9 @@ def _bare(setting: Setting) -> float:
         total = 0.0
         for stage in STAGES:
             total += _timed_in(
-                workspace.root, environment, [sys.executable, "-m", "pipelines", stage]
+                workspace.root,
+                environment,
+                [sys.executable, "-P", "-m", "pipelines", stage],
             )
     return total
 

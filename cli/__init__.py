@@ -1,6 +1,6 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    training, base, data, release, serving, system, upkeep, ledger (…_commands.py)
+    training, base, data, release, serving, system, upkeep, ledger, stage (…_commands.py)
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -20,6 +20,7 @@ from cli import (
     ledger_commands,
     release_commands,
     serving_commands,
+    stage_commands,
     system_commands,
     training_commands,
     upkeep_commands,
@@ -127,6 +128,7 @@ for _command in (
     *system_commands.COMMANDS,
     *upkeep_commands.COMMANDS,
     *ledger_commands.COMMANDS,
+    *stage_commands.COMMANDS,
 ):
     # Only click is imported so far: each command imports what it calls.
     main.add_command(_command)

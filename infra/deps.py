@@ -1,51 +1,65 @@
-"""Write the code deps of every stage into dvc.yaml, from the import graph.
+"""Write which modules and libraries each stage imports, however far, from the import graph.
 
 Run it as `python infra/deps.py`.
 """
 
+import json
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grimp
-import yaml
+
+from pipelines.__main__ import STAGES
 
 ROOT = Path(__file__).parents[1]
-HEAD = """\
-# The stages that turn files into files. `dvc repro` runs them by hand; flows/train.py runs the
-# same ones, one task each. Code deps are transitive imports: `python infra/deps.py` writes them,
-# tests/pipelines/test_dvc_deps.py compares them.
-"""
+LIST = ROOT / "pipelines/stage_modules.json"
+OURS = ("core", "pipelines")
+# They decide about tokens, weights and steps, and come in behind others.
+BEHIND = {
+    "transformers": ("gguf", "safetensors", "tokenizers"),
+    "trl": ("accelerate",),
+}
+# They show progress or look at the machine: no result is another with another version.
+WITHOUT_EFFECT = {"psutil", "rich"}
 
 
-def code_deps(graph: grimp.ImportGraph, stage: str) -> list[str]:
-    """Files of the stage's module and of everything that it imports; the metrics as one folder."""
+def stage_modules(graph: grimp.ImportGraph, stage: str) -> dict[str, list[str]]:
+    """Modules of ours as paths, and the distributions of all others, both sorted."""
     module = f"pipelines.stages.{stage}"
     names = {module, *graph.find_upstream_modules(module)}
-    files = {
-        name.replace(".", "/") + ".py"
-        for name in names
-        if "pipelines.metrics" not in name
-    }
-    found = sorted(file for file in files if (ROOT / file).is_file())
-    return found + (
-        ["pipelines/metrics"]
-        if any("pipelines.metrics" in name for name in names)
-        else []
-    )
+    paths = {path for name in names if name.startswith(OURS) for path in paths_of(name)}
+    return {"modules": sorted(paths), "libraries": sorted(distributions(names))}
 
 
-def main() -> None:
-    """Replace every dep on code."""
-    path = ROOT / "dvc.yaml"
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    graph = grimp.build_graph("core", "pipelines", cache_dir=None)
-    for stage, entry in document["stages"].items():
-        entry["deps"] = [
-            dep for dep in entry["deps"] if not dep.startswith(("core/", "pipelines/"))
-        ] + code_deps(graph, stage)
-    path.write_text(
-        HEAD + yaml.safe_dump(document, sort_keys=False, width=100), encoding="utf-8"
-    )
+def paths_of(module: str) -> list[str]:
+    """The module's file, and for a package with files of another kind those too."""
+    path = module.replace(".", "/")
+    found = [f"{path}.py", f"{path}/__init__.py"]
+    # Its modules are loaded by their path, which no import shows.
+    if module == "pipelines.metrics.evaluate_modules":
+        found += [
+            each.relative_to(ROOT).as_posix() for each in (ROOT / path).glob("*/*.py")
+        ]
+    return [each for each in found if (ROOT / each).is_file()]
+
+
+def distributions(names: set[str]) -> set[str]:
+    """Names on the package index of the libraries among imported modules."""
+    by_module = packages_distributions()
+    others = {
+        name.split(".")[0] for name in names if not name.startswith(OURS)
+    } - sys.stdlib_module_names
+    found = {each.lower() for name in others for each in by_module.get(name, [])[:1]}
+    found |= {each for name in found for each in BEHIND.get(name, ())}
+    return found - WITHOUT_EFFECT
+
+
+def stage_list() -> dict[str, dict[str, list[str]]]:
+    """The whole list, as the file should hold it."""
+    graph = grimp.build_graph(*OURS, include_external_packages=True, cache_dir=None)
+    return {stage: stage_modules(graph, stage) for stage in STAGES}
 
 
 if __name__ == "__main__":
-    main()
+    LIST.write_text(json.dumps(stage_list(), indent=1) + "\n", encoding="utf-8")

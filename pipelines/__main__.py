@@ -1,4 +1,4 @@
-"""Run one stage in the current folder: `python -m pipelines STAGE`.
+"""Run one stage in the current folder: `assay stage STAGE`, as dvc.yaml does.
 
 Each stage's module holds its function, from values to a value, and `main`, which reads its files
 and writes its outs. What `main` prints is kept beside the outs as `summary.txt`, so that it can
@@ -21,20 +21,23 @@ from core.errors import AssayError, NotEnoughResources, RunStopped
 from core.files import write_text
 from core.lifetime import end_with_the_run
 from core.stopping import follow_the_run, on_sigterm
+from pipelines.stage_code import check_stage_code, write_stage_codes
 
 STAGES = (
-    "base_model",
     "collect",
     "split",
     "validate",
     "bias",
     "admit",
+    "base_model",
     "fine_tune",
     "prompt_baselines",
     "generate",
     "score",
     "screen",
 )
+CODE = "code"
+"""Comes before them in dvc.yaml, and writes down which code each of them runs."""
 _TALK = "ASSAY_STAGE_TALK"
 _DISK_ERRORS = {
     errno.ENOSPC,
@@ -51,8 +54,9 @@ def main(arguments: list[str]) -> int:
 
     0 passed, 1 error, 2 usage, 3 rejected, 4 undecided, 75 told to stop.
     """
-    if len(arguments) != 1 or arguments[0] not in STAGES:
-        sys.stderr.write(f"usage: python -m pipelines {{{','.join(STAGES)}}}\n")
+    known = (CODE, *STAGES)
+    if len(arguments) != 1 or arguments[0] not in known:
+        sys.stderr.write(f"usage: assay stage {{{','.join(known)}}}\n")
         return 2
     name = arguments[0]
     end_with_the_run()
@@ -60,14 +64,21 @@ def main(arguments: list[str]) -> int:
     try:
         with on_sigterm(lambda: _end_at_once(name)):
             _stop_with_the_run()
-            return _run_stage(name)
+            return _write_codes() if name == CODE else _run_stage(name)
     except AssayError as error:
         return _report_error(error)
     except OSError as error:
         return _report_error(_explain_disk_error(name, error))
 
 
+def _write_codes() -> int:
+    write_stage_codes(Path())
+    return 0
+
+
 def _run_stage(name: str) -> int:
+    # Of an installation that is edited: what runs now is recorded as what the run began with.
+    check_stage_code(name)
     stage = importlib.import_module(f"pipelines.stages.{name}")
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

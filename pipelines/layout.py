@@ -16,6 +16,7 @@ POLICIES = Path("registry/policies")
 POLICY = POLICIES / "default.yaml"
 DVC_STAGES = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+CODE = DATA / "code"
 
 BASE_MODEL = DATA / "base_model"
 BASE_MODEL_MANIFEST = BASE_MODEL / "manifest.json"

@@ -44,7 +44,7 @@ def digest_dependency(path: Path) -> Any:
     """Return a file's SHA-256, or those of a folder's files by their names."""
     if not path.is_dir():
         return sha256_of(path)
-    # Python writes its caches while stages run: they are no part of the work.
+    # Python writes its caches beside a module: they are no part of the work.
     return {
         name: digest
         for name, digest in folder_digests(path).items()

@@ -190,7 +190,7 @@ def _stage_turn(workspace: Workspace, stage: str) -> Iterator[bool]:
 def _stage_environment(workspace: Workspace, channel: Path) -> Iterator[None]:
     """Within, stages find this interpreter, the home, the channel, and whose end ends them."""
     folder = Path(sys.executable).parent
-    # The stage must run with this interpreter, whatever `python` the PATH has.
+    # The stage must run in this environment, whatever `assay` the PATH has.
     own = {
         "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}",
         "ASSAY_HOME": str(workspace.home),

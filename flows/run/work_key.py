@@ -34,7 +34,7 @@ def recipe_of(root: Path) -> str:
 
 
 def work_key(root: Path, besides: Collection[str] = ()) -> str:
-    """SHA-256 over the command, the parameters and the inputs of each stage in `dvc.yaml`.
+    """SHA-256 over command, code, parameters and inputs of each stage in `dvc.yaml`.
 
     What one stage makes for another follows from the rest. Code that no stage depends on does not
     count. Parameters and policies count by what they say, not by how they are written. `besides`
@@ -42,11 +42,15 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
     """
     text = (root / layout.DVC_STAGES).read_text(encoding="utf-8")
     stages = yaml.safe_load(text)["stages"]
-    outs = tuple(out for entry in stages.values() for out in entry["outs"])
+    # The code of the stages was written into the workspace: it is an input, whoever made it.
+    code = layout.CODE.as_posix()
+    outs = tuple(
+        out for entry in stages.values() for out in entry["outs"] if out != code
+    )
     params = _read_params(root)
     work = {}
     for name, entry in stages.items():
-        deps = [dep for dep in entry["deps"] if dep not in besides]
+        deps = [dep for dep in entry.get("deps", []) if dep not in besides]
         inputs = [dep for dep in deps if not _is_out(dep, outs)]
         names = entry.get("params", [])
         work[name] = {

@@ -20,6 +20,7 @@ from pipelines import layout
 from pipelines.models.base_store import read_base_model
 from pipelines.rows.formats import ReadAs, read_records
 from pipelines.rows.places import STEMS, find_candidates, find_only, stored_name
+from pipelines.stage_code import write_stage_codes
 from pipelines.stages.base_model import find_base_model
 from pipelines.values.params import Params, override
 
@@ -119,6 +120,8 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     # All runs of a home share one cache, so that a stage that ran before is taken from it.
     cache = project.home / "cache"
     write_text(root / ".dvc/config.local", f"[cache]\n    dir = {cache}\n")
+    # What runs from here on, whatever is installed in the meantime.
+    write_stage_codes(root)
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
     params_file = root / layout.PARAMS

@@ -1,62 +1,39 @@
-"""Every DVC stage depends on the code that it runs.
-
-Hand-written deps are compared with the import graph.
-"""
+"""Every DVC stage depends on the code that it runs, and on the inputs that it may see."""
 
 from pathlib import Path
 
-import grimp
 import pytest
 import yaml
 
-from pipelines.__main__ import STAGES
+from infra.deps import stage_list
+from pipelines.__main__ import CODE, STAGES
+from pipelines.stage_code import LISTED
 
 ROOT = Path(__file__).parents[2]
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-GRAPH = grimp.build_graph("core", "pipelines", cache_dir=None)
-
-
-def closure(stage: str) -> set[str]:
-    """Files of the stage's module and of everything that it imports, however far."""
-    module = f"pipelines.stages.{stage}"
-    names = {module, *GRAPH.find_upstream_modules(module)} - {"core", "pipelines"}
-    files = {ROOT / (name.replace(".", "/") + ".py") for name in names} | {
-        ROOT / name.replace(".", "/") / "__init__.py" for name in names
-    }
-    return {path.relative_to(ROOT).as_posix() for path in files if path.is_file()}
 
 
 def test_dvc_knows_every_stage_in_the_order_of_the_runner() -> None:
-    assert tuple(DVC) == STAGES
+    assert tuple(DVC) == (CODE, *STAGES)
+
+
+def test_the_list_of_what_each_stage_imports_is_that_of_the_import_graph() -> None:
+    listed = yaml.safe_load(LISTED.read_text(encoding="utf-8"))
+    assert listed == stage_list(), "run infra/deps.py"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_its_transitive_imports_and_on_nothing_that_it_does_not_use(
-    stage: str,
-) -> None:
-    deps = DVC[stage]["deps"]
-    code = {dep for dep in deps if dep.startswith(("core/", "pipelines/"))}
-    folders = {dep for dep in code if not dep.endswith(".py")}
-    needed = closure(stage)
-    covered = {
-        file
-        for file in needed
-        if file in code or any(file.startswith(f"{folder}/") for folder in folders)
+def test_a_stage_is_run_again_when_its_own_code_changes(stage: str) -> None:
+    code = [dep for dep in DVC[stage]["deps"] if dep.startswith("data/code")]
+    assert code == [f"data/code/{stage}.json"]
+
+
+def test_what_the_installed_code_is_is_asked_each_time() -> None:
+    assert DVC[CODE] == {
+        "cmd": "exec assay stage code",
+        "always_changed": True,
+        "outs": ["data/code"],
     }
-    assert needed - covered == set(), (
-        f"add them to dvc.yaml, or run infra/deps.py: {sorted(needed - covered)}"
-    )
-    assert code - folders <= needed, (
-        f"take them out of dvc.yaml: {sorted(code - folders - needed)}"
-    )
-    assert all(
-        any(file.startswith(f"{folder}/") for file in needed) for folder in folders
-    )
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_is_run_again_when_the_lock_changes(stage: str) -> None:
-    assert "requirements.lock" in DVC[stage]["deps"]
 
 
 @pytest.mark.parametrize("stage", ["admit", "screen"])

@@ -182,7 +182,7 @@ def forget_training(cache: Path) -> None:
     memories = [
         path
         for path in (cache / "runs").rglob("*")
-        if path.is_file() and "pipelines fine_tune" in path.read_text()
+        if path.is_file() and "stage fine_tune" in path.read_text()
     ]
     assert memories
     for path in memories:

@@ -1,21 +1,27 @@
 """What makes two runs the same work: what the stages read, all of it, and nothing else."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from flows.run.work_key import work_key
+from pipelines.stage_code import write_stage_codes
 from pipelines.values.params import Params
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def tree(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(cloned, tmp_path_factory.mktemp("tree") / "assay"))
+def tree(cloned: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose code is installed as it lies there."""
+    copy = Path(shutil.copytree(cloned, tmp_path_factory.mktemp("tree") / "assay"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.stage_code.INSTALLED", copy)
+        write_stage_codes(copy)
+        yield copy
 
 
 def appended(text: str) -> Callable[[str], str]:
@@ -41,12 +47,14 @@ def key_after(tree: Path, name: str, change: Callable[[str], str]) -> str:
     try:
         path.write_text(change(before or ""), encoding="utf-8")
         assert path.read_text(encoding="utf-8") != before
+        write_stage_codes(tree)
         return work_key(tree)
     finally:
         if before is None:
             path.unlink()
         else:
             path.write_text(before, encoding="utf-8")
+        write_stage_codes(tree)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +72,7 @@ def key_after(tree: Path, name: str, change: Callable[[str], str]) -> str:
         ("registry/mlflow/store.py", appended("# a comment\n")),
         ("registry/policies/other-model.yaml", appended("admit: {}\n")),
         ("README.md", appended("more\n")),
+        ("requirements.lock", appended("# what is installed counts\n")),
         ("dvc.yaml", appended("# a comment\n")),
         ("dvc.yaml", rewritten),
         ("params.yaml", appended("# a comment\n")),
@@ -87,8 +96,11 @@ def test_what_no_stage_reads_changes_nothing(
             appended("# code of a stage counts by its bytes, as it does for DVC\n"),
         ),
         ("pipelines/metrics/bleu.py", appended("# imported by way of a folder\n")),
+        (
+            "pipelines/metrics/evaluate_modules/corpus_bleu/corpus_bleu.py",
+            appended("# loaded by its path\n"),
+        ),
         ("pipelines/statistics/bootstrap.py", appended("x = 1\n")),
-        ("requirements.lock", appended("# another lock\n")),
         ("data/raw/rows.jsonl", appended("{}\n")),
         ("data/expectations/rows.json", appended("\n")),
         ("data/champion/champion.json", replaced("null", "{}")),
@@ -97,7 +109,7 @@ def test_what_no_stage_reads_changes_nothing(
             replaced("min_clusters: 2", "min_clusters: 3"),
         ),
         ("params.yaml", replaced("r: 16", "r: 8")),
-        ("dvc.yaml", replaced("-m pipelines score", "-m pipelines score --quick")),
+        ("dvc.yaml", replaced("stage score", "stage score --quick")),
     ],
 )
 def test_what_a_stage_reads_makes_other_work(

@@ -1,0 +1,115 @@
+"""The code of each stage, as it is installed.
+
+The digest of what a stage runs is a file of the workspace, on which the stage depends in dvc.yaml.
+So DVC and a run's identity follow from the code that is installed, wherever it lies, and an upgrade
+repeats those stages alone whose code is another.
+"""
+
+import json
+import re
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from core.errors import WorkspaceError
+from core.files import sha256_of
+from core.value import Value
+from pipelines import layout
+
+LISTED = Path(__file__).with_name("stage_modules.json")
+"""Modules and libraries of each stage, from the import graph: `infra/deps.py` writes it."""
+INSTALLED = Path(__file__).parents[1]
+"""The folder with our packages: `site-packages`, or a checkout that is installed as editable."""
+# `2.13.0+cpu`: the build is the machine's, and the same code.
+_BUILD = re.compile(r"\+.*")
+
+
+class StageCode(Value):
+    """What decides how a stage computes, beside its parameters and its inputs."""
+
+    python: str
+    """Major and minor version."""
+    libraries: dict[str, str]
+    """Installed version of each library that the stage imports."""
+    files: dict[str, str]
+    """SHA-256 of each module, by its path."""
+
+
+def read_stage_code(stage: str) -> StageCode:
+    """The code that the stage would run now; `WorkspaceError` where a module is missing."""
+    listed = _read_list()[stage]
+    return StageCode(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        libraries={name: _installed_version(name) for name in listed["libraries"]},
+        files={module: _digest_of(module) for module in listed["modules"]},
+    )
+
+
+def write_stage_codes(root: Path) -> None:
+    """Write the code of every stage into a workspace, a file each."""
+    folder = root / layout.CODE
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in _read_list():
+        read_stage_code(stage).write(folder / f"{stage}.json")
+
+
+def check_stage_code(stage: str, root: Path = Path()) -> None:
+    """Hold the installed code against what the workspace says that the stage runs.
+
+    `WorkspaceError` where it was changed since: the outs would be recorded as those of other code.
+    """
+    path = root / layout.CODE / f"{stage}.json"
+    if not path.is_file():
+        raise WorkspaceError(
+            f"{path} does not exist, which says what stage {stage} runs. "
+            "Run `assay stage code`, or `dvc repro`."
+        )
+    changed = changes_between(StageCode.read(path), read_stage_code(stage))
+    if changed:
+        raise WorkspaceError(
+            f"The code of stage {stage} changed after this run began ({changed[0]}). "
+            "Run the same command again."
+        )
+
+
+def changes_between(before: StageCode, now: StageCode) -> list[str]:
+    """What differs, a few words each; nothing where the same code would run."""
+    changes = []
+    if before.python != now.python:
+        changes.append(f"Python {before.python} → {now.python}")
+    names = sorted({*before.libraries, *now.libraries})
+    for name in names:
+        old, new = before.libraries.get(name), now.libraries.get(name)
+        if old != new:
+            changes.append(f"{name} {old or 'unused'} → {new or 'unused'}")
+    files = sorted({*before.files, *now.files})
+    changes += [name for name in files if before.files.get(name) != now.files.get(name)]
+    return changes
+
+
+@cache
+def _read_list() -> dict[str, dict[str, list[str]]]:
+    listed: dict[str, dict[str, list[str]]] = json.loads(
+        LISTED.read_text(encoding="utf-8")
+    )
+    return listed
+
+
+def _installed_version(library: str) -> str:
+    try:
+        return _BUILD.sub("", version(library))
+    # Some are asked for only where they are installed.
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _digest_of(module: str) -> str:
+    path = INSTALLED / module
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"{path} cannot be read ({type(error).__name__}), which a stage runs. "
+            "Install Assay again."
+        ) from error
