@@ -91,7 +91,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
 @click.option("--port", default=5000, show_default=True)
 @click.pass_context
 def ui(ctx: click.Context, port: int) -> None:
-    """Show MLflow's pages for this checkout; log in as `admin`. Ctrl-C ends it."""
+    """Show MLflow's pages for this project; log in as `admin`. Ctrl-C ends it."""
     from operations.ui import run_ui
 
     ctx.exit(run_ui(port))

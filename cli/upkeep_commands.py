@@ -49,7 +49,7 @@ def backup(folder: Path, *, with_base_models: bool) -> None:
 @click.option(
     "--home",
     type=_FILE,
-    help="An empty folder to restore into. Default: the home of this checkout.",
+    help="An empty folder to restore into. Default: the home of this project.",
 )
 def restore(folder: Path, home: Path | None) -> None:
     """Put a backup into an empty home, after verifying every byte of it."""

@@ -31,14 +31,15 @@ def git(
     environment: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> str:
-    """What git prints for the repository whose top folder is `root`.
+    """What git prints in the folder `root` of a repository.
 
     `WorkspaceError` where git is missing or refuses; without `check` a refusal gives what it
     printed until then.
     """
     variables = drop_repository_variables(os.environ)
-    # With a damaged `.git`, git would look for a repository in the folders above `root`.
-    variables["GIT_CEILING_DIRECTORIES"] = str(root.resolve().parent)
+    # With a damaged `.git`, git would look for a repository in the folders above it.
+    top = find_top(root) or root.resolve()
+    variables["GIT_CEILING_DIRECTORIES"] = str(top.parent)
     variables.update(environment or {})
     command = ["git", "-C", str(root), *_OURS, *arguments]
     try:
@@ -58,9 +59,18 @@ def git(
         # git says what is wrong in its last line.
         lines = process.stderr.strip().splitlines() or [f"code {process.returncode}"]
         raise WorkspaceError(
-            f"git {arguments[0]} failed in {root} ({lines[-1]}). Fix the checkout."
+            f"git {arguments[0]} failed in {root} ({lines[-1]}). Look at the repository."
         )
     return process.stdout
+
+
+def find_top(folder: Path) -> Path | None:
+    """The top folder of the git repository around a folder, resolved; None outside of any."""
+    resolved = folder.resolve()
+    for each in (resolved, *resolved.parents):
+        if (each / ".git").exists():
+            return each
+    return None
 
 
 def drop_repository_variables(environment: Mapping[str, str]) -> dict[str, str]:

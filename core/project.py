@@ -1,4 +1,4 @@
-"""`assay.toml` marks a checkout of Assay, so that no other DVC project is taken for one."""
+"""`assay.toml` marks a project of Assay, so that no other DVC project is taken for one."""
 
 import tomllib
 from dataclasses import dataclass
@@ -7,28 +7,39 @@ from typing import Any
 
 from core.console import warn_once
 from core.errors import WorkspaceError
+from core.git import find_top
+from core.home import DEFAULT_NAME
 
 FILE = "assay.toml"
-FORMAT = "assay-checkout/1"
-_ANY_FORMAT = "assay-checkout/"
-# The command of checkouts that are older than `assay.toml`.
+FORMAT = "assay-project/1"
+SUBFOLDER = "assay"
+"""Where `assay init` puts a project in a repository that has files of the same names."""
+_ANY_FORMAT = ("assay-project/", "assay-checkout/")
+# The formats that this Assay reads; the second marked a clone of Assay's own repository.
+_KNOWN_FORMATS = (FORMAT, "assay-checkout/1")
+# The command of clones that are older than `assay.toml`.
 _COMMAND = "flows.cli:main"
-_NEEDED = ("dvc.yaml", "params.yaml", ".git")
+_NEEDED = ("dvc.yaml", "params.yaml")
 
 
-def find_checkout(start: Path) -> Path | None:
-    """The nearest checkout that is a folder or contains it; None where there is none.
+def find_root(start: Path) -> Path | None:
+    """The nearest project that is a folder or contains it; None where there is none.
 
-    `WorkspaceError` where that checkout is not whole.
+    A repository's own folder stands for the project in its subfolder `assay`. `WorkspaceError`
+    where that project is not whole.
     """
     for folder in (start, *start.parents):
-        if is_checkout(folder):
+        if is_project(folder):
             return folder
+        inside = folder / SUBFOLDER
+        # Only of the repository that a person stands in, not of any folder of that name.
+        if (folder / ".git").exists() and is_project(inside):
+            return inside
     return None
 
 
-def is_checkout(folder: Path) -> bool:
-    """Whether a folder is a whole checkout of Assay.
+def is_project(folder: Path) -> bool:
+    """Whether a folder is a whole project of Assay.
 
     `WorkspaceError` where one is marked and not whole: if it were skipped, a command would act on
     another home.
@@ -36,28 +47,30 @@ def is_checkout(folder: Path) -> bool:
     if not _is_marked(folder):
         return False
     missing = [name for name in _NEEDED if not (folder / name).exists()]
+    if find_top(folder) is None:
+        missing.append(".git")
     if missing:
         names = " and ".join(missing)
         raise WorkspaceError(
-            f"{folder} is a checkout of Assay without {names}. "
+            f"{folder} is a project of Assay without {names}. "
             "Bring that back, or clone it again; nothing was done."
         )
     return True
 
 
 def _is_marked(folder: Path) -> bool:
-    """Whether a folder has the marker of a checkout.
+    """Whether a folder has the marker of a project.
 
-    Checkouts older than the marker are known by the command in their `pyproject.toml`.
+    Clones older than the marker are known by the command in their `pyproject.toml`.
     """
     marker = folder / FILE
-    checkout_format = _read_table(marker, "assay").get("format")
-    if checkout_format == FORMAT:
+    project_format = _read_table(marker, "assay").get("format")
+    if project_format in _KNOWN_FORMATS:
         return True
-    if isinstance(checkout_format, str) and checkout_format.startswith(_ANY_FORMAT):
+    if isinstance(project_format, str) and project_format.startswith(_ANY_FORMAT):
         raise WorkspaceError(
-            f"{marker} is of format {checkout_format}, from a newer Assay. "
-            "Use the `assay` of that checkout."
+            f"{marker} is of format {project_format}, from a newer Assay. "
+            "Install that one: the project's pages name it."
         )
     scripts = _read_table(folder / "pyproject.toml", "project", "scripts")
     return scripts.get("assay") == _COMMAND
@@ -80,40 +93,55 @@ def _read_table(path: Path, *names: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout of Assay and the folder in which it keeps everything else."""
+    """A project's folder, and the folder in which it keeps everything else."""
 
     root: Path
     home: Path
 
 
 def find_project(home: Path, start: Path | None = None) -> Project:
-    """The checkout around `start` (default: the current folder) with its home.
+    """The project around `start` (default: the current folder) with its home.
 
-    Outside of any checkout it is the one that this code was installed from, with a warning.
+    Outside of any project it is the one that this code was installed from, with a warning.
     `WorkspaceError` where there is none, or where the home's path cannot be used.
     """
     current = (start or Path.cwd()).resolve()
-    root = find_checkout(current)
+    root = find_root(current)
     if root is not None:
         return _project(root, home)
-    # A brake must work wherever it is typed, so the code's own checkout is the last resort.
+    # A brake must work wherever it is typed, so the clone that holds the code is the last resort.
     installed = Path(__file__).resolve().parents[1]
-    if not is_checkout(installed):
+    if not is_project(installed):
         raise WorkspaceError(
-            f"{current} is in no checkout of Assay, which {FILE} marks. Clone it and go there."
+            f"{current} is in no project of Assay, which {FILE} marks. "
+            "Go to one, or make one here with `assay init`."
         )
     project = _project(installed, home)
     warn_once(
-        f"{current} is in no checkout of Assay: "
+        f"{current} is in no project of Assay: "
         f"this acts on {project.root} and its home {project.home}."
     )
     return project
 
 
 def _project(root: Path, home: Path) -> Project:
+    # What is set in the environment counts before what the project says.
+    if home == Path(DEFAULT_NAME):
+        home = _own_home(root) or home
     absolute = home if home.is_absolute() else root / home
     _check_addressable(absolute)
     return Project(root=root, home=absolute)
+
+
+def _own_home(root: Path) -> Path | None:
+    named = _read_table(root / FILE, "assay").get("home")
+    if not named:
+        return None
+    if not isinstance(named, str):
+        raise WorkspaceError(
+            f'{root / FILE} names a home that is no path ({named!r}). Write home = ".assay".'
+        )
+    return Path(named)
 
 
 def _check_addressable(home: Path) -> None:

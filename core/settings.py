@@ -12,7 +12,7 @@ class Settings(BaseSettings):
         env_prefix="ASSAY_", extra="ignore", env_ignore_empty=True
     )
 
-    # Relative to the checkout, not to the folder in which a command is typed.
+    # Relative to the project, not to the folder in which a command is typed.
     home: Path = Path(".assay")
     """Everything that Assay keeps outside git.
 

@@ -89,7 +89,7 @@ def libraries(project: Project) -> Iterator[Check]:
 
 
 def git(project: Project) -> Iterator[Check]:
-    """Check that the checkout is a git repository: runs are pinned as commits."""
+    """Check that the project is a git repository: runs are pinned as commits."""
     try:
         run_git(project.root, "rev-parse", "--git-dir")
     except WorkspaceError as error:

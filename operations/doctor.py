@@ -36,7 +36,7 @@ _LONGEST_ERROR = 200
 
 
 def examine_current_home() -> tuple[Check, ...]:
-    """Examine the home of this checkout; `WorkspaceError` where there is no checkout."""
+    """Examine the home of this project; `WorkspaceError` where there is no checkout."""
     set_library_environment()
     return examine(find_project(Settings().home))
 

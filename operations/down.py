@@ -34,7 +34,7 @@ class Ended:
 
 
 def run_down() -> Ended:
-    """End the system of this checkout's home.
+    """End the system of this project's home.
 
     `OperationError` where `assay up` runs and its process is not known.
     """

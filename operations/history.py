@@ -92,7 +92,7 @@ class History:
 
 
 def read_history(model: str | None) -> History:
-    """Read the ledger of this checkout's home up to its first bad entry, the newest last.
+    """Read the ledger of this project's home up to its first bad entry, the newest last.
 
     With a model: its entries, and those that are about no model. `LedgerError` where there is no
     ledger.

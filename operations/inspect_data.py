@@ -12,7 +12,7 @@ from pydantic import Field
 
 from core.environment import set_library_environment
 from core.errors import UnreadableData
-from core.project import find_checkout
+from core.project import find_root
 from core.value import Value
 from flows.start import read_template_file
 from operations.row_examples import (
@@ -222,7 +222,7 @@ def _read_params(request: InspectRequest) -> Params:
 def _find_root() -> Path:
     """The checkout or, outside of any, what this code came with."""
     current = Path.cwd()
-    root = find_checkout(current)
+    root = find_root(current)
     if root is not None:
         return root
     here = Path(__file__).resolve()

@@ -78,7 +78,7 @@ class Rotation:
 
 
 def audit_ledger() -> AuditReport:
-    """Verify the ledger of this checkout's home; `LedgerError` where there is none."""
+    """Verify the ledger of this project's home; `LedgerError` where there is none."""
     project = current_project()
     ledger = read_ledger(project.home)
     heads = _heads_known_elsewhere(project, ledger)

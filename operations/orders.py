@@ -135,14 +135,14 @@ def check_reason(reason: str) -> str:
 
 
 def current_ledger() -> "Ledger":
-    """Open the ledger of this checkout's home; `LedgerError` where there is none."""
+    """Open the ledger of this project's home; `LedgerError` where there is none."""
     from registry.ledger.ledger import read_ledger
 
     return read_ledger(current_project().home)
 
 
 def current_project() -> Project:
-    """Find the checkout that the command acts on; `WorkspaceError` where there is none."""
+    """Find the project that the command acts on; `WorkspaceError` where there is none."""
     return find_project(Settings().home)
 
 

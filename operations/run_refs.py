@@ -93,7 +93,7 @@ def bundle_refs(root: Path, into: Path) -> bool:
 
 
 def fetch_refs(root: Path, bundle: Path) -> None:
-    """Copy the refs of a bundle into this checkout."""
+    """Copy the refs of a bundle into this project."""
     # The plus overwrites refs of the same name: the bundle is what is restored.
     every_ref = f"+{ALL}*:{ALL}*"
     git(root, "fetch", "--quiet", "--no-write-fetch-head", str(bundle), every_ref)

@@ -107,7 +107,7 @@ def served_version(project: Project, model: str, version: str) -> Served:
 
 def served_base(project: Project) -> Served:
     """Prepare the base model that params.yaml names."""
-    # The parameters of the checkout, since no package has fixed others.
+    # The parameters of the project, since no package has fixed others.
     params = load_params(project.root / layout.PARAMS)
     manifest, template = base_model(params.base_model, project.home)
     folder = project.home / "base-manifests" / manifest.content_sha256()

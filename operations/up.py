@@ -209,7 +209,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
 
 
 def surroundings(project: Project) -> Surroundings:
-    """Give the folders that the services of a checkout run in and log to."""
+    """Give the folders that the services of a project run in and log to."""
     return Surroundings(
         folder=project.root,
         logs=project.home / "logs",

@@ -3,29 +3,37 @@
 Both are kept under `refs/assay/runs/RUN/`, so that no branch and no index of the person changes.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import WorkspaceError
 from core.git import git
 from core.project import FILE
 from pipelines import layout
-from pipelines.rows.places import STEMS, find_untracked
+from pipelines.stage_code import INSTALLED
 
 _PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
 _PINNED = (
-    *_PACKAGES,
     "data/expectations",
     "data/champion",
-    "data/raw",
+    "registry/policies",
     FILE,
     "dvc.yaml",
     "params.yaml",
     "requirements.lock",
-    ".dvc",
+    ".dvc/config",
+    ".dvc/.gitignore",
     ".dvcignore",
 )
 """What a run may need of the working tree, also where git does not track it yet."""
-_RECORDED = ("params.yaml", "dvc.lock", "data", "registry/policies")
+_RECORDED = (
+    "params.yaml",
+    "dvc.lock",
+    "data/expectations",
+    "data/champion/champion.json",
+    "registry/policies",
+)
+_BESIDE_ROWS = (".gitignore", "README.md")
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "assay",
     "GIT_AUTHOR_EMAIL": "assay@localhost",
@@ -52,7 +60,7 @@ def check_is_no_submodule(root: Path) -> None:
 
 
 def pin_working_tree(root: Path, run_id: str) -> str:
-    """Commit the working tree as it is and give the commit; branch and index stay as they are."""
+    """Commit the project as it is and give the commit; branch and index stay as they are."""
     head = git(
         root,
         "rev-parse",
@@ -87,14 +95,7 @@ def keep_run_commit(root: Path, run_id: str) -> None:
 
     `git show refs/assay/runs/RUN/done:dvc.lock` then names every file of the run by digest.
     """
-    names = [name for name in _RECORDED if (root / name).exists()]
-    git(
-        root,
-        "add",
-        "--all",
-        "--",
-        *names,
-    )
+    _add(root, _files_of(root, _RECORDED), {})
     message = ("--allow-empty", "--no-verify", "-m", f"run {run_id}")
     git(
         root,
@@ -115,13 +116,10 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
     """Write the working tree through an index of the run's own."""
     index = _index_file(root, run_id)
     environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
-    # Untracked rows and weights are no part of a commit: only code is pinned.
-    no_rows = [
-        f":(exclude,literal){layout.RAW}/{path.name}"
-        for stem in STEMS
-        for path in find_untracked(root / layout.RAW, stem)
-    ]
-    names = [name for name in _PINNED if (root / name).exists()]
+    names: tuple[str, ...] = _PINNED
+    # In a clone of Assay itself the code is a part of the project.
+    if root.resolve() == INSTALLED.resolve():
+        names += _PACKAGES
     try:
         if has_head:
             git(
@@ -130,36 +128,56 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
                 "HEAD",
                 environment=environment,
             )
+        # Of a repository that holds more, the rest is as it was committed.
         git(
             root,
             "add",
             "--update",
-            environment=environment,
-        )
-        git(
-            root,
-            "add",
-            "--all",
             "--",
-            *names,
-            *no_rows,
+            ".",
             environment=environment,
         )
+        _add(root, _files_of(root, names), environment)
         return git(root, "write-tree", environment=environment).strip()
     finally:
         index.unlink(missing_ok=True)
 
 
+def _files_of(root: Path, names: tuple[str, ...]) -> Iterator[str]:
+    """The files under those names, relative to the root, without Python's caches."""
+    for name in names:
+        path = root / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file.relative_to(root).as_posix()
+    # Rows that git does not track, and whatever lies beside them, are no part of a commit.
+    for file in sorted((root / layout.RAW).glob("*")):
+        if file.suffix == ".dvc" or file.name in _BESIDE_ROWS:
+            yield file.relative_to(root).as_posix()
+
+
+def _add(root: Path, files: Iterator[str], environment: dict[str, str]) -> None:
+    # By force: a repository that ignores `data/` or `*.lock` for its own sake changes nothing.
+    git(
+        root,
+        "add",
+        "--force",
+        "--pathspec-from-file=-",
+        "--pathspec-file-nul",
+        stdin="\0".join(f":(literal){file}" for file in files),
+        environment=environment,
+    )
+
+
 def _index_file(root: Path, run_id: str) -> Path:
-    # In a worktree `.git` is a file, so the index lies beside it instead of in it.
-    git_folder = root / ".git"
-    if git_folder.is_dir():
-        return git_folder / f"assay-index-{run_id}"
-    return root / f".assay-index-{run_id}"
+    # Where git keeps its own: beside the folder's index, also of a worktree.
+    path = git(root, "rev-parse", "--git-path", f"assay-index-{run_id}")
+    return root / path.strip()
 
 
 def _commit_tree(root: Path, run_id: str, tree: str, head: str) -> str:
-    # A checkout without any commit has no parent to give.
+    # A project without any commit has no parent to give.
     parents = ["-p", head] if head else []
     message = ("-m", f"working tree of run {run_id}")
     commit = git(

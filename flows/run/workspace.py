@@ -31,6 +31,7 @@ class Workspace:
 
     run_id: str
     root: Path
+    """The project's folder in it: the worktree's own, unless the repository holds more."""
     project: Project
     commit: str
     params: Params
@@ -52,22 +53,14 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
     remove_dead_worktrees(project)
     # Sortable by time, and unique where two runs begin in one second.
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    root = project.home / "worktrees" / run_id
+    tree = project.home / "worktrees" / run_id
     # Nobody else may read it: it holds prompts and answers.
     make_home(project.home)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with share_home(project.home), exclusive(workspace_lock(root)):
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with share_home(project.home), exclusive(workspace_lock(tree)):
         # Pinned first: edits during the run do not reach it.
         commit = pin_working_tree(project.root, run_id)
-        git(
-            project.root,
-            "worktree",
-            "add",
-            "--detach",
-            "--quiet",
-            str(root),
-            commit,
-        )
+        root = _add_worktree(project, tree, commit)
         try:
             params = _write_inputs(project, request, root)
             yield Workspace(
@@ -79,7 +72,7 @@ def open_workspace(project: Project, request: TrainRequest) -> Iterator[Workspac
             )
             keep_run_commit(root, run_id)
         finally:
-            _remove_worktree(project, root)
+            _remove_worktree(project, tree)
 
 
 def remove_dead_worktrees(project: Project) -> None:
@@ -87,11 +80,11 @@ def remove_dead_worktrees(project: Project) -> None:
 
     Their lock files stay, until `ended_workspaces` has named the run to its caller.
     """
-    for root in sorted((project.home / "worktrees").glob("*-*-*")):
-        if root.is_dir():
-            with try_exclusive(workspace_lock(root)) as has_ended:
+    for tree in sorted((project.home / "worktrees").glob("*-*-*")):
+        if tree.is_dir():
+            with try_exclusive(workspace_lock(tree)) as has_ended:
                 if has_ended:
-                    _remove_worktree(project, root)
+                    _remove_worktree(project, tree)
 
 
 def ended_workspaces(project: Project) -> Iterator[str]:
@@ -143,11 +136,11 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
 
 
 def _rows_of(project: Project, request: TrainRequest) -> dict[str, Path | None]:
-    """The request's rows, or those of the checkout, which `dvc repro` by hand reads too."""
+    """The request's rows, or those of the project, which `dvc repro` by hand reads too."""
     rows, held_out = request.data, request.held_out
     if rows is None:
         checkout = project.root / layout.RAW
-        # Own rows in the checkout are what `dvc repro` by hand would use.
+        # Own rows in the project are what `dvc repro` by hand would use.
         rows = find_only(checkout, "rows")
         held_out = held_out or find_only(checkout, "held_out")
     return {"rows": rows, "held_out": held_out}
@@ -190,16 +183,39 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _remove_worktree(project: Project, root: Path) -> None:
+def _add_worktree(project: Project, tree: Path, commit: str) -> Path:
+    """Check the commit out and give the project's folder in it.
+
+    Of a repository that holds more than the project, the rest stays out: it may be large.
+    """
+    git(
+        project.root,
+        "worktree",
+        "add",
+        "--detach",
+        "--quiet",
+        "--no-checkout",
+        str(tree),
+        commit,
+    )
+    # The index names every file of the commit, so that the run's own commit loses none.
+    git(tree, "read-tree", "HEAD")
+    inside = git(project.root, "rev-parse", "--show-prefix").removesuffix("\n")
+    wanted = f":(top,literal){inside}" if inside else "."
+    git(tree, "checkout", "--quiet", "HEAD", "--", wanted)
+    return tree / inside
+
+
+def _remove_worktree(project: Project, tree: Path) -> None:
     git(
         project.root,
         "worktree",
         "remove",
         "--force",
-        str(root),
+        str(tree),
         check=False,
     )
-    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)
     git(
         project.root,
         "worktree",

@@ -84,7 +84,7 @@ class BackupSource:
 
 
 def run_backup(folder: Path, *, with_base_models: bool) -> str:
-    """Back up the home of this checkout, and say what was copied.
+    """Back up the home of this project, and say what was copied.
 
     `OperationError` where the folder cannot take a backup or the home cannot be copied completely.
     """

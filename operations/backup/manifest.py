@@ -21,7 +21,7 @@ FILE = "backup.json"
 FORMAT = 1
 # The ledger travels as an export, which needs no database to be verified.
 LEDGER = "ledger.jsonl"
-# Runs keep what they ran on in the checkout's git refs, not in the home.
+# Runs keep what they ran on in the project's git refs, not in the home.
 REFS = "refs.bundle"
 MARK = ".assay-partial"
 """In a folder that Assay is still filling."""

@@ -25,7 +25,7 @@ from registry.mlflow.relocate import relocate
 
 
 def run_restore(folder: Path, home: Path | None) -> str:
-    """Restore into the home of this checkout, or into another folder.
+    """Restore into the home of this project, or into another folder.
 
     Says what was restored and which base models are missing. `OperationError` where the home is not
     empty, `DamagedFile` where the backup is not what was copied.

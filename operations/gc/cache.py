@@ -1,6 +1,6 @@
 """DVC's cache, marked and swept: what a kept run refers to stays.
 
-`dvc gc` would look at the checkout alone. A folder's list (`….dir`) is deleted before the files
+`dvc gc` would look at the project alone. A folder's list (`….dir`) is deleted before the files
 that it lists, and DVC's record of a stage before its outs. So a clean-up that is killed leaves
 files that nothing refers to, and never a reference whose files are missing.
 """

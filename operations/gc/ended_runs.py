@@ -16,7 +16,7 @@ _LETTERS_OF_A_START = 15
 
 
 def refs(grounds: Grounds) -> Iterator[Item]:
-    """Give one item for each run that has refs in the checkout."""
+    """Give one item for each run that has refs in the project."""
     root = grounds.project.root
     for run_id in sorted(run_refs(root)):
         reason = _reason_to_keep_refs(grounds, run_id)
@@ -45,7 +45,7 @@ def _reason_to_keep_refs(grounds: Grounds, run_id: str) -> str | None:
         return "its run is alive"
     # This home's records cannot tell whether the other home still needs the run.
     if _has_another_home(grounds):
-        return "the checkout's own home may need it"
+        return "the project's own home may need it"
     try:
         start = time.strptime(run_id[:_LETTERS_OF_A_START], _START_IN_A_RUN_ID)
         began = time.mktime(start)
@@ -55,9 +55,9 @@ def _reason_to_keep_refs(grounds: Grounds, run_id: str) -> str | None:
 
 
 def _has_another_home(grounds: Grounds) -> bool:
-    """Tell whether the checkout has another home, whose records this home does not know.
+    """Tell whether the project has another home, whose records this home does not know.
 
-    Refs belong to the checkout, and with ASSAY_HOME elsewhere two homes use it.
+    Refs belong to the project, and with ASSAY_HOME elsewhere two homes use it.
     """
     usual = grounds.project.root / ".assay"
     if usual.resolve() == grounds.home.resolve():

@@ -75,7 +75,7 @@ def _relocate_home(home: Path, database: Path, former_home: Path) -> str:
 
 
 def _relink(home: Path, former_home: Path) -> None:
-    """Correct links to base models that are in the home, or in the checkout around it."""
+    """Correct links to base models that are in the home, or in the project around it."""
     for link in (home / "base-models").glob("*"):
         if not link.is_symlink() or not link.readlink().is_absolute():
             continue
@@ -88,7 +88,7 @@ def _relink(home: Path, former_home: Path) -> None:
 
 
 def _moved_target(target: Path, former_home: Path, home: Path) -> Path | None:
-    """Where a folder of the former home or its checkout is now.
+    """Where a folder of the former home or its project is now.
 
     None for one that is elsewhere, or was not moved along.
     """

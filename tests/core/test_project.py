@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import WorkspaceError
-from core.project import FILE, find_checkout, find_project
+from core.project import FILE, find_project, find_root
 from registry.ledger.ledger import open_ledger, read_ledger
 from tests.support.journey import ROOT, CommandResult, git
 from tests.support.waiting import SECONDS_AT_MOST
 
-OURS = '[assay]\nformat = "assay-checkout/1"\n'
+OURS = '[assay]\nformat = "assay-project/1"\n'
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def foreign(tmp_path: Path) -> Path:
 
 
 def test_the_repository_is_marked() -> None:
-    assert find_checkout(ROOT / "tests/flows") == ROOT
+    assert find_root(ROOT / "tests/flows") == ROOT
 
 
 def test_a_marked_folder_is_found_from_below(foreign: Path) -> None:
     (foreign / FILE).write_text(OURS)
-    assert find_checkout(foreign / "below") == foreign
+    assert find_root(foreign / "below") == foreign
     assert find_project(Path(".assay"), foreign / "below").home == foreign / ".assay"
 
 
@@ -48,8 +48,8 @@ def test_a_marked_folder_is_found_from_below(foreign: Path) -> None:
         "",
         '[assay]\nname = "a tool of that name"\n',
         "[assay]\nformat = 1\n",
-        'format = "assay-checkout/1"\n',
-        'assay = "assay-checkout/1"\n',
+        'format = "assay-project/1"\n',
+        'assay = "assay-project/1"\n',
         "[assay\n",
         "\udcff",
     ],
@@ -62,7 +62,7 @@ def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(
     (foreign / "pyproject.toml").write_text(
         '[project]\nname = "assay"\nscripts = {assay = "theirs:main"}\n'
     )
-    assert find_checkout(foreign / "below") is None
+    assert find_root(foreign / "below") is None
     assert find_project(Path(".assay"), foreign / "below").root == ROOT
 
 
@@ -70,7 +70,7 @@ def test_a_checkout_of_before_the_marker_is_known_by_its_command(foreign: Path) 
     (foreign / "pyproject.toml").write_text(
         '[project.scripts]\nassay = "flows.cli:main"\n'
     )
-    assert find_checkout(foreign) == foreign
+    assert find_root(foreign) == foreign
 
 
 @pytest.mark.parametrize("name", ["dvc.yaml", "params.yaml"])
@@ -81,7 +81,7 @@ def test_a_checkout_that_is_not_whole_is_refused_and_not_passed_over(
     (foreign / name).unlink()
     with pytest.raises(
         WorkspaceError,
-        match=rf"theirs is a checkout of Assay without {name}\. Bring that back",
+        match=rf"theirs is a project of Assay without {name}\. Bring that back",
     ):
         find_project(Path(".assay"), foreign / "below")
 
@@ -89,9 +89,9 @@ def test_a_checkout_that_is_not_whole_is_refused_and_not_passed_over(
 def test_a_checkout_of_a_newer_assay_is_refused(foreign: Path) -> None:
     (foreign / FILE).write_text(OURS.replace("/1", "/2"))
     with pytest.raises(
-        WorkspaceError, match=r"is of format assay-checkout/2, from a newer Assay"
+        WorkspaceError, match=r"is of format assay-project/2, from a newer Assay"
     ):
-        find_checkout(foreign)
+        find_root(foreign)
 
 
 def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names_the_home(
@@ -103,7 +103,7 @@ def test_a_brake_in_a_foreign_project_acts_on_the_checkout_of_its_code_and_names
     done = assay_of(checkout, foreign, "freeze", "--reason", "a test")
     assert done.code == 0, done.err
     assert (
-        f"theirs is in no checkout of Assay: this acts on {checkout} and its home {home}."
+        f"theirs is in no project of Assay: this acts on {checkout} and its home {home}."
         in done.err
     )
     assert read_ledger(home).state().frozen is not None

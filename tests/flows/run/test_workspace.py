@@ -1,6 +1,7 @@
 """A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from core.errors import ParameterError, RegistryError, WorkspaceError
-from core.project import Project, find_checkout, find_project
+from core.project import Project, find_project, find_root
 from flows.run.mlflow_run import flat_params
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
@@ -16,7 +17,7 @@ from flows.run.work_key import identify
 from flows.run.workspace import ended_workspaces, open_workspace, remove_dead_worktrees
 from flows.start import request_from
 from pipelines.values.params import load_params
-from tests.support.journey import git, learnable_rows, write_rows
+from tests.support.journey import IDENTITY, git, learnable_rows, write_rows
 
 
 @pytest.fixture
@@ -55,18 +56,61 @@ def test_pinning_leaves_branch_index_and_working_tree_alone(project: Project) ->
     assert worktrees(project) == []
 
 
-def test_the_working_tree_is_pinned_as_it_is(project: Project) -> None:
+def test_the_working_tree_is_pinned_as_it_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a clone of Assay itself the code that runs is a part of the project.
+    monkeypatch.setattr("flows.run.pin.INSTALLED", project.root)
     with open_workspace(project, TrainRequest()) as workspace:
         assert (workspace.root / "README.md").read_text() == "edited\n"
         assert (workspace.root / "Makefile").read_text() == "staged\n"
         assert (workspace.root / "pipelines/untracked.py").is_file()
-        assert find_checkout(workspace.root) == workspace.root, "it carries the marker"
+        assert find_root(workspace.root) == workspace.root, "it carries the marker"
         assert (
             git(
                 project.root, "rev-parse", f"refs/assay/runs/{workspace.run_id}/pinned"
             ).strip()
             == workspace.commit
         )
+
+
+def test_code_that_is_not_the_project_s_own_is_not_pinned(project: Project) -> None:
+    with open_workspace(project, TrainRequest()) as workspace:
+        assert not (workspace.root / "pipelines/untracked.py").exists()
+
+
+@pytest.fixture
+def inner(tmp_path: Path, cloned: Path) -> Project:
+    """A project in the subfolder of a repository that ignores what Assay names its files."""
+    top = tmp_path / "theirs"
+    root = top / "assay"
+    shutil.copytree(cloned, root, ignore=shutil.ignore_patterns(".git"))
+    (top / ".gitignore").write_text("data/\n*.yaml\n*.toml\n.dvc\n")
+    (top / "dvc.yaml").write_text("stages: {}\n")
+    (top / "large.bin").write_text("not needed by any run\n")
+    git(top, "init", "--quiet")
+    git(top, "add", "--force", "dvc.yaml", "large.bin", ".gitignore")
+    git(top, *IDENTITY, "commit", "--quiet", "-m", "theirs")
+    return Project(root=root, home=root / ".assay")
+
+
+def test_a_project_in_a_repository_of_somebody_else_is_pinned_and_the_rest_is_kept(
+    inner: Project,
+) -> None:
+    top = inner.root.parent
+    (top / "large.bin").write_text("edited, and no business of a run\n")
+    before = git(top, "status", "--porcelain")
+    with open_workspace(inner, TrainRequest(settings={"lora.r": 32})) as workspace:
+        tree = workspace.root.parent
+        assert workspace.root.name == "assay"
+        assert not (tree / "large.bin").exists(), "it may be large"
+        assert (workspace.root / "data/expectations/rows.json").is_file()
+        assert (workspace.root / ".dvc/config").is_file()
+    assert worktrees(inner) == []
+    assert git(top, "status", "--porcelain") == before
+    done = f"refs/assay/runs/{workspace.run_id}/done"
+    assert git(top, "show", f"{done}:large.bin") == "not needed by any run\n"
+    assert "r: 32" in git(top, "show", f"{done}:assay/params.yaml")
 
 
 def test_overrides_are_in_the_workspace_and_in_the_runs_record_only(
