@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from socket import socket
 
+from core.children import OWN_MODULE
 from core.loopback import LOOPBACK, ask
 from core.project import Project
 from flows.schedule.prefect_login import basic, client_login, login, server_login
@@ -144,11 +144,11 @@ def _controller(home: Path, ports: Ports) -> Service:
 
 
 def _command(module: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", module, *arguments)
+    return (*OWN_MODULE, module, *arguments)
 
 
 def _module_of(service: Service) -> str:
-    return service.command[2]
+    return service.command[len(OWN_MODULE)]
 
 
 def _is_installed(module: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.children import OWN_MODULE
 from core.errors import OperationError
 from core.git import drop_repository_variables
 from core.project import find_project
@@ -72,13 +73,9 @@ def _pauses_kept() -> Iterator[None]:
 
 def _deploy_file(root: Path) -> None:
     """Apply the file by Prefect's own command, which knows every field of it."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt"]
+    command = [*OWN_MODULE, "prefect", "--no-prompt"]
     command += ["deploy", "--all", "--prefect-file", FILE]
-    own = {
-        "ASSAY_ROOT": str(root),
-        "ASSAY_PYTHON": sys.executable,
-        "PYTHONPATH": str(root),
-    }
+    own = {"ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable}
     # In a process of its own: the command is made for the command line.
     process = subprocess.run(
         command,

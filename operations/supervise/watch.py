@@ -4,7 +4,6 @@ A service that is alive and silent is reported and left alone.
 """
 
 import os
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from core.children import ChildCommand, start_child
+from core.children import OWN_MODULE, ChildCommand, start_child
 from core.errors import AssayError, OperationError
 from core.loopback import answers
 from core.ready import is_ready_line
@@ -188,7 +187,7 @@ class SupervisedService:
         return start_child(command)
 
     def _guard_command(self, sockets: tuple[int, ...]) -> tuple[str, ...]:
-        command = [sys.executable, "-m", "operations.supervise.process_guard"]
+        command = [*OWN_MODULE, "operations.supervise.process_guard"]
         command += ["--owner", str(os.getpid())]
         command += ["--name", self.service.name]
         command += ["--seconds-to-stop", str(self.service.seconds_to_stop)]
