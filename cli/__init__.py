@@ -1,6 +1,6 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    training, base, data, release, serving, system, upkeep, ledger, stage (…_commands.py)
+    project, training, base, data, release, serving, system, upkeep, ledger, stage (…_commands.py)
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -18,6 +18,7 @@ from cli import (
     base_commands,
     data_commands,
     ledger_commands,
+    project_commands,
     release_commands,
     serving_commands,
     stage_commands,
@@ -120,6 +121,7 @@ def main() -> None:
 
 
 for _command in (
+    *project_commands.COMMANDS,
     *training_commands.COMMANDS,
     *base_commands.COMMANDS,
     *data_commands.COMMANDS,

@@ -66,6 +66,7 @@ def _training_options(command: Any) -> Any:
 
 
 @click.command()
+@click.argument("name", required=False)
 @_training_options
 @click.option(
     "--dry-run",
@@ -75,7 +76,11 @@ def _training_options(command: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Train an adapter, judge it, and register it if it passes."""
+    """Train an adapter, judge it, and register it if it passes.
+
+    NAME is a model of the project, which models/NAME.yaml describes; options come before that file.
+    Without a name it is the only one, and without any the demo's rows are trained on.
+    """
     # Imported here, as in every command, so that `assay --help` answers at once.
     from flows.start import request_from, run_training
 

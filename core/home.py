@@ -21,6 +21,7 @@ def make_home(home: Path) -> None:
     open on purpose, so it stays as it is, and `assay doctor` reports it.
     """
     home.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    _hide_from_git(home)
     status = home.stat()
     mode = stat.S_IMODE(status.st_mode)
     if home.name != DEFAULT_NAME or status.st_uid != os.geteuid():
@@ -30,6 +31,15 @@ def make_home(home: Path) -> None:
         # Some file systems have no modes.
         with suppress(OSError):
             home.chmod(closed)
+
+
+def _hide_from_git(home: Path) -> None:
+    """Have git pass the home over, whatever repository it lies in."""
+    ignore = home / ".gitignore"
+    if home.name == DEFAULT_NAME and not ignore.exists():
+        # A home on a full or read-only disk is somebody else's to report.
+        with suppress(OSError):
+            ignore.write_text("*\n", encoding="utf-8")
 
 
 def _without_others(mode: int) -> int:

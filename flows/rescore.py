@@ -20,6 +20,7 @@ from flows.retrain import notified_on_error
 from flows.run.artifacts import Verdict
 from flows.run.attempt import Attempt, fetch_package_of
 from flows.run.mlflow_run import ended_on_error, flat_params
+from flows.run.model_files import complete
 from flows.run.outcome import Outcome
 from flows.run.previous import earlier_outcome
 from flows.run.record import record_verdict
@@ -68,6 +69,7 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
     """
     project = find_project(Settings().home)
     with notified_on_error(project, request.model):
+        request = complete(request, project.root)
         store = open_store(project)
         champion = store.holder(request.model, CHAMPION)
         # A new project has a schedule before it has a champion.

@@ -11,6 +11,7 @@ from core.errors import AlreadyTraining, AssayError
 from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
+from flows.run.model_files import complete
 from flows.run.outcome import Outcome
 from flows.run.report import mlflow_link, publish_text, run_link
 from flows.run.request import TrainRequest
@@ -46,6 +47,8 @@ def retrain(
     project = find_project(Settings().home)
     waits = when_busy == "wait"
     with notified_on_error(project, request.model):
+        # Read when it runs: a deployment names the model alone.
+        request = complete(request, project.root)
         try:
             with training_turn(project.home, request.model, waits=waits):
                 return _retrain(project, request, only_new_data=only_new_data)

@@ -14,8 +14,9 @@ from core.home import make_home
 from core.project import find_project
 from core.settings import Settings
 from core.value import first_problem
+from flows.run.model_files import complete, model_names, only_model
 from flows.run.outcome import Outcome
-from flows.run.request import TrainRequest, check_request
+from flows.run.request import TrainRequest, check_request, read_template_file
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.values.params import BaseModelParams, parse_assignment
@@ -35,24 +36,27 @@ def request_from(**options: Any) -> TrainRequest:
     # A base model is looked at by libraries that read their settings when they are imported.
     set_library_environment()
     given = {name: option for name, option in options.items() if option is not None}
+    root = find_project(Settings().home).root
+    if "name" in given:
+        given["model"] = _configured(given.pop("name"), given.get("model"), root)
     # `--set lora.r=32` may come many times.
     assignments = given.pop("settings", ())
     given["settings"] = dict(parse_assignment(text) for text in assignments)
     _check_files(given)
     if "chat_template" in given:
         given["chat_template"] = read_template_file(given["chat_template"])
-    if "base_model" in given:
-        given["base_model_digest"] = _digest_of_base(given)
-    # Named after data and base, so that two projects do not share a champion by accident.
-    given.setdefault("model", _default_model_name(given))
+    given.setdefault("model", _model_of(given, root))
     try:
-        request = TrainRequest(**given)
+        request = complete(TrainRequest(**given), root)
     except ValidationError as error:
         raise ParameterError(
             f"The request does not fit: {first_problem(error)}. "
             "`assay run --help` says what each option takes."
         ) from error
-    check_request(request, find_project(Settings().home).root / layout.PARAMS)
+    if request.base_model is not None:
+        digest = _digest_of_base(request)
+        request = request.model_copy(update={"base_model_digest": digest})
+    check_request(request, root / layout.PARAMS)
     return request
 
 
@@ -103,19 +107,36 @@ def _check_files(given: Mapping[str, Any]) -> None:
         load_policy(given["policy"])
 
 
-def read_template_file(path: Path) -> str:
-    """Read a chat template; `UnreadableData` where there is none in UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableData(
-            f"The chat template {path} cannot be read ({type(error).__name__}). "
-            "Give a Jinja file in UTF-8."
-        ) from error
+def _configured(name: str, model: str | None, root: Path) -> str:
+    """The model of that name in the project; `ParameterError` where there is none."""
+    if model not in (None, name):
+        raise ParameterError(
+            f"{name} and --model {model} are two models. Name one of them."
+        )
+    known = model_names(root)
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise ParameterError(
+            f"There is no models/{name}.yaml in {root}; configured: {there}. "
+            "Write one, or give --model, --data and --base-model."
+        )
+    return name
 
 
-def _default_model_name(given: Mapping[str, Any]) -> str:
-    """Data and base, each in the characters that a model's name may have."""
+def _model_of(given: Mapping[str, Any], root: Path) -> str:
+    """The only model that the project configures, unless rows or a base are brought."""
+    configured = None
+    if "data" not in given and "base_model" not in given:
+        configured = only_model(root)
+    # Named after data and base, so that two projects do not share a champion by accident.
+    return configured or default_model_name(given)
+
+
+def default_model_name(given: Mapping[str, Any]) -> str:
+    """Data and base, each in the characters that a model's name may have.
+
+    `given` holds the paths of those that were brought.
+    """
     data, base = "cheat", "smollm2"
     if "data" in given:
         data = _plain_name(given["data"].stem) or "rows"
@@ -130,18 +151,18 @@ def _plain_name(name: str) -> str:
     return plain.strip("-._")
 
 
-def _digest_of_base(given: Mapping[str, Any]) -> str:
+def _digest_of_base(request: TrainRequest) -> str:
     """Read the folder now: a base model that lacks a file is an error before anything starts."""
     from pipelines.stages.base_model import base_model
 
-    folder = given["base_model"]
+    folder = request.base_model or Path()
     params = BaseModelParams(
         source="folder",
         id=folder.name,
         path=str(folder),
         digest=None,
-        chat_template=given.get("chat_template"),
-        completion_mode=given.get("completion_mode", False),
+        chat_template=request.chat_template,
+        completion_mode=request.completion_mode,
     )
     home = find_project(Settings().home).home
     make_home(home)

@@ -7,7 +7,7 @@ from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_project
 from core.settings import Settings
-from flows.run.request import TrainRequest
+from flows.run.request import TrainRequest, overrides
 from pipelines import layout
 from pipelines.models.base_check import check_base
 from pipelines.models.base_store import locate_base_model
@@ -26,7 +26,8 @@ def check_base_folder(request: TrainRequest) -> Conformance:
     """
     set_library_environment()
     project = find_project(Settings().home)
-    params = preview_override(project.root / layout.PARAMS, request.assignments())
+    file = project.root / layout.PARAMS
+    params = preview_override(file, overrides(request, file))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         manifest, template = base_model(params.base_model, scratch)

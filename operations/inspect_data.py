@@ -14,7 +14,7 @@ from core.environment import set_library_environment
 from core.errors import UnreadableData
 from core.project import find_root
 from core.value import Value
-from flows.start import read_template_file
+from flows.run.request import read_template_file
 from operations.row_examples import (
     MOST_ROWS_ASKED,
     RenderedExample,

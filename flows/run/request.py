@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import Field
 
-from core.errors import ParameterError
+from core.errors import ParameterError, UnreadableData
 from core.value import Value
-from pipelines.values.params import Params, preview_override
+from pipelines.values.params import Params, load_params, preview_override
 from registry.ledger.entries import MODEL_NAME
 
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
@@ -91,16 +91,13 @@ class TrainRequest(Value):
         return f"{data} on {base}"
 
     def assignments(self) -> dict[str, Any]:
-        """The request as overrides of params.yaml; explicit settings win."""
+        """What the request says of parameters; explicit settings win.
+
+        `overrides` adds what follows from it.
+        """
         chosen: dict[str, Any] = {}
         if self.data is not None:
-            chosen |= {
-                "data.source": "file",
-                "data.licence": self.licence,
-                "score.metrics": list(_TEXT_METRICS),
-            }
-            # Answers to own prompts may be longer than a shell command.
-            chosen |= {"generation.max_new_tokens": 64}
+            chosen |= {"data.source": "file", "data.licence": self.licence}
         if self.base_model is not None:
             # An absolute path: the run works in another folder.
             folder = self.base_model.expanduser().resolve()
@@ -117,6 +114,30 @@ class TrainRequest(Value):
         return chosen | self.settings
 
 
+def overrides(request: TrainRequest, params_file: Path) -> dict[str, Any]:
+    """The request as overrides of a `params.yaml`; `ParameterError` where that cannot be read.
+
+    Own rows beside parameters of the demo's shell commands are judged as other texts are.
+    """
+    chosen = request.assignments()
+    if request.data is None or load_params(params_file).data.source != "cheat":
+        return chosen
+    # Answers to own prompts may be longer than a shell command.
+    texts = {"score.metrics": list(_TEXT_METRICS), "generation.max_new_tokens": 64}
+    return texts | chosen
+
+
+def read_template_file(path: Path) -> str:
+    """Read a chat template; `UnreadableData` where there is none in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableData(
+            f"The chat template {path} cannot be read ({type(error).__name__}). "
+            "Give a Jinja file in UTF-8."
+        ) from error
+
+
 def check_request(request: TrainRequest, params_file: Path) -> Params:
     """Give the parameters that the request amounts to, on top of a `params.yaml`.
 
@@ -127,7 +148,7 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     from pipelines.metrics import metric_named
     from serving.load import name_of_base
 
-    params = preview_override(params_file, request.assignments())
+    params = preview_override(params_file, overrides(request, params_file))
     # The base answers under this name, so a model of that name could never be released.
     if request.model == name_of_base(params.base_model.id):
         raise ParameterError(

@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from core.errors import DamagedFile, OperationError, ParameterError
+from core.errors import DamagedFile, OperationError, ParameterError, UnreadableData
 from core.files import digest_of_json, sha256_of
 from core.project import Project
 from core.value import Value
+from flows.run.model_files import complete
 from flows.run.request import TrainRequest
 from pipelines import layout
 from pipelines.rows.cheat import CHEAT
@@ -69,7 +70,8 @@ def watch_data(project: Project) -> tuple[str, ...]:
         return ()
     seen: dict[str, SeenData] = {}
     sentences = []
-    for model, request in _requests(deployment_parameters(DEPLOYMENT)).items():
+    asked = _requests(project, deployment_parameters(DEPLOYMENT))
+    for model, request in asked.items():
         before = memory.seen.get(model)
         data = _look(
             project,
@@ -214,13 +216,18 @@ def _without_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _requests(parameters: Iterable[Mapping[str, Any]]) -> dict[str, TrainRequest]:
-    """The request of each model; one that does not parse is Prefect's to refuse, with a reason."""
+def _requests(
+    project: Project, parameters: Iterable[Mapping[str, Any]]
+) -> dict[str, TrainRequest]:
+    """The request of each model; one that does not parse is Prefect's to refuse, with a reason.
+
+    One whose file is half configured is named by the run that somebody starts.
+    """
     requests = {}
     for each in parameters:
-        with suppress(ValidationError):
+        with suppress(ValidationError, ParameterError, UnreadableData):
             request = TrainRequest.model_validate(each.get("request", {}))
-            requests[request.model] = request
+            requests[request.model] = complete(request, project.root)
     return requests
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from core.children import OWN_MODULE
 from core.errors import OperationError
+from core.files import write_text
 from core.git import drop_repository_variables
-from core.project import find_project
+from core.project import Project, find_project
+from flows.schedule.model_deployments import expand
 from flows.schedule.worker import POOL
 
 FILE = "infra/prefect.yaml"
@@ -25,11 +27,11 @@ def deploy(home: Path) -> None:
 
     `OperationError` where Prefect refuses the file.
     """
-    root = find_project(home).root
+    project = find_project(home)
     # Deployments name the pool, so it must be there before them.
     _make_pool()
     with _pauses_kept():
-        _deploy_file(root)
+        _deploy_file(project)
     from flows.schedule.automations import install
 
     install()
@@ -71,10 +73,13 @@ def _pauses_kept() -> Iterator[None]:
                 client.pause_deployment(deployment)
 
 
-def _deploy_file(root: Path) -> None:
+def _deploy_file(project: Project) -> None:
     """Apply the file by Prefect's own command, which knows every field of it."""
+    root = project.root
+    expanded = project.home / "deployments.yaml"
+    write_text(expanded, expand((root / FILE).read_text(encoding="utf-8"), root))
     command = [*OWN_MODULE, "prefect", "--no-prompt"]
-    command += ["deploy", "--all", "--prefect-file", FILE]
+    command += ["deploy", "--all", "--prefect-file", str(expanded)]
     own = {"ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable}
     # In a process of its own: the command is made for the command line.
     process = subprocess.run(

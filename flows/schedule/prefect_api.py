@@ -44,12 +44,12 @@ def is_configured() -> bool:
 
 
 def deployment_parameters(name: str) -> list[dict[str, Any]]:
-    """The parameters of the deployment FLOW/NAME; empty where it is paused or missing."""
+    """The parameters of the deployments FLOW/NAME and FLOW/NAME-MODEL that are not paused."""
     flow, _, deployment = name.partition("/")
     # Prefect's filter wants the two halves of the name apart.
     wanted = {
         "flows": {"name": {"any_": [flow]}},
-        "deployments": {"name": {"any_": [deployment]}},
+        "deployments": {"name": {"like_": deployment}},
     }
     return [
         each["parameters"]

@@ -1,0 +1,133 @@
+"""`models/NAME.yaml`: what a model of the project is trained on, so that its name is enough."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from core.errors import ParameterError, UnreadableData
+from core.value import Settable, first_problem
+from flows.run.request import TrainRequest, read_template_file
+from pipelines import layout
+
+FOLDER = Path("models")
+_SUFFIX = ".yaml"
+_PATHS = ("data", "held_out", "base_model", "policy")
+
+
+class ModelFile(Settable):
+    """One model of a project.
+
+    Paths are relative to the project's folder. What is null stays as params.yaml and the policies
+    have it.
+    """
+
+    data: Path | None = Field(description="Rows; null: those of data/raw.")
+    held_out: Path | None = Field(default=None, description="A fixed held-out set.")
+    licence: str | None = Field(default=None, description="SPDX identifier.")
+    base_model: Path | None = Field(default=None, description="Folder of a base model.")
+    chat_template: Path | None = Field(default=None, description="A Jinja file.")
+    completion_mode: bool = Field(default=False, description="No chat template.")
+    policy: Path | None = Field(
+        default=None,
+        description="Gate policy; null: registry/policies/NAME.yaml where there is one.",
+    )
+    schedule: str | None = Field(
+        default=None, description="When to train by itself, as cron in UTC."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters by dotted name."
+    )
+
+
+def model_names(root: Path) -> tuple[str, ...]:
+    """The models that the project configures, in the order of their names."""
+    return tuple(sorted(path.stem for path in (root / FOLDER).glob(f"*{_SUFFIX}")))
+
+
+def read_model_file(root: Path, name: str) -> ModelFile | None:
+    """The file of a model; None where it has none.
+
+    `ParameterError` where it is not whole.
+    """
+    path = _path_of(root, name)
+    if path not in set((root / FOLDER).glob(f"*{_SUFFIX}")):
+        return None
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return ModelFile.model_validate(document)
+    except ValidationError as error:
+        problem = first_problem(error)
+        raise ParameterError(f"{path}: {problem}. Correct that line.") from error
+    # yaml raises a ValueError for the date 2024-13-45.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ParameterError(
+            f"{path} cannot be read as YAML ({type(error).__name__}). Correct it."
+        ) from error
+
+
+def complete(request: TrainRequest, root: Path) -> TrainRequest:
+    """Fill in from the model's file what the request leaves open.
+
+    `ParameterError` or `UnreadableData` where the file is not whole or names what is not there.
+    """
+    configured = read_model_file(root, request.model)
+    if configured is None:
+        return request
+    _check_paths(configured, root, request.model)
+    found = _request_of(configured, root, request.model)
+    given = {
+        name: value
+        for name, value in request.model_dump().items()
+        if value
+        != TrainRequest.model_fields[name].get_default(call_default_factory=True)
+    }
+    given["settings"] = {**found["settings"], **request.settings}
+    return TrainRequest(**{**found, **given, "model": request.model})
+
+
+def only_model(root: Path) -> str | None:
+    """The model to train where none is named: the only one that is configured; None without any.
+
+    `ParameterError` where there are several.
+    """
+    names = model_names(root)
+    if len(names) > 1:
+        raise ParameterError(
+            f"This project has {len(names)} models: {', '.join(names)}. "
+            f"Name one: `assay run {names[0]}`."
+        )
+    return names[0] if names else None
+
+
+def _path_of(root: Path, name: str) -> Path:
+    return root / FOLDER / f"{name}{_SUFFIX}"
+
+
+def _check_paths(configured: ModelFile, root: Path, name: str) -> None:
+    """Name what is half configured, in the words of the file."""
+    file = _path_of(root, name)
+    for field in (*_PATHS, "chat_template"):
+        path: Path | None = getattr(configured, field)
+        if path is not None and not (root / path).exists():
+            raise UnreadableData(
+                f"{file}: {field} names {path}, which is not there. "
+                "Bring it, or correct the line; paths are relative to the project."
+            )
+
+
+def _request_of(configured: ModelFile, root: Path, name: str) -> dict[str, Any]:
+    request: dict[str, Any] = {"settings": configured.settings}
+    for field in _PATHS:
+        path: Path | None = getattr(configured, field)
+        if path is not None:
+            request[field] = root / path
+    own_policy = root / layout.POLICIES / f"{name}.yaml"
+    if configured.policy is None and own_policy.is_file():
+        request["policy"] = own_policy
+    if configured.licence is not None:
+        request["licence"] = configured.licence
+    if configured.chat_template is not None:
+        request["chat_template"] = read_template_file(root / configured.chat_template)
+    return {**request, "completion_mode": configured.completion_mode}

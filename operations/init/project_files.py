@@ -1,0 +1,124 @@
+"""The files of a project: which there are, and what each says.
+
+Most are the repository's own, which is such a project too: the wheel carries copies of them.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from core.value import Value
+from pipelines.stage_code import INSTALLED
+
+_FILES = Path(__file__).with_name("files")
+_AS_THEY_ARE = (
+    "dvc.yaml",
+    "data/champion/champion.json",
+    "data/expectations/rows.json",
+    "data/raw/README.md",
+    "data/.gitignore",
+    "infra/retention.yaml",
+    "registry/policies/default.yaml",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+)
+"""Files of the repository that every project begins with."""
+WORKFLOW = ".github/workflows/assay.yml"
+_DEMO_MODEL = "cheat-smollm2"
+_PLACE = re.compile(r"@([A-Z_]+)@")
+
+
+class Choice(Value):
+    """What a person says of a new project; paths are as they will be written."""
+
+    name: str
+    folder: str
+    """The project's folder in its repository; `.` where it is the repository's own."""
+    model: str | None = None
+    data: str | None = None
+    licence: str = "LicenseRef-brought-by-user"
+    base_model: str | None = None
+
+
+def project_files(choice: Choice) -> dict[str, str]:
+    """The text of each file, by its path from the project's folder."""
+    texts = {name: _original(name) for name in _AS_THEY_ARE}
+    places = {"NAME": choice.name, "VERSION": version("assay")}
+    texts["assay.toml"] = _filled("assay.toml", places)
+    texts["params.yaml"] = with_settings(_original("params.yaml"), _settings(choice))
+    deployments = _original("infra/prefect.yaml")
+    texts["infra/prefect.yaml"] = deployments
+    if choice.model is not None:
+        texts[f"models/{choice.model}.yaml"] = model_file(choice)
+    return texts
+
+
+def model_file(choice: Choice) -> str:
+    """The file that says what one model is trained on."""
+    places = {
+        "MODEL": choice.model or "",
+        "DATA": _as_yaml(choice.data),
+        "LICENCE": _as_yaml(choice.licence),
+        "BASE_MODEL": _as_yaml(choice.base_model),
+    }
+    return _filled("model.yaml", places)
+
+
+def workflow(choice: Choice) -> str:
+    """The workflow with the gates, which lies in the repository's own folder."""
+    places = {"FOLDER": choice.folder, "MODEL": choice.model or ""}
+    return _filled("workflow.yml", places).replace("run  --dry-run", "run --dry-run")
+
+
+def with_settings(text: str, settings: Mapping[str, Any]) -> str:
+    """Set parameters in the text of a `params.yaml`, whose comments stay.
+
+    `KeyError` for a parameter that has no line.
+    """
+    for dotted, setting in settings.items():
+        section, name = dotted.split(".")
+        line = re.compile(rf"(?ms)^({section}:\n(?:[ #].*?\n)*?  {name}: )[^\n]*")
+        written = _as_yaml(setting)
+        text, count = line.subn(lambda found: found[1] + written, text, count=1)  # noqa: B023
+        if count == 0:
+            raise KeyError(dotted)
+    return text
+
+
+def _settings(choice: Choice) -> dict[str, Any]:
+    """What a project on own rows has otherwise than the demo."""
+    if choice.data is None:
+        return {}
+    return {
+        "data.source": "file",
+        "data.licence": choice.licence,
+        "generation.max_new_tokens": 64,
+        "score.metrics": [
+            "chrf",
+            "bleu",
+            "exact_match",
+            "perplexity_per_token",
+            "bits_per_byte",
+        ],
+    }
+
+
+def _original(name: str) -> str:
+    """A file of the repository: the wheel's copy, or the one of the clone that is installed."""
+    copied = _FILES / "repository" / name
+    path = copied if copied.is_file() else INSTALLED / name
+    return path.read_text(encoding="utf-8")
+
+
+def _filled(name: str, places: Mapping[str, str]) -> str:
+    text = (_FILES / name).read_text(encoding="utf-8")
+    return _PLACE.sub(lambda found: places[found[1]], text)
+
+
+def _as_yaml(setting: Any) -> str:
+    # JSON is YAML, and quotes whatever a path may hold.
+    return json.dumps(setting, ensure_ascii=False)
