@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
 
 from core.errors import LedgerError, ServingError, WorkspaceError
 from core.git import git as run_git
@@ -66,12 +68,15 @@ def python(_: Project) -> Iterator[Check]:
 
 
 def libraries(project: Project) -> Iterator[Check]:
-    """Check what is installed against requirements.lock.
+    """Check what is installed against requirements.lock, which a clone of Assay has.
 
-    A build tag (`+cpu`) makes no difference.
+    Elsewhere against what the installed Assay asks for. A build tag (`+cpu`) makes no difference.
     """
-    lock = (project.root / "requirements.lock").read_text()
-    locked = _LOCKED_PACKAGE.findall(lock)
+    lock = project.root / "requirements.lock"
+    if not lock.is_file():
+        yield _check_requirements()
+        return
+    locked = _LOCKED_PACKAGE.findall(lock.read_text())
     installed = {name: _installed_version(name) for name, _ in locked}
     different = [
         f"{name} {installed[name]}, locked {locked_version}"
@@ -86,6 +91,23 @@ def libraries(project: Project) -> Iterator[Check]:
             f"{'; '.join(problems)}. Run `touch requirements.lock && make .venv/ready`."
         )
     yield Check(name="libraries", is_ok=not problems, text=text)
+
+
+def _check_requirements() -> Check:
+    """Hold each library against the version that the installed Assay asks for."""
+    wanted = [Requirement(text) for text in requires("assay") or ()]
+    needed = [each for each in wanted if each.marker is None or each.marker.evaluate()]
+    problems = []
+    for each in needed:
+        found = _installed_version(each.name)
+        if found is None:
+            problems.append(f"{each.name} is missing")
+        elif not each.specifier.contains(found, prereleases=True):
+            problems.append(f"{each.name} {found}, wanted {each.specifier}")
+    text = f"{len(needed)} as this Assay asks for"
+    if problems:
+        text = f"{'; '.join(problems[:_MOST_NAMED])}. Install Assay again, with its libraries."
+    return Check(name="libraries", is_ok=not problems, text=text)
 
 
 def git(project: Project) -> Iterator[Check]:

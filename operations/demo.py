@@ -11,17 +11,19 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.children import OWN_MODULE, owned_by_this_process
 from core.console import say
 from core.environment import set_library_environment
 from core.errors import ServingError
-from core.project import Project, find_project
+from core.project import Project, find_project, find_root
 from core.ready import parse_ready
 from core.settings import Settings
 from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest
 from flows.start import run_training
+from operations.init.create import InitRequest, create_project
 from operations.order_text import say_promotion, say_waiver
 from operations.orders import promote_version
 from operations.serve import served_base
@@ -91,6 +93,7 @@ def run_demo() -> int:
     Gives 0 whatever the verdict was; `ServingError` where an endpoint does not start.
     """
     set_library_environment()
+    _make_project_in_an_empty_folder(Path.cwd())
     project = find_project(Settings().home)
     say(
         "Assay: data and a base model to a LoRA adapter, proven or refused. "
@@ -108,6 +111,13 @@ def run_demo() -> int:
             _show_answers(DemoEndpoint(url, _model_names(url)))
     _say_what_next(outcome)
     return 0
+
+
+def _make_project_in_an_empty_folder(folder: Path) -> None:
+    """Begin a project where there is nothing yet: an installed Assay brings no clone."""
+    if find_root(folder) is None and not any(folder.iterdir()):
+        made = create_project(InitRequest(), folder)
+        say(f"{made.root} is a project of Assay and a git repository now.")
 
 
 @contextmanager
