@@ -83,4 +83,35 @@ def _report(made: "NewProject") -> None:
     say(f"Next: `assay run{name} --dry-run`, then `assay run{name}`.")
 
 
-COMMANDS: tuple[click.Command, ...] = (init,)
+@click.command()
+@click.option("--apply", "applies", is_flag=True, help="Write what is shown.")
+def upgrade(*, applies: bool) -> None:
+    """Show what the installed Assay would change in the files of this project.
+
+    A file that was edited since Assay wrote it is never changed.
+    """
+    from core.project import find_project
+    from core.settings import Settings
+    from operations.init.upgrade import apply_upgrade, plan_upgrade
+
+    project = find_project(Settings().home)
+    plan = plan_upgrade(project)
+    for change in plan.changes:
+        say(f"{change.name}: {_EFFECTS[change.kind]}")
+        say(change.diff)
+    if not plan.is_needed:
+        say(f"The files of {project.root} are those of Assay {plan.now}.")
+    elif applies:
+        apply_upgrade(project, plan)
+        say(f"The files of {project.root} are of Assay {plan.now} now.")
+    else:
+        say(f"Nothing was changed. `assay upgrade --apply` goes to Assay {plan.now}.")
+
+
+_EFFECTS = {
+    "new": "is added",
+    "replaced": "is replaced, since nobody edited it",
+    "extended": "gets the parameters that it lacks",
+    "edited": "stays, since it was edited; take over by hand what you want of this",
+}
+COMMANDS: tuple[click.Command, ...] = (init, upgrade)

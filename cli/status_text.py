@@ -14,6 +14,8 @@ def status_lines(status: Status) -> list[str]:
         lines.append(f"FROZEN since {_describe(status.frozen)}: no release begins")
     if status.waivers:
         lines += ["Waivers", *(_waiver_line(waiver) for waiver in status.waivers)]
+    if status.code is not None and status.code.stages:
+        lines += ["Code", f"  {status.code.text}"]
     if status.notices:
         lines.append("Last notices")
     for notice in status.notices:

@@ -6,10 +6,13 @@ requests to this machine.
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from core.address import split_login
+from core.children import SYSTEM_PID
 from core.errors import AssayError, OperationError, RegistryError
 from core.logs import keep_secrets_out_of_logs
+from core.project import project_servers
 
 _SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -52,8 +55,19 @@ def set_library_environment() -> None:
     for name, setting in _SETTINGS.items():
         os.environ.setdefault(name, setting)
     _bypass_proxies()
+    _find_servers()
     _take_logins_out()
     keep_secrets_out_of_logs()
+
+
+def _find_servers() -> None:
+    """Take the servers that the project names where the environment names none."""
+    # What `assay up` started was told by it which servers it uses.
+    if SYSTEM_PID in os.environ:
+        return
+    for name, address in project_servers(Path.cwd()).items():
+        if not os.environ.get(name):
+            os.environ[name] = address
 
 
 def mlflow_address() -> str | None:

@@ -87,6 +87,11 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(stream, md5).hexdigest()
 
 
+def digest_of_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def digest_of_files(digests: dict[str, str]) -> str:
     """One SHA-256 over a folder's `{relative path: sha256}`, independent of their order."""
     in_order = sorted(digests.items())

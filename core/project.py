@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.address import shown
 from core.console import warn_once
 from core.errors import WorkspaceError
 from core.git import find_top
@@ -19,6 +20,11 @@ _ANY_FORMAT = ("assay-project/", "assay-checkout/")
 _KNOWN_FORMATS = (FORMAT, "assay-checkout/1")
 # The command of clones that are older than `assay.toml`.
 _COMMAND = "flows.cli:main"
+_SERVERS = {
+    "mlflow": "MLFLOW_TRACKING_URI",
+    "prefect": "PREFECT_API_URL",
+    "ledger": "ASSAY_LEDGER_URL",
+}
 _NEEDED = ("dvc.yaml", "params.yaml")
 
 
@@ -142,6 +148,28 @@ def _own_home(root: Path) -> Path | None:
             f'{root / FILE} names a home that is no path ({named!r}). Write home = ".assay".'
         )
     return Path(named)
+
+
+def project_servers(start: Path) -> dict[str, str]:
+    """Where the project around a folder says that its servers are, by environment variable.
+
+    `WorkspaceError` where an address is no text, or holds a login: the file is part of git.
+    """
+    root = find_root(start.resolve())
+    if root is None:
+        return {}
+    servers = _read_table(root / FILE, "servers")
+    found = {}
+    for name, variable in _SERVERS.items():
+        address = servers.get(name, "")
+        if not isinstance(address, str) or shown(address) != address:
+            raise WorkspaceError(
+                f"{root / FILE} gives {name} no address without a login. "
+                f"Write the address alone there, or set {variable}."
+            )
+        if address:
+            found[variable] = address
+    return found
 
 
 def _check_addressable(home: Path) -> None:

@@ -18,6 +18,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
+from operations.code_changes import CodeChange, find_code_change
 from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
@@ -100,6 +101,8 @@ class Status(Value):
     followed: Head | None
     alarms: tuple[str, ...]
     notices: tuple[Notice, ...]
+    code: CodeChange | None = None
+    """What an upgrade of Assay since the last run would repeat."""
     out_of_reach: tuple[str, ...]
 
     @property
@@ -178,6 +181,7 @@ def collect_status(project: Project) -> Status:
         followed=endpoint.head if endpoint else None,
         alarms=(*endpoint_alarms, *ledger_alarms),
         notices=last_notices or (),
+        code=_code(project, out_of_reach),
         # Endpoint and ledger may fail for the same reason, which is said once.
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
@@ -193,6 +197,14 @@ def _read_if_allowed(
         return read()
     out_of_reach.append(f"Of {subject} nothing is known: {reason}.")
     return None
+
+
+def _code(project: Project, out_of_reach: list[str]) -> CodeChange | None:
+    try:
+        return find_code_change(project.root)
+    except AssayError as error:
+        out_of_reach.append(f"Of the last run's code nothing is known: {error}")
+        return None
 
 
 def _database(home: Path) -> Path:

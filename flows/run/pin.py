@@ -29,6 +29,7 @@ _PINNED = (
 _RECORDED = (
     "params.yaml",
     "dvc.lock",
+    "data/code",
     "data/expectations",
     "data/champion/champion.json",
     "registry/policies",

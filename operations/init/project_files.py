@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from core.files import digest_of_text
 from core.value import Value
 from pipelines.stage_code import INSTALLED
 
@@ -28,7 +31,8 @@ _AS_THEY_ARE = (
 )
 """Files of the repository that every project begins with."""
 WORKFLOW = ".github/workflows/assay.yml"
-_DEMO_MODEL = "cheat-smollm2"
+_DIGESTS = "# Digest of each file as Assay wrote it: `assay upgrade` leaves alone what was edited since."
+_VERSION_LINE = re.compile(r'(?m)^(version *= *)"[^"]*"')
 _PLACE = re.compile(r"@([A-Z_]+)@")
 
 
@@ -48,13 +52,37 @@ def project_files(choice: Choice) -> dict[str, str]:
     """The text of each file, by its path from the project's folder."""
     texts = {name: _original(name) for name in _AS_THEY_ARE}
     places = {"NAME": choice.name, "VERSION": version("assay")}
-    texts["assay.toml"] = _filled("assay.toml", places)
     texts["params.yaml"] = with_settings(_original("params.yaml"), _settings(choice))
-    deployments = _original("infra/prefect.yaml")
-    texts["infra/prefect.yaml"] = deployments
+    texts["infra/prefect.yaml"] = _original("infra/prefect.yaml")
+    digests = {name: digest_of_text(text) for name, text in texts.items()}
+    marker = _filled("assay.toml", places)
+    texts["assay.toml"] = marker_of(marker, places["VERSION"], digests)
     if choice.model is not None:
         texts[f"models/{choice.model}.yaml"] = model_file(choice)
     return texts
+
+
+def marker_of(text: str, assay_version: str, digests: Mapping[str, str]) -> str:
+    """The text of an `assay.toml` with another version and other digests of the files."""
+    above = text.partition(_DIGESTS)[0].rstrip("\n")
+    above = _VERSION_LINE.sub(rf'\g<1>"{assay_version}"', above, count=1)
+    lines = [f'"{name}" = "{digest}"' for name, digest in sorted(digests.items())]
+    return "\n".join([above, "", _DIGESTS, "[files]", *lines, ""])
+
+
+def with_missing_parameters(
+    text: str, document: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Add to the text of a `params.yaml` what it lacks of a whole one, at the end of a section."""
+    current = yaml.safe_load(text) or {}
+    for section, parameters in document.items():
+        if section not in current:
+            text += f"{section}:\n"
+        missing = [name for name in parameters if name not in current.get(section, {})]
+        lines = "".join(f"  {name}: {_as_yaml(parameters[name])}\n" for name in missing)
+        end = re.compile(rf"(?m)^{section}:.*\n(?:(?:[ #].*)?\n)*?(?=^\S|\Z)")
+        text = end.sub(lambda found: found[0] + lines, text, count=1)  # noqa: B023
+    return text
 
 
 def model_file(choice: Choice) -> str:

@@ -1,0 +1,85 @@
+"""Which stages the installed code would run again: what it is against what the last run ran."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from core.git import git
+from core.value import Value
+from pipelines import layout
+from pipelines.__main__ import STAGES
+from pipelines.stage_code import StageCode, changes_between, read_stage_code
+
+_RUNS = "refs/assay/runs/*/done"
+# Of a repository with several projects, the newest runs may be another project's.
+_MOST_RUNS = 50
+
+
+class ChangedStage(Value):
+    """A stage whose code is another than at the last run, and what differs."""
+
+    stage: str
+    changes: tuple[str, ...]
+
+
+class CodeChange(Value):
+    """What the installed code would repeat of the last run; nothing where no stage changed."""
+
+    run: str
+    stages: tuple[ChangedStage, ...]
+
+    @property
+    def text(self) -> str:
+        """One sentence; empty where nothing would be repeated."""
+        if not self.stages:
+            return ""
+        names = ", ".join(each.stage for each in self.stages)
+        first = self.stages[0].changes[0]
+        return (
+            f"The next run repeats {names}, and what follows from other results of these: "
+            f"their code is not that of run {self.run} ({first})."
+        )
+
+
+def find_code_change(root: Path) -> CodeChange | None:
+    """Compare with the last run of the project; None where it has none."""
+    listing = git(
+        root,
+        "for-each-ref",
+        "--sort=-refname",
+        f"--count={_MOST_RUNS}",
+        "--format=%(refname)",
+        _RUNS,
+        check=False,
+    )
+    for ref in listing.split():
+        codes = _codes_of(root, ref)
+        if codes:
+            return CodeChange(run=ref.split("/")[3], stages=_changed(codes))
+    return None
+
+
+def _changed(codes: dict[str, StageCode]) -> tuple[ChangedStage, ...]:
+    found = []
+    for stage in STAGES:
+        # A stage that is new was not run then.
+        before = codes.get(stage)
+        changes = ["it is new"]
+        if before is not None:
+            changes = changes_between(before, read_stage_code(stage))
+        if changes:
+            found.append(ChangedStage(stage=stage, changes=tuple(changes)))
+    return tuple(found)
+
+
+def _codes_of(root: Path, ref: str) -> dict[str, StageCode]:
+    """The code of each stage as a run recorded it; empty for runs of an older Assay."""
+    codes = {}
+    for stage in STAGES:
+        name = f"{ref}:./{layout.CODE.as_posix()}/{stage}.json"
+        text = git(root, "cat-file", "blob", name, check=False)
+        try:
+            codes[stage] = StageCode.model_validate_json(text)
+        except ValidationError:
+            continue
+    return codes
