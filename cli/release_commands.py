@@ -4,18 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.model_option import MODEL
 from core.console import say, say_json
 
 if TYPE_CHECKING:
     from operations.orders import ServedModel
 
-# Of commands for a version that may be new to the ledger.
-_MODEL = click.option(
-    "--model",
-    default="cheat-smollm2",
-    show_default=True,
-    help="Name of the registered model.",
-)
 # Of brakes, which are typed in a hurry: mostly there is one model.
 _RELEASED = click.option(
     "--model",
@@ -28,7 +22,7 @@ _REASON = click.option(
 
 @click.command()
 @click.argument("version")
-@_MODEL
+@MODEL
 @_REASON
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
@@ -53,7 +47,7 @@ def promote(
 
 @click.command()
 @click.argument("version")
-@_MODEL
+@MODEL
 @_REASON
 def adopt(version: str, model: str, reason: str) -> None:
     """Vouch for a VERSION that no run entered into the ledger.
@@ -140,7 +134,7 @@ def unfreeze(reason: str) -> None:
 
 
 @click.command()
-@_MODEL
+@MODEL
 @_REASON
 @click.option(
     "--rule",

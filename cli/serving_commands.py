@@ -2,6 +2,8 @@
 
 import click
 
+from cli.model_option import MODEL
+
 
 @click.command()
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
@@ -17,12 +19,7 @@ def serve(port: int) -> None:
 
 
 @click.command()
-@click.option(
-    "--model",
-    default="cheat-smollm2",
-    show_default=True,
-    help="Name of the registered model.",
-)
+@MODEL
 @click.option(
     "--version",
     default="@challenger",

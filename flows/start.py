@@ -45,7 +45,8 @@ def request_from(**options: Any) -> TrainRequest:
     _check_files(given)
     if "chat_template" in given:
         given["chat_template"] = read_template_file(given["chat_template"])
-    given.setdefault("model", _model_of(given, root))
+    if "model" not in given:
+        given["model"] = _model_of(given, root)
     try:
         request = complete(TrainRequest(**given), root)
     except ValidationError as error:

@@ -96,7 +96,7 @@ def only_model(root: Path) -> str | None:
     if len(names) > 1:
         raise ParameterError(
             f"This project has {len(names)} models: {', '.join(names)}. "
-            f"Name one: `assay run {names[0]}`."
+            f"Name one: `assay run {names[0]}`, or `--model {names[0]}`."
         )
     return names[0] if names else None
 

@@ -31,7 +31,7 @@ _AS_THEY_ARE = (
 )
 """Files of the repository that every project begins with."""
 WORKFLOW = ".github/workflows/assay.yml"
-_DIGESTS = "# Digest of each file as Assay wrote it: `assay upgrade` leaves alone what was edited since."
+_DIGESTS = "# Digest of each file as Assay wrote it: `assay upgrade` leaves alone what was edited."
 _VERSION_LINE = re.compile(r'(?m)^(version *= *)"[^"]*"')
 _PLACE = re.compile(r"@([A-Z_]+)@")
 

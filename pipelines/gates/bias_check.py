@@ -4,11 +4,14 @@ Its numbers follow from its groups, no group is left out, and outputs keep to th
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pipelines.gates.policy import AdmitPolicy, GatePolicy
+from pipelines.gates.admit_policy import AdmitPolicy
 from pipelines.values.dataset import NO_GROUP, BiasReport, GroupRate, Interval
 from pipelines.values.verdict import Finding, Outcome
+
+if TYPE_CHECKING:
+    from pipelines.gates.policy import GatePolicy
 
 TOLERANCE = 1e-9
 """The same sums in another order may differ in their last digits."""
@@ -70,7 +73,7 @@ def find_groups_compared_too_small(
     )
 
 
-def output_bias(report: BiasReport, gates: GatePolicy) -> Iterator[Finding]:
+def output_bias(report: BiasReport, gates: "GatePolicy") -> Iterator[Finding]:
     """Findings on gaps between groups, in scores and in rates.
 
     Too few answers to tell make a finding undecided, which is not a pass.

@@ -7,13 +7,19 @@ here: such a policy does not load.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.errors import ParameterError
 from core.files import sha256_of
-from core.value import Settable, Value, first_problem
+from core.value import Settable, Value
+from pipelines.gates.admit_policy import (
+    HALF,
+    AdmitPolicy,
+    UpToHalf,
+    explained,
+    read_document,
+)
 from pipelines.metrics import Metric, metric_named
 
 FEWEST_CLUSTERS = 10
@@ -23,36 +29,8 @@ Simulated at a level of 0.05: a candidate that is no better passes in 25 % of ca
 and in 11 % at 3. The bounds hold from about 5 clusters on where these are of equal size, which
 those of real data are not.
 """
-HALF = 0.5
-"""A share or a loss above half of the whole is not small."""
-
 # Systems that the adapter may have to be compared with.
 Comparator = Literal["base", "few_shot", "champion", "anchor"]
-UpToHalf = Annotated[float, Field(ge=0, le=HALF)]
-Minima = dict[str, Annotated[int, Field(ge=1)]]
-
-
-class AdmitPolicy(Settable):
-    """Limits on data before training."""
-
-    max_quarantine_share: UpToHalf
-    max_overlap: Annotated[int, Field(ge=0)] = Field(
-        description="Held-out prompts that train or dev may repeat."
-    )
-    min_rows: Minima = Field(description="Distinct rows a split needs.")
-    min_groups: Minima = Field(
-        description="Groups, and distinct contents, that a split needs: statistics count clusters."
-    )
-    licence_required: bool
-    # Under five rows a rate says more about single people than about a group.
-    min_group_size: Annotated[int, Field(ge=5)] = Field(
-        description="Rows of a sensitive group below which nothing is said."
-    )
-    max_demographic_parity_difference: UpToHalf
-    small_groups: tuple[str, ...] = Field(
-        default=(),
-        description="Sensitive groups that are known to be too small; all others are compared.",
-    )
 
 
 class Guardrail(Settable):
@@ -219,31 +197,23 @@ class Policy(Value):
     sha256: str
     gates: GatePolicy
 
+    @property
+    def admit(self) -> AdmitPolicy:
+        """The limits of the first gate."""
+        return self.gates.admit
+
 
 def load_policy(path: Path) -> Policy:
     """Read a policy; `ParameterError` where it is missing or does not parse.
 
     So a gate without its policy fails closed.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with explained(path):
+        document = read_document(path)
         return Policy(
             sha256=sha256_of(path),
             gates=GatePolicy.model_validate(document),
         )
-    except ValidationError as error:
-        problem = first_problem(error)
-        raise ParameterError(
-            f"The policy {path} does not fit: {problem}. "
-            "Fix it: without a policy nothing passes."
-        ) from error
-    # yaml raises a ValueError for the date 2024-13-45.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        kind = type(error).__name__
-        raise ParameterError(
-            f"The policy {path} cannot be read ({kind}). "
-            "Without a policy nothing passes: bring it back."
-        ) from error
 
 
 def _known_metric(name: str) -> Metric:

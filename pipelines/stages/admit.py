@@ -16,12 +16,12 @@ from pathlib import Path
 from core.files import write_atomically
 from core.value import FileDigest
 from pipelines import layout
+from pipelines.gates.admit_policy import AdmitPolicy, Limits, load_admit_limits
 from pipelines.gates.bias_check import (
     find_contradictions,
     find_groups_compared_too_small,
     find_uncompared_groups,
 )
-from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
 from pipelines.values.dataset import (
     SPLITS,
     BiasReport,
@@ -47,13 +47,13 @@ def admit(
     dataset: DatasetVersion,
     validation: ValidationReport,
     bias: BiasReport,
-    policy: Policy,
+    policy: Limits,
 ) -> Admission | Rejection | Undecided:
     """Judge the data by every rule.
 
     An admission's training set names the copies of train and dev that later stages receive.
     """
-    findings = tuple(_list_findings(dataset, validation, bias, policy.gates.admit))
+    findings = tuple(_list_findings(dataset, validation, bias, policy.admit))
     outcomes = {finding.outcome for finding in findings}
     # Equal, and not `all`: no finding at all is no pass.
     if outcomes == {"passed"}:
@@ -73,7 +73,7 @@ def main() -> int:
     validation = ValidationReport.read(layout.VALIDATION_REPORT)
     dataset = DatasetVersion.read(layout.DATASET)
     bias = BiasReport.read(layout.BIAS_REPORT)
-    verdict = admit(dataset, validation, bias, load_policy(layout.POLICY))
+    verdict = admit(dataset, validation, bias, load_admit_limits(layout.POLICY))
     # A training set of an earlier pass must not outlast a rejection.
     shutil.rmtree(layout.TRAINING_SET, ignore_errors=True)
     if isinstance(verdict, Admission):

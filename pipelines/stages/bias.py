@@ -9,7 +9,7 @@ Refuses nothing: `admit` judges the report.
 from collections.abc import Mapping, Sequence
 
 from pipelines import layout
-from pipelines.gates.policy import AdmitPolicy, load_policy
+from pipelines.gates.admit_policy import AdmitPolicy, load_admit_limits
 from pipelines.rows.near_groups import find_near_groups
 from pipelines.statistics.group_rates import (
     BiasSettings,
@@ -55,10 +55,10 @@ def bias(
 def main() -> int:
     """Write data/bias/report.json."""
     params = load_params()
-    policy = load_policy(layout.POLICY)
+    policy = load_admit_limits(layout.POLICY)
     validation = ValidationReport.read(layout.VALIDATION_REPORT)
     splits = {name: read_rows(validation.splits[name].checked()) for name in SPLITS}
-    report = bias(splits, params, policy.gates.admit)
+    report = bias(splits, params, policy.admit)
     report.write(layout.BIAS_REPORT)
     print(_summarise(report))
     return 0

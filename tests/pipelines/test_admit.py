@@ -8,7 +8,8 @@ import pytest
 
 from core.errors import DamagedFile, ParameterError
 from core.value import FileDigest
-from pipelines.gates.policy import AdmitPolicy, Policy, load_policy
+from pipelines.gates.admit_policy import AdmitPolicy
+from pipelines.gates.policy import Policy, load_policy
 from pipelines.stages.admit import admit, main
 from pipelines.values.dataset import (
     SPLITS,

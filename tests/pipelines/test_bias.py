@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ParameterError
-from pipelines.gates.policy import AdmitPolicy, load_policy
+from pipelines.gates.admit_policy import AdmitPolicy
+from pipelines.gates.policy import load_policy
 from pipelines.stages.bias import _summarise, bias
 from pipelines.statistics.group_rates import (
     BiasSettings,
