@@ -99,7 +99,7 @@ def story(
     assay.install(build_wheel(wheels / "two", NEWER))
     status = assay.assay(folder, "status")
     upgraded = assay.assay(folder, "upgrade", "--apply")
-    again = assay.assay(folder, "run", "letters", "--json")
+    again = assay.assay(folder, "run", "more", "--json")
     return Story(
         assay,
         folder,

@@ -34,7 +34,10 @@ class ModelFile(Settable):
         description="Gate policy; null: registry/policies/NAME.yaml where there is one.",
     )
     schedule: str | None = Field(
-        default=None, description="When to train by itself, as cron in UTC."
+        default=None,
+        description="When to train by itself, as cron in UTC.",
+        # Five fields; Prefect refuses what is no time in them.
+        pattern=r"^\s*\S+(\s+\S+){4}\s*$",
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="Parameters by dotted name."

@@ -75,6 +75,7 @@ def with_missing_parameters(
 ) -> str:
     """Add to the text of a `params.yaml` what it lacks of a whole one, at the end of a section."""
     current = yaml.safe_load(text) or {}
+    text = text if text.endswith("\n") or not text else f"{text}\n"
     for section, parameters in document.items():
         if section not in current:
             text += f"{section}:\n"

@@ -1,0 +1,137 @@
+"""`models/NAME.yaml`: the name of a model is enough, and what is half configured is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.errors import AssayError, ParameterError, UnreadableData
+from flows.run.model_files import complete, model_names, only_model, read_model_file
+from flows.run.request import TrainRequest
+from flows.schedule.model_deployments import expand
+from tests.support.journey import ROOT
+
+DEPLOYMENTS = (ROOT / "infra/prefect.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "base").mkdir()
+    return tmp_path
+
+
+def configure(root: Path, name: str, text: str) -> None:
+    (root / f"models/{name}.yaml").write_text(text)
+
+
+def test_a_request_takes_from_the_file_what_it_leaves_open(root: Path) -> None:
+    configure(
+        root,
+        "food",
+        "data: rows.jsonl\nbase_model: base\nlicence: CC0-1.0\n"
+        "settings: {lora.r: 32, train.seed: 1}\n",
+    )
+    request = complete(
+        TrainRequest(model="food", settings={"lora.r": 8}, licence="MIT"), root
+    )
+    assert (request.data, request.base_model) == (root / "rows.jsonl", root / "base")
+    assert request.settings == {"lora.r": 8, "train.seed": 1}
+    assert request.licence == "MIT"
+
+
+def test_a_model_without_a_file_is_as_it_was_asked_for(root: Path) -> None:
+    request = TrainRequest(model="other")
+    assert complete(request, root) == request
+    assert complete(request, root / "nowhere") == request
+
+
+def test_a_policy_of_the_models_name_is_its_own(root: Path) -> None:
+    configure(root, "food", "data: null\n")
+    (root / "registry/policies").mkdir(parents=True)
+    (root / "registry/policies/food.yaml").write_text("{}\n")
+    request = complete(TrainRequest(model="food"), root)
+    assert request.policy == root / "registry/policies/food.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("", "Input should be"),
+        ("data: gone.jsonl\n", "data names gone.jsonl, which is not there"),
+        ("data: rows.jsonl\nbase_model: gone\n", "base_model names gone"),
+        ("data: rows.jsonl\nheld_out: gone\n", "held_out names gone"),
+        ("data: rows.jsonl\npolicy: gone\n", "policy names gone"),
+        ("data: rows.jsonl\nchat_template: gone\n", "chat_template names gone"),
+        ("data: rows.jsonl\nsetting: {}\n", "setting"),
+        ("licence: MIT\n", "data"),
+        ("data: [1\n", "cannot be read as YAML"),
+        ("data: rows.jsonl\nschedule: 5\n", "schedule"),
+        ('data: rows.jsonl\nschedule: "every night"\n', "schedule"),
+    ],
+)
+def test_what_is_half_configured_is_named_with_its_file(
+    root: Path, text: str, fact: str
+) -> None:
+    configure(root, "food", text)
+    with pytest.raises(AssayError) as error:
+        complete(TrainRequest(model="food"), root)
+    assert isinstance(error.value, ParameterError | UnreadableData)
+    assert "models/food.yaml" in str(error.value)
+    assert fact in str(error.value)
+
+
+def test_the_only_model_needs_no_name_and_of_several_one_is_named(root: Path) -> None:
+    assert only_model(root) is None
+    configure(root, "food", "data: null\n")
+    assert only_model(root) == "food"
+    configure(root, "drink", "data: null\n")
+    assert model_names(root) == ("drink", "food")
+    with pytest.raises(ParameterError, match="has 2 models: drink, food"):
+        only_model(root)
+
+
+def test_a_name_leads_to_no_file_elsewhere(root: Path) -> None:
+    (root / "outside.yaml").write_text("data: null\n")
+    assert read_model_file(root, "../outside") is None
+
+
+def deployments(root: Path) -> dict[str, dict[str, object]]:
+    listed = yaml.safe_load(expand(DEPLOYMENTS, root))["deployments"]
+    return {each["name"]: each for each in listed}
+
+
+def test_without_models_the_deployments_are_those_of_the_file(root: Path) -> None:
+    assert expand(DEPLOYMENTS, root) == DEPLOYMENTS
+
+
+def test_each_model_has_its_deployments_and_its_own_schedule(root: Path) -> None:
+    configure(root, "food", 'data: rows.jsonl\nschedule: "30 3 * * 1"\n')
+    configure(root, "drink", "data: rows.jsonl\n")
+    found = deployments(root)
+    assert set(found) == {
+        "nightly-food",
+        "on-data-arrival-food",
+        "on-data-arrival-drink",
+        "on-demand-food",
+        "on-demand-drink",
+        "weekly-rescore-food",
+        "weekly-rescore-drink",
+        "crashed-runs",
+    }
+    assert found["nightly-food"]["schedules"] == [
+        {"cron": "30 3 * * 1", "timezone": "UTC", "slug": "nightly"}
+    ]
+    [trigger] = found["on-data-arrival-drink"]["triggers"]  # type: ignore[misc]
+    assert trigger["match"] == {"prefect.resource.id": "assay.data.drink"}
+    parameters = found["on-demand-drink"]["parameters"]
+    assert parameters == {"request": {"model": "drink"}}
+
+
+def test_a_model_that_is_half_configured_ends_the_deployment_by_name(
+    root: Path,
+) -> None:
+    configure(root, "food", "schedule: []\n")
+    with pytest.raises(ParameterError, match=r"models/food\.yaml"):
+        expand(DEPLOYMENTS, root)
