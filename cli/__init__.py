@@ -28,6 +28,7 @@ from cli import (
 )
 from core.address import redact_secrets
 from core.errors import AssayError
+from core.supported import describe_unsupported_python, describe_unsupported_system
 
 # Letters: an error without a number may hold any text.
 _LONGEST_CAUSE = 200
@@ -37,6 +38,10 @@ class _Commands(click.Group):
     """The one place where an error becomes an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        problem = describe_unsupported_system() or describe_unsupported_python()
+        if problem is not None:
+            click.echo(f"assay: {problem}", err=True)
+            ctx.exit(1)
         try:
             return super().invoke(ctx)
         except AssayError as error:

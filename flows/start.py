@@ -1,7 +1,6 @@
 """Start a training run: from what was typed to a request, from a request to its outcome."""
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from core.errors import ParameterError, RunStopped, UnreadableData
 from core.home import make_home
 from core.project import find_project
 from core.settings import Settings
+from core.supported import describe_unsupported_python
 from core.value import first_problem
 from flows.run.model_files import complete, model_names, only_model
 from flows.run.outcome import Outcome
@@ -172,8 +172,6 @@ def _digest_of_base(request: TrainRequest) -> str:
 
 
 def _check_python() -> None:
-    if sys.version_info[:2] != (3, 11):
-        raise ParameterError(
-            f"This is Python {sys.version.split()[0]} and Assay's lock is for 3.11. "
-            "Make the environment with python3.11."
-        )
+    problem = describe_unsupported_python()
+    if problem is not None:
+        raise ParameterError(problem)

@@ -20,6 +20,7 @@ from core.home import describe_openness
 from core.locks import up_lock
 from core.loopback import LOOPBACK, ask
 from core.project import Project
+from core.supported import describe_unsupported_python, describe_untried_system
 from core.system_record import SystemRecord, read_record
 from core.value import Value
 from operations.services import Ports
@@ -36,9 +37,9 @@ LEAST_DISK = 5_000_000_000
 LEAST_MEMORY = 3_000_000_000
 # Seconds by which clocks may differ.
 SECONDS_OFF = 5.0
-# `name[extra]==version`, at the beginning of a line.
+# `name[extra]==version ; marker`, at the beginning of a line.
 _LOCKED_PACKAGE = re.compile(
-    r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s\\;]+)", re.MULTILINE
+    r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s\\;]+)(?: *; *([^\\\n]+))?", re.MULTILINE
 )
 # Of each kind: a line of hundreds would be read by nobody.
 _MOST_NAMED = 5
@@ -58,25 +59,28 @@ class Check(Value):
 
 
 def python(_: Project) -> Iterator[Check]:
-    """Check the interpreter against the one that the lock is for."""
+    """Check the interpreter against those that the lock is for."""
+    problem = describe_unsupported_python()
     version_here = sys.version.split()[0]
-    is_ok = sys.version_info[:2] == (3, 11)
-    text = version_here
-    if not is_ok:
-        text = f"{version_here}, and the lock is for 3.11. Make .venv with python3.11."
+    is_ok = problem is None
+    text = problem or version_here
     yield Check(name="python", is_ok=is_ok, text=text)
 
 
+def system(_: Project) -> Iterator[Check]:
+    """Check that this is Linux."""
+    problem = describe_untried_system()
+    is_ok = problem is None
+    text = problem or "Linux"
+    yield Check(name="system", is_ok=is_ok, text=text)
+
+
 def libraries(project: Project) -> Iterator[Check]:
-    """Check what is installed against requirements.lock, which a clone of Assay has.
+    """Check what is installed against requirements.lock, as far as this Python needs it.
 
     Elsewhere against what the installed Assay asks for. A build tag (`+cpu`) makes no difference.
     """
-    lock = project.root / "requirements.lock"
-    if not lock.is_file():
-        yield _check_requirements()
-        return
-    locked = _LOCKED_PACKAGE.findall(lock.read_text())
+    locked = locked_for_this_python(project.root / "requirements.lock")
     installed = {name: _installed_version(name) for name, _ in locked}
     different = [
         f"{name} {installed[name]}, locked {locked_version}"
@@ -328,6 +332,18 @@ def servers(project: Project) -> Iterator[Check]:
                 f"Look at {log}; `assay down`, then `assay up`, starts everything again."
             )
         yield Check(name="servers", is_ok=is_ok, text=text)
+
+
+def locked_for_this_python(lock: Path) -> list[tuple[str, str]]:
+    """Names and versions in a lock, without those that are for another Python or system."""
+    from packaging.markers import Marker
+
+    packages = _LOCKED_PACKAGE.findall(lock.read_text(encoding="utf-8"))
+    return [
+        (name, version)
+        for name, version, marker in packages
+        if not marker or Marker(marker).evaluate()
+    ]
 
 
 def _installed_version(name: str) -> str | None:

@@ -16,6 +16,7 @@ from operations.checks import Check
 
 CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.python,
+    checks.system,
     checks.libraries,
     checks.git,
     checks.home,

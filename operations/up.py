@@ -15,6 +15,7 @@ from core.loopback import LOOPBACK
 from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
+from core.supported import describe_untried_system
 from core.system_record import own_record, read_record, record_file
 from operations.down import end_system
 from operations.services import Ports, services
@@ -176,12 +177,20 @@ class RunningServices:
             time.sleep(_SECONDS_BETWEEN_LOOKS_AT_THE_END)
 
 
+def _check_system() -> None:
+    """`OperationError` where a service whose guard dies could not be found and ended."""
+    problem = describe_untried_system()
+    if problem is not None:
+        raise OperationError(problem)
+
+
 def run_up(ports: Ports, *, opens_browser: bool) -> None:
     """Run everything in the foreground until it is stopped.
 
     `OperationError` where another `assay up` has the home, a port is taken, or a service does not
-    start.
+    start, and on a system that is not Linux.
     """
+    _check_system()
     set_library_environment()
     project = find_project(Settings().home)
     # Before the lock, whose file is in the home.

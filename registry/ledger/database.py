@@ -119,16 +119,12 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
         )
-        # Bytes that are no text must be found by whoever verifies the row, not end the reading
-        # of all rows.
-        connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")
-        # WAL lets readers go on while somebody writes. It is a property of the file, set once.
-        if mode == "rwc":
-            connection.execute("PRAGMA journal_mode=WAL")
-        # In WAL mode less than FULL may lose the last entries when the machine stops.
-        connection.execute("PRAGMA synchronous=FULL")
-        # An erased reason must not be left in free pages of the file.
-        connection.execute("PRAGMA secure_delete=ON")
+        try:
+            _set_up(connection, mode)
+        except BaseException:
+            # A file that is no database: nobody else would close it.
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -195,6 +191,20 @@ _FAULTS: tuple[tuple[tuple[str, ...], type[LedgerError], str], ...] = (
         ),
     ),
 )
+
+
+def _set_up(connection: sqlite3.Connection, mode: _Mode) -> None:
+    """Say how texts are read, and how entries reach the disk."""
+    # Bytes that are no text must be found by whoever verifies the row, not end the reading
+    # of all rows.
+    connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")
+    # WAL lets readers go on while somebody writes. It is a property of the file, set once.
+    if mode == "rwc":
+        connection.execute("PRAGMA journal_mode=WAL")
+    # In WAL mode less than FULL may lose the last entries when the machine stops.
+    connection.execute("PRAGMA synchronous=FULL")
+    # An erased reason must not be left in free pages of the file.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _without_wal(path: Path, uri: str) -> str:

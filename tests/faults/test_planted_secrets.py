@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -245,7 +245,7 @@ def test_a_notice_is_kept_without_the_secrets_that_its_text_brings(
 
 
 def test_the_search_finds_what_it_is_to_find(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "some.db") as database:
+    with closing(sqlite3.connect(tmp_path / "some.db")) as database, database:
         database.execute("CREATE TABLE t (x TEXT)")
         database.execute("INSERT INTO t VALUES (?)", (f"at http://kim:{PLAIN}@host",))
     database.close()

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import datasets
@@ -140,7 +141,7 @@ def zipped(*names: str) -> bytes:
 
 
 def database(folder: Path) -> bytes:
-    with sqlite3.connect(folder / "x") as connection:
+    with closing(sqlite3.connect(folder / "x")) as connection, connection:
         connection.execute("create table t (prompt)")
     connection.close()
     return (folder / "x").read_bytes()

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,12 @@ def _move_by_hand(home: Path, made: Site, own_run: str) -> None:
     """An experiment of the time before: its artifacts lie where Assay keeps its keys."""
     (home / "keys").mkdir(exist_ok=True)
     made.post("scientist", "experiments/create", name="old")
-    with sqlite3.connect(home / "mlflow.db", timeout=SECONDS_AT_MOST) as database:
+    with (
+        closing(
+            sqlite3.connect(home / "mlflow.db", timeout=SECONDS_AT_MOST)
+        ) as database,
+        database,
+    ):
         database.execute(
             "UPDATE experiments SET artifact_location = ? WHERE name = 'old'",
             ((home / "keys").as_uri(),),
@@ -134,7 +140,12 @@ def _move_by_hand(home: Path, made: Site, own_run: str) -> None:
 
 def state_of(site: Site) -> dict[str, Any]:
     """What Assay recorded, and every file of the home outside of the scientist's own experiment."""
-    with sqlite3.connect(site.home / "mlflow.db", timeout=SECONDS_AT_MOST) as database:
+    with (
+        closing(
+            sqlite3.connect(site.home / "mlflow.db", timeout=SECONDS_AT_MOST)
+        ) as database,
+        database,
+    ):
         rows = {
             "runs": database.execute(
                 "SELECT * FROM runs WHERE experiment_id = ?", (site.experiment,)

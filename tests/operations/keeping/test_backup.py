@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_nothing_that_was_restored_leads_back_to_the_old_folder(
 ) -> None:
     there = elsewhere()
     restore(backup, there)
-    with sqlite3.connect(there.home / "mlflow.db") as database:
+    with closing(sqlite3.connect(there.home / "mlflow.db")) as database, database:
         dump = "\n".join(database.iterdump())
     assert str(released.home) not in dump
     assert (there.home / "mlflow-artifacts").as_uri() in dump
@@ -472,7 +473,7 @@ def test_records_on_a_server_are_not_backed_up_as_if_they_were_here(
 
 
 def test_a_damaged_ledger_is_not_backed_up(kept: Kept, tmp_path: Path) -> None:
-    with sqlite3.connect(kept.home / "ledger.db") as database:
+    with closing(sqlite3.connect(kept.home / "ledger.db")) as database, database:
         for (name,) in database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():

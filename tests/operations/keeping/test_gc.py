@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -288,7 +289,7 @@ def test_an_erasure_that_was_cut_short_is_ended_by_the_next(littered: Kept) -> N
 
 
 def cut_ledger(home: Path) -> None:
-    with sqlite3.connect(home / "ledger.db") as database:
+    with closing(sqlite3.connect(home / "ledger.db")) as database, database:
         for (name,) in database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():

@@ -5,6 +5,7 @@ Both say so in a line.
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def copied(kept: Kept) -> Project:
 
 
 def addresses(home: Path) -> str:
-    with sqlite3.connect(home / "mlflow.db") as database:
+    with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
         return "\n".join(database.iterdump())
 
 
