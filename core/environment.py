@@ -5,6 +5,7 @@ requests to this machine.
 """
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +47,8 @@ _GIVE_LOGIN_SEPARATELY = (
     "Leave the login out of it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
     "or MLFLOW_TRACKING_TOKEN."
 )
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(?:/.*)?|localhost(?:/.*)?")
+_QUOTES_AND_SPACES = "'\"`\u2018\u2019\u201c\u201d \t\r\n"
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -78,6 +81,9 @@ def mlflow_address() -> str | None:
     malformed, or its login has one part only.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    slip = _find_slip(address)
+    if slip is not None:
+        raise RegistryError(f"MLFLOW_TRACKING_URI {slip}")
     if address.startswith(_OTHER_NAME):
         address = f"postgresql://{address.removeprefix(_OTHER_NAME)}"
         os.environ["MLFLOW_TRACKING_URI"] = address
@@ -114,6 +120,11 @@ def prefect_address() -> str | None:
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
         return None
+    slip = _find_slip(address)
+    if slip is None and not address.lower().startswith(_OVER_HTTP):
+        slip = "does not begin with http:// or https://. Write it so, with /api at its end."
+    if slip is not None:
+        raise OperationError(f"PREFECT_API_URL {slip}")
     try:
         plain, login = split_login(address)
     except ValueError as error:
@@ -127,6 +138,22 @@ def prefect_address() -> str | None:
             PREFECT_API_AUTH_STRING=f"{login.user}:{login.password}",
         )
     return plain
+
+
+def _find_slip(address: str) -> str | None:
+    """What was pasted wrongly, as the rest of a sentence that begins with the setting's name.
+
+    A file of settings that quotes its values is not read by every program in the same way.
+    """
+    if address != address.strip(_QUOTES_AND_SPACES):
+        return "begins or ends with a quote or a space. Write it without."
+    is_over_http = address.lower().startswith(_OVER_HTTP)
+    if is_over_http and len(address.split()) > 1:
+        return "holds a space. Write it without; a space that is meant is %20."
+    # MLflow would take it for a folder, and make that.
+    if _HOST_AND_PORT.fullmatch(address):
+        return "has no http:// or https:// in front. Write it so."
+    return None
 
 
 def _take_logins_out() -> None:

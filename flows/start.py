@@ -64,15 +64,18 @@ def request_from(**options: Any) -> TrainRequest:
 def run_training(request: TrainRequest) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured.
 
-    `RunStopped` where the run is told to stop; what it did is kept.
+    `RunStopped` where the run is told to stop; what it did is kept. `OperationError` where a server
+    that is configured cannot be used, before anything else happens.
     """
     set_library_environment()
     from flows.run.stop_signal import ended_by_sigterm
     from flows.schedule.prefect_server import prefect_answers, prefect_server
+    from flows.servers import check_servers
 
     project = find_project(Settings().home)
     _check_python()
     make_home(project.home)
+    check_servers()
     try:
         with ended_by_sigterm(), prefect_server(project.home), prefect_answers():
             # Prefect reads its settings when it is imported: not before the server is known.

@@ -206,12 +206,12 @@ def secrets(project: Project) -> Iterator[Check]:
 def key(project: Project) -> Iterator[Check]:
     """Check that the ledger trusts this machine's key."""
     from registry.ledger.keys import key_file, load_key
-    from registry.ledger.ledger import read_ledger, was_ever_opened
+    from registry.ledger.ledger import is_still_to_be_made, read_ledger
 
     path = key_file(project.home)
     # A key is made with the ledger; without one nothing can be entered.
     if not path.exists():
-        is_needed = was_ever_opened(project.home)
+        is_needed = not is_still_to_be_made(project.home)
         text = _describe_missing_key(project) if is_needed else "none yet"
         yield Check(name="key", is_ok=not is_needed, text=text)
         return
@@ -231,10 +231,10 @@ def key(project: Project) -> Iterator[Check]:
 def ledger(project: Project) -> Iterator[Check]:
     """Verify every entry, and that nothing is missing that this home remembers."""
     from registry.ledger.audit import find_doubts
-    from registry.ledger.ledger import read_ledger, was_ever_opened
+    from registry.ledger.ledger import is_still_to_be_made, read_ledger
 
     # A new home has no ledger, which is no problem.
-    if not was_ever_opened(project.home):
+    if is_still_to_be_made(project.home):
         text = "not there yet; `assay up` opens it"
         yield Check(name="ledger", is_ok=True, text=text)
         return
@@ -334,6 +334,19 @@ def servers(project: Project) -> Iterator[Check]:
         yield Check(name="servers", is_ok=is_ok, text=text)
 
 
+def team_servers(_: Project) -> Iterator[Check]:
+    """Check MLflow, Prefect and the ledger's database, each where it is configured."""
+    from flows.servers import examine_servers
+
+    findings = examine_servers()
+    for finding in findings:
+        yield Check(
+            name=finding.name,
+            is_ok=finding.is_ok,
+            text=finding.text,
+        )
+
+
 def locked_for_this_python(lock: Path) -> list[tuple[str, str]]:
     """Names and versions in a lock, without those that are for another Python or system."""
     from packaging.markers import Marker
@@ -368,7 +381,8 @@ def _is_writable(folder: Path) -> bool:
 def _describe_missing_key(project: Project) -> str:
     folder = project.home / "keys"
     return (
-        f"{folder} holds no key, so nothing can be entered. Put it back from a backup."
+        f"{folder} holds no key, so nothing can be entered. Put it back from a backup, "
+        "or from the machine that shares the ledger."
     )
 
 

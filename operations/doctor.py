@@ -3,7 +3,7 @@
 A check that fails is a problem, never a crash.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from core.environment import set_library_environment
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.place,
     checks.disk,
     checks.memory,
+    checks.team_servers,
     checks.dvc_cache,
     checks.secrets,
     checks.key,
@@ -33,6 +34,8 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.ports,
     checks.servers,
 )
+_OF_THE_LEDGER = (checks.key, checks.ledger, checks.packages, checks.clock)
+"""Each asks the ledger: one that hangs would be waited for again and again."""
 _LONGEST_ERROR = 200
 
 
@@ -46,9 +49,21 @@ def examine(project: Project) -> tuple[Check, ...]:
     """Carry out every check, and give its findings in order."""
     findings: list[Check] = []
     for check in CHECKS:
+        if check in _OF_THE_LEDGER and _is_ledger_away(findings):
+            continue
         findings_of_check = _carry_out(check, project)
         findings.extend(findings_of_check)
     return tuple(findings)
+
+
+def _is_ledger_away(findings: Sequence[Check]) -> bool:
+    """Whether the check of its database found that it cannot be used."""
+    from flows.servers import LEDGER
+
+    for finding in findings:
+        if finding.name == LEDGER:
+            return not finding.is_ok
+    return False
 
 
 def _carry_out(

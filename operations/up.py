@@ -1,5 +1,6 @@
 """`assay up`: start everything, watch it, and end everything with one Ctrl-C."""
 
+import os
 import signal
 import threading
 import time
@@ -177,6 +178,22 @@ class RunningServices:
             time.sleep(_SECONDS_BETWEEN_LOOKS_AT_THE_END)
 
 
+def describe_unused_servers() -> str | None:
+    """What a person should know who has set addresses of the team's servers; None without any.
+
+    The ledger's is used: there is one ledger, whoever asks it.
+    """
+    settings = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")
+    unused = [name for name in settings if os.environ.get(name)]
+    if not unused:
+        return None
+    names = " and ".join(unused)
+    return (
+        f"`assay up` does not use {names}: it runs servers of its own, and what runs by "
+        "itself is recorded there. docs/how-to/team-servers.md says what follows."
+    )
+
+
 def _check_system() -> None:
     """`OperationError` where a service whose guard dies could not be found and ended."""
     problem = describe_untried_system()
@@ -208,6 +225,7 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
         system = RunningServices(project, supervised, display)
         # Warnings come first, so that the list of services below them stays in one piece.
         display.warn(moved)
+        display.warn(describe_unused_servers())
         display.warn(_open_ledger(project))
         if opens_browser:
             display.when_ready(

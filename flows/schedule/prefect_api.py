@@ -13,7 +13,7 @@ from core.address import shown
 from core.environment import prefect_address
 from core.errors import OperationError
 from core.value import Value
-from flows.schedule.prefect_login import basic
+from flows.schedule.prefect_login import authorization
 
 SECONDS_TO_ANSWER = 10.0
 
@@ -150,21 +150,13 @@ def _post(path: str, body: Any) -> Any:
     # Asked first: it takes a login out of the address, from which the headers are made.
     url = (prefect_address() or "").rstrip("/")
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
-        headers = _authorization()
+        headers = authorization()
         answer = client.post(url + path, json=body, headers=headers)
         # A refusal is an answer as well, and must not pass for an empty list.
         answer.raise_for_status()
         if not answer.content:
             return None
         return answer.json()
-
-
-def _authorization() -> dict[str, str]:
-    """A server may ask for `PREFECT_API_AUTH_STRING` (user:password)."""
-    login_line = os.environ.get("PREFECT_API_AUTH_STRING")
-    if not login_line:
-        return {}
-    return {"Authorization": basic(login_line)}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Whoever can read `HOME/keys/prefect-login` may speak to it, since its API starts commands.
 """
 
+import os
 import secrets
 from base64 import b64encode
 from pathlib import Path
@@ -46,3 +47,12 @@ def basic(login_line: str) -> str:
     """The value of the header `Authorization` for a login."""
     encoded = b64encode(login_line.encode())
     return f"Basic {encoded.decode()}"
+
+
+def authorization() -> dict[str, str]:
+    """The header by which this process logs in: an auth string, else a key, as Prefect's client."""
+    login_line = os.environ.get("PREFECT_API_AUTH_STRING")
+    if login_line:
+        return {"Authorization": basic(login_line)}
+    key = os.environ.get("PREFECT_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}

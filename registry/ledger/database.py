@@ -85,12 +85,17 @@ class Database:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _create_postgresql(self) -> sa.Engine:
-        return sa.create_engine(
-            self._url,
-            # A pooled connection would be shared with a child process after a fork.
-            poolclass=NullPool,
-            connect_args=_POSTGRESQL,
-        )
+        try:
+            return sa.create_engine(
+                self._url,
+                # A pooled connection would be shared with a child process after a fork.
+                poolclass=NullPool,
+                connect_args=_POSTGRESQL,
+            )
+        except ImportError as error:
+            raise LedgerError(
+                "PostgreSQL's client is not installed. Install the extra: assay[postgres]."
+            ) from error
 
     def _create_sqlite(self, path: Path, mode: _Mode) -> sa.Engine:
         def connect() -> sqlite3.Connection:
@@ -140,7 +145,9 @@ class Database:
         fact = lines[0] if lines else type(error).__name__
         for words, error_type, sentence in _FAULTS:
             if any(word in fact for word in words):
-                text = sentence.format(name=self.name, patience=self._patience)
+                text = sentence.format(
+                    name=self.name, patience=self._patience, fact=fact
+                )
                 return error_type(text)
         return LedgerError(
             f"The ledger {self.name} is unreachable ({fact})."
@@ -183,6 +190,35 @@ _FAULTS: tuple[tuple[tuple[str, ...], type[LedgerError], str], ...] = (
         ),
     ),
     (
+        (
+            "authentication failed",
+            "no password supplied",
+            "no pg_hba.conf entry",
+            'role "',
+        ),
+        LedgerError,
+        (
+            "The ledger {name} does not know this login ({fact})."
+            " Correct user and password in ASSAY_LEDGER_URL."
+        ),
+    ),
+    (
+        ("permission denied", "must be owner"),
+        LedgerError,
+        (
+            "The ledger {name} does not let this account do that ({fact})."
+            " Ask its owner for the right, or use another account."
+        ),
+    ),
+    (
+        ("certificate", "SSL error", "support SSL", "SSL negotiation"),
+        LedgerError,
+        (
+            "The ledger {name} has no connection by TLS ({fact})."
+            " Correct sslmode and sslrootcert in ASSAY_LEDGER_URL, or its host and port."
+        ),
+    ),
+    (
         ("no such table", "does not exist", "unable to open"),
         LedgerError,
         (
@@ -217,6 +253,10 @@ def _without_wal(path: Path, uri: str) -> str:
 
 
 def _parse_url(url: str) -> sa.URL:
+    if url != url.strip("'\" \t\r\n"):
+        raise LedgerError(
+            "ASSAY_LEDGER_URL begins or ends with a quote or a space. Write it without."
+        )
     if url.startswith(_FILE) and len(url) > len(_FILE):
         # Whatever letters a folder has, they are its name.
         return sa.URL.create("sqlite", database=url.removeprefix(_FILE))

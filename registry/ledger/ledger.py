@@ -383,6 +383,16 @@ def was_ever_opened(home: Path) -> bool:
     return bool(_traces(home))
 
 
+def is_still_to_be_made(home: Path) -> bool:
+    """Whether there is no ledger and nothing in the home remembers one: the first run opens it.
+
+    `LedgerError` where the database cannot be asked.
+    """
+    database = Database(ledger_url(home), mode="ro")
+    ledger = Ledger(home, database)
+    return not _traces(home) and not _has_entry(ledger)
+
+
 def _check_readable(ledger: Ledger) -> None:
     """Say to another account that it may not look, rather than that there is no ledger."""
     path = ledger.database.path

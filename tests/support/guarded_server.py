@@ -41,9 +41,14 @@ def free_port() -> Iterator[int]:
 
 @contextmanager
 def serving(
-    command: list[str], port: int, log: Path, **environment: str
+    command: list[str],
+    port: int,
+    log: Path,
+    *,
+    health: str = "/health",
+    **environment: str,
 ) -> Iterator[str]:
-    """A command that becomes MLflow's server, ended with the context."""
+    """A command that becomes a server, MLflow's or another, ended with the context."""
     url = f"http://127.0.0.1:{port}"
     with (
         log.open("wb") as stream,
@@ -52,7 +57,7 @@ def serving(
         ) as process,
     ):
         try:
-            _wait_until_ready(process, url, log)
+            _wait_until_ready(process, url + health, log)
             yield url
         finally:
             process.terminate()
@@ -63,10 +68,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -
     deadline = time.monotonic() + SECONDS_AT_MOST
     while True:
         try:
-            assert (
-                httpx.get(f"{url}/health", trust_env=False, timeout=30).status_code
-                == 200
-            )
+            assert httpx.get(url, trust_env=False, timeout=30).status_code == 200
         except httpx.TransportError:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
