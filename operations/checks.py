@@ -80,7 +80,11 @@ def libraries(project: Project) -> Iterator[Check]:
 
     Elsewhere against what the installed Assay asks for. A build tag (`+cpu`) makes no difference.
     """
-    locked = locked_for_this_python(project.root / "requirements.lock")
+    lock = project.root / "requirements.lock"
+    if not lock.is_file():
+        yield _check_requirements()
+        return
+    locked = locked_for_this_python(lock)
     installed = {name: _installed_version(name) for name, _ in locked}
     different = [
         f"{name} {installed[name]}, locked {locked_version}"

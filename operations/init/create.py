@@ -134,11 +134,11 @@ def _choice(request: InitRequest, root: Path, repository: Path) -> Choice:
 def _check_rows(path: Path) -> None:
     if not path.exists():
         raise UnreadableData(f"There is no file {path}. --data wants an existing file.")
-    for _record in read_records(path).records:
-        return
-    raise UnreadableData(
-        f"{path} holds no record. `assay data inspect {path}` says how it was read."
-    )
+    # To the end: a file that was cut is said now, not at the first run.
+    if not sum(1 for _record in read_records(path).records):
+        raise UnreadableData(
+            f"{path} holds no record. `assay data inspect {path}` says how it was read."
+        )
 
 
 def _named(path: Path | None, root: Path, repository: Path) -> str | None:

@@ -1,6 +1,7 @@
 """`models/NAME.yaml`: the name of a model is enough, and what is half configured is named."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,7 +98,7 @@ def test_a_name_leads_to_no_file_elsewhere(root: Path) -> None:
     assert read_model_file(root, "../outside") is None
 
 
-def deployments(root: Path) -> dict[str, dict[str, object]]:
+def deployments(root: Path) -> dict[str, dict[str, Any]]:
     listed = yaml.safe_load(expand(DEPLOYMENTS, root))["deployments"]
     return {each["name"]: each for each in listed}
 
@@ -123,7 +124,7 @@ def test_each_model_has_its_deployments_and_its_own_schedule(root: Path) -> None
     assert found["nightly-food"]["schedules"] == [
         {"cron": "30 3 * * 1", "timezone": "UTC", "slug": "nightly"}
     ]
-    [trigger] = found["on-data-arrival-drink"]["triggers"]  # type: ignore[misc]
+    [trigger] = found["on-data-arrival-drink"]["triggers"]
     assert trigger["match"] == {"prefect.resource.id": "assay.data.drink"}
     parameters = found["on-demand-drink"]["parameters"]
     assert parameters == {"request": {"model": "drink"}}

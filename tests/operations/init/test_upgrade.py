@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.errors import WorkspaceError
 from core.files import digest_of_text
@@ -92,9 +93,10 @@ def test_parameters_that_are_missing_are_added_and_the_others_kept(
     "text", ["a:\n  x: 1\n", "a:\n  x: 1\n\nb:\n  z: 1\n", "a:\n  x: 1", ""]
 )
 def test_a_section_gets_what_it_lacks_wherever_it_stands(text: str) -> None:
-    import yaml
-
-    whole = {"a": {"x": 2, "y": None}, "b": {"z": [1, "two"]}}
+    whole: dict[str, dict[str, object]] = {
+        "a": {"x": 2, "y": None},
+        "b": {"z": [1, "two"]},
+    }
     added = yaml.safe_load(with_missing_parameters(text, whole))
     assert set(added) == {"a", "b"}
     assert set(added["a"]) == {"x", "y"}
