@@ -34,6 +34,8 @@ class JudgedVersion:
     finalist: Finalist
     package: Path
     policy: Path
+    project: Path
+    """The root, whose own metrics count the evidence again."""
     origin: Registration | None
     created_at: datetime
     """When MLflow says that it was registered: asked only where no run entered the version."""
@@ -92,8 +94,8 @@ def _differences(judged: JudgedVersion) -> tuple[str, ...]:
     # The known answers are what the endpoint must repeat before it takes requests.
     answers = known_answer_differences(package, most_tokens)
     if judged.is_older:
-        return (*older_differences(package, policy), *answers)
-    stored = (*recompute(package).differences, *answers)
+        return (*older_differences(package, policy, judged.project), *answers)
+    stored = (*recompute(package, project=judged.project).differences, *answers)
     if sha256_of(policy) == sha256_of(package / "policy.yaml"):
         return stored
     failed = [

@@ -149,6 +149,7 @@ def _version_to_judge(
         finalist=_read_finalist(version, package),
         package=package,
         policy=policy_file(project.root, version.name),
+        project=project.root,
         origin=origin,
         created_at=store.find_creation(version).at,
     )

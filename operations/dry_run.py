@@ -23,7 +23,7 @@ from flows.run.request import TrainRequest
 from flows.run.workspace import Workspace, open_workspace
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
-from pipelines.metrics import metric_named
+from pipelines.metrics import described_metric, metric_named
 from pipelines.metrics.needless import (
     describe_needless,
     has_parts,
@@ -51,6 +51,7 @@ from pipelines.statistics.power import smallest_detectable_effect
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.conformance import Conformance
 from pipelines.values.dataset import SPLITS, Prompt, Row, group_prompts, read_rows
+from pipelines.values.own_metric import BUILT_IN
 from pipelines.values.params import Params
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import Admission, Rejection, Undecided
@@ -257,13 +258,17 @@ def _inapplicable_metrics(
         return ()
     references = [prompt.references for prompt in prompts]
     metrics = [
-        metric_named(name, params.score.settings) for name in params.score.metrics
+        described_metric(name, params.score.settings, Path(), references)
+        for name in params.score.metrics
     ]
     notes = []
     for metric in metrics:
         note = metric.inapplicable(references)
         if note is not None:
             notes.append(f"{metric.name} does not apply: {note}")
+        # An own metric has no settings.
+        if metric.name not in BUILT_IN:
+            continue
         needless = needless_settings(metric, metric_named(metric.name), references)
         allowed = pinned.get(metric.name, "")
         if needless is not None and not has_parts(allowed, needless):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import UnreadableData
-from core.project import find_project
+from core.project import find_checkout, find_project
 from core.settings import Settings
 from pipelines.values.verdict import EXIT_CODES
 from registry.release.recompute import recompute, recompute_admission
@@ -49,8 +49,11 @@ def rerun_gate(
     _check_kinds(folder)
     # A run that was refused before training has no scorecard: it ended at `admit`.
     is_scored = (folder / "scorecard.json").is_file()
-    judge_again = recompute if is_scored else recompute_admission
-    recomputed = judge_again(folder, policy)
+    if is_scored:
+        # Files of own metrics are taken from the project alone.
+        recomputed = recompute(folder, policy, find_checkout(Path.cwd()))
+    else:
+        recomputed = recompute_admission(folder, policy)
     differences = recomputed.differences
     if policy is not None:
         # Another policy asks what its verdict would have been: that one may differ.

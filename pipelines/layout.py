@@ -14,6 +14,7 @@ EXPECTATIONS = DATA / "expectations" / "rows.json"
 PARAMS = Path("params.yaml")
 POLICIES = Path("registry/policies")
 POLICY = POLICIES / "default.yaml"
+OWN_METRICS = Path("metrics")
 DVC_STAGES = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 CODE = DATA / "code"

@@ -28,6 +28,8 @@ from flows.run.outcome import Outcome
 from infra.docs_tables import completed
 from pipelines.gates.policy import Guardrail, load_policy
 from pipelines.metrics import Metric, ScoredRow
+from pipelines.metrics.own import count_rows
+from pipelines.metrics.own_file import read_metric_file
 from pipelines.models.resources import Needs, check_room
 from pipelines.rows.cheat import CHEAT
 from pipelines.stages import admit
@@ -44,6 +46,7 @@ from pipelines.values.params import (
 from pipelines.values.verdict import EXIT_CODES
 from serving.endpoint.routes import create_app
 from serving.listen import open_socket
+from tests.support.own_metrics import write_metric
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", "cli")
@@ -254,6 +257,36 @@ def test_the_metric_that_a_page_shows_is_one(tmp_path: Path) -> None:
         )
         == 3
     )
+
+
+def test_the_own_metric_that_a_page_shows_counts_and_its_policies_load(
+    tmp_path: Path,
+) -> None:
+    page = "docs/how-to/own-metric.md"
+    (code,) = blocks(page, "python")
+    write_metric(tmp_path, code, "slot_error")
+    rows = [
+        ScoredRow(prompt_id="right", prediction="A cheap pub", references=texts)
+        for texts in [("The cheap pub", "An Indian pub by the riverside")]
+    ]
+    wrong = rows[0].model_copy(update={"prompt_id": "wrong", "prediction": "A pub"})
+    metric = count_rows(
+        read_metric_file("slot_error", tmp_path),
+        [*rows, wrong],
+        [row.references for row in (*rows, wrong)],
+    )
+    assert metric.row_statistics(rows[0]) == (0, 2)
+    assert metric.row_statistics(wrong) == (1, 2)
+    named, guards, leads = (yaml.safe_load(block) for block in blocks(page, "yaml"))
+    assert "slot_error" in named["score"]["metrics"]
+    default = yaml.safe_load(text_of("registry/policies/default.yaml"))
+    for edits in (guards, leads):
+        policy = default | {"screen": default["screen"] | edits["screen"]}
+        path = tmp_path / "policy.yaml"
+        path.write_text(yaml.safe_dump(policy), encoding="utf-8")
+        assert load_policy(path).gates.screen.own_metrics == {
+            "slot_error": metric.scale
+        }
 
 
 @pytest.mark.parametrize("document", PAGES)

@@ -18,6 +18,7 @@ from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion, group_prompts, read_rows
 from pipelines.values.evidence import Scorecard
+from pipelines.values.own_metric import own_metric_files
 from pipelines.values.verdict import Finalist, Rejection, Undecided
 from registry.mlflow.card import Lineage, model_card
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
@@ -26,6 +27,7 @@ from registry.release.known_answers import (
     choose_known_answers,
     write_known_answers,
 )
+from registry.release.own_metrics import copy_name
 
 Verdict = Finalist | Rejection | Undecided
 _EVIDENCE = {
@@ -71,9 +73,20 @@ def collect_evidence(workspace: Workspace, verdict: Verdict | None) -> Path:
         path = workspace.root / source
         if path.is_file():
             shutil.copyfile(path, folder / name)
+    _copy_own_metrics(workspace, folder)
     if verdict is not None:
         verdict.write(folder / "verdict.json")
     return folder
+
+
+def _copy_own_metrics(workspace: Workspace, folder: Path) -> None:
+    """Keep the texts of the metrics that counted, for a person who reads the evidence."""
+    for path in own_metric_files(workspace.params):
+        source = workspace.root / path
+        if source.is_file():
+            copy = folder / copy_name(path.stem)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Lineage:

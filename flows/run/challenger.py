@@ -53,6 +53,7 @@ def decide_succession(attempt: Attempt, scorecard: Scorecard) -> Succession:
         read_evidence(scorecard.evidence.checked(attempt.root)),
         read_evidence(package / "evidence.parquet"),
         load_policy(attempt.root / layout.POLICY),
+        attempt.root,
     )
     # An undecided comparison is no win: the older challenger stays under review.
     if beats(findings):

@@ -131,7 +131,7 @@ def _check_verdict(attempt: Attempt, finalist: Finalist, scorecard: Scorecard) -
     `DamagedFile` or `UnsafeAdapter` where either is not what it should be.
     """
     evidence = collect_evidence(attempt.workspace, finalist)
-    differences = list(recompute(evidence).differences)
+    differences = list(recompute(evidence, project=attempt.root).differences)
     is_about_scorecard = finalist.scorecard_digest == scorecard.content_sha256()
     is_about_adapter = finalist.adapter == scorecard.adapter
     if not (is_about_scorecard and is_about_adapter):

@@ -4,14 +4,19 @@ In the Prefect UI each field of the request is a field of the run form.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from core.errors import ParameterError, UnreadableData
 from core.value import Value
-from pipelines.values.params import Params, load_params, preview_override
+from pipelines import layout
+from pipelines.values.own_metric import BUILT_IN, own_metric_names
+from pipelines.values.params import Params, preview_override
 from registry.ledger.entries import MODEL_NAME
+
+if TYPE_CHECKING:
+    from pipelines.metrics import Metric
 
 _TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 
@@ -141,20 +146,59 @@ def read_template_file(path: Path) -> str:
 def check_request(request: TrainRequest, params_file: Path) -> Params:
     """Give the parameters that the request amounts to, on top of a `params.yaml`.
 
-    `ParameterError` where one does not exist or does not fit, where a metric is unknown or needs
-    what is not installed, or where the model's name belongs to its base: each would otherwise be
-    found after training.
+    `ParameterError` where one does not exist or does not fit, where a metric is unknown, needs
+    what is not installed or has a file that cannot be used, or where the model's name belongs to
+    its base: each would otherwise be found after training.
     """
-    from pipelines.metrics import metric_named
+    from pipelines.metrics import described_metric
     from serving.load import name_of_base
 
-    params = preview_override(params_file, overrides(request, params_file))
+    params = preview_override(params_file, assignments_on(request, params_file))
     # The base answers under this name, so a model of that name could never be released.
     if request.model == name_of_base(params.base_model.id):
         raise ParameterError(
             f"{request.model} is the name under which its base answers, so it could never be "
             "released. Give another with --model."
         )
-    for name in params.score.metrics:
-        metric_named(name, params.score.settings)
+    project = params_file.parent
+    metrics = [
+        described_metric(name, params.score.settings, project)
+        for name in params.score.metrics
+    ]
+    own = [metric for metric in metrics if metric.name not in BUILT_IN]
+    # Policies of other runs need not be there.
+    if own:
+        _check_scales(own, request.policy or project / layout.POLICY)
     return params
+
+
+def _check_scales(own: "list[Metric]", policy: Path) -> None:
+    """Refuse what the gate `screen` would reject whatever the adapter says."""
+    from pipelines.gates.policy import load_policy
+
+    scales = load_policy(policy).gates.screen.own_metrics
+    for metric in own:
+        scale = scales.get(metric.name)
+        if scale == metric.scale:
+            continue
+        fact = "does not name it"
+        if scale is not None:
+            fact = f"goes by {scale:g}"
+        raise ParameterError(
+            f"{metric.name} has a scale of {metric.scale:g}, and the policy {policy} {fact}. "
+            f"Write {{{metric.name}: {metric.scale:g}}} into screen.own_metrics there."
+        )
+
+
+def assignments_on(request: TrainRequest, params_file: Path) -> dict[str, Any]:
+    """The request as overrides of this `params.yaml`.
+
+    Where the file names a metric of the project's own, its list of metrics is a choice, which own
+    rows do not replace.
+    """
+    chosen = request.assignments()
+    if "score.metrics" in request.settings:
+        return chosen
+    rest = {name: each for name, each in chosen.items() if name != "score.metrics"}
+    listed = preview_override(params_file, rest).score.metrics
+    return rest if own_metric_names(listed) else chosen

@@ -15,7 +15,7 @@ from core.home import make_home
 from core.locks import exclusive, share_home, try_exclusive, workspace_lock
 from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
-from flows.run.request import TrainRequest, check_request, overrides
+from flows.run.request import TrainRequest, assignments_on, check_request
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
 from pipelines.rows.formats import ReadAs, read_records
@@ -125,7 +125,7 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
         how,
         root / layout.RAW,
     )
-    params = override(params_file, overrides(request, params_file))
+    params = override(params_file, assignments_on(request, params_file))
     base = params.base_model
     if base.source == "folder" and base.digest is None:
         # A folder can change: the run is about the bytes that are there now.

@@ -4,8 +4,9 @@ A verdict records the file's digest. A number that would let anything pass has a
 here: such a policy does not load.
 """
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,6 +22,7 @@ from pipelines.gates.admit_policy import (
     read_document,
 )
 from pipelines.metrics import Metric, metric_named
+from pipelines.values.own_metric import BUILT_IN, Name, is_own_name
 
 FEWEST_CLUSTERS = 10
 """Under this many clusters nothing passes, whatever a policy says.
@@ -31,6 +33,39 @@ those of real data are not.
 """
 # Systems that the adapter may have to be compared with.
 Comparator = Literal["base", "few_shot", "champion", "anchor"]
+UpToHalf = Annotated[float, Field(ge=0, le=HALF)]
+Minima = dict[str, Annotated[int, Field(ge=1)]]
+
+
+class JudgedMetric(NamedTuple):
+    """What a policy has to know of a metric to limit what it asks for."""
+
+    name: str
+    scale: float
+    compares_answers: bool
+
+
+class AdmitPolicy(Settable):
+    """Limits on data before training."""
+
+    max_quarantine_share: UpToHalf
+    max_overlap: Annotated[int, Field(ge=0)] = Field(
+        description="Held-out prompts that train or dev may repeat."
+    )
+    min_rows: Minima = Field(description="Distinct rows a split needs.")
+    min_groups: Minima = Field(
+        description="Groups, and distinct contents, that a split needs: statistics count clusters."
+    )
+    licence_required: bool
+    # Under five rows a rate says more about single people than about a group.
+    min_group_size: Annotated[int, Field(ge=5)] = Field(
+        description="Rows of a sensitive group below which nothing is said."
+    )
+    max_demographic_parity_difference: UpToHalf
+    small_groups: tuple[str, ...] = Field(
+        default=(),
+        description="Sensitive groups that are known to be too small; all others are compared.",
+    )
 
 
 class Guardrail(Settable):
@@ -88,12 +123,21 @@ class ScreenPolicy(Settable):
         description="By metric, parts that its signature must have, by `|`, such as `tok:zh`; "
         "without them, other settings than the defaults count only where these do not apply.",
     )
+    own_metrics: dict[Name, Annotated[float, Field(gt=0, le=10**9)]] = Field(
+        default_factory=dict,
+        description="The project's own metrics (`metrics/NAME.py`) that this policy names, "
+        "each with its scale: it limits the margins, and the file has to say the same.",
+    )
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         """Every limit is one that some evidence can miss."""
-        primary = _known_metric(self.primary)
-        control = _known_metric(self.control)
+        for name in self.own_metrics:
+            if name in BUILT_IN:
+                raise _problem(f"own_metrics names {name}, which is a metric of Assay")
+        primary = self._known_metric(self.primary)
+        control = self._known_metric(self.control)
+        # Of an own metric the evidence shows it: without a comparison the control rejects.
         if not control.compares_answers:
             raise _problem(
                 f"control {control.name} compares no answer with references, "
@@ -110,7 +154,7 @@ class ScreenPolicy(Settable):
                 f"guardrails name no metric besides the primary one, {primary.name}"
             )
         for name in self.signatures:
-            _known_metric(name)
+            self._known_metric(name)
         for guardrail in self.guardrails:
             self._check_margin(guardrail)
             if names.count(guardrail.metric) != 1:
@@ -118,19 +162,46 @@ class ScreenPolicy(Settable):
         return self
 
     def _check_margin(self, guardrail: Guardrail) -> None:
-        metric = _known_metric(guardrail.metric)
+        metric = self._known_metric(guardrail.metric)
         ceiling = self.most_margin(metric)
         if not guardrail.margin <= ceiling:
             name = f"the margin of {guardrail.metric}"
             raise _over(name, guardrail.margin, ceiling, metric)
 
-    def most_margin(self, metric: Metric) -> float:
+    def _known_metric(self, name: str) -> "JudgedMetric":
+        """A built-in metric, or one of the project's own that the policy gives the scale of.
+
+        No file is read: policies are loaded where there is none, such as beside a package.
+        """
+        scale = self.own_metrics.get(name)
+        if scale is not None:
+            return JudgedMetric(name, scale, compares_answers=True)
+        try:
+            metric = metric_named(name)
+        except ParameterError as error:
+            raise _problem(self._describe_unknown(name, error)) from error
+        return JudgedMetric(name, metric.scale, metric.compares_answers)
+
+    def _describe_unknown(self, name: str, error: ParameterError) -> str:
+        near = difflib.get_close_matches(name, self.own_metrics, n=1, cutoff=0.4)
+        if near:
+            return f"There is no metric {name}. Did you mean {near[0]}"
+        # Part of a longer sentence, which has its own full stop.
+        sentence = str(error).rstrip("?.")
+        if not is_own_name(name):
+            return sentence
+        return (
+            f"{sentence}; one of your own stands in screen.own_metrics with its scale, "
+            f"as {{{name}: 1.0}}"
+        )
+
+    def most_margin(self, metric: "Metric | JudgedMetric") -> float:
         """The largest margin that a guardrail on a metric may have, in the metric's unit.
 
         Ten times the smallest effect, carried over from the primary metric's scale, and never over
         half a scale.
         """
-        primary = metric_named(self.primary)
+        primary = self._known_metric(self.primary)
         share = 10 * self.smallest_effect / primary.scale
         most_share = min(HALF, share)
         return metric.scale * most_share
@@ -216,17 +287,8 @@ def load_policy(path: Path) -> Policy:
         )
 
 
-def _known_metric(name: str) -> Metric:
-    try:
-        return metric_named(name)
-    except ParameterError as error:
-        # Part of a longer sentence, which has its own full stop.
-        sentence = str(error).rstrip("?.")
-        raise _problem(sentence) from error
-
-
 def _over(
-    name: str, number: float, ceiling: float, metric: Metric
+    name: str, number: float, ceiling: float, metric: JudgedMetric
 ) -> PydanticCustomError:
     scale = f"the scale of {metric.name} is {metric.scale:g} wide"
     return _problem(

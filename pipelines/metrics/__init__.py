@@ -5,10 +5,13 @@ answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match,
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
+own           own.py: metrics of the project, from files (own_file.py) that another process runs
+              (own_child.py)
 cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
 """
 
 import difflib
+from pathlib import Path
 
 from core.errors import ParameterError
 from pipelines.metrics.bits_per_byte import BitsPerByte
@@ -17,16 +20,22 @@ from pipelines.metrics.chrf import Chrf
 from pipelines.metrics.command_validity import CommandValidity
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.metric import FloatArray, Metric, References, ScoredRow
+from pipelines.metrics.own import OwnMetric, describe_file
+from pipelines.metrics.own_file import MetricFile, has_metric_file, read_metric_file
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.values.metric_settings import MetricSettings
+from pipelines.values.own_metric import BUILT_IN, is_own_name
 
 __all__ = [
     "METRICS",
     "FloatArray",
     "Metric",
+    "OwnMetric",
     "References",
     "ScoredRow",
+    "described_metric",
     "metric_named",
+    "own_metric_file",
 ]
 
 # A plain tuple: nothing registers itself by being imported.
@@ -53,7 +62,39 @@ def metric_named(name: str, settings: MetricSettings = STANDARD) -> Metric:
     for metric in METRICS:
         if metric.name == name:
             return metric
+    raise _unknown(name)
+
+
+def described_metric(
+    name: str, settings: MetricSettings, project: Path, references: References = ()
+) -> Metric:
+    """A built-in metric, or one of the project's own after its file was run without any row.
+
+    It knows its facts, and whether it applies to the references; it counts no rows.
+    `ParameterError` where there is neither, and where the file is no metric.
+    """
+    if name in BUILT_IN:
+        return metric_named(name, settings)
+    file = own_metric_file(name, project)
+    return OwnMetric(describe_file(file, references))
+
+
+def own_metric_file(name: str, project: Path) -> MetricFile:
+    """The file of a metric that is not built in.
+
+    `ParameterError` where the project has none, with the nearest name, or where it cannot be used.
+    """
+    if not has_metric_file(name, project):
+        raise _unknown(name)
+    return read_metric_file(name, project)
+
+
+def _unknown(name: str) -> ParameterError:
     names = [metric.name for metric in METRICS]
+    # Not for a path, which could never be one.
+    own = f"; your own is metrics/{name}.py" if is_own_name(name) else ""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
-    raise ParameterError(f"There is no metric {name}. {hint}")
+    hint = (
+        f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}{own}."
+    )
+    return ParameterError(f"There is no metric {name}. {hint}")

@@ -14,16 +14,28 @@ from pydantic import Field, TypeAdapter
 from core.errors import DamagedFile, IncompleteEvidence
 from core.files import write_atomically
 from core.value import Value
-from pipelines.metrics import FloatArray, Metric, References, ScoredRow, metric_named
+from pipelines.metrics import (
+    FloatArray,
+    Metric,
+    OwnMetric,
+    References,
+    ScoredRow,
+    metric_named,
+)
 from pipelines.rows.contents import assign_clusters
 from pipelines.values.evidence import System
 from pipelines.values.metric_settings import MetricSettings
+from pipelines.values.own_metric import BUILT_IN, OwnMetricRecord
 from pipelines.values.serving_spec import ServingSpec
 
 # By metric: what one row adds to the sums that the metric's score is computed from.
 Statistics = dict[str, tuple[float, ...]]
 _MADE_BY = b"assay.made_by"
 _SETTINGS = b"assay.metric_settings"
+_OWN_METRICS = b"assay.own_metrics"
+_RECORDS: TypeAdapter[tuple[OwnMetricRecord, ...]] = TypeAdapter(
+    tuple[OwnMetricRecord, ...]
+)
 _MAKERS: TypeAdapter[dict[System, ServingSpec]] = TypeAdapter(dict[System, ServingSpec])
 
 
@@ -58,10 +70,25 @@ class Evidence(Value):
 
     None in older evidence: under the defaults, and before metrics said where they do not apply.
     """
+    own_metrics: tuple[OwnMetricRecord, ...] = ()
+    """The metrics of the project's own among the statistics."""
 
     def metric_named(self, name: str) -> Metric:
-        """The metric as this evidence was counted, whatever a run would set today."""
+        """The metric as this evidence was counted, whatever a run would set today.
+
+        One of the project's own comes from what the evidence keeps of it: no file is run.
+        """
+        record = self.own_metric(name)
+        if record is not None:
+            return OwnMetric(record)
         return metric_named(name, self.settings or MetricSettings())
+
+    def own_metric(self, name: str) -> OwnMetricRecord | None:
+        """What is kept of an own metric; None for a built-in one."""
+        for record in self.own_metrics:
+            if record.name == name:
+                return record
+        return None
 
     @property
     def references(self) -> References:
@@ -164,6 +191,8 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     metadata = {_MADE_BY: json.dumps(makers)}
     if evidence.settings is not None:
         metadata[_SETTINGS] = evidence.settings.model_dump_json()
+    if evidence.own_metrics:
+        metadata[_OWN_METRICS] = _RECORDS.dump_json(evidence.own_metrics).decode()
     schema = _schema(records[0]).with_metadata(metadata)
     table = pa.Table.from_pylist(records, schema=schema)
 
@@ -184,9 +213,12 @@ def read_evidence(path: Path) -> Evidence:
         rows = [_from_record(record) for record in table.to_pylist()]
         evidence = evidence_of(rows)
         metadata = table.schema.metadata or {}
+        records = _read_records(metadata)
+        _check_pairs(rows, records)
         header = {
             "made_by": _read_makers(metadata),
             "settings": _read_settings(metadata),
+            "own_metrics": records,
         }
         return evidence.model_copy(update=header)
     # A file that somebody else wrote can be wrong in any of these ways.
@@ -217,6 +249,25 @@ def _read_settings(metadata: dict[bytes, bytes]) -> MetricSettings | None:
     if _SETTINGS not in metadata:
         return None
     return MetricSettings.model_validate_json(metadata[_SETTINGS])
+
+
+def _read_records(metadata: dict[bytes, bytes]) -> tuple[OwnMetricRecord, ...]:
+    records = _RECORDS.validate_json(metadata.get(_OWN_METRICS, b"[]"))
+    names = [record.name for record in records]
+    # Each metric is counted in one way, and Assay's own names stand for Assay's own metrics.
+    if len(set(names)) != len(names) or not set(names).isdisjoint(BUILT_IN):
+        raise ValueError(names)
+    return records
+
+
+def _check_pairs(rows: list[EvidenceRow], records: tuple[OwnMetricRecord, ...]) -> None:
+    """An own metric gives two numbers for a row: what counts, and what the row weighs."""
+    for record in records:
+        for row in rows:
+            for statistics in (row.statistics, row.control):
+                numbers = statistics.get(record.name)
+                if numbers is not None and len(numbers) != 2:
+                    raise ValueError(record.name)
 
 
 def read_predictions(path: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from core.errors import IncompleteEvidence
-from pipelines.metrics import Metric, metric_named
+from pipelines.metrics import Metric, ScoredRow, metric_named
 from pipelines.metrics.needless import needless_settings
 from pipelines.scoring.evidence_file import (
     Evidence,
@@ -66,10 +66,27 @@ def metric_score(
         clusters=len(sums),
         signature=metric.signature(rows),
         inapplicable=_inapplicable(evidence, metric),
-        needless=needless_settings(
-            metric, metric_named(metric.name), evidence.references
-        ),
+        needless=_needless(evidence, metric),
+        own=evidence.own_metric(metric.name),
     )
+
+
+def list_scored_rows(rows: Sequence[EvidenceRow]) -> list[ScoredRow]:
+    """Everything that a metric counts: each row, and its answer with its control's references."""
+    references = {row.row.prompt_id: row.row.references for row in rows}
+    scored = []
+    for row in rows:
+        scored.append(row.row)
+        if row.control_prompt_id is not None:
+            scored.append(_swap(row, references))
+    return scored
+
+
+def _needless(evidence: Evidence, metric: Metric) -> str | None:
+    # An own metric has no settings: what it would set is in its file.
+    if evidence.own_metric(metric.name) is not None:
+        return None
+    return needless_settings(metric, metric_named(metric.name), evidence.references)
 
 
 def _inapplicable(evidence: Evidence, metric: Metric) -> str | None:
@@ -96,18 +113,23 @@ def _control_statistics(
     row: EvidenceRow, metrics: Sequence[Metric], references: dict[str, tuple[str, ...]]
 ) -> Statistics:
     """Statistics against the references of the row's control prompt; empty where it has none."""
-    control_id = row.control_prompt_id
-    if control_id is None:
+    if row.control_prompt_id is None:
         return {}
-    if control_id not in references:
-        raise IncompleteEvidence(
-            f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. "
-            "Run the score stage again."
-        )
-    swapped = row.row.model_copy(update={"references": references[control_id]})
+    swapped = _swap(row, references)
     # A metric that compares no answers would give the same number again.
     return {
         metric.name: metric.row_statistics(swapped)
         for metric in metrics
         if metric.compares_answers
     }
+
+
+def _swap(row: EvidenceRow, references: dict[str, tuple[str, ...]]) -> ScoredRow:
+    """The row's answer beside the references of its control prompt."""
+    control_id = row.control_prompt_id
+    if control_id is None or control_id not in references:
+        raise IncompleteEvidence(
+            f"The control of prompt {row.row.prompt_id} is no prompt of the evidence. "
+            "Run the score stage again."
+        )
+    return row.row.model_copy(update={"references": references[control_id]})

@@ -16,16 +16,23 @@ from core.files import write_jsonl
 from core.value import FileDigest
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.metrics import Metric, ScoredRow, metric_named
+from pipelines.metrics import Metric, ScoredRow, metric_named, own_metric_file
 from pipelines.metrics.evaluate_modules import MODULES, evaluate_score
+from pipelines.metrics.own import count_rows
+from pipelines.metrics.own_file import MetricFile
 from pipelines.rows.contents import digest_contents
 from pipelines.scoring.controls import control_prompts
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, write_evidence
 from pipelines.scoring.observations import NAMED_ANSWERS, named_answers, output_bias_of
-from pipelines.scoring.scores import system_scores, with_statistics
+from pipelines.scoring.scores import (
+    list_scored_rows,
+    system_scores,
+    with_statistics,
+)
 from pipelines.values.dataset import Prompt
 from pipelines.values.evidence import Resampling, Scorecard
 from pipelines.values.metric_settings import MetricSettings
+from pipelines.values.own_metric import own_metric_names
 from pipelines.values.params import Params, load_params
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 
@@ -36,13 +43,23 @@ TOLERANCE = 1e-6
 def score(trial: Trial, params: Params, min_group_size: int, into: Path) -> Scorecard:
     """Score base, few-shot base, adapter and, where there is one, champion.
 
-    Evidence and named answers are written below `into`. `IncompleteGeneration` where an answer
-    or a loss is missing, `IncompleteEvidence` where two ways of computing a metric disagree.
+    Evidence and named answers are written below `into`. Files of own metrics are read from
+    `metrics/` of the current folder. `IncompleteGeneration` where an answer or a loss is missing,
+    `IncompleteEvidence` where two ways of computing a metric disagree, `ParameterError` or
+    `UnusableRow` where the file of an own metric is wrong.
     """
     settings = params.score.settings
-    metrics = tuple(metric_named(name, settings) for name in params.score.metrics)
+    own = own_metric_names(params.score.metrics)
+    built_in = [name for name in params.score.metrics if name not in own]
     resampling = Resampling(resamples=params.score.resamples, seed=params.score.seed)
-    evidence = build_evidence(trial, metrics, settings)
+    evidence = build_evidence(
+        trial,
+        [metric_named(name, settings) for name in built_in],
+        settings,
+        [own_metric_file(name, Path()) for name in own],
+    )
+    # In the order of the parameters.
+    metrics = [evidence.metric_named(name) for name in params.score.metrics]
     # Before anything is written: a doubtful number must not be found on disk.
     check_against_evaluate(evidence, metrics)
     named = named_answers(trial)
@@ -97,9 +114,14 @@ def summarise(scorecard: Scorecard, metric: str) -> str:
 
 
 def build_evidence(
-    trial: Trial, metrics: Sequence[Metric], settings: MetricSettings
+    trial: Trial,
+    metrics: Sequence[Metric],
+    settings: MetricSettings,
+    own: Sequence[MetricFile] = (),
 ) -> Evidence:
     """Build every system's rows with their statistics, by metrics under these settings.
+
+    The files of own metrics run in processes of their own.
 
     `IncompleteGeneration` where a system has no answer or no loss for a prompt.
     """
@@ -109,10 +131,18 @@ def build_evidence(
         answers = trial.answers(system.system)
         rows += _build_rows(trial, answers, controls)
     made_by = {answers.system: answers.completions.spec for answers in trial.systems}
-    evidence = with_statistics(rows, metrics)
+    scored = list_scored_rows(rows)
+    references = [prompt.references for prompt in trial.prompts]
+    counted = [count_rows(file, scored, references) for file in own]
+    evidence = with_statistics(rows, [*metrics, *counted])
     # What made the answers, so that a verdict cannot be moved to another configuration; and how
     # they were counted, so that it is found again whatever the parameters say later.
-    return evidence.model_copy(update={"made_by": made_by, "settings": settings})
+    header = {
+        "made_by": made_by,
+        "settings": settings,
+        "own_metrics": tuple(metric.record for metric in counted),
+    }
+    return evidence.model_copy(update=header)
 
 
 def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> None:

@@ -27,11 +27,12 @@ from pipelines.gates.policy import (
     ScreenPolicy,
     load_policy,
 )
-from pipelines.metrics import metric_named
+from pipelines.metrics import Metric, OwnMetric, metric_named
 from pipelines.metrics.needless import describe_needless, has_parts
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
+from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import (
     EXIT_CODES,
@@ -120,6 +121,21 @@ class Case(Value):
                 return score.inapplicable
         return None
 
+    def find_metric(self, metric: str) -> Metric:
+        """Return a built-in metric, or an own one by what the scorecard keeps of its file."""
+        record = self.find_own_metric(metric)
+        return metric_named(metric) if record is None else OwnMetric(record)
+
+    def find_own_metric(self, metric: str) -> OwnMetricRecord | None:
+        """Return what the scorecard keeps of an own metric; None where it has none of that name."""
+        # The same for every system, as the evidence has one record of each.
+        system_score = self.scorecard.system("adapter")
+        scores = () if system_score is None else system_score.metrics
+        for score in scores:
+            if score.name == metric:
+                return score.own
+        return None
+
     def has_judged(self, guardrail: Guardrail) -> bool:
         """Whether a guardrail applies, and can tell the adapter from a system that it names."""
         metric = guardrail.metric
@@ -134,7 +150,7 @@ class Case(Value):
 
     def is_at_worst(self, metric: str, against: System) -> bool:
         """Whether the adapter and the other side are both at the very end of the scale."""
-        worst = metric_named(metric).worst
+        worst = self.find_metric(metric).worst
         systems: tuple[System, ...] = ("adapter", against)
         return all(self.find_score(metric, system) == worst for system in systems)
 
@@ -246,6 +262,7 @@ def list_findings(case: Case) -> Iterator[Finding]:
     yield from check_any_guardrail(case)
     yield from check_signatures(case)
     yield from check_settings(case)
+    yield from check_scales(case)
     yield from check_margins(case)
     yield from output_bias(case.scorecard.bias, case.gates)
 
@@ -378,8 +395,9 @@ def check_superiority(case: Case, against: System) -> Finding:
             "or have the policy name another",
         )
     if _is_no_evidence(case, comparison, against):
+        fact = _describe_no_evidence(case, comparison)
         text = (
-            f"{_describe_no_evidence(comparison)}. Train until some answers are partly right, "
+            f"{fact}. Train until some answers are partly right, "
             "or have the policy name another primary metric"
         )
         return _make_finding(rule, "undecided", text)
@@ -461,7 +479,8 @@ def check_non_inferiority(case: Case, guardrail: Guardrail, against: System) -> 
     if comparison is None:
         return _check_stand_in(case, metric, against, rule)
     if _is_no_evidence(case, comparison, against):
-        return _find_no_evidence(rule, comparison, is_required=guardrail.required)
+        fact = _describe_no_evidence(case, comparison)
+        return _find_no_evidence(rule, fact, is_required=guardrail.required)
     text = _describe_comparison(comparison)
     # Both bounds on one side of the margin decide; a margin between them does not.
     if comparison.low > -margin:
@@ -520,6 +539,22 @@ def check_settings(case: Case) -> Iterator[Finding]:
             yield _make_finding(rule, "rejected", text)
 
 
+def check_scales(case: Case) -> Iterator[Finding]:
+    """Yield a rejection for each own metric whose scale is another in its file than in the policy.
+
+    The policy's limits on margins and on the smallest effect rest on it.
+    """
+    for name, scale in case.policy.own_metrics.items():
+        metric = case.find_own_metric(name)
+        if metric is None or metric.scale == scale:
+            continue
+        text = (
+            f"{name} has a scale of {metric.scale:g} in {metric.path}, "
+            f"and the policy goes by {scale:g}. Write the same in both"
+        )
+        yield _make_finding(f"{name} scale", "rejected", text)
+
+
 def check_margins(case: Case) -> Iterator[Finding]:
     """Yield a rejection for each metric that was scored and that the policy does not judge.
 
@@ -567,11 +602,8 @@ def _is_no_evidence(case: Case, comparison: Comparison, against: System) -> bool
     return not comparison.standard_error > 0
 
 
-def _find_no_evidence(
-    rule: str, comparison: Comparison, *, is_required: bool
-) -> Finding:
+def _find_no_evidence(rule: str, fact: str, *, is_required: bool) -> Finding:
     """Treat it like a metric that was not scored: only a policy that requires it minds."""
-    fact = _describe_no_evidence(comparison)
     if not is_required:
         text = f"{fact}, and the policy does not require it"
         return _make_finding(rule, "passed", text)
@@ -582,8 +614,8 @@ def _find_no_evidence(
     return _make_finding(rule, "undecided", text)
 
 
-def _describe_no_evidence(comparison: Comparison) -> str:
-    worst = metric_named(comparison.metric).worst
+def _describe_no_evidence(case: Case, comparison: Comparison) -> str:
+    worst = case.find_metric(comparison.metric).worst
     return (
         f"{comparison.metric} is {worst:g} for the adapter and for {comparison.against} "
         "alike, without any spread, which is no evidence"
@@ -597,7 +629,7 @@ def _check_stand_in(case: Case, metric: str, against: System, rule: str) -> Find
     """
     own = case.find_signature(metric, "adapter")
     other = case.find_signature(metric, against)
-    stand_in = metric_named(metric).stand_in
+    stand_in = case.find_metric(metric).stand_in
     # The stand-in has to be judged against the same system, or nothing would judge.
     judged = case.list_metrics_judged_against(against)
     methods_differ = other is not None and own != other

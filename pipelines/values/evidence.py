@@ -7,6 +7,7 @@ from pydantic import Field
 from core.files import digest_of_json
 from core.value import FileDigest, Value
 from pipelines.values.dataset import BiasReport, Interval
+from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
 
@@ -135,6 +136,10 @@ class MetricScore(Value):
         default=None,
         description="Parts of the signature that were set where the defaults apply, by `|`.",
     )
+    own: OwnMetricRecord | None = Field(
+        default=None,
+        description="What the file of an own metric said of itself; None: it is built in.",
+    )
 
 
 class SystemScore(Value):
@@ -218,6 +223,7 @@ _NEWER_FIELDS = {
     "favourable_is_declared",
     "inapplicable",
     "needless",
+    "own",
 }
 
 

@@ -13,7 +13,13 @@ from core.files import sha256_of
 from core.value import Value
 from pipelines.gates.comparisons import compare, list_differences, score_differences
 from pipelines.gates.policy import Policy, load_policy
-from pipelines.scoring.evidence_file import Evidence, EvidenceRow, read_evidence
+from pipelines.metrics import Metric
+from pipelines.scoring.evidence_file import (
+    Evidence,
+    EvidenceRow,
+    Statistics,
+    read_evidence,
+)
 from pipelines.scoring.scores import with_statistics
 from pipelines.stages.admit import admit
 from pipelines.stages.screen import list_rules, screen
@@ -29,6 +35,7 @@ from pipelines.values.verdict import (
     Undecided,
     read_screen_verdict,
 )
+from registry.release.own_metrics import copy_differences, find_metrics
 from registry.release.stored_files import file_differences
 from registry.release.stored_inputs import input_differences
 
@@ -61,19 +68,22 @@ def is_older(scorecard: Scorecard) -> bool:
     return not has_contents and not has_named_answers
 
 
-def recompute(folder: Path, policy_file: Path | None = None) -> Recomputation:
+def recompute(
+    folder: Path, policy_file: Path | None = None, project: Path | None = None
+) -> Recomputation:
     """Judge a folder's scorecard and evidence again, and compare with every file beside them.
 
     The policy is the folder's `policy.yaml` unless another is given. Statistics are computed
     again from the stored texts and losses, the bias of outputs from the stored answers, and the
-    prompts are compared with the held-out split. What is missing is a difference.
+    prompts are compared with the held-out split. What is missing is a difference, and so is an
+    own metric whose file `project` does not have: a file in the folder is never run.
     `DamagedFile` where a file cannot be read, or the evidence is not the scorecard's.
     """
     screening = _screen_again(folder, policy_file or folder / "policy.yaml")
     scorecard, evidence = screening.scorecard, screening.evidence
     # Every comparison is made, whatever the earlier ones found: a person reads the whole list.
     stored = read_screen_verdict(folder / "verdict.json")
-    differences = [*_evidence_differences(folder, scorecard, evidence)]
+    differences = [*_evidence_differences(folder, screening, project)]
     champion = ChampionInput.read(folder / "champion.json")
     differences += maker_differences(scorecard, champion, evidence)
     differences += input_differences(folder, scorecard, evidence)
@@ -100,14 +110,16 @@ def rescreen(folder: Path, policy_file: Path) -> Finalist | Rejection | Undecide
     return _screen_again(folder, policy_file).verdict
 
 
-def older_differences(folder: Path, policy_file: Path) -> tuple[str, ...]:
+def older_differences(
+    folder: Path, policy_file: Path, project: Path | None = None
+) -> tuple[str, ...]:
     """What can be recomputed of a package that `is_older` and differs, or does not pass.
 
     Only for a version that a person answers for: what its package does not hold is not examined.
     `DamagedFile` where a file cannot be read.
     """
     screening = _screen_again(folder, policy_file)
-    differences = _evidence_differences(folder, screening.scorecard, screening.evidence)
+    differences = _evidence_differences(folder, screening, project)
     # What such a package cannot hold, it cannot fail by.
     failures = tuple(
         f"by the policy that holds now: {finding.text}"
@@ -142,11 +154,13 @@ def _read_evidence(path: Path, scorecard: Scorecard) -> Evidence:
 
 
 def _evidence_differences(
-    folder: Path, scorecard: Scorecard, evidence: Evidence
+    folder: Path, screening: _Screening, project: Path | None
 ) -> tuple[str, ...]:
     """Where statistics, scores and comparators do not follow from each other."""
+    scorecard, evidence = screening.scorecard, screening.evidence
     differences = [
-        *statistics_differences(evidence),
+        *statistics_differences(evidence, project),
+        *copy_differences(folder, evidence),
         *score_differences(scorecard, evidence),
     ]
     champion = ChampionInput.read(folder / "champion.json")
@@ -233,10 +247,13 @@ def rule_differences(
     return (*missing, *surplus)
 
 
-def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
+def statistics_differences(
+    evidence: Evidence, project: Path | None = None
+) -> tuple[str, ...]:
     """Rows whose statistics do not follow from their texts and losses.
 
-    Where losses or controls do not fit their rows, those are the differences.
+    Where losses or controls do not fit their rows, those are the differences. The rows of an own
+    metric are counted again by the project's file, where that is the one that counted.
     """
     rows = _rows_of(evidence)
     groups = {row.row.prompt_id: row.group for row in rows}
@@ -244,16 +261,40 @@ def statistics_differences(evidence: Evidence) -> tuple[str, ...]:
     # Without fitting losses and controls there is nothing to compute statistics from.
     if unfit:
         return unfit
-    metrics = [evidence.metric_named(name) for name in evidence.metrics]
+    at_hand = find_metrics(evidence, rows, project)
+    # Those are named already; everything else of a row is compared.
+    names = {metric.name for metric in at_hand.metrics}
+    uncounted = set(evidence.metrics) - names
+    stored = [_without(row, uncounted) for row in rows]
+    return (*at_hand.differences, *_row_differences(stored, at_hand.metrics))
+
+
+def _row_differences(
+    rows: list[EvidenceRow], metrics: tuple[Metric, ...]
+) -> Iterator[str]:
     recomputed = _rows_of(with_statistics(rows, metrics))
-    differences: list[str] = []
     for row, recomputed_row in zip(rows, recomputed, strict=True):
-        differences += list_differences(
+        yield from list_differences(
             f"evidence.{row.system}.{row.row.prompt_id}",
             row.model_dump(mode="json"),
             recomputed_row.model_dump(mode="json"),
         )
-    return tuple(differences)
+
+
+def _without(row: EvidenceRow, names: set[str]) -> EvidenceRow:
+    """The row without the statistics of these metrics."""
+    statistics = _leave_out(row.statistics, names)
+    control = _leave_out(row.control, names)
+    return row.model_copy(
+        update={
+            "statistics": statistics,
+            "control": control,
+        }
+    )
+
+
+def _leave_out(statistics: Statistics, names: set[str]) -> Statistics:
+    return {name: numbers for name, numbers in statistics.items() if name not in names}
 
 
 def _rows_of(evidence: Evidence) -> list[EvidenceRow]:

@@ -3,10 +3,15 @@
 Both sides' stored evidence is paired on the prompts that both answered.
 """
 
+from pathlib import Path
+
 from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Guardrail, Policy, ScreenPolicy
+from pipelines.metrics import Metric
+from pipelines.metrics.own import count_rows
+from pipelines.metrics.own_file import find_same_file
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow, evidence_of
-from pipelines.scoring.scores import system_scores, with_statistics
+from pipelines.scoring.scores import list_scored_rows, system_scores, with_statistics
 from pipelines.stages.screen import (
     Case,
     check_clusters,
@@ -27,10 +32,18 @@ _Question = tuple[str, str, tuple[str, ...]]
 
 
 def against_challenger(
-    scorecard: Scorecard, own: Evidence, challenger: Evidence, policy: Policy
+    scorecard: Scorecard,
+    own: Evidence,
+    challenger: Evidence,
+    policy: Policy,
+    project: Path | None = None,
 ) -> tuple[Finding, ...]:
-    """Judge a finalist by the rules of `screen`, with the challenger in the champion's place."""
-    evidence = _pair(own, challenger)
+    """Judge a finalist by the rules of `screen`, with the challenger in the champion's place.
+
+    The challenger's answers are counted by the finalist's own metrics, whose files `project` has.
+    `ParameterError` where it does not, and the challenger was counted by others.
+    """
+    evidence = _pair(own, challenger, project)
     if evidence is None:
         text = (
             "The finalist and the challenger answered no prompt in common: "
@@ -76,7 +89,7 @@ def _champion_guardrails(policy: ScreenPolicy) -> list[Guardrail]:
     ]
 
 
-def _pair(own: Evidence, challenger: Evidence) -> Evidence | None:
+def _pair(own: Evidence, challenger: Evidence, project: Path | None) -> Evidence | None:
     """Both adapters' rows where prompt, group and references agree, under their common metrics.
 
     None where they share no row or no metric.
@@ -94,23 +107,57 @@ def _pair(own: Evidence, challenger: Evidence) -> Evidence | None:
         return None
     pairs = [*own_rows, *champion_rows]
     paired = evidence_of(_restrict(row, metrics) for row in pairs)
-    return _count_alike(paired, own, challenger)
+    return _count_alike(paired, own, challenger, project)
 
 
-def _count_alike(paired: Evidence, own: Evidence, challenger: Evidence) -> Evidence:
-    """The challenger's answers counted under the finalist's settings, where theirs were others.
+def _count_alike(
+    paired: Evidence, own: Evidence, challenger: Evidence, project: Path | None
+) -> Evidence:
+    """The challenger's answers counted as the finalist's, where theirs were counted otherwise.
 
-    Numbers of two tokenizers are not comparable; the texts are there to be counted again.
+    Numbers of two tokenizers, or of two files, are not comparable; the texts are there to be
+    counted again.
     """
-    alike = paired.model_copy(update={"settings": own.settings})
-    standard = MetricSettings()
-    if (own.settings or standard) == (challenger.settings or standard):
+    header = {"settings": own.settings, "own_metrics": own.own_metrics}
+    alike = paired.model_copy(update=header)
+    if _is_counted_alike(own, challenger, alike.metrics):
         return alike
-    metrics = [alike.metric_named(name) for name in alike.metrics]
-    rows = [*alike.rows["adapter"], *alike.rows["champion"]]
     # The adapter's controls point at prompts that are perhaps not among the pairs.
-    counted = with_statistics([_without_control(row) for row in rows], metrics)
-    return counted.model_copy(update={"settings": own.settings})
+    rows = [
+        _without_control(row)
+        for row in (*alike.rows["adapter"], *alike.rows["champion"])
+    ]
+    metrics = [_counting(alike, name, rows, project) for name in alike.metrics]
+    counted = with_statistics(rows, metrics)
+    return counted.model_copy(update=header)
+
+
+def _is_counted_alike(
+    own: Evidence, challenger: Evidence, metrics: tuple[str, ...]
+) -> bool:
+    standard = MetricSettings()
+    if (own.settings or standard) != (challenger.settings or standard):
+        return False
+    return all(
+        _signature_of(own, name) == _signature_of(challenger, name) for name in metrics
+    )
+
+
+def _signature_of(evidence: Evidence, metric: str) -> str | None:
+    """How an own metric was counted; None for a built-in one."""
+    record = evidence.own_metric(metric)
+    return None if record is None else record.signature
+
+
+def _counting(
+    evidence: Evidence, name: str, rows: list[EvidenceRow], project: Path | None
+) -> Metric:
+    """The metric, ready to count these rows."""
+    record = evidence.own_metric(name)
+    if record is None:
+        return evidence.metric_named(name)
+    file = find_same_file(record, project)
+    return count_rows(file, list_scored_rows(rows), evidence.references)
 
 
 def _without_control(row: EvidenceRow) -> EvidenceRow:

@@ -1,7 +1,7 @@
 """A workspace of a run's own: the checkout is pinned as it is and nothing in it changes."""
 
 import json
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from flows.run.work_key import identify
 from flows.run.workspace import ended_workspaces, open_workspace, remove_dead_worktrees
 from flows.start import request_from
 from pipelines.values.params import load_params
-from tests.support.journey import IDENTITY, git, learnable_rows, write_rows
+from tests.support import own_metrics
+from tests.support.journey import git, learnable_rows, write_rows
 
 
 @pytest.fixture
@@ -56,11 +57,54 @@ def test_pinning_leaves_branch_index_and_working_tree_alone(project: Project) ->
     assert worktrees(project) == []
 
 
-def test_the_working_tree_is_pinned_as_it_is(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def test_an_own_metric_is_pinned_whatever_git_knows_of_it_and_nothing_beside_it(
+    project: Project,
 ) -> None:
-    # In a clone of Assay itself the code that runs is a part of the project.
-    monkeypatch.setattr("flows.run.pin.INSTALLED", project.root)
+    untracked = own_metrics.write_metric(project.root, name="untracked")
+    own_metrics.write_metric(project.root, name="staged")
+    git(project.root, "add", "metrics/staged.py")
+    # Staged and gone, and what a folder of that name may hold besides.
+    own_metrics.write_metric(project.root, name="gone")
+    git(project.root, "add", "metrics/gone.py")
+    (project.root / "metrics/gone.py").unlink()
+    (project.root / "metrics/heavy.json").write_text("{}")
+    with open_workspace(project, TrainRequest()) as workspace:
+        untracked.write_text("edited during the run\n")
+        pinned = sorted(path.name for path in (workspace.root / "metrics").iterdir())
+        assert pinned == ["README.md", "staged.py", "untracked.py"]
+        text = (workspace.root / "metrics/untracked.py").read_text()
+        assert text == own_metrics.source()
+
+
+def test_own_rows_leave_the_metrics_that_name_an_own_one(
+    project: Project, tmp_path: Path
+) -> None:
+    own_metrics.write_metric(project.root)
+    policy = project.root / "registry/policies/default.yaml"
+    policy.write_text(own_metrics.policy_text())
+    data = write_rows(tmp_path / "rows.jsonl", learnable_rows(20))
+    params = project.root / "params.yaml"
+    listed = f"  metrics: [chrf, {own_metrics.NAME}]\n"
+    text = re.sub(r"  metrics: .*\n", listed, params.read_text())
+    params.write_text(text)
+    with open_workspace(project, TrainRequest(data=data)) as workspace:
+        assert workspace.params.score.metrics == ("chrf", own_metrics.NAME)
+    # Before training: the gate would reject every adapter.
+    policy.write_text(own_metrics.policy_text(own_metrics={own_metrics.NAME: 2.0}))
+    with (
+        pytest.raises(ParameterError, match="scale of 1, and the policy"),
+        open_workspace(project, TrainRequest(data=data)),
+    ):
+        pass
+    wanted = {"score.metrics": ["chrf"]}
+    with open_workspace(project, TrainRequest(data=data, settings=wanted)) as workspace:
+        assert workspace.params.score.metrics == ("chrf",)
+    params.write_text(text.replace(f", {own_metrics.NAME}", ""))
+    with open_workspace(project, TrainRequest(data=data)) as workspace:
+        assert "bleu" in workspace.params.score.metrics
+
+
+def test_the_working_tree_is_pinned_as_it_is(project: Project) -> None:
     with open_workspace(project, TrainRequest()) as workspace:
         assert (workspace.root / "README.md").read_text() == "edited\n"
         assert (workspace.root / "Makefile").read_text() == "staged\n"
