@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field, ValidationError
 
 from core.errors import ParameterError
@@ -24,6 +25,7 @@ from core.files import read_jsonl, sha256_of, write_text
 from core.value import FileDigest, Value, first_problem
 from pipelines import layout
 from pipelines.rows.contents import digest_contents
+from pipelines.rows.suite import find_suite_faults
 from pipelines.rows.text import count_folded_characters, make_excerpt
 from pipelines.values.dataset import (
     SPLITS,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_IDS = 5
+_SUITE_PARAMETERS = ("max_characters",)
 _BETWEEN = "expect_column_values_to_be_between"
 _CHARACTERS = "_characters"
 # The key under which each expectation carries its place through great_expectations.
@@ -139,6 +142,14 @@ def validate(
 def load_suite(path: Path) -> Suite:
     """Read a suite; `ParameterError` where it is missing, empty, or asks what does not exist."""
     suite = read_suite(path)
+    columns = [*Row.model_fields, "split", *_measure_texts({})]
+    for expectation in suite.expectations:
+        faults = find_suite_faults(expectation.kwargs, columns, _SUITE_PARAMETERS)
+        for fault in faults:
+            raise ParameterError(
+                f"The expectation suite {path} does not fit: in {expectation.type}, "
+                f"{fault}. Correct it: without it nothing passes."
+            )
     # Built once for its errors alone, before any row is looked at.
     _build_gx_suite(suite, path)
     return suite
@@ -446,4 +457,7 @@ def _escape(shown: Any) -> Any:
         return [_escape(entry) for entry in shown]
     if isinstance(shown, str):
         return html.escape(shown)
+    # The page cannot show a number of numpy, such as a mean.
+    if isinstance(shown, np.generic):
+        return shown.item()
     return shown

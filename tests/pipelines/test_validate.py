@@ -1,6 +1,7 @@
 """The real suite, run by the real great_expectations over small tables."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,108 @@ def test_an_expectation_that_great_expectations_would_silently_drop_is_an_error(
         "names expect_rows_to_be_nice, which great_expectations does not have"
         in unusable(tmp_path, text)
     )
+
+
+# Expectations of the user's own.
+
+DOCS = Path(__file__).parents[2] / "docs/how-to/own-expectation.md"
+
+
+def with_expectation(folder: Path, entry: object) -> Path:
+    """The suite with one more expectation."""
+    document = json.loads(SUITE.read_text(encoding="utf-8"))
+    document["expectations"].append(entry)
+    path = folder / "rows.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_the_expectation_that_a_page_shows_sets_rows_aside_by_its_name(
+    tmp_path: Path,
+) -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    suite = load_suite(with_expectation(tmp_path, json.loads(block)))
+    rows = [record(1), record(2, completion="http://x.y"), record(3)]
+    report = validate(
+        {"train": rows, "dev": [], "held_out": []}, suite, 20, (), tmp_path
+    )
+    assert report.passed
+    assert report.rows["train"] == 2
+    named = "completion: expect_column_values_to_not_match_regex"
+    assert report.quarantined == {named: 1}
+    assert report.suite_sha256 != sha256_of(SUITE)
+
+
+def test_an_expectation_about_the_table_fails_the_report_and_sets_no_row_aside(
+    tmp_path: Path,
+) -> None:
+    mean = "expect_column_mean_to_be_between"
+    limits = {"column": "completion_characters", "min_value": 5}
+    suite = load_suite(with_expectation(tmp_path, {"type": mean, "kwargs": limits}))
+    rows = [record(1), record(2)]
+    report = validate(
+        {"train": rows, "dev": [], "held_out": []}, suite, 20, (), tmp_path
+    )
+    assert not report.passed
+    assert failed(report) == {f"{mean}(completion_characters)"}
+    assert report.rows["train"] == 2
+    # The mean of the page's number is one of numpy.
+    assert "mean must be" in (tmp_path / "docs/index.html").read_text("utf-8")
+
+
+def test_the_page_of_expectations_names_every_column() -> None:
+    listed = set(re.findall(r"`(\w+)`", DOCS.read_text("utf-8").partition("| ---")[2]))
+    (columns,) = [
+        entry["kwargs"]["column_set"]
+        for entry in json.loads(SUITE.read_text("utf-8"))["expectations"]
+        if "column_set" in entry["kwargs"]
+    ]
+    assert set(columns) <= listed
+
+
+NOT_MATCH = "expect_column_values_to_not_match_regex"
+BETWEEN = "expect_column_values_to_be_between"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "named"),
+    [
+        (
+            NOT_MATCH,
+            {"column": "completions", "regex": "x"},
+            f"in {NOT_MATCH}, there is no column completions: did you mean completion",
+        ),
+        (NOT_MATCH, {"column": "zz", "regex": "x"}, "no column zz, only id, number"),
+        (NOT_MATCH, {"column": "completion", "regex": "("}, "'(' is no regular expre"),
+        (NOT_MATCH, {"column": "completion", "regex": 3}, "3 is no regular expression"),
+        (NOT_MATCH, {"column": "completion"}, "regex field required"),
+        (NOT_MATCH, {"column": "completion", "regex": "x", "mostly": 2}, "mostly"),
+        (NOT_MATCH, {"column": "completion", "regex": "x", "wrong": 2}, "wrong extra"),
+        (
+            BETWEEN,
+            {"column": "number", "max_value": {"$PARAMETER": "max_caracters"}},
+            "there is no parameter max_caracters for a suite, only max_characters",
+        ),
+        (
+            "expect_column_pair_values_to_be_equal",
+            {"column_A": "prompt", "column_B": "answer"},
+            "there is no column answer",
+        ),
+        (
+            "expect_compound_columns_to_be_unique",
+            {"column_list": ["prompt", "answer"]},
+            "there is no column answer",
+        ),
+        ("expect_nice_rows", {"column": "prompt"}, "names expect_nice_rows, which"),
+    ],
+)
+def test_an_expectation_that_names_what_is_not_there_is_one_sentence(
+    tmp_path: Path, kind: str, arguments: dict[str, Any], named: str
+) -> None:
+    path = with_expectation(tmp_path, {"type": kind, "kwargs": arguments})
+    with pytest.raises(ParameterError) as caught:
+        load_suite(path)
+    said = str(caught.value)
+    assert named in said
+    assert f"The expectation suite {path} " in said
+    assert "\n" not in said
