@@ -151,7 +151,9 @@ def check_make(words: list[str]) -> None:
 
 def check_dvc(words: list[str]) -> None:
     assert words[0] in {"repro", "dag"}
-    assert all(word in STAGES for word in words[1:] if not word.startswith("-")), words
+    stages = [word for word in words[1:] if not word.startswith("-")]
+    # A test of tests/flows runs the one that a page shows.
+    assert set(stages) <= {*STAGES, "prepare/dvc.yaml"}, words
 
 
 def check_source(words: list[str]) -> None:

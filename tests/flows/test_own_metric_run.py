@@ -1,5 +1,8 @@
-"""A whole run that a metric of the project's own decides."""
+"""A whole run that a metric of the project's own decides, from rows that an own stage makes."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from tests.support.journey import (
     write_rows,
 )
 from tests.support.own_metrics import NAME
+
+ROOT = Path(__file__).parents[2]
 
 
 def name_the_metric(checkout: Checkout) -> None:
@@ -99,3 +104,28 @@ def test_a_wrong_metric_is_named_before_anything_runs(
     assert refused.code == 1
     assert f"metrics/{NAME}.py line 1 is no Python" in refused.err
     assert list((checkout.home / "worktrees").glob("*/")) == []
+
+
+@pytest.mark.ci
+def test_the_stage_that_a_page_shows_makes_the_rows_of_a_run(
+    seeded: Checkout, judged: Journey
+) -> None:
+    page = (ROOT / "docs/how-to/run-stages-by-hand.md").read_text("utf-8")
+    (stage,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    folder = seeded.root / "prepare"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(stage, encoding="utf-8")
+    rows = judged.data.read_text("utf-8")
+    code = f"open('rows.jsonl', 'w', encoding='utf-8').write({rows!r})\n"
+    (folder / "make_rows.py").write_text(code, encoding="utf-8")
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "prepare/dvc.yaml"],
+        cwd=seeded.root,
+        check=True,
+        capture_output=True,
+    )
+    made = folder / "rows.jsonl"
+    assert sha256_of(made) == sha256_of(judged.data)
+    result = seeded.assay(*run_arguments(made, judged.base))
+    assert result.code == 0, result.out + result.err
+    assert "fine_tune" not in stages_that_ran(result)
