@@ -11,6 +11,7 @@ from pipelines.__main__ import STAGES
 from pipelines.stage_code import StageCode, changes_between, read_stage_code
 
 _RUNS = "refs/assay/runs/*/done"
+_OWN = f"{layout.OWN_METRICS.as_posix()}/"
 # Of a repository with several projects, the newest runs may be another project's.
 _MOST_RUNS = 50
 
@@ -55,21 +56,27 @@ def find_code_change(root: Path) -> CodeChange | None:
     for ref in listing.split():
         codes = _codes_of(root, ref)
         if codes:
-            return CodeChange(run=ref.split("/")[3], stages=_changed(codes))
+            return CodeChange(run=ref.split("/")[3], stages=_changed(root, codes))
     return None
 
 
-def _changed(codes: dict[str, StageCode]) -> tuple[ChangedStage, ...]:
+def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...]:
     found = []
     for stage in STAGES:
         # A stage that is new was not run then.
         before = codes.get(stage)
         changes = ["it is new"]
         if before is not None:
-            changes = changes_between(before, read_stage_code(stage))
+            own = [name for name in before.files if name.startswith(_OWN)]
+            changes = changes_between(before, _read_now(stage, root, own))
         if changes:
             found.append(ChangedStage(stage=stage, changes=tuple(changes)))
     return tuple(found)
+
+
+def _read_now(stage: str, root: Path, own: list[str]) -> StageCode:
+    there = [name for name in own if (root / name).is_file()]
+    return read_stage_code(stage, root, there)
 
 
 def _codes_of(root: Path, ref: str) -> dict[str, StageCode]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import UnreadableData
-from core.project import find_checkout, find_project
+from core.project import find_root, find_project
 from core.settings import Settings
 from pipelines.values.verdict import EXIT_CODES
 from registry.release.recompute import recompute, recompute_admission
@@ -51,7 +51,7 @@ def rerun_gate(
     is_scored = (folder / "scorecard.json").is_file()
     if is_scored:
         # Files of own metrics are taken from the project alone.
-        recomputed = recompute(folder, policy, find_checkout(Path.cwd()))
+        recomputed = recompute(folder, policy, find_root(Path.cwd()))
     else:
         recomputed = recompute_admission(folder, policy)
     differences = recomputed.differences

@@ -8,6 +8,7 @@ repeats those stages alone whose code is another.
 import json
 import re
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,11 +17,15 @@ from core.errors import WorkspaceError
 from core.files import sha256_of
 from core.value import Value
 from pipelines import layout
+from pipelines.values.own_metric import own_metric_files
+from pipelines.values.params import Params, load_params
 
 LISTED = Path(__file__).with_name("stage_modules.json")
 """Modules and libraries of each stage, from the import graph: `infra/deps.py` writes it."""
 INSTALLED = Path(__file__).parents[1]
 """The folder with our packages: `site-packages`, or a checkout that is installed as editable."""
+SCORING = "score"
+"""The stage that runs a project's own metrics."""
 # `2.13.0+cpu`: the build is the machine's, and the same code.
 _BUILD = re.compile(r"\+.*")
 
@@ -36,22 +41,35 @@ class StageCode(Value):
     """SHA-256 of each module, by its path."""
 
 
-def read_stage_code(stage: str) -> StageCode:
-    """The code that the stage would run now; `WorkspaceError` where a module is missing."""
+def read_stage_code(stage: str, root: Path, own: Iterable[str] = ()) -> StageCode:
+    """The code that the stage would run now; `WorkspaceError` where a file is missing.
+
+    `own` names files of a project's own that the stage runs, relative to `root`.
+    """
     listed = _read_list()[stage]
+    files = {module: _digest_of(INSTALLED, module) for module in listed["modules"]}
     return StageCode(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         libraries={name: _installed_version(name) for name in listed["libraries"]},
-        files={module: _digest_of(module) for module in listed["modules"]},
+        files=files | {name: _digest_of(root, name) for name in own},
     )
+
+
+def own_files(stage: str, params: Params) -> tuple[str, ...]:
+    """The files of a project's own that a stage runs: the metrics that are scored by."""
+    if stage != SCORING:
+        return ()
+    return tuple(path.as_posix() for path in own_metric_files(params))
 
 
 def write_stage_codes(root: Path) -> None:
     """Write the code of every stage into a workspace, a file each."""
     folder = root / layout.CODE
     folder.mkdir(parents=True, exist_ok=True)
+    params = load_params(root / layout.PARAMS)
     for stage in _read_list():
-        read_stage_code(stage).write(folder / f"{stage}.json")
+        code = read_stage_code(stage, root, own_files(stage, params))
+        code.write(folder / f"{stage}.json")
 
 
 def check_stage_code(stage: str, root: Path = Path()) -> None:
@@ -65,7 +83,10 @@ def check_stage_code(stage: str, root: Path = Path()) -> None:
             f"{path} does not exist, which says what stage {stage} runs. "
             "Run `assay stage code`, or `dvc repro`."
         )
-    changed = changes_between(StageCode.read(path), read_stage_code(stage))
+    before = StageCode.read(path)
+    params = load_params(root / layout.PARAMS)
+    now = read_stage_code(stage, root, own_files(stage, params))
+    changed = changes_between(before, now)
     if changed:
         raise WorkspaceError(
             f"The code of stage {stage} changed after this run began ({changed[0]}). "
@@ -104,12 +125,12 @@ def _installed_version(library: str) -> str:
         return "absent"
 
 
-def _digest_of(module: str) -> str:
-    path = INSTALLED / module
+def _digest_of(folder: Path, name: str) -> str:
+    path = folder / name
     try:
         return sha256_of(path)
     except OSError as error:
         raise WorkspaceError(
             f"{path} cannot be read ({type(error).__name__}), which a stage runs. "
-            "Install Assay again."
+            "Bring it back: `assay doctor` checks the rest."
         ) from error

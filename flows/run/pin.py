@@ -117,14 +117,10 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
     """Write the working tree through an index of the run's own."""
     index = _index_file(root, run_id)
     environment = {"GIT_INDEX_FILE": str(index), **_IDENTITY}
-    # Untracked rows and weights are no part of a commit: only code is pinned.
-    no_rows = [
-        f":(exclude,literal){layout.RAW}/{path.name}"
-        for stem in STEMS
-        for path in find_untracked(root / layout.RAW, stem)
-    ]
-    names = [name for name in _PINNED if (root / name).exists()]
-    names += _own_metrics(root)
+    names: tuple[str, ...] = _PINNED
+    # In a clone of Assay itself the code is a part of the project.
+    if root.resolve() == INSTALLED.resolve():
+        names += _PACKAGES
     try:
         if has_head:
             git(
@@ -148,21 +144,34 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
         index.unlink(missing_ok=True)
 
 
-def _own_metrics(root: Path) -> list[str]:
-    """Files of own metrics that git does not ignore: a folder of that name may hold much else."""
-    listed = git(
+def _files_of(root: Path, names: tuple[str, ...]) -> Iterator[str]:
+    """The files under those names, relative to the root, without Python's caches."""
+    for name in names:
+        path = root / name
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file.relative_to(root).as_posix()
+    # Beside metrics of the project's own a folder of that name may hold much else.
+    for file in sorted((root / layout.OWN_METRICS).glob("*.py")):
+        yield file.relative_to(root).as_posix()
+    # Rows that git does not track, and whatever lies beside them, are no part of a commit.
+    for file in sorted((root / layout.RAW).glob("*")):
+        if file.suffix == ".dvc" or file.name in _BESIDE_ROWS:
+            yield file.relative_to(root).as_posix()
+
+
+def _add(root: Path, files: Iterator[str], environment: dict[str, str]) -> None:
+    # By force: a repository that ignores `data/` or `*.lock` for its own sake changes nothing.
+    git(
         root,
-        "ls-files",
-        # One that was added and not committed is not in the run's own index.
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-        "--",
-        f":(glob){layout.OWN_METRICS}/*.py",
+        "add",
+        "--force",
+        "--pathspec-from-file=-",
+        "--pathspec-file-nul",
+        stdin="\0".join(f":(literal){file}" for file in files),
+        environment=environment,
     )
-    names = [name for name in listed.split("\0") if name]
-    return [f":(literal){name}" for name in names if (root / name).exists()]
 
 
 def _index_file(root: Path, run_id: str) -> Path:

@@ -12,7 +12,7 @@ from core.errors import ParameterError, UnreadableData
 from core.value import Value
 from pipelines import layout
 from pipelines.values.own_metric import BUILT_IN, own_metric_names
-from pipelines.values.params import Params, preview_override
+from pipelines.values.params import Params, load_params, preview_override
 from registry.ledger.entries import MODEL_NAME
 
 if TYPE_CHECKING:
@@ -122,13 +122,17 @@ class TrainRequest(Value):
 def overrides(request: TrainRequest, params_file: Path) -> dict[str, Any]:
     """The request as overrides of a `params.yaml`; `ParameterError` where that cannot be read.
 
-    Own rows beside parameters of the demo's shell commands are judged as other texts are.
+    Own rows beside parameters of the demo's shell commands are judged as other texts are. Where
+    the file names a metric of the project's own, its list of metrics is a choice, which stays.
     """
     chosen = request.assignments()
-    if request.data is None or load_params(params_file).data.source != "cheat":
+    params = load_params(params_file)
+    if request.data is None or params.data.source != "cheat":
         return chosen
     # Answers to own prompts may be longer than a shell command.
-    texts = {"score.metrics": list(_TEXT_METRICS), "generation.max_new_tokens": 64}
+    texts: dict[str, Any] = {"generation.max_new_tokens": 64}
+    if not own_metric_names(params.score.metrics):
+        texts["score.metrics"] = list(_TEXT_METRICS)
     return texts | chosen
 
 
@@ -153,7 +157,7 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     from pipelines.metrics import described_metric
     from serving.load import name_of_base
 
-    params = preview_override(params_file, assignments_on(request, params_file))
+    params = preview_override(params_file, overrides(request, params_file))
     # The base answers under this name, so a model of that name could never be released.
     if request.model == name_of_base(params.base_model.id):
         raise ParameterError(
@@ -188,17 +192,3 @@ def _check_scales(own: "list[Metric]", policy: Path) -> None:
             f"{metric.name} has a scale of {metric.scale:g}, and the policy {policy} {fact}. "
             f"Write {{{metric.name}: {metric.scale:g}}} into screen.own_metrics there."
         )
-
-
-def assignments_on(request: TrainRequest, params_file: Path) -> dict[str, Any]:
-    """The request as overrides of this `params.yaml`.
-
-    Where the file names a metric of the project's own, its list of metrics is a choice, which own
-    rows do not replace.
-    """
-    chosen = request.assignments()
-    if "score.metrics" in request.settings:
-        return chosen
-    rest = {name: each for name, each in chosen.items() if name != "score.metrics"}
-    listed = preview_override(params_file, rest).score.metrics
-    return rest if own_metric_names(listed) else chosen

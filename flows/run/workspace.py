@@ -15,7 +15,7 @@ from core.home import make_home
 from core.locks import exclusive, share_home, try_exclusive, workspace_lock
 from core.project import Project
 from flows.run.pin import check_is_no_submodule, keep_run_commit, pin_working_tree
-from flows.run.request import TrainRequest, assignments_on, check_request
+from flows.run.request import TrainRequest, check_request, overrides
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
 from pipelines.rows.formats import ReadAs, read_records
@@ -113,8 +113,6 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
     # All runs of a home share one cache, so that a stage that ran before is taken from it.
     cache = project.home / "cache"
     write_text(root / ".dvc/config.local", f"[cache]\n    dir = {cache}\n")
-    # What runs from here on, whatever is installed in the meantime.
-    write_stage_codes(root)
     if request.policy is not None:
         shutil.copyfile(request.policy, root / layout.POLICY)
     params_file = root / layout.PARAMS
@@ -125,13 +123,15 @@ def _write_inputs(project: Project, request: TrainRequest, root: Path) -> Params
         how,
         root / layout.RAW,
     )
-    params = override(params_file, assignments_on(request, params_file))
+    params = override(params_file, overrides(request, params_file))
     base = params.base_model
     if base.source == "folder" and base.digest is None:
         # A folder can change: the run is about the bytes that are there now.
         _, files = find_base_model(base, project.home)
         digest = digest_of_files(files)
         params = override(params_file, {"base_model.digest": digest})
+    # What runs from here on, whatever is installed in the meantime.
+    write_stage_codes(root)
     return params
 
 

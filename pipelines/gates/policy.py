@@ -33,8 +33,6 @@ those of real data are not.
 """
 # Systems that the adapter may have to be compared with.
 Comparator = Literal["base", "few_shot", "champion", "anchor"]
-UpToHalf = Annotated[float, Field(ge=0, le=HALF)]
-Minima = dict[str, Annotated[int, Field(ge=1)]]
 
 
 class JudgedMetric(NamedTuple):
@@ -43,29 +41,6 @@ class JudgedMetric(NamedTuple):
     name: str
     scale: float
     compares_answers: bool
-
-
-class AdmitPolicy(Settable):
-    """Limits on data before training."""
-
-    max_quarantine_share: UpToHalf
-    max_overlap: Annotated[int, Field(ge=0)] = Field(
-        description="Held-out prompts that train or dev may repeat."
-    )
-    min_rows: Minima = Field(description="Distinct rows a split needs.")
-    min_groups: Minima = Field(
-        description="Groups, and distinct contents, that a split needs: statistics count clusters."
-    )
-    licence_required: bool
-    # Under five rows a rate says more about single people than about a group.
-    min_group_size: Annotated[int, Field(ge=5)] = Field(
-        description="Rows of a sensitive group below which nothing is said."
-    )
-    max_demographic_parity_difference: UpToHalf
-    small_groups: tuple[str, ...] = Field(
-        default=(),
-        description="Sensitive groups that are known to be too small; all others are compared.",
-    )
 
 
 class Guardrail(Settable):

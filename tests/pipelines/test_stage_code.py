@@ -17,6 +17,8 @@ from pipelines.stage_code import (
     read_stage_code,
     write_stage_codes,
 )
+from tests.support import own_metrics
+from tests.support.journey import ROOT
 
 
 @pytest.fixture
@@ -34,21 +36,21 @@ def append(path: Path, text: str) -> None:
 
 
 def test_the_same_code_elsewhere_is_the_same(installed: Path) -> None:
-    elsewhere = [read_stage_code(stage) for stage in STAGES]
+    elsewhere = [read_stage_code(stage, ROOT) for stage in STAGES]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.stage_code.INSTALLED", INSTALLED)
-        assert elsewhere == [read_stage_code(stage) for stage in STAGES]
+        assert elsewhere == [read_stage_code(stage, ROOT) for stage in STAGES]
 
 
 def test_a_changed_metric_is_the_code_of_those_stages_that_use_metrics(
     installed: Path,
 ) -> None:
-    before = {stage: read_stage_code(stage) for stage in STAGES}
+    before = {stage: read_stage_code(stage, ROOT) for stage in STAGES}
     append(installed / "pipelines/metrics/chrf.py", "# another\n")
     changed = {
-        stage: changes_between(before[stage], read_stage_code(stage))
+        stage: changes_between(before[stage], read_stage_code(stage, ROOT))
         for stage in STAGES
-        if read_stage_code(stage) != before[stage]
+        if read_stage_code(stage, ROOT) != before[stage]
     }
     assert changed["score"] == ["pipelines/metrics/chrf.py"]
     assert not {"fine_tune", "generate", "collect"} & set(changed)
@@ -73,13 +75,13 @@ def test_a_changed_metric_is_the_code_of_those_stages_that_use_metrics(
 def test_each_difference_is_named(
     change: Callable[[StageCode], dict[str, object]], said: str
 ) -> None:
-    now = read_stage_code("score")
+    now = read_stage_code("score", ROOT)
     before = now.model_copy(update=change(now))
     assert any(each.startswith(said) for each in changes_between(before, now))
 
 
 def test_a_build_tag_makes_no_other_code() -> None:
-    torch = read_stage_code("fine_tune").libraries["torch"]
+    torch = read_stage_code("fine_tune", ROOT).libraries["torch"]
     assert torch
     assert "+" not in torch
 
@@ -87,6 +89,7 @@ def test_a_build_tag_makes_no_other_code() -> None:
 def test_a_stage_whose_code_changed_under_the_run_is_refused(
     installed: Path, tmp_path: Path
 ) -> None:
+    shutil.copyfile(ROOT / layout.PARAMS, tmp_path / layout.PARAMS)
     write_stage_codes(tmp_path)
     check_stage_code("score", tmp_path)
     append(installed / "pipelines/stages/score.py", "# edited during the run\n")
@@ -102,6 +105,7 @@ def test_a_stage_in_a_folder_without_its_code_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / layout.PARAMS, layout.PARAMS)
     assert main(["split"]) == 1
     assert "Run `assay stage code`, or `dvc repro`." in capsys.readouterr().err
     assert main(["code"]) == 0
@@ -113,6 +117,23 @@ def test_a_module_that_is_missing_from_the_installation_is_named(
 ) -> None:
     (installed / "pipelines/metrics/chrf.py").unlink()
     with pytest.raises(
-        WorkspaceError, match=r"chrf\.py cannot be read .* Install Assay"
+        WorkspaceError, match=r"chrf\.py cannot be read .* Bring it back"
     ):
-        read_stage_code("score")
+        read_stage_code("score", ROOT)
+
+
+def test_the_file_of_an_own_metric_is_the_code_of_scoring_alone(tmp_path: Path) -> None:
+    text = (ROOT / layout.PARAMS).read_text(encoding="utf-8")
+    params = tmp_path / layout.PARAMS
+    params.write_text(text.replace("[chrf,", f"[{own_metrics.NAME}, chrf,"))
+    path = own_metrics.write_metric(tmp_path)
+    write_stage_codes(tmp_path)
+    append(path, "# another way of counting\n")
+    for stage in STAGES:
+        if stage != "score":
+            check_stage_code(stage, tmp_path)
+    with pytest.raises(WorkspaceError, match=rf"\(metrics/{own_metrics.NAME}\.py\)"):
+        check_stage_code("score", tmp_path)
+    path.unlink()
+    with pytest.raises(WorkspaceError, match=r"cannot be read"):
+        write_stage_codes(tmp_path)
