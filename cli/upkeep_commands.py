@@ -58,4 +58,16 @@ def restore(folder: Path, home: Path | None) -> None:
     click.echo(run_restore(folder, home))
 
 
-COMMANDS: tuple[click.Command, ...] = (gc, backup, restore)
+@click.command()
+def move_to_postgresql() -> None:
+    """Copy ledger and MLflow's records into the PostgreSQL that the settings name.
+
+    ASSAY_LEDGER_URL and ASSAY_MLFLOW_DATABASE_URL name empty databases. The files in the home stay
+    as they are.
+    """
+    from operations.move_to_postgresql import run_move
+
+    click.echo(run_move())
+
+
+COMMANDS: tuple[click.Command, ...] = (gc, backup, restore, move_to_postgresql)

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 NOT_SHOWN = "<not shown>"
 ADDRESSES = (
     "ASSAY_LEDGER_URL",
+    "ASSAY_MLFLOW_DATABASE_URL",
+    "ASSAY_PREFECT_DATABASE_URL",
     "ASSAY_WITNESS",
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",

@@ -11,6 +11,7 @@ keys/rotation.lock           replacing the key      leases/controller.lock    th
 keys/head.lock               the head record        leases/training-*.lock    training of one model
 endpoint/lock                the endpoint           leases/<stage>-*.lock     a stage of one key
 worktrees/<run>.lock         a run's workspace      leases/gc.lock            in_use and alone
+leases/mlflow.lock           each MLflow server, or a move of the records
 
 Lock files are empty, and stay in place after their release.
 """
@@ -109,16 +110,31 @@ def share_home(home: Path) -> Iterator[None]:
     Waits for a clean-up that is running.
     """
     # FileLock has no shared mode, so these two call the kernel. Closing the file frees the lock.
-    with _open_home_lock(home) as descriptor:
+    with _open_lock(_lease(home, "gc")) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
+
+
+@contextmanager
+def serve_records(home: Path) -> Iterator[None]:
+    """Be one of the servers of a home's MLflow; waits while its records are moved."""
+    with _open_lock(_lease(home, "mlflow")) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def without_servers(home: Path) -> Iterator[bool]:
+    """Keep servers of a home's MLflow away; yields whether there was none, and never waits."""
+    with _open_lock(_lease(home, "mlflow")) as descriptor:
+        yield _try_alone(descriptor)
 
 
 @contextmanager
 def alone(home: Path, patience: float) -> Iterator[None]:
     """Have a home without any user; `OperationError` where one is left after `patience` seconds."""
     deadline = time.monotonic() + patience
-    with _open_home_lock(home) as descriptor:
+    with _open_lock(_lease(home, "gc")) as descriptor:
         while not _try_alone(descriptor):
             # Not a blocking lock: a run may take hours, and a person waits for this.
             if time.monotonic() > deadline:
@@ -201,8 +217,7 @@ def _lock_at(path: Path) -> FileLock:
 
 
 @contextmanager
-def _open_home_lock(home: Path) -> Iterator[int]:
-    path = _lease(home, "gc")
+def _open_lock(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as lock:
         yield lock.fileno()

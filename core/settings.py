@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     ledger_url: str = ""
     """Where the ledger is: `postgresql://…`; empty: SQLite in the home."""
 
+    mlflow_database_url: str = ""
+    """Records of the home's own MLflow: `postgresql://…`; empty: SQLite in the home."""
+
+    prefect_database_url: str = ""
+    """Records of the home's own Prefect: `postgresql://…`; empty: SQLite in the home."""
+
     witness: str = ""
     """Who else records how far the ledger goes; empty: nobody.
 

@@ -27,6 +27,7 @@ from operations.services import Ports
 from pipelines.models.resources import measure_free_memory
 from registry.mlflow.accounts import passwords_file, read_passwords
 from registry.mlflow.moved import settle
+from registry.mlflow.own_database import own_database
 
 if TYPE_CHECKING:
     from registry.ledger.entries import Release
@@ -143,6 +144,7 @@ def home(project: Project) -> Iterator[Check]:
 def place(project: Project) -> Iterator[Check]:
     """Check that the home's records name files in this home, also after it was moved or copied."""
     # Repairs what it can, and says so; it raises where it cannot.
+    own_database(project.home)
     moved = settle(project.home, system=up_lock(project.home))
     text = moved or "its records name files of this home alone"
     yield Check(name="place", is_ok=True, text=text)

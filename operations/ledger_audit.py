@@ -34,6 +34,7 @@ from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.rotation import rotate
 from registry.ledger.witness import witness
+from registry.mlflow.own_database import own_database
 from registry.mlflow.pages import read_sealed_pages
 from registry.release.accept import AcceptedHead, accept_head
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # For a connection alone, which a server on the network takes in milliseconds.
 SECONDS_FOR_MLFLOW = 2.0
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 _SHOWN_OF_A_KEY = 12
 
 
@@ -194,9 +196,8 @@ def page_heads(
 
 def is_mlflow_there(project: Project) -> bool:
     """Tell whether MLflow's database exists, or its server takes a connection."""
-    default = f"sqlite:///{project.home / 'mlflow.db'}"
     try:
-        return _is_reachable(mlflow_address() or default)
+        return _is_reachable(mlflow_address() or own_database(project.home))
     except (AssayError, ValueError):
         # Whoever opens an address that cannot be read reports it.
         return False
@@ -245,9 +246,11 @@ def _is_reachable(uri: str) -> bool:
     if parts.scheme.startswith("sqlite"):
         path = uri.split(":///", 1)[-1]
         return Path(path).is_file()
-    default_port = 443 if parts.scheme == "https" else 80
     host = parts.hostname or ""
-    port = parts.port or default_port
+    # PostgreSQL behind a socket file has no host, and answers at once or not at all.
+    if parts.scheme.startswith("postgresql") and not host:
+        return True
+    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0], 80)
     try:
         with socket.create_connection((host, port), SECONDS_FOR_MLFLOW):
             return True

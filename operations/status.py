@@ -212,7 +212,7 @@ def _database(home: Path) -> Path:
 
     A server is asked instead of a file, and decides itself who may read.
     """
-    if os.environ.get("MLFLOW_TRACKING_URI"):
+    if os.environ.get("MLFLOW_TRACKING_URI") or Settings().mlflow_database_url:
         return Path(os.devnull)
     return home / "mlflow.db"
 

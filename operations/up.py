@@ -25,6 +25,7 @@ from operations.supervise.processes import adopt_orphans, end_marked, end_orphan
 from operations.supervise.watch import SupervisedService, Surroundings
 from operations.system_mark import system_mark
 from registry.mlflow.moved import settle
+from registry.mlflow.own_database import own_database
 
 SECONDS_BETWEEN_LOOKS = 0.2
 # Shorter: a person who pressed Ctrl-C is waiting.
@@ -216,6 +217,8 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
     with exclusive(lock, wait=0, busy=lambda: _already_running(project)):
         end_system(project.home)  # processes that a killed `assay up` has left
         _check_ports(ports)
+        # MLflow's server would otherwise begin empty records beside the home's.
+        own_database(project.home)
         # MLflow's server would otherwise write where the home was before.
         moved = settle(project.home)
         # A service whose guard is killed becomes this process's child, and can be ended.

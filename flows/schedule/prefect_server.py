@@ -26,6 +26,7 @@ from core.children import (
 from core.environment import prefect_address
 from core.errors import WorkspaceError
 from core.loopback import LOOPBACK, answers
+from core.settings import Settings
 from core.system_record import read_record
 from flows.schedule.prefect_login import client_login
 
@@ -213,11 +214,22 @@ def _send_events() -> None:
 
 
 def server_settings(folder: Path) -> dict[str, str]:
-    """Where the server and its clients keep their files."""
-    database = folder / "prefect.db"
+    """Where the server and its clients keep their files, and its database.
+
+    `OperationError` where `ASSAY_PREFECT_DATABASE_URL` is no address of PostgreSQL.
+    """
+    database = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
+    configured = Settings().prefect_database_url
+    if configured:
+        # Only here: this process must be able to end before anything slow is imported.
+        from registry.postgresql import postgresql_address
+
+        database = postgresql_address(
+            "ASSAY_PREFECT_DATABASE_URL", configured, "asyncpg"
+        )
     return {
         "PREFECT_HOME": str(folder),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_API_DATABASE_CONNECTION_URL": database,
     }
 
 

@@ -72,8 +72,8 @@ class BackupSource:
         if path is None:
             raise OperationError(
                 f"MLflow's records are at {self.store.address}, not in a SQLite file. Back that "
-                "server up with its own tools, or unset MLFLOW_TRACKING_URI to back up the home's "
-                "own database."
+                "server up with its own tools, as `pg_dump`, and the home as files; or unset "
+                "MLFLOW_TRACKING_URI to back up the home's own database."
             )
         if not path.is_file():
             raise OperationError(

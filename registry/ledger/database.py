@@ -13,20 +13,14 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from core.address import NOT_SHOWN, shown
+from core.address import shown
 from core.errors import BrokenLedger, LedgerError
+from registry.postgresql import CONNECTION, NAMES, is_ambiguous
 
 _FILE = "sqlite:///"
-_NAMES_OF_POSTGRESQL = {"postgresql", "postgres"}
-"""The second is what many providers write."""
 _Mode = Literal["ro", "rw", "rwc"]
 _POSTGRESQL = {
-    "connect_timeout": 5,
-    # A server that went away during a call is noticed within seconds.
-    "tcp_user_timeout": 10_000,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
+    **CONNECTION,
     "options": "-c statement_timeout=10000 -c lock_timeout=10000"
     " -c idle_in_transaction_session_timeout=30000",
 }
@@ -268,14 +262,11 @@ def _parse_url(url: str) -> sa.URL:
             " Write sqlite:////PATH or postgresql://USER@HOST/NAME."
         ) from None
     driver = parsed.drivername.partition("+")[0]
-    if driver not in _NAMES_OF_POSTGRESQL:
+    if driver not in NAMES:
         raise LedgerError(
             f"The ledger cannot be kept at {shown(url)}. Give a SQLite file or PostgreSQL."
         )
-    # An @ in a password that is not escaped makes its end part of the host.
-    has_stray_at = "@" in f"{parsed.host}{parsed.database}"
-    address = parsed.render_as_string(hide_password=True)
-    if has_stray_at or shown(address).endswith(NOT_SHOWN):
+    if is_ambiguous(parsed):
         raise LedgerError(
             "ASSAY_LEDGER_URL cannot be understood: in a password @ is written %40,"
             " and % is written %25. Write it so."

@@ -26,6 +26,8 @@ from core.errors import (
 from core.files import write_text
 from core.home import explain_no_access, make_home
 from core.locks import exclusive, ledger_lock
+from core.moved_records import COMMAND as MOVE
+from core.moved_records import moved_file, read_moved
 from core.settings import Settings
 from core.value import first_problem
 from registry.ledger.chain import (
@@ -77,6 +79,8 @@ _ENTRIES = sa.table(
 _GENERATION = _ENTRIES.c.generation
 # Beside the entries and under no hash, so that a text can be erased.
 _TEXTS = sa.table("texts", sa.column("sha256"), sa.column("text"))
+TABLES = frozenset({"entries", "texts", "alembic_version"})
+"""The names of all tables of a ledger's database."""
 
 
 def now() -> datetime:
@@ -294,6 +298,9 @@ class Ledger:
     def _insert(self, entry: Entry) -> None:
         expected = entry.generation - 1
         with self.database.writing() as connection:
+            # A move holds this lock until its mark is there: who waited for it comes too late.
+            if self.database.path == self.home / "ledger.db":
+                _check_not_moved(self.home)
             newest = connection.execute(_newest_entry()).first()
             end = 0 if newest is None else newest.generation
             if newest is None or end < expected:
@@ -325,11 +332,31 @@ def _newest_entry() -> sa.Select[Any]:
 
 
 def ledger_url(home: Path) -> str:
-    """The address of the ledger: ASSAY_LEDGER_URL, else a SQLite file of the home's own."""
-    configured = Settings().ledger_url
-    if configured:
-        return configured
-    return f"sqlite:///{home / 'ledger.db'}"
+    """The address of the ledger: ASSAY_LEDGER_URL, else a SQLite file of the home's own.
+
+    `LedgerError` where that file was moved to PostgreSQL: what it lacks was entered there.
+    """
+    own = f"sqlite:///{home / 'ledger.db'}"
+    address = Settings().ledger_url or own
+    if address == own:
+        _check_not_moved(home)
+    return address
+
+
+def _check_not_moved(home: Path) -> None:
+    place = "PostgreSQL"
+    try:
+        moved = read_moved(home)
+        if moved is None or moved.ledger is None:
+            return
+        place = moved.ledger
+    # A mark that cannot be read is no reason to believe the old file.
+    except DamagedFile:
+        pass
+    raise LedgerError(
+        f"The ledger of {home} was moved to {place}, as {moved_file(home)} says."
+        " Set ASSAY_LEDGER_URL to that database, with its login."
+    )
 
 
 def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
@@ -426,7 +453,7 @@ def fill_ledger(home: Path, entries: Sequence[Entry], texts: Iterable[str]) -> L
         if existing:
             raise LedgerError(
                 f"The ledger {ledger.database.name} has other entries already."
-                " Restore into an empty home."
+                " Give an empty home or an empty database."
             )
         connection.execute(sa.insert(_ENTRIES), rows)
         for text in texts:
@@ -517,6 +544,12 @@ def _describe_loss(ledger: Ledger) -> str | None:
     Asked where there is no entry.
     """
     home = ledger.home
+    own = home / "ledger.db"
+    if own.is_file() and ledger.database.path is None and not _has_moved(home):
+        return (
+            f"This home's ledger is {own}, and {ledger.database.name} holds none."
+            f" `{MOVE}` takes it there; unset ASSAY_LEDGER_URL to go on with the file."
+        )
     traces = _traces(home)
     if not traces:
         return None
@@ -525,6 +558,14 @@ def _describe_loss(ledger: Ledger) -> str | None:
         " Restore it with `assay restore`. To begin a new one, which forgets every revocation,"
         f" move {home / 'keys'}, {home / 'endpoint'} and {home / 'exports'} away first."
     )
+
+
+def _has_moved(home: Path) -> bool:
+    try:
+        moved = read_moved(home)
+    except DamagedFile:
+        return True
+    return moved is not None and moved.ledger is not None
 
 
 def _check_not_lost(ledger: Ledger) -> None:

@@ -65,12 +65,16 @@ class Connection:
             return str(self.client.create_experiment(EXPERIMENT, location, KIND))
 
     def _artifact_location(self) -> str | None:
-        """Beside the database where MLflow has no server; a server chooses for itself."""
-        if not self.uri.startswith("sqlite:///"):
+        """In the home where MLflow has no server; a server chooses for itself."""
+        if self.uri.startswith("sqlite:///"):
+            beside = Path(self.uri.removeprefix("sqlite:///"))
+        elif self.uri.startswith("postgresql"):
+            # A database of a home's own MLflow: its files stay in the home, as the locks do.
+            beside = self._locks
+        else:
             return None
         # The artifact root of `assay up` as well: either finds what the other made.
-        database = Path(self.uri.removeprefix("sqlite:///"))
-        folder = database.parent / "mlflow-artifacts"
+        folder = beside.parent / "mlflow-artifacts"
         return folder.resolve().as_uri()
 
     @contextlib.contextmanager

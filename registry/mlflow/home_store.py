@@ -1,4 +1,4 @@
-"""The MLflow of a home: at MLFLOW_TRACKING_URI, else a SQLite database of the home's own."""
+"""The MLflow of a home: at MLFLOW_TRACKING_URI, else a database of the home's own."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -12,28 +12,38 @@ from core.settings import Settings
 from registry.ledger.entries import Judged, Registered
 from registry.ledger.ledger import read_ledger
 from registry.mlflow.moved import settle as settle_home
+from registry.mlflow.own_database import (
+    check_file_is_current,
+    own_database,
+    own_file,
+)
 from registry.mlflow.retained import database_file
 from registry.mlflow.store import Store
 
 
 def open_store(project: Project) -> Store:
-    """Open MLflow at `MLFLOW_TRACKING_URI`, else in the home's own SQLite database.
+    """Open MLflow at `MLFLOW_TRACKING_URI`, else in the home's own database.
 
-    `RegistryError` where that database is lost, or is that of a home whose files are elsewhere.
+    `RegistryError` where that database is lost or was moved, or is that of a home whose files are
+    elsewhere.
     """
-    address = mlflow_address()
-    own_database = project.home / "mlflow.db"
-    # Asked before MLflow makes an empty database in place of the lost one.
-    if not address and not own_database.is_file():
-        _check_not_lost(own_database)
-    if not address or database_file(address) == own_database:
+    named = mlflow_address()
+    address = named or own_database(project.home)
+    file = own_file(project.home)
+    if database_file(address) == file:
+        check_file_is_current(project.home)
+        # Asked before MLflow makes an empty database in place of the lost one.
+        if not named and not file.is_file():
+            _check_not_lost(file)
         settle_and_report(project.home)
-    uri = address or f"sqlite:///{own_database}"
-    return Store(uri, locks=project.home / "leases")
+    return Store(address, locks=project.home / "leases")
 
 
 def settle_and_report(home: Path) -> None:
     """Have a home that was moved or copied lead to its own files, and say so."""
+    # Records in PostgreSQL are not corrected: `own_database` refuses them in another place.
+    if database_file(own_database(home)) is None:
+        return
     sentence = settle_home(home, system=up_lock(home))
     if sentence is not None:
         warn_once(sentence)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AwareDatetime
 
+from core.address import shown
 from core.errors import RegistryError
 from core.value import Value
 from registry.mlflow.connection import EXPERIMENT, each_of_pages
@@ -144,7 +145,7 @@ def _explain_errors(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         fact = str(error).strip().split("\n", 1)[0]
         raise RegistryError(
-            f"MLflow at {uri} did not answer ({fact[:_LONGEST_QUOTE]}). "
+            f"MLflow at {shown(uri)} did not answer ({fact[:_LONGEST_QUOTE]}). "
             "When it answers, run the same command again."
         ) from error
 

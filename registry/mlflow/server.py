@@ -12,8 +12,10 @@ import secrets
 import sys
 from pathlib import Path
 
+from core.locks import serve_records
 from core.private_file import secret
 from registry.mlflow.accounts import make_accounts, write_settings
+from registry.mlflow.own_database import own_database
 
 
 def main(arguments: list[str]) -> int:
@@ -29,13 +31,16 @@ def main(arguments: list[str]) -> int:
     # Before anything slow: a supervisor that dies meanwhile must not leave this process behind.
     end_with_the_run()
     home = options.home.resolve()
-    # Before MLflow is imported: it reads its settings then.
-    os.environ.update(_settings(home, options.port))
-    _prepare(home)
-    return _serve(options.port)
+    # Held until the end: the records are not moved under a server that writes them.
+    with serve_records(home):
+        database = own_database(home)
+        # Before MLflow is imported: it reads its settings then.
+        os.environ.update(_settings(home, database, options.port))
+        _prepare(home, database)
+        return _serve(options.port)
 
 
-def _settings(home: Path, port: int) -> dict[str, str]:
+def _settings(home: Path, database: str, port: int) -> dict[str, str]:
     """The environment that MLflow reads when it is imported.
 
     The names that begin with an underscore are how `mlflow server` configures its workers; this
@@ -63,7 +68,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": (home / "mlflow-artifacts").as_uri(),
         "_MLFLOW_SERVER_BOOT_ID": secrets.token_hex(16),
-        "_MLFLOW_SERVER_FILE_STORE": _database(home),
+        "_MLFLOW_SERVER_FILE_STORE": database,
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "false",
         "_MLFLOW_SGI_NAME": "uvicorn",
     }
@@ -75,7 +80,7 @@ def _fernet_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def _prepare(home: Path) -> None:
+def _prepare(home: Path, database: str) -> None:
     from registry.mlflow.guard import install_guards
     from registry.mlflow.store import Store
 
@@ -83,7 +88,7 @@ def _prepare(home: Path) -> None:
     make_accounts(home)
     # Asking for any run creates the experiment where it is missing, with its artifacts where
     # the command line puts them.
-    store = Store(_database(home), home / "leases")
+    store = Store(database, home / "leases")
     store.runs.find("0" * 64)
 
 
@@ -103,11 +108,6 @@ def _serve(port: int) -> int:
         timeout_graceful_shutdown=10,
     )
     return 0
-
-
-def _database(home: Path) -> str:
-    path = home / "mlflow.db"
-    return f"sqlite:///{path}"
 
 
 if __name__ == "__main__":

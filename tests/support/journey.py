@@ -16,6 +16,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from pipelines.values.verdict import Finalist
+from registry.mlflow.own_database import own_database
 from registry.mlflow.recorded import ModelVersion, Page, RecordedRun, Submission
 from registry.mlflow.relocate import relocate
 from registry.mlflow.store import Store
@@ -57,9 +58,8 @@ class Checkout:
 
     @property
     def uri(self) -> str:
-        return self.environment.get(
-            "MLFLOW_TRACKING_URI", f"sqlite:///{self.home / 'mlflow.db'}"
-        )
+        named = self.environment.get("MLFLOW_TRACKING_URI")
+        return named or own_database(self.home)
 
     def start(
         self, *arguments: str | Path, **environment: str
