@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime
 
+from core.errors import DamagedFile
 from core.value import Value
 
 COMMAND = "assay move-to-postgresql"
@@ -35,4 +36,10 @@ def read_moved(home: Path) -> MovedRecords | None:
     # Unlike `Path.exists` no error in a home of another account: whoever reads on names that.
     if not os.path.exists(path):  # noqa: PTH110
         return None
-    return MovedRecords.read(path)
+    try:
+        return MovedRecords.read(path)
+    except DamagedFile as error:
+        raise DamagedFile(
+            f"{path} cannot be read, so nobody knows where the records of this home are."
+            " Bring it back from a backup."
+        ) from error

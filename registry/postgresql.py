@@ -116,6 +116,17 @@ def check_database(
         )
 
 
+def find_silence(address: str) -> str | None:
+    """Why a database does not answer, within seconds; None where it does."""
+    try:
+        with engine_of(address).connect():
+            return None
+    except ModuleNotFoundError:
+        return "psycopg is not installed: install the extra `postgres`"
+    except sa.exc.SQLAlchemyError as error:
+        return first_line(error)
+
+
 def first_line(error: Exception) -> str:
     """The fact of a driver's error: what follows the first line quotes rows."""
     lines = str(getattr(error, "orig", error)).strip().splitlines()

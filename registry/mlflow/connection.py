@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.errors import RegistryError
 from core.locks import exclusive
 from registry.mlflow.calls import Calls
+from registry.postgresql import find_silence, public_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,10 +51,22 @@ class Connection:
         """MLflow's own client."""
         # Opening it imports mlflow, which takes seconds: `assay --help` must not pay for it.
         if self._opened is None:
+            self._check_database()
             from mlflow import MlflowClient
 
             self._opened = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         return self._opened
+
+    def _check_database(self) -> None:
+        """`RegistryError` within seconds; MLflow itself would try for minutes."""
+        if not self.uri.startswith("postgresql+psycopg:"):
+            return
+        silence = find_silence(self.uri)
+        if silence is not None:
+            raise RegistryError(
+                f"MLflow's database {public_place(self.uri)} does not answer ({silence})."
+                " Start PostgreSQL, or correct ASSAY_MLFLOW_DATABASE_URL."
+            )
 
     def experiment(self) -> str:
         """Id of the experiment that holds every run; created where it is missing."""

@@ -56,10 +56,7 @@ def _read_moved(home: Path) -> MovedRecords | None:
     try:
         return read_moved(home)
     except AssayError as error:
-        raise RegistryError(
-            f"{moved_file(home)} cannot be read, so nobody knows where MLflow's records of"
-            " this home are. Bring it back from a backup."
-        ) from error
+        raise RegistryError(str(error)) from error
 
 
 def _check_nothing_left(home: Path, address: str) -> None:

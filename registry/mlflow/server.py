@@ -12,6 +12,8 @@ import secrets
 import sys
 from pathlib import Path
 
+from core.console import say
+from core.errors import RegistryError
 from core.locks import serve_records
 from core.private_file import secret
 from registry.mlflow.accounts import make_accounts, write_settings
@@ -33,10 +35,15 @@ def main(arguments: list[str]) -> int:
     home = options.home.resolve()
     # Held until the end: the records are not moved under a server that writes them.
     with serve_records(home):
-        database = own_database(home)
-        # Before MLflow is imported: it reads its settings then.
-        os.environ.update(_settings(home, database, options.port))
-        _prepare(home, database)
+        try:
+            database = own_database(home)
+            # Before MLflow is imported: it reads its settings then.
+            os.environ.update(_settings(home, database, options.port))
+            _prepare(home, database)
+        # The last line of a log is what a person is shown.
+        except RegistryError as error:
+            say(str(error))
+            return 1
         return _serve(options.port)
 
 
