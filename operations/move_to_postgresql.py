@@ -5,8 +5,8 @@ a command line. Each copy is complete or absent, and is compared with its source
 home is marked: until then it is used as before, and from then on only with the settings.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,14 @@ from core.settings import Settings
 from flows.schedule.pauses import paused_deployments
 from registry.ledger.audit import known_heads, verify
 from registry.ledger.database import Database
-from registry.ledger.ledger import TABLES, Ledger, fill_ledger, was_ever_opened
+from registry.ledger.entries import Entry
+from registry.ledger.ledger import (
+    TABLES,
+    Ledger,
+    fill_ledger,
+    ledger_url,
+    was_ever_opened,
+)
 from registry.mlflow import own_database
 from registry.postgresql import (
     check_database,
@@ -131,10 +138,22 @@ def move(project: Project, targets: Targets) -> str:
         if not sentences:
             raise OperationError(_nothing_to_move(home, before))
         # Under the locks of both files: whoever waits for one of them is told of the mark.
-        MovedRecords(
+        moved = MovedRecords(
             at=datetime.now(UTC), home=str(home.resolve()), ledger=ledger, mlflow=mlflow
-        ).write(moved_file(home))
+        )
+        _mark(home, moved)
     return "\n".join([*sentences, *_remarks(home, targets, ledger, mlflow)])
+
+
+def _mark(home: Path, moved: MovedRecords) -> None:
+    path = moved_file(home)
+    try:
+        moved.write(path)
+    except OSError as error:
+        raise OperationError(
+            f"{path} cannot be written ({error.strerror}), so the home is used as before."
+            " Make room, and run this again: what was copied is kept."
+        ) from error
 
 
 def _move_ledger(home: Path, held: ExitStack, sentences: list[str]) -> str | None:
@@ -145,28 +164,52 @@ def _move_ledger(home: Path, held: ExitStack, sentences: list[str]) -> str | Non
     source = Ledger(home, Database(f"sqlite:///{path}"))
     # Nobody enters anything until the home is marked.
     held.enter_context(source.database.writing())
-    entries, texts = source.entries(), source.texts()
-    target = fill_ledger(home, entries, texts.values())
-    if target.texts() != texts:
-        raise LedgerError(
-            f"The ledger {target.database.name} has these entries with other reasons. Empty it"
-            " with `dropdb` and `createdb`, and run this again."
-        )
-    state = target.state()
-    heads, _ = known_heads(home, state)
-    report = verify(target, heads)
-    if not report.is_whole or target.entries() != entries:
-        raise LedgerError(
-            f"The copy in {target.database.name} does not verify"
-            f" ({report.problem or 'other entries'}). {path} is as it was: look at it with"
-            " `assay audit verify`."
-        )
+    entries = source.entries()
+    target = _continuation(home, entries)
+    if target is None:
+        # Before anything is written: a ledger that was cut is not moved in silence.
+        _check_whole(source)
+        target = fill_ledger(home, entries, source.texts().values())
+        if target.texts() != source.texts():
+            raise LedgerError(
+                f"The ledger {target.database.name} has these entries with other reasons. Empty"
+                " it with `dropdb` and `createdb`, and run this again."
+            )
+    _check_whole(target)
     place = public_place(target.database.name)
+    head = target.state().head
+    fact = "as before" if head.generation == len(entries) else "newer than the file's"
     sentences.append(
-        f"The ledger is in {place}: {len(entries):,} entries and {len(texts):,} reasons, the"
-        f" last entry {state.head.hash[:12]} as before, every signature verified."
+        f"The ledger is in {place}: {head.generation:,} entries and {len(target.texts()):,}"
+        f" reasons, the last entry {head.hash[:12]} {fact}, every signature verified."
     )
     return place
+
+
+def _continuation(home: Path, entries: Sequence[Entry]) -> Ledger | None:
+    """The ledger in PostgreSQL, where it holds these entries and newer ones; None otherwise.
+
+    A move that was interrupted had copied it, and somebody went on there with the settings.
+    """
+    target = Ledger(home, Database(ledger_url(home)))
+    # One without tables; whatever else is wrong is said by whoever fills it.
+    with suppress(LedgerError):
+        present = target.entries()
+        is_newer = len(present) > len(entries)
+        if is_newer and present[: len(entries)] == entries:
+            return target
+    return None
+
+
+def _check_whole(ledger: Ledger) -> None:
+    """`LedgerError` where an entry does not verify, or one is missing that others remember."""
+    heads, _ = known_heads(ledger.home, ledger.state())
+    report = verify(ledger, heads)
+    if not report.is_whole:
+        raise LedgerError(
+            f"The ledger {ledger.database.name} is not whole ({report.problem}) It was not moved:"
+            " look at it with `assay audit verify`, or restore a backup."
+        )
 
 
 def _move_mlflow(

@@ -18,7 +18,6 @@ from tests.support.promoted import (
     System,
     entry_kinds,
     model_state,
-    register_again,
     system_of,
     waived_site,
 )
@@ -28,12 +27,13 @@ pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-4711"  # noqa: S105 - of databases of this test
 
 
-def promoted(system: System, version: str) -> None:
-    done = wait_for_end(system.promote(version))
-    assert done.code == 0, f"{done.err}\n{system.logs()}"
-    current = system.settled().current
-    assert current is not None
-    assert current.release.version == version
+def promote(system: System) -> None:
+    done = wait_for_end(system.promote())
+    assert done.code == 0, f"{done.out}\n{done.err}\n{system.logs()}"
+    model = system.settled()
+    assert model.current is not None
+    assert model.current.release.version == "1"
+    assert not model.serves_base
 
 
 def answer(system: System) -> str:
@@ -71,9 +71,8 @@ def test_a_home_with_a_release_goes_on_in_postgresql(
     recorded: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = waived_site(recorded, tmp_path / "assay")
-    register_again(site, tmp_path / "package")
     with system_of(site) as system:
-        promoted(system, "1")
+        promote(system)
         said = answer(system)
     before = model_state(site)
     kinds = entry_kinds(site)
@@ -100,18 +99,23 @@ def test_a_home_with_a_release_goes_on_in_postgresql(
         with system_of(site) as system:
             assert system.settled() == before
             assert answer(system) == said
-            promoted(system, "2")
+            reason = ("--model", MODEL, "--reason", "a false alarm")
+            brake = site.assay("serve-base", *reason)
+            assert brake.code == 0, brake.err
+            assert system.settled().serves_base
+            promote(system)
             assert answer(system) == said
             assert {"nightly"} <= names(urls[PREFECT], "SELECT name FROM deployment")
             assert names(urls[PREFECT], "SELECT name FROM worker")
             assert list(find_marked(system_mark(site.home)))
             assert places_of_the_password(site.home) == []
             status = site.assay("status")
-            assert "out of reach" not in status.out, status.out
+            assert (status.code, status.err) == (0, "")
+            assert MODEL in status.out
         assert (site.home / "prefect/prefect.db").read_bytes() == prefect_file
         assert entry_kinds(site)[: len(kinds)] == kinds
         versions = site.store.pages_with(VERDICT)
-        assert set(versions) == {f"{MODEL} 1", f"{MODEL} 2"}
+        assert set(versions) == {f"{MODEL} 1"}
         audited = site.assay("audit", "verify")
         assert audited.code == 0, audited.out + audited.err
         refused = site.assay("backup", tmp_path / "backup")
@@ -121,4 +125,4 @@ def test_a_home_with_a_release_goes_on_in_postgresql(
             urls[MLFLOW],
             f"SELECT version::text FROM registered_model_aliases"  # noqa: S608
             f" WHERE name = '{MODEL}' AND alias = 'champion'",
-        ) == {"2"}
+        ) == {"1"}

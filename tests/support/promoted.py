@@ -14,14 +14,9 @@ import httpx
 import psutil
 
 from core.errors import AssayError
-from core.project import Project
-from flows.run.registration import enter_version
-from pipelines.values.verdict import Finalist
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import ModelState
 from registry.mlflow.accounts import service_login
-from registry.mlflow.home_store import open_store
-from registry.mlflow.recorded import VERDICT, Page, RecordedRun, Submission
 from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
@@ -55,20 +50,6 @@ def waive(site: Checkout, rule: str) -> None:
     assert waiver.code == 0, waiver.err
 
 
-def register_again(site: Checkout, folder: Path) -> None:
-    """Version 2: the package of version 1, registered as another run's."""
-    store = open_store(Project(site.root, site.home))
-    one = store.get_version(MODEL, "1")
-    package = store.fetch(one, folder)
-    page = Page(description="the same again", tags={VERDICT: "passed"})
-    run = RecordedRun(run_id=one.run_id, verdict="passed")
-    submission = Submission(
-        run=run, package=package, model=MODEL, logical_run="0" * 64, page=page
-    )
-    two = store.register(Finalist.read(package / "verdict.json"), submission)
-    enter_version(open_ledger(site.home), store, site.home / "packages", two, package)
-
-
 def model_state(checkout: Checkout) -> ModelState:
     """How the model stands in the ledger."""
     return open_ledger(checkout.home).state().model(MODEL)
@@ -89,14 +70,14 @@ class System:
     def checkout(self) -> Checkout:
         return self.up.checkout
 
-    def promote(self, version: str = "1") -> Process:
-        """`assay promote VERSION` as a process."""
+    def promote(self) -> Process:
+        """`assay promote 1` as a process."""
         login = {
             **service_login(self.checkout.home),
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.up.ports.mlflow}",
         }
         return self.checkout.start(
-            "promote", version, "--model", MODEL, "--reason", "it is better", **login
+            "promote", "1", "--model", MODEL, "--reason", "it is better", **login
         )
 
     def victim(self, name: str, promoting: Process) -> psutil.Process | None:

@@ -1,7 +1,10 @@
 """`assay move-to-postgresql`, into a real PostgreSQL and back out through MLflow's client."""
 
+import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,7 +28,7 @@ from tests.support.commands import assay
 from tests.support.journey import Checkout
 from tests.support.ledgers import append_released, frozen
 from tests.support.postgres import Postgres, postgres
-from tests.support.waiting import wait_until
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 pytestmark = pytest.mark.ci
 
@@ -251,6 +254,54 @@ def test_entries_that_came_in_between_are_not_mixed_with_those_of_the_target(
     ledger.append(frozen(), ledger.state())
     monkeypatch.setenv(LEDGER, configured[LEDGER])
     assert "has other entries already" in refusal()
+
+
+def test_entries_that_came_in_postgresql_before_the_mark_are_kept(
+    home: Path, configured: dict[str, str]
+) -> None:
+    moved()
+    moved_file(home).unlink()
+    ledger = open_ledger(home)
+    state = ledger.append(frozen(), ledger.state())
+    assert "newer than the file's" in moved()
+    assert read_ledger(home).state() == state
+
+
+def test_a_ledger_that_was_cut_is_not_moved(
+    home: Path, configured: dict[str, str]
+) -> None:
+    with sqlite3.connect(home / "ledger.db") as file:
+        file.execute("DROP TRIGGER entries_no_delete")
+        file.execute("DELETE FROM entries WHERE generation > 2")
+    assert "is not whole (Entry 3 is missing" in refusal()
+    assert is_untouched(home, configured)
+    assert rows(configured[LEDGER], "entries") == 0
+
+
+def test_a_mark_that_cannot_be_read_stops_the_move(
+    home: Path, configured: dict[str, str]
+) -> None:
+    moved_file(home).write_text("{}")
+    assert "cannot be read, so nobody knows" in refusal()
+    assert rows(configured[LEDGER], "entries") == 0
+
+
+def test_a_server_without_its_database_ends_with_one_sentence(
+    kept: Kept, cluster: Postgres, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "registry.mlflow.server", "--port", "9"]
+    nowhere = f"postgresql://assay:{PASSWORD}@127.0.0.1:{cluster.port}/nowhere"
+    ended = subprocess.run(
+        [*command, "--home", str(tmp_path / "new")],
+        env={**os.environ, MLFLOW: nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS_AT_MOST,
+    )
+    assert ended.returncode == 1
+    assert "/nowhere does not answer" in ended.stdout.splitlines()[-1]
+    assert PASSWORD not in ended.stdout + ended.stderr
 
 
 def test_moving_twice_says_when_it_was_done(
