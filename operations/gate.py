@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import UnreadableData
-from core.project import find_root, find_project
+from core.project import find_project, find_root
 from core.settings import Settings
 from pipelines.values.verdict import EXIT_CODES
 from registry.release.recompute import recompute, recompute_admission

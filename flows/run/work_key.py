@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from core.errors import WorkspaceError
 from core.files import digest_of_json
 from pipelines import layout
+from pipelines.__main__ import STAGES
 from pipelines.gates.policy import load_policy
 from pipelines.stage_key import digest_dependency, read_setting
 from pipelines.values.params import load_params
@@ -40,13 +42,8 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
     count. Parameters and policies count by what they say, not by how they are written. `besides`
     names inputs that are left out.
     """
-    text = (root / layout.DVC_STAGES).read_text(encoding="utf-8")
-    stages = yaml.safe_load(text)["stages"]
-    # The code of the stages was written into the workspace: it is an input, whoever made it.
-    code = layout.CODE.as_posix()
-    outs = tuple(
-        out for entry in stages.values() for out in entry["outs"] if out != code
-    )
+    stages = _read_stages(root / layout.DVC_STAGES)
+    outs = tuple(out for entry in stages.values() for out in entry["outs"])
     params = _read_params(root)
     work = {}
     for name, entry in stages.items():
@@ -59,6 +56,21 @@ def work_key(root: Path, besides: Collection[str] = ()) -> str:
             "deps": {dep: _digest_of_input(root, dep) for dep in inputs},
         }
     return digest_of_json(work)
+
+
+def _read_stages(path: Path) -> dict[str, Any]:
+    """The stages that a run runs; others of the same file are a person's own.
+
+    `WorkspaceError` where one is missing.
+    """
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    stages = document.get("stages", {}) if isinstance(document, dict) else {}
+    missing = [name for name in STAGES if name not in stages]
+    if missing:
+        raise WorkspaceError(
+            f"{path} has no stage {missing[0]}. `assay upgrade` shows what it should say."
+        )
+    return {name: stages[name] for name in STAGES}
 
 
 def _read_params(root: Path) -> dict[str, Any]:
