@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import socket
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -157,10 +158,24 @@ def check_dvc(words: list[str]) -> None:
 
 
 def check_source(words: list[str]) -> None:
-    assert words == [".venv/bin/activate"]
+    assert words in ([".venv/bin/activate"], ["my-assay/bin/activate"])
+
+
+def check_pip(words: list[str]) -> None:
+    """What is installed is the pinned torch, or a wheel of this Assay."""
+    assert words[0] == "install", words
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    wheel = f"assay-{project['version']}-py3-none-any.whl"
+    assert all(word in {*project["dependencies"], wheel} for word in words[1:]), words
+
+
+def check_python(words: list[str]) -> None:
+    assert words == ["-m", "venv", "my-assay"]
 
 
 CHECKS: dict[str, Callable[[list[str]], object]] = {
+    "python3.11": check_python,
+    "pip": check_pip,
     "assay": check_assay,
     "make": check_make,
     "dvc": check_dvc,
