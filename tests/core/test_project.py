@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.environment import set_library_environment
 from core.errors import WorkspaceError
 from core.project import FILE, find_project, find_root
 from registry.ledger.ledger import open_ledger, read_ledger
@@ -131,3 +132,72 @@ def assay_of(checkout: Path, folder: Path, *arguments: str) -> CommandResult:
         timeout=SECONDS_AT_MOST,
     )
     return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def servers(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that names its servers, in which no variable does."""
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "ASSAY_LEDGER_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delenv("ASSAY_SYSTEM_PID", raising=False)
+    (foreign / FILE).write_text(
+        f'{OURS}[servers]\nmlflow = "http://127.0.0.1:1"\nprefect = ""\n'
+        'ledger = "postgresql://db.example.org/ledger"\n'
+    )
+    monkeypatch.chdir(foreign / "below")
+    return foreign
+
+
+def test_servers_of_the_project_count_where_no_variable_names_one(
+    servers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_LEDGER_URL", "postgresql://elsewhere/ledger")
+    set_library_environment()
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
+    assert os.environ["ASSAY_LEDGER_URL"] == "postgresql://elsewhere/ledger"
+    assert os.environ["PREFECT_API_URL"] == ""
+
+
+def test_what_assay_up_started_does_not_look_for_servers(
+    servers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_SYSTEM_PID", "1")
+    set_library_environment()
+    assert os.environ["MLFLOW_TRACKING_URI"] == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ['"http://kim:pw@host"', '"postgresql://host/db?password=pw"', "5", '["http://a"]'],
+)
+def test_a_login_in_the_projects_file_is_refused_and_not_shown(
+    servers: Path, address: str
+) -> None:
+    (servers / FILE).write_text(f"{OURS}[servers]\nmlflow = {address}\n")
+    with pytest.raises(WorkspaceError, match="set MLFLOW_TRACKING_URI") as refused:
+        set_library_environment()
+    assert "pw" not in str(refused.value)
+
+
+def test_the_home_that_a_project_names_counts_unless_the_environment_names_one(
+    foreign: Path,
+) -> None:
+    (foreign / FILE).write_text(f'{OURS}home = "kept/here"\n')
+    assert find_project(Path(".assay"), foreign).home == foreign / "kept/here"
+    assert find_project(Path("/elsewhere"), foreign).home == Path("/elsewhere")
+    (foreign / FILE).write_text(f"{OURS}home = 5\n")
+    with pytest.raises(WorkspaceError, match="names a home that is no path"):
+        find_project(Path(".assay"), foreign)
+
+
+def test_the_top_of_a_repository_stands_for_the_project_in_its_subfolder(
+    foreign: Path, tmp_path: Path
+) -> None:
+    inner = foreign / "assay"
+    inner.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        (inner / name).write_text("{}\n")
+    (inner / FILE).write_text(OURS)
+    assert find_root(foreign) == find_root(foreign / "below") == inner
+    # Any other folder that holds one of that name is no repository.
+    assert find_root(tmp_path) is None
