@@ -11,37 +11,26 @@ import yaml
 from prefect import flow
 from prefect.states import Completed
 
-from core.account import current_user
-from core.files import digest_of_json
 from core.notify import notify
 from core.project import Project, find_project
 from core.settings import Settings
 from flows.retrain import notified_on_error
 from flows.run.artifacts import Verdict
-from flows.run.attempt import Attempt, fetch_package_of
-from flows.run.mlflow_run import ended_on_error, flat_params
+from flows.run.attempt import fetch_package_of
 from flows.run.model_files import complete
 from flows.run.outcome import Outcome
-from flows.run.previous import earlier_outcome
-from flows.run.record import record_verdict
 from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
+from flows.run.rescoring import rescore as score_again
 from flows.run.stages import admit_rows, evaluate_adapter
-from flows.run.work_key import identify
 from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
 from pipelines.values.evidence import Adapter
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import (
-    AUTHOR,
     CHAMPION,
-    DATA_REVISION,
-    KIND,
-    MODEL,
-    VERSION,
-    WORKSPACE,
     ModelVersion,
 )
 from registry.mlflow.store import Store
@@ -80,11 +69,13 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
             return Completed(name="NoChampion", message=sentence)
         package = fetch_package_of(store, champion, project.home)
         with open_workspace(project, _as_trained(request, package)) as workspace:
-            outcome = _rescore_in(
+            version_inputs(workspace)
+            outcome = score_again(
                 workspace,
                 store,
                 champion,
-                package,
+                lambda own: _evaluate(own, package),
+                revision_in(workspace.root),
             )
             publish(outcome, store.address)
             rename_run(outcome)
@@ -96,38 +87,6 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
         )
         message = f"Version {champion.version} of {request.model}: {outcome.result}"
         return Completed(name=outcome.verdict.capitalize(), message=message)
-
-
-def _rescore_in(
-    workspace: Workspace, store: Store, champion: ModelVersion, package: Path
-) -> Outcome:
-    tags = {
-        MODEL: champion.name,
-        AUTHOR: current_user(),
-        KIND: "rescore",
-        VERSION: champion.version,
-        WORKSPACE: workspace.run_id,
-        DATA_REVISION: revision_in(workspace.root),
-    }
-    version_inputs(workspace)
-    # Another day's rows make another run of the same champion.
-    work = identify(workspace.root, champion.name)
-    logical_run = digest_of_json({"rescored": champion.package_sha256, "of": work})
-    run = store.runs.begin(logical_run, f"champion {champion.version} again", tags)
-    attempt = Attempt(
-        workspace,
-        store,
-        run,
-        logical_run,
-        champion.name,
-    )
-    outcome = earlier_outcome(attempt, registers=False)
-    if outcome is not None:
-        return outcome
-    with ended_on_error(store, run):
-        store.runs.log_params(run.run_id, flat_params(workspace))
-        verdict = _evaluate(workspace, package)
-        return record_verdict(attempt, verdict, registers=False)
 
 
 def _evaluate(workspace: Workspace, package: Path) -> Verdict:

@@ -22,6 +22,7 @@ from flows.run.record import record_verdict
 from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
+from flows.run.rescoring import score_with_new_code
 from flows.run.stage_task import run_stage
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.training_lock import training_turn
@@ -56,6 +57,10 @@ def train_to_verdict(project: Project, request: TrainRequest) -> Outcome:
     end_dead_runs(store, project)
     with open_workspace(project, request) as workspace:
         outcome = _train_in(workspace, store, request)
+        # Its scores may be of an older Assay.
+        if outcome.is_champion:
+            rows = revision_in(workspace.root)
+            outcome = score_with_new_code(workspace, store, outcome, rows)
         publish(outcome, store.address)
         rename_run(outcome)
         return outcome

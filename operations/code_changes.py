@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from core.git import git
 from core.value import Value
+from flows.run.recorded_code import recorded_codes
 from pipelines import layout
 from pipelines.__main__ import STAGES
 from pipelines.stage_code import StageCode, changes_between, read_stage_code
@@ -54,7 +53,7 @@ def find_code_change(root: Path) -> CodeChange | None:
         check=False,
     )
     for ref in listing.split():
-        codes = _codes_of(root, ref)
+        codes = recorded_codes(root, ref)
         if codes:
             return CodeChange(run=ref.split("/")[3], stages=_changed(root, codes))
     return None
@@ -77,16 +76,3 @@ def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...
 def _read_now(stage: str, root: Path, own: list[str]) -> StageCode:
     there = [name for name in own if (root / name).is_file()]
     return read_stage_code(stage, root, there)
-
-
-def _codes_of(root: Path, ref: str) -> dict[str, StageCode]:
-    """The code of each stage as a run recorded it; empty for runs of an older Assay."""
-    codes = {}
-    for stage in STAGES:
-        name = f"{ref}:./{layout.CODE.as_posix()}/{stage}.json"
-        text = git(root, "cat-file", "blob", name, check=False)
-        try:
-            codes[stage] = StageCode.model_validate_json(text)
-        except ValidationError:
-            continue
-    return codes

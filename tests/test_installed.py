@@ -42,6 +42,8 @@ class Story:
     status: CommandResult
     upgraded: CommandResult
     again: CommandResult
+    champion: CommandResult
+    champion_again: CommandResult
 
 
 def configure(folder: Path, model: str) -> None:
@@ -71,6 +73,15 @@ def promote(assay: Installed, folder: Path) -> tuple[CommandResult, str]:
             model="letters", messages=[{"role": "user", "content": "12 a"}]
         )
     return done, str(answer.choices[0].message.content)
+
+
+def repeated_in(result: CommandResult) -> list[str]:
+    """The stages that were run, and not taken from the cache."""
+    return [
+        stage
+        for stage in STAGES
+        if any("cached" not in line for line in lines_of(result, stage))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +122,8 @@ def story(
         status,
         upgraded,
         again,
+        assay.assay(folder, "run", "letters", "--json"),
+        assay.assay(folder, "run", "letters", "--json"),
     )
 
 
@@ -148,13 +161,22 @@ def test_after_a_changed_metric_only_scoring_and_what_follows_runs_again(
     story: Story,
 ) -> None:
     assert story.again.code == 0, story.again.out + story.again.err
-    repeated = [
-        stage
-        for stage in STAGES
-        if not any("cached" in line for line in lines_of(story.again, stage))
-    ]
-    assert repeated == ["score", "screen"]
+    assert repeated_in(story.again) == ["score", "screen"]
     assert story.again.last["version"] == "2"
+
+
+def test_what_serves_is_scored_again_where_the_code_that_scores_is_another(
+    story: Story,
+) -> None:
+    again = story.champion
+    assert again.code == 0, again.out + again.err
+    assert repeated_in(again) == ["score", "screen"]
+    assert (again.last["is_champion"], again.last["version"]) == (True, "1")
+    assert again.last["is_scored_again"]
+    assert "scored again, PASSED; nothing new was registered" in again.out
+    once_more = story.champion_again
+    assert (once_more.code, repeated_in(once_more)) == (0, [])
+    assert once_more.last["mlflow_run"] == again.last["mlflow_run"]
 
 
 def test_the_marker_names_the_assay_that_the_files_are_of(story: Story) -> None:

@@ -22,6 +22,8 @@ class Outcome(Value):
     """What became of the alias `challenger`, where the run registered a version."""
     is_champion: bool = False
     """The run made the champion's own adapter: verdict, scores and version are the champion's."""
+    is_scored_again: bool = False
+    """The champion was scored under other code than its own run: verdict and scores are new."""
 
     @property
     def exit_code(self) -> int:
@@ -65,6 +67,12 @@ class Outcome(Value):
     @property
     def _champion_result(self) -> str:
         how = "Training came to"
+        if self.is_scored_again:
+            return (
+                f"{how} the adapter of {self.model} version {self.version}, which is champion, and "
+                f"the code that scores is another: scored again, {self.verdict.upper()}; "
+                "nothing new was registered"
+            )
         if self.unchanged:
             how = "Nothing to do: the same work came before to"
         return (
@@ -85,5 +93,6 @@ class Outcome(Value):
             "mlflow_run": self.run_id,
             "unchanged": self.unchanged,
             "is_champion": self.is_champion,
+            "is_scored_again": self.is_scored_again,
             "note": self.note,
         }

@@ -139,7 +139,7 @@ def test_a_port_of_another_program_is_named(
 def test_a_folder_that_is_no_checkout_of_git_is_named(tmp_path: Path) -> None:
     (found,) = checks.git(Project(tmp_path, tmp_path))
     assert not found.is_ok
-    assert "Fix the checkout" in found.text
+    assert "Look at the repository" in found.text
 
 
 def test_too_little_disk_is_named(

@@ -126,7 +126,7 @@ def test_a_damaged_repository_does_not_lead_to_the_one_that_it_lies_in(
     other: Path,
 ) -> None:
     (other / "inner/.git").mkdir(parents=True)
-    with pytest.raises(WorkspaceError, match=r"inner.*Fix the checkout"):
+    with pytest.raises(WorkspaceError, match=r"inner.*Look at the repository"):
         ask(other / "inner", "for-each-ref")
 
 
