@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from core.account import current_user
 from core.files import digest_of_json
+from core.git import git
 from flows.run.artifacts import Verdict
 from flows.run.attempt import Attempt
 from flows.run.mlflow_run import ended_on_error, flat_params
@@ -18,7 +19,6 @@ from flows.run.work_key import identify
 from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.stage_code import StageCode
-from pipelines.values.champion import ChampionInput
 from registry.mlflow.recorded import (
     AUTHOR,
     DATA_REVISION,
@@ -131,4 +131,6 @@ def _take_comparators_away(workspace: Workspace) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-    ChampionInput(champion=None).write(workspace.root / layout.CHAMPION_INPUT)
+    # The very bytes of a project without a champion: answers that the cache has are not made again.
+    pinned = layout.CHAMPION_INPUT.as_posix()
+    git(workspace.root, "checkout", "--quiet", "HEAD", "--", pinned)
