@@ -26,6 +26,12 @@ _SERVERS = {
     "ledger": "ASSAY_LEDGER_URL",
 }
 _NEEDED = ("dvc.yaml", "params.yaml")
+# A slip in a name would have a command act on another home or other servers without a word.
+_KNOWN_NAMES = {
+    "assay": ("format", "version", "name", "home"),
+    "servers": tuple(_SERVERS),
+    "files": None,
+}
 
 
 def find_root(start: Path) -> Path | None:
@@ -70,7 +76,7 @@ def _is_marked(folder: Path) -> bool:
     Clones older than the marker are known by the command in their `pyproject.toml`.
     """
     marker = folder / FILE
-    project_format = _read_table(marker, "assay").get("format")
+    project_format = _table_of_marker(folder, "assay").get("format")
     if project_format in _KNOWN_FORMATS:
         return True
     if isinstance(project_format, str) and project_format.startswith(_ANY_FORMAT):
@@ -82,8 +88,56 @@ def _is_marked(folder: Path) -> bool:
     return scripts.get("assay") == _COMMAND
 
 
+def read_marker(root: Path) -> dict[str, Any]:
+    """What `assay.toml` of a folder says; empty where there is none.
+
+    `WorkspaceError` where it cannot be read: if it were passed over, a command would act on
+    another home.
+    """
+    path = root / FILE
+    try:
+        # Some editors begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    # A TOML error is a ValueError, and so is text that is not UTF-8.
+    except (OSError, ValueError) as error:
+        raise WorkspaceError(
+            f"{path} cannot be read as TOML ({error}). Correct it: it marks a project of Assay."
+        ) from error
+
+
+def _check_names(root: Path) -> None:
+    """`WorkspaceError` where the marker has a table or a name that means nothing."""
+    for table, entries in read_marker(root).items():
+        if table not in _KNOWN_NAMES:
+            raise _unknown(root, table, tuple(_KNOWN_NAMES))
+        if not isinstance(entries, dict):
+            raise WorkspaceError(
+                f"{root / FILE} has {table!r} as a value. Write it as a table: [{table}]."
+            )
+        known = _KNOWN_NAMES[table]
+        unknown = (
+            [] if known is None else [name for name in entries if name not in known]
+        )
+        if unknown and known is not None:
+            raise _unknown(root, f"{table}.{unknown[0]}", known)
+
+
+def _unknown(root: Path, name: str, known: tuple[str, ...]) -> WorkspaceError:
+    return WorkspaceError(
+        f"{root / FILE} has {name!r}, which means nothing to this Assay. "
+        f"Correct or remove it: {', '.join(known)} are known there."
+    )
+
+
+def _table_of_marker(root: Path, name: str) -> dict[str, Any]:
+    table = read_marker(root).get(name)
+    return table if isinstance(table, dict) else {}
+
+
 def _read_table(path: Path, *names: str) -> dict[str, Any]:
-    """A table of a TOML file; empty where it is missing or the file cannot be read."""
+    """A table of somebody's TOML file; empty where it is missing or cannot be read."""
     try:
         table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     # A TOML error is a ValueError, and so is text that is not UTF-8.
@@ -135,30 +189,39 @@ def _project(root: Path, home: Path) -> Project:
     if home == Path(DEFAULT_NAME):
         home = _own_home(root) or home
     absolute = home if home.is_absolute() else root / home
-    _check_addressable(absolute)
+    check_addressable(absolute)
     return Project(root=root, home=absolute)
 
 
 def _own_home(root: Path) -> Path | None:
-    named = _read_table(root / FILE, "assay").get("home")
-    if not named:
-        return None
+    named = _table_of_marker(root, "assay").get("home", "")
     if not isinstance(named, str):
         raise WorkspaceError(
             f'{root / FILE} names a home that is no path ({named!r}). Write home = ".assay".'
         )
-    return Path(named)
+    if not named:
+        return None
+    home = Path(named).expanduser()
+    # The home's files would lie among the project's, where git and a clean-up see them.
+    if root.resolve().is_relative_to((root / home).resolve()):
+        raise WorkspaceError(
+            f"{root / FILE} names a home that holds the project itself ({named}). "
+            'Name a folder of its own, such as home = ".assay".'
+        )
+    return home
 
 
 def project_servers(start: Path) -> dict[str, str]:
     """Where the project around a folder says that its servers are, by environment variable.
 
-    `WorkspaceError` where an address is no text, or holds a login: the file is part of git.
+    `WorkspaceError` where an address is no text, or holds a login: the file is part of git; and
+    where the file names anything that means nothing, such as a server with a slip in its name.
     """
     root = find_root(start.resolve())
     if root is None:
         return {}
-    servers = _read_table(root / FILE, "servers")
+    _check_names(root)
+    servers = _table_of_marker(root, "servers")
     found = {}
     for name, variable in _SERVERS.items():
         address = servers.get(name, "")
@@ -172,7 +235,7 @@ def project_servers(start: Path) -> dict[str, str]:
     return found
 
 
-def _check_addressable(home: Path) -> None:
+def check_addressable(home: Path) -> None:
     """`WorkspaceError` where the address of a database cannot name the home.
 
     The address ends at the first ? or #, so the files would be created in another folder.

@@ -13,7 +13,7 @@ import pytest
 
 from core.environment import set_library_environment
 from core.errors import WorkspaceError
-from core.project import FILE, find_project, find_root
+from core.project import FILE, find_project, find_root, project_servers
 from registry.ledger.ledger import open_ledger, read_ledger
 from tests.support.journey import ROOT, CommandResult, git
 from tests.support.waiting import SECONDS_AT_MOST
@@ -51,8 +51,6 @@ def test_a_marked_folder_is_found_from_below(foreign: Path) -> None:
         "[assay]\nformat = 1\n",
         'format = "assay-project/1"\n',
         'assay = "assay-project/1"\n',
-        "[assay\n",
-        "\udcff",
     ],
 )
 def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(
@@ -65,6 +63,62 @@ def test_a_project_of_somebody_else_is_not_taken_for_a_checkout(
     )
     assert find_root(foreign / "below") is None
     assert find_project(Path(".assay"), foreign / "below").root == ROOT
+
+
+@pytest.mark.parametrize("text", ["[assay\n", "\udcff", OURS + "home = = 1\n"])
+def test_a_marker_that_cannot_be_read_is_said_and_not_passed_over(
+    foreign: Path, text: str
+) -> None:
+    (foreign / FILE).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(WorkspaceError, match=r"assay\.toml cannot be read as TOML"):
+        find_project(Path(".assay"), foreign / "below")
+
+
+def test_a_marker_that_an_editor_saved_with_its_mark_and_line_ends_is_read(
+    foreign: Path,
+) -> None:
+    text = OURS.replace("\n", "\r\n")
+    (foreign / FILE).write_text(text, encoding="utf-8-sig", newline="")
+    assert find_root(foreign / "below") == foreign
+
+
+@pytest.mark.parametrize(
+    ("more", "fact"),
+    [
+        ('[servers]\nmflow = "http://team"\n', r"has 'servers\.mflow'"),
+        ('[server]\nmlflow = "http://team"\n', "has 'server'"),
+        ('hme = "/data/home"\n', r"has 'assay\.hme'"),
+    ],
+)
+def test_a_slip_in_a_name_is_said_and_not_passed_over(
+    foreign: Path, more: str, fact: str
+) -> None:
+    (foreign / FILE).write_text(OURS + more)
+    with pytest.raises(WorkspaceError, match=fact):
+        project_servers(foreign)
+
+
+def test_servers_that_are_no_table_are_said(foreign: Path) -> None:
+    (foreign / FILE).write_text(f'servers = "http://team"\n{OURS}')
+    with pytest.raises(WorkspaceError, match="'servers' as a value"):
+        project_servers(foreign)
+
+
+@pytest.mark.parametrize("home", ['"."', '".."', "0", "false", '"/"'])
+def test_a_home_that_is_no_folder_of_its_own_is_refused(
+    foreign: Path, home: str
+) -> None:
+    (foreign / FILE).write_text(f"{OURS}home = {home}\n")
+    with pytest.raises(WorkspaceError, match="names a home that"):
+        find_project(Path(".assay"), foreign)
+
+
+def test_a_home_below_that_of_the_account_is_understood(
+    foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(foreign.parent))
+    (foreign / FILE).write_text(f'{OURS}home = "~/kept"\n')
+    assert find_project(Path(".assay"), foreign).home == foreign.parent / "kept"
 
 
 def test_a_checkout_of_before_the_marker_is_known_by_its_command(foreign: Path) -> None:
