@@ -2,15 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import ParameterError, UnreadableData, WorkspaceError
 from core.files import write_text
 from core.git import find_top, git
-from core.home import make_home
-from core.project import SUBFOLDER, find_project, find_root
+from core.home import DEFAULT_NAME, make_home
+from core.project import FILE, SUBFOLDER, check_addressable, find_root
 from core.value import Value
+from flows.run.pin import check_is_no_submodule
 from flows.start import default_model_name
 from operations.init.project_files import WORKFLOW, Choice, project_files, workflow
 from pipelines import layout
@@ -59,38 +61,102 @@ class NewProject(Value):
 def create_project(request: InitRequest, current: Path) -> NewProject:
     """Write the files of a project into a folder of the person's; nothing is overwritten.
 
-    `WorkspaceError` where there is a project already or a file is in the way, `UnreadableData`
-    where rows or base cannot be read. Nothing is written then.
+    `WorkspaceError` where there is a project already, a file is in the way, or git cannot work
+    there; `UnreadableData` where rows or base cannot be read. Nothing is written then. After a
+    kill the same command goes on where it was.
     """
-    _check_is_no_project(current)
-    root = _choose_folder(request, current)
     current = current.resolve()
-    repository = find_top(current) or current
-    choice = _choice(request, root, repository)
-    texts = {root / name: text for name, text in project_files(choice).items()}
-    texts[repository / WORKFLOW] = workflow(choice)
-    rows = _link_to_rows(request, root)
-    _check_free([*texts, *rows])
-    has_new_repository = find_top(current) is None
+    plan = _plan(request, current)
+    _check_is_no_project(plan.root)
+    check_addressable(plan.root / DEFAULT_NAME)
+    _check_free(plan)
+    has_new_repository = find_top(plan.root) is None
     if has_new_repository:
         git(current, "init", "--quiet")
-    for path, text in texts.items():
+    for path, text in plan.texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
-    for path, target in rows.items():
-        path.symlink_to(target)
-    make_home(find_project(Path(".assay"), root).home)
+    for path, target in plan.links.items():
+        if not _leads_to(path, target):
+            path.symlink_to(target)
+    make_home(plan.root / DEFAULT_NAME)
+    # Last: what it marks is whole.
+    write_text(plan.root / FILE, plan.marker)
+    written = (*plan.texts, *plan.links, plan.root / FILE)
     return NewProject(
-        root=root,
-        repository=repository,
-        model=choice.model,
+        root=plan.root,
+        repository=plan.repository,
+        model=plan.model,
         has_new_repository=has_new_repository,
-        written=tuple(str(path.relative_to(repository)) for path in (*texts, *rows)),
+        written=tuple(str(path.relative_to(plan.repository)) for path in written),
     )
 
 
-def _check_is_no_project(current: Path) -> None:
-    root = find_root(current)
+@dataclass(frozen=True)
+class _Plan:
+    """What would be written where."""
+
+    root: Path
+    repository: Path
+    model: str | None
+    marker: str
+    texts: Mapping[Path, str]
+    links: Mapping[Path, Path]
+
+    def is_written(self, path: Path) -> bool:
+        """Whether a file is as it would be written: the rest of a command that was killed."""
+        if path in self.links:
+            return _leads_to(path, self.links[path])
+        return path.is_file() and path.read_bytes() == self.texts.get(path, "").encode()
+
+
+def _plan(request: InitRequest, current: Path) -> _Plan:
+    """For the folder that was asked for; else the current one, or a subfolder of it."""
+    if request.folder is not None:
+        return _plan_in(
+            (current / request.folder.expanduser()).resolve(), request, current
+        )
+    plan = _plan_in(current, request, current)
+    if any(_holds_others(current / name, plan) for name in _TAKEN):
+        return _plan_in(current / SUBFOLDER, request, current)
+    return plan
+
+
+def _plan_in(root: Path, request: InitRequest, current: Path) -> _Plan:
+    repository = _repository_of(root, current)
+    choice = _choice(request, root, repository)
+    files = project_files(choice)
+    marker = files.pop(FILE)
+    texts = {root / name: text for name, text in files.items()}
+    texts[repository / WORKFLOW] = workflow(choice)
+    links = _link_to_rows(request, root)
+    return _Plan(root, repository, choice.model, marker, texts, links)
+
+
+def _repository_of(root: Path, current: Path) -> Path:
+    """The repository that the project is part of; the current folder becomes one otherwise."""
+    there = next(each for each in (root, *root.parents) if each.is_dir())
+    top = find_top(there)
+    # A repository without a working tree has no `.git` in it.
+    is_inside = git(
+        there, "rev-parse", "--is-inside-work-tree", check=top is not None
+    ).strip()
+    if is_inside == "false":
+        raise WorkspaceError(
+            f"{there} is the inside of a git repository. Go to a folder with files of it."
+        )
+    if top is not None:
+        check_is_no_submodule(there)
+        return top
+    if not root.is_relative_to(current):
+        raise WorkspaceError(
+            f"{root} is in no git repository. Go there, and type `assay init` without --folder."
+        )
+    return current
+
+
+def _check_is_no_project(folder: Path) -> None:
+    root = find_root(folder)
     if root is not None:
         raise WorkspaceError(
             f"{root} is a project of Assay already. Add a model with a file models/NAME.yaml; "
@@ -98,12 +164,12 @@ def _check_is_no_project(current: Path) -> None:
         )
 
 
-def _choose_folder(request: InitRequest, current: Path) -> Path:
-    """The current folder, or a subfolder of it where names are taken."""
-    if request.folder is not None:
-        return (current / request.folder).resolve()
-    is_taken = any((current / name).exists() for name in _TAKEN)
-    return current / SUBFOLDER if is_taken else current
+def _holds_others(path: Path, plan: _Plan) -> bool:
+    """Whether there is a file that is not as the plan would write it."""
+    if path.is_symlink() or not path.is_dir():
+        return os.path.lexists(path) and not plan.is_written(path)
+    below = (each for each in path.rglob("*") if each.is_symlink() or not each.is_dir())
+    return any(not plan.is_written(each) for each in below)
 
 
 def _choice(request: InitRequest, root: Path, repository: Path) -> Choice:
@@ -162,8 +228,15 @@ def _link_to_rows(request: InitRequest, root: Path) -> Mapping[Path, Path]:
     return {link: Path(os.path.relpath(target, link.parent))}
 
 
-def _check_free(paths: Iterable[Path]) -> None:
-    taken = [path for path in paths if os.path.lexists(path)]
+def _leads_to(link: Path, target: Path) -> bool:
+    return link.is_symlink() and link.readlink() == target
+
+
+def _check_free(plan: _Plan) -> None:
+    paths = (plan.root / FILE, *plan.texts, *plan.links)
+    taken = [
+        path for path in paths if os.path.lexists(path) and not plan.is_written(path)
+    ]
     if taken:
         raise WorkspaceError(
             f"{taken[0]} exists, and `assay init` overwrites nothing. "

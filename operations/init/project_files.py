@@ -51,7 +51,7 @@ class Choice(Value):
 def project_files(choice: Choice) -> dict[str, str]:
     """The text of each file, by its path from the project's folder."""
     texts = {name: _original(name) for name in _AS_THEY_ARE}
-    places = {"NAME": choice.name, "VERSION": version("assay")}
+    places = {"NAME": _as_toml(choice.name), "VERSION": version("assay")}
     texts["params.yaml"] = with_settings(_original("params.yaml"), _settings(choice))
     texts["infra/prefect.yaml"] = _original("infra/prefect.yaml")
     digests = {name: digest_of_text(text) for name, text in texts.items()}
@@ -99,7 +99,7 @@ def model_file(choice: Choice) -> str:
 
 def workflow(choice: Choice) -> str:
     """The workflow with the gates, which lies in the repository's own folder."""
-    places = {"FOLDER": choice.folder, "MODEL": choice.model or ""}
+    places = {"FOLDER": _as_yaml(choice.folder), "MODEL": choice.model or ""}
     return _filled("workflow.yml", places).replace("run  --dry-run", "run --dry-run")
 
 
@@ -146,6 +146,12 @@ def _original(name: str) -> str:
 def _filled(name: str, places: Mapping[str, str]) -> str:
     text = (_FILES / name).read_text(encoding="utf-8")
     return _PLACE.sub(lambda found: places[found[1]], text)
+
+
+def _as_toml(name: str) -> str:
+    # The name of a folder may hold anything; TOML takes no control character, also escaped none.
+    printable = "".join(each if each.isprintable() else "_" for each in name)
+    return json.dumps(printable, ensure_ascii=False)
 
 
 def _as_yaml(setting: Any) -> str:

@@ -149,6 +149,81 @@ def test_rows_that_cannot_be_read_are_said_before_anything_is_written(
     assert not (empty / ".git").exists()
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a é %20b", "@NAME@", "a'b"])
+def test_a_folder_of_any_name_becomes_a_project(tmp_path: Path, name: str) -> None:
+    top = tmp_path / name
+    top.mkdir()
+    made = create_project(InitRequest(folder=Path(name)), top)
+    assert find_root(top / name / "data") == made.root == top / name
+    workflow = yaml.safe_load((top / WORKFLOW).read_text())
+    assert workflow["defaults"]["run"]["working-directory"] == name
+
+
+def test_a_folder_whose_home_no_database_can_name_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a?b").mkdir()
+    with pytest.raises(WorkspaceError, match=r"has a \? or # in its path"):
+        create_project(InitRequest(), tmp_path / "a?b")
+    assert not any((tmp_path / "a?b").iterdir())
+
+
+def test_a_folder_outside_is_refused_unless_it_is_in_a_repository(empty: Path) -> None:
+    git(empty, "init", "--quiet")
+    other = empty.parent / "other"
+    with pytest.raises(WorkspaceError, match="is in no git repository"):
+        create_project(InitRequest(folder=Path("../other")), empty)
+    assert not other.exists()
+    other.mkdir()
+    git(other, "init", "--quiet")
+    made = create_project(InitRequest(folder=Path("../other/new")), empty)
+    assert (made.repository, find_root(other / "new")) == (other, other / "new")
+    assert set(everything_in(empty)) == set()
+
+
+@pytest.mark.parametrize("inside", [".git", ".git/objects"])
+def test_the_inside_of_a_repository_becomes_no_project(
+    empty: Path, inside: str
+) -> None:
+    git(empty, "init", "--quiet")
+    with pytest.raises(WorkspaceError, match="is the inside of a git repository"):
+        create_project(InitRequest(), empty / inside)
+
+
+def test_a_bare_repository_becomes_no_project(empty: Path) -> None:
+    git(empty, "init", "--quiet", "--bare")
+    before = everything_in(empty)
+    with pytest.raises(WorkspaceError, match="is the inside of a git repository"):
+        create_project(InitRequest(), empty)
+    assert everything_in(empty) == before
+
+
+def test_a_submodule_where_no_run_works_becomes_no_project(empty: Path) -> None:
+    library = empty.parent / "library"
+    library.mkdir()
+    git(library, "init", "--quiet")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet")
+    git(library, *commit, "--allow-empty", "-m", "x")
+    git(empty, "init", "--quiet")
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    git(empty, *add, str(library), "library")
+    with pytest.raises(WorkspaceError, match="is a git submodule"):
+        create_project(InitRequest(), empty / "library")
+
+
+@pytest.mark.parametrize("kept", [1, 4, 9, 13])
+def test_a_command_that_was_killed_goes_on_where_it_was(empty: Path, kept: int) -> None:
+    rows = write_rows(empty / "rows.jsonl", learnable_rows(3))
+    request = InitRequest(data=rows, model="a")
+    whole = create_project(request, empty)
+    for name in whole.written[kept:]:
+        (empty / name).unlink()
+    assert find_root(empty) is None, "the marker comes last"
+    again = create_project(request, empty)
+    assert (again.root, again.written) == (empty, whole.written)
+    assert all(os.path.lexists(empty / name) for name in whole.written)
+
+
 @pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden", "x" * 300, "ä"])
 def test_a_model_is_named_as_mlflow_can(empty: Path, name: str) -> None:
     rows = write_rows(empty / "rows.jsonl", learnable_rows(3))
