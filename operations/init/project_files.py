@@ -5,6 +5,7 @@ Most are the repository's own, which is such a project too: the wheel carries co
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from core.errors import ParameterError, WorkspaceError
 from core.files import digest_of_text
 from core.value import Value
 from pipelines.stage_code import INSTALLED
@@ -32,7 +34,10 @@ _AS_THEY_ARE = (
 """Files of the repository that every project begins with."""
 WORKFLOW = ".github/workflows/assay.yml"
 _DIGESTS = "# Digest of each file as Assay wrote it: `assay upgrade` leaves alone what was edited."
-_VERSION_LINE = re.compile(r'(?m)^(version *= *)"[^"]*"')
+_VERSION_LINE = re.compile(r"""(?m)^(\s*version *= *)(?:"[^"]*"|'[^']*')""")
+_FILES_TABLE = re.compile(
+    rf'(?m)^(?:{re.escape(_DIGESTS)}\n)?\[files\].*\n?(?:(?:"[^"\n]*" *= *"[^"\n]*" *)?\n)*'
+)
 _PLACE = re.compile(r"@([A-Z_]+)@")
 
 
@@ -63,11 +68,35 @@ def project_files(choice: Choice) -> dict[str, str]:
 
 
 def marker_of(text: str, assay_version: str, digests: Mapping[str, str]) -> str:
-    """The text of an `assay.toml` with another version and other digests of the files."""
-    above = text.partition(_DIGESTS)[0].rstrip("\n")
-    above = _VERSION_LINE.sub(rf'\g<1>"{assay_version}"', above, count=1)
+    """The text of an `assay.toml` with another version and other digests of the files.
+
+    Everything else stays, wherever it stands. `WorkspaceError` where the file is laid out so that
+    this cannot be done.
+    """
     lines = [f'"{name}" = "{digest}"' for name, digest in sorted(digests.items())]
-    return "\n".join([above, "", _DIGESTS, "[files]", *lines, ""])
+    files = "\n".join([_DIGESTS, "[files]", *lines, ""])
+    rest = _FILES_TABLE.sub("", text).rstrip("\n")
+    rest = _VERSION_LINE.sub(rf'\g<1>"{assay_version}"', rest, count=1)
+    made = f"{rest}\n\n{files}"
+    _check_marker(text, made, {"version": assay_version}, digests)
+    return made
+
+
+def _check_marker(
+    text: str, made: str, version_now: Mapping[str, str], digests: Mapping[str, str]
+) -> None:
+    """`WorkspaceError` where the new marker says anything but what was meant."""
+    wanted = tomllib.loads(text)
+    wanted |= {"assay": wanted["assay"] | version_now, "files": dict(digests)}
+    try:
+        is_as_meant = tomllib.loads(made) == wanted
+    except tomllib.TOMLDecodeError:
+        is_as_meant = False
+    if not is_as_meant:
+        raise WorkspaceError(
+            "assay.toml is laid out otherwise than `assay init` wrote it. "
+            "Give version a line of its own under [assay], and each file one under [files]."
+        )
 
 
 def with_missing_parameters(
@@ -79,11 +108,46 @@ def with_missing_parameters(
     for section, parameters in document.items():
         if section not in current:
             text += f"{section}:\n"
-        missing = [name for name in parameters if name not in current.get(section, {})]
+        missing = _missing(current, section, parameters)
         lines = "".join(f"  {name}: {_as_yaml(parameters[name])}\n" for name in missing)
         end = re.compile(rf"(?m)^{section}:.*\n(?:(?:[ #].*)?\n)*?(?=^\S|\Z)")
         text = end.sub(lambda found: found[0] + lines, text, count=1)  # noqa: B023
     return text
+
+
+def missing_parameters(
+    text: str, document: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the text of a `params.yaml` lacks of a whole one, by dotted name.
+
+    `ParameterError` where it holds no sections.
+    """
+    try:
+        current = yaml.safe_load(text) or {}
+    # yaml raises a ValueError for the date 2024-13-45.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ParameterError(
+            f"params.yaml cannot be read as YAML ({type(error).__name__}). Correct it."
+        ) from error
+    if not isinstance(current, dict):
+        raise ParameterError("params.yaml has no sections. Bring it back from git.")
+    return {
+        f"{section}.{name}": parameters[name]
+        for section, parameters in document.items()
+        for name in _missing(current, section, parameters)
+    }
+
+
+def _missing(
+    current: Mapping[str, Any], section: str, parameters: Mapping[str, Any]
+) -> list[str]:
+    # A section without a line below it is null.
+    there = current.get(section) or {}
+    if not isinstance(there, dict):
+        raise ParameterError(
+            f"params.yaml has {section!r} as a value. Write it as a section."
+        )
+    return [name for name in parameters if name not in there]
 
 
 def model_file(choice: Choice) -> str:
