@@ -16,7 +16,7 @@ from flows.champions import move_champions
 from flows.judged_version import JudgedVersion, circumstances_of
 from flows.package_repair import fetch_released_package, package_fault
 from flows.run.attempt import fetch_package_of
-from pipelines import layout
+from flows.run.model_files import policy_of
 from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
@@ -127,15 +127,6 @@ def promote(
     )
 
 
-def policy_file(root: Path, model: str) -> Path:
-    """The policy that holds for a model now: its own where there is one, else the default."""
-    policies = root / layout.POLICIES
-    own = policies / f"{model}.yaml"
-    if own.is_file():
-        return own
-    return root / layout.POLICY
-
-
 def _version_to_judge(
     project: Project,
     context: ReleaseContext,
@@ -148,7 +139,7 @@ def _version_to_judge(
         version=version,
         finalist=_read_finalist(version, package),
         package=package,
-        policy=policy_file(project.root, version.name),
+        policy=policy_of(project.root, version.name),
         project=project.root,
         origin=origin,
         created_at=store.find_creation(version).at,

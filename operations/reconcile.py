@@ -16,8 +16,9 @@ from core.locks import release_lock, try_exclusive
 from core.project import Project
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
-from flows.promote import open_release_context, policy_file
+from flows.promote import open_release_context
 from flows.run.dead_runs import end_dead_runs
+from flows.run.model_files import policy_of
 from operations.remembered import HeadComparison
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
@@ -221,7 +222,7 @@ class Reconciler:
         """Say that a release's evidence is older than the policy allows for a new release."""
         release = recorded.release
         try:
-            policy = load_policy(policy_file(self._project.root, release.model))
+            policy = load_policy(policy_of(self._project.root, release.model))
         except AssayError as error:
             sentence = f"Whether the evidence of {release.model} is too old is not known: {error}"
             return [sentence]

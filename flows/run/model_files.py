@@ -90,6 +90,20 @@ def complete(request: TrainRequest, root: Path) -> TrainRequest:
     return TrainRequest(**{**found, **given, "model": request.model})
 
 
+def policy_of(root: Path, name: str) -> Path:
+    """The policy that holds for a model now: of its file, of its name, or else the default.
+
+    A run and a release are judged by the same. `ParameterError` or `UnreadableData` where the
+    model's file is not whole or names a policy that is not there.
+    """
+    configured = read_model_file(root, name)
+    if configured is not None and configured.policy is not None:
+        _check_is_there(configured, "policy", root, name)
+        return root / configured.policy
+    own = root / layout.POLICIES / f"{name}{_SUFFIX}"
+    return own if own.is_file() else root / layout.POLICY
+
+
 def only_model(root: Path) -> str | None:
     """The model to train where none is named: the only one that is configured; None without any.
 
@@ -110,14 +124,17 @@ def _path_of(root: Path, name: str) -> Path:
 
 def _check_paths(configured: ModelFile, root: Path, name: str) -> None:
     """Name what is half configured, in the words of the file."""
-    file = _path_of(root, name)
     for field in (*_PATHS, "chat_template"):
-        path: Path | None = getattr(configured, field)
-        if path is not None and not (root / path).exists():
-            raise UnreadableData(
-                f"{file}: {field} names {path}, which is not there. "
-                "Bring it, or correct the line; paths are relative to the project."
-            )
+        _check_is_there(configured, field, root, name)
+
+
+def _check_is_there(configured: ModelFile, field: str, root: Path, name: str) -> None:
+    path: Path | None = getattr(configured, field)
+    if path is not None and not (root / path).exists():
+        raise UnreadableData(
+            f"{_path_of(root, name)}: {field} names {path}, which is not there. "
+            "Bring it, or correct the line; paths are relative to the project."
+        )
 
 
 def _request_of(configured: ModelFile, root: Path, name: str) -> dict[str, Any]:
@@ -126,9 +143,9 @@ def _request_of(configured: ModelFile, root: Path, name: str) -> dict[str, Any]:
         path: Path | None = getattr(configured, field)
         if path is not None:
             request[field] = root / path
-    own_policy = root / layout.POLICIES / f"{name}.yaml"
-    if configured.policy is None and own_policy.is_file():
-        request["policy"] = own_policy
+    policy = policy_of(root, name)
+    if policy != root / layout.POLICY:
+        request["policy"] = policy
     if configured.licence is not None:
         request["licence"] = configured.licence
     if configured.chat_template is not None:

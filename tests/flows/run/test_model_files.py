@@ -7,7 +7,13 @@ import pytest
 import yaml
 
 from core.errors import AssayError, ParameterError, UnreadableData
-from flows.run.model_files import complete, model_names, only_model, read_model_file
+from flows.run.model_files import (
+    complete,
+    model_names,
+    only_model,
+    policy_of,
+    read_model_file,
+)
 from flows.run.request import TrainRequest
 from flows.schedule.model_deployments import expand
 from tests.support.journey import ROOT
@@ -54,6 +60,23 @@ def test_a_policy_of_the_models_name_is_its_own(root: Path) -> None:
     (root / "registry/policies/food.yaml").write_text("{}\n")
     request = complete(TrainRequest(model="food"), root)
     assert request.policy == root / "registry/policies/food.yaml"
+
+
+def test_a_release_is_judged_by_the_policy_that_the_run_was_judged_by(
+    root: Path,
+) -> None:
+    policies = root / "registry/policies"
+    policies.mkdir(parents=True)
+    assert policy_of(root, "food") == policies / "default.yaml"
+    (policies / "food.yaml").write_text("{}\n")
+    assert policy_of(root, "food") == policies / "food.yaml"
+    (policies / "strict.yaml").write_text("{}\n")
+    configure(root, "food", "data: null\npolicy: registry/policies/strict.yaml\n")
+    run = complete(TrainRequest(model="food"), root)
+    assert policy_of(root, "food") == run.policy == policies / "strict.yaml"
+    (policies / "strict.yaml").unlink()
+    with pytest.raises(UnreadableData, match="policy names"):
+        policy_of(root, "food")
 
 
 @pytest.mark.parametrize(
