@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from core.git import git
+from core.project import FILE
+from pipelines import layout
 
 # Outside of refs/heads and refs/tags, so that `git branch` does not list them.
 ALL = "refs/assay/"
@@ -25,6 +27,34 @@ def _list_refs(root: Path, *patterns: str) -> list[tuple[str, str]]:
         ref, commit = line.split(" ")
         refs.append((ref, commit))
     return refs
+
+
+def may_be_of_another_project(root: Path, refs: dict[str, str]) -> bool:
+    """Whether a run with these refs may be of another project of the same repository.
+
+    A run commits its project's marker, whether or not git tracks it, and at its end the code of
+    its stages, which nothing else commits.
+    """
+    inside = git(root, "rev-parse", "--show-prefix").removesuffix("\n")
+    own_code = f"{inside}{layout.CODE}/"
+    names: set[str] = set()
+    for commit in set(refs.values()):
+        listing = git(root, "ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+        names.update(listing.split("\0"))
+    if any(name.startswith(own_code) for name in names):
+        return False
+    return bool(_projects_in(names) - {inside})
+
+
+def _projects_in(names: set[str]) -> set[str]:
+    """The folders of a commit that are projects, each with a slash at its end."""
+    folders = {name.removesuffix(FILE) for name in names if name.endswith(FILE)}
+    # `assay.toml` lies among the templates of Assay itself, too.
+    return {
+        folder
+        for folder in folders
+        if {f"{folder}{FILE}", f"{folder}{layout.DVC_STAGES}"} <= names
+    }
 
 
 def delete_refs(root: Path, refs: dict[str, str]) -> None:

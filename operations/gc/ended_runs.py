@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from core.locks import is_held
 from operations.gc.removable import Grounds, Item, Kind
-from operations.run_refs import delete_refs, run_refs
+from operations.run_refs import delete_refs, may_be_of_another_project, run_refs
 
 _REFS = "run refs"
 _EVIDENCE = "evidence of refused runs"
@@ -18,8 +18,8 @@ _LETTERS_OF_A_START = 15
 def refs(grounds: Grounds) -> Iterator[Item]:
     """Give one item for each run that has refs in the project."""
     root = grounds.project.root
-    for run_id in sorted(run_refs(root)):
-        reason = _reason_to_keep_refs(grounds, run_id)
+    for run_id, refs_of_run in sorted(run_refs(root).items()):
+        reason = _reason_to_keep_refs(grounds, run_id, refs_of_run)
         yield Item(
             kind=_REFS,
             name=run_id,
@@ -38,7 +38,9 @@ def kept_commits(grounds: Grounds) -> set[str]:
     return commits
 
 
-def _reason_to_keep_refs(grounds: Grounds, run_id: str) -> str | None:
+def _reason_to_keep_refs(
+    grounds: Grounds, run_id: str, refs_of_run: dict[str, str]
+) -> str | None:
     if run_id in grounds.named.workspaces:
         return "it made a registered version"
     if is_held(grounds.home / "worktrees" / f"{run_id}.lock"):
@@ -46,6 +48,8 @@ def _reason_to_keep_refs(grounds: Grounds, run_id: str) -> str | None:
     # This home's records cannot tell whether the other home still needs the run.
     if _has_another_home(grounds):
         return "the project's own home may need it"
+    if may_be_of_another_project(grounds.project.root, refs_of_run):
+        return "another project of the repository may need it"
     try:
         start = time.strptime(run_id[:_LETTERS_OF_A_START], _START_IN_A_RUN_ID)
         began = time.mktime(start)

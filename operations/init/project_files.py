@@ -15,6 +15,7 @@ import yaml
 
 from core.errors import ParameterError, WorkspaceError
 from core.files import digest_of_text
+from core.project import SUBFOLDER
 from core.value import Value
 from pipelines.stage_code import INSTALLED
 
@@ -38,6 +39,7 @@ _VERSION_LINE = re.compile(r"""(?m)^(\s*version *= *)(?:"[^"]*"|'[^']*')""")
 _FILES_TABLE = re.compile(
     rf'(?m)^(?:{re.escape(_DIGESTS)}\n)?\[files\].*\n?(?:(?:"[^"\n]*" *= *"[^"\n]*" *)?\n)*'
 )
+_NO_FILE_NAME = re.compile(r"[^\w.-]+")
 _PLACE = re.compile(r"@([A-Z_]+)@")
 
 
@@ -159,6 +161,15 @@ def model_file(choice: Choice) -> str:
         "BASE_MODEL": _as_yaml(choice.base_model),
     }
     return _filled("model.yaml", places)
+
+
+def workflow_file(folder: str) -> str:
+    """Where the workflow of a project in that folder of its repository lies."""
+    if folder in (".", SUBFOLDER):
+        return WORKFLOW
+    # A repository may hold a project in each of several folders.
+    name = _NO_FILE_NAME.sub("-", folder)
+    return WORKFLOW.replace(".yml", f"-{name}.yml")
 
 
 def workflow(choice: Choice) -> str:

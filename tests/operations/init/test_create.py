@@ -155,7 +155,8 @@ def test_a_folder_of_any_name_becomes_a_project(tmp_path: Path, name: str) -> No
     top.mkdir()
     made = create_project(InitRequest(folder=Path(name)), top)
     assert find_root(top / name / "data") == made.root == top / name
-    workflow = yaml.safe_load((top / WORKFLOW).read_text())
+    [file] = (top / WORKFLOW).parent.iterdir()
+    workflow = yaml.safe_load(file.read_text())
     assert workflow["defaults"]["run"]["working-directory"] == name
 
 
@@ -179,6 +180,14 @@ def test_a_folder_outside_is_refused_unless_it_is_in_a_repository(empty: Path) -
     made = create_project(InitRequest(folder=Path("../other/new")), empty)
     assert (made.repository, find_root(other / "new")) == (other, other / "new")
     assert set(everything_in(empty)) == set()
+
+
+def test_a_repository_holds_a_project_in_each_of_two_folders(empty: Path) -> None:
+    for folder in ("sales", "support/mail"):
+        made = create_project(InitRequest(folder=Path(folder)), empty)
+        assert find_root(empty / folder) == made.root
+    names = {path.name for path in (empty / WORKFLOW).parent.iterdir()}
+    assert names == {"assay-sales.yml", "assay-support-mail.yml"}
 
 
 @pytest.mark.parametrize("inside", [".git", ".git/objects"])
