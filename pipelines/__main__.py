@@ -83,6 +83,8 @@ def _run_stage(name: str) -> int:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         code = int(stage.main())
+    # Some modules are imported while it works: after an upgrade they would be of two Assays.
+    check_stage_code(name)
     summary = output.getvalue()
     out = Path("data") / name
     # A stage that writes no folder of its own has no summary either.

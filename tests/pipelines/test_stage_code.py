@@ -101,6 +101,24 @@ def test_a_stage_whose_code_changed_under_the_run_is_refused(
         check_stage_code("score", tmp_path)
 
 
+def test_a_stage_whose_code_changed_while_it_worked_makes_no_result(
+    installed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def upgraded_meanwhile() -> int:
+        append(installed / "pipelines/stages/split.py", "# of a newer Assay\n")
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.stages.split.main", upgraded_meanwhile)
+    shutil.copyfile(ROOT / layout.PARAMS, layout.PARAMS)
+    write_stage_codes(Path())
+    assert main(["split"]) == 1
+    assert "The code of stage split changed" in capsys.readouterr().err
+
+
 def test_a_stage_in_a_folder_without_its_code_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
