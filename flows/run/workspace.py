@@ -19,7 +19,7 @@ from flows.run.request import TrainRequest, check_request, overrides
 from pipelines import layout
 from pipelines.models.base_store import read_base_model
 from pipelines.rows.formats import ReadAs, read_records
-from pipelines.rows.places import STEMS, find_candidates, find_only, stored_name
+from pipelines.rows.places import STEMS, find_only, find_untracked, stored_name
 from pipelines.stage_code import write_stage_codes
 from pipelines.stages.base_model import find_base_model
 from pipelines.values.params import Params, override
@@ -148,8 +148,8 @@ def _rows_of(project: Project, request: TrainRequest) -> dict[str, Path | None]:
 
 def _copy_rows(sources: dict[str, Path | None], how: ReadAs, raw: Path) -> None:
     for stem in STEMS:
-        # Rows that git tracks came with the worktree.
-        for path in find_candidates(raw, stem):
+        # Rows that git tracks came with the worktree; a link may lead nowhere from there.
+        for path in find_untracked(raw, stem):
             _remove(path)
         source = sources[stem]
         if source is not None:
@@ -177,7 +177,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    # DVC keeps nothing that git tracks. The index is the run's own.
+    inside = f":(literal){path.name}"
+    git(
+        path.parent, "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", inside
+    )
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

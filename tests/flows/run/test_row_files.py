@@ -222,6 +222,40 @@ def test_rows_that_git_tracks_give_way_to_those_of_the_request(
         assert find_only(kept, "rows") == kept / "rows.jsonl"
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_rows_that_git_tracks_are_kept_by_dvc_in_a_run(
+    project: Project, tmp_path: Path, kind: str
+) -> None:
+    """`assay init` writes a link to the rows, and people commit what it wrote."""
+    raw = project.root / layout.RAW
+    rows = lines(project.root.parent / "my.jsonl")
+    before = rows.read_bytes()
+    if kind == "link":
+        # From a worktree it leads elsewhere.
+        (raw / "rows.jsonl").symlink_to("../../../my.jsonl")
+    elif kind == "file":
+        lines(raw / "rows.jsonl")
+    else:
+        rows = saved_dataset(tmp_path / "saved")
+        saved_dataset(raw / "rows")
+    git(project.root, "add", "--force", "data/raw")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+    git(project.root, *identity, "commit", "--quiet", "-m", "rows")
+    with open_workspace(project, TrainRequest(data=rows)) as workspace:
+        version_inputs(workspace)
+        stored = find_only(workspace.root / layout.RAW, "rows")
+        assert stored is not None
+        assert not stored.is_symlink()
+        written = sorted(path.name for path in workspace.root.parent.iterdir())
+        assert written == [workspace.run_id, f"{workspace.run_id}.lock"]
+    assert (project.root.parent / "my.jsonl").read_bytes() == before
+    commit = f"refs/assay/runs/{workspace.run_id}/done"
+    names = git(project.root, "ls-tree", "-r", "--name-only", commit).split()
+    kept = [name for name in names if name.startswith("data/raw/rows")]
+    assert kept == [f"data/raw/{stored.name}.dvc"]
+    assert git(project.root, "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("option", ["data", "held_out"])
 def test_a_file_that_is_not_read_is_refused_under_its_own_name(
     project: Project, tmp_path: Path, option: str
