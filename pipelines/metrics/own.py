@@ -11,16 +11,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
+from core.children import OWN_MODULE, owned_by_this_process
 from core.errors import IncompleteEvidence, ParameterError, UnusableRow
 from core.value import first_problem
 from pipelines.metrics import own_child
@@ -150,30 +151,57 @@ def _run(
 
 def _talk(request: str, seed: str, rows: int) -> tuple[int, list[dict[str, Any]]]:
     """Exit code and whole lines of one process."""
-    # The same code that runs here, wherever the person installed another.
-    code = Path(own_child.__file__).parents[2]
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    own = {"PYTHONPATH": str(code), "PYTHONHASHSEED": seed}
     # The kernel's limits for each call end it much earlier.
     most = own_child.SECONDS_TO_LOAD + own_child.SECONDS * (rows + 5)
-    with tempfile.TemporaryDirectory(prefix="assay-metric-") as nowhere:
-        try:
-            process = subprocess.run(
-                # -P: nothing of the current folder is imported in place of a module of ours.
-                [sys.executable, "-P", "-m", own_child.__name__],
-                input=request.encode(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                timeout=most,
-                env={**kept, **own, "PYTHONDONTWRITEBYTECODE": "1"},
-                # A path in the file leads nowhere: what it reads would be no part of its identity.
-                cwd=nowhere,
-            )
-        except subprocess.TimeoutExpired as error:
-            lines = (error.stdout or b"").splitlines()
-            return -signal.SIGALRM, _whole_lines(lines)
-    return process.returncode, _whole_lines(process.stdout.splitlines())
+    with (
+        tempfile.TemporaryDirectory(prefix="assay-metric-") as nowhere,
+        # Not a pipe: a process that the metric left behind would hold it open.
+        tempfile.TemporaryFile() as said,
+    ):
+        process = subprocess.Popen(
+            # -P: nothing of the current folder is imported in place of a module of ours.
+            [*OWN_MODULE, own_child.__name__],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+            env=_environment(seed),
+            # A path in the file leads nowhere: what it reads would be no part of its identity.
+            cwd=nowhere,
+            # A group of its own, so that what it started is ended with it.
+            start_new_session=True,
+        )
+        code = _wait(process, request.encode(), most)
+        said.seek(0)
+        lines = said.read().splitlines()
+    return code, _whole_lines(lines)
+
+
+def _environment(seed: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # The same code that runs here, wherever the person installed another.
+    code = Path(own_child.__file__).parents[2]
+    own = {
+        "PYTHONPATH": str(code),
+        "PYTHONHASHSEED": seed,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    # A stage that is killed leaves no metric behind that goes on counting.
+    return {**kept, **own, **owned_by_this_process()}
+
+
+def _wait(process: "subprocess.Popen[bytes]", request: bytes, seconds: float) -> int:
+    """The exit code, once the process and everything that it started have ended."""
+    try:
+        process.communicate(request, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGALRM
+    else:
+        return process.returncode
+    finally:
+        # Also after Ctrl-C, which does not reach another session.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _whole_lines(lines: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
+from core.lifetime import end_with_the_run
 from pipelines.metrics.metric import ScoredRow
 
 SECONDS = 10
@@ -51,6 +52,7 @@ class Source(NamedTuple):
 
 def main() -> None:
     """Answer the document on standard input, and end without waiting for anything."""
+    end_with_the_run()
     request = json.load(sys.stdin)
     with _private_output() as answers:
         try:

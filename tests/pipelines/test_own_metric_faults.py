@@ -1,7 +1,9 @@
 """What is wrong with a metric's file is named with file, line and row, and is never a score."""
 
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.errors import ParameterError, UnusableRow
@@ -164,6 +166,30 @@ def test_a_row_that_takes_too_long_is_named(tmp_path: Path) -> None:
     slow = "        if row.prompt_id == 'p2':\n            (10**8) ** (10**8)\n"
     with pytest.raises(UnusableRow, match=f"it takes over {own_child.SECONDS} s"):
         counted(tmp_path, source(counts=slow + COUNTS))
+
+
+def test_a_process_that_a_metric_leaves_behind_is_ended(tmp_path: Path) -> None:
+    note = tmp_path / "left-behind"
+    fork = (
+        "        import os, time\n"
+        "        if os.fork() == 0:\n"
+        f"            open({str(note)!r}, 'a').write(f'{{os.getpid()}} ')\n"
+        "            time.sleep(300)\n"
+        "            os._exit(0)\n"
+        f"        while not os.path.exists({str(note)!r}):\n"
+        "            time.sleep(0.01)\n"
+    )
+    begun = time.monotonic()
+    metric = counted(tmp_path, source(counts=fork + COUNTS))
+    # It is not waited for.
+    assert time.monotonic() - begun < 60
+    assert metric.row_statistics(ROWS[0]) == (0.5, 1.0)
+    left = [int(pid) for pid in note.read_text(encoding="utf-8").split()]
+    assert left
+    _, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in left if psutil.pid_exists(pid)], timeout=10
+    )
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_a_corpus_of_its_own_has_to_be_the_mean(tmp_path: Path) -> None:
