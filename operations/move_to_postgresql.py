@@ -89,10 +89,7 @@ class Targets:
         for name, url in given.items():
             for other, its_url in given.items():
                 if name < other and is_same_database(url, its_url):
-                    raise OperationError(
-                        f"{name} and {other} are one database."
-                        " Give each its own: their tables have the same names."
-                    )
+                    raise _shared(name, other)
 
 
 def run_move() -> str:
@@ -118,9 +115,22 @@ def _check_databases(targets: Targets) -> None:
         MLFLOW: (targets.mlflow, is_mlflows),
         PREFECT: (targets.prefect, lambda tables: "flow_run" in tables),
     }
+    seen: dict[str, str] = {}
     for setting, (address, is_own) in rules.items():
-        if address:
-            check_database(setting, address, is_own)
+        if not address:
+            continue
+        identity = check_database(setting, address, is_own)
+        # `localhost` and `127.0.0.1` are two hosts to whoever reads the addresses alone.
+        if identity in seen:
+            raise _shared(seen[identity], setting)
+        seen[identity] = setting
+
+
+def _shared(one: str, other: str) -> OperationError:
+    return OperationError(
+        f"{one} and {other} are one database."
+        " Give each its own: their tables have the same names."
+    )
 
 
 def move(project: Project, targets: Targets) -> str:

@@ -22,6 +22,11 @@ CONNECTION = {
 }
 """What libpq is told besides an address."""
 _DEFAULT_PORT = 5432
+# Every account may ask for these. Two servers do not start in the same microsecond.
+_IDENTITY = """
+    SELECT pg_postmaster_start_time() || ' ' || oid
+    FROM pg_database WHERE datname = current_database()
+"""
 _LONGEST_FACT = 200
 
 
@@ -89,9 +94,10 @@ def engine_of(address: str) -> sa.Engine:
 
 def check_database(
     setting: str, address: str, is_own: Callable[[set[str]], bool]
-) -> None:
+) -> str:
     """Check that a database answers, and that `is_own` accepts the names of its tables.
 
+    Gives what is equal for two addresses of one database alone, however they name its host.
     `OperationError` where it does not: two programs in one database would share `alembic_version`.
     """
     url = postgresql_address(setting, address, "psycopg")
@@ -99,6 +105,7 @@ def check_database(
     try:
         with engine_of(url).connect() as connection:
             tables = set(sa.inspect(connection).get_table_names())
+            identity = connection.execute(sa.text(_IDENTITY)).scalar()
     except ModuleNotFoundError as error:
         raise OperationError(
             f"{setting} needs psycopg, which is not installed."
@@ -114,6 +121,7 @@ def check_database(
             f"{place} holds tables of another program, as {min(tables)}."
             f" Have {setting} lead to a database of its own."
         )
+    return str(identity)
 
 
 def find_silence(address: str) -> str | None:

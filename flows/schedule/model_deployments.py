@@ -24,21 +24,25 @@ def expand(text: str, root: Path) -> str:
         return text
     try:
         document = yaml.safe_load(text)
-        entries = list(document["deployments"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        # What is no list of deployments shows wherever it is first taken for one.
+        document["deployments"] = [
+            each
+            for entry in document["deployments"]
+            for each in _of_each_model(entry, names, root)
+        ]
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError) as error:
         raise OperationError(
             f"infra/prefect.yaml lists no deployments ({type(error).__name__}). Correct it."
         ) from error
-    document["deployments"] = [
-        each for entry in entries for each in _of_each_model(entry, names, root)
-    ]
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
 def _of_each_model(
     entry: dict[str, Any], names: tuple[str, ...], root: Path
 ) -> Iterator[dict[str, Any]]:
-    request = (entry.get("parameters") or {}).get("request")
+    # YAML has a key without anything as None.
+    parameters = entry.get("parameters") or {}
+    request = parameters.get("request")
     # Of all models at once, such as what tells of crashes.
     if not isinstance(request, dict) or "model" not in request:
         yield entry
@@ -61,10 +65,13 @@ def _trains_by_itself(entry: dict[str, Any]) -> bool:
 def _of_model(
     entry: dict[str, Any], name: str, configured: ModelFile
 ) -> dict[str, Any]:
-    own = {**entry, "name": f"{entry['name']}-{name}"}
+    parameters = entry["parameters"]
+    request = parameters["request"]
+    own = dict(entry)
+    own["name"] = f"{entry['name']}-{name}"
     own["parameters"] = {
-        **entry["parameters"],
-        "request": {**entry["parameters"]["request"], "model": name},
+        **parameters,
+        "request": {**request, "model": name},
     }
     if _trains_by_itself(entry):
         own["schedules"] = [
@@ -77,8 +84,10 @@ def _of_model(
 
 
 def _trigger_of(trigger: dict[str, Any], name: str) -> dict[str, Any]:
-    match = {
-        label: f"assay.data.{name}" if wanted == _EVENT_OF_ANY else wanted
-        for label, wanted in trigger.get("match", {}).items()
-    }
-    return {**trigger, "match": match}
+    """The trigger, for new rows of this model where it waits for those of any."""
+    match = trigger.get("match", {})
+    own_match = {}
+    for label, wanted in match.items():
+        is_of_any = wanted == _EVENT_OF_ANY
+        own_match[label] = f"assay.data.{name}" if is_of_any else wanted
+    return {**trigger, "match": own_match}

@@ -3,16 +3,16 @@
 So the stages before training do not depend on the metrics, which the rest of a policy names.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import yaml
 from pydantic import Field, ValidationError
 
 from core.errors import ParameterError
-from core.files import sha256_of
 from core.value import Settable, Value, first_problem
 
 HALF = 0.5
@@ -70,15 +70,28 @@ def load_admit_limits(path: Path) -> AdmitLimits:
     """
     with explained(path):
         document = read_document(path)
+        admit = document.content["admit"]
         return AdmitLimits(
-            sha256=sha256_of(path),
-            admit=AdmitPolicy.model_validate(document["admit"]),
+            sha256=document.sha256,
+            admit=AdmitPolicy.model_validate(admit),
         )
 
 
-def read_document(path: Path) -> Any:
-    """The YAML of a policy's file."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+class PolicyDocument(NamedTuple):
+    """What a policy's file says, and the digest of the very bytes that say it."""
+
+    sha256: str
+    content: Any
+
+
+def read_document(path: Path) -> PolicyDocument:
+    """Read the YAML of a policy's file."""
+    # Once: a file that is edited meanwhile must not lend its digest to other limits.
+    text = path.read_bytes()
+    return PolicyDocument(
+        sha256=hashlib.sha256(text).hexdigest(),
+        content=yaml.safe_load(text.decode("utf-8")),
+    )
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.errors import ParameterError
-from core.files import sha256_of
 from core.value import Settable, Value
 from pipelines.gates.admit_policy import (
     HALF,
@@ -257,8 +256,8 @@ def load_policy(path: Path) -> Policy:
     with explained(path):
         document = read_document(path)
         return Policy(
-            sha256=sha256_of(path),
-            gates=GatePolicy.model_validate(document),
+            sha256=document.sha256,
+            gates=GatePolicy.model_validate(document.content),
         )
 
 

@@ -3,11 +3,16 @@
 The error says which number goes too far.
 """
 
+import hashlib
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.errors import ParameterError
+from pipelines.gates.admit_policy import AdmitLimits, load_admit_limits
 from pipelines.gates.policy import FEWEST_CLUSTERS, Policy, load_policy
 from pipelines.metrics import METRICS, metric_named
 from tests.support import trials
@@ -228,3 +233,36 @@ def test_a_policy_that_nests_too_deep_is_one_line(tmp_path: Path) -> None:
 
 def test_the_floor_of_clusters_is_the_one_that_was_simulated() -> None:
     assert FEWEST_CLUSTERS == 10
+
+
+@pytest.mark.parametrize("load", [load_policy, load_admit_limits])
+def test_the_digest_of_a_policy_is_that_of_the_bytes_that_were_read(
+    tmp_path: Path, load: Callable[[Path], Policy | AdmitLimits]
+) -> None:
+    # A pipe gives its bytes once: who reads a second time would wait for ever.
+    path = tmp_path / "policy.yaml"
+    os.mkfifo(path)
+    loaded: list[Policy | AdmitLimits] = []
+    reader = threading.Thread(target=lambda: loaded.append(load(path)), daemon=True)
+    reader.start()
+    path.write_text(WHOLE, encoding="utf-8")
+    reader.join(20)
+    assert [each.sha256 for each in loaded] == [
+        hashlib.sha256(WHOLE.encode()).hexdigest()
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "admit: 3", "name: x", "3"])
+def test_the_first_gate_has_no_limits_in_a_file_that_names_none(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ParameterError, match=r"policy\.yaml"):
+        load_admit_limits(path)
+
+
+def test_both_readers_of_a_policy_find_the_same_limits_and_digest() -> None:
+    whole = load_policy(trials.POLICY)
+    first = load_admit_limits(trials.POLICY)
+    assert (first.sha256, first.admit) == (whole.sha256, whole.admit)

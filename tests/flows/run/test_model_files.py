@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from core.errors import AssayError, ParameterError, UnreadableData
+from core.errors import (
+    AssayError,
+    OperationError,
+    ParameterError,
+    UnreadableData,
+)
 from flows.run.model_files import (
     complete,
     model_names,
@@ -151,6 +156,27 @@ def test_each_model_has_its_deployments_and_its_own_schedule(root: Path) -> None
     assert trigger["match"] == {"prefect.resource.id": "assay.data.drink"}
     parameters = found["on-demand-drink"]["parameters"]
     assert parameters == {"request": {"model": "drink"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "deployments",
+        "deployments: 3",
+        "deployments: [nightly]",
+        "deployments: [null]",
+        "deployments: [{parameters: {request: {model: x}}}]",
+        "deployments: [{name: a, parameters: [1]}]",
+        "deployments: [{name: a, parameters: {request: {model: x}}, triggers: [on]}]",
+        "a: [",
+    ],
+)
+def test_a_file_that_lists_no_deployments_is_named(root: Path, text: str) -> None:
+    configure(root, "food", "data: rows.jsonl\n")
+    with pytest.raises(OperationError, match=r"infra/prefect\.yaml lists no deploy"):
+        expand(text, root)
 
 
 def test_a_model_that_is_half_configured_ends_the_deployment_by_name(

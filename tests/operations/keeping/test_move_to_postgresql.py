@@ -434,6 +434,10 @@ def test_two_settings_of_one_database_are_refused(
     monkeypatch.setenv(LEDGER, same)
     assert "are one database" in refusal()
     assert is_untouched(home, configured)
+    # Neither is another name of its host.
+    monkeypatch.setenv(LEDGER, configured[MLFLOW].replace("127.0.0.1", "localhost"))
+    assert "are one database" in refusal()
+    assert is_untouched(home, configured)
 
 
 @pytest.mark.parametrize("setting", [LEDGER, MLFLOW, PREFECT])
