@@ -34,6 +34,7 @@ def init(*, no_input: bool, **options: Any) -> None:
     from operations.init.create import InitRequest, create_project
 
     request = InitRequest(**options)
+    # Whoever gives one option has decided, and whoever has no terminal cannot answer.
     is_bare = all(option is None for option in options.values())
     if is_bare and not no_input and sys.stdin.isatty():
         request = _ask()
@@ -68,7 +69,9 @@ def _ask() -> "InitRequest":
 def _show_rows(path: Path) -> None:
     from operations.inspect_data import InspectRequest, check_usable, inspect_data
 
-    inspection = inspect_data(InspectRequest(file=path))
+    request = InspectRequest(file=path)
+    inspection = inspect_data(request)
+    # Shown before it is judged: a person sees why rows are not usable.
     click.echo(inspection.text)
     check_usable(inspection, path)
 
@@ -94,10 +97,12 @@ def upgrade(*, applies: bool) -> None:
     from core.settings import Settings
     from operations.init.upgrade import apply_upgrade, plan_upgrade
 
-    project = find_project(Settings().home)
+    home = Settings().home
+    project = find_project(home)
     plan = plan_upgrade(project)
     for change in plan.changes:
-        say(f"{change.name}: {_EFFECTS[change.kind]}")
+        effect = _EFFECTS[change.kind]
+        say(f"{change.name}: {effect}")
         say(change.diff)
     if not plan.is_needed:
         say(f"The files of {project.root} are those of Assay {plan.now}.")

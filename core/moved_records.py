@@ -38,6 +38,7 @@ def read_moved(home: Path) -> MovedRecords | None:
         return None
     try:
         return MovedRecords.read(path)
+    # Taken for no mark, it would let two histories begin.
     except DamagedFile as error:
         raise DamagedFile(
             f"{path} cannot be read, so nobody knows where the records of this home are."

@@ -14,6 +14,7 @@ def describe_unsupported_python(
     version: tuple[int, int] = sys.version_info[:2],
 ) -> str | None:
     """One sentence for a Python that the lock is not for; None for the others."""
+    # Asked as a pass: a newer one has no wheels in the lock.
     if OLDEST <= version <= NEWEST:
         return None
     return (

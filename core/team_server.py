@@ -103,9 +103,11 @@ class TeamServer:
                 verify=self.verify,
                 cert=self.own_certificate,
                 timeout=self.seconds,
+                # The login would be sent along to wherever it leads.
                 allow_redirects=False,
                 stream=True,
             ) as answer:
+                # What answers without an end must not fill the memory.
                 content = answer.raw.read(_MOST_BYTES, decode_content=True)
                 location = answer.headers.get("Location", "")
                 kind = answer.headers.get("Content-Type", "").partition(";")[0]
@@ -127,6 +129,7 @@ class TeamServer:
                 f"{self.place} leads to {shown(there)} ({answer.status}), perhaps a page to "
                 f"log in. Set {self.setting} to an address that programs may ask."
             )
+        # Two ways out: another login, or any login at all.
         if answer.status == 401:
             fact = "does not know this login" if self.has_login else "wants a login"
             return f"{self.place} {fact} (401). Set {self.login_settings}."
@@ -152,6 +155,7 @@ class TeamServer:
 
     def _unreachable(self, error: Exception) -> OperationError:
         causes = tuple(_causes(error))
+        # requests wraps what the system said several times over.
         for kind, describe in _FAULTS:
             for cause in causes:
                 if isinstance(cause, kind):
@@ -163,6 +167,7 @@ class TeamServer:
 
 
 def _describe_tls(server: TeamServer, cause: BaseException) -> str:
+    # Only an error of verification has one; others come from a server without TLS.
     reason = getattr(cause, "verify_message", "")
     if reason:
         return (
@@ -212,6 +217,7 @@ def silence(place: str, seconds: float) -> str:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An error, and what it came from."""
+    # An error that was raised from itself would have no end.
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

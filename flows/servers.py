@@ -26,12 +26,15 @@ def examine_servers(seconds: float = SECONDS_TO_EXAMINE) -> tuple[Finding, ...]:
         PREFECT: examine_prefect,
         LEDGER: _describe_ledger,
     }
+    # Together: one that is silent costs no more time than all of them.
     with ThreadPoolExecutor() as pool:
         futures = [
             pool.submit(_examine, name, examine, seconds)
             for name, examine in examinations.items()
         ]
-    return tuple(future.result() for future in futures)
+    # In the order above, whichever answered first.
+    findings = (future.result() for future in futures)
+    return tuple(findings)
 
 
 def check_servers() -> None:
@@ -48,8 +51,10 @@ def _examine(
 ) -> Finding:
     try:
         sentence = examine(seconds)
+    # What goes wrong at one server must not hide what holds of the others.
     except AssayError as error:
-        return Finding(name=name, is_ok=False, text=str(error))
+        fact = str(error)
+        return Finding(name=name, is_ok=False, text=fact)
     text = sentence or _EMBEDDED[name]
     return Finding(name=name, is_ok=True, text=text)
 

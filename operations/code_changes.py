@@ -62,10 +62,12 @@ def find_code_change(root: Path) -> CodeChange | None:
 def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...]:
     found = []
     for stage in STAGES:
-        # A stage that is new was not run then.
         before = codes.get(stage)
+        # A stage that is new was not run then.
         changes = ["it is new"]
         if before is not None:
+            # Its own metrics as they were named then: a metric that is named only now is
+            # a change of parameters, which the next run sees by itself.
             own = [name for name in before.files if name.startswith(_OWN)]
             changes = changes_between(before, _read_now(stage, root, own))
         if changes:
@@ -74,5 +76,6 @@ def _changed(root: Path, codes: dict[str, StageCode]) -> tuple[ChangedStage, ...
 
 
 def _read_now(stage: str, root: Path, own: list[str]) -> StageCode:
+    # One that is gone is a difference, and no error: nothing is run here.
     there = [name for name in own if (root / name).is_file()]
     return read_stage_code(stage, root, there)

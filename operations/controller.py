@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(stop: threading.Event, every: float) -> int:
     """Wait for the lock, then carry out a round at once and one every so many seconds.
 
-    Ends when `stop` is set; `WorkspaceError` where there is no checkout.
+    Ends when `stop` is set; `WorkspaceError` where there is no project.
     """
     from core.project import find_project
     from operations.reconcile import Reconciler

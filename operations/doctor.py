@@ -40,7 +40,7 @@ _LONGEST_ERROR = 200
 
 
 def examine_current_home() -> tuple[Check, ...]:
-    """Examine the home of this project; `WorkspaceError` where there is no checkout."""
+    """Examine the home of this project; `WorkspaceError` where there is none."""
     set_library_environment()
     return examine(find_project(Settings().home))
 

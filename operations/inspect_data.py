@@ -220,7 +220,7 @@ def _read_params(request: InspectRequest) -> Params:
 
 
 def _find_root() -> Path:
-    """The checkout or, outside of any, what this code came with."""
+    """The project or, outside of any, what this code came with."""
     current = Path.cwd()
     root = find_root(current)
     if root is not None:

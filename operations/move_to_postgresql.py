@@ -81,7 +81,9 @@ class Targets:
             for name, address in named.items()
             if address
         }
-        if not (self.ledger or self.mlflow):
+        # Prefect begins anew in any case, so that its address alone moves nothing.
+        has_target = bool(self.ledger or self.mlflow)
+        if not has_target:
             raise OperationError(
                 f"Nothing says where to. Set {LEDGER} and {MLFLOW} to empty databases"
                 " (postgresql://USER@HOST/NAME), and run this again."
@@ -101,6 +103,7 @@ def run_move() -> str:
     set_library_environment()
     project = find_project(Settings().home)
     targets = Targets.from_settings()
+    # Before the locks: a database that does not answer must not hold up the home.
     _check_databases(targets)
     with _unused(project.home):
         return move(project, targets)
@@ -136,6 +139,7 @@ def _shared(one: str, other: str) -> OperationError:
 def move(project: Project, targets: Targets) -> str:
     """Copy, compare, and mark the home; nobody else may use it meanwhile."""
     home = project.home
+    # The ledger may have gone first, and MLflow's records follow now.
     before = read_moved(home)
     sentences: list[str] = []
     with ExitStack() as held:
@@ -188,9 +192,12 @@ def _move_ledger(home: Path, held: ExitStack, sentences: list[str]) -> str | Non
     _check_whole(target)
     place = public_place(target.database.name)
     head = target.state().head
-    fact = "as before" if head.generation == len(entries) else "newer than the file's"
+    reasons = len(target.texts())
+    # Somebody may have gone on there after a move that was interrupted.
+    is_as_before = head.generation == len(entries)
+    fact = "as before" if is_as_before else "newer than the file's"
     sentences.append(
-        f"The ledger is in {place}: {head.generation:,} entries and {len(target.texts()):,}"
+        f"The ledger is in {place}: {head.generation:,} entries and {reasons:,}"
         f" reasons, the last entry {head.hash[:12]} {fact}, every signature verified."
     )
     return place
@@ -205,8 +212,10 @@ def _continuation(home: Path, entries: Sequence[Entry]) -> Ledger | None:
     # One without tables; whatever else is wrong is said by whoever fills it.
     with suppress(LedgerError):
         present = target.entries()
-        is_newer = len(present) > len(entries)
-        if is_newer and present[: len(entries)] == entries:
+        known = len(entries)
+        is_newer = len(present) > known
+        # Entry by entry: another history of the same length is no continuation.
+        if is_newer and present[:known] == entries:
             return target
     return None
 
@@ -231,9 +240,11 @@ def _move_mlflow(
     if not database.is_file():
         return None
     target = postgresql_address(MLFLOW, address, "psycopg")
+    # Held until the mark is written, as the ledger is: no run is recorded in between.
     source = held.enter_context(unchanging(database))
+    engine = engine_of(target)
     with progress_bar("copying MLflow's records", _TABLES_OF_MLFLOW) as advance:
-        copied = copy_records(source, engine_of(target), advance)
+        copied = copy_records(source, engine, advance)
     place = public_place(target)
     fact = "were there already" if copied.was_there else "were copied"
     sentences.append(
@@ -291,6 +302,7 @@ def _unused(home: Path) -> Iterator[None]:
             f"There is no home {home}, so there is nothing to move."
             " `assay up` makes it, with its records in PostgreSQL."
         )
+    # `assay up` first: its name says more than that of a lock which one of its services holds.
     with (
         exclusive(up_lock(home), wait=0, busy=lambda: _in_use("`assay up`", home)),
         without_servers(home) as no_server_runs,

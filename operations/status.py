@@ -139,7 +139,7 @@ class Status(Value):
 
 
 def collect_current_status() -> Status:
-    """Look at the home of this project; `WorkspaceError` where there is no checkout."""
+    """Look at the home of this project; `WorkspaceError` where there is none."""
     set_library_environment()
     return collect_status(find_project(Settings().home))
 

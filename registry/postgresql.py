@@ -47,12 +47,16 @@ def parse_postgresql(setting: str, address: str) -> sa.URL:
     """The parts of an address; `OperationError` where it is none of PostgreSQL."""
     try:
         parsed = sa.make_url(address)
+    # Without the cause, whose text quotes the address with its password.
     except (sa.exc.ArgumentError, ValueError):
         raise OperationError(
             f"{setting} is not the URL of a database."
             " Write postgresql://USER@HOST/NAME."
         ) from None
-    if parsed.drivername.partition("+")[0] not in NAMES or not parsed.database:
+    # The driver is ours to choose, whatever stands behind the +.
+    dialect = parsed.drivername.partition("+")[0]
+    # Without a name libpq takes the database that is called as the account is.
+    if dialect not in NAMES or not parsed.database:
         raise OperationError(
             f"{setting} names no database of PostgreSQL ({shown(address)})."
             " Write postgresql://USER@HOST/NAME."
@@ -78,6 +82,7 @@ def is_same_database(one: sa.URL, other: sa.URL) -> bool:
 
 
 def _place(url: sa.URL) -> tuple[object, ...]:
+    # A socket's folder stands in the query, where libpq looks first.
     host = url.query.get("host", url.host)
     return host, url.port or _DEFAULT_PORT, url.database
 

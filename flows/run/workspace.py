@@ -139,10 +139,10 @@ def _rows_of(project: Project, request: TrainRequest) -> dict[str, Path | None]:
     """The request's rows, or those of the project, which `dvc repro` by hand reads too."""
     rows, held_out = request.data, request.held_out
     if rows is None:
-        checkout = project.root / layout.RAW
+        folder = project.root / layout.RAW
         # Own rows in the project are what `dvc repro` by hand would use.
-        rows = find_only(checkout, "rows")
-        held_out = held_out or find_only(checkout, "held_out")
+        rows = find_only(folder, "rows")
+        held_out = held_out or find_only(folder, "held_out")
     return {"rows": rows, "held_out": held_out}
 
 

@@ -48,7 +48,7 @@ def revision_in(root: Path) -> str:
 
 
 def data_revision(project: Project, request: TrainRequest) -> str:
-    """The same digest before there is a workspace: with the request's files for the checkout's."""
+    """The same digest before there is a workspace: with the request's files for the project's."""
     files = _request_files(project, request)
     params = _request_params(project, request)
     return _revision(files, params)

@@ -77,7 +77,8 @@ def _deploy_file(project: Project) -> None:
     """Apply the file by Prefect's own command, which knows every field of it."""
     root = project.root
     expanded = project.home / "deployments.yaml"
-    write_text(expanded, expand((root / FILE).read_text(encoding="utf-8"), root))
+    text = expand(_read(root / FILE), root)
+    write_text(expanded, text)
     command = [*OWN_MODULE, "prefect", "--no-prompt"]
     command += ["deploy", "--all", "--prefect-file", str(expanded)]
     own = {"ASSAY_ROOT": str(root), "ASSAY_PYTHON": sys.executable}
@@ -97,6 +98,16 @@ def _deploy_file(project: Project) -> None:
         raise OperationError(
             f"Prefect did not take {FILE} ({lines[-1][:300]}). Fix the file, then `assay up` again."
         )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperationError(
+            f"{path}, which lists the deployments, cannot be read ({type(error).__name__}). "
+            "Bring it back from git, or have `assay upgrade --apply` write it."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ def examine_prefect(seconds: float = SECONDS_TO_EXAMINE) -> str | None:
     if address is None:
         return None
     server = prefect_server(address, seconds)
-    return within(seconds, server.place, lambda: _examine(server))
+    # Several questions, and one limit for all of them.
+    place = server.place
+    return within(seconds, place, lambda: _examine(server))
 
 
 def prefect_server(address: str, seconds: float) -> TeamServer:
@@ -47,7 +49,9 @@ def _examine(server: TeamServer) -> str:
     # Not `/health`, which answers without a login.
     answer = server.ask("/flows/filter", {"limit": 1})
     server.refuse(answer)
-    is_list = isinstance(answer.json(), list)
+    # A gateway may answer 200 with a page of its own.
+    document = answer.json()
+    is_list = isinstance(document, list)
     if answer.status != 200 or not is_list:
         _check_path(server)
         raise server.is_another(answer)
@@ -61,11 +65,15 @@ def _examine(server: TeamServer) -> str:
 
 def _check_version(server: TeamServer, version: str) -> None:
     major, minor = OLDEST
+    # A version that cannot be read is no version that is known to do.
     found = (0, 0)
     match = _VERSION.fullmatch(version)
     if match is not None:
         found = (int(match[1]), int(match[2]))
-    if found >= OLDEST and found[0] == major:
+    # The next major version may have another API.
+    is_new_enough = found >= OLDEST
+    is_same_major = found[0] == major
+    if is_new_enough and is_same_major:
         return
     raise OperationError(
         f"{server.place} is version {version}, and Assay needs Prefect "
@@ -77,9 +85,11 @@ def _check_version(server: TeamServer, version: str) -> None:
 def _check_path(server: TeamServer) -> None:
     """The address of the pages instead of the API is the usual slip."""
     answer = server.ask("/api/health")
+    # Exactly true, as Prefect says it: a page that answers everything says something else.
     is_well = answer.json() is True
     if answer.status == 200 and is_well:
-        right = server.address.rstrip("/") + "/api"
+        base = server.address.rstrip("/")
+        right = f"{base}/api"
         raise OperationError(
             f"{server.place} has its API one level lower. Set PREFECT_API_URL to {right}."
         )

@@ -20,6 +20,7 @@ def expand(text: str, root: Path) -> str:
     file is no list of deployments, `ParameterError` where a model's file is not whole.
     """
     names = model_names(root)
+    # The text itself, so that comments and order are those of the person's file.
     if not names:
         return text
     try:
@@ -58,6 +59,7 @@ def _is_unwanted(entry: dict[str, Any], configured: ModelFile) -> bool:
 
 
 def _trains_by_itself(entry: dict[str, Any]) -> bool:
+    # What watches for data and what a person starts run the same flow, without a schedule.
     is_training = str(entry.get("entrypoint", "")).endswith("retrain")
     return is_training and bool(entry.get("schedules"))
 

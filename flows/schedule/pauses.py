@@ -12,7 +12,9 @@ def paused_deployments(home: Path) -> tuple[str, ...]:
     database = home / "prefect/prefect.db"
     if not database.is_file():
         return ()
-    uri = f"{database.resolve().as_uri()}?mode=rw"
+    # Writable, or SQLite could not read what a killed server left in its log; never made anew.
+    address = database.resolve().as_uri()
+    uri = f"{address}?mode=rw"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             return tuple(str(name) for (name,) in connection.execute(_QUERY))

@@ -32,7 +32,7 @@ def run_restore(folder: Path, home: Path | None) -> str:
     """
     set_library_environment()
     project = find_project(Settings().home)
-    # The checkout stays the same: its git refs get the backup's.
+    # The project stays the same: its git refs get the backup's.
     if home is not None:
         project = Project(project.root, home.absolute())
     backup = restore(folder, project)

@@ -63,6 +63,7 @@ class OwnMetric:
     def corpus(self, sums: FloatArray) -> FloatArray:
         """The first sum over the second; NaN, which nothing passes with, where no row weighs."""
         weights = sums[..., 1]
+        # A resampled corpus may hold only rows that weigh nothing.
         divisors = np.where(weights > 0, weights, np.nan)
         counted = sums[..., 0]
         return np.asarray(counted / divisors)
@@ -93,6 +94,7 @@ def count_rows(
         )
     for row, pair in first.counted.items():
         again = second.counted[row]
+        # Asked as a pass: a NaN is not equal to itself.
         if again == pair:
             continue
         raise _fault_of_row(
@@ -101,6 +103,7 @@ def count_rows(
             f"it gives {pair} and then {again}: a row has to give "
             "the same numbers always, without chance, time and order",
         )
+    # It may look at the references, and at nothing else: not at a clock, not at the rows' order.
     if first.record != second.record:
         raise ParameterError(
             f"{file.path} says two things of itself: {first.record.signature} and "
@@ -123,6 +126,7 @@ def describe_file(file: MetricFile, references: References = ()) -> OwnMetricRec
 def _run(
     file: MetricFile, rows: Sequence[ScoredRow], references: References, seed: str
 ) -> OwnMetric:
+    # The text, and not the path: what was hashed is what is run, whatever the file says now.
     request = {
         "name": file.name,
         "path": file.path,
@@ -179,7 +183,8 @@ def _talk(request: str, seed: str, rows: int) -> tuple[int, list[dict[str, Any]]
 def _environment(seed: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     # The same code that runs here, wherever the person installed another.
-    code = Path(own_child.__file__).parents[2]
+    child = Path(own_child.__file__)
+    code = child.parents[2]
     own = {
         "PYTHONPATH": str(code),
         "PYTHONHASHSEED": seed,
@@ -221,6 +226,7 @@ def _row_at_work(
     """The row that was being counted, where one was."""
     if not facts:
         return None
+    # It answers a row at a time, so the one at work is the first without an answer.
     next_one = len(counted)
     if next_one == len(rows):
         return None
@@ -275,6 +281,7 @@ def _fault_of_row(
 ) -> UnusableRow:
     if place is None:
         place = file.path
+    # An answer may have many lines, and an error has one.
     words = row.prediction.split()
     line = " ".join(words)
     answer = line[:40]

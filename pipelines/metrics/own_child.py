@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
+from core.children import RUN_PID
 from core.lifetime import end_with_the_run
 from pipelines.metrics.metric import ScoredRow
 
@@ -53,6 +54,8 @@ class Source(NamedTuple):
 def main() -> None:
     """Answer the document on standard input, and end without waiting for anything."""
     end_with_the_run()
+    # Read by now: a metric sees nothing that is another at the next run.
+    os.environ.pop(RUN_PID, None)
     request = json.load(sys.stdin)
     with _private_output() as answers:
         try:
@@ -78,7 +81,9 @@ def _write(document: dict[str, Any], answers: TextIO) -> None:
 
 def _private_output() -> TextIO:
     """Standard output as it was; what the metric prints goes to a file that is looked at."""
+    # Another number than 1, which whatever prints in C uses, too.
     private = os.dup(1)
+    # A file has a size, by which printing is noticed.
     with tempfile.TemporaryFile() as sink:
         descriptor = sink.fileno()
         os.dup2(descriptor, 1)
@@ -99,6 +104,7 @@ def _answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         pair = _count(metric, row, source)
         counted.append(pair)
         yield {"counted": pair}
+    # The corpus comes last: a fault of a row is the more exact one.
     # Fresh ones, whatever became of those above.
     rows = [ScoredRow.model_validate(document) for document in documents]
     _check_corpus(metric, counted, source)
@@ -117,6 +123,7 @@ def _within(seconds: int, source: Source, call: Callable[[], _T]) -> _T:
 
     The kernel ends this process where it takes longer: code in C cannot be interrupted otherwise.
     """
+    # Each time anew: an earlier call may have set a handler of its own.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
     try:
@@ -136,12 +143,13 @@ def _within(seconds: int, source: Source, call: Callable[[], _T]) -> _T:
 
 def _describe_error(error: BaseException) -> str:
     kind = type(error).__name__
-    words = str(error).split()
+    text = str(error)
+    # Errors of libraries may be pages long, and this becomes part of a sentence.
+    words = text.split()
     if not words:
         return f"it raised {kind}"
     line = " ".join(words)
-    text = line[:120]
-    return f"it raised {kind} ({text})"
+    return f"it raised {kind} ({line[:120]})"
 
 
 def _line_of(error: BaseException, path: str) -> int | None:
@@ -182,6 +190,7 @@ def _load(source: Source) -> Any:
             "or begin the names of the others with an underscore",
             _line_of_class(source, names[1]),
         )
+    # Made here, within the limit of time: its constructor is the person's code as well.
     metric = found[0]()
     _check_members(metric, source)
     return metric
@@ -209,7 +218,9 @@ def _check_members(metric: Any, source: Source) -> None:
             f"{title} has the name {given}: it has to be that of the file, {name!r}",
             line,
         )
-    if getattr(metric, "stand_in", None) is not None:
+    # A stand-in judges where signatures differ, and the gate knows those of Assay alone.
+    stand_in = getattr(metric, "stand_in", None)
+    if stand_in is not None:
         raise Fault(f"{title} has a stand_in, which an own metric cannot have", line)
 
 
@@ -225,7 +236,9 @@ def _line_of_class(source: Source, name: str) -> int | None:
 
 def _describe(metric: Any, source: Source) -> dict[str, Any]:
     """What the metric says of itself, of the types that it has to be of."""
-    line = _line_of_class(source, type(metric).__name__)
+    title = type(metric).__name__
+    line = _line_of_class(source, title)
+    # None is an answer here: the metric has no worst score.
     worst = metric.worst
     facts = {
         "unit": _typed(metric, "unit", str, line),
@@ -235,14 +248,18 @@ def _describe(metric: Any, source: Source) -> dict[str, Any]:
         "compares_answers": _typed(metric, "compares_answers", bool, line),
         "line": line,
     }
-    if not facts["scale"] > 0:
-        raise Fault(f"its scale is {facts['scale']:g}: it has to be above 0", line)
+    scale = facts["scale"]
+    # Margins are shares of it.
+    if not scale > 0:
+        raise Fault(f"its scale is {scale:g}: it has to be above 0", line)
     return facts
 
 
 def _typed(metric: Any, member: str, kind: type, line: int | None) -> Any:
     fact = getattr(metric, member)
-    if type(fact) is kind:
+    # Its very type: a subclass may compare, print and turn into JSON in ways of its own.
+    is_fitting = type(fact) is kind
+    if is_fitting:
         return fact
     wanted = "a text"
     if kind is bool:
@@ -285,9 +302,13 @@ def _count(metric: Any, row: ScoredRow, source: Source) -> tuple[float, float]:
     """The two numbers of a row: what counts, and how much the row weighs."""
     before = row.model_dump()
     answer = _within(SECONDS, source, lambda: metric.row_statistics(row))
-    if row.model_dump() != before:
+    # Frozen values can be changed by those who try: the number would be of another row.
+    after = row.model_dump()
+    if after != before:
         raise Fault("row_statistics changes the row that it is given")
-    if not isinstance(answer, tuple | list) or len(answer) != 2:
+    # A text of two letters and a set of two numbers have a length of two as well.
+    is_pair = isinstance(answer, tuple | list) and len(answer) == 2
+    if not is_pair:
         raise Fault(
             f"row_statistics gives {_show(answer)}: it has to give two numbers, "
             "what counts and how much the row weighs"
@@ -335,16 +356,20 @@ def _check_corpus(
     if not hasattr(metric, "corpus") or not counted:
         return
     pairs = np.array(counted)
+    # The sums after each row: as many different corpora as there are rows.
     sums = np.cumsum(pairs, axis=0)
     weights = sums[:, 1]
+    # Where nothing weighs there is no mean, whatever a formula would say.
     sums = sums[weights > 0]
+    # A copy, so that a formula that works in place cannot agree with itself.
     given = sums.copy()
     theirs = _within(SECONDS, source, lambda: metric.corpus(given))
     ours = sums[:, 0] / sums[:, 1]
-    is_same = np.shape(theirs) == ours.shape and np.allclose(
+    # Compared first: numpy would stretch one number over all the sums.
+    has_same_shape = np.shape(theirs) == ours.shape
+    if not has_same_shape or not np.allclose(
         theirs, ours, rtol=TOLERANCE, atol=TOLERANCE
-    )
-    if not is_same:
+    ):
         raise Fault(
             "its corpus is not the first sum over the second, "
             "which is what Assay can compute again without the file: take corpus out"

@@ -41,6 +41,7 @@ def read_metric_file(name: str, project: Path) -> MetricFile:
     of the folder: that one would not be part of the metric's identity.
     """
     path = own_metric_path(name)
+    # A policy that limits chrf must not be met by a file of that name.
     if name in BUILT_IN:
         raise ParameterError(
             f"{name} is a metric of Assay, which {path} cannot replace. "
@@ -75,6 +76,7 @@ def find_same_file(record: OwnMetricRecord, project: Path | None) -> MetricFile:
             f"{path} is not here. Ask in the project that has it, at the commit of the run."
         )
     file = read_metric_file(record.name, project)
+    # Of the bytes: another comment could be another way of counting just as well.
     if file.sha256 != record.sha256:
         raise ParameterError(
             f"{path} is {file.sha256[:12]} here, and {record.sha256[:12]} counted. "
@@ -117,6 +119,7 @@ def _parse(source: str, path: Path) -> ast.Module:
 
 def _check_imports(tree: ast.Module, path: Path) -> None:
     folder = layout.OWN_METRICS.name
+    # Also inside functions, which are run later.
     for node in ast.walk(tree):
         for imported in _imported(node):
             package, _, _ = imported.partition(".")

@@ -21,7 +21,7 @@ def locate_base_model(manifest: BaseModelManifest, home: Path) -> Path:
     if not folder.is_dir():
         raise UnusableBaseModel(
             f"The base model {manifest.id} is not on this machine. "
-            "Run `python -m pipelines base_model`."
+            "Run `assay stage base_model`."
         )
     # Every byte, at each stage: weights are what all later numbers depend on.
     for name, expected in manifest.files.items():

@@ -19,11 +19,13 @@ def find_suite_faults(
     great_expectations lets such an expectation fail without a word of why.
     """
     for name in _COLUMNS:
-        for column in _listed(arguments.get(name)):
+        argument = arguments.get(name)
+        for column in _listed(argument):
             if column not in columns:
                 yield f"there is no column {column}{_hint(column, columns)}"
     for name in _PATTERNS:
-        for pattern in _listed(arguments.get(name)):
+        argument = arguments.get(name)
+        for pattern in _listed(argument):
             yield from _pattern_faults(pattern)
     for parameter in _parameters_in(arguments):
         if parameter not in parameters:
@@ -40,6 +42,7 @@ def _listed(argument: Any) -> list[Any]:
 
 
 def _hint(column: Any, columns: Collection[str]) -> str:
+    # YAML may give a number where a name is meant.
     near = difflib.get_close_matches(str(column), columns, n=1, cutoff=0.5)
     if near:
         return f": did you mean {near[0]}"
@@ -51,6 +54,7 @@ def _pattern_faults(pattern: Any) -> Iterator[str]:
     if not isinstance(pattern, str):
         yield f"{pattern!r} is no regular expression"
         return
+    # Of Python's kind, as great_expectations asks pandas for it.
     try:
         re.compile(pattern)
     except re.error as error:

@@ -96,9 +96,10 @@ def own_metric_files(params: "Params") -> list[Path]:
     `ParameterError` for a name that cannot be one of a metric.
     """
     score = params.score
-    metrics = score.metrics
-    names = own_metric_names(metrics)
-    return [own_metric_path(name) for name in names]
+    names = own_metric_names(score.metrics)
+    # A path for each, and never a pattern: no other file of the folder is run.
+    paths = map(own_metric_path, names)
+    return list(paths)
 
 
 def own_metric_names(metrics: Iterable[str]) -> list[str]:

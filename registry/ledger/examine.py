@@ -54,6 +54,7 @@ def _examine_postgresql(database: Database) -> LedgerServer:
         tables = set(sa.inspect(connection).get_table_names())
         if _ENTRIES in tables:
             _check_rights(connection, database)
+            # Not a count, which reads the whole table.
             query = sa.text("SELECT 1 FROM entries LIMIT 1")
             entry = connection.execute(query).first()
             has_ledger = entry is not None
@@ -102,7 +103,9 @@ def _check_rights(connection: sa.Connection, database: Database) -> None:
     for table, rights in _RIGHTS.items():
         for right in rights:
             asked = {"table": table, "right": right}
-            has_right = connection.execute(query, asked).scalar()
+            answer = connection.execute(query, asked)
+            # Asked as a pass: NULL is no right.
+            has_right = answer.scalar()
             if has_right is not True:
                 raise LedgerError(
                     f"This account may not {right} in the table {table} of the ledger "
@@ -115,7 +118,8 @@ def _check_may_create(connection: sa.Connection, database: Database) -> None:
         "SELECT current_schema() IS NOT NULL "
         "AND has_schema_privilege(current_schema(), 'CREATE')"
     )
-    if connection.execute(query).scalar() is not True:
+    may_create = connection.execute(query).scalar()
+    if may_create is not True:
         raise LedgerError(
             f"There is no ledger at {database.name} yet, and this account may not make its "
             "tables. Have its owner GRANT CREATE ON SCHEMA public."

@@ -65,6 +65,7 @@ def unchanging(database: Path) -> Iterator[sa.Connection]:
         try:
             yield connection
         finally:
+            # Nothing was written: the transaction only kept others from it.
             connection.exec_driver_sql("ROLLBACK")
 
 
@@ -79,8 +80,10 @@ def copy_records(
     copied them. `RegistryError` where it holds others, where a revision is another than this
     MLflow's, or where a row is not taken. `advance` is told of every table.
     """
-    name = public_place(empty.url.render_as_string(hide_password=True))
+    address = empty.url.render_as_string(hide_password=True)
+    name = public_place(address)
     with _explained(name):
+        # Before the target gets a single table.
         _check_revision(source, "the home's mlflow.db")
         _make_tables(empty)
         with empty.begin() as connection:
@@ -110,7 +113,9 @@ def _fill(
     expected = digests(origin.connection, origin.tables)
     rows = sum(count for count, _ in expected.values())
     present = digests(target.connection, target.tables)
-    if any(count for name, (count, _) in present.items() if name != _PREPARED):
+    filled = [name for name, (count, _) in present.items() if count]
+    # A new database has the row that MLflow's migrations write, and no other.
+    if any(name != _PREPARED for name in filled):
         if present == expected:
             return CopiedRecords(len(expected), rows, was_there=True)
         raise RegistryError(
@@ -164,6 +169,7 @@ def _stored(table: sa.Table) -> list[sa.Column[Any]]:
 
 def _copy_tables(origin: _Side, target: _Side, advance: Callable[[int], None]) -> None:
     metadata = next(iter(target.tables.values())).metadata
+    # The source has that row as well, perhaps with another text in it.
     target.connection.execute(sa.delete(target.tables[_PREPARED]))
     # A table comes after those that its rows refer to.
     for table in metadata.sorted_tables:
@@ -176,6 +182,7 @@ def _copy_tables(origin: _Side, target: _Side, advance: Callable[[int], None]) -
 
 def _copy_table(origin: _Side, target: _Side, name: str) -> None:
     insert = sa.insert(target.tables[name])
+    # Row by row is slow, and all at once may be more than the memory holds.
     batch: list[dict[str, Any]] = []
     for row in _rows(origin.connection, origin.tables[name]):
         batch.append(row)
@@ -202,6 +209,7 @@ def _set_sequences(target: _Side) -> None:
 
 
 def _default(column: sa.Column[Any]) -> str:
+    # A computed column has a default of another kind, without this.
     argument = getattr(column.server_default, "arg", "")
     return str(argument)
 
@@ -239,6 +247,7 @@ def _check_revision(connection: sa.Connection, name: str) -> None:
 
 
 def _tables_of(connection: sa.Connection) -> dict[str, sa.Table]:
+    # What is there counts, and not what MLflow's models say: a plug-in may add tables.
     metadata = sa.MetaData()
     metadata.reflect(connection)
     tables = {name: t for name, t in metadata.tables.items() if name != _REVISION}
@@ -251,20 +260,23 @@ def _tables_of(connection: sa.Connection) -> dict[str, sa.Table]:
 
 
 def _check_columns(origin: _Side, target: _Side) -> None:
-    shapes = [
-        {name: {column.name for column in t.columns} for name, t in side.tables.items()}
-        for side in (origin, target)
-    ]
-    different = [
-        name
-        for name in sorted({*shapes[0], *shapes[1]})
-        if shapes[0].get(name) != shapes[1].get(name)
-    ]
+    """The same revision is no proof: a table may have been added or changed by hand."""
+    theirs, ours = _columns_of(origin), _columns_of(target)
+    names = sorted({*theirs, *ours})
+    different = [name for name in names if theirs.get(name) != ours.get(name)]
     if different:
+        listed = ", ".join(different)
         raise RegistryError(
-            f"{origin.name} and {target.name} have different tables ({', '.join(different)})."
+            f"{origin.name} and {target.name} have different tables ({listed})."
             " Nothing was copied: use the MLflow of requirements.lock."
         )
+
+
+def _columns_of(side: _Side) -> dict[str, set[str]]:
+    columns = {}
+    for name, table in side.tables.items():
+        columns[name] = {column.name for column in table.columns}
+    return columns
 
 
 def _sqlite(database: Path) -> sa.Engine:

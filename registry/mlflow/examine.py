@@ -44,13 +44,17 @@ def examine_mlflow(seconds: float = SECONDS_TO_EXAMINE) -> str | None:
     address = mlflow_address()
     if address is None:
         return None
-    if not address.lower().startswith(("http://", "https://")):
+    # A folder or a database: nothing answers, and whoever opens it finds what is wrong.
+    is_over_http = address.lower().startswith(("http://", "https://"))
+    if not is_over_http:
         return f"{shown(address)} is opened without a server"
+    # Plug-ins sign each request in ways that only MLflow's client knows.
     for name in _OWN_LOGIN_SCHEMES:
         if os.environ.get(name):
             return f"{shown(address)} was not asked, since {name} is set"
     server = mlflow_server(address, seconds)
-    return within(seconds, server.place, lambda: _examine(server))
+    place = server.place
+    return within(seconds, place, lambda: _examine(server))
 
 
 def mlflow_server(address: str, seconds: float) -> TeamServer:
@@ -75,6 +79,7 @@ def _login() -> dict[str, str]:
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    # As MLflow's client chooses: the variables, then its own file, then a token.
     has_login = bool(user and password)
     own_file = Path("~/.mlflow/credentials").expanduser()
     if not has_login and own_file.is_file():
@@ -89,6 +94,7 @@ def _login() -> dict[str, str]:
 
 
 def _examine(server: TeamServer) -> str:
+    # First what says most when it fails: that this is MLflow, and that it knows the login.
     experiment = _find_experiment(server)
     version = _check_version(server)
     if experiment is None:
@@ -118,7 +124,10 @@ def _check_version(server: TeamServer) -> str:
         return "not said"
     major, minor = match.groups()
     found = (int(major), int(minor))
-    if found < OLDEST or found[0] > OLDEST[0]:
+    # A new major version may have another API.
+    is_too_old = found < OLDEST
+    is_too_new = found[0] > OLDEST[0]
+    if is_too_old or is_too_new:
         raise OperationError(
             f"{server.place} is version {text}, and Assay needs MLflow "
             f"{OLDEST[0]}. Install that one there."
@@ -129,7 +138,8 @@ def _check_version(server: TeamServer) -> str:
 def _check_kind(server: TeamServer) -> None:
     """Before a login is asked for: MLflow itself says without one that it is well."""
     answer = server.ask("/health")
-    is_well = answer.body.strip() == b"OK"
+    body = answer.body.strip()
+    is_well = body == b"OK"
     # Where a proxy wants the login, nothing can be said.
     if answer.status != 401 and not is_well:
         raise server.is_another(answer)
@@ -139,6 +149,7 @@ def _find_experiment(server: TeamServer) -> dict[str, Any] | None:
     """The experiment that holds every run; None where it is still to be made."""
     answer = server.ask(f"{_API}/experiments/get-by-name?experiment_name={EXPERIMENT}")
     document = answer.json()
+    # 404 alone is no answer of MLflow: any web server gives it.
     if _code(document) == "RESOURCE_DOES_NOT_EXIST":
         return None
     if answer.status == 401:
@@ -166,7 +177,9 @@ def _check_may_write(server: TeamServer, path: str, incomplete: Any) -> None:
         raise _missing_right(server, _RIGHTS[path])
     server.refuse(answer)
     document = answer.json()
-    if _code(document) not in _INCOMPLETE:
+    # An answer of success would be that of a server which takes whatever it is sent.
+    code = _code(document)
+    if code not in _INCOMPLETE:
         raise server.is_another(answer)
 
 
@@ -224,6 +237,7 @@ def _describe_future_artifacts(server: TeamServer) -> str:
 
 def _check_artifacts(server: TeamServer, location: str) -> str:
     """Say where artifacts lie; `OperationError` where this machine cannot reach them."""
+    # The experiment's own place counts, whatever the server's is today.
     scheme = urlsplit(location).scheme
     if scheme in {"mlflow-artifacts", "http", "https"}:
         _check_served_artifacts(server, location)
@@ -231,6 +245,7 @@ def _check_artifacts(server: TeamServer, location: str) -> str:
     if scheme in {"", "file"}:
         _check_folder(server, Path(unquote(urlsplit(location).path)))
         return f"artifacts lie in a folder that every machine must share: {location}"
+    # Clients write there themselves, with keys of their own.
     library = _LIBRARIES.get(scheme)
     if library is not None and not _is_installed(library):
         raise OperationError(
@@ -268,6 +283,7 @@ def _check_folder(server: TeamServer, folder: Path) -> None:
     # The first artifact makes the folder itself. Without the one above it, artifacts would lie
     # on this machine alone.
     nearest = folder if folder.exists() else folder.parent
+    # A relative folder is another one in every folder in which a command is typed.
     is_shared = folder.is_absolute() and nearest.is_dir()
     rights = os.W_OK | os.X_OK
     if not (is_shared and os.access(nearest, rights)):

@@ -24,6 +24,7 @@ def own_database(home: Path) -> str:
     configured = Settings().mlflow_database_url
     moved = _read_moved(home)
     if not configured:
+        # The terminal in which a variable was forgotten is the usual case.
         check_file_is_current(home)
         return f"sqlite:///{own_file(home)}"
     address = _address(configured)
@@ -48,6 +49,7 @@ def check_file_is_current(home: Path) -> None:
 def _address(configured: str) -> str:
     try:
         return postgresql_address(SETTING, configured, "psycopg")
+    # Of the kind that this package's callers expect, and without the address in its cause.
     except AssayError as error:
         raise RegistryError(str(error)) from None
 
@@ -71,6 +73,7 @@ def _check_nothing_left(home: Path, address: str) -> None:
 
 
 def _check_place(home: Path, moved: MovedRecords, address: str) -> None:
+    # Without login and driver: those may change, and the database is the same.
     place = public_place(address)
     if place != moved.mlflow:
         raise RegistryError(

@@ -45,6 +45,7 @@ def find_metrics(
         if record is None:
             metrics.append(evidence.metric_named(name))
             continue
+        # Every kind of fault: what cannot be counted again must not pass, nor hide the rest.
         try:
             file = find_same_file(record, project)
             counted = count_rows(file, list_scored_rows(rows), evidence.references)
@@ -66,6 +67,7 @@ def copy_differences(folder: Path, evidence: Evidence) -> Iterator[str]:
     for record in evidence.own_metrics:
         name = copy_name(record.name)
         copy = folder / name
+        # Read as bytes and compared: a copy is for people, and nothing runs it.
         place = f"evidence.{record.name}"
         if not copy.is_file():
             yield f"{place}: there is no {name}"

@@ -34,6 +34,7 @@ OF_THE_FILE = {
     "": f"{FILE}: it has no metric",
     "from pipelines.metrics.metric import Metric": f"{FILE}: it has no metric",
     "import os\nos.environ['ASSAY_HOME']": f"{FILE} line 2: it raised KeyError",
+    "import os\nos.environ['ASSAY_RUN_PID']": f"{FILE} line 2: it raised KeyError",
     "input()": f"{FILE} line 1: it raised EOFError",
     source()
     + "\n\nclass Other(WordError):\n    pass\n": "2 metrics, WordError and Other",
