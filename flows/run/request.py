@@ -18,7 +18,9 @@ from registry.ledger.entries import MODEL_NAME
 if TYPE_CHECKING:
     from pipelines.metrics import Metric
 
-_TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
+# Own texts are no shell commands, and answers to own prompts may be longer than one.
+TEXT_TOKENS = 64
+TEXT_METRICS = ("chrf", "bleu", "exact_match", "perplexity_per_token", "bits_per_byte")
 
 
 class TrainRequest(Value):
@@ -129,10 +131,9 @@ def overrides(request: TrainRequest, params_file: Path) -> dict[str, Any]:
     params = load_params(params_file)
     if request.data is None or params.data.source != "cheat":
         return chosen
-    # Answers to own prompts may be longer than a shell command.
-    texts: dict[str, Any] = {"generation.max_new_tokens": 64}
+    texts: dict[str, Any] = {"generation.max_new_tokens": TEXT_TOKENS}
     if not own_metric_names(params.score.metrics):
-        texts["score.metrics"] = list(_TEXT_METRICS)
+        texts["score.metrics"] = list(TEXT_METRICS)
     return texts | chosen
 
 

@@ -17,6 +17,7 @@ from core.errors import ParameterError, WorkspaceError
 from core.files import digest_of_text
 from core.project import SUBFOLDER
 from core.value import Value
+from flows.run.request import TEXT_METRICS, TEXT_TOKENS
 from pipelines.stage_code import INSTALLED
 
 _FILES = Path(__file__).with_name("files")
@@ -200,14 +201,8 @@ def _settings(choice: Choice) -> dict[str, Any]:
     return {
         "data.source": "file",
         "data.licence": choice.licence,
-        "generation.max_new_tokens": 64,
-        "score.metrics": [
-            "chrf",
-            "bleu",
-            "exact_match",
-            "perplexity_per_token",
-            "bits_per_byte",
-        ],
+        "generation.max_new_tokens": TEXT_TOKENS,
+        "score.metrics": list(TEXT_METRICS),
     }
 
 

@@ -90,11 +90,10 @@ def own_metric_file(name: str, project: Path) -> MetricFile:
 
 
 def _unknown(name: str) -> ParameterError:
-    names = [metric.name for metric in METRICS]
+    near = difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.4)
+    names = ", ".join(BUILT_IN)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {names}."
     # Not for a path, which could never be one.
-    own = f"; your own is metrics/{name}.py" if is_own_name(name) else ""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = (
-        f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}{own}."
-    )
+    if is_own_name(name):
+        hint += f" Your own would be metrics/{name}.py."
     return ParameterError(f"There is no metric {name}. {hint}")

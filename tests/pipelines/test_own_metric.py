@@ -246,10 +246,12 @@ def test_a_file_cannot_replace_a_built_in_metric(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> None:
     with pytest.raises(
-        ParameterError, match=r"There are: .*; your own is metrics/zz.py"
+        ParameterError, match=r"There are: .*byte. Your own would be metrics/zz.py"
     ):
         described_metric("zz", MetricSettings(), tmp_path)
-    with pytest.raises(ParameterError, match="Did you mean chrf"):
+    with pytest.raises(
+        ParameterError, match=r"Did you mean chrf\? Your own would be metrics/chrff.py"
+    ):
         described_metric("chrff", MetricSettings(), tmp_path)
 
 
@@ -262,6 +264,10 @@ def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> 
         (
             {"own_metrics": {}},
             f"There is no metric {NAME}.*stands in screen.own_metrics",
+        ),
+        (
+            {"primary": "../x/ö"},
+            "There is no metric ../x/ö. There are: .*bits_per_byte. Fix it",
         ),
         ({"primary": "word_eror"}, f"no metric word_eror. Did you mean {NAME}"),
         ({"own_metrics": {NAME: 0}}, "own_metrics"),

@@ -122,6 +122,32 @@ def test_a_file_that_is_no_python_is_named_with_its_line(
     check_file_fault(tmp_path, text, OF_THE_FILE[text])
 
 
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("-" * 100_000 + "1", "is no Python"),
+        ("from metrics import _words", "line 1 imports metrics, and a metric is one"),
+        ("\nimport os, metrics.words", "line 2 imports metrics.words"),
+        ("def f():\n    from .words import W", "line 2 imports .words"),
+        ("from .. import words", "line 1 imports .., and"),
+    ],
+)
+def test_a_file_that_is_not_alone_or_no_python_is_refused_before_it_is_run(
+    tmp_path: Path, text: str, fact: str
+) -> None:
+    write_metric(tmp_path, text)
+    with pytest.raises(ParameterError) as raised:
+        read_metric_file(NAME, tmp_path)
+    assert FILE in str(raised.value)
+    assert fact in str(raised.value)
+
+
+def test_a_file_may_import_what_only_begins_like_the_folder(tmp_path: Path) -> None:
+    text = "import metricsplus\nfrom os import path\nimport numpy.metrics"
+    write_metric(tmp_path, text)
+    assert read_metric_file(NAME, tmp_path).source == text
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize("text", list(OF_THE_FILE)[2:])
 def test_a_file_that_is_no_metric_is_named_with_its_line(
