@@ -120,6 +120,25 @@ def test_an_own_metric_may_be_the_control_where_it_compares_answers(
     assert found["control"] == "rejected"
 
 
+def test_an_own_metric_that_was_not_scored_is_no_pass(
+    into: Path, tmp_path: Path
+) -> None:
+    card = Scorecard.read(into / "scorecard.json")
+    systems = []
+    for system in card.systems:
+        others = tuple(each for each in system.metrics if each.name != NAME)
+        systems.append(system.model_copy(update={"metrics": others}))
+    without = card.model_copy(update={"systems": tuple(systems)})
+    policy = own_metrics.policy(tmp_path)
+    evidence = read_evidence(into / "evidence.parquet")
+    compared = compare(evidence, policy.gates.screen)
+    left = [each for each in compared if each.metric != NAME]
+    verdict = screen(without, tuple(left), policy)
+    found = {finding.rule: finding.outcome for finding in verdict.findings}
+    assert found[f"{NAME} superior to base"] != "passed"
+    assert not isinstance(verdict, Finalist)
+
+
 def test_a_scale_that_the_policy_does_not_share_is_rejected(
     into: Path, tmp_path: Path
 ) -> None:

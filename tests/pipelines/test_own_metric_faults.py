@@ -258,6 +258,8 @@ def test_a_link_and_a_folder_and_a_heavy_file_are_no_metric(tmp_path: Path) -> N
     with pytest.raises(ParameterError, match="is no file of its own"):
         read_metric_file(NAME, tmp_path)
     path.rmdir()
+    write_metric(tmp_path, "#" * MOST_BYTES)
+    assert len(read_metric_file(NAME, tmp_path).source) == MOST_BYTES
     write_metric(tmp_path, "#" * (MOST_BYTES + 1))
     with pytest.raises(ParameterError, match="Take the data out of it"):
         read_metric_file(NAME, tmp_path)
