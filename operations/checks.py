@@ -82,7 +82,10 @@ def libraries(project: Project) -> Iterator[Check]:
     Elsewhere against what the installed Assay asks for. A build tag (`+cpu`) makes no difference.
     """
     lock = project.root / "requirements.lock"
-    if not lock.is_file():
+    # A lock of the person's own says nothing of Assay: its own has the script beside it that
+    # writes it.
+    is_of_assay = (project.root / "infra/lock.sh").is_file()
+    if not (is_of_assay and lock.is_file()):
         yield _check_requirements()
         return
     locked = locked_for_this_python(lock)

@@ -164,7 +164,7 @@ def check_against_evaluate(evidence: Evidence, metrics: Sequence[Metric]) -> Non
             if not abs(ours - theirs) <= TOLERANCE:
                 raise IncompleteEvidence(
                     f"{metric.name} of {system} is {ours!r} from its statistics "
-                    f"and {theirs!r} from evaluate. Install requirements.lock."
+                    f"and {theirs!r} from evaluate. Install what `assay doctor` names."
                 )
 
 

@@ -242,7 +242,7 @@ def _check_revision(connection: sa.Connection, name: str) -> None:
         raise RegistryError(
             f"The tables of {name} are of revision {revision}, and this MLflow writes {newest}."
             " Nothing was copied: bring them there with `mlflow db upgrade`, or use the MLflow"
-            " of requirements.lock."
+            " that this Assay asks for (`assay doctor`)."
         )
 
 
@@ -268,7 +268,7 @@ def _check_columns(origin: _Side, target: _Side) -> None:
         listed = ", ".join(different)
         raise RegistryError(
             f"{origin.name} and {target.name} have different tables ({listed})."
-            " Nothing was copied: use the MLflow of requirements.lock."
+            " Nothing was copied: use the MLflow that this Assay asks for (`assay doctor`)."
         )
 
 

@@ -54,7 +54,7 @@ def relocate(database: Path, former: Path, current: Path) -> int:
     except sqlite3.Error as error:
         raise RegistryError(
             f"MLflow's database {database} cannot be changed ({error}). "
-            "Make room, or use the MLflow of requirements.lock."
+            "Make room, or use the MLflow that this Assay asks for (`assay doctor`)."
         ) from error
 
 

@@ -109,9 +109,10 @@ def test_what_is_wrong_is_named_with_what_to_do(
 def test_a_library_that_is_not_as_locked_is_named(
     project: Project, tmp_path: Path
 ) -> None:
-    root = tmp_path / "checkout"
-    root.mkdir()
-    shutil.copyfile(project.root / "requirements.lock", root / "requirements.lock")
+    root = tmp_path / "clone"
+    (root / "infra").mkdir(parents=True)
+    for name in ("requirements.lock", "infra/lock.sh"):
+        shutil.copyfile(project.root / name, root / name)
     with (root / "requirements.lock").open("a", encoding="utf-8") as lock:
         lock.write(
             "click==0.0.1 \\\n    --hash=sha256:00\nno-such-thing-at-all==1.0 \\\n    "
@@ -121,6 +122,16 @@ def test_a_library_that_is_not_as_locked_is_named(
     assert not found.is_ok
     assert "locked 0.0.1" in found.text
     assert "no-such-thing-at-all is missing" in found.text
+
+
+def test_a_lock_of_the_persons_own_is_not_taken_for_that_of_assay(
+    project: Project, tmp_path: Path
+) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("click==0.0.1\nno-such-thing-at-all==1.0\n", encoding="utf-8")
+    (found,) = checks.libraries(Project(tmp_path, project.home))
+    assert "as this Assay asks for" in found.text
+    assert "no-such-thing-at-all" not in found.text
 
 
 def test_a_port_of_another_program_is_named(
