@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import yaml
 
 from core.children import OWN_MODULE
 from core.errors import OperationError
@@ -20,6 +22,7 @@ from flows.schedule.model_deployments import expand
 from flows.schedule.worker import POOL
 
 FILE = "infra/prefect.yaml"
+_TAG = "assay"
 
 
 def deploy(home: Path) -> None:
@@ -31,7 +34,8 @@ def deploy(home: Path) -> None:
     # Deployments name the pool, so it must be there before them.
     _make_pool()
     with _pauses_kept():
-        _deploy_file(project)
+        declared = _deploy_file(project)
+    _remove_former(project, declared)
     from flows.schedule.automations import install
 
     install()
@@ -73,8 +77,27 @@ def _pauses_kept() -> Iterator[None]:
                 client.pause_deployment(deployment)
 
 
-def _deploy_file(project: Project) -> None:
-    """Apply the file by Prefect's own command, which knows every field of it."""
+def _remove_former(project: Project, declared: set[str]) -> None:
+    """Remove what this project deployed and declares no longer: it would go on training by night.
+
+    Those of other projects on the same server, and of a person's own, work in another folder.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            folder = (deployment.job_variables or {}).get("working_dir")
+            is_ours = deployment.work_pool_name == POOL and _TAG in deployment.tags
+            is_of_project = is_ours and folder == str(project.root)
+            if is_of_project and deployment.name not in declared:
+                # Another `assay up` may have removed it first.
+                with suppress(ObjectNotFound):
+                    client.delete_deployment(deployment.id)
+
+
+def _deploy_file(project: Project) -> set[str]:
+    """Apply the file by Prefect's own command, which knows every field of it; give the names."""
     root = project.root
     expanded = project.home / "deployments.yaml"
     text = expand(_read(root / FILE), root)
@@ -98,6 +121,7 @@ def _deploy_file(project: Project) -> None:
         raise OperationError(
             f"Prefect did not take {FILE} ({lines[-1][:300]}). Fix the file, then `assay up` again."
         )
+    return {str(entry["name"]) for entry in yaml.safe_load(text)["deployments"]}
 
 
 def _read(path: Path) -> str:

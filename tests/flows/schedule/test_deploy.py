@@ -86,3 +86,33 @@ def test_deploying_again_changes_nothing_and_leaves_paused_what_a_person_paused(
     ] == names
     assert {each["id"] for each in held(running, "deployments")} == ids
     assert len(before) == 2
+
+
+def test_a_model_that_the_project_has_no_longer_is_trained_no_longer(
+    running: Automatic,
+) -> None:
+    names = {each["name"] for each in held(running, "deployments")}
+    models = running.checkout.root / "models"
+    models.mkdir()
+    for model in ("food", "drink"):
+        text = 'data: null\nschedule: "0 3 * * *"\n'
+        (models / f"{model}.yaml").write_text(text)
+    deploy(running)
+    with_models = {each["name"] for each in held(running, "deployments")}
+    assert {"nightly-food", "nightly-drink", "crashed-runs"} <= with_models
+    assert "nightly" not in with_models
+    # A person's own, in another folder, and another project's, on the same server.
+    other = running.deployment("retrain/nightly-drink")
+    settings = {**other["job_variables"], "working_dir": "/another/project"}
+    running.change("retrain/nightly-drink", job_variables=settings)
+    (models / "food.yaml").rename(models / "meals.yaml")
+    (models / "drink.yaml").unlink()
+    deploy(running)
+    now = {each["name"] for each in held(running, "deployments")}
+    assert "nightly-food" not in now
+    assert {"nightly-meals", "nightly-drink"} <= now
+    # As it was, for the tests that share this server.
+    (models / "meals.yaml").unlink()
+    running.change("retrain/nightly-drink", job_variables=other["job_variables"])
+    deploy(running)
+    assert {each["name"] for each in held(running, "deployments")} == names
