@@ -137,11 +137,18 @@ def _write_tree(root: Path, run_id: str, *, has_head: bool) -> str:
             "--",
             ".",
             environment=environment,
+            # git refuses where the checkout leaves out all that it tracks here: nothing changed.
+            check=not _is_sparse(root),
         )
         _add(root, _files_of(root, names), environment)
         return git(root, "write-tree", environment=environment).strip()
     finally:
         index.unlink(missing_ok=True)
+
+
+def _is_sparse(root: Path) -> bool:
+    setting = git(root, "config", "--bool", "core.sparseCheckout", check=False)
+    return setting.strip() == "true"
 
 
 def _files_of(root: Path, names: tuple[str, ...]) -> Iterator[str]:
@@ -163,8 +170,11 @@ def _files_of(root: Path, names: tuple[str, ...]) -> Iterator[str]:
 
 def _add(root: Path, files: Iterator[str], environment: dict[str, str]) -> None:
     # By force: a repository that ignores `data/` or `*.lock` for its own sake changes nothing.
+    # And outside of a sparse checkout, too: the files are there.
     git(
         root,
+        "-c",
+        "core.sparseCheckout=false",
         "add",
         "--force",
         "--pathspec-from-file=-",

@@ -12,11 +12,13 @@ from filelock import FileLock, Timeout
 from core.errors import ParameterError, RegistryError, WorkspaceError
 from core.project import Project, find_project, find_root
 from flows.run.mlflow_run import flat_params
+from flows.run.pin import pin_working_tree
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.work_key import identify
 from flows.run.workspace import ended_workspaces, open_workspace, remove_dead_worktrees
 from flows.start import request_from
+from operations.init.create import InitRequest, create_project
 from pipelines.values.params import load_params
 from tests.support import own_metrics
 from tests.support.journey import IDENTITY, git, learnable_rows, write_rows
@@ -202,6 +204,29 @@ def test_what_a_person_has_set_up_for_commits_of_their_own_ends_no_run(
         "--name-only",
         f"refs/assay/runs/{workspace.run_id}/done",
     )
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_project_is_pinned_whole_in_a_checkout_that_leaves_out_other_folders(
+    tmp_path: Path, *, is_committed: bool
+) -> None:
+    git(tmp_path, "init", "--quiet")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big/file").write_text("x\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, *identity, "commit", "--quiet", "-m", "big")
+    git(tmp_path, "sparse-checkout", "set", "--cone", "other")
+    create_project(InitRequest(folder=Path("mine")), tmp_path)
+    if is_committed:
+        git(tmp_path, "add", "--sparse", ".")
+        git(tmp_path, *identity, "commit", "--quiet", "-m", "mine")
+    params = tmp_path / "mine/params.yaml"
+    params.write_text(params.read_text().replace("r: 16", "r: 8"))
+    commit = pin_working_tree(tmp_path / "mine", "a")
+    names = git(tmp_path, "ls-tree", "-r", "--name-only", commit).split()
+    assert {"big/file", "mine/dvc.yaml", "mine/assay.toml"} <= set(names)
+    assert "r: 8" in git(tmp_path, "show", f"{commit}:mine/params.yaml")
 
 
 def test_a_run_that_a_git_hook_started_leaves_branch_and_index_alone(
