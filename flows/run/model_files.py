@@ -46,7 +46,14 @@ class ModelFile(Settable):
 
 def model_names(root: Path) -> tuple[str, ...]:
     """The models that the project configures, in the order of their names."""
-    return tuple(sorted(path.stem for path in (root / FOLDER).glob(f"*{_SUFFIX}")))
+    return tuple(
+        sorted(
+            path.stem
+            for path in (root / FOLDER).glob(f"*{_SUFFIX}")
+            # Editors and other systems leave hidden files beside those that they copy.
+            if not path.name.startswith(".") and not path.is_dir()
+        )
+    )
 
 
 def read_model_file(root: Path, name: str) -> ModelFile | None:
@@ -54,9 +61,12 @@ def read_model_file(root: Path, name: str) -> ModelFile | None:
 
     `ParameterError` where it is not whole.
     """
-    path = _path_of(root, name)
-    if path not in set((root / FOLDER).glob(f"*{_SUFFIX}")):
+    if name not in model_names(root):
         return None
+    path = _path_of(root, name)
+    # A pipe would be waited for.
+    if not path.is_file():
+        raise ParameterError(f"{path} is no file. Write the model's lines into one.")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return ModelFile.model_validate(document)

@@ -1,5 +1,6 @@
 """`models/NAME.yaml`: the name of a model is enough, and what is half configured is named."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,28 @@ def test_the_only_model_needs_no_name_and_of_several_one_is_named(root: Path) ->
     assert model_names(root) == ("drink", "food")
     with pytest.raises(ParameterError, match="has 2 models: drink, food"):
         only_model(root)
+
+
+def test_what_editors_leave_and_a_folder_are_no_models(root: Path) -> None:
+    configure(root, "food", "data: null\n")
+    for name in (".#food", "._food", ""):
+        configure(root, name, "data: null\n")
+    (root / "models/base.yaml").mkdir()
+    assert model_names(root) == ("food",)
+    assert read_model_file(root, ".#food") is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_model_that_is_no_file_is_named_and_not_waited_for(
+    root: Path, kind: str
+) -> None:
+    path = root / "models/food.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/nowhere/food.yaml")
+    with pytest.raises(ParameterError, match=r"models/food\.yaml is no file"):
+        complete(TrainRequest(model="food"), root)
 
 
 def test_a_name_leads_to_no_file_elsewhere(root: Path) -> None:
