@@ -86,8 +86,9 @@ def complete(request: TrainRequest, root: Path) -> TrainRequest:
     `ParameterError` or `UnreadableData` where the file is not whole or names what is not there.
     """
     configured = read_model_file(root, request.model)
+    # A policy of its name counts without a file of the model too: a release is judged by it.
     if configured is None:
-        return request
+        return _with_own_policy(request, root)
     _check_paths(configured, root, request.model)
     found = _request_of(configured, root, request.model)
     given = {
@@ -98,6 +99,13 @@ def complete(request: TrainRequest, root: Path) -> TrainRequest:
     }
     given["settings"] = {**found["settings"], **request.settings}
     return TrainRequest(**{**found, **given, "model": request.model})
+
+
+def _with_own_policy(request: TrainRequest, root: Path) -> TrainRequest:
+    policy = policy_of(root, request.model)
+    if request.policy is not None or policy == root / layout.POLICY:
+        return request
+    return request.model_copy(update={"policy": policy})
 
 
 def policy_of(root: Path, name: str) -> Path:
