@@ -82,6 +82,8 @@ def _report(made: "NewProject") -> None:
     say(f"{made.root} is a project of Assay:")
     for name in made.written:
         say(f"  {name}")
+    for path in made.outside:
+        say(f"{path} lies outside the repository: other clones of it will not have it.")
     name = "" if made.model is None else f" {made.model}"
     say(f"Next: `assay run{name} --dry-run`, then `assay run{name}`.")
 
@@ -110,7 +112,7 @@ def upgrade(*, applies: bool) -> None:
         apply_upgrade(project, plan)
         say(f"The files of {project.root} are of Assay {plan.now} now.")
     else:
-        say(f"Nothing was changed. `assay upgrade --apply` goes to Assay {plan.now}.")
+        say(f"Nothing was written. `assay upgrade --apply` goes to Assay {plan.now}.")
 
 
 _EFFECTS = {

@@ -138,10 +138,12 @@ def unfreeze(reason: str) -> None:
 @_REASON
 @click.option(
     "--rule",
+    "rules",
     required=True,
+    multiple=True,
     help=(
         "A rule of the gate judge: human_rating, approvals, package_signature, freshness, "
-        "comparator."
+        "comparator. May come several times."
     ),
 )
 @click.option(
@@ -149,15 +151,18 @@ def unfreeze(reason: str) -> None:
     required=True,
     help="A time, as 2026-12-01T18:00+01:00, or a span, as 24h or 7d.",
 )
-def waive(model: str, reason: str, rule: str, until: str) -> None:
-    """Suspend a rule of the gate `judge` for a model until a time.
+def waive(model: str, reason: str, rules: tuple[str, ...], until: str) -> None:
+    """Suspend rules of the gate `judge` for a model until a time.
 
     Who said so and why is on record.
     """
     from operations.order_text import say_waiver
-    from operations.waiving import enter_waiver
+    from operations.waiving import check_waivers, enter_waiver
 
-    say_waiver(enter_waiver(model, rule, until, reason))
+    # All of them first: a slip in the last one leaves no half behind.
+    check_waivers(model, rules, until)
+    for rule in rules:
+        say_waiver(enter_waiver(model, rule, until, reason))
 
 
 def _say_what_serves(served: "ServedModel") -> None:

@@ -16,6 +16,8 @@ def status_lines(status: Status) -> list[str]:
         lines += ["Waivers", *(_waiver_line(waiver) for waiver in status.waivers)]
     if status.code is not None and status.code.stages:
         lines += ["Code", f"  {status.code.text}"]
+    if status.older_files is not None:
+        lines += ["Files", f"  {status.older_files}"]
     if status.notices:
         lines.append("Last notices")
     for notice in status.notices:
@@ -45,6 +47,8 @@ def _any_starts_with(sentences: tuple[str, ...], beginning: str) -> bool:
 
 def _model_section(status: Status) -> list[str]:
     if not status.models:
+        if not status.knows_mlflow:
+            return ["  not known, since MLflow cannot be asked"]
         return ["  nothing was registered yet"]
     return [line for model in status.models for line in _model_lines(model)]
 

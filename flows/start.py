@@ -19,7 +19,7 @@ from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest, check_request, read_template_file
 from pipelines import layout
 from pipelines.gates.policy import load_policy
-from pipelines.values.params import BaseModelParams, parse_assignment
+from pipelines.values.params import BaseModelParams, Params, parse_assignment
 
 _LONGEST_MODEL_NAME = 100
 _FILES = ("data", "held_out", "policy")
@@ -57,7 +57,8 @@ def request_from(**options: Any) -> TrainRequest:
     if request.base_model is not None:
         digest = _digest_of_base(request)
         request = request.model_copy(update={"base_model_digest": digest})
-    check_request(request, root / layout.PARAMS)
+    params = check_request(request, root / layout.PARAMS)
+    _check_is_judged(params, request.policy or root / layout.POLICY)
     return request
 
 
@@ -109,6 +110,33 @@ def _check_files(given: Mapping[str, Any]) -> None:
         )
     if "policy" in given:
         load_policy(given["policy"])
+
+
+def _check_is_judged(params: Params, policy: Path) -> None:
+    """`ParameterError` where `screen` would reject whatever the adapter says.
+
+    It does where a metric that the policy requires is not scored, and where one that is scored has
+    no margin: that is known before hours of training.
+    """
+    screen = load_policy(policy).gates.screen
+    required, judged = {screen.primary}, {screen.primary}
+    for guardrail in screen.guardrails:
+        judged.add(guardrail.metric)
+        if guardrail.required:
+            required.add(guardrail.metric)
+    scored = set(params.score.metrics)
+    missing = ", ".join(sorted(required - scored))
+    if missing:
+        raise ParameterError(
+            f"The policy {policy} requires {missing}, which score.metrics does not name. "
+            "Name them there, or set `required: false` in the policy."
+        )
+    unjudged = ", ".join(sorted(scored - judged))
+    if unjudged:
+        raise ParameterError(
+            f"score.metrics names {unjudged}, for which the policy {policy} gives no margin. "
+            "Add a guardrail for each, or leave them out."
+        )
 
 
 def _configured(name: str, model: str | None, root: Path) -> str:

@@ -1,8 +1,10 @@
 """Which stages the installed code would run again: what it is against what the last run ran."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from core.git import git
+from core.project import read_marker
 from core.value import Value
 from flows.run.recorded_code import recorded_codes
 from pipelines import layout
@@ -20,6 +22,19 @@ class ChangedStage(Value):
 
     stage: str
     changes: tuple[str, ...]
+
+
+def find_older_files(root: Path) -> str | None:
+    """One sentence where the project's files are of another Assay than the installed one."""
+    written = read_marker(root).get("assay", {}).get("version")
+    installed = version("assay")
+    # A clone of Assay itself has no such line: git brings its files.
+    if written is None or written == installed:
+        return None
+    return (
+        f"The project's files are of Assay {written}, and {installed} is installed: "
+        "`assay upgrade` shows what it would change."
+    )
 
 
 class CodeChange(Value):

@@ -15,6 +15,7 @@ from core.errors import UnreadableData
 from core.project import find_root
 from core.value import Value
 from flows.run.request import read_template_file
+from operations.originals import originals
 from operations.row_examples import (
     MOST_ROWS_ASKED,
     RenderedExample,
@@ -223,10 +224,7 @@ def _find_root() -> Path:
     """The project or, outside of any, what this code came with."""
     current = Path.cwd()
     root = find_root(current)
-    if root is not None:
-        return root
-    here = Path(__file__).resolve()
-    return here.parents[1]
+    return originals() if root is None else root
 
 
 def _check_lengths(

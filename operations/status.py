@@ -18,7 +18,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
-from operations.code_changes import CodeChange, find_code_change
+from operations.code_changes import CodeChange, find_code_change, find_older_files
 from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
 from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
@@ -101,6 +101,10 @@ class Status(Value):
     followed: Head | None
     alarms: tuple[str, ...]
     notices: tuple[Notice, ...]
+    knows_mlflow: bool = True
+    """False where MLflow could not be asked, so that models may be missing."""
+    older_files: str | None = None
+    """That the project's files are of another Assay."""
     code: CodeChange | None = None
     """What an upgrade of Assay since the last run would repeat."""
     out_of_reach: tuple[str, ...]
@@ -181,6 +185,8 @@ def collect_status(project: Project) -> Status:
         followed=endpoint.head if endpoint else None,
         alarms=(*endpoint_alarms, *ledger_alarms),
         notices=last_notices or (),
+        knows_mlflow=mlflow.is_known,
+        older_files=find_older_files(project.root),
         code=_code(project, out_of_reach),
         # Endpoint and ledger may fail for the same reason, which is said once.
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
@@ -283,9 +289,12 @@ class _MlflowModels:
     """Model to the version under review, empty where there is none."""
     versions: dict[str, tuple[str, ...]]
     """Model to every version of it, the oldest first."""
+    is_known: bool = True
+    """False where MLflow could not be asked."""
 
 
 _NO_MODELS = _MlflowModels({}, {})
+_UNKNOWN = _MlflowModels({}, {}, is_known=False)
 
 
 def _models_in_mlflow(
@@ -297,11 +306,11 @@ def _models_in_mlflow(
         out_of_reach,
         lambda: _ask_mlflow(project, ledger_state, out_of_reach),
     )
-    models = models or _NO_MODELS
+    models = models or _UNKNOWN
     if ledger_state is None and _has_ledger(project.home):
         # Nobody knows here which versions an unreadable ledger holds, so none is called
         # unregistered.
-        return _MlflowModels(models.challengers, {})
+        return _MlflowModels(models.challengers, {}, is_known=models.is_known)
     return models
 
 
@@ -318,7 +327,7 @@ def _ask_mlflow(
         store = open_store(project)
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return _NO_MODELS
+        return _UNKNOWN
     # MLflow's client would create it.
     if is_missing(store.uri):
         out_of_reach.append(
@@ -332,7 +341,7 @@ def _ask_mlflow(
         holders = {name: store.holder(name, CHALLENGER) for name in names}
     except RegistryError as error:
         out_of_reach.append(str(error))
-        return _NO_MODELS
+        return _UNKNOWN
     challengers = {
         name: "" if version is None else version.version
         for name, version in holders.items()

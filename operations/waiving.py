@@ -1,6 +1,7 @@
 """`assay waive`: a rule of the gate `judge` does not hold for a model until a time."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -52,6 +53,18 @@ def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaive
         ledger,
     )
     return EnteredWaiver(waiver, ledger_state.head.generation)
+
+
+def check_waivers(model: str, rules: Sequence[str], until: str) -> None:
+    """`ParameterError` where one of the waivers could not be entered."""
+    by = current_user()
+    for rule in rules:
+        draft_waiver(
+            model,
+            rule,
+            until,
+            by,
+        )
 
 
 def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:

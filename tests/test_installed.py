@@ -127,6 +127,20 @@ def story(
     )
 
 
+def test_at_a_terminal_rows_base_and_name_are_asked_for(
+    story: Story, tiny_base: Path, tmp_path: Path
+) -> None:
+    rows = write_rows(tmp_path / "letters.jsonl", learnable_rows(5))
+    said = story.assay.typed(tmp_path, ["init"], [str(rows), str(tiny_base), "asked"])
+    assert "5 records" in said or "5 rows" in said, said
+    assert (tmp_path / "models/asked.yaml").is_file(), said
+    # Outside of any project the command reads by the files that Assay brings.
+    other = tmp_path.parent / f"{tmp_path.name}-other"
+    other.mkdir()
+    inspected = story.assay.assay(other, "data", "inspect", rows)
+    assert inspected.code == 0, inspected.err
+
+
 def test_an_empty_folder_becomes_a_project_and_says_what_is_next(story: Story) -> None:
     assert story.begun.code == 0, story.begun.err
     assert "is a git repository now" in story.begun.out

@@ -1,5 +1,6 @@
 """`models/NAME.yaml`: what a model of the project is trained on, so that its name is enough."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ from pipelines import layout
 
 FOLDER = Path("models")
 _SUFFIX = ".yaml"
+_OF_ROWS = ("data", "held_out", "licence")
+_LINES = {
+    "data.source": "data",
+    "data.licence": "licence",
+    "base_model.source": "base_model",
+    "base_model.path": "base_model",
+    "base_model.chat_template": "chat_template",
+    "base_model.completion_mode": "completion_mode",
+}
+"""Parameters that a line of the file stands for."""
 _PATHS = ("data", "held_out", "base_model", "policy")
 
 
@@ -69,6 +80,7 @@ def read_model_file(root: Path, name: str) -> ModelFile | None:
         raise ParameterError(f"{path} is no file. Write the model's lines into one.")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _check_names(path, document)
         return ModelFile.model_validate(document)
     except ValidationError as error:
         problem = first_problem(error)
@@ -78,6 +90,31 @@ def read_model_file(root: Path, name: str) -> ModelFile | None:
         raise ParameterError(
             f"{path} cannot be read as YAML ({type(error).__name__}). Correct it."
         ) from error
+
+
+def _check_names(path: Path, document: Any) -> None:
+    """`ParameterError` for a line that means nothing, or that contradicts another."""
+    if not isinstance(document, dict):
+        return
+    known = ModelFile.model_fields
+    for name in document:
+        if name in known:
+            continue
+        # YAML may give a number where a name is meant.
+        near = difflib.get_close_matches(str(name), known, n=1)
+        meant = near[0] if near else ", ".join(known)
+        raise ParameterError(
+            f"{path}: {name!r} means nothing there. Did you mean {meant}?"
+        )
+    settings = document.get("settings")
+    if not isinstance(settings, dict):
+        return
+    for name, line in _LINES.items():
+        if name in settings:
+            raise ParameterError(
+                f"{path}: settings has {name}, which the line {line} says. "
+                "Write it there alone."
+            )
 
 
 def complete(request: TrainRequest, root: Path) -> TrainRequest:
@@ -91,6 +128,9 @@ def complete(request: TrainRequest, root: Path) -> TrainRequest:
         return _with_own_policy(request, root)
     _check_paths(configured, root, request.model)
     found = _request_of(configured, root, request.model)
+    # What the file says of its rows holds for no other rows.
+    if request.data is not None:
+        found = {name: each for name, each in found.items() if name not in _OF_ROWS}
     given = {
         name: value
         for name, value in request.model_dump().items()

@@ -15,9 +15,9 @@ from core.value import Value
 from flows.run.pin import check_is_no_submodule
 from flows.start import default_model_name
 from operations.init.project_files import Choice, project_files, workflow, workflow_file
+from operations.inspect_data import InspectRequest, check_usable, inspect_data
 from pipelines import layout
 from pipelines.models.base_files import check_folder
-from pipelines.rows.formats import read_records
 from pipelines.rows.places import stored_name
 from registry.ledger.entries import MODEL_NAME
 
@@ -56,6 +56,8 @@ class NewProject(Value):
     has_new_repository: bool
     written: tuple[str, ...]
     """Paths of the files, relative to the repository."""
+    outside: tuple[str, ...] = ()
+    """Rows and base that lie outside the repository, which a colleague's clone does not bring."""
 
 
 def create_project(request: InitRequest, current: Path) -> NewProject:
@@ -89,7 +91,18 @@ def create_project(request: InitRequest, current: Path) -> NewProject:
         model=plan.model,
         has_new_repository=has_new_repository,
         written=tuple(str(path.relative_to(plan.repository)) for path in written),
+        outside=_outside(request, plan.repository),
     )
+
+
+def _outside(request: InitRequest, repository: Path) -> tuple[str, ...]:
+    paths = [path for path in (request.data, request.base_model) if path is not None]
+    outside = []
+    for path in paths:
+        absolute = _absolute(path)
+        if not absolute.is_relative_to(repository):
+            outside.append(str(absolute))
+    return tuple(outside)
 
 
 @dataclass(frozen=True)
@@ -200,19 +213,21 @@ def _choice(request: InitRequest, root: Path, repository: Path) -> Choice:
 def _check_rows(path: Path) -> None:
     if not path.exists():
         raise UnreadableData(f"There is no file {path}. --data wants an existing file.")
-    # To the end: a file that was cut is said now, not at the first run.
-    if not sum(1 for _record in read_records(path).records):
-        raise UnreadableData(
-            f"{path} holds no record. `assay data inspect {path}` says how it was read."
-        )
+    # To the end, and with its columns: what no run could use is said now.
+    check_usable(inspect_data(InspectRequest(file=path)), path)
+
+
+def _absolute(path: Path) -> Path:
+    # As it was typed, without `..`: a link in the repository stays a link.
+    expanded = path.expanduser()
+    return Path(os.path.abspath(expanded))  # noqa: PTH100
 
 
 def _named(path: Path | None, root: Path, repository: Path) -> str | None:
     """A path from the project where it lies in the repository, else an absolute one."""
     if path is None:
         return None
-    # As it was typed, without `..`: a link in the repository stays a link.
-    absolute = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
+    absolute = _absolute(path)
     if absolute.is_relative_to(repository):
         return os.path.relpath(absolute, root)
     return str(absolute)

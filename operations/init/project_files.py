@@ -18,7 +18,7 @@ from core.files import digest_of_text
 from core.project import SUBFOLDER
 from core.value import Value
 from flows.run.request import TEXT_METRICS, TEXT_TOKENS
-from pipelines.stage_code import INSTALLED
+from operations.originals import originals
 
 _FILES = Path(__file__).with_name("files")
 _AS_THEY_ARE = (
@@ -196,21 +196,27 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
 
 def _settings(choice: Choice) -> dict[str, Any]:
     """What a project on own rows has otherwise than the demo."""
-    if choice.data is None:
-        return {}
-    return {
-        "data.source": "file",
-        "data.licence": choice.licence,
-        "generation.max_new_tokens": TEXT_TOKENS,
-        "score.metrics": list(TEXT_METRICS),
-    }
+    settings: dict[str, Any] = {}
+    if choice.data is not None:
+        settings |= {
+            "data.source": "file",
+            "data.licence": choice.licence,
+            "generation.max_new_tokens": TEXT_TOKENS,
+            "score.metrics": list(TEXT_METRICS),
+        }
+    # So that `dvc repro` by hand, which knows no models, trains the same base.
+    if choice.base_model is not None:
+        settings |= {
+            "base_model.source": "folder",
+            "base_model.id": Path(choice.base_model).name,
+            "base_model.path": choice.base_model,
+        }
+    return settings
 
 
 def _original(name: str) -> str:
     """A file of the repository: the wheel's copy, or the one of the clone that is installed."""
-    copied = _FILES / "repository" / name
-    path = copied if copied.is_file() else INSTALLED / name
-    return path.read_text(encoding="utf-8")
+    return (originals() / name).read_text(encoding="utf-8")
 
 
 def _filled(name: str, places: Mapping[str, str]) -> str:

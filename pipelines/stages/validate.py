@@ -11,6 +11,7 @@ expectations of an unknown type without an error, and its Data Docs show values 
 """
 
 import html
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -374,6 +375,9 @@ def _build_gx_suite(
 ) -> "gx.ExpectationSuite":
     import great_expectations as gx
     from great_expectations.exceptions.exceptions import GreatExpectationsError
+
+    # It logs a traceback of what it raises too: the sentence below says the same.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     from pydantic.v1 import ValidationError as GxValidationError
 
     entries = [

@@ -337,3 +337,18 @@ def test_a_folder_that_may_not_be_written_to_is_named_with_the_way_out(
         "Get the right to write there, or set ASSAY_HOME to a folder of your own"
         in done.err
     )
+
+
+def test_several_rules_are_waived_at_once_and_none_where_one_is_wrong(
+    checkout: Checkout,
+) -> None:
+    options = ("--until", "1h", "--model", "m", "--reason", "a test")
+    rules = ("--rule", "human_rating", "--rule", "approvals")
+    wrong = invoke(checkout, "waive", *rules, "--rule", "evidence", *options)
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "'evidence' cannot be waived" in wrong.err
+    assert not (checkout.home / "ledger.db").exists()
+    done = invoke(checkout, "waive", *rules, *options)
+    assert done.code == 0, done.err
+    waivers = open_ledger(checkout.home).state().waivers
+    assert {waiver.rule for waiver in waivers} == {"human_rating", "approvals"}

@@ -51,6 +51,25 @@ class Installed:
         out, err = process.communicate(timeout=SECONDS_AT_MOST)
         return CommandResult(process.returncode, out, err)
 
+    def typed(self, folder: Path, arguments: list[str], answers: list[str]) -> str:
+        """What `assay ARGUMENTS` says at a terminal at which these answers are typed."""
+        terminal, end = os.openpty()
+        with os.fdopen(terminal, "r+b", buffering=0) as keyboard:
+            process = subprocess.Popen(
+                [self.command, *arguments],
+                cwd=folder,
+                env=_without_clone(os.environ),
+                stdin=end,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            os.close(end)
+            keyboard.write("".join(f"{answer}\n" for answer in answers).encode())
+            out, _ = process.communicate(timeout=SECONDS_AT_MOST)
+        assert process.returncode == 0, out
+        return out
+
     @contextmanager
     def serving(self, folder: Path) -> Iterator[str]:
         """The address of `assay serve` for as long as the context lasts."""

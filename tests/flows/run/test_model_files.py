@@ -1,6 +1,7 @@
 """`models/NAME.yaml`: the name of a model is enough, and what is half configured is named."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,36 @@ def test_a_model_that_is_half_configured_ends_the_deployment_by_name(
     configure(root, "food", "schedule: []\n")
     with pytest.raises(ParameterError, match=r"models/food\.yaml"):
         expand(DEPLOYMENTS, root)
+
+
+def test_what_the_file_says_of_its_rows_holds_for_no_other_rows(root: Path) -> None:
+    configure(
+        root, "food", "data: rows.jsonl\nheld_out: rows.jsonl\nlicence: CC0-1.0\n"
+    )
+    other = root / "other.jsonl"
+    request = complete(TrainRequest(model="food", data=other), root)
+    assert (request.data, request.held_out) == (other, None)
+    assert request.licence == TrainRequest().licence
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("dta: rows.jsonl\n", "'dta' means nothing there. Did you mean data"),
+        ("data: null\n5: x\n", "5 means nothing there"),
+        (
+            "data: null\nsettings: {data.source: cheat}\n",
+            "settings has data.source, which the line data says",
+        ),
+        (
+            "data: null\nsettings: {base_model.path: x}\n",
+            "settings has base_model.path, which the line base_model says",
+        ),
+    ],
+)
+def test_a_line_that_means_nothing_or_says_it_twice_is_named(
+    root: Path, text: str, fact: str
+) -> None:
+    configure(root, "food", text)
+    with pytest.raises(ParameterError, match=re.escape(fact)):
+        read_model_file(root, "food")

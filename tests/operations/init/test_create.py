@@ -284,3 +284,20 @@ def dvc(folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_base_is_in_the_parameters_too_and_what_lies_outside_is_told(
+    empty: Path, tiny_base: Path
+) -> None:
+    rows = write_rows(empty / "rows.jsonl", learnable_rows(3))
+    made = create_project(InitRequest(data=rows, base_model=tiny_base), empty)
+    base = load_params(empty / "params.yaml").base_model
+    assert (base.source, base.id, base.path) == ("folder", "tiny", str(tiny_base))
+    assert made.outside == (str(tiny_base),)
+
+
+def test_rows_without_the_columns_of_a_run_are_refused_at_once(empty: Path) -> None:
+    rows = write_rows(empty / "rows.jsonl", [{"ask": "a", "say": "b"}])
+    with pytest.raises(AssayError, match="has no column prompt"):
+        create_project(InitRequest(data=rows), empty)
+    assert not (empty / "assay.toml").exists()
