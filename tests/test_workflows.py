@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from operations.init.project_files import Choice, workflow
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -124,3 +126,37 @@ def test_each_owned_path_exists() -> None:
     owned = [line.split()[0] for line in lines if line.startswith("/")]
     assert owned
     assert [path for path in owned if not (ROOT / path.strip("/")).exists()] == []
+
+
+@pytest.fixture
+def made_for_a_project(tmp_path: Path) -> Path:
+    """The workflow that `assay init` writes into a person's repository."""
+    path = tmp_path / ".github/workflows/assay.yml"
+    path.parent.mkdir(parents=True)
+    choice = Choice(name="theirs", folder="assay", model="support")
+    path.write_text(workflow(choice), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["vendor.github-workflows", "custom.github-workflows-require-timeout"],
+)
+def test_the_workflow_of_a_new_project_follows_the_same_schemas(
+    made_for_a_project: Path, schema: str
+) -> None:
+    found = run("check-jsonschema", "--builtin-schema", schema, made_for_a_project)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_auditor_finds_nothing_in_the_workflow_of_a_new_project(
+    made_for_a_project: Path,
+) -> None:
+    found = run("zizmor", "--offline", "--no-progress", made_for_a_project)
+    assert found.returncode == 0, found.stdout + found.stderr
+    used = [step["uses"] for step in steps(made_for_a_project) if "uses" in step]
+    ours = {
+        step["uses"] for path in WORKFLOWS for step in steps(path) if "uses" in step
+    }
+    assert used
+    assert set(used) <= ours, "the same pins as our own, which Dependabot renews"
