@@ -93,6 +93,8 @@ def test_words_between_spaces_are_cut_whatever_their_script() -> None:
         ("zh", "そのコップはテーブルのうえにあります", "ja-mecab or char, or"),
         ("13a", "หนังสือเล่มนี้อยู่บนโต๊ะ", "char, or"),
         ("zh", "หนังสือเล่มนี้อยู่บนโต๊ะ", "char, or"),
+        # Characters that Unicode has had since 2018, and the tokenizer of that name does not know.
+        ("zh", "鿰鿱鿲鿳鿴鿵鿶", "ja-mecab or char, or"),
     ],
 )
 def test_the_next_step_names_tokenizers_that_cut_these_texts_and_not_the_one_in_use(
