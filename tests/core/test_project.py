@@ -1,6 +1,6 @@
 """Whose folder it is.
 
-A checkout of Assay is marked as one, and no other project is taken for it.
+A project of Assay is marked as one, and no other project is taken for it.
 """
 
 import os

@@ -95,7 +95,7 @@ def test_every_other_command_ends_with_the_reason_in_one_line(
     told = [
         line
         for line in done.stderr.splitlines()
-        if "is in no checkout of Assay" not in line
+        if "is in no project of Assay" not in line
     ]
     assert len(told) <= 1, done.stderr
 
