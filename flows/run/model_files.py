@@ -24,7 +24,7 @@ _LINES = {
     "base_model.completion_mode": "completion_mode",
 }
 """Parameters that a line of the file stands for."""
-_PATHS = ("data", "held_out", "base_model", "policy")
+_FILES_OF_A_REQUEST = ("data", "held_out", "base_model")
 
 
 class ModelFile(Settable):
@@ -123,11 +123,17 @@ def complete(request: TrainRequest, root: Path) -> TrainRequest:
     `ParameterError` or `UnreadableData` where the file is not whole or names what is not there.
     """
     configured = read_model_file(root, request.model)
+    if configured is not None:
+        _check_paths(configured, root, request.model)
+        request = _filled_in(request, configured, root)
     # A policy of its name counts without a file of the model too: a release is judged by it.
-    if configured is None:
-        return _with_own_policy(request, root)
-    _check_paths(configured, root, request.model)
-    found = _request_of(configured, root, request.model)
+    return _with_own_policy(request, root)
+
+
+def _filled_in(
+    request: TrainRequest, configured: ModelFile, root: Path
+) -> TrainRequest:
+    found = _request_of(configured, root)
     # What the file says of its rows holds for no other rows.
     if request.data is not None:
         found = {name: each for name, each in found.items() if name not in _OF_ROWS}
@@ -182,7 +188,7 @@ def _path_of(root: Path, name: str) -> Path:
 
 def _check_paths(configured: ModelFile, root: Path, name: str) -> None:
     """Name what is half configured, in the words of the file."""
-    for field in (*_PATHS, "chat_template"):
+    for field in (*_FILES_OF_A_REQUEST, "policy", "chat_template"):
         _check_is_there(configured, field, root, name)
 
 
@@ -195,15 +201,13 @@ def _check_is_there(configured: ModelFile, field: str, root: Path, name: str) ->
         )
 
 
-def _request_of(configured: ModelFile, root: Path, name: str) -> dict[str, Any]:
+def _request_of(configured: ModelFile, root: Path) -> dict[str, Any]:
+    """What the file says, apart from its policy."""
     request: dict[str, Any] = {"settings": configured.settings}
-    for field in _PATHS:
+    for field in _FILES_OF_A_REQUEST:
         path: Path | None = getattr(configured, field)
         if path is not None:
             request[field] = root / path
-    policy = policy_of(root, name)
-    if policy != root / layout.POLICY:
-        request["policy"] = policy
     if configured.licence is not None:
         request["licence"] = configured.licence
     if configured.chat_template is not None:
