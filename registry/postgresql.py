@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from core.address import NOT_SHOWN, shown
-from core.errors import OperationError
+from core.errors import OperationError, first_line
 
 NAMES = frozenset({"postgresql", "postgres"})
 """The second is what many providers write."""
@@ -27,7 +27,6 @@ _IDENTITY = """
     SELECT pg_postmaster_start_time() || ' ' || oid
     FROM pg_database WHERE datname = current_database()
 """
-_LONGEST_FACT = 200
 
 
 def postgresql_address(setting: str, address: str, driver: Driver) -> str:
@@ -118,7 +117,7 @@ def check_database(
         ) from error
     except sa.exc.SQLAlchemyError as error:
         raise OperationError(
-            f"{place} does not answer ({first_line(error)}). Start PostgreSQL, make the database"
+            f"{place} does not answer ({driver_fact(error)}). Start PostgreSQL, make the database"
             f" with `createdb`, or correct {setting}."
         ) from error
     if tables and not is_own(tables):
@@ -137,10 +136,11 @@ def find_silence(address: str) -> str | None:
     except ModuleNotFoundError:
         return "psycopg is not installed: install the extra `postgres`"
     except sa.exc.SQLAlchemyError as error:
-        return first_line(error)
+        return driver_fact(error)
 
 
-def first_line(error: Exception) -> str:
-    """The fact of a driver's error: what follows the first line quotes rows."""
-    lines = str(getattr(error, "orig", error)).strip().splitlines()
-    return lines[0][:_LONGEST_FACT] if lines else type(error).__name__
+def driver_fact(error: Exception) -> str:
+    """The fact of a driver's error: what follows its first line quotes rows."""
+    # SQLAlchemy keeps the driver's own error, where there is one.
+    own = getattr(error, "orig", None)
+    return first_line(own or error)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from core.errors import RegistryError
-from registry.postgresql import first_line, public_place
+from registry.postgresql import driver_fact, public_place
 
 _REVISION = "alembic_version"
 # MLflow's migrations write the default one into every new database.
@@ -304,6 +304,6 @@ def _explained(name: str) -> Iterator[None]:
         ) from error
     except (sa.exc.SQLAlchemyError, sqlite3.Error, MlflowException) as error:
         raise RegistryError(
-            f"{name} did not take or give the records ({first_line(error)})."
+            f"{name} did not take or give the records ({driver_fact(error)})."
             " Nothing was copied, and mlflow.db is as it was."
         ) from error
