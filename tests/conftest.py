@@ -52,12 +52,12 @@ def shuffle_tests(items: list[pytest.Item], seed: str) -> None:
     if seed == "reversed":
         items.reverse()
         return
-    dice = random.Random(seed)
-    places = {
-        path: dice.random() for path in dict.fromkeys(item.path for item in items)
-    }
-    dice.shuffle(items)
-    items.sort(key=lambda item: places[item.path])
+
+    # The place follows from seed and name alone, so that a new test moves no other.
+    def place(name: str) -> float:
+        return random.Random(seed + name).random()
+
+    items.sort(key=lambda item: (place(item.location[0]), place(item.nodeid)))
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
