@@ -45,7 +45,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AssayError as error:
-            text = _printable(str(error))
+            message = str(error)
+            text = _printable(message)
             click.echo(f"assay: {text}", err=True)
             ctx.exit(error.exit_code)
         except (OSError, ValueError) as error:
@@ -86,8 +87,10 @@ def _describe_error(error: Exception) -> str | None:
     if closed is not None:
         return closed
     subject = error.filename or "A file or an address"
-    cause = error.strerror or str(error)[:_LONGEST_CAUSE] or type(error).__name__
-    return f"{subject} cannot be used ({cause}). {_next_step(error)}"
+    cause = error.strerror or str(error)[:_LONGEST_CAUSE]
+    cause = cause or type(error).__name__
+    step = _next_step(error)
+    return f"{subject} cannot be used ({cause}). {step}"
 
 
 def _describe_closed_file(error: OSError) -> str | None:

@@ -87,9 +87,10 @@ def hide_repository() -> Iterator[None]:
     """The same inside this process, for libraries that run git or read its variables."""
     kept = drop_repository_variables(os.environ)
     # They are put back at the end: they belong to the shell that started this process.
-    hidden = {name: setting for name, setting in os.environ.items() if name not in kept}
-    for name in hidden:
-        del os.environ[name]
+    hidden: dict[str, str] = {}
+    for name in tuple(os.environ):
+        if name not in kept:
+            hidden[name] = os.environ.pop(name)
     try:
         yield
     finally:

@@ -123,8 +123,10 @@ def notified_on_error(project: Project, model: str) -> Iterator[None]:
     except Exception as error:
         why = str(error)
         if not isinstance(error, AssayError):
-            why = f"{type(error).__name__}: {why[:300]}"
-        text = f"{why}\nPrefect: {run_link()}"
+            kind = type(error).__name__
+            why = f"{kind}: {why[:300]}"
+        link = run_link()
+        text = f"{why}\nPrefect: {link}"
         notify(project.home, f"Assay: a run of {model} failed", text)
         # Prefect shows the run as failed.
         raise

@@ -220,9 +220,11 @@ def key(project: Project) -> Iterator[Check]:
     path = key_file(project.home)
     # A key is made with the ledger; without one nothing can be entered.
     if not path.exists():
-        is_needed = not is_still_to_be_made(project.home)
-        text = _describe_missing_key(project) if is_needed else "none yet"
-        yield Check(name="key", is_ok=not is_needed, text=text)
+        if is_still_to_be_made(project.home):
+            yield Check(name="key", is_ok=True, text="none yet")
+            return
+        text = _describe_missing_key(project)
+        yield Check(name="key", is_ok=False, text=text)
         return
     key_id = load_key(project.home).public.key_id
     ledger_state = read_ledger(project.home).state()

@@ -13,6 +13,8 @@ from core.value import Value
 from registry.ledger.chain import follow
 from registry.ledger.entries import (
     Adopted,
+    ApprovalWithdrawn,
+    Approved,
     BaseServed,
     Body,
     Entry,
@@ -25,6 +27,8 @@ from registry.ledger.entries import (
     Revoked,
     RolledBack,
     Waived,
+    WishClosed,
+    Wished,
 )
 from registry.ledger.ledger import Ledger, read_ledger
 
@@ -39,6 +43,10 @@ _WORDS = {
     "key_revoked": "key revoked",
     "registered": "registered",
     "adopted": "adopted",
+    "wished": "wish for",
+    "wish_closed": "wish refused",
+    "approved": "approved",
+    "approval_withdrawn": "approval withdrawn",
     "release_begun": "release begun",
     "release_switched": "full traffic",
     "release_completed": "release completed",
@@ -50,6 +58,10 @@ _WORDS = {
     "unfrozen": "releases unfrozen",
     "head_accepted": "head accepted",
 }
+
+
+_NAMED = Registered | Adopted | Judged | Wished | Approved | ApprovalWithdrawn | Revoked
+"""Entries that name a version themselves."""
 
 
 class HistoryEntry(Value):
@@ -112,11 +124,12 @@ def history_entries(
 
     `texts` holds the reasons by their SHA-256.
     """
-    begun: dict[int, ReleaseBegun] = {}
+    begun: dict[int, ReleaseBegun | Wished] = {}
     described = []
     for entry in entries:
-        # Later entries of a release name the one that began it, which holds model and version.
-        if isinstance(entry.body, ReleaseBegun):
+        # Later entries of a release or a wish name the one that began it, which holds model and
+        # version.
+        if isinstance(entry.body, ReleaseBegun | Wished):
             begun[entry.generation] = entry.body
         described.append(_describe(entry, begun, texts))
     return tuple(described)
@@ -140,7 +153,7 @@ def _verified_entries(
 
 
 def _describe(
-    entry: Entry, begun: dict[int, ReleaseBegun], texts: dict[str, str]
+    entry: Entry, begun: dict[int, ReleaseBegun | Wished], texts: dict[str, str]
 ) -> HistoryEntry:
     body = entry.body
     model, version = _subject(body, begun)
@@ -163,27 +176,38 @@ def _describe(
 def _words(body: Body) -> str:
     if isinstance(body, Judged):
         return f"judged {body.verdict}"
+    if isinstance(body, WishClosed) and body.by is not None:
+        return "wish taken back"
     if isinstance(body, Waived):
         return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
     return _WORDS[body.kind]
 
 
 def _subject(
-    body: Body, begun: dict[int, ReleaseBegun]
+    body: Body, begun: dict[int, ReleaseBegun | Wished]
 ) -> tuple[str | None, str | None]:
     """Give the model and the version that an entry is about."""
-    if isinstance(body, Registered | Adopted | Judged | Revoked):
+    if isinstance(body, _NAMED):
         return body.model, body.version
     if isinstance(body, BaseServed | Waived):
         return body.model, None
     if isinstance(body, ReleaseBegun):
         return body.release.model, body.release.version
-    # These name the release only by the entry that began it.
-    if isinstance(body, ReleaseSwitched | ReleaseCompleted | ReleaseAborted):
-        return _subject(begun[body.begun], begun)
-    if isinstance(body, RolledBack):
-        return _subject(begun[body.to], begun)
+    generation = _beginning_of(body)
+    if generation is not None:
+        return _subject(begun[generation], begun)
     return None, None
+
+
+def _beginning_of(body: Body) -> int | None:
+    """The entry that began what this one is about, where it names no version itself."""
+    if isinstance(body, ReleaseSwitched | ReleaseCompleted | ReleaseAborted):
+        return body.begun
+    if isinstance(body, RolledBack):
+        return body.to
+    if isinstance(body, WishClosed):
+        return body.wished
+    return None
 
 
 def _texts(ledger: Ledger) -> dict[str, str]:

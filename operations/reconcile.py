@@ -109,7 +109,8 @@ class Reconciler:
             if self._absence is None:
                 self._absence = _Absence(time.monotonic(), str(error))
             # A restart takes seconds and is nothing to call people for.
-            seconds_away = time.monotonic() - self._absence.since
+            now = time.monotonic()
+            seconds_away = now - self._absence.since
             if seconds_away < SECONDS_TO_START:
                 raise
             sentence = (

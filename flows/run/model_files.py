@@ -79,7 +79,8 @@ def read_model_file(root: Path, name: str) -> ModelFile | None:
     if not path.is_file():
         raise ParameterError(f"{path} is no file. Write the model's lines into one.")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
         _check_names(path, document)
         return ModelFile.model_validate(document)
     except ValidationError as error:

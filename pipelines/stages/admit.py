@@ -184,9 +184,8 @@ def _check_rows(
     # Whoever counted the file's lines expects more rows: say where they went.
     distinct = sum(dataset.rows.values())
     read = _format_count(distinct + dataset.duplicates, "row")
-    explanation = (
-        f"{read} with {distinct:,} distinct ones are {_format_count(distinct, 'row')}"
-    )
+    counted = _format_count(distinct, "row")
+    explanation = f"{read} with {distinct:,} distinct ones are {counted}"
     return finding.model_copy(update={"text": f"{finding.text}; {explanation}"})
 
 

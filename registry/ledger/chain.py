@@ -17,6 +17,7 @@ from registry.ledger.entries import (
     canonical_time,
 )
 from registry.ledger.keys import SigningKey, is_signed
+from registry.ledger.people import signers_of
 from registry.ledger.rules import apply_entry, start_state
 from registry.ledger.state import LedgerState
 
@@ -190,12 +191,12 @@ def _check_place(ledger_state: LedgerState | None, entry: Entry) -> None:
 
 
 def _find_signer(ledger_state: LedgerState | None, entry: Entry) -> PublicKey | None:
-    """The controller's key of that id that may sign at this point."""
+    """The key of that id, if it may sign an entry of this kind at this point."""
     if ledger_state is None:
         return _own_key(entry)
     key = ledger_state.key(entry.key_id)
-    # Keys of other roles sign other things, such as packages.
-    if key is None or key.role != "controller":
+    # A key that receives wishes signs nothing that puts a version in front of users.
+    if key is None or key.role not in signers_of(entry.body.kind):
         return None
     return key
 

@@ -175,12 +175,55 @@ class Judged(Value):
     )
 
 
+class Wished(_HumanAct):
+    """A release manager wants that version to serve: the controller judges it and answers.
+
+    A later wish for the same model takes the place of an open one.
+    """
+
+    kind: Literal["wished"] = "wished"
+    model: Name
+    version: Number
+
+
+class WishClosed(Value):
+    """A wish that came to nothing; the reason says why."""
+
+    kind: Literal["wish_closed"] = "wish_closed"
+    wished: Generation
+    reason_sha256: Digest
+    by: Person | None = Field(
+        default=None, description="Who took it back; None: it was refused."
+    )
+    account: Account | None = None
+
+
+class Approved(_HumanAct):
+    """A person wants these very bytes to be released."""
+
+    kind: Literal["approved"] = "approved"
+    model: Name
+    version: Number
+    package_sha256: Digest
+
+
+class ApprovalWithdrawn(_HumanAct):
+    """A person takes every approval of that version back that the same person gave."""
+
+    kind: Literal["approval_withdrawn"] = "approval_withdrawn"
+    model: Name
+    version: Number
+
+
 class ReleaseBegun(_HumanAct):
     """A candidate is to be verified and loaded beside what serves."""
 
     kind: Literal["release_begun"] = "release_begun"
     release: Release
     judged: Generation
+    wished: Generation | None = Field(
+        default=None, description="The wish that it answers; None: a command asked."
+    )
 
 
 class ReleaseSwitched(Value):
@@ -221,6 +264,9 @@ class RolledBack(_HumanAct):
     model: Name
     # Not a version: the same version may have served under two configurations.
     to: Generation = Field(description="Generation at which that release had begun.")
+    wished: Generation | None = Field(
+        default=None, description="The wish that it answers; None: a command asked."
+    )
 
 
 class BaseServed(_HumanAct):
@@ -298,6 +344,10 @@ Body = Annotated[
     | Registered
     | Adopted
     | Judged
+    | Wished
+    | WishClosed
+    | Approved
+    | ApprovalWithdrawn
     | ReleaseBegun
     | ReleaseSwitched
     | ReleaseCompleted

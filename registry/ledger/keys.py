@@ -1,6 +1,7 @@
 """The Ed25519 keys of this machine, each in a file that nobody else can read.
 
-One signs the ledger, the other is the endpoint's own and signs its memory.
+The ledger knows a key by its role: what the controller decides, and what admission takes from
+people. The endpoint has a key of its own, which signs its memory.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from pydantic import Field
 
 from core.errors import LedgerError
 from core.value import Value
-from registry.ledger.entries import Digest, Entry, PublicKey
+from registry.ledger.entries import Digest, Entry, PublicKey, Role
 
 
 # Not a pydantic value: a private key must never be dumped or logged with its owner.
@@ -38,11 +39,11 @@ class SigningKey:
     private: Ed25519PrivateKey
 
     @classmethod
-    def of(cls, private: Ed25519PrivateKey) -> "SigningKey":
-        """A controller's key."""
+    def of(cls, private: Ed25519PrivateKey, role: Role = "controller") -> "SigningKey":
+        """A key that signs in that role."""
         raw = public_bytes(private)
         public = PublicKey(
-            role="controller",
+            role=role,
             key_id=hashlib.sha256(raw).hexdigest(),
             public=raw.hex(),
         )
@@ -97,23 +98,23 @@ def seal(digest: str, private: Ed25519PrivateKey) -> Seal:
     return Seal(public=public, signature=signature)
 
 
-def key_file(home: Path) -> Path:
-    """The file of the key that signs the ledger."""
-    return home / "keys" / "controller.pem"
+def key_file(home: Path, role: Role = "controller") -> Path:
+    """The file of the key that signs the ledger in that role."""
+    return home / "keys" / f"{role}.pem"
 
 
-def create_key(home: Path) -> SigningKey:
+def create_key(home: Path, role: Role = "controller") -> SigningKey:
     """This machine's key, created where there is none.
 
     Of several processes at once, one creates it and the others read it. `LedgerError` where it can
     neither be written nor read.
     """
-    return create_key_at(key_file(home))
+    return create_key_at(key_file(home, role), role)
 
 
-def load_key(home: Path) -> SigningKey:
+def load_key(home: Path, role: Role = "controller") -> SigningKey:
     """This machine's key; `LedgerError` where it is missing, damaged, or open to others."""
-    return _load(key_file(home))
+    return _load(key_file(home, role), role)
 
 
 def endpoint_key_file(home: Path) -> Path:
@@ -133,7 +134,7 @@ def load_endpoint_key(home: Path) -> Ed25519PrivateKey:
     return key.private
 
 
-def create_key_at(path: Path) -> SigningKey:
+def create_key_at(path: Path, role: Role = "controller") -> SigningKey:
     """Create the key at `path` where there is none, and read it; `LedgerError` where that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -145,7 +146,7 @@ def create_key_at(path: Path) -> SigningKey:
             f"The key {path} cannot be written ({error.strerror})."
             " Make its folder writable for the user that runs Assay."
         ) from error
-    return _load(path)
+    return _load(path, role)
 
 
 def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
@@ -169,7 +170,7 @@ def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
     sync_folder(path.parent)
 
 
-def _load(path: Path) -> SigningKey:
+def _load(path: Path, role: Role = "controller") -> SigningKey:
     # A key that others could read is not used, even if it is the right one.
     _check_private(path)
     try:
@@ -188,7 +189,7 @@ def _load(path: Path) -> SigningKey:
         raise LedgerError(
             f"{path} is not an Ed25519 key. Put the right one back from a backup."
         )
-    return SigningKey.of(private)
+    return SigningKey.of(private, role)
 
 
 def _check_private(path: Path) -> None:

@@ -38,7 +38,7 @@ from registry.ledger.chain import (
     signed_entry,
 )
 from registry.ledger.database import Database
-from registry.ledger.entries import Body, Entry, Opened, canonical_time
+from registry.ledger.entries import Body, Entry, Opened, Role, canonical_time
 from registry.ledger.heads import (
     RemoteRecord,
     keep_record,
@@ -95,12 +95,20 @@ class Ledger:
     """
 
     def __init__(
-        self, home: Path, database: Database, clock: Callable[[], datetime] = now
+        self,
+        home: Path,
+        database: Database,
+        clock: Callable[[], datetime] = now,
+        role: Role = "controller",
     ) -> None:
-        """`clock` gives the time of an entry; one that goes back does no harm."""
+        """`clock` gives the time of an entry; one that goes back does no harm.
+
+        `role` says with which of the home's keys entries are signed.
+        """
         self.home = home
         self.database = database
         self.clock = clock
+        self.role = role
         # A cache of what was verified: only later entries are verified at the next call.
         self._ledger_state: LedgerState | None = None
 
@@ -185,8 +193,10 @@ class Ledger:
             # The answer to a commit can be lost after the commit.
             if not self._holds(entry):
                 raise
-        # Last: a head record must never know more than the ledger holds.
-        keep_record(self.home, expected, result, key)
+        # Last: a head record must never know more than the ledger holds. It is the controller's
+        # alone: a key that only receives wishes must not vouch for revocations.
+        if self.role == "controller":
+            keep_record(self.home, expected, result, key)
         return result
 
     def check_holds(self, generation: int, digest: str, where: str) -> None:
@@ -286,9 +296,9 @@ class Ledger:
         return records
 
     def _trusted_key(self, expected: LedgerState) -> SigningKey:
-        key = load_key(self.home)
+        key = load_key(self.home, self.role)
         key_id = key.public.key_id
-        if expected.key(key_id) is None:
+        if expected.key(key_id) != key.public:
             raise LedgerError(
                 f"This machine's key {key_id[:12]} is not one that the ledger trusts."
                 f" Put the ledger's own back into {self.home / 'keys'}, from a backup."
@@ -359,13 +369,15 @@ def _check_not_moved(home: Path) -> None:
     )
 
 
-def open_ledger(home: Path, clock: Callable[[], datetime] = now) -> Ledger:
+def open_ledger(
+    home: Path, clock: Callable[[], datetime] = now, role: Role = "controller"
+) -> Ledger:
     """The ledger for writing; database, key and opening entry are made where there never were any.
 
     A ledger that was there and is missing is `BrokenLedger`, since a new one would know of no
     revocation. `LedgerError` where it cannot be read or made.
     """
-    ledger = Ledger(home, Database(ledger_url(home)), clock)
+    ledger = Ledger(home, Database(ledger_url(home)), clock, role)
     _check_readable(ledger)
     try:
         if not _is_open(ledger):

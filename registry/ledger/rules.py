@@ -13,6 +13,8 @@ from typing import Any
 from core.errors import IllegalEntry
 from registry.ledger.entries import (
     Adopted,
+    ApprovalWithdrawn,
+    Approved,
     BaseServed,
     Body,
     Entry,
@@ -34,6 +36,15 @@ from registry.ledger.entries import (
     Unfrozen,
     VersionContents,
     Waived,
+    WishClosed,
+    Wished,
+)
+from registry.ledger.people import (
+    approval_withdrawn,
+    approved,
+    check_answer,
+    wish_closed,
+    wished,
 )
 from registry.ledger.state import (
     Freeze,
@@ -43,6 +54,7 @@ from registry.ledger.state import (
     Registration,
     Waiver,
 )
+from registry.ledger.steps import illegal, with_model
 
 
 def start_state(entry: Entry) -> LedgerState:
@@ -98,35 +110,18 @@ def check_next(ledger_state: LedgerState, body: Body, at: datetime) -> None:
     step(ledger_state, probe, body)
 
 
-def _illegal(entry: Entry, fact: str) -> IllegalEntry:
-    return IllegalEntry(
-        f"Entry {entry.generation} ({entry.body.kind}) does not follow: {fact}."
-        " `assay status` shows the state of the ledger."
-    )
-
-
-def _with_model(ledger_state: LedgerState, model: str, **changes: Any) -> LedgerState:
-    """The state with those fields of one model changed."""
-    model_state = ledger_state.model(model)
-    models = {
-        **ledger_state.models,
-        model: model_state.model_copy(update=changes),
-    }
-    return ledger_state.model_copy(update={"models": models})
-
-
 # Keys: who may sign.
 
 
 def _opened(_: LedgerState, entry: Entry, __: Opened) -> LedgerState:
-    raise _illegal(entry, "a ledger is opened once")
+    raise illegal(entry, "a ledger is opened once")
 
 
 def _key_added(ledger_state: LedgerState, entry: Entry, body: KeyAdded) -> LedgerState:
     key_id = body.key.key_id
     # A second role for the same key would be ambiguous.
     if ledger_state.key(key_id) is not None:
-        raise _illegal(entry, f"key {key_id[:12]} is there already")
+        raise illegal(entry, f"key {key_id[:12]} is there already")
     keys = (*ledger_state.keys, body.key)
     return ledger_state.model_copy(update={"keys": keys})
 
@@ -136,10 +131,10 @@ def _key_revoked(
 ) -> LedgerState:
     keys = tuple(key for key in ledger_state.keys if key.key_id != body.key_id)
     if keys == ledger_state.keys:
-        raise _illegal(entry, f"there is no key {body.key_id[:12]}")
+        raise illegal(entry, f"there is no key {body.key_id[:12]}")
     # A ledger without a controller's key could never be written again.
     if not any(key.role == "controller" for key in keys):
-        raise _illegal(
+        raise illegal(
             entry,
             "the last key of the controller cannot be revoked before another one is added",
         )
@@ -155,7 +150,7 @@ def _registered(
     earlier = ledger_state.registration(body.model, body.version)
     # Another package under the same number is allowed: MLflow may restart its numbers.
     if earlier is not None and earlier.made.package_sha256 == body.package_sha256:
-        raise _illegal(
+        raise illegal(
             entry,
             f"version {body.version} of {body.model} is registered already,"
             f" at entry {earlier.generation}",
@@ -191,7 +186,7 @@ def _check_waivers(ledger_state: LedgerState, entry: Entry, judged: Judged) -> N
             or waiver.model != judged.model
             or not entry.at < waiver.until
         ):
-            raise _illegal(
+            raise illegal(
                 entry,
                 f"it leans on the waiver of entry {generation},"
                 f" which does not hold for {judged.model} now",
@@ -214,7 +209,7 @@ def _check_registration(
         return
     registration = ledger_state.registration(judged.model, judged.version)
     if registration is None or registration.generation != judged.registration:
-        raise _illegal(
+        raise illegal(
             entry,
             f"entry {judged.registration} is not the registration of"
             f" version {judged.version} of {judged.model}",
@@ -223,7 +218,7 @@ def _check_registration(
     is_same_package = registered.package_sha256 == judged.package_sha256
     is_same_adapter = registered.adapter_sha256 == judged.adapter_sha256
     if not (is_same_package and is_same_adapter):
-        raise _illegal(
+        raise illegal(
             entry, f"entry {judged.registration} registered other bytes than these"
         )
 
@@ -241,6 +236,8 @@ def _release_begun(
     _check_waivers(ledger_state, entry, judged)
     _check_not_barred(ledger_state, entry, body.release)
     _check_free(ledger_state, entry, body)
+    name, version = body.release.model, body.release.version
+    check_answer(ledger_state, entry, name, version)
     recorded = RecordedRelease(
         begun=entry.generation,
         release=body.release,
@@ -249,7 +246,11 @@ def _release_begun(
         reason_sha256=body.reason_sha256,
         at=entry.at,
     )
-    return _with_model(ledger_state, body.release.model, pending=recorded)
+    # A wish for another version stays open: it is judged against what serves then.
+    wish = ledger_state.model(name).wish
+    if wish is not None and wish.version == version:
+        wish = None
+    return with_model(ledger_state, name, pending=recorded, wish=wish)
 
 
 def _passed_verdict(
@@ -259,10 +260,10 @@ def _passed_verdict(
     release = body.release
     judged = ledger_state.judged.get(body.judged)
     if judged is None or judged.verdict != "passed":
-        raise _illegal(entry, f"entry {body.judged} is no passed verdict of judge")
+        raise illegal(entry, f"entry {body.judged} is no passed verdict of judge")
     is_same_bytes = judged.package_sha256 == release.package_sha256
     if not (_is_of(judged, release.model, release.version) and is_same_bytes):
-        raise _illegal(
+        raise illegal(
             entry, f"entry {body.judged} judged another version or other bytes"
         )
     return judged
@@ -287,7 +288,7 @@ def _check_not_judged_again(
         and _is_of(later, verdict.model, verdict.version)
     ]
     if against:
-        raise _illegal(
+        raise illegal(
             entry, f"entry {against[-1]} judged it again, and it did not pass"
         )
 
@@ -300,14 +301,14 @@ def _check_origin(
     if not ledger_state.registrations:
         return
     if judged.registration is None:
-        raise _illegal(
+        raise illegal(
             entry,
             f"entry {body.judged} judged a version whose registration"
             " the ledger does not hold",
         )
     _check_registration(ledger_state, entry, judged)
     if body.release.spec.adapter_sha256 != judged.adapter_sha256:
-        raise _illegal(
+        raise illegal(
             entry,
             f"it is to be served with another adapter than entry {body.judged} judged",
         )
@@ -319,16 +320,14 @@ def _check_not_barred(
     """No freeze and no revocation is in the way."""
     frozen = ledger_state.frozen
     if frozen is not None:
-        raise _illegal(entry, f"releases are frozen since entry {frozen.generation}")
+        raise illegal(entry, f"releases are frozen since entry {frozen.generation}")
     if release.version in ledger_state.model(release.model).revoked:
-        raise _illegal(
-            entry, f"version {release.version} of {release.model} is revoked"
-        )
+        raise illegal(entry, f"version {release.version} of {release.model} is revoked")
     # The same weights under another name are the same weights.
     adapter = release.spec.adapter_sha256
     if adapter in ledger_state.revoked_adapters:
         revocation = ledger_state.revoked_adapters[adapter]
-        raise _illegal(
+        raise illegal(
             entry,
             f"its adapter was revoked under another name, at entry {revocation}",
         )
@@ -339,14 +338,14 @@ def _check_free(ledger_state: LedgerState, entry: Entry, body: ReleaseBegun) -> 
     model = ledger_state.model(body.release.model)
     # The verdict compared with something that does not serve any more.
     if model.changed_at > body.judged:
-        raise _illegal(
+        raise illegal(
             entry,
             f"what serves was changed at entry {model.changed_at},"
             f" after the verdict of entry {body.judged}",
         )
     pending = model.pending
     if pending is not None:
-        raise _illegal(
+        raise illegal(
             entry,
             f"version {pending.release.version} of {body.release.model}"
             f" is on its way since entry {pending.begun}",
@@ -360,7 +359,7 @@ def _pending_release(
     for model in ledger_state.models.values():
         if model.pending is not None and model.pending.begun == begun:
             return model.pending
-    raise _illegal(entry, f"no release that began at entry {begun} is on its way")
+    raise illegal(entry, f"no release that began at entry {begun} is on its way")
 
 
 def _release_switched(
@@ -371,7 +370,7 @@ def _release_switched(
     model = ledger_state.model(name)
     # What is released again moves to the end: going back from it leads to what served
     # before it, not to itself.
-    return _with_model(
+    return with_model(
         ledger_state,
         name,
         served=(*_without_versions(model, {version}), switched),
@@ -411,8 +410,8 @@ def _release_completed(
         current = model.current
         if current is None or current.begun != body.begun or current.is_completed:
             continue
-        return _with_model(ledger_state, name, served=_completed_last(model.served))
-    raise _illegal(
+        return with_model(ledger_state, name, served=_completed_last(model.served))
+    raise illegal(
         entry,
         f"the release that began at entry {body.begun} is not what serves,"
         " or is completed already",
@@ -424,7 +423,7 @@ def _release_aborted(
 ) -> LedgerState:
     aborted = _pending_release(ledger_state, entry, body.begun)
     model = aborted.release.model
-    return _with_model(ledger_state, model, pending=None)
+    return with_model(ledger_state, model, pending=None)
 
 
 # Brakes: back to what served, to the base, never again, not now.
@@ -435,11 +434,14 @@ def _rolled_back(
 ) -> LedgerState:
     model = ledger_state.model(body.model)
     target = _rollback_target(model, entry, body)
-    return _with_model(
+    check_answer(ledger_state, entry, body.model, target.release.version)
+    return with_model(
         ledger_state,
         body.model,
         served=_completed_last(_served_up_to(model, target)),
         pending=None,
+        # A wish from before a brake must not undo it.
+        wish=None,
         serves_base=False,
         changed_at=entry.generation,
     )
@@ -452,18 +454,18 @@ def _rollback_target(
     # A release served once at most under one beginning, so there is one or none.
     candidates = [once for once in model.once_served if once.begun == body.to]
     if not candidates:
-        raise _illegal(
+        raise illegal(
             entry,
             f"no release of {body.model} that began at entry {body.to} ever served",
         )
     target = candidates[0]
     version = target.release.version
     if version in model.revoked:
-        raise _illegal(entry, f"version {version} of {body.model} is revoked")
+        raise illegal(entry, f"version {version} of {body.model} is revoked")
     answering = model.answering
     # While the base answers, going back to the current release is a change.
     if answering is not None and answering.release == target.release:
-        raise _illegal(entry, f"version {version} of {body.model} serves already")
+        raise illegal(entry, f"version {version} of {body.model} serves already")
     return target
 
 
@@ -486,13 +488,14 @@ def _base_served(
     ledger_state: LedgerState, entry: Entry, body: BaseServed
 ) -> LedgerState:
     if not ledger_state.model(body.model).once_served:
-        raise _illegal(
+        raise illegal(
             entry, f"nothing of {body.model} was ever released, so its base is unknown"
         )
-    return _with_model(
+    return with_model(
         ledger_state,
         body.model,
         pending=None,
+        wish=None,
         serves_base=True,
         changed_at=entry.generation,
     )
@@ -500,7 +503,7 @@ def _base_served(
 
 def _revoked(ledger_state: LedgerState, entry: Entry, body: Revoked) -> LedgerState:
     if body.version in ledger_state.model(body.model).revoked:
-        raise _illegal(
+        raise illegal(
             entry, f"version {body.version} of {body.model} is revoked already"
         )
     adapters = _adapters_of(ledger_state, body.model, body.version)
@@ -570,13 +573,15 @@ def _revoke_versions(
     pending = model.pending
     if pending is not None and pending.release.version in versions:
         pending = None
+    wish = None if model.wish and model.wish.version in versions else model.wish
     # Nothing is left to go back to, so the base answers.
     lost_all = bool(model.served) and not served
-    return _with_model(
+    return with_model(
         ledger_state,
         name,
         served=served,
         pending=pending,
+        wish=wish,
         revoked=model.revoked | versions,
         changed_at=entry.generation,
         serves_base=model.serves_base or lost_all,
@@ -586,7 +591,7 @@ def _revoke_versions(
 def _frozen(ledger_state: LedgerState, entry: Entry, body: Frozen) -> LedgerState:
     earlier = ledger_state.frozen
     if earlier is not None:
-        raise _illegal(
+        raise illegal(
             entry, f"releases are frozen already, since entry {earlier.generation}"
         )
     freeze = Freeze(
@@ -597,7 +602,7 @@ def _frozen(ledger_state: LedgerState, entry: Entry, body: Frozen) -> LedgerStat
     )
     # A freeze aborts what is on its way, and leaves what serves.
     models = {
-        name: model.model_copy(update={"pending": None})
+        name: model.model_copy(update={"pending": None, "wish": None})
         for name, model in ledger_state.models.items()
     }
     return ledger_state.model_copy(update={"frozen": freeze, "models": models})
@@ -605,7 +610,7 @@ def _frozen(ledger_state: LedgerState, entry: Entry, body: Frozen) -> LedgerStat
 
 def _unfrozen(ledger_state: LedgerState, entry: Entry, _: Unfrozen) -> LedgerState:
     if ledger_state.frozen is None:
-        raise _illegal(entry, "releases are not frozen")
+        raise illegal(entry, "releases are not frozen")
     return ledger_state.model_copy(update={"frozen": None})
 
 
@@ -633,7 +638,7 @@ def _head_accepted(
     head = ledger_state.head
     hashes = [lost.hash for lost in body.lost]
     if head.hash in hashes:
-        raise _illegal(entry, f"entry {head.generation} is not lost")
+        raise illegal(entry, f"entry {head.generation} is not lost")
     accepted = {
         **ledger_state.accepted,
         **dict.fromkeys(hashes, entry.generation),
@@ -648,6 +653,10 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     Registered: _registered,
     Adopted: _registered,
     Judged: _judged,
+    Wished: wished,
+    WishClosed: wish_closed,
+    Approved: approved,
+    ApprovalWithdrawn: approval_withdrawn,
     ReleaseBegun: _release_begun,
     ReleaseSwitched: _release_switched,
     ReleaseCompleted: _release_completed,

@@ -27,6 +27,29 @@ class RecordedRelease(Value):
     is_completed: bool = False
 
 
+class RecordedWish(Value):
+    """A wish that nobody has answered yet: which version, for whom and why."""
+
+    generation: int
+    version: str
+    by: str
+    account: str | None
+    reason_sha256: str
+    at: AwareDatetime
+
+
+class RecordedApproval(Value):
+    """A person wants these bytes released."""
+
+    generation: int
+    model: str
+    version: str
+    package_sha256: str
+    by: str
+    account: str | None
+    at: AwareDatetime
+
+
 # Field names of these values are written to disk by the endpoint, and are never renamed.
 class ModelState(Value):
     """One registered model: what serves, what is on its way, what may never serve again."""
@@ -36,6 +59,8 @@ class ModelState(Value):
     once_served: tuple[RecordedRelease, ...] = ()
     """Every release that ever had full traffic, in the order of its beginning."""
     pending: RecordedRelease | None = None
+    wish: RecordedWish | None = None
+    """What a release manager asked for and the controller has not answered."""
     # Versions; a frozenset, since the order of revocations decides nothing.
     revoked: frozenset[str] = frozenset()
     serves_base: bool = False
@@ -136,6 +161,8 @@ class LedgerState(Value):
     # By generation: a release names the verdict that it relies on.
     judged: dict[int, Judged] = Field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    approvals: tuple[RecordedApproval, ...] = ()
+    """In the order in which they were given, without those that were withdrawn."""
     # None: releases may begin.
     frozen: Freeze | None = None
     revoked_adapters: dict[str, int] = Field(default_factory=dict)

@@ -173,11 +173,9 @@ def _missing_versions(
     for head in heads:
         for name, versions in head.revoked.items():
             already_revoked = ledger_state.model(name).revoked
-            missing.update(
-                (name, version)
-                for version in versions
-                if version not in already_revoked
-            )
+            for version in versions:
+                if version not in already_revoked:
+                    missing.add((name, version))
     return sorted(missing)
 
 

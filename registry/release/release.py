@@ -102,7 +102,8 @@ def release(
     )
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(release=subject, judged=judged, **attribution)
-    begun = append(context.ledger, lambda _: body).head.generation
+    ledger_state = append(context.ledger, lambda _: body)
+    begun = ledger_state.head.generation
     drive_release(candidate.model, context)
     return _find_outcome(context.ledger, candidate.model, begun)
 

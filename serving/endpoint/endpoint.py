@@ -36,11 +36,13 @@ class Endpoint:
     def state(self) -> EndpointState:
         """What it has followed, what it has loaded, what answers, and what is wrong."""
         ledger_state = self.follower.ledger_state
+        head = None if ledger_state is None else ledger_state.head
+        alarms = self.follower.alarms + self.fleet.alarms()
         return EndpointState(
-            head=None if ledger_state is None else ledger_state.head,
+            head=head,
             engines=self.fleet.engine_states(),
             routes=self.fleet.routes(),
-            alarms=self.follower.alarms + self.fleet.alarms(),
+            alarms=alarms,
         )
 
     async def serve(self, listener: socket.socket) -> None:

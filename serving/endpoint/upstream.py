@@ -66,9 +66,8 @@ class EngineReply:
         """Wait for status and headers; `EngineLost` where something else comes."""
         event = await self._next_event()
         if not isinstance(event, h11.Response):
-            raise EngineLost(
-                f"The engine answered {type(event).__name__} where its headers were due."
-            )
+            kind = type(event).__name__
+            raise EngineLost(f"The engine answered {kind} where its headers were due.")
         self.status = event.status_code
         self.headers = dict(event.headers)
 
