@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.environment import set_library_environment
@@ -20,6 +21,7 @@ from core.errors import AssayError
 from core.locks import controller_lock, try_exclusive
 from core.ready import ready_line
 from core.settings import Settings
+from operations.doorbell import Bell, listening
 from serving.log import say
 
 Duty = Callable[[], tuple[str, ...]]
@@ -68,27 +70,41 @@ def run(stop: threading.Event, every: float) -> int:
         if not is_ours:
             return 0
         reconciler = Reconciler(project)
-        _say(ready_line(f"the controller looks every {every:g} s."))
-        # Beside the releases: an MLflow that does not answer must not keep them waiting.
-        record = threading.Thread(
-            target=_repeat_rounds,
-            args=(lambda: reconciler.of_the_record, stop, every),
-            daemon=True,
-        )
-        record.start()
-        _repeat_rounds(lambda: reconciler.of_releases, stop, every)
+        rounds = Rounds(stop, Bell(), every)
+        with listening(project.home, rounds.bell):
+            _say(ready_line(f"the controller looks every {every:g} s."))
+            # Beside the releases: an MLflow that does not answer must not keep them waiting.
+            rounds.begin(lambda: reconciler.of_the_record)
+            rounds.begin(lambda: reconciler.of_wishes)
+            rounds.repeat(lambda: reconciler.of_releases)
     return 0
 
 
-def _repeat_rounds(
-    list_duties: Callable[[], tuple[Duty, ...]], stop: threading.Event, every: float
-) -> None:
-    while not stop.is_set():
-        for duty in list_duties():
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of duties until it is over: one at each ring, and one every so many seconds."""
+
+    stop: threading.Event
+    bell: Bell
+    every: float
+
+    def begin(self, list_duties: Callable[[], tuple[Duty, ...]]) -> None:
+        """Repeat them in a thread of their own."""
+        threading.Thread(target=self.repeat, args=(list_duties,), daemon=True).start()
+
+    def repeat(self, list_duties: Callable[[], tuple[Duty, ...]]) -> None:
+        """Carry out the duties again and again until it is over."""
+        while not self.stop.is_set():
+            # Before the round: a ring during it asks for another one.
+            heard = self.bell.rings
+            self._carry_out(list_duties())
+            self.bell.wait(heard, self.stop, self.every)
+
+    def _carry_out(self, duties: tuple[Duty, ...]) -> None:
+        for duty in duties:
             # A duty may take long, so a request to end is looked for before each.
-            if not stop.is_set():
+            if not self.stop.is_set():
                 attempt(duty)
-        stop.wait(every)
 
 
 def attempt(duty: Duty) -> None:

@@ -17,8 +17,10 @@ from core.project import Project
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
 from flows.promote import open_release_context
+from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
+from flows.wishes import answer_wish
 from operations.remembered import HeadComparison
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
@@ -85,12 +87,18 @@ class Reconciler:
         )
 
     @property
+    def of_wishes(self) -> tuple[Duty, ...]:
+        """What release managers asked for, which may take as long as an engine takes to load."""
+        return (self.answer_wishes,)
+
+    @property
     def of_the_record(self) -> tuple[Duty, ...]:
         """Duties that ask MLflow or Prefect, and may wait for either."""
         return (
             self.repair_packages,
             self.compare_heads,
             self.put_champions_back,
+            self.put_releases_back,
             self.write_heads,
             self.tell_witness,
             self.end_dead_runs,
@@ -160,6 +168,21 @@ class Reconciler:
             )
             return self._notify("champions", sentence)
         return self._notify("champions", *moved, *dropped)
+
+    def put_releases_back(self) -> tuple[str, ...]:
+        """Set the alias `release` to what the ledger released last, whoever moved it."""
+        ledger_state = self._complete_state()
+        moved = put_releases_back(self._store, ledger_state)
+        return self._notify("releases", *moved)
+
+    def answer_wishes(self) -> tuple[str, ...]:
+        """Release what release managers asked for, or refuse it with the reason."""
+        models = self._ledger.state().models
+        return tuple(
+            answer_wish(self._project, name, model.wish)
+            for name, model in models.items()
+            if model.wish is not None
+        )
 
     def compare_heads(self) -> tuple[str, ...]:
         """Compare what version pages, witness and this home remember with the ledger."""

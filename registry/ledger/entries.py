@@ -252,6 +252,10 @@ class ReleaseAborted(Value):
         description="Who ordered it; None: nobody did, and it failed.",
     )
     account: Account | None = None
+    wished: Generation | None = Field(
+        default=None,
+        description="The wish that it answers: what serves is to go on serving.",
+    )
 
 
 class RolledBack(_HumanAct):

@@ -10,6 +10,7 @@ from registry.ledger.entries import (
     ApprovalWithdrawn,
     Approved,
     Entry,
+    ReleaseAborted,
     ReleaseBegun,
     Role,
     RolledBack,
@@ -72,7 +73,7 @@ def check_answer(
 ) -> None:
     """`IllegalEntry` where the entry answers a wish that is not open, or for another version."""
     body = entry.body
-    if not isinstance(body, ReleaseBegun | RolledBack):
+    if not isinstance(body, ReleaseBegun | RolledBack | ReleaseAborted):
         return
     # A command that was typed answers no wish.
     if body.wished is None:

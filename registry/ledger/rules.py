@@ -422,8 +422,14 @@ def _release_aborted(
     ledger_state: LedgerState, entry: Entry, body: ReleaseAborted
 ) -> LedgerState:
     aborted = _pending_release(ledger_state, entry, body.begun)
-    model = aborted.release.model
-    return with_model(ledger_state, model, pending=None)
+    name = aborted.release.model
+    model = ledger_state.model(name)
+    answering = model.answering
+    serving = "" if answering is None else answering.release.version
+    check_answer(ledger_state, entry, name, serving)
+    # One that failed leaves a later wish open. A person's order ends it, or answers it.
+    wish = model.wish if body.by is None else None
+    return with_model(ledger_state, name, pending=None, wish=wish)
 
 
 # Brakes: back to what served, to the base, never again, not now.

@@ -32,8 +32,15 @@ RECIPE = "assay.recipe"
 ERASED = "assay.erased"
 """When a run's evidence was erased: nobody could examine its verdict any more."""
 
+RELEASE_NOTE = "assay.release"
+"""On a version's page: what became of the alias `release` there."""
+RELEASE_REASON = "release_reason"
+"""On a version's page: why a release manager wants it released, before the alias is set."""
+
 # Aliases.
 CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
+RELEASE = "release"
+"""What a release manager wants: the wish. `champion` is the fact."""
 
 
 class ModelVersion(Value):

@@ -49,9 +49,11 @@ def roll_back(
         pending = model_state.pending
         # The version that serves already is reached by stopping what would replace it.
         if pending is not None and version in {None, serving}:
-            return ReleaseAborted(begun=pending.begun, **attribution)
+            return ReleaseAborted(
+                begun=pending.begun, wished=request.wished, **attribution
+            )
         target = _rollback_generation(model_state, model, version)
-        return RolledBack(model=model, to=target, **attribution)
+        return RolledBack(model=model, to=target, wished=request.wished, **attribution)
 
     return _brake(context, model, make_entry)
 

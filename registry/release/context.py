@@ -22,6 +22,8 @@ class ChangeRequest:
     reason: str
     account: str | None = None
     """The operating system's account in which the command was typed."""
+    wished: int | None = None
+    """The entry of the wish that is answered; None where a command asks."""
 
 
 class Attribution(TypedDict):

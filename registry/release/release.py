@@ -33,7 +33,12 @@ from registry.ledger.entries import (
     RolledBack,
 )
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import LedgerState, ModelState, RecordedRelease
+from registry.ledger.state import (
+    LedgerState,
+    ModelState,
+    RecordedRelease,
+    RecordedWish,
+)
 from registry.release.context import (
     ChangeRequest,
     ReleaseContext,
@@ -101,7 +106,9 @@ def release(
         drawn_answers=candidate.drawn_answers,
     )
     attribution = attribute(request, context.ledger)
-    body = ReleaseBegun(release=subject, judged=judged, **attribution)
+    body = ReleaseBegun(
+        release=subject, judged=judged, wished=request.wished, **attribution
+    )
     ledger_state = append(context.ledger, lambda _: body)
     begun = ledger_state.head.generation
     drive_release(candidate.model, context)
@@ -179,6 +186,9 @@ def next_entry(
     # What an endpoint reports of another ledger, or of an older entry, counts for nothing.
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
+        wish = model_state.wish
+        if wish is not None:
+            return _give_way(model_state.pending, wish, stall.context)
         return _before_the_switch(
             model_state.pending, endpoint_state, stall, follows=follows
         )
@@ -187,6 +197,14 @@ def next_entry(
             model_state, model_state.current, endpoint_state, stall, follows=follows
         )
     return None
+
+
+def _give_way(
+    pending: RecordedRelease, wish: RecordedWish, context: ReleaseContext
+) -> ReleaseAborted:
+    """Stop for a later wish: two versions are never on their way at once."""
+    reason = f"{wish.by} wished for version {wish.version} (entry {wish.generation})"
+    return _abort(pending, reason, context)
 
 
 def _before_the_switch(

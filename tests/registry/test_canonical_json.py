@@ -102,6 +102,7 @@ def test_the_only_fields_that_the_two_forms_may_write_differently_are_numbers() 
         "LostHead.generation",
         "Release.drawn_answers",
         "ReleaseAborted.begun",
+        "ReleaseAborted.wished",
         "ReleaseBegun.judged",
         "ReleaseBegun.wished",
         "ReleaseCompleted.begun",

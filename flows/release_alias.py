@@ -1,0 +1,62 @@
+"""The alias `release` in MLflow, as the ledger has it: what was wished last, and was granted.
+
+Where MLflow's server admits wishes, a person's alias and the ledger agree. An alias that moved in
+another way, such as by an edit of the database, changes nothing that serves, and is put back here.
+"""
+
+from collections.abc import Iterator
+
+from core.errors import RegistryError
+from registry.ledger.state import LedgerState, ModelState
+from registry.mlflow.recorded import RELEASE, RELEASE_NOTE
+from registry.mlflow.store import Store
+
+
+def put_releases_back(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
+    """Have the alias `release` of each model name what the ledger released last.
+
+    Gives a sentence for each that was moved or could not be. A model with an open wish waits for
+    its answer.
+    """
+    holders = store.holders(RELEASE)
+    sentences: list[str] = []
+    for name, model in sorted(ledger_state.models.items()):
+        if model.wish is None:
+            sentences += _put_back(store, name, model, holders.get(name))
+    return tuple(sentences)
+
+
+def _put_back(
+    store: Store, name: str, model: ModelState, holder: str | None
+) -> Iterator[str]:
+    wanted = _released_last(model)
+    if holder == wanted:
+        return
+    try:
+        store.move_alias(name, RELEASE, wanted)
+        _explain(store, name, holder, wanted)
+    except RegistryError as error:
+        yield f"release of {name} is not what the ledger says: {error}"
+        return
+    yield f"release of {name}: {holder or 'none'} → {wanted or 'none'}"
+
+
+def _explain(store: Store, name: str, holder: str | None, wanted: str | None) -> None:
+    """Say on the page of the version that lost the alias why it has it no more."""
+    version = None if holder is None else store.known(name, holder)
+    if version is None:
+        return
+    released = "none is" if wanted is None else f"version {wanted} is"
+    note = (
+        f"The alias `release` was put back: by the ledger {released} released. "
+        "Set the alias on this page to have the version judged."
+    )
+    store.annotate(version, {RELEASE_NOTE: note})
+
+
+def _released_last(model: ModelState) -> str | None:
+    """The version on its way, else the one that answers; None where the base does."""
+    if model.pending is not None:
+        return model.pending.release.version
+    answering = model.answering
+    return None if answering is None else answering.release.version

@@ -1,0 +1,105 @@
+"""WISHES: what the controller does where a release manager set the alias `release`.
+
+    Wished ─judge─ Candidate ─ Release          a version that never served
+           ─ RolledBack                         one that served before: nothing is judged again
+           ─ WishClosed, with every reason      whatever keeps it from being released
+
+The ledger holds the wish and its answer. Whoever was killed in between leaves an open wish, which
+the next round answers.
+"""
+
+from contextlib import suppress
+
+from core.errors import AssayError, IllegalEntry
+from core.project import Project
+from flows.promote import Promotion, open_release_context, promote
+from registry.ledger.entries import WishClosed
+from registry.ledger.ledger import Ledger
+from registry.ledger.state import ModelState, RecordedWish
+from registry.release.brakes import roll_back
+from registry.release.context import ChangeRequest, ReleaseContext, append
+from registry.release.wishing import find_answer
+
+_LONGEST_REASON = 2000
+_UNKNOWN = "no reason is on record"
+
+
+def answer_wish(project: Project, model: str, wish: RecordedWish) -> str:
+    """Answer an open wish, and give the sentence for the controller's log.
+
+    `LedgerError` where the answer cannot be entered: the wish stays open.
+    """
+    context = open_release_context(project.home)
+    order = ChangeRequest(
+        by=wish.by,
+        reason=context.ledger.recall(wish.reason_sha256) or _UNKNOWN,
+        account=wish.account,
+        wished=wish.generation,
+    )
+    try:
+        obstacle = _try_to_grant(project, model, wish, order, context)
+    # Told to the person: what is in the way now may be gone at the next wish.
+    except AssayError as error:
+        obstacle = str(error)
+    name = f"the wish of {wish.by} for {model} version {wish.version}"
+    if not obstacle:
+        return f"Granted: {name}."
+    _close(context.ledger, wish, obstacle)
+    answer = find_answer(context.ledger, wish.generation)
+    # A release that began and failed later is the answer, too.
+    if answer is not None and answer.is_granted:
+        return f"Granted: {name}; then: {obstacle}"
+    return f"Refused: {name}: {obstacle}"
+
+
+def _try_to_grant(
+    project: Project,
+    model: str,
+    wish: RecordedWish,
+    order: ChangeRequest,
+    context: ReleaseContext,
+) -> str:
+    """Release the version or go back to it; gives what keeps it from that, or nothing."""
+    model_state = context.ledger.state().model(model)
+    if _served_before(model_state, wish.version):
+        if _only_serves(model_state, wish.version):
+            return f"Version {wish.version} of {model} serves already"
+        roll_back(model, wish.version, order, context)
+        return ""
+    outcome = promote(project, model, wish.version, order)
+    # None is released where `judge` did not pass it.
+    if isinstance(outcome, Promotion) and outcome.released is None:
+        return _describe_verdict(outcome)
+    return ""
+
+
+def _served_before(model_state: ModelState, version: str) -> bool:
+    versions = {each.release.version for each in model_state.once_served}
+    return version in versions
+
+
+def _only_serves(model_state: ModelState, version: str) -> bool:
+    """Whether it has full traffic, and nothing is on its way that could be stopped."""
+    answering = model_state.answering
+    if answering is None or model_state.pending is not None:
+        return False
+    return answering.release.version == version
+
+
+def _describe_verdict(outcome: Promotion) -> str:
+    reasons = [
+        finding.text
+        for finding in outcome.verdict.findings
+        if finding.outcome != "passed"
+    ]
+    reason = ". ".join(reasons)
+    version = f"Version {outcome.version} of {outcome.model}"
+    text = f"{version} is {outcome.verdict.verdict} by judge. {reason}"
+    return text[:_LONGEST_REASON]
+
+
+def _close(ledger: Ledger, wish: RecordedWish, obstacle: str) -> None:
+    closed = WishClosed(wished=wish.generation, reason_sha256=ledger.remember(obstacle))
+    # Answered, superseded or taken back meanwhile.
+    with suppress(IllegalEntry):
+        append(ledger, lambda _: closed)
