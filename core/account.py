@@ -1,4 +1,14 @@
-"""The operating system's account that acts: nobody can choose it, unlike a name in `ASSAY_USER`."""
+"""Who acts: the operating system's account, and the user of MLflow's that it logged in as.
+
+Nobody can choose the account, unlike a name. As entries hold it:
+
+| account | who |
+| --- | --- |
+| `1000 (kim)` | typed in a terminal |
+| `0 (root) for 1000 (kim)` | by kim, who became root |
+| `mlflow:ann` | on MLflow's pages or over REST |
+| `mlflow:ann by 1000 (kim)` | in kim's terminal, after `assay login ann` |
+"""
 
 import os
 import pwd
@@ -15,6 +25,10 @@ LONGEST = 200
 _NOBODY = 2**32 - 1  # the kernel's login uid of a process that no login started
 _ROOT = 0
 _ACCOUNT = re.compile(r"(\d+)(?: \(([^()]*)\))?")
+_ONE = r"\d+(?: \([^()]*\))?"
+_LOGGED_IN = re.compile(rf"(mlflow:.+) by ({_ONE}(?: for {_ONE})?)", re.DOTALL)
+MLFLOW = "mlflow:"
+"""What the account of a user of MLflow's begins with."""
 
 
 class Signed(NamedTuple):
@@ -22,6 +36,8 @@ class Signed(NamedTuple):
 
     name: str
     account: str
+    persons: frozenset[str] = frozenset()
+    """Whom `people.yaml` lists with that account."""
 
 
 def operating_system_account() -> str:
@@ -73,9 +89,37 @@ def _is_by(person: tuple[Signed, ...], one: Signed) -> bool:
 
 def _is_same_person(one: Signed, other: Signed) -> bool:
     # Anybody can type another's name: that too counts too few people and never too many.
-    if _normalise(one.name) == _normalise(other.name):
+    if normalise_name(one.name) == normalise_name(other.name):
+        return True
+    if one.persons & other.persons:
         return True
     return is_same_account(one.account, other.account)
+
+
+def mlflow_user_of(by: str, account: str) -> str | None:
+    """The user of MLflow's who acted, or None.
+
+    By the name and not by the form of the account: somebody may be called `x by 1000 (kim)`.
+    """
+    if account == f"{MLFLOW}{by}":
+        return by
+    logged_in = _LOGGED_IN.fullmatch(account)
+    if logged_in is not None and logged_in[1] == f"{MLFLOW}{by}":
+        return by
+    return None
+
+
+def system_marks(account: str) -> tuple[str, ...]:
+    """Numbers and names of the operating system's accounts, the one that logged in first.
+
+    `0 (root) for 1000 (kim)` gives `1000`, `kim`, `0`, `root`. None of text of another form.
+    """
+    logged_in = _LOGGED_IN.fullmatch(account)
+    system = account if logged_in is None else logged_in[2]
+    if not re.fullmatch(rf"{_ONE}(?: for {_ONE})?", system):
+        return ()
+    pairs = _ACCOUNT.findall(system)
+    return tuple(mark for pair in reversed(pairs) for mark in pair if mark)
 
 
 def _login_uid() -> int | None:
@@ -113,19 +157,28 @@ def _marks(account: str) -> frozenset[str]:
 
     Text of another form is its own mark, so that one account is never two people by accident.
     """
-    pairs = _ACCOUNT.findall(account)
+    logged_in = _LOGGED_IN.fullmatch(account)
+    if logged_in is not None:
+        # One person with two identities.
+        user, system = logged_in.groups()
+        return frozenset({normalise_name(user)}) | _marks(system)
+    # Digits in the name of a user of MLflow's are no account's number.
+    is_mlflow = account.startswith(MLFLOW)
+    pairs = [] if is_mlflow else _ACCOUNT.findall(account)
     # "0 (root) for 1000 (kim)" has four marks: two numbers and two names.
     marks = {mark for pair in pairs for mark in pair if mark}
     if not marks:
         marks = {account}
-    return frozenset(_normalise(mark) for mark in marks)
+    return frozenset(normalise_name(mark) for mark in marks)
 
 
-def _normalise(mark: str) -> str:
-    # Full-width letters, case and spaces must not make two people of one.
-    words = unicodedata.normalize("NFKC", mark).split()
-    text = " ".join(words)
-    return text.casefold()
+def normalise_name(name: str) -> str:
+    """The name as people read it: width, case, spaces and invisible letters make no other one."""
+    compatible = unicodedata.normalize("NFKC", name)
+    # Format characters, such as a zero-width space.
+    visible = [each for each in compatible if unicodedata.category(each) != "Cf"]
+    words = "".join(visible).split()
+    return " ".join(words).casefold()
 
 
 def current_user() -> str:

@@ -66,6 +66,15 @@ def test_root_by_sudo_names_who_became_root_and_nobody_else_can_claim_it() -> No
         ("100 (a)", "1000 (b)", False),
         ("", "", True),
         ("something else", "something  else", True),
+        ("mlflow:ann", "mlflow:ANN", True),
+        ("mlflow:ann1", "mlflow:bob1", False),  # digits that are no account
+        ("mlflow:u1000", "1000 (kim)", False),
+        ("mlflow:ann by 1000 (kim)", "1000 (kim)", True),
+        ("mlflow:ann by 1000 (kim)", "mlflow:ann", True),
+        # One terminal, logged in as two users: one person.
+        ("mlflow:ann by 1000 (kim)", "mlflow:bob by 1000 (kim)", True),
+        ("mlflow:ann by 0 (root) for 1000 (kim)", "1000", True),
+        ("mlflow:ann by 1000 (kim)", "mlflow:bob by 1001 (lea)", False),
     ],
 )
 def test_two_accounts_are_one_persons_where_they_share_a_number_or_a_name(
