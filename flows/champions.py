@@ -74,7 +74,7 @@ def _move_champion(
     champion, doubt = None, ""
     try:
         if serving is not None:
-            doubt = _doubt(store, serving.release)
+            doubt = doubt_about(store, serving.release)
             champion = None if doubt else serving.release.version
         # Only a change is written: MLflow's history of aliases stays readable.
         if holder != champion:
@@ -89,7 +89,7 @@ def _move_champion(
         yield f"champion of {name}: {holder or 'none'} → {champion or 'none'}"
 
 
-def _doubt(store: Store, release: Release) -> str:
+def doubt_about(store: Store, release: Release) -> str:
     """Why MLflow's version of that number is not what was released; empty where it is.
 
     MLflow's numbers begin again at 1 where its database was lost.

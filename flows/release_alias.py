@@ -7,7 +7,8 @@ another way, such as by an edit of the database, changes nothing that serves, an
 from collections.abc import Iterator
 
 from core.errors import RegistryError
-from registry.ledger.state import LedgerState, ModelState
+from flows.champions import doubt_about
+from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.recorded import RELEASE, RELEASE_NOTE
 from registry.mlflow.store import Store
 
@@ -29,10 +30,11 @@ def put_releases_back(store: Store, ledger_state: LedgerState) -> tuple[str, ...
 def _put_back(
     store: Store, name: str, model: ModelState, holder: str | None
 ) -> Iterator[str]:
-    wanted = _released_last(model)
-    if holder == wanted:
-        return
+    released = _released_last(model)
     try:
+        wanted = _version_in_mlflow(store, released)
+        if holder == wanted:
+            return
         store.move_alias(name, RELEASE, wanted)
         _explain(store, name, holder, wanted)
     except RegistryError as error:
@@ -54,9 +56,14 @@ def _explain(store: Store, name: str, holder: str | None, wanted: str | None) ->
     store.annotate(version, {RELEASE_NOTE: note})
 
 
-def _released_last(model: ModelState) -> str | None:
-    """The version on its way, else the one that answers; None where the base does."""
-    if model.pending is not None:
-        return model.pending.release.version
-    answering = model.answering
-    return None if answering is None else answering.release.version
+def _released_last(model: ModelState) -> RecordedRelease | None:
+    """The release on its way, else the one that answers; None where the base does."""
+    return model.pending or model.answering
+
+
+def _version_in_mlflow(store: Store, released: RecordedRelease | None) -> str | None:
+    """Its number, if MLflow's version of that number is what was released."""
+    # Where it is not, the duty that keeps `champion` says so.
+    if released is None or doubt_about(store, released.release):
+        return None
+    return released.release.version

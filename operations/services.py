@@ -53,7 +53,7 @@ class Ports:
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     """Give the services whose packages are installed, in the order in which they are shown."""
     declared = (
-        _mlflow(project.home, ports.mlflow),
+        _mlflow(project, ports.mlflow),
         _prefect(project.home, ports.prefect),
         _endpoint(project.home, ports.endpoint),
         _deployments(project.home, ports),
@@ -63,12 +63,13 @@ def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     return tuple(service for service in declared if _is_installed(_module_of(service)))
 
 
-def _mlflow(home: Path, port: int) -> Service:
+def _mlflow(project: Project, port: int) -> Service:
     # Read once: the environment of this process does not change while services run.
-    environment = _environment(home)
+    environment = _environment(project.home)
+    places = ("--home", str(project.home), "--project", str(project.root))
     return Service(
         "mlflow",
-        _command("registry.mlflow.server", "--home", str(home), "--port", str(port)),
+        _command("registry.mlflow.server", *places, "--port", str(port)),
         lambda: environment,
         port=port,
         health=f"http://{LOOPBACK}:{port}/health",

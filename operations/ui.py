@@ -37,7 +37,8 @@ def run_ui(port: int) -> int:
         f"MLflow's pages at http://127.0.0.1:{port} ask for a login: {ADMIN!r}, "
         f"with the password in {passwords_file(home)}."
     )
-    module = ["registry.mlflow.server", "--home", str(home), "--port", str(port)]
+    places = ["--home", str(home), "--project", str(project.root)]
+    module = ["registry.mlflow.server", *places, "--port", str(port)]
     os.execv(  # noqa: S606 - this process becomes the server
         sys.executable, [*OWN_MODULE, *module]
     )

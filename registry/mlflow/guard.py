@@ -11,8 +11,15 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 from starlette.routing import Match, Mount
 
+from core.errors import RegistryError
 from registry.mlflow.acting import remember_requests, take_requests
-from registry.mlflow.guarded_stores import MODELS, TRACKING, guard_store
+from registry.mlflow.admission import Admission
+from registry.mlflow.guarded_stores import (
+    MODELS,
+    TRACKING,
+    check_classified,
+    guard_store,
+)
 
 _READ = frozenset({"GET", "HEAD"})
 _ALLOWED_METHODS = {
@@ -26,24 +33,30 @@ _ALLOWED_METHODS = {
 
 Traces go through the tracking store, which has its own rules.
 """
+_DATABASES = ("sqlite", "postgresql")
+_OTHER_PLACES = ("", "file", "mysql", "mssql", "databricks", "databricks-uc")
+"""Where MLflow could keep its records as well."""
 _OWN_DISK = ("", "file")
 _REFERENCES = ("runs", "models", "mlflow-artifacts")
 """Artifact addresses that MLflow turns into others, which are then looked at."""
 
 
-def install_guards() -> None:
+def install_guards(admission: Admission) -> None:
     """Have MLflow use the guarded stores and artifacts wherever this process opens any.
 
     They are registered here and not by an entry point: that one would be missing where an
-    environment was made before this module.
+    environment was made before this module. `RegistryError` where MLflow's store of models has a
+    method that changes something and that no rule is for.
     """
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
 
     from registry.mlflow.guarded_artifacts import ARTIFACT_ROOT
 
+    rules = {**MODELS, **admission.rules}
+    check_classified(Models, rules)
     guarded_tracking = guard_store(Tracking, TRACKING)
-    guarded_models = guard_store(Models, MODELS)
+    guarded_models = guard_store(Models, rules)
 
     def open_tracking(store_uri: str, artifact_uri: str | None = None) -> Any:
         location = artifact_uri or os.environ[ARTIFACT_ROOT]
@@ -55,8 +68,20 @@ def install_guards() -> None:
     openers = (open_tracking, open_models)
     for registries, opener in zip(_store_registries(), openers, strict=True):
         for registry in registries:
-            registry.register("sqlite", opener)
+            for scheme in _DATABASES:
+                registry.register(scheme, opener)
+            for scheme in _OTHER_PLACES:
+                registry.register(scheme, _refuse_store)
     _install_artifact_guards()
+
+
+def _refuse_store(store_uri: str, *_: Any) -> Any:
+    """Refuse to keep records where nothing would guard them: `RegistryError`."""
+    scheme = store_uri.split(":", 1)[0]
+    raise RegistryError(
+        f"Assay's MLflow keeps its records in SQLite or PostgreSQL, not at {scheme[:20]}:. "
+        "Unset the variable that leads there."
+    )
 
 
 def _store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from core.errors import RegistryError
 from registry.mlflow.accounts import SERVICE
 from registry.mlflow.acting import current_account
 from registry.mlflow.connection import EXPERIMENT
@@ -76,6 +77,21 @@ def guard_store(store: type, rules: Mapping[str, Rule]) -> type:
         for name in names
     }
     return type(f"Guarded{store.__name__}", (store,), guarded_methods)
+
+
+def check_classified(store: type, rules: Mapping[str, Rule]) -> None:
+    """`RegistryError` where a method that changes something has no rule.
+
+    A server that starts all the same would offer a page whose button nobody thought about.
+    """
+    names = [
+        name for name in dir(store) if _may_change(store, name) and name not in rules
+    ]
+    if names:
+        raise RegistryError(
+            f"MLflow's {store.__name__} can do what Assay has no rule for: {', '.join(names)}. "
+            "Install the MLflow that requirements.lock names."
+        )
 
 
 def _may_change(store: type, name: str) -> bool:
@@ -144,7 +160,7 @@ def check_tags(call: Call) -> None:
     require_login(call)
     # Deleting a tag comes here, too: its key is an argument.
     for key in _tag_keys(call.arguments):
-        if _normalize(key).startswith(_PREFIX):
+        if normalize(key).startswith(_PREFIX):
             call.refuse(
                 f"The tag {key[:60]!r} is written by the account {SERVICE!r} alone"
             )
@@ -253,10 +269,10 @@ def is_governed(store: Any, experiment_id: str) -> bool:
 
 
 def _is_reserved(name: str) -> bool:
-    return _normalize(name) == EXPERIMENT
+    return normalize(name) == EXPERIMENT
 
 
-def _normalize(text: str) -> str:
+def normalize(text: str) -> str:
     """The text as people read it: letters of another width or case make no other name."""
     letters = [
         letter
@@ -504,9 +520,7 @@ MODELS: Mapping[str, Rule] = {
         "delete_model_version",
     ),
     "copy_model_version": check_copy,
-    **_for_methods(
-        require_login, "set_registered_model_alias", "delete_registered_model_alias"
-    ),
+    # Aliases have rules of their own: `registry/mlflow/admission.py`.
     # Prompts, which MLflow keeps as registered models.
     **_for_methods(
         all_of(check_model, check_tags),

@@ -1,6 +1,6 @@
 """MLflow's server over the database of a home, with its users.
 
-`python -m registry.mlflow.server --home DIR --port N`
+`python -m registry.mlflow.server --home DIR --project DIR --port N`
 
 Artifacts are where the command line without a server puts them, so that either finds what the other
 made. What Assay recorded is changed by the service account alone (`registry/mlflow/guard.py`).
@@ -29,6 +29,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m registry.mlflow.server")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--project", type=Path, required=True, help="whose people.yaml holds"
+    )
     options = parser.parse_args(arguments)
     # Before anything slow: a supervisor that dies meanwhile must not leave this process behind.
     end_with_the_run()
@@ -39,7 +42,7 @@ def main(arguments: list[str]) -> int:
             database = own_database(home)
             # Before MLflow is imported: it reads its settings then.
             os.environ.update(_settings(home, database, options.port))
-            _prepare(home, database)
+            _prepare(home, database, options.project.resolve())
         # The last line of a log is what a person is shown.
         except RegistryError as error:
             say(str(error))
@@ -87,11 +90,12 @@ def _fernet_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def _prepare(home: Path, database: str) -> None:
+def _prepare(home: Path, database: str, project: Path) -> None:
+    from registry.mlflow.admission import Admission
     from registry.mlflow.guard import install_guards
     from registry.mlflow.store import Store
 
-    install_guards()
+    install_guards(Admission(home, project))
     make_accounts(home)
     # Asking for any run creates the experiment where it is missing, with its artifacts where
     # the command line puts them.

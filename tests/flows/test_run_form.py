@@ -5,50 +5,24 @@ Headless Chromium, the real server, the real worker.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import (
-    NoSuchElementException,
-    StaleElementReferenceException,
-)
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from registry.mlflow.recorded import VERDICT
+from tests.support.browser import FLEETING, chromium, needs_chromium
 from tests.support.deployments import MODEL, Automatic, Nights
 from tests.support.waiting import SECONDS_AT_MOST
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1400,2400",
-)
 SECONDS_TO_SHOW = SECONDS_AT_MOST
-FLEETING = (NoSuchElementException, StaleElementReferenceException)
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-pytestmark = [
-    pytest.mark.ci,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="chromium and chromium-driver are not installed: infra/debian.sh",
-    ),
-]
+pytestmark = [pytest.mark.ci, needs_chromium]
 
 
 class Form:
@@ -142,18 +116,10 @@ def form(tmp_path: Path) -> Iterator[Form]:
 
     Screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder.
     """
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
     pictures = Path(os.environ.get("ASSAY_SCREENSHOTS") or tmp_path / "pictures")
     pictures.mkdir(parents=True, exist_ok=True)
-    browser = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    try:
+    with chromium(tmp_path) as browser:
         yield Form(browser, pictures)
-        browser.save_screenshot(str(tmp_path / "last-seen.png"))
-    finally:
-        browser.quit()
 
 
 def test_a_run_started_from_the_form_ends_with_a_judged_version_in_the_place_of_the_same_adapter(

@@ -6,6 +6,7 @@ None writes a file outside of an experiment of one's own, or changes what Assay 
 """
 
 import hashlib
+import json
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -209,6 +210,7 @@ def attacks(site: Site, user: str) -> Attacks:
         on_runs,
         on_logged_models,
         on_models,
+        on_aliases,
         on_other_routes,
     ):
         yield from family(site, user)
@@ -467,6 +469,56 @@ def on_other_routes(site: Site, user: str) -> Attacks:
     )
 
 
+def on_aliases(site: Site, user: str) -> Attacks:
+    """Nobody gave a reason, so that no wish is taken either."""
+    for alias in (
+        "release",
+        "Release",
+        "ｒelease",
+        "rel\u200bease",
+        " release ",
+        CHAMPION,
+        CHAMPION.upper(),
+        "challenger",
+        "challenger\u00ad",
+    ):
+        for version in ("1", "01", "１"):
+            body = {"name": MODEL, "alias": alias, "version": version}
+            yield (
+                f"alias {alias!r} on {version}",
+                site.post(user, "registered-models/alias", **body),
+            )
+        yield (
+            f"alias {alias!r} gone",
+            site.ask(
+                user,
+                "DELETE",
+                f"api/2.0/mlflow/registered-models/alias?name={MODEL}&alias={alias}",
+            ),
+        )
+    body = {"name": MODEL, "alias": CHAMPION, "version": "1"}
+    text = json.dumps(body)
+    for root in ("api/2.0", "ajax-api/2.0", "api/3.0", "ajax-api/3.0"):
+        path = f"{root}/mlflow/registered-models/alias"
+        yield f"alias {root}", site.ask(user, "POST", path, json=body)
+        yield f"alias in a text {root}", site.ask(user, "POST", path, json=text)
+        yield (
+            f"alias in two texts {root}",
+            site.ask(user, "POST", path, json=json.dumps(text)),
+        )
+    copied = {"name": f"theirs-{user}", "source": f"models:/{MODEL}/1"}
+    yield (
+        "the button that copies a version",
+        site.post(user, "model-versions/create", **copied),
+    )
+    for stage in ("Production", "production", "Staging"):
+        moved = {"name": MODEL, "version": "1", "stage": stage}
+        yield (
+            f"stage {stage}",
+            site.post(user, "model-versions/transition-stage", **moved),
+        )
+
+
 def _metric(key: str, number: float) -> dict[str, Any]:
     return {"key": key, "value": number, "timestamp": 1, "step": 0}
 
@@ -481,6 +533,9 @@ def test_nobody_but_the_service_account_changes_what_assay_recorded_or_writes_a_
     # Graphql has its errors in an answer of 200; 503 is said by routes that the server was not
     # started with.
     answers.pop("graphql")
+    # MLflow answers 500 to a body that is a text within a text, and does nothing.
+    twice = {name: answers.pop(name) for name in list(answers) if "two texts" in name}
+    assert min(twice.values()) >= 400
     assert len(answers) > 50
     assert {
         name: status
@@ -569,15 +624,11 @@ def test_everybody_reads_what_assay_recorded_and_tags_of_ones_own_may_stand_besi
         )
 
 
-def test_the_manager_moves_aliases_and_tags_versions_as_before(site: Site) -> None:
-    alias = {"name": MODEL, "alias": "release", "version": "1"}
+def test_the_manager_moves_aliases_of_ones_own_and_tags_versions_as_before(
+    site: Site,
+) -> None:
+    alias = {"name": MODEL, "alias": "looked-at", "version": "1"}
     assert site.post("manager", "registered-models/alias", **alias).status_code == 200
-    assert (
-        site.post(
-            "manager", "registered-models/alias", **{**alias, "alias": CHAMPION}
-        ).status_code
-        == 200
-    )
     tag = {"name": MODEL, "version": "1", "key": "looked-at", "value": "yes"}
     assert site.post("manager", "model-versions/set-tag", **tag).status_code == 200
     assert site.post("scientist", "registered-models/alias", **alias).status_code == 403

@@ -24,6 +24,8 @@ def guarded_server(home: Path) -> Iterator[str]:
             "registry.mlflow.server",
             "--home",
             str(home),
+            "--project",
+            str(home),
             "--port",
             str(port),
         ]

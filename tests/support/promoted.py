@@ -139,7 +139,12 @@ class System:
             endpoint_state = endpoint_client(self.checkout.home).state()
         except AssayError as error:
             return str(error)
-        if not is_at_rest(model) or endpoint_state.head != ledger_state.head:
+        is_asked = model.wish is not None
+        if (
+            is_asked
+            or not is_at_rest(model)
+            or endpoint_state.head != ledger_state.head
+        ):
             return f"on its way, or not followed: {model} {endpoint_state}"
         return self._not_as_entered(model, endpoint_state)
 

@@ -292,7 +292,7 @@ def test_a_server_without_its_database_ends_with_one_sentence(
     command = [sys.executable, "-m", "registry.mlflow.server", "--port", "9"]
     nowhere = f"postgresql://assay:{PASSWORD}@127.0.0.1:{cluster.port}/nowhere"
     ended = subprocess.run(
-        [*command, "--home", str(tmp_path / "new")],
+        [*command, "--home", str(tmp_path / "new"), "--project", str(tmp_path)],
         env={**os.environ, MLFLOW: nowhere},
         capture_output=True,
         text=True,

@@ -1,0 +1,151 @@
+"""Aliases of Assay's models in MLflow: a wish is admitted or refused before the alias moves.
+
+Whatever route, encoding or client asked, MLflow's store is called to move an alias; this module
+stands there. `release` is a release manager's wish, which the controller answers. The other aliases
+follow the ledger, and are the service account's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from core.account import MLFLOW
+from core.errors import AssayError
+from registry.ledger.enrolment import enrol
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.accounts import SERVICE
+from registry.mlflow.guarded_stores import (
+    Call,
+    Rule,
+    holds_registered_version,
+    normalize,
+    require_login,
+)
+from registry.mlflow.recorded import (
+    ANCHOR,
+    CHALLENGER,
+    CHAMPION,
+    RELEASE,
+    RELEASE_REASON,
+)
+from registry.release.context import ChangeRequest
+from registry.release.doorbell import ring
+from registry.release.people import read_people
+from registry.release.wishing import WishDesk
+
+_RESERVED = frozenset({RELEASE, CHAMPION, CHALLENGER, ANCHOR})
+_NAMES_ITS_ALIAS = (
+    "The alias {alias} follows the ledger and is moved by the account {service!r} alone. "
+    "Set the alias `release` on the page of the version that is to serve"
+)
+_NO_ROLE = (
+    "{by} is no release manager of this project. "
+    "Ask {managers}, or have people.yaml give {by} that role"
+)
+_NO_REASON = (
+    "Say first why version {version} is to be released: set the tag `release_reason` on its page, "
+    "then the alias again"
+)
+_NOT_DELETED = (
+    "The alias {alias} is not taken away: what was released last goes on answering. "
+    "Set `release` on the version that is to serve instead, or have the base answer with "
+    "`assay serve-base`"
+)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The rules of aliases over one home, for the people of one project."""
+
+    home: Path
+    project: Path
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """By the method of MLflow's store of models."""
+        return {
+            "set_registered_model_alias": self.admit,
+            "delete_registered_model_alias": self.refuse_deletion,
+        }
+
+    def admit(self, call: Call) -> None:
+        """Let an alias move, or refuse with the reason: `MlflowException`."""
+        if call.is_by_service:
+            return
+        require_login(call)
+        alias = str(call.arguments["alias"])
+        if not self._is_governed(call, alias):
+            return
+        # Letters of another width would be another alias that looks like this one.
+        if alias not in _RESERVED:
+            call.refuse(f"Write the alias as {normalize(alias)}, and nothing like it")
+        if alias in {CHAMPION, CHALLENGER}:
+            call.refuse(_NAMES_ITS_ALIAS.format(alias=alias, service=SERVICE))
+        self._require_manager(call)
+        if alias == RELEASE:
+            self._take_wish(call)
+
+    def refuse_deletion(self, call: Call) -> None:
+        """Let nobody take an alias of Assay's away: `MlflowException`."""
+        if call.is_by_service:
+            return
+        require_login(call)
+        alias = str(call.arguments["alias"])
+        if self._is_governed(call, alias):
+            call.refuse(_NOT_DELETED.format(alias=normalize(alias)))
+
+    def _is_governed(self, call: Call, alias: str) -> bool:
+        """Whether it is an alias of Assay's, on a model with versions of Assay's."""
+        if normalize(alias) not in _RESERVED:
+            return False
+        name = str(call.arguments["name"])
+        return holds_registered_version(call.store, name)
+
+    def _require_manager(self, call: Call) -> None:
+        by = call.by
+        try:
+            people = read_people(self.project)
+        # Nobody has a role while the file cannot be read.
+        except AssayError as error:
+            call.refuse(_as_fact(error))
+            raise
+        if not people.has_role(by, f"{MLFLOW}{by}", "release_manager"):
+            names = " or ".join(people.list_with_role("release_manager"))
+            managers = names or "an admin to name one in people.yaml"
+            call.refuse(_NO_ROLE.format(by=by, managers=managers))
+
+    def _take_wish(self, call: Call) -> None:
+        """Hand the wish in, and let the alias move once it is granted."""
+        # Asked of the store, so that 03 and full-width digits are the version that they name.
+        version = call.store.get_model_version(
+            call.arguments["name"], str(call.arguments["version"])
+        )
+        number = str(version.version)
+        reason = str(version.tags.get(RELEASE_REASON) or "").strip()
+        if not reason:
+            call.refuse(_NO_REASON.format(version=number))
+        request = ChangeRequest(by=call.by, reason=reason, account=f"{MLFLOW}{call.by}")
+        try:
+            answer = self._desk.hand_in(str(version.name), number, request)
+        except AssayError as error:
+            call.refuse(_as_fact(error))
+            raise
+        if not answer.is_granted:
+            call.refuse(answer.text.strip().rstrip("."))
+        # A reason is for one wish: the next one says its own.
+        if RELEASE_REASON in version.tags:
+            call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
+
+    @cached_property
+    def _desk(self) -> WishDesk:
+        # At the first wish and not at the start: MLflow's pages are there without a ledger, too.
+        enrol(open_ledger(self.home), "admission", SERVICE)
+        ledger = open_ledger(self.home, role="admission")
+        return WishDesk(ledger, partial(ring, self.home))
+
+
+def _as_fact(error: AssayError) -> str:
+    """The error's sentences, to which the method and the account are added."""
+    text = str(error)
+    return text.strip().rstrip(".")

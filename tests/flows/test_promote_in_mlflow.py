@@ -1,0 +1,156 @@
+"""A release manager in MLflow's own pages: headless Chromium on the server of `assay up`."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from registry.mlflow.accounts import read_passwords
+from registry.mlflow.recorded import CHAMPION, RELEASE, RELEASE_REASON
+from tests.support.browser import FLEETING, chromium, needs_chromium
+from tests.support.journey import Checkout, copy_checkout
+from tests.support.promoted import (
+    MODEL,
+    WAIVED,
+    System,
+    model_state,
+    system_of,
+    waive,
+)
+from tests.support.waiting import SECONDS_AT_MOST, wait_until
+
+pytestmark = [pytest.mark.ci, needs_chromium]
+
+
+class VersionPage:
+    """Version 1 of the model, as `manager` sees it."""
+
+    def __init__(
+        self, browser: webdriver.Chrome, system: System, pictures: Path
+    ) -> None:
+        self._browser, self._pictures = browser, pictures
+        self._place = f"127.0.0.1:{system.up.ports.mlflow}"
+        password = read_passwords(system.checkout.home)["manager"]
+        # The browser keeps the login of the first page for the next ones.
+        browser.get(f"http://manager:{password}@{self._place}/")
+
+    def open(self) -> None:
+        self._browser.get("about:blank")
+        self._browser.get(f"http://{self._place}/#/models/{MODEL}/versions/1")
+        self.until_it_says("Registered At")
+        for button in self._all("//button[@aria-label='Close']"):
+            button.click()  # the assistant, which takes a third of the page
+
+    def add_tag(self, name: str, value: str) -> None:
+        section = "//*[@data-testid='tags-section']"
+        self._wait(lambda: self._fill(f"{section}//input[@id='name']", name))
+        self._wait(lambda: self._fill(f"{section}//input[@id='value']", value))
+        self._click(f"{section}//button[normalize-space()='Add']")
+        self.until_it_says(value)
+
+    def set_alias(self, alias: str) -> None:
+        self._click("//button[@title='Edit aliases']")
+        box = "//div[@role='dialog']//input[@role='combobox']"
+        self._wait(lambda: bool(self._all(box)))
+        self._browser.find_element(By.XPATH, box).send_keys(alias, Keys.ENTER)
+        self._click("//div[@role='dialog']//button[normalize-space()='Save aliases']")
+
+    def dialog_says(self, words: str) -> None:
+        dialog = "//div[@role='dialog']"
+        self._wait(lambda: any(words in found.text for found in self._all(dialog)))
+
+    def close_dialog(self) -> None:
+        self._click("//div[@role='dialog']//button[normalize-space()='Cancel']")
+
+    def until_it_says(self, words: str) -> None:
+        self._wait(lambda: words in self._browser.page_source)
+
+    def keep(self, name: str, height: int) -> None:
+        self._browser.set_window_size(1400, height)
+        self._browser.save_screenshot(str(self._pictures / f"{name}.png"))
+
+    def _fill(self, path: str, text: str) -> bool:
+        """Whether the field holds the text after typing: a page that draws itself loses keys."""
+        field = self._browser.find_element(By.XPATH, path)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text)
+        return field.get_attribute("value") == text
+
+    def _click(self, path: str) -> None:
+        def is_clicked() -> bool:
+            self._browser.find_element(By.XPATH, path).click()
+            return True
+
+        self._wait(is_clicked)
+
+    def _all(self, path: str) -> list[WebElement]:
+        return self._browser.find_elements(By.XPATH, path)
+
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        WebDriverWait(
+            self._browser, SECONDS_AT_MOST, ignored_exceptions=FLEETING
+        ).until(lambda _: is_so())
+
+
+@pytest.fixture(scope="module")
+def system(
+    recorded: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    site = copy_checkout(recorded, tmp_path_factory.mktemp("pages") / "assay")
+    with system_of(site) as running:
+        yield running
+
+
+@pytest.fixture
+def page(system: System, tmp_path: Path) -> Iterator[VersionPage]:
+    """Screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder."""
+    pictures = Path(os.environ.get("ASSAY_SCREENSHOTS") or tmp_path / "pictures")
+    pictures.mkdir(parents=True, exist_ok=True)
+    with chromium(tmp_path) as browser:
+        yield VersionPage(browser, system, pictures)
+
+
+def aliases(system: System) -> tuple[str | None, str | None]:
+    """Which versions have `release` and `champion`."""
+    holders = [
+        system.checkout.store.holder(MODEL, each) for each in (RELEASE, CHAMPION)
+    ]
+    wish, fact = (None if each is None else each.version for each in holders)
+    return wish, fact
+
+
+def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_page(
+    system: System, page: VersionPage
+) -> None:
+    page.open()
+    page.set_alias(RELEASE)
+    page.dialog_says("Say first why version 1 is to be released")
+    page.close_dialog()
+    page.add_tag(RELEASE_REASON, "it answers letters better")
+    page.open()
+    page.set_alias(RELEASE)
+    page.dialog_says("Version 1 of letters-tiny is undecided by judge")
+    page.dialog_says("0 people rated the answers, the policy asks for 3")
+    page.keep("wish-refused", 1000)
+    assert aliases(system) == (None, None)
+    for rule in WAIVED:
+        waive(system.checkout, rule)
+    page.open()
+    page.set_alias(RELEASE)
+    # `champion` follows by itself, once the endpoint answers with it.
+    wait_until(lambda: model_state(system.checkout).current is not None)
+    model = system.settled()
+    assert model.current is not None
+    assert (model.current.release.version, model.current.by) == ("1", "manager")
+    assert aliases(system) == ("1", "1")
+    fingerprint = system.answer().json()["system_fingerprint"]
+    assert fingerprint == model.current.release.fingerprint
+    page.open()
+    page.until_it_says("champion")
+    page.keep("wish-granted", 700)

@@ -1,0 +1,193 @@
+"""A wish is handed in, and waited for until somebody answers it."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.ledger.entries import Body, ReleaseAborted, Revoked, WishClosed, Wished
+from registry.ledger.ledger import Ledger, open_ledger
+from registry.release.context import ChangeRequest
+from registry.release.release import drive_release
+from registry.release.wishing import Answer, WishDesk, find_answer
+from tests.support.fake_endpoint import Bench
+from tests.support.ledgers import (
+    MODEL,
+    WHY,
+    append_released,
+    begun,
+    frozen,
+    judged,
+    rolled_back,
+    write,
+)
+
+RITA = ChangeRequest("rita", "it is better", "mlflow:rita")
+Answering = Callable[[Ledger, int], None]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return open_ledger(tmp_path)
+
+
+def desk(ledger: Ledger, answer: Answering, seconds: float = 30.0) -> WishDesk:
+    """One whose ring has the wish answered at once."""
+
+    def ring() -> None:
+        answer(ledger, ledger.state().head.generation)
+
+    return WishDesk(ledger, ring, seconds)
+
+
+def release_it(ledger: Ledger, wish: int, version: str = "1") -> None:
+    verdict = write(ledger, judged(version))
+    write(ledger, begun(verdict, version).model_copy(update={"wished": wish}))
+
+
+def refuse_it(ledger: Ledger, wish: int) -> None:
+    reason = ledger.remember("nobody rated it")
+    write(ledger, WishClosed(wished=wish, reason_sha256=reason))
+
+
+def test_a_wish_is_granted_by_the_release_that_answers_it(ledger: Ledger) -> None:
+    answer = desk(ledger, release_it).hand_in(MODEL, "1", RITA)
+    assert answer == Answer(is_granted=True, text="entry 4")
+    wish = ledger.entries()[1].body
+    assert isinstance(wish, Wished)
+    assert (wish.by, wish.account) == ("rita", "mlflow:rita")
+    assert ledger.recall(wish.reason_sha256) == "it is better"
+
+
+def test_a_refusal_gives_the_reason(ledger: Ledger) -> None:
+    answer = desk(ledger, refuse_it).hand_in(MODEL, "1", RITA)
+    assert answer == Answer(is_granted=False, text="nobody rated it")
+
+
+def test_an_erased_reason_is_a_refusal_all_the_same(ledger: Ledger) -> None:
+    def refuse_and_erase(ledger: Ledger, wish: int) -> None:
+        refuse_it(ledger, wish)
+        ledger.erase(ledger.remember("nobody rated it"))
+
+    answer = desk(ledger, refuse_and_erase).hand_in(MODEL, "1", RITA)
+    assert answer == Answer(is_granted=False, text="its reason was erased")
+
+
+def test_going_back_grants_a_wish(ledger: Ledger) -> None:
+    append_released(ledger, "1")
+    one = ledger.state().model(MODEL).once_served[0].begun
+    append_released(ledger, "2")
+
+    def go_back(ledger: Ledger, wish: int) -> None:
+        write(ledger, rolled_back(one).model_copy(update={"wished": wish}))
+
+    assert desk(ledger, go_back).hand_in(MODEL, "1", RITA).is_granted
+
+
+def test_stopping_what_is_on_its_way_grants_a_wish_for_what_serves(
+    ledger: Ledger,
+) -> None:
+    append_released(ledger, "1")
+    pending = write(ledger, begun(write(ledger, judged("2")), "2"))
+
+    def stop(ledger: Ledger, wish: int) -> None:
+        aborted = ReleaseAborted(
+            begun=pending, reason_sha256=WHY, by="rita", wished=wish
+        )
+        write(ledger, aborted)
+
+    assert desk(ledger, stop).hand_in(MODEL, "1", RITA).is_granted
+    assert ledger.state().model(MODEL).pending is None
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            Wished(by="eve", reason_sha256=WHY, model=MODEL, version="2"),
+            r"entry 3 \(wished by eve\) came first",
+        ),
+        (frozen("olga"), r"entry 3 \(frozen by olga\) came first"),
+        (
+            Revoked(by="olga", reason_sha256=WHY, model=MODEL, version="1"),
+            r"entry 3 \(revoked by olga\) came first",
+        ),
+    ],
+)
+def test_who_is_overtaken_is_told_by_whom(
+    ledger: Ledger, body: Body, words: str
+) -> None:
+    answer = desk(ledger, lambda ledger, _: _write(ledger, body)).hand_in(
+        MODEL, "1", RITA
+    )
+    assert not answer.is_granted
+    assert answer.text == words.replace("\\", "")
+
+
+def _write(ledger: Ledger, body: Body) -> None:
+    write(ledger, body)
+
+
+def test_a_wish_that_nobody_answers_is_taken_back(ledger: Ledger) -> None:
+    silent = WishDesk(ledger, lambda: None, seconds=0.2)
+    answer = silent.hand_in(MODEL, "1", RITA)
+    assert not answer.is_granted
+    assert "nobody answered within 0.2 s" in answer.text
+    assert ledger.state().model(MODEL).wish is None
+    closed = ledger.entries()[-1].body
+    assert isinstance(closed, WishClosed)
+    assert closed.by == "rita"
+
+
+def test_an_answer_that_comes_as_the_time_ends_counts(ledger: Ledger) -> None:
+    answer = desk(ledger, release_it, seconds=0.0).hand_in(MODEL, "1", RITA)
+    assert answer.is_granted
+
+
+def test_an_answer_is_found_by_whoever_waits_in_another_thread(ledger: Ledger) -> None:
+    def answer_later(ledger: Ledger, wish: int) -> None:
+        threading.Timer(0.3, release_it, (open_ledger(ledger.home), wish)).start()
+
+    assert desk(ledger, answer_later).hand_in(MODEL, "1", RITA).is_granted
+
+
+def test_what_is_released_already_needs_no_wish(ledger: Ledger) -> None:
+    append_released(ledger, "1")
+    before = ledger.entries()
+    assert WishDesk(ledger, lambda: None).hand_in(MODEL, "1", RITA).is_granted
+    write(ledger, begun(write(ledger, judged("2")), "2"))
+    assert WishDesk(ledger, lambda: None).hand_in(MODEL, "2", RITA).is_granted
+    kinds = [entry.body.kind for entry in ledger.entries()[len(before) :]]
+    assert kinds == ["judged", "release_begun"]
+
+
+def test_a_wish_that_may_not_be_is_refused_with_the_rule(ledger: Ledger) -> None:
+    write(ledger, frozen())
+    answer = WishDesk(ledger, lambda: None).hand_in(MODEL, "1", RITA)
+    assert not answer.is_granted
+    assert "releases are frozen since entry 2" in answer.text
+
+
+def test_an_entry_about_another_model_answers_nothing(ledger: Ledger) -> None:
+    wish = write(ledger, Wished(by="r", reason_sha256=WHY, model=MODEL, version="1"))
+    write(ledger, begun(write(ledger, judged("1", "other")), "1", "other"))
+    assert find_answer(ledger, wish) is None
+
+
+def test_a_release_on_its_way_gives_way_to_a_later_wish(bench: Bench) -> None:
+    model = "letters-tiny"
+    begun_at = bench.begin("1")
+    wish = Wished(by="eve", reason_sha256=WHY, model=model, version="2")
+    generation = write(bench.ledger, wish)
+    body = bench.next()
+    assert isinstance(body, ReleaseAborted)
+    assert body.begun == begun_at
+    assert bench.ledger.recall(body.reason_sha256) == (
+        f"eve wished for version 2 (entry {generation})"
+    )
+    drive_release(model, bench.context)
+    state = bench.ledger.state().model(model)
+    assert state.pending is None
+    assert state.wish is not None
+    assert state.wish.generation == generation
