@@ -273,18 +273,11 @@ def _is_allowed(answer: Answer, spans: list[tuple[datetime, datetime, str]]) -> 
 
 def _first_releases(site: Site) -> None:
     """Version 1 is released, version 2 is trained against it and passes."""
-    for rule in ("human_rating", "approvals", "package_signature"):
-        site.assay(
-            "waive",
-            "--model",
-            MODEL,
-            "--rule",
-            rule,
-            "--until",
-            "24h",
-            "--reason",
-            "benchmark",
-        )
+    from tests.support.waivers import waive_as_others
+
+    rules = ("human_rating", "approvals", "package_signature")
+    # Who trains waives nothing: two people who are not there do.
+    waive_as_others(site.checkout / ".assay", MODEL, rules, hours=24)
     site.assay("promote", "1", "--model", MODEL, "--reason", "benchmark")
     _train(site, steps=160)
 

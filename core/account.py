@@ -118,8 +118,11 @@ def system_marks(account: str) -> tuple[str, ...]:
     system = account if logged_in is None else logged_in[2]
     if not re.fullmatch(rf"{_ONE}(?: for {_ONE})?", system):
         return ()
-    pairs = _ACCOUNT.findall(system)
-    return tuple(mark for pair in reversed(pairs) for mark in pair if mark)
+    marks: list[str] = []
+    for number, name in _ACCOUNT.findall(system):
+        # Who logged in stands last.
+        marks = [number, name, *marks]
+    return tuple(mark for mark in marks if mark)
 
 
 def _login_uid() -> int | None:
@@ -175,10 +178,14 @@ def _marks(account: str) -> frozenset[str]:
 def normalise_name(name: str) -> str:
     """The name as people read it: width, case, spaces and invisible letters make no other one."""
     compatible = unicodedata.normalize("NFKC", name)
-    # Format characters, such as a zero-width space.
-    visible = [each for each in compatible if unicodedata.category(each) != "Cf"]
-    words = "".join(visible).split()
-    return " ".join(words).casefold()
+    visible = ""
+    for letter in compatible:
+        # Format characters, such as a zero-width space.
+        if unicodedata.category(letter) != "Cf":
+            visible += letter
+    words = visible.split()
+    text = " ".join(words)
+    return text.casefold()
 
 
 def current_user() -> str:

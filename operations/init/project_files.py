@@ -28,6 +28,7 @@ _AS_THEY_ARE = (
     "data/raw/README.md",
     "data/.gitignore",
     "infra/retention.yaml",
+    "people.yaml",
     "registry/policies/default.yaml",
     ".dvc/config",
     ".dvc/.gitignore",

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.errors import ParameterError
+from core.roles import PersonRole
 from core.value import Settable, Value
 from pipelines.gates.admit_policy import (
     HALF,
@@ -223,6 +224,10 @@ class JudgePolicy(Settable):
         default=True,
         description="The evidence must compare with the last version that had full traffic "
         "and is not revoked.",
+    )
+    waivers_by: tuple[PersonRole, ...] = Field(
+        default=("release_manager",),
+        description="Roles of `people.yaml` whose waivers count; never the author's own.",
     )
 
 

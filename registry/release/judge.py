@@ -5,14 +5,15 @@ verdict undecided, never passed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from core.account import Signed, group_by_person, is_same_account
+from core.account import Signed, group_by_person
 from core.errors import IncompleteEvidence
+from core.roles import PersonRole
 from core.value import Value, first_problem
 from pipelines.gates.policy import (
     FEWEST_CLUSTERS,
@@ -36,14 +37,18 @@ WAIVABLE = frozenset(
     {
         "human_rating",
         "approvals",
+        "policy_change",
         "package_signature",
         "freshness",
         "comparator",
     }
 )
-"""Rules that a person may waive for a while: not evidence, its origin, a revocation or a freeze."""
-NOT_BY_THE_AUTHOR = frozenset({"comparator"})
-"""Rules that only a second person may waive: the author would judge in their own cause."""
+"""Rules that a person may waive for a while: not evidence, its origin, a revocation or a freeze.
+
+Never the author, who would judge in their own cause.
+"""
+NOT_BY_ONE_PERSON = frozenset({"human_rating", "approvals", "package_signature"})
+"""Rules of which one person may not waive all: nobody else would have looked at the version."""
 
 
 class Approval(Value):
@@ -52,9 +57,24 @@ class Approval(Value):
     by: str = Field(min_length=1)
     account: str = Field(
         min_length=1,
-        description="The operating system's account, whatever name it gave.",
+        description="The account that acted, whatever name it gave.",
     )
     at: AwareDatetime
+    roles: tuple[PersonRole, ...] = Field(
+        default=(), description="What `people.yaml` says now of who acted."
+    )
+    persons: tuple[str, ...] = Field(
+        default=(), description="Everybody whom it lists with that account."
+    )
+
+    @property
+    def signed(self) -> Signed:
+        """Who it is, to be compared with others."""
+        return Signed(
+            self.by,
+            self.account,
+            frozenset(self.persons),
+        )
 
 
 class HumanRating(Value):
@@ -93,7 +113,13 @@ class WaivedRule(Value):
     by: str
     account: str | None = Field(
         default=None,
-        description="The operating system's account; None: it is not on record.",
+        description="The account that acted; None: it is not on record.",
+    )
+    roles: tuple[PersonRole, ...] = Field(
+        default=(), description="What `people.yaml` says now of who acted."
+    )
+    persons: tuple[str, ...] = Field(
+        default=(), description="Everybody whom it lists with that account."
     )
 
 
@@ -130,6 +156,10 @@ class Circumstances(Value):
     author_account: str | None = Field(
         default=None, description="By which account; None: it is not on record."
     )
+    author_persons: tuple[str, ...] = Field(
+        default=(),
+        description="Everybody whom `people.yaml` lists with that account.",
+    )
     origin: Origin | None = Field(
         description="None: the ledger does not know where the version came from."
     )
@@ -154,6 +184,11 @@ class Circumstances(Value):
     champion_adapter: str | None = Field(
         default=None, description="The digest of its adapter, as it was released."
     )
+    last_policy: str | None = Field(
+        default=None,
+        description="The digest of the policy by which the last release of this model was judged; "
+        "None: nothing of it was released.",
+    )
     # What the ledger and the recomputation say.
     revoked: bool
     frozen: bool
@@ -172,24 +207,53 @@ class Circumstances(Value):
     human_rating: HumanRating | None = None
     signature: Signature | None = None
 
+    @property
+    def trained_by(self) -> Signed | None:
+        """The author; None where the account is not on record: anybody could be the author."""
+        account = self.author_account
+        if account is None:
+            return None
+        return Signed(
+            self.author,
+            account,
+            frozenset(self.author_persons),
+        )
+
     def approvers(self) -> tuple[str, ...]:
         """Who else than the author approved, after the registration and not in the future.
 
-        One person may have many names: whoever shares a name or an account with somebody who is
-        counted is that person. Each counts once.
+        One person may have many names: whoever shares a name, an account or an entry of
+        `people.yaml` with somebody who is counted is that person. Each counts once, and only with
+        the role approver.
         """
+        author = self.trained_by
         # Without the author's account nobody can be told apart from the author.
-        if self.author_account is None:
+        if author is None:
             return ()
-        author = Signed(self.author, self.author_account)
         # Nobody can approve what does not exist yet, or from the future.
         in_time = [
-            Signed(approval.by, approval.account)
+            approval
             for approval in self.approvals
             if self.registered_at <= approval.at <= self.now
         ]
-        persons = group_by_person((author, *in_time))
-        return tuple(person[0].name for person in persons if author not in person)
+        # All of them, since one without the role may show that two people are one.
+        signatures = [approval.signed for approval in in_time]
+        allowed = {each.signed for each in in_time if "approver" in each.roles}
+        others = [
+            person
+            for person in group_by_person((author, *signatures))
+            if author not in person
+        ]
+        found = (_first_of(person, allowed) for person in others)
+        return tuple(name for name in found if name is not None)
+
+    def approved_without_the_role(self) -> tuple[str, ...]:
+        """Who approved and does not have the role approver."""
+        names = set()
+        for approval in self.approvals:
+            if "approver" not in approval.roles:
+                names.add(approval.by)
+        return tuple(sorted(names))
 
     @property
     def is_champion_itself(self) -> bool:
@@ -202,13 +266,34 @@ class Circumstances(Value):
             and self.champion_adapter == self.origin.adapter_sha256
         )
 
-    def is_second_person(self, by: str, account: str | None) -> bool:
-        """Whether it is certainly not the author: another name and another account on record."""
-        if self.author_account is None or account is None:
-            return False
-        author = Signed(self.author, self.author_account)
-        persons = group_by_person((author, Signed(by, account)))
-        return len(persons) > 1
+    def objection_to(self, waiver: WaivedRule, limits: JudgePolicy) -> str | None:
+        """Why a waiver does not count; None where it does."""
+        author = self.trained_by
+        if author is None:
+            return "the account that trained the version is not on record"
+        if waiver.account is None:
+            return "the account that gave it is not on record"
+        given = Signed(
+            waiver.by,
+            waiver.account,
+            frozenset(waiver.persons),
+        )
+        persons = group_by_person((author, given))
+        if len(persons) == 1:
+            return "who trained a version waives nothing for it"
+        allowed = limits.waivers_by
+        if not set(waiver.roles) & set(allowed):
+            roles = " or ".join(allowed) or "nobody at all"
+            return f"the policy lets {roles} waive, which this person is not"
+        return None
+
+
+def _first_of(person: Sequence[Signed], allowed: set[Signed]) -> str | None:
+    """The name under which a person did what is allowed; None where they did not."""
+    for signed in person:
+        if signed in allowed:
+            return signed.name
+    return None
 
 
 def judge(
@@ -220,15 +305,13 @@ def judge(
     it is a candidate. `IncompleteEvidence` where one of the values is not valid.
     """
     finalist, case = _validate(finalist), _validate(circumstances)
-    findings: list[Finding] = []
-    used_waivers: list[int] = []
-    for finding in check_every_rule(finalist, case, policy.gates.judge):
-        waiver = _find_waiver(finding, case)
-        if waiver is None:
-            findings.append(finding)
-        else:
-            findings.append(_waive(finding, waiver, case))
-            used_waivers.append(waiver.generation)
+    limits = policy.gates.judge
+    found = tuple(check_every_rule(finalist, case, policy))
+    waivers = _choose_waivers(found, case, limits)
+    findings = [_apply_waivers(finding, waivers, case, limits) for finding in found]
+    used_waivers = [
+        waivers[finding.rule].generation for finding in found if finding.rule in waivers
+    ]
     outcomes = {finding.outcome for finding in findings}
     if "rejected" in outcomes:
         return Rejection(
@@ -247,17 +330,18 @@ def judge(
         package_sha256=case.package_sha256,
         spec=finalist.spec,
         # The limits of the probe go along: the endpoint has no policy to look them up in.
-        known_answers_share=policy.gates.judge.known_answers_share,
-        drawn_answers=min(policy.gates.judge.drawn_answers, case.drawable),
+        known_answers_share=limits.known_answers_share,
+        drawn_answers=min(limits.drawn_answers, case.drawable),
         registration=None if case.origin is None else case.origin.generation,
         waivers=tuple(used_waivers),
     )
 
 
 def check_every_rule(
-    finalist: Finalist, case: Circumstances, policy: JudgePolicy
+    finalist: Finalist, case: Circumstances, whole: Policy
 ) -> Iterator[Finding]:
     """Every rule's finding, whatever the others found, before waivers."""
+    policy = whole.gates.judge
     # All of them, so that a person sees every reason at once.
     yield check_registration(finalist, case)
     yield check_admission(case)
@@ -268,6 +352,7 @@ def check_every_rule(
     yield check_comparator(case, policy)
     yield check_human_rating(case, policy)
     yield check_approvals(case, policy)
+    yield check_policy_change(case, whole)
     yield check_package_signature(case, policy)
     yield check_freshness(case, policy)
 
@@ -507,10 +592,11 @@ def _lower_bound(interval: Interval | None) -> float:
 
 def check_approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
     """Enough people approved who did not train it."""
-    rule, approvers = "approvals", case.approvers()
-    names = f" ({', '.join(sorted(approvers))})" if approvers else ""
+    rule = "approvals"
+    approvers = case.approvers()
     text = (
-        f"{len(approvers)} approvals{names} by others than {case.author}, who trained it; "
+        f"{len(approvers)} approvals{_in_brackets(approvers)} "
+        f"by others than {case.author}, who trained it; "
         f"the policy asks for {policy.approvals}"
     )
     if case.approvals and case.author_account is None:
@@ -518,9 +604,52 @@ def check_approvals(case: Circumstances, policy: JudgePolicy) -> Finding:
             " (the account that trained it is not on record, "
             "so nobody can be told from it)"
         )
+    unheard = case.approved_without_the_role()
+    if unheard:
+        text += f" (without the role approver: {', '.join(unheard)})"
     if len(approvers) >= policy.approvals:
         return _passed(rule, text)
     step = _offer_waiver("have it approved", rule, case)
+    return _undecided(rule, f"{text}: {step}")
+
+
+def _in_brackets(names: Sequence[str]) -> str:
+    """The names in brackets, with a space before them; empty where there are none."""
+    if not names:
+        return ""
+    in_order = sorted(names)
+    listed = ", ".join(in_order)
+    return f" ({listed})"
+
+
+def check_policy_change(case: Circumstances, policy: Policy) -> Finding:
+    """Another policy than that of the last release needs one approver more than it asks for.
+
+    Otherwise whoever loosens the policy lets their own version through.
+    """
+    rule = "policy_change"
+    now = policy.sha256[:12]
+    last = case.last_policy
+    if last is None:
+        return _passed(
+            rule,
+            f"Policy {now} is the first one: nothing was released yet",
+        )
+    if last == policy.sha256:
+        return _passed(
+            rule,
+            f"The last release was judged by policy {now}, too",
+        )
+    approvers = case.approvers()
+    wanted = policy.gates.judge.approvals + 1
+    text = (
+        f"The last release was judged by policy {last[:12]}, "
+        f"this one is by {now}: that asks for {wanted} approvals, "
+        f"and there are {len(approvers)}{_in_brackets(approvers)}"
+    )
+    if len(approvers) >= wanted:
+        return _passed(rule, text)
+    step = _offer_waiver("have it approved, or bring that policy back", rule, case)
     return _undecided(rule, f"{text}: {step}")
 
 
@@ -572,50 +701,106 @@ def check_freshness(case: Circumstances, policy: JudgePolicy) -> Finding:
 # Waivers.
 
 
-def _find_waiver(finding: Finding, case: Circumstances) -> WaivedRule | None:
-    """The waiver that replaces what is missing, if one holds now; of several the latest."""
+_BY_ONE_PERSON = (
+    "one person waived human_rating, approvals and package_signature, "
+    "and another one must waive one of them"
+)
+
+
+def _choose_waivers(
+    found: Sequence[Finding], case: Circumstances, limits: JudgePolicy
+) -> Mapping[str, WaivedRule]:
+    """The waiver that stands in for each rule; of several the latest."""
+    counted = {
+        finding.rule: [
+            waiver
+            for waiver in _standing_waivers(finding, case)
+            if case.objection_to(waiver, limits) is None
+        ]
+        for finding in found
+    }
+    refused = _waived_by_one_person(counted)
+    return {
+        # A renewed waiver replaces the older one that it renews.
+        rule: max(waivers, key=lambda waiver: waiver.generation)
+        for rule, waivers in counted.items()
+        if waivers and rule not in refused
+    }
+
+
+def _standing_waivers(finding: Finding, case: Circumstances) -> list[WaivedRule]:
+    """The waivers of what is missing that have not ended, whoever gave them."""
     # Nobody may waive what was shown to be worse: only what is undecided.
     if finding.outcome != "undecided" or finding.rule not in WAIVABLE:
-        return None
-    waivers = [
+        return []
+    return [
         waiver
         for waiver in case.waivers
         if waiver.rule == finding.rule and case.now < waiver.until
     ]
-    if finding.rule in NOT_BY_THE_AUTHOR:
-        waivers = [
-            waiver
-            for waiver in waivers
-            if case.is_second_person(waiver.by, waiver.account)
-        ]
-    # A renewed waiver replaces the older one that it renews.
-    return max(waivers, key=lambda waiver: waiver.generation, default=None)
 
 
-def _waive(finding: Finding, waiver: WaivedRule, case: Circumstances) -> Finding:
-    until, person = _format_moment(waiver.until), _name_waiver(waiver, case)
+def _waived_by_one_person(
+    counted: Mapping[str, Sequence[WaivedRule]],
+) -> frozenset[str]:
+    """The rules that would all be waived by one person; empty where two people did."""
+    by_rule = [counted[rule] for rule in NOT_BY_ONE_PERSON]
+    if not all(by_rule):
+        return frozenset()
+    persons = group_by_person(
+        Signed(waiver.by, waiver.account or waiver.by, frozenset(waiver.persons))
+        for waivers in by_rule
+        for waiver in waivers
+    )
+    return NOT_BY_ONE_PERSON if len(persons) == 1 else frozenset()
+
+
+def _apply_waivers(
+    finding: Finding,
+    waivers: Mapping[str, WaivedRule],
+    case: Circumstances,
+    limits: JudgePolicy,
+) -> Finding:
+    """The finding as it stands: waived, or with the reason why a waiver does not count."""
+    waiver = waivers.get(finding.rule)
+    if waiver is not None:
+        return _waive(finding, waiver)
+    sentences = [finding.text]
+    for refused in _standing_waivers(finding, case):
+        person = _name_waiver(refused)
+        reason = case.objection_to(refused, limits) or _BY_ONE_PERSON
+        sentences.append(
+            f"The waiver of entry {refused.generation} by {person} "
+            f"does not count: {reason}"
+        )
+    text = ". ".join(sentences)
+    return finding.model_copy(update={"text": text})
+
+
+def _waive(finding: Finding, waiver: WaivedRule) -> Finding:
+    until = _format_moment(waiver.until)
+    person = _name_waiver(waiver)
     text = (
         f"{finding.rule} is waived until {until} by {person} "
         f"(entry {waiver.generation})"
     )
-    return finding.model_copy(update={"outcome": "passed", "text": text})
+    changes = {
+        "outcome": "passed",
+        "text": text,
+    }
+    return finding.model_copy(update=changes)
 
 
-def _name_waiver(waiver: WaivedRule, case: Circumstances) -> str:
-    """The name, the account behind it, and whether that account trained the version."""
+def _name_waiver(waiver: WaivedRule) -> str:
+    """The name, and the account behind it."""
     if waiver.account is None:
         return waiver.by
-    name = f"{waiver.by}, account {waiver.account}"
-    author_account = case.author_account
-    # Readers of the verdict should see where somebody waives a rule for their own work.
-    if author_account is not None and is_same_account(waiver.account, author_account):
-        return f"{name}, which trained it,"
-    return name
+    return f"{waiver.by}, account {waiver.account}"
 
 
 def _offer_waiver(step: str, rule: str, case: Circumstances) -> str:
     command = f"assay waive --rule {rule} --model {case.model} --until … --reason …"
-    return f"{step}, or `{command}`"
+    return f"{step}, or have another person than the author type `{command}`"
 
 
 def _validate(value: V) -> V:

@@ -6,6 +6,7 @@ people:
     mlflow: [ann]            # users of MLflow's
     accounts: [1000, kim]    # numbers or login names of the operating system's accounts
     roles: [author, approver]
+command_line: [author]       # whoever types a command in this home and is not listed
 ```
 
 A person with several identities is one person. Roles belong to the account that acts and never to
@@ -48,8 +49,11 @@ def _check_name(name: str) -> str:
 
 def _as_text(account: object) -> object:
     # A yes is a number for Python, and 1e3 is one for YAML: neither is an account.
-    is_number = isinstance(account, int) and not isinstance(account, bool)
-    return str(account) if is_number else account
+    if isinstance(account, bool):
+        return account
+    if isinstance(account, int):
+        return str(account)
+    return account
 
 
 Name = Annotated[
@@ -113,9 +117,13 @@ class People(Value):
         if name is not None:
             return role in self.people[name].roles
         # What happened before accounts were recorded gives nobody a role.
-        if account is None or mlflow_user_of(by, account) is not None:
+        if account is None:
             return False
-        return bool(system_marks(account)) and role in self.command_line
+        user = mlflow_user_of(by, account)
+        if user is not None:
+            return False
+        is_system = bool(system_marks(account))
+        return is_system and role in self.command_line
 
     def person_of(self, by: str, account: str | None) -> str | None:
         """Who acted, by the name in the file; None where nobody is listed with the account.
@@ -141,16 +149,28 @@ class People(Value):
         user = mlflow_user_of(by, account)
         if user is not None:
             marks.append(f"{MLFLOW}{user}")
-        found = (self._listed_with(mark) for mark in marks)
-        return frozenset(name for name in found if name is not None)
+        names = set()
+        for mark in marks:
+            name = self._listed_with(mark)
+            if name is not None:
+                names.add(name)
+        return frozenset(names)
 
     def signed(self, by: str, account: str) -> Signed:
         """The name and the account, with whoever is listed with them."""
-        return Signed(by, account, self.persons_of(by, account))
+        persons = self.persons_of(by, account)
+        return Signed(
+            by,
+            account,
+            persons,
+        )
 
     def list_with_role(self, role: PersonRole) -> tuple[str, ...]:
         """Everybody with the role, by name: whom a refusal can send a person to."""
-        names = [name for name, each in self.people.items() if role in each.roles]
+        names = []
+        for name, person in self.people.items():
+            if role in person.roles:
+                names.append(name)
         return tuple(sorted(names))
 
     def _listed_with(self, mark: str) -> str | None:
@@ -219,8 +239,8 @@ def _read_text(path: Path) -> str | None:
 
 def _parse(text: str) -> People:
     document = yaml.load(text, Loader=_Strict)  # noqa: S506  # a SafeLoader
-    if not isinstance(document, dict) or set(document) != {"people"}:
-        raise yaml.MarkedYAMLError(problem="it must have `people:` at its top alone")
+    if not isinstance(document, dict):
+        raise yaml.MarkedYAMLError(problem="it has no `people:` at its top")
     return People.model_validate(document)
 
 

@@ -51,6 +51,7 @@ RULES = (
     "comparator",
     "human_rating",
     "approvals",
+    "policy_change",
     "package_signature",
     "freshness",
 )
@@ -78,7 +79,10 @@ FINALIST = Finalist(
 def approval(by: str, at: datetime = NOW, account: str = "") -> Approval:
     """Of somebody with an account of that name."""
     return Approval(
-        by=by, at=at, account=account or f"{by.strip().casefold()}'s account"
+        by=by,
+        at=at,
+        account=account or f"{by.strip().casefold()}'s account",
+        roles=("approver",),
     )
 
 
@@ -131,6 +135,12 @@ GOOD: dict[str, Any] = {
     "signature": Signature(key_id="k" * 64, package_sha256="c" * 64),
 }
 NOTHING: dict[str, Any] = {"approvals": (), "human_rating": None, "signature": None}
+PEOPLES = ("human_rating", "approvals", "package_signature")
+FIELDS = {
+    "human_rating": "human_rating",
+    "approvals": "approvals",
+    "signature": "package_signature",
+}
 
 
 def circumstances(**changes: Any) -> Circumstances:
@@ -150,8 +160,18 @@ def policy(**changes: object) -> Policy:
 
 def waiver(rule: str, until: datetime = NOW + DAY, generation: int = 5) -> WaivedRule:
     return WaivedRule(
-        generation=generation, rule=rule, until=until, by="omar", account="1002 (omar)"
+        generation=generation,
+        rule=rule,
+        until=until,
+        by="omar",
+        account="1002 (omar)",
+        roles=("release_manager",),
     )
+
+
+def by_ines(given: WaivedRule) -> WaivedRule:
+    """The same waiver, given by a second person."""
+    return given.model_copy(update={"by": "ines", "account": "1003 (ines)"})
 
 
 def finding(verdict: Candidate | Rejection | Undecided, rule: str) -> Finding:
@@ -488,7 +508,7 @@ def test_the_number_of_raters_alone_shows_nothing() -> None:
 
 
 def test_no_waiver_stands_in_for_a_version_that_people_found_worse() -> None:
-    waived = WaivedRule(generation=4, rule="human_rating", until=NOW + DAY, by="omar")
+    waived = waiver("human_rating")
     worse = circumstances(
         human_rating=rated(difference=between(-2, -1)), waivers=(waived,)
     )
@@ -575,20 +595,135 @@ def test_where_the_authors_account_is_not_on_record_no_approval_counts() -> None
     )
 
 
+def test_an_approval_counts_with_the_role_alone_and_who_lacks_it_is_named() -> None:
+    without = approval("ines").model_copy(update={"roles": ("reviewer",)})
+    text = check("approvals", "undecided", {"approvals": (without,)})
+    assert "(without the role approver: ines)" in text
+    both = {"approvals": (without, approval("omar"))}
+    text = check("approvals", "passed", both)
+    assert "1 approvals (omar)" in text
+    assert "(without the role approver: ines)" in text
+    check("approvals", "undecided", both, {"approvals": 2})
+
+
+def test_an_approval_without_the_role_still_shows_that_two_people_are_one() -> None:
+    linked = approval("ines", account="omar's account").model_copy(update={"roles": ()})
+    given = (approval("omar"), approval("ines"), linked)
+    check("approvals", "undecided", {"approvals": given}, {"approvals": 2})
+
+
+def test_two_identities_of_one_person_in_the_file_are_one_person() -> None:
+    one = approval("omar").model_copy(update={"persons": ("omar",)})
+    other = approval("o.second").model_copy(update={"persons": ("omar",)})
+    check("approvals", "undecided", {"approvals": (one, other)}, {"approvals": 2})
+    # The author's second identity is the author.
+    check("approvals", "undecided", {"approvals": (one,), "author_persons": ("omar",)})
+    check("approvals", "passed", {"approvals": (one,), "author_persons": ("lena",)})
+
+
 @pytest.mark.parametrize(
-    ("account", "who"),
+    ("last", "approvers", "wanted", "outcome"),
     [
-        ("1002 (omar)", "omar, account 1002 (omar) (entry 5)"),
-        ("1001 (lena)", "omar, account 1001 (lena), which trained it, (entry 5)"),
+        (None, 1, 1, "passed"),
+        ("same", 1, 1, "passed"),
+        ("a" * 64, 1, 1, "undecided"),
+        ("a" * 64, 2, 1, "passed"),
+        ("a" * 64, 0, 0, "undecided"),
+        ("a" * 64, 1, 0, "passed"),
     ],
 )
-def test_a_waiver_names_the_account_that_gave_it_and_says_where_that_one_trained_it(
-    account: str, who: str
+def test_another_policy_than_the_last_releases_needs_one_approver_more(
+    last: str | None, approvers: int, wanted: int, outcome: Outcome
 ) -> None:
-    given = waiver("approvals").model_copy(update={"account": account})
-    assert check(
-        "approvals", "passed", {"approvals": (), "waivers": (given,)}
-    ).endswith(f"by {who}")
+    digest = trials.policy().sha256
+    changes = {
+        "last_policy": digest if last == "same" else last,
+        "approvals": tuple(approval(by) for by in ("omar", "ines")[:approvers]),
+    }
+    text = check("policy_change", outcome, changes, {"approvals": wanted})
+    assert digest[:12] in text
+    if last == "a" * 64:
+        assert f"policy {'a' * 12}" in text
+        assert f"asks for {wanted + 1} approvals" in text
+    # Not by the author, who may be the one who loosened it.
+    given = waiver("policy_change").model_copy(update={"account": "1001 (lena)"})
+    own = {**changes, "waivers": (given,)}
+    check("policy_change", outcome, own, {"approvals": wanted})
+    second = {**changes, "waivers": (waiver("policy_change"),)}
+    check("policy_change", "passed", second, {"approvals": wanted})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"account": "1001 (lena)"}, "who trained a version waives nothing"),
+        ({"by": "Lena"}, "who trained a version waives nothing"),
+        (
+            {"account": "mlflow:omar by 1001 (lena)"},
+            "who trained a version waives nothing",
+        ),
+        ({"persons": ("lena",)}, "who trained a version waives nothing"),
+        ({"account": None}, "the account that gave it is not on record"),
+        ({"roles": ("approver",)}, "the policy lets release_manager waive"),
+        ({"roles": ()}, "the policy lets release_manager waive"),
+        ({}, None),
+        ({"roles": ("author", "release_manager")}, None),
+    ],
+)
+def test_a_waiver_counts_from_somebody_else_whom_the_policy_allows(
+    changes: dict[str, Any], reason: str | None
+) -> None:
+    given = waiver("approvals").model_copy(update=changes)
+    case = {"approvals": (), "waivers": (given,), "author_persons": ("lena",)}
+    text = check("approvals", "undecided" if reason else "passed", case)
+    if reason is None:
+        assert text.endswith("by omar, account 1002 (omar) (entry 5)")
+    else:
+        assert f"The waiver of entry 5 by {given.by}" in text
+        assert reason in text
+
+
+def test_where_the_authors_account_is_not_on_record_no_waiver_counts() -> None:
+    case = {"author_account": None, "waivers": (waiver("approvals"),)}
+    text = check("approvals", "undecided", case)
+    assert "the account that trained the version is not on record" in text
+
+
+def test_a_policy_may_let_other_roles_waive_or_nobody() -> None:
+    given = waiver("approvals").model_copy(update={"roles": ("auditor",)})
+    case = {"approvals": (), "waivers": (given,)}
+    check("approvals", "passed", case, {"waivers_by": ["auditor", "reviewer"]})
+    text = check("approvals", "undecided", case, {"waivers_by": []})
+    assert "the policy lets nobody at all waive" in text
+
+
+def test_one_person_never_waives_all_that_people_and_keys_give() -> None:
+    three = [waiver(rule, generation=at) for at, rule in enumerate(PEOPLES, 5)]
+    alone = circumstances(**NOTHING, waivers=tuple(three))
+    verdict = judge(FINALIST, alone, policy())
+    assert verdict.verdict == "undecided"
+    for rule in PEOPLES:
+        found = finding(verdict, rule)
+        assert found.outcome == "undecided"
+        assert "and another one must waive one of them" in found.text
+    # A second person for one of them is enough, also beside the first one's waiver.
+    for at in range(3):
+        shared = [by_ines(each) if at == n else each for n, each in enumerate(three)]
+        for waivers in (shared, [*three, shared[at]]):
+            case = circumstances(**NOTHING, waivers=tuple(waivers))
+            assert judge(FINALIST, case, policy()).verdict == "passed"
+    # That one counts only where it counts.
+    own = three[0].model_copy(update={"by": "lena", "account": "1001 (lena)"})
+    case = circumstances(**NOTHING, waivers=(*three, own))
+    assert judge(FINALIST, case, policy()).verdict == "undecided"
+
+
+def test_one_person_may_waive_two_of_them() -> None:
+    for rule in PEOPLES:
+        there = {name: GOOD[name] for name in NOTHING if FIELDS[name] == rule}
+        waivers = tuple(waiver(each) for each in PEOPLES if each != rule)
+        case = circumstances(**{**NOTHING, **there}, waivers=waivers)
+        assert judge(FINALIST, case, policy()).verdict == "passed"
 
 
 def test_a_signature_over_other_bytes_is_none() -> None:
@@ -627,13 +762,22 @@ def _no_approval_asked(age: timedelta) -> dict[str, Any]:
     return {"waivers": (waiver("approvals"),)} if age < timedelta(0) else {}
 
 
+def _by_two_people(given: WaivedRule) -> WaivedRule:
+    return by_ines(given) if given.rule in {"approvals", "human_rating"} else given
+
+
 @pytest.mark.parametrize("rule", sorted(WAIVABLE))
 def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(
     rule: str,
 ) -> None:
-    lacking = {**NOTHING, "registered_at": NOW - 40 * DAY, "champion": "5"}
+    lacking = {
+        **NOTHING,
+        "registered_at": NOW - 40 * DAY,
+        "champion": "5",
+        "last_policy": "a" * 64,
+    }
     others = tuple(
-        waiver(other, generation=number)
+        _by_two_people(waiver(other, generation=number))
         for number, other in enumerate(sorted(WAIVABLE - {rule}), 10)
     )
     assert (
@@ -644,7 +788,7 @@ def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(
         FINALIST, circumstances(**lacking, waivers=(*others, waiver(rule))), policy()
     )
     assert isinstance(verdict, Candidate)
-    assert set(verdict.waivers) == {5, 10, 11, 12, 13}
+    assert set(verdict.waivers) == {5, 10, 11, 12, 13, 14}
     assert (
         finding(verdict, rule).text
         == f"{rule} is waived until 2026-11-23 04:00 UTC by omar, account 1002 (omar) (entry 5)"
@@ -755,6 +899,7 @@ def test_a_verdict_is_read_again_and_nothing_else_is_one(tmp_path: Path) -> None
 def _is_allowed(case: Circumstances, min_raters: int, approvals: int) -> bool:
     """The policy in other words than the gate's."""
     waived = {each.rule for each in case.waivers if each.until > case.now}
+    people = [each for each in case.waivers if each.until > case.now]
     others = {
         each.by
         for each in case.approvals
@@ -766,6 +911,15 @@ def _is_allowed(case: Circumstances, min_raters: int, approvals: int) -> bool:
         and case.signature.package_sha256 == case.package_sha256
     )
     days = (case.now - case.registered_at).total_seconds() / 86400
+    lacking = {
+        "human_rating": case.human_rating is None
+        or case.human_rating.raters < min_raters,
+        "approvals": len(others) < approvals,
+        "package_signature": not signed,
+    }
+    named = {each.by for each in people if each.rule in lacking}
+    if all(lacking.values()) and len(named) == 1:
+        return False
     return (
         not (case.revoked or case.frozen or case.recomputed_differences)
         and ("comparator" in waived or case.champion == case.compared_with)
@@ -817,6 +971,7 @@ CASES = st.fixed_dictionaries(
                 until=TIMES,
                 by=st.just("omar"),
                 account=st.just("1002 (omar)"),
+                roles=st.just(("release_manager",)),
             ),
             max_size=6,
         ).map(tuple),

@@ -66,7 +66,7 @@ def test_raters_who_all_say_the_same_leave_an_interval_of_one_point() -> None:
 
 
 def test_a_missing_account_of_the_author_is_told_only_where_somebody_approved() -> None:
-    given = Approval(by="omar", account="1002 (omar)", at=NOW)
+    given = Approval(by="omar", account="1002 (omar)", at=NOW, roles=("approver",))
     told = "the account that trained it is not on record"
     without = {"author_account": None}
     on_record = {"author_account": "1001 (lena)"}

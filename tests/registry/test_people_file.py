@@ -97,6 +97,12 @@ def test_without_a_file_the_first_users_and_the_homes_owner_have_roles(
     assert not has("kim", None, "release_manager")
 
 
+def test_the_file_that_a_project_begins_with_says_what_holds_without_one() -> None:
+    root = Path(__file__).parents[2]
+    assert (root / FILE).is_file()
+    assert read_people(root) == DEFAULT
+
+
 def test_with_a_file_nobody_else_has_a_role(two: People) -> None:
     assert not two.has_role("lea", "1001 (lea)", "release_manager")
     assert not two.has_role("manager", "mlflow:manager", "approver")
@@ -108,7 +114,9 @@ def test_with_a_file_nobody_else_has_a_role(two: People) -> None:
         ("", "people"),
         ("[1]\n", "people"),
         ("people:\n", "people"),
-        ("people: {}\nroles: {}\n", "people"),
+        ("people: {}\nroles: {}\n", "roles"),
+        ("command_line: [author]\n", "people"),
+        ("people: {}\ncommand_line: [boss]\n", "command_line.0"),
         ("people: {ann: {role: [author]}}\n", "people.ann.role"),
         ("people: {ann: {roles: [boss]}}\n", "people.ann.roles.0"),
         ("people: {ann: {roles: author}}\n", "people.ann.roles"),

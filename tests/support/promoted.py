@@ -21,9 +21,10 @@ from registry.release.following import EndpointState
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 from tests.support.endpoint_system import words_of
-from tests.support.journey import Checkout, copy_checkout, invoke
+from tests.support.journey import Checkout, copy_checkout
 from tests.support.running_system import Up, start_up
 from tests.support.waiting import SECONDS_AT_MOST
+from tests.support.waivers import waive_as_others
 
 MODEL = "letters-tiny"
 WAIVED = ("human_rating", "approvals", "package_signature")
@@ -45,9 +46,8 @@ def waived_site(recorded: Checkout, root: Path) -> Checkout:
 
 
 def waive(site: Checkout, rule: str) -> None:
-    options = ("--rule", rule, "--until", "1h", "--model", MODEL, "--reason", "a test")
-    waiver = invoke(site, "waive", *options)
-    assert waiver.code == 0, waiver.err
+    """Somebody else than the author waives the rule for an hour."""
+    waive_as_others(site.home, MODEL, [rule])
 
 
 def model_state(checkout: Checkout) -> ModelState:
