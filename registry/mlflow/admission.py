@@ -8,13 +8,11 @@ follow the ledger, and are the service account's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 from core.account import MLFLOW
 from core.errors import AssayError
-from registry.ledger.enrolment import enrol
-from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import SERVICE
+from registry.mlflow.desk import Desk, request_of
 from registry.mlflow.guarded_stores import (
     Call,
     Rule,
@@ -29,11 +27,11 @@ from registry.mlflow.recorded import (
     RELEASE,
     RELEASE_REASON,
 )
-from registry.release.context import ChangeRequest
 from registry.release.doorbell import ring
 from registry.release.people import read_people
 from registry.release.wishing import WishDesk
 
+_LONGEST_REASON = 2000
 _RESERVED = frozenset({RELEASE, CHAMPION, CHALLENGER, ANCHOR})
 _NAMES_ITS_ALIAS = (
     "The alias {alias} follows the ledger and is moved by the account {service!r} alone. "
@@ -56,10 +54,9 @@ _NOT_DELETED = (
 
 @dataclass(frozen=True)
 class Admission:
-    """The rules of aliases over one home, for the people of one project."""
+    """The rules of aliases, for the people of one project."""
 
-    home: Path
-    project: Path
+    desk: Desk
 
     @property
     def rules(self) -> Mapping[str, Rule]:
@@ -105,7 +102,7 @@ class Admission:
     def _require_manager(self, call: Call) -> None:
         by = call.by
         try:
-            people = read_people(self.project)
+            people = read_people(self.desk.project)
         # Nobody has a role while the file cannot be read.
         except AssayError as error:
             call.refuse(_as_fact(error))
@@ -125,9 +122,9 @@ class Admission:
         reason = str(version.tags.get(RELEASE_REASON) or "").strip()
         if not reason:
             call.refuse(_NO_REASON.format(version=number))
-        request = ChangeRequest(by=call.by, reason=reason, account=f"{MLFLOW}{call.by}")
         try:
-            answer = self._desk.hand_in(str(version.name), number, request)
+            request = request_of(call.by, reason[:_LONGEST_REASON])
+            answer = self._wishes.hand_in(str(version.name), number, request)
         except AssayError as error:
             call.refuse(_as_fact(error))
             raise
@@ -138,11 +135,10 @@ class Admission:
             call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
 
     @cached_property
-    def _desk(self) -> WishDesk:
+    def _wishes(self) -> WishDesk:
         # At the first wish and not at the start: MLflow's pages are there without a ledger, too.
-        enrol(open_ledger(self.home), "admission", SERVICE)
-        ledger = open_ledger(self.home, role="admission")
-        return WishDesk(ledger, partial(ring, self.home))
+        ledger = self.desk.admission()
+        return WishDesk(ledger, partial(ring, self.desk.home))
 
 
 def _as_fact(error: AssayError) -> str:

@@ -14,6 +14,8 @@ from starlette.routing import Match, Mount
 from core.errors import RegistryError
 from registry.mlflow.acting import remember_requests, take_requests
 from registry.mlflow.admission import Admission
+from registry.mlflow.approving import with_approvals
+from registry.mlflow.desk import Desk
 from registry.mlflow.guarded_stores import (
     MODELS,
     TRACKING,
@@ -41,8 +43,10 @@ _REFERENCES = ("runs", "models", "mlflow-artifacts")
 """Artifact addresses that MLflow turns into others, which are then looked at."""
 
 
-def install_guards(admission: Admission) -> None:
+def install_guards(desk: Desk) -> None:
     """Have MLflow use the guarded stores and artifacts wherever this process opens any.
+
+    `desk` takes what people ask for on a version's page: releases and approvals.
 
     They are registered here and not by an entry point: that one would be missing where an
     environment was made before this module. `RegistryError` where MLflow's store of models has a
@@ -53,10 +57,10 @@ def install_guards(admission: Admission) -> None:
 
     from registry.mlflow.guarded_artifacts import ARTIFACT_ROOT
 
-    rules = {**MODELS, **admission.rules}
+    rules = {**MODELS, **Admission(desk).rules}
     check_classified(Models, rules)
     guarded_tracking = guard_store(Tracking, TRACKING)
-    guarded_models = guard_store(Models, rules)
+    guarded_models = with_approvals(guard_store(Models, rules), desk)
 
     def open_tracking(store_uri: str, artifact_uri: str | None = None) -> Any:
         location = artifact_uri or os.environ[ARTIFACT_ROOT]

@@ -8,7 +8,7 @@ not at the address that it came by.
 import inspect
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -38,6 +38,25 @@ _PLACEHOLDERS = frozenset({"prompt-template", "dummy-source"})
 """What MLflow calls the source of a prompt, which has no files."""
 _INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
 """A store's methods call each other; the outermost call is the one that was requested."""
+
+
+APPROVE = "approve"
+"""The tag by which people approve a version: `registry/mlflow/approving.py`."""
+
+
+def is_inside() -> bool:
+    """Whether a method of a store makes the call, and no request."""
+    return _INSIDE.get()
+
+
+@contextmanager
+def inside() -> Iterator[None]:
+    """What the server does on its own account, after it has checked a request."""
+    token = _INSIDE.set(True)
+    try:
+        yield
+    finally:
+        _INSIDE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -350,6 +369,8 @@ def check_new_version(call: Call) -> None:
     """A version's files are those of a run or of a logged model, and not Assay's."""
     check_model(call)
     check_tags(call)
+    if APPROVE in map(normalize, _tag_keys(call.arguments)):
+        call.refuse(f"The tag {APPROVE!r} is set on the page of a registered version")
     # A prompt is a registered model without files.
     if call.is_by_service or str(call.arguments["source"]) in _PLACEHOLDERS:
         return

@@ -17,6 +17,7 @@ from core.errors import RegistryError
 from core.locks import serve_records
 from core.private_file import secret
 from registry.mlflow.accounts import make_accounts, write_settings
+from registry.mlflow.desk import Desk, prepare_desk
 from registry.mlflow.own_database import own_database
 
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
             database = own_database(home)
             # Before MLflow is imported: it reads its settings then.
             os.environ.update(_settings(home, database, options.port))
-            _prepare(home, database, options.project.resolve())
+            _prepare(database, Desk(home, options.project.resolve()))
         # The last line of a log is what a person is shown.
         except RegistryError as error:
             say(str(error))
@@ -90,13 +91,14 @@ def _fernet_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def _prepare(home: Path, database: str, project: Path) -> None:
-    from registry.mlflow.admission import Admission
+def _prepare(database: str, desk: Desk) -> None:
     from registry.mlflow.guard import install_guards
     from registry.mlflow.store import Store
 
-    install_guards(Admission(home, project))
+    home = desk.home
+    install_guards(desk)
     make_accounts(home)
+    prepare_desk(desk)
     # Asking for any run creates the experiment where it is missing, with its artifacts where
     # the command line puts them.
     store = Store(database, home / "leases")

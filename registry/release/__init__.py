@@ -16,6 +16,7 @@ brakes.py ─► rolled back, base served, revoked, frozen: one entry each
 - `release.py` drives a candidate to full traffic; it may be killed between any two lines.
 - `brakes.py` rolls back, serves the base, revokes, freezes, waives; without MLflow and Prefect.
 - `context.py` and `following.py` are ledger and endpoint as releases and brakes see them.
+- `people.py` reads who may do what; `approvals.py` enters what approvers say.
 - `succession.py` says whether a new finalist takes `challenger` from an older one.
 - `accept.py` has a ledger count that lacks entries which others remember.
 """

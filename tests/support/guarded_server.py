@@ -15,8 +15,8 @@ from tests.support.waiting import SECONDS_AT_MOST
 
 
 @contextmanager
-def guarded_server(home: Path) -> Iterator[str]:
-    """Its address, for as long as the context lasts."""
+def guarded_server(home: Path, project: Path | None = None) -> Iterator[str]:
+    """Its address, for as long as the context lasts; `project` is whose people it knows."""
     with free_port() as port:
         command = [
             sys.executable,
@@ -25,7 +25,7 @@ def guarded_server(home: Path) -> Iterator[str]:
             "--home",
             str(home),
             "--project",
-            str(home),
+            str(project or home),
             "--port",
             str(port),
         ]
