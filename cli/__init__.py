@@ -1,6 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, training, base, data, release, serving, system, upkeep, ledger, stage (…_commands.py)
+    project, training, base, data, release, identity, serving, system, upkeep, ledger, stage
+    (…_commands.py)
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -17,6 +18,7 @@ import click
 from cli import (
     base_commands,
     data_commands,
+    identity_commands,
     ledger_commands,
     project_commands,
     release_commands,
@@ -134,6 +136,7 @@ for _command in (
     *base_commands.COMMANDS,
     *data_commands.COMMANDS,
     *release_commands.COMMANDS,
+    *identity_commands.COMMANDS,
     *serving_commands.COMMANDS,
     *system_commands.COMMANDS,
     *upkeep_commands.COMMANDS,

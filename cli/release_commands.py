@@ -68,6 +68,30 @@ def adopt(version: str, model: str, reason: str) -> None:
 
 
 @click.command()
+@click.argument("version")
+@MODEL
+@_REASON
+def approve(version: str, model: str, reason: str) -> None:
+    """Say that VERSION, which somebody else trained, may be released."""
+    from operations.approving import approve_version
+
+    approvals = approve_version(model, version, reason)
+    say(f"Approvals of {approvals.target.place}: {approvals.text}.")
+
+
+@click.command()
+@click.argument("version")
+@MODEL
+@_REASON
+def disapprove(version: str, model: str, reason: str) -> None:
+    """Take your approval of VERSION back."""
+    from operations.approving import disapprove_version
+
+    approvals = disapprove_version(model, version, reason)
+    say(f"Approvals of {approvals.target.place}: {approvals.text}.")
+
+
+@click.command()
 @_RELEASED
 @_REASON
 @click.option(
@@ -142,8 +166,8 @@ def unfreeze(reason: str) -> None:
     required=True,
     multiple=True,
     help=(
-        "A rule of the gate judge: human_rating, approvals, package_signature, freshness, "
-        "comparator. May come several times."
+        "A rule of the gate judge: human_rating, approvals, policy_change, package_signature, "
+        "freshness, comparator. May come several times."
     ),
 )
 @click.option(
@@ -188,6 +212,8 @@ def _say_what_serves(served: "ServedModel") -> None:
 COMMANDS: tuple[click.Command, ...] = (
     promote,
     adopt,
+    approve,
+    disapprove,
     rollback,
     revoke,
     serve_base,

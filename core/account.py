@@ -188,21 +188,24 @@ def normalise_name(name: str) -> str:
     return text.casefold()
 
 
-def current_user() -> str:
-    """Who acts: `ASSAY_USER`, else the login name; cut to what the ledger takes."""
+def login_name() -> str:
+    """The name of the account that acts, or its number: no variable can change it.
+
+    A missing name must not keep anybody from a brake.
+    """
+    acting = os.getuid()
+    try:
+        name = pwd.getpwuid(acting).pw_name
+    except (KeyError, OverflowError):
+        # A container's arbitrary user has no entry in the password file.
+        return f"uid-{acting}"
+    printable = re.sub(r"[^\w.@$\\-]", "?", name)
+    return printable[:_LONGEST_NAME]
+
+
+def chosen_name() -> str:
+    """What `ASSAY_USER` says; empty where it says nothing."""
     from core.settings import Settings
 
-    user = Settings().user.strip()
-    name = user or _login_name()
-    return name[:_LONGEST_NAME]
-
-
-def _login_name() -> str:
-    """The login name, or a number: a missing name must not keep anybody from a brake."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container's arbitrary user has no entry in the password file.
-        return f"uid-{os.getuid()}"
+    user = Settings().user
+    return user.strip()

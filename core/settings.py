@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     """
 
     user: str = ""
-    """Who acts, as the ledger records it; empty: the login name."""
+    """A name of one's own that the ledger records; empty: the login name."""
 
     ledger_url: str = ""
     """Where the ledger is: `postgresql://…`; empty: SQLite in the home."""

@@ -8,7 +8,6 @@ Either gate may answer Rejection or Undecided instead. The run ends there and is
 
 from prefect import flow
 
-from core.account import current_user
 from core.project import Project, find_project
 from core.settings import Settings
 from flows.run.artifacts import Verdict
@@ -34,6 +33,7 @@ from registry.ledger.ledger import open_ledger
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import AUTHOR, DATA_REVISION, MODEL, RECIPE, WORKSPACE
 from registry.mlflow.store import Store
+from registry.release.people import acting_name
 
 
 @flow(
@@ -72,7 +72,7 @@ def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outc
     # Who wanted the run, and on which rows: MLflow's pages show both.
     tags = {
         MODEL: model,
-        AUTHOR: current_user(),
+        AUTHOR: acting_name(workspace.project.root),
         DATA_REVISION: revision_in(workspace.root),
         WORKSPACE: workspace.run_id,
     }

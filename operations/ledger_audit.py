@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from core.account import current_user, operating_system_account
 from core.environment import mlflow_address, set_library_environment
 from core.errors import AssayError, LedgerError
 from core.project import Project
-from operations.orders import current_project, make_order
+from operations.identity import identity_for_brakes
+from operations.orders import current_project, make_brake_order
 from registry.ledger.audit import (
     PAGE_TAG,
     AuditReport,
@@ -119,7 +119,7 @@ def accept_ledger(reason: str) -> Acceptance:
     `ParameterError` without a reason; `LedgerError` where there is no ledger: a missing one is
     restored, not accepted. `ReleaseError` where there is nothing to accept.
     """
-    order = make_order(reason)
+    order = make_brake_order(reason)
     project = current_project()
     # Opening would create a ledger where there is none.
     read_ledger(project.home)
@@ -132,8 +132,9 @@ def rotate_key(reason: str) -> Rotation:
     """Replace the key that signs the ledger; `LedgerError` where that cannot be done."""
     home = current_project().home
     ledger = open_ledger(home)
-    account = operating_system_account()
-    rotate(ledger, home, current_user(), reason, account)
+    # A leaked key is replaced also while MLflow is down.
+    who = identity_for_brakes(current_project())
+    rotate(ledger, home, who.by, reason, who.account)
     key_id = load_key(home).public.key_id
     return Rotation(key_id, folder=home / "keys")
 

@@ -1,20 +1,22 @@
 """What the release manager and on-call order: who ordered it and why goes on record with it.
 
 Each function carries one order out and returns how things are afterwards; `cli` puts that into
-words. Revocations are in `operations/revoking.py`, waivers in `operations/waiving.py`.
+words. Revocations are in `operations/revoking.py`, waivers in `operations/waiving.py`, approvals in
+`operations/approving.py`; who acts is found in `operations/identity.py`.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.account import current_user, operating_system_account
 from core.environment import set_library_environment
-from core.errors import ParameterError
+from core.errors import ParameterError, ReleaseError
 from core.project import Project, find_project
 from core.settings import Settings
+from operations.identity import Identity, identity_for_brakes, verified_identity
 from registry.ledger.state import LedgerState
 from registry.release.brakes import freeze, roll_back, serve_base, unfreeze
 from registry.release.context import ChangeRequest, ReleaseContext
+from registry.release.people import read_people
 
 if TYPE_CHECKING:
     from flows.promote import Promotion, Repaired
@@ -53,8 +55,22 @@ def promote_version(model: str, version: str, reason: str) -> "Promotion | Repai
     # After the settings above: libraries read them when they are imported.
     from flows.promote import promote
 
+    project, order = current_project(), make_order(reason)
+    check_may_promote(project, order)
     # Imported above only after the libraries' settings are in the environment.
-    return promote(current_project(), model, version, make_order(reason))
+    return promote(project, model, version, order)
+
+
+def check_may_promote(project: Project, order: ChangeRequest) -> None:
+    """`ReleaseError` without the role release_manager; `ParameterError` where nobody is known."""
+    people = read_people(project.root)
+    if people.has_role(order.by, order.account, "release_manager"):
+        return
+    names = ", ".join(people.list_with_role("release_manager")) or "nobody yet"
+    raise ReleaseError(
+        f"{order.by} ({order.account}) does not have the role release_manager, "
+        f"which people.yaml gives to: {names}. Ask one of them."
+    )
 
 
 def adopt_version(model: str, version: str, reason: str) -> "Registration":
@@ -100,7 +116,9 @@ def freeze_releases(reason: str) -> LedgerState:
 
 def unfreeze_releases(reason: str) -> LedgerState:
     """Let releases begin again; `ParameterError` without a reason."""
-    order, context = _order_with_context(reason)
+    # No brake: who opens the way again is verified.
+    order = make_order(reason)
+    _, context = _order_with_context(reason)
     return unfreeze(order, context)
 
 
@@ -117,11 +135,26 @@ def order_about(model: str | None, reason: str) -> ModelOrder:
 
 
 def make_order(reason: str) -> ChangeRequest:
-    """Sign a reason with the name and the account that act; `ParameterError` where it is empty."""
+    """Sign a reason with the name and the account that act; `ParameterError` where it is empty.
+
+    `OperationError` where a login of MLflow's holds no more.
+    """
+    return _sign(reason, verified_identity(current_project()))
+
+
+def make_brake_order(reason: str) -> ChangeRequest:
+    """Sign a reason as `make_order` does, whatever is broken: nothing keeps anybody from a brake.
+
+    `ParameterError` where the reason is empty.
+    """
+    return _sign(reason, identity_for_brakes(current_project()))
+
+
+def _sign(reason: str, identity: Identity) -> ChangeRequest:
     return ChangeRequest(
-        by=current_user(),
+        by=identity.by,
         reason=check_reason(reason),
-        account=operating_system_account(),
+        account=identity.account,
     )
 
 
@@ -153,7 +186,7 @@ def _order_with_context(reason: str) -> tuple[ChangeRequest, ReleaseContext]:
     from serving.client import endpoint_client
 
     home = current_project().home
-    order = make_order(reason)
+    order = make_brake_order(reason)
     # A brake creates no ledger: a missing one was lost, or is in another place.
     current_ledger()
     return order, ReleaseContext(open_ledger(home), endpoint_client(home))

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from core.account import current_user, operating_system_account
-from core.errors import ParameterError
+from core.account import Signed, group_by_person
+from core.errors import ParameterError, ReleaseError
+from core.project import Project
+from operations.identity import Identity, verified_identity
 from operations.orders import check_reason, current_project
 from registry.ledger.entries import MODEL_NAME, Waived
+from registry.ledger.state import LedgerState
 from registry.release.brakes import waive
-from registry.release.judge import WAIVABLE
+from registry.release.judge import NOT_BY_ONE_PERSON, WAIVABLE
+from registry.release.people import People, read_people
 
 # `24h` or `7d`.
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -29,14 +33,22 @@ class EnteredWaiver:
 
 
 def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaiver:
-    """Enter a waiver into the ledger.
+    """Enter a waiver of whoever acts into the ledger.
 
     `until` is a time (2026-12-01T18:00+01:00) or a span (24h, 7d). `ParameterError` where the
     rule, the time, the model's name or the reason does not fit.
     """
+    identity = verified_identity(current_project())
+    return enter_waiver_of(identity, model, rule, until, reason)
+
+
+def enter_waiver_of(
+    identity: Identity, model: str, rule: str, until: str, reason: str
+) -> EnteredWaiver:
+    """Enter a waiver of that identity; errors as of `enter_waiver`."""
     from registry.ledger.ledger import open_ledger
 
-    waiver = draft_waiver(model, rule, until, current_user())
+    waiver = draft_waiver(model, rule, until, identity)
     recorded_reason = check_reason(reason)
     ledger = open_ledger(current_project().home)
     last_entry = ledger.state().at
@@ -56,18 +68,99 @@ def enter_waiver(model: str, rule: str, until: str, reason: str) -> EnteredWaive
 
 
 def check_waivers(model: str, rules: Sequence[str], until: str) -> None:
-    """`ParameterError` where one of the waivers could not be entered."""
-    by = current_user()
+    """`ParameterError` where one of the waivers could not be entered.
+
+    `ReleaseError` where it would count for nothing, as far as that is known before a version is
+    judged.
+    """
+    from registry.ledger.ledger import open_ledger
+
+    project = current_project()
+    identity = verified_identity(project)
     for rule in rules:
         draft_waiver(
             model,
             rule,
             until,
-            by,
+            identity,
+        )
+    people = read_people(project.root)
+    ledger_state = open_ledger(project.home).state()
+    _check_role(project, model, identity, people)
+    _check_is_not_the_author(model, identity, people, ledger_state)
+    _check_leaves_one(model, rules, identity, ledger_state)
+
+
+def _check_role(
+    project: Project, model: str, identity: Identity, people: People
+) -> None:
+    """`ReleaseError` where the model's policy lets nobody of that role waive."""
+    # With the metrics that a policy names, which take a while to import.
+    from flows.run.model_files import policy_of
+    from pipelines.gates.policy import load_policy
+
+    policy = load_policy(policy_of(project.root, model))
+    allowed = policy.gates.judge.waivers_by
+    for role in allowed:
+        if people.has_role(identity.by, identity.account, role):
+            return
+    roles = " or ".join(allowed) or "nobody"
+    raise ReleaseError(
+        f"The policy of {model} lets {roles} waive, which {identity.by} ({identity.account}) "
+        "is not by people.yaml. Ask somebody who is."
+    )
+
+
+def _check_is_not_the_author(
+    model: str, identity: Identity, people: People, ledger_state: LedgerState
+) -> None:
+    """`ReleaseError` where that person trained every version of the model that is known."""
+    acting = people.signed(identity.by, identity.account)
+    registrations = [
+        registration
+        for registration in ledger_state.registrations.values()
+        if registration.made.model == model
+    ]
+    for registration in registrations:
+        author = people.signed(
+            registration.by,
+            registration.account or registration.by,
+        )
+        # Of somebody else's version the waiver counts.
+        if len(group_by_person((author, acting))) > 1:
+            return
+    if registrations:
+        raise ReleaseError(
+            f"{identity.by} ({identity.account}) trained every version of {model}, and nobody "
+            "waives a rule for their own. Ask somebody else who may, from another account."
         )
 
 
-def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:
+def _check_leaves_one(
+    model: str, rules: Sequence[str], identity: Identity, ledger_state: LedgerState
+) -> None:
+    """`ReleaseError` where one person would have waived all that people and keys give."""
+    acting = Signed(identity.by, identity.account)
+    now = datetime.now(UTC)
+    own, others = set(rules), set()
+    for waiver in ledger_state.waivers:
+        is_open = waiver.model == model and now < waiver.until
+        if not is_open or waiver.rule not in NOT_BY_ONE_PERSON:
+            continue
+        given = Signed(waiver.by, waiver.account or waiver.by)
+        if len(group_by_person((acting, given))) == 1:
+            own.add(waiver.rule)
+        else:
+            others.add(waiver.rule)
+    if own >= NOT_BY_ONE_PERSON and not others:
+        names = ", ".join(sorted(NOT_BY_ONE_PERSON))
+        raise ReleaseError(
+            f"{identity.by} alone would have waived {names}, and no release counts that. "
+            "Leave one of them to another person."
+        )
+
+
+def draft_waiver(model: str, rule: str, until: str, identity: Identity) -> Waived:
     """Make a waiver that can be entered, still without the digest of its reason.
 
     `ParameterError` where the rule cannot be waived, where the time has passed or is more than 90
@@ -89,9 +182,9 @@ def draft_waiver(model: str, rule: str, until: str, by: str) -> Waived:
         rule=rule,
         model=model,
         until=end,
-        by=by,
+        by=identity.by,
         reason_sha256=_NO_DIGEST,
-        account=operating_system_account(),
+        account=identity.account,
     )
 
 

@@ -6,7 +6,7 @@ as the bytes that its entry names, and only with the author that the entry names
 
 from pathlib import Path
 
-from core.account import current_user, operating_system_account
+from core.account import login_name, operating_system_account
 from core.errors import RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.evidence import Adapter, Scorecard
@@ -40,7 +40,7 @@ def enter_version(
     contents = contents_of_version(version, package)
     entry = Registered(
         **contents.model_dump(),
-        by=current_user(),
+        by=login_name(),
         account=operating_system_account(),
         logical_run=version.logical_run,
     )

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 
-from core.account import current_user
 from core.files import digest_of_json
 from core.git import git
 from flows.run.artifacts import Verdict
@@ -29,6 +28,7 @@ from registry.mlflow.recorded import (
     ModelVersion,
 )
 from registry.mlflow.store import Store
+from registry.release.people import acting_name
 
 
 def score_with_new_code(
@@ -73,7 +73,7 @@ def rescore(
     """
     tags = {
         MODEL: champion.name,
-        AUTHOR: current_user(),
+        AUTHOR: acting_name(workspace.project.root),
         KIND: "rescore",
         VERSION: champion.version,
         WORKSPACE: workspace.run_id,

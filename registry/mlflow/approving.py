@@ -2,16 +2,15 @@
 
 ```
 set tag approve = reason ─► may this person? ─► entry `approved`, signed by the key of the role
-                                 └► 403          admission ─► tags of the page: `approve` (who) and
-                                                 `assay.approvals` (who, when, in which entry)
+                                 └► 403          admission ─► the page's tag `assay.approvals`:
+                                                 who approved, when, in which entry
 set tag disapprove = reason, or delete tag approve ─► entry `approval_withdrawn`
 ```
 
-What the page shows proves nothing: `judge` reads the ledger.
+The tag `approve` itself is not kept. What the page shows proves nothing: `judge` reads the ledger.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from core.account import normalise_name
@@ -24,7 +23,6 @@ from registry.mlflow.recorded import PACKAGE
 from registry.release.approvals import (
     Target,
     approve,
-    approver_names,
     describe_approvals,
     withdraw,
 )
@@ -36,28 +34,6 @@ DISAPPROVE = "disapprove"
 """The tag that takes an approval back: MLflow lets only its managers of a model delete tags."""
 _LONGEST_REASON = 2000
 _DELETED = "The tag was deleted on the version's page in MLflow."
-
-
-@dataclass(frozen=True)
-class _Tags:
-    """What a version's page shows of its approvals, by tag; an empty text is no tag."""
-
-    target: Target
-    texts: dict[str, str]
-
-    def shown(self) -> list[Any]:
-        """The tags, as MLflow takes them."""
-        from mlflow.entities.model_registry import ModelVersionTag
-
-        return [
-            ModelVersionTag(key, text)  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
-            for key, text in self.texts.items()
-            if text
-        ]
-
-    def not_shown(self) -> list[str]:
-        """The keys of the tags that are there no more."""
-        return [key for key, text in self.texts.items() if not text]
 
 
 _Order = Callable[[Target, str], LedgerState]
@@ -75,7 +51,7 @@ def with_approvals(guarded: Any, desk: Desk) -> Any:
         page = store.get_model_version(name, version)
         order = _approval if kind == APPROVE else _withdrawal
         reason = str(tag.value or "")
-        show(store, _act(page, order(desk, reason)))
+        show(store, page, _act(page, order(desk, reason)))
 
     def delete_tag(store: Any, name: str, version: Any, key: str) -> None:
         # `Approve` and full-width letters look like it to people.
@@ -85,16 +61,15 @@ def with_approvals(guarded: Any, desk: Desk) -> Any:
         _check_requested(key)
         page = store.get_model_version(name, version)
         order = _withdrawal(desk, _DELETED)
-        show(store, _act(page, order))
+        show(store, page, _act(page, order))
 
-    def show(store: Any, tags: _Tags) -> None:
-        place = (tags.target.model, tags.target.version)
-        # On the server's own account: no person may write one of the two.
+    def show(store: Any, page: Any, text: str) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        tag = ModelVersionTag(APPROVALS, text)  # type: ignore[no-untyped-call]  # mlflow's own
+        # On the server's own account: no person may write it.
         with inside():
-            for tag in tags.shown():
-                guarded.set_model_version_tag(store, *place, tag)
-            for key in tags.not_shown():
-                guarded.delete_model_version_tag(store, *place, key)
+            guarded.set_model_version_tag(store, page.name, page.version, tag)
 
     methods = {
         "set_model_version_tag": set_tag,
@@ -109,8 +84,8 @@ def _check_requested(key: str) -> None:
         _refuse(f"The tag {key[:60]!r} is set on a version's page, by a person")
 
 
-def _act(page: Any, order: _Order) -> _Tags:
-    """Carry an approval or its withdrawal out; gives what the page shows from then on."""
+def _act(page: Any, order: _Order) -> str:
+    """Carry an approval or its withdrawal out; gives what the page says from then on."""
     package = (page.tags or {}).get(PACKAGE)
     target = Target(
         str(page.name),
@@ -129,11 +104,7 @@ def _act(page: Any, order: _Order) -> _Tags:
         _refuse(str(error))
     except AssayError as error:
         _fail(str(error))
-    texts = {
-        APPROVE: approver_names(target, ledger_state),
-        APPROVALS: describe_approvals(target, ledger_state),
-    }
-    return _Tags(target, texts)
+    return describe_approvals(target, ledger_state)
 
 
 def _approval(desk: Desk, value: str) -> _Order:

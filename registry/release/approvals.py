@@ -138,25 +138,14 @@ def approvals_of(
 
 
 def describe_approvals(target: Target, ledger_state: LedgerState) -> str:
-    """Who approved the bytes of now, in which entry; empty where nobody did."""
+    """Who approved the bytes of now, when, and in which entry, as a page says it."""
     sentences = [
         f"{approval.by} ({approval.account}) "
         f"on {approval.at:%Y-%m-%d %H:%M} UTC, entry {approval.generation}"
         for approval in approvals_of(target, ledger_state)
         if _is_current(approval, target, ledger_state)
     ]
-    return "; ".join(sentences)
-
-
-def approver_names(target: Target, ledger_state: LedgerState) -> str:
-    """The names of those who approved the bytes of now."""
-    names = {
-        approval.by
-        for approval in approvals_of(target, ledger_state)
-        if _is_current(approval, target, ledger_state)
-    }
-    in_order = sorted(names)
-    return ", ".join(in_order)
+    return "; ".join(sentences) or "nobody's approval stands"
 
 
 def _stands(target: Target, request: ChangeRequest, ledger_state: LedgerState) -> bool:

@@ -28,7 +28,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from core.account import MLFLOW, Signed, mlflow_user_of, normalise_name, system_marks
+from core.account import (
+    MLFLOW,
+    Signed,
+    chosen_name,
+    login_name,
+    mlflow_user_of,
+    normalise_name,
+    operating_system_account,
+    system_marks,
+)
 from core.errors import ParameterError
 from core.roles import PersonRole
 from core.value import Value, first_problem
@@ -165,6 +174,15 @@ class People(Value):
             persons,
         )
 
+    def names_of(self, by: str, account: str) -> frozenset[str]:
+        """Every name of whoever acted, as names are compared."""
+        name = self.person_of(by, account)
+        if name is None:
+            return frozenset()
+        person = self.people[name]
+        names = (name, *person.mlflow, *person.accounts)
+        return frozenset(map(normalise_name, names))
+
     def list_with_role(self, role: PersonRole) -> tuple[str, ...]:
         """Everybody with the role, by name: whom a refusal can send a person to."""
         names = []
@@ -218,6 +236,28 @@ def read_people(root: Path) -> People:
     raise ParameterError(
         f"{path} does not say who may do what: {problem}. "
         "Correct it, or bring it back from git; until then nobody has a role."
+    )
+
+
+def acting_name(root: Path) -> str:
+    """The name under which the account of the operating system acts: `ASSAY_USER`, or its login.
+
+    `ParameterError` where `ASSAY_USER` is somebody else's name.
+    """
+    own = login_name()
+    chosen = chosen_name()
+    # Most set nothing, and then no file is asked.
+    if normalise_name(chosen) in {"", normalise_name(own)}:
+        return own
+    account = operating_system_account()
+    people = read_people(root)
+    if normalise_name(chosen) in people.names_of(own, account):
+        return chosen
+    printable = chosen.encode("ascii", "backslashreplace").decode()
+    raise ParameterError(
+        f"ASSAY_USER names {printable[:60]!r}, and this account is {account}: nobody acts under "
+        f"another's name. Unset it, have {FILE} list that name with the account, "
+        "or log in as a user of MLflow's with `assay login`."
     )
 
 

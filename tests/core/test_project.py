@@ -173,7 +173,6 @@ def assay_of(checkout: Path, folder: Path, *arguments: str) -> CommandResult:
         **os.environ,
         "PYTHONPATH": str(checkout),
         "ASSAY_HOME": "",
-        "ASSAY_USER": "ann",
     }
     command = [sys.executable, "-m", "cli", *arguments]
     done = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.account import login_name
 from core.errors import BrokenLedger
 from registry.ledger.audit import KnownHead, export, keep_export, known_heads
 from registry.ledger.entries import (
@@ -324,7 +325,7 @@ def test_a_restored_older_ledger_is_accepted_by_one_command_which_revokes_again_
     assert start_follower(home) == Seen(read_ledger(home).state(), ())
     assert assay("audit", "verify").exit_code == 0
     assert (
-        "head accepted by olga: restored the backup of Monday"
+        f"head accepted by {login_name()}: restored the backup of Monday"
         in assay("history").output
     )
     nothing = assay("audit", "accept-head", "--reason", "once more")

@@ -20,6 +20,7 @@ from registry.mlflow.recorded import PACKAGE
 from registry.release.people import FILE
 from tests.support.ledgers import MODEL, adopted, package, registered
 
+NONE = {APPROVALS: "nobody's approval stands"}
 PEOPLE = """\
 people:
   manager: {mlflow: [manager], roles: [approver, release_manager]}
@@ -108,7 +109,7 @@ def test_the_tag_is_an_approval_that_admissions_key_signs(page: Page) -> None:
     why = page.ledger.recall(entry.body.reason_sha256)
     assert why == "read the worst twenty answers"
     # The page shows what is on record, not what was typed.
-    assert page.tags["approve"] == "manager"
+    assert set(page.tags) == {APPROVALS}
     assert f"entry {entry.generation}" in page.tags[APPROVALS]
     assert "manager (mlflow:manager) on 20" in page.tags[APPROVALS]
 
@@ -118,15 +119,16 @@ def test_a_second_approver_is_shown_beside_the_first_and_deleting_takes_ones_own
 ) -> None:
     page.set("manager", "good")
     page.set("rita", "good too")
-    assert page.tags["approve"] == "manager, rita"
+    assert "manager (" in page.tags[APPROVALS]
+    assert "; rita (" in page.tags[APPROVALS]
     page.delete("manager")
     assert [approval.by for approval in page.approvals] == ["rita"]
-    assert page.tags["approve"] == "rita"
+    assert page.tags[APPROVALS].startswith("rita (")
     with pytest.raises(MlflowException, match="manager has not approved version 1"):
         page.delete("manager")
     page.delete("rita")
     assert not page.approvals
-    assert not page.tags
+    assert page.tags == NONE
 
 
 @pytest.mark.parametrize("key", ["disapprove", "DisApprove"])
@@ -137,7 +139,7 @@ def test_a_tag_takes_an_approval_back_with_the_reason(page: Page, key: str) -> N
     page.refuses("rita has not approved", "rita", key=key)
     page.set("manager", "answer 12 is wrong", key=key)
     assert not page.approvals
-    assert not page.tags
+    assert page.tags == NONE
     body = page.ledger.entries()[-1].body
     assert isinstance(body, ApprovalWithdrawn)
     assert page.ledger.recall(body.reason_sha256) == "answer 12 is wrong"
@@ -157,10 +159,10 @@ def test_a_name_that_looks_like_it_is_the_tag(page: Page, key: str) -> None:
     page.refuses("does not have the role approver", "scientist", key=key)
     page.set("manager", "good", key=key)
     assert len(page.approvals) == 1
-    assert set(page.tags) == {"approve", APPROVALS}
+    assert set(page.tags) == {APPROVALS}
     page.delete("manager", key)
     assert not page.approvals
-    assert not page.tags
+    assert page.tags == NONE
 
 
 def test_who_may_not_approve_is_refused_with_the_reason(page: Page) -> None:

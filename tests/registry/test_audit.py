@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.account import login_name
 from core.errors import BrokenLedger, LedgerError
 from operations.history import HistoryEntry, history_entries
 from registry.ledger.audit import (
@@ -622,7 +623,7 @@ def test_the_key_is_rotated_and_a_reason_erased_from_the_command_line(
     ][-1]
     assert (happened["kind"], happened["by"], happened["reason"]) == (
         "key_revoked",
-        "olga",
+        login_name(),
         "every year",
     )
     assert assay("audit", "erase", happened["reason_sha256"]).exit_code == 0

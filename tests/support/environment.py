@@ -34,8 +34,7 @@ def isolate(environment: MutableMapping[str, str]) -> None:
 
 
 def use_home(patch: pytest.MonkeyPatch, home: Path, mlflow: Path) -> None:
-    """Have `assay` in this process use that home and that MLflow database, as Olga."""
+    """Have `assay` in this process use that home and that MLflow database."""
     patch.delenv("ASSAY_LEDGER_URL", raising=False)
     patch.setenv("ASSAY_HOME", str(home))
-    patch.setenv("ASSAY_USER", "olga")
     patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow}")

@@ -28,7 +28,7 @@ def checkout_of(home: Home, cloned: Path) -> Checkout:
     """Where `assay` is typed for that home."""
     return Checkout(
         cloned,
-        {"ASSAY_HOME": str(home.path), "OMP_NUM_THREADS": "1", "ASSAY_USER": "ann"},
+        {"ASSAY_HOME": str(home.path), "OMP_NUM_THREADS": "1"},
     )
 
 

@@ -59,7 +59,6 @@ def urls(cluster: Postgres) -> dict[str, str]:
 def home(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with a release, and what a year of work puts into MLflow beside it."""
     monkeypatch.setenv("ASSAY_HOME", str(kept.home))
-    monkeypatch.setenv("ASSAY_USER", "olga")
     client = client_of(kept.store.uri)
     run = client.get_run(kept.store.runs.begin("work", "name", {}).run_id)
     curve = [Metric("loss", 1 / (step + 1), step, step) for step in range(700)]

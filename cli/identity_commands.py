@@ -1,0 +1,86 @@
+"""Commands that say who acts: `assay login`, `assay logout`, `assay whoami`."""
+
+import sys
+from contextlib import suppress
+
+import click
+
+from core.console import say
+from core.errors import OperationError, ParameterError
+
+
+@click.command()
+@click.argument("user", required=False)
+@click.option(
+    "--password-stdin",
+    "from_stdin",
+    is_flag=True,
+    help="Read the password from standard input, as a script gives it.",
+)
+def login(user: str | None, *, from_stdin: bool) -> None:
+    """Act as USER of MLflow's from now on, beside your own account.
+
+    Default: the user that people.yaml lists with this account. The password is that of MLflow's
+    pages; it is asked for, or read from the home's passwords.json where that is yours.
+    """
+    from operations.identity import log_in, own_user, recorded_password
+    from operations.orders import current_project
+
+    project = current_project()
+    name = user or own_user(project)
+    if not name:
+        raise ParameterError(
+            "people.yaml lists no single user of MLflow's with this account. "
+            "Name one: `assay login USER`."
+        )
+    recorded = None if from_stdin else recorded_password(project, name)
+    if recorded is not None:
+        with suppress(OperationError):
+            log_in(project, name, recorded)
+            _say_who(name)
+            return
+    # A person may have changed it in MLflow since.
+    log_in(project, name, _ask_password(name, from_stdin=from_stdin))
+    _say_who(name)
+
+
+def _say_who(name: str) -> None:
+    say(
+        f"Logged in as {name}. Your own account stays on record beside it; "
+        "`assay whoami` shows both, `assay logout` ends it."
+    )
+
+
+def _ask_password(user: str, *, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise ParameterError(
+            "There is no terminal to ask for the password. Give it with --password-stdin."
+        )
+    return str(click.prompt(f"Password of {user} in MLflow", hide_input=True))
+
+
+@click.command()
+def logout() -> None:
+    """Act as your own account alone again."""
+    from operations.orders import current_project
+    from registry.mlflow.logins import forget_login
+
+    was_there = forget_login(current_project().home)
+    say("Logged out." if was_there else "Nobody was logged in.")
+
+
+@click.command()
+def whoami() -> None:
+    """Say who acts here, and what that person may do."""
+    from operations.identity import describe_identity, verified_identity
+    from operations.orders import current_project
+    from registry.release.people import read_people
+
+    project = current_project()
+    identity = verified_identity(project)
+    say(describe_identity(identity, read_people(project.root)))
+
+
+COMMANDS: tuple[click.Command, ...] = (login, logout, whoami)

@@ -1,0 +1,129 @@
+"""Who acts at the command line: the account of the terminal, or a user of MLflow's logged in there.
+
+`assay login` adds an identity and takes none away: the account of the terminal stays in every
+entry, so that one person with two logins is one person.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from core.account import LONGEST, MLFLOW, login_name, operating_system_account
+from core.environment import mlflow_address
+from core.errors import AssayError, OperationError, ParameterError
+from core.project import Project
+from core.system_record import read_record
+from registry.mlflow.accounts import SERVICE, passwords_file, read_passwords
+from registry.mlflow.logins import Login, keep_login, read_login, verify_login
+from registry.release.people import People, acting_name, read_people
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Under which name and by which account somebody acts, as the ledger records it."""
+
+    by: str
+    account: str
+
+
+def verified_identity(project: Project) -> Identity:
+    """Who acts, asked at MLflow's server where somebody is logged in.
+
+    `OperationError` where the login holds no more or cannot be asked for; `ParameterError` where
+    `ASSAY_USER` is somebody else's name.
+    """
+    login = read_login(project.home)
+    if login is None:
+        return Identity(acting_name(project.root), operating_system_account())
+    verify_login(login)
+    return identity_of(login.user)
+
+
+def identity_for_brakes(project: Project) -> Identity:
+    """Who acts, whatever is broken: a brake asks no server, and takes no name that is refused."""
+    with suppress(AssayError, OSError):
+        login = read_login(project.home)
+        if login is not None:
+            return identity_of(login.user)
+    with suppress(AssayError, OSError, ValueError):
+        return Identity(acting_name(project.root), operating_system_account())
+    return Identity(login_name(), operating_system_account())
+
+
+def identity_of(user: str) -> Identity:
+    """A user of MLflow's in this terminal; `ParameterError` where the ledger cannot hold both."""
+    account = f"{MLFLOW}{user} by {operating_system_account()}"
+    if len(account) > LONGEST:
+        raise ParameterError(
+            f"The user's name {user[:40]!r} is too long for the ledger beside this account. "
+            "Ask MLflow's admin for a shorter one."
+        )
+    return Identity(user, account)
+
+
+def log_in(project: Project, user: str, password: str) -> Login:
+    """Verify a login at MLflow's server and keep it; `OperationError` where it does not hold."""
+    if user == SERVICE:
+        raise ParameterError(
+            f"{SERVICE!r} is the account of worker and controller, which is nobody's. "
+            "Log in as a person."
+        )
+    identity_of(user)
+    login = Login(
+        server=find_server(project),
+        user=user,
+        password=password,
+    )
+    verify_login(login)
+    keep_login(project.home, login)
+    return login
+
+
+def find_server(project: Project) -> str:
+    """The address of MLflow's server; `OperationError` where none is known."""
+    named = mlflow_address() or ""
+    if named.lower().startswith(("http://", "https://")):
+        return named
+    record = read_record(project.home)
+    service = record.service("mlflow") if record is not None else None
+    if record is None or service is None or not record.is_running():
+        raise OperationError(
+            "MLflow's server does not run, so nobody can say whose password that is. "
+            "Start it with `assay up`, or set MLFLOW_TRACKING_URI to the team's."
+        )
+    return f"http://127.0.0.1:{service.port}"
+
+
+def recorded_password(project: Project, user: str) -> str | None:
+    """The password that the home keeps of one of MLflow's first users.
+
+    None where there is none, or where the file belongs to another account.
+    """
+    path = passwords_file(project.home)
+    with suppress(OSError, OperationError):
+        if path.stat().st_uid == os.getuid():
+            return read_passwords(project.home).get(user)
+    return None
+
+
+def own_user(project: Project) -> str | None:
+    """The one user of MLflow's that `people.yaml` lists with this account; None where none is."""
+    people = read_people(project.root)
+    name = people.person_of(login_name(), operating_system_account())
+    users = () if name is None else people.people[name].mlflow
+    if len(users) != 1:
+        return None
+    return users[0]
+
+
+def describe_identity(identity: Identity, people: People) -> str:
+    """One sentence: the name, the account, the person and the roles."""
+    name = people.person_of(identity.by, identity.account)
+    roles = [
+        role
+        for role in ("author", "reviewer", "approver", "release_manager", "auditor")
+        if people.has_role(identity.by, identity.account, role)
+    ]
+    person = "nobody that people.yaml lists" if name is None else name
+    may = ", ".join(roles) or "none"
+    return f"{identity.by}, account {identity.account}: {person}; roles: {may}"
