@@ -2,6 +2,8 @@
 
     project, training, base, data, release, identity, serving, system, upkeep, ledger, stage
     (…_commands.py)
+    project, training, gate, base, data, release, serving, system, upkeep, ledger, stage: each in
+    …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -18,6 +20,7 @@ import click
 from cli import (
     base_commands,
     data_commands,
+    gate_commands,
     identity_commands,
     ledger_commands,
     project_commands,
@@ -133,6 +136,7 @@ def main() -> None:
 for _command in (
     *project_commands.COMMANDS,
     *training_commands.COMMANDS,
+    *gate_commands.COMMANDS,
     *base_commands.COMMANDS,
     *data_commands.COMMANDS,
     *release_commands.COMMANDS,

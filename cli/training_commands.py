@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cli.report_options import JUNIT, MARKDOWN
+
 if TYPE_CHECKING:
+    from flows.run.outcome import Outcome
     from flows.run.request import TrainRequest
-    from operations.gate import GateRerun
 
 # Checked by the request, whose errors name the option and the next step.
 _FILE = click.Path(path_type=Path)
@@ -73,9 +75,20 @@ def _training_options(command: Any) -> Any:
     is_flag=True,
     help="Say what admit would, time, memory, the smallest effect to be shown; train nothing.",
 )
+@JUNIT
+@MARKDOWN
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
-def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) -> None:
+def run(
+    ctx: click.Context,
+    /,
+    *,
+    dry_run: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Train an adapter, judge it, and register it if it passes.
 
     NAME is a model of the project, which models/NAME.yaml describes; options come before that file.
@@ -85,13 +98,28 @@ def run(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **options: Any) 
     from flows.start import request_from, run_training
 
     request = request_from(**options)
+    if dry_run and (junit or markdown):
+        raise click.UsageError(
+            "--dry-run trains nothing: there is no verdict to write."
+        )
     # It exits, so that nothing is trained.
     if dry_run:
         _estimate(ctx, request, as_json=as_json)
     outcome = run_training(request)
+    if junit or markdown:
+        _write_reports(outcome, junit, markdown)
     if as_json:
         click.echo(json.dumps(outcome.machine_readable()))
     ctx.exit(outcome.exit_code)
+
+
+def _write_reports(
+    outcome: "Outcome", junit: Path | None, markdown: Path | None
+) -> None:
+    from operations.gate_report.report import report_of_run
+    from operations.judging import write_reports
+
+    write_reports(report_of_run(outcome), junit, markdown)
 
 
 def _estimate(
@@ -108,60 +136,6 @@ def _estimate(
 
 
 @click.command()
-@click.argument("folder", type=_FILE)
-@click.option(
-    "--policy",
-    type=_FILE,
-    help="Judge by another policy; default: the one beside the evidence.",
-)
-@click.option(
-    "--regenerate",
-    "prompts",
-    type=click.IntRange(min=1),
-    help="Have the folder's own adapter answer so many drawn prompts again; it needs the weights.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
-@click.pass_context
-def gate(
-    ctx: click.Context,
-    folder: Path,
-    policy: Path | None,
-    prompts: int | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Compute a verdict again from stored evidence and compare it with the stored one.
-
-    FOLDER holds a run's artifacts.
-    """
-    from operations.gate import rerun_gate
-
-    # Everything is computed before the first line is printed.
-    rerun = rerun_gate(folder, policy, prompts_to_regenerate=prompts)
-    _say_rerun(rerun)
-    if as_json:
-        document = {
-            "verdict": rerun.verdict.verdict,
-            "reasons": [finding.text for finding in rerun.verdict.findings],
-            "differences": list(rerun.differences),
-        }
-        click.echo(json.dumps(document))
-    ctx.exit(rerun.exit_code)
-
-
-def _say_rerun(rerun: "GateRerun") -> None:
-    if rerun.regenerated is not None:
-        outcome = "passed" if rerun.regenerated.is_enough else "rejected"
-        click.echo(f"  {outcome:9} {rerun.regenerated.text}")
-    for finding in rerun.verdict.findings:
-        click.echo(f"  {finding.outcome:9} {finding.text}")
-    for difference in rerun.differences:
-        click.echo(f"  DIFFERS   {difference}")
-    remark = "; the stored files say something else" if rerun.differences else ""
-    click.echo(f"{rerun.verdict.gate}: {rerun.verdict.verdict}{remark}")
-
-
-@click.command()
 @click.pass_context
 def demo(ctx: click.Context) -> None:
     """The whole path on the `cheat` pairs and SmolLM2-135M, and three answers over HTTP."""
@@ -170,4 +144,4 @@ def demo(ctx: click.Context) -> None:
     ctx.exit(run_demo())
 
 
-COMMANDS: tuple[click.Command, ...] = (run, gate, demo)
+COMMANDS: tuple[click.Command, ...] = (run, demo)

@@ -14,7 +14,7 @@ from core.roles import PersonRole
 from pipelines.gates.policy import load_policy
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
-from pipelines.values.verdict import Finalist
+from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.judge import (
@@ -23,6 +23,7 @@ from registry.release.judge import (
     Origin,
     Readmission,
     WaivedRule,
+    judge,
 )
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.people import People, read_people
@@ -56,6 +57,15 @@ class JudgedVersion:
         if not is_adopted:
             return False
         return is_older(Scorecard.read(self.package / "scorecard.json"))
+
+
+def decide(
+    judged: JudgedVersion, ledger_state: LedgerState
+) -> Candidate | Rejection | Undecided:
+    """What `judge` says of the version; nothing is written anywhere."""
+    circumstances = circumstances_of(judged, ledger_state)
+    policy = load_policy(judged.policy)
+    return judge(judged.finalist, circumstances, policy)
 
 
 def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circumstances:

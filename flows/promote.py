@@ -13,11 +13,10 @@ from core.locks import exclusive, release_lock, share_home
 from core.project import Project
 from core.value import Value
 from flows.champions import move_champions
-from flows.judged_version import JudgedVersion, circumstances_of
+from flows.judged_version import JudgedVersion, decide
 from flows.package_repair import fetch_released_package, package_fault
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import policy_of
-from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.verdict import (
@@ -35,7 +34,6 @@ from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest, ReleaseContext
-from registry.release.judge import judge
 from registry.release.release import Subject, drive_release, record_judgement, release
 from serving.client import endpoint_client
 
@@ -93,14 +91,14 @@ def promote(
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
         # From here on nothing is read from MLflow that a person could edit.
-        judged = _version_to_judge(
+        judged = version_to_judge(
             project,
             context,
             store,
             candidate,
             package,
         )
-        verdict, ledger_state = _judge(context, store, judged)
+        verdict, ledger_state = judge_and_record(context, store, judged)
         # The verdict is recorded, whatever it was: that is the answer.
         if not isinstance(verdict, Candidate):
             return Promotion(
@@ -127,13 +125,17 @@ def promote(
     )
 
 
-def _version_to_judge(
+def version_to_judge(
     project: Project,
     context: ReleaseContext,
     store: Store,
     version: ModelVersion,
     package: Path,
 ) -> JudgedVersion:
+    """The version with everything that `judge` looks at.
+
+    `RegistryError` where it never passed `screen`.
+    """
     origin = context.ledger.state().registration(version.name, version.version)
     return JudgedVersion(
         version=version,
@@ -146,13 +148,12 @@ def _version_to_judge(
     )
 
 
-def _judge(
+def judge_and_record(
     context: ReleaseContext, store: Store, judged: JudgedVersion
 ) -> tuple[Candidate | Rejection | Undecided, LedgerState]:
     """Judge the version, and record the verdict in the ledger and on the version's page."""
     version, finalist = judged.version, judged.finalist
-    circumstances = circumstances_of(judged, context.ledger.state())
-    verdict = judge(finalist, circumstances, load_policy(judged.policy))
+    verdict = decide(judged, context.ledger.state())
     subject = Subject(
         version.name, version.version, version.package_sha256, finalist.adapter.sha256
     )

@@ -1,0 +1,102 @@
+"""`assay gate judge`: what a promotion would say, with nothing released and nothing entered."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
+from tests.support.promoted import MODEL, WAIVED, entry_kinds, waive, waived_site
+
+ADDRESS = f"models:/{MODEL}/1"
+
+
+@pytest.fixture
+def site(recorded: Checkout, tmp_path: Path) -> Checkout:
+    return copy_checkout(recorded, tmp_path / "assay")
+
+
+def judge(site: Checkout, *more: str, address: str = ADDRESS) -> CommandResult:
+    return invoke(site, "gate", "judge", address, "--json", *more)
+
+
+def page(site: Checkout) -> dict[str, str]:
+    return dict(MlflowClient(site.uri, site.uri).get_model_version(MODEL, "1").tags)
+
+
+def test_a_judgement_says_what_a_promotion_would_and_changes_nothing(
+    site: Checkout, tmp_path: Path
+) -> None:
+    kinds, tags = entry_kinds(site), page(site)
+    junit, markdown = tmp_path / "out.xml", tmp_path / "out.md"
+    answer = judge(site, "--junit", str(junit), "--markdown", str(markdown))
+    assert answer.code == 4, answer.out + answer.err
+    undecided = {
+        each["rule"]
+        for each in answer.last["findings"]
+        if each["outcome"] == "undecided"
+    }
+    assert undecided == set(WAIVED)
+    assert answer.last["is_recorded"] is False
+    suite = ET.parse(junit).getroot()[0]  # noqa: S314 - it was written here
+    failures = {case.get("name") for case in suite if case.find("failure") is not None}
+    assert failures == undecided
+    first = markdown.read_text(encoding="utf-8").splitlines()[0]
+    assert first == (
+        f"### ❔ Version 1 of {MODEL} is not yet fit for release: "
+        "3 of 11 rules are undecided (human_rating, approvals, package_signature)."
+    )
+    assert (entry_kinds(site), page(site)) == (kinds, tags)
+
+
+def test_a_fit_version_passes_by_number_and_by_alias(
+    recorded: Checkout, tmp_path: Path
+) -> None:
+    site = waived_site(recorded, tmp_path / "assay")
+    kinds = entry_kinds(site)
+    for address in (ADDRESS, f"models:/{MODEL}@challenger"):
+        answer = judge(site, address=address)
+        assert answer.code == 0, answer.out + answer.err
+        assert (answer.last["verdict"], answer.last["version"]) == ("passed", "1")
+        assert len(answer.last["waivers"]) == len(WAIVED)
+        assert "11 of 11 rules passed, 3 of them by a waiver." in answer.out
+    assert entry_kinds(site) == kinds
+
+
+def test_a_recorded_judgement_is_in_the_ledger_and_on_the_page(site: Checkout) -> None:
+    answer = judge(site, "--record")
+    assert (answer.code, answer.last["is_recorded"]) == (4, True)
+    assert entry_kinds(site)[-1] == "judged"
+    assert page(site)["assay.judge"] == "undecided"
+
+
+def test_a_revoked_version_is_rejected(site: Checkout) -> None:
+    waive(site, "approvals")
+    order = ("revoke", "1", "--model", MODEL, "--reason", "a test")
+    invoke(site, *order)
+    assert judge(site).code == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "fact"),
+    [
+        (f"models:/{MODEL}/7", "There is no version 7"),
+        (f"models:/{MODEL}@champion", "There is no version @champion"),
+        ("models:/nobody/1", "There is no version 1 of nobody"),
+    ],
+)
+def test_a_version_that_is_not_there_is_an_error(
+    site: Checkout, address: str, fact: str
+) -> None:
+    answer = judge(site, address=address)
+    assert answer.code == 1
+    assert fact in answer.err
+
+
+def test_without_a_ledger_nothing_is_judged_and_none_is_opened(site: Checkout) -> None:
+    ledger = site.home / "ledger.db"
+    ledger.unlink()
+    answer = judge(site)
+    assert (answer.code, ledger.exists()) == (1, False)
+    assert "ledger" in answer.err
