@@ -8,6 +8,8 @@ from cli.model_option import MODEL
 from core.console import say, say_json
 
 if TYPE_CHECKING:
+    from flows.promote import Promotion, Repaired
+    from operations.awaiting import Serving
     from operations.orders import ServedModel
 
 # Of brakes, which are typed in a hurry: mostly there is one model.
@@ -18,26 +20,54 @@ _RELEASED = click.option(
 _REASON = click.option(
     "--reason", required=True, help="Why, in a sentence: it goes on record."
 )
+_WAIT = 1800
+"""Seconds: a release that loads slowly, behind another one that does."""
+_LONGEST_WAIT = 86_400
 
 
 @click.command()
 @click.argument("version")
 @MODEL
 @_REASON
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Return once it has full traffic and MLflow's champion is it, or say why not.",
+)
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, _LONGEST_WAIT),
+    help=f"Seconds that --wait takes at most. Default: {_WAIT}.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def promote(
-    ctx: click.Context, version: str, model: str, reason: str, *, as_json: bool
+    ctx: click.Context,
+    version: str,
+    model: str,
+    reason: str,
+    *,
+    wait: bool,
+    timeout: int | None,
+    as_json: bool,
 ) -> None:
     """Judge VERSION and, where it passes, put it in front of users.
 
-    Exit code: 0 released, 3 rejected, 4 undecided.
+    With --wait, Ctrl-C ends the waiting alone: the controller carries the release to its end.
+    Exit code: 0 released, 3 rejected, 4 undecided, 75 told to stop waiting.
     """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait.")
     # Imported here, as in every command, so that `assay --help` answers at once.
+    from operations.awaiting import promote_and_wait
     from operations.order_text import promotion_exit_code, say_promotion
     from operations.orders import promote_version
 
-    outcome = promote_version(model, version, reason)
+    outcome: Promotion | Repaired | Serving
+    if wait:
+        outcome = promote_and_wait(model, version, reason, timeout or _WAIT)
+    else:
+        outcome = promote_version(model, version, reason)
     # The findings come before the JSON, which a program reads as the last line.
     say_promotion(outcome)
     if as_json:

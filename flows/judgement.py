@@ -6,7 +6,12 @@ from pathlib import Path
 from core.locks import exclusive, release_lock, share_home
 from core.project import Project
 from flows.judged_version import JudgedVersion, decide
-from flows.promote import judge_and_record, open_release_context, version_to_judge
+from flows.promote import (
+    judge_and_record,
+    open_release_context,
+    read_finalist,
+    version_to_judge,
+)
 from flows.run.attempt import fetch_package_of
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.ledger import read_ledger
@@ -66,6 +71,28 @@ def judge_version(
         judged,
         verdict,
         ledger_state,
+    )
+
+
+def judgement_of(
+    project: Project,
+    model: str,
+    version: str,
+    verdict: Candidate | Rejection | Undecided,
+) -> Judgement:
+    """A judgement that a promotion has recorded already, with what it looked at."""
+    store = open_store(project)
+    registered = store.get_version(model, version)
+    ledger = read_ledger(project.home)
+    with share_home(project.home):
+        package = fetch_package_of(store, registered, project.home)
+    return Judgement(
+        version=registered,
+        finalist=read_finalist(registered, package),
+        package=package,
+        verdict=verdict,
+        ledger_state=ledger.state(),
+        is_recorded=True,
     )
 
 

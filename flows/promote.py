@@ -33,7 +33,7 @@ from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
-from registry.release.context import ChangeRequest, ReleaseContext
+from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.release import Subject, drive_release, record_judgement, release
 from serving.client import endpoint_client
 
@@ -60,25 +60,39 @@ class Repaired(Value):
     """Where the damaged folder is now; None where there was none."""
 
 
-def open_release_context(home: Path) -> ReleaseContext:
-    """Ledger and endpoint: all that releases and brakes need."""
+def open_release_context(home: Path, until: float | None = None) -> ReleaseContext:
+    """Ledger and endpoint: all that releases and brakes need.
+
+    `until`: when a driver gives up waiting, on the monotonic clock; None: never.
+    """
     ledger = open_ledger(home)
     endpoint = endpoint_client(home)
-    return ReleaseContext(ledger, endpoint)
+    return ReleaseContext(ledger, endpoint, Patience(until=until))
 
 
 def promote(
-    project: Project, model: str, version: str, order: ChangeRequest
+    project: Project,
+    model: str,
+    version: str,
+    order: ChangeRequest,
+    until: float | None = None,
 ) -> Promotion | Repaired:
     """Judge a version and, where it passes, release it; a rejection is a result, not a failure.
 
+    `until`: when to give up waiting for releases, on the monotonic clock. What has begun stays as
+    it is then, for the controller.
     Raises `ReleaseError` where the version serves already or cannot be released, `RegistryError`
     where MLflow does not hold it, `ServingError` without an endpoint, and `BrokenLedger` where a
     page remembers an entry that the ledger does not hold.
     """
-    store, context = open_store(project), open_release_context(project.home)
+    store, context = open_store(project), open_release_context(project.home, until)
     candidate = store.get_version(model, version)
-    with share_home(project.home), exclusive(release_lock(project.home)):
+    turn = exclusive(
+        release_lock(project.home),
+        wait=context.patience.seconds_left,
+        busy=_other_release_error,
+    )
+    with share_home(project.home), turn:
         # Promoting what serves already is the way to repair its files.
         repaired = _repair_serving_package(project.home, store, candidate)
         if repaired is not None:
@@ -125,6 +139,13 @@ def promote(
     )
 
 
+def _other_release_error() -> ReleaseError:
+    return ReleaseError(
+        "Another release is on its way, and the time to wait for it is over: nothing was judged. "
+        "`assay status` says how it stands; then run the same command again."
+    )
+
+
 def version_to_judge(
     project: Project,
     context: ReleaseContext,
@@ -139,7 +160,7 @@ def version_to_judge(
     origin = context.ledger.state().registration(version.name, version.version)
     return JudgedVersion(
         version=version,
-        finalist=_read_finalist(version, package),
+        finalist=read_finalist(version, package),
         package=package,
         policy=policy_of(project.root, version.name),
         project=project.root,
@@ -205,7 +226,8 @@ def _check_does_not_serve(ledger_state: LedgerState, version: ModelVersion) -> N
         )
 
 
-def _read_finalist(version: ModelVersion, package: Path) -> Finalist:
+def read_finalist(version: ModelVersion, package: Path) -> Finalist:
+    """The stored verdict of `screen`; `RegistryError` where it is no pass."""
     verdict = read_screen_verdict(package / "verdict.json")
     if not isinstance(verdict, Finalist):
         raise RegistryError(

@@ -11,13 +11,18 @@ from registry.release.brakes import find_rollback_target
 
 if TYPE_CHECKING:
     from flows.promote import Promotion, Repaired
+    from operations.awaiting import Serving
     from operations.waiving import EnteredWaiver
 
 
-def say_promotion(outcome: "Promotion | Repaired") -> None:
+def say_promotion(outcome: "Promotion | Repaired | Serving") -> None:
     """Print the verdict of a promotion and what it released, or which package was repaired."""
     from flows.promote import Repaired
+    from operations.awaiting import Serving
 
+    if isinstance(outcome, Serving):
+        say(_describe_serving(outcome))
+        return
     if isinstance(outcome, Repaired):
         say(_describe_repair(outcome))
         return
@@ -36,11 +41,11 @@ def say_promotion(outcome: "Promotion | Repaired") -> None:
         say(outcome.note)
 
 
-def promotion_exit_code(outcome: "Promotion | Repaired") -> int:
+def promotion_exit_code(outcome: "Promotion | Repaired | Serving") -> int:
     """Give 0 for a release or a repaired package, 3 for a rejection, 4 for undecided."""
-    from flows.promote import Repaired
+    from flows.promote import Promotion
 
-    if isinstance(outcome, Repaired):
+    if not isinstance(outcome, Promotion):
         return 0
     return EXIT_CODES[outcome.verdict.verdict]
 
@@ -61,6 +66,14 @@ def describe_way_back(model: str, ledger_state: LedgerState) -> str:
     if find_rollback_target(ledger_state.model(model)) is None:
         return ""
     return f" Back: assay rollback --model {model} --reason …"
+
+
+def _describe_serving(outcome: "Serving") -> str:
+    begun = outcome.released.begun
+    return (
+        f"Version {outcome.version} of {outcome.model} has full traffic (entry {begun}), "
+        "and MLflow's champion is it."
+    )
 
 
 def _describe_repair(outcome: "Repaired") -> str:

@@ -128,6 +128,11 @@ class Runs:
         if ERASED in self.tags(run_id):
             self._mlflow.ask(lambda mlflow: mlflow.delete_tag(run_id, ERASED))
 
+    def attach(self, run_id: str, file: Path, folder: str) -> None:
+        """Put a file into a folder of the run's artifacts, in place of one of its name."""
+        local = str(file)
+        self._mlflow.ask(lambda mlflow: mlflow.log_artifact(run_id, local, folder))
+
     def end(self, run_id: str, status: str) -> None:
         """End a run; one that came to no verdict is `FAILED` or `KILLED`."""
         self._mlflow.ask(lambda mlflow: mlflow.set_terminated(run_id, status))

@@ -1,5 +1,6 @@
 """What releases and brakes work with, and how either appends an entry to the ledger."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
@@ -42,6 +43,16 @@ class Patience:
     to_switch: float = 30.0
     to_brake: float = 2.0
     between_looks: float = 0.1
+    until: float | None = None
+    """When whoever drives gives up waiting; the release stays as it is, for the controller."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long a driver may still wait, at least 0; None: for as long as it takes."""
+        if self.until is None:
+            return None
+        left = self.until - time.monotonic()
+        return max(0.0, left)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,10 @@ def release(
 
 
 def drive_release(model: str, context: ReleaseContext) -> None:
-    """Drive a release in progress until it is completed or aborted; return where there is none."""
+    """Drive a release in progress until it is completed or aborted; return where there is none.
+
+    `ReleaseError` where the context's patience ends first: the release stays as it is.
+    """
     stalled_since = time.monotonic()
     last_generation: int | None = None
     while True:
@@ -127,6 +130,12 @@ def drive_release(model: str, context: ReleaseContext) -> None:
         if last_generation != ledger_state.head.generation:
             stalled_since = time.monotonic()
             last_generation = ledger_state.head.generation
+        if context.patience.seconds_left == 0:
+            raise ReleaseError(
+                f"A release of {model} is on its way, and the time to wait for it is over. "
+                "The controller of `assay up` carries it to its end; "
+                "`assay status` says how it stands."
+            )
         endpoint_state = _look_at(context.endpoint)
         stall = Stall(time.monotonic() - stalled_since, context)
         body = next_entry(ledger_state, model, endpoint_state, stall)

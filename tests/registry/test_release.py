@@ -3,6 +3,7 @@
 What follows from the ledger and from what the endpoint says, and nothing else.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,20 @@ def test_an_endpoint_that_loads_a_release_once_more_after_its_switch_is_waited_f
         next_entry(bench.ledger.state(), MODEL, bench.state(), Stall(11, context)),
         RolledBack,
     )
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_driver_whose_time_is_over_leaves_the_release_as_it_is(
+    bench: Bench, seconds: float
+) -> None:
+    begun = bench.begin("1")
+    bench.engines[begun] = EngineState(begun=begun, state="loading")
+    patience = Patience(until=time.monotonic() + seconds, between_looks=0.01)
+    with pytest.raises(ReleaseError, match="the time to wait for it is over"):
+        drive_release(MODEL, replace(bench.context, patience=patience))
+    pending = bench.ledger.state().model(MODEL).pending
+    assert pending is not None
+    assert pending.begun == begun
 
 
 @pytest.mark.parametrize("verdict", ["rejected", "undecided"])
