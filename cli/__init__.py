@@ -1,9 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, training, base, data, release, identity, serving, system, upkeep, ledger, stage
-    (…_commands.py)
-    project, training, gate, base, data, release, serving, system, upkeep, ledger, stage: each in
-    …_commands.py
+    project, training, gate, base, data, release, identity, serving, system, upkeep, ledger,
+    stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 

@@ -1,5 +1,6 @@
 """Commands of the release manager and of on-call. The brakes need neither MLflow nor Prefect."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -164,6 +165,38 @@ def serve_base(model: str | None, reason: str) -> None:
     _say_what_serves(serve_base_of(model, reason))
 
 
+@click.group()
+def release() -> None:
+    """Look at releases."""
+
+
+@release.command()
+@click.argument("version")
+@MODEL
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write. Default: NAME-VERSION.html, and none with --attach.",
+)
+@click.option(
+    "--attach",
+    is_flag=True,
+    help="Put the page among the artifacts of the version's run in MLflow.",
+)
+def report(version: str, model: str, out: Path | None, *, attach: bool) -> None:
+    """Write all there is to know of VERSION on one page that needs nothing else.
+
+    Verdict, scores, plots, the worst answers side by side, groups, events, fingerprints.
+    """
+    from operations.release_report.publish import report_release
+
+    path = report_release(model, version, out, attach=attach)
+    if attach:
+        say(f"The page is attached to the run of version {version} of {model}.")
+    if path is not None:
+        say(f"The page is {path}.")
+
+
 @click.command()
 @_REASON
 def freeze(reason: str) -> None:
@@ -247,6 +280,7 @@ COMMANDS: tuple[click.Command, ...] = (
     rollback,
     revoke,
     serve_base,
+    release,
     freeze,
     unfreeze,
     waive,

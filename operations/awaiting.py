@@ -14,7 +14,7 @@ from core.errors import RegistryError, ReleaseError, RunStopped, ServingError
 from core.project import Project
 from core.stopping import on_sigterm
 from core.value import Value
-from operations.orders import current_project, make_order
+from operations.orders import attach_report, current_project, make_order
 from registry.ledger.ledger import read_ledger
 from registry.ledger.state import RecordedRelease
 from registry.mlflow.recorded import CHAMPION
@@ -86,9 +86,11 @@ class _Wait:
         from flows.promote import Promotion
 
         outcome = self._promote_once_it_answers(order)
+        attach_report(outcome)
         # A verdict other than a pass is an answer: waiting would not change it.
         if isinstance(outcome, Promotion) and outcome.released is None:
             return outcome
+        # A promotion moves the alias itself; without MLflow it leaves that to the controller.
         released = self._await_champion()
         if isinstance(outcome, Promotion):
             note = f"MLflow's {CHAMPION} is version {self.version}."

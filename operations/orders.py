@@ -58,7 +58,9 @@ def promote_version(model: str, version: str, reason: str) -> "Promotion | Repai
     project, order = current_project(), make_order(reason)
     check_may_promote(project, order)
     # Imported above only after the libraries' settings are in the environment.
-    return promote(project, model, version, order)
+    outcome = promote(project, model, version, order)
+    attach_report(outcome)
+    return outcome
 
 
 def check_may_promote(project: Project, order: ChangeRequest) -> None:
@@ -71,6 +73,15 @@ def check_may_promote(project: Project, order: ChangeRequest) -> None:
         f"{order.by} ({order.account}) does not have the role release_manager, "
         f"which people.yaml gives to: {names}. Ask one of them."
     )
+
+
+def attach_report(outcome: object) -> None:
+    """Attach the report of a version to its run, where a promotion has just judged it."""
+    from flows.promote import Promotion
+    from operations.release_report.publish import attach_to_promoted
+
+    if isinstance(outcome, Promotion):
+        attach_to_promoted(outcome)
 
 
 def adopt_version(model: str, version: str, reason: str) -> "Registration":

@@ -17,6 +17,7 @@ def fitness(subject: str, verdict: Candidate | Rejection | Undecided) -> str:
     outcome = verdict.verdict
     beginning = f"{subject} {_BEGINNINGS[outcome]}"
     reason = explain(verdict.findings, outcome)
+    # What a person stands in for is no evidence: the sentence says how much of it there is.
     waived = 0
     if isinstance(verdict, Candidate):
         waived = len(verdict.waivers)

@@ -30,6 +30,7 @@ _MARKING_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 def to_markdown(report: GateReport) -> str:
     """Write the summary; an empty line ends every part."""
+    # Files that contradict each other are no pass, whatever the verdict computed from them is.
     mark = _MARKS[report.verdict]
     if report.differences:
         mark = _MARKS["rejected"]

@@ -94,6 +94,29 @@ def test_a_version_that_is_not_there_is_an_error(
     assert fact in answer.err
 
 
+def test_the_report_of_a_version_is_written_and_attached_to_its_run(
+    site: Checkout, tmp_path: Path
+) -> None:
+    kinds, out = entry_kinds(site), tmp_path / "report.html"
+    order = ("release", "report", "1", "--model", MODEL, "--attach", "--out", str(out))
+    answer = invoke(site, *order)
+    assert answer.code == 0, answer.out + answer.err
+    text = out.read_text(encoding="utf-8")
+    assert "3 of 11 rules are undecided" in text
+    assert "Worst regressions" in text
+    assert entry_kinds(site) == kinds
+    client = MlflowClient(site.uri, site.uri)
+    run_id = client.get_model_version(MODEL, "1").run_id
+    assert run_id is not None
+    [artifact] = client.list_artifacts(run_id, "release_report")
+    assert artifact.path == f"release_report/{MODEL}-1.html"
+
+
+def test_a_report_on_what_is_no_version_is_an_error(site: Checkout) -> None:
+    answer = invoke(site, "release", "report", "9", "--model", MODEL)
+    assert (answer.code, "There is no version 9" in answer.err) == (1, True)
+
+
 def test_without_a_ledger_nothing_is_judged_and_none_is_opened(site: Checkout) -> None:
     ledger = site.home / "ledger.db"
     ledger.unlink()

@@ -44,6 +44,13 @@ def champion(site: Checkout) -> str:
     return str(client.get_model_version_by_alias(MODEL, "champion").version)
 
 
+def attached(site: Checkout) -> list[str]:
+    client = MlflowClient(site.uri, site.uri)
+    run_id = client.get_model_version(MODEL, "1").run_id
+    assert run_id is not None
+    return [each.path for each in client.list_artifacts(run_id, "release_report")]
+
+
 def test_it_returns_once_the_version_serves_and_is_champion_however_often_it_is_asked(
     served: Checkout,
 ) -> None:
@@ -51,6 +58,7 @@ def test_it_returns_once_the_version_serves_and_is_champion_however_often_it_is_
     assert answer.code == 0, answer.out + answer.err
     assert answer.last["note"] == "MLflow's champion is version 1."
     assert champion(served) == "1"
+    assert attached(served) == [f"release_report/{MODEL}-1.html"]
     kinds = entry_kinds(served)
     MlflowClient(served.uri, served.uri).delete_registered_model_alias(
         MODEL, "champion"

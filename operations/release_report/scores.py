@@ -1,0 +1,109 @@
+"""Scores of every system, and how far apart they are: in numbers and in pictures."""
+
+from collections.abc import Iterator
+
+from operations.release_report.facts import Facts
+from operations.release_report.html import element, paragraph, section, shown, table
+from operations.release_report.paired import prompt_differences, reference_system
+from operations.release_report.plot import draw_intervals, draw_prompts
+from pipelines.values.evidence import SystemScore
+from registry.mlflow.card import format_score
+
+_ORDER = ("adapter", "champion", "few_shot", "base", "anchor")
+
+
+def show_scores(facts: Facts) -> str:
+    """Systems as columns, metrics as rows, each with its 95 % interval."""
+    scorecard = facts.scorecard
+    systems = sorted(scorecard.systems, key=lambda each: _ORDER.index(each.system))
+    names = [system.system for system in systems]
+    rows = []
+    for metric in systems[0].metrics:
+        arrow = "↓"
+        if metric.higher_is_better:
+            arrow = "↑"
+        scores = [_score(system, metric.name) for system in systems]
+        rows.append((shown(f"{metric.name} {arrow}"), *scores))
+    caption = (
+        f"{scorecard.prompts} held-out prompts in {scorecard.clusters} clusters; "
+        "95 % intervals by cluster bootstrap. An arrow says which way is better."
+    )
+    # An empty place in the table would leave that to be guessed.
+    notes = []
+    if "champion" not in names:
+        notes.append(paragraph("There was no champion to compare with."))
+    return section(
+        "scores",
+        "Scores",
+        table(caption, ("metric", *names), rows),
+        *notes,
+    )
+
+
+def _score(system: SystemScore, name: str) -> str:
+    for metric in system.metrics:
+        if metric.name == name:
+            return shown(format_score(metric))
+    return ""
+
+
+def show_differences(facts: Facts) -> str:
+    """A picture of each judged metric: against every system, and prompt by prompt."""
+    parts: list[str] = []
+    for metric in facts.judged_metrics:
+        parts += _figures(facts, metric)
+    if not parts:
+        parts.append(paragraph("No metric was compared with another system."))
+    return section("differences", "Differences", *parts)
+
+
+def _figures(facts: Facts, metric: str) -> Iterator[str]:
+    role = "guardrail"
+    if metric == facts.screen.primary:
+        role = "primary metric"
+    yield element("h3", shown(f"{metric}, {role}"))
+    yield _against_systems(facts, metric)
+    yield _by_prompt(facts, metric)
+
+
+def _against_systems(facts: Facts, metric: str) -> str:
+    comparisons = [each for each in facts.comparisons if each.metric == metric]
+    margin = facts.margin(metric)
+    rows = []
+    for each in comparisons:
+        bounds = f"bounds {each.low:+.3g} to {each.high:+.3g}"
+        rows.append(f"{each.against} {each.difference:+.3g}, {bounds}")
+    words = f"Difference in {metric}, positive is better: {'; '.join(rows)}."
+    if margin is not None:
+        words += f" Dashed: {margin:g} may be lost."
+    picture = draw_intervals(comparisons, margin, words)
+    return _figure(picture, words)
+
+
+def _by_prompt(facts: Facts, metric: str) -> str:
+    against = reference_system(facts.evidence)
+    if against is None or metric not in facts.evidence.metrics:
+        return ""
+    differences = prompt_differences(facts.evidence, metric, against)
+    if not differences:
+        return paragraph(f"No single prompt has a {metric} of its own.")
+    numbers = [each.difference for each in differences]
+    better = sum(number > 0 for number in numbers)
+    worse = sum(number < 0 for number in numbers)
+    total = len(facts.evidence.rows["adapter"])
+    words = (
+        f"{metric} of each prompt against {against}, sorted: {better} better, {worse} worse, "
+        f"{len(numbers) - better - worse} equal, of {total} prompts."
+    )
+    left_out = total - len(numbers)
+    if left_out:
+        words += f" {left_out} have no number of their own."
+    interval = facts.comparison(metric, against)
+    if interval is not None:
+        words += " The band is the interval over all prompts."
+    return _figure(draw_prompts(numbers, interval, words), words)
+
+
+def _figure(picture: str, words: str) -> str:
+    caption = element("figcaption", shown(words))
+    return element("figure", f"{picture}{caption}")
