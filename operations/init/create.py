@@ -14,7 +14,7 @@ from core.project import FILE, SUBFOLDER, check_addressable, find_root
 from core.value import Value
 from flows.run.pin import check_is_no_submodule
 from flows.start import default_model_name
-from operations.init.project_files import Choice, project_files, workflow, workflow_file
+from operations.init.project_files import Choice, project_files, workflows
 from operations.inspect_data import InspectRequest, check_usable, inspect_data
 from pipelines import layout
 from pipelines.models.base_files import check_folder
@@ -141,7 +141,8 @@ def _plan_in(root: Path, request: InitRequest, current: Path) -> _Plan:
     files = project_files(choice)
     marker = files.pop(FILE)
     texts = {root / name: text for name, text in files.items()}
-    texts[repository / workflow_file(choice.folder)] = workflow(choice)
+    for name, text in workflows(choice).items():
+        texts[repository / name] = text
     links = _link_to_rows(request, root)
     return _Plan(root, repository, choice.model, marker, texts, links)
 

@@ -35,7 +35,8 @@ _AS_THEY_ARE = (
     ".dvcignore",
 )
 """Files of the repository that every project begins with."""
-WORKFLOW = ".github/workflows/assay.yml"
+WORKFLOWS = ("check", "train", "release")
+"""What CI does: each change, each night, and when a person releases."""
 _DIGESTS = "# Digest of each file as Assay wrote it: `assay upgrade` leaves alone what was edited."
 _VERSION_LINE = re.compile(r"""(?m)^(\s*version *= *)(?:"[^"]*"|'[^']*')""")
 _FILES_TABLE = re.compile(
@@ -165,19 +166,30 @@ def model_file(choice: Choice) -> str:
     return _filled("model.yaml", places)
 
 
-def workflow_file(folder: str) -> str:
-    """Where the workflow of a project in that folder of its repository lies."""
-    if folder in (".", SUBFOLDER):
-        return WORKFLOW
+def workflow_file(folder: str, kind: str) -> str:
+    """Where a workflow of a project in that folder of its repository lies."""
+    beginning = "assay"
     # A repository may hold a project in each of several folders.
-    name = _NO_FILE_NAME.sub("-", folder)
-    return WORKFLOW.replace(".yml", f"-{name}.yml")
+    if folder not in (".", SUBFOLDER):
+        name = _NO_FILE_NAME.sub("-", folder)
+        beginning = f"assay-{name}"
+    # Never `check.yml` alone: a repository has workflows of its own.
+    return f".github/workflows/{beginning}-{kind}.yml"
 
 
-def workflow(choice: Choice) -> str:
-    """The workflow with the gates, which lies in the repository's own folder."""
-    places = {"FOLDER": _as_yaml(choice.folder), "MODEL": choice.model or ""}
-    return _filled("workflow.yml", places).replace("run  --dry-run", "run --dry-run")
+def workflows(choice: Choice) -> dict[str, str]:
+    """The text of each workflow by its path from the repository's own folder."""
+    places = {
+        "FOLDER": _as_yaml(choice.folder),
+        "MODEL": choice.model or "",
+    }
+    texts = {}
+    for kind in WORKFLOWS:
+        text = _filled(f"{kind}.yml", places)
+        path = workflow_file(choice.folder, kind)
+        # Without a model the command takes the only one there is.
+        texts[path] = text.replace("run  --dry-run", "run --dry-run")
+    return texts
 
 
 def with_settings(text: str, settings: Mapping[str, Any]) -> str:

@@ -12,10 +12,12 @@ from core.errors import AssayError, ParameterError, UnreadableData, WorkspaceErr
 from core.project import find_project, find_root
 from flows.run.model_files import read_model_file
 from operations.init.create import InitRequest, create_project
-from operations.init.project_files import WORKFLOW, with_settings
+from operations.init.project_files import WORKFLOWS, with_settings, workflow_file
 from pipelines.gates.policy import load_policy
 from pipelines.values.params import load_params
 from tests.support.journey import ROOT, git, learnable_rows, write_rows
+
+WORKFLOW = workflow_file(".", "train")
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 def test_the_repository_of_assay_is_such_a_project(empty: Path) -> None:
     create_project(InitRequest(), empty)
-    own = {".github/workflows/assay.yml", "assay.toml", ".assay/.gitignore"}
+    own = {"assay.toml", ".assay/.gitignore"}
+    own |= {workflow_file(".", kind) for kind in WORKFLOWS}
     made = everything_in(empty)
     for name in set(made) - own:
         assert made[name] == (ROOT / name).read_bytes(), name
@@ -155,9 +158,11 @@ def test_a_folder_of_any_name_becomes_a_project(tmp_path: Path, name: str) -> No
     top.mkdir()
     made = create_project(InitRequest(folder=Path(name)), top)
     assert find_root(top / name / "data") == made.root == top / name
-    [file] = (top / WORKFLOW).parent.iterdir()
-    workflow = yaml.safe_load(file.read_text())
-    assert workflow["defaults"]["run"]["working-directory"] == name
+    files = list((top / WORKFLOW).parent.iterdir())
+    assert len(files) == len(WORKFLOWS)
+    for file in files:
+        workflow = yaml.safe_load(file.read_text())
+        assert workflow["defaults"]["run"]["working-directory"] == name
 
 
 def test_a_folder_whose_home_no_database_can_name_is_refused_before_anything_is_written(
@@ -187,7 +192,11 @@ def test_a_repository_holds_a_project_in_each_of_two_folders(empty: Path) -> Non
         made = create_project(InitRequest(folder=Path(folder)), empty)
         assert find_root(empty / folder) == made.root
     names = {path.name for path in (empty / WORKFLOW).parent.iterdir()}
-    assert names == {"assay-sales.yml", "assay-support-mail.yml"}
+    assert names == {
+        f"assay-{folder}-{kind}.yml"
+        for folder in ("sales", "support-mail")
+        for kind in WORKFLOWS
+    }
 
 
 @pytest.mark.parametrize("inside", [".git", ".git/objects"])
