@@ -79,6 +79,27 @@ def log_in(project: Project, user: str, password: str) -> Login:
     return login
 
 
+def first_user(project: Project, user: str) -> Identity:
+    """One of MLflow's first users, by the password that the home keeps, as on MLflow's pages.
+
+    For the demo, which runs where no server does: the password is checked in the home's database
+    of accounts, made where there is none. The terminal's account is not beside it, as it is not
+    when the same human logs in to MLflow's pages. `OperationError` where the password was changed.
+    """
+    from registry.mlflow.accounts import knows_password, make_accounts
+
+    home = project.home
+    if not passwords_file(home).is_file():
+        make_accounts(home)
+    password = recorded_password(project, user)
+    if password is None or not knows_password(home, user, password):
+        raise OperationError(
+            f"{passwords_file(home)} does not hold the password of MLflow's {user!r}: somebody "
+            "changed it, who has to act instead. Log in to MLflow's pages as that user."
+        )
+    return Identity(user, f"{MLFLOW}{user}")
+
+
 def find_server(project: Project) -> str:
     """The address of MLflow's server; `OperationError` where none is known."""
     named = mlflow_address() or ""

@@ -17,7 +17,9 @@ the next start.
 
 import json
 import secrets
+import warnings
 from pathlib import Path
+from typing import Any
 
 from core.errors import OperationError
 from core.private_file import write_private
@@ -74,6 +76,15 @@ def read_passwords(home: Path) -> dict[str, str]:
         ) from error
 
 
+def knows_password(home: Path, user: str, password: str) -> bool:
+    """Whether the home's own MLflow knows that login; asked in its database, without a server."""
+    if not (home / _DATABASE).is_file():
+        return False
+    store = _prepared_store(home)
+    is_known = store.authenticate_user(user, password)
+    return bool(is_known)
+
+
 def service_login(home: Path) -> dict[str, str]:
     """The environment in which MLflow's client is the service account.
 
@@ -102,9 +113,7 @@ def write_settings(home: Path) -> Path:
 
 def make_accounts(home: Path) -> None:
     """Create the first users and their permissions where they are missing."""
-    from mlflow.server.auth import store
-
-    store.init_db(_database(home))  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
+    store = _prepared_store(home)
     (home / _DATABASE).chmod(0o600)
     recorded = read_passwords(home) if passwords_file(home).is_file() else {}
     chosen = {
@@ -134,6 +143,17 @@ def _grant_permissions(user: str) -> None:
             # What the admin changed stays changed.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _prepared_store(home: Path) -> Any:
+    """MLflow's own store of accounts, over the home's database."""
+    with warnings.catch_warnings():
+        # Of libraries beneath it, about themselves.
+        warnings.simplefilter("ignore")
+        from mlflow.server.auth import store
+
+        store.init_db(_database(home))  # type: ignore[no-untyped-call]  # mlflow leaves it untyped
+    return store
 
 
 def _database(home: Path) -> str:
