@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
+from core.errors import OperationError
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import read_passwords
 from registry.mlflow.approving import APPROVALS
+from registry.mlflow.logins import Login, verify_login
 from registry.mlflow.recorded import PACKAGE
 from tests.support.guarded_server import guarded_server
 from tests.support.ledgers import MODEL, package, registered
@@ -85,3 +87,17 @@ def test_a_managers_tag_is_a_signed_approval_and_nobody_elses_is(
         back = ask(url, home, "manager", f"{rest}/set-tag", **gone)
         assert back.status_code == 200, back.text
         assert ledger.state().approvals == ()
+        whose_login_it_is_is_said_by_mlflow(url, home)
+
+
+def whose_login_it_is_is_said_by_mlflow(url: str, home: Path) -> None:
+    """What `assay login` asks, of the real server."""
+    for user, password in read_passwords(home).items():
+        verify_login(Login(server=url, user=user, password=password))
+        with pytest.raises(OperationError, match="with that password"):
+            verify_login(Login(server=url, user=user, password=password[:-1]))
+    passwords = read_passwords(home)
+    for name in ("eve", "Manager", "manager "):
+        login = Login(server=url, user=name, password=passwords["manager"])
+        with pytest.raises(OperationError):
+            verify_login(login)
