@@ -86,11 +86,10 @@ class Person(Value):
     roles: tuple[PersonRole, ...] = ()
 
     def identities(self) -> Iterator[str]:
-        """Every identity as it is compared: `mlflow:ann`, `1000`, `kim`."""
+        """Every identity as an account holds it: `mlflow:ann`, `1000`, `kim`."""
         for user in self.mlflow:
-            yield normalise_name(f"{MLFLOW}{user}")
-        for account in self.accounts:
-            yield normalise_name(account)
+            yield f"{MLFLOW}{user}"
+        yield from self.accounts
 
 
 class People(Value):
@@ -111,7 +110,7 @@ class People(Value):
             if normalise_name(name) in names:
                 raise _problem(f"people.{name} is listed twice")
             names.add(normalise_name(name))
-            for identity in person.identities():
+            for identity in map(normalise_name, person.identities()):
                 if identity in owners:
                     other = owners[identity]
                     raise _problem(
@@ -138,6 +137,7 @@ class People(Value):
         """Who acted, by the name in the file; None where nobody is listed with the account.
 
         After `assay login` it is who is listed with MLflow's user, whoever's terminal it was.
+        To the letter, since it gives roles: `Ann` may be another user than `ann`.
         """
         if account is None:
             return None
@@ -151,17 +151,21 @@ class People(Value):
         return None
 
     def persons_of(self, by: str, account: str | None) -> frozenset[str]:
-        """Everybody who is listed with any part of the account: they count as one person."""
+        """Everybody who is listed with any part of the account: they count as one person.
+
+        As people read names, since that counts too few people and never too many.
+        """
         if account is None:
             return frozenset()
         marks = list(system_marks(account))
         user = mlflow_user_of(by, account)
         if user is not None:
             marks.append(f"{MLFLOW}{user}")
+        looked_up = set(map(normalise_name, marks))
         names = set()
-        for mark in marks:
-            name = self._listed_with(mark)
-            if name is not None:
+        for name, person in self.people.items():
+            listed = map(normalise_name, person.identities())
+            if not looked_up.isdisjoint(listed):
                 names.add(name)
         return frozenset(names)
 
@@ -192,9 +196,8 @@ class People(Value):
         return tuple(sorted(names))
 
     def _listed_with(self, mark: str) -> str | None:
-        wanted = normalise_name(mark)
         for name, person in self.people.items():
-            if wanted in person.identities():
+            if mark in person.identities():
                 return name
         return None
 

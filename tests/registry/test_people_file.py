@@ -1,12 +1,13 @@
 """`people.yaml`: who is who, and who may do what."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from core.account import group_by_person
+from core.account import group_by_person, login_name
 from core.errors import ParameterError
-from registry.release.people import DEFAULT, FILE, People, read_people
+from registry.release.people import DEFAULT, FILE, People, acting_name, read_people
 
 TWO = """\
 people:
@@ -34,8 +35,10 @@ def two(tmp_path: Path) -> People:
     ("by", "account", "person"),
     [
         ("ann", "mlflow:ann", "ann"),
-        ("Ann.B", "mlflow:Ann.B", "ann"),
-        ("ａｎｎ", "mlflow:ａｎｎ", "ann"),  # full width
+        ("ann.b", "mlflow:ann.b", "ann"),
+        # Users of MLflow's of their own, whom somebody made to look alike.
+        ("Ann", "mlflow:Ann", None),
+        ("ａｎｎ", "mlflow:ａｎｎ", None),
         ("kim", "1000 (kim)", "ann"),
         ("whatever", "1000", "ann"),
         ("kim", "2000 (kim)", "ann"),  # on another machine
@@ -74,7 +77,40 @@ def test_everybody_behind_an_account_is_one_person(two: People) -> None:
     )
     assert sorted(len(person) for person in persons) == [1, 2]
     assert two.persons_of("ann", None) == frozenset()
+    # Who looks alike has no role, and is no second person either.
+    for name in ("Ann", "ａｎｎ", "ANN.B", "an\u200bn"):
+        assert two.persons_of(name, f"mlflow:{name}") == {"ann"}
     assert two.list_with_role("approver") == ("ann", "bob")
+    assert two.list_with_role("release_manager") == ("ann",)
+
+
+def test_an_account_acts_under_names_of_its_own_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, uid = login_name(), os.getuid()
+    monkeypatch.delenv("ASSAY_USER", raising=False)
+    assert acting_name(tmp_path) == own
+    for same in (own, own.upper(), f" {own} "):
+        monkeypatch.setenv("ASSAY_USER", same)
+        assert acting_name(tmp_path) == own
+    monkeypatch.setenv("ASSAY_USER", "eve")
+    with pytest.raises(ParameterError, match="names 'eve', and this account is"):
+        acting_name(tmp_path)
+    written(
+        tmp_path, f"people: {{kim: {{accounts: [{uid}], mlflow: [k2]}}, eve: {{}}}}"
+    )
+    for name in ("kim", "KIM", "k2", str(uid)):
+        monkeypatch.setenv("ASSAY_USER", name)
+        assert acting_name(tmp_path) == name
+    for other in ("eve", "k3", "x" * 150, os.fsdecode(b"\xff")):
+        monkeypatch.setenv("ASSAY_USER", other)
+        with pytest.raises(ParameterError) as refused:
+            acting_name(tmp_path)
+        assert str(refused.value).encode()
+    # What most do needs no file.
+    (tmp_path / FILE).write_text("people: [")
+    monkeypatch.setenv("ASSAY_USER", own)
+    assert acting_name(tmp_path) == own
 
 
 def test_without_a_file_the_first_users_and_the_homes_owner_have_roles(
@@ -141,7 +177,8 @@ def test_with_a_file_nobody_else_has_a_role(two: People) -> None:
         ("people: {ann: [\n", "line 2"),
         ("people: !!python/object:os.system {}\n", "line 1"),
         ("people: {ann: {roles: [2024-13-45]}}\n", "ValueError"),
-        ("[" * 5000, "RecursionError"),
+        ("[" * 1000, "RecursionError"),
+        ("people: {}\x00\n", "no YAML (ReaderError)"),
         ("# " + "x" * 100_000, "larger"),
     ],
     ids=lambda text: text[:40],
@@ -174,6 +211,9 @@ def test_no_link_no_folder_and_no_other_bytes_are_read(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="link or a folder"):
         read_people(tmp_path)
     path.rmdir()
+    path.write_text("")
+    with pytest.raises(ParameterError, match="Not a directory"):
+        read_people(path)
     path.write_bytes(b"people: {\xff: {}}")
     with pytest.raises(ParameterError, match="UnicodeDecodeError"):
         read_people(tmp_path)
