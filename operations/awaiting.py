@@ -14,7 +14,12 @@ from core.errors import RegistryError, ReleaseError, RunStopped, ServingError
 from core.project import Project
 from core.stopping import on_sigterm
 from core.value import Value
-from operations.orders import attach_report, current_project, make_order
+from operations.orders import (
+    attach_report,
+    check_may_promote,
+    current_project,
+    make_order,
+)
 from registry.ledger.ledger import read_ledger
 from registry.ledger.state import RecordedRelease
 from registry.mlflow.recorded import CHAMPION
@@ -49,6 +54,7 @@ def promote_and_wait(
 
     order = make_order(reason)
     project = current_project()
+    check_may_promote(project, order)
     store = open_store(project)
     # By its number from here on: an alias may move meanwhile.
     number = store.get_version(model, version).version
