@@ -131,6 +131,9 @@ def _comparison_lines(comparisons: Iterable[Comparison]) -> Iterator[str]:
 
 def _score_lines(scorecard: Scorecard) -> Iterator[str]:
     systems = sorted(scorecard.systems, key=lambda each: _place(each.system))
+    # A forged scorecard may hold none: the verdict says so.
+    if not systems:
+        return
     names = [system.system for system in systems]
     yield from _table("metric", *names)
     for metric in systems[0].metrics:

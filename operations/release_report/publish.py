@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.console import say
 from core.environment import set_library_environment
-from core.errors import AssayError, RegistryError
+from core.errors import AssayError, RegistryError, first_line
 from core.files import write_text
 from core.project import find_project
 from core.settings import Settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flows.judgement import Judgement
     from flows.promote import Promotion
 
+_UNREADABLE = (AssayError, OSError, ValueError, LookupError, ArithmeticError)
 FOLDER = "release_report"
 """Among the artifacts of a run."""
 
@@ -94,8 +95,10 @@ def attach_to_promoted(promotion: "Promotion") -> None:
             promotion.verdict,
         )
         attach_page(judgement, make_page(judgement))
-    except (AssayError, OSError) as error:
+    # The version serves by now: nothing that is wrong with its files may look like a failure.
+    except _UNREADABLE as error:
+        fact = first_line(error).rstrip(".")
         say(
-            f"The report of version {promotion.version} was not attached: {error} "
-            "`assay release report --attach` tries again."
+            f"The report of version {promotion.version} was not attached: {fact}. "
+            f"`assay release report {promotion.version} --attach` tries again."
         )

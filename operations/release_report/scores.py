@@ -16,6 +16,9 @@ def show_scores(facts: Facts) -> str:
     """Systems as columns, metrics as rows, each with its 95 % interval."""
     scorecard = facts.scorecard
     systems = sorted(scorecard.systems, key=lambda each: _ORDER.index(each.system))
+    # A forged scorecard may hold none: the verdict says so.
+    if not systems:
+        return section("scores", "Scores", paragraph("No system was scored."))
     names = [system.system for system in systems]
     rows = []
     for metric in systems[0].metrics:

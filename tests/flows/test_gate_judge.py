@@ -1,11 +1,15 @@
 """`assay gate judge`: what a promotion would say, with nothing released and nothing entered."""
 
+from contextlib import chdir
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from mlflow import MlflowClient
 
+from flows.promote import Promotion
+from operations.release_report.publish import attach_to_promoted
+from pipelines.values.verdict import Finding, Undecided
 from tests.support.journey import Checkout, CommandResult, copy_checkout, invoke
 from tests.support.promoted import MODEL, WAIVED, entry_kinds, waive, waived_site
 
@@ -110,6 +114,20 @@ def test_the_report_of_a_version_is_written_and_attached_to_its_run(
     assert run_id is not None
     [artifact] = client.list_artifacts(run_id, "release_report")
     assert artifact.path == f"release_report/{MODEL}-1.html"
+
+
+def test_a_report_that_cannot_be_attached_is_said_and_nothing_fails(
+    site: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site.home / "ledger.db").unlink()
+    findings = (Finding(rule="approvals", outcome="undecided", text="0 of 1"),)
+    verdict = Undecided(gate="judge", findings=findings, policy_sha256="p" * 64)
+    judged = Promotion(model=MODEL, version="1", verdict=verdict, released=None)
+    with chdir(site.root):
+        attach_to_promoted(judged)
+    said = capsys.readouterr().out
+    assert "The report of version 1 was not attached: " in said
+    assert said.endswith("`assay release report 1 --attach` tries again.\n")
 
 
 def test_a_report_on_what_is_no_version_is_an_error(site: Checkout) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from core.files import sha256_of
 from flows.judgement import Judgement
+from operations.gate_report.markdown import to_markdown
+from operations.gate_report.report import report_of_judgement
 from operations.history import History, HistoryEntry
 from operations.release_report.facts import collect_facts
 from operations.release_report.html import cut, shown
@@ -268,6 +270,14 @@ def test_without_prompts_groups_or_another_system_the_page_says_so(
     page = page_of(folder)
     assert "There are no groups to compare." in page.words
     assert "The ledger holds no entry about this version." in page.words
+
+
+def test_a_scorecard_without_systems_has_no_scores_to_show(folder: Path) -> None:
+    card = Scorecard.read(folder / "scorecard.json")
+    card.model_copy(update={"systems": ()}).write(folder / "scorecard.json")
+    assert "No system was scored." in page_of(folder).words
+    empty = report_of_judgement(judgement_of(folder))
+    assert "| metric | adapter" not in to_markdown(empty)
 
 
 def test_groups_are_named_with_what_is_too_small(folder: Path) -> None:
