@@ -21,6 +21,7 @@ from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
 from flows.wishes import answer_wish
+from operations.desk import Desks
 from operations.remembered import HeadComparison
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
@@ -71,6 +72,7 @@ class Reconciler:
         self._project = project
         self._heads = HeadComparison(project.home)
         self._packages = PackageRepair(project.home)
+        self._desks = Desks(project)
         self._absence: _Absence | None = None
         self._last_sentences: dict[str, tuple[str, ...]] = {}
         self._heads_on_pages: dict[str, str] = {}
@@ -100,6 +102,7 @@ class Reconciler:
             self.put_champions_back,
             self.put_releases_back,
             self.write_heads,
+            self.keep_desks,
             self.tell_witness,
             self.end_dead_runs,
             *self._schedules,
@@ -183,6 +186,12 @@ class Reconciler:
             for name, model in models.items()
             if model.wish is not None
         )
+
+    def keep_desks(self) -> tuple[str, ...]:
+        """Have each version's page begin with what holds of it, and what is missing."""
+        ledger_state = self._complete_state()
+        sentences = self._desks.keep(self._store, ledger_state)
+        return self._notify("desks", *sentences)
 
     def compare_heads(self) -> tuple[str, ...]:
         """Compare what version pages, witness and this home remember with the ledger."""

@@ -25,6 +25,9 @@ _ENTITIES = {
     "|": "&#124;",
     "\n": " ",
 }
+_END_OF_DESK = "[//]: # (end of what changes)"
+_LONGEST_PAGE = 5000
+"""What MLflow keeps of a version's description."""
 _TO_ENTITIES = str.maketrans(_ENTITIES)
 
 
@@ -190,6 +193,18 @@ def _describe_lineage(lineage: Lineage) -> str:
         base_id, digest = escape(lineage.base.id), lineage.base.digest[:16]
         rows.append(f"- base model: {base_id}, digest `{digest}`")
     return "Lineage\n\n" + "\n".join(rows)
+
+
+def begin_with(text: str, description: str) -> str:
+    """A page that begins with that text, in place of what it began with before.
+
+    What is too long for MLflow is cut from the end of the card, whose whole is in the run.
+    """
+    # A line of Markdown that is not shown.
+    _, is_there, card = description.rpartition(_END_OF_DESK)
+    rest = card if is_there else f"\n\n---\n\n{description}"
+    page = f"{text.rstrip()}\n\n{_END_OF_DESK}{rest}"
+    return page[:_LONGEST_PAGE]
 
 
 def escape(text: str) -> str:

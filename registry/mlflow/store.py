@@ -12,6 +12,7 @@ from core.address import shown
 from core.errors import DamagedFile, RegistryError
 from core.files import digest_of_files, folder_digests
 from pipelines.values.verdict import Finalist
+from registry.mlflow.card import begin_with
 from registry.mlflow.connection import Connection, each_of_pages
 from registry.mlflow.package_folder import is_whole, put_aside
 from registry.mlflow.recorded import (
@@ -162,6 +163,20 @@ class Store:
             for version in versions
             if tag in version.tags
         }
+
+    def put_first(self, version: ModelVersion, text: str) -> None:
+        """Have a version's page begin with that text, in place of what was put first before."""
+        entry = self._mlflow.ask(
+            lambda mlflow: mlflow.get_model_version(version.name, version.version)
+        )
+        description = begin_with(text, entry.description or "")
+        # Only a change is written: MLflow shows when a page was last modified.
+        if description != entry.description:
+            self._mlflow.ask(
+                lambda mlflow: mlflow.update_model_version(
+                    version.name, version.version, description
+                )
+            )
 
     def move_alias(self, name: str, alias: str, version: str | None) -> None:
         """Have an alias name a version, or nothing."""

@@ -81,6 +81,16 @@ def holder(system: System, alias: str) -> str | None:
     return None if version is None else version.version
 
 
+def begins(system: System, words: str) -> None:
+    """The version's page begins so, within a round or two of the controller."""
+
+    def is_so() -> bool:
+        (version,) = system.checkout.versions()
+        return str(version.description).startswith(words)
+
+    wait_until(is_so, SECONDS_AT_MOST, system.logs)
+
+
 def refuses(answer: httpx.Response, *words: str) -> str:
     assert answer.status_code == 403, answer.text
     sentence = str(answer.json()["message"])
@@ -110,6 +120,7 @@ def test_a_release_manager_is_refused_with_every_reason_then_released(
         "wish_closed",
     ]
     assert (holder(system, RELEASE), holder(system, CHAMPION)) == (None, None)
+    begins(system, "**Version 1 of letters-tiny is not yet fit for release: ")
     for rule in WAIVED:
         waive(system.checkout, rule)
     assert manager.set_alias(RELEASE).status_code == 200
@@ -128,6 +139,11 @@ def test_a_release_manager_is_refused_with_every_reason_then_released(
     # Said once for one wish; the next one says its own reason.
     (version,) = system.checkout.versions()
     assert RELEASE_REASON not in version.tags
+    begins(system, "**Version 1 of letters-tiny serves**, released by manager on ")
+    (version,) = system.checkout.versions()
+    assert "wish refused letters-tiny 1" in version.description
+    # What the run said of it is still there.
+    assert "Passed screen" in version.description
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""The release manager's desk: what stands first on a version's page in MLflow.
+
+One sentence (fit, not yet, rejected, serves), what is missing, who approved, and the ledger's
+entries. The controller keeps it current for each challenger and for what serves.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from core.errors import AssayError
+from core.files import digest_of_text, sha256_of
+from core.project import Project
+from flows.run.model_files import policy_of
+from operations.gate_report.fitness import fitness
+from operations.history import HistoryEntry, read_history
+from registry.ledger.state import LedgerState, RecordedRelease
+from registry.mlflow.card import escape
+from registry.mlflow.recorded import CHALLENGER, RELEASE_REASON
+from registry.mlflow.store import Store
+from registry.release.approvals import Target, describe_approvals
+from registry.release.people import FILE
+
+if TYPE_CHECKING:
+    from flows.judgement import Judgement
+
+_MOST_ENTRIES = 8
+_HOW_TO_RELEASE = (
+    f"Set the tag `{RELEASE_REASON}` to why, then the alias `release` on this page."
+)
+_ONE_ENTRY_ABOUT = frozenset(
+    {
+        "approved",
+        "approval_withdrawn",
+        "wished",
+        "wish_closed",
+        "waived",
+        "release_begun",
+        "release_completed",
+        "release_aborted",
+        "rolled_back",
+        "revoked",
+    }
+)
+"""Kinds of entries that a release manager wants to see; the others follow from these."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A version whose page is kept."""
+
+    model: str
+    version: str
+
+    @property
+    def subject(self) -> str:
+        """As a sentence calls it."""
+        return f"Version {self.version} of {self.model}"
+
+
+class Desks:
+    """The pages of one project's models, each written where something about it changed."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._written: dict[Place, str] = {}
+
+    def keep(self, store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
+        """Write the desks that are out of date; gives a sentence for each that could not be."""
+        sentences: list[str] = []
+        for place in self._places(store, ledger_state):
+            # Whatever a verdict depends on beside the version's own bytes.
+            mark = self._mark(place, ledger_state)
+            if self._written.get(place) == mark:
+                continue
+            try:
+                self._write(place, store, ledger_state)
+            except AssayError as error:
+                sentences.append(f"The page of {place.subject} is out of date: {error}")
+                continue
+            self._written[place] = mark
+        return tuple(sentences)
+
+    def _places(self, store: Store, ledger_state: LedgerState) -> list[Place]:
+        """Every challenger that Assay registered, and what serves or is on its way."""
+        places = {
+            Place(name, number)
+            for name, number in store.holders(CHALLENGER).items()
+            if ledger_state.registration(name, number) is not None
+        }
+        for name, model in ledger_state.models.items():
+            for recorded in (model.pending, model.current):
+                if recorded is not None:
+                    places.add(Place(name, recorded.release.version))
+        return sorted(places, key=lambda place: (place.model, place.version))
+
+    def _mark(self, place: Place, ledger_state: LedgerState) -> str:
+        root = self._project.root
+        files = (policy_of(root, place.model), root / FILE)
+        digests = [sha256_of(path) if path.is_file() else "none" for path in files]
+        now = datetime.now(UTC)
+        in_force = [
+            waiver.generation
+            for waiver in ledger_state.waivers
+            if waiver.model == place.model and now < waiver.until
+        ]
+        model = ledger_state.model(place.model)
+        facts = (
+            digests,
+            in_force,
+            # Evidence grows older by the day.
+            f"{now:%Y-%m-%d}",
+            ledger_state.approvals,
+            ledger_state.frozen,
+            model.model_dump(mode="json", exclude={"wish"}),
+        )
+        return digest_of_text(repr(facts))
+
+    def _write(self, place: Place, store: Store, ledger_state: LedgerState) -> None:
+        registered = store.known(place.model, place.version)
+        # A version that MLflow lost has no page.
+        if registered is None:
+            return
+        lines = [
+            *self._sentences(place, ledger_state),
+            _approvals(place, ledger_state),
+            *_entries(place),
+        ]
+        store.put_first(registered, "\n".join(lines))
+
+    def _sentences(self, place: Place, ledger_state: LedgerState) -> list[str]:
+        """What holds of the version, and what a person can do."""
+        model = ledger_state.model(place.model)
+        if place.version in model.revoked:
+            return [f"**{place.subject} is revoked.** It never serves again.", ""]
+        answering = model.answering
+        if _is_of(answering, place) and answering is not None:
+            since = f"{answering.at:%Y-%m-%d %H:%M} UTC"
+            by = _plain(answering.by)
+            released = f"released by {by} on {since} (entry {answering.begun})"
+            return [f"**{place.subject} serves**, {released}.", ""]
+        if _is_of(model.pending, place):
+            return [f"**{place.subject} is on its way** to full traffic.", ""]
+        return self._judged(place)
+
+    def _judged(self, place: Place) -> list[str]:
+        judgement = self._judge(place)
+        verdict = judgement.verdict
+        sentence = _plain(fitness(place.subject, verdict))
+        missing = [
+            f"- {_plain(finding.text)}"
+            for finding in verdict.findings
+            if finding.outcome != "passed"
+        ]
+        step = [] if missing else [_HOW_TO_RELEASE]
+        return [f"**{sentence}**", "", *missing, *step, ""]
+
+    def _judge(self, place: Place) -> "Judgement":
+        from flows.judgement import judge_version
+
+        return judge_version(self._project, place.model, place.version)
+
+
+def _is_of(recorded: RecordedRelease | None, place: Place) -> bool:
+    return recorded is not None and recorded.release.version == place.version
+
+
+def _approvals(place: Place, ledger_state: LedgerState) -> str:
+    registration = ledger_state.registration(place.model, place.version)
+    package = None if registration is None else registration.made.package_sha256
+    target = Target(place.model, place.version, package)
+    approvals = describe_approvals(target, ledger_state)
+    return f"Approvals: {_plain(approvals)}.\n"
+
+
+def _entries(place: Place) -> list[str]:
+    """The last entries of the ledger about the version, each with its reason."""
+    history = read_history(place.model)
+    about = [entry for entry in history.entries if _is_about(entry, place)]
+    lines = [f"- {_plain(entry.line.strip())}" for entry in about[-_MOST_ENTRIES:]]
+    if not lines:
+        return []
+    return ["Ledger:", "", *lines, ""]
+
+
+def _is_about(entry: HistoryEntry, place: Place) -> bool:
+    is_of_version = entry.version in {place.version, None}
+    is_of_model = entry.model == place.model
+    return is_of_model and is_of_version and entry.kind in _ONE_ENTRY_ABOUT
+
+
+def _plain(text: str) -> str:
+    """Text that people typed, shown as it is: no markup and no link."""
+    return escape(text).replace("[", "&#91;")
