@@ -7,26 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
 
 from core.files import sha256_of
-from core.roles import PersonRole
+from flows.judged_people import approvals_of, last_policy, persons_of, waivers_of
 from pipelines.gates.policy import load_policy
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
-from registry.release.judge import (
-    Approval,
-    Circumstances,
-    Origin,
-    Readmission,
-    WaivedRule,
-    judge,
-)
+from registry.release.judge import Circumstances, Origin, Readmission, judge
 from registry.release.known_answers import drawable_prompts, known_answer_differences
-from registry.release.people import People, read_people
+from registry.release.people import read_people
 from registry.release.recompute import (
     is_older,
     older_differences,
@@ -91,7 +83,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         now=max(datetime.now(UTC), ledger_state.at),
         author=author,
         author_account=author_account,
-        author_persons=_persons(people, author, author_account),
+        author_persons=persons_of(people, author, author_account),
         origin=None if origin is None else _origin(origin),
         admitted=_admit_again(judged),
         drawable=len(drawable_prompts(judged.package)),
@@ -101,11 +93,11 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         champion_adapter=None
         if serving is None
         else serving.release.spec.adapter_sha256,
-        last_policy=_last_policy(ledger_state, version.name),
+        last_policy=last_policy(ledger_state, version.name),
         revoked=is_revoked or adapter in ledger_state.revoked_adapters,
         frozen=ledger_state.frozen is not None,
-        waivers=_waivers(ledger_state, version.name, people),
-        approvals=_approvals(ledger_state, version, people),
+        waivers=waivers_of(ledger_state, version.name, people),
+        approvals=approvals_of(ledger_state, version, people),
         recomputed_differences=_differences(judged),
         is_older=judged.is_older,
     )
@@ -163,61 +155,3 @@ def _origin(registration: Registration) -> Origin:
         is_adopted=registration.is_adopted,
         by=registration.by,
     )
-
-
-def _last_policy(ledger_state: LedgerState, model: str) -> str | None:
-    """The policy by which the model's last release was judged, revoked or not."""
-    released = ledger_state.model(model).once_served
-    if not released:
-        return None
-    return ledger_state.judged[released[-1].judged].policy_sha256
-
-
-def _waivers(
-    ledger_state: LedgerState, model: str, people: People
-) -> tuple[WaivedRule, ...]:
-    waivers = [each for each in ledger_state.waivers if each.model == model]
-    return tuple(
-        WaivedRule(
-            generation=waiver.generation,
-            rule=waiver.rule,
-            until=waiver.until,
-            by=waiver.by,
-            account=waiver.account,
-            roles=_roles(people, waiver.by, waiver.account),
-            persons=_persons(people, waiver.by, waiver.account),
-        )
-        for waiver in waivers
-    )
-
-
-def _approvals(
-    ledger_state: LedgerState, version: ModelVersion, people: People
-) -> tuple[Approval, ...]:
-    """The approvals of these very bytes, with what `people.yaml` says now of who gave them."""
-    return tuple(
-        Approval(
-            by=approval.by,
-            account=approval.account,
-            at=approval.at,
-            roles=_roles(people, approval.by, approval.account),
-            persons=_persons(people, approval.by, approval.account),
-        )
-        for approval in ledger_state.approvals
-        # Of somebody without an account on record nobody knows who it is.
-        if approval.account is not None
-        and (approval.model, approval.version) == (version.name, version.version)
-        and approval.package_sha256 == version.package_sha256
-    )
-
-
-def _roles(people: People, by: str, account: str | None) -> tuple[PersonRole, ...]:
-    return tuple(
-        role for role in get_args(PersonRole) if people.has_role(by, account, role)
-    )
-
-
-def _persons(people: People, by: str, account: str | None) -> tuple[str, ...]:
-    persons = people.persons_of(by, account)
-    in_order = sorted(persons)
-    return tuple(in_order)

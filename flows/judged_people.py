@@ -1,0 +1,73 @@
+"""Who approved and who waived, as `judge` looks at it: the ledger and the `people.yaml` of now.
+
+What `people.yaml` says is asked when a version is judged, so that who lost a role since counts no
+more.
+"""
+
+from typing import get_args
+
+from core.roles import PersonRole
+from registry.ledger.state import LedgerState
+from registry.mlflow.recorded import ModelVersion
+from registry.release.judge import Approval, WaivedRule
+from registry.release.people import People
+
+
+def last_policy(ledger_state: LedgerState, model: str) -> str | None:
+    """The policy by which the model's last release was judged, revoked or not."""
+    released = ledger_state.model(model).once_served
+    if not released:
+        return None
+    return ledger_state.judged[released[-1].judged].policy_sha256
+
+
+def waivers_of(
+    ledger_state: LedgerState, model: str, people: People
+) -> tuple[WaivedRule, ...]:
+    """Every waiver of the model, with what `people.yaml` says now of who gave it."""
+    waivers = [each for each in ledger_state.waivers if each.model == model]
+    return tuple(
+        WaivedRule(
+            generation=waiver.generation,
+            rule=waiver.rule,
+            until=waiver.until,
+            by=waiver.by,
+            account=waiver.account,
+            roles=_roles(people, waiver.by, waiver.account),
+            persons=persons_of(people, waiver.by, waiver.account),
+        )
+        for waiver in waivers
+    )
+
+
+def approvals_of(
+    ledger_state: LedgerState, version: ModelVersion, people: People
+) -> tuple[Approval, ...]:
+    """The approvals of these very bytes, with what `people.yaml` says now of who gave them."""
+    return tuple(
+        Approval(
+            by=approval.by,
+            account=approval.account,
+            at=approval.at,
+            roles=_roles(people, approval.by, approval.account),
+            persons=persons_of(people, approval.by, approval.account),
+        )
+        for approval in ledger_state.approvals
+        # Of somebody without an account on record nobody knows who it is.
+        if approval.account is not None
+        and (approval.model, approval.version) == (version.name, version.version)
+        and approval.package_sha256 == version.package_sha256
+    )
+
+
+def _roles(people: People, by: str, account: str | None) -> tuple[PersonRole, ...]:
+    return tuple(
+        role for role in get_args(PersonRole) if people.has_role(by, account, role)
+    )
+
+
+def persons_of(people: People, by: str, account: str | None) -> tuple[str, ...]:
+    """Everybody whom `people.yaml` lists with that account, in order."""
+    persons = people.persons_of(by, account)
+    in_order = sorted(persons)
+    return tuple(in_order)
