@@ -1,7 +1,6 @@
 """Commands that say who acts: `assay login`, `assay logout`, `assay whoami`."""
 
 import sys
-from contextlib import suppress
 
 import click
 
@@ -23,7 +22,12 @@ def login(user: str | None, *, from_stdin: bool) -> None:
     Default: the user that people.yaml lists with this account. The password is that of MLflow's
     pages; it is asked for, or read from the home's passwords.json where that is yours.
     """
-    from operations.identity import log_in, own_user, recorded_password
+    from operations.identity import (
+        find_server,
+        log_in,
+        own_user,
+        recorded_password,
+    )
     from operations.orders import current_project
 
     project = current_project()
@@ -33,18 +37,16 @@ def login(user: str | None, *, from_stdin: bool) -> None:
             "people.yaml lists no single user of MLflow's with this account. "
             "Name one: `assay login USER`."
         )
+    # Nobody is asked for a password that nobody could verify.
+    find_server(project)
     recorded = None if from_stdin else recorded_password(project, name)
-    if recorded is not None:
-        with suppress(OperationError):
-            log_in(project, name, recorded)
-            _say_who(name)
-            return
-    # A person may have changed it in MLflow since.
-    log_in(project, name, _ask_password(name, from_stdin=from_stdin))
-    _say_who(name)
-
-
-def _say_who(name: str) -> None:
+    try:
+        log_in(project, name, recorded or _ask_password(name, from_stdin=from_stdin))
+    except OperationError:
+        # A person may have changed it in MLflow since.
+        if recorded is None or not sys.stdin.isatty():
+            raise
+        log_in(project, name, _ask_password(name, from_stdin=False))
     say(
         f"Logged in as {name}. Your own account stays on record beside it; "
         "`assay whoami` shows both, `assay logout` ends it."

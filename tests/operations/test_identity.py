@@ -129,7 +129,10 @@ def test_a_login_is_kept_where_nobody_else_reads_it_and_both_names_go_on_record(
 def test_a_password_that_does_not_hold_logs_nobody_in(desk: Desk) -> None:
     desk.home.joinpath("passwords.json").write_text('{"manager": "old"}')
     # It was changed in MLflow, and there is no terminal to ask at.
-    desk.refuses("no terminal to ask", "login", "manager")
+    desk.refuses("'manager' with that password", "login", "manager")
+    desk.refuses("server does not run", "login", "manager", MLFLOW_TRACKING_URI="")
+    nowhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    desk.refuses("127.0.0.1:9", "login", "manager", **nowhere)
     desk.refuses("no terminal to ask", "login", "rita")
     desk.refuses("worker and controller", "login", "assay", "--password-stdin")
     desk.refuses("lists no single user", "login")
