@@ -185,8 +185,10 @@ def workflows(choice: Choice) -> dict[str, str]:
     }
     texts = {}
     for kind in WORKFLOWS:
-        text = _filled(f"{kind}.yml", places)
         path = workflow_file(choice.folder, kind)
+        # Its own name for each project: those of one name would wait for each other.
+        places["WORKFLOW"] = _as_yaml(Path(path).stem)
+        text = _filled(f"{kind}.yml", places)
         # Without a model the command takes the only one there is.
         texts[path] = text.replace("run  --dry-run", "run --dry-run")
     return texts

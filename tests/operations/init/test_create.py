@@ -197,6 +197,11 @@ def test_a_repository_holds_a_project_in_each_of_two_folders(empty: Path) -> Non
         for folder in ("sales", "support-mail")
         for kind in WORKFLOWS
     }
+    titles = {
+        yaml.safe_load(path.read_text())["name"]
+        for path in (empty / WORKFLOW).parent.iterdir()
+    }
+    assert titles == {name.removesuffix(".yml") for name in names}
 
 
 @pytest.mark.parametrize("inside", [".git", ".git/objects"])
