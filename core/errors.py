@@ -9,6 +9,7 @@ exit code
      │   ├── UnusableBaseModel     a base model lacks what training or serving needs
      │   ├── UnusableRow           a row cannot be trained on or scored
      │   ├── DamagedFile           a file's bytes are not those that were recorded
+     │   ├── UntrustedSignature    a package is not signed by a key that counts for it
      │   ├── UnsafeAdapter         an adapter with NaN, for another base, or that points at code
      │   ├── TrainingDidNothing    the trained adapter did not move, or diverged
      │   ├── IncompleteGeneration  a prompt has no completion
@@ -78,6 +79,10 @@ class UnusableRow(PipelineError):
 
 class DamagedFile(PipelineError):
     """The bytes of a file are not those that were recorded."""
+
+
+class UntrustedSignature(PipelineError):
+    """A package bears no signature, or none by a key that counts for it."""
 
 
 class UnsafeAdapter(PipelineError):

@@ -5,6 +5,7 @@ it can be erased and the chain still holds.
 """
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,7 @@ from core.value import Value
 from pipelines.values.serving_spec import ServingSpec
 
 Role = Literal["controller", "admission", "packaging"]
+Algorithm = Literal["ed25519", "ecdsa-p256"]
 # SHA-256 in hexadecimal.
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # The name is part of paths, tags and messages, so it holds nothing that any of them reads.
@@ -28,15 +30,35 @@ Account = Annotated[str, Field(min_length=1, max_length=200)]
 Generation = Annotated[int, Field(ge=1)]
 
 
+# Ed25519: 32 raw bytes. P-256: an uncompressed point of 65 bytes, which begins with 4.
+_FORMS: dict[Algorithm, str] = {
+    "ed25519": r"[0-9a-f]{64}",
+    "ecdsa-p256": r"04[0-9a-f]{128}",
+}
+
+
 class PublicKey(Value):
-    """An Ed25519 public key, and what it signs for. Its id is the SHA-256 of its bytes."""
+    """A public key, and what it signs for. Its id is the SHA-256 of its bytes."""
 
     role: Role
     key_id: Digest
     public: Annotated[
-        str,
-        Field(pattern=r"^[0-9a-f]{64}$", description="32 raw bytes, in hexadecimal."),
+        str, Field(max_length=130, description="Its raw bytes, in hexadecimal.")
     ]
+    # A default, so that keys from before there was another algorithm keep their entries' hash.
+    algorithm: Algorithm = Field(
+        default="ed25519",
+        description="Entries are signed with Ed25519, packages with ECDSA on P-256.",
+    )
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        form = _FORMS[self.algorithm]
+        if not re.fullmatch(form, self.public):
+            raise ValueError(f"these are not the bytes of a key for {self.algorithm}")
+        if self.algorithm != "ed25519" and self.role != "packaging":
+            raise ValueError(f"a key for {self.algorithm} signs packages alone")
+        return self
 
     @model_validator(mode="after")
     def _check_key_id(self) -> Self:
@@ -66,6 +88,11 @@ class Release(Value):
         default=0,
         description="Held-out prompts that the probe draws by chance"
         " and asks beside the known answers.",
+    )
+    signed_by: Digest | None = Field(
+        default=None,
+        description="The packaging key whose signature is verified before each load;"
+        " None: it was released without one.",
     )
 
     @property
@@ -108,6 +135,10 @@ class KeyRevoked(_HumanAct):
 
     kind: Literal["key_revoked"] = "key_revoked"
     key_id: Digest
+    is_compromised: bool = Field(
+        default=False,
+        description="Somebody else may have it: nothing that it signed is released again.",
+    )
 
 
 class VersionContents(Value):
@@ -172,6 +203,11 @@ class Judged(Value):
         default=None,
         description="The entry that says where the version came from;"
         " None: it was judged before there were any.",
+    )
+    signed_by: Digest | None = Field(
+        default=None,
+        description="The packaging key that signed the package;"
+        " None: it passed without a signature.",
     )
 
 

@@ -1,7 +1,8 @@
 """The Ed25519 keys of this machine, each in a file that nobody else can read.
 
 The ledger knows a key by its role: what the controller decides, and what admission takes from
-people. The endpoint has a key of its own, which signs its memory.
+people. The endpoint has a key of its own, which signs its memory. Packages are signed with a key of
+another kind: `registry.ledger.packaging_key`.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -140,7 +143,7 @@ def create_key_at(path: Path, role: Role = "controller") -> SigningKey:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Never replace a key: entries that it signed would be followed by none.
         if not path.exists():
-            _write_new(path, Ed25519PrivateKey.generate())
+            write_new_key(path, Ed25519PrivateKey.generate())
     except OSError as error:
         raise LedgerError(
             f"The key {path} cannot be written ({error.strerror})."
@@ -149,7 +152,9 @@ def create_key_at(path: Path, role: Role = "controller") -> SigningKey:
     return _load(path, role)
 
 
-def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
+def write_new_key(
+    path: Path, private: Ed25519PrivateKey | EllipticCurvePrivateKey
+) -> None:
     """Write a key whole or not at all, and never over one that is there."""
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -171,10 +176,20 @@ def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
 
 
 def _load(path: Path, role: Role = "controller") -> SigningKey:
+    private = read_private_key(path)
+    if not isinstance(private, Ed25519PrivateKey):
+        raise LedgerError(
+            f"{path} is not an Ed25519 key. Put the right one back from a backup."
+        )
+    return SigningKey.of(private, role)
+
+
+def read_private_key(path: Path) -> PrivateKeyTypes:
+    """The key in a file that nobody else can read; `LedgerError` where it is no such file."""
     # A key that others could read is not used, even if it is the right one.
     _check_private(path)
     try:
-        private = load_pem_private_key(path.read_bytes(), password=None)
+        return load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
         raise LedgerError(
             f"The key {path} cannot be read ({error.strerror})."
@@ -185,11 +200,6 @@ def _load(path: Path, role: Role = "controller") -> SigningKey:
         raise LedgerError(
             f"{path} is not a whole private key. Put it back from a backup."
         ) from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise LedgerError(
-            f"{path} is not an Ed25519 key. Put the right one back from a backup."
-        )
-    return SigningKey.of(private, role)
 
 
 def _check_private(path: Path) -> None:

@@ -39,6 +39,7 @@ from registry.ledger.entries import (
     WishClosed,
     Wished,
 )
+from registry.ledger.key_steps import check_signer, key_added, key_revoked
 from registry.ledger.people import (
     approval_withdrawn,
     approved,
@@ -117,30 +118,6 @@ def _opened(_: LedgerState, entry: Entry, __: Opened) -> LedgerState:
     raise illegal(entry, "a ledger is opened once")
 
 
-def _key_added(ledger_state: LedgerState, entry: Entry, body: KeyAdded) -> LedgerState:
-    key_id = body.key.key_id
-    # A second role for the same key would be ambiguous.
-    if ledger_state.key(key_id) is not None:
-        raise illegal(entry, f"key {key_id[:12]} is there already")
-    keys = (*ledger_state.keys, body.key)
-    return ledger_state.model_copy(update={"keys": keys})
-
-
-def _key_revoked(
-    ledger_state: LedgerState, entry: Entry, body: KeyRevoked
-) -> LedgerState:
-    keys = tuple(key for key in ledger_state.keys if key.key_id != body.key_id)
-    if keys == ledger_state.keys:
-        raise illegal(entry, f"there is no key {body.key_id[:12]}")
-    # A ledger without a controller's key could never be written again.
-    if not any(key.role == "controller" for key in keys):
-        raise illegal(
-            entry,
-            "the last key of the controller cannot be revoked before another one is added",
-        )
-    return ledger_state.model_copy(update={"keys": keys})
-
-
 # Registrations and verdicts: where a version came from, and what judge answered.
 
 
@@ -171,6 +148,7 @@ def _registered(
 def _judged(ledger_state: LedgerState, entry: Entry, body: Judged) -> LedgerState:
     _check_waivers(ledger_state, entry, body)
     _check_registration(ledger_state, entry, body)
+    check_signer(ledger_state, entry, body)
     judged = {
         **ledger_state.judged,
         entry.generation: body,
@@ -233,6 +211,7 @@ def _release_begun(
     judged = _passed_verdict(ledger_state, entry, body)
     _check_not_judged_again(ledger_state, entry, body.judged)
     _check_origin(ledger_state, entry, body, judged)
+    _check_signature(ledger_state, entry, body, judged)
     _check_waivers(ledger_state, entry, judged)
     _check_not_barred(ledger_state, entry, body.release)
     _check_free(ledger_state, entry, body)
@@ -312,6 +291,18 @@ def _check_origin(
             entry,
             f"it is to be served with another adapter than entry {body.judged} judged",
         )
+
+
+def _check_signature(
+    ledger_state: LedgerState, entry: Entry, body: ReleaseBegun, judged: Judged
+) -> None:
+    """What is verified before each load is what was judged, and its key is still nobody else's."""
+    if body.release.signed_by != judged.signed_by:
+        raise illegal(
+            entry,
+            f"it names another signature of the package than entry {body.judged} judged",
+        )
+    check_signer(ledger_state, entry, judged)
 
 
 def _check_not_barred(
@@ -654,8 +645,8 @@ def _head_accepted(
 
 _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     Opened: _opened,
-    KeyAdded: _key_added,
-    KeyRevoked: _key_revoked,
+    KeyAdded: key_added,
+    KeyRevoked: key_revoked,
     Registered: _registered,
     Adopted: _registered,
     Judged: _judged,

@@ -136,6 +136,15 @@ class Registration(Value):
         return registration_key(made.model, made.version)
 
 
+class RevokedKey(Value):
+    """A key that may sign nothing any more, and the entries that said so."""
+
+    key: PublicKey
+    generation: int
+    compromised_at: int | None
+    """The entry that said that somebody else may have it; None where none did."""
+
+
 class Freeze(Value):
     """Nothing is released; who ordered it, and why."""
 
@@ -152,6 +161,8 @@ class LedgerState(Value):
     at: AwareDatetime
     # Those that may sign now: a revoked key is removed, and what it signed stays valid.
     keys: tuple[PublicKey, ...]
+    revoked_keys: dict[str, RevokedKey] = Field(default_factory=dict)
+    """By id. What they signed before stays valid, so their public halves are kept."""
     models: dict[str, ModelState] = Field(default_factory=dict)
     registrations: dict[str, Registration] = Field(default_factory=dict)
     """By model and version, the last of each.
@@ -192,6 +203,16 @@ class LedgerState(Value):
             if key.key_id == key_id:
                 return key
         return None
+
+    def known_key(self, key_id: str) -> PublicKey | None:
+        """The key of that id, whether it may still sign or not."""
+        revoked = self.revoked_keys.get(key_id)
+        return self.key(key_id) if revoked is None else revoked.key
+
+    def compromised_at(self, key_id: str) -> int | None:
+        """The entry that revoked the key as compromised; None where none did."""
+        revoked = self.revoked_keys.get(key_id)
+        return None if revoked is None else revoked.compromised_at
 
 
 def registration_key(model: str, version: str) -> str:
