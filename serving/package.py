@@ -53,8 +53,10 @@ def open_package(folder: Path, base: BaseModelManifest) -> Package:
             f"There is no package {folder}. "
             "Give the folder of a registered version with --package."
         )
+    # Kinds of files before anything of them is opened: some kinds run code when they are read, and
+    # a link may lead anywhere.
+    check_kinds(folder, recorded=None)
     adapter = Adapter.read(folder / RECORD)
-    # Kinds of files before anything of them is opened: some kinds run code when they are read.
     recorded = {f"{WEIGHTS}/{name}" for name in adapter.files}
     check_kinds(folder, recorded=recorded)
     _check_digests(folder)

@@ -89,11 +89,11 @@ def check_plain_lora(folder: Path, lora: LoraParams) -> None:
     _check_tensors(folder / WEIGHTS, lora.r)
 
 
-def check_kinds(folder: Path, recorded: set[str]) -> None:
+def check_kinds(folder: Path, recorded: set[str] | None) -> None:
     """Refuse links, and anything that is not a plain data file.
 
     `UnsafeAdapter` names the first link, code, pickle, or file of weights that is not among
-    the `recorded` names. `DamagedFile` where there is no folder.
+    the `recorded` names; None: the record is not read yet. `DamagedFile` where there is no folder.
     """
     if not folder.is_dir():
         raise DamagedFile(
@@ -109,7 +109,7 @@ def check_kinds(folder: Path, recorded: set[str]) -> None:
             )
         if not path.is_dir():
             name = path.relative_to(folder).as_posix()
-            _check_kind(path, is_recorded=name in recorded)
+            _check_kind(path, is_recorded=recorded is None or name in recorded)
 
 
 def _check_kind(path: Path, *, is_recorded: bool) -> None:

@@ -24,6 +24,7 @@ from registry.mlflow.recorded import (
     Submission,
 )
 from registry.mlflow.store import Store
+from tests.support.impostors import answering, reply
 from tests.support.journey import Package
 
 THREADS = 8
@@ -296,3 +297,20 @@ def test_a_run_whose_process_is_gone_is_ended_and_one_that_was_taken_up_since_go
     assert store.runs.begin("one", "name", {WORKSPACE: "second"}) == dead
     assert store.runs.end_dead_run("first") is None
     assert client_of(store).get_run(dead.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../evil.json", "{tmp}/evil.json", "a/../../../evil.json", "%2e%2e/evil.json"],
+)
+def test_a_server_cannot_have_a_file_written_outside_of_the_package(
+    store: Store, tmp_path: Path, path: str
+) -> None:
+    path = path.format(tmp=tmp_path)
+    listing = {"files": [{"path": path, "is_dir": False, "file_size": 2}]}
+    into = tmp_path / "deep" / "down" / "package"
+    with answering(lambda _: reply(200, listing)) as (address, _asked):
+        location = f"{address}/api/2.0/mlflow-artifacts/artifacts/1/models/m/artifacts"
+        with pytest.raises(RegistryError):
+            store._download(location, into)
+    assert not list(tmp_path.rglob("evil.json"))

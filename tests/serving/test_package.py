@@ -1,5 +1,6 @@
 """What was not judged, or is not what was judged, is not opened."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -135,6 +136,47 @@ def test_code_beside_the_adapter_is_refused(
     (package / place / "modeling_llama.py").write_text("print('gotcha')")
     pack(package)
     with pytest.raises(UnsafeAdapter, match=r"modeling_llama\.py"):
+        open_package(package, served.base)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("adapter/adapter_model.bin", "pytorch_model.pt", "weights.pkl", "w.pickle"),
+        *("hook.so", "setup.py", "adapter/x.PY", "package.zip", "run.sh", "no_kind"),
+        *("tokenizer/tokenizer.py", "model.ckpt", "x.npy", "x.joblib", "a.h5"),
+    ],
+)
+def test_a_file_of_a_kind_that_may_run_is_refused_before_anything_is_parsed(
+    served: Served, package: Path, name: str
+) -> None:
+    path = package / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    # Neither the record nor the list of files is read before that.
+    (package / "adapter.json").write_text("{")
+    (package / "package.json").write_text("{")
+    with pytest.raises(UnsafeAdapter, match=path.name):
+        open_package(package, served.base)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter.json", "package.json", "more.json", "signature.json"]
+)
+def test_a_link_is_refused_before_it_is_followed(
+    served: Served, package: Path, name: str
+) -> None:
+    (package / name).unlink(missing_ok=True)
+    # Whoever opens it waits for ever.
+    os.mkfifo(package.parent / "pipe")
+    (package / name).symlink_to(package.parent / "pipe")
+    with pytest.raises(UnsafeAdapter, match=f"{name} is a symbolic link"):
+        open_package(package, served.base)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(served: Served, package: Path) -> None:
+    os.mkfifo(package / "more.json")
+    with pytest.raises(UnsafeAdapter, match=r"more\.json is no file"):
         open_package(package, served.base)
 
 
