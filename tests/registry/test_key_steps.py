@@ -6,19 +6,23 @@ import pytest
 
 from core.errors import IllegalEntry, LedgerError
 from registry.ledger.chain import body_text, entry_hash
-from registry.ledger.enrolment import enrol_packaging
+from registry.ledger.enrolment import enrol, enrol_packaging
 from registry.ledger.entries import (
     Body,
     Judged,
     KeyAdded,
     KeyRevoked,
+    PublicKey,
     ReleaseBegun,
     ReleaseCompleted,
     ReleaseSwitched,
+    Role,
 )
 from registry.ledger.key_steps import find_distrust
-from registry.ledger.ledger import open_ledger
+from registry.ledger.ledger import Ledger, open_ledger
 from registry.ledger.packaging_key import PackagingKey, create_packaging_key
+from registry.ledger.rotation import KeyOrder, revoke_key, rotate_role
+from registry.ledger.state import LedgerState
 from tests.support.ledgers import (
     WHY,
     Chain,
@@ -28,6 +32,8 @@ from tests.support.ledgers import (
     registered,
     rolled_back,
 )
+
+ORDER = KeyOrder("olga", "every year", "7 (olga)")
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +225,75 @@ def test_a_home_enrols_its_packaging_key_once(
     ledger.append(revoked(key), ledger.state())
     with pytest.raises(LedgerError, match="rotate-key --role packaging"):
         enrol_packaging(ledger, "olga")
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class KilledAfter(Ledger):
+    """A ledger whose process is killed right after the given append."""
+
+    appends = 0
+
+    def append(self, body: Body, expected: LedgerState) -> LedgerState:
+        ledger_state = super().append(body, expected)
+        self.appends -= 1
+        if self.appends == 0:
+            raise Killed
+        return ledger_state
+
+
+@pytest.mark.parametrize("role", ["packaging", "admission"])
+@pytest.mark.parametrize("appends", [1, 2])
+def test_a_rotation_of_a_role_that_was_killed_ends_well_at_the_second_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role, appends: int
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
+    ledger = open_ledger(tmp_path)
+    enrolled = enrol_any(ledger, role)
+    killed = KilledAfter(tmp_path, ledger.database)
+    killed.appends = appends
+    with pytest.raises(Killed):
+        rotate_role(killed, role, ORDER)
+    new = rotate_role(open_ledger(tmp_path), role, ORDER)
+    ledger_state = ledger.state()
+    assert [key.role for key in ledger_state.keys] == ["controller", role]
+    assert ledger_state.keys[1] == new == enrol_any(ledger, role)
+    assert set(ledger_state.revoked_keys) == {enrolled.key_id}
+    assert not list((tmp_path / "keys").glob("next*"))
+    # An entry for each of both, however often it is tried.
+    assert ledger_state.head.generation == 4
+
+
+def enrol_any(ledger: Ledger, role: Role) -> PublicKey:
+    if role == "packaging":
+        return enrol_packaging(ledger, "olga").public
+    return enrol(ledger, role, "olga").public
+
+
+def test_a_role_without_a_key_gets_its_first_one_by_a_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
+    ledger = open_ledger(tmp_path)
+    key = rotate_role(ledger, "packaging", ORDER)
+    assert enrol_any(ledger, "packaging") == key
+    assert ledger.state().revoked_keys == {}
+
+
+def test_a_key_is_revoked_by_the_beginning_of_its_id_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER_URL", raising=False)
+    ledger = open_ledger(tmp_path)
+    key = enrol_any(ledger, "packaging")
+    for name in ("", key.key_id[:7], "zzzzzzzzz", key.key_id + "0"):
+        with pytest.raises(LedgerError, match="assay audit keys"):
+            revoke_key(ledger, name, ORDER, is_compromised=False)
+    assert revoke_key(ledger, key.key_id[:8], ORDER, is_compromised=False) == key
+    revoke_key(ledger, key.key_id, ORDER, is_compromised=True)
+    assert ledger.state().compromised_at(key.key_id) == 4
+    controller = ledger.state().controller_keys[0]
+    with pytest.raises(IllegalEntry, match="last key of the controller"):
+        revoke_key(ledger, controller.key_id, ORDER, is_compromised=True)
