@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.key_commands import AUDIT_COMMANDS, sign
+
 if TYPE_CHECKING:
     from registry.ledger.audit import AuditReport
 
@@ -104,19 +106,6 @@ def accept_head(reason: str) -> None:
     )
 
 
-@audit.command("rotate-key")
-@click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
-def rotate_key(reason: str) -> None:
-    """Replace the key that signs the ledger; if interrupted, run it again."""
-    from operations.ledger_audit import rotate_key as rotate
-
-    rotation = rotate(reason)
-    click.echo(
-        f"Key {rotation.key_id[:12]} signs from now on; the one before it is revoked. "
-        f"Take a backup of {rotation.folder}."
-    )
-
-
 @audit.command()
 @click.argument("sha256")
 def erase(sha256: str) -> None:
@@ -146,4 +135,6 @@ def _say_report(report: "AuditReport", subject: str) -> None:
         click.echo(f"Warning: {note}. {LOOK}" if is_alone else f"Note: {note}.")
 
 
-COMMANDS: tuple[click.Command, ...] = (history, audit)
+for command in AUDIT_COMMANDS:
+    audit.add_command(command)
+COMMANDS: tuple[click.Command, ...] = (history, audit, sign)

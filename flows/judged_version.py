@@ -26,6 +26,7 @@ from registry.release.recompute import (
     recompute,
     rescreen,
 )
+from registry.release.signer import FoundSignature, find_signature
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     model = ledger_state.model(version.name)
     compared = ChampionInput.read(judged.package / "champion.json").champion
     serving = model.comparator
+    found = _signature(judged, ledger_state)
     # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
     return Circumstances(
@@ -100,7 +102,18 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         approvals=approvals_of(ledger_state, version, people),
         recomputed_differences=_differences(judged),
         is_older=judged.is_older,
+        signature=found.signature,
+        signature_fault=found.fault,
     )
+
+
+def _signature(judged: JudgedVersion, ledger_state: LedgerState) -> FoundSignature:
+    """The package's signature, by the keys that counted when the ledger was told of the version."""
+    origin = judged.origin
+    # A version that no entry knows would be entered by the next one at the earliest.
+    next_entry = ledger_state.head.generation + 1
+    registered = next_entry if origin is None else origin.generation
+    return find_signature(judged.package, ledger_state, registered)
 
 
 def _differences(judged: JudgedVersion) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from core.project import Project
 from core.value import Value
 from flows.champions import move_champions
 from flows.judged_version import JudgedVersion, decide
-from flows.package_repair import fetch_released_package, package_fault
+from flows.package_repair import fetch_released_package, package_fault, signer_of
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import policy_of
 from pipelines.models.base_store import locate_base_model
@@ -204,12 +204,19 @@ def _repair_serving_package(
     home: Path, store: Store, version: ModelVersion
 ) -> Repaired | None:
     """Fetch the package again where the version serves and its folder is not whole, else None."""
-    serving = open_ledger(home).state().model(version.name).answering
+    ledger_state = open_ledger(home).state()
+    serving = ledger_state.model(version.name).answering
     if serving is None or serving.release.version != version.version:
         return None
-    if not package_fault(home, serving.release):
+    signer = signer_of(ledger_state, serving.release)
+    if not package_fault(home, serving.release, signer):
         return None
-    aside = fetch_released_package(home, serving.release, store)
+    aside = fetch_released_package(
+        home,
+        serving.release,
+        store,
+        signer,
+    )
     return Repaired(
         model=version.name,
         version=version.version,

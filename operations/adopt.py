@@ -9,6 +9,7 @@ from core.errors import ReleaseError
 from core.project import Project
 from flows.run.attempt import fetch_package_of
 from flows.run.registration import contents_of_version
+from flows.signing import ensure_signed
 from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import LedgerState, Registration
@@ -27,6 +28,13 @@ def adopt(
     registered = store.get_version(model, version)
     package = fetch_package_of(store, registered, project.home)
     made = contents_of_version(registered, package)
+    # The person answers for these bytes, and the signature says which they are.
+    ensure_signed(
+        ledger,
+        store,
+        registered,
+        package,
+    )
     reason_sha256 = ledger.remember(order.reason)
     number = registered.version
 

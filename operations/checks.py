@@ -30,7 +30,7 @@ from registry.mlflow.moved import settle
 from registry.mlflow.own_database import own_database
 
 if TYPE_CHECKING:
-    from registry.ledger.entries import Release
+    from registry.ledger.entries import PublicKey, Release
 
 # Bytes for a few runs.
 LEAST_DISK = 5_000_000_000
@@ -213,8 +213,9 @@ def secrets(project: Project) -> Iterator[Check]:
 
 
 def key(project: Project) -> Iterator[Check]:
-    """Check that the ledger trusts this machine's key."""
-    from registry.ledger.keys import key_file, load_key
+    """Check that the ledger trusts this machine's keys."""
+    from operations.keys import describe_distrust, own_key_ids
+    from registry.ledger.keys import key_file
     from registry.ledger.ledger import is_still_to_be_made, read_ledger
 
     path = key_file(project.home)
@@ -226,17 +227,18 @@ def key(project: Project) -> Iterator[Check]:
         text = _describe_missing_key(project)
         yield Check(name="key", is_ok=False, text=text)
         return
-    key_id = load_key(project.home).public.key_id
+    own = own_key_ids(project.home)
     ledger_state = read_ledger(project.home).state()
-    trusted = ledger_state.key(key_id)
-    shown = key_id[:_SHOWN_OF_A_KEY]
-    text = f"{shown}, trusted by the ledger"
-    if trusted is None:
-        text = (
-            f"{shown} is not one that the ledger trusts. "
-            f"Put the right {path} back from a backup."
-        )
-    yield Check(name="key", is_ok=trusted is not None, text=text)
+    for key_id, role in own.items():
+        shown = f"{role} {key_id[:_SHOWN_OF_A_KEY]}"
+        distrust = describe_distrust(ledger_state, key_id)
+        text = f"{shown}, trusted by the ledger"
+        if distrust:
+            text = (
+                f"{shown} {distrust}. Put the right {key_file(project.home, role)} back from a "
+                f"backup, or make another one: `assay audit rotate-key --role {role}`."
+            )
+        yield Check(name="key", is_ok=not distrust, text=text)
 
 
 def ledger(project: Project) -> Iterator[Check]:
@@ -285,9 +287,9 @@ def packages(project: Project) -> Iterator[Check]:
     from registry.mlflow.package_folder import list_set_aside
 
     releases = _served_releases(project)
-    for release in releases:
+    for release, signer in releases:
         name = f"{release.model} version {release.version}"
-        fault = package_fault(project.home, release)
+        fault = package_fault(project.home, release, signer)
         text = f"{name}: {fault}" if fault else f"{name} is what was released"
         yield Check(name="packages", is_ok=not fault, text=text)
     if not releases:
@@ -397,13 +399,17 @@ def _describe_missing_key(project: Project) -> str:
     )
 
 
-def _served_releases(project: Project) -> tuple["Release", ...]:
-    from flows.package_repair import releases_needed
+def _served_releases(
+    project: Project,
+) -> tuple[tuple["Release", "PublicKey | None"], ...]:
+    from flows.package_repair import releases_needed, signer_of
     from registry.ledger.ledger import read_ledger, was_ever_opened
 
     with suppress(LedgerError):  # the check of the ledger reports it
         if was_ever_opened(project.home):
-            return releases_needed(read_ledger(project.home).state())
+            ledger_state = read_ledger(project.home).state()
+            needed = releases_needed(ledger_state)
+            return tuple((each, signer_of(ledger_state, each)) for each in needed)
     return ()
 
 

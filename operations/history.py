@@ -19,6 +19,8 @@ from registry.ledger.entries import (
     Body,
     Entry,
     Judged,
+    KeyAdded,
+    KeyRevoked,
     Registered,
     ReleaseAborted,
     ReleaseBegun,
@@ -178,6 +180,10 @@ def _words(body: Body) -> str:
         return f"judged {body.verdict}"
     if isinstance(body, WishClosed) and body.by is not None:
         return "wish taken back"
+    if isinstance(body, KeyAdded) and body.key.role != "controller":
+        return f"{body.key.role} key added"
+    if isinstance(body, KeyRevoked) and body.is_compromised:
+        return "key revoked as compromised"
     if isinstance(body, Waived):
         return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
     return _WORDS[body.kind]

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from core.environment import mlflow_address, set_library_environment
 from core.errors import AssayError, LedgerError
 from core.project import Project
-from operations.identity import identity_for_brakes
 from operations.orders import current_project, make_brake_order
 from registry.ledger.audit import (
     PAGE_TAG,
@@ -32,7 +31,6 @@ from registry.ledger.audit import (
 from registry.ledger.heads import trusted_keys
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
-from registry.ledger.rotation import rotate
 from registry.ledger.witness import witness
 from registry.mlflow.own_database import own_database
 from registry.mlflow.pages import read_sealed_pages
@@ -69,14 +67,6 @@ class Acceptance:
 
     accepted: AcceptedHead
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """The key that signs from now on, and the folder that it is in."""
-
-    key_id: str
-    folder: Path
 
 
 def audit_ledger() -> AuditReport:
@@ -126,17 +116,6 @@ def accept_ledger(reason: str) -> Acceptance:
     ledger = open_ledger(project.home)
     heads = _heads_known_elsewhere(project, ledger)
     return Acceptance(accept_head(ledger, heads.known, order), heads.notes)
-
-
-def rotate_key(reason: str) -> Rotation:
-    """Replace the key that signs the ledger; `LedgerError` where that cannot be done."""
-    home = current_project().home
-    ledger = open_ledger(home)
-    # A leaked key is replaced also while MLflow is down.
-    who = identity_for_brakes(current_project())
-    rotate(ledger, home, who.by, reason, who.account)
-    key_id = load_key(home).public.key_id
-    return Rotation(key_id, folder=home / "keys")
 
 
 def erase_reason(digest: str) -> None:

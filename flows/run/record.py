@@ -7,6 +7,7 @@ from flows.run.challenger import decide_succession, settle_succession
 from flows.run.outcome import Outcome
 from flows.run.previous import champions_outcome
 from flows.run.registration import enter_version
+from flows.signing import sign_own_package
 from pipelines import layout
 from pipelines.gates.policy import load_policy
 from pipelines.models.adapter_files import check_adapter
@@ -83,6 +84,9 @@ def _register(
         scorecard,
         lineage,
     )
+    ledger, packages = open_ledger(attempt.home), attempt.home / "packages"
+    # Before the upload: no version is there without its signature, at no moment.
+    sign_own_package(ledger, package)
     succession = decide_succession(attempt, scorecard)
     submission = Submission(
         run=attempt.run,
@@ -94,7 +98,6 @@ def _register(
     )
     version = attempt.store.register(finalist, submission)
     # MLflow can be edited: only what the ledger names may be judged for a release.
-    ledger, packages = open_ledger(attempt.home), attempt.home / "packages"
     enter_version(
         ledger,
         attempt.store,

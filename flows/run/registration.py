@@ -8,7 +8,8 @@ from pathlib import Path
 
 from core.account import login_name, operating_system_account
 from core.errors import RegistryError
-from core.files import digest_of_files, folder_digests
+from core.files import digest_of_files
+from flows.signing import ensure_signed
 from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.verdict import Finalist
 from registry.ledger.entries import Registered, VersionContents
@@ -16,6 +17,7 @@ from registry.ledger.ledger import Ledger
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import append
+from registry.release.package_signature import package_digests
 
 _DIFFER_BY_ATTEMPT = frozenset(
     {"lineage.json", "MODEL_CARD.md", "package.json", "dvc.lock"}
@@ -36,6 +38,13 @@ def enter_version(
         packages,
         version,
         own,
+    )
+    # Before the entry: what the ledger holds is signed, whenever this process is killed.
+    ensure_signed(
+        ledger,
+        store,
+        version,
+        package,
     )
     contents = contents_of_version(version, package)
     entry = Registered(
@@ -69,12 +78,12 @@ def _checked_package(
     store: Store, packages: Path, version: ModelVersion, own: Path
 ) -> Path:
     """The package of the version: the run's own, or that of an earlier attempt at the same work."""
-    own_digests = folder_digests(own)
+    own_digests = package_digests(own)
     if digest_of_files(own_digests) == version.package_sha256:
         return own
     # The version is of an attempt that was killed: every other file must be the same.
     earlier = store.fetch(version, packages / version.package_sha256)
-    earlier_digests = folder_digests(earlier)
+    earlier_digests = package_digests(earlier)
     names = own_digests.keys() | earlier_digests.keys()
     for name in sorted(names - _DIFFER_BY_ATTEMPT):
         if own_digests.get(name) != earlier_digests.get(name):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from core.environment import set_library_environment
 from core.errors import AssayError, OperationError
-from core.files import digest_of_files, folder_digests
 from core.locks import backup_lock, exclusive, share_home
 from core.progress import progress_bar
 from core.project import Project, find_project
@@ -39,6 +38,7 @@ from registry.ledger.ledger import read_ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.retained import database_file
 from registry.mlflow.store import Store
+from registry.release.package_signature import SIGNATURE, digest_of_package
 
 _ATTEMPTS = 20
 # What the endpoint remembers of the ledger.
@@ -226,7 +226,7 @@ def _package(source: BackupSource, release: Release, copies: Copies) -> NamedPac
     folder = source.home / "packages" / release.package_sha256
     try:
         # A damaged copy in the home is repaired before it is backed up.
-        if not _is_complete(folder, release.package_sha256):
+        if not _is_complete(folder, release):
             store = source.store
             version = store.get_version(release.model, release.version)
             store.fetch(version, folder)
@@ -242,10 +242,14 @@ def _package(source: BackupSource, release: Release, copies: Copies) -> NamedPac
     )
 
 
-def _is_complete(folder: Path, package_sha256: str) -> bool:
+def _is_complete(folder: Path, release: Release) -> bool:
     if not folder.is_dir():
         return False
-    return digest_of_files(folder_digests(folder)) == package_sha256
+    # Without it a restored home could not load the release.
+    lacks_signature = not (folder / SIGNATURE).is_file()
+    if release.signed_by is not None and lacks_signature:
+        return False
+    return digest_of_package(folder) == release.package_sha256
 
 
 def _bases(

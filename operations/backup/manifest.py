@@ -16,6 +16,7 @@ from core.progress import progress_bar
 from core.value import Value, first_problem
 from registry.ledger.audit import verify_export
 from registry.ledger.entries import Digest, Head
+from registry.release.package_signature import SIGNATURE
 
 FILE = "backup.json"
 FORMAT = 1
@@ -179,6 +180,8 @@ def _check_packages(folder: Path, backup: Backup) -> None:
             for name, copied in backup.files.items()
             if name.startswith(prefix)
         }
+        # It is no part of what it signs.
+        digests.pop(SIGNATURE, None)
         if digest_of_files(digests) != package.sha256:
             raise DamagedFile(
                 f"{folder} lacks the whole package of version {package.version} "

@@ -138,6 +138,10 @@ class Candidate(Value):
         default=(),
         description="The ledger's entries that stand in for missing evidence.",
     )
+    signed_by: str | None = Field(
+        default=None,
+        description="The key that signed the package; None: it passed without a signature.",
+    )
 
 
 ScreenVerdict = Annotated[

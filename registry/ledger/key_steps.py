@@ -14,14 +14,16 @@ SHOWN = 12
 def key_added(ledger_state: LedgerState, entry: Entry, body: KeyAdded) -> LedgerState:
     """Trust one more key."""
     key_id = body.key.key_id
+    name = f"key {key_id[:SHOWN]}"
     # A second role for the same key would be ambiguous.
     if ledger_state.key(key_id) is not None:
-        raise illegal(entry, f"key {key_id[:SHOWN]} is there already")
+        raise illegal(entry, f"{name} is there already")
     # What was taken back for a reason does not come back under another one.
     revoked = ledger_state.revoked_keys.get(key_id)
     if revoked is not None:
         raise illegal(
-            entry, f"key {key_id[:SHOWN]} was revoked at entry {revoked.generation}"
+            entry,
+            f"{name} was revoked at entry {revoked.generation}",
         )
     keys = (*ledger_state.keys, body.key)
     return ledger_state.model_copy(update={"keys": keys})

@@ -4,22 +4,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import DamagedFile
-from core.files import digest_of_files, folder_digests
+from registry.release.package_signature import digest_of_package
 
 ASIDE = ".aside"
 _UNIQUE_TIME = "%Y%m%dT%H%M%S%f"
 
 
 def is_whole(folder: Path, package_sha256: str) -> bool:
-    """Whether it holds exactly the package's files; one that cannot be read does not."""
+    """Whether it holds exactly the package's files; one that cannot be read does not.
+
+    Whether its signature is there and counts is another question.
+    """
     try:
         if not folder.is_dir():
             return False
-        digests = folder_digests(folder)
+        digest = digest_of_package(folder)
     # A symbolic link, or a file that nobody may read.
     except (DamagedFile, OSError):
         return False
-    return digest_of_files(digests) == package_sha256
+    return digest == package_sha256
 
 
 def put_aside(folder: Path) -> Path | None:

@@ -28,6 +28,8 @@ from registry.mlflow.recorded import (
     parse_version,
 )
 from registry.mlflow.runs import Runs
+from registry.mlflow.signatures import Signatures
+from registry.release.package_signature import digest_of_package, package_digests
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -48,6 +50,7 @@ class Store:
         """As people may see it, without login."""
         self._mlflow = Connection(uri, locks)
         self.runs = Runs(self._mlflow)
+        self.signatures = Signatures(self._mlflow, uri)
 
     def register(self, finalist: Finalist, submission: Submission) -> ModelVersion:
         """Register a finalist's package; only a `Finalist` can be.
@@ -56,13 +59,13 @@ class Store:
         the version exists, and it is created with its tags: at no moment is it without its verdict.
         `RegistryError` where a finding did not pass; `DamagedFile` where the upload is damaged.
         """
-        digests = folder_digests(submission.package)
+        digests = package_digests(submission.package)
         _check_passed(finalist)
         name, logical_run = submission.model, submission.logical_run
         # One at a time: two processes with the same work must create one version.
         with self._mlflow.turn(f"register-{logical_run}"):
             if self.find_version(name, logical_run) is None:
-                model_id = self._upload(submission, digests)
+                model_id = self._upload(submission)
                 tags = _version_tags(finalist, submission, digests)
                 self._create_version(submission, model_id, tags)
             version = self._only_version(name, logical_run)
@@ -202,6 +205,7 @@ class Store:
         ):
             # Somebody may be reading it: a good one is never replaced.
             if is_whole(into, version.package_sha256):
+                self.signatures.complete(version, into)
                 return into
             download = Path(scratch) / "whole"
             location = self._mlflow.ask(
@@ -210,7 +214,7 @@ class Store:
                 )
             )
             self._download(location, download)
-            if digest_of_files(folder_digests(download)) != version.package_sha256:
+            if digest_of_package(download) != version.package_sha256:
                 raise DamagedFile(
                     f"Version {version.version} of {version.name} is not what was registered. "
                     "Train it again; it is not served."
@@ -220,7 +224,7 @@ class Store:
             download.rename(into)
         return into
 
-    def _upload(self, submission: Submission, digests: dict[str, str]) -> str:
+    def _upload(self, submission: Submission) -> str:
         """Upload the package as a logged model, read it back, and give the model's id."""
         name = submission.model
         experiment = self._mlflow.attempt(self._mlflow.experiment)
@@ -242,7 +246,8 @@ class Store:
         with tempfile.TemporaryDirectory() as scratch:
             stored = Path(scratch)
             self._download(model.artifact_location, stored)
-            if folder_digests(stored) != digests:
+            # All files, its signature among them: the version begins with it.
+            if folder_digests(stored) != folder_digests(submission.package):
                 raise DamagedFile(
                     f"What MLflow stored of {name} is not what was uploaded. "
                     "Run the same command again."

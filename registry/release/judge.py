@@ -206,6 +206,10 @@ class Circumstances(Value):
     approvals: tuple[Approval, ...] = ()
     human_rating: HumanRating | None = None
     signature: Signature | None = None
+    signature_fault: str = Field(
+        default="",
+        description="Why the signature that is there does not count; empty where none is.",
+    )
 
     @property
     def trained_by(self) -> Signed | None:
@@ -334,6 +338,7 @@ def judge(
         drawn_answers=min(limits.drawn_answers, case.drawable),
         registration=None if case.origin is None else case.origin.generation,
         waivers=tuple(used_waivers),
+        signed_by=_signer(case),
     )
 
 
@@ -659,8 +664,12 @@ def check_package_signature(case: Circumstances, policy: JudgePolicy) -> Finding
     if not policy.package_signature_required:
         return _passed(rule, "The policy asks for no signature on the package")
     package = case.package_sha256[:12]
+    sign = f"`assay sign {case.version} --model {case.model}` signs what the ledger registered"
+    # Whoever changed it, or has that key, must not be waived.
+    if case.signature_fault:
+        return _rejected(rule, f"{case.signature_fault}: {sign}")
     if signature is None:
-        step = _offer_waiver("have it signed", rule, case)
+        step = _offer_waiver(sign, rule, case)
         return _undecided(
             rule,
             f"Package {package} bears no signature, the policy asks for one: {step}",
@@ -672,8 +681,17 @@ def check_package_signature(case: Circumstances, policy: JudgePolicy) -> Finding
     # A signature over other bytes says nothing about these.
     if signature.package_sha256 == case.package_sha256:
         return _passed(rule, text)
-    step = _offer_waiver("have this one signed", rule, case)
+    step = _offer_waiver(sign, rule, case)
     return _undecided(rule, f"{text}: {step}")
+
+
+def _signer(case: Circumstances) -> str | None:
+    """The key whose signature is verified before each load; None where there is no such one."""
+    signature = case.signature
+    if signature is None or case.signature_fault:
+        return None
+    is_of_these_bytes = signature.package_sha256 == case.package_sha256
+    return signature.key_id if is_of_these_bytes else None
 
 
 def check_freshness(case: Circumstances, policy: JudgePolicy) -> Finding:

@@ -100,18 +100,23 @@ class _SignedFiles(Value):
 
     @classmethod
     def _parse(cls, bundle: Any) -> "_SignedFiles":
-        material = bundle["verificationMaterial"]
-        payload = base64.b64decode(bundle["dsseEnvelope"]["payload"], validate=True)
-        predicate = json.loads(payload)["predicate"]
-        serialization = predicate["serialization"]
+        public_key = bundle["verificationMaterial"]["publicKey"]
+        envelope = bundle["dsseEnvelope"]
+        payload = base64.b64decode(envelope["payload"], validate=True)
+        statement = json.loads(payload)
+        predicate = statement["predicate"]
+        left_out = predicate["serialization"].get("ignore_paths")
         # Signed with other settings, it could leave files out.
-        if serialization.get("ignore_paths") != [SIGNATURE]:
+        if left_out != [SIGNATURE]:
             raise ValueError("it leaves files out")
         resources = predicate["resources"]
         files = {each["name"]: _sha256(each) for each in resources}
         if len(files) != len(resources):
             raise ValueError("it names a file twice")
-        return cls(hint=material["publicKey"]["hint"], files=files)
+        return cls(
+            hint=public_key["hint"],
+            files=files,
+        )
 
 
 def _sha256(resource: dict[str, str]) -> str:
@@ -139,13 +144,17 @@ def _check_files(folder: Path, signed: dict[str, str], present: dict[str, str]) 
     # A signature over nothing is none, also of an empty folder.
     if not signed:
         raise UntrustedSignature(f"{folder / SIGNATURE} was made over no file.")
-    for name in sorted(present.keys() | signed.keys()):
+    names = sorted(present.keys() | signed.keys())
+    for name in names:
+        fact = ""
         if name not in signed:
-            raise UntrustedSignature(f"{folder / name} is not signed.")
-        if name not in present:
-            raise UntrustedSignature(f"{folder / name} was signed and is missing.")
-        if present[name] != signed[name]:
-            raise UntrustedSignature(f"{folder / name} is not what was signed.")
+            fact = "is not signed"
+        elif name not in present:
+            fact = "was signed and is missing"
+        elif present[name] != signed[name]:
+            fact = "is not what was signed"
+        if fact:
+            raise UntrustedSignature(f"{folder / name} {fact}.")
 
 
 def _check_by_library(folder: Path, text: bytes, key: PublicKey) -> None:

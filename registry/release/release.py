@@ -82,6 +82,7 @@ def record_judgement(
         waivers=() if candidate is None else candidate.waivers,
         adapter_sha256=subject.adapter_sha256,
         registration=None if candidate is None else candidate.registration,
+        signed_by=None if candidate is None else candidate.signed_by,
     )
     return append(ledger, lambda _: body)
 
@@ -104,6 +105,7 @@ def release(
         spec=candidate.spec,
         known_answers_share=candidate.known_answers_share,
         drawn_answers=candidate.drawn_answers,
+        signed_by=candidate.signed_by,
     )
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(

@@ -12,6 +12,7 @@ from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import known_answer_differences
+from registry.release.package_signature import package_digests
 
 DIGESTS = "package.json"
 RECORD = "adapter.json"
@@ -55,8 +56,8 @@ def changes_since_packing(folder: Path) -> Iterator[tuple[str, str]]:
     `DamagedFile` where the folder has no whole list of its files.
     """
     packed = _read_digests(folder / DIGESTS)
-    present = folder_digests(folder)
-    # The list cannot contain its own digest.
+    present = package_digests(folder)
+    # The list cannot contain its own digest, and the signature covers the list.
     present.pop(DIGESTS, None)
     for name in sorted(present.keys() | packed.keys()):
         if present.get(name) == packed.get(name):

@@ -62,7 +62,7 @@ class Fleet:
         self._ledger_state = ledger_state
         self._find_leftovers()
         for model in ledger_state.models.values():
-            self._load_needs(model)
+            self._load_needs(model, ledger_state)
         # After all models: any of them may adopt one.
         self._end_leftovers()
         self._update_lanes()
@@ -139,9 +139,10 @@ class Fleet:
             return ()
         return tuple(self._ledger_state.models.values())
 
-    def _load_needs(self, model: ModelState) -> None:
+    def _load_needs(self, model: ModelState, ledger_state: LedgerState) -> None:
         most_urgent: ReleaseEngine | None = None
-        for need in list_needs(model):
+        for each in list_needs(model):
+            need = each.with_signer(ledger_state)
             engine = self._engines.get(need.key)
             if engine is None:
                 # A predecessor waits for what is more urgent: it is only there for a rollback.

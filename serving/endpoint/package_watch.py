@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from core.errors import AssayError
-from registry.ledger.entries import Release
-from serving.endpoint.verify import check_bytes, package_folder
+from registry.ledger.entries import PublicKey, Release
+from serving.endpoint.verify import check_package, package_folder
 
 # A disk that loses a bit leaves the file's times as they are: from time to time every byte is read.
 SECONDS_BETWEEN_READINGS = 600.0
@@ -20,10 +20,13 @@ Stamps = dict[str, tuple[int, int, int, int]]
 class PackageWatch:
     """The package of one release. Its files' sizes and times tell when to read them again."""
 
-    def __init__(self, home: Path, release: Release) -> None:
+    def __init__(
+        self, home: Path, release: Release, signer: PublicKey | None = None
+    ) -> None:
         # What is wrong with it, as a sentence; empty while it is whole.
         self.fault = ""
         self._release = release
+        self._signer = signer
         self._folder = package_folder(home, release)
         self._stamps: Stamps | None = None
         self._read_at = 0.0
@@ -43,7 +46,7 @@ class PackageWatch:
 
     def _find_fault(self) -> str:
         try:
-            check_bytes(self._folder, self._release)
+            check_package(self._folder, self._release, self._signer)
         except AssayError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - what cannot be read is not known to be whole

@@ -8,13 +8,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from core.errors import AssayError, ServingError
 from pipelines.values.serving_spec import ServingSpec
-from registry.ledger.state import RecordedRelease
+from registry.ledger.entries import PublicKey
+from registry.ledger.state import LedgerState, RecordedRelease
 from registry.release.following import EngineState
 from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
 from serving.endpoint.engine_record import (
@@ -58,6 +59,20 @@ class Need:
     with_adapter: bool = True
     # It has had no traffic: its first failure is its last.
     is_pending: bool = False
+    # The key that signed its package, and the entry that said that others may have that key.
+    signer: PublicKey | None = None
+    signer_compromised_at: int | None = None
+
+    def with_signer(self, ledger_state: LedgerState) -> "Need":
+        """The same, with what the ledger says now of the key that signed its package."""
+        key_id = self.recorded.release.signed_by
+        if key_id is None:
+            return self
+        return replace(
+            self,
+            signer=ledger_state.known_key(key_id),
+            signer_compromised_at=ledger_state.compromised_at(key_id),
+        )
 
     @property
     def key(self) -> tuple[int, bool]:
@@ -105,7 +120,7 @@ class ReleaseEngine:
         self.base_name = ""
         # Of its process; 0 while there is none that answers.
         self.port = 0
-        self.package = PackageWatch(context.home, need.recorded.release)
+        self.package = PackageWatch(context.home, need.recorded.release, need.signer)
         self._token = ""
         self._context = context
         self._waits_for = start.waits_for
@@ -170,15 +185,26 @@ class ReleaseEngine:
         """
         name = f"{self.label[0].upper()}{self.label[1:]}"
         if self.is_ready:
-            fault = self.package.fault
-            if fault:
-                return f"{name} still serves, but its package is damaged: {fault}"
-            return None
+            return self._alarm_while_ready(name)
         keeps_ending = self._ends >= _ENDS_IN_A_ROW
         is_down = self.state == "failed" or keeps_ending
         if self.need.is_pending or not is_down:
             return None
         return f"{name} does not run: {self.detail}"
+
+    def _alarm_while_ready(self, name: str) -> str | None:
+        fault = self.package.fault
+        if fault:
+            return f"{name} still serves, but its package is damaged: {fault}"
+        compromised_at = self.need.signer_compromised_at
+        # It was judged before that, and its bytes are in the ledger: it is not taken away.
+        if compromised_at is not None:
+            return (
+                f"{name} still serves, and the key that signed its package was revoked as "
+                f"compromised (entry {compromised_at}): release another version, "
+                "or `assay revoke` this one."
+            )
+        return None
 
     def to_state(self) -> EngineState:
         """For the controller."""
@@ -305,7 +331,10 @@ class ReleaseEngine:
         """Verify the package, adopt or start a process, then check what it loaded."""
         home = self._context.home
         # In a thread: it reads every byte of the package.
-        verified = await asyncio.to_thread(verify, home, self.need.recorded.release)
+        need = self.need
+        verified = await asyncio.to_thread(
+            verify, home, need.recorded.release, need.signer
+        )
         process = await self._adopt(verified) or await self._start_process(verified)
         try:
             self.detail = await self._probe(process.address, verified)

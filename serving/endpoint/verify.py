@@ -1,4 +1,4 @@
-"""Whether the bytes of a release are those that the ledger holds.
+"""Whether the bytes of a release are those that the ledger holds, signed as it says.
 
 Asked before they are loaded, and once more when they are. What is in those bytes (weights, kinds
 of files, the findings of the verdict) is checked by the engine process itself, with
@@ -8,15 +8,16 @@ of files, the findings of the verdict) is checked by the engine process itself, 
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import DamagedFile, ServingError
-from core.files import digest_of_files, folder_digests
+from core.errors import DamagedFile, ServingError, UntrustedSignature
+from core.files import digest_of_files
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Finalist, read_screen_verdict
-from registry.ledger.entries import Release
+from registry.ledger.entries import PublicKey, Release
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import KnownAnswer, read_known_answers
+from registry.release.package_signature import check_signature, package_digests
 from serving.load import base_model_name
 from serving.package import VERDICT
 
@@ -78,15 +79,17 @@ def package_folder(home: Path, release: Release) -> Path:
     return home / "packages" / release.package_sha256
 
 
-def verify(home: Path, release: Release) -> VerifiedRelease:
+def verify(home: Path, release: Release, signer: PublicKey | None) -> VerifiedRelease:
     """The release, once its package is the one that the ledger names.
 
-    `DamagedFile` where its bytes differ, `ServingError` where it did not pass or was scored in
-    another configuration than the ledger says.
+    `signer` is the key that the ledger knows under the id that the release names.
+    `DamagedFile` where its bytes differ, `UntrustedSignature` where that key did not sign them,
+    `ServingError` where it did not pass or was scored in another configuration than the ledger
+    says.
     """
     folder = package_folder(home, release)
     # First: nothing of a package is read before its bytes are known to be the right ones.
-    check_bytes(folder, release)
+    check_package(folder, release, signer)
     _check_verdict(folder, release)
     return VerifiedRelease(
         release=release,
@@ -110,9 +113,30 @@ def _check_verdict(folder: Path, release: Release) -> None:
         )
 
 
-def check_bytes(folder: Path, release: Release) -> None:
-    """Return only if the folder holds exactly the files that were judged.
+def check_package(folder: Path, release: Release, signer: PublicKey | None) -> None:
+    """Return only if the folder holds what was judged, signed by the key that was judged.
 
+    What `check_bytes` raises, and `UntrustedSignature`.
+    """
+    digests = check_bytes(folder, release)
+    # The ledger says whether there must be a signature, never the folder: a file can be deleted.
+    if release.signed_by is None:
+        return
+    if signer is None or signer.key_id != release.signed_by:
+        raise UntrustedSignature(
+            f"Version {release.version} of {release.model} was released with a signature of key "
+            f"{release.signed_by[:12]}, which the ledger does not hold. `assay audit verify`."
+        )
+    try:
+        check_signature(folder, (signer,), digests)
+    except UntrustedSignature as error:
+        raise UntrustedSignature(f"{error} {_REPAIR}") from error
+
+
+def check_bytes(folder: Path, release: Release) -> dict[str, str]:
+    """The digest of each file, if the folder holds exactly the files that were judged.
+
+    Its signature is no file that was judged: `check_package` looks at it.
     `ServingError` where there is no such folder, `DamagedFile` where its bytes differ.
     """
     if not folder.is_dir():
@@ -121,13 +145,15 @@ def check_bytes(folder: Path, release: Release) -> None:
             f"{_REPAIR}"
         )
     try:
-        digest = digest_of_files(folder_digests(folder))
+        digests = package_digests(folder)
     except OSError as error:
         raise DamagedFile(
             f"{folder} cannot be read ({error.strerror}). {_REPAIR}"
         ) from error
+    digest = digest_of_files(digests)
     if digest != release.package_sha256:
         raise DamagedFile(
             f"{folder} holds other bytes ({digest[:12]}) than the released version "
             f"{release.version} of {release.model}. {_REPAIR}"
         )
+    return digests

@@ -18,13 +18,17 @@ from flows.promote import Repaired, promote
 from operations.checks import packages
 from operations.reconcile import Reconciler
 from pipelines.values.verdict import read_screen_verdict
+from registry.ledger.enrolment import enrol_packaging
 from registry.ledger.ledger import open_ledger
+from registry.mlflow.home_store import open_store
 from registry.mlflow.package_folder import is_whole, list_set_aside
 from registry.mlflow.recorded import PACKAGE, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest
+from registry.release.package_signature import SIGNATURE, check_signature
 from tests.support.endpoint_system import Home
 from tests.support.journey import ROOT, Package
+from tests.support.signed import release_signed
 
 
 @pytest.fixture
@@ -45,11 +49,27 @@ def version(project: Project, package: Package) -> ModelVersion:
     version = package.register(
         store, store.runs.begin("work", "letters on tiny", {"assay.model": "tiny"})
     )
-    folder = store.fetch(version, project.home / "packages" / version.package_sha256)
-    spec = read_screen_verdict(folder / "verdict.json").spec  # type: ignore[union-attr]
-    home = Home(project.home, {"1": spec}, {"1": version.package_sha256}, model="tiny")
+    store.fetch(version, project.home / "packages" / version.package_sha256)
+    home = home_of(project, version)
     home.switch(home.begin("1"))
     return version
+
+
+def home_of(project: Project, version: ModelVersion) -> Home:
+    folder = project.home / "packages" / version.package_sha256
+    spec = read_screen_verdict(folder / "verdict.json").spec  # type: ignore[union-attr]
+    return Home(project.home, {"1": spec}, {"1": version.package_sha256}, model="tiny")
+
+
+@pytest.fixture
+def signed(project: Project, version: ModelVersion, folder: Path) -> Store:
+    """The same version, released once more with a signature, which MLflow holds too."""
+    home = home_of(project, version)
+    home.serve_base()
+    release_signed(home, "1")
+    store = open_store(project)
+    store.signatures.attach(version, folder)
+    return store
 
 
 @pytest.fixture
@@ -173,3 +193,47 @@ def test_a_file_that_was_exchanged_for_one_of_the_same_size_and_time_is_found(
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert [release.version for release in looked.damaged(ledger_state)] == ["1"]
+
+
+def lose(folder: Path) -> None:
+    (folder / SIGNATURE).unlink()
+
+
+def exchange(folder: Path) -> None:
+    (folder / SIGNATURE).write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [lose, exchange, change, shutil.rmtree])
+def test_a_signature_that_was_lost_or_exchanged_is_fetched_again(
+    project: Project, signed: Store, folder: Path, damage: Callable[[Path], None]
+) -> None:
+    duties = Reconciler(project)
+    assert duties.repair_packages() == ()
+    damage(folder)
+    [told] = duties.repair_packages()
+    assert "was damaged and has been fetched again from MLflow" in told
+    key = enrol_packaging(open_ledger(project.home), "olga").public
+    assert check_signature(folder, [key]) == key
+    assert duties.repair_packages() == ()
+
+
+def test_a_good_signature_is_kept_where_mlflows_was_exchanged(
+    project: Project, signed: Store, version: ModelVersion, folder: Path
+) -> None:
+    good = (folder / SIGNATURE).read_bytes()
+    exchange(folder)
+    signed.signatures.attach(version, folder)
+    [told] = Reconciler(project).repair_packages()
+    assert "could not be fetched again" in told
+    assert "is no signature of a package" in told
+    (folder / SIGNATURE).write_bytes(good)
+    repair = PackageRepair(project.home)
+    assert repair.damaged(open_ledger(project.home).state()) == ()
+
+
+def test_a_package_fetched_before_it_was_signed_gets_its_signature_with_the_next_fetch(
+    project: Project, signed: Store, version: ModelVersion, folder: Path
+) -> None:
+    lose(folder)
+    signed.fetch(version, folder)
+    assert (folder / SIGNATURE).is_file()

@@ -125,7 +125,7 @@ def nothing_is_released_without_ratings(site: Checkout) -> None:
     assert undecided.code == 4
     for rule in WAIVED:
         assert f"assay waive --rule {rule}" in undecided.out
-    assert entry_kinds(site) == ["opened", "registered", "judged"]
+    assert entry_kinds(site) == ["opened", "key_added", "registered", "judged"]
     assert model_state(site).current is None
     version = client_of(site).get_model_version(MODEL, "1")
     assert version.tags["assay.judge"] == "undecided"

@@ -4,19 +4,25 @@ Once, with the bytes that it made, also after a kill in between.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from core.account import operating_system_account
-from core.errors import RegistryError, ReleaseError
+from core.errors import LedgerError, RegistryError, ReleaseError
 from core.project import Project
 from flows.run.registration import enter_version
+from flows.signing import sign_own_package
 from operations.adopt import adopt
+from registry.ledger.enrolment import enrol_packaging
 from registry.ledger.ledger import Ledger, open_ledger
+from registry.ledger.rotation import KeyOrder, revoke_key, rotate_role
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import ModelVersion
 from registry.release.context import ChangeRequest
+from registry.release.package_signature import SIGNATURE
+from registry.release.signer import find_signature
 from tests.support.journey import Checkout, Journey, invoke, make_checkout, take_records
 from tests.support.tiny import pack
 
@@ -63,7 +69,8 @@ def test_a_version_is_entered_once_with_its_bytes_author_and_account(
 ) -> None:
     site.enter()
     site.enter()
-    assert site.kinds == ["opened", "registered"]
+    # The key that signed its package, and the version: each once.
+    assert site.kinds == ["opened", "key_added", "registered"]
     known = site.ledger.state().registration(MODEL, "1")
     assert known is not None
     assert known.made.package_sha256 == site.version.package_sha256
@@ -84,6 +91,90 @@ def test_a_version_of_an_attempt_that_was_killed_is_entered_as_it_was_registered
     known = site.ledger.state().registration(MODEL, "1")
     assert known is not None
     assert known.made.package_sha256 == site.version.package_sha256
+
+
+def counts(site: Site) -> bool:
+    """Whether the version, as MLflow has it, bears a signature that `judge` takes."""
+    path = site.checkout.home / "as-judged"
+    shutil.rmtree(path, ignore_errors=True)
+    package = site.store.fetch(site.version, path)
+    ledger_state = site.ledger.state()
+    found = find_signature(package, ledger_state, ledger_state.head.generation + 1)
+    return found.signature is not None
+
+
+def test_a_run_registers_what_is_signed_and_leaves_the_signature_as_it_is(
+    site: Site,
+) -> None:
+    site.enter()
+    assert counts(site)
+    stored = site.store.signatures.read(site.version)
+    site.enter()
+    assert site.store.signatures.read(site.version) == stored
+
+
+def test_a_version_that_is_not_signed_yet_is_signed_by_the_run_that_goes_on(
+    site: Site,
+) -> None:
+    stored = artifacts_of(site) / SIGNATURE
+    # So it is with a version of an earlier Assay, which was killed before the entry.
+    stored.unlink()
+    (site.own / SIGNATURE).unlink()
+    assert not counts(site)
+    site.enter()
+    assert counts(site)
+    assert site.kinds[-1] == "registered"
+
+
+def test_a_version_that_was_signed_before_a_rotation_is_signed_again_before_its_entry(
+    site: Site,
+) -> None:
+    key = sign_own_package(site.ledger, site.own)
+    site.store.signatures.attach(site.version, site.own)
+    rotate_role(site.ledger, "packaging", KeyOrder("olga", "every year"))
+    # Killed before the entry: the old key would not count for what is entered later.
+    assert not counts(site)
+    site.enter()
+    assert counts(site)
+    assert site.ledger.state().key(key.key_id) is None
+
+
+def test_a_lost_signature_is_made_again_for_the_bytes_that_were_registered(
+    site: Site,
+) -> None:
+    site.enter()
+    (artifacts_of(site) / SIGNATURE).unlink()
+    assert not counts(site)
+    done = invoke(site.checkout, "sign", "1", "--model", MODEL)
+    assert done.code == 0, done.err
+    assert "is signed by key" in done.out
+    assert counts(site)
+
+
+def test_nothing_is_signed_that_the_ledger_does_not_hold(site: Site) -> None:
+    done = invoke(site.checkout, "sign", "1", "--model", MODEL)
+    assert done.code == 1
+    assert "The ledger does not hold version 1" in done.err
+    assert "assay adopt 1" in done.err
+
+
+def test_without_its_key_a_run_registers_nothing_and_says_what_to_do(
+    site: Site,
+) -> None:
+    key = enrol_packaging(site.ledger, "olga").public
+    order = KeyOrder("olga", "it was on the laptop")
+    revoke_key(site.ledger, key.key_id, order, is_compromised=True)
+    with pytest.raises(LedgerError, match="rotate-key --role packaging"):
+        site.enter()
+    assert "registered" not in site.kinds
+
+
+def artifacts_of(site: Site) -> Path:
+    """Where MLflow keeps the files of the version."""
+    found = site.checkout.home.rglob("adapter.json")
+    folders = [path.parent for path in found if "artifacts" in str(path)]
+    (folder,) = [each for each in folders if (each / "package.json").exists()]
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -121,8 +212,8 @@ def test_a_version_from_before_is_shown_and_can_be_adopted_once_by_name(
     assert (known.by, known.account, known.is_adopted) == ("omar", "1002 (omar)", True)
     with pytest.raises(ReleaseError, match="is in the ledger already"):
         adopt(project, MODEL, "1", order)
-    assert site.kinds == ["opened", "adopted"]
+    assert site.kinds == ["opened", "key_added", "adopted"]
     assert "not in the ledger" not in invoke(site.checkout, "status").out
     assert "adopted letters-tiny 1 by omar" in invoke(site.checkout, "history").out
     site.enter()  # the run that was killed goes on: who answers for the version stays on record
-    assert site.kinds == ["opened", "adopted"]
+    assert site.kinds == ["opened", "key_added", "adopted"]

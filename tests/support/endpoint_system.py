@@ -19,7 +19,6 @@ import psutil
 from openai import OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from core.files import digest_of_files, folder_digests
 from core.ready import parse_ready
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import read_screen_verdict
@@ -37,6 +36,7 @@ from registry.ledger.heads import record_file
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import LedgerState
 from registry.release.following import EndpointState
+from registry.release.package_signature import digest_of_package
 from serving.client import EndpointClient, endpoint_client
 from serving.endpoint.engine_record import EngineRecord, read_records
 from tests.support.ledgers import begin_release, complete_release, write
@@ -78,7 +78,7 @@ class Home:
         change(scratch)
         if packs:
             pack(scratch)
-        digest = digest_of_files(folder_digests(scratch))
+        digest = digest_of_package(scratch)
         scratch.rename(self.path / "packages" / digest)
         return Home(self.path, self.specs, {**self.digests, version: digest})
 
@@ -172,7 +172,7 @@ def home_with(path: Path, packages: dict[str, Path], base_folder: Path) -> Home:
     for version, package in packages.items():
         verdict = read_screen_verdict(package / "verdict.json")
         specs[version] = verdict.spec  # type: ignore[union-attr]
-        digests[version] = digest_of_files(folder_digests(package))
+        digests[version] = digest_of_package(package)
         shutil.copytree(package, path / "packages" / digests[version])
         shutil.copytree(
             base_folder,

@@ -24,6 +24,7 @@ from pipelines.values.evidence import Adapter, Scorecard
 from registry.mlflow.recorded import LOGICAL_RUN, PACKAGE
 from registry.mlflow.store import _as_default_of_mlflow
 from registry.release.known_answers import FILE, read_known_answers, write_known_answers
+from registry.release.package_signature import SIGNATURE
 from registry.release.recompute import recompute
 from tests.support.journey import Checkout
 from tests.support.tiny import pack
@@ -171,6 +172,8 @@ def forge(site: Checkout, model: str, scratch: Path, *changes: Change) -> str:
     for change in changes:
         change(Forgery(folder, site.home))
     pack(folder)
+    # Whoever forges has no packaging key, and the good version's signature covers other files.
+    (folder / SIGNATURE).unlink(missing_ok=True)
     assert good.run_id is not None
     experiment = client.get_run(good.run_id).info.experiment_id
     logged = client.create_logged_model(

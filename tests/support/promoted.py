@@ -27,7 +27,7 @@ from tests.support.waiting import SECONDS_AT_MOST
 from tests.support.waivers import waive_as_others
 
 MODEL = "letters-tiny"
-WAIVED = ("human_rating", "approvals", "package_signature")
+WAIVED = ("human_rating", "approvals")
 SECONDS_TO_SETTLE = SECONDS_AT_MOST
 QUESTION = {
     "model": MODEL,

@@ -15,6 +15,7 @@ from pipelines.values.params import BaseModelParams, LoraParams
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Comparison, Finalist, Finding
 from registry.release.known_answers import KnownAnswer, write_known_answers
+from registry.release.package_signature import package_digests
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -150,9 +151,9 @@ def make_tiny_package(
 
 
 def pack(folder: Path) -> None:
-    """Write the digest of every file, as registering does last."""
+    """Write the digest of every file, as registering does before it signs."""
     (folder / "package.json").unlink(missing_ok=True)
-    write_text(folder / "package.json", json.dumps(folder_digests(folder)))
+    write_text(folder / "package.json", json.dumps(package_digests(folder)))
 
 
 def record_of(folder: Path, base: BaseModelManifest, lora: LoraParams) -> Adapter:

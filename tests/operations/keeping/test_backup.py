@@ -34,14 +34,21 @@ from operations.backup.manifest import Backup, check_backup, write_manifest
 from operations.backup.restore import missing_bases, restore
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.verdict import Finalist
 from registry.ledger.audit import known_heads, verify, verify_export
+from registry.ledger.enrolment import enrol, enrol_packaging
 from registry.ledger.entries import Revoked, Waived
+from registry.ledger.keys import load_key
 from registry.ledger.ledger import open_ledger, read_ledger
+from registry.ledger.packaging_key import load_packaging_key
 from registry.ledger.state import LedgerState
 from registry.mlflow.store import Store
+from registry.release.package_signature import SIGNATURE
 from serving.endpoint.verify import verify as check_release
 from tests.operations.keeping.conftest import MODEL, Kept
+from tests.support.endpoint_system import Home
 from tests.support.journey import git
+from tests.support.signed import release_signed
 from tests.support.waiting import SECONDS_AT_MOST
 
 
@@ -345,6 +352,35 @@ def test_a_release_without_its_package_is_named_and_a_revoked_one_is_not_asked_f
     assert back_up(source(kept), tmp_path / "backup").packages == ()
 
 
+def test_the_keys_of_every_role_are_in_a_backup_and_stay_private(
+    kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
+) -> None:
+    key = enrol_packaging(open_ledger(kept.home), "olga")
+    enrol(open_ledger(kept.home), "admission", "olga")
+    back_up(source(kept), tmp_path / "backup")
+    project = elsewhere()
+    restore(tmp_path / "backup", project)
+    assert load_packaging_key(project.home).public == key.public
+    assert load_key(project.home, "admission").public.role == "admission"
+    assert read_ledger(project.home).state().key(key.public.key_id) == key.public
+
+
+def test_the_signature_of_a_released_package_is_in_the_backup_and_a_lost_one_is_fetched(
+    kept: Kept, tmp_path: Path
+) -> None:
+    package = kept.home / "packages" / kept.version.package_sha256
+    spec = Finalist.read(package / "verdict.json").spec
+    digest = kept.version.package_sha256
+    home = Home(kept.home, {"1": spec}, {"1": digest}, model=MODEL)
+    home.serve_base()
+    release_signed(home, "1")
+    store_of(kept.project).signatures.attach(kept.version, package)
+    (package / SIGNATURE).unlink()
+    back_up(source(kept), tmp_path / "backup")
+    assert (tmp_path / "backup/home/packages" / digest / SIGNATURE).is_file()
+    check_backup(tmp_path / "backup")
+
+
 def test_where_all_is_revoked_the_package_that_names_the_answering_base_is_kept(
     kept: Kept, elsewhere: Callable[[], Project], tmp_path: Path
 ) -> None:
@@ -354,7 +390,7 @@ def test_where_all_is_revoked_the_package_that_names_the_answering_base_is_kept(
     project = elsewhere()
     restore(tmp_path / "backup", project)
     (held,) = read_ledger(project.home).state().model(named.model).once_served
-    assert check_release(project.home, held.release).base_name
+    assert check_release(project.home, held.release, None).base_name
 
 
 def test_a_package_that_is_not_at_hand_is_fetched_and_a_damaged_copy_is_mended(
