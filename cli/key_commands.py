@@ -69,9 +69,10 @@ def revoke_key(key: str, reason: str, *, compromised: bool) -> None:
 
     revoked = revoke_key_named(key, reason, is_compromised=compromised)
     fact = " as compromised" if compromised else ""
+    shown, role = revoked.key_id[:_SHOWN], revoked.role
     click.echo(
-        f"Key {revoked.key_id[:_SHOWN]} ({revoked.role}) is revoked{fact}. "
-        f"`assay audit rotate-key --role {revoked.role}` makes another one."
+        f"Key {shown} ({role}) is revoked{fact}. "
+        f"`assay audit rotate-key --role {role}` makes another one."
     )
 
 

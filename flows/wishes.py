@@ -74,8 +74,10 @@ def _try_to_grant(
 
 
 def _served_before(model_state: ModelState, version: str) -> bool:
-    versions = {each.release.version for each in model_state.once_served}
-    return version in versions
+    for recorded in model_state.once_served:
+        if recorded.release.version == version:
+            return True
+    return False
 
 
 def _only_serves(model_state: ModelState, version: str) -> bool:
@@ -93,13 +95,17 @@ def _describe_verdict(outcome: Promotion) -> str:
         if finding.outcome != "passed"
     ]
     reason = ". ".join(reasons)
-    version = f"Version {outcome.version} of {outcome.model}"
-    text = f"{version} is {outcome.verdict.verdict} by judge. {reason}"
+    answer = outcome.verdict.verdict
+    subject = f"Version {outcome.version} of {outcome.model}"
+    # A dialog and an entry's reason are read by people: the rest is on the version's page.
+    text = f"{subject} is {answer} by judge. {reason}"
     return text[:_LONGEST_REASON]
 
 
 def _close(ledger: Ledger, wish: RecordedWish, obstacle: str) -> None:
-    closed = WishClosed(wished=wish.generation, reason_sha256=ledger.remember(obstacle))
+    # The text is kept first: no entry may refer to a reason that is nowhere.
+    reason_sha256 = ledger.remember(obstacle)
+    closed = WishClosed(wished=wish.generation, reason_sha256=reason_sha256)
     # Answered, superseded or taken back meanwhile.
     with suppress(IllegalEntry):
         append(ledger, lambda _: closed)

@@ -184,11 +184,13 @@ class _Wait:
 
     def _pause(self, fact: str) -> None:
         """Wait a moment; `ReleaseError` with the fact where the time is over."""
-        left = self.until - time.monotonic()
+        now = time.monotonic()
+        left = self.until - now
         # Asked as what must hold: a time that is no number ends the wait.
         if not left > 0:
             raise ReleaseError(
                 f"The time to wait for version {self.version} of {self.model} is over: {fact} "
                 "`assay status` says how it stands."
             )
-        time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
+        pause = min(left, SECONDS_BETWEEN_LOOKS)
+        time.sleep(pause)

@@ -71,7 +71,8 @@ class Desks:
         for place in self._places(store, ledger_state):
             # Whatever a verdict depends on beside the version's own bytes.
             mark = self._mark(place, ledger_state)
-            if self._written.get(place) == mark:
+            written = self._written.get(place)
+            if written == mark:
                 continue
             try:
                 self._write(place, store, ledger_state)
@@ -152,6 +153,7 @@ class Desks:
             for finding in verdict.findings
             if finding.outcome != "passed"
         ]
+        # The next step of what is missing is in its own sentence.
         step = [] if missing else [_HOW_TO_RELEASE]
         return [f"**{sentence}**", "", *missing, *step, ""]
 

@@ -91,8 +91,10 @@ def own_key_ids(home: Path) -> dict[str, Role]:
     """
     own = {}
     for role in ROLES:
-        if not key_file(home, role).exists():
+        path = key_file(home, role)
+        if not path.exists():
             continue
+        # A key of another kind: packages are signed for tools that know no Ed25519.
         is_packaging = role == "packaging"
         key = load_packaging_key(home) if is_packaging else load_key(home, role)
         own[key.public.key_id] = role

@@ -54,10 +54,9 @@ def say_waiver(entered: "EnteredWaiver") -> None:
     """Print which rule is waived, and until when."""
     waiver = entered.waiver
     until = f"{waiver.until:%Y-%m-%d %H:%M %Z}"
-    say(
-        f"{waiver.rule} is waived for {waiver.model} until {until} by {waiver.by} "
-        f"(entry {entered.generation})."
-    )
+    subject = f"{waiver.rule} is waived for {waiver.model}"
+    place = f"entry {entered.generation}"
+    say(f"{subject} until {until} by {waiver.by} ({place}).")
 
 
 def describe_way_back(model: str, ledger_state: LedgerState) -> str:

@@ -86,7 +86,8 @@ def _checked_package(
     earlier_digests = package_digests(earlier)
     names = own_digests.keys() | earlier_digests.keys()
     for name in sorted(names - _DIFFER_BY_ATTEMPT):
-        if own_digests.get(name) != earlier_digests.get(name):
+        made, registered = own_digests.get(name), earlier_digests.get(name)
+        if made != registered:
             raise RegistryError(
                 f"Version {version.version} of {version.name} bears this run's tag, and its "
                 f"{name} is not what the run made. Find out who registered it and delete it in "

@@ -47,7 +47,8 @@ def to_markdown(report: GateReport) -> str:
     lines += _table("what", "fingerprint")
     for name, digest in report.identities.items():
         lines.append(_row(name, digest))
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines)
+    return f"{text}\n"
 
 
 def plain(text: str) -> str:

@@ -87,10 +87,11 @@ def show_events(facts: Facts) -> str:
         reason = event.reason or ""
         if event.reason is None and event.reason_sha256 is not None:
             reason = "reason erased"
+        at = f"{event.at:%Y-%m-%d %H:%M:%S}Z"
         rows.append(
             (
                 str(event.generation),
-                shown(f"{event.at:%Y-%m-%d %H:%M:%S}Z"),
+                shown(at),
                 shown(event.words),
                 cut(event.by or "", LONGEST_CELL),
                 cut(reason, LONGEST_CELL),

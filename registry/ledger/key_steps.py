@@ -60,13 +60,15 @@ def _key_to_revoke(
     if key is not None:
         return key
     earlier = ledger_state.revoked_keys.get(body.key_id)
+    shown = body.key_id[:SHOWN]
     if earlier is None:
-        raise illegal(entry, f"there is no key {body.key_id[:SHOWN]}")
+        raise illegal(entry, f"there is no key {shown}")
+    # That it was stolen may turn out after it was replaced.
     is_news = body.is_compromised and earlier.compromised_at is None
     if not is_news:
         raise illegal(
             entry,
-            f"key {body.key_id[:SHOWN]} is revoked already, since entry {earlier.generation}",
+            f"key {shown} is revoked already, since entry {earlier.generation}",
         )
     return earlier.key
 

@@ -91,24 +91,25 @@ def rotate_role(ledger: Ledger, role: Role, order: KeyOrder) -> PublicKey:
     with exclusive(rotation_lock(ledger.home)):
         old = _public_of(path, role) if path.exists() else None
         new = _public_of(new_file, role)
-        if ledger.state().key(new.key_id) is None:
+        ledger_state = ledger.state()
+        if ledger_state.key(new.key_id) is None:
             added = KeyAdded(
                 by=order.by,
                 account=order.account,
                 reason_sha256=reason_sha256,
                 key=new,
             )
-            ledger.append(added, ledger.state())
+            ledger_state = ledger.append(added, ledger_state)
         # Before the file is replaced: the controller's key signs this, and afterwards nobody
         # would know which key was the old one.
-        if old is not None and ledger.state().key(old.key_id) is not None:
+        if old is not None and ledger_state.key(old.key_id) is not None:
             revoked = KeyRevoked(
                 by=order.by,
                 account=order.account,
                 reason_sha256=reason_sha256,
                 key_id=old.key_id,
             )
-            ledger.append(revoked, ledger.state())
+            ledger.append(revoked, ledger_state)
         new_file.replace(path)
         sync_folder(path.parent)
     return new

@@ -72,6 +72,7 @@ class Admission:
             return
         require_login(call)
         alias = str(call.arguments["alias"])
+        # Other people's models, and aliases that Assay knows nothing of, are theirs.
         if not self._is_governed(call, alias):
             return
         # Letters of another width would be another alias that looks like this one.
@@ -79,6 +80,7 @@ class Admission:
             call.refuse(f"Write the alias as {normalize(alias)}, and nothing like it")
         if alias in {CHAMPION, CHALLENGER}:
             call.refuse(_NAMES_ITS_ALIAS.format(alias=alias, service=SERVICE))
+        # `anchor` is what later versions must not fall behind, so that it is the manager's, too.
         self._require_manager(call)
         if alias == RELEASE:
             self._take_wish(call)

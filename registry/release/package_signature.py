@@ -144,8 +144,9 @@ def _check_files(folder: Path, signed: dict[str, str], present: dict[str, str]) 
     # A signature over nothing is none, also of an empty folder.
     if not signed:
         raise UntrustedSignature(f"{folder / SIGNATURE} was made over no file.")
-    names = sorted(present.keys() | signed.keys())
-    for name in names:
+    names = present.keys() | signed.keys()
+    # In order, so that the same package is refused with the same sentence.
+    for name in sorted(names):
         fact = ""
         if name not in signed:
             fact = "is not signed"

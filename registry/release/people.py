@@ -130,7 +130,8 @@ class People(Value):
         user = mlflow_user_of(by, account)
         if user is not None:
             return False
-        is_system = bool(system_marks(account))
+        marks = system_marks(account)
+        is_system = bool(marks)
         return is_system and role in self.command_line
 
     def person_of(self, by: str, account: str | None) -> str | None:
@@ -267,9 +268,10 @@ def acting_name(root: Path) -> str:
 def _read_text(path: Path) -> str | None:
     """The file's text; None where there is none. `OSError` and `ValueError` as they come."""
     try:
-        kind = path.lstat().st_mode
+        status = path.lstat()
     except FileNotFoundError:
         return None
+    kind = status.st_mode
     # A link could lead to a file that is under nobody's review.
     if not stat.S_ISREG(kind):
         raise yaml.MarkedYAMLError(problem="it is a link or a folder, and no file")

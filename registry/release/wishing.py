@@ -103,7 +103,8 @@ def find_answer(ledger: Ledger, generation: int) -> Answer | None:
     """What became of the wish of that entry; None while it is open."""
     (wish, *later) = ledger.entries(after=generation - 1)
     model = getattr(wish.body, "model", "")
-    open_wish = ledger.state().model(model).wish
+    ledger_state = ledger.state()
+    open_wish = ledger_state.model(model).wish
     if open_wish is not None and open_wish.generation == generation:
         return None
     for entry in later:
@@ -132,6 +133,7 @@ def _answer_in(
 
 def _ends_wishes(body: Body, model: str) -> bool:
     """Whether the entry may have ended another's open wish of that model."""
+    # A freeze names no model: it ends the wishes of all.
     if body.kind == "frozen":
         return True
     if body.kind not in {"wished", "rolled_back", "base_served", "revoked"}:
@@ -141,9 +143,10 @@ def _ends_wishes(body: Body, model: str) -> bool:
 
 def _is_fulfilled(model_state: ModelState, version: str) -> bool:
     """Whether that version is what was released last, and nothing else is wanted."""
-    pending, answering = model_state.pending, model_state.answering
+    # Somebody else wants something, so that this one has to be asked as well.
     if model_state.wish is not None:
         return False
-    if pending is not None:
-        return pending.release.version == version
-    return answering is not None and answering.release.version == version
+    released_last = model_state.pending or model_state.answering
+    if released_last is None:
+        return False
+    return released_last.release.version == version

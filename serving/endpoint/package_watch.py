@@ -50,8 +50,8 @@ class PackageWatch:
         except AssayError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - what cannot be read is not known to be whole
-            fact = f"{type(error).__name__}: {str(error)[:200]}"
-            return f"{self._folder} cannot be read ({fact})."
+            kind, text = type(error).__name__, str(error)[:200]
+            return f"{self._folder} cannot be read ({kind}: {text})."
         return ""
 
 
