@@ -74,10 +74,8 @@ def _try_to_grant(
 
 
 def _served_before(model_state: ModelState, version: str) -> bool:
-    for recorded in model_state.once_served:
-        if recorded.release.version == version:
-            return True
-    return False
+    versions = [recorded.release.version for recorded in model_state.once_served]
+    return version in versions
 
 
 def _only_serves(model_state: ModelState, version: str) -> bool:

@@ -191,8 +191,12 @@ def forget_training(cache: Path) -> None:
 
 def copy_checkout(checkout: Checkout, root: Path) -> Checkout:
     """A checkout that holds what another one holds, at rest; MLflow's addresses name the copy."""
+    from mlflow.tracking._tracking_service import utils
+
     shutil.copytree(checkout.root, root, symlinks=True)
     copy = Checkout(root, checkout.environment)
+    # In one process MLflow remembers by a run's id where its files are: a copy has the same ids.
+    utils._artifact_repos_cache.clear()
     relocate(copy.home / "mlflow.db", checkout.home, copy.home)
     return copy
 
