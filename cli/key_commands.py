@@ -22,6 +22,7 @@ def list_keys() -> None:
 
     for known in known_keys():
         key = known.key
+        # Whether a backup of this home holds the private half, too.
         place = "this home" if known.is_here else "elsewhere"
         columns = (
             key.key_id[:_SHOWN],
@@ -43,6 +44,7 @@ def list_keys() -> None:
 @_REASON
 def rotate_key(role: "Role", reason: str) -> None:
     """Replace this home's key of a role; if interrupted, run it again."""
+    # Imported late, so that `assay --help` answers at once.
     from operations.keys import rotate_key as rotate
 
     rotation = rotate(reason, role)

@@ -18,6 +18,7 @@ def last_policy(ledger_state: LedgerState, model: str) -> str | None:
     released = ledger_state.model(model).once_served
     if not released:
         return None
+    # Of the last release and not of what serves: going back changes no policy.
     return ledger_state.judged[released[-1].judged].policy_sha256
 
 
@@ -69,5 +70,6 @@ def _roles(people: People, by: str, account: str | None) -> tuple[PersonRole, ..
 def persons_of(people: People, by: str, account: str | None) -> tuple[str, ...]:
     """Everybody whom `people.yaml` lists with that account, in order."""
     persons = people.persons_of(by, account)
+    # In order, so that the same circumstances are equal values.
     in_order = sorted(persons)
     return tuple(in_order)

@@ -33,6 +33,7 @@ def _put_back(
     released = _released_last(model)
     try:
         wanted = _version_in_mlflow(store, released)
+        # Only a change is written: MLflow shows when an alias moved.
         if holder == wanted:
             return
         store.move_alias(name, RELEASE, wanted)
@@ -46,6 +47,7 @@ def _put_back(
 def _explain(store: Store, name: str, holder: str | None, wanted: str | None) -> None:
     """Say on the page of the version that lost the alias why it has it no more."""
     version = None if holder is None else store.known(name, holder)
+    # Nobody reads the page of a version that is not there.
     if version is None:
         return
     released = "none is" if wanted is None else f"version {wanted} is"

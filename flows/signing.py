@@ -21,6 +21,7 @@ def sign_own_package(ledger: Ledger, package: Path) -> PublicKey:
 
     `LedgerError` where the key cannot be read or was revoked.
     """
+    # The first package of a home finds no key yet.
     key = enrol_packaging(ledger, login_name())
     sign_package(package, key)
     return key.public
@@ -40,6 +41,7 @@ def ensure_signed(
     except AssayError:
         signer = sign_own_package(ledger, package)
     signature = (package / SIGNATURE).read_bytes()
+    # MLflow's may be missing after a kill, or of a key that was replaced.
     if store.signatures.read(version) != signature:
         store.signatures.attach(version, package)
     return signer

@@ -84,6 +84,7 @@ class Desks:
 
     def _places(self, store: Store, ledger_state: LedgerState) -> list[Place]:
         """Every challenger that Assay registered, and what serves or is on its way."""
+        # Versions that others registered are none of Assay's business.
         places = {
             Place(name, number)
             for name, number in store.holders(CHALLENGER).items()
@@ -178,6 +179,7 @@ def _approvals(place: Place, ledger_state: LedgerState) -> str:
 def _entries(place: Place) -> list[str]:
     """The last entries of the ledger about the version, each with its reason."""
     history = read_history(place.model)
+    # Entries of the whole model, such as a waiver, count for each version of it.
     about = [entry for entry in history.entries if _is_about(entry, place)]
     lines = [f"- {_plain(entry.line.strip())}" for entry in about[-_MOST_ENTRIES:]]
     if not lines:

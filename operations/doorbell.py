@@ -61,6 +61,7 @@ def create_doorbell_app(key: str, ring: Callable[[], None]) -> FastAPI:
     @app.post("/doorbell")
     async def doorbell(request: Request) -> Response:
         body = await _read(request)
+        # One answer for all of them: who rings without the secret learns nothing.
         if body is None or not is_genuine(key, request.headers, body, time.time()):
             return error_response(_unauthorized_error())
         ring()
@@ -88,6 +89,7 @@ def listening(home: Path, bell: Bell) -> Iterator[None]:
     """Have the bell rung by whoever knows this home's secret, for as long as the context lasts."""
     with open_socket(LOOPBACK, 0) as listener:
         app = create_doorbell_app(bell_secret(home), bell.ring)
+        # The same strict reading of HTTP as every other server here has.
         server = create_server(app)
         thread = threading.Thread(
             target=server.run,

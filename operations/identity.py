@@ -35,12 +35,14 @@ def verified_identity(project: Project) -> Identity:
     login = read_login(project.home)
     if login is None:
         return Identity(acting_name(project.root), operating_system_account())
+    # A password that was changed since, or an account that was deleted, acts no more.
     verify_login(login)
     return identity_of(login.user)
 
 
 def identity_for_brakes(project: Project) -> Identity:
     """Who acts, whatever is broken: a brake asks no server, and takes no name that is refused."""
+    # The login as it is kept, unasked: its server may be what is down.
     with suppress(AssayError, OSError):
         login = read_login(project.home)
         if login is not None:
@@ -52,6 +54,7 @@ def identity_for_brakes(project: Project) -> Identity:
 
 def identity_of(user: str) -> Identity:
     """A user of MLflow's in this terminal; `ParameterError` where the ledger cannot hold both."""
+    # Both: whoever logs in as a second user is still the person of this terminal.
     account = f"{MLFLOW}{user} by {operating_system_account()}"
     if len(account) > LONGEST:
         raise ParameterError(
@@ -68,6 +71,7 @@ def log_in(project: Project, user: str, password: str) -> Login:
             f"{SERVICE!r} is the account of worker and controller, which is nobody's. "
             "Log in as a person."
         )
+    # Refused now, and not at the first order under that name.
     identity_of(user)
     login = Login(
         server=find_server(project),
@@ -89,6 +93,7 @@ def first_user(project: Project, user: str) -> Identity:
     from registry.mlflow.accounts import knows_password, make_accounts
 
     home = project.home
+    # A home in which no server ran yet has no accounts.
     if not passwords_file(home).is_file():
         make_accounts(home)
     password = recorded_password(project, user)
@@ -105,6 +110,7 @@ def find_server(project: Project) -> str:
     named = mlflow_address() or ""
     if named.lower().startswith(("http://", "https://")):
         return named
+    # Otherwise the server that `assay up` runs for this home, if it runs.
     record = read_record(project.home)
     service = record.service("mlflow") if record is not None else None
     if record is None or service is None or not record.is_running():
@@ -122,6 +128,7 @@ def recorded_password(project: Project, user: str) -> str | None:
     """
     path = passwords_file(project.home)
     with suppress(OSError, OperationError):
+        # Who may read the file by chance is not who it was written for.
         if path.stat().st_uid == os.getuid():
             return read_passwords(project.home).get(user)
     return None
@@ -132,6 +139,7 @@ def own_user(project: Project) -> str | None:
     people = read_people(project.root)
     name = people.person_of(login_name(), operating_system_account())
     users = () if name is None else people.people[name].mlflow
+    # Of several nobody can say which one is meant.
     if len(users) != 1:
         return None
     return users[0]

@@ -69,10 +69,12 @@ def report_of_rerun(folder: Path, rerun: "GateRerun") -> GateReport:
     """The report on stored evidence that was judged again."""
     verdict = rerun.verdict
     path = folder / SCORECARD
+    # A run that ended at `admit` was never scored.
     scorecard = Scorecard.read(path) if path.is_file() else None
     outcome = verdict.verdict
     reason = explain(verdict.findings, outcome)
     sentence = f"Verdict of {verdict.gate}: {outcome.upper()}; {reason}."
+    # A pass by files that contradict each other must not read as one.
     if rerun.differences:
         count = len(rerun.differences)
         sentence += f" The stored files differ in {count} places from what they give."
@@ -84,6 +86,7 @@ def report_of_rerun(folder: Path, rerun: "GateRerun") -> GateReport:
         findings=verdict.findings,
         differences=rerun.differences,
         scorecard=scorecard,
+        # Of `admit` and of a rejection there are none.
         comparisons=getattr(verdict, "comparisons", ()),
         identities=_identities(scorecard, policy=verdict.policy_sha256),
     )

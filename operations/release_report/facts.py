@@ -79,6 +79,7 @@ class Facts:
     def prompts(self) -> dict[str, str]:
         """The text of each held-out prompt by its identifier; older packages hold none."""
         path = self.package / "held_out.jsonl"
+        # Without the texts the page still shows which prompts differ.
         if not path.is_file():
             return {}
         rows = read_rows(path)
@@ -109,6 +110,7 @@ class Facts:
     def margin(self, metric: str) -> float | None:
         """How much of a guardrail may be lost; None of the primary metric, which must gain."""
         for guardrail in self.screen.guardrails:
+            # The primary metric may be a guardrail as well, and has to gain all the same.
             if guardrail.metric == metric != self.screen.primary:
                 return guardrail.margin
         return None

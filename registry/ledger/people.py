@@ -93,6 +93,7 @@ def approved(ledger_state: LedgerState, entry: Entry, body: Approved) -> LedgerS
         raise illegal(
             entry, f"the ledger does not know version {body.version} of {body.model}"
         )
+    # MLflow's numbers begin again where it was lost: an approval is of bytes.
     if registration.made.package_sha256 != body.package_sha256:
         raise illegal(
             entry, f"entry {registration.generation} registered other bytes than these"
@@ -120,6 +121,7 @@ def approval_withdrawn(
         is_of_model = approval.model == body.model
         if not (is_of_model and is_of_version and _is_same_person(approval, body)):
             kept.append(approval)
+    # An entry that changes nothing would look like a doubt that counted.
     if len(kept) == len(ledger_state.approvals):
         raise illegal(
             entry,

@@ -50,6 +50,7 @@ def with_approvals(guarded: Any, desk: Desk) -> Any:
         _check_requested(tag.key)
         page = store.get_model_version(name, version)
         order = _approval if kind == APPROVE else _withdrawal
+        # An empty reason is refused by the order itself.
         reason = str(tag.value or "")
         show(store, page, _act(page, order(desk, reason)))
 

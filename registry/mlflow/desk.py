@@ -27,6 +27,7 @@ class Desk:
         read_ledger(self.home)
         ledger = open_ledger(self.home)
         enrol(ledger, "admission", SERVICE)
+        # What this server signs can neither judge nor release.
         return open_ledger(self.home, role="admission")
 
 

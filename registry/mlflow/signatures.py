@@ -21,6 +21,7 @@ class Signatures:
         """The signature's bytes, which nobody has verified; None where there is none."""
         repository = self._artifacts(version)
         listed = self._mlflow.attempt(lambda: repository.list_artifacts(""))
+        # Listed first: MLflow answers a missing file with an error that also means other things.
         if SIGNATURE not in {artifact.path for artifact in listed}:
             return None
         with tempfile.TemporaryDirectory() as scratch:
@@ -37,6 +38,7 @@ class Signatures:
 
     def complete(self, version: ModelVersion, package: Path) -> None:
         """Put MLflow's signature into a package on this machine that has none."""
+        # One that is there is verified, never replaced by what MLflow holds now.
         if (package / SIGNATURE).exists():
             return
         stored = self.read(version)
@@ -44,6 +46,7 @@ class Signatures:
             put_signature(package, stored)
 
     def _artifacts(self, version: ModelVersion) -> Any:
+        # MLflow takes seconds to import.
         from mlflow.store.artifact.artifact_repository_registry import (
             get_artifact_repository,
         )

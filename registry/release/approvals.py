@@ -60,6 +60,7 @@ def withdraw(target: Target, request: ChangeRequest, ledger: Ledger) -> LedgerSt
 
     It asks for no role: a doubt counts from whoever approved. `ReleaseError` where there is none.
     """
+    # Before the reason is kept: a refused order leaves no text behind.
     check_has_approved(target, request, ledger.state())
     attribution = attribute(request, ledger)
 
@@ -104,6 +105,7 @@ def check_may_approve(
         )
     author = people.signed(registration.by, registration.account)
     approver = people.signed(request.by, account)
+    # By every name and account that people.yaml lists for either of them.
     if _is_one_person(author, approver):
         raise ReleaseError(
             f"{request.by} ({account}) is the same person as {registration.by}, who trained "
@@ -164,10 +166,12 @@ def _is_current(
     if registration is None:
         return False
     is_same_package = approval.package_sha256 == registration.made.package_sha256
+    # A number that MLflow gave out again bears the approvals of the older version.
     return is_same_package and approval.generation > registration.generation
 
 
 def _is_by(approval: RecordedApproval, request: ChangeRequest) -> bool:
+    # Without an account on record the name alone stands for the person.
     given = Signed(
         approval.by,
         approval.account or approval.by,

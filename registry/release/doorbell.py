@@ -41,6 +41,7 @@ def bell_secret(home: Path) -> str:
 def publish_address(home: Path, url: str) -> None:
     """Say where the doorbell of this home is."""
     path = address_file(home)
+    # The folder is the controller's own.
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(path, json.dumps({"url": url}))
 
@@ -74,6 +75,7 @@ def ring(home: Path) -> bool:
 
 def sign(key: str, body: bytes) -> dict[str, str]:
     """The headers of one delivery."""
+    # MLflow numbers its deliveries as well; the number is part of what is signed.
     delivery = str(uuid4())
     timestamp = str(int(time.time()))
     signature = _signature(key, delivery, timestamp, body)

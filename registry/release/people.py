@@ -107,6 +107,7 @@ class People(Value):
         names: set[str] = set()
         owners: dict[str, str] = {f"{MLFLOW}{_SERVICE}": "the service itself"}
         for name, person in self.people.items():
+            # Ann and ann would be one person to a reader, and two to a comparison.
             if normalise_name(name) in names:
                 raise _problem(f"people.{name} is listed twice")
             names.add(normalise_name(name))
@@ -127,6 +128,7 @@ class People(Value):
         # What happened before accounts were recorded gives nobody a role.
         if account is None:
             return False
+        # A user of MLflow's whom nobody lists has no role, whoever's terminal it is.
         user = mlflow_user_of(by, account)
         if user is not None:
             return False

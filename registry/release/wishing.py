@@ -62,6 +62,7 @@ class WishDesk:
         except IllegalEntry as error:
             return Answer(is_granted=False, text=str(error))
         generation = ledger_state.head.generation
+        # A ring that is lost costs a round of the controller's timer.
         self.ring()
         return self._wait(generation, request)
 
@@ -107,6 +108,7 @@ def find_answer(ledger: Ledger, generation: int) -> Answer | None:
     open_wish = ledger_state.model(model).wish
     if open_wish is not None and open_wish.generation == generation:
         return None
+    # The first entry that ends it is its answer; later ones are about later wishes.
     for entry in later:
         answer = _answer_in(ledger, entry, generation, model)
         if answer is not None:
