@@ -317,8 +317,12 @@ class Reconciler:
         except ServingError:
             # Without an endpoint to load it in, a release waits.
             return ()
-        drive_release(model, context)
-        current = context.ledger.state().model(model).current
+        # A canary may take days, in which other models and duties must not wait.
+        drive_release(model, context, waits=False)
+        model_state = context.ledger.state().model(model)
+        if not is_at_rest(model_state):
+            return ()
+        current = model_state.current
         serves = "nothing" if current is None else f"version {current.release.version}"
         sentence = (
             f"A release of {model} that was left on its way was carried to its end: "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypedDict
 
 from core.errors import StaleGeneration
@@ -42,6 +43,10 @@ class Patience:
     between_looks: float = 0.1
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class ReleaseContext:
     """What a release or a brake works with."""
@@ -49,6 +54,8 @@ class ReleaseContext:
     ledger: Ledger
     endpoint: FollowingEndpoint
     patience: Patience = Patience()
+    now: Callable[[], datetime] = _now
+    """The time of day, for change windows alone: all else is on a monotonic clock."""
 
 
 def attribute(request: ChangeRequest, ledger: Ledger) -> Attribution:

@@ -1,13 +1,15 @@
 """THE RELEASE: from a candidate to full traffic, a state machine over the ledger.
 
 ```
-Candidate ─begin─► pending ─► switched ─► completed
-                      │          └─► rolled back, or the base serves
-                      └─► aborted
+Candidate ─begin─► pending ─► canary steps ─► switched ─► completed
+                      │             │             └─► rolled back, or the base serves
+                      └─────────────┴─► aborted
 ```
 
 pending: the endpoint verifies the package, loads it beside what serves, and probes it.
-switched: the route leads to it; completed once the endpoint reports that it answers.
+canary steps: where its policy has any, `registry.release.canary` says what comes next.
+switched: the route leads to it; completed once the endpoint reports that it answers, and its
+signals were no worse for as long as the policy asks.
 
 Before the switch a release can only be aborted; after it, only be rolled back. Its driver may be
 killed between any two lines: `drive_release` continues from what the ledger says. Where two
@@ -27,13 +29,12 @@ from registry.ledger.entries import (
     Release,
     ReleaseAborted,
     ReleaseBegun,
-    ReleaseCompleted,
-    ReleaseSwitched,
     Revoked,
     RolledBack,
 )
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState, ModelState, RecordedRelease
+from registry.release.canary import Watch, next_of_bake, next_of_canary
 from registry.release.context import (
     ChangeRequest,
     ReleaseContext,
@@ -99,6 +100,7 @@ def release(
         spec=candidate.spec,
         known_answers_share=candidate.known_answers_share,
         drawn_answers=candidate.drawn_answers,
+        canary=candidate.canary,
     )
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(release=subject, judged=judged, **attribution)
@@ -108,8 +110,11 @@ def release(
     return _find_outcome(context.ledger, candidate.model, begun)
 
 
-def drive_release(model: str, context: ReleaseContext) -> None:
-    """Drive a release in progress until it is completed or aborted; return where there is none."""
+def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) -> None:
+    """Drive a release in progress until it is completed or aborted; return where there is none.
+
+    Without `waits`, return also where a canary only needs time or traffic: it may take days.
+    """
     stalled_since = time.monotonic()
     last_generation: int | None = None
     while True:
@@ -121,8 +126,14 @@ def drive_release(model: str, context: ReleaseContext) -> None:
             stalled_since = time.monotonic()
             last_generation = ledger_state.head.generation
         endpoint_state = _look_at(context.endpoint)
+        is_watched = is_under_watch(ledger_state, model, endpoint_state)
+        # A canary has time limits of its own, by the clock of the endpoint that counts.
+        if is_watched:
+            stalled_since = time.monotonic()
         stall = Stall(time.monotonic() - stalled_since, context)
         body = next_entry(ledger_state, model, endpoint_state, stall)
+        if body is None and is_watched and not waits:
+            return
         if body is None:
             time.sleep(context.patience.between_looks)
             continue
@@ -140,6 +151,23 @@ def is_at_rest(model_state: ModelState) -> bool:
     # A switched release that was not seen answering may still have to be undone.
     answering = model_state.answering
     return answering is None or answering.is_completed
+
+
+def is_under_watch(
+    ledger_state: LedgerState, model: str, endpoint_state: EndpointState
+) -> bool:
+    """Whether the endpoint counts a canary step, or the time after the switch, as it runs now."""
+    if endpoint_state.head != ledger_state.head:
+        return False
+    model_state = ledger_state.model(model)
+    recorded = model_state.pending or model_state.answering
+    if recorded is None:
+        return False
+    engine = endpoint_state.engine(recorded.begun)
+    report = endpoint_state.canary(recorded.begun)
+    if engine is None or engine.state != "ready" or report is None:
+        return False
+    return report.baseline_phase != "loading"
 
 
 def _look_at(endpoint: FollowingEndpoint) -> EndpointState:
@@ -180,7 +208,7 @@ def next_entry(
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
         return _before_the_switch(
-            model_state.pending, endpoint_state, stall, follows=follows
+            model_state, model_state.pending, endpoint_state, stall, follows=follows
         )
     if model_state.current is not None:
         return _after_the_switch(
@@ -190,6 +218,7 @@ def next_entry(
 
 
 def _before_the_switch(
+    model_state: ModelState,
     pending: RecordedRelease,
     endpoint_state: EndpointState,
     stall: Stall,
@@ -199,7 +228,15 @@ def _before_the_switch(
     # One that does not follow may know another release under this generation.
     engine = endpoint_state.engine(pending.begun) if follows else None
     if engine is not None and engine.state == "ready":
-        return ReleaseSwitched(begun=pending.begun)
+        report = endpoint_state.canary(pending.begun)
+        body = next_of_canary(
+            model_state,
+            pending,
+            report,
+            Watch(stall.context.ledger, stall.context.now()),
+        )
+        if body is not None:
+            return body
     if engine is not None and engine.state == "failed":
         return _abort(pending, engine.detail, stall.context)
     if stall.exceeds_loading:
@@ -221,7 +258,11 @@ def _after_the_switch(
     # Completed once it is seen to answer: the entry of a switch alone proves nothing.
     route = endpoint_state.routes.get(current.release.model) if follows else None
     if route is not None and route.begun == current.begun and not route.serves_base:
-        return ReleaseCompleted(begun=current.begun)
+        report = endpoint_state.canary(current.begun)
+        watch = Watch(stall.context.ledger, stall.context.now())
+        body = next_of_bake(model_state, current, report, watch)
+        if body is not None or report is not None:
+            return body
     engine = endpoint_state.engine(current.begun)
     # An endpoint that was restarted loads the release once more: that takes as long as loading.
     is_loading = engine is not None and engine.state == "loading"

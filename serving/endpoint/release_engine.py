@@ -58,11 +58,14 @@ class Need:
     with_adapter: bool = True
     # It has had no traffic: its first failure is its last.
     is_pending: bool = False
+    # The release on its way that it is compared with, by the generation at which that began: what
+    # serves is loaded a second time then. 0: it is loaded to serve.
+    beside: int = 0
 
     @property
-    def key(self) -> tuple[int, bool]:
+    def key(self) -> tuple[int, bool, int]:
         """What identifies its engine."""
-        return self.recorded.begun, self.with_adapter
+        return self.recorded.begun, self.with_adapter, self.beside
 
     @property
     def contents(self) -> EngineContents:
@@ -105,8 +108,10 @@ class ReleaseEngine:
         self.base_name = ""
         # Of its process; 0 while there is none that answers.
         self.port = 0
+        self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release)
         self._token = ""
+        self._verified: VerifiedRelease | None = None
         self._context = context
         self._waits_for = start.waits_for
         self._leftover = start.leftover
@@ -126,6 +131,8 @@ class ReleaseEngine:
     def label(self) -> str:
         """What a log line and an alarm call it."""
         release = self.need.recorded.release
+        if self.need.beside:
+            return f"the baseline, version {release.version} of {release.model}"
         if self.need.with_adapter:
             return f"version {release.version} of {release.model}"
         return f"the base of {release.model}"
@@ -228,6 +235,15 @@ class ReleaseEngine:
             if self._busy == 0:
                 self._idle.set()
 
+    async def replay(self) -> str:
+        """Probe it once more while it answers; how that went.
+
+        `ServingError` where it does not answer as it was scored any more, or does not run.
+        """
+        if self._verified is None or not self.is_ready:
+            raise ServingError(f"{self.label} does not run")
+        return await probe(self.address, self._verified)
+
     async def retire(self) -> None:
         """End it once its last answer is complete, or the time for that is over."""
         limit = self._context.limits.seconds_to_drain
@@ -286,6 +302,7 @@ class ReleaseEngine:
             return await self._watch(process)
         finally:
             self.port = 0
+            self.pid = 0
             # Its last answers have had their time: streams end in an error event now, not
             # whenever they like.
             await self._end(process, at_once=self._busy > 0)
@@ -314,8 +331,10 @@ class ReleaseEngine:
             await self._end(process, at_once=True)
             raise
         self.base_name = verified.base_name
+        self._verified = verified
         self._token = process.address.token
         self.port = process.address.port
+        self.pid = process.pid
         return process
 
     async def _adopt(self, verified: VerifiedRelease) -> AdoptedEngine | None:
