@@ -15,6 +15,7 @@ from core.value import Value
 from flows.champions import move_champions
 from flows.judged_version import JudgedVersion, circumstances_of
 from flows.package_repair import fetch_released_package, package_fault
+from flows.release_wait import see_release_through
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import policy_of
 from pipelines.gates.policy import load_policy
@@ -36,7 +37,12 @@ from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.judge import judge
-from registry.release.release import Subject, drive_release, record_judgement, release
+from registry.release.release import (
+    Subject,
+    begin_release,
+    drive_release,
+    record_judgement,
+)
 from serving.client import endpoint_client
 
 _LONGEST_TAG = 4900
@@ -88,8 +94,8 @@ def promote(
         package = fetch_package_of(store, candidate, project.home)
         # Without an endpoint `drive_release` would roll back a release that is under way.
         context.endpoint.state()
-        # We hold the lock, so whoever drove an earlier release has ended.
-        drive_release(model, context)
+        # We hold the lock, so whoever drove an earlier release has ended. A canary goes on.
+        drive_release(model, context, waits=False)
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
         # From here on nothing is read from MLflow that a person could edit.
@@ -111,12 +117,13 @@ def promote(
             BaseModelManifest.read(package / "base_model.json"), project.home
         )
         generation = ledger_state.head.generation
-        released = release(
+        begun = begin_release(
             verdict,
             generation,
             order,
             context,
         )
+    released = see_release_through(project.home, model, begun, context)
     note = _move_champion(store, context.ledger.state())
     return Promotion(
         model=model,

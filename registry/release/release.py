@@ -91,6 +91,20 @@ def release(
     `ReleaseError` with the reason where the release was aborted; `ServingError` where the
     endpoint is unreachable, before anything begins.
     """
+    begun = begin_release(
+        candidate,
+        judged,
+        request,
+        context,
+    )
+    drive_release(candidate.model, context)
+    return find_outcome(context.ledger, candidate.model, begun)
+
+
+def begin_release(
+    candidate: Candidate, judged: int, request: ChangeRequest, context: ReleaseContext
+) -> int:
+    """Begin what `release` does, for whoever drives it; gives the generation of the entry."""
     # Asked first: an unreachable endpoint must be an error before an entry says "begun".
     context.endpoint.state()
     subject = Release(
@@ -105,9 +119,7 @@ def release(
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(release=subject, judged=judged, **attribution)
     ledger_state = append(context.ledger, lambda _: body)
-    begun = ledger_state.head.generation
-    drive_release(candidate.model, context)
-    return _find_outcome(context.ledger, candidate.model, begun)
+    return ledger_state.head.generation
 
 
 def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) -> None:
@@ -301,7 +313,7 @@ def _abort(
     return ReleaseAborted(begun=pending.begun, reason_sha256=reason_sha256)
 
 
-def _find_outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
+def find_outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
     """The release that began at that generation if it serves; `ReleaseError` says why not."""
     # Another release or a brake may have come in between.
     model_state = ledger.state().model(model)

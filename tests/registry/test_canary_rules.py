@@ -3,6 +3,7 @@
 import pytest
 
 from core.errors import IllegalEntry
+from operations.history import history_entries
 from pipelines.values.canary import CanaryPlan
 from registry.ledger.chain import follow
 from registry.ledger.entries import (
@@ -162,3 +163,23 @@ def test_a_release_that_is_begun_again_begins_its_canary_again(chain: Chain) -> 
     again = begin(chain)
     with pytest.raises(IllegalEntry, match="comes a weight of 5 %"):
         chain.add(CanaryStep(begun=again, weight=25))
+
+
+def test_history_tells_of_every_step_of_a_canary(chain: Chain) -> None:
+    at = begin(chain, account="5 (rita)")
+    chain.add(
+        CanaryStep(begun=at, weight=5),
+        CanaryPaused(begun=at),
+        CanaryResumed(begun=at),
+        skipped(at),
+        ReleaseSwitched(begun=at),
+    )
+    told = history_entries(tuple(chain.entries), {})
+    last = [(each.words, each.model, each.version) for each in told[at:]]
+    assert last == [
+        ("canary at 5 %", MODEL, "2"),
+        ("canary paused without traffic", MODEL, "2"),
+        ("canary resumed", MODEL, "2"),
+        ("canary skipped", MODEL, "2"),
+        ("full traffic", MODEL, "2"),
+    ]
