@@ -37,7 +37,9 @@ class Rate:
     @property
     def share(self) -> float:
         """Hits of all; 0 where nothing was observed."""
-        return self.hits / self.total if self.total else 0.0
+        if self.total == 0:
+            return 0.0
+        return self.hits / self.total
 
     @property
     def misses(self) -> int:

@@ -160,8 +160,8 @@ class CanaryPlan(Settable):
         """The weight of the next step; None after the last. None is before the first."""
         if weight is None:
             return self.weights[0]
-        later = [each for each in self.weights if each > weight]
-        return later[0] if later else None
+        later = (each for each in self.weights if each > weight)
+        return next(later, None)
 
 
 def _problem(sentence: str) -> PydanticCustomError:

@@ -15,7 +15,10 @@ def watched_lane(lane: Lane, watch: CanaryWatch) -> Lane:
         return _baking_lane(lane, watch)
     if watch.watched.weight == 0:
         return _copying_lane(lane, watch)
-    return _sharing_lane(lane, watch)
+    return _sharing_lane(
+        lane,
+        watch,
+    )
 
 
 def _sharing_lane(lane: Lane, watch: CanaryWatch) -> Lane:
@@ -32,10 +35,17 @@ def _sharing_lane(lane: Lane, watch: CanaryWatch) -> Lane:
         shared.append(Branch(baseline, weight, stands_in=False))
     elif not watch.sides.is_beside:
         # What serves is compared with itself in the rest of the requests.
-        counted = replace(serving.target, tally=watch.baseline)
+        counted = replace(
+            serving.target,
+            tally=watch.baseline,
+        )
         serving = replace(serving, target=counted)
     salt = str(watch.watched.recorded.begun)
-    return replace(lane, branches=(serving, *shared), salt=salt)
+    return replace(
+        lane,
+        branches=(serving, *shared),
+        salt=salt,
+    )
 
 
 def _copying_lane(lane: Lane, watch: CanaryWatch) -> Lane:
@@ -64,7 +74,12 @@ def _baking_lane(lane: Lane, watch: CanaryWatch) -> Lane:
         return lane
     copies = Copies(
         share=float(watch.watched.plan.copied_percent),
-        targets=(Target(before, tally=watch.baseline),),
+        targets=(
+            Target(
+                before,
+                tally=watch.baseline,
+            ),
+        ),
         tally=watch.candidate,
     )
     return replace(lane, copies=copies)

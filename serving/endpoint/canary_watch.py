@@ -47,7 +47,13 @@ def find_watched(model: ModelState) -> Watched | None:
         if not needs_canary(model, pending.release):
             return None
         weight = progress.weight or 0
-        return Watched(pending, plan, "canary", progress.step, weight)
+        return Watched(
+            pending,
+            plan,
+            "canary",
+            progress.step,
+            weight,
+        )
     current = model.answering
     if current is None or current.is_completed or model.before is None:
         return None
@@ -96,8 +102,10 @@ class Replaying:
             self.detail = await engine.replay()
             self.outcome = "same"
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing was shown
-            is_ours = isinstance(error, AssayError)
-            self.detail = str(error) if is_ours else type(error).__name__
+            self.detail = type(error).__name__
+            # The text of any other error may quote what nobody should read.
+            if isinstance(error, AssayError):
+                self.detail = str(error)
             self.outcome = "other"
 
 
@@ -135,7 +143,8 @@ class CanaryWatch:
         # Here, since an endpoint that was started again has no engine to ask at first.
         if has_begun:
             self._replay.begin(self.sides.candidate)
-        last = max(self.candidate.last or 0.0, self._since)
+        last = self.candidate.last or 0.0
+        quiet_since = max(last, self._since)
         step_requests = [
             count - before
             for count, before in zip(self._requests, self._requests_before, strict=True)
@@ -145,7 +154,7 @@ class CanaryWatch:
             stage=self.watched.stage,
             step=self.watched.step,
             step_seconds=now - self._since if has_begun else 0.0,
-            quiet_seconds=now - last if has_begun else 0.0,
+            quiet_seconds=now - quiet_since if has_begun else 0.0,
             step_requests=min(step_requests),
             candidate=self.candidate.freeze(self._growth(self.sides.candidate)),
             baseline=self.baseline.freeze(self._growth(self.sides.baseline)),
@@ -176,5 +185,8 @@ class CanaryWatch:
         with suppress(psutil.Error):
             resident = psutil.Process(engine.pid).memory_info().rss / _MEGABYTE
             # By process: one that was started again begins anew.
-            return resident - self._memory.setdefault(engine.pid, resident)
+            return resident - self._memory.setdefault(
+                engine.pid,
+                resident,
+            )
         return None

@@ -41,7 +41,8 @@ class Bins:
     def add(self, observed: float) -> None:
         """Count one observation by the edges that it is over."""
         # An observation on an edge is not over it.
-        self._counts[bisect_left(self._edges, observed)] += 1
+        place = bisect_left(self._edges, observed)
+        self._counts[place] += 1
 
     def freeze(self) -> Histogram:
         """As it is now."""
@@ -147,7 +148,10 @@ class Observation:
             return
         now = time.monotonic()
         first = now if self._first is None else self._first
-        self._tally.add_times(now - self._began, first - self._began)
+        self._tally.add_times(
+            now - self._began,
+            first - self._began,
+        )
 
 
 @contextmanager
@@ -182,7 +186,12 @@ def text_of(response: bytes) -> str | None:
 
 
 def _content(document: bytes, part: str) -> str | None:
-    with suppress(ValueError, TypeError, AttributeError, LookupError):
+    with suppress(
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+    ):
         answer = json.loads(document)
         if "error" in answer:
             return None
@@ -216,4 +225,7 @@ def compressed_ratio(text: str) -> float:
     Loops compress well, noise hardly at all: prose of any language lies between.
     """
     raw = text.encode("utf-8", "replace")
-    return len(zlib.compress(raw)) / len(raw) if raw else 0.0
+    if not raw:
+        return 0.0
+    compressed = zlib.compress(raw)
+    return len(compressed) / len(raw)

@@ -27,7 +27,10 @@ class Watches:
             watch = self._by_model.get(name)
             if watch is None or watch.watched.key != watched.key:
                 watch = CanaryWatch(watched)
-            watch.follow(watched, _sides(model, watched, engines))
+            watch.follow(
+                watched,
+                _sides(model, watched, engines),
+            )
             watches[name] = watch
         for watch in self._by_model.values():
             if watch not in watches.values():
@@ -52,7 +55,10 @@ def _sides(
     beside = baseline_need(model)
     return Sides(
         candidate=engines.get(candidate.key),
-        baseline=_find(beside or _compared_need(model, watched), engines),
+        baseline=_find(
+            beside or _compared_need(model, watched),
+            engines,
+        ),
         is_beside=beside is not None,
     )
 
