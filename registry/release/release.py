@@ -278,7 +278,10 @@ def _after_the_switch(
     engine = endpoint_state.engine(current.begun)
     # An endpoint that was restarted loads the release once more: that takes as long as loading.
     is_loading = engine is not None and engine.state == "loading"
-    is_overdue = stall.exceeds_loading if is_loading else stall.exceeds_switching
+    # It answered before it began to bake: an endpoint that is away is being started again.
+    is_away = endpoint_state.head is None and current.release.canary is not None
+    takes_long = is_loading or is_away
+    is_overdue = stall.exceeds_loading if takes_long else stall.exceeds_switching
     if not is_overdue:
         return None
     return _undo_switch(model_state, current, endpoint_state, stall.context.ledger)

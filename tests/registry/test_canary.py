@@ -25,9 +25,15 @@ from registry.ledger.entries import (
 from registry.ledger.ledger import open_ledger
 from registry.release.brakes import roll_back
 from registry.release.canary import describe_canary
-from registry.release.context import ChangeRequest
-from registry.release.following import EngineState, Route
-from registry.release.release import drive_release, is_at_rest, release
+from registry.release.context import ChangeRequest, Patience
+from registry.release.following import EndpointState, EngineState, Route
+from registry.release.release import (
+    Stall,
+    drive_release,
+    is_at_rest,
+    next_entry,
+    release,
+)
 from registry.release.skipping import skip_canary
 from tests.support.canaries import counts, plan, report
 from tests.support.fake_endpoint import MODEL, WHY, Bench, spec
@@ -355,6 +361,19 @@ def test_a_bake_that_nobody_counts_is_undone_in_the_end(serving: Bench) -> None:
     switched(serving)
     assert serving.next() is None
     assert isinstance(serving.next(seconds=1), RolledBack)
+
+
+def test_an_endpoint_that_is_away_while_a_release_bakes_has_the_time_to_start(
+    serving: Bench,
+) -> None:
+    switched(serving)
+    away = EndpointState(head=None, alarms=("The endpoint is unreachable.",))
+    patience = Patience(to_load=10, to_switch=0.3)
+    context = replace(serving.context, patience=patience)
+    state = serving.ledger.state()
+    assert next_entry(state, MODEL, away, Stall(5, context)) is None
+    undone = next_entry(state, MODEL, away, Stall(11, context))
+    assert isinstance(undone, RolledBack)
 
 
 def obey(bench: Bench, **fields: Any) -> None:

@@ -325,6 +325,20 @@ def test_after_the_switch_what_served_before_answers_copies_of_what_is_counted()
     run(test)
 
 
+def test_a_release_that_fails_after_the_switch_is_seen_by_what_the_one_before_answers() -> (
+    None
+):
+    async def test() -> None:
+        async with site(0, stage="bake") as here:
+            here.candidate.status = 500
+            for number in range(30):
+                assert (await here.ask()).status_code == 500
+                await here.settled(number + 1)
+            assert "errors" in here.worse()
+
+    run(test)
+
+
 def test_scored_prompts_are_asked_again_in_each_step() -> None:
     async def replayed(here: Site) -> CanaryReport:
         async with asyncio.timeout(SECONDS_AT_MOST):
