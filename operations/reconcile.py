@@ -20,6 +20,7 @@ from flows.promote import open_release_context
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
 from operations.remembered import HeadComparison
+from operations.unfinished import Finish, finish_release
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
@@ -30,8 +31,7 @@ from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
-from registry.release.context import ReleaseContext
-from registry.release.release import drive_release, is_at_rest
+from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 
 if TYPE_CHECKING:
@@ -138,14 +138,16 @@ class Reconciler:
         # In most rounds there is nothing to finish, and no lock to ask for.
         if not unfinished:
             return ()
-        sentences: list[str] = []
+        finished: list[Finish] = []
         # The lock is held by whoever drives a release; a killed driver holds none.
         with try_exclusive(release_lock(self._project.home)) as is_free:
             if is_free:
                 context = open_release_context(self._project.home)
-                for name in unfinished:
-                    sentences += self._finish(name, context)
-        return tuple(sentences)
+                ends = (finish_release(name, context) for name in unfinished)
+                finished += [end for end in ends if end is not None]
+        failures = [end.sentence for end in finished if end.has_failed]
+        done = [end.sentence for end in finished if not end.has_failed]
+        return (*done, *self._notify("releases", *failures))
 
     def put_champions_back(self) -> tuple[str, ...]:
         """Set the alias `champion` to what the ledger says, whoever moved or deleted it."""
@@ -309,26 +311,6 @@ class Reconciler:
             return watch_schedules(self._project)
 
         return (data_arrivals, overdue_runs, self.crashed_runs)
-
-    def _finish(self, model: str, context: ReleaseContext) -> tuple[str, ...]:
-        try:
-            # Asked first, since taking a release over enters that into the ledger.
-            context.endpoint.state()
-        except ServingError:
-            # Without an endpoint to load it in, a release waits.
-            return ()
-        # A canary may take days, in which other models and duties must not wait.
-        drive_release(model, context, waits=False)
-        model_state = context.ledger.state().model(model)
-        if not is_at_rest(model_state):
-            return ()
-        current = model_state.current
-        serves = "nothing" if current is None else f"version {current.release.version}"
-        sentence = (
-            f"A release of {model} that was left on its way was carried to its end: "
-            f"{serves} serves."
-        )
-        return (sentence,)
 
     def _notify(self, duty: str, *sentences: str) -> tuple[str, ...]:
         """Notify people of each sentence that the duty did not give in its last round.

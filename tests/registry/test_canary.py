@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.errors import IllegalEntry, ReleaseError
+from operations.unfinished import finish_release
 from pipelines.values.canary import CanaryPlan
 from pipelines.values.verdict import Candidate, Finding
 from registry.ledger.entries import (
@@ -414,6 +415,30 @@ def test_a_driver_that_does_not_wait_leaves_a_canary_to_the_next_round(
     obey(serving)
     drive_release(MODEL, serving.context, waits=False)
     assert serving.traffic() == ("2", False)
+
+
+def test_the_controller_says_what_a_canary_came_to_and_nothing_while_it_runs(
+    serving: Bench,
+) -> None:
+    assert finish_release(MODEL, serving.context) is None
+    at_weight(serving, 5)
+    obey(serving, step_seconds=1.0)
+    assert finish_release(MODEL, serving.context) is None
+    obey(serving, candidate=counts(0, errors=50))
+    end = finish_release(MODEL, serving.context)
+    assert end is not None
+    assert end.has_failed
+    assert end.sentence.startswith(
+        "A release of letters-tiny came to nothing. The release was aborted: "
+        "it is worse at 5 % of the requests: errors in 100.0% of 50"
+    )
+    begin(serving)
+    obey(serving)
+    carried = "A release of letters-tiny that was left on its way was carried to its"
+    assert finish_release(MODEL, serving.context) == (
+        f"{carried} end: version 2 serves.",
+        False,
+    )
 
 
 def test_a_canary_may_take_longer_than_an_engine_may_load(serving: Bench) -> None:
