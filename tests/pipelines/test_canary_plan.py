@@ -46,6 +46,10 @@ def test_what_would_let_anything_pass_does_not_load(field: str, value: object) -
         plan(**{field: value})
 
 
+def test_a_step_may_take_no_longer_than_its_window() -> None:
+    assert plan(window_s=300, max_step_s=300).max_step_s == 300
+
+
 def test_the_next_weight_follows_the_last_one() -> None:
     steps = plan(weights=[0, 5, 25])
     weights = [steps.weight_after(weight) for weight in (None, 0, 5, 25)]
