@@ -155,6 +155,24 @@ def revoke(version: str, model: str | None, reason: str) -> None:
     publish_revocation(revocation)
 
 
+@click.command("skip-canary")
+@_RELEASED
+@_REASON
+def skip_canary(model: str | None, reason: str) -> None:
+    """Give a release all the traffic before its canary is over.
+
+    Only somebody else than who began the release may do so.
+    """
+    from operations.orders import skip_canary_of
+
+    served = skip_canary_of(model, reason)
+    say(
+        f"The canary of {served.model} is skipped "
+        f"(entry {served.ledger_state.head.generation}): "
+        "it gets all requests once it is loaded. `assay status` shows when."
+    )
+
+
 @click.command("serve-base")
 @_RELEASED
 @_REASON
@@ -274,6 +292,7 @@ def _say_what_serves(served: "ServedModel") -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     promote,
+    skip_canary,
     adopt,
     approve,
     disapprove,

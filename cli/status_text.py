@@ -102,6 +102,7 @@ def _details(model: ModelStatus) -> dict[str, str | None]:
         "the endpoint answers": answers,
         "back goes to": model.predecessor,
         "on its way": model.pending,
+        "canary": model.canary,
         "under review": None if is_challenger_revoked else model.challenger,
         "revoked": ", ".join(model.revoked),
         "not in the ledger (`assay adopt` answers for one)": unregistered,

@@ -15,6 +15,7 @@ from core.value import Value
 from flows.champions import move_champions
 from flows.judged_version import JudgedVersion, decide
 from flows.package_repair import fetch_released_package, package_fault, signer_of
+from flows.release_wait import see_release_through
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import policy_of
 from pipelines.models.base_store import locate_base_model
@@ -34,7 +35,12 @@ from registry.mlflow.pages import check_pages
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest, Patience, ReleaseContext
-from registry.release.release import Subject, drive_release, record_judgement, release
+from registry.release.release import (
+    Subject,
+    begin_release,
+    drive_release,
+    record_judgement,
+)
 from serving.client import endpoint_client
 
 _LONGEST_TAG = 4900
@@ -58,6 +64,15 @@ class Repaired(Value):
     version: str
     aside: Path | None
     """Where the damaged folder is now; None where there was none."""
+
+
+class Begun(Value):
+    """A release that has begun: whoever drives it next carries it to its end."""
+
+    version: str
+    verdict: Candidate
+    generation: int
+    """The entry at which it began."""
 
 
 def open_release_context(home: Path, until: float | None = None) -> ReleaseContext:
@@ -85,7 +100,33 @@ def promote(
     where MLflow does not hold it, `ServingError` without an endpoint, and `BrokenLedger` where a
     page remembers an entry that the ledger does not hold.
     """
-    store, context = open_store(project), open_release_context(project.home, until)
+    context = open_release_context(project.home, until)
+    outcome = begin_promotion(project, model, version, order, context)
+    if not isinstance(outcome, Begun):
+        return outcome
+    released = see_release_through(project.home, model, outcome.generation, context)
+    note = _move_champion(open_store(project), context.ledger.state())
+    return Promotion(
+        model=model,
+        version=outcome.version,
+        verdict=outcome.verdict,
+        released=released,
+        note=note,
+    )
+
+
+def begin_promotion(
+    project: Project,
+    model: str,
+    version: str,
+    order: ChangeRequest,
+    context: ReleaseContext,
+) -> Begun | Promotion | Repaired:
+    """Judge a version and, where it passes, begin its release; the controller can carry it on.
+
+    Errors as of `promote`.
+    """
+    store = open_store(project)
     candidate = store.get_version(model, version)
     turn = exclusive(
         release_lock(project.home),
@@ -100,8 +141,8 @@ def promote(
         package = fetch_package_of(store, candidate, project.home)
         # Without an endpoint `drive_release` would roll back a release that is under way.
         context.endpoint.state()
-        # We hold the lock, so whoever drove an earlier release has ended.
-        drive_release(model, context)
+        # We hold the lock, so whoever drove an earlier release has ended. A canary goes on.
+        drive_release(model, context, waits=False)
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
         # From here on nothing is read from MLflow that a person could edit.
@@ -119,24 +160,15 @@ def promote(
                 model=model, version=candidate.version, verdict=verdict, released=None
             )
         # The weights must be on this machine before the endpoint is told to load them.
-        locate_base_model(
-            BaseModelManifest.read(package / "base_model.json"), project.home
-        )
-        generation = ledger_state.head.generation
-        released = release(
+        manifest = BaseModelManifest.read(package / "base_model.json")
+        locate_base_model(manifest, project.home)
+        generation = begin_release(
             verdict,
-            generation,
+            ledger_state.head.generation,
             order,
             context,
         )
-    note = _move_champion(store, context.ledger.state())
-    return Promotion(
-        model=model,
-        version=candidate.version,
-        verdict=verdict,
-        released=released,
-        note=note,
-    )
+        return Begun(version=candidate.version, verdict=verdict, generation=generation)
 
 
 def _other_release_error() -> ReleaseError:

@@ -9,23 +9,34 @@ the next round answers.
 """
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from core.errors import AssayError, IllegalEntry
 from core.project import Project
-from flows.promote import Promotion, open_release_context, promote
+from flows.promote import Begun, Promotion, begin_promotion, open_release_context
+from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
 from registry.ledger.entries import WishClosed
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import ModelState, RecordedWish
 from registry.release.brakes import roll_back
 from registry.release.context import ChangeRequest, ReleaseContext, append
+from registry.release.release import find_outcome
 from registry.release.wishing import find_answer
 
 _LONGEST_REASON = 2000
 _UNKNOWN = "no reason is on record"
 
 
-def answer_wish(project: Project, model: str, wish: RecordedWish) -> str:
-    """Answer an open wish, and give the sentence for the controller's log.
+class Answered(NamedTuple):
+    """What became of a wish, as a sentence."""
+
+    sentence: str
+    has_failed: bool = False
+    """It was granted and came to nothing: who asked has been told otherwise."""
+
+
+def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
+    """Answer an open wish.
 
     `LedgerError` where the answer cannot be entered: the wish stays open.
     """
@@ -43,13 +54,14 @@ def answer_wish(project: Project, model: str, wish: RecordedWish) -> str:
         obstacle = str(error)
     name = f"the wish of {wish.by} for {model} version {wish.version}"
     if not obstacle:
-        return f"Granted: {name}."
+        return Answered(f"Granted: {name}.")
     _close(context.ledger, wish, obstacle)
     answer = find_answer(context.ledger, wish.generation)
     # A release that began and failed later is the answer, too.
     if answer is not None and answer.is_granted:
-        return f"Granted: {name}; then: {obstacle}"
-    return f"Refused: {name}: {obstacle}"
+        sentence = f"Granted: {name}. {obstacle}"
+        return Answered(sentence, has_failed=True)
+    return Answered(f"Refused: {name}: {obstacle}")
 
 
 def _try_to_grant(
@@ -66,7 +78,13 @@ def _try_to_grant(
             return f"Version {wish.version} of {model} serves already"
         roll_back(model, wish.version, order, context)
         return ""
-    outcome = promote(project, model, wish.version, order)
+    outcome = begin_promotion(project, model, wish.version, order, context)
+    if isinstance(outcome, Begun):
+        # As far as it goes now: a canary may take days, in which other wishes must not wait.
+        drive_as_far_as_it_goes(project.home, model, context)
+        if not is_on_its_way(context.ledger, model, outcome.generation):
+            find_outcome(context.ledger, model, outcome.generation)
+        return ""
     # None is released where `judge` did not pass it.
     if isinstance(outcome, Promotion) and outcome.released is None:
         return _describe_verdict(outcome)

@@ -17,6 +17,10 @@ from registry.ledger.entries import (
     Approved,
     BaseServed,
     Body,
+    CanaryPaused,
+    CanaryResumed,
+    CanarySkipped,
+    CanaryStep,
     Entry,
     Judged,
     KeyAdded,
@@ -50,6 +54,9 @@ _WORDS = {
     "approved": "approved",
     "approval_withdrawn": "approval withdrawn",
     "release_begun": "release begun",
+    "canary_paused": "canary paused without traffic",
+    "canary_resumed": "canary resumed",
+    "canary_skipped": "canary skipped",
     "release_switched": "full traffic",
     "release_completed": "release completed",
     "release_aborted": "release aborted",
@@ -64,6 +71,16 @@ _WORDS = {
 
 _NAMED = Registered | Adopted | Judged | Wished | Approved | ApprovalWithdrawn | Revoked
 """Entries that name a version themselves."""
+_OF_A_RELEASE = (
+    CanaryStep
+    | CanaryPaused
+    | CanaryResumed
+    | CanarySkipped
+    | ReleaseSwitched
+    | ReleaseCompleted
+    | ReleaseAborted
+)
+"""Entries that name the entry at which their release began."""
 
 
 class HistoryEntry(Value):
@@ -178,15 +195,22 @@ def _describe(
 def _words(body: Body) -> str:
     if isinstance(body, Judged):
         return f"judged {body.verdict}"
+    if isinstance(body, CanaryStep):
+        return f"canary at {body.weight} %"
+    if isinstance(body, Waived):
+        return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
+    return _special_words(body) or _WORDS[body.kind]
+
+
+def _special_words(body: Body) -> str:
+    """Words for an entry that is not what its kind is most often; empty for all others."""
     if isinstance(body, WishClosed) and body.by is not None:
         return "wish taken back"
     if isinstance(body, KeyAdded) and body.key.role != "controller":
         return f"{body.key.role} key added"
     if isinstance(body, KeyRevoked) and body.is_compromised:
         return "key revoked as compromised"
-    if isinstance(body, Waived):
-        return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
-    return _WORDS[body.kind]
+    return ""
 
 
 def _subject(
@@ -207,7 +231,7 @@ def _subject(
 
 def _beginning_of(body: Body) -> int | None:
     """The entry that began what this one is about, where it names no version itself."""
-    if isinstance(body, ReleaseSwitched | ReleaseCompleted | ReleaseAborted):
+    if isinstance(body, _OF_A_RELEASE):
         return body.begun
     if isinstance(body, RolledBack):
         return body.to

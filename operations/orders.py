@@ -17,6 +17,7 @@ from registry.ledger.state import LedgerState
 from registry.release.brakes import freeze, roll_back, serve_base, unfreeze
 from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.people import read_people
+from registry.release.skipping import skip_canary
 
 if TYPE_CHECKING:
     from flows.promote import Promotion, Repaired
@@ -116,6 +117,18 @@ def serve_base_of(model: str | None, reason: str) -> ServedModel:
     ordered = order_about(model, reason)
     name = ordered.model
     ledger_state = serve_base(name, ordered.order, ordered.context)
+    return ServedModel(name, ledger_state)
+
+
+def skip_canary_of(model: str | None, reason: str) -> ServedModel:
+    """Have a release on its way switch without waiting for its canary.
+
+    `ParameterError` where the model is not certain or there is no reason; `IllegalEntry` where the
+    release was begun by the person who skips.
+    """
+    ordered = order_about(model, reason)
+    name = ordered.model
+    ledger_state = skip_canary(name, ordered.order, ordered.context)
     return ServedModel(name, ledger_state)
 
 

@@ -23,6 +23,7 @@ from flows.run.model_files import policy_of
 from flows.wishes import answer_wish
 from operations.desk import Desks
 from operations.remembered import HeadComparison
+from operations.unfinished import Finish, finish_release
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
@@ -33,8 +34,7 @@ from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
-from registry.release.context import ReleaseContext
-from registry.release.release import drive_release, is_at_rest
+from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 
 if TYPE_CHECKING:
@@ -149,14 +149,16 @@ class Reconciler:
         # In most rounds there is nothing to finish, and no lock to ask for.
         if not unfinished:
             return ()
-        sentences: list[str] = []
+        finished: list[Finish] = []
         # The lock is held by whoever drives a release; a killed driver holds none.
         with try_exclusive(release_lock(self._project.home)) as is_free:
             if is_free:
                 context = open_release_context(self._project.home)
-                for name in unfinished:
-                    sentences += self._finish(name, context)
-        return tuple(sentences)
+                ends = (finish_release(name, context) for name in unfinished)
+                finished += [end for end in ends if end is not None]
+        failures = [end.sentence for end in finished if end.has_failed]
+        done = [end.sentence for end in finished if not end.has_failed]
+        return (*done, *self._notify("releases", *failures))
 
     def put_champions_back(self) -> tuple[str, ...]:
         """Set the alias `champion` to what the ledger says, whoever moved or deleted it."""
@@ -176,16 +178,18 @@ class Reconciler:
         """Set the alias `release` to what the ledger released last, whoever moved it."""
         ledger_state = self._complete_state()
         moved = put_releases_back(self._store, ledger_state)
-        return self._notify("releases", *moved)
+        return self._notify("release aliases", *moved)
 
     def answer_wishes(self) -> tuple[str, ...]:
         """Release what release managers asked for, or refuse it with the reason."""
-        models = self._ledger.state().models
-        return tuple(
+        answered = [
             answer_wish(self._project, name, model.wish)
-            for name, model in models.items()
+            for name, model in self._ledger.state().models.items()
             if model.wish is not None
-        )
+        ]
+        failures = [each.sentence for each in answered if each.has_failed]
+        done = [each.sentence for each in answered if not each.has_failed]
+        return (*done, *self._notify("wishes", *failures))
 
     def keep_desks(self) -> tuple[str, ...]:
         """Have each version's page begin with what holds of it, and what is missing."""
@@ -341,22 +345,6 @@ class Reconciler:
             return watch_schedules(self._project)
 
         return (data_arrivals, overdue_runs, self.crashed_runs)
-
-    def _finish(self, model: str, context: ReleaseContext) -> tuple[str, ...]:
-        try:
-            # Asked first, since taking a release over enters that into the ledger.
-            context.endpoint.state()
-        except ServingError:
-            # Without an endpoint to load it in, a release waits.
-            return ()
-        drive_release(model, context)
-        current = context.ledger.state().model(model).current
-        serves = "nothing" if current is None else f"version {current.release.version}"
-        sentence = (
-            f"A release of {model} that was left on its way was carried to its end: "
-            f"{serves} serves."
-        )
-        return (sentence,)
 
     def _notify(self, duty: str, *sentences: str) -> tuple[str, ...]:
         """Notify people of each sentence that the duty did not give in its last round.

@@ -27,6 +27,7 @@ from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import CHALLENGER, VERDICT
 from registry.mlflow.retained import is_missing
+from registry.release.canary import describe_canary
 from registry.release.following import EndpointState
 from serving.client import endpoint_client
 from serving.endpoint.admin_address import admin_address_file
@@ -68,6 +69,8 @@ class ModelStatus(Value):
     changed: Change | None
     predecessor: str | None
     pending: str | None
+    canary: str | None = None
+    """Where a release stands that gets the traffic step by step, and what it waits for."""
     revoked: tuple[str, ...]
     challenger: str | None
     unregistered: tuple[str, ...] = ()
@@ -452,12 +455,21 @@ def _model(
         changed=changed,
         predecessor=model.before.release.version if model.before else None,
         pending=model.pending.release.version if model.pending else None,
+        canary=_canary(model, endpoint),
         revoked=tuple(sorted(model.revoked, key=int)),
         # What serves is no longer under review.
         challenger=None if challenger == version else challenger,
         unregistered=_unregistered(name, ledger_state, mlflow),
         answers=_answer(name, endpoint),
     )
+
+
+def _canary(model: ModelState, endpoint: EndpointState | None) -> str | None:
+    recorded = model.pending or model.answering
+    if recorded is None:
+        return None
+    report = endpoint.canary(recorded.begun) if endpoint else None
+    return describe_canary(model, report, datetime.now(UTC))
 
 
 def _unregistered(

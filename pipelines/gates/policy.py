@@ -22,6 +22,7 @@ from pipelines.gates.admit_policy import (
     read_document,
 )
 from pipelines.metrics import Metric, metric_named
+from pipelines.values.canary import CanaryPlan
 from pipelines.values.own_metric import BUILT_IN, Name, is_own_name
 
 FEWEST_CLUSTERS = 10
@@ -239,6 +240,11 @@ class GatePolicy(Settable):
     admit: AdmitPolicy
     screen: ScreenPolicy
     judge: JudgePolicy
+    canary: CanaryPlan | None = Field(
+        default=None,
+        description="How a release is tried on a share of the traffic; "
+        "null: it gets all of it at once.",
+    )
 
 
 class Policy(Value):

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from core.errors import DamagedFile
 from core.value import Value
+from pipelines.values.canary import CanaryPlan
 from pipelines.values.dataset import TrainingSet
 from pipelines.values.evidence import Adapter, System
 from pipelines.values.serving_spec import ServingSpec
@@ -129,6 +130,10 @@ class Candidate(Value):
     )
     drawn_answers: int = Field(
         default=0, ge=0, description="Held-out prompts that the probe draws by chance."
+    )
+    canary: CanaryPlan | None = Field(
+        default=None,
+        description="How it is tried on a share of the traffic before it gets all of it.",
     )
     registration: int | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from core.value import Value
+from pipelines.values.canary import CanaryPlan, Weight
 from pipelines.values.serving_spec import ServingSpec
 
 Role = Literal["controller", "admission", "packaging"]
@@ -93,6 +94,10 @@ class Release(Value):
         default=None,
         description="The packaging key whose signature is verified before each load;"
         " None: it was released without one.",
+    )
+    canary: CanaryPlan | None = Field(
+        default=None,
+        description="How it is tried on a share of the traffic; None: it switches at once.",
     )
 
     @property
@@ -262,12 +267,47 @@ class ReleaseBegun(_HumanAct):
     )
 
 
+class CanaryStep(Value):
+    """From here on the candidate answers that share of the requests; the step before it passed."""
+
+    kind: Literal["canary_step"] = "canary_step"
+    begun: Generation
+    weight: Weight = Field(description="Percent; 0: it answers copies alone.")
+    evidence_sha256: Digest | None = Field(
+        default=None, description="Of the counts on which the step before passed."
+    )
+
+
+class CanaryPaused(Value):
+    """Nobody asks, so nothing is shown: the step waits for traffic."""
+
+    kind: Literal["canary_paused"] = "canary_paused"
+    begun: Generation
+
+
+class CanaryResumed(Value):
+    """There is traffic again."""
+
+    kind: Literal["canary_resumed"] = "canary_resumed"
+    begun: Generation
+
+
+class CanarySkipped(_HumanAct):
+    """A second person has a release switch before its canary is over."""
+
+    kind: Literal["canary_skipped"] = "canary_skipped"
+    begun: Generation
+
+
 class ReleaseSwitched(Value):
     """From here on it gets full traffic."""
 
     kind: Literal["release_switched"] = "release_switched"
     # A release is named by the entry at which it began, since a version may be released twice.
     begun: Generation
+    evidence_sha256: Digest | None = Field(
+        default=None, description="Of the counts on which its last canary step passed."
+    )
 
 
 class ReleaseCompleted(Value):
@@ -389,6 +429,10 @@ Body = Annotated[
     | Approved
     | ApprovalWithdrawn
     | ReleaseBegun
+    | CanaryStep
+    | CanaryPaused
+    | CanaryResumed
+    | CanarySkipped
     | ReleaseSwitched
     | ReleaseCompleted
     | ReleaseAborted

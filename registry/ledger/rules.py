@@ -11,12 +11,24 @@ from datetime import datetime
 from typing import Any
 
 from core.errors import IllegalEntry
+from registry.ledger.canary import (
+    canary_paused,
+    canary_resumed,
+    canary_skipped,
+    canary_step,
+    check_canary_is_over,
+    first_progress,
+)
 from registry.ledger.entries import (
     Adopted,
     ApprovalWithdrawn,
     Approved,
     BaseServed,
     Body,
+    CanaryPaused,
+    CanaryResumed,
+    CanarySkipped,
+    CanaryStep,
     Entry,
     Frozen,
     Head,
@@ -55,7 +67,7 @@ from registry.ledger.state import (
     Registration,
     Waiver,
 )
-from registry.ledger.steps import illegal, with_model
+from registry.ledger.steps import illegal, pending_release, with_model
 
 
 def start_state(entry: Entry) -> LedgerState:
@@ -224,6 +236,9 @@ def _release_begun(
         by=body.by,
         reason_sha256=body.reason_sha256,
         at=entry.at,
+        canary=first_progress(body.release),
+        # Of older entries it is not kept: the endpoint's memory of them must stay the same.
+        account=body.account if body.release.canary else None,
     )
     # A wish for another version stays open: it is judged against what serves then.
     wish = ledger_state.model(name).wish
@@ -343,20 +358,11 @@ def _check_free(ledger_state: LedgerState, entry: Entry, body: ReleaseBegun) -> 
         )
 
 
-def _pending_release(
-    ledger_state: LedgerState, entry: Entry, begun: int
-) -> RecordedRelease:
-    """The release on its way that began at that generation."""
-    for model in ledger_state.models.values():
-        if model.pending is not None and model.pending.begun == begun:
-            return model.pending
-    raise illegal(entry, f"no release that began at entry {begun} is on its way")
-
-
 def _release_switched(
     ledger_state: LedgerState, entry: Entry, body: ReleaseSwitched
 ) -> LedgerState:
-    switched = _pending_release(ledger_state, entry, body.begun)
+    switched = pending_release(ledger_state, entry, body.begun)
+    check_canary_is_over(ledger_state, entry, switched)
     name, version = switched.release.model, switched.release.version
     model = ledger_state.model(name)
     # What is released again moves to the end: going back from it leads to what served
@@ -412,7 +418,7 @@ def _release_completed(
 def _release_aborted(
     ledger_state: LedgerState, entry: Entry, body: ReleaseAborted
 ) -> LedgerState:
-    aborted = _pending_release(ledger_state, entry, body.begun)
+    aborted = pending_release(ledger_state, entry, body.begun)
     name = aborted.release.model
     model = ledger_state.model(name)
     answering = model.answering
@@ -655,6 +661,10 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     Approved: approved,
     ApprovalWithdrawn: approval_withdrawn,
     ReleaseBegun: _release_begun,
+    CanaryStep: canary_step,
+    CanaryPaused: canary_paused,
+    CanaryResumed: canary_resumed,
+    CanarySkipped: canary_skipped,
     ReleaseSwitched: _release_switched,
     ReleaseCompleted: _release_completed,
     ReleaseAborted: _release_aborted,

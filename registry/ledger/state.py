@@ -15,6 +15,18 @@ from registry.ledger.entries import (
 )
 
 
+class CanaryProgress(Value):
+    """How far the canary of a release on its way has come."""
+
+    step: int | None = None
+    """Generation of the step that runs; None before the first."""
+    weight: int | None = None
+    paused: int | None = None
+    """Generation since which nobody asks; None while there is traffic."""
+    skipped: int | None = None
+    """Generation of the entry by which a second person ended it early."""
+
+
 class RecordedRelease(Value):
     """A release as the ledger holds it: when it began, on which verdict, for whom and why."""
 
@@ -25,6 +37,9 @@ class RecordedRelease(Value):
     reason_sha256: str
     at: AwareDatetime
     is_completed: bool = False
+    canary: CanaryProgress | None = None
+    account: str | None = None
+    """Under which account it was ordered; recorded where a second person may be needed."""
 
 
 class RecordedWish(Value):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypedDict
 
 from core.errors import StaleGeneration
@@ -55,6 +56,10 @@ class Patience:
         return max(0.0, left)
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class ReleaseContext:
     """What a release or a brake works with."""
@@ -62,6 +67,8 @@ class ReleaseContext:
     ledger: Ledger
     endpoint: FollowingEndpoint
     patience: Patience = Patience()
+    now: Callable[[], datetime] = _now
+    """The time of day, for change windows alone: all else is on a monotonic clock."""
 
 
 def attribute(request: ChangeRequest, ledger: Ledger) -> Attribution:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from core.value import Value
 from registry.ledger.entries import Head
+from registry.release.canary_counts import CanaryReport
 
 
 class EngineState(Value):
@@ -32,6 +33,8 @@ class EndpointState(Value):
     """The last entry that it has verified and accepted; None before the first."""
     engines: tuple[EngineState, ...] = ()
     routes: dict[str, Route] = Field(default_factory=dict)
+    canaries: tuple[CanaryReport, ...] = ()
+    """What is counted of releases that get traffic step by step, or got all of it just now."""
     alarms: tuple[str, ...] = ()
     """What a person should look at: an unverified ledger, an engine that keeps failing."""
 
@@ -40,6 +43,13 @@ class EndpointState(Value):
         for engine in self.engines:
             if engine.begun == begun:
                 return engine
+        return None
+
+    def canary(self, begun: int) -> CanaryReport | None:
+        """What is counted of the release that began at that generation; None where nothing is."""
+        for report in self.canaries:
+            if report.begun == begun:
+                return report
         return None
 
 

@@ -336,6 +336,7 @@ def judge(
         # The limits of the probe go along: the endpoint has no policy to look them up in.
         known_answers_share=limits.known_answers_share,
         drawn_answers=min(limits.drawn_answers, case.drawable),
+        canary=policy.gates.canary,
         registration=None if case.origin is None else case.origin.generation,
         waivers=tuple(used_waivers),
         signed_by=_signer(case),

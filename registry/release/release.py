@@ -1,13 +1,15 @@
 """THE RELEASE: from a candidate to full traffic, a state machine over the ledger.
 
 ```
-Candidate ─begin─► pending ─► switched ─► completed
-                      │          └─► rolled back, or the base serves
-                      └─► aborted
+Candidate ─begin─► pending ─► canary steps ─► switched ─► completed
+                      │             │             └─► rolled back, or the base serves
+                      └─────────────┴─► aborted
 ```
 
 pending: the endpoint verifies the package, loads it beside what serves, and probes it.
-switched: the route leads to it; completed once the endpoint reports that it answers.
+canary steps: where its policy has any, `registry.release.canary` says what comes next.
+switched: the route leads to it; completed once the endpoint reports that it answers, and its
+signals were no worse for as long as the policy asks.
 
 Before the switch a release can only be aborted; after it, only be rolled back. Its driver may be
 killed between any two lines: `drive_release` continues from what the ledger says. Where two
@@ -27,8 +29,6 @@ from registry.ledger.entries import (
     Release,
     ReleaseAborted,
     ReleaseBegun,
-    ReleaseCompleted,
-    ReleaseSwitched,
     Revoked,
     RolledBack,
 )
@@ -39,6 +39,7 @@ from registry.ledger.state import (
     RecordedRelease,
     RecordedWish,
 )
+from registry.release.canary import Watch, next_of_bake, next_of_canary
 from registry.release.context import (
     ChangeRequest,
     ReleaseContext,
@@ -96,6 +97,20 @@ def release(
     `ReleaseError` with the reason where the release was aborted; `ServingError` where the
     endpoint is unreachable, before anything begins.
     """
+    begun = begin_release(
+        candidate,
+        judged,
+        request,
+        context,
+    )
+    drive_release(candidate.model, context)
+    return find_outcome(context.ledger, candidate.model, begun)
+
+
+def begin_release(
+    candidate: Candidate, judged: int, request: ChangeRequest, context: ReleaseContext
+) -> int:
+    """Begin what `release` does, for whoever drives it; gives the generation of the entry."""
     # Asked first: an unreachable endpoint must be an error before an entry says "begun".
     context.endpoint.state()
     subject = Release(
@@ -106,20 +121,20 @@ def release(
         known_answers_share=candidate.known_answers_share,
         drawn_answers=candidate.drawn_answers,
         signed_by=candidate.signed_by,
+        canary=candidate.canary,
     )
     attribution = attribute(request, context.ledger)
     body = ReleaseBegun(
         release=subject, judged=judged, wished=request.wished, **attribution
     )
     ledger_state = append(context.ledger, lambda _: body)
-    begun = ledger_state.head.generation
-    drive_release(candidate.model, context)
-    return _find_outcome(context.ledger, candidate.model, begun)
+    return ledger_state.head.generation
 
 
-def drive_release(model: str, context: ReleaseContext) -> None:
+def drive_release(model: str, context: ReleaseContext, *, waits: bool = True) -> None:
     """Drive a release in progress until it is completed or aborted; return where there is none.
 
+    Without `waits`, return also where a canary only needs time or traffic: it may take days.
     `ReleaseError` where the context's patience ends first: the release stays as it is.
     """
     stalled_since = time.monotonic()
@@ -139,8 +154,14 @@ def drive_release(model: str, context: ReleaseContext) -> None:
                 "`assay status` says how it stands."
             )
         endpoint_state = _look_at(context.endpoint)
+        is_watched = is_under_watch(ledger_state, model, endpoint_state)
+        # A canary has time limits of its own, by the clock of the endpoint that counts.
+        if is_watched:
+            stalled_since = time.monotonic()
         stall = Stall(time.monotonic() - stalled_since, context)
         body = next_entry(ledger_state, model, endpoint_state, stall)
+        if body is None and is_watched and not waits:
+            return
         if body is None:
             time.sleep(context.patience.between_looks)
             continue
@@ -158,6 +179,23 @@ def is_at_rest(model_state: ModelState) -> bool:
     # A switched release that was not seen answering may still have to be undone.
     answering = model_state.answering
     return answering is None or answering.is_completed
+
+
+def is_under_watch(
+    ledger_state: LedgerState, model: str, endpoint_state: EndpointState
+) -> bool:
+    """Whether the endpoint counts a canary step, or the time after the switch, as it runs now."""
+    if endpoint_state.head != ledger_state.head:
+        return False
+    model_state = ledger_state.model(model)
+    recorded = model_state.pending or model_state.answering
+    if recorded is None:
+        return False
+    engine = endpoint_state.engine(recorded.begun)
+    report = endpoint_state.canary(recorded.begun)
+    if engine is None or engine.state != "ready" or report is None:
+        return False
+    return report.baseline_phase != "loading"
 
 
 def _look_at(endpoint: FollowingEndpoint) -> EndpointState:
@@ -201,7 +239,7 @@ def next_entry(
         if wish is not None:
             return _give_way(model_state.pending, wish, stall.context)
         return _before_the_switch(
-            model_state.pending, endpoint_state, stall, follows=follows
+            model_state, model_state.pending, endpoint_state, stall, follows=follows
         )
     if model_state.current is not None:
         return _after_the_switch(
@@ -219,6 +257,7 @@ def _give_way(
 
 
 def _before_the_switch(
+    model_state: ModelState,
     pending: RecordedRelease,
     endpoint_state: EndpointState,
     stall: Stall,
@@ -228,7 +267,15 @@ def _before_the_switch(
     # One that does not follow may know another release under this generation.
     engine = endpoint_state.engine(pending.begun) if follows else None
     if engine is not None and engine.state == "ready":
-        return ReleaseSwitched(begun=pending.begun)
+        report = endpoint_state.canary(pending.begun)
+        body = next_of_canary(
+            model_state,
+            pending,
+            report,
+            Watch(stall.context.ledger, stall.context.now()),
+        )
+        if body is not None:
+            return body
     if engine is not None and engine.state == "failed":
         return _abort(pending, engine.detail, stall.context)
     if stall.exceeds_loading:
@@ -250,11 +297,18 @@ def _after_the_switch(
     # Completed once it is seen to answer: the entry of a switch alone proves nothing.
     route = endpoint_state.routes.get(current.release.model) if follows else None
     if route is not None and route.begun == current.begun and not route.serves_base:
-        return ReleaseCompleted(begun=current.begun)
+        report = endpoint_state.canary(current.begun)
+        watch = Watch(stall.context.ledger, stall.context.now())
+        body = next_of_bake(model_state, current, report, watch)
+        if body is not None or report is not None:
+            return body
     engine = endpoint_state.engine(current.begun)
     # An endpoint that was restarted loads the release once more: that takes as long as loading.
     is_loading = engine is not None and engine.state == "loading"
-    is_overdue = stall.exceeds_loading if is_loading else stall.exceeds_switching
+    # It answered before it began to bake: an endpoint that is away is being started again.
+    is_away = endpoint_state.head is None and current.release.canary is not None
+    takes_long = is_loading or is_away
+    is_overdue = stall.exceeds_loading if takes_long else stall.exceeds_switching
     if not is_overdue:
         return None
     return _undo_switch(model_state, current, endpoint_state, stall.context.ledger)
@@ -289,7 +343,7 @@ def _abort(
     return ReleaseAborted(begun=pending.begun, reason_sha256=reason_sha256)
 
 
-def _find_outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
+def find_outcome(ledger: Ledger, model: str, begun: int) -> RecordedRelease:
     """The release that began at that generation if it serves; `ReleaseError` says why not."""
     # Another release or a brake may have come in between.
     model_state = ledger.state().model(model)

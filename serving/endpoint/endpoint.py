@@ -42,6 +42,7 @@ class Endpoint:
             head=head,
             engines=self.fleet.engine_states(),
             routes=self.fleet.routes(),
+            canaries=self.fleet.canaries(),
             alarms=alarms,
         )
 

@@ -5,35 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry.ledger.state import LedgerState, ModelState
+from registry.release.canary_counts import CanaryReport
 from registry.release.following import EngineState, Route
+from serving.endpoint.canary_lane import watched_lane
 from serving.endpoint.engine_record import EngineContents, EngineRecord, read_records
 from serving.endpoint.lanes import Branch, Lane, Lanes, Target, find_ready_targets
 from serving.endpoint.limits import Limits
+from serving.endpoint.needs import EngineKey, list_needs
 from serving.endpoint.release_engine import (
     EngineContext,
     EngineStart,
-    Need,
     ReleaseEngine,
     end_leftover,
 )
+from serving.endpoint.watches import Watches
 from serving.log import say
-
-# Number of the release in the ledger, and whether its adapter is loaded.
-EngineKey = tuple[int, bool]
-
-
-def list_needs(model: ModelState) -> Iterator[Need]:
-    """What is to be loaded of a model, the most urgent first."""
-    if model.current is not None:
-        yield Need(model.current)
-    elif model.serves_base and model.once_served:
-        # Every version that served is revoked: the base answers, and the adapter is not loaded
-        # for that.
-        yield Need(model.once_served[-1], with_adapter=False)
-    if model.pending is not None:
-        yield Need(model.pending, is_pending=True)
-    if model.before is not None:
-        yield Need(model.before)
 
 
 class Fleet:
@@ -49,6 +35,7 @@ class Fleet:
         self._engines: dict[EngineKey, ReleaseEngine] = {}
         # What answers under each registered model's name.
         self._answering: dict[str, Target] = {}
+        self._watches = Watches()
         self._retiring: dict[asyncio.Task[None], ReleaseEngine] = {}
         # Engines of an earlier endpoint that no release has taken yet; None before the first look.
         self._leftovers: list[EngineRecord] | None = None
@@ -63,6 +50,7 @@ class Fleet:
         self._find_leftovers()
         for model in ledger_state.models.values():
             self._load_needs(model, ledger_state)
+        self._watches.follow(ledger_state, self._engines)
         # After all models: any of them may adopt one.
         self._end_leftovers()
         self._update_lanes()
@@ -73,9 +61,13 @@ class Fleet:
         states = [
             engine.to_state()
             for engine in self._engines.values()
-            if engine.need.with_adapter
+            if engine.need.with_adapter and not engine.need.beside
         ]
         return tuple(states)
+
+    def canaries(self) -> tuple[CanaryReport, ...]:
+        """What is counted of every release that is watched."""
+        return self._watches.reports()
 
     def routes(self) -> dict[str, Route]:
         """What answers under each registered model's name."""
@@ -220,7 +212,9 @@ class Fleet:
             targets.append(previous)
         # The ledger's release comes first, ready or not: it has the traffic once it is.
         entitled, *fallbacks = targets
-        return Lane((Branch(entitled),), tuple(fallbacks))
+        lane = Lane((Branch(entitled),), tuple(fallbacks))
+        watch = self._watches.of(name)
+        return lane if watch is None else watched_lane(lane, watch)
 
     def _previous_target(self, name: str, model: ModelState) -> Target | None:
         """What answers already, if it may go on until its successor can.

@@ -8,15 +8,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.answer import error_response
+from serving.endpoint.copies import Copier, Copy
 from serving.endpoint.lanes import Lanes, Target, unavailable_error
 from serving.endpoint.probe import CHAT
+from serving.endpoint.tally import Observation, observing, text_of
 from serving.endpoint.upstream import (
     EngineAddress,
     EngineLost,
@@ -38,6 +40,7 @@ _FORWARDED_HEADERS = (
 _TRIES = 2
 # The first event of a stream only opens the answer; the second one has text.
 _EVENTS_BEFORE_START = 2
+_SERVER_ERROR = 500
 _CUT_OFF = Refusal(
     "The engine ended in the middle of this answer. Ask again.",
     status=500,
@@ -52,15 +55,7 @@ class _ModelField(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str
-
-
-def read_model_name(body: bytes) -> str:
-    """The model that a request names; a body that is no request is a `Refusal`."""
-    try:
-        return _ModelField.model_validate_json(body).model
-    except ValidationError:
-        # The whole schema says better what is wrong.
-        return parse_request(body).model
+    user: Any = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,21 @@ class ChatCall:
     body: bytes
     # Seconds.
     patience: float
+    # The field `user`: all requests of one user are on one side of a canary.
+    user: str | None = None
+
+    @classmethod
+    def read(cls, body: bytes, patience: float) -> Self:
+        """The call that a body holds; a body that is no request is a `Refusal`."""
+        try:
+            fields = _ModelField.model_validate_json(body)
+        except ValidationError:
+            # The whole schema says better what is wrong.
+            request = parse_request(body)
+            return cls(request.model, body, patience, request.user)
+        # One of another type is refused by the engine.
+        user = fields.user if isinstance(fields.user, str) else None
+        return cls(fields.model, body, patience, user)
 
     def for_target(self, target: Target) -> EngineRequest:
         """The request as the target's engine is to see it: the base is called by its own name."""
@@ -86,10 +96,11 @@ class ChatCall:
 class ForwardedResponse(Response):
     """The engine's own answer, byte for byte, with the release in its headers."""
 
-    def __init__(self, call: ChatCall, lanes: Lanes) -> None:
+    def __init__(self, call: ChatCall, lanes: Lanes, copier: Copier) -> None:
         super().__init__()
         self._call = call
         self._lanes = lanes
+        self._copier = copier
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer; a client that leaves frees the engine at once."""
@@ -115,10 +126,14 @@ class ForwardedResponse(Response):
             await response(scope, receive, send)
 
     async def _forward(self, send: Any) -> None:
-        name = self._call.model
+        call = self._call
+        name = call.model
         lost_port: int | None = None
         for _ in range(_TRIES):
-            target = await self._lanes.bind(name, lost_port, self._call.patience)
+            target = await self._lanes.bind(name, lost_port, call.patience, call.user)
+            # Copies of the first try alone: what failed once is not like other requests.
+            if lost_port is None:
+                target = self._copy(target)
             with target.engine.count_request():
                 # Taken now: an engine that is restarted has another address.
                 engine = target.engine.address
@@ -130,10 +145,33 @@ class ForwardedResponse(Response):
                     return
         raise unavailable_error(name)
 
+    def _copy(self, target: Target) -> Target:
+        """Send copies of the request where copies are wanted; gives who counts the answer."""
+        lane = self._lanes.table.get(self._call.model)
+        copies = None if lane is None else lane.copies
+        if copies is None or not copies.are_wanted:
+            return target
+        sent = tuple(Copy(each, self._call.for_target(each)) for each in copies.targets)
+        if not self._copier.send(sent):
+            return target
+        return replace(target, tally=copies.tally or target.tally)
+
     async def _exchange(self, engine: EngineAddress, target: Target, send: Any) -> None:
         request = self._call.for_target(target)
-        async with exchange(engine, request) as reply:
-            await _send_reply(reply, target, send)
+        with observing(target.tally) as observation:
+            async with exchange(engine, request) as reply:
+                observation.status = reply.status
+                await _send_reply(reply, target, _observed(send, observation))
+
+
+def _observed(send: Any, observation: Observation) -> Any:
+    """The same `send`, by which an observation takes what is sent."""
+
+    async def send_observed(message: dict[str, Any]) -> None:
+        observation.take(message.get("body", b""))
+        await send(message)
+
+    return send_observed
 
 
 async def _send_reply(reply: EngineReply, target: Target, send: Any) -> None:
@@ -144,6 +182,9 @@ async def _send_reply(reply: EngineReply, target: Target, send: Any) -> None:
         return
     async with aclosing(reply.chunks()) as chunks:
         opening = await _read_opening(chunks)
+        # It failed before it said anything: what serves answers instead.
+        if target.is_on_trial and text_of(opening) is None:
+            raise EngineLost("The stream of a release on trial opened with an error.")
         await _send_head(reply, target, send)
         await _send_body(send, opening)
         try:
@@ -158,6 +199,8 @@ async def _send_reply(reply: EngineReply, target: Target, send: Any) -> None:
 
 async def _send_whole(reply: EngineReply, target: Target, send: Any) -> None:
     body = await reply.read_body()
+    if target.is_on_trial and reply.status >= _SERVER_ERROR:
+        raise EngineLost("A release on trial answered with an error.")
     # An engine that is closing answers so: another one may answer the request.
     if reply.status == 503 and b'"not_ready"' in body:
         raise EngineLost("The engine is ending.")

@@ -4,6 +4,7 @@ The whole table is one value: changing it is one assignment in the event loop.
 """
 
 import asyncio
+import hashlib
 import random
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.following import Route
 from serving.endpoint.release_engine import ReleaseEngine
+from serving.endpoint.tally import Tally
 from serving.refusal import Refusal
 
 # Until an engine that ended is seen to have ended.
@@ -23,6 +25,10 @@ class Target:
 
     engine: ReleaseEngine
     serves_base: bool = False
+    # What counts its answers; None: nobody does.
+    tally: Tally | None = field(default=None, compare=False)
+    # A request that it fails is given to what serves, before anything was sent.
+    is_on_trial: bool = field(default=False, compare=False)
 
     @property
     def is_ready(self) -> bool:
@@ -72,7 +78,27 @@ class Branch:
     """A target and its share of the requests."""
 
     target: Target
+    # Percent; the first branch of a lane has what the others leave.
     weight: float = 100.0
+    # Whether it answers in the place of another branch that is not ready.
+    stands_in: bool = True
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A share of the requests that others answer as well, for nobody to see."""
+
+    # Percent.
+    share: float
+    targets: tuple[Target, ...]
+    # What counts the answer that the client gets to a request that is copied; None: nothing does.
+    tally: Tally | None = None
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether every target is ready, and the next request is one of the share."""
+        is_drawn = 100 * random.random() < self.share  # noqa: S311 - a share, not a secret
+        return is_drawn and all(target.is_ready for target in self.targets)
 
 
 @dataclass(frozen=True)
@@ -84,11 +110,14 @@ class Lane:
 
     branches: tuple[Branch, ...]
     fallbacks: tuple[Target, ...] = ()
+    copies: Copies | None = None
+    # Mixed into the draw of a client, so that each canary draws other clients.
+    salt: str = ""
 
     @property
     def first_ready(self) -> Target | None:
         """What answers most of it now."""
-        return self.pick(None)
+        return self._stand_in(None)
 
     @property
     def is_coming_back(self) -> bool:
@@ -100,25 +129,41 @@ class Lane:
     @property
     def targets(self) -> tuple[Target, ...]:
         """All of them, fallbacks last."""
-        entitled = [branch.target for branch in self.branches]
+        entitled = [branch.target for branch in self.branches if branch.stands_in]
         return (*entitled, *self.fallbacks)
 
-    def pick(self, lost_port: int | None) -> Target | None:
+    def pick(self, lost_port: int | None, client: str | None = None) -> Target | None:
         """A target for one request.
 
-        Another than the engine process that just lost it, which is known by its port.
+        By chance, or always the same for a client that is named. After an engine process lost the
+        request, which is known by its port: another one, and none that is on trial.
         """
-        ready = [
-            branch for branch in self.branches if branch.target.can_take(lost_port)
-        ]
-        if len(ready) > 1:
-            weights = [branch.weight for branch in ready]
-            chosen = random.choices(ready, weights)[0]  # noqa: S311 - a share, not a secret
-            return chosen.target
-        if ready:
-            return ready[0].target
-        fallbacks = (target for target in self.fallbacks if target.can_take(lost_port))
-        return next(fallbacks, None)
+        if lost_port is None:
+            drawn = self._draw(client)
+            if drawn is not None and drawn.is_ready:
+                return drawn
+        return self._stand_in(lost_port)
+
+    def _draw(self, client: str | None) -> Target | None:
+        """The branch beside the first one that a request falls to; None: it is the first's."""
+        point = self._point(client)
+        for branch in self.branches[1:]:
+            point -= branch.weight
+            if point < 0:
+                return branch.target
+        return None
+
+    def _point(self, client: str | None) -> float:
+        """A number from 0 to under 100."""
+        if client is None:
+            return 100 * random.random()  # noqa: S311 - a share, not a secret
+        digest = hashlib.sha256(f"{self.salt} {client}".encode("utf-8", "replace"))
+        return 100 * int.from_bytes(digest.digest()[:6]) / 2**48
+
+    def _stand_in(self, lost_port: int | None) -> Target | None:
+        """The first target that is ready, without any share."""
+        ready = (target for target in self.targets if target.can_take(lost_port))
+        return next(ready, None)
 
 
 @dataclass
@@ -135,7 +180,13 @@ class Lanes:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def bind(self, name: str, lost_port: int | None, patience: float) -> Target:
+    async def bind(
+        self,
+        name: str,
+        lost_port: int | None,
+        patience: float,
+        client: str | None = None,
+    ) -> Target:
         """Who is to answer one request; a `Refusal` where no engine does.
 
         Waits up to `patience` seconds for an engine that is restarting. The caller counts the
@@ -148,7 +199,7 @@ class Lanes:
             lane = self.table.get(name)
             if lane is None:
                 raise not_released_error(name)
-            target = lane.pick(lost_port)
+            target = lane.pick(lost_port, client)
             if target is not None:
                 return target
             seconds_left = deadline - time.monotonic()

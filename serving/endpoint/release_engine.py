@@ -62,6 +62,9 @@ class Need:
     # The key that signed its package, and the entry that said that others may have that key.
     signer: PublicKey | None = None
     signer_compromised_at: int | None = None
+    # The release on its way that it is compared with, by the generation at which that began: what
+    # serves is loaded a second time then. 0: it is loaded to serve.
+    beside: int = 0
 
     def with_signer(self, ledger_state: LedgerState) -> "Need":
         """The same, with what the ledger says now of the key that signed its package."""
@@ -75,9 +78,9 @@ class Need:
         )
 
     @property
-    def key(self) -> tuple[int, bool]:
+    def key(self) -> tuple[int, bool, int]:
         """What identifies its engine."""
-        return self.recorded.begun, self.with_adapter
+        return self.recorded.begun, self.with_adapter, self.beside
 
     @property
     def contents(self) -> EngineContents:
@@ -120,8 +123,10 @@ class ReleaseEngine:
         self.base_name = ""
         # Of its process; 0 while there is none that answers.
         self.port = 0
+        self.pid = 0
         self.package = PackageWatch(context.home, need.recorded.release, need.signer)
         self._token = ""
+        self._verified: VerifiedRelease | None = None
         self._context = context
         self._waits_for = start.waits_for
         self._leftover = start.leftover
@@ -141,6 +146,8 @@ class ReleaseEngine:
     def label(self) -> str:
         """What a log line and an alarm call it."""
         release = self.need.recorded.release
+        if self.need.beside:
+            return f"the baseline, version {release.version} of {release.model}"
         if self.need.with_adapter:
             return f"version {release.version} of {release.model}"
         return f"the base of {release.model}"
@@ -254,6 +261,15 @@ class ReleaseEngine:
             if self._busy == 0:
                 self._idle.set()
 
+    async def replay(self) -> str:
+        """Probe it once more while it answers; how that went.
+
+        `ServingError` where it does not answer as it was scored any more, or does not run.
+        """
+        if self._verified is None or not self.is_ready:
+            raise ServingError(f"{self.label} does not run")
+        return await probe(self.address, self._verified)
+
     async def retire(self) -> None:
         """End it once its last answer is complete, or the time for that is over."""
         limit = self._context.limits.seconds_to_drain
@@ -312,6 +328,7 @@ class ReleaseEngine:
             return await self._watch(process)
         finally:
             self.port = 0
+            self.pid = 0
             # Its last answers have had their time: streams end in an error event now, not
             # whenever they like.
             await self._end(process, at_once=self._busy > 0)
@@ -343,8 +360,10 @@ class ReleaseEngine:
             await self._end(process, at_once=True)
             raise
         self.base_name = verified.base_name
+        self._verified = verified
         self._token = process.address.token
         self.port = process.address.port
+        self.pid = process.pid
         return process
 
     async def _adopt(self, verified: VerifiedRelease) -> AdoptedEngine | None:

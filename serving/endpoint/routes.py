@@ -6,7 +6,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from serving.app import READ, add_error_handlers, check_name, create_bare_app, read_body
-from serving.endpoint.forward import ChatCall, ForwardedResponse, read_model_name
+from serving.endpoint.copies import Copier
+from serving.endpoint.forward import ChatCall, ForwardedResponse
 from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
 from serving.endpoint.probe import CHAT
@@ -18,6 +19,7 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     """The endpoint's interface over a table of lanes. Its routes raise `Refusal`."""
     app = create_bare_app()
     started = int(time.time())
+    copier = Copier()
     add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)
@@ -46,10 +48,9 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     @app.post(CHAT)
     async def chat_completions(request: Request) -> Response:
         body = await read_body(request)
-        name = read_model_name(body)
-        check_name(name)
-        call = ChatCall(name, body, limits.seconds_to_come_back)
-        return ForwardedResponse(call, lanes)
+        call = ChatCall.read(body, limits.seconds_to_come_back)
+        check_name(call.model)
+        return ForwardedResponse(call, lanes, copier)
 
     return app
 

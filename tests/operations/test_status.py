@@ -20,12 +20,14 @@ from operations.status import Status, collect_status
 from registry.ledger.entries import (
     BaseServed,
     Body,
+    CanaryStep,
     Frozen,
     RolledBack,
     Waived,
 )
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.mlflow.recorded import VERDICT
+from tests.support.canaries import plan
 from tests.support.fake_endpoint import MODEL, release_of
 from tests.support.journey import Checkout
 from tests.support.ledgers import begin_release, complete_release, write
@@ -54,6 +56,19 @@ class LedgerOfTheDay:
 def project(cloned: Path, tmp_path: Path) -> Iterator[Project]:
     with chdir(cloned):
         yield Project(cloned, tmp_path / "home")
+
+
+def test_a_canary_is_shown_with_what_it_waits_for(project: Project) -> None:
+    day = LedgerOfTheDay(project.home, datetime.now(UTC))
+    day.release("1", "the first one")
+    canary = release_of("2").model_copy(update={"canary": plan()})
+    begun = begin_release(day.ledger, canary, **day.why("better"))
+    assert "canary: not begun" in "\n".join(status_lines(collect_status(project)))
+    day.put(CanaryStep(begun=begun, weight=5))
+    (model,) = collect_status(project).models
+    assert model.canary == (
+        "5 % of the requests, step 1 of 2; the endpoint has not counted yet"
+    )
 
 
 def test_with_nothing_there_it_says_what_is_missing_and_makes_nothing(

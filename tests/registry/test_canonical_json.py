@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from core.errors import BrokenLedger, LedgerError
+from pipelines.values.canary import CanaryLimits
 from registry.ledger.audit import (
     KnownHead,
     find_lost_heads,
@@ -97,6 +98,20 @@ def test_the_only_fields_that_the_two_forms_may_write_differently_are_numbers() 
     numbers = set(_typed_fields("number"))
     assert numbers == {"Release.known_answers_share"}
     assert set(_typed_fields("integer")) == {
+        *(f"CanaryLimits.{name}" for name in CanaryLimits.model_fields),
+        "CanaryPaused.begun",
+        "CanaryPlan.alpha_percent",
+        "CanaryPlan.bake_s",
+        "CanaryPlan.copied_percent",
+        "CanaryPlan.least_requests",
+        "CanaryPlan.max_pause_s",
+        "CanaryPlan.max_step_s",
+        "CanaryPlan.weights",
+        "CanaryPlan.window_s",
+        "CanaryResumed.begun",
+        "CanarySkipped.begun",
+        "CanaryStep.begun",
+        "CanaryStep.weight",
         "Judged.registration",
         "Judged.waivers",
         "LostHead.generation",
@@ -254,6 +269,7 @@ def test_the_ledger_from_before_has_every_kind_and_numbers_of_both_forms() -> No
     entries = entries_before()
     kinds = {model["properties"]["kind"]["const"] for model in KINDS.values()}
     later = {"wished", "wish_closed", "approved", "approval_withdrawn"}
+    later |= {kind for kind in kinds if kind.startswith("canary_")}
     assert {entry.body.kind for entry in entries} == kinds - later
     differing = [
         entry.generation

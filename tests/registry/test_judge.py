@@ -37,6 +37,7 @@ from registry.release.judge import (
     judge,
 )
 from tests.support import trials
+from tests.support.canaries import plan
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -197,6 +198,18 @@ def check(
     }
     assert verdict.verdict == outcome
     return finding(verdict, rule).text
+
+
+def test_the_canary_of_the_policy_goes_along_with_the_candidate() -> None:
+    plain = policy()
+    gates = plain.gates.model_copy(update={"canary": plan(weights=[5])})
+    with_canary = plain.model_copy(update={"gates": gates})
+    verdict = judge(FINALIST, circumstances(), with_canary)
+    assert isinstance(verdict, Candidate)
+    assert verdict.canary == plan(weights=[5])
+    without = judge(FINALIST, circumstances(), plain)
+    assert isinstance(without, Candidate)
+    assert without.canary is None
 
 
 def test_a_finalist_with_everything_that_the_policy_asks_for_becomes_a_candidate() -> (

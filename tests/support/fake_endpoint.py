@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from pipelines.values.canary import CanaryPlan
 from pipelines.values.serving_spec import ServingSpec
 from registry.ledger.entries import Body, Head, Release
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
+from registry.release.canary_counts import CanaryReport
 from registry.release.context import ChangeRequest, Patience, ReleaseContext
 from registry.release.following import EndpointState, EngineState, Route
 from registry.release.release import Stall, next_entry
@@ -53,6 +56,9 @@ class Bench:
     ledger: Ledger
     engines: dict[int, EngineState] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
+    canaries: tuple[CanaryReport, ...] = ()
+    now: datetime = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    """A Thursday; change windows ask for it."""
     head: Head | None = None
     obeys: bool = False
     """What answers is what the ledger says, as where an endpoint has everything loaded."""
@@ -67,6 +73,7 @@ class Bench:
         return EndpointState(
             head=head,
             engines=tuple(self.engines.values()),
+            canaries=self.canaries,
             routes=self._obeyed() if self.obeys else self.routes,
         )
 
@@ -90,14 +97,16 @@ class Bench:
             self.ledger,
             self,
             Patience(to_load=0.3, to_switch=0.3, to_brake=0.1, between_looks=0.01),
+            now=lambda: self.now,
         )
 
     def judge(self, version: str, verdict: str = "passed") -> int:
         return write(self.ledger, judgement_of(release_of(version), verdict))
 
-    def begin(self, version: str) -> int:
+    def begin(self, version: str, canary: CanaryPlan | None = None) -> int:
         reason = self.ledger.remember(WHY.reason)
-        return begin_release(self.ledger, release_of(version), WHY.by, reason)
+        release = release_of(version).model_copy(update={"canary": canary})
+        return begin_release(self.ledger, release, WHY.by, reason)
 
     def release(self, version: str) -> int:
         """Begin, switch and complete; gives the generation at which it began."""

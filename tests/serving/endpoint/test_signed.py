@@ -13,7 +13,7 @@ from registry.ledger.packaging_key import create_packaging_key
 from registry.ledger.rotation import KeyOrder, rotate_role
 from registry.ledger.state import LedgerState
 from registry.release.package_signature import SIGNATURE, sign_package
-from serving.endpoint.fleet import list_needs
+from serving.endpoint.needs import list_needs
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.release_engine import Need
 from serving.endpoint.verify import verify

@@ -1,0 +1,78 @@
+"""What an engine process looks like from outside: it answers as a test says, at once or slowly."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+REPLAYED = "replayed"
+"""A question that no user asks."""
+
+
+@dataclass
+class StandIn:
+    """An engine's answers, and how many it was asked for."""
+
+    text: str = "The archive was moved to the second floor."
+    status: int = 200
+    seconds: float = 0.0
+    # It cuts the connection instead of answering.
+    cuts: bool = False
+    port: int = 0
+    asked: list[str] = field(default_factory=list)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["StandIn"]:
+        """Listen on a free port of this machine for as long as the context lasts."""
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await self._answer_one(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        body = json.loads(await reader.readexactly(length))
+        question = body["messages"][-1]["content"]
+        if question != REPLAYED:
+            self.asked.append(question)
+        await asyncio.sleep(self.seconds)
+        if self.cuts:
+            return
+        content, kind = self._content(streams=bool(body.get("stream")))
+        writer.write(
+            f"HTTP/1.1 {self.status} OK\r\ncontent-type: {kind}\r\n"
+            f"content-length: {len(content)}\r\n\r\n".encode()
+        )
+        writer.write(content)
+        await writer.drain()
+
+    def _content(self, *, streams: bool) -> tuple[bytes, str]:
+        if self.status != 200:
+            return b'{"error": {"message": "no", "code": "x"}}', "application/json"
+        if not streams:
+            answer = {"choices": [{"message": {"content": self.text}}]}
+            return json.dumps(answer).encode(), "application/json"
+        deltas = [{"role": "assistant", "content": ""}, {"content": self.text}]
+        events = [
+            f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n"
+            for delta in deltas
+        ]
+        text = "".join([*events, "data: [DONE]\n\n"])
+        return text.encode(), "text/event-stream"
