@@ -164,10 +164,8 @@ def _first_step(step: _Step) -> Body | None:
     is_ready = step.report.baseline_phase in {"none", "ready"}
     if not is_ready or not step.plan.is_open(step.watch.now):
         return None
-    weight = step.plan.weight_after(None)
-    if weight is None:
-        return None
-    return _step_to(step, weight, None)
+    first = step.plan.weights[0]
+    return _step_to(step, first, None)
 
 
 def _running_step(step: _Step) -> Body | None:
