@@ -142,6 +142,12 @@ def test_a_step_waits_for_its_time_its_requests_and_what_is_to_be_shown(
     assert serving.next() is None
 
 
+def test_a_step_with_just_enough_time_and_requests_is_over(serving: Bench) -> None:
+    begun = at_weight(serving, 5)
+    count(serving, begun, step_seconds=60.0, step_requests=50)
+    assert isinstance(serving.next(), CanaryStep)
+
+
 @pytest.mark.parametrize(
     ("worse", "fact"),
     [
