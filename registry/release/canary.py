@@ -81,9 +81,6 @@ def next_of_canary(
     is_over = has_been_skipped or not is_needed
     if plan is None or progress is None or is_over:
         return ReleaseSwitched(begun=pending.begun)
-    superseded = _describe_newer_wish(model_state, pending)
-    if superseded:
-        return _abort(pending, superseded, watch)
     # Counts of a step before this one are another step's.
     if report is None or report.stage != "canary" or report.step != progress.step:
         return None
@@ -152,22 +149,12 @@ def describe_canary(
     )
 
 
-def _describe_newer_wish(model_state: ModelState, pending: RecordedRelease) -> str:
-    """That somebody wants another version since this release began; empty where nobody does."""
-    wish = model_state.wish
-    if wish is None or wish.generation < pending.begun:
-        return ""
-    return f"{wish.by} wished for version {wish.version} meanwhile"
-
-
 def _first_step(step: _Step) -> Body | None:
     is_ready = step.report.baseline_phase in {"none", "ready"}
     if not is_ready or not step.plan.is_open(step.watch.now):
         return None
-    weight = step.plan.weight_after(None)
-    if weight is None:
-        return None
-    return _step_to(step, weight, None)
+    first = step.plan.weights[0]
+    return _step_to(step, first, None)
 
 
 def _running_step(step: _Step) -> Body | None:

@@ -236,7 +236,8 @@ def next_entry(
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
         wish = model_state.wish
-        if wish is not None:
+        # An older wish is judged against what comes of this release, which somebody ordered since.
+        if wish is not None and wish.generation > model_state.pending.begun:
             return _give_way(model_state.pending, wish, stall.context)
         return _before_the_switch(
             model_state, model_state.pending, endpoint_state, stall, follows=follows

@@ -17,6 +17,30 @@ from pipelines.statistics.sequential import (
 )
 
 LEVELS = Levels(worse=0.05, fine=0.05)
+
+
+def levels_met_exactly(
+    candidate: int, baseline: int, limit: float
+) -> tuple[Rate, Rate, float]:
+    """Counts and a level whose logarithm is their evidence, to the last digit."""
+    for total in range(20, 400):
+        sides = Rate(candidate * total, 9 * total), Rate(baseline * total, 9 * total)
+        evidence = log_evidence(*sides, limit)
+        level = math.exp(-evidence)
+        if -math.log(level) == evidence:
+            return *sides, level
+    raise AssertionError("no counts meet a level exactly")
+
+
+def test_evidence_that_just_reaches_its_level_is_enough() -> None:
+    candidate, baseline, level = levels_met_exactly(9, 1, 0.05)
+    levels = Levels(worse=level, fine=0.05)
+    assert compare(candidate, baseline, 0.05, levels) == "worse"
+    candidate, baseline, level = levels_met_exactly(1, 1, 0.2)
+    levels = Levels(worse=0.05, fine=level)
+    assert compare(candidate, baseline, 0.2, levels) == "fine"
+
+
 counts = st.tuples(st.integers(0, 300), st.integers(0, 300)).map(
     lambda pair: Rate(pair[0], pair[0] + pair[1])
 )

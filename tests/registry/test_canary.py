@@ -142,6 +142,12 @@ def test_a_step_waits_for_its_time_its_requests_and_what_is_to_be_shown(
     assert serving.next() is None
 
 
+def test_a_step_with_just_enough_time_and_requests_is_over(serving: Bench) -> None:
+    begun = at_weight(serving, 5)
+    count(serving, begun, step_seconds=60.0, step_requests=50)
+    assert isinstance(serving.next(), CanaryStep)
+
+
 @pytest.mark.parametrize(
     ("worse", "fact"),
     [
@@ -270,7 +276,7 @@ def test_a_newer_wish_for_another_version_ends_a_canary(serving: Bench) -> None:
     assert serving.next() is None
     serving.write(Wished(by="rita", reason_sha256="0" * 64, model=MODEL, version="3"))
     count(serving, begun, step_seconds=1.0)
-    assert "rita wished for version 3 meanwhile" in why(serving, serving.next())
+    assert "rita wished for version 3 (entry " in why(serving, serving.next())
 
 
 def test_an_older_wish_does_not(serving: Bench) -> None:
