@@ -21,7 +21,10 @@ def put_releases_back(store: Store, ledger_state: LedgerState) -> tuple[str, ...
     """
     holders = store.holders(RELEASE)
     sentences: list[str] = []
-    for name, model in sorted(ledger_state.models.items()):
+    registered = {each.made.model for each in ledger_state.registrations.values()}
+    # Also models of which nothing was ever released: the alias has no place there.
+    for name in sorted(registered | set(ledger_state.models)):
+        model = ledger_state.model(name)
         if model.wish is None:
             sentences += _put_back(store, name, model, holders.get(name))
     return tuple(sentences)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from core.account import login_name
-from core.errors import AssayError
 from registry.ledger.enrolment import enrol_packaging
 from registry.ledger.entries import PublicKey
 from registry.ledger.ledger import Ledger
@@ -11,9 +10,9 @@ from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 from registry.release.package_signature import (
     SIGNATURE,
-    check_signature,
     sign_package,
 )
+from registry.release.signer import find_signature
 
 
 def sign_own_package(ledger: Ledger, package: Path) -> PublicKey:
@@ -35,10 +34,15 @@ def ensure_signed(
     `package` holds the version's files, whose digest was checked. A signature is made only where
     there is none by a key that the ledger trusts, such as after a kill or with an earlier Assay.
     """
-    trusted = [key for key in ledger.state().keys if key.role == "packaging"]
-    try:
-        signer = check_signature(package, trusted)
-    except AssayError:
+    ledger_state = ledger.state()
+    registration = ledger_state.registration(version.name, version.version)
+    # One of a key that was replaced since counts on: releases name that key.
+    entered = ledger_state.head.generation
+    if registration is not None:
+        entered = registration.generation
+    found = find_signature(package, ledger_state, entered).signature
+    signer = None if found is None else ledger_state.known_key(found.key_id)
+    if signer is None:
         signer = sign_own_package(ledger, package)
     signature = (package / SIGNATURE).read_bytes()
     # MLflow's may be missing after a kill, or of a key that was replaced.

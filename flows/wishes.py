@@ -20,8 +20,9 @@ from registry.ledger.ledger import Ledger
 from registry.ledger.state import ModelState, RecordedWish
 from registry.release.brakes import roll_back
 from registry.release.context import ChangeRequest, ReleaseContext, append
+from registry.release.people import read_people
 from registry.release.release import find_outcome
-from registry.release.wishing import find_answer
+from registry.release.wishing import find_answer, is_of
 
 _LONGEST_REASON = 2000
 _UNKNOWN = "no reason is on record"
@@ -72,9 +73,13 @@ def _try_to_grant(
     context: ReleaseContext,
 ) -> str:
     """Release the version or go back to it; gives what keeps it from that, or nothing."""
+    people = read_people(project.root)
+    # Asked here too: the entry says who wished, and a stolen key can say anything.
+    if not people.has_role(wish.by, wish.account, "release_manager"):
+        return f"{wish.by} is no release manager of this project"
     model_state = context.ledger.state().model(model)
-    if _served_before(model_state, wish.version):
-        if _only_serves(model_state, wish.version):
+    if _served_before(model_state, wish):
+        if _only_serves(model_state, wish):
             return f"Version {wish.version} of {model} serves already"
         roll_back(model, wish.version, order, context)
         return ""
@@ -91,17 +96,21 @@ def _try_to_grant(
     return ""
 
 
-def _served_before(model_state: ModelState, version: str) -> bool:
-    versions = [recorded.release.version for recorded in model_state.once_served]
-    return version in versions
+def _served_before(model_state: ModelState, wish: RecordedWish) -> bool:
+    matching = [
+        recorded
+        for recorded in model_state.once_served
+        if is_of(recorded, wish.version, wish.package_sha256)
+    ]
+    return bool(matching)
 
 
-def _only_serves(model_state: ModelState, version: str) -> bool:
+def _only_serves(model_state: ModelState, wish: RecordedWish) -> bool:
     """Whether it has full traffic, and nothing is on its way that could be stopped."""
     answering = model_state.answering
     if answering is None or model_state.pending is not None:
         return False
-    return answering.release.version == version
+    return is_of(answering, wish.version, wish.package_sha256)
 
 
 def _describe_verdict(outcome: Promotion) -> str:

@@ -4,18 +4,19 @@ One sentence (fit, not yet, rejected, serves), what is missing, who approved, an
 entries. The controller keeps it current for each challenger and for what serves.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from core.errors import AssayError
+from core.errors import AssayError, first_line
 from core.files import digest_of_text, sha256_of
 from core.project import Project
 from flows.run.model_files import policy_of
 from operations.gate_report.fitness import fitness
+from operations.gate_report.markdown import plain
 from operations.history import HistoryEntry, read_history
 from registry.ledger.state import LedgerState, RecordedRelease
-from registry.mlflow.card import escape
 from registry.mlflow.recorded import CHALLENGER, RELEASE_REASON
 from registry.mlflow.store import Store
 from registry.release.approvals import Target, describe_approvals
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from flows.judgement import Judgement
 
 _MOST_ENTRIES = 8
+_SECONDS_BETWEEN_ATTEMPTS = 60.0
+"""To judge a version takes seconds: a page that fails is not tried in every round."""
 _HOW_TO_RELEASE = (
     f"Set the tag `{RELEASE_REASON}` to why, then the alias `release` on this page."
 )
@@ -64,6 +67,8 @@ class Desks:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._written: dict[Place, str] = {}
+        self._failed: dict[Place, float] = {}
+        """When a page could last not be written, on the monotonic clock."""
 
     def keep(self, store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
         """Write the desks that are out of date; gives a sentence for each that could not be."""
@@ -72,15 +77,24 @@ class Desks:
             # Whatever a verdict depends on beside the version's own bytes.
             mark = self._mark(place, ledger_state)
             written = self._written.get(place)
-            if written == mark:
+            if written == mark or self._has_just_failed(place):
                 continue
             try:
                 self._write(place, store, ledger_state)
-            except AssayError as error:
-                sentences.append(f"The page of {place.subject} is out of date: {error}")
+            # One page that cannot be written must not keep the others from being.
+            except (AssayError, OSError, ValueError) as error:
+                self._failed[place] = time.monotonic()
+                fact = first_line(error)
+                sentences.append(f"The page of {place.subject} is out of date: {fact}")
                 continue
             self._written[place] = mark
         return tuple(sentences)
+
+    def _has_just_failed(self, place: Place) -> bool:
+        failed = self._failed.get(place)
+        if failed is None:
+            return False
+        return time.monotonic() - failed < _SECONDS_BETWEEN_ATTEMPTS
 
     def _places(self, store: Store, ledger_state: LedgerState) -> list[Place]:
         """Every challenger that Assay registered, and what serves or is on its way."""
@@ -138,7 +152,7 @@ class Desks:
         answering = model.answering
         if _is_of(answering, place) and answering is not None:
             since = f"{answering.at:%Y-%m-%d %H:%M} UTC"
-            by = _plain(answering.by)
+            by = plain(answering.by)
             released = f"released by {by} on {since} (entry {answering.begun})"
             return [f"**{place.subject} serves**, {released}.", ""]
         if _is_of(model.pending, place):
@@ -148,9 +162,9 @@ class Desks:
     def _judged(self, place: Place) -> list[str]:
         judgement = self._judge(place)
         verdict = judgement.verdict
-        sentence = _plain(fitness(place.subject, verdict))
+        sentence = plain(fitness(place.subject, verdict))
         missing = [
-            f"- {_plain(finding.text)}"
+            f"- {plain(finding.text)}"
             for finding in verdict.findings
             if finding.outcome != "passed"
         ]
@@ -173,7 +187,7 @@ def _approvals(place: Place, ledger_state: LedgerState) -> str:
     package = None if registration is None else registration.made.package_sha256
     target = Target(place.model, place.version, package)
     approvals = describe_approvals(target, ledger_state)
-    return f"Approvals: {_plain(approvals)}.\n"
+    return f"Approvals: {plain(approvals)}.\n"
 
 
 def _entries(place: Place) -> list[str]:
@@ -181,7 +195,7 @@ def _entries(place: Place) -> list[str]:
     history = read_history(place.model)
     # Entries of the whole model, such as a waiver, count for each version of it.
     about = [entry for entry in history.entries if _is_about(entry, place)]
-    lines = [f"- {_plain(entry.line.strip())}" for entry in about[-_MOST_ENTRIES:]]
+    lines = [f"- {plain(entry.line.strip())}" for entry in about[-_MOST_ENTRIES:]]
     if not lines:
         return []
     return ["Ledger:", "", *lines, ""]
@@ -191,8 +205,3 @@ def _is_about(entry: HistoryEntry, place: Place) -> bool:
     is_of_version = entry.version in {place.version, None}
     is_of_model = entry.model == place.model
     return is_of_model and is_of_version and entry.kind in _ONE_ENTRY_ABOUT
-
-
-def _plain(text: str) -> str:
-    """Text that people typed, shown as it is: no markup and no link."""
-    return escape(text).replace("[", "&#91;")

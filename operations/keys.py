@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import ReleaseError
@@ -11,7 +12,10 @@ from registry.ledger.keys import key_file, load_key
 from registry.ledger.ledger import open_ledger, read_ledger
 from registry.ledger.packaging_key import load_packaging_key
 from registry.ledger.rotation import KeyOrder, revoke_key, rotate, rotate_role
-from registry.ledger.state import LedgerState
+from registry.ledger.state import LedgerState, ModelState
+
+if TYPE_CHECKING:
+    from registry.mlflow.recorded import ModelVersion
 
 ROLES: tuple[Role, ...] = ("controller", "admission", "packaging")
 
@@ -111,6 +115,19 @@ def describe_distrust(ledger_state: LedgerState, key_id: str) -> str:
     return f"was revoked at entry {revoked.generation}"
 
 
+def _check_not_in_use(model_state: ModelState, version: "ModelVersion") -> None:
+    """`ReleaseError` where a release that may be loaded names the signature that is there."""
+    releases = [recorded.release for recorded in model_state.served]
+    for release in releases:
+        is_signed = release.signed_by is not None
+        if is_signed and release.package_sha256 == version.package_sha256:
+            raise ReleaseError(
+                f"Version {version.version} of {version.name} serves, or is what a rollback goes "
+                "to, with the signature that it has: another one would keep it from being loaded. "
+                "Release another version first."
+            )
+
+
 def sign_version(model: str, version: str) -> PublicKey:
     """Sign the package of a version once more, where its signature is missing or does not count.
 
@@ -134,6 +151,7 @@ def sign_version(model: str, version: str) -> PublicKey:
             f"The ledger does not hold version {number} of {model} with the bytes that MLflow "
             f"names. Answer for it: `assay adopt {number} --model {model} --reason …`."
         )
+    _check_not_in_use(ledger.state().model(model), registered)
     package = fetch_package_of(store, registered, project.home)
     return ensure_signed(
         ledger,

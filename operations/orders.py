@@ -139,9 +139,13 @@ def freeze_releases(reason: str) -> LedgerState:
 
 
 def unfreeze_releases(reason: str) -> LedgerState:
-    """Let releases begin again; `ParameterError` without a reason."""
+    """Let releases begin again.
+
+    `ParameterError` without a reason; `ReleaseError` without the role release_manager.
+    """
     # No brake: who opens the way again is verified.
     order = make_order(reason)
+    check_may_promote(current_project(), order)
     _, context = _order_with_context(reason)
     return unfreeze(order, context)
 

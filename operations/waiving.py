@@ -20,6 +20,7 @@ from registry.release.people import People, read_people
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([hd])")
 # A waiver is for a while; a rule that never holds belongs into the policy.
 _LONGEST = timedelta(days=90)
+_OF_PEOPLE = frozenset({"human_rating", "approvals"})
 _NO_DIGEST = "0" * 64
 """Of a waiver whose reason is not in the ledger yet."""
 
@@ -152,8 +153,9 @@ def _check_leaves_one(
             own.add(waiver.rule)
         else:
             others.add(waiver.rule)
-    if own >= NOT_BY_ONE_PERSON and not others:
-        names = ", ".join(sorted(NOT_BY_ONE_PERSON))
+    # Ratings and approvals are what no machine gives: of the others one may not be missing at all.
+    if own >= _OF_PEOPLE and not others:
+        names = ", ".join(sorted(_OF_PEOPLE))
         raise ReleaseError(
             f"{identity.by} alone would have waived {names}, and no release counts that. "
             "Leave one of them to another person."

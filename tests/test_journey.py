@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core.files import folder_digests
 from core.ready import parse_ready
 from pipelines.values.conformance import Conformance
 from registry.mlflow.recorded import VERDICT
+from registry.release.package_signature import package_digests
 from tests.support.journey import ANSWERS, Journey, copy_checkout, invoke, run_arguments
 from tests.support.openai_client import openai_client
 from tests.support.waiting import SECONDS_AT_MOST
@@ -119,7 +119,7 @@ def test_the_registered_package_holds_what_its_digests_say(
 ) -> None:
     store = judged.checkout.store
     package = store.fetch(store.get_version(MODEL, "1"), tmp_path / "package")
-    digests = folder_digests(package)
+    digests = package_digests(package)
     digests.pop("package.json")
     assert json.loads((package / "package.json").read_text(encoding="utf-8")) == digests
     assert {

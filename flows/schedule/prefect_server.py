@@ -56,21 +56,37 @@ def prefect_server(home: Path) -> Iterator[None]:
     url_of_the_system = _url_of_the_system(home)
     if url_of_the_system is not None:
         os.environ.update({"PREFECT_API_URL": url_of_the_system, **client_login(home)})
+        _refresh_settings()
         try:
             yield
         finally:
             os.environ.pop("PREFECT_API_URL", None)
             os.environ.pop("PREFECT_API_AUTH_STRING", None)
+            _refresh_settings()
         return
     # A database of its own, which no other server writes.
     with _own_server(home / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
         # Nobody reads the logs of a server that ends with the run.
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        _refresh_settings()
         try:
             yield
         finally:
             os.environ.pop("PREFECT_API_URL", None)
+            _refresh_settings()
+
+
+def _refresh_settings() -> None:
+    """Have Prefect read its variables again, where this process imported it before they were set.
+
+    It would start a server of its own otherwise, which nobody else sees.
+    """
+    if "prefect" not in sys.modules:
+        return
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
 
 
 @dataclass

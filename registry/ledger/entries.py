@@ -225,6 +225,10 @@ class Wished(_HumanAct):
     kind: Literal["wished"] = "wished"
     model: Name
     version: Number
+    package_sha256: Digest | None = Field(
+        default=None,
+        description="The bytes that the page was about; None: nobody looked at one.",
+    )
 
 
 class WishClosed(Value):

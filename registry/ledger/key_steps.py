@@ -4,6 +4,7 @@ Steps of `registry.ledger.rules`. Which key may sign which entry is in `registry
 """
 
 from registry.ledger.entries import Entry, Judged, KeyAdded, KeyRevoked, PublicKey
+from registry.ledger.people import without_words_of
 from registry.ledger.state import LedgerState, RevokedKey
 from registry.ledger.steps import illegal
 
@@ -50,7 +51,12 @@ def key_revoked(
         compromised_at=entry.generation if body.is_compromised else None,
     )
     revoked_keys = {**ledger_state.revoked_keys, body.key_id: revoked}
-    return ledger_state.model_copy(update={"keys": keys, "revoked_keys": revoked_keys})
+    changed = ledger_state.model_copy(
+        update={"keys": keys, "revoked_keys": revoked_keys}
+    )
+    if body.is_compromised:
+        return without_words_of(changed, body.key_id)
+    return changed
 
 
 def _key_to_revoke(

@@ -47,10 +47,12 @@ def wished(ledger_state: LedgerState, entry: Entry, body: Wished) -> LedgerState
     wish = RecordedWish(
         generation=entry.generation,
         version=body.version,
+        package_sha256=body.package_sha256,
         by=body.by,
         account=body.account,
         reason_sha256=body.reason_sha256,
         at=entry.at,
+        key_id=entry.key_id,
     )
     return with_model(ledger_state, body.model, wish=wish)
 
@@ -106,9 +108,22 @@ def approved(ledger_state: LedgerState, entry: Entry, body: Approved) -> LedgerS
         by=body.by,
         account=body.account,
         at=entry.at,
+        key_id=entry.key_id,
     )
     approvals = (*ledger_state.approvals, approval)
     return ledger_state.model_copy(update={"approvals": approvals})
+
+
+def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
+    """The state without wishes and approvals that a stolen key signed: nobody may have asked."""
+    approvals = tuple(
+        approval for approval in ledger_state.approvals if approval.key_id != key_id
+    )
+    models = {}
+    for name, model in ledger_state.models.items():
+        is_forged = model.wish is not None and model.wish.key_id == key_id
+        models[name] = model.model_copy(update={"wish": None}) if is_forged else model
+    return ledger_state.model_copy(update={"approvals": approvals, "models": models})
 
 
 def approval_withdrawn(

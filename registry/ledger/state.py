@@ -47,10 +47,13 @@ class RecordedWish(Value):
 
     generation: int
     version: str
+    package_sha256: str | None = None
     by: str
     account: str | None
     reason_sha256: str
     at: AwareDatetime
+    key_id: str = ""
+    """The key that signed the entry: what a stolen one signed counts no more."""
 
 
 class RecordedApproval(Value):
@@ -63,6 +66,7 @@ class RecordedApproval(Value):
     by: str
     account: str | None
     at: AwareDatetime
+    key_id: str = ""
 
 
 # Field names of these values are written to disk by the endpoint, and are never renamed.

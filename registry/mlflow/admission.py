@@ -8,15 +8,17 @@ follow the ledger, and are the service account's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 from core.account import MLFLOW
-from core.errors import AssayError
+from core.errors import AssayError, RegistryError
 from registry.mlflow.accounts import SERVICE
 from registry.mlflow.desk import Desk, request_of
 from registry.mlflow.guarded_stores import (
     Call,
     Rule,
     holds_registered_version,
+    inside,
     normalize,
     require_login,
 )
@@ -24,12 +26,14 @@ from registry.mlflow.recorded import (
     ANCHOR,
     CHALLENGER,
     CHAMPION,
+    PACKAGE,
     RELEASE,
+    RELEASE_NOTE,
     RELEASE_REASON,
 )
 from registry.release.doorbell import ring
 from registry.release.people import read_people
-from registry.release.wishing import WishDesk
+from registry.release.wishing import Subject, WishDesk
 
 _LONGEST_REASON = 2000
 _RESERVED = frozenset({RELEASE, CHAMPION, CHALLENGER, ANCHOR})
@@ -45,11 +49,14 @@ _NO_REASON = (
     "Say first why version {version} is to be released: set the tag `release_reason` on its page, "
     "then the alias again"
 )
-_NOT_DELETED = (
-    "The alias {alias} is not taken away: what was released last goes on answering. "
-    "Set `release` on the version that is to serve instead, or have the base answer with "
-    "`assay serve-base`"
-)
+_NOT_DELETED = {
+    RELEASE: "What was released last goes on answering. Set `release` on the version that is to "
+    "serve instead, or have the base answer with `assay serve-base`",
+    CHAMPION: "The alias champion says what has full traffic. Set `release` on the version that is "
+    "to serve instead, or have the base answer with `assay serve-base`",
+    CHALLENGER: "The alias challenger is that of the newest version that passed. "
+    "Revoke that version to take it out: `assay revoke`",
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,13 @@ class Admission:
             return
         require_login(call)
         alias = str(call.arguments["alias"])
-        if self._is_governed(call, alias):
-            call.refuse(_NOT_DELETED.format(alias=normalize(alias)))
+        if not self._is_governed(call, alias):
+            return
+        # What later versions must not fall behind is a release manager's choice.
+        if normalize(alias) == ANCHOR:
+            self._require_manager(call)
+            return
+        call.refuse(_NOT_DELETED[normalize(alias)])
 
     def _is_governed(self, call: Call, alias: str) -> bool:
         """Whether it is an alias of Assay's, on a model with versions of Assay's."""
@@ -126,15 +138,34 @@ class Admission:
             call.refuse(_NO_REASON.format(version=number))
         try:
             request = request_of(call.by, reason[:_LONGEST_REASON])
-            answer = self._wishes.hand_in(str(version.name), number, request)
+            subject = Subject(str(version.name), number, self._package_of(version))
+            answer = self._wishes.hand_in(subject, request)
         except AssayError as error:
             call.refuse(_as_fact(error))
             raise
         if not answer.is_granted:
             call.refuse(answer.text.strip().rstrip("."))
         # A reason is for one wish: the next one says its own.
-        if RELEASE_REASON in version.tags:
-            call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
+        call.store.delete_model_version_tag(version.name, number, RELEASE_REASON)
+        # That the alias was put back once is no more so. No person may delete that tag.
+        if RELEASE_NOTE in version.tags:
+            with inside():
+                call.store.delete_model_version_tag(version.name, number, RELEASE_NOTE)
+
+    def _package_of(self, version: Any) -> str:
+        """The bytes that the page is about; `RegistryError` where the ledger holds others."""
+        # Only the service account writes this tag.
+        package = str((version.tags or {}).get(PACKAGE) or "")
+        ledger_state = self._wishes.ledger.state()
+        registration = ledger_state.registration(
+            str(version.name), str(version.version)
+        )
+        if registration is None or registration.made.package_sha256 != package:
+            raise RegistryError(
+                f"The ledger does not hold version {version.version} of {version.name} with the "
+                "bytes of this page: train it again, or answer for it with `assay adopt`."
+            )
+        return package
 
     @cached_property
     def _wishes(self) -> WishDesk:

@@ -557,7 +557,7 @@ MODELS: Mapping[str, Rule] = {
         "set_prompt_version_tag",
         "delete_prompt_version_tag",
     ),
-    **_for_methods(require_login, "set_prompt_alias", "delete_prompt_alias"),
+    **_for_methods(check_model, "set_prompt_alias", "delete_prompt_alias"),
     **_for_methods(
         check_prompt_link, "link_prompt_version_to_run", "link_prompt_version_to_model"
     ),

@@ -47,8 +47,13 @@ WAIVABLE = frozenset(
 
 Never the author, who would judge in their own cause.
 """
-NOT_BY_ONE_PERSON = frozenset({"human_rating", "approvals", "package_signature"})
-"""Rules of which one person may not waive all: nobody else would have looked at the version."""
+NOT_BY_ONE_PERSON = frozenset(
+    {"human_rating", "approvals", "policy_change", "package_signature"}
+)
+"""Where several of these are missing, one person may not waive all that are.
+
+Nobody else would have looked at the version.
+"""
 
 
 class Approval(Value):
@@ -738,7 +743,8 @@ def _choose_waivers(
         ]
         for finding in found
     }
-    refused = _waived_by_one_person(counted)
+    missing = [finding.rule for finding in found if finding.outcome == "undecided"]
+    refused = _waived_by_one_person(missing, counted)
     return {
         # A renewed waiver replaces the older one that it renews.
         rule: max(waivers, key=lambda waiver: waiver.generation)
@@ -760,18 +766,19 @@ def _standing_waivers(finding: Finding, case: Circumstances) -> list[WaivedRule]
 
 
 def _waived_by_one_person(
-    counted: Mapping[str, Sequence[WaivedRule]],
+    missing: Sequence[str], counted: Mapping[str, Sequence[WaivedRule]]
 ) -> frozenset[str]:
-    """The rules that would all be waived by one person; empty where two people did."""
-    by_rule = [counted[rule] for rule in NOT_BY_ONE_PERSON]
-    if not all(by_rule):
+    """The missing rules that would all be waived by one person; empty where two people did."""
+    rules = NOT_BY_ONE_PERSON.intersection(missing)
+    # A single one may be left to a single person.
+    if len(rules) < 2:
         return frozenset()
     persons = group_by_person(
         Signed(waiver.by, waiver.account or waiver.by, frozenset(waiver.persons))
-        for waivers in by_rule
-        for waiver in waivers
+        for rule in rules
+        for waiver in counted[rule]
     )
-    return NOT_BY_ONE_PERSON if len(persons) == 1 else frozenset()
+    return rules if len(persons) == 1 else frozenset()
 
 
 def _apply_waivers(

@@ -8,6 +8,7 @@ SHA-256, signed. No network is asked.
 import base64
 import hashlib
 import json
+import stat
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -131,7 +132,13 @@ def _read_signature(folder: Path) -> bytes:
         # A link could lead to another file each time that it is read.
         if path.is_symlink():
             raise DamagedFile(f"{path} is a symbolic link. Put the file itself there.")
-        if path.stat().st_size > _LARGEST:
+        status = path.stat()
+        # A pipe would be waited for.
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedSignature(
+                f"{path} is no file. Put the signature itself there."
+            )
+        if status.st_size > _LARGEST:
             raise UntrustedSignature(f"{path} is too large to be a signature.")
         return path.read_bytes()
     except OSError as error:

@@ -209,7 +209,7 @@ DEFAULT = People(
     people={
         "manager": Person(mlflow=("manager",), roles=("release_manager", "approver")),
         "scientist": Person(mlflow=("scientist",), roles=("author",)),
-        "admin": Person(mlflow=("admin",), roles=("auditor",)),
+        "admin": Person(mlflow=("admin",), roles=("auditor", "release_manager")),
     },
     # A home opens for its owner alone: whoever types a command on it owns it.
     command_line=("author", "release_manager"),

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from core.errors import IllegalEntry, LedgerError
+from core.errors import BrokenLedger, IllegalEntry, LedgerError
 from registry.ledger.entries import (
-    Body,
     Entry,
     ReleaseAborted,
     ReleaseBegun,
@@ -20,7 +19,8 @@ from registry.ledger.entries import (
     Wished,
 )
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import ModelState
+from registry.ledger.rules import apply_entry, start_state
+from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.release.context import ChangeRequest, append, attribute
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -37,6 +37,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """The version that is to serve, and the bytes that its page is about."""
+
+    model: str
+    version: str
+    package_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class WishDesk:
     """Where wishes are handed in: the ledger, the controller's doorbell, and how long to wait."""
 
@@ -44,19 +53,23 @@ class WishDesk:
     ring: Callable[[], object]
     seconds: float = 60.0
 
-    def hand_in(self, model: str, version: str, request: ChangeRequest) -> Answer:
+    def hand_in(self, subject: Subject, request: ChangeRequest) -> Answer:
         """Enter the wish, ring, and wait for the answer.
 
         A wish that nobody answers in time is taken back, so that it is not granted later, unseen.
         `LedgerError` where the ledger can neither be read nor written.
         """
-        before = self.ledger.state().model(model)
-        if _is_fulfilled(before, version):
-            return Answer(
-                is_granted=True, text=f"version {version} is released already"
-            )
+        before = self.ledger.state().model(subject.model)
+        if _is_fulfilled(before, subject):
+            text = f"version {subject.version} is released already"
+            return Answer(is_granted=True, text=text)
         attribution = attribute(request, self.ledger)
-        wish = Wished(model=model, version=version, **attribution)
+        wish = Wished(
+            model=subject.model,
+            version=subject.version,
+            package_sha256=subject.package_sha256,
+            **attribution,
+        )
         try:
             ledger_state = append(self.ledger, lambda _: wish)
         except IllegalEntry as error:
@@ -101,49 +114,71 @@ class WishDesk:
 
 
 def find_answer(ledger: Ledger, generation: int) -> Answer | None:
-    """What became of the wish of that entry; None while it is open."""
-    (wish, *later) = ledger.entries(after=generation - 1)
-    model = getattr(wish.body, "model", "")
-    ledger_state = ledger.state()
-    open_wish = ledger_state.model(model).wish
-    if open_wish is not None and open_wish.generation == generation:
+    """What became of the wish of that entry; None while it is open.
+
+    `BrokenLedger` where the ledger does not hold that entry any more.
+    """
+    if _is_open(ledger.state(), generation):
         return None
-    # The first entry that ends it is its answer; later ones are about later wishes.
-    for entry in later:
-        answer = _answer_in(ledger, entry, generation, model)
-        if answer is not None:
-            return answer
-    # The entries were read just before the state: the next look finds the answer.
+    # Folded once more, and only now: which entry ended the wish is what the rules say.
+    ledger_state: LedgerState | None = None
+    model = ""
+    for entry in ledger.iterate_entries():
+        ledger_state = _fold(ledger_state, entry)
+        if entry.generation < generation:
+            continue
+        if entry.generation == generation:
+            model = getattr(entry.body, "model", "")
+            continue
+        wish = ledger_state.model(model).wish
+        if wish is None or wish.generation != generation:
+            return _answer_in(ledger, entry, generation)
+    if not model:
+        raise BrokenLedger(
+            f"The ledger does not hold the wish of entry {generation}. "
+            "Restore it from a backup or an export."
+        )
     return None
 
 
-def _answer_in(
-    ledger: Ledger, entry: Entry, generation: int, model: str
-) -> Answer | None:
+def _is_open(ledger_state: LedgerState, generation: int) -> bool:
+    wishes = [model.wish for model in ledger_state.models.values()]
+    return any(wish is not None and wish.generation == generation for wish in wishes)
+
+
+def _fold(ledger_state: LedgerState | None, entry: Entry) -> LedgerState:
+    if ledger_state is None:
+        return start_state(entry)
+    return apply_entry(ledger_state, entry)
+
+
+def _answer_in(ledger: Ledger, entry: Entry, generation: int) -> Answer:
+    """What the entry that ended the wish says of it."""
     body = entry.body
+    # A release that a command began ends a wish for its own version alone, and so fulfils it.
+    is_granted = isinstance(body, ReleaseBegun)
     if isinstance(body, _GRANTING) and body.wished == generation:
+        is_granted = True
+    if is_granted:
         return Answer(is_granted=True, text=f"entry {entry.generation}")
     if isinstance(body, WishClosed) and body.wished == generation:
         reason = ledger.recall(body.reason_sha256) or "its reason was erased"
         return Answer(is_granted=False, text=reason)
-    if _ends_wishes(body, model):
-        person = getattr(body, "by", "the controller")
-        text = f"entry {entry.generation} ({body.kind} by {person}) came first"
-        return Answer(is_granted=False, text=text)
-    return None
+    by = getattr(body, "by", None)
+    person = f" by {by}" if by else ""
+    text = f"entry {entry.generation} ({body.kind}{person}) came first"
+    return Answer(is_granted=False, text=text)
 
 
-def _ends_wishes(body: Body, model: str) -> bool:
-    """Whether the entry may have ended another's open wish of that model."""
-    # A freeze names no model: it ends the wishes of all.
-    if body.kind == "frozen":
-        return True
-    if body.kind not in {"wished", "rolled_back", "base_served", "revoked"}:
-        return isinstance(body, ReleaseBegun) and body.release.model == model
-    return bool(getattr(body, "model", None) == model)
+def is_of(recorded: RecordedRelease, version: str, package_sha256: str | None) -> bool:
+    """Whether a release is of that version, and of the bytes that are named, if any are."""
+    release = recorded.release
+    # MLflow's numbers begin again at 1 where it was lost.
+    is_same_package = package_sha256 in {None, release.package_sha256}
+    return release.version == version and is_same_package
 
 
-def _is_fulfilled(model_state: ModelState, version: str) -> bool:
+def _is_fulfilled(model_state: ModelState, subject: Subject) -> bool:
     """Whether that version is what was released last, and nothing else is wanted."""
     # Somebody else wants something, so that this one has to be asked as well.
     if model_state.wish is not None:
@@ -151,4 +186,4 @@ def _is_fulfilled(model_state: ModelState, version: str) -> bool:
     released_last = model_state.pending or model_state.answering
     if released_last is None:
         return False
-    return released_last.release.version == version
+    return is_of(released_last, subject.version, subject.package_sha256)

@@ -16,7 +16,7 @@ from registry.ledger.entries import Wished
 from registry.ledger.ledger import open_ledger
 from registry.release.context import ChangeRequest
 from registry.release.doorbell import ring
-from registry.release.wishing import WishDesk
+from registry.release.wishing import Subject, WishDesk
 from tests.support.endpoint_system import MODEL, Home, Running, endpoint
 from tests.support.journey import Checkout, Package
 from tests.support.released import checkout_of, controller, kinds, make_home
@@ -24,7 +24,8 @@ from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 pytestmark = pytest.mark.ci
 READY = ready_line("the controller")
-RITA = ChangeRequest("rita", "the newer one is worse", "mlflow:rita")
+MANAGER = ChangeRequest("manager", "the newer one is worse", "mlflow:manager")
+EVE = ChangeRequest("eve", "let mine serve", "mlflow:eve")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_wish_for_what_served_before_goes_back_to_it_though_every_ring_is_lost
     version = other_than_serves(home)
     before = home.ledger_state.head.generation
     with at_work(checkout):
-        answer = desk(home, rings=rings).hand_in(MODEL, version, RITA)
+        answer = desk(home, rings=rings).hand_in(Subject(MODEL, version), MANAGER)
     assert answer.is_granted, answer.text
     assert kinds(home, before) == ["wished", "rolled_back"]
     wait_until(lambda: answers(running, home, version), SECONDS_AT_MOST, str)
@@ -99,8 +100,8 @@ def test_a_wish_for_what_served_before_goes_back_to_it_though_every_ring_is_lost
     # The release has its own author; going back has its own, in its entry.
     entry = open_ledger(home.path).entries()[-1].body
     assert (getattr(entry, "by", ""), getattr(entry, "account", "")) == (
-        "rita",
-        "mlflow:rita",
+        "manager",
+        "mlflow:manager",
     )
 
 
@@ -112,7 +113,13 @@ def test_a_wish_that_a_killed_controller_left_open_is_answered_by_the_next(
         pass
     ledger = open_ledger(home.path, role="admission")
     why = ledger.remember("it is late")
-    wish = Wished(by="rita", reason_sha256=why, model=MODEL, version=version)
+    wish = Wished(
+        by=MANAGER.by,
+        account=MANAGER.account,
+        reason_sha256=why,
+        model=MODEL,
+        version=version,
+    )
     ledger.append(wish, ledger.state())
     with at_work(checkout):
         wait_until(
@@ -126,8 +133,19 @@ def test_a_wish_for_what_nobody_registered_is_refused_and_the_rest_goes_on(
 ) -> None:
     serving = "1" if other_than_serves(home) == "2" else "2"
     with at_work(checkout):
-        answer = desk(home).hand_in(MODEL, "7", RITA)
+        answer = desk(home).hand_in(Subject(MODEL, "7"), MANAGER)
     assert not answer.is_granted
     assert "There is no version 7 of" in answer.text
     assert kinds(home)[-2:] == ["wished", "wish_closed"]
     assert answers(running, home, serving)
+
+
+def test_a_wish_of_somebody_without_the_role_is_refused_whoever_signed_it(
+    home: Home, checkout: Checkout
+) -> None:
+    version = other_than_serves(home)
+    with at_work(checkout):
+        answer = desk(home).hand_in(Subject(MODEL, version), EVE)
+    assert not answer.is_granted
+    assert answer.text == "eve is no release manager of this project"
+    assert other_than_serves(home) == version

@@ -16,12 +16,19 @@ from registry.ledger.entries import Wished
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import read_passwords
 from registry.mlflow.recorded import CHAMPION, RELEASE, RELEASE_REASON
+from registry.release.people import FILE
 from tests.support.journey import Checkout, copy_checkout
 from tests.support.promoted import MODEL, WAIVED, System, system_of, waive
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
 pytestmark = pytest.mark.ci
 WHY = "it answers letters better"
+PEOPLE = """\
+people:
+  manager: {mlflow: [manager], roles: [release_manager]}
+  admin: {mlflow: [admin], roles: [auditor]}
+command_line: [author, release_manager]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +37,7 @@ def system(
 ) -> Iterator[System]:
     """Version 1 is the only one, judged by nobody yet."""
     site = copy_checkout(recorded, tmp_path_factory.mktemp("wish") / "assay")
+    (site.root / FILE).write_text(PEOPLE)
     with system_of(site) as running:
         yield running
 
@@ -180,14 +188,17 @@ def test_no_alias_is_taken_away(system: System, alias: str) -> None:
 def test_an_alias_that_moved_by_the_back_door_is_put_back_and_serves_nothing(
     system: System,
 ) -> None:
+    """Taken away where it was released, and set on an unjudged version where it was not."""
     released = holder(system, RELEASE)
     before = kinds(system)
-    edit_aliases(system, RELEASE, 7 if released is None else None)
+    edit_aliases(system, RELEASE, "1" if released is None else None)
     wait_until(lambda: holder(system, RELEASE) == released, SECONDS_AT_MOST, str)
     assert kinds(system) == before
+    answer = system.answer()
+    assert answer.status_code == (404 if released is None else 200)
 
 
-def edit_aliases(system: System, alias: str, version: int | None) -> None:
+def edit_aliases(system: System, alias: str, version: str | None) -> None:
     """What somebody does who can write MLflow's database."""
     path = system.checkout.home / "mlflow.db"
     with closing(sqlite3.connect(path, timeout=SECONDS_AT_MOST)) as database, database:

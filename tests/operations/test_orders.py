@@ -317,7 +317,7 @@ def test_several_rules_are_waived_at_once_and_none_where_one_is_wrong(
     checkout: Checkout,
 ) -> None:
     options = ("--until", "1h", "--model", "m", "--reason", "a test")
-    rules = ("--rule", "human_rating", "--rule", "approvals")
+    rules = ("--rule", "human_rating", "--rule", "freshness")
     wrong = invoke(checkout, "waive", *rules, "--rule", "evidence", *options)
     assert (wrong.code, wrong.out) == (1, "")
     assert "'evidence' cannot be waived" in wrong.err
@@ -325,4 +325,4 @@ def test_several_rules_are_waived_at_once_and_none_where_one_is_wrong(
     done = invoke(checkout, "waive", *rules, *options)
     assert done.code == 0, done.err
     waivers = open_ledger(checkout.home).state().waivers
-    assert {waiver.rule for waiver in waivers} == {"human_rating", "approvals"}
+    assert {waiver.rule for waiver in waivers} == {"human_rating", "freshness"}

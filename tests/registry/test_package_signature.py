@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -234,7 +235,12 @@ def test_a_missing_or_endless_signature_is_refused(
     with pytest.raises(UntrustedSignature, match="bears no signature"):
         check_signature(signed, [key.public])
     (signed / SIGNATURE).mkdir()
-    with pytest.raises(UntrustedSignature, match="bears no signature"):
+    with pytest.raises(UntrustedSignature, match="is no file"):
+        check_signature(signed, [key.public])
+    (signed / SIGNATURE).rmdir()
+    # Opened, a pipe would be waited for.
+    os.mkfifo(signed / SIGNATURE)
+    with pytest.raises(UntrustedSignature, match="is no file"):
         check_signature(signed, [key.public])
 
 

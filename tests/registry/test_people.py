@@ -310,3 +310,45 @@ def test_a_key_that_was_not_enrolled_writes_nothing(tmp_path: Path) -> None:
     key_file(tmp_path, "admission").chmod(0o600)
     with pytest.raises(LedgerError, match="not one that the ledger trusts"):
         receiving.append(wished(), receiving.state())
+
+
+def test_what_a_stolen_key_signed_counts_no_more_and_the_rest_does(
+    chain: Chain,
+) -> None:
+    stolen, other = key("admission"), key("admission")
+    chain.add(registered(), added(stolen), added(other))
+    for signer, by in ((stolen, "ann"), (other, "bob")):
+        append_to(chain, signer, approved(by, f"mlflow:{by}"))
+    append_to(chain, stolen, wished("1"))
+    taken = KeyRevoked(by="olga", reason_sha256=WHY, key_id=stolen.public.key_id)
+    chain.add(taken)
+    # Replaced in good order: what it signed stands.
+    assert [each.by for each in chain.ledger_state.approvals] == ["ann", "bob"]
+    assert open_wish(chain) == "1"
+    chain.add(taken.model_copy(update={"is_compromised": True}))
+    assert [each.by for each in chain.ledger_state.approvals] == ["bob"]
+    assert open_wish(chain) is None
+    append_to(chain, other, wished("1"))
+    chain.add(
+        KeyRevoked(
+            by="olga",
+            reason_sha256=WHY,
+            key_id=chain_key(chain),
+            is_compromised=True,
+        )
+    )
+    assert open_wish(chain) == "1"
+
+
+def chain_key(chain: Chain) -> str:
+    """A packaging key that the chain trusts, which signed no wish."""
+    packaging = key("packaging")
+    chain.add(added(packaging))
+    return packaging.public.key_id
+
+
+def append_to(chain: Chain, signer: SigningKey, body: Body) -> None:
+    before = chain.ledger_state
+    entry = signed_entry(body, before.at, before, signer)
+    chain.ledger_state = follow(before, (entry,))
+    chain.entries.append(entry)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import BrokenLedger
 from registry.ledger.entries import Body, ReleaseAborted, Revoked, WishClosed, Wished
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.release.context import ChangeRequest
 from registry.release.release import drive_release
-from registry.release.wishing import Answer, WishDesk, find_answer
+from registry.release.wishing import Answer, Subject, WishDesk, find_answer
 from tests.support.fake_endpoint import Bench
 from tests.support.ledgers import (
     MODEL,
@@ -19,6 +20,7 @@ from tests.support.ledgers import (
     begun,
     frozen,
     judged,
+    package,
     rolled_back,
     write,
 )
@@ -52,7 +54,7 @@ def refuse_it(ledger: Ledger, wish: int) -> None:
 
 
 def test_a_wish_is_granted_by_the_release_that_answers_it(ledger: Ledger) -> None:
-    answer = desk(ledger, release_it).hand_in(MODEL, "1", RITA)
+    answer = desk(ledger, release_it).hand_in(Subject(MODEL, "1"), RITA)
     assert answer == Answer(is_granted=True, text="entry 4")
     wish = ledger.entries()[1].body
     assert isinstance(wish, Wished)
@@ -61,7 +63,7 @@ def test_a_wish_is_granted_by_the_release_that_answers_it(ledger: Ledger) -> Non
 
 
 def test_a_refusal_gives_the_reason(ledger: Ledger) -> None:
-    answer = desk(ledger, refuse_it).hand_in(MODEL, "1", RITA)
+    answer = desk(ledger, refuse_it).hand_in(Subject(MODEL, "1"), RITA)
     assert answer == Answer(is_granted=False, text="nobody rated it")
 
 
@@ -70,7 +72,7 @@ def test_an_erased_reason_is_a_refusal_all_the_same(ledger: Ledger) -> None:
         refuse_it(ledger, wish)
         ledger.erase(ledger.remember("nobody rated it"))
 
-    answer = desk(ledger, refuse_and_erase).hand_in(MODEL, "1", RITA)
+    answer = desk(ledger, refuse_and_erase).hand_in(Subject(MODEL, "1"), RITA)
     assert answer == Answer(is_granted=False, text="its reason was erased")
 
 
@@ -82,7 +84,7 @@ def test_going_back_grants_a_wish(ledger: Ledger) -> None:
     def go_back(ledger: Ledger, wish: int) -> None:
         write(ledger, rolled_back(one).model_copy(update={"wished": wish}))
 
-    assert desk(ledger, go_back).hand_in(MODEL, "1", RITA).is_granted
+    assert desk(ledger, go_back).hand_in(Subject(MODEL, "1"), RITA).is_granted
 
 
 def test_stopping_what_is_on_its_way_grants_a_wish_for_what_serves(
@@ -97,7 +99,7 @@ def test_stopping_what_is_on_its_way_grants_a_wish_for_what_serves(
         )
         write(ledger, aborted)
 
-    assert desk(ledger, stop).hand_in(MODEL, "1", RITA).is_granted
+    assert desk(ledger, stop).hand_in(Subject(MODEL, "1"), RITA).is_granted
     assert ledger.state().model(MODEL).pending is None
 
 
@@ -119,7 +121,7 @@ def test_who_is_overtaken_is_told_by_whom(
     ledger: Ledger, body: Body, words: str
 ) -> None:
     answer = desk(ledger, lambda ledger, _: _write(ledger, body)).hand_in(
-        MODEL, "1", RITA
+        Subject(MODEL, "1"), RITA
     )
     assert not answer.is_granted
     assert answer.text == words.replace("\\", "")
@@ -131,7 +133,7 @@ def _write(ledger: Ledger, body: Body) -> None:
 
 def test_a_wish_that_nobody_answers_is_taken_back(ledger: Ledger) -> None:
     silent = WishDesk(ledger, lambda: None, seconds=0.2)
-    answer = silent.hand_in(MODEL, "1", RITA)
+    answer = silent.hand_in(Subject(MODEL, "1"), RITA)
     assert not answer.is_granted
     assert "nobody answered within 0.2 s" in answer.text
     assert ledger.state().model(MODEL).wish is None
@@ -141,7 +143,7 @@ def test_a_wish_that_nobody_answers_is_taken_back(ledger: Ledger) -> None:
 
 
 def test_an_answer_that_comes_as_the_time_ends_counts(ledger: Ledger) -> None:
-    answer = desk(ledger, release_it, seconds=0.0).hand_in(MODEL, "1", RITA)
+    answer = desk(ledger, release_it, seconds=0.0).hand_in(Subject(MODEL, "1"), RITA)
     assert answer.is_granted
 
 
@@ -149,22 +151,22 @@ def test_an_answer_is_found_by_whoever_waits_in_another_thread(ledger: Ledger) -
     def answer_later(ledger: Ledger, wish: int) -> None:
         threading.Timer(0.3, release_it, (open_ledger(ledger.home), wish)).start()
 
-    assert desk(ledger, answer_later).hand_in(MODEL, "1", RITA).is_granted
+    assert desk(ledger, answer_later).hand_in(Subject(MODEL, "1"), RITA).is_granted
 
 
 def test_what_is_released_already_needs_no_wish(ledger: Ledger) -> None:
     append_released(ledger, "1")
     before = ledger.entries()
-    assert WishDesk(ledger, lambda: None).hand_in(MODEL, "1", RITA).is_granted
+    assert WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "1"), RITA).is_granted
     write(ledger, begun(write(ledger, judged("2")), "2"))
-    assert WishDesk(ledger, lambda: None).hand_in(MODEL, "2", RITA).is_granted
+    assert WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "2"), RITA).is_granted
     kinds = [entry.body.kind for entry in ledger.entries()[len(before) :]]
     assert kinds == ["judged", "release_begun"]
 
 
 def test_a_wish_that_may_not_be_is_refused_with_the_rule(ledger: Ledger) -> None:
     write(ledger, frozen())
-    answer = WishDesk(ledger, lambda: None).hand_in(MODEL, "1", RITA)
+    answer = WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "1"), RITA)
     assert not answer.is_granted
     assert "releases are frozen since entry 2" in answer.text
 
@@ -191,3 +193,50 @@ def test_a_release_on_its_way_gives_way_to_a_later_wish(bench: Bench) -> None:
     assert state.pending is None
     assert state.wish is not None
     assert state.wish.generation == generation
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_bytes_of_another_version_of_that_number_are_not_released_already(
+    ledger: Ledger, *, is_same: bool
+) -> None:
+    append_released(ledger, "1")
+    asked = Subject(MODEL, "1", package("1") if is_same else "d" * 64)
+    answer = desk(ledger, refuse_it).hand_in(asked, RITA)
+    assert answer.is_granted == is_same
+
+
+def test_a_person_who_stops_what_is_on_its_way_ends_the_wish_for_another(
+    ledger: Ledger,
+) -> None:
+    pending = write(ledger, begun(write(ledger, judged("2")), "2"))
+
+    def stop(ledger: Ledger, _: int) -> None:
+        write(ledger, ReleaseAborted(begun=pending, reason_sha256=WHY, by="olga"))
+
+    answer = desk(ledger, stop).hand_in(Subject(MODEL, "1"), RITA)
+    assert answer == Answer(
+        is_granted=False, text="entry 5 (release_aborted by olga) came first"
+    )
+
+
+def test_the_refusal_of_another_wish_is_no_answer(ledger: Ledger) -> None:
+    first = write(ledger, Wished(by="r", reason_sha256=WHY, model=MODEL, version="1"))
+    second = write(ledger, Wished(by="s", reason_sha256=WHY, model="o", version="1"))
+    write(ledger, WishClosed(wished=second, reason_sha256=WHY))
+    assert find_answer(ledger, first) is None
+    write(ledger, Wished(by="eve", reason_sha256=WHY, model=MODEL, version="2"))
+    answer = find_answer(ledger, first)
+    assert answer is not None
+    assert answer.text == "entry 5 (wished by eve) came first"
+
+
+def test_a_command_that_releases_the_version_grants_the_wish(ledger: Ledger) -> None:
+    def release(ledger: Ledger, _: int) -> None:
+        write(ledger, begun(write(ledger, judged("1")), "1"))
+
+    assert desk(ledger, release).hand_in(Subject(MODEL, "1"), RITA).is_granted
+
+
+def test_a_wish_that_the_ledger_lost_is_an_error(ledger: Ledger) -> None:
+    with pytest.raises(BrokenLedger, match="does not hold the wish of entry 7"):
+        find_answer(ledger, 7)

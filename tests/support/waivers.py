@@ -16,11 +16,11 @@ SECOND, THIRD = ("omar", "4002 (omar)"), ("ines", "4003 (ines)")
 def waive_as_others(
     home: Path, model: str, rules: Iterable[str], hours: int = 1
 ) -> None:
-    """Enter waivers: by one person, and of the package's signature by another one."""
+    """Enter waivers: by one person, and of approvals by another one."""
     ledger = open_ledger(home)
     until = datetime.now(UTC) + timedelta(hours=hours)
     for rule in rules:
-        by, account = THIRD if rule == "package_signature" else SECOND
+        by, account = THIRD if rule == "approvals" else SECOND
         waiver = Waived(
             rule=rule,
             model=model,
