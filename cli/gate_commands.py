@@ -38,6 +38,7 @@ class _Address(click.ParamType):  # type: ignore[type-arg] # click 8.1 has no ar
     def convert(self, value: Any, param: Any, ctx: Any) -> "ModelAddress":
         from operations.model_address import ModelAddress, parse_model_address
 
+        # click converts a default as well.
         if isinstance(value, ModelAddress):
             return value
         try:

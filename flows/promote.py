@@ -104,6 +104,7 @@ def promote(
     outcome = begin_promotion(project, model, version, order, context)
     if not isinstance(outcome, Begun):
         return outcome
+    # Outside of the lock: a canary may take days, in which others release other models.
     released = see_release_through(project.home, model, outcome.generation, context)
     note = _move_champion(open_store(project), context.ledger.state())
     return Promotion(

@@ -37,6 +37,7 @@ def is_on_its_way(ledger: Ledger, model: str, begun: int) -> bool:
     pending, answering = model_state.pending, model_state.answering
     if pending is not None and pending.begun == begun:
         return True
+    # Aborted, rolled back, or another one by now.
     if answering is None or answering.begun != begun:
         return False
     return not answering.is_completed

@@ -53,6 +53,7 @@ def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
     # Told to the person: what is in the way now may be gone at the next wish.
     except AssayError as error:
         obstacle = str(error)
+    # As a line of the log and a notice to people.
     name = f"the wish of {wish.by} for {model} version {wish.version}"
     if not obstacle:
         return Answered(f"Granted: {name}.")

@@ -117,6 +117,7 @@ def describe_distrust(ledger_state: LedgerState, key_id: str) -> str:
 
 def _check_not_in_use(model_state: ModelState, version: "ModelVersion") -> None:
     """`ReleaseError` where a release that may be loaded names the signature that is there."""
+    # What a rollback goes to is loaded as well.
     releases = [recorded.release for recorded in model_state.served]
     for release in releases:
         is_signed = release.signed_by is not None

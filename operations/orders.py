@@ -69,6 +69,7 @@ def check_may_promote(project: Project, order: ChangeRequest) -> None:
     people = read_people(project.root)
     if people.has_role(order.by, order.account, "release_manager"):
         return
+    # A refusal that sends nobody anywhere would be the end of the road.
     names = ", ".join(people.list_with_role("release_manager")) or "nobody yet"
     raise ReleaseError(
         f"{order.by} ({order.account}) does not have the role release_manager, "
@@ -123,12 +124,15 @@ def serve_base_of(model: str | None, reason: str) -> ServedModel:
 def skip_canary_of(model: str | None, reason: str) -> ServedModel:
     """Have a release on its way switch without waiting for its canary.
 
-    `ParameterError` where the model is not certain or there is no reason; `IllegalEntry` where the
-    release was begun by the person who skips.
+    `ParameterError` where the model is not certain or there is no reason; `ReleaseError` without
+    the role release_manager; `IllegalEntry` where the person who skips began the release.
     """
+    # No brake: what it lets happen is a release.
+    order = make_order(reason)
+    check_may_promote(current_project(), order)
     ordered = order_about(model, reason)
     name = ordered.model
-    ledger_state = skip_canary(name, ordered.order, ordered.context)
+    ledger_state = skip_canary(name, order, ordered.context)
     return ServedModel(name, ledger_state)
 
 

@@ -39,6 +39,7 @@ def _unfinished(model_state: ModelState) -> int | None:
     """The generation at which what is on its way began; None where nothing is."""
     if is_at_rest(model_state):
         return None
+    # What is on its way comes before what was switched and not yet seen answering.
     recorded = model_state.pending or model_state.answering
     return None if recorded is None else recorded.begun
 

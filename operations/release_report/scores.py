@@ -19,6 +19,7 @@ def show_scores(facts: Facts) -> str:
     # A forged scorecard may hold none: the verdict says so.
     if not systems:
         return section("scores", "Scores", paragraph("No system was scored."))
+    # In the order of the evidence: the adapter, what it was compared with, the base.
     names = [system.system for system in systems]
     rows = []
     for metric in systems[0].metrics:
@@ -53,6 +54,7 @@ def _score(system: SystemScore, name: str) -> str:
 def show_differences(facts: Facts) -> str:
     """A picture of each judged metric: against every system, and prompt by prompt."""
     parts: list[str] = []
+    # Only what decided: other metrics stand in the table above.
     for metric in facts.judged_metrics:
         parts += _figures(facts, metric)
     if not parts:

@@ -42,6 +42,7 @@ def canary_step(
         body.begun,
     )
     plan = pending.release.canary
+    # Each step in its turn: a weight that is left out was not tried.
     due = None if plan is None else plan.weight_after(progress.weight)
     if due is None or body.weight != due:
         expected = "the switch" if due is None else f"a weight of {due} %"
@@ -99,6 +100,7 @@ def canary_skipped(
     )
     beginner = _signed(pending.by, pending.account)
     second = _signed(body.by, body.account)
+    # Whoever began it wants it out, and is the last who should judge that.
     if len(group_by_person((beginner, second))) < 2:
         raise illegal(
             entry,
@@ -119,6 +121,7 @@ def check_canary_is_over(
         return
     if progress.skipped is not None:
         return
+    # A driver with an older policy in mind must not switch early.
     if plan.weight_after(progress.weight) is not None:
         raise illegal(
             entry, f"its canary stands at {_describe_weight(progress)}, not at its end"

@@ -49,6 +49,7 @@ def read_login(home: Path) -> Login | None:
     except ValidationError:
         # Without the cause: its traceback would show the password.
         raise OperationError(f"{path} is not a whole login: {_AGAIN}.") from None
+    # A password that others may have read is nobody's proof any more.
     if stat.S_IMODE(mode) & 0o077:
         raise OperationError(
             f"Others may read {path}, and a password is in it: {_AGAIN}."

@@ -79,11 +79,13 @@ def next_of_canary(
     has_been_skipped = progress is not None and progress.skipped is not None
     is_needed = needs_canary(model_state, pending.release)
     is_over = has_been_skipped or not is_needed
+    # Without a canary, or past it, a loaded release gets everything at once.
     if plan is None or progress is None or is_over:
         return ReleaseSwitched(begun=pending.begun)
     # Counts of a step before this one are another step's.
     if report is None or report.stage != "canary" or report.step != progress.step:
         return None
+    # A candidate that is compared with nothing could only be let through.
     if report.baseline_phase == "failed":
         reason = f"what it is compared with ended: {report.baseline_detail}"
         return _abort(pending, reason, watch)
@@ -122,6 +124,7 @@ def next_of_bake(
             by=_DRIVER,
             reason_sha256=watch.ledger.remember(reason),
         )
+    # In this order: what is worse at the last moment is still rolled back.
     if report.step_seconds >= plan.bake_s:
         return ReleaseCompleted(begun=current.begun)
     return None
@@ -153,6 +156,7 @@ def _first_step(step: _Step) -> Body | None:
     is_ready = step.report.baseline_phase in {"none", "ready"}
     if not is_ready or not step.plan.is_open(step.watch.now):
         return None
+    # The baseline is as fresh as the candidate: both have answered nobody yet.
     first = step.plan.weights[0]
     return _step_to(step, first, None)
 
@@ -168,6 +172,7 @@ def _running_step(step: _Step) -> Body | None:
             reason,
             step.watch,
         )
+    # What was shown to be worse ends it, paused or not.
     is_paused = step.progress.paused is not None
     if verdict == "continue" and step.has_enough and not is_paused:
         return _advance(step)
@@ -178,6 +183,7 @@ def _running_step(step: _Step) -> Body | None:
             overdue,
             step.watch,
         )
+    # Only a change is entered: a quiet night is two entries.
     if step.is_quiet == is_paused:
         return None
     begun = step.pending.begun
@@ -198,6 +204,7 @@ def _describe_overdue(step: _Step, findings: tuple[SignalFinding, ...]) -> str:
 def _advance(step: _Step) -> Body | None:
     if not step.plan.is_open(step.watch.now):
         return None
+    # The counts are kept beside the ledger, so that the step can be looked at later.
     evidence = step.watch.ledger.remember(step.report.model_dump_json())
     weight = step.plan.weight_after(step.progress.weight)
     if weight is not None:
@@ -238,6 +245,7 @@ def _describe_pending(
         return None
     if progress.skipped is not None:
         return f"skipped at entry {progress.skipped}"
+    # A step that is due may have to wait for Monday.
     closed = "" if plan.is_open(now) else "; it waits for a change window"
     if progress.weight is None:
         return f"not begun{closed}"

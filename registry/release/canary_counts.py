@@ -34,6 +34,7 @@ class Histogram(Value):
 
     def over(self, edge: int) -> Rate:
         """Observations over the edge of that index."""
+        # The first count is of what is over no edge at all.
         return Rate(sum(self.counts[edge + 1 :]), self.total)
 
     def under(self, edge: int) -> Rate:

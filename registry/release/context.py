@@ -87,6 +87,7 @@ def append(ledger: Ledger, body: Callable[[LedgerState], Body]) -> LedgerState:
     Where somebody else writes at the same time, `body` is called again with the newer state.
     `StaleGeneration` where others came first in all attempts.
     """
+    # Others write as well: controller, admission, commands.
     for _ in range(ATTEMPTS):
         ledger_state = ledger.state()
         # The entry must follow from the state that it is appended to, never from an older one.

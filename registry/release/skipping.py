@@ -20,6 +20,7 @@ def skip_canary(
     attribution = attribute(request, context.ledger)
 
     def make_entry(ledger_state: LedgerState) -> CanarySkipped:
+        # Looked for each time: another release may have taken its place meanwhile.
         pending = _find_canary(ledger_state, model)
         return CanarySkipped(
             begun=pending.begun,

@@ -64,6 +64,7 @@ class VerifiedRelease:
             "--default-max-tokens",
             str(spec.default_max_tokens),
         ]
+        # The base by itself answers under its own name, with nothing of the release.
         if with_adapter:
             arguments += [
                 "--package",

@@ -25,6 +25,7 @@ class Watches:
             if watched is None:
                 continue
             watch = self._by_model.get(name)
+            # Another release, or another stage of it: its counts begin at nothing.
             if watch is None or watch.watched.key != watched.key:
                 watch = CanaryWatch(watched)
             watch.follow(
@@ -32,6 +33,7 @@ class Watches:
                 _sides(model, watched, engines),
             )
             watches[name] = watch
+        # A watch that nobody follows would go on sending copies.
         for watch in self._by_model.values():
             if watch not in watches.values():
                 watch.stop()
@@ -52,6 +54,7 @@ def _sides(
     """The engines whose answers are compared."""
     is_pending = watched.stage == "canary"
     candidate = Need(watched.recorded, is_pending=is_pending)
+    # In the bake nothing is loaded beside: what served before answers copies.
     beside = baseline_need(model)
     return Sides(
         candidate=engines.get(candidate.key),
