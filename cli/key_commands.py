@@ -23,7 +23,7 @@ def list_keys() -> None:
     for known in known_keys():
         key = known.key
         # Whether a backup of this home holds the private half, too.
-        place = "this home" if known.is_here else "elsewhere"
+        place = "this home" if known.is_here else "not here"
         columns = (
             key.key_id[:_SHOWN],
             f"{key.role:10}",

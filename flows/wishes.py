@@ -8,7 +8,9 @@ The ledger holds the wish and its answer. Whoever was killed in between leaves a
 the next round answers.
 """
 
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from core.errors import AssayError, IllegalEntry
@@ -25,6 +27,10 @@ from registry.release.release import find_outcome
 from registry.release.wishing import find_answer, is_of
 
 _LONGEST_REASON = 2000
+SECONDS_TO_ANSWER = 60.0
+"""As long as MLflow's server waits."""
+LONGEST_OPEN = timedelta(seconds=120)
+"""A wish that is older was taken back, or its taker is gone: it is not granted later, unseen."""
 _UNKNOWN = "no reason is on record"
 
 
@@ -41,18 +47,15 @@ def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
 
     `LedgerError` where the answer cannot be entered: the wish stays open.
     """
-    context = open_release_context(project.home)
-    order = ChangeRequest(
-        by=wish.by,
-        reason=context.ledger.recall(wish.reason_sha256) or _UNKNOWN,
-        account=wish.account,
-        wished=wish.generation,
-    )
+    until = time.monotonic() + SECONDS_TO_ANSWER
+    context = open_release_context(project.home, until)
     try:
-        obstacle = _try_to_grant(project, model, wish, order, context)
+        obstacle = _try_to_grant(project, model, wish, context)
     # Told to the person: what is in the way now may be gone at the next wish.
     except AssayError as error:
         obstacle = str(error)
+    except Exception as error:  # noqa: BLE001 - an open wish would be tried again in every round
+        obstacle = f"it cannot be judged ({type(error).__name__}: {str(error)[:200]})"
     # As a line of the log and a notice to people.
     name = f"the wish of {wish.by} for {model} version {wish.version}"
     if not obstacle:
@@ -67,27 +70,54 @@ def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
 
 
 def _try_to_grant(
+    project: Project, model: str, wish: RecordedWish, context: ReleaseContext
+) -> str:
+    """Release the version or go back to it; gives what keeps it from that, or nothing."""
+    objection = _find_objection(project, wish)
+    if objection:
+        return objection
+    order = ChangeRequest(
+        by=wish.by,
+        reason=context.ledger.recall(wish.reason_sha256) or _UNKNOWN,
+        account=wish.account,
+        wished=wish.generation,
+    )
+    model_state = context.ledger.state().model(model)
+    if not _served_before(model_state, wish):
+        return _release(project, model, wish, order, context)
+    if _only_serves(model_state, wish):
+        return f"Version {wish.version} of {model} serves already"
+    roll_back(model, wish.version, order, context)
+    return ""
+
+
+def _find_objection(project: Project, wish: RecordedWish) -> str:
+    """Why a wish is not even looked at; empty where it is."""
+    age = datetime.now(UTC) - wish.at
+    # Who asked has been told that nobody answered, or went away with MLflow's server.
+    if age > LONGEST_OPEN:
+        seconds = age.total_seconds()
+        return f"it was asked {seconds:.0f} s ago, and nobody waits for it any more"
+    people = read_people(project.root)
+    # Asked here too: the entry says who wished, and a stolen key can say anything.
+    if not people.has_role(wish.by, wish.account, "release_manager"):
+        return f"{wish.by} is no release manager of this project"
+    return ""
+
+
+def _release(
     project: Project,
     model: str,
     wish: RecordedWish,
     order: ChangeRequest,
     context: ReleaseContext,
 ) -> str:
-    """Release the version or go back to it; gives what keeps it from that, or nothing."""
-    people = read_people(project.root)
-    # Asked here too: the entry says who wished, and a stolen key can say anything.
-    if not people.has_role(wish.by, wish.account, "release_manager"):
-        return f"{wish.by} is no release manager of this project"
-    model_state = context.ledger.state().model(model)
-    if _served_before(model_state, wish):
-        if _only_serves(model_state, wish):
-            return f"Version {wish.version} of {model} serves already"
-        roll_back(model, wish.version, order, context)
-        return ""
     outcome = begin_promotion(project, model, wish.version, order, context)
     if isinstance(outcome, Begun):
+        # Whoever asked is answered by now: from here on an engine may take its time to load.
+        patient = open_release_context(project.home)
         # As far as it goes now: a canary may take days, in which other wishes must not wait.
-        drive_as_far_as_it_goes(project.home, model, context)
+        drive_as_far_as_it_goes(project.home, model, patient)
         if not is_on_its_way(context.ledger, model, outcome.generation):
             find_outcome(context.ledger, model, outcome.generation)
         return ""
@@ -95,6 +125,12 @@ def _try_to_grant(
     if isinstance(outcome, Promotion) and outcome.released is None:
         return _describe_verdict(outcome)
     return ""
+
+
+def goes_back(model_state: ModelState) -> bool:
+    """Whether the open wish is for a version that served before, so that nothing is judged."""
+    wish = model_state.wish
+    return wish is not None and _served_before(model_state, wish)
 
 
 def _served_before(model_state: ModelState, wish: RecordedWish) -> bool:

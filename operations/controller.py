@@ -76,6 +76,7 @@ def run(stop: threading.Event, every: float) -> int:
             # Beside the releases: an MLflow that does not answer must not keep them waiting.
             rounds.begin(lambda: reconciler.of_the_record)
             rounds.begin(lambda: reconciler.of_wishes)
+            rounds.begin(lambda: reconciler.of_ways_back)
             rounds.repeat(lambda: reconciler.of_releases)
     return 0
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.judgement import Judgement
 
 _MOST_ENTRIES = 8
+_LONGEST_LINE = 200
 _SECONDS_BETWEEN_ATTEMPTS = 60.0
 """To judge a version takes seconds: a page that fails is not tried in every round."""
 _HOW_TO_RELEASE = (
@@ -105,9 +106,11 @@ class Desks:
             if ledger_state.registration(name, number) is not None
         }
         for name, model in ledger_state.models.items():
-            for recorded in (model.pending, model.current):
-                if recorded is not None:
-                    places.add(Place(name, recorded.release.version))
+            # What served once, too: its page must not go on saying so.
+            versions = {each.release.version for each in model.once_served}
+            if model.pending is not None:
+                versions.add(model.pending.release.version)
+            places |= {Place(name, number) for number in versions | model.revoked}
         return sorted(places, key=lambda place: (place.model, place.version))
 
     def _mark(self, place: Place, ledger_state: LedgerState) -> str:
@@ -126,8 +129,10 @@ class Desks:
             in_force,
             # Evidence grows older by the day.
             f"{now:%Y-%m-%d}",
-            ledger_state.approvals,
+            [each for each in ledger_state.approvals if each.model == place.model],
             ledger_state.frozen,
+            ledger_state.revoked_keys,
+            sorted(ledger_state.revoked_adapters),
             model.model_dump(mode="json", exclude={"wish"}),
         )
         return digest_of_text(repr(facts))
@@ -157,6 +162,8 @@ class Desks:
             return [f"**{place.subject} serves**, {released}.", ""]
         if _is_of(model.pending, place):
             return [f"**{place.subject} is on its way** to full traffic.", ""]
+        if any(_is_of(recorded, place) for recorded in model.once_served):
+            return [f"**{place.subject} served before.** {_HOW_TO_RELEASE}", ""]
         return self._judged(place)
 
     def _judged(self, place: Place) -> list[str]:
@@ -195,7 +202,10 @@ def _entries(place: Place) -> list[str]:
     history = read_history(place.model)
     # Entries of the whole model, such as a waiver, count for each version of it.
     about = [entry for entry in history.entries if _is_about(entry, place)]
-    lines = [f"- {plain(entry.line.strip())}" for entry in about[-_MOST_ENTRIES:]]
+    lines = [
+        f"- {plain(entry.line.strip()[:_LONGEST_LINE])}"
+        for entry in about[-_MOST_ENTRIES:]
+    ]
     if not lines:
         return []
     return ["Ledger:", "", *lines, ""]

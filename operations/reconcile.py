@@ -20,7 +20,7 @@ from flows.promote import open_release_context
 from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
-from flows.wishes import answer_wish
+from flows.wishes import answer_wish, goes_back
 from operations.desk import Desks
 from operations.remembered import HeadComparison
 from operations.unfinished import Finish, finish_release
@@ -92,6 +92,11 @@ class Reconciler:
     def of_wishes(self) -> tuple[Duty, ...]:
         """What release managers asked for, which may take as long as an engine takes to load."""
         return (self.answer_wishes,)
+
+    @property
+    def of_ways_back(self) -> tuple[Duty, ...]:
+        """Going back waits for no engine, and so for no other wish."""
+        return (self.go_back,)
 
     @property
     def of_the_record(self) -> tuple[Duty, ...]:
@@ -182,14 +187,22 @@ class Reconciler:
 
     def answer_wishes(self) -> tuple[str, ...]:
         """Release what release managers asked for, or refuse it with the reason."""
+        return self._answer_wishes(is_way_back=False)
+
+    def go_back(self) -> tuple[str, ...]:
+        """Go back to what served before, where release managers asked for that."""
+        return self._answer_wishes(is_way_back=True)
+
+    def _answer_wishes(self, *, is_way_back: bool) -> tuple[str, ...]:
         answered = [
             answer_wish(self._project, name, model.wish)
             for name, model in self._ledger.state().models.items()
-            if model.wish is not None
+            if model.wish is not None and goes_back(model) == is_way_back
         ]
         failures = [each.sentence for each in answered if each.has_failed]
         done = [each.sentence for each in answered if not each.has_failed]
-        return (*done, *self._notify("wishes", *failures))
+        duty = "wishes to go back" if is_way_back else "wishes"
+        return (*done, *self._notify(duty, *failures))
 
     def keep_desks(self) -> tuple[str, ...]:
         """Have each version's page begin with what holds of it, and what is missing."""

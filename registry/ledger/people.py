@@ -115,14 +115,19 @@ def approved(ledger_state: LedgerState, entry: Entry, body: Approved) -> LedgerS
 
 
 def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
-    """The state without wishes and approvals that a stolen key signed: nobody may have asked."""
+    """The state without what a stolen key signed: wishes, approvals, a release on its way."""
     approvals = tuple(
         approval for approval in ledger_state.approvals if approval.key_id != key_id
     )
     models = {}
     for name, model in ledger_state.models.items():
-        is_forged = model.wish is not None and model.wish.key_id == key_id
-        models[name] = model.model_copy(update={"wish": None}) if is_forged else model
+        wish, pending = model.wish, model.pending
+        if wish is not None and wish.key_id == key_id:
+            wish = None
+        # Nothing that it signed is released any more, also what is on its way.
+        if pending is not None and pending.release.signed_by == key_id:
+            pending = None
+        models[name] = model.model_copy(update={"wish": wish, "pending": pending})
     return ledger_state.model_copy(update={"approvals": approvals, "models": models})
 
 

@@ -8,6 +8,7 @@ follow the ledger, and are the service account's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from threading import BoundedSemaphore
 from typing import Any
 
 from core.account import MLFLOW
@@ -45,6 +46,8 @@ _NO_ROLE = (
     "{by} is no release manager of this project. "
     "Ask {managers}, or have people.yaml give {by} that role"
 )
+_MOST_AT_ONCE = 4
+_TOO_MANY = "Too many wishes wait for their answer. Set the alias again in a minute"
 _NO_REASON = (
     "Say first why version {version} is to be released: set the tag `release_reason` on its page, "
     "then the alias again"
@@ -79,6 +82,7 @@ class Admission:
             return
         require_login(call)
         alias = str(call.arguments["alias"])
+        self._require_plain_letters(call, alias)
         # Other people's models, and aliases that Assay knows nothing of, are theirs.
         if not self._is_governed(call, alias):
             return
@@ -91,6 +95,12 @@ class Admission:
         self._require_manager(call)
         if alias == RELEASE:
             self._take_wish(call)
+
+    def _require_plain_letters(self, call: Call, alias: str) -> None:
+        """Refuse letters of other scripts: some look like those of `release` to people."""
+        name = str(call.arguments["name"])
+        if not alias.isascii() and holds_registered_version(call.store, name):
+            call.refuse("Write an alias of this model in letters of ASCII")
 
     def refuse_deletion(self, call: Call) -> None:
         """Let nobody take an alias of Assay's away: `MlflowException`."""
@@ -136,6 +146,9 @@ class Admission:
         reason = str(version.tags.get(RELEASE_REASON) or "").strip()
         if not reason:
             call.refuse(_NO_REASON.format(version=number))
+        # MLflow answers by a few threads, and a wish holds one of them until it is answered.
+        if not self._places.acquire(blocking=False):
+            call.refuse(_TOO_MANY)
         try:
             request = request_of(call.by, reason[:_LONGEST_REASON])
             subject = Subject(str(version.name), number, self._package_of(version))
@@ -143,6 +156,8 @@ class Admission:
         except AssayError as error:
             call.refuse(_as_fact(error))
             raise
+        finally:
+            self._places.release()
         if not answer.is_granted:
             call.refuse(answer.text.strip().rstrip("."))
         # A reason is for one wish: the next one says its own.
@@ -166,6 +181,10 @@ class Admission:
                 "bytes of this page: train it again, or answer for it with `assay adopt`."
             )
         return package
+
+    @cached_property
+    def _places(self) -> BoundedSemaphore:
+        return BoundedSemaphore(_MOST_AT_ONCE)
 
     @cached_property
     def _wishes(self) -> WishDesk:

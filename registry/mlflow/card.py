@@ -26,6 +26,7 @@ _ENTITIES = {
     "\n": " ",
 }
 _END_OF_DESK = "[//]: # (end of what changes)"
+_LONGEST_DESK = 3000
 _LONGEST_PAGE = 5000
 """What MLflow keeps of a version's description."""
 _TO_ENTITIES = str.maketrans(_ENTITIES)
@@ -201,9 +202,11 @@ def begin_with(text: str, description: str) -> str:
     What is too long for MLflow is cut from the end of the card, whose whole is in the run.
     """
     # A line of Markdown that is not shown.
-    _, is_there, card = description.rpartition(_END_OF_DESK)
+    _, is_there, card = description.partition(_END_OF_DESK)
     rest = card if is_there else f"\n\n---\n\n{description}"
-    page = f"{text.rstrip()}\n\n{_END_OF_DESK}{rest}"
+    # The mark must never be cut: the next text would take this one for the card.
+    beginning = text.rstrip()[:_LONGEST_DESK]
+    page = f"{beginning}\n\n{_END_OF_DESK}{rest}"
     return page[:_LONGEST_PAGE]
 
 

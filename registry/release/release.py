@@ -238,7 +238,7 @@ def next_entry(
         wish = model_state.wish
         # An older wish is judged against what comes of this release, which somebody ordered since.
         if wish is not None and wish.generation > model_state.pending.begun:
-            return _give_way(model_state.pending, wish, stall.context)
+            return _give_way(model_state, model_state.pending, wish, stall.context)
         return _before_the_switch(
             model_state, model_state.pending, endpoint_state, stall, follows=follows
         )
@@ -250,9 +250,22 @@ def next_entry(
 
 
 def _give_way(
-    pending: RecordedRelease, wish: RecordedWish, context: ReleaseContext
+    model_state: ModelState,
+    pending: RecordedRelease,
+    wish: RecordedWish,
+    context: ReleaseContext,
 ) -> ReleaseAborted:
     """Stop for a later wish: two versions are never on their way at once."""
+    answering = model_state.answering
+    # Where it is for what answers, stopping is all that was wished for.
+    if answering is not None and answering.release.version == wish.version:
+        return ReleaseAborted(
+            begun=pending.begun,
+            reason_sha256=wish.reason_sha256,
+            by=wish.by,
+            account=wish.account,
+            wished=wish.generation,
+        )
     reason = f"{wish.by} wished for version {wish.version} (entry {wish.generation})"
     return _abort(pending, reason, context)
 

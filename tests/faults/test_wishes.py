@@ -6,14 +6,18 @@ Both versions were released; going back and stopping need neither MLflow nor Pre
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from core.project import Project
 from core.ready import ready_line
+from flows.wishes import LONGEST_OPEN, answer_wish
 from registry.ledger.enrolment import enrol
 from registry.ledger.entries import Wished
 from registry.ledger.ledger import open_ledger
+from registry.ledger.state import RecordedWish
 from registry.release.context import ChangeRequest
 from registry.release.doorbell import ring
 from registry.release.wishing import Subject, WishDesk
@@ -148,4 +152,25 @@ def test_a_wish_of_somebody_without_the_role_is_refused_whoever_signed_it(
         answer = desk(home).hand_in(Subject(MODEL, version), EVE)
     assert not answer.is_granted
     assert answer.text == "eve is no release manager of this project"
+    assert other_than_serves(home) == version
+
+
+def test_a_wish_that_nobody_waits_for_any_more_is_closed_and_not_granted(
+    home: Home, checkout: Checkout
+) -> None:
+    version = other_than_serves(home)
+    long_ago = datetime.now(UTC) - 2 * LONGEST_OPEN
+    forgotten = open_ledger(home.path, clock=lambda: long_ago, role="admission")
+    # The ledger's clock never goes back: it is aged by the entry's own time.
+    aged = RecordedWish(
+        generation=forgotten.state().head.generation,
+        version=version,
+        by=MANAGER.by,
+        account=MANAGER.account,
+        reason_sha256=forgotten.remember("it is late"),
+        at=long_ago,
+    )
+    project = Project(checkout.root, home.path)
+    answered = answer_wish(project, MODEL, aged)
+    assert "nobody waits for it any more" in answered.sentence
     assert other_than_serves(home) == version

@@ -144,3 +144,6 @@ def test_the_first_part_takes_the_place_of_the_one_before_and_a_long_card_is_cut
     assert begin_with("serves", once) == begin_with("serves", CARD)
     assert begin_with("serves", "").startswith("serves")
     assert len(begin_with("serves", "x" * 6000)) == 5000
+    # However long the first part is, the next one takes its place.
+    long = begin_with("y" * 9000, CARD)
+    assert begin_with("serves", long) == begin_with("serves", CARD)

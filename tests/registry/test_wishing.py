@@ -240,3 +240,27 @@ def test_a_command_that_releases_the_version_grants_the_wish(ledger: Ledger) -> 
 def test_a_wish_that_the_ledger_lost_is_an_error(ledger: Ledger) -> None:
     with pytest.raises(BrokenLedger, match="does not hold the wish of entry 7"):
         find_answer(ledger, 7)
+
+
+def test_a_wish_for_what_serves_stops_what_is_on_its_way_and_is_granted(
+    bench: Bench,
+) -> None:
+    model = "letters-tiny"
+    bench.release("1")
+    begun_at = bench.begin("2")
+    wish = Wished(by="eve", account="x", reason_sha256=WHY, model=model, version="1")
+    generation = write(bench.ledger, wish)
+    body = bench.next()
+    assert isinstance(body, ReleaseAborted)
+    assert (body.begun, body.by, body.wished) == (begun_at, "eve", generation)
+    write(bench.ledger, body)
+    answer = find_answer(bench.ledger, generation)
+    assert answer is not None
+    assert answer.is_granted
+
+
+def test_an_older_wish_lets_a_release_that_somebody_ordered_go_on(bench: Bench) -> None:
+    wish = Wished(by="eve", reason_sha256=WHY, model="letters-tiny", version="2")
+    write(bench.ledger, wish)
+    bench.begin("1")
+    assert bench.next() is None
