@@ -36,8 +36,9 @@ def ensure_signed(
     """
     ledger_state = ledger.state()
     registration = ledger_state.registration(version.name, version.version)
-    # One of a key that was replaced since counts on: releases name that key.
-    entered = ledger_state.head.generation
+    # One of a key that was replaced since counts on: releases name that key. A version that is not
+    # entered yet will be after every entry of now.
+    entered = ledger_state.head.generation + 1
     if registration is not None:
         entered = registration.generation
     found = find_signature(package, ledger_state, entered).signature

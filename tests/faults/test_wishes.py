@@ -6,7 +6,6 @@ Both versions were released; going back and stopping need neither MLflow nor Pre
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from flows.wishes import LONGEST_OPEN, answer_wish
 from registry.ledger.enrolment import enrol
 from registry.ledger.entries import Wished
 from registry.ledger.ledger import open_ledger
-from registry.ledger.state import RecordedWish
 from registry.release.context import ChangeRequest
 from registry.release.doorbell import ring
 from registry.release.wishing import Subject, WishDesk
@@ -159,18 +157,21 @@ def test_a_wish_that_nobody_waits_for_any_more_is_closed_and_not_granted(
     home: Home, checkout: Checkout
 ) -> None:
     version = other_than_serves(home)
-    long_ago = datetime.now(UTC) - 2 * LONGEST_OPEN
-    forgotten = open_ledger(home.path, clock=lambda: long_ago, role="admission")
-    # The ledger's clock never goes back: it is aged by the entry's own time.
-    aged = RecordedWish(
-        generation=forgotten.state().head.generation,
-        version=version,
+    ledger = open_ledger(home.path, role="admission")
+    wish = Wished(
         by=MANAGER.by,
         account=MANAGER.account,
-        reason_sha256=forgotten.remember("it is late"),
-        at=long_ago,
+        reason_sha256=ledger.remember("it is late"),
+        model=MODEL,
+        version=version,
     )
+    ledger.append(wish, ledger.state())
+    recorded = home.ledger_state.model(MODEL).wish
+    assert recorded is not None
+    # The ledger's clock never goes back: the wish is aged on its way to the controller.
+    aged = recorded.model_copy(update={"at": recorded.at - 2 * LONGEST_OPEN})
     project = Project(checkout.root, home.path)
     answered = answer_wish(project, MODEL, aged)
     assert "nobody waits for it any more" in answered.sentence
+    assert home.ledger_state.model(MODEL).wish is None
     assert other_than_serves(home) == version
