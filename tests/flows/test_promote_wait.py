@@ -102,7 +102,8 @@ def test_an_interrupted_wait_leaves_the_release_to_the_controller(
     wait_until(
         lambda: model_state(served).pending is not None or process.poll() is not None
     )
-    os.kill(process.pid, signal.SIGINT)
+    # As CI ends a job. A shell in the background has its children ignore Ctrl-C.
+    os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=SECONDS_AT_MOST)
     assert process.returncode == 75, err
     assert "goes on: the controller of `assay up` carries it to its end" in err
