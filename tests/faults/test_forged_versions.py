@@ -192,7 +192,7 @@ def test_what_a_run_registered_is_served_and_still_counts_while_the_base_answers
         result = promote(site, "1")
         assert result.code == 0, result.out + result.err
         assert (
-            f"Entry 2 of the ledger holds these bytes: trained for {registration.by}"
+            f"Entry 3 of the ledger holds these bytes: trained for {registration.by}"
             in result.out
         )
         assert "somebody-else" not in result.out
