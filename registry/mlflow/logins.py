@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
-from core.address import shown
 from core.errors import OperationError
 from core.private_file import write_private
 from core.team_server import Answer, TeamServer
@@ -115,8 +114,3 @@ def _name_in(answer: Answer) -> str | None:
         return None
     name = user.get("username")
     return name if isinstance(name, str) else None
-
-
-def describe_server(login: Login) -> str:
-    """The server's address as a person may see it."""
-    return shown(login.server)
