@@ -130,9 +130,9 @@ def skip_canary_of(model: str | None, reason: str) -> ServedModel:
     # No brake: what it lets happen is a release.
     order = make_order(reason)
     check_may_promote(current_project(), order)
-    ordered = order_about(model, reason)
-    name = ordered.model
-    ledger_state = skip_canary(name, order, ordered.context)
+    context = _open_context()
+    name = model or _only_model(context.ledger.state())
+    ledger_state = skip_canary(name, order, context)
     return ServedModel(name, ledger_state)
 
 
@@ -150,8 +150,7 @@ def unfreeze_releases(reason: str) -> LedgerState:
     # No brake: who opens the way again is verified.
     order = make_order(reason)
     check_may_promote(current_project(), order)
-    _, context = _order_with_context(reason)
-    return unfreeze(order, context)
+    return unfreeze(order, _open_context())
 
 
 def order_about(model: str | None, reason: str) -> ModelOrder:
@@ -213,15 +212,20 @@ def current_project() -> Project:
 
 def _order_with_context(reason: str) -> tuple[ChangeRequest, ReleaseContext]:
     """Prepare an order without asking MLflow or Prefect: a brake must work without either."""
+    order = make_brake_order(reason)
+    return order, _open_context()
+
+
+def _open_context() -> ReleaseContext:
+    """Ledger and endpoint; `LedgerError` where there is no ledger."""
     # Neither of these imports mlflow or prefect.
     from registry.ledger.ledger import open_ledger
     from serving.client import endpoint_client
 
     home = current_project().home
-    order = make_brake_order(reason)
-    # A brake creates no ledger: a missing one was lost, or is in another place.
+    # No order creates a ledger: a missing one was lost, or is in another place.
     current_ledger()
-    return order, ReleaseContext(open_ledger(home), endpoint_client(home))
+    return ReleaseContext(open_ledger(home), endpoint_client(home))
 
 
 def _only_model(ledger_state: LedgerState) -> str:
