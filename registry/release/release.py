@@ -48,6 +48,7 @@ from registry.release.context import (
     describe_alarms,
 )
 from registry.release.following import EndpointState, FollowingEndpoint
+from registry.release.wishing import is_of
 
 Brake = Frozen | RolledBack | BaseServed | Revoked
 _DRIVER = "controller"
@@ -258,7 +259,7 @@ def _give_way(
     """Stop for a later wish: two versions are never on their way at once."""
     answering = model_state.answering
     # Where it is for what answers, stopping is all that was wished for.
-    if answering is not None and answering.release.version == wish.version:
+    if answering is not None and is_of(answering, wish.version, wish.package_sha256):
         return ReleaseAborted(
             begun=pending.begun,
             reason_sha256=wish.reason_sha256,

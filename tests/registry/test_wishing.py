@@ -264,3 +264,23 @@ def test_an_older_wish_lets_a_release_that_somebody_ordered_go_on(bench: Bench) 
     write(bench.ledger, wish)
     bench.begin("1")
     assert bench.next() is None
+
+
+def test_a_wish_for_other_bytes_of_that_number_is_judged_and_not_granted_by_a_stop(
+    bench: Bench,
+) -> None:
+    bench.release("1")
+    bench.begin("2")
+    wish = Wished(
+        by="eve",
+        reason_sha256=WHY,
+        model="letters-tiny",
+        version="1",
+        package_sha256="d" * 64,
+    )
+    generation = write(bench.ledger, wish)
+    body = bench.next()
+    assert isinstance(body, ReleaseAborted)
+    assert (body.by, body.wished) == (None, None)
+    write(bench.ledger, body)
+    assert find_answer(bench.ledger, generation) is None
