@@ -275,3 +275,18 @@ def test_a_waiver_that_could_not_count_is_refused_at_once(desk: Desk) -> None:
     # One version of somebody else's is enough for a waiver to count for something.
     desk.ledger.append(registered("2", "words"), desk.ledger.state())
     assert desk.assay(*words).code == 0
+
+
+def test_what_lets_a_release_happen_asks_for_the_role_and_a_brake_does_not(
+    desk: Desk,
+) -> None:
+    skip = ("skip-canary", "--model", MODEL, *WHY)
+    desk.assay("freeze", *WHY)
+    desk.refuses(f"No release of {MODEL} is on its way", *skip)
+    (desk.root / FILE).write_text("people: {}\ncommand_line: [author]\n")
+    desk.refuses("role release_manager", *skip)
+    desk.refuses("role release_manager", "unfreeze", *WHY)
+    assert desk.ledger.state().frozen is not None
+    (desk.root / FILE).write_text("people: {}\ncommand_line: [release_manager]\n")
+    desk.assay("unfreeze", *WHY)
+    assert desk.ledger.state().frozen is None
