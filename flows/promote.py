@@ -129,6 +129,13 @@ def begin_promotion(
     """
     store = open_store(project)
     candidate = store.get_version(model, version)
+    # What is on its way gives way to what passed, and not to what somebody merely asked for.
+    if order.wished is not None and _is_on_its_way(context, model):
+        ahead = _judge_ahead(project, store, candidate, context)
+        if not isinstance(ahead, Candidate):
+            return Promotion(
+                model=model, version=candidate.version, verdict=ahead, released=None
+            )
     turn = exclusive(
         release_lock(project.home),
         wait=context.patience.seconds_left,
@@ -170,6 +177,32 @@ def begin_promotion(
             context,
         )
         return Begun(version=candidate.version, verdict=verdict, generation=generation)
+
+
+def _is_on_its_way(context: ReleaseContext, model: str) -> bool:
+    model_state = context.ledger.state().model(model)
+    return model_state.pending is not None
+
+
+def _judge_ahead(
+    project: Project, store: Store, candidate: ModelVersion, context: ReleaseContext
+) -> Candidate | Rejection | Undecided:
+    """Judge while another release is driven, whose driver holds the lock.
+
+    A pass is an entry by which that driver gives way; the version is judged again after that.
+    """
+    with share_home(project.home):
+        package = fetch_package_of(store, candidate, project.home)
+        check_pages(store, context.ledger, context.ledger.state())
+        judged = version_to_judge(
+            project,
+            context,
+            store,
+            candidate,
+            package,
+        )
+        verdict, _ = judge_and_record(context, store, judged)
+    return verdict
 
 
 def _other_release_error() -> ReleaseError:

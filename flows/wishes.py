@@ -9,22 +9,16 @@ the next round answers.
 """
 
 import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
-from core.errors import AssayError, IllegalEntry
 from core.project import Project
 from flows.promote import Begun, Promotion, begin_promotion, open_release_context
 from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
-from registry.ledger.entries import WishClosed
-from registry.ledger.ledger import Ledger
-from registry.ledger.state import ModelState, RecordedWish
-from registry.release.brakes import roll_back
-from registry.release.context import ChangeRequest, ReleaseContext, append
+from registry.ledger.state import RecordedWish
+from registry.release.context import ChangeRequest, ReleaseContext
+from registry.release.granting import Answered, answer, grant
 from registry.release.people import read_people
 from registry.release.release import find_outcome
-from registry.release.wishing import find_answer, is_of
 
 _LONGEST_REASON = 2000
 SECONDS_TO_ANSWER = 60.0
@@ -34,14 +28,6 @@ LONGEST_OPEN = timedelta(seconds=120)
 _UNKNOWN = "no reason is on record"
 
 
-class Answered(NamedTuple):
-    """What became of a wish, as a sentence."""
-
-    sentence: str
-    has_failed: bool = False
-    """It was granted and came to nothing: who asked has been told otherwise."""
-
-
 def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
     """Answer an open wish.
 
@@ -49,24 +35,11 @@ def answer_wish(project: Project, model: str, wish: RecordedWish) -> Answered:
     """
     until = time.monotonic() + SECONDS_TO_ANSWER
     context = open_release_context(project.home, until)
-    try:
-        obstacle = _try_to_grant(project, model, wish, context)
-    # Told to the person: what is in the way now may be gone at the next wish.
-    except AssayError as error:
-        obstacle = str(error)
-    except Exception as error:  # noqa: BLE001 - an open wish would be tried again in every round
-        obstacle = f"it cannot be judged ({type(error).__name__}: {str(error)[:200]})"
-    # As a line of the log and a notice to people.
-    name = f"the wish of {wish.by} for {model} version {wish.version}"
-    if not obstacle:
-        return Answered(f"Granted: {name}.")
-    _close(context.ledger, wish, obstacle)
-    answer = find_answer(context.ledger, wish.generation)
-    # A release that began and failed later is the answer, too.
-    if answer is not None and answer.is_granted:
-        sentence = f"Granted: {name}. {obstacle}"
-        return Answered(sentence, has_failed=True)
-    return Answered(f"Refused: {name}: {obstacle}")
+
+    def try_to_grant() -> str:
+        return _try_to_grant(project, model, wish, context)
+
+    return answer(model, wish, context.ledger, try_to_grant)
 
 
 def _try_to_grant(
@@ -82,13 +55,23 @@ def _try_to_grant(
         account=wish.account,
         wished=wish.generation,
     )
-    model_state = context.ledger.state().model(model)
-    if not _served_before(model_state, wish):
-        return _release(project, model, wish, order, context)
-    if _only_serves(model_state, wish):
-        return f"Version {wish.version} of {model} serves already"
-    roll_back(model, wish.version, order, context)
-    return ""
+
+    def release(order: ChangeRequest) -> str:
+        return _release(
+            project,
+            model,
+            wish,
+            order,
+            context,
+        )
+
+    return grant(
+        model,
+        wish,
+        order,
+        context,
+        release,
+    )
 
 
 def _find_objection(project: Project, wish: RecordedWish) -> str:
@@ -127,29 +110,6 @@ def _release(
     return ""
 
 
-def goes_back(model_state: ModelState) -> bool:
-    """Whether the open wish is for a version that served before, so that nothing is judged."""
-    wish = model_state.wish
-    return wish is not None and _served_before(model_state, wish)
-
-
-def _served_before(model_state: ModelState, wish: RecordedWish) -> bool:
-    matching = [
-        recorded
-        for recorded in model_state.once_served
-        if is_of(recorded, wish.version, wish.package_sha256)
-    ]
-    return bool(matching)
-
-
-def _only_serves(model_state: ModelState, wish: RecordedWish) -> bool:
-    """Whether it has full traffic, and nothing is on its way that could be stopped."""
-    answering = model_state.answering
-    if answering is None or model_state.pending is not None:
-        return False
-    return is_of(answering, wish.version, wish.package_sha256)
-
-
 def _describe_verdict(outcome: Promotion) -> str:
     reasons = [
         finding.text
@@ -157,17 +117,8 @@ def _describe_verdict(outcome: Promotion) -> str:
         if finding.outcome != "passed"
     ]
     reason = ". ".join(reasons)
-    answer = outcome.verdict.verdict
+    verdict = outcome.verdict.verdict
     subject = f"Version {outcome.version} of {outcome.model}"
     # A dialog and an entry's reason are read by people: the rest is on the version's page.
-    text = f"{subject} is {answer} by judge. {reason}"
+    text = f"{subject} is {verdict} by judge. {reason}"
     return text[:_LONGEST_REASON]
-
-
-def _close(ledger: Ledger, wish: RecordedWish, obstacle: str) -> None:
-    # The text is kept first: no entry may refer to a reason that is nowhere.
-    reason_sha256 = ledger.remember(obstacle)
-    closed = WishClosed(wished=wish.generation, reason_sha256=reason_sha256)
-    # Answered, superseded or taken back meanwhile.
-    with suppress(IllegalEntry):
-        append(ledger, lambda _: closed)

@@ -20,7 +20,7 @@ from flows.promote import open_release_context
 from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
-from flows.wishes import answer_wish, goes_back
+from flows.wishes import answer_wish
 from operations.desk import Desks
 from operations.remembered import HeadComparison
 from operations.unfinished import Finish, finish_release
@@ -34,6 +34,7 @@ from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
 from registry.mlflow.store import Store
+from registry.release.granting import goes_back
 from registry.release.release import is_at_rest
 from serving.client import endpoint_client
 

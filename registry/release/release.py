@@ -48,6 +48,7 @@ from registry.release.context import (
     describe_alarms,
 )
 from registry.release.following import EndpointState, FollowingEndpoint
+from registry.release.granting import stops
 from registry.release.wishing import is_of
 
 Brake = Frozen | RolledBack | BaseServed | Revoked
@@ -236,9 +237,8 @@ def next_entry(
     # What an endpoint reports of another ledger, or of an older entry, counts for nothing.
     follows = endpoint_state.head == ledger_state.head
     if model_state.pending is not None:
-        wish = model_state.wish
-        # An older wish is judged against what comes of this release, which somebody ordered since.
-        if wish is not None and wish.generation > model_state.pending.begun:
+        wish = stops(ledger_state, model, model_state.pending)
+        if wish is not None:
             return _give_way(model_state, model_state.pending, wish, stall.context)
         return _before_the_switch(
             model_state, model_state.pending, endpoint_state, stall, follows=follows
@@ -267,7 +267,8 @@ def _give_way(
             account=wish.account,
             wished=wish.generation,
         )
-    reason = f"{wish.by} wished for version {wish.version} (entry {wish.generation})"
+    place = f"version {wish.version} (entry {wish.generation})"
+    reason = f"{wish.by} wished for {place}"
     return _abort(pending, reason, context)
 
 

@@ -276,6 +276,10 @@ def test_a_newer_wish_for_another_version_ends_a_canary(serving: Bench) -> None:
     assert serving.next() is None
     serving.write(Wished(by="rita", reason_sha256="0" * 64, model=MODEL, version="3"))
     count(serving, begun, step_seconds=1.0)
+    # Whether it is fit is not known yet.
+    assert serving.next() is None
+    serving.judge("3")
+    count(serving, begun, step_seconds=1.0)
     assert "rita wished for version 3 (entry " in why(serving, serving.next())
 
 

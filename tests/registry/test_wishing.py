@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 
 from core.errors import BrokenLedger
-from registry.ledger.entries import Body, ReleaseAborted, Revoked, WishClosed, Wished
+from registry.ledger.entries import (
+    Body,
+    ReleaseAborted,
+    ReleaseSwitched,
+    Revoked,
+    WishClosed,
+    Wished,
+)
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.release.context import ChangeRequest
 from registry.release.release import drive_release
 from registry.release.wishing import Answer, Subject, WishDesk, find_answer
-from tests.support.fake_endpoint import Bench
+from tests.support.fake_endpoint import Bench, release_of
 from tests.support.ledgers import (
     MODEL,
     WHY,
@@ -27,6 +34,7 @@ from tests.support.ledgers import (
 
 RITA = ChangeRequest("rita", "it is better", "mlflow:rita")
 Answering = Callable[[Ledger, int], None]
+bench_model = release_of("1").model
 
 
 @pytest.fixture
@@ -177,22 +185,59 @@ def test_an_entry_about_another_model_answers_nothing(ledger: Ledger) -> None:
     assert find_answer(ledger, wish) is None
 
 
-def test_a_release_on_its_way_gives_way_to_a_later_wish(bench: Bench) -> None:
-    model = "letters-tiny"
+def wish_for(bench: Bench, version: str, package_sha256: str | None = None) -> int:
+    wish = Wished(
+        by="eve",
+        reason_sha256=WHY,
+        model=bench_model,
+        version=version,
+        package_sha256=package_sha256,
+    )
+    return write(bench.ledger, wish)
+
+
+def test_a_release_on_its_way_gives_way_to_a_later_wish_that_passed(
+    bench: Bench,
+) -> None:
     begun_at = bench.begin("1")
-    wish = Wished(by="eve", reason_sha256=WHY, model=model, version="2")
-    generation = write(bench.ledger, wish)
+    generation = wish_for(bench, "2")
+    bench.judge("2")
     body = bench.next()
     assert isinstance(body, ReleaseAborted)
     assert body.begun == begun_at
     assert bench.ledger.recall(body.reason_sha256) == (
         f"eve wished for version 2 (entry {generation})"
     )
-    drive_release(model, bench.context)
-    state = bench.ledger.state().model(model)
+    drive_release(bench_model, bench.context)
+    state = bench.ledger.state().model(bench_model)
     assert state.pending is None
     assert state.wish is not None
     assert state.wish.generation == generation
+
+
+@pytest.mark.parametrize("verdicts", [(), ("rejected",), ("passed", "undecided")])
+def test_a_release_on_its_way_goes_on_until_the_wished_version_has_passed(
+    bench: Bench, verdicts: tuple[str, ...]
+) -> None:
+    begun_at = bench.begin("1")
+    wish_for(bench, "2")
+    for verdict in verdicts:
+        bench.judge("2", verdict)
+    bench.answers(begun_at)
+    assert bench.next() == ReleaseSwitched(begun=begun_at)
+
+
+def test_a_verdict_from_before_the_wish_or_on_other_bytes_stops_nothing(
+    bench: Bench,
+) -> None:
+    begun_at = bench.begin("1")
+    bench.judge("2")
+    wish_for(bench, "2", "d" * 64)
+    bench.answers(begun_at)
+    assert bench.next() == ReleaseSwitched(begun=begun_at)
+    # `judge` of the bench is about version 2 with bytes of its own.
+    bench.judge("2")
+    assert bench.next() == ReleaseSwitched(begun=begun_at)
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -279,8 +324,5 @@ def test_a_wish_for_other_bytes_of_that_number_is_judged_and_not_granted_by_a_st
         package_sha256="d" * 64,
     )
     generation = write(bench.ledger, wish)
-    body = bench.next()
-    assert isinstance(body, ReleaseAborted)
-    assert (body.by, body.wished) == (None, None)
-    write(bench.ledger, body)
+    assert bench.next() is None
     assert find_answer(bench.ledger, generation) is None
