@@ -7,19 +7,20 @@ more.
 from typing import get_args
 
 from core.roles import PersonRole
+from registry.ledger.entries import Judged
 from registry.ledger.state import LedgerState
 from registry.mlflow.recorded import ModelVersion
 from registry.release.judge import Approval, WaivedRule
 from registry.release.people import People
 
 
-def last_policy(ledger_state: LedgerState, model: str) -> str | None:
-    """The policy by which the model's last release was judged, revoked or not."""
+def last_verdict(ledger_state: LedgerState, model: str) -> Judged | None:
+    """The verdict by which the model's last release began, revoked or not."""
     released = ledger_state.model(model).once_served
     if not released:
         return None
     # Of the last release and not of what serves: going back changes no policy.
-    return ledger_state.judged[released[-1].judged].policy_sha256
+    return ledger_state.judged[released[-1].judged]
 
 
 def waivers_of(

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.files import sha256_of
-from flows.judged_people import approvals_of, last_policy, persons_of, waivers_of
+from flows.judged_people import approvals_of, last_verdict, persons_of, waivers_of
 from pipelines.gates.policy import load_policy
 from pipelines.values.champion import ChampionInput
 from pipelines.values.evidence import Scorecard
@@ -75,6 +75,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     compared = ChampionInput.read(judged.package / "champion.json").champion
     serving = model.comparator
     found = _signature(judged, ledger_state)
+    last = last_verdict(ledger_state, version.name)
     # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
     return Circumstances(
@@ -95,7 +96,8 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         champion_adapter=None
         if serving is None
         else serving.release.spec.adapter_sha256,
-        last_policy=last_policy(ledger_state, version.name),
+        last_policy=None if last is None else last.policy_sha256,
+        last_approvals=0 if last is None else last.approvals_asked or 0,
         revoked=is_revoked or adapter in ledger_state.revoked_adapters,
         frozen=ledger_state.frozen is not None,
         waivers=waivers_of(ledger_state, version.name, people),

@@ -18,6 +18,7 @@ from flows.package_repair import fetch_released_package, package_fault, signer_o
 from flows.release_wait import see_release_through
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import policy_of
+from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.verdict import (
@@ -241,8 +242,13 @@ def judge_and_record(
     """Judge the version, and record the verdict in the ledger and on the version's page."""
     version, finalist = judged.version, judged.finalist
     verdict = decide(judged, context.ledger.state())
+    policy = load_policy(judged.policy)
     subject = Subject(
-        version.name, version.version, version.package_sha256, finalist.adapter.sha256
+        version.name,
+        version.version,
+        version.package_sha256,
+        finalist.adapter.sha256,
+        policy.gates.judge.approvals,
     )
     ledger_state = record_judgement(context.ledger, subject, verdict)
     _annotate_page(

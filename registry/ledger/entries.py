@@ -214,6 +214,12 @@ class Judged(Value):
         description="The packaging key that signed the package;"
         " None: it passed without a signature.",
     )
+    approvals_asked: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many approvals the policy asked for;"
+        " None: it was judged before that was entered.",
+    )
 
 
 class Wished(_HumanAct):

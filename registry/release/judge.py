@@ -194,6 +194,9 @@ class Circumstances(Value):
         description="The digest of the policy by which the last release of this model was judged; "
         "None: nothing of it was released.",
     )
+    last_approvals: int = Field(
+        default=0, ge=0, description="How many approvals that policy asked for."
+    )
     # What the ledger and the recomputation say.
     revoked: bool
     frozen: bool
@@ -634,7 +637,7 @@ def _in_brackets(names: Sequence[str]) -> str:
 
 
 def check_policy_change(case: Circumstances, policy: Policy) -> Finding:
-    """Another policy than that of the last release needs one approver more than it asks for.
+    """Another policy than that of the last release needs one approver more than either asks for.
 
     Otherwise whoever loosens the policy lets their own version through.
     """
@@ -652,7 +655,7 @@ def check_policy_change(case: Circumstances, policy: Policy) -> Finding:
             f"The last release was judged by policy {now}, too",
         )
     approvers = case.approvers()
-    wanted = policy.gates.judge.approvals + 1
+    wanted = max(policy.gates.judge.approvals, case.last_approvals) + 1
     text = (
         f"The last release was judged by policy {last[:12]}, "
         f"this one is by {now}: that asks for {wanted} approvals, "

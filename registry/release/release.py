@@ -64,6 +64,8 @@ class Subject:
     version: str
     package_sha256: str
     adapter_sha256: str | None
+    approvals_asked: int | None = None
+    """By the policy that it was judged by."""
 
 
 def record_judgement(
@@ -86,6 +88,7 @@ def record_judgement(
         adapter_sha256=subject.adapter_sha256,
         registration=None if candidate is None else candidate.registration,
         signed_by=None if candidate is None else candidate.signed_by,
+        approvals_asked=subject.approvals_asked,
     )
     return append(ledger, lambda _: body)
 

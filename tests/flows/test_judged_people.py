@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from flows.judged_people import approvals_of, last_policy, persons_of, waivers_of
+from flows.judged_people import approvals_of, last_verdict, persons_of, waivers_of
 from registry.ledger.entries import Approved, ReleaseSwitched, Revoked, Waived
 from registry.mlflow.recorded import ModelVersion
 from registry.release.people import FILE, People, read_people
@@ -91,16 +91,16 @@ def test_waivers_are_of_the_model_with_the_roles_of_now(tmp_path: Path) -> None:
 
 def test_the_policy_of_the_last_release_is_remembered_through_a_revocation() -> None:
     chain = Chain()
-    assert last_policy(chain.ledger_state, MODEL) is None
+    assert last_verdict(chain.ledger_state, MODEL) is None
     verdict = judged("1")
     chain.add(verdict)
     # Judged and never released.
-    assert last_policy(chain.ledger_state, MODEL) is None
+    assert last_verdict(chain.ledger_state, MODEL) is None
     chain.add(begun(chain.last, "1"))
     chain.add(ReleaseSwitched(begun=chain.last))
-    assert last_policy(chain.ledger_state, MODEL) == verdict.policy_sha256
-    assert last_policy(chain.ledger_state, "other") is None
+    assert last_verdict(chain.ledger_state, MODEL) == verdict
+    assert last_verdict(chain.ledger_state, "other") is None
     chain.add(judged("2").model_copy(update={"policy_sha256": "e" * 64}))
-    assert last_policy(chain.ledger_state, MODEL) == verdict.policy_sha256
+    assert last_verdict(chain.ledger_state, MODEL) == verdict
     chain.add(Revoked(by="olga", reason_sha256=WHY, model=MODEL, version="1"))
-    assert last_policy(chain.ledger_state, MODEL) == verdict.policy_sha256
+    assert last_verdict(chain.ledger_state, MODEL) == verdict

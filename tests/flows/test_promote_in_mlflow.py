@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -11,13 +12,16 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from registry.mlflow.accounts import read_passwords
+from registry.ledger.entries import Registered, ReleaseBegun, RolledBack
+from registry.ledger.ledger import open_ledger
+from registry.mlflow.accounts import read_passwords, service_login
+from registry.mlflow.guarded_stores import APPROVE
 from registry.mlflow.recorded import CHAMPION, RELEASE, RELEASE_REASON
 from tests.support.browser import FLEETING, chromium, needs_chromium
 from tests.support.journey import Checkout, copy_checkout
+from tests.support.ledgers import write
 from tests.support.promoted import (
     MODEL,
-    WAIVED,
     System,
     model_state,
     system_of,
@@ -29,7 +33,7 @@ pytestmark = [pytest.mark.ci, needs_chromium]
 
 
 class VersionPage:
-    """Version 1 of the model, as `manager` sees it."""
+    """The page of a version of the model, as `manager` sees it."""
 
     def __init__(
         self, browser: webdriver.Chrome, system: System, pictures: Path
@@ -40,19 +44,23 @@ class VersionPage:
         # The browser keeps the login of the first page for the next ones.
         browser.get(f"http://manager:{password}@{self._place}/")
 
-    def open(self) -> None:
+    def open(self, version: str = "1") -> None:
+        address = f"http://{self._place}/#/models/{MODEL}/versions/{version}"
         self._browser.get("about:blank")
-        self._browser.get(f"http://{self._place}/#/models/{MODEL}/versions/1")
+        self._browser.get(address)
         self.until_it_says("Registered At")
         for button in self._all("//button[@aria-label='Close']"):
             button.click()  # the assistant, which takes a third of the page
 
     def add_tag(self, name: str, value: str) -> None:
+        self.write_tag(name, value)
+        self.until_it_says(value)
+
+    def write_tag(self, name: str, value: str) -> None:
         section = "//*[@data-testid='tags-section']"
         self._wait(lambda: self._fill(f"{section}//input[@id='name']", name))
         self._wait(lambda: self._fill(f"{section}//input[@id='value']", value))
         self._click(f"{section}//button[normalize-space()='Add']")
-        self.until_it_says(value)
 
     def set_alias(self, alias: str) -> None:
         self._click("//button[@title='Edit aliases']")
@@ -139,18 +147,106 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.dialog_says("0 people rated the answers, the policy asks for 3")
     page.keep("wish-refused", 1000)
     assert aliases(system) == (None, None)
-    for rule in WAIVED:
-        waive(system.checkout, rule)
+    # Ratings are other people's: they are waived. The approval is given on the page.
+    waive(system.checkout, "human_rating")
+    page.open()
+    page.write_tag(APPROVE, "I read its report")
+    wait_until(lambda: approvals(system) == [("manager", "mlflow:manager")])
+    page.open()
+    page.until_it_says("Approvals: manager (mlflow:manager)")
+    page.keep("approved", 1000)
     page.open()
     page.set_alias(RELEASE)
     # `champion` follows by itself, once the endpoint answers with it.
     wait_until(lambda: model_state(system.checkout).current is not None)
-    model = system.settled()
-    assert model.current is not None
-    assert (model.current.release.version, model.current.by) == ("1", "manager")
-    assert aliases(system) == ("1", "1")
+    assert serving(system) == ("1", "manager")
     fingerprint = system.answer().json()["system_fingerprint"]
-    assert fingerprint == model.current.release.fingerprint
+    assert fingerprint == fingerprint_of(system)
     page.open()
     page.until_it_says("champion")
     page.keep("wish-granted", 700)
+    release_a_second_version(system)
+    assert serving(system) == ("2", "ann")
+    page.open()
+    page.add_tag(RELEASE_REASON, "the second one is no better")
+    page.open()
+    page.set_alias(RELEASE)
+    wait_until(lambda: release_version(system) == "1")
+    assert serving(system) == ("1", "manager")
+    last = open_ledger(system.checkout.home).entries()[-1].body
+    assert isinstance(last, RolledBack)
+    assert (last.by, last.account) == ("manager", "mlflow:manager")
+    page.open()
+    page.until_it_says("champion")
+    page.keep("gone-back", 700)
+
+
+def approvals(system: System) -> list[tuple[str, str | None]]:
+    ledger_state = open_ledger(system.checkout.home).state()
+    return [(each.by, each.account) for each in ledger_state.approvals]
+
+
+def release_version(system: System) -> str | None:
+    current = model_state(system.checkout).current
+    return None if current is None else current.release.version
+
+
+def serving(system: System) -> tuple[str, str]:
+    """Version and person, once ledger, endpoint and both aliases agree."""
+    model = system.settled()
+    assert model.current is not None
+    version = model.current.release.version
+    wait_until(lambda: aliases(system) == (version, version))
+    return version, model.current.by
+
+
+def fingerprint_of(system: System) -> str:
+    current = model_state(system.checkout).current
+    assert current is not None
+    return current.release.fingerprint
+
+
+def copy_version(system: System) -> None:
+    """Make the page of version 2, of the files of version 1, as the service account may."""
+    (first,) = system.checkout.versions()
+    login = service_login(system.checkout.home)
+    tags = [{"key": key, "value": value} for key, value in first.tags.items()]
+    version = {
+        "name": MODEL,
+        "source": first.source,
+        "model_id": first.model_id,
+        "tags": tags,
+    }
+    answer = httpx.post(
+        f"http://127.0.0.1:{system.up.ports.mlflow}/api/2.0/mlflow/model-versions/create",
+        json=version,
+        auth=(login["MLFLOW_TRACKING_USERNAME"], login["MLFLOW_TRACKING_PASSWORD"]),
+        timeout=SECONDS_AT_MOST,
+        trust_env=False,
+    )
+    assert answer.json()["model_version"]["version"] == "2", answer.text
+
+
+def release_a_second_version(system: System) -> None:
+    """The same bytes under the next number: going back is the same for any others."""
+    ledger = open_ledger(system.checkout.home)
+    first = model_state(system.checkout).current
+    assert first is not None
+    registered = ledger.state().registration(MODEL, "1")
+    assert registered is not None
+    copy_version(system)
+    made = registered.made.model_copy(update={"version": "2"})
+    again = Registered(
+        **made.model_dump(), by="ann", account="7 (ann)", logical_run="0" * 64
+    )
+    registration = write(ledger, again)
+    judged = ledger.state().judged[first.judged]
+    verdict = judged.model_copy(update={"version": "2", "registration": registration})
+    release = first.release.model_copy(update={"version": "2"})
+    begun = ReleaseBegun(
+        release=release,
+        judged=write(ledger, verdict),
+        by="ann",
+        reason_sha256=first.reason_sha256,
+    )
+    write(ledger, begun)

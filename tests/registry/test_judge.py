@@ -634,6 +634,19 @@ def test_two_identities_of_one_person_in_the_file_are_one_person() -> None:
     check("approvals", "passed", {"approvals": (one,), "author_persons": ("lena",)})
 
 
+@pytest.mark.parametrize(("before", "now", "wanted"), [(2, 0, 3), (0, 1, 2), (1, 1, 2)])
+def test_a_policy_that_asks_for_fewer_approvals_needs_one_more_than_the_one_before(
+    before: int, now: int, wanted: int
+) -> None:
+    changes = {"last_policy": "a" * 64, "last_approvals": before}
+    people = tuple(approval(by) for by in ("omar", "ines", "ugo")[:wanted])
+    enough = {**changes, "approvals": people}
+    check("policy_change", "passed", enough, {"approvals": now})
+    one_less = {**changes, "approvals": people[1:]}
+    text = check("policy_change", "undecided", one_less, {"approvals": now})
+    assert f"asks for {wanted} approvals, and there are {wanted - 1}" in text
+
+
 @pytest.mark.parametrize(
     ("last", "approvers", "wanted", "outcome"),
     [

@@ -386,8 +386,9 @@ def run_machine(**limits: Any) -> None:
     run_state_machine_as_test(Wishes, settings=profile)
 
 
+@pytest.mark.ci
 def test_wishes_come_to_their_end_whatever_is_lost_doubled_or_killed() -> None:
-    run_machine(max_examples=12, stateful_step_count=12)
+    run_machine(max_examples=30, stateful_step_count=20)
 
 
 @pytest.mark.slow
