@@ -19,11 +19,12 @@ from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.granting import Answered, answer, grant
 from registry.release.people import read_people
 from registry.release.release import find_outcome
+from registry.release.wishing import WishDesk
 
 _LONGEST_REASON = 2000
 SECONDS_TO_ANSWER = 60.0
-"""As long as MLflow's server waits."""
-LONGEST_OPEN = timedelta(seconds=120)
+"""For other releases; judging itself may take longer, while MLflow's server waits."""
+LONGEST_OPEN = timedelta(seconds=WishDesk.longest)
 """A wish that is older was taken back, or its taker is gone: it is not granted later, unseen."""
 _UNKNOWN = "no reason is on record"
 

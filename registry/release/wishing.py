@@ -25,6 +25,14 @@ from registry.release.context import ChangeRequest, append, attribute
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _ATTEMPTS_TO_TAKE_BACK = 5
+_NOBODY_ANSWERED = (
+    "nobody answered within {seconds:.0f} s, so the wish was taken back. "
+    "Look whether the controller runs: `assay status`"
+)
+_TOOK_TOO_LONG = (
+    "it was not judged within {seconds:.0f} s, so the wish was taken back. "
+    "`assay promote` waits for as long as it takes"
+)
 _GRANTING = ReleaseBegun | RolledBack | ReleaseAborted
 
 
@@ -50,8 +58,13 @@ class WishDesk:
     """Where wishes are handed in: the ledger, the controller's doorbell, and how long to wait."""
 
     ledger: Ledger
-    ring: Callable[[], object]
+    ring: Callable[[], bool]
+    """Whether a controller heard it."""
     seconds: float = 60.0
+    """For as long nobody need hear a ring."""
+    longest: float = 900.0
+    """For as long a controller that hears may judge."""
+    seconds_between_rings: float = 5.0
 
     def hand_in(self, subject: Subject, request: ChangeRequest) -> Answer:
         """Enter the wish, ring, and wait for the answer.
@@ -75,25 +88,32 @@ class WishDesk:
         except IllegalEntry as error:
             return Answer(is_granted=False, text=str(error))
         generation = ledger_state.head.generation
-        # A ring that is lost costs a round of the controller's timer.
-        self.ring()
         return self._wait(generation, request)
 
     def _wait(self, generation: int, request: ChangeRequest) -> Answer:
-        deadline = time.monotonic() + self.seconds
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        next_ring = last_sign = began
+        while True:
             answer = find_answer(self.ledger, generation)
             if answer is not None:
                 return answer
+            now = time.monotonic()
+            # A ring that is lost costs a round of the controller's timer.
+            if now >= next_ring:
+                next_ring = now + self.seconds_between_rings
+                # A controller that hears may judge evidence of any size.
+                last_sign = now if self.ring() else last_sign
+            waited = now - began
+            if now - last_sign > self.seconds:
+                text = _NOBODY_ANSWERED.format(seconds=waited)
+                return self._take_back(generation, request, text)
+            if waited > self.longest:
+                text = _TOOK_TOO_LONG.format(seconds=waited)
+                return self._take_back(generation, request, text)
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        return self._take_back(generation, request)
 
-    def _take_back(self, generation: int, request: ChangeRequest) -> Answer:
+    def _take_back(self, generation: int, request: ChangeRequest, text: str) -> Answer:
         """Close the wish; where it was answered just now, that answer counts."""
-        text = (
-            f"nobody answered within {self.seconds:g} s, so the wish was taken back. "
-            "Look whether the controller runs: `assay status`"
-        )
         closed = WishClosed(
             wished=generation,
             reason_sha256=self.ledger.remember(text),

@@ -45,8 +45,9 @@ def ledger(tmp_path: Path) -> Ledger:
 def desk(ledger: Ledger, answer: Answering, seconds: float = 30.0) -> WishDesk:
     """One whose ring has the wish answered at once."""
 
-    def ring() -> None:
+    def ring() -> bool:
         answer(ledger, ledger.state().head.generation)
+        return True
 
     return WishDesk(ledger, ring, seconds)
 
@@ -140,14 +141,51 @@ def _write(ledger: Ledger, body: Body) -> None:
 
 
 def test_a_wish_that_nobody_answers_is_taken_back(ledger: Ledger) -> None:
-    silent = WishDesk(ledger, lambda: None, seconds=0.2)
+    silent = WishDesk(ledger, lambda: False, seconds=0.2)
     answer = silent.hand_in(Subject(MODEL, "1"), RITA)
     assert not answer.is_granted
-    assert "nobody answered within 0.2 s" in answer.text
+    assert "nobody answered within 0 s" in answer.text
     assert ledger.state().model(MODEL).wish is None
     closed = ledger.entries()[-1].body
     assert isinstance(closed, WishClosed)
     assert closed.by == "rita"
+
+
+def test_a_wish_waits_for_longer_while_a_controller_hears_and_not_for_ever(
+    ledger: Ledger,
+) -> None:
+    rings: list[int] = []
+
+    def hear() -> bool:
+        rings.append(ledger.state().head.generation)
+        return True
+
+    slow = WishDesk(
+        ledger,
+        hear,
+        seconds=0.1,
+        longest=0.6,
+        seconds_between_rings=0.05,
+    )
+    answer = slow.hand_in(Subject(MODEL, "1"), RITA)
+    assert not answer.is_granted
+    assert "it was not judged within 1 s" in answer.text
+    assert len(rings) > 2
+    assert ledger.state().model(MODEL).wish is None
+
+
+def test_a_controller_that_hears_no_more_is_waited_for_no_longer(
+    ledger: Ledger,
+) -> None:
+    heard = [True, False, False]
+    desk = WishDesk(
+        ledger,
+        lambda: heard.pop(0) if heard else False,
+        seconds=0.1,
+        longest=600.0,
+        seconds_between_rings=0.05,
+    )
+    assert "nobody answered" in desk.hand_in(Subject(MODEL, "1"), RITA).text
 
 
 def test_an_answer_that_comes_as_the_time_ends_counts(ledger: Ledger) -> None:
@@ -165,16 +203,16 @@ def test_an_answer_is_found_by_whoever_waits_in_another_thread(ledger: Ledger) -
 def test_what_is_released_already_needs_no_wish(ledger: Ledger) -> None:
     append_released(ledger, "1")
     before = ledger.entries()
-    assert WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "1"), RITA).is_granted
+    assert WishDesk(ledger, lambda: False).hand_in(Subject(MODEL, "1"), RITA).is_granted
     write(ledger, begun(write(ledger, judged("2")), "2"))
-    assert WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "2"), RITA).is_granted
+    assert WishDesk(ledger, lambda: False).hand_in(Subject(MODEL, "2"), RITA).is_granted
     kinds = [entry.body.kind for entry in ledger.entries()[len(before) :]]
     assert kinds == ["judged", "release_begun"]
 
 
 def test_a_wish_that_may_not_be_is_refused_with_the_rule(ledger: Ledger) -> None:
     write(ledger, frozen())
-    answer = WishDesk(ledger, lambda: None).hand_in(Subject(MODEL, "1"), RITA)
+    answer = WishDesk(ledger, lambda: False).hand_in(Subject(MODEL, "1"), RITA)
     assert not answer.is_granted
     assert "releases are frozen since entry 2" in answer.text
 
