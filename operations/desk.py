@@ -68,11 +68,21 @@ class Desks:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._written: dict[Place, str] = {}
+        self._links: dict[str, str] = {}
         self._failed: dict[Place, float] = {}
         """When a page could last not be written, on the monotonic clock."""
 
-    def keep(self, store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
-        """Write the desks that are out of date; gives a sentence for each that could not be."""
+    def keep(
+        self,
+        store: Store,
+        ledger_state: LedgerState,
+        links: dict[str, str] | None = None,
+    ) -> tuple[str, ...]:
+        """Write the desks that are out of date; gives a sentence for each that could not be.
+
+        `links`: where the run of a version's last release is, by `NAME VERSION`.
+        """
+        self._links = links or {}
         sentences: list[str] = []
         for place in self._places(store, ledger_state):
             # Whatever a verdict depends on beside the version's own bytes.
@@ -134,6 +144,7 @@ class Desks:
             ledger_state.revoked_keys,
             sorted(ledger_state.revoked_adapters),
             model.model_dump(mode="json", exclude={"wish"}),
+            self._link(place),
         )
         return digest_of_text(repr(facts))
 
@@ -145,9 +156,14 @@ class Desks:
         lines = [
             *self._sentences(place, ledger_state),
             _approvals(place, ledger_state),
+            *self._link(place),
             *_entries(place),
         ]
         store.put_first(registered, "\n".join(lines))
+
+    def _link(self, place: Place) -> list[str]:
+        link = self._links.get(f"{place.model} {place.version}")
+        return [] if link is None else [f"[Its last release in Prefect]({link})", ""]
 
     def _sentences(self, place: Place, ledger_state: LedgerState) -> list[str]:
         """What holds of the version, and what a person can do."""

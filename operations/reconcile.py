@@ -22,6 +22,7 @@ from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
 from flows.wishes import answer_wish
 from operations.desk import Desks
+from operations.release_record import ReleaseRecord
 from operations.remembered import HeadComparison
 from operations.unfinished import Finish, finish_release
 from pipelines.gates.policy import load_policy
@@ -74,6 +75,7 @@ class Reconciler:
         self._heads = HeadComparison(project.home)
         self._packages = PackageRepair(project.home)
         self._desks = Desks(project)
+        self._record = ReleaseRecord(project)
         self._absence: _Absence | None = None
         self._last_sentences: dict[str, tuple[str, ...]] = {}
         self._heads_on_pages: dict[str, str] = {}
@@ -112,6 +114,8 @@ class Reconciler:
             self.tell_witness,
             self.end_dead_runs,
             *self._schedules,
+            self.show_releases,
+            self.link_releases,
         )
 
     def ring(self) -> tuple[str, ...]:
@@ -208,8 +212,16 @@ class Reconciler:
     def keep_desks(self) -> tuple[str, ...]:
         """Have each version's page begin with what holds of it, and what is missing."""
         ledger_state = self._complete_state()
-        sentences = self._desks.keep(self._store, ledger_state)
+        sentences = self._desks.keep(self._store, ledger_state, self._record.links)
         return self._notify("desks", *sentences)
+
+    def show_releases(self) -> tuple[str, ...]:
+        """Have Prefect show each release as a run, also those from while it was down."""
+        return self._record.show(self._ledger, self._complete_state())
+
+    def link_releases(self) -> tuple[str, ...]:
+        """Have a version's page in MLflow lead to its run in Prefect, and back."""
+        return self._record.link(lambda: self._store)
 
     def compare_heads(self) -> tuple[str, ...]:
         """Compare what version pages, witness and this home remember with the ledger."""

@@ -53,7 +53,7 @@ def deployment_parameters(name: str) -> list[dict[str, Any]]:
     }
     return [
         each["parameters"]
-        for each in _post("/deployments/filter", wanted)
+        for each in post("/deployments/filter", wanted)
         if not each["paused"]
     ]
 
@@ -61,7 +61,7 @@ def deployment_parameters(name: str) -> list[dict[str, Any]]:
 def cron_schedules() -> list[Schedule]:
     """Every cron schedule that is on."""
     deployments = [
-        each for each in _post("/deployments/filter", {}) if not each["paused"]
+        each for each in post("/deployments/filter", {}) if not each["paused"]
     ]
     return [
         Schedule(
@@ -109,7 +109,7 @@ def has_run(deployment_id: str, at: datetime) -> bool:
         "flow_runs": {"expected_start_time": span},
     }
     return any(
-        run["start_time"] is not None for run in _post("/flow_runs/filter", wanted)
+        run["start_time"] is not None for run in post("/flow_runs/filter", wanted)
     )
 
 
@@ -130,7 +130,7 @@ def crashed_runs(
             name=run["name"],
             message=(run["state"] or {}).get("message") or "",
         )
-        for run in _post("/flow_runs/filter", wanted)
+        for run in post("/flow_runs/filter", wanted)
     ]
 
 
@@ -143,15 +143,16 @@ def emit(event: str, resource: Mapping[str, str], payload: Mapping[str, str]) ->
         "resource": resource,
         "payload": payload,
     }
-    _post("/events", [{**whole, "related": []}])
+    post("/events", [{**whole, "related": []}])
 
 
-def _post(path: str, body: Any) -> Any:
+def post(path: str, body: Any, method: str = "POST") -> Any:
+    """Ask the server; `OperationError` where it does not answer as it should."""
     # Asked first: it takes a login out of the address, from which the headers are made.
     url = (prefect_address() or "").rstrip("/")
     with _explained(), httpx.Client(timeout=SECONDS_TO_ANSWER) as client:
         headers = authorization()
-        answer = client.post(url + path, json=body, headers=headers)
+        answer = client.request(method, url + path, json=body, headers=headers)
         # A refusal is an answer as well, and must not pass for an empty list.
         answer.raise_for_status()
         if not answer.content:

@@ -44,7 +44,13 @@ _ATTEMPTS = 20
 # What the endpoint remembers of the ledger.
 _REMEMBERED = ("endpoint/standing.json",)
 # Files that change at any time, and that nothing else refers to.
-_SMALL = ("passwords.json", "arrivals.json", "notices.jsonl", "schedules.json")
+_SMALL = (
+    "passwords.json",
+    "arrivals.json",
+    "notices.jsonl",
+    "schedules.json",
+    "release_runs.json",
+)
 _MEGABYTE = 1e6
 
 

@@ -36,6 +36,8 @@ RELEASE_NOTE = "assay.release"
 """On a version's page: what became of the alias `release` there."""
 RELEASE_REASON = "release_reason"
 """On a version's page: why a release manager wants it released, before the alias is set."""
+RELEASE_RUN = "assay.release_run"
+"""On a version's page: the address of its last release's run in Prefect."""
 
 # Aliases.
 CHALLENGER, CHAMPION, ANCHOR = "challenger", "champion", "anchor"
