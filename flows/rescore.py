@@ -19,6 +19,12 @@ from flows.run.artifacts import Verdict
 from flows.run.attempt import fetch_package_of
 from flows.run.model_files import complete
 from flows.run.outcome import Outcome
+from flows.run.predecessor import (
+    Serving,
+    enter_rescore,
+    find_serving,
+    place_predecessor,
+)
 from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
@@ -28,11 +34,9 @@ from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
 from pipelines.values.evidence import Adapter
+from registry.ledger.state import RecordedRelease
 from registry.mlflow.home_store import open_store
-from registry.mlflow.recorded import (
-    CHAMPION,
-    ModelVersion,
-)
+from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
 
 if TYPE_CHECKING:
@@ -60,21 +64,24 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
     with notified_on_error(project, request.model):
         request = complete(request, project.root)
         store = open_store(project)
-        champion = store.holder(request.model, CHAMPION)
+        serving = find_serving(store, request.model, project.home)
         # A new project has a schedule before it has a champion.
-        if champion is None:
+        if serving is None:
             sentence = (
                 f"{request.model} has no champion: there is nothing to score again."
             )
             return Completed(name="NoChampion", message=sentence)
+        champion = serving.version
         package = fetch_package_of(store, champion, project.home)
+        own = Adapter.read(package / "adapter.json")
         with open_workspace(project, _as_trained(request, package)) as workspace:
             version_inputs(workspace)
+            against = place_predecessor(serving, store, workspace, own)
             outcome = score_again(
                 workspace,
                 store,
                 champion,
-                lambda own: _evaluate(own, package),
+                lambda there: _evaluate_and_enter(there, package, serving, against),
                 revision_in(workspace.root),
             )
             publish(outcome, store.address)
@@ -87,6 +94,24 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
         )
         message = f"Version {champion.version} of {request.model}: {outcome.result}"
         return Completed(name=outcome.verdict.capitalize(), message=message)
+
+
+def _evaluate_and_enter(
+    workspace: Workspace,
+    package: Path,
+    serving: Serving,
+    against: RecordedRelease | None,
+) -> Verdict:
+    """Score what serves, and have the ledger hold what that says of it."""
+    verdict = _evaluate(workspace, package)
+    # Before the run has its verdict: a run that was killed is done again, and enters it then.
+    enter_rescore(
+        serving,
+        against,
+        workspace,
+        verdict,
+    )
+    return verdict
 
 
 def _evaluate(workspace: Workspace, package: Path) -> Verdict:

@@ -30,6 +30,7 @@ from registry.ledger.entries import (
     ReleaseBegun,
     ReleaseCompleted,
     ReleaseSwitched,
+    Rescored,
     Revoked,
     RolledBack,
     Waived,
@@ -69,7 +70,16 @@ _WORDS = {
 }
 
 
-_NAMED = Registered | Adopted | Judged | Wished | Approved | ApprovalWithdrawn | Revoked
+_NAMED = (
+    Registered
+    | Adopted
+    | Judged
+    | Rescored
+    | Wished
+    | Approved
+    | ApprovalWithdrawn
+    | Revoked
+)
 """Entries that name a version themselves."""
 _OF_A_RELEASE = (
     CanaryStep
@@ -195,6 +205,8 @@ def _describe(
 def _words(body: Body) -> str:
     if isinstance(body, Judged):
         return f"judged {body.verdict}"
+    if isinstance(body, Rescored):
+        return f"scored again, {body.verdict}:"
     if isinstance(body, CanaryStep):
         return f"canary at {body.weight} %"
     if isinstance(body, Waived):

@@ -24,6 +24,7 @@ from flows.wishes import answer_wish
 from operations.desk import Desks
 from operations.release_record import ReleaseRecord
 from operations.remembered import HeadComparison
+from operations.rescored import RescoreWatch
 from operations.unfinished import Finish, finish_release
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
@@ -75,6 +76,7 @@ class Reconciler:
         self._heads = HeadComparison(project.home)
         self._packages = PackageRepair(project.home)
         self._desks = Desks(project)
+        self._rescores = RescoreWatch()
         self._record = ReleaseRecord(project)
         self._absence: _Absence | None = None
         self._last_sentences: dict[str, tuple[str, ...]] = {}
@@ -99,7 +101,7 @@ class Reconciler:
     @property
     def of_ways_back(self) -> tuple[Duty, ...]:
         """Going back waits for no engine, and so for no other wish."""
-        return (self.go_back,)
+        return (self.go_back, self.go_back_from_worse)
 
     @property
     def of_the_record(self) -> tuple[Duty, ...]:
@@ -197,6 +199,16 @@ class Reconciler:
     def go_back(self) -> tuple[str, ...]:
         """Go back to what served before, where release managers asked for that."""
         return self._answer_wishes(is_way_back=True)
+
+    def go_back_from_worse(self) -> tuple[str, ...]:
+        """Go back from a release that was scored again and is worse, while it bakes."""
+        went_back = self._rescores.go_back(
+            self._ledger,
+            self._ledger.state(),
+            lambda: open_release_context(self._project.home),
+        )
+        sentences = (*went_back.done, *went_back.alarms)
+        return self._notify("rescores", *sentences)
 
     def _answer_wishes(self, *, is_way_back: bool) -> tuple[str, ...]:
         answered = [

@@ -74,7 +74,7 @@ def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:
     if was_ever_opened(home):
         state = read_ledger(home).state().model(model)
     if state.comparator is not None:
-        return _released_version(store, state.comparator.release)
+        return released_version(store, state.comparator.release)
     # Everything that served is revoked: whatever holds the alias is no measure of quality.
     if state.once_served:
         return None
@@ -84,7 +84,8 @@ def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:
     return champion
 
 
-def _released_version(store: Store, release: Release) -> ModelVersion:
+def released_version(store: Store, release: Release) -> ModelVersion:
+    """The version of a release; `RegistryError` where MLflow does not hold those bytes."""
     version = store.known(release.model, release.version)
     if version is None or version.package_sha256 != release.package_sha256:
         raise RegistryError(

@@ -222,6 +222,27 @@ class Judged(Value):
     )
 
 
+class Rescored(Value):
+    """What answers was scored again, on rows of that day, against what served before it."""
+
+    kind: Literal["rescored"] = "rescored"
+    model: Name
+    version: Number
+    package_sha256: Digest
+    begun: Generation = Field(description="The entry at which its release began.")
+    against: Generation | None = Field(
+        default=None,
+        description="At which that of its predecessor began;"
+        " None: there is none that could be compared with.",
+    )
+    verdict: Literal["passed", "rejected", "undecided"] = Field(
+        description="Rejected: it is shown to be worse than its predecessor, or unfair."
+    )
+    verdict_sha256: Digest
+    policy_sha256: Digest
+    evidence_sha256: Digest
+
+
 class Wished(_HumanAct):
     """A release manager wants that version to serve: the controller judges it and answers.
 
@@ -434,6 +455,7 @@ Body = Annotated[
     | Registered
     | Adopted
     | Judged
+    | Rescored
     | Wished
     | WishClosed
     | Approved

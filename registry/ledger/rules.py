@@ -43,6 +43,7 @@ from registry.ledger.entries import (
     ReleaseBegun,
     ReleaseCompleted,
     ReleaseSwitched,
+    Rescored,
     Revoked,
     RolledBack,
     Unfrozen,
@@ -59,6 +60,7 @@ from registry.ledger.people import (
     wish_closed,
     wished,
 )
+from registry.ledger.rescored import rescored
 from registry.ledger.state import (
     Freeze,
     LedgerState,
@@ -656,6 +658,7 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     Registered: _registered,
     Adopted: _registered,
     Judged: _judged,
+    Rescored: rescored,
     Wished: wished,
     WishClosed: wish_closed,
     Approved: approved,

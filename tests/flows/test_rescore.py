@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from core.notify import notices
 from flows.run.request import TrainRequest
 from pipelines.values.params import parse_assignment
+from registry.ledger.entries import Registered, Rescored
+from registry.ledger.ledger import open_ledger
 from registry.mlflow.recorded import CHAMPION, VERDICT
 from tests.support.journey import (
     SETTINGS,
@@ -23,6 +26,8 @@ from tests.support.journey import (
     shuffled,
     write_rows,
 )
+from tests.support.ledgers import WHY, begun, complete_release, write
+from tests.support.ledgers import judged as judged_entry
 
 MODEL = "letters-tiny"
 Rescore = Callable[[Path], Any]
@@ -31,7 +36,9 @@ Rescore = Callable[[Path], Any]
 @pytest.fixture
 def served(judged: Journey, tmp_path: Path) -> Checkout:
     """A copy of the judged run's checkout, in which its version is champion."""
-    root = Path(shutil.copytree(judged.checkout.root, tmp_path / "assay"))
+    # Links stay links, as that to the base model.
+    made, root = judged.checkout.root, tmp_path / "assay"
+    shutil.copytree(made, root, symlinks=True)
     checkout = Checkout(root, judged.checkout.environment)
     checkout.store.move_alias(MODEL, CHAMPION, "1")
     return checkout
@@ -90,6 +97,66 @@ def test_a_champion_that_no_longer_passes_is_told_and_goes_on_serving(
     assert told.title == "Assay: champion of letters-tiny needs a look"
     assert "version 1, no longer passes (rejected); it goes on serving" in told.text
     assert served.store.get_version(MODEL, f"@{CHAMPION}").version == "1"
+
+
+def release(checkout: Checkout, version: str) -> int:
+    """Full traffic by the ledger, with the bytes that MLflow holds."""
+    package_sha256 = checkout.store.get_version(MODEL, version).package_sha256
+    ledger = open_ledger(checkout.home)
+    made = ledger.state().registrations[f"{MODEL} 1"].made
+    verdict = judged_entry(version, MODEL, adapter_sha256=made.adapter_sha256)
+    verdict = verdict.model_copy(update={"package_sha256": package_sha256})
+    if version != "1":
+        contents = made.model_copy(update={"version": version})
+        document = {**contents.model_dump(), "by": "lena", "logical_run": WHY}
+        write(ledger, Registered.model_validate(document))
+    origin = ledger.state().registrations[f"{MODEL} {version}"].generation
+    verdict = verdict.model_copy(update={"registration": origin})
+    at = write(ledger, verdict)
+    body = begun(at, version, MODEL, adapter_sha256=made.adapter_sha256)
+    subject = body.release.model_copy(update={"package_sha256": package_sha256})
+    at = write(ledger, body.model_copy(update={"release": subject}))
+    complete_release(ledger, at)
+    return at
+
+
+@pytest.fixture
+def with_predecessor(served: Checkout) -> tuple[int, int]:
+    """Version 2 is a copy of version 1, and serves; the alias lags behind."""
+    client = MlflowClient(served.store.uri, served.store.uri)
+    version = client.get_model_version(MODEL, "1")
+    # MLflow looks up a source at its global address.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", served.store.uri)
+        copy = client.create_model_version(
+            MODEL, str(version.source), run_id=version.run_id, tags=version.tags
+        )
+    assert str(copy.version) == "2"
+    return release(served, "1"), release(served, "2")
+
+
+@pytest.mark.ci
+def test_what_serves_is_scored_against_what_served_before_and_the_ledger_holds_it(
+    served: Checkout,
+    with_predecessor: tuple[int, int],
+    judged: Journey,
+    rescored: Rescore,
+    tmp_path: Path,
+) -> None:
+    first, second = with_predecessor
+    state = rescored(judged.data)
+    assert state.message.startswith("Version 2 of letters-tiny"), state.message
+    body = open_ledger(served.home).entries()[-1].body
+    assert isinstance(body, Rescored)
+    assert (body.version, body.begun, body.against) == ("2", second, first)
+    # Two copies of one adapter: neither is shown to be worse than the other.
+    assert body.verdict == "passed"
+    # On rows that nobody could learn the gate rejects both alike, and traffic stays.
+    state = rescored(write_rows(tmp_path / "no.jsonl", shuffled(learnable_rows())))
+    assert state.name == "Rejected"
+    body = open_ledger(served.home).entries()[-1].body
+    assert isinstance(body, Rescored)
+    assert body.verdict == "undecided"
 
 
 def test_without_a_champion_there_is_nothing_to_score(checkout: Checkout) -> None:
