@@ -43,6 +43,15 @@ class Settings(BaseSettings):
     Empty: they are only written to `notices.jsonl` in the home.
     """
 
+    doorbell_url: str = ""
+    """Where an MLflow on another machine can ring the controller: `https://…/doorbell`.
+
+    Empty: only an MLflow on this machine rings; elsewhere the controller looks by its timer.
+    """
+
+    doorbell_port: int = 0
+    """The port of the doorbell on this machine, for a proxy before it; 0: any free one."""
+
     host_names: str = ""
     """Names by which clients call the endpoint, as behind a proxy; separated by commas.
 

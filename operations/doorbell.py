@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from core.loopback import LOOPBACK
+from core.settings import Settings
 from registry.release.doorbell import (
     bell_secret,
     is_genuine,
@@ -87,7 +88,7 @@ async def _read(request: Request) -> bytes | None:
 @contextmanager
 def listening(home: Path, bell: Bell) -> Iterator[None]:
     """Have the bell rung by whoever knows this home's secret, for as long as the context lasts."""
-    with open_socket(LOOPBACK, 0) as listener:
+    with open_socket(LOOPBACK, Settings().doorbell_port) as listener:
         app = create_doorbell_app(bell_secret(home), bell.ring)
         # The same strict reading of HTTP as every other server here has.
         server = create_server(app)

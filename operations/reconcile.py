@@ -26,6 +26,7 @@ from operations.release_record import ReleaseRecord
 from operations.remembered import HeadComparison
 from operations.rescored import RescoreWatch
 from operations.unfinished import Finish, finish_release
+from operations.webhook import WebhookDuty
 from pipelines.gates.policy import load_policy
 from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
@@ -76,6 +77,7 @@ class Reconciler:
         self._heads = HeadComparison(project.home)
         self._packages = PackageRepair(project.home)
         self._desks = Desks(project)
+        self._webhook = WebhookDuty(project.home)
         self._rescores = RescoreWatch()
         self._record = ReleaseRecord(project)
         self._absence: _Absence | None = None
@@ -116,6 +118,7 @@ class Reconciler:
             self.tell_witness,
             self.end_dead_runs,
             *self._schedules,
+            self.keep_webhook,
             self.show_releases,
             self.link_releases,
         )
@@ -226,6 +229,10 @@ class Reconciler:
         ledger_state = self._complete_state()
         sentences = self._desks.keep(self._store, ledger_state, self._record.links)
         return self._notify("desks", *sentences)
+
+    def keep_webhook(self) -> tuple[str, ...]:
+        """Have MLflow ring the doorbell, wherever it is since this start."""
+        return self._webhook.keep(self._store)
 
     def show_releases(self) -> tuple[str, ...]:
         """Have Prefect show each release as a run, also those from while it was down."""

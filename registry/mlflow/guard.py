@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Match, Mount
 
 from core.errors import RegistryError
+from registry.mlflow.accounts import SERVICE
 from registry.mlflow.acting import remember_requests, take_requests
 from registry.mlflow.admission import Admission
 from registry.mlflow.approving import with_approvals
@@ -22,6 +23,7 @@ from registry.mlflow.guarded_stores import (
     check_classified,
     guard_store,
 )
+from registry.mlflow.webhooks import let_service_keep_webhooks
 
 _READ = frozenset({"GET", "HEAD"})
 _ALLOWED_METHODS = {
@@ -132,6 +134,7 @@ def guarded_app() -> Any:
 
     initialize_backend_stores()
     app = create_app()
+    let_service_keep_webhooks(SERVICE)
     # After MLflow has prepared its database, which it does on its own account.
     take_requests()
     # A mount is flask's application: its routes change things through the guarded stores alone.

@@ -154,9 +154,15 @@ def refuse_always(call: Call) -> None:
 
 
 def require_login(call: Call) -> None:
-    """For what MLflow's own permissions decide: reviews, aliases, webhooks."""
+    """For what MLflow's own permissions decide: reviews, aliases."""
     if not call.by:
         call.refuse("Nobody is logged in")
+
+
+def require_service(call: Call) -> None:
+    """For what the controller alone does: a webhook has this server ask an address."""
+    if not call.is_by_service:
+        call.refuse(f"Webhooks are kept by the account {SERVICE!r} alone")
 
 
 def all_of(*rules: Rule) -> Rule:
@@ -563,7 +569,7 @@ MODELS: Mapping[str, Rule] = {
     ),
     "link_prompts_to_trace": refuse_always,
     **_for_methods(
-        require_login,
+        require_service,
         "create_webhook",
         "update_webhook",
         "delete_webhook",

@@ -73,6 +73,11 @@ def _settings(home: Path, database: str, port: int) -> dict[str, str]:
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # The controller's doorbell is on this machine. Who may have the server ask an address
+        # there is said by `guarded_stores.py`.
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": webhook_key,
         # `make_accounts` creates the admin, with a password that is not MLflow's default.
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",

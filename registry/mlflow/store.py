@@ -29,6 +29,7 @@ from registry.mlflow.recorded import (
 )
 from registry.mlflow.runs import Runs
 from registry.mlflow.signatures import Signatures
+from registry.mlflow.webhooks import Webhooks
 from registry.release.package_signature import digest_of_package, package_digests
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Store:
         self._mlflow = Connection(uri, locks)
         self.runs = Runs(self._mlflow)
         self.signatures = Signatures(self._mlflow, uri)
+        self.webhooks = Webhooks(self._mlflow)
 
     def register(self, finalist: Finalist, submission: Submission) -> ModelVersion:
         """Register a finalist's package; only a `Finalist` can be.
