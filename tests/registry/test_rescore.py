@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import IllegalEntry
-from pipelines.values.verdict import Comparison, Finding, Rejection
+from pipelines.values.verdict import Comparison, Finalist, Finding, Rejection
 from registry.ledger.entries import (
     CanaryStep,
     ReleaseCompleted,
@@ -98,6 +99,25 @@ def test_what_is_unfair_to_a_group_is_a_reason_and_an_open_question_is_none(
         update={"findings": (finding("trained"), finding(rule, "undecided"))}
     )
     assert judge_again(undecided, policy).verdict == "undecided"
+
+
+def test_what_screen_passes_passes_and_needs_no_predecessor() -> None:
+    fields: dict[str, Any] = {
+        "findings": (finding("trained", "passed"),),
+        "comparisons": (),
+    }
+    verdict = Finalist.model_construct(**fields)
+    assert judge_again(verdict, trials.policy()).verdict == "passed"
+
+
+def test_without_a_release_nothing_is_the_pair_that_was_compared() -> None:
+    chain = Chain()
+    first = chain.release("1")
+    chain.add(scored_again(chain, first, None))
+    rescore = read(chain).find_against(chain.ledger_state.model(MODEL))
+    assert rescore is not None
+    assert not is_this_pair(chain.ledger_state.model(MODEL), rescore)
+    assert not is_this_pair(chain.ledger_state.model("other"), rescore)
 
 
 def scored_again(
