@@ -37,6 +37,8 @@ from registry.ledger.entries import (
     KeyAdded,
     KeyRevoked,
     Opened,
+    OriginSeen,
+    Received,
     Registered,
     Release,
     ReleaseAborted,
@@ -59,6 +61,7 @@ from registry.ledger.people import (
     wish_closed,
     wished,
 )
+from registry.ledger.received import origin_seen, received
 from registry.ledger.state import (
     Freeze,
     LedgerState,
@@ -329,6 +332,7 @@ def _check_not_barred(
         raise illegal(entry, f"releases are frozen since entry {frozen.generation}")
     if release.version in ledger_state.model(release.model).revoked:
         raise illegal(entry, f"version {release.version} of {release.model} is revoked")
+    _check_not_revoked_in_origin(ledger_state, entry, release)
     # The same weights under another name are the same weights.
     adapter = release.spec.adapter_sha256
     if adapter in ledger_state.revoked_adapters:
@@ -336,6 +340,16 @@ def _check_not_barred(
         raise illegal(
             entry,
             f"its adapter was revoked under another name, at entry {revocation}",
+        )
+
+
+def _check_not_revoked_in_origin(
+    ledger_state: LedgerState, entry: Entry, release: Release
+) -> None:
+    seen = ledger_state.revoked_in_origin.get(release.spec.adapter_sha256 or "")
+    if seen is not None:
+        raise illegal(
+            entry, f"its adapter is revoked where it came from, by entry {seen}"
         )
 
 
@@ -655,6 +669,8 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     KeyRevoked: key_revoked,
     Registered: _registered,
     Adopted: _registered,
+    Received: received,
+    OriginSeen: origin_seen,
     Judged: _judged,
     Wished: wished,
     WishClosed: wish_closed,
