@@ -9,16 +9,28 @@ from functools import cached_property
 from pathlib import Path
 
 from core.files import sha256_of
-from flows.judged_people import approvals_of, last_policy, persons_of, waivers_of
+from flows.judged_people import (
+    approvals_of,
+    last_policy,
+    origin_approvals_of,
+    persons_of,
+    waivers_of,
+)
 from pipelines.gates.policy import load_policy
-from pipelines.values.champion import ChampionInput
+from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
-from registry.ledger.state import LedgerState, Registration
+from registry.ledger.state import LedgerState, RecordedRelease, Registration
 from registry.mlflow.recorded import ModelVersion
-from registry.release.judge import Circumstances, Origin, Readmission, judge
+from registry.release.judge import (
+    Approval,
+    Circumstances,
+    Origin,
+    Readmission,
+    judge,
+)
 from registry.release.known_answers import drawable_prompts, known_answer_differences
-from registry.release.people import read_people
+from registry.release.people import People, read_people
 from registry.release.recompute import (
     is_older,
     older_differences,
@@ -77,6 +89,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     found = _signature(judged, ledger_state)
     # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
+    is_revoked_there = adapter in ledger_state.revoked_in_origin
     return Circumstances(
         model=version.name,
         version=version.version,
@@ -89,22 +102,52 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         origin=None if origin is None else _origin(origin),
         admitted=_admit_again(judged),
         drawable=len(drawable_prompts(judged.package)),
-        compared_with=None if compared is None else compared.version,
+        compared_with=_compared_with(compared, origin, serving),
         compared_adapter=None if compared is None else compared.adapter.sha256,
         champion=None if serving is None else serving.release.version,
         champion_adapter=None
         if serving is None
         else serving.release.spec.adapter_sha256,
         last_policy=last_policy(ledger_state, version.name),
-        revoked=is_revoked or adapter in ledger_state.revoked_adapters,
+        revoked=is_revoked
+        or is_revoked_there
+        or adapter in ledger_state.revoked_adapters,
         frozen=ledger_state.frozen is not None,
         waivers=waivers_of(ledger_state, version.name, people),
-        approvals=approvals_of(ledger_state, version, people),
+        approvals=_approvals(judged, ledger_state, people),
         recomputed_differences=_differences(judged),
         is_older=judged.is_older,
         signature=found.signature,
         signature_fault=found.fault,
     )
+
+
+def _approvals(
+    judged: JudgedVersion, ledger_state: LedgerState, people: People
+) -> tuple[Approval, ...]:
+    """Those of this ledger; those of the one that it came from where the policy counts them."""
+    own = approvals_of(ledger_state, judged.version, people)
+    policy = load_policy(judged.policy).gates.judge
+    if judged.origin is None or not policy.origin_approvals:
+        return own
+    return (*own, *origin_approvals_of(judged.origin, people))
+
+
+def _compared_with(
+    compared: Champion | None,
+    origin: Registration | None,
+    serving: RecordedRelease | None,
+) -> str | None:
+    """The champion's version in the evidence, by the number that it has here."""
+    if compared is None:
+        return None
+    is_received = origin is not None and origin.received is not None
+    # Another installation numbers its versions by itself: the adapter says which one it is.
+    if is_received and serving is not None:
+        release = serving.release
+        if release.spec.adapter_sha256 == compared.adapter.sha256:
+            return release.version
+    return compared.version
 
 
 def _signature(judged: JudgedVersion, ledger_state: LedgerState) -> FoundSignature:
@@ -154,17 +197,24 @@ def _admit_again(judged: JudgedVersion) -> Readmission:
 
 
 def _registered_at(origin: Registration | None, created_at: datetime) -> datetime:
-    """The entry's time. Of an adopted version the older of both: adoption makes nothing fresh."""
+    """The entry's time: of a received version the first one, of an adopted one the older of both.
+
+    Neither moving nor adoption makes evidence fresh.
+    """
     if origin is None:
         return created_at
+    if origin.received is not None:
+        return origin.received.made_at
     return min(origin.at, created_at) if origin.is_adopted else origin.at
 
 
 def _origin(registration: Registration) -> Origin:
+    received = registration.received
     return Origin(
         generation=registration.generation,
         package_sha256=registration.made.package_sha256,
         adapter_sha256=registration.made.adapter_sha256,
         is_adopted=registration.is_adopted,
         by=registration.by,
+        received_from=None if received is None else received.origin.name,
     )

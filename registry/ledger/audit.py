@@ -214,6 +214,17 @@ def restore_ledger(path: Path, home: Path) -> Ledger:
     return fill_ledger(home, entries, texts)
 
 
+def read_export(path: Path) -> tuple[Entry, ...]:
+    """The entries of an export, verified as a chain of their own.
+
+    Whose ledger it is, nobody has said yet. `BrokenLedger` or `IllegalEntry` names the first bad
+    entry.
+    """
+    entries = tuple(_read_entries(path))
+    follow(None, entries)
+    return entries
+
+
 def keep_export(path: Path, home: Path) -> None:
     """Copy an export to where the next audit finds its head."""
     folder = home / "exports"
