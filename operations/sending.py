@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from registry.mlflow.store import Store
 
 SECONDS_BETWEEN_LOOKS = 1.0
-_VERDICT = "assay.judge"
-"""On a version's page: what `judge` said of it last."""
+_REASONS = "assay.judge_reasons"
+"""On a version's page: what `judge` said of it last, a line for each rule."""
 _NOT_PASSED: tuple[Outcome, ...] = ("rejected", "undecided")
 
 
@@ -119,8 +119,9 @@ class _Delivery:
         store = Store(self.login.server, locks)
         refusal = self._wish(store, number)
         verdict: Outcome = "passed"
+        text = self._describe(number)
         if refusal:
-            verdict = self._verdict_on(store, number, refusal)
+            verdict, text = self._judged(store, number, refusal)
         elif self.errand.waits:
             self._await_champion(store, number)
         return Sent(
@@ -129,7 +130,7 @@ class _Delivery:
             target=self.errand.target,
             version_there=number,
             verdict=verdict,
-            text=refusal or self._describe(number),
+            text=text,
         )
 
     def _await_receipt(self, inbox: Inbox, run_id: str) -> str:
@@ -155,16 +156,24 @@ class _Delivery:
             return str(error)
         return ""
 
-    def _verdict_on(self, store: "Store", number: str, refusal: str) -> Outcome:
-        """What `judge` said there; `ReleaseError` where it was refused for another reason."""
-        place = f"{self.errand.model} {number}"
-        verdict = store.pages_with(_VERDICT).get(place)
-        for outcome in _NOT_PASSED:
-            if verdict == outcome:
-                return outcome
-        raise ReleaseError(
-            f"{self.errand.target} holds it as version {number} and does not release it: {refusal}"
+    def _judged(self, store: "Store", number: str, refusal: str) -> tuple[Outcome, str]:
+        """What `judge` said there, and why; `ReleaseError` where something else was in the way."""
+        subject = (
+            f"{self.errand.target} holds it as version {number} and does not release it"
         )
+        for outcome in _NOT_PASSED:
+            # The page may hold an earlier verdict: this answer has to be about one.
+            if f"is {outcome} by judge" in refusal:
+                reasons = self._reasons(store, number)
+                return outcome, f"{subject}: it is {outcome} by judge there.\n{reasons}"
+        raise ReleaseError(f"{subject}: {refusal}")
+
+    def _reasons(self, store: "Store", number: str) -> str:
+        """Every rule that did not pass, from the version's page: an answer of MLflow's is cut."""
+        pages = store.pages_with(_REASONS)
+        lines = pages.get(f"{self.errand.model} {number}", "").splitlines()
+        failed = [line for line in lines if not line.startswith("passed: ")]
+        return "\n".join(failed)
 
     def _await_champion(self, store: "Store", number: str) -> None:
         """Return once the alias `champion` there is this version."""

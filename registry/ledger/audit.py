@@ -112,6 +112,8 @@ class AuditReport(Value):
     known_heads: int = 0
     notes: tuple[str, ...] = ()
     """What could not be checked."""
+    origins: tuple[str, ...] = ()
+    """What other installations vouch for: their ledgers are not in this one."""
 
     @property
     def is_whole(self) -> bool:
@@ -506,7 +508,22 @@ def _audit(
         problem=problem,
         known_heads=len(heads),
         notes=() if heads else (NOTHING_KNOWN,),
+        origins=() if ledger_state is None else tuple(_list_origins(ledger_state)),
     )
+
+
+def _list_origins(ledger_state: LedgerState) -> Iterator[str]:
+    """Each version that another installation made, and how far its ledger was read for it."""
+    for registration in ledger_state.registrations.values():
+        made, received = registration.made, registration.received
+        if received is None:
+            continue
+        origin = received.origin
+        yield (
+            f"version {made.version} of {made.model} was received from {origin.name}: "
+            f"version {received.version_there} there, by entry {received.entered_there} of ledger "
+            f"{origin.ledger_id[:12]} up to entry {origin.generation}, {origin.hash[:12]}"
+        )
 
 
 def _head_of(ledger_state: LedgerState | None) -> Head | None:

@@ -63,7 +63,7 @@ class Inbox:
         run_id = str(run.info.run_id)
         self._mlflow.ask(lambda mlflow: mlflow.log_artifacts(run_id, str(folder)))
         # Ended last: the receiver looks at none that is still being written.
-        self._mlflow.ask(lambda mlflow: mlflow.set_terminated(run_id, "FINISHED"))
+        self._mlflow.ask(lambda mlflow: mlflow.update_run(run_id, status="FINISHED"))
         return run_id
 
     def _find(self, experiment: str, digest: str) -> str | None:

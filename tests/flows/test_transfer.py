@@ -187,7 +187,7 @@ def test_an_upload_that_was_cut_off_is_not_looked_at(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "set_terminated", die)
+        patch.setattr(MlflowClient, "update_run", die)
         with pytest.raises(KeyboardInterrupt):
             prod.inbox.send("manager", sha256_of(sent / RECORD), sent)
     assert prod.receive() == ()
