@@ -94,6 +94,7 @@ def promote(
 def _send(errand: tuple[str, str, str, str, int, bool], *, as_json: bool) -> int:
     from operations.sending import Errand, send_version
 
+    # What the other side said comes before the JSON, as of a promotion here.
     sent = send_version(Errand(*errand))
     say(sent.text)
     if as_json:

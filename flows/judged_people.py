@@ -70,6 +70,7 @@ def origin_approvals_of(
     A user of MLflow's has the roles that `people.yaml` gives here to the same name. Accounts of an
     operating system are those of another machine, so that nobody has a role by one.
     """
+    # What was made here has its approvals in this ledger.
     if registration.received is None:
         return ()
     return tuple(

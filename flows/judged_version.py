@@ -126,11 +126,18 @@ def _approvals(
     judged: JudgedVersion, ledger_state: LedgerState, people: People
 ) -> tuple[Approval, ...]:
     """Those of this ledger; those of the one that it came from where the policy counts them."""
-    own = approvals_of(ledger_state, judged.version, people)
-    policy = load_policy(judged.policy).gates.judge
-    if judged.origin is None or not policy.origin_approvals:
+    own = approvals_of(
+        ledger_state,
+        judged.version,
+        people,
+    )
+    policy = load_policy(judged.policy)
+    limits = policy.gates.judge
+    # Who may approve there is not decided here.
+    if judged.origin is None or not limits.origin_approvals:
         return own
-    return (*own, *origin_approvals_of(judged.origin, people))
+    others = origin_approvals_of(judged.origin, people)
+    return (*own, *others)
 
 
 def _compared_with(

@@ -64,13 +64,18 @@ class Receiver:
 
         `RegistryError` where MLflow does not answer: what is open stays open.
         """
-        trusted = read_environments(self.project.root).receives_from
+        environments = read_environments(self.project.root)
+        trusted = environments.receives_from
         # Most installations receive nothing, and ask MLflow nothing.
         if not trusted:
             return ()
         # Read here first: a fault of this ledger is not one of what was sent.
         self.ledger.state()
-        return tuple(self._receive(run_id) for run_id in self._inbox.list_open())
+        sentences = []
+        for run_id in self._inbox.list_open():
+            sentence = self._receive(run_id)
+            sentences.append(sentence)
+        return tuple(sentences)
 
     def _receive(self, run_id: str) -> str:
         try:
@@ -98,8 +103,11 @@ class Receiver:
             # The ledger first: nothing of a package is downloaded that nobody vouches for.
             for path in (RECORD, LEDGER):
                 self._fetch(run_id, path, folder)
-            trusted = read_environments(self.project.root).receives_from
-            origin = read_origin(folder / LEDGER, trusted)
+            # Read for each one: who was taken off the list sends nothing more.
+            environments = read_environments(self.project.root)
+            export = folder / LEDGER
+            origin = read_origin(export, environments.receives_from)
+            # What it revoked counts, whatever becomes of this version.
             see_origin(self.ledger, origin)
             vouched = vouch(folder, origin)
             package = self._fetch(run_id, PACKAGE, folder)
@@ -112,10 +120,12 @@ class Receiver:
         _check_contents(package, vouched)
         version = self._register(vouched, package)
         contents = contents_of_version(version, package)
-        known = self.ledger.state().registration(version.name, version.version)
+        ledger_state = self.ledger.state()
+        known = ledger_state.registration(version.name, version.version)
         # A kill after the entry must not enter the version twice.
         if known is None or known.made != contents:
-            entry = entry_of(vouched, version.version, signer)
+            number = version.version
+            entry = entry_of(vouched, number, signer)
             append(self.ledger, lambda _: entry)
         return version
 
@@ -144,7 +154,13 @@ class Receiver:
         return version
 
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
-        return self._inbox.fetch(run_id, path, folder, _MOST_BYTES[path])
+        most_bytes = _MOST_BYTES[path]
+        return self._inbox.fetch(
+            run_id,
+            path,
+            folder,
+            most_bytes,
+        )
 
     @property
     def _scratch(self) -> Path:
@@ -155,7 +171,10 @@ class Receiver:
 
     @cached_property
     def _inbox(self) -> Inbox:
-        return Inbox(self.store.uri, self.project.home / "leases")
+        uri = self.store.uri
+        # Beside the locks of everything else that is done at this MLflow.
+        locks = self.project.home / "leases"
+        return Inbox(uri, locks)
 
 
 def see_origin(
@@ -237,8 +256,10 @@ def _read_finalist(package: Path) -> Finalist:
 def _describe(vouched: Vouched) -> str:
     """The version's page here, on which the desk writes what holds of it."""
     origin = vouched.origin
-    state = origin.ledger_state
-    ledger = f"ledger {state.head.ledger_id[:12]}, up to entry {state.head.generation}"
+    head = origin.head
+    # The beginning of the id is enough to see which one is meant.
+    shown = head.ledger_id[:12]
+    ledger = f"ledger {shown}, up to entry {head.generation}"
     made = vouched.registration.made
     return (
         f"Received from {origin.name}: version {made.version} of {made.model} there, "

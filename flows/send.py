@@ -48,28 +48,47 @@ def pack_version(project: Project, model: str, version: str, into: Path) -> Pack
     registered = store.get_version(model, version)
     entries = ledger.entries()
     ledger_state = follow(None, entries)
-    registration = find_fit(ledger_state, entries, model, registered.version)
+    # By its number from here on: an alias may move meanwhile.
+    number = registered.version
+    registration = find_fit(
+        ledger_state,
+        entries,
+        model,
+        number,
+    )
     _check_record(registered, registration.made.package_sha256)
-    package = fetch_package_of(store, registered, project.home)
-    found = find_signature(package, ledger_state, registration.generation)
+    package = fetch_package_of(
+        store,
+        registered,
+        project.home,
+    )
+    found = find_signature(
+        package,
+        ledger_state,
+        registration.generation,
+    )
     if found.signature is None:
         fact = found.fault or "it bears no signature"
         raise TransferRefused(
-            f"The package of version {registered.version} of {model} cannot be known again where "
-            f"it arrives: {fact}. `assay sign {registered.version} --model {model}` signs it."
+            f"The package of version {number} of {model} cannot be known again where "
+            f"it arrives: {fact}. `assay sign {number} --model {model}` signs it."
         )
     # Reasons stay here: they may be about people.
     export(ledger, into / LEDGER)
     shutil.copytree(package, into / PACKAGE)
     record = TransferRecord(
         model=model,
-        version=registered.version,
+        version=number,
         package_sha256=registered.package_sha256,
         ledger_sha256=sha256_of(into / LEDGER),
     )
     record.write(into / RECORD)
     digest = sha256_of(into / RECORD)
-    return Packed(into, digest, registered.version)
+    return Packed(
+        into,
+        digest,
+        number,
+    )
 
 
 def _check_record(registered: ModelVersion, package_sha256: str) -> None:

@@ -198,8 +198,13 @@ def _newest_received(ledger_state: LedgerState) -> Iterator[Place]:
     # In the order of their entries.
     for registration in ledger_state.registrations.values():
         made = registration.made
-        if registration.received is not None:
-            newest[made.model] = Place(made.model, made.version)
+        is_received = registration.received is not None
+        if is_received:
+            place = Place(
+                made.model,
+                made.version,
+            )
+            newest[made.model] = place
     yield from newest.values()
 
 

@@ -91,7 +91,10 @@ def server_of(project: Project, target: str) -> str:
     """The address of MLflow's server here, or of another installation's by its name."""
     if not target:
         return find_server(project)
-    return read_environments(project.root).target(target).mlflow
+    environments = read_environments(project.root)
+    # Only what is under version control: a password is not sent to an address that was typed.
+    named = environments.target(target)
+    return named.mlflow
 
 
 def first_user(project: Project, user: str) -> Identity:

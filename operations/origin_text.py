@@ -25,6 +25,7 @@ def _sentences(received: Received) -> Iterator[str]:
     )
     if received.released_by is not None:
         yield f"Released there by {received.released_by}."
+    # Each once, in the order in which they approved.
     names = list(dict.fromkeys(approval.by for approval in received.approvals))
     if not names:
         return

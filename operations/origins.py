@@ -44,6 +44,7 @@ def import_origin(export: Path) -> ImportedOrigin:
     # Opening would create a ledger where there is none.
     read_ledger(project.home)
     ledger = open_ledger(project.home)
+    # The same verification as of a ledger that comes with a version.
     origin = read_origin(export, trusted)
     order = ChangeRequest(by=identity.by, reason="", account=identity.account)
     see_origin(ledger, origin, order)

@@ -75,10 +75,22 @@ def send_version(errand: Errand) -> Sent:
     check_may_promote(project, order)
     login = _login_for(project, errand.target)
     until = time.monotonic() + errand.seconds
+    delivery = _Delivery(
+        project,
+        errand,
+        login,
+        until,
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        packed = pack_version(project, errand.model, errand.version, Path(scratch))
+        # Under this installation's own login: its MLflow is asked for the package.
+        packed = pack_version(
+            project,
+            errand.model,
+            errand.version,
+            Path(scratch),
+        )
         with acting_as(login):
-            return _Delivery(project, errand, login, until).deliver(packed)
+            return delivery.deliver(packed)
 
 
 def _login_for(project: "Project", name: str) -> Login:
@@ -110,7 +122,10 @@ class _Delivery:
 
     def deliver(self, packed: "Packed") -> Sent:
         """Send, wait until it is taken in, and ask for its release."""
-        locks = self.project.home / "leases" / "targets" / self.errand.target
+        # Of its own: MLflow's ids there say nothing about those here.
+        targets = self.project.home / "leases" / "targets"
+        locks = targets / self.errand.target
+        # Under the user's own name: two people who send do not write each other's runs.
         inbox = Inbox(self.login.server, locks)
         run_id = inbox.send(self.login.user, packed.digest, packed.folder)
         number = self._await_receipt(inbox, run_id)
@@ -148,10 +163,13 @@ class _Delivery:
 
     def _wish(self, store: "Store", number: str) -> str:
         """Set the alias `release` there; gives why it was refused, or nothing."""
-        version = store.get_version(self.errand.model, number)
-        store.annotate(version, {RELEASE_REASON: self.errand.reason})
+        model = self.errand.model
+        version = store.get_version(model, number)
+        # A reason first: admission there takes no wish without one.
+        tags = {RELEASE_REASON: self.errand.reason}
+        store.annotate(version, tags)
         try:
-            store.move_alias(self.errand.model, RELEASE, number)
+            store.move_alias(model, RELEASE, number)
         except RegistryError as error:
             return str(error)
         return ""
@@ -166,13 +184,16 @@ class _Delivery:
             if f"is {outcome} by judge" in refusal:
                 reasons = self._reasons(store, number)
                 return outcome, f"{subject}: it is {outcome} by judge there.\n{reasons}"
+        # Such as a role that is missing there, or another release on its way.
         raise ReleaseError(f"{subject}: {refusal}")
 
     def _reasons(self, store: "Store", number: str) -> str:
         """Every rule that did not pass, from the version's page: an answer of MLflow's is cut."""
         pages = store.pages_with(_REASONS)
-        lines = pages.get(f"{self.errand.model} {number}", "").splitlines()
-        failed = [line for line in lines if not line.startswith("passed: ")]
+        page = f"{self.errand.model} {number}"
+        text = pages.get(page, "")
+        # As `_annotate_page` of flows/promote.py writes them.
+        failed = [line for line in text.splitlines() if not line.startswith("passed: ")]
         return "\n".join(failed)
 
     def _await_champion(self, store: "Store", number: str) -> None:
@@ -187,7 +208,8 @@ class _Delivery:
             )
 
     def _describe(self, number: str) -> str:
-        place = f"version {number} of {self.errand.model} in {self.errand.target}"
+        model, target = self.errand.model, self.errand.target
+        place = f"version {number} of {model} in {target}"
         if self.errand.waits:
             return f"It is {place}, has full traffic, and is champion there."
         return f"It is {place}, and its release has begun there."
@@ -200,4 +222,5 @@ class _Delivery:
                 f"The time to wait for version {self.errand.version} of {self.errand.model} is "
                 f"over: {fact}. The same command continues; nothing is sent twice."
             )
-        time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
+        pause = min(left, SECONDS_BETWEEN_LOOKS)
+        time.sleep(pause)

@@ -132,7 +132,11 @@ class Facts:
         """Where the version came from, and who approved it there; empty where it was made here."""
         version = self.judgement.version
         ledger_state = self.judgement.ledger_state
-        registration = ledger_state.registration(version.name, version.version)
+        # None of a version that somebody registered by hand.
+        registration = ledger_state.registration(
+            version.name,
+            version.version,
+        )
         return describe_origin(registration)
 
     @property

@@ -100,7 +100,10 @@ def _check_origin(ledger_state: LedgerState, entry: Entry, origin: OriginHead) -
 
 
 def _check_new(ledger_state: LedgerState, entry: Entry, body: Received) -> None:
-    earlier = ledger_state.registration(body.model, body.version)
+    earlier = ledger_state.registration(
+        body.model,
+        body.version,
+    )
     # Another package under the same number is allowed: MLflow may restart its numbers.
     if earlier is not None and earlier.made.package_sha256 == body.package_sha256:
         raise illegal(
@@ -118,10 +121,12 @@ def _check_signer(ledger_state: LedgerState, entry: Entry, body: Received) -> No
     if signer.role != "packaging":
         raise illegal(entry, f"key {shown} signs no packages")
     # Under one id there is one key: the rules would not know which one is meant.
-    known = ledger_state.known_key(signer.key_id)
+    key_id = signer.key_id
+    known = ledger_state.known_key(key_id)
     if known is not None and known != signer:
         raise illegal(entry, f"key {shown} is known here for something else")
-    revoked = ledger_state.revoked_keys.get(signer.key_id)
+    # Somebody here knows better than the origin does.
+    revoked = ledger_state.revoked_keys.get(key_id)
     if revoked is not None:
         raise illegal(
             entry, f"key {shown} was revoked here, at entry {revoked.generation}"

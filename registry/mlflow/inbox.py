@@ -43,36 +43,56 @@ class Inbox:
     """The transfers of one MLflow. Every call may raise `RegistryError`."""
 
     def __init__(self, uri: str, locks: Path) -> None:
-        self._mlflow = Connection(uri, locks)
+        # As all of MLflow is asked: a bounded number of times, with jitter.
+        self._mlflow = Connection(
+            uri,
+            locks,
+        )
 
     # The sender's side.
 
     def send(self, sender: str, digest: str, folder: Path) -> str:
         """Upload a transfer, and give its run; one that is there whole already is that one."""
+        # One for each sender: whoever makes an experiment is the only one who may write to it.
+        name = f"{_EXPERIMENTS}{sender}"
         experiment = self._mlflow.attempt(
-            lambda: self._mlflow.experiment(f"{_EXPERIMENTS}{sender}")
+            lambda: self._mlflow.experiment(name),
         )
         earlier = self._find(experiment, digest)
         if earlier is not None:
             return earlier
+        tags = {TRANSFER: digest}
+        title = f"transfer {digest[:12]}"
         run = self._mlflow.ask(
             lambda mlflow: mlflow.create_run(
-                experiment, tags={TRANSFER: digest}, run_name=f"transfer {digest[:12]}"
+                experiment,
+                tags=tags,
+                run_name=title,
             )
         )
         run_id = str(run.info.run_id)
-        self._mlflow.ask(lambda mlflow: mlflow.log_artifacts(run_id, str(folder)))
+        local = str(folder)
+        self._mlflow.ask(
+            lambda mlflow: mlflow.log_artifacts(
+                run_id,
+                local,
+            )
+        )
         # Ended last: the receiver looks at none that is still being written.
         self._mlflow.ask(lambda mlflow: mlflow.update_run(run_id, status="FINISHED"))
         return run_id
 
     def _find(self, experiment: str, digest: str) -> str | None:
         """The run of that very transfer that was not refused: what stood against it may be over."""
+        # One that was cut off is not whole, and is sent anew.
         query = f"tags.`{TRANSFER}` = '{digest}' AND attributes.status = 'FINISHED'"
-        for run in self._search([experiment], query):
+        runs = self._search([experiment], query)
+        for run in runs:
             answer = _read_answer(run)
-            if answer is None or answer.version is not None:
-                return str(run.info.run_id)
+            is_refused = answer is not None and answer.version is None
+            if not is_refused:
+                run_id = run.info.run_id
+                return str(run_id)
         return None
 
     def answer(self, run_id: str) -> TransferAnswer | None:
@@ -120,20 +140,30 @@ class Inbox:
 
     def close(self, run_id: str, answer: TransferAnswer) -> None:
         """Answer a transfer: nobody looks at it again."""
-        text = answer.model_copy(
-            update={"text": answer.text[:_LONGEST_ANSWER]}
-        ).model_dump_json()
-        self._mlflow.ask(lambda mlflow: mlflow.set_tag(run_id, ANSWER, text))
+        # MLflow takes no longer tag, and a reason may quote what was sent.
+        text = answer.text[:_LONGEST_ANSWER]
+        shortened = answer.model_copy(update={"text": text})
+        tag = shortened.model_dump_json()
+        self._mlflow.ask(
+            lambda mlflow: mlflow.set_tag(
+                run_id,
+                ANSWER,
+                tag,
+            )
+        )
 
     def _sizes(self, run_id: str, path: str) -> Iterator[int]:
         folder, _, name = path.rpartition("/")
         for listed in self._list(run_id, folder):
+            # MLflow lists a folder, and never one file by itself.
             if Path(listed.path).name != name:
                 continue
             if not listed.is_dir:
-                yield int(listed.file_size or 0)
+                size = listed.file_size or 0
+                yield int(size)
                 continue
-            for inside in self._list(run_id, path):
+            contents = self._list(run_id, path)
+            for inside in contents:
                 yield from self._sizes(run_id, inside.path)
 
     def _list(self, run_id: str, folder: str) -> list[Any]:

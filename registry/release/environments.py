@@ -98,5 +98,13 @@ def read_environments(root: Path) -> Environments:
 
     `ParameterError`, one sentence, where the file is there and cannot be taken at its word.
     """
-    environments = read_strictly(root / FILE, Environments, _PURPOSE)
-    return Environments() if environments is None else environments
+    path = root / FILE
+    environments = read_strictly(
+        path,
+        Environments,
+        _PURPOSE,
+    )
+    # Nobody is believed by default.
+    if environments is None:
+        return Environments()
+    return environments

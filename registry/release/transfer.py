@@ -91,7 +91,10 @@ def read_origin(export: Path, trusted: Mapping[str, Source]) -> OriginLedger:
         if source.ledger_key in signers:
             _check_key(name, source.ledger_key, ledger_state)
             return OriginLedger(name, entries, ledger_state)
-    shown = ", ".join(sorted(key.key_id[:12] for key in ledger_state.controller_keys))
+    # Named, so that whoever runs this installation can compare them.
+    beginnings = [key.key_id[:12] for key in ledger_state.controller_keys]
+    in_order = sorted(beginnings)
+    shown = ", ".join(in_order)
     raise TransferRefused(
         f"The ledger {ledger_state.head.ledger_id[:12]} (keys {shown}) is signed by none that "
         f"{FILE} lists under `receives_from`. Compare its key with what `assay audit keys` prints "
@@ -205,8 +208,9 @@ def _objections(
     judged = _last_verdict(ledger_state, registration)
     if judged is None or ledger_state.judged[judged].verdict != "passed":
         yield "`judge` did not pass it there: `assay promote` it there first"
-        return
-    for generation in (registration.generation, judged):
+    # Without a verdict there is the registration alone.
+    trusted_entries = {registration.generation, judged or registration.generation}
+    for generation in sorted(trusted_entries):
         key_id = entries[generation - 1].key_id
         # What a stolen key signed may be the thief's.
         if ledger_state.compromised_at(key_id) is not None:
@@ -228,8 +232,11 @@ def _last_verdict(ledger_state: LedgerState, registration: Registration) -> int 
 
 
 def _is_about(verdict: Judged, made: VersionContents) -> bool:
-    is_same_version = (verdict.model, verdict.version) == (made.model, made.version)
-    return is_same_version and verdict.package_sha256 == made.package_sha256
+    is_same_model = verdict.model == made.model
+    is_same_version = verdict.version == made.version
+    # MLflow's numbers begin again at 1 where it was lost.
+    is_same_package = verdict.package_sha256 == made.package_sha256
+    return is_same_model and is_same_version and is_same_package
 
 
 def find_signer(package: Path, vouched: Vouched) -> PublicKey | None:
@@ -274,12 +281,19 @@ def _approvals(
     ledger_state: LedgerState, registration: Registration
 ) -> tuple[OriginApproval, ...]:
     made = registration.made
-    given = [
-        OriginApproval(by=approval.by, account=approval.account, at=approval.at)
-        for approval in ledger_state.approvals
-        if (approval.model, approval.version) == (made.model, made.version)
-        and approval.package_sha256 == made.package_sha256
-    ]
+    given = []
+    for approval in ledger_state.approvals:
+        is_same_version = approval.version == made.version
+        is_same_package = approval.package_sha256 == made.package_sha256
+        if approval.model != made.model or not (is_same_version and is_same_package):
+            continue
+        carried = OriginApproval(
+            by=approval.by,
+            account=approval.account,
+            at=approval.at,
+        )
+        given.append(carried)
+    # An entry is read by everybody, for good: it does not grow without end.
     return tuple(given[:_MOST_APPROVALS])
 
 
@@ -298,12 +312,13 @@ def _released_by(ledger_state: LedgerState, registration: Registration) -> str |
 def find_revoked(origin: OriginLedger, ledger_state: LedgerState) -> tuple[str, ...]:
     """Adapters that came from that installation and are revoked there by now."""
     there = origin.ledger_state
+    # Also what its own origin revoked: it reaches this one through it.
     revoked = there.revoked_adapters.keys() | there.revoked_in_origin.keys()
-    held = {
-        registration.made.adapter_sha256
-        for registration in ledger_state.registrations.values()
-        if registration.received is not None
-        and registration.received.origin.name == origin.name
-    }
+    held = set()
+    for registration in ledger_state.registrations.values():
+        received = registration.received
+        if received is not None and received.origin.name == origin.name:
+            adapter = registration.made.adapter_sha256
+            held.add(adapter)
     # In order, so that the same ledger gives the same entry.
     return tuple(sorted(held & revoked))

@@ -60,6 +60,7 @@ def prod(
     """It has the base model, and lists staging's key as `assay audit keys` prints it there."""
     root = tmp_path_factory.mktemp("prod") / "assay"
     site = make_checkout(root, cloned, empty_mlflow)
+    # A package names the base by its digest: people bring it.
     bases = staging.home / "base-models"
     shutil.copytree(bases, site.home / "base-models", symlinks=True)
     (site.root / PEOPLE_FILE).write_text(PEOPLE)
@@ -147,6 +148,7 @@ def test_who_is_no_release_manager_in_prod_releases_nothing_there(
     staging: Checkout, prod: System
 ) -> None:
     assert log_in(staging, prod, "scientist").code == 0
+    # The version is there already; to ask for its release takes the role.
     before = entry_kinds(prod.checkout).count("release_begun")
     refusal = promote(staging)
     assert refusal.code != 0
@@ -165,6 +167,7 @@ def test_a_revocation_in_staging_is_brought_to_prod_as_an_export(
     staging: Checkout, prod: System, tmp_path: Path
 ) -> None:
     revoked = Revoked(by="olga", reason_sha256="0" * 64, model=MODEL, version="1")
+    # Staging's own brake: nothing of it reaches prod by itself.
     write(open_ledger(staging.home), revoked)
     assert "it is revoked there" in promote(staging).err
     export = tmp_path / "staging.jsonl"

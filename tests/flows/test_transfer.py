@@ -162,6 +162,7 @@ def test_to_send_again_makes_no_second_version(
 def test_a_kill_between_mlflow_and_the_ledger_is_made_good(
     prod: Installation, sent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whoever is killed writes no answer; a disk that fails writes none either.
     def die(*_: object) -> None:
         raise OSError("killed")
 
@@ -207,6 +208,7 @@ def test_a_ledger_that_nobody_lists_is_refused(
 
 @pytest.mark.ci
 def test_without_the_file_nothing_is_looked_at(prod: Installation, sent: Path) -> None:
+    # No request to MLflow is made for it, round after round.
     (prod.project.root / "environments.yaml").unlink()
     prod.inbox.send("manager", sha256_of(sent / RECORD), sent)
     assert prod.receive() == ()
@@ -303,6 +305,7 @@ def test_another_signature_than_the_origins_is_refused(
 def test_a_transfer_that_is_nonsense_is_refused_and_keeps_no_other_waiting(
     prod: Installation, sent: Path, tmp_path: Path
 ) -> None:
+    # Sent first, so that it is looked at first.
     nonsense = tmp_path / "nonsense"
     nonsense.mkdir()
     (nonsense / RECORD).write_text("[]")
@@ -341,6 +344,7 @@ def test_what_did_not_pass_judge_in_its_origin_is_refused(
 def test_a_rotation_of_the_listed_key_is_followed(
     prod: Installation, staging: Installation, sent: Path
 ) -> None:
+    # The old key has signed that the new one counts.
     rotate(staging.ledger, staging.home, "olga", "every year")
     staging.judge(staging.store.get_version(MODEL, "1"))
     export_again(staging, sent)
@@ -363,6 +367,7 @@ def test_what_a_stolen_key_entered_is_refused_also_under_the_new_key(
 ) -> None:
     rotate(staging.ledger, staging.home, "olga", "it leaked")
     staging.write(key_revoked(origin.key, is_compromised=True))
+    # Whoever runs prod lists the new key, and the old entries are still the thief's.
     prod.trusts(staging=staging.key)
     export_again(staging, sent)
     refused(prod, sent, "which was stolen")
@@ -470,6 +475,7 @@ def test_what_bears_no_signature_is_not_sent(
 def test_a_transfer_holds_no_reason_of_a_person(
     staging: Installation, tmp_path: Path
 ) -> None:
+    # Reasons are about people, and are kept beside the ledger.
     staging.ledger.remember("Kim said so")
     sent = staging.pack(tmp_path / "sent").folder
     assert "Kim said so" not in (sent / LEDGER).read_text()
@@ -488,6 +494,7 @@ def test_a_version_goes_on_from_where_it_was_received(
     sent: Path,
     tmp_path: Path,
 ) -> None:
+    # dev, staging and prod in a row; here they are origin, prod and last.
     last = Installation.make(tmp_path / "last", empty_mlflow)
     last.trusts(prod=prod.key)
     prod.get(sent)

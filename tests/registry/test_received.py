@@ -129,6 +129,7 @@ def test_a_head_that_does_not_follow_what_was_read_is_refused(
 
 def test_a_second_installation_has_a_ledger_of_its_own() -> None:
     chain = Chain()
+    # Each is followed by itself: entry 4 of one is not older than entry 9 of the other.
     other = head(4, name="dev", ledger_id="6" * 32)
     chain.add(received(), received("2", origin=other), received("3"))
     assert set(chain.ledger_state.origins) == {"staging", "dev"}
@@ -188,6 +189,7 @@ def test_a_key_that_is_the_own_one_too_counts_for_own_versions(
     foreign: PublicKey,
 ) -> None:
     chain = Chain()
+    # As where somebody copied a home with its keys.
     own = KeyAdded(by="olga", reason_sha256=WHY, key=foreign)
     chain.add(own, received(signer=foreign), registered("2"))
     assert find_distrust(chain.ledger_state, foreign.key_id, 4) == ""

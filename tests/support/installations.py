@@ -30,6 +30,7 @@ MODEL = "letters"
 def make_scored_package(scored: Path, folder: Path) -> Path:
     """What a version holds besides weights that answer: its evidence, and the adapter's record."""
     shutil.copytree(scored, folder)
+    # Nothing is loaded here, so that the record of an adapter is enough.
     adapter: Adapter = trials.trial().adapter
     adapter.write(folder / "adapter.json")
     return folder
@@ -85,6 +86,7 @@ class Installation:
 
     def register(self, package: Path, *, signs: bool = True) -> ModelVersion:
         """Sign, register and enter a package, as a run does."""
+        # A copy: the signature is written into it.
         own = self.home / "own" / sha256_of(package / "verdict.json")[:8]
         shutil.copytree(package, own)
         if signs:
@@ -135,6 +137,7 @@ class Installation:
 
     def get(self, folder: Path) -> TransferAnswer:
         """What becomes of a transfer that somebody sends here."""
+        # As it is now: tests change what was packed.
         digest = sha256_of(folder / "transfer.json")
         run_id = self.inbox.send("manager", digest, folder)
         self.receive()
