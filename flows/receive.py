@@ -116,6 +116,7 @@ class Receiver:
 
     def _enter(self, vouched: Vouched, package: Path) -> ModelVersion:
         """Register the version in MLflow, then hold it in the ledger."""
+        # Everything is verified before MLflow holds a version of it.
         signer = find_signer(package, vouched)
         _check_contents(package, vouched)
         version = self._register(vouched, package)
@@ -134,6 +135,7 @@ class Receiver:
         record = vouched.record
         # Of the bytes, so that the same package is found; no run here has such a name.
         logical_run = digest_of_text(f"received {record.model} {record.package_sha256}")
+        # A run of another kind: schedules and comparisons look at trainings alone.
         tags = {KIND: "received", MODEL: record.model, ORIGIN: vouched.origin.name}
         finalist = _read_finalist(package)
         run = self.store.runs.begin(
@@ -150,6 +152,7 @@ class Receiver:
             takes_challenger=False,
         )
         version = self.store.register(finalist, submission)
+        # Ended last, so that a kill before it shows as a run that is unfinished.
         self.store.runs.end(run.run_id, "FINISHED")
         return version
 
@@ -187,6 +190,7 @@ def see_origin(
     """
     check_follows(origin, ledger.state())
     revoked = find_revoked(origin, ledger.state())
+    # Sent twice, or two versions out of one export: there is no news.
     if ledger.state().origins.get(origin.name) == origin.head:
         return revoked
 
@@ -209,6 +213,7 @@ def describe_origin_revocations(ledger_state: LedgerState) -> tuple[str, ...]:
         made, received = registration.made, registration.received
         seen = ledger_state.revoked_in_origin.get(made.adapter_sha256)
         is_revoked_here = made.version in ledger_state.model(made.model).revoked
+        # Once it is revoked here too, nobody has to decide any more.
         if received is None or seen is None or is_revoked_here:
             continue
         sentences.append(

@@ -46,6 +46,7 @@ def pack_version(project: Project, model: str, version: str, into: Path) -> Pack
     """
     store, ledger = open_store(project), read_ledger(project.home)
     registered = store.get_version(model, version)
+    # Verified here first: a broken ledger would be refused over there, with less to go by.
     entries = ledger.entries()
     ledger_state = follow(None, entries)
     # By its number from here on: an alias may move meanwhile.
@@ -76,6 +77,7 @@ def pack_version(project: Project, model: str, version: str, into: Path) -> Pack
     # Reasons stay here: they may be about people.
     export(ledger, into / LEDGER)
     shutil.copytree(package, into / PACKAGE)
+    # Written last of the three, since it names the others.
     record = TransferRecord(
         model=model,
         version=number,

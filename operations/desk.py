@@ -216,6 +216,7 @@ def _origin(place: Place, ledger_state: LedgerState) -> list[str]:
     """Where a version came from that was not made here."""
     registration = ledger_state.registration(place.model, place.version)
     sentences = describe_origin(registration)
+    # Nearly all versions are made here.
     if not sentences:
         return []
     return [plain(" ".join(sentences)), ""]

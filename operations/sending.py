@@ -95,6 +95,7 @@ def send_version(errand: Errand) -> Sent:
 
 def _login_for(project: "Project", name: str) -> Login:
     target = read_environments(project.root).target(name)
+    # Not this installation's: two servers may know the same name as two people.
     login = read_login(project.home, name)
     if login is None:
         raise ParameterError(
@@ -133,6 +134,7 @@ class _Delivery:
 
         store = Store(self.login.server, locks)
         refusal = self._wish(store, number)
+        # What serves there already is answered as granted, too.
         verdict: Outcome = "passed"
         text = self._describe(number)
         if refusal:
@@ -154,6 +156,7 @@ class _Delivery:
             answer = inbox.answer(run_id)
             if answer is not None and answer.version is not None:
                 return answer.version
+            # A refusal is final for these bytes and this ledger: nothing to wait for.
             if answer is not None:
                 raise TransferRefused(f"{self.errand.target} refuses it: {answer.text}")
             self._pause(

@@ -516,6 +516,7 @@ def _list_origins(ledger_state: LedgerState) -> Iterator[str]:
     """Each version that another installation made, and how far its ledger was read for it."""
     for registration in ledger_state.registrations.values():
         made, received = registration.made, registration.received
+        # The entries of what was made here are in this very ledger.
         if received is None:
             continue
         origin = received.origin

@@ -30,6 +30,7 @@ def received(ledger_state: LedgerState, entry: Entry, body: Received) -> LedgerS
         is_adopted=False,
         received=body,
     )
+    # The origin's head is known from here on, so that an older one is refused.
     changes = {
         "registrations": {
             **ledger_state.registrations,
@@ -37,6 +38,7 @@ def received(ledger_state: LedgerState, entry: Entry, body: Received) -> LedgerS
         },
         "origins": {**ledger_state.origins, body.origin.name: body.origin},
     }
+    # Beside the own keys, and never among those that may sign entries.
     if body.signer is not None:
         changes["received_keys"] = {
             **ledger_state.received_keys,
@@ -67,6 +69,7 @@ def origin_seen(
 
 def find_origin_fault(ledger_state: LedgerState, origin: OriginHead) -> str:
     """Why that head does not follow what was read of the installation; empty where it does."""
+    # What this ledger says cannot vouch for what this ledger says.
     if origin.ledger_id == ledger_state.head.ledger_id:
         return f"{origin.name} is this very ledger"
     for known in ledger_state.origins.values():
@@ -84,6 +87,7 @@ def find_origin_fault(ledger_state: LedgerState, origin: OriginHead) -> str:
                 f"the ledger of {known.name} ends at entry {origin.generation},"
                 f" and was read up to entry {known.generation}: it is an older copy"
             )
+        # A longer one is compared entry by entry by whoever holds its export.
         is_same_place = origin.generation == known.generation
         if is_same_place and origin.hash != known.hash:
             return (

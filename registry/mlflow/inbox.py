@@ -112,6 +112,7 @@ class Inbox:
             )
         )
         identifiers = [str(each.experiment_id) for each in experiments]
+        # MLflow takes no search without an experiment.
         if not identifiers:
             return ()
         runs = self._search(identifiers, "attributes.status = 'FINISHED'")
@@ -187,6 +188,7 @@ class Inbox:
 
 def _read_answer(run: "Run") -> TransferAnswer | None:
     text = run.data.tags.get(ANSWER)
+    # The receiver has not come round yet.
     if text is None:
         return None
     try:
@@ -207,6 +209,7 @@ def acting_as(login: Login | None) -> Iterator[None]:
         # A token would be taken in the place of both, and is this server's.
         "MLFLOW_TRACKING_TOKEN": None,
     }
+    # MLflow's client reads these at every request, and has no other place for a login.
     before = {name: os.environ.get(name) for name in login_of}
     _set(login_of)
     try:

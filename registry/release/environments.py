@@ -34,6 +34,7 @@ _PURPOSE = Purpose(
 
 
 def _check_address(address: str) -> str:
+    # Over the network alone: another home's files are not sent to.
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise PydanticCustomError("address", "Write an address as https://HOST")
@@ -86,6 +87,7 @@ class Environments(Value):
         found = self.targets.get(name)
         if found is not None:
             return found
+        # Who mistyped a name finds it in the sentence.
         known = ", ".join(sorted(self.targets)) or "none yet"
         raise ParameterError(
             f"{FILE} names no target {name[:60]!r}; there are: {known}. "

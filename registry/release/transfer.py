@@ -104,6 +104,7 @@ def read_origin(export: Path, trusted: Mapping[str, Source]) -> OriginLedger:
 
 def _check_key(name: str, key_id: str, ledger_state: LedgerState) -> None:
     known = ledger_state.known_key(key_id)
+    # MLflow's server over there holds a key as well, and must not vouch for anything.
     if known is None or known.role != "controller":
         raise TransferRefused(
             f"Key {key_id[:12]}, which {FILE} lists for {name}, does not sign for its controller. "
@@ -142,6 +143,7 @@ def read_record(folder: Path) -> TransferRecord:
     `DamagedFile` or `TransferRefused` where it is not whole.
     """
     record = TransferRecord.read(folder / RECORD)
+    # The record's own digest goes on record, and so it has to name all the rest.
     if sha256_of(folder / LEDGER) != record.ledger_sha256:
         raise TransferRefused(
             f"{LEDGER} is not the ledger that {RECORD} names. Send the version again."
@@ -158,6 +160,7 @@ def vouch(folder: Path, origin: OriginLedger) -> Vouched:
     registration = find_fit(
         origin.ledger_state, origin.entries, record.model, record.version
     )
+    # By digest and not by number: MLflow's numbers may have begun again there.
     if registration.made.package_sha256 != record.package_sha256:
         raise TransferRefused(
             f"Entry {registration.generation} of {origin.name} holds package "
@@ -185,6 +188,7 @@ def find_fit(
         raise TransferRefused(
             f"{subject} is not in the ledger that it comes from. Register it there first."
         )
+    # One is enough to keep it: people mend one after the other.
     for objection in _objections(ledger_state, entries, registration):
         raise TransferRefused(f"{subject} stays where it is: {objection}.")
     return registration
@@ -246,6 +250,7 @@ def find_signer(package: Path, vouched: Vouched) -> PublicKey | None:
     """
     ledger_state = vouched.origin.ledger_state
     found = find_signature(package, ledger_state, vouched.registration.generation)
+    # Not left to the policy: a signature that does not count was exchanged by somebody.
     if found.fault:
         raise TransferRefused(
             f"The package is not signed as {vouched.origin.name} signs: {found.fault}. "
@@ -300,6 +305,7 @@ def _approvals(
 def _released_by(ledger_state: LedgerState, registration: Registration) -> str | None:
     made = registration.made
     model: ModelState = ledger_state.model(made.model)
+    # Of these very bytes, under the number that they had there.
     names = [
         recorded.by
         for recorded in model.once_served
