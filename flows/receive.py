@@ -14,6 +14,7 @@ from pathlib import Path
 from core.errors import (
     AssayError,
     DamagedFile,
+    IllegalEntry,
     RegistryError,
     StaleGeneration,
     TransferRefused,
@@ -202,7 +203,12 @@ def see_origin(
             account=None if order is None else order.account,
         )
 
-    append(ledger, seen)
+    try:
+        append(ledger, seen)
+    except IllegalEntry:
+        # Somebody read the same export at the same time.
+        if ledger.state().origins.get(origin.name) != origin.head:
+            raise
     return revoked
 
 
