@@ -4,13 +4,14 @@ Prod is a real `assay up`: its MLflow has accounts, its controller takes the ver
 judges, and its endpoint answers.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from registry.ledger.entries import Received, Revoked
+from registry.ledger.entries import Approved, Received, Revoked
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.accounts import read_passwords
 from registry.release.environments import FILE
@@ -30,10 +31,14 @@ from tests.support.promoted import (
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.ci
-PEOPLE = """\
+PEOPLE = f"""\
 people:
-  manager: {mlflow: [manager], roles: [release_manager]}
-  scientist: {mlflow: [scientist], roles: [author]}
+  manager:
+    mlflow: [manager]
+    # The account that trained in staging: this human is the author.
+    accounts: [{os.getuid()}]
+    roles: [release_manager, approver]
+  scientist: {{mlflow: [scientist], roles: [author]}}
 command_line: [author, release_manager]
 """
 
@@ -123,6 +128,18 @@ def test_prod_judges_by_its_own_policy_and_then_answers_with_what_was_scored(
     (entry,) = received(prod)
     assert entry.origin.name == "staging"
     assert entry.released_by is not None
+    # The author of staging approves nothing here, under whatever name.
+    approval = Approved(
+        by="manager",
+        account="mlflow:manager",
+        reason_sha256="0" * 64,
+        model=MODEL,
+        version="1",
+        package_sha256=entry.package_sha256,
+    )
+    write(open_ledger(prod.checkout.home), approval)
+    assert "0 approvals" in promote(staging).out
+    shows_where_it_came_from(prod)
     for rule in WAIVED:
         waive(prod.checkout, rule)
     granted = promote(staging, "--wait", "--json")
@@ -142,6 +159,23 @@ def test_prod_judges_by_its_own_policy_and_then_answers_with_what_was_scored(
     kinds = entry_kinds(prod.checkout)
     assert promote(staging, "--wait").code == 0
     assert entry_kinds(prod.checkout) == kinds
+
+
+def shows_where_it_came_from(prod: System) -> None:
+    """The version's page, within a round or two of the controller, and its report."""
+
+    def is_shown() -> bool:
+        (version,) = prod.checkout.versions()
+        text = str(version.description)
+        return "not yet" in text and "Received from staging" in text
+
+    wait_until(is_shown, 60, prod.logs)
+    page = prod.checkout.root / "report.html"
+    made = invoke(
+        prod.checkout, "release", "report", "1", "--model", MODEL, "--out", page
+    )
+    assert made.code == 0, made.err
+    assert "Where it came from" in page.read_text()
 
 
 def test_who_is_no_release_manager_in_prod_releases_nothing_there(
