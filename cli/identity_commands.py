@@ -7,6 +7,14 @@ import click
 from core.console import say
 from core.errors import OperationError, ParameterError
 
+_TO = click.option(
+    "--to",
+    "target",
+    default="",
+    metavar="NAME",
+    help="Another installation of environments.yaml. Default: this one.",
+)
+
 
 @click.command()
 @click.argument("user", required=False)
@@ -16,17 +24,18 @@ from core.errors import OperationError, ParameterError
     is_flag=True,
     help="Read the password from standard input, as a script gives it.",
 )
-def login(user: str | None, *, from_stdin: bool) -> None:
+@_TO
+def login(user: str | None, target: str, *, from_stdin: bool) -> None:
     """Act as USER of MLflow's from now on, beside your own account.
 
     Default: the user that people.yaml lists with this account. The password is that of MLflow's
     pages; it is asked for, or read from the home's passwords.json where that is yours.
     """
     from operations.identity import (
-        find_server,
         log_in,
         own_user,
         recorded_password,
+        server_of,
     )
     from operations.orders import current_project
 
@@ -38,15 +47,23 @@ def login(user: str | None, *, from_stdin: bool) -> None:
             "Name one: `assay login USER`."
         )
     # Nobody is asked for a password that nobody could verify.
-    find_server(project)
-    recorded = None if from_stdin else recorded_password(project, name)
+    server_of(project, target)
+    # The home keeps no password of another installation's users.
+    is_kept = not (from_stdin or target)
+    recorded = recorded_password(project, name) if is_kept else None
+    password = recorded or _ask_password(name, from_stdin=from_stdin)
     try:
-        log_in(project, name, recorded or _ask_password(name, from_stdin=from_stdin))
+        log_in(project, name, password, target)
     except OperationError:
         # A person may have changed it in MLflow since.
         if recorded is None or not sys.stdin.isatty():
             raise
         log_in(project, name, _ask_password(name, from_stdin=False))
+    if target:
+        say(
+            f"Logged in to {target} as {name}: `assay promote … --to {target}` acts so."
+        )
+        return
     say(
         f"Logged in as {name}. Your own account stays on record beside it; "
         "`assay whoami` shows both, `assay logout` ends it."
@@ -64,12 +81,13 @@ def _ask_password(user: str, *, from_stdin: bool) -> str:
 
 
 @click.command()
-def logout() -> None:
+@_TO
+def logout(target: str) -> None:
     """Act as your own account alone again."""
     from operations.orders import current_project
     from registry.mlflow.logins import forget_login
 
-    was_there = forget_login(current_project().home)
+    was_there = forget_login(current_project().home, target)
     say("Logged out." if was_there else "Nobody was logged in.")
 
 

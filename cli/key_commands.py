@@ -16,7 +16,12 @@ _SHOWN = 12
 
 
 @click.command("keys")
-def list_keys() -> None:
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Print each key's id whole, as environments.yaml of another installation needs it.",
+)
+def list_keys(*, whole: bool) -> None:
     """List the keys that the ledger knows, what each is for, and which of them are here."""
     from operations.keys import list_keys as known_keys
 
@@ -25,7 +30,7 @@ def list_keys() -> None:
         # Whether a backup of this home holds the private half, too.
         place = "this home" if known.is_here else "not here"
         columns = (
-            key.key_id[:_SHOWN],
+            key.key_id if whole else key.key_id[:_SHOWN],
             f"{key.role:10}",
             f"{place:9}",
             known.standing,

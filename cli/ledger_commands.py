@@ -80,6 +80,22 @@ def export(file: Path, *, with_reasons: bool) -> None:
     )
 
 
+@audit.command("import")
+@click.argument("file", type=_FILE)
+def import_export(file: Path) -> None:
+    """Read the ledger of another installation, as an export, for what it revoked since.
+
+    Only one that environments.yaml lists is believed.
+    """
+    from operations.origins import import_origin
+
+    imported = import_origin(file)
+    head = imported.head
+    click.echo(f"The ledger of {head.name} is whole up to entry {head.generation}.")
+    for alarm in imported.alarms:
+        click.echo(alarm)
+
+
 @audit.command("accept-head")
 @click.option("--reason", required=True, help="Why; it is kept beside the ledger.")
 def accept_head(reason: str) -> None:
@@ -129,6 +145,8 @@ def _say_report(report: "AuditReport", subject: str) -> None:
         )
     else:
         click.echo(f"{subject} is not whole. {report.problem}")
+    for origin in report.origins:
+        click.echo(f"Note: {origin}.")
     for note in report.notes:
         # A ledger of one entry has had no time to be remembered by anybody.
         is_alone = note == NOTHING_KNOWN and report.whole_up_to > 1

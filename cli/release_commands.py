@@ -24,6 +24,8 @@ _REASON = click.option(
 _WAIT = 1800
 """Seconds: a release that loads slowly, behind another one that does."""
 _LONGEST_WAIT = 86_400
+_WAIT_FOR_RECEIPT = 600
+"""Seconds until another installation has taken a version in and answered the wish."""
 
 
 @click.command()
@@ -40,6 +42,13 @@ _LONGEST_WAIT = 86_400
     type=click.IntRange(1, _LONGEST_WAIT),
     help=f"Seconds that --wait takes at most. Default: {_WAIT}.",
 )
+@click.option(
+    "--to",
+    "target",
+    default="",
+    metavar="NAME",
+    help="Another installation of environments.yaml, whose own policy judges it again.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
 @click.pass_context
 def promote(
@@ -47,6 +56,7 @@ def promote(
     version: str,
     model: str,
     reason: str,
+    target: str,
     *,
     wait: bool,
     timeout: int | None,
@@ -54,11 +64,16 @@ def promote(
 ) -> None:
     """Judge VERSION and, where it passes, put it in front of users.
 
+    With --to, send it to another installation, and ask for its release there.
     With --wait, Ctrl-C ends the waiting alone: the controller carries the release to its end.
     Exit code: 0 released, 3 rejected, 4 undecided, 75 told to stop waiting.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait.")
+    if target:
+        seconds = timeout or (_WAIT if wait else _WAIT_FOR_RECEIPT)
+        errand = (model, version, target, reason, seconds, wait)
+        ctx.exit(_send(errand, as_json=as_json))
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.awaiting import promote_and_wait
     from operations.order_text import promotion_exit_code, say_promotion
@@ -74,6 +89,17 @@ def promote(
     if as_json:
         say_json(outcome.model_dump(mode="json"))
     ctx.exit(promotion_exit_code(outcome))
+
+
+def _send(errand: tuple[str, str, str, str, int, bool], *, as_json: bool) -> int:
+    from operations.sending import Errand, send_version
+
+    # What the other side said comes before the JSON, as of a promotion here.
+    sent = send_version(Errand(*errand))
+    say(sent.text)
+    if as_json:
+        say_json(sent.model_dump(mode="json"))
+    return sent.exit_code
 
 
 @click.command()

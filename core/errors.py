@@ -27,6 +27,7 @@ exit code
      │   ├── IllegalEntry          an entry does not follow from the ledger's state
      │   └── StaleGeneration       another process wrote first; nothing of ours was written
      ├── ReleaseError              the state allows no such release, rollback or brake
+     │   └── TransferRefused       what another installation says of a version is not believed
      ├── OperationError            a service, a backup or a clean-up could not do its work
      └── ServingError              the endpoint cannot serve an adapter or a request
 
@@ -157,6 +158,10 @@ class StaleGeneration(LedgerError):
 
 class ReleaseError(AssayError):
     """The current state allows no such release, rollback or brake."""
+
+
+class TransferRefused(ReleaseError):
+    """What another installation says of a version is not believed, or speaks against it."""
 
 
 class OperationError(AssayError):

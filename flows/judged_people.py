@@ -6,9 +6,10 @@ more.
 
 from typing import get_args
 
+from core.account import mlflow_user_of
 from core.roles import PersonRole
 from registry.ledger.entries import Judged
-from registry.ledger.state import LedgerState
+from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.judge import Approval, WaivedRule
 from registry.release.people import People
@@ -59,6 +60,31 @@ def approvals_of(
         if approval.account is not None
         and (approval.model, approval.version) == (version.name, version.version)
         and approval.package_sha256 == version.package_sha256
+    )
+
+
+def origin_approvals_of(
+    registration: Registration, people: People
+) -> tuple[Approval, ...]:
+    """Approvals of the installation that a version came from, by users whom this one knows.
+
+    A user of MLflow's has the roles that `people.yaml` gives here to the same name. Accounts of an
+    operating system are those of another machine, so that nobody has a role by one.
+    """
+    # What was made here has its approvals in this ledger.
+    if registration.received is None:
+        return ()
+    return tuple(
+        Approval(
+            by=given.by,
+            account=given.account,
+            at=given.at,
+            roles=_roles(people, given.by, given.account),
+            persons=persons_of(people, given.by, given.account),
+        )
+        for given in registration.received.approvals
+        if given.account is not None
+        and mlflow_user_of(given.by, given.account) is not None
     )
 
 

@@ -9,16 +9,28 @@ from functools import cached_property
 from pathlib import Path
 
 from core.files import sha256_of
-from flows.judged_people import approvals_of, last_verdict, persons_of, waivers_of
+from flows.judged_people import (
+    approvals_of,
+    last_verdict,
+    origin_approvals_of,
+    persons_of,
+    waivers_of,
+)
 from pipelines.gates.policy import load_policy
-from pipelines.values.champion import ChampionInput
+from pipelines.values.champion import Champion, ChampionInput
 from pipelines.values.evidence import Scorecard
 from pipelines.values.verdict import Candidate, Finalist, Rejection, Undecided
-from registry.ledger.state import LedgerState, Registration
+from registry.ledger.state import LedgerState, RecordedRelease, Registration
 from registry.mlflow.recorded import ModelVersion
-from registry.release.judge import Circumstances, Origin, Readmission, judge
+from registry.release.judge import (
+    Approval,
+    Circumstances,
+    Origin,
+    Readmission,
+    judge,
+)
 from registry.release.known_answers import drawable_prompts, known_answer_differences
-from registry.release.people import read_people
+from registry.release.people import People, read_people
 from registry.release.recompute import (
     is_older,
     older_differences,
@@ -78,6 +90,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     last = last_verdict(ledger_state, version.name)
     # By number or by bytes: a copy under another name is revoked, too.
     is_revoked = version.version in model.revoked
+    is_revoked_there = adapter in ledger_state.revoked_in_origin
     return Circumstances(
         model=version.name,
         version=version.version,
@@ -90,7 +103,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         origin=None if origin is None else _origin(origin),
         admitted=_admit_again(judged),
         drawable=len(drawable_prompts(judged.package)),
-        compared_with=None if compared is None else compared.version,
+        compared_with=_compared_with(compared, origin, serving),
         compared_adapter=None if compared is None else compared.adapter.sha256,
         champion=None if serving is None else serving.release.version,
         champion_adapter=None
@@ -98,15 +111,52 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         else serving.release.spec.adapter_sha256,
         last_policy=None if last is None else last.policy_sha256,
         last_approvals=0 if last is None else last.approvals_asked or 0,
-        revoked=is_revoked or adapter in ledger_state.revoked_adapters,
+        revoked=is_revoked
+        or is_revoked_there
+        or adapter in ledger_state.revoked_adapters,
         frozen=ledger_state.frozen is not None,
         waivers=waivers_of(ledger_state, version.name, people),
-        approvals=approvals_of(ledger_state, version, people),
+        approvals=_approvals(judged, ledger_state, people),
         recomputed_differences=_differences(judged),
         is_older=judged.is_older,
         signature=found.signature,
         signature_fault=found.fault,
     )
+
+
+def _approvals(
+    judged: JudgedVersion, ledger_state: LedgerState, people: People
+) -> tuple[Approval, ...]:
+    """Those of this ledger; those of the one that it came from where the policy counts them."""
+    own = approvals_of(
+        ledger_state,
+        judged.version,
+        people,
+    )
+    policy = load_policy(judged.policy)
+    limits = policy.gates.judge
+    # Who may approve there is not decided here.
+    if judged.origin is None or not limits.origin_approvals:
+        return own
+    others = origin_approvals_of(judged.origin, people)
+    return (*own, *others)
+
+
+def _compared_with(
+    compared: Champion | None,
+    origin: Registration | None,
+    serving: RecordedRelease | None,
+) -> str | None:
+    """The champion's version in the evidence, by the number that it has here."""
+    if compared is None:
+        return None
+    is_received = origin is not None and origin.received is not None
+    # Another installation numbers its versions by itself: the adapter says which one it is.
+    if is_received and serving is not None:
+        release = serving.release
+        if release.spec.adapter_sha256 == compared.adapter.sha256:
+            return release.version
+    return compared.version
 
 
 def _signature(judged: JudgedVersion, ledger_state: LedgerState) -> FoundSignature:
@@ -156,17 +206,24 @@ def _admit_again(judged: JudgedVersion) -> Readmission:
 
 
 def _registered_at(origin: Registration | None, created_at: datetime) -> datetime:
-    """The entry's time. Of an adopted version the older of both: adoption makes nothing fresh."""
+    """The entry's time: of a received version the first one, of an adopted one the older of both.
+
+    Neither moving nor adoption makes evidence fresh.
+    """
     if origin is None:
         return created_at
+    if origin.received is not None:
+        return origin.received.made_at
     return min(origin.at, created_at) if origin.is_adopted else origin.at
 
 
 def _origin(registration: Registration) -> Origin:
+    received = registration.received
     return Origin(
         generation=registration.generation,
         package_sha256=registration.made.package_sha256,
         adapter_sha256=registration.made.adapter_sha256,
         is_adopted=registration.is_adopted,
         by=registration.by,
+        received_from=None if received is None else received.origin.name,
     )

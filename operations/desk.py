@@ -5,6 +5,7 @@ entries. The controller keeps it current for each challenger and for what serves
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from flows.run.model_files import policy_of
 from operations.gate_report.fitness import fitness
 from operations.gate_report.markdown import plain
 from operations.history import HistoryEntry, read_history
+from operations.origin_text import describe_origin
 from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.recorded import CHALLENGER, RELEASE_REASON
 from registry.mlflow.store import Store
@@ -34,6 +36,7 @@ _HOW_TO_RELEASE = (
 )
 _ONE_ENTRY_ABOUT = frozenset(
     {
+        "received",
         "approved",
         "approval_withdrawn",
         "wished",
@@ -121,6 +124,7 @@ class Desks:
             if model.pending is not None:
                 versions.add(model.pending.release.version)
             places |= {Place(name, number) for number in versions | model.revoked}
+        places |= set(_newest_received(ledger_state))
         return sorted(places, key=lambda place: (place.model, place.version))
 
     def _mark(self, place: Place, ledger_state: LedgerState) -> str:
@@ -143,6 +147,8 @@ class Desks:
             ledger_state.frozen,
             ledger_state.revoked_keys,
             sorted(ledger_state.revoked_adapters),
+            sorted(ledger_state.revoked_in_origin),
+            ledger_state.registration(place.model, place.version),
             model.model_dump(mode="json", exclude={"wish"}),
             self._link(place),
         )
@@ -155,6 +161,7 @@ class Desks:
             return
         lines = [
             *self._sentences(place, ledger_state),
+            *_origin(place, ledger_state),
             _approvals(place, ledger_state),
             *self._link(place),
             *_entries(place),
@@ -201,8 +208,34 @@ class Desks:
         return judge_version(self._project, place.model, place.version)
 
 
+def _newest_received(ledger_state: LedgerState) -> Iterator[Place]:
+    """Of each model the version that came last from another installation."""
+    newest: dict[str, Place] = {}
+    # In the order of their entries.
+    for registration in ledger_state.registrations.values():
+        made = registration.made
+        is_received = registration.received is not None
+        if is_received:
+            place = Place(
+                made.model,
+                made.version,
+            )
+            newest[made.model] = place
+    yield from newest.values()
+
+
 def _is_of(recorded: RecordedRelease | None, place: Place) -> bool:
     return recorded is not None and recorded.release.version == place.version
+
+
+def _origin(place: Place, ledger_state: LedgerState) -> list[str]:
+    """Where a version came from that was not made here."""
+    registration = ledger_state.registration(place.model, place.version)
+    sentences = describe_origin(registration)
+    # Nearly all versions are made here.
+    if not sentences:
+        return []
+    return [plain(" ".join(sentences)), ""]
 
 
 def _approvals(place: Place, ledger_state: LedgerState) -> str:

@@ -25,6 +25,8 @@ from registry.ledger.entries import (
     Judged,
     KeyAdded,
     KeyRevoked,
+    OriginSeen,
+    Received,
     Registered,
     ReleaseAborted,
     ReleaseBegun,
@@ -73,6 +75,7 @@ _WORDS = {
 _NAMED = (
     Registered
     | Adopted
+    | Received
     | Judged
     | Rescored
     | Wished
@@ -211,7 +214,21 @@ def _words(body: Body) -> str:
         return f"canary at {body.weight} %"
     if isinstance(body, Waived):
         return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
+    if isinstance(body, Received | OriginSeen):
+        return _words_on_origin(body)
     return _special_words(body) or _WORDS[body.kind]
+
+
+def _words_on_origin(body: Received | OriginSeen) -> str:
+    """Name the other installation, and how far its ledger went."""
+    origin = body.origin
+    place = f"{origin.name}, whose ledger {origin.ledger_id[:12]} goes to entry"
+    if isinstance(body, Received):
+        version = f"received from {place} {origin.generation}, as version"
+        return f"{version} {body.version_there} there:"
+    count = len(body.revoked_adapters)
+    news = f", {count} of what came from there revoked" if count else ""
+    return f"read the ledger of {place} {origin.generation}{news}"
 
 
 def _special_words(body: Body) -> str:

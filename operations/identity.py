@@ -15,6 +15,7 @@ from core.project import Project
 from core.system_record import read_record
 from registry.mlflow.accounts import SERVICE, passwords_file, read_passwords
 from registry.mlflow.logins import Login, keep_login, read_login, verify_login
+from registry.release.environments import read_environments
 from registry.release.people import People, acting_name, read_people
 
 
@@ -64,8 +65,11 @@ def identity_of(user: str) -> Identity:
     return Identity(user, account)
 
 
-def log_in(project: Project, user: str, password: str) -> Login:
-    """Verify a login at MLflow's server and keep it; `OperationError` where it does not hold."""
+def log_in(project: Project, user: str, password: str, target: str = "") -> Login:
+    """Verify a login at MLflow's server and keep it; `OperationError` where it does not hold.
+
+    `target` is another installation of `environments.yaml`; empty: this one.
+    """
     if user == SERVICE:
         raise ParameterError(
             f"{SERVICE!r} is the account of worker and controller, which is nobody's. "
@@ -74,13 +78,23 @@ def log_in(project: Project, user: str, password: str) -> Login:
     # Refused now, and not at the first order under that name.
     identity_of(user)
     login = Login(
-        server=find_server(project),
+        server=server_of(project, target),
         user=user,
         password=password,
     )
     verify_login(login)
-    keep_login(project.home, login)
+    keep_login(project.home, login, target)
     return login
+
+
+def server_of(project: Project, target: str) -> str:
+    """The address of MLflow's server here, or of another installation's by its name."""
+    if not target:
+        return find_server(project)
+    environments = read_environments(project.root)
+    # Only what is under version control: a password is not sent to an address that was typed.
+    named = environments.target(target)
+    return named.mlflow
 
 
 def first_user(project: Project, user: str) -> Identity:

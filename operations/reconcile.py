@@ -17,6 +17,7 @@ from core.project import Project
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
 from flows.promote import open_release_context
+from flows.receive import Receiver, describe_origin_revocations
 from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
@@ -32,7 +33,7 @@ from registry.ledger.audit import PAGE_TAG, check_home
 from registry.ledger.entries import Release
 from registry.ledger.heads import HeadRecord
 from registry.ledger.keys import load_key
-from registry.ledger.ledger import Ledger, read_ledger
+from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.ledger.state import LedgerState, RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.pages import mark_revoked, sealed_tag
@@ -110,6 +111,7 @@ class Reconciler:
         """Duties that ask MLflow or Prefect, and may wait for either."""
         return (
             self.repair_packages,
+            self.receive_transfers,
             self.compare_heads,
             self.put_champions_back,
             self.put_releases_back,
@@ -281,6 +283,11 @@ class Reconciler:
             sentences.append(sentence)
         return self._notify("packages", *sentences)
 
+    def receive_transfers(self) -> tuple[str, ...]:
+        """Take in what other installations sent, if their ledger is one that is listed."""
+        receiver = Receiver(self._project, self._ledger_to_write, self._store)
+        return self._notify("transfers", *receiver.receive_all())
+
     def end_dead_runs(self) -> tuple[str, ...]:
         """Mark runs in MLflow whose process was killed."""
         return end_dead_runs(self._store, self._project)
@@ -294,6 +301,7 @@ class Reconciler:
         ledger_state = self._ledger.state()
         now = datetime.now(UTC)
         sentences = _describe_ending_waivers(ledger_state, now)
+        sentences += describe_origin_revocations(ledger_state)
         for recorded in _serving_releases(ledger_state):
             sentences += self._describe_old_evidence(recorded, now)
         return self._notify("waivers", *sentences)
@@ -417,6 +425,10 @@ class Reconciler:
     @cached_property
     def _ledger(self) -> Ledger:
         return read_ledger(self._project.home)
+
+    @cached_property
+    def _ledger_to_write(self) -> Ledger:
+        return open_ledger(self._project.home)
 
     @cached_property
     def _store(self) -> Store:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from operations.gate_report.fitness import fitness
 from operations.gate_report.report import SCORECARD, identities_of
 from operations.history import History
+from operations.origin_text import describe_origin
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.values.dataset import (
@@ -125,6 +126,18 @@ class Facts:
             "held-out rows": scorecard.held_out_sha256,
             "data": scorecard.dataset_digest,
         }
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """Where the version came from, and who approved it there; empty where it was made here."""
+        version = self.judgement.version
+        ledger_state = self.judgement.ledger_state
+        # None of a version that somebody registered by hand.
+        registration = ledger_state.registration(
+            version.name,
+            version.version,
+        )
+        return describe_origin(registration)
 
     @property
     def events(self) -> tuple["HistoryEntry", ...]:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 from operations.release_report.facts import Facts
 from operations.release_report.html import element, shown
-from operations.release_report.record import show_events, show_groups, show_identities
+from operations.release_report.record import (
+    show_events,
+    show_groups,
+    show_identities,
+    show_origin,
+)
 from operations.release_report.regressions import show_regressions
 from operations.release_report.scores import show_differences, show_scores
 from operations.release_report.verdict import show_rules, show_sentence
@@ -13,6 +18,7 @@ from operations.release_report.verdict import show_rules, show_sentence
 Section = Callable[[Facts], str]
 SECTIONS: tuple[Section, ...] = (
     show_sentence,
+    show_origin,
     show_rules,
     show_scores,
     show_differences,

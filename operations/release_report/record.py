@@ -112,6 +112,16 @@ def show_events(facts: Facts) -> str:
     return section("events", "What happened so far", *parts)
 
 
+def show_origin(facts: Facts) -> str:
+    """Where the version came from and who approved it there; empty where it was made here."""
+    if not facts.origin:
+        return ""
+    sentences = [
+        paragraph(cut(sentence, LONGEST_CELL * 4)) for sentence in facts.origin
+    ]
+    return section("origin", "Where it came from", *sentences)
+
+
 def show_identities(facts: Facts) -> str:
     """Fingerprint and digests, as responses and the ledger name them."""
     rows = []

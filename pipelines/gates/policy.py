@@ -230,6 +230,11 @@ class JudgePolicy(Settable):
         default=("release_manager",),
         description="Roles of `people.yaml` whose waivers count; never the author's own.",
     )
+    origin_approvals: bool = Field(
+        default=False,
+        description="Approvals count that were given where the version was received from, by "
+        "users of MLflow's whom `people.yaml` lists here, too.",
+    )
 
 
 class GatePolicy(Settable):

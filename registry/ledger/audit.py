@@ -112,6 +112,8 @@ class AuditReport(Value):
     known_heads: int = 0
     notes: tuple[str, ...] = ()
     """What could not be checked."""
+    origins: tuple[str, ...] = ()
+    """What other installations vouch for: their ledgers are not in this one."""
 
     @property
     def is_whole(self) -> bool:
@@ -212,6 +214,17 @@ def restore_ledger(path: Path, home: Path) -> Ledger:
     follow(None, entries)
     texts = [line["text"] for _, line in _read_lines(path) if "text" in line]
     return fill_ledger(home, entries, texts)
+
+
+def read_export(path: Path) -> tuple[Entry, ...]:
+    """The entries of an export, verified as a chain of their own.
+
+    Whose ledger it is, nobody has said yet. `BrokenLedger` or `IllegalEntry` names the first bad
+    entry.
+    """
+    entries = tuple(_read_entries(path))
+    follow(None, entries)
+    return entries
 
 
 def keep_export(path: Path, home: Path) -> None:
@@ -495,7 +508,23 @@ def _audit(
         problem=problem,
         known_heads=len(heads),
         notes=() if heads else (NOTHING_KNOWN,),
+        origins=() if ledger_state is None else tuple(_list_origins(ledger_state)),
     )
+
+
+def _list_origins(ledger_state: LedgerState) -> Iterator[str]:
+    """Each version that another installation made, and how far its ledger was read for it."""
+    for registration in ledger_state.registrations.values():
+        made, received = registration.made, registration.received
+        # The entries of what was made here are in this very ledger.
+        if received is None:
+            continue
+        origin = received.origin
+        yield (
+            f"version {made.version} of {made.model} was received from {origin.name}: "
+            f"version {received.version_there} there, by entry {received.entered_there} of ledger "
+            f"{origin.ledger_id[:12]} up to entry {origin.generation}, {origin.hash[:12]}"
+        )
 
 
 def _head_of(ledger_state: LedgerState | None) -> Head | None:

@@ -186,6 +186,63 @@ class Adopted(VersionContents, _HumanAct):
     kind: Literal["adopted"] = "adopted"
 
 
+class OriginHead(Value):
+    """How far the ledger of another installation went when it was read here."""
+
+    name: Name = Field(description="What `environments.yaml` calls the installation.")
+    ledger_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    generation: Generation
+    hash: Digest
+
+
+class OriginApproval(Value):
+    """A person wanted these bytes released there; whether that counts here, the policy says."""
+
+    by: Person
+    account: Account | None = None
+    at: AwareDatetime
+
+
+class Received(VersionContents):
+    """Another installation made this version, and its ledger, which is trusted here, says so."""
+
+    kind: Literal["received"] = "received"
+    by: Person = Field(description="Who had it trained there: its author here, too.")
+    account: Account | None = None
+    origin: OriginHead
+    version_there: Number
+    entered_there: Generation = Field(
+        description="The entry there that holds these bytes."
+    )
+    made_at: AwareDatetime = Field(
+        description="When a run first entered it: moving makes no evidence fresh."
+    )
+    signer: PublicKey | None = Field(
+        default=None,
+        description="The packaging key that the ledger there knows and that signed the package;"
+        " it counts here for this version alone.",
+    )
+    approvals: tuple[OriginApproval, ...] = ()
+    released_by: Person | None = Field(
+        default=None, description="Who last released it there; None: nobody did."
+    )
+    transfer_sha256: Digest
+
+
+class OriginSeen(Value):
+    """A newer ledger of another installation was read and verified."""
+
+    kind: Literal["origin_seen"] = "origin_seen"
+    origin: OriginHead
+    revoked_adapters: tuple[Digest, ...] = Field(
+        default=(), description="What was received from there and is revoked there."
+    )
+    by: Person | None = Field(
+        default=None, description="Who brought it; None: it came with a version."
+    )
+    account: Account | None = None
+
+
 class Judged(Value):
     """What the gate `judge` answered."""
 
@@ -454,6 +511,8 @@ Body = Annotated[
     | KeyRevoked
     | Registered
     | Adopted
+    | Received
+    | OriginSeen
     | Judged
     | Rescored
     | Wished

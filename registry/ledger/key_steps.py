@@ -67,6 +67,10 @@ def _key_to_revoke(
         return key
     earlier = ledger_state.revoked_keys.get(body.key_id)
     shown = body.key_id[:SHOWN]
+    received = ledger_state.received_keys.get(body.key_id)
+    # A key of another installation may be revoked here before it is revoked there.
+    if earlier is None and received is not None:
+        return received
     if earlier is None:
         raise illegal(entry, f"there is no key {shown}")
     # That it was stolen may turn out after it was replaced.
@@ -89,6 +93,8 @@ def find_distrust(ledger_state: LedgerState, key_id: str, registered: int) -> st
     key = ledger_state.known_key(key_id)
     if key is None or key.role != "packaging":
         return f"{name} is no packaging key that the ledger knows"
+    if _is_foreign(ledger_state, key_id, registered):
+        return f"{name} is of another installation, and counts for what came with it"
     revoked = ledger_state.revoked_keys.get(key_id)
     if revoked is None:
         return ""
@@ -100,6 +106,22 @@ def find_distrust(ledger_state: LedgerState, key_id: str, registered: int) -> st
             f"before the version was entered at entry {registered}"
         )
     return ""
+
+
+def _is_foreign(ledger_state: LedgerState, key_id: str, registered: int) -> bool:
+    """Whether the key is another installation's, and the version did not come with it."""
+    is_own = ledger_state.key(key_id) is not None
+    if is_own or key_id not in ledger_state.received_keys:
+        return False
+    # Whoever has that key could sign packages in this one's name otherwise.
+    came_with_it = {
+        registration.generation
+        for registration in ledger_state.registrations.values()
+        if registration.received is not None
+        and registration.received.signer is not None
+        and registration.received.signer.key_id == key_id
+    }
+    return registered not in came_with_it
 
 
 def check_signer(ledger_state: LedgerState, entry: Entry, judged: Judged) -> None:

@@ -37,6 +37,8 @@ from registry.ledger.entries import (
     KeyAdded,
     KeyRevoked,
     Opened,
+    OriginSeen,
+    Received,
     Registered,
     Release,
     ReleaseAborted,
@@ -60,6 +62,7 @@ from registry.ledger.people import (
     wish_closed,
     wished,
 )
+from registry.ledger.received import origin_seen, received
 from registry.ledger.rescored import rescored
 from registry.ledger.state import (
     Freeze,
@@ -331,6 +334,7 @@ def _check_not_barred(
         raise illegal(entry, f"releases are frozen since entry {frozen.generation}")
     if release.version in ledger_state.model(release.model).revoked:
         raise illegal(entry, f"version {release.version} of {release.model} is revoked")
+    _check_not_revoked_in_origin(ledger_state, entry, release)
     # The same weights under another name are the same weights.
     adapter = release.spec.adapter_sha256
     if adapter in ledger_state.revoked_adapters:
@@ -338,6 +342,16 @@ def _check_not_barred(
         raise illegal(
             entry,
             f"its adapter was revoked under another name, at entry {revocation}",
+        )
+
+
+def _check_not_revoked_in_origin(
+    ledger_state: LedgerState, entry: Entry, release: Release
+) -> None:
+    seen = ledger_state.revoked_in_origin.get(release.spec.adapter_sha256 or "")
+    if seen is not None:
+        raise illegal(
+            entry, f"its adapter is revoked where it came from, by entry {seen}"
         )
 
 
@@ -657,6 +671,8 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     KeyRevoked: key_revoked,
     Registered: _registered,
     Adopted: _registered,
+    Received: received,
+    OriginSeen: origin_seen,
     Judged: _judged,
     Rescored: rescored,
     Wished: wished,

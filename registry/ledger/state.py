@@ -9,7 +9,9 @@ from core.value import Value
 from registry.ledger.entries import (
     Head,
     Judged,
+    OriginHead,
     PublicKey,
+    Received,
     Release,
     VersionContents,
 )
@@ -147,6 +149,8 @@ class Registration(Value):
     account: str | None
     made: VersionContents
     is_adopted: bool
+    received: Received | None = None
+    """What the ledger of another installation says of it; None: it was made here."""
 
     @property
     def key(self) -> str:
@@ -198,6 +202,13 @@ class LedgerState(Value):
     revoked_adapters: dict[str, int] = Field(default_factory=dict)
     """Adapters that never serve again under any name, with the entry that revoked each."""
 
+    origins: dict[str, OriginHead] = Field(default_factory=dict)
+    """By name, the furthest head of each installation that was read here."""
+    received_keys: dict[str, PublicKey] = Field(default_factory=dict)
+    """Packaging keys of other installations, by id: each counts for what came with it alone."""
+    revoked_in_origin: dict[str, int] = Field(default_factory=dict)
+    """Received adapters that are revoked where they came from, with the entry that says so."""
+
     accepted: dict[str, int] = Field(default_factory=dict)
     """Hashes of lost entries that others remember, with the entry that accepted each loss."""
 
@@ -224,9 +235,11 @@ class LedgerState(Value):
         return None
 
     def known_key(self, key_id: str) -> PublicKey | None:
-        """The key of that id, whether it may still sign or not."""
+        """The key of that id, whether it may still sign or not, also of another installation."""
         revoked = self.revoked_keys.get(key_id)
-        return self.key(key_id) if revoked is None else revoked.key
+        if revoked is not None:
+            return revoked.key
+        return self.key(key_id) or self.received_keys.get(key_id)
 
     def compromised_at(self, key_id: str) -> int | None:
         """The entry that revoked the key as compromised; None where none did."""

@@ -68,15 +68,15 @@ class Connection:
                 " Start PostgreSQL, or correct ASSAY_MLFLOW_DATABASE_URL."
             )
 
-    def experiment(self) -> str:
-        """Id of the experiment that holds every run; created where it is missing."""
+    def experiment(self, name: str = EXPERIMENT) -> str:
+        """Id of the experiment that holds every run, or of another; created where it is missing."""
         # One at a time: two processes that both found none would both create it.
         with self.turn("experiment"):
-            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            experiment = self.client.get_experiment_by_name(name)
             if experiment is not None:
                 return str(experiment.experiment_id)
             location = self._artifact_location()
-            return str(self.client.create_experiment(EXPERIMENT, location, KIND))
+            return str(self.client.create_experiment(name, location, KIND))
 
     def _artifact_location(self) -> str | None:
         """In the home where MLflow has no server; a server chooses for itself."""

@@ -9,7 +9,7 @@ from core.errors import LedgerError, RegistryError
 from core.locks import up_lock
 from core.project import Project
 from core.settings import Settings
-from registry.ledger.entries import Judged, Registered
+from registry.ledger.entries import Judged, Received, Registered
 from registry.ledger.ledger import read_ledger
 from registry.mlflow.moved import settle as settle_home
 from registry.mlflow.own_database import (
@@ -57,7 +57,7 @@ def _check_not_lost(database: Path) -> None:
     # A damaged ledger is reported by whoever needs it.
     with suppress(LedgerError):
         for entry in read_ledger(database.parent).entries():
-            if isinstance(entry.body, Judged | Registered):
+            if isinstance(entry.body, Judged | Received | Registered):
                 raise RegistryError(
                     f"There is no MLflow database {database}, though the ledger names versions "
                     "of it, so it is lost. Restore it from a backup,"

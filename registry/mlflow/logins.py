@@ -1,5 +1,7 @@
 """The login of whoever acts at the command line as a user of MLflow's, in `HOME/login.json`.
 
+Logins to other installations lie beside it: `HOME/login-NAME.json`.
+
 A login is believed where MLflow's server says whose it is: a server without accounts, or with
 another answer, gives nobody a name.
 """
@@ -27,17 +29,17 @@ class Login(Value):
     password: str = Field(min_length=1, repr=False)
 
 
-def login_file(home: Path) -> Path:
-    """Where it is kept, with mode 0600."""
-    return home / "login.json"
+def login_file(home: Path, target: str = "") -> Path:
+    """Where it is kept, with mode 0600; `target` is another installation, by its name here."""
+    return home / (f"login-{target}.json" if target else "login.json")
 
 
-def read_login(home: Path) -> Login | None:
+def read_login(home: Path, target: str = "") -> Login | None:
     """The login that is kept; None where nobody is logged in.
 
     `OperationError` where the file is open to others or damaged.
     """
-    path = login_file(home)
+    path = login_file(home, target)
     try:
         mode = path.stat().st_mode
         text = path.read_bytes()
@@ -56,14 +58,14 @@ def read_login(home: Path) -> Login | None:
     return login
 
 
-def keep_login(home: Path, login: Login) -> None:
+def keep_login(home: Path, login: Login, target: str = "") -> None:
     """Keep it for later commands."""
-    write_private(login_file(home), login.model_dump_json() + "\n")
+    write_private(login_file(home, target), login.model_dump_json() + "\n")
 
 
-def forget_login(home: Path) -> bool:
+def forget_login(home: Path, target: str = "") -> bool:
     """Delete what is kept; gives whether there was anything."""
-    path = login_file(home)
+    path = login_file(home, target)
     was_there = path.exists()
     path.unlink(missing_ok=True)
     return was_there

@@ -138,6 +138,10 @@ class Origin(Value):
     by: str = Field(
         min_length=1, description="Who had it trained, or who answers for it."
     )
+    received_from: str | None = Field(
+        default=None,
+        description="The installation that made it; None: it was made here.",
+    )
 
 
 class Readmission(Value):
@@ -398,6 +402,8 @@ def check_registration(finalist: Finalist, case: Circumstances) -> Finding:
     how = f"trained for {origin.by}"
     if origin.is_adopted:
         how = f"{origin.by} answers for it"
+    if origin.received_from is not None:
+        how += f" in {origin.received_from}, whose ledger vouches for it"
     return _passed(
         rule, f"Entry {origin.generation} of the ledger holds these bytes: {how}"
     )

@@ -16,7 +16,7 @@ a name that somebody typed. Without the file `DEFAULT` holds.
 import stat
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -42,6 +42,7 @@ from core.errors import ParameterError
 from core.roles import PersonRole
 from core.value import Value, first_problem
 
+_V = TypeVar("_V", bound=Value)
 FILE = "people.yaml"
 _LARGEST = 100_000
 """Bytes: some thousand people."""
@@ -222,12 +223,30 @@ def read_people(root: Path) -> People:
 
     `ParameterError`, one sentence, where the file is there and cannot be taken at its word.
     """
-    path = root / FILE
+    purpose = Purpose("who may do what", "nobody has a role", "people")
+    people = read_strictly(root / FILE, People, purpose)
+    return DEFAULT if people is None else people
+
+
+class Purpose(NamedTuple):
+    """What a file is for, as the sentence about a file that cannot be read says it."""
+
+    says: str
+    until_then: str
+    top: str
+    """The section that every such file begins with."""
+
+
+def read_strictly(path: Path, kind: type[_V], purpose: Purpose) -> _V | None:
+    """Parse a small YAML file that decides who may do something; None where there is none.
+
+    `ParameterError`, one sentence, where the file is there and cannot be taken at its word.
+    """
     try:
         text = _read_text(path)
         if text is None:
-            return DEFAULT
-        return _parse(text)
+            return None
+        return _parse(text, kind, purpose.top)
     except ValidationError as error:
         problem = first_problem(error)
     except yaml.MarkedYAMLError as error:
@@ -240,8 +259,8 @@ def read_people(root: Path) -> People:
     except (ValueError, RecursionError) as error:
         problem = f"it cannot be read as YAML ({type(error).__name__})"
     raise ParameterError(
-        f"{path} does not say who may do what: {problem}. "
-        "Correct it, or bring it back from git; until then nobody has a role."
+        f"{path} does not say {purpose.says}: {problem}. "
+        f"Correct it, or bring it back from git; until then {purpose.until_then}."
     )
 
 
@@ -284,11 +303,11 @@ def _read_text(path: Path) -> str | None:
     return content.decode("utf-8-sig")
 
 
-def _parse(text: str) -> People:
+def _parse(text: str, kind: type[_V], top: str) -> _V:
     document = yaml.load(text, Loader=_Strict)  # noqa: S506  # a SafeLoader
     if not isinstance(document, dict):
-        raise yaml.MarkedYAMLError(problem="it has no `people:` at its top")
-    return People.model_validate(document)
+        raise yaml.MarkedYAMLError(problem=f"it has no `{top}:` at its top")
+    return kind.model_validate(document)
 
 
 class _Strict(yaml.SafeLoader):

@@ -44,7 +44,11 @@ def find_signature(
 
 
 def every_packaging_key(ledger_state: LedgerState) -> tuple[PublicKey, ...]:
-    """The packaging keys that the ledger ever trusted, the revoked ones among them."""
+    """The packaging keys that the ledger ever trusted: revoked ones, and other installations', too.
+
+    Which of them counts for a version, `find_distrust` says.
+    """
     revoked = [each.key for each in ledger_state.revoked_keys.values()]
-    keys = (*ledger_state.keys, *revoked)
+    received = ledger_state.received_keys.values()
+    keys = (*ledger_state.keys, *revoked, *received)
     return tuple(key for key in keys if key.role == "packaging")

@@ -3,16 +3,33 @@
 from datetime import timedelta
 from pathlib import Path
 
-from flows.judged_people import approvals_of, last_verdict, persons_of, waivers_of
-from registry.ledger.entries import Approved, ReleaseSwitched, Revoked, Waived
+from flows.judged_people import (
+    approvals_of,
+    last_verdict,
+    origin_approvals_of,
+    persons_of,
+    waivers_of,
+)
+from registry.ledger.entries import (
+    Approved,
+    OriginApproval,
+    OriginHead,
+    Received,
+    ReleaseSwitched,
+    Revoked,
+    Waived,
+)
+from registry.ledger.state import Registration
 from registry.mlflow.recorded import ModelVersion
 from registry.release.people import FILE, People, read_people
 from tests.support.ledgers import (
     MODEL,
+    START,
     WHY,
     Chain,
     begun,
     judged,
+    made,
     package,
     registered,
 )
@@ -104,3 +121,52 @@ def test_the_policy_of_the_last_release_is_remembered_through_a_revocation() -> 
     assert last_verdict(chain.ledger_state, MODEL) == verdict
     chain.add(Revoked(by="olga", reason_sha256=WHY, model=MODEL, version="1"))
     assert last_verdict(chain.ledger_state, MODEL) == verdict
+
+
+def received_with(*approvals: OriginApproval) -> Registration:
+    chain = Chain()
+    origin = OriginHead(name="staging", ledger_id="5" * 32, generation=9, hash="9" * 64)
+    entry = Received(
+        **made().model_dump(),
+        by="lena",
+        origin=origin,
+        version_there="7",
+        entered_there=3,
+        made_at=START,
+        approvals=approvals,
+        transfer_sha256=WHY,
+    )
+    registration = chain.add(entry).registration(MODEL, "1")
+    assert registration is not None
+    return registration
+
+
+def test_approvals_of_the_origin_have_the_roles_that_people_have_here(
+    tmp_path: Path,
+) -> None:
+    registration = received_with(
+        OriginApproval(by="ann", account="mlflow:ann", at=START),
+        OriginApproval(by="eve", account="mlflow:eve", at=START),
+    )
+    found = origin_approvals_of(registration, people(tmp_path))
+    assert [(each.by, each.roles) for each in found] == [
+        ("ann", ("approver", "release_manager")),
+        ("eve", ()),
+    ]
+
+
+def test_an_account_of_another_machine_is_nobody_here(tmp_path: Path) -> None:
+    # Number 1000 is Ann's on this machine, and anybody's on another one.
+    registration = received_with(
+        OriginApproval(by="eve", account="1000 (eve)", at=START),
+        OriginApproval(by="ann", account=None, at=START),
+    )
+    assert origin_approvals_of(registration, people(tmp_path)) == ()
+
+
+def test_a_version_that_was_made_here_has_no_approvals_of_elsewhere(
+    tmp_path: Path,
+) -> None:
+    registration = Chain().add(registered()).registration(MODEL, "1")
+    assert registration is not None
+    assert origin_approvals_of(registration, people(tmp_path)) == ()

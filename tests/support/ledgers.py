@@ -59,11 +59,11 @@ def tamper(home: Path, *statements: str) -> None:
 class Chain:
     """A ledger in memory: real entries, signed by a real key, followed one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger_id: str = "1" * 32) -> None:
         self.key = SigningKey.of(Ed25519PrivateKey.generate())
         self.entries: list[Entry] = []
         self.ledger_state = self._add(
-            Opened(ledger_id="1" * 32, key=self.key.public), START
+            Opened(ledger_id=ledger_id, key=self.key.public), START
         )
 
     def add(
