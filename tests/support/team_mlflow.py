@@ -21,6 +21,14 @@ people:
   ann: {mlflow: [ann], roles: [release_manager, approver]}
   eve: {mlflow: [eve], roles: [author]}
 """
+NOT_OF_THE_PLUG_IN = frozenset(
+    {
+        *("torch", "dvc", "prefect", "transformers", "peft", "trl", "accelerate"),
+        *("datasets", "evaluate", "sacrebleu", "fairlearn", "great_expectations"),
+        *("gguf", "openpyxl", "model_signing", "safetensors"),
+    }
+)
+"""What MLflow's host need not have. MLflow brings pandas, numpy, pyarrow and uvicorn itself."""
 _SETTINGS = """\
 [mlflow]
 default_permission = MANAGE
@@ -35,7 +43,7 @@ import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "dvc", "prefect", "transformers", "peft"}:
+        if name.split(".")[0] in {absent}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
@@ -87,7 +95,9 @@ def settings_of(folder: Path) -> dict[str, str]:
         (folder / name).mkdir(exist_ok=True)
     (folder / "project/governed-models.yaml").write_text("models: [letters]\n")
     (folder / "project/people.yaml").write_text(PEOPLE)
-    (folder / "python/sitecustomize.py").write_text(_WITHOUT_HEAVY_LIBRARIES)
+    absent = sorted(NOT_OF_THE_PLUG_IN)
+    blocker = _WITHOUT_HEAVY_LIBRARIES.replace("{absent}", f"{absent}")
+    (folder / "python/sitecustomize.py").write_text(blocker)
     user, password = ADMIN
     text = _SETTINGS.format(folder=folder, user=user, password=password)
     (folder / "auth.ini").write_text(text)
@@ -101,10 +111,15 @@ def settings_of(folder: Path) -> dict[str, str]:
     }
 
 
-def command(folder: Path, port: int, scheme: str = "assay+sqlite") -> list[str]:
+def command(
+    folder: Path,
+    port: int,
+    scheme: str = "assay+sqlite",
+    python: str = sys.executable,
+) -> list[str]:
     """The command line of that server, with two workers."""
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--app-name", "assay"),
+        *(python, "-m", "mlflow", "server", "--app-name", "assay"),
         *("--backend-store-uri", f"{scheme}:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", str(folder / "artifacts")),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "2"),
@@ -112,12 +127,14 @@ def command(folder: Path, port: int, scheme: str = "assay+sqlite") -> list[str]:
 
 
 @contextmanager
-def team_mlflow(folder: Path, scheme: str = "assay+sqlite") -> Iterator[TeamMlflow]:
+def team_mlflow(
+    folder: Path, scheme: str = "assay+sqlite", python: str = sys.executable
+) -> Iterator[TeamMlflow]:
     """The server with its users, for as long as the context lasts."""
     set_library_environment()
     environment = settings_of(folder)
     with free_port() as port:
-        started = command(folder, port, scheme)
+        started = command(folder, port, scheme, python)
         log = folder / "log"
         with serving(started, port, log, **environment) as url:
             server = TeamMlflow(url, folder)
