@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from core.errors import AssayError, IllegalEntry
 from core.project import Project
+from flows.admission_there import may_ask_unknown
+from flows.alias_wishes import is_of_nobody_known
 from flows.promote import Begun, Promotion, begin_promotion, open_release_context
 from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
 from registry.ledger.entries import WishClosed
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import ModelState, RecordedWish
+from registry.ledger.state import LedgerState, ModelState, RecordedWish
 from registry.release.brakes import roll_back
 from registry.release.context import ChangeRequest, ReleaseContext, append
 from registry.release.people import read_people
@@ -73,7 +75,8 @@ def _try_to_grant(
     project: Project, model: str, wish: RecordedWish, context: ReleaseContext
 ) -> str:
     """Release the version or go back to it; gives what keeps it from that, or nothing."""
-    objection = _find_objection(project, wish)
+    ledger_state = context.ledger.state()
+    objection = _find_objection(project, wish, ledger_state)
     if objection:
         return objection
     order = ChangeRequest(
@@ -82,7 +85,7 @@ def _try_to_grant(
         account=wish.account,
         wished=wish.generation,
     )
-    model_state = context.ledger.state().model(model)
+    model_state = ledger_state.model(model)
     if not _served_before(model_state, wish):
         return _release(project, model, wish, order, context)
     if _only_serves(model_state, wish):
@@ -91,13 +94,17 @@ def _try_to_grant(
     return ""
 
 
-def _find_objection(project: Project, wish: RecordedWish) -> str:
+def _find_objection(
+    project: Project, wish: RecordedWish, ledger_state: LedgerState
+) -> str:
     """Why a wish is not even looked at; empty where it is."""
     age = datetime.now(UTC) - wish.at
     # Who asked has been told that nobody answered, or went away with MLflow's server.
     if age > LONGEST_OPEN:
         seconds = age.total_seconds()
         return f"it was asked {seconds:.0f} s ago, and nobody waits for it any more"
+    if is_of_nobody_known(wish, ledger_state) and may_ask_unknown(project):
+        return ""
     people = read_people(project.root)
     # Asked here too: the entry says who wished, and a stolen key can say anything.
     if not people.has_role(wish.by, wish.account, "release_manager"):
