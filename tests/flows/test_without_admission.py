@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from core.account import UNKNOWN_ACCOUNT
-from core.errors import ParameterError
+from core.errors import ParameterError, ReleaseError
 from core.project import Project
 from core.roles import PersonRole
 from flows.admission_there import PUT_BACK, TAKEN, AdmissionThere, lacks_admission
@@ -17,6 +17,7 @@ from flows.alias_wishes import AliasWishes, is_of_nobody_known
 from flows.release_alias import put_releases_back
 from flows.wishes import answer_wish
 from operations.admission_check import sentences_about
+from operations.adopt import adopt
 from registry.ledger.entries import Wished
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.mlflow.desk import Desk
@@ -252,3 +253,12 @@ def test_nobody_known_has_no_other_role_and_no_name(
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ParameterError, match=words):
         read_people(tmp_path)
+
+
+def test_a_version_without_a_package_of_assays_is_not_adopted(site: Site) -> None:
+    """As somebody registers one by hand in a team's own MLflow."""
+    site.client.create_model_version(MODEL, "s3://somewhere/by-hand")
+    order = ChangeRequest("omar", "it is ours", "1002 (omar)")
+    with pytest.raises(ReleaseError, match="Version 2 of letters holds no package"):
+        adopt(site.project, MODEL, "2", order)
+    assert site.ledger.state().registration(MODEL, "2") is None

@@ -93,7 +93,9 @@ def settings_of(folder: Path) -> dict[str, str]:
     """What the admin of that server sets, and the files that it names."""
     for name in ("home", "project", "python"):
         (folder / name).mkdir(exist_ok=True)
-    (folder / "project/governed-models.yaml").write_text("models: [letters]\n")
+    (folder / "project/governed-models.yaml").write_text(
+        "models: [letters, letters-tiny]\n"
+    )
     (folder / "project/people.yaml").write_text(PEOPLE)
     absent = sorted(NOT_OF_THE_PLUG_IN)
     blocker = _WITHOUT_HEAVY_LIBRARIES.replace("{absent}", f"{absent}")
