@@ -255,8 +255,11 @@ def test_nobody_known_has_no_other_role_and_no_name(
         read_people(tmp_path)
 
 
-def test_a_version_without_a_package_of_assays_is_not_adopted(site: Site) -> None:
+def test_a_version_without_a_package_of_assays_is_not_adopted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As somebody registers one by hand in a team's own MLflow."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", site.store.uri)
     site.client.create_model_version(MODEL, "s3://somewhere/by-hand")
     order = ChangeRequest("omar", "it is ours", "1002 (omar)")
     with pytest.raises(ReleaseError, match="Version 2 of letters holds no package"):
