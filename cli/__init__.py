@@ -31,6 +31,7 @@ from cli import (
 )
 from core.address import redact_secrets
 from core.errors import AssayError
+from core.extras import describe_missing
 from core.supported import describe_unsupported_python, describe_unsupported_system
 
 # Letters: an error without a number may hold any text.
@@ -52,6 +53,13 @@ class _Commands(click.Group):
             text = _printable(message)
             click.echo(f"assay: {text}", err=True)
             ctx.exit(error.exit_code)
+        except ModuleNotFoundError as error:
+            missing = describe_missing(error)
+            # A module of Assay's own that is not there is a defect, with a traceback.
+            if missing is None:
+                raise
+            click.echo(f"assay: {missing}", err=True)
+            ctx.exit(1)
         except (OSError, ValueError) as error:
             # pydantic's errors are ValueErrors.
             sentence = _describe_error(error)

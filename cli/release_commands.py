@@ -120,7 +120,7 @@ def adopt(version: str, model: str, reason: str) -> None:
     say(
         f"Version {made.version} of {model} is adopted by {registration.by} "
         f"(entry {registration.generation}): package {package}, adapter {adapter}. "
-        "`assay promote` judges it."
+        "It is unjudged: `assay promote` judges it."
     )
 
 

@@ -18,15 +18,30 @@ if TYPE_CHECKING:
 @click.option(
     "--no-open", is_flag=True, help="Do not open MLflow's pages in a browser."
 )
+@click.option(
+    "--team-mlflow",
+    is_flag=True,
+    help="Start no MLflow, and use the one at MLFLOW_TRACKING_URI.",
+)
 def up(
-    mlflow_port: int, prefect_port: int, endpoint_port: int, *, no_open: bool
+    mlflow_port: int,
+    prefect_port: int,
+    endpoint_port: int,
+    *,
+    no_open: bool,
+    team_mlflow: bool,
 ) -> None:
     """Start MLflow, Prefect, a worker, the endpoint and the controller; Ctrl-C ends them all."""
     # Imported here, as in every command, so that `assay --help` answers at once.
     from operations.services import Ports
     from operations.up import run_up
 
-    ports = Ports(mlflow=mlflow_port, prefect=prefect_port, endpoint=endpoint_port)
+    ports = Ports(
+        mlflow=mlflow_port,
+        prefect=prefect_port,
+        endpoint=endpoint_port,
+        is_mlflow_the_teams=team_mlflow,
+    )
     # A script or a service manager wants no browser.
     is_watched_by_a_person = sys.stdout.isatty()
     run_up(ports, opens_browser=is_watched_by_a_person and not no_open)

@@ -29,6 +29,9 @@ _ONE = r"\d+(?: \([^()]*\))?"
 _LOGGED_IN = re.compile(rf"(mlflow:.+) by ({_ONE}(?: for {_ONE})?)", re.DOTALL)
 MLFLOW = "mlflow:"
 """What the account of a user of MLflow's begins with."""
+UNKNOWN = "unknown"
+UNKNOWN_ACCOUNT = f"{MLFLOW}{UNKNOWN}"
+"""Whoever set an alias in an MLflow that does not say who it was."""
 
 
 class Signed(NamedTuple):

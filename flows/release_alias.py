@@ -4,7 +4,7 @@ Where MLflow's server admits wishes, a person's alias and the ledger agree. An a
 another way, such as by an edit of the database, changes nothing that serves, and is put back here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from core.errors import RegistryError
 from flows.champions import doubt_about
@@ -12,9 +12,17 @@ from registry.ledger.state import LedgerState, ModelState, RecordedRelease
 from registry.mlflow.recorded import RELEASE, RELEASE_NOTE
 from registry.mlflow.store import Store
 
+_ASK_HERE = "Set the alias on this page to have the version judged."
 
-def put_releases_back(store: Store, ledger_state: LedgerState) -> tuple[str, ...]:
+
+def put_releases_back(
+    store: Store,
+    ledger_state: LedgerState,
+    explain: Callable[[str], str] = lambda _: "",
+) -> tuple[str, ...]:
     """Have the alias `release` of each model name what the ledger released last.
+
+    `explain` says of a model what people should know where its MLflow has no admission.
 
     Gives a sentence for each that was moved or could not be. A model with an open wish waits for
     its answer.
@@ -26,12 +34,14 @@ def put_releases_back(store: Store, ledger_state: LedgerState) -> tuple[str, ...
     for name in sorted(registered | set(ledger_state.models)):
         model = ledger_state.model(name)
         if model.wish is None:
-            sentences += _put_back(store, name, model, holders.get(name))
+            advice = explain(name) or _ASK_HERE
+            holder = holders.get(name)
+            sentences += _put_back(store, name, model, holder, advice)
     return tuple(sentences)
 
 
 def _put_back(
-    store: Store, name: str, model: ModelState, holder: str | None
+    store: Store, name: str, model: ModelState, holder: str | None, advice: str
 ) -> Iterator[str]:
     released = _released_last(model)
     try:
@@ -40,14 +50,16 @@ def _put_back(
         if holder == wanted:
             return
         store.move_alias(name, RELEASE, wanted)
-        _explain(store, name, holder, wanted)
+        _explain(store, name, holder, wanted, advice)
     except RegistryError as error:
         yield f"release of {name} is not what the ledger says: {error}"
         return
     yield f"release of {name}: {holder or 'none'} → {wanted or 'none'}"
 
 
-def _explain(store: Store, name: str, holder: str | None, wanted: str | None) -> None:
+def _explain(
+    store: Store, name: str, holder: str | None, wanted: str | None, advice: str
+) -> None:
     """Say on the page of the version that lost the alias why it has it no more."""
     version = None if holder is None else store.known(name, holder)
     # Nobody reads the page of a version that is not there.
@@ -55,8 +67,7 @@ def _explain(store: Store, name: str, holder: str | None, wanted: str | None) ->
         return
     released = "none is" if wanted is None else f"version {wanted} is"
     note = (
-        f"The alias `release` was put back: by the ledger {released} released. "
-        "Set the alias on this page to have the version judged."
+        f"The alias `release` was put back: by the ledger {released} released. {advice}"
     )
     store.annotate(version, {RELEASE_NOTE: note})
 

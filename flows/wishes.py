@@ -12,9 +12,11 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from core.project import Project
+from flows.admission_there import may_ask_unknown
+from flows.alias_wishes import is_of_nobody_known
 from flows.promote import Begun, Promotion, begin_promotion, open_release_context
 from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
-from registry.ledger.state import RecordedWish
+from registry.ledger.state import LedgerState, RecordedWish
 from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.granting import Answered, answer, grant
 from registry.release.people import read_people
@@ -47,7 +49,8 @@ def _try_to_grant(
     project: Project, model: str, wish: RecordedWish, context: ReleaseContext
 ) -> str:
     """Release the version or go back to it; gives what keeps it from that, or nothing."""
-    objection = _find_objection(project, wish)
+    ledger_state = context.ledger.state()
+    objection = _find_objection(project, wish, ledger_state)
     if objection:
         return objection
     order = ChangeRequest(
@@ -75,13 +78,17 @@ def _try_to_grant(
     )
 
 
-def _find_objection(project: Project, wish: RecordedWish) -> str:
+def _find_objection(
+    project: Project, wish: RecordedWish, ledger_state: LedgerState
+) -> str:
     """Why a wish is not even looked at; empty where it is."""
     age = datetime.now(UTC) - wish.at
     # Who asked has been told that nobody answered, or went away with MLflow's server.
     if age > LONGEST_OPEN:
         seconds = age.total_seconds()
         return f"it was asked {seconds:.0f} s ago, and nobody waits for it any more"
+    if is_of_nobody_known(wish, ledger_state) and may_ask_unknown(project):
+        return ""
     people = read_people(project.root)
     # Asked here too: the entry says who wished, and a stolen key can say anything.
     if not people.has_role(wish.by, wish.account, "release_manager"):

@@ -14,6 +14,7 @@ from registry.ledger.entries import Adopted, Body
 from registry.ledger.ledger import open_ledger
 from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.home_store import open_store
+from registry.mlflow.recorded import PACKAGE
 from registry.release.context import ChangeRequest, append
 
 
@@ -22,10 +23,16 @@ def adopt(
 ) -> Registration:
     """Enter a version under the name of the person who answers for it.
 
-    `ReleaseError` where the ledger holds the version already.
+    `ReleaseError` where the ledger holds the version already, or it is no package of Assay's.
     """
     store, ledger = open_store(project), open_ledger(project.home)
     registered = store.get_version(model, version)
+    if not registered.package_sha256:
+        # Its digest would be that of nothing, and no evidence would lie in it.
+        raise ReleaseError(
+            f"Version {registered.version} of {model} holds no package of Assay: its page lacks "
+            f"the tag {PACKAGE}, so there is nothing to judge it by. Train it with `assay run`."
+        )
     package = fetch_package_of(store, registered, project.home)
     made = contents_of_version(registered, package)
     # The person answers for these bytes, and the signature says which they are.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from core.errors import LedgerError, ServingError, WorkspaceError
+from core.extras import PARTS
 from core.git import git as run_git
 from core.home import describe_openness
 from core.locks import up_lock
@@ -108,7 +109,7 @@ def libraries(project: Project) -> Iterator[Check]:
 def _check_requirements() -> Check:
     """Hold each library against the version that the installed Assay asks for."""
     wanted = [Requirement(text) for text in requires("assay") or ()]
-    needed = [each for each in wanted if each.marker is None or each.marker.evaluate()]
+    needed = [each for each in wanted if _is_needed(each)]
     problems = []
     for each in needed:
         found = _installed_version(each.name)
@@ -118,8 +119,16 @@ def _check_requirements() -> Check:
             problems.append(f"{each.name} {found}, wanted {each.specifier}")
     text = f"{len(needed)} as this Assay asks for"
     if problems:
-        text = f"{'; '.join(problems[:_MOST_NAMED])}. Install Assay again, with its libraries."
+        text = f"{'; '.join(problems[:_MOST_NAMED])}. Install `assay[all]` again."
     return Check(name="libraries", is_ok=not problems, text=text)
+
+
+def _is_needed(requirement: Requirement) -> bool:
+    """Whether a project needs it: training, serving and flows are extras of Assay's."""
+    if requirement.marker is None:
+        return True
+    marker = requirement.marker
+    return any(marker.evaluate({"extra": extra}) for extra in ("", *PARTS))
 
 
 def git(project: Project) -> Iterator[Check]:

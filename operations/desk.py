@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from core.errors import AssayError, first_line
 from core.files import digest_of_text, sha256_of
 from core.project import Project
+from flows.admission_there import PUT_BACK, AdmissionThere
 from flows.run.model_files import policy_of
 from operations.gate_report.fitness import fitness
 from operations.gate_report.markdown import plain
@@ -68,8 +69,9 @@ class Place:
 class Desks:
     """The pages of one project's models, each written where something about it changed."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, there: AdmissionThere | None = None) -> None:
         self._project = project
+        self._there = there or AdmissionThere(project)
         self._written: dict[Place, str] = {}
         self._links: dict[str, str] = {}
         self._failed: dict[Place, float] = {}
@@ -139,6 +141,7 @@ class Desks:
         ]
         model = ledger_state.model(place.model)
         facts = (
+            self._there.sentence(place.model),
             digests,
             in_force,
             # Evidence grows older by the day.
@@ -159,8 +162,15 @@ class Desks:
         # A version that MLflow lost has no page.
         if registered is None:
             return
+        # Where MLflow asks nobody, "set the alias" would be a wrong advice.
+        there = self._there.sentence(place.model)
+        sentences = self._sentences(place, ledger_state)
+        if there == PUT_BACK:
+            order = f"Ask with `assay promote {place.version} --model {place.model}`."
+            sentences = [each.replace(_HOW_TO_RELEASE, order) for each in sentences]
         lines = [
-            *self._sentences(place, ledger_state),
+            *sentences,
+            *([there, ""] if there else []),
             *_origin(place, ledger_state),
             _approvals(place, ledger_state),
             *self._link(place),

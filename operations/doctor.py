@@ -12,6 +12,7 @@ from core.home import explain_no_access
 from core.project import Project, find_project
 from core.settings import Settings
 from operations import checks
+from operations.admission_check import admission
 from operations.checks import Check
 
 CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
@@ -24,6 +25,7 @@ CHECKS: tuple[Callable[[Project], Iterator[Check]], ...] = (
     checks.disk,
     checks.memory,
     checks.team_servers,
+    admission,
     checks.dvc_cache,
     checks.secrets,
     checks.key,

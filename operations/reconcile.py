@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from core.errors import AssayError, RegistryError, ServingError
 from core.locks import release_lock, try_exclusive
 from core.project import Project
+from flows.admission_there import AdmissionThere
+from flows.alias_wishes import AliasWishes
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
 from flows.promote import open_release_context
@@ -77,7 +79,9 @@ class Reconciler:
         self._project = project
         self._heads = HeadComparison(project.home)
         self._packages = PackageRepair(project.home)
-        self._desks = Desks(project)
+        self._there = AdmissionThere(project)
+        self._aliases = AliasWishes(project, self._there)
+        self._desks = Desks(project, self._there)
         self._webhook = WebhookDuty(project.home)
         self._rescores = RescoreWatch()
         self._record = ReleaseRecord(project)
@@ -193,9 +197,14 @@ class Reconciler:
 
     def put_releases_back(self) -> tuple[str, ...]:
         """Set the alias `release` to what the ledger released last, whoever moved it."""
+        self._complete_state()
+        # In an MLflow without admission an alias may be a wish, where people.yaml says so.
+        asked = self._aliases.take(self._store, self._ledger)
         ledger_state = self._complete_state()
-        moved = put_releases_back(self._store, ledger_state)
-        return self._notify("release aliases", *moved)
+        moved = put_releases_back(self._store, ledger_state, self._there.sentence)
+        if moved:
+            self._aliases.forget_moved(self._store)
+        return (*asked, *self._notify("release aliases", *moved))
 
     def answer_wishes(self) -> tuple[str, ...]:
         """Release what release managers asked for, or refuse it with the reason."""

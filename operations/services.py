@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from socket import socket
@@ -19,12 +19,15 @@ from operations.system_mark import system_mark
 from registry.mlflow.accounts import service_login
 
 # A person's own settings of where to find servers are not for the servers that are started here.
-_NOT_FOR_SERVICES = (
+_OF_MLFLOW = (
     "MLFLOW_TRACKING_URI",
-    "MLFLOW_REGISTRY_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
+)
+_NOT_FOR_SERVICES = (
+    *_OF_MLFLOW,
+    "MLFLOW_REGISTRY_URI",
     "PREFECT_API_URL",
     "PREFECT_API_KEY",
     "PREFECT_API_AUTH_STRING",
@@ -40,20 +43,30 @@ class Ports:
     mlflow: int = 5000
     prefect: int = 4200
     endpoint: int = 8080
+    is_mlflow_the_teams: bool = field(default=False, kw_only=True)
+    """Whether MLFLOW_TRACKING_URI names the MLflow to use, and none is started here."""
 
     def named(self) -> tuple[tuple[str, int], ...]:
         """Give each port with the option that sets it."""
-        return (
-            ("--mlflow-port", self.mlflow),
+        own = (
             ("--prefect-port", self.prefect),
             ("--endpoint-port", self.endpoint),
         )
+        if self.is_mlflow_the_teams:
+            return own
+        return (("--mlflow-port", self.mlflow), *own)
+
+    def after(self, *names: str) -> tuple[str, ...]:
+        """What a service waits for, of what is started here."""
+        is_away = self.is_mlflow_the_teams
+        return tuple(name for name in names if name != "mlflow" or not is_away)
 
 
 def services(project: Project, ports: Ports) -> tuple[Service, ...]:
     """Give the services whose packages are installed, in the order in which they are shown."""
+    own_mlflow = (_mlflow(project, ports.mlflow),)
     declared = (
-        _mlflow(project, ports.mlflow),
+        *(() if ports.is_mlflow_the_teams else own_mlflow),
         _prefect(project.home, ports.prefect),
         _endpoint(project.home, ports.endpoint),
         _deployments(project.home, ports),
@@ -116,7 +129,7 @@ def _deployments(home: Path, ports: Ports) -> Service:
         _command("flows.schedule.deploy"),
         _client_environment(home, ports),
         # It writes to both servers once, and ends.
-        after=("mlflow", "prefect"),
+        after=ports.after("mlflow", "prefect"),
         # It registers the deployments and ends.
         lasts=False,
     )
@@ -140,7 +153,7 @@ def _controller(home: Path, ports: Ports) -> Service:
         _command("operations.controller"),
         _client_environment(home, ports),
         # Its first round would otherwise report both as away.
-        after=("mlflow", "endpoint"),
+        after=ports.after("mlflow", "endpoint"),
     )
 
 
@@ -179,10 +192,20 @@ def _client_environment(home: Path, ports: Ports) -> Callable[[], dict[str, str]
     return lambda: {
         **_environment(home),
         **server_settings(home / "prefect"),
-        **service_login(home),
         **client_login(home),
-        "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports.mlflow}",
+        **_mlflow_client(home, ports),
         "PREFECT_API_URL": f"http://{LOOPBACK}:{ports.prefect}/api",
+    }
+
+
+def _mlflow_client(home: Path, ports: Ports) -> dict[str, str]:
+    """Where MLflow is and by which login it is asked."""
+    if ports.is_mlflow_the_teams:
+        named = {name: os.environ.get(name) for name in _OF_MLFLOW}
+        return {name: text for name, text in named.items() if text}
+    return {
+        **service_login(home),
+        "MLFLOW_TRACKING_URI": f"http://{LOOPBACK}:{ports.mlflow}",
     }
 
 

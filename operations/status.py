@@ -18,6 +18,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from core.system_record import ServiceRecord, read_record, record_file
 from core.value import Value
+from operations.admission_check import sentences_about
 from operations.code_changes import CodeChange, find_code_change, find_older_files
 from registry.ledger.audit import find_doubts
 from registry.ledger.entries import BaseServed, Entry, Head, Revoked, RolledBack
@@ -104,6 +105,8 @@ class Status(Value):
     followed: Head | None
     alarms: tuple[str, ...]
     notices: tuple[Notice, ...]
+    without_admission: tuple[str, ...] = ()
+    """Models whose alias `release` MLflow moves unasked, and what becomes of it."""
     knows_mlflow: bool = True
     """False where MLflow could not be asked, so that models may be missing."""
     older_files: str | None = None
@@ -128,6 +131,7 @@ class Status(Value):
         return (
             *self.alarms,
             *self.out_of_reach,
+            *self.without_admission,
             *silent_services,
             *ending_waivers,
             *self._lag(),
@@ -178,10 +182,12 @@ def collect_status(project: Project) -> Status:
     now = datetime.now(UTC)
     endpoint_alarms = endpoint.alarms if endpoint else ()
     ledger_alarms = _doubts(home, ledger, ledger_state, endpoint)
+    models = _models(ledger, ledger_state, mlflow, endpoint)
     return Status(
         at=now,
         services=services or (),
-        models=_models(ledger, ledger_state, mlflow, endpoint),
+        models=models,
+        without_admission=_without_admission(project, models, mlflow),
         waivers=_waivers(ledger_state, now),
         frozen=_frozen(ledger, ledger_state),
         ledger=ledger_state.head if ledger_state else None,
@@ -194,6 +200,15 @@ def collect_status(project: Project) -> Status:
         # Endpoint and ledger may fail for the same reason, which is said once.
         out_of_reach=tuple(dict.fromkeys(out_of_reach)),
     )
+
+
+def _without_admission(
+    project: Project, models: tuple[ModelStatus, ...], mlflow: "_MlflowModels"
+) -> tuple[str, ...]:
+    # A server that is away was waited for once.
+    if not mlflow.is_known:
+        return ()
+    return sentences_about(project, [each.model for each in models])
 
 
 def _read_if_allowed(

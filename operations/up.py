@@ -8,7 +8,7 @@ import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from core.environment import set_library_environment
+from core.environment import mlflow_address, set_library_environment
 from core.errors import LedgerError, OperationError, ServingError
 from core.home import make_home
 from core.locks import exclusive, up_lock
@@ -24,6 +24,8 @@ from operations.start_display import StartDisplay
 from operations.supervise.processes import adopt_orphans, end_marked, end_orphans, reap
 from operations.supervise.watch import SupervisedService, Surroundings
 from operations.system_mark import system_mark
+from registry.mlflow.desk import Desk, prepare_desk
+from registry.mlflow.examine import examine_mlflow
 from registry.mlflow.moved import settle
 from registry.mlflow.own_database import own_database
 
@@ -179,13 +181,15 @@ class RunningServices:
             time.sleep(_SECONDS_BETWEEN_LOOKS_AT_THE_END)
 
 
-def describe_unused_servers() -> str | None:
+def describe_unused_servers(*, is_mlflow_used: bool = False) -> str | None:
     """What a person should know who has set addresses of the team's servers; None without any.
 
     The ledger's is used: there is one ledger, whoever asks it.
     """
     settings = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")
     unused = [name for name in settings if os.environ.get(name)]
+    if is_mlflow_used and "MLFLOW_TRACKING_URI" in unused:
+        unused.remove("MLFLOW_TRACKING_URI")
     if not unused:
         return None
     names = " and ".join(unused)
@@ -211,6 +215,8 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
     _check_system()
     set_library_environment()
     project = find_project(Settings().home)
+    if ports.is_mlflow_the_teams:
+        _check_team_mlflow()
     # Before the lock, whose file is in the home.
     make_home(project.home)
     lock = up_lock(project.home)
@@ -228,9 +234,13 @@ def run_up(ports: Ports, *, opens_browser: bool) -> None:
         system = RunningServices(project, supervised, display)
         # Warnings come first, so that the list of services below them stays in one piece.
         display.warn(moved)
-        display.warn(describe_unused_servers())
+        is_the_teams = ports.is_mlflow_the_teams
+        display.warn(describe_unused_servers(is_mlflow_used=is_the_teams))
         display.warn(_open_ledger(project))
-        if opens_browser:
+        if is_the_teams:
+            # Its key is copied to that MLflow's host: docs/how-to/add-to-your-mlflow.md.
+            prepare_desk(Desk(project.home, project.root))
+        elif opens_browser:
             display.when_ready(
                 lambda: webbrowser.open(f"http://{LOOPBACK}:{ports.mlflow}")
             )
@@ -265,6 +275,17 @@ def _already_running(project: Project) -> OperationError:
         f"assay up is running already for {project.home}{number}. "
         "`assay status` shows it, `assay down` ends it."
     )
+
+
+def _check_team_mlflow() -> None:
+    """`OperationError` where no server is named, or the one that is cannot be used."""
+    address = mlflow_address() or ""
+    if not address.lower().startswith(("http://", "https://")):
+        raise OperationError(
+            "--team-mlflow uses the server at MLFLOW_TRACKING_URI, which names none. "
+            "Set it to that server's address."
+        )
+    examine_mlflow()
 
 
 def _check_ports(ports: Ports) -> None:

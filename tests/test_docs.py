@@ -165,8 +165,14 @@ def check_pip(words: list[str]) -> None:
     """What is installed is the pinned torch, or a wheel of this Assay."""
     assert words[0] == "install", words
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
-    wheel = f"assay-{project['version']}-py3-none-any.whl"
-    assert all(word in {*project["dependencies"], wheel} for word in words[1:]), words
+    extras = project["optional-dependencies"]
+    named = {each for listed in extras.values() for each in listed}
+    for word in words[1:]:
+        wheel, _, bracketed = word.removesuffix("]").partition("[")
+        is_ours = wheel == f"assay-{project['version']}-py3-none-any.whl"
+        asked = set(bracketed.split(",")) - {""}
+        assert word in {*project["dependencies"], *named} or is_ours, words
+        assert not is_ours or asked <= set(extras), words
 
 
 def check_python(words: list[str]) -> None:

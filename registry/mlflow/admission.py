@@ -13,12 +13,10 @@ from typing import Any
 
 from core.account import MLFLOW
 from core.errors import AssayError, RegistryError
-from registry.mlflow.accounts import SERVICE
 from registry.mlflow.desk import Desk, request_of
 from registry.mlflow.guarded_stores import (
     Call,
     Rule,
-    holds_registered_version,
     inside,
     normalize,
     require_login,
@@ -90,7 +88,8 @@ class Admission:
         if alias not in _RESERVED:
             call.refuse(f"Write the alias as {normalize(alias)}, and nothing like it")
         if alias in {CHAMPION, CHALLENGER}:
-            call.refuse(_NAMES_ITS_ALIAS.format(alias=alias, service=SERVICE))
+            service = call.reach.service
+            call.refuse(_NAMES_ITS_ALIAS.format(alias=alias, service=service))
         # `anchor` is what later versions must not fall behind, so that it is the manager's, too.
         self._require_manager(call)
         if alias == RELEASE:
@@ -99,7 +98,7 @@ class Admission:
     def _require_plain_letters(self, call: Call, alias: str) -> None:
         """Refuse letters of other scripts: some look like those of `release` to people."""
         name = str(call.arguments["name"])
-        if not alias.isascii() and holds_registered_version(call.store, name):
+        if not alias.isascii() and call.reach.holds_model(call.store, name):
             call.refuse("Write an alias of this model in letters of ASCII")
 
     def refuse_deletion(self, call: Call) -> None:
@@ -121,7 +120,7 @@ class Admission:
         if normalize(alias) not in _RESERVED:
             return False
         name = str(call.arguments["name"])
-        return holds_registered_version(call.store, name)
+        return call.reach.holds_model(call.store, name)
 
     def _require_manager(self, call: Call) -> None:
         by = call.by

@@ -18,7 +18,13 @@ from core.errors import AssayError, ParameterError, ReleaseError
 from registry.ledger.state import LedgerState
 from registry.mlflow.acting import current_account
 from registry.mlflow.desk import Desk, request_of
-from registry.mlflow.guarded_stores import APPROVE, inside, is_inside
+from registry.mlflow.guarded_stores import (
+    APPROVE,
+    WHOLE_SERVER,
+    Reach,
+    inside,
+    is_inside,
+)
 from registry.mlflow.recorded import PACKAGE
 from registry.release.approvals import (
     Target,
@@ -39,12 +45,15 @@ _DELETED = "The tag was deleted on the version's page in MLflow."
 _Order = Callable[[Target, str], LedgerState]
 
 
-def with_approvals(guarded: Any, desk: Desk) -> Any:
+def with_approvals(guarded: Any, desk: Desk, reach: Reach = WHOLE_SERVER) -> Any:
     """The guarded store of models, whose tag `approve` is an approval."""
+
+    def is_everybodys(name: str) -> bool:
+        return not reach.takes_approvals(name)
 
     def set_tag(store: Any, name: str, version: Any, tag: Any) -> None:
         kind = normalise_name(str(tag.key))
-        if kind not in {APPROVE, DISAPPROVE}:
+        if kind not in {APPROVE, DISAPPROVE} or is_everybodys(name):
             guarded.set_model_version_tag(store, name, version, tag)
             return
         _check_requested(tag.key)
@@ -56,7 +65,7 @@ def with_approvals(guarded: Any, desk: Desk) -> Any:
 
     def delete_tag(store: Any, name: str, version: Any, key: str) -> None:
         # `Approve` and full-width letters look like it to people.
-        if normalise_name(str(key)) != APPROVE:
+        if normalise_name(str(key)) != APPROVE or is_everybodys(name):
             guarded.delete_model_version_tag(store, name, version, key)
             return
         _check_requested(key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from core.account import MLFLOW
 from core.errors import LedgerError, ParameterError
 from registry.ledger.enrolment import enrol
+from registry.ledger.keys import key_file
 from registry.ledger.ledger import Ledger, open_ledger, read_ledger
 from registry.mlflow.accounts import SERVICE
 from registry.release.context import ChangeRequest
@@ -25,8 +26,9 @@ class Desk:
         """The ledger, signed with a key that decides nothing; `LedgerError` where there is none."""
         # A server makes no ledger in place of one that was lost.
         read_ledger(self.home)
-        ledger = open_ledger(self.home)
-        enrol(ledger, "admission", SERVICE)
+        # A team's MLflow has the key of admission alone, which was enrolled elsewhere.
+        if key_file(self.home).exists():
+            enrol(open_ledger(self.home), "admission", SERVICE)
         # What this server signs can neither judge nor release.
         return open_ledger(self.home, role="admission")
 

@@ -15,6 +15,7 @@ from core.errors import RegistryError
 from registry.mlflow.accounts import SERVICE
 from registry.mlflow.acting import remember_requests, take_requests
 from registry.mlflow.admission import Admission
+from registry.mlflow.announced import announcing
 from registry.mlflow.approving import with_approvals
 from registry.mlflow.desk import Desk
 from registry.mlflow.guarded_stores import (
@@ -38,8 +39,14 @@ _ALLOWED_METHODS = {
 Traces go through the tracking store, which has its own rules.
 """
 _DATABASES = ("sqlite", "postgresql")
-_OTHER_PLACES = ("", "file", "mysql", "mssql", "databricks", "databricks-uc")
+_OTHER_PLACES = (
+    *("", "file", "mysql", "mssql", "databricks", "databricks-uc"),
+    # A team's server is not this one.
+    *("assay+sqlite", "assay+postgresql", "assay+postgresql+psycopg"),
+)
 """Where MLflow could keep its records as well."""
+_ASSISTANT = "mlflow.server.assistant"
+"""It runs commands with this process's account, which reads the keys of admission."""
 _OWN_DISK = ("", "file")
 _REFERENCES = ("runs", "models", "mlflow-artifacts")
 """Artifact addresses that MLflow turns into others, which are then looked at."""
@@ -72,7 +79,7 @@ def install_guards(desk: Desk) -> None:
         return guarded_models(store_uri)
 
     openers = (open_tracking, open_models)
-    for registries, opener in zip(_store_registries(), openers, strict=True):
+    for registries, opener in zip(all_store_registries(), openers, strict=True):
         for registry in registries:
             for scheme in _DATABASES:
                 registry.register(scheme, opener)
@@ -90,7 +97,7 @@ def _refuse_store(store_uri: str, *_: Any) -> Any:
     )
 
 
-def _store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def all_store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """The registries of run stores and of model stores.
 
     Of each kind there is one for the server's routes, and one for MLflow's clients in this process.
@@ -141,7 +148,33 @@ def guarded_app() -> Any:
     native = [
         _NativeRoute(route) for route in app.routes if not isinstance(route, Mount)
     ]
-    return remember_requests(_without_other_routes(app, native))
+    guarded = remember_requests(_without_other_routes(app, native))
+    # Whatever is registered there by Assay is admitted there.
+    return announcing(guarded, lambda _: True)
+
+
+def without_assistant(app: Any) -> Any:
+    """A team's application without MLflow's assistant; every other route stays."""
+    # A mount is flask's application, which has no assistant.
+    routes = [route for route in app.routes if not isinstance(route, Mount)]
+    assistant = filter(_is_assistant, routes)
+    refused = list(map(_NativeRoute, assistant))
+    return _without_other_routes(
+        app,
+        refused,
+    )
+
+
+def _is_assistant(route: Any) -> bool:
+    modules = _modules_of(route)
+    return any(module.startswith(_ASSISTANT) for module in modules)
+
+
+def _modules_of(router: Any) -> set[str]:
+    routes = (router,)
+    if hasattr(router, "original_router"):
+        routes = router.original_router.routes
+    return {route.endpoint.__module__ for route in routes if hasattr(route, "endpoint")}
 
 
 class _NativeRoute:
@@ -149,12 +182,7 @@ class _NativeRoute:
 
     def __init__(self, router: Any) -> None:
         self._router = router
-        routes = (router,)
-        if hasattr(router, "original_router"):
-            routes = router.original_router.routes
-        modules = {
-            route.endpoint.__module__ for route in routes if hasattr(route, "endpoint")
-        }
+        modules = _modules_of(router)
         # What comes from no known module keeps no method: a new MLflow opens nothing by itself.
         allowed = [_ALLOWED_METHODS.get(module, frozenset()) for module in modules]
         self._stays = frozenset.intersection(*allowed) if allowed else frozenset()

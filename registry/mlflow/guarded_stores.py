@@ -16,7 +16,7 @@ from typing import Any
 
 from core.errors import RegistryError
 from registry.mlflow.accounts import SERVICE
-from registry.mlflow.acting import current_account
+from registry.mlflow.acting import NOBODY, current_account
 from registry.mlflow.connection import EXPERIMENT
 
 _PREFIX = "assay."
@@ -59,6 +59,48 @@ def inside() -> Iterator[None]:
         _INSIDE.reset(token)
 
 
+class Reach:
+    """What the rules are for: with `assay up` the whole server is Assay's.
+
+    On a team's own server it is less: `registry/mlflow/team`.
+    """
+
+    service = SERVICE
+    """The account of worker and controller."""
+    trusts_start = True
+    """Whether a server that prepares itself may change anything."""
+
+    def concerns(self, call: "Call") -> bool:
+        """Whether any rule is for the call; all others go through unseen."""
+        return True
+
+    def holds_model(self, store: Any, name: str) -> bool:
+        """Whether the model of that name is Assay's."""
+        return holds_registered_version(store, name)
+
+    def takes_approvals(self, name: str) -> bool:
+        """Whether the tag `approve` of that model's versions is an approval."""
+        return True
+
+    def explain_model(self, name: str) -> str:
+        """Why the model is not everybody's to change."""
+        return f"Assay registered versions of {name[:100]!r}"
+
+    def check_records(self, call: "Call") -> None:
+        """Refuse a change of runs, logged models or traces that are Assay's: `MlflowException`."""
+        experiments = tuple(_experiments(call))
+        is_ours = any(is_governed(call.store, experiment) for experiment in experiments)
+        # A call that names no experiment could be about Assay's, so that it is refused, too.
+        if not experiments or is_ours:
+            call.refuse(
+                f"The experiment {EXPERIMENT!r} is written by the account {self.service!r} "
+                "alone. Make an experiment of your own"
+            )
+
+
+WHOLE_SERVER = Reach()
+
+
 @dataclass(frozen=True)
 class Call:
     """A call of a store's method by an account: its arguments by name."""
@@ -67,11 +109,12 @@ class Call:
     method: str
     arguments: Mapping[str, Any]
     by: str
+    reach: Reach = WHOLE_SERVER
 
     @property
     def is_by_service(self) -> bool:
         """Whether worker or controller made the call."""
-        return self.by == SERVICE
+        return self.by == self.reach.service
 
     def refuse(self, fact: str) -> None:
         """Have MLflow answer 403 with the sentence: `MlflowException`."""
@@ -88,13 +131,18 @@ class Call:
 Rule = Callable[[Call], None]
 
 
-def guard_store(store: type, rules: Mapping[str, Rule]) -> type:
+def guard_store(
+    store: type, rules: Mapping[str, Rule], reach: Reach = WHOLE_SERVER
+) -> type:
     """Make the store's class with each method that changes something behind its rule."""
-    names = [name for name in dir(store) if _may_change(store, name)]
-    guarded_methods = {
-        name: _guard_method(getattr(store, name), rules.get(name, refuse_always))
-        for name in names
-    }
+    guarded_methods = {}
+    for name in dir(store):
+        if not _may_change(store, name):
+            continue
+        plain = getattr(store, name)
+        # Without a rule it is refused.
+        rule = rules.get(name, refuse_always)
+        guarded_methods[name] = _guard_method(plain, rule, reach)
     return type(f"Guarded{store.__name__}", (store,), guarded_methods)
 
 
@@ -123,18 +171,24 @@ def _may_change(store: type, name: str) -> bool:
     return inspect.isfunction(attribute)
 
 
-def _guard_method(plain: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
+def _guard_method(
+    plain: Callable[..., Any], rule: Rule, reach: Reach
+) -> Callable[..., Any]:
     signature = inspect.signature(plain)
 
     @wraps(plain)
     def method(*positional: Any, **named: Any) -> Any:
         account = current_account()
+        is_start = account is None and reach.trusts_start
         # What the server does by itself, or within a call that was checked, needs no rule.
-        if account is None or _INSIDE.get():
+        if is_start or _INSIDE.get():
             return plain(*positional, **named)
         arguments = dict(signature.bind(*positional, **named).arguments)
         store = arguments.pop("self", None)
-        rule(Call(store, plain.__name__, arguments, account))
+        call = Call(store, plain.__name__, arguments, account or NOBODY, reach)
+        if not reach.concerns(call):
+            return plain(*positional, **named)
+        rule(call)
         # The calls that the method makes itself were not requested by anybody.
         token = _INSIDE.set(True)
         try:
@@ -184,14 +238,15 @@ def check_tags(call: Call) -> None:
         return
     require_login(call)
     # Deleting a tag comes here, too: its key is an argument.
-    for key in _tag_keys(call.arguments):
+    for key in tag_keys(call.arguments):
         if normalize(key).startswith(_PREFIX):
+            service = call.reach.service
             call.refuse(
-                f"The tag {key[:60]!r} is written by the account {SERVICE!r} alone"
+                f"The tag {key[:60]!r} is written by the account {service!r} alone"
             )
 
 
-def _tag_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
+def tag_keys(arguments: Mapping[str, Any]) -> Iterator[str]:
     """Every tag that the call would write, in whichever form its method takes it."""
     # As entities with a key, as a mapping, or one key alone.
     tags = arguments.get("tags")
@@ -216,14 +271,7 @@ def check_experiment(call: Call) -> None:
     if call.is_by_service:
         return
     require_login(call)
-    experiments = tuple(_experiments(call))
-    is_ours = any(is_governed(call.store, experiment) for experiment in experiments)
-    # A call that names no experiment could be about Assay's, so that it is refused, too.
-    if not experiments or is_ours:
-        call.refuse(
-            f"The experiment {EXPERIMENT!r} is written by the account {SERVICE!r} alone. "
-            "Make an experiment of your own"
-        )
+    call.reach.check_records(call)
 
 
 def _experiments(call: Call) -> Iterator[str]:
@@ -241,14 +289,24 @@ def _experiments(call: Call) -> Iterator[str]:
 
 
 def _experiments_of_runs(call: Call) -> Iterator[str]:
+    for run_id in run_ids(call.arguments):
+        yield str(call.store.get_run(run_id).info.experiment_id)
+
+
+def run_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Id of every run that the call names."""
     for name in ("run_id", "source_run_id"):
-        run_id = call.arguments.get(name)
-        if run_id:
-            yield str(call.store.get_run(run_id).info.experiment_id)
+        if arguments.get(name):
+            yield str(arguments[name])
 
 
 def _experiments_of_logged_models(call: Call) -> Iterator[str]:
-    arguments = call.arguments
+    for model_id in logged_model_ids(call.arguments):
+        yield str(call.store.get_logged_model(model_id).experiment_id)
+
+
+def logged_model_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Id of every logged model that the call names."""
     model_ids = [arguments.get("model_id")]
     # A metric of a run may be one of a logged model, which is in another experiment.
     holders = (
@@ -259,7 +317,7 @@ def _experiments_of_logged_models(call: Call) -> Iterator[str]:
     model_ids += [getattr(holder, "model_id", None) for holder in holders]
     for model_id in model_ids:
         if model_id:
-            yield str(call.store.get_logged_model(model_id).experiment_id)
+            yield str(model_id)
 
 
 def _trace_ids(arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -352,10 +410,10 @@ def check_model(call: Call) -> None:
         return
     require_login(call)
     name = str(call.arguments["name"])
-    if holds_registered_version(call.store, name):
+    if call.reach.holds_model(call.store, name):
+        reason = call.reach.explain_model(name)
         call.refuse(
-            f"Assay registered versions of {name[:100]!r}: "
-            f"they are changed by the account {SERVICE!r} alone"
+            f"{reason}: they are changed by the account {call.reach.service!r} alone"
         )
 
 
@@ -375,7 +433,7 @@ def check_new_version(call: Call) -> None:
     """A version's files are those of a run or of a logged model, and not Assay's."""
     check_model(call)
     check_tags(call)
-    if APPROVE in map(normalize, _tag_keys(call.arguments)):
+    if APPROVE in map(normalize, tag_keys(call.arguments)):
         call.refuse(f"The tag {APPROVE!r} is set on the page of a registered version")
     # A prompt is a registered model without files.
     if call.is_by_service or str(call.arguments["source"]) in _PLACEHOLDERS:

@@ -147,6 +147,13 @@ class Store:
         for tag, text in tags.items():
             self._set_tag(version, tag, text)
 
+    def page_tags(self, version: ModelVersion) -> dict[str, str]:
+        """Every tag of a version's page."""
+        entry = self._mlflow.ask(
+            lambda mlflow: mlflow.get_model_version(version.name, version.version)
+        )
+        return dict(entry.tags or {})
+
     def _set_tag(self, version: ModelVersion, tag: str, text: str) -> None:
         self._mlflow.ask(
             lambda mlflow: mlflow.set_model_version_tag(

@@ -7,6 +7,7 @@ people:
     accounts: [1000, kim]    # numbers or login names of the operating system's accounts
     roles: [author, approver]
 command_line: [author]       # whoever types a command in this home and is not listed
+without_admission: []        # [release_manager]: an alias that nobody admitted is a wish
 ```
 
 A person with several identities is one person. Roles belong to the account that acts and never to
@@ -16,7 +17,7 @@ a name that somebody typed. Without the file `DEFAULT` holds.
 import stat
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -30,6 +31,7 @@ from pydantic_core import PydanticCustomError
 
 from core.account import (
     MLFLOW,
+    UNKNOWN_ACCOUNT,
     Signed,
     chosen_name,
     login_name,
@@ -101,12 +103,20 @@ class People(Value):
         default=(),
         description="Roles of each account of the operating system that nobody is listed with.",
     )
+    without_admission: tuple[Literal["release_manager"], ...] = Field(
+        default=(),
+        description="What whoever can set aliases may do in an MLflow without admission.",
+    )
 
     @model_validator(mode="after")
     def _check_identities(self) -> Self:
         """Every name and every identity is one person's, and listed once."""
         names: set[str] = set()
-        owners: dict[str, str] = {f"{MLFLOW}{_SERVICE}": "the service itself"}
+        owners: dict[str, str] = {
+            f"{MLFLOW}{_SERVICE}": "the service itself",
+            # An entry of that account says that nobody knows who it was.
+            UNKNOWN_ACCOUNT: "whoever is not known",
+        }
         for name, person in self.people.items():
             # Ann and ann would be one person to a reader, and two to a comparison.
             if normalise_name(name) in names:

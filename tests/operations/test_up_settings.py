@@ -1,9 +1,12 @@
 """What `assay up` says of the team's servers, and on a system that is not Linux."""
 
+from pathlib import Path
+
 import pytest
 
 from core.errors import OperationError
-from operations.services import Ports
+from core.project import Project
+from operations.services import Ports, services
 from operations.up import describe_unused_servers, run_up
 
 
@@ -28,3 +31,38 @@ def test_on_macos_it_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     )
     with pytest.raises(OperationError, match="This is darwin"):
         run_up(Ports(), opens_browser=False)
+
+
+def test_with_the_teams_mlflow_none_is_started_and_its_login_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "assay")
+    password = "pa55word-9"  # noqa: S105  # of no server
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    project = Project(root=tmp_path, home=tmp_path / "home")
+    ports = Ports(is_mlflow_the_teams=True)
+    started = {each.name: each for each in services(project, ports)}
+    assert "mlflow" not in started
+    assert {"prefect", "endpoint", "worker", "controller"} <= set(started)
+    assert all("mlflow" not in each.after for each in started.values())
+    assert [option for option, _ in ports.named()] == [
+        "--prefect-port",
+        "--endpoint-port",
+    ]
+    for name in ("controller", "worker", "deployments"):
+        environment = started[name].environment()
+        assert environment["MLFLOW_TRACKING_URI"] == "http://mlflow.example"
+        assert environment["MLFLOW_TRACKING_PASSWORD"] == password
+    # The endpoint needs the ledger alone.
+    assert "MLFLOW_TRACKING_PASSWORD" not in started["endpoint"].environment()
+    assert describe_unused_servers(is_mlflow_used=True) is None
+
+
+@pytest.mark.parametrize("address", ["", "sqlite:////tmp/mlflow.db"])
+def test_the_teams_mlflow_has_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(OperationError, match="--team-mlflow uses the server at"):
+        run_up(Ports(is_mlflow_the_teams=True), opens_browser=False)

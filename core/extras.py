@@ -1,0 +1,58 @@
+"""Libraries that Assay brings only where they are asked for, and which extra has each.
+
+`assay[all]` has every part (docs/decisions/0019). A command that lacks one names it.
+"""
+
+from collections.abc import Mapping
+
+PARTS = ("train", "serve", "flows", "mlflow-plugin")
+_OF_BOTH = ("train", "serve")
+_EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "accelerate": ("train",),
+    "charset_normalizer": ("train",),
+    "datasets": ("train",),
+    "defusedxml": ("train",),
+    "evaluate": ("train",),
+    "fairlearn": ("train",),
+    "gguf": ("train",),
+    "great_expectations": ("train",),
+    "openpyxl": ("train",),
+    "pandas": ("train",),
+    "pyarrow": ("train",),
+    "sacrebleu": ("train",),
+    "scipy": ("train",),
+    "trl": ("train",),
+    # Training and the endpoint load the same models.
+    "jinja2": _OF_BOTH,
+    "model_signing": _OF_BOTH,
+    "numpy": _OF_BOTH,
+    "peft": _OF_BOTH,
+    "safetensors": _OF_BOTH,
+    "torch": _OF_BOTH,
+    "transformers": _OF_BOTH,
+    "fastapi": ("serve",),
+    "h11": ("serve",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve",),
+    "dvc": ("flows",),
+    "prefect": ("flows",),
+    # The records of runs and versions.
+    "flask": ("flows",),
+    "mlflow": ("flows",),
+    "psycopg": ("postgres",),
+}
+"""By the module that is imported."""
+
+
+def describe_missing(error: ModuleNotFoundError) -> str | None:
+    """Which extra brings what is missing, in one sentence; None where none does."""
+    name = error.name or ""
+    module = name.partition(".")[0]
+    extras = _EXTRAS.get(module)
+    if extras is None:
+        return None
+    ways = " or ".join(f"`pip install 'assay[{extra}]'`" for extra in extras)
+    return (
+        f"This needs {module}, which is not installed here: {ways}; "
+        "`assay[all]` has every part."
+    )
