@@ -47,6 +47,7 @@ repro: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.flow
 	$(BIN)/python -m benchmarks.promote
+	$(BIN)/python -m benchmarks.canary
 
 up: .venv/ready
 	$(BIN)/assay up

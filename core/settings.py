@@ -57,3 +57,10 @@ class Settings(BaseSettings):
 
     `localhost` and the endpoint's own address need not be named.
     """
+
+    spare_engines: str = "1"
+    """How many engine processes the endpoint keeps ready for the next release, 0 to 8.
+
+    Each takes about 400 MB of memory. A text: a mistake in it concerns the endpoint alone, and
+    must not keep a command from rolling back.
+    """

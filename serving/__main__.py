@@ -14,6 +14,7 @@ from core.ready import ready_line
 from serving.load import EngineConfig, load_engine
 from serving.log import exit_code, say
 from serving.owner import Owner, OwnerOnlyApp, Ownership
+from serving.spare import FLAG, wait_for_instructions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +28,22 @@ def run(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # A log is no place for progress bars.
     os.environ.setdefault("TQDM_DISABLE", "1")
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if FLAG in words:
+        _serve_when_told()
+        return
+    options = _parser().parse_args(words)
     end_with_the_run()
     ownership = Ownership.from_stdin() if options.owned else None
     _serve(options, ownership)
+
+
+def _serve_when_told() -> None:
+    """Serve what the endpoint says, once it says it: the longest part is done by then."""
+    end_with_the_run()
+    instructions = wait_for_instructions()
+    options = _parser().parse_args(instructions.arguments)
+    _serve(options, instructions.ownership)
 
 
 def _serve(options: argparse.Namespace, ownership: Ownership | None) -> None:
@@ -109,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         "--owned",
         action="store_true",
         help="answer one endpoint alone, which says its token on stdin",
+    )
+    parser.add_argument(
+        FLAG,
+        action="store_true",
+        help="import everything, then wait until an endpoint says the rest on stdin",
     )
     parser.add_argument(
         "--host",

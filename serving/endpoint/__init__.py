@@ -1,6 +1,7 @@
 """The endpoint: one process in front of engine processes; what answers matches the ledger.
 
     ledger ─▶ follow (memory, outside) ─▶ fleet ─▶ release_engine ─▶ engine_process, engine_record
+    quiet ─▶ spare_engines ─▶ engine_process, for the next release_engine that starts one
     client ─▶ routes ─▶ forward ─▶ lanes (who answers this name?) ─▶ upstream ─▶ engine process
     controller, command line ─▶ admin, at the address that admin_address publishes
 

@@ -66,6 +66,7 @@ class Endpoint:
             background = [
                 asyncio.create_task(self.follower.keep_following()),
                 asyncio.create_task(self.fleet.keep_looking_at_packages()),
+                asyncio.create_task(self.fleet.keep_spares()),
                 asyncio.create_task(self._announce(admin_address)),
             ]
             listening = asyncio.create_task(admin.serve([admin_listener]))

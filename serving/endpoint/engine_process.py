@@ -1,7 +1,7 @@
 """One engine process: `python -m serving` on a port that it takes by itself.
 
-`EngineProcess` is one that this endpoint started, `AdoptedEngine` one that a killed endpoint left
-running.
+`EngineProcess` is one that this endpoint started, at once or as a spare one that is told later what
+to load; `AdoptedEngine` is one that a killed endpoint left running.
 """
 
 import asyncio
@@ -11,15 +11,18 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Self
 
 from core.children import OUTLIVES, OWN_MODULE, RUN_PID, SYSTEM_PID
 from core.errors import ServingError
 from core.ready import parse_ready
+from core.value import Value
 from serving.endpoint.engine_record import EngineRecord, create_token
 from serving.endpoint.upstream import EngineAddress
 from serving.log import say
 from serving.owner import Ownership
+from serving.spare import BEGINS, FLAG, WARM, Instructions
 
 _OWN_URL = re.compile(r"http://127\.0\.0\.1:(?P<port>\d+)/v1")
 # After that it is killed.
@@ -31,13 +34,32 @@ _LINES_KEPT = 5
 _LONGEST_LINE_KEPT = 500
 _BYTES_AT_ONCE = 8192
 _SECONDS_BETWEEN_LOOKS = 0.1
+# For a spare process that has imported everything to say that it begins.
+_SECONDS_TO_BEGIN = 5.0
+_SPARE_LABEL = "a spare engine process"
+
+
+@dataclass(frozen=True)
+class EngineOrder:
+    """What an engine process is to load."""
+
+    arguments: list[str]
+    # What the log calls it.
+    label: str
+    # Seconds by which it outlives this endpoint.
+    grace: float
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of `python -m serving`."""
+        return (*self.arguments, "--port", "0", "--owned")
 
 
 class EngineProcess:
     """A running engine and how it is called. It outlives this process by the grace period alone."""
 
-    def __init__(self, process: Process, label: str, token: str) -> None:
-        self.address = EngineAddress(0, token)
+    def __init__(self, process: Process, label: str) -> None:
+        self.address = EngineAddress(0, create_token())
         self._process = process
         self._label = label
         self._last_lines: deque[str] = deque(maxlen=_LINES_KEPT)
@@ -45,29 +67,14 @@ class EngineProcess:
         self._logging = asyncio.create_task(self._log_errors())
 
     @classmethod
-    async def start(cls, arguments: list[str], label: str, grace: float) -> Self:
+    async def start(cls, order: EngineOrder) -> Self:
         """Start a process and give it once it answers.
 
-        `ServingError` with the last line of its log where it ends before. `grace` is how many
-        seconds it outlives this endpoint.
+        `ServingError` with the last line of its log where it ends before.
         """
-        process = await asyncio.create_subprocess_exec(
-            *(*OWN_MODULE, "serving", *arguments, "--port", "0", "--owned"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=_environment(),
-            # Ctrl-C in the terminal is for the endpoint, which lets its engines finish.
-            start_new_session=True,
-        )
-        ownership = Ownership(
-            token=create_token(),
-            owner=os.getpid(),
-            seconds_without_owner=grace,
-        )
-        engine = cls(process, label, ownership.token)
+        engine = cls(await _start_python(order.words), order.label)
         try:
-            await _send_ownership(process, ownership)
+            await engine._tell(engine._ownership(order))
             await engine._wait_until_ready()
         # BaseException: a start that is cancelled must leave no process either.
         except BaseException:
@@ -75,10 +82,45 @@ class EngineProcess:
             raise
         return engine
 
+    @classmethod
+    async def start_spare(cls) -> Self:
+        """Start a process that imports everything and then waits for `load`."""
+        # The second word is what engines are known by, as `EngineRecord` looks for them.
+        return cls(await _start_python((FLAG, "--owned")), _SPARE_LABEL)
+
+    async def wait_until_warm(self) -> None:
+        """Wait until a spare process can be told what to load; `ServingError` where it ends."""
+        await self._expect(WARM)
+
+    async def load(self, order: EngineOrder) -> None:
+        """Have a spare process that is warm load that, and wait until it answers.
+
+        `ServingError` where it does not begin, and where it ends before it answers.
+        """
+        instructions = Instructions(
+            arguments=order.words,
+            ownership=self._ownership(order),
+        )
+        try:
+            async with asyncio.timeout(_SECONDS_TO_BEGIN):
+                await self._tell(instructions)
+                await self._expect(BEGINS)
+        except TimeoutError:
+            raise ServingError(
+                f"it did not begin within {_SECONDS_TO_BEGIN:g} s"
+            ) from None
+        self._label = order.label
+        await self._wait_until_ready()
+
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no such process any more."""
+        return self._process.returncode is not None
 
     async def wait_for_end(self) -> str:
         """Wait until it ends; a sentence with its exit code and the last line of its log."""
@@ -107,14 +149,51 @@ class EngineProcess:
             if self._process.returncode is None:
                 self._process.kill()
 
-    async def _wait_until_ready(self) -> None:
+    def _ownership(self, order: EngineOrder) -> Ownership:
+        return Ownership(
+            token=self.address.token,
+            owner=os.getpid(),
+            seconds_without_owner=order.grace,
+        )
+
+    async def _tell(self, message: Value) -> None:
+        """On stdin, since everybody on this machine may read command lines."""
+        if self._process.stdin is None:
+            return
+        stdin = self._process.stdin
+        text = message.model_dump_json()
+        line = f"{text}\n".encode()
+        # ConnectionError: it has ended, which is seen where its next line is waited for.
+        with suppress(ConnectionError):
+            stdin.write(line)
+            await stdin.drain()
+            stdin.close()
+
+    async def _read_line(self) -> str:
+        """The next line of its output; `ServingError` with its last words where it has ended."""
         output = _require_stream(self._process.stdout)
-        line = (await output.readline()).decode(errors="replace")
+        read = await output.readline()
+        line = read.decode(errors="replace")
         # An empty line is the end of its output.
         if line == "":
-            raise ServingError(await self.wait_for_end())
+            last_words = await self.wait_for_end()
+            raise ServingError(last_words)
+        return line
+
+    async def _expect(self, words: str) -> None:
+        line = await self._read_line()
+        if line == f"{words}\n":
+            return
+        beginning = line[:100]
+        raise ServingError(
+            f"its engine process said {beginning!r}",
+        )
+
+    async def _wait_until_ready(self) -> None:
+        line = await self._read_line()
         # An engine listens on this machine alone: no other address is called.
-        match = _OWN_URL.fullmatch(parse_ready(line) or "")
+        url = parse_ready(line) or ""
+        match = _OWN_URL.fullmatch(url)
         if match is None:
             raise ServingError(
                 f"its engine process said {line[:100]!r} instead of being ready"
@@ -191,16 +270,18 @@ def _environment() -> dict[str, str]:
     }
 
 
-async def _send_ownership(process: Process, ownership: Ownership) -> None:
-    """On stdin, since everybody on this machine may read command lines."""
-    if process.stdin is None:
-        return
-    # ConnectionError: it has ended, which is seen where its readiness is waited for.
-    with suppress(ConnectionError):
-        line = f"{ownership.model_dump_json()}\n"
-        process.stdin.write(line.encode())
-        await process.stdin.drain()
-        process.stdin.close()
+async def _start_python(words: tuple[str, ...]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *OWN_MODULE,
+        "serving",
+        *words,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=_environment(),
+        # Ctrl-C in the terminal is for the endpoint, which lets its engines finish.
+        start_new_session=True,
+    )
 
 
 def _require_stream(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

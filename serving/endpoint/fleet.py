@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.settings import Settings
 from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
 from registry.release.following import EngineState, Route
@@ -18,6 +19,7 @@ from serving.endpoint.release_engine import (
     ReleaseEngine,
     end_leftover,
 )
+from serving.endpoint.spare_engines import SpareEngines, count_wanted
 from serving.endpoint.watches import Watches
 from serving.log import say
 
@@ -30,7 +32,13 @@ class Fleet:
 
     def __init__(self, home: Path, limits: Limits) -> None:
         self.lanes = Lanes()
-        self._context = EngineContext(home, limits, self._update_lanes)
+        self._spares = SpareEngines(count_wanted(Settings()))
+        self._context = EngineContext(
+            home,
+            limits,
+            self._update_lanes,
+            self._spares,
+        )
         self._ledger_state: LedgerState | None = None
         self._engines: dict[EngineKey, ReleaseEngine] = {}
         # What answers under each registered model's name.
@@ -112,6 +120,10 @@ class Fleet:
             for engine in tuple(self._engines.values()):
                 await engine.look_at_package()
 
+    async def keep_spares(self) -> None:
+        """For as long as the endpoint runs: have processes ready for the next release."""
+        await self._spares.keep(self._is_quiet)
+
     async def close(self) -> None:
         """End every engine.
 
@@ -123,8 +135,13 @@ class Fleet:
         for task in tuple(self._retiring):
             task.cancel()
         closing = [engine.close() for engine in engines]
+        closing.append(self._spares.close())
         await asyncio.gather(*closing, return_exceptions=True)
         await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _is_quiet(self) -> bool:
+        """Whether no engine loads, which would have to share the processor."""
+        return all(engine.state != "loading" for engine in self._engines.values())
 
     def _models(self) -> tuple[ModelState, ...]:
         if self._ledger_state is None:

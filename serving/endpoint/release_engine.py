@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from pipelines.values.serving_spec import ServingSpec
 from registry.ledger.entries import PublicKey
 from registry.ledger.state import LedgerState, RecordedRelease
 from registry.release.following import EngineState
-from serving.endpoint.engine_process import AdoptedEngine, EngineProcess
+from serving.endpoint.engine_process import AdoptedEngine, EngineOrder, EngineProcess
 from serving.endpoint.engine_record import (
     EngineContents,
     EngineRecord,
@@ -28,6 +28,7 @@ from serving.endpoint.engine_record import (
 from serving.endpoint.limits import Limits
 from serving.endpoint.package_watch import PackageWatch
 from serving.endpoint.probe import probe
+from serving.endpoint.spare_engines import SpareEngines
 from serving.endpoint.upstream import (
     EngineAddress,
     EngineLost,
@@ -96,6 +97,7 @@ class EngineContext:
     home: Path
     limits: Limits
     on_change: Callable[[], None]
+    spares: SpareEngines = field(default_factory=lambda: SpareEngines(0))
 
 
 @dataclass(frozen=True)
@@ -394,7 +396,7 @@ class ReleaseEngine:
         return process
 
     async def _start_process(self, verified: VerifiedRelease) -> EngineProcess:
-        """A new process, and the package verified again.
+        """A new process or a spare one, and the package verified again.
 
         Bytes that were exchanged while they were being read must not answer.
         """
@@ -403,7 +405,8 @@ class ReleaseEngine:
         arguments = await asyncio.to_thread(
             verified.arguments, home, with_adapter=self.need.with_adapter
         )
-        process = await EngineProcess.start(arguments, self.label, grace)
+        order = EngineOrder(arguments, self.label, grace)
+        process = await self._context.spares.start_engine(order)
         try:
             await asyncio.to_thread(check_bytes, verified.folder, verified.release)
             await self._check_spec(process.address, verified)

@@ -19,6 +19,9 @@ _SETTINGS = {
     # The last digits of a sum depend on how many threads share it, and two processes of tests share
     # two cores.
     "OMP_NUM_THREADS": "1",
+    # Each would import for seconds beside every endpoint of a test; where they are tested they are
+    # asked for.
+    "ASSAY_SPARE_ENGINES": "0",
 }
 
 

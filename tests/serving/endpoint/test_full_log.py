@@ -13,7 +13,7 @@ import pytest
 from core.errors import ServingError
 from registry.ledger.ledger import open_ledger
 from registry.release.following import EndpointState
-from serving.endpoint.engine_process import EngineProcess
+from serving.endpoint.engine_process import EngineOrder, EngineProcess
 from serving.endpoint.follow import Follower
 from serving.endpoint.limits import Limits
 from tests.support.endpoint_system import Home, Running, endpoint
@@ -140,4 +140,4 @@ def test_the_last_words_of_an_engine_are_known_though_they_cannot_be_written_dow
 
 
 async def _start(arguments: list[str]) -> None:
-    await EngineProcess.start(arguments, "version 1", grace=1)
+    await EngineProcess.start(EngineOrder(arguments, "version 1", grace=1))

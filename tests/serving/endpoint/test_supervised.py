@@ -15,7 +15,7 @@ from core.system_record import read_record
 from operations.supervise.processes import end_marked, find_marked
 from operations.system_mark import system_mark
 from serving.endpoint.engine_record import read_records
-from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home
+from tests.support.endpoint_system import MODEL, QUESTION, ROOT, Home, words_of
 from tests.support.running_system import free_ports, has_ended, nothing_left
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
@@ -108,7 +108,37 @@ def test_a_killed_endpoint_is_back_with_the_engines_that_it_had_and_the_end_leav
 
 
 @pytest.mark.ci
-def test_a_killed_assay_up_leaves_no_engine(home: Home) -> None:
+def test_a_killed_endpoint_and_an_end_leave_no_spare_engine(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_SPARE_ENGINES", "1")
+    home.switch(home.begin("1"))
+    [port] = free_ports(1)
+    with supervised(home, port) as up:
+        wait_until(lambda: len(spares_of(home)) == 1)
+        [first] = spares_of(home)
+        kill_endpoint(home)
+        assert has_ended(first)
+        wait_until(lambda: spares_of(home) not in ([], [first]))
+        up.terminate()
+        assert up.wait(SECONDS_AT_MOST) == 0
+        assert list(find_marked(system_mark(home.path))) == []
+
+
+def spares_of(home: Home) -> list[int]:
+    """Processes of that home that wait to be told what to load."""
+    return [
+        each.pid
+        for each in find_marked(system_mark(home.path))
+        if "--spare" in words_of(each)
+    ]
+
+
+@pytest.mark.ci
+def test_a_killed_assay_up_leaves_no_engine(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_SPARE_ENGINES", "1")
     home.switch(home.begin("1"))
     [port] = free_ports(1)
     with supervised(home, port) as up:
