@@ -214,7 +214,7 @@ def copy_version(system: System) -> None:
     version = {
         "name": MODEL,
         "source": first.source,
-        "model_id": first.model_id,
+        "model_id": first.source.removeprefix("models:/"),
         "tags": tags,
     }
     answer = httpx.post(
@@ -224,7 +224,8 @@ def copy_version(system: System) -> None:
         timeout=SECONDS_AT_MOST,
         trust_env=False,
     )
-    assert answer.json()["model_version"]["version"] == "2", answer.text
+    assert answer.status_code == httpx.codes.OK, answer.text
+    assert answer.json()["model_version"]["version"] == "2"
 
 
 def release_a_second_version(system: System) -> None:
