@@ -28,13 +28,20 @@ from registry.release.context import (
     describe_alarms,
 )
 from registry.release.following import EndpointState, Route
+from registry.release.wishing import is_of
 
 
 def roll_back(
-    model: str, version: str | None, request: ChangeRequest, context: ReleaseContext
+    model: str,
+    version: str | None,
+    request: ChangeRequest,
+    context: ReleaseContext,
+    package_sha256: str | None = None,
 ) -> LedgerState:
     """Give full traffic back to what served before, or to a version that once served.
 
+    `package_sha256` names the bytes, since MLflow gives out a number again where it was lost;
+    without it the last release of the number counts.
     While a release is in progress, rolling back aborts it, and the serving version stays.
     `ReleaseError` where there is nothing to roll back to, or the endpoint has not obeyed yet;
     `ServingError` where it is unreachable.
@@ -44,18 +51,26 @@ def roll_back(
 
     def make_entry(ledger_state: LedgerState) -> Body:
         model_state = ledger_state.model(model)
-        answering = model_state.answering
-        serving = None if answering is None else answering.release.version
         pending = model_state.pending
         # The version that serves already is reached by stopping what would replace it.
-        if pending is not None and version in {None, serving}:
+        if pending is not None and _stays(model_state, version, package_sha256):
             return ReleaseAborted(
                 begun=pending.begun, wished=request.wished, **attribution
             )
-        target = _rollback_generation(model_state, model, version)
+        target = _rollback_generation(model_state, model, version, package_sha256)
         return RolledBack(model=model, to=target, wished=request.wished, **attribution)
 
     return _brake(context, model, make_entry)
+
+
+def _stays(
+    model_state: ModelState, version: str | None, package_sha256: str | None
+) -> bool:
+    """Whether what answers is what somebody wants back, or just what is there."""
+    if version is None:
+        return True
+    answering = model_state.answering
+    return answering is not None and is_of(answering, version, package_sha256)
 
 
 def serve_base(
@@ -233,11 +248,15 @@ def find_rollback_target(model_state: ModelState) -> RecordedRelease | None:
 
 
 def _rollback_generation(
-    model_state: ModelState, model: str, version: str | None
+    model_state: ModelState,
+    model: str,
+    version: str | None,
+    package_sha256: str | None,
 ) -> int:
     """The generation at which the release began that a rollback leads to."""
     if version is not None:
-        return _last_release_of(model_state, model, version).begun
+        release = _last_release_of(model_state, model, version, package_sha256)
+        return release.begun
     if not model_state.once_served:
         raise ReleaseError(
             f"Nothing of {model} was ever released: there is nothing to go back to. "
@@ -258,12 +277,12 @@ def _rollback_generation(
 
 
 def _last_release_of(
-    model_state: ModelState, model: str, version: str
+    model_state: ModelState, model: str, version: str, package_sha256: str | None
 ) -> RecordedRelease:
     releases = [
         recorded
         for recorded in model_state.once_served
-        if recorded.release.version == version
+        if is_of(recorded, version, package_sha256)
     ]
     if not releases:
         raise ReleaseError(

@@ -90,7 +90,13 @@ def grant(
         return release(order)
     if _only_serves(model_state, wish):
         return f"Version {wish.version} of {model} serves already"
-    roll_back(model, wish.version, order, context)
+    roll_back(
+        model,
+        wish.version,
+        order,
+        context,
+        wish.package_sha256,
+    )
     return ""
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from registry.ledger.entries import (
 )
 from registry.ledger.ledger import Ledger, open_ledger
 from registry.release.context import ChangeRequest
+from registry.release.granting import grant
 from registry.release.release import drive_release
 from registry.release.wishing import Answer, Subject, WishDesk, find_answer
 from tests.support.fake_endpoint import Bench, release_of
@@ -24,7 +26,9 @@ from tests.support.ledgers import (
     MODEL,
     WHY,
     append_released,
+    begin_release,
     begun,
+    complete_release,
     frozen,
     judged,
     package,
@@ -276,6 +280,28 @@ def test_a_verdict_from_before_the_wish_or_on_other_bytes_stops_nothing(
     # `judge` of the bench is about version 2 with bytes of its own.
     bench.judge("2")
     assert bench.next() == ReleaseSwitched(begun=begun_at)
+
+
+def test_going_back_leads_to_the_bytes_of_the_page_and_not_to_the_number(
+    bench: Bench,
+) -> None:
+    bench.obeys = True
+    first = bench.release("1")
+    again = release_of("1").model_copy(update={"package_sha256": "d" * 64})
+    complete_release(bench.ledger, begin_release(bench.ledger, again))
+    bench.release("2")
+    wish_for(bench, "1", release_of("1").package_sha256)
+    wish = bench.ledger.state().model(bench_model).wish
+    assert wish is not None
+    order = replace(RITA, wished=wish.generation)
+
+    def never(_: ChangeRequest) -> str:
+        return "it is not judged"
+
+    assert grant(bench_model, wish, order, bench.context, never) == ""
+    current = bench.ledger.state().model(bench_model).current
+    assert current is not None
+    assert current.begun == first
 
 
 @pytest.mark.parametrize("is_same", [True, False])
