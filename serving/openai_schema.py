@@ -46,7 +46,7 @@ LEAST_TEMPERATURE = 1e-5
 _LONGEST_SHOWN = 40
 
 
-class _Wire(BaseModel):
+class WireValue(BaseModel):
     """Strict: a number in quotes is no number, and `true` is not 1."""
 
     model_config = ConfigDict(
@@ -83,7 +83,7 @@ def _unserved(reason: str, neutral: str = "") -> Any:
     )
 
 
-class TextPart(_Wire):
+class TextPart(WireValue):
     """A piece of a message. Images and sound are not served."""
 
     type: Literal["text"] = Field(
@@ -92,7 +92,7 @@ class TextPart(_Wire):
     text: str = Field(description="send a text")
 
 
-class ChatMessage(_Wire):
+class ChatMessage(WireValue):
     """One turn.
 
     Fields that are taken only when they are empty are echoed by clients from an earlier answer.
@@ -124,7 +124,7 @@ class ChatMessage(_Wire):
         return Message(role=role, content=text)
 
 
-class StreamOptions(_Wire):
+class StreamOptions(WireValue):
     """Whether a stream ends with a chunk that counts tokens."""
 
     include_usage: bool | None = _optional("send true or false")
@@ -133,7 +133,7 @@ class StreamOptions(_Wire):
     )
 
 
-class TextFormat(_Wire):
+class TextFormat(WireValue):
     """Answers are text."""
 
     type: Literal["text"] = Field(
@@ -143,7 +143,7 @@ class TextFormat(_Wire):
     )
 
 
-class ChatRequest(_Wire):
+class ChatRequest(WireValue):
     """`POST /v1/chat/completions`. Each description says to people what to send in that field."""
 
     model: Annotated[str, Field(max_length=1000)] = Field(
@@ -273,7 +273,7 @@ class ChatRequest(_Wire):
         )
 
 
-class Usage(_Wire):
+class Usage(WireValue):
     """Tokens of prompt and answer."""
 
     prompt_tokens: int
@@ -281,7 +281,7 @@ class Usage(_Wire):
     total_tokens: int
 
 
-class AssistantMessage(_Wire):
+class AssistantMessage(WireValue):
     """The answer."""
 
     role: Literal["assistant"] = "assistant"
@@ -289,7 +289,7 @@ class AssistantMessage(_Wire):
     refusal: None = None
 
 
-class Choice(_Wire):
+class Choice(WireValue):
     """The only choice."""
 
     index: Literal[0] = 0
@@ -298,7 +298,7 @@ class Choice(_Wire):
     finish_reason: Literal["stop", "length"]
 
 
-class ChatCompletion(_Wire):
+class ChatCompletion(WireValue):
     """A whole answer."""
 
     id: str
@@ -310,7 +310,7 @@ class ChatCompletion(_Wire):
     usage: Usage
 
 
-class Delta(_Wire):
+class Delta(WireValue):
     """What a chunk adds; on the wire only that."""
 
     role: Literal["assistant"] | None = None
@@ -325,7 +325,7 @@ class Delta(_Wire):
         return {name: text for name, text in fields.items() if text is not None}
 
 
-class ChunkChoice(_Wire):
+class ChunkChoice(WireValue):
     """The only choice of a chunk."""
 
     index: Literal[0] = 0
@@ -334,7 +334,7 @@ class ChunkChoice(_Wire):
     finish_reason: Literal["stop", "length"] | None = None
 
 
-class ChatChunk(_Wire):
+class ChatChunk(WireValue):
     """A piece of an answer."""
 
     id: str
@@ -346,7 +346,7 @@ class ChatChunk(_Wire):
     usage: Usage | None = None
 
 
-class ModelCard(_Wire):
+class ModelCard(WireValue):
     """One name under which something answers, and what that is."""
 
     id: str
@@ -357,7 +357,7 @@ class ModelCard(_Wire):
     spec: ServingSpec
 
 
-class ModelList(_Wire):
+class ModelList(WireValue):
     """`GET /v1/models`."""
 
     object: Literal["list"] = "list"
@@ -373,7 +373,7 @@ def parse_request(body: bytes) -> ChatRequest:
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _explain_refusal(error) from error
+        raise explain_refusal(error, ChatRequest) from error
     _check_limits_agree(request.max_tokens, request.max_completion_tokens)
     if request.includes_usage and not request.stream:
         raise Refusal(
@@ -405,14 +405,17 @@ def _check_limits_agree(old_name: int | None, new_name: int | None) -> None:
         )
 
 
-def _explain_refusal(error: ValidationError) -> Refusal:
+def explain_refusal(error: ValidationError, schema: type[BaseModel]) -> Refusal:
     """The first problem in one sentence for people: the field, what it is, what to send."""
     problem = error.errors(include_url=False)[0]
     path = tuple(problem["loc"])
     if not path:
+        needed = [
+            name for name, each in schema.model_fields.items() if each.is_required()
+        ]
         return Refusal(
             f"The body is {_describe_body_fault(problem)}: "
-            "send a JSON object with model and messages.",
+            f"send a JSON object with {' and '.join(needed)}.",
             code="invalid_json",
         )
     # A path may hold names that the client made up, of any length.
@@ -423,7 +426,7 @@ def _explain_refusal(error: ValidationError) -> Refusal:
             code="unsupported_parameter",
             param=where,
         )
-    field = _field_at(path)
+    field = _field_at(schema, path)
     if problem["type"] == "missing":
         return Refusal(
             f"{where} is missing: {field.description}.",
@@ -448,10 +451,10 @@ def _describe_body_fault(problem: ErrorDetails) -> str:
     return f"not valid JSON ({fault[:100]})"
 
 
-def _field_at(path: Sequence[int | str]) -> FieldInfo:
+def _field_at(schema: type[BaseModel], path: Sequence[int | str]) -> FieldInfo:
     """The innermost field of the request on that path."""
-    model: type[BaseModel] = ChatRequest
-    field = ChatRequest.model_fields["model"]
+    model = schema
+    field = next(iter(schema.model_fields.values()))
     for name in path:
         if isinstance(name, str) and name in model.model_fields:
             field = model.model_fields[name]

@@ -81,6 +81,10 @@ class CanaryLimits(Settable):
         default=40,
         description="Answers that compress better, or worse, than any given ratio.",
     )
+    feedback: Points | None = Field(
+        default=10,
+        description="Clients that rate an answer as bad; null: ratings stop nothing.",
+    )
     memory_mb: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
         default=512,
         description="Megabytes by which the candidate's process may grow more.",

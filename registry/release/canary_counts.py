@@ -51,6 +51,10 @@ class SideCounts(Value):
     empties: Count = 0
     refusals: Count = 0
     repetition: Count = 0
+    raters: Count = 0
+    """Clients whose first rating was of an answer of this side, in canary and bake."""
+    feedback: Count = 0
+    """Those of them that rated it as a bad one."""
     latency: Histogram
     """Seconds from the request to the end of its answer, by `SECONDS`."""
     first_token: Histogram

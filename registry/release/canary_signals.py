@@ -30,8 +30,10 @@ SIGNALS: dict[Stage, tuple[str, ...]] = {
     "canary": (*RATES, *SLOWER, *SHIFTED),
     "bake": (*RATES, *SHIFTED),
 }
+FEEDBACK = "feedback"
 _SEVEREST_FIRST: tuple[Answer, ...] = ("worse", "open", "fine")
-_TESTS = sum(len(names) for names in SIGNALS.values())
+# Feedback is counted on from the canary to the bake, so that it is one test over both.
+_TESTS = sum(len(names) for names in SIGNALS.values()) + 1
 
 
 class Pair(NamedTuple):
@@ -61,7 +63,12 @@ def find_signals(plan: CanaryPlan, report: CanaryReport) -> tuple[SignalFinding,
         )
         for name in names
     )
-    return (*findings, _find_memory(plan, report), _find_replay(report))
+    return (
+        *findings,
+        _find_feedback(plan, report),
+        _find_memory(plan, report),
+        _find_replay(report),
+    )
 
 
 def decide(findings: tuple[SignalFinding, ...]) -> Verdict:
@@ -103,9 +110,9 @@ def _find_signal(name: str, plan: CanaryPlan, report: CanaryReport) -> SignalFin
 
 
 def _pairs(name: str, candidate: SideCounts, baseline: SideCounts) -> Iterator[Pair]:
-    if name in RATES:
+    if name in RATES or name == FEEDBACK:
         yield Pair(
-            name,
+            "negative feedback" if name == FEEDBACK else name,
             _rate(name, candidate),
             _rate(name, baseline),
         )
@@ -126,10 +133,10 @@ def _pairs(name: str, candidate: SideCounts, baseline: SideCounts) -> Iterator[P
 
 def _rate(name: str, counts: SideCounts) -> Rate:
     # An answer that failed says nothing about what answers are like.
-    total = counts.requests if name == "errors" else counts.answers
+    totals = {"errors": counts.requests, FEEDBACK: counts.raters}
     return Rate(
         getattr(counts, name),
-        total,
+        totals.get(name, counts.answers),
     )
 
 
@@ -145,6 +152,20 @@ def _describe(name: str, pair: Pair, points: int) -> str:
 
 def _share_of(rate: Rate) -> str:
     return f"{rate.share:.1%} of {rate.total}"
+
+
+def _find_feedback(plan: CanaryPlan, report: CanaryReport) -> SignalFinding:
+    """Whether more clients rate the candidate as bad. Without ratings it is no evidence at all."""
+    if plan.limits.feedback is None:
+        return SignalFinding(FEEDBACK, "fine", "feedback is no signal of this policy")
+    found = _find_signal(
+        FEEDBACK,
+        plan,
+        report,
+    )
+    # Hardly anybody rates: a canary that waited for it would never end.
+    answer: Answer = "worse" if found.answer == "worse" else "fine"
+    return found._replace(answer=answer)
 
 
 def _find_memory(plan: CanaryPlan, report: CanaryReport) -> SignalFinding:

@@ -12,7 +12,8 @@ def watched_lane(lane: Lane, watch: CanaryWatch) -> Lane:
     if watch.watched.step is None:
         return lane
     if watch.watched.stage == "bake":
-        return _baking_lane(lane, watch)
+        rated = _rated_lane(lane, watch)
+        return _baking_lane(rated, watch)
     if watch.watched.weight == 0:
         return _copying_lane(lane, watch)
     return _sharing_lane(
@@ -38,6 +39,7 @@ def _sharing_lane(lane: Lane, watch: CanaryWatch) -> Lane:
         counted = replace(
             serving.target,
             tally=watch.baseline,
+            rated_side=watch.rated_side("baseline"),
         )
         serving = replace(serving, target=counted)
     salt = str(watch.watched.recorded.begun)
@@ -85,11 +87,27 @@ def _baking_lane(lane: Lane, watch: CanaryWatch) -> Lane:
     return replace(lane, copies=copies)
 
 
+def _rated_lane(lane: Lane, watch: CanaryWatch) -> Lane:
+    """The same lane, with ratings of the new release counted: of all answers, copied or not."""
+    main, *others = lane.branches
+    rated = replace(
+        main.target,
+        rated_side=watch.rated_side("candidate"),
+    )
+    rated_main = replace(main, target=rated)
+    return replace(lane, branches=(rated_main, *others))
+
+
 def _candidate(watch: CanaryWatch) -> Target | None:
     engine = watch.sides.candidate
     if engine is None:
         return None
-    return Target(engine, tally=watch.candidate, is_on_trial=True)
+    return Target(
+        engine,
+        tally=watch.candidate,
+        rated_side=watch.rated_side("candidate"),
+        is_on_trial=True,
+    )
 
 
 def _baseline(lane: Lane, watch: CanaryWatch) -> Target | None:
@@ -102,5 +120,6 @@ def _baseline(lane: Lane, watch: CanaryWatch) -> Target | None:
         engine,
         serves_base=serves_base,
         tally=watch.baseline,
+        rated_side=watch.rated_side("baseline"),
         is_on_trial=True,
     )

@@ -12,7 +12,8 @@ from core.errors import AssayError
 from pipelines.values.canary import CanaryPlan
 from registry.ledger.canary import needs_canary
 from registry.ledger.state import ModelState, RecordedRelease
-from registry.release.canary_counts import CanaryReport, Phase, Replay, Stage
+from registry.release.canary_counts import CanaryReport, Phase, Replay, Side, Stage
+from serving.endpoint.feedback import RatedSide, Ratings
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.tally import Tally
 
@@ -116,6 +117,8 @@ class CanaryWatch:
     watched: Watched
     candidate: Tally = field(default_factory=Tally)
     baseline: Tally = field(default_factory=Tally)
+    # Of the release, in both stages: copies after the switch are rated by nobody.
+    ratings: Ratings = field(default_factory=Ratings)
     sides: Sides = field(default_factory=Sides)
     _since: float = field(default_factory=time.monotonic)
     _requests_before: tuple[int, int] = (0, 0)
@@ -136,6 +139,10 @@ class CanaryWatch:
         """End what it has begun."""
         self._replay.stop()
 
+    def rated_side(self, side: Side) -> RatedSide:
+        """Where ratings of a side's answers count."""
+        return RatedSide(self.ratings, side)
+
     def report(self) -> CanaryReport:
         """For the controller."""
         now = time.monotonic()
@@ -149,6 +156,8 @@ class CanaryWatch:
             count - before
             for count, before in zip(self._requests, self._requests_before, strict=True)
         ]
+        candidate = self.candidate.freeze(self._growth(self.sides.candidate))
+        baseline = self.baseline.freeze(self._growth(self.sides.baseline))
         return CanaryReport(
             begun=self.watched.recorded.begun,
             stage=self.watched.stage,
@@ -156,8 +165,8 @@ class CanaryWatch:
             step_seconds=now - self._since if has_begun else 0.0,
             quiet_seconds=now - quiet_since if has_begun else 0.0,
             step_requests=min(step_requests),
-            candidate=self.candidate.freeze(self._growth(self.sides.candidate)),
-            baseline=self.baseline.freeze(self._growth(self.sides.baseline)),
+            candidate=self.ratings.added_to(candidate, "candidate"),
+            baseline=self.ratings.added_to(baseline, "baseline"),
             baseline_phase=self._baseline_phase(),
             baseline_detail=self._baseline_detail(),
             replay=self._replay.outcome,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.answer import error_response
 from serving.endpoint.copies import Copier, Copy
+from serving.endpoint.feedback import GivenAnswers, IdReader
 from serving.endpoint.lanes import Lanes, Target, unavailable_error
 from serving.endpoint.probe import CHAT
 from serving.endpoint.tally import Observation, observing, text_of
@@ -96,8 +97,11 @@ class ChatCall:
 class ForwardedResponse(Response):
     """The engine's own answer, byte for byte, with the release in its headers."""
 
-    def __init__(self, call: ChatCall, lanes: Lanes, copier: Copier) -> None:
+    def __init__(
+        self, call: ChatCall, lanes: Lanes, copier: Copier, given_answers: GivenAnswers
+    ) -> None:
         super().__init__()
+        self._given_answers = given_answers
         self._call = call
         self._lanes = lanes
         self._copier = copier
@@ -158,17 +162,22 @@ class ForwardedResponse(Response):
 
     async def _exchange(self, engine: EngineAddress, target: Target, send: Any) -> None:
         request = self._call.for_target(target)
+        id_reader = IdReader(self._given_answers, target.rated_side)
         with observing(target.tally) as observation:
+            observed = _observed(send, observation, id_reader)
             async with exchange(engine, request) as reply:
                 observation.status = reply.status
-                await _send_reply(reply, target, _observed(send, observation))
+                await _send_reply(reply, target, observed)
 
 
-def _observed(send: Any, observation: Observation) -> Any:
-    """The same `send`, by which an observation takes what is sent."""
+def _observed(send: Any, observation: Observation, id_reader: IdReader) -> Any:
+    """The same `send`, by which both take what is sent."""
 
     async def send_observed(message: dict[str, Any]) -> None:
-        observation.take(message.get("body", b""))
+        piece = message.get("body", b"")
+        observation.take(piece)
+        # Before it is sent: a client may rate what it has.
+        id_reader.take(piece)
         await send(message)
 
     return send_observed

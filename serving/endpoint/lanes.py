@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pipelines.values.serving_spec import ServingSpec
 from registry.release.following import Route
+from serving.endpoint.feedback import RatedSide
 from serving.endpoint.release_engine import ReleaseEngine
 from serving.endpoint.tally import Tally
 from serving.refusal import Refusal
@@ -27,6 +28,8 @@ class Target:
     serves_base: bool = False
     # What counts its answers; None: nobody does.
     tally: Tally | None = field(default=None, compare=False)
+    # Where ratings of its answers count; None: nowhere.
+    rated_side: RatedSide | None = field(default=None, compare=False)
     # A request that it fails is given to what serves, before anything was sent.
     is_on_trial: bool = field(default=False, compare=False)
 

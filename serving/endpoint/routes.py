@@ -7,10 +7,12 @@ from fastapi.responses import Response
 
 from serving.app import READ, add_error_handlers, check_name, create_bare_app, read_body
 from serving.endpoint.copies import Copier
+from serving.endpoint.feedback import GivenAnswers, client_of
 from serving.endpoint.forward import ChatCall, ForwardedResponse
 from serving.endpoint.lanes import Lanes, not_released_error, unavailable_error
 from serving.endpoint.limits import Limits
 from serving.endpoint.probe import CHAT
+from serving.feedback_schema import parse_rating
 from serving.openai_schema import ModelCard, ModelList
 from serving.refusal import Refusal
 
@@ -20,6 +22,7 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
     app = create_bare_app()
     started = int(time.time())
     copier = Copier()
+    given_answers = GivenAnswers()
     add_error_handlers(app)
 
     @app.api_route("/healthz", methods=READ)
@@ -50,7 +53,19 @@ def create_app(lanes: Lanes, limits: Limits) -> FastAPI:
         body = await read_body(request)
         call = ChatCall.read(body, limits.seconds_to_come_back)
         check_name(call.model)
-        return ForwardedResponse(call, lanes, copier)
+        return ForwardedResponse(call, lanes, copier, given_answers)
+
+    @app.post("/v1/feedback")
+    async def feedback(request: Request) -> dict[str, str | int]:
+        body = await read_body(request)
+        rating = parse_rating(body)
+        address = None if request.client is None else request.client.host
+        given_answers.rate(rating, client_of(address))
+        return {
+            "object": "feedback",
+            "id": rating.id,
+            "score": rating.score,
+        }
 
     return app
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from registry.ledger.state import LedgerState, ModelState
 from registry.release.canary_counts import CanaryReport
 from serving.endpoint.canary_watch import CanaryWatch, Sides, Watched, find_watched
+from serving.endpoint.feedback import Ratings
 from serving.endpoint.needs import EngineKey, baseline_need, serving_need
 from serving.endpoint.release_engine import Need, ReleaseEngine
 
@@ -27,7 +28,7 @@ class Watches:
             watch = self._by_model.get(name)
             # Another release, or another stage of it: its counts begin at nothing.
             if watch is None or watch.watched.key != watched.key:
-                watch = CanaryWatch(watched)
+                watch = CanaryWatch(watched, ratings=_ratings_so_far(watch, watched))
             watch.follow(
                 watched,
                 _sides(model, watched, engines),
@@ -46,6 +47,13 @@ class Watches:
     def reports(self) -> tuple[CanaryReport, ...]:
         """For the controller."""
         return tuple(watch.report() for watch in self._by_model.values())
+
+
+def _ratings_so_far(watch: CanaryWatch | None, watched: Watched) -> Ratings:
+    """Those of the same release before its switch; else none."""
+    if watch is None or watch.watched.recorded.begun != watched.recorded.begun:
+        return Ratings()
+    return watch.ratings
 
 
 def _sides(

@@ -5,15 +5,18 @@ import random
 import pytest
 
 from pipelines.values.canary import CanaryLimits
-from registry.release.canary_counts import no_counts
+from registry.release.canary_counts import Side, SideCounts, no_counts
 from registry.release.canary_signals import (
+    FEEDBACK,
     SIGNALS,
     SignalFinding,
     decide,
     describe_findings,
     find_signals,
 )
+from serving.endpoint.feedback import Ratings
 from serving.endpoint.tally import Tally
+from serving.feedback_schema import Rating
 from tests.support.canaries import PROSE, counts, plan, report
 
 
@@ -23,13 +26,15 @@ def answers(**fields: object) -> dict[str, str]:
 
 
 def test_every_limit_of_a_policy_is_a_signal() -> None:
-    names = {*SIGNALS["canary"], "memory_mb"}
+    names = {*SIGNALS["canary"], FEEDBACK, "memory_mb"}
     assert names == set(CanaryLimits.model_fields)
     assert set(SIGNALS["bake"]) < names
 
 
 def test_nothing_counted_shows_nothing() -> None:
     said = answers(candidate=no_counts(), baseline=no_counts(), replay="running")
+    # Ratings may be few, so that they never have to be waited for.
+    assert said.pop(FEEDBACK) == "fine"
     assert set(said.values()) == {"open"}
 
 
@@ -90,6 +95,49 @@ def test_memory_is_compared_in_megabytes_at_its_limit() -> None:
     assert answers(baseline=counts(memory=None))["memory"] == "open"
 
 
+@pytest.mark.parametrize(
+    ("candidate", "baseline", "answer"),
+    [
+        ((0, 0), (0, 0), "fine"),
+        ((500, 500), (0, 0), "fine"),
+        ((0, 0), (500, 500), "fine"),
+        ((1, 1), (500, 0), "fine"),
+        ((40, 12), (40, 8), "fine"),
+        ((500, 100), (500, 100), "fine"),
+        ((5, 5), (50, 0), "worse"),
+        ((300, 150), (300, 30), "worse"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["canary", "bake"])
+def test_ratings_can_end_a_release_and_never_hold_it_up(
+    candidate: tuple[int, int], baseline: tuple[int, int], answer: str, stage: str
+) -> None:
+    said = answers(candidate=rated(*candidate), baseline=rated(*baseline), stage=stage)
+    assert said.pop(FEEDBACK) == answer
+    assert set(said.values()) == {"fine"}
+
+
+def rated(raters: int, negative: int) -> SideCounts:
+    """A side of which so many clients said something."""
+    return counts().model_copy(update={"raters": raters, "feedback": negative})
+
+
+def test_a_policy_may_leave_ratings_out() -> None:
+    limits = CanaryLimits(feedback=None)
+    said = report(7, 9, candidate=rated(500, 500), baseline=rated(500, 0))
+    findings = find_signals(plan(limits=limits), said)
+    assert decide(findings) == "continue"
+    assert decide(find_signals(plan(), said)) == "abort"
+
+
+def test_what_ratings_say_names_both_sides() -> None:
+    said = report(7, 9, candidate=rated(20, 20), baseline=rated(50, 5))
+    assert describe_findings(find_signals(plan(), said), "worse") == (
+        "negative feedback in 100.0% of 20 against 10.0% of 50 of the baseline"
+        " (limit 10 points)"
+    )
+
+
 def test_answers_that_were_scored_are_given_again_in_each_step() -> None:
     said = {
         replay: answers(replay=replay)["replay"]
@@ -102,9 +150,15 @@ class Simulated:
     """A canary that is looked at after every twenty answers of each side."""
 
     def __init__(
-        self, seed: int, *, slower: float = 1.0, failing: float = 0.02
+        self,
+        seed: int,
+        *,
+        slower: float = 1.0,
+        failing: float = 0.02,
+        disliked: float = 0.2,
     ) -> None:
         self._chance = random.Random(seed)
+        self._ratings, self._disliked = Ratings(), disliked
         self._slower, self._failing = slower, failing
 
     def run(self, most: int = 2000) -> tuple[str, int]:
@@ -114,9 +168,11 @@ class Simulated:
             for _ in range(20):
                 self._answer(candidate, self._slower, self._failing)
                 self._answer(baseline, 1.0, 0.02)
+                self._rate("candidate", self._disliked)
+                self._rate("baseline", 0.2)
             sides = {
-                "candidate": candidate.freeze(0.0),
-                "baseline": baseline.freeze(0.0),
+                "candidate": self._ratings.added_to(candidate.freeze(0.0), "candidate"),
+                "baseline": self._ratings.added_to(baseline.freeze(0.0), "baseline"),
             }
             verdict = decide(find_signals(plan(), report(7, 9, **sides)))
             if verdict != "wait":
@@ -134,6 +190,13 @@ class Simulated:
         seconds = self._chance.lognormvariate(-1.5, 0.6)
         tally.add_times(slower * seconds, slower * seconds / 4)
 
+    def _rate(self, side: Side, disliked: float) -> None:
+        """Every third answer is rated, by one of many clients."""
+        if self._chance.random() < 1 / 3:
+            client = str(self._chance.randrange(2000))
+            score = -1 if self._chance.random() < disliked else 1
+            self._ratings.count(side, client, Rating(id="a", score=score))
+
     def _word(self) -> str:
         return self._chance.choice(PROSE.split())
 
@@ -146,7 +209,9 @@ def test_a_few_canaries_of_equals_all_continue() -> None:
 def test_a_few_seeded_bad_candidates_are_all_aborted() -> None:
     slow = [Simulated(seed, slower=3.0).run() for seed in range(2)]
     failing = [Simulated(seed, failing=0.3).run() for seed in range(2)]
-    assert {verdict for verdict, _ in (*slow, *failing)} == {"abort"}
+    disliked = [Simulated(seed, disliked=0.8).run() for seed in range(2)]
+    verdicts = {verdict for verdict, _ in (*slow, *failing, *disliked)}
+    assert verdicts == {"abort"}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,12 +67,14 @@ class StandIn:
     def _content(self, *, streams: bool) -> tuple[bytes, str]:
         if self.status != 200:
             return b'{"error": {"message": "no", "code": "x"}}', "application/json"
+        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         if not streams:
-            answer = {"choices": [{"message": {"content": self.text}}]}
+            choices = [{"message": {"content": self.text}}]
+            answer = {"id": answer_id, "choices": choices}
             return json.dumps(answer).encode(), "application/json"
         deltas = [{"role": "assistant", "content": ""}, {"content": self.text}]
         events = [
-            f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n"
+            f"data: {json.dumps({'id': answer_id, 'choices': [{'delta': delta}]})}\n\n"
             for delta in deltas
         ]
         text = "".join([*events, "data: [DONE]\n\n"])

@@ -1,5 +1,6 @@
 """Canaries on the real endpoint, with real engines, a real ledger and a real driver."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -230,6 +232,42 @@ def test_a_candidate_that_answers_slowly_is_aborted_and_users_keep_what_served(
     reason = why_aborted(home)
     assert "latency over" in reason or "first_token over" in reason
     assert load.failures == []
+    assert version_of(home) == "1"
+
+
+def rate_answers(running: Running, until: Callable[[], bool]) -> None:
+    """Ever other clients ask, dislike what the candidate says and like the rest."""
+    for number in range(1000):
+        if until():
+            return
+        # As a proxy on this machine says it.
+        client = {"x-forwarded-for": f"198.51.{number // 250}.{number % 250}"}
+        stream = number % 2 == 0
+        answer = running.ask(stream=stream, user=f"client {number}")
+        first_line = answer.text.partition("\n")[0].removeprefix("data: ")
+        is_candidate = answer.headers["x-assay-release"] == TWIN
+        rating = {
+            "id": json.loads(first_line)["id"],
+            "score": -1 if is_candidate else 1,
+        }
+        url = f"{running.url}/v1/feedback"
+        rated = httpx.post(url, json=rating, headers=client, timeout=SECONDS_AT_MOST)
+        assert rated.status_code == 200, rated.text
+        again = httpx.post(url, json=rating, headers=client, timeout=SECONDS_AT_MOST)
+        assert again.status_code == 409
+    raise AssertionError("a thousand clients were not heard")
+
+
+def test_a_candidate_that_clients_rate_as_worse_is_aborted(
+    site: tuple[Home, Running],
+) -> None:
+    home, running = site
+    plan = PLAN.model_copy(update={"weights": (50,), "window_s": 600})
+    begun = begin(home, canary=plan)
+    with driver(home):
+        wait_for_step(home, begun, 50)
+        rate_answers(running, lambda: home.ledger_state.model(MODEL).pending is None)
+    assert "negative feedback in 100.0% of" in why_aborted(home)
     assert version_of(home) == "1"
 
 
