@@ -294,9 +294,10 @@ async def _answer_unknown_route(request: Request, error: Exception) -> Response:
         # A 405 must say which methods are allowed.
         headers = dict(error.headers or {})
     path = request.scope["path"][:100]
+    # Of the app that answers: an engine has fewer of them than the endpoint.
+    served = ", ".join(route.path for route in request.app.routes)
     refusal = Refusal(
-        f"{request.method} {path} is not served here ({status}). "
-        "There are /v1/models, /v1/chat/completions, /healthz, /readyz.",
+        f"{request.method} {path} is not served here ({status}). There are {served}.",
         status=status,
     )
     return error_response(refusal, headers)

@@ -202,6 +202,15 @@ def test_an_id_counts_only_where_an_engine_writes_it(response: bytes) -> None:
     assert len(vars(given)["_answers"]) == 0
 
 
+def test_no_more_is_read_than_the_opening_of_an_answer() -> None:
+    given = GivenAnswers()
+    reader = IdReader(given, None)
+    # Of the length at which an opening ends.
+    reader.take(b"{" + b" " * 255)
+    reader.take(b'"id": "x"}')
+    assert len(vars(given)["_answers"]) == 0
+
+
 # The route
 
 
