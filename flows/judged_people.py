@@ -71,8 +71,9 @@ def origin_approvals_of(
     A user of MLflow's has the roles that `people.yaml` gives here to the same name. Accounts of an
     operating system are those of another machine, so that nobody has a role by one.
     """
+    received = registration.received
     # What was made here has its approvals in this ledger.
-    if registration.received is None:
+    if received is None:
         return ()
     return tuple(
         Approval(
@@ -81,8 +82,9 @@ def origin_approvals_of(
             at=given.at,
             roles=_roles(people, given.by, given.account),
             persons=persons_of(people, given.by, given.account),
+            given_in=received.origin.name,
         )
-        for given in registration.received.approvals
+        for given in received.approvals
         if given.account is not None
         and mlflow_user_of(given.by, given.account) is not None
     )

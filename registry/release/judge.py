@@ -71,6 +71,10 @@ class Approval(Value):
     persons: tuple[str, ...] = Field(
         default=(), description="Everybody whom it lists with that account."
     )
+    given_in: str | None = Field(
+        default=None,
+        description="The installation whose ledger holds it; None: this one's does.",
+    )
 
     @property
     def signed(self) -> Signed:
@@ -235,8 +239,10 @@ class Circumstances(Value):
             frozenset(self.author_persons),
         )
 
-    def approvers(self) -> tuple[str, ...]:
+    def approvers(self, *, only_here: bool = False) -> tuple[str, ...]:
         """Who else than the author approved, after the registration and not in the future.
+
+        `only_here` leaves out who approved in the installation that the version came from alone.
 
         One person may have many names: whoever shares a name, an account or an entry of
         `people.yaml` with somebody who is counted is that person. Each counts once, and only with
@@ -254,7 +260,11 @@ class Circumstances(Value):
         ]
         # All of them, since one without the role may show that two people are one.
         signatures = [approval.signed for approval in in_time]
-        allowed = {each.signed for each in in_time if "approver" in each.roles}
+        allowed = {
+            each.signed
+            for each in in_time
+            if "approver" in each.roles and not (only_here and each.given_in)
+        }
         others = [
             person
             for person in group_by_person((author, *signatures))
@@ -660,11 +670,12 @@ def check_policy_change(case: Circumstances, policy: Policy) -> Finding:
             rule,
             f"The last release was judged by policy {now}, too",
         )
-    approvers = case.approvers()
+    # The new policy may be the one that lets others' approvals count.
+    approvers = case.approvers(only_here=True)
     wanted = max(policy.gates.judge.approvals, case.last_approvals) + 1
     text = (
         f"The last release was judged by policy {last[:12]}, "
-        f"this one is by {now}: that asks for {wanted} approvals, "
+        f"this one is by {now}: that asks for {wanted} approvals given here, "
         f"and there are {len(approvers)}{_in_brackets(approvers)}"
     )
     if len(approvers) >= wanted:

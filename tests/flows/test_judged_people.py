@@ -149,9 +149,9 @@ def test_approvals_of_the_origin_have_the_roles_that_people_have_here(
         OriginApproval(by="eve", account="mlflow:eve", at=START),
     )
     found = origin_approvals_of(registration, people(tmp_path))
-    assert [(each.by, each.roles) for each in found] == [
-        ("ann", ("approver", "release_manager")),
-        ("eve", ()),
+    assert [(each.by, each.roles, each.given_in) for each in found] == [
+        ("ann", ("approver", "release_manager"), "staging"),
+        ("eve", (), "staging"),
     ]
 
 

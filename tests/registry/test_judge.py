@@ -644,7 +644,20 @@ def test_a_policy_that_asks_for_fewer_approvals_needs_one_more_than_the_one_befo
     check("policy_change", "passed", enough, {"approvals": now})
     one_less = {**changes, "approvals": people[1:]}
     text = check("policy_change", "undecided", one_less, {"approvals": now})
-    assert f"asks for {wanted} approvals, and there are {wanted - 1}" in text
+    said = f"asks for {wanted} approvals given here, and there are {wanted - 1}"
+    assert said in text
+
+
+def test_approvals_of_another_installation_agree_to_no_change_of_the_policy() -> None:
+    there = approval("omar").model_copy(update={"given_in": "staging"})
+    given = {"approvals": (there, approval("ines"))}
+    case = {"last_policy": "a" * 64, **given}
+    text = check("policy_change", "undecided", case, {"approvals": 1})
+    assert "asks for 2 approvals given here, and there are 1 (ines)" in text
+    # For the rule itself they count where the policy says so.
+    check("approvals", "passed", given, {"approvals": 2})
+    both = {**case, "approvals": (there, approval("omar"), approval("ines"))}
+    check("policy_change", "passed", both, {"approvals": 1})
 
 
 @pytest.mark.parametrize(
@@ -670,7 +683,7 @@ def test_another_policy_than_the_last_releases_needs_one_approver_more(
     assert digest[:12] in text
     if last == "a" * 64:
         assert f"policy {'a' * 12}" in text
-        assert f"asks for {wanted + 1} approvals" in text
+        assert f"asks for {wanted + 1} approvals given here" in text
     # Not by the author, who may be the one who loosened it.
     given = waiver("policy_change").model_copy(update={"account": "1001 (lena)"})
     own = {**changes, "waivers": (given,)}
