@@ -38,11 +38,13 @@ def received(ledger_state: LedgerState, entry: Entry, body: Received) -> LedgerS
         },
         "origins": {**ledger_state.origins, body.origin.name: body.origin},
     }
-    # Beside the own keys, and never among those that may sign entries.
-    if body.signer is not None:
+    signer = body.signer
+    # An own key that came back stays an own one, also after it is replaced.
+    if signer is not None and ledger_state.key(signer.key_id) is None:
+        # Beside the own keys, and never among those that may sign entries.
         changes["received_keys"] = {
             **ledger_state.received_keys,
-            body.signer.key_id: body.signer,
+            signer.key_id: signer,
         }
     return ledger_state.model_copy(update=changes)
 

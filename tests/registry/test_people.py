@@ -1,6 +1,7 @@
 """Wishes and approvals in the ledger, and which keys may sign them."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +24,7 @@ from registry.ledger.entries import (
 from registry.ledger.heads import read_record
 from registry.ledger.keys import SigningKey, key_file
 from registry.ledger.ledger import open_ledger
+from registry.ledger.people import signers_of
 from tests.support.ledgers import (
     MODEL,
     WHY,
@@ -270,6 +272,14 @@ def test_the_key_of_admission_signs_nothing_that_serves_or_judges(
     for body in others:
         with pytest.raises(BrokenLedger, match="is none that the ledger trusts"):
             append_as(chain, signer, body)
+
+
+def test_the_key_of_admission_signs_four_kinds_and_none_that_comes_later() -> None:
+    union, _ = get_args(Body)
+    kinds = {body.model_fields["kind"].default for body in get_args(union)}
+    assert {"received", "origin_seen", "rescored"} <= kinds
+    others = {kind for kind in kinds if signers_of(kind) != {"controller"}}
+    assert others == {"wished", "wish_closed", "approved", "approval_withdrawn"}
 
 
 def test_a_key_that_signs_packages_signs_no_entry(chain: Chain) -> None:

@@ -191,8 +191,11 @@ def test_a_key_that_is_the_own_one_too_counts_for_own_versions(
     chain = Chain()
     # As where somebody copied a home with its keys.
     own = KeyAdded(by="olga", reason_sha256=WHY, key=foreign)
-    chain.add(own, received(signer=foreign), registered("2"))
-    assert find_distrust(chain.ledger_state, foreign.key_id, 4) == ""
+    chain.add(own, registered("2"), received(signer=foreign), registered("3"))
+    # As after `assay audit rotate-key`: what was entered before it still counts.
+    chain.add(revocation(foreign, is_compromised=False))
+    for entered in (3, 4, 5):
+        assert find_distrust(chain.ledger_state, foreign.key_id, entered) == ""
 
 
 def revocation(key: PublicKey, *, is_compromised: bool) -> KeyRevoked:
