@@ -13,10 +13,11 @@ from pathlib import Path
 
 from core.errors import (
     AssayError,
+    BrokenLedger,
     DamagedFile,
     IllegalEntry,
+    LedgerError,
     RegistryError,
-    StaleGeneration,
     TransferRefused,
     first_line,
 )
@@ -81,8 +82,11 @@ class Receiver:
     def _receive(self, run_id: str) -> str:
         try:
             version = self._take_in(run_id)
-        # Neither is the sender's fault: it is tried again, and keeps no other one waiting.
-        except (RegistryError, StaleGeneration, OSError) as error:
+        # These say something of what was sent.
+        except (BrokenLedger, IllegalEntry) as error:
+            return self._refuse(run_id, str(error))
+        # No sender's fault: it is tried again, and keeps no other one waiting.
+        except (RegistryError, LedgerError, OSError) as error:
             return f"Transfer {run_id} waits: {first_line(error)}"
         except AssayError as error:
             return self._refuse(run_id, str(error))
@@ -159,12 +163,19 @@ class Receiver:
 
     def _fetch(self, run_id: str, path: str, folder: Path) -> Path:
         most_bytes = _MOST_BYTES[path]
-        return self._inbox.fetch(
+        fetched = self._inbox.fetch(
             run_id,
             path,
             folder,
             most_bytes,
         )
+        # It could never be read, and would be tried in every round.
+        if fetched.is_dir() != (path == PACKAGE):
+            raise DamagedFile(
+                f"A transfer holds the files {RECORD} and {LEDGER} and the folder {PACKAGE}, and "
+                f"{path} is something else. Send it again."
+            )
+        return fetched
 
     @property
     def _scratch(self) -> Path:

@@ -5,15 +5,19 @@ Two homes, two MLflow databases, two ledgers, keys of their own.
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from core.errors import TransferRefused
 from core.files import sha256_of
+from flows.receive import Receiver
 from registry.ledger.audit import export
 from registry.ledger.chain import signed_entry
+from registry.ledger.database import Database
 from registry.ledger.entries import (
     Approved,
     KeyAdded,
@@ -23,6 +27,7 @@ from registry.ledger.entries import (
     Revoked,
 )
 from registry.ledger.keys import load_key
+from registry.ledger.ledger import Ledger, ledger_url
 from registry.ledger.rotation import rotate
 from registry.release.package_signature import SIGNATURE
 from registry.release.transfer import LEDGER, PACKAGE, RECORD, TransferRecord
@@ -299,6 +304,50 @@ def test_another_signature_than_the_origins_is_refused(
 
     sign_own_package(prod.ledger, sent / PACKAGE)
     refused(prod, sent, "is not signed as staging signs")
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", [RECORD, LEDGER, PACKAGE])
+def test_a_file_in_the_place_of_a_folder_is_refused_and_not_tried_again(
+    prod: Installation, sent: Path, name: str
+) -> None:
+    place = sent / name
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.write_text("no folder")
+    else:
+        place.unlink()
+        place.mkdir()
+        (place / name).write_text("no file")
+    run_id = prod.inbox.send("manager", "0" * 64, sent)
+    (sentence,) = prod.receive()
+    assert f"{name} is something else" in sentence
+    answer = prod.inbox.answer(run_id)
+    assert answer is not None
+    assert answer.version is None
+    assert prod.receive() == ()
+
+
+@pytest.mark.ci
+def test_a_transfer_waits_while_the_ledger_here_cannot_be_written(
+    prod: Installation, sent: Path
+) -> None:
+    run_id = prod.inbox.send("manager", sha256_of(sent / RECORD), sent)
+    home = prod.home
+    assert prod.ledger.state().origins == {}
+    impatient = Ledger(home, Database(ledger_url(home), patience=0.2))
+    with closing(sqlite3.connect(home / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        receiver = Receiver(prod.project, impatient, prod.store)
+        (sentence,) = receiver.receive_all()
+        other.rollback()
+    assert "waits: " in sentence
+    assert "locked by another writer" in sentence
+    assert prod.inbox.answer(run_id) is None
+    prod.receive()
+    answer = prod.inbox.answer(run_id)
+    assert answer is not None
+    assert answer.version == "1"
 
 
 @pytest.mark.ci
