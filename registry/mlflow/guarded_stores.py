@@ -216,7 +216,8 @@ def require_login(call: Call) -> None:
 def require_service(call: Call) -> None:
     """For what the controller alone does: a webhook has this server ask an address."""
     if not call.is_by_service:
-        call.refuse(f"Webhooks are kept by the account {SERVICE!r} alone")
+        service = call.reach.service
+        call.refuse(f"Webhooks are kept by the account {service!r} alone")
 
 
 def all_of(*rules: Rule) -> Rule:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,42 @@ def test_mlflow_says_what_is_wrong_once_and_starts_no_worker(folder: Path) -> No
     assert started.returncode == 1
     assert started.stderr.count("does not say which models are governed") == 1
     assert "Uvicorn running" not in started.stderr
+
+
+_OPEN = """
+import sys
+from registry.mlflow.guard import all_store_registries
+from registry.mlflow.team import app
+
+app._install_guards()
+for address in sys.argv[1:]:
+    for registries in all_store_registries():
+        for registry in registries:
+            try:
+                registry.get_store_builder(address)(address)
+            except Exception as error:
+                print(error)
+            else:
+                print("opened")
+"""
+
+
+def test_a_place_whose_names_are_compared_by_other_rules_is_not_opened(
+    folder: Path,
+) -> None:
+    addresses = ("mysql+pymysql://u:pa55@h/d", "mssql://u:pa55@h/d", "file:///tmp/x")
+    opened = subprocess.run(
+        [sys.executable, "-c", _OPEN, *addresses],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    said = opened.stdout.splitlines()
+    assert len(said) == 4 * len(addresses)
+    for sentence in said:
+        assert sentence.startswith("Admission guards records in SQLite or PostgreSQL.")
+    assert "pa55" not in opened.stdout
 
 
 def test_a_method_of_mlflow_that_no_rule_is_for_keeps_the_server_from_starting(

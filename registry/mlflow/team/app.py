@@ -26,8 +26,9 @@ from registry.mlflow.team.stores import (
 
 _BASIC_AUTH = "basic-auth"
 _BOOTSTRAPPED = "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED"
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_NO_DATABASE = ("", "file")
+_DATABASES = ("sqlite", "postgresql")
+_OTHER_PLACES = ("", "file", "mysql", "mssql")
+"""MySQL and SQL Server take `süpport ` for `support`: names are compared here by other rules."""
 
 
 def __getattr__(name: str) -> Callable[[], Any]:
@@ -102,16 +103,17 @@ def _install_guards() -> None:
         for registry in registries:
             for scheme in _DATABASES:
                 registry.register(scheme, opener)
-            for scheme in _NO_DATABASE:
-                registry.register(scheme, _refuse_files)
+            for scheme in _OTHER_PLACES:
+                registry.register(scheme, _refuse_store)
     _guard_artifacts()
 
 
-def _refuse_files(store_uri: str, *_: Any) -> Any:
-    # MLflow looks the parameters' names up.
+def _refuse_store(store_uri: str, *_: Any) -> Any:
+    # MLflow looks the parameters' names up. The address may hold a password.
     del store_uri
     raise RegistryError(
-        "Admission guards records in a database. Give --backend-store-uri one."
+        "Admission guards records in SQLite or PostgreSQL. "
+        "Give --backend-store-uri the address of one."
     )
 
 
