@@ -5,6 +5,7 @@ as nobody's approval. The controller's key signs it: a user of MLflow's who is c
 somebody else, and comes by the key of admission.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -48,7 +49,10 @@ class AliasWishes:
             return ()
         ledger_state = ledger.state()
         sentences = []
-        for name, version in store.holders(RELEASE).items():
+        holders = store.holders(RELEASE)
+        # One that somebody took away, too.
+        self._forget_moved(holders)
+        for name, version in holders.items():
             if not self._is_new(name, version, ledger_state):
                 continue
             # Also where it cannot be asked for: it is put back, and not tried in every round.
@@ -80,7 +84,9 @@ class AliasWishes:
 
     def forget_moved(self, store: Store) -> None:
         """An alias that was put back may be set again."""
-        holders = store.holders(RELEASE)
+        self._forget_moved(store.holders(RELEASE))
+
+    def _forget_moved(self, holders: Mapping[str, str]) -> None:
         for name, version in tuple(self._taken.items()):
             if holders.get(name) != version:
                 del self._taken[name]

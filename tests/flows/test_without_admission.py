@@ -152,6 +152,20 @@ def test_where_people_yaml_allows_it_it_is_a_wish_of_nobody_known_and_judged(
     assert len(site.wishes) == 2
 
 
+def test_an_alias_that_its_owner_took_away_may_be_set_again(site: Site) -> None:
+    site.allow()
+    site.set_alias()
+    assert len(site.take()) == 1
+    site.client.delete_registered_model_alias(MODEL, RELEASE)
+    open_wish = site.ledger.state().model(MODEL).wish
+    assert open_wish is not None
+    answer_wish(site.project, MODEL, open_wish)
+    assert site.take() == ()
+    assert site.put_back() == ()
+    site.set_alias()
+    assert len(site.take()) == 1
+
+
 def test_a_user_of_that_name_is_not_nobody(site: Site) -> None:
     """The key of admission signs for people whom MLflow knows."""
     site.allow()
