@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import ParameterError, RegistryError, ReleaseError, TransferRefused
+from core.team_server import SECONDS_TO_EXAMINE
 from core.value import Value
 from operations.orders import check_may_promote, current_project, make_order
 from pipelines.values.verdict import EXIT_CODES, Outcome
+from registry.mlflow.announced import admits
+from registry.mlflow.examine import mlflow_server
 from registry.mlflow.inbox import Inbox, acting_as
 from registry.mlflow.logins import Login, read_login, verify_login
 from registry.mlflow.recorded import CHAMPION, RELEASE, RELEASE_REASON
@@ -65,7 +68,8 @@ def send_version(errand: Errand) -> Sent:
     """Send a version, have it taken in there, and set the wish under the login for that server.
 
     `ParameterError` without a target, a login or a reason; `ReleaseError` without the role
-    release_manager here, or where the time is over; `TransferRefused` where either side refuses.
+    release_manager here, where the time is over, or where nobody there is asked before the alias
+    moves; `TransferRefused` where either side refuses.
     """
     set_library_environment()
     # After the settings above: libraries read them when they are imported.
@@ -91,6 +95,33 @@ def send_version(errand: Errand) -> Sent:
         )
         with acting_as(login):
             return delivery.deliver(packed)
+
+
+def check_admission(errand: Errand, server: str, number: str) -> None:
+    """`ReleaseError` where the alias `release` there would move unasked, and answer nothing.
+
+    `OperationError` where the server does not answer.
+    """
+    other = mlflow_server(server, SECONDS_TO_EXAMINE)
+    if admits(other, errand.model):
+        return
+    # Set there it would look granted, until the controller there puts it back.
+    raise ReleaseError(
+        f"{errand.target} holds it as version {number}, and its MLflow has no admission for "
+        f"{errand.model}, which would answer for its release. Ask there with "
+        f"`assay promote {number} --model {errand.model}`."
+    )
+
+
+def check_goes_on(errand: Errand, store: "Store", number: str) -> None:
+    """`ReleaseError` where the controller there took the alias `release` from the version."""
+    if store.holders(RELEASE).get(errand.model) == number:
+        return
+    # As after a canary that was aborted: to wait longer would bring nothing.
+    raise ReleaseError(
+        f"{errand.target} does not release version {number} of {errand.model} any more: it was "
+        "stopped or overtaken. Its page there says why; the same command asks once more."
+    )
 
 
 def _login_for(project: "Project", name: str) -> Login:
@@ -130,6 +161,7 @@ class _Delivery:
         inbox = Inbox(self.login.server, locks)
         run_id = inbox.send(self.login.user, packed.digest, packed.folder)
         number = self._await_receipt(inbox, run_id)
+        check_admission(self.errand, self.login.server, number)
         from registry.mlflow.store import Store
 
         store = Store(self.login.server, locks)
@@ -205,6 +237,7 @@ class _Delivery:
             holder = store.holder(self.errand.model, CHAMPION)
             if holder is not None and holder.version == number:
                 return
+            check_goes_on(self.errand, store, number)
             self._pause(
                 f"its release as version {number} goes on in {self.errand.target}, and its page "
                 "says how it stands"
