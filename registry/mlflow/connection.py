@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from core.errors import RegistryError
 from core.locks import exclusive
 from registry.mlflow.calls import Calls
+from registry.mlflow.places import check_place
 from registry.postgresql import find_silence, public_place
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Connection:
         with self.turn("experiment"):
             experiment = self.client.get_experiment_by_name(name)
             if experiment is not None:
+                # Whoever made it has chosen where its files go.
+                check_place(str(experiment.artifact_location), self.uri)
                 return str(experiment.experiment_id)
             location = self._artifact_location()
             return str(self.client.create_experiment(name, location, KIND))

@@ -17,6 +17,7 @@ from core.errors import DamagedFile
 from core.value import Value
 from registry.mlflow.connection import Connection, each_of_pages
 from registry.mlflow.logins import Login
+from registry.mlflow.places import check_own_place
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -125,8 +126,10 @@ class Inbox:
     def fetch(self, run_id: str, path: str, into: Path, most_bytes: int) -> Path:
         """Download one file or folder of a transfer, of at most so many bytes.
 
-        `DamagedFile` where it is missing or larger.
+        `DamagedFile` where it is missing or larger; `TransferRefused` where its files are not
+        where this MLflow keeps files.
         """
+        self._check_place(run_id)
         size = sum(self._sizes(run_id, path))
         # Anybody may send: what does not fit is never on this machine's disk.
         if not 0 < size <= most_bytes:
@@ -138,6 +141,17 @@ class Inbox:
             lambda mlflow: mlflow.download_artifacts(run_id, path, str(into))
         )
         return into / path
+
+    def _check_place(self, run_id: str) -> None:
+        """The sender makes the experiment, and may have chosen any place for its files."""
+        own = self._mlflow.attempt(self._mlflow.experiment)
+        experiment = self._mlflow.ask(lambda mlflow: mlflow.get_experiment(own))
+        run = self._mlflow.ask(lambda mlflow: mlflow.get_run(run_id))
+        check_own_place(
+            run.info.artifact_uri,
+            self._mlflow.uri,
+            experiment.artifact_location,
+        )
 
     def close(self, run_id: str, answer: TransferAnswer) -> None:
         """Answer a transfer: nobody looks at it again."""

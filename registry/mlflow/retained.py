@@ -15,6 +15,7 @@ from core.address import shown
 from core.errors import RegistryError
 from core.value import Value
 from registry.mlflow.connection import EXPERIMENT, each_of_pages
+from registry.mlflow.places import check_place
 from registry.mlflow.recorded import ERASED, PACKAGE, VERDICT, WORKSPACE
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Retained:
         )
 
         location = run.info.artifact_uri
+        check_place(location, self.uri)
         return get_artifact_repository(location, tracking_uri=self.uri)
 
     def _runs(self) -> "list[Run]":

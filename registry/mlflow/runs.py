@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.mlflow.connection import Connection
+from registry.mlflow.places import check_place
 from registry.mlflow.recorded import (
     ERASED,
     KIND,
@@ -144,6 +145,8 @@ class Runs:
 
     def fetch_evidence(self, run_id: str, into: Path) -> Path:
         """Download what a run recorded; `into` appears whole or not at all."""
+        run = self._get(run_id)
+        check_place(run.info.artifact_uri, self._mlflow.uri)
         into.parent.mkdir(parents=True, exist_ok=True)
         with (
             self._mlflow.turn(f"fetch-{into.name}"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.files import write_atomically
 from registry.mlflow.connection import Connection
+from registry.mlflow.places import check_place
 from registry.mlflow.recorded import ModelVersion
 from registry.release.package_signature import SIGNATURE
 
@@ -56,6 +57,7 @@ class Signatures:
                 version.name, version.version
             )
         )
+        check_place(location, self._uri)
         return get_artifact_repository(location, tracking_uri=self._uri)
 
 

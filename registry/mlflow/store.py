@@ -15,6 +15,7 @@ from pipelines.values.verdict import Finalist
 from registry.mlflow.card import begin_with
 from registry.mlflow.connection import Connection, each_of_pages
 from registry.mlflow.package_folder import is_whole, put_aside
+from registry.mlflow.places import check_place
 from registry.mlflow.recorded import (
     AUTHOR,
     CHALLENGER,
@@ -285,6 +286,7 @@ class Store:
             get_artifact_repository,
         )
 
+        check_place(location, self.uri)
         into.mkdir(parents=True, exist_ok=True)
         # A `models:/` address would be looked up at MLflow's global address, not at `self.uri`.
         repository: Any = get_artifact_repository(location, tracking_uri=self.uri)
