@@ -36,6 +36,7 @@ class Packed:
     folder: Path
     digest: str
     version: str
+    package_sha256: str
 
 
 def pack_version(project: Project, model: str, version: str, into: Path) -> Packed:
@@ -90,6 +91,7 @@ def pack_version(project: Project, model: str, version: str, into: Path) -> Pack
         into,
         digest,
         number,
+        registered.package_sha256,
     )
 
 

@@ -79,7 +79,7 @@ def send_version(errand: Errand) -> Sent:
     check_may_promote(project, order)
     login = _login_for(project, errand.target)
     until = time.monotonic() + errand.seconds
-    delivery = _Delivery(
+    delivery = Delivery(
         project,
         errand,
         login,
@@ -144,7 +144,7 @@ def _login_for(project: "Project", name: str) -> Login:
 
 
 @dataclass(frozen=True)
-class _Delivery:
+class Delivery:
     """One errand at the other server."""
 
     project: "Project"
@@ -165,6 +165,7 @@ class _Delivery:
         from registry.mlflow.store import Store
 
         store = Store(self.login.server, locks)
+        self._check_answer(store, number, packed)
         refusal = self._wish(store, number)
         # What serves there already is answered as granted, too.
         verdict: Outcome = "passed"
@@ -194,6 +195,16 @@ class _Delivery:
             self._pause(
                 f"the controller of {self.errand.target} has not looked at it (run {run_id}): "
                 "it has to run, and environments.yaml there has to list this ledger's key"
+            )
+
+    def _check_answer(self, store: "Store", number: str, packed: "Packed") -> None:
+        """Ask for nothing else than what was sent: others may have written that answer."""
+        there = store.get_version(self.errand.model, number)
+        if there.package_sha256 != packed.package_sha256:
+            raise TransferRefused(
+                f"{self.errand.target} answers that it is version {number} there, which is package "
+                f"{there.package_sha256[:12]} and not {packed.package_sha256[:12]}: nothing was "
+                "asked for. Find out there who wrote the answer on the transfer's run."
             )
 
     def _wish(self, store: "Store", number: str) -> str:

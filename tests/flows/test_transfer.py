@@ -6,6 +6,7 @@ Two homes, two MLflow databases, two ledgers, keys of their own.
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from core.errors import TransferRefused
 from core.files import sha256_of
 from flows.receive import Receiver
+from flows.send import Packed
+from operations.sending import Delivery, Errand
 from registry.ledger.audit import export
 from registry.ledger.chain import signed_entry
 from registry.ledger.database import Database
@@ -29,6 +32,9 @@ from registry.ledger.entries import (
 from registry.ledger.keys import load_key
 from registry.ledger.ledger import Ledger, ledger_url
 from registry.ledger.rotation import rotate
+from registry.mlflow.inbox import TransferAnswer
+from registry.mlflow.logins import Login
+from registry.mlflow.recorded import RELEASE, RELEASE_REASON
 from registry.release.package_signature import SIGNATURE
 from registry.release.transfer import LEDGER, PACKAGE, RECORD, TransferRecord
 from tests.support.installations import MODEL, Installation, make_scored_package
@@ -134,6 +140,35 @@ def test_a_version_arrives_with_its_bytes_its_key_and_who_approved_it(
     assert entry.transfer_sha256 == sha256_of(sent / RECORD)
     assert entry.signer is not None
     assert entry.signer.key_id in {key.key_id for key in origin.state.keys}
+
+
+@pytest.mark.ci
+def test_an_answer_that_names_another_version_is_not_asked_for(
+    prod: Installation,
+    origin: Installation,
+    package: Path,
+    sent: Path,
+    tmp_path: Path,
+) -> None:
+    """Whoever may write to the run there may write its answer, where MLflow has no admission."""
+    other = Path(shutil.copytree(package, tmp_path / "other"))
+    (other / "notes.txt").write_text("another package")
+    prod.register(other)
+    digest = sha256_of(sent / RECORD)
+    run_id = prod.inbox.send("manager", digest, sent)
+    prod.inbox.close(run_id, TransferAnswer(version="1", text="It was received."))
+    record = TransferRecord.read(sent / RECORD)
+    packed = Packed(sent, digest, "1", record.package_sha256)
+    errand = Errand(MODEL, "1", "prod", "it is better", seconds=5.0, waits=False)
+    login = Login(server=prod.store.uri, user="manager", password="x")
+    delivery = Delivery(
+        origin.project, errand, login, until=time.monotonic() + errand.seconds
+    )
+    with pytest.raises(TransferRefused, match="nothing was asked for"):
+        delivery.deliver(packed)
+    assert prod.store.holders(RELEASE) == {}
+    page = prod.store.get_version(MODEL, "1")
+    assert RELEASE_REASON not in prod.store.page_tags(page)
 
 
 @pytest.mark.ci

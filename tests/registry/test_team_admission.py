@@ -21,6 +21,7 @@ import pytest
 from registry.ledger.entries import WishClosed, Wished
 from registry.ledger.ledger import open_ledger
 from registry.mlflow.connection import EXPERIMENT
+from registry.mlflow.inbox import ANSWER
 from registry.mlflow.recorded import PACKAGE, RELEASE, RELEASE_REASON
 from tests.support.ledgers import MODEL, package, registered, write
 from tests.support.team_mlflow import TeamMlflow, team_mlflow
@@ -292,7 +293,8 @@ def test_no_attack_on_a_governed_model_changes_anything(site: Site, user: str) -
 
 def attacks(site: Site, user: str) -> Attacks:
     """Each by its name, and what the server answered."""
-    for family in (on_aliases, on_models, on_registration, on_records, on_files):
+    of_records = (on_records, on_answers, on_files)
+    for family in (on_aliases, on_models, on_registration, *of_records):
         yield from family(site, user)
 
 
@@ -424,6 +426,22 @@ def on_records(site: Site, user: str) -> Attacks:
         tags = {"tags": [OURS]}
         answer = site.server.ask(user, "PATCH", f"{root}/{place}/tags", json=tags)
         yield f"{root} tagged", answer
+
+
+def on_answers(site: Site, user: str) -> Attacks:
+    """What became of a transfer is believed by its sender, in any experiment."""
+    run = {"run_id": site.own_run}
+    answers = [
+        {"key": key, "value": '{"version": "7", "text": "received"}'}
+        for key in (ANSWER, ANSWER.upper(), f" {ANSWER}\u200b")
+    ]
+    for answer in answers:
+        yield f"set {answer}", site.post(user, "runs/set-tag", **run, **answer)
+        batch = {**run, "tags": [answer]}
+        yield f"batch {answer}", site.post(user, "runs/log-batch", **batch)
+        made = {"experiment_id": site.own, "tags": [answer]}
+        yield f"made {answer}", site.post(user, "runs/create", **made)
+    yield "deleted", site.post(user, "runs/delete-tag", **run, key=ANSWER)
 
 
 def on_files(site: Site, user: str) -> Attacks:

@@ -13,12 +13,17 @@ from registry.mlflow.guarded_stores import (
     Reach,
     is_governed,
     logged_model_ids,
+    normalize,
     run_ids,
+    tag_keys,
 )
+from registry.mlflow.inbox import ANSWER
 from registry.mlflow.team.settings import Team
 
 _OF_EXPERIMENTS = frozenset({"delete_experiment", "rename_experiment"})
 _DELETIONS = frozenset({*_OF_EXPERIMENTS, "delete_run", "delete_logged_model"})
+_ANSWER = normalize(ANSWER)
+_TAGGING_RUNS = frozenset({"create_run", "log_batch", "set_tag", "delete_tag"})
 _USES = frozenset({"log_inputs", "log_outputs"})
 """A run may use a governed model, such as to compare with it."""
 
@@ -67,7 +72,10 @@ class RecordsReach(Reach):
         self.service = team.service
 
     def concerns(self, call: Call) -> bool:
-        """Whether it is about what a governed version came from."""
+        """Whether it is about what a governed version came from, or answers a transfer."""
+        # A sender believes that answer, whichever experiment the run is in.
+        if _answers_a_transfer(call):
+            return True
         if call.method in _OF_EXPERIMENTS:
             experiment = str(call.arguments["experiment_id"])
             return self._versions.are_in(call.store, experiment)
@@ -97,6 +105,13 @@ class RecordsReach(Reach):
             if is_governed(store, store.get_logged_model(model_id).experiment_id):
                 return True
         return False
+
+
+def _answers_a_transfer(call: Call) -> bool:
+    if call.method not in _TAGGING_RUNS:
+        return False
+    keys = map(normalize, tag_keys(call.arguments))
+    return _ANSWER in keys
 
 
 def _runs(call: Call) -> Iterator[str]:
