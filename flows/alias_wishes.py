@@ -1,8 +1,8 @@
 """The alias `release` in an MLflow without admission, where people.yaml takes it as a wish.
 
-Nobody knows who set it, so the wish is by `mlflow:unknown`. It is judged like any other, and counts
-as nobody's approval. The controller's key signs it: a user of MLflow's who is called `unknown` is
-somebody else, and comes by the key of admission.
+Nobody knows who set it, so the wish is by `mlflow:unknown`. It is judged like any other, also where
+the version served before, and counts as nobody's approval. The controller's key signs it: a user of
+MLflow's who is called `unknown` is somebody else, and comes by the key of admission.
 """
 
 from collections.abc import Mapping
@@ -15,20 +15,13 @@ from core.project import Project
 from flows.admission_there import AdmissionThere, may_ask_unknown
 from registry.ledger.entries import Wished
 from registry.ledger.ledger import Ledger
-from registry.ledger.state import LedgerState, RecordedWish, Registration
+from registry.ledger.state import LedgerState, Registration
 from registry.mlflow.recorded import RELEASE, RELEASE_REASON, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest, append, attribute
 
 _NO_REASON = "The alias `release` was set in an MLflow without admission."
 _LONGEST_REASON = 2000
-
-
-def is_of_nobody_known(wish: RecordedWish, ledger_state: LedgerState) -> bool:
-    """Whether the controller itself entered the wish, for an alias that it found."""
-    key = ledger_state.key(wish.key_id)
-    is_controllers = key is not None and key.role == "controller"
-    return is_controllers and wish.account == UNKNOWN_ACCOUNT
 
 
 @dataclass

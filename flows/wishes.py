@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 
 from core.project import Project
 from flows.admission_there import may_ask_unknown
-from flows.alias_wishes import is_of_nobody_known
 from flows.promote import Begun, Promotion, begin_promotion, open_release_context
 from flows.release_wait import drive_as_far_as_it_goes, is_on_its_way
 from registry.ledger.state import LedgerState, RecordedWish
@@ -21,7 +20,7 @@ from registry.release.context import ChangeRequest, ReleaseContext
 from registry.release.granting import Answered, answer, grant
 from registry.release.people import read_people
 from registry.release.release import find_outcome
-from registry.release.wishing import WishDesk
+from registry.release.wishing import WishDesk, is_of_nobody_known
 
 _LONGEST_REASON = 2000
 SECONDS_TO_ANSWER = 60.0

@@ -225,10 +225,11 @@ class Reconciler:
         return self._notify("rescores", *sentences)
 
     def _answer_wishes(self, *, is_way_back: bool) -> tuple[str, ...]:
+        ledger_state = self._ledger.state()
         answered = [
             answer_wish(self._project, name, model.wish)
-            for name, model in self._ledger.state().models.items()
-            if model.wish is not None and goes_back(model) == is_way_back
+            for name, model in ledger_state.models.items()
+            if model.wish is not None and goes_back(ledger_state, name) == is_way_back
         ]
         failures = [each.sentence for each in answered if each.has_failed]
         done = [each.sentence for each in answered if not each.has_failed]

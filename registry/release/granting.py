@@ -1,7 +1,7 @@
 """What becomes of an open wish: which way it is granted, and when what is on its way gives way.
 
 ```
-served before ──────────────► roll back to it: nothing is judged again
+served before ──────────────► roll back to it: nothing is judged again, where it is known who asks
 serves, nothing on its way ─► nothing to do, which is said
 anything else ──────────────► judge it; where it passes, stop what is on its way and release it
 ```
@@ -24,7 +24,7 @@ from registry.ledger.state import (
 )
 from registry.release.brakes import roll_back
 from registry.release.context import ChangeRequest, ReleaseContext, append
-from registry.release.wishing import find_answer, is_of
+from registry.release.wishing import find_answer, is_of, is_of_nobody_known
 
 Release = Callable[[ChangeRequest], str]
 """Judges the version and begins its release; gives what keeps it from that, or nothing."""
@@ -85,11 +85,15 @@ def grant(
 
     Errors as of `roll_back` and of `release`.
     """
-    model_state = context.ledger.state().model(model)
-    if not _served_before(model_state, wish):
-        return release(order)
-    if _only_serves(model_state, wish):
+    ledger_state = context.ledger.state()
+    model_state = ledger_state.model(model)
+    is_going_back = _leads_back(ledger_state, model_state, wish)
+    # Only a person whom somebody knows stops what is on its way by that.
+    can_stop = is_going_back and model_state.pending is not None
+    if _answers(model_state, wish) and not can_stop:
         return f"Version {wish.version} of {model} serves already"
+    if not is_going_back:
+        return release(order)
     roll_back(
         model,
         wish.version,
@@ -100,10 +104,11 @@ def grant(
     return ""
 
 
-def goes_back(model_state: ModelState) -> bool:
+def goes_back(ledger_state: LedgerState, model: str) -> bool:
     """Whether the open wish is for a version that served before, so that nothing is judged."""
+    model_state = ledger_state.model(model)
     wish = model_state.wish
-    return wish is not None and _served_before(model_state, wish)
+    return wish is not None and _leads_back(ledger_state, model_state, wish)
 
 
 def stops(
@@ -117,7 +122,8 @@ def stops(
     wish = model_state.wish
     if wish is None or wish.generation < pending.begun:
         return None
-    is_due = _served_before(model_state, wish) or _has_passed(ledger_state, model, wish)
+    is_going_back = _leads_back(ledger_state, model_state, wish)
+    is_due = is_going_back or _has_passed(ledger_state, model, wish)
     return wish if is_due else None
 
 
@@ -138,7 +144,12 @@ def _is_about(judged: Judged, model: str, wish: RecordedWish) -> bool:
     return judged.model == model and is_same_version and is_same_package
 
 
-def _served_before(model_state: ModelState, wish: RecordedWish) -> bool:
+def _leads_back(
+    ledger_state: LedgerState, model_state: ModelState, wish: RecordedWish
+) -> bool:
+    # Going back is a person's decision against what was judged since: nobody known has it judged.
+    if is_of_nobody_known(wish, ledger_state):
+        return False
     matching = [
         recorded
         for recorded in model_state.once_served
@@ -147,9 +158,7 @@ def _served_before(model_state: ModelState, wish: RecordedWish) -> bool:
     return bool(matching)
 
 
-def _only_serves(model_state: ModelState, wish: RecordedWish) -> bool:
-    """Whether it has full traffic, and nothing is on its way that could be stopped."""
+def _answers(model_state: ModelState, wish: RecordedWish) -> bool:
+    """Whether it has full traffic."""
     answering = model_state.answering
-    if answering is None or model_state.pending is not None:
-        return False
-    return is_of(answering, wish.version, wish.package_sha256)
+    return answering is not None and is_of(answering, wish.version, wish.package_sha256)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from core.account import UNKNOWN_ACCOUNT
 from core.errors import BrokenLedger, IllegalEntry, LedgerError
 from registry.ledger.entries import (
     Entry,
@@ -20,7 +21,12 @@ from registry.ledger.entries import (
 )
 from registry.ledger.ledger import Ledger
 from registry.ledger.rules import apply_entry, start_state
-from registry.ledger.state import LedgerState, ModelState, RecordedRelease
+from registry.ledger.state import (
+    LedgerState,
+    ModelState,
+    RecordedRelease,
+    RecordedWish,
+)
 from registry.release.context import ChangeRequest, append, attribute
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -188,6 +194,13 @@ def _answer_in(ledger: Ledger, entry: Entry, generation: int) -> Answer:
     person = f" by {by}" if by else ""
     text = f"entry {entry.generation} ({body.kind}{person}) came first"
     return Answer(is_granted=False, text=text)
+
+
+def is_of_nobody_known(wish: RecordedWish, ledger_state: LedgerState) -> bool:
+    """Whether the controller itself entered the wish, for an alias that nobody admitted."""
+    key = ledger_state.key(wish.key_id)
+    is_controllers = key is not None and key.role == "controller"
+    return is_controllers and wish.account == UNKNOWN_ACCOUNT
 
 
 def is_of(recorded: RecordedRelease, version: str, package_sha256: str | None) -> bool:

@@ -13,7 +13,7 @@ from core.errors import ParameterError, ReleaseError
 from core.project import Project
 from core.roles import PersonRole
 from flows.admission_there import PUT_BACK, TAKEN, AdmissionThere, lacks_admission
-from flows.alias_wishes import AliasWishes, is_of_nobody_known
+from flows.alias_wishes import AliasWishes
 from flows.release_alias import put_releases_back
 from flows.wishes import answer_wish
 from operations.admission_check import sentences_about
@@ -24,8 +24,18 @@ from registry.mlflow.desk import Desk
 from registry.mlflow.recorded import PACKAGE, RELEASE, RELEASE_NOTE, RELEASE_REASON
 from registry.mlflow.store import Store
 from registry.release.context import ChangeRequest, attribute
+from registry.release.granting import goes_back, stops
 from registry.release.people import FILE, read_people
-from tests.support.ledgers import MODEL, package, registered, write
+from registry.release.wishing import is_of_nobody_known
+from tests.support.ledgers import (
+    MODEL,
+    begun,
+    complete_release,
+    judged,
+    package,
+    registered,
+    write,
+)
 
 ALLOWED = """\
 people:
@@ -80,6 +90,22 @@ class Site:
 
     def set_alias(self, version: str = "1") -> None:
         self.client.set_registered_model_alias(MODEL, RELEASE, version)
+
+    def begin(self, version: str) -> int:
+        """Register, judge and begin to release one; version 1 is registered."""
+        if version != "1":
+            write(self.ledger, registered(version))
+        held = self.ledger.state().registration(MODEL, version)
+        assert held is not None
+        verdict = judged(
+            version,
+            registration=held.generation,
+            adapter_sha256=held.made.adapter_sha256,
+        )
+        return write(self.ledger, begun(write(self.ledger, verdict), version))
+
+    def release(self, version: str) -> None:
+        complete_release(self.ledger, self.begin(version))
 
     def take(self) -> tuple[str, ...]:
         return self.aliases.take(self.store, self.ledger)
@@ -164,6 +190,45 @@ def test_an_alias_that_its_owner_took_away_may_be_set_again(site: Site) -> None:
     assert site.put_back() == ()
     site.set_alias()
     assert len(site.take()) == 1
+
+
+def test_nobody_known_goes_back_to_nothing_and_stops_nothing(
+    tmp_path: Path, empty_mlflow: Path, server: type[Answers]
+) -> None:
+    """A version that served before is judged once more, as one that never did."""
+    site = Site(tmp_path, empty_mlflow)
+    site.allow()
+    site.release("1")
+    site.release("2")
+    pending = site.begin("3")
+    site.set_alias("1")
+    assert len(site.take()) == 1
+    state = site.ledger.state()
+    model = state.model(MODEL)
+    assert model.wish is not None
+    assert model.pending is not None
+    assert not goes_back(state, MODEL)
+    assert stops(state, MODEL, model.pending) is None
+    answered = answer_wish(site.project, MODEL, model.wish)
+    assert answered.sentence.startswith("Refused: the wish of unknown for letters")
+    after = site.ledger.state().model(MODEL)
+    assert after.pending is not None
+    assert after.pending.begun == pending
+    assert after.answering is not None
+    assert after.answering.release.version == "2"
+
+
+def test_nobody_known_stops_nothing_by_asking_for_what_serves(site: Site) -> None:
+    site.allow()
+    site.release("1")
+    site.begin("2")
+    site.set_alias("1")
+    assert len(site.take()) == 1
+    wish = site.ledger.state().model(MODEL).wish
+    assert wish is not None
+    answered = answer_wish(site.project, MODEL, wish)
+    assert "Version 1 of letters serves already" in answered.sentence
+    assert site.ledger.state().model(MODEL).pending is not None
 
 
 def test_a_user_of_that_name_is_not_nobody(site: Site) -> None:

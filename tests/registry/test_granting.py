@@ -76,7 +76,7 @@ def test_what_serves_alone_is_not_released_again(bench: Bench) -> None:
     assert said == f"Version 1 of {MODEL} serves already"
     bench.release("2")
     wish = wish_for(bench, "1")
-    assert goes_back(bench.ledger.state().model(MODEL))
+    assert goes_back(bench.ledger.state(), MODEL)
     order = replace(RITA, wished=wish.generation)
     assert grant(MODEL, wish, order, bench.context, refuse) == ""
     assert bench.traffic() == ("1", False)
@@ -107,7 +107,7 @@ def test_what_is_granted_is_said_so(bench: Bench) -> None:
 
 def test_what_never_served_is_judged(bench: Bench) -> None:
     wish = wish_for(bench, "1")
-    assert not goes_back(bench.ledger.state().model(MODEL))
+    assert not goes_back(bench.ledger.state(), MODEL)
     assert grant(MODEL, wish, RITA, bench.context, refuse) == "nobody rated it"
 
 
@@ -133,4 +133,4 @@ def test_without_a_wish_nothing_is_stopped_or_gone_back_to(bench: Bench) -> None
     assert model_state.pending is not None
     assert model_state.pending.release == release_of("1")
     assert stops(ledger_state, MODEL, model_state.pending) is None
-    assert not goes_back(model_state)
+    assert not goes_back(ledger_state, MODEL)

@@ -402,7 +402,7 @@ def test_the_machine_of_this_test_can_go_back() -> None:
     machine.a_wish_in_quiet_is_granted_or_changes_nothing("1")
     machine.a_wish_in_quiet_is_granted_or_changes_nothing("2")
     machine.somebody_wishes("1")
-    assert goes_back(machine.model)
+    assert goes_back(machine.ledger.state(), MODEL)
     machine.a_wish_in_quiet_is_granted_or_changes_nothing("3")
     assert machine.bench.traffic() == ("1", False)
     machine.a_wish_in_quiet_is_granted_or_changes_nothing("4")
