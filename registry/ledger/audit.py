@@ -143,7 +143,7 @@ def verify_export(path: Path, heads: Sequence[KnownHead] = ()) -> AuditReport:
 
     It ends where it was made: what others saw later is noted, and is no fault.
     """
-    report = _audit(_read_entries(path), heads, is_newest=False)
+    report = _audit(iterate_export(path), heads, is_newest=False)
     # An export cannot hold what was written after it.
     later = [head for head in heads if head.generation > report.whole_up_to]
     if not report.is_whole or not later:
@@ -210,7 +210,7 @@ def restore_ledger(path: Path, home: Path) -> Ledger:
     bad entry; `LedgerError` where the ledger holds other entries.
     """
     # All of it first: nothing is written from an export that is broken at its end.
-    entries = tuple(_read_entries(path))
+    entries = tuple(iterate_export(path))
     follow(None, entries)
     texts = [line["text"] for _, line in _read_lines(path) if "text" in line]
     return fill_ledger(home, entries, texts)
@@ -222,7 +222,7 @@ def read_export(path: Path) -> tuple[Entry, ...]:
     Whose ledger it is, nobody has said yet. `BrokenLedger` or `IllegalEntry` names the first bad
     entry.
     """
-    entries = tuple(_read_entries(path))
+    entries = tuple(iterate_export(path))
     follow(None, entries)
     return entries
 
@@ -331,7 +331,7 @@ def add_revocations(head: KnownHead, ledger: Ledger) -> KnownHead | None:
     if not head.where.startswith(_EXPORT) or not path.is_file():
         return head
     try:
-        entries = tuple(_read_entries(path))
+        entries = tuple(iterate_export(path))
         # The same first entry is the same ledger: it holds an id chosen by chance.
         ledger.check_holds(1, entries[0].hash, head.where)
         record = HeadRecord.of(follow(None, entries))
@@ -577,7 +577,7 @@ def _document(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read_entries(path: Path) -> Iterator[Entry]:
+def iterate_export(path: Path) -> Iterator[Entry]:
     """The entries of an export, parsed one by one.
 
     At the end the head must be the last entry's, or the export's own end was cut off:

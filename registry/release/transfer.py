@@ -27,6 +27,7 @@ from registry.ledger.entries import (
     Received,
     VersionContents,
 )
+from registry.ledger.export_signers import Signers, find_signers
 from registry.ledger.received import find_origin_fault
 from registry.ledger.state import LedgerState, ModelState, Registration
 from registry.release.environments import FILE, Source
@@ -82,6 +83,11 @@ def read_origin(export: Path, trusted: Mapping[str, Source]) -> OriginLedger:
     `TransferRefused` where no listed key did, or the one that did was stolen; `BrokenLedger` or
     `IllegalEntry` names the first bad entry.
     """
+    listed = {source.ledger_key for source in trusted.values()}
+    # First, since anybody may send, and a ledger may be long.
+    found = find_signers(export, listed)
+    if not found.is_listed:
+        raise _unlisted(found)
     entries = read_export(export)
     ledger_state = follow(None, entries)
     signers = {entry.key_id for entry in entries}
@@ -91,12 +97,14 @@ def read_origin(export: Path, trusted: Mapping[str, Source]) -> OriginLedger:
         if source.ledger_key in signers:
             _check_key(name, source.ledger_key, ledger_state)
             return OriginLedger(name, entries, ledger_state)
+    raise _unlisted(found)
+
+
+def _unlisted(found: Signers) -> TransferRefused:
     # Named, so that whoever runs this installation can compare them.
-    beginnings = [key.key_id[:12] for key in ledger_state.controller_keys]
-    in_order = sorted(beginnings)
-    shown = ", ".join(in_order)
-    raise TransferRefused(
-        f"The ledger {ledger_state.head.ledger_id[:12]} (keys {shown}) is signed by none that "
+    shown = ", ".join(key_id[:12] for key_id in found.controllers)
+    return TransferRefused(
+        f"The ledger {found.ledger_id[:12]} (keys {shown}) is signed by none that "
         f"{FILE} lists under `receives_from`. Compare its key with what `assay audit keys` prints "
         "there, and list it."
     )

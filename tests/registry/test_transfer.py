@@ -24,6 +24,7 @@ from registry.ledger.entries import (
     body_document,
     canonical_time,
 )
+from registry.ledger.export_signers import find_signers
 from registry.ledger.keys import SigningKey
 from registry.ledger.packaging_key import create_packaging_key
 from registry.release.environments import Source
@@ -157,6 +158,33 @@ def test_nobody_is_believed_where_nobody_is_listed(chain: Chain, files: Files) -
     export = files.write(chain.entries).folder / LEDGER
     with pytest.raises(TransferRefused, match="is signed by none"):
         read_origin(export, {})
+
+
+def test_a_long_ledger_of_somebody_who_is_not_listed_is_not_followed(
+    files: Files,
+) -> None:
+    """Anybody may send one, and to follow it takes the controller's time by the square of it."""
+    theirs = Chain()
+    forged = Chain()
+    forged.add(registered(), KeyAdded(**BY, key=theirs.key.public))
+    # One that names the listed key as its signer, and one of the real ledger.
+    named = forged.entries[1].model_copy(update={"key_id": theirs.key.public.key_id})
+    copied = theirs.entries[0].model_copy(update={"hash": "0" * 64})
+    export = files.write(forged.entries).folder / LEDGER
+    *whole, last, head = export.read_text().splitlines()
+    added = [json.dumps({"entry": document(entry)}) for entry in (named, copied)]
+    export.write_text("\n".join([*whole, *added, last, head]) + "\n")
+    found = find_signers(export, {theirs.key.public.key_id})
+    assert not found.is_listed
+    assert found.controllers[0] == forged.key.public.key_id
+    with pytest.raises(TransferRefused, match="is signed by none"):
+        read_origin(export, listed(theirs))
+    # That it is broken is not even found out: nothing of it was followed.
+    text = export.read_text()
+    export.write_text(text.replace('"lena"', '"rita"'))
+    with pytest.raises(TransferRefused, match="is signed by none"):
+        read_origin(export, listed(theirs))
+    assert find_signers(export, {forged.key.public.key_id}).is_listed
 
 
 def second_key(chain: Chain, role: str = "controller") -> SigningKey:
