@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+from core.errors import OperationError
 from core.team_server import TeamServer
 
 PATH = "/assay/admission"
 _LONGEST = 1000
+_BUSY = frozenset({408, 425, 429})
+_FAILS_FROM = 500
 
 
 def announcing(app: Any, governs: Callable[[str], bool]) -> Any:
@@ -54,9 +57,15 @@ def _model_in(scope: Any) -> str:
 
 
 def admits(server: TeamServer, model: str) -> bool:
-    """Whether the server has admission for that model; `OperationError` where it is away."""
+    """Whether the server has admission for that model; `OperationError` where it does not say."""
     name = quote(model, safe="")
     answer = server.ask(f"{PATH}?model={name}")
+    # What stands in front of a server that restarts, or has too much to do, answers for it.
+    if answer.status in _BUSY or answer.status >= _FAILS_FROM:
+        raise OperationError(
+            f"{server.place} answers {answer.status} to the question whether it has admission. "
+            "Look whether it runs."
+        )
     try:
         document = json.loads(answer.body)
     except ValueError:

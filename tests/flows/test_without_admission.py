@@ -306,6 +306,23 @@ def test_any_other_answer_is_that_of_a_server_without_it(
     assert lacks_admission(MODEL) is True
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_proxy_that_answers_for_a_server_that_restarts_says_nothing(
+    site: Site, server: type[Answers], status: int
+) -> None:
+    """Else each restart would have what is admitted there taken as nobody's wish."""
+    server.status, server.body = 200, b'{"admission": "assay", "governs": true}'
+    site.allow()
+    site.set_alias()
+    assert site.take() == ()
+    server.status = status
+    assert lacks_admission(MODEL) is None
+    assert AdmissionThere(site.project).is_missing(MODEL) is False
+    site.aliases.there = AdmissionThere(site.project)
+    assert site.take() == ()
+    assert site.wishes == []
+
+
 def test_a_server_that_is_away_says_nothing_and_a_database_needs_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
