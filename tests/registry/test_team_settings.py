@@ -91,6 +91,30 @@ def test_a_list_of_models_that_governs_nothing_is_refused(
         read()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: [letters]\nmodels: [other]\n",
+        "models: &all [letters]\nothers: *all\n",
+        # Its end would be cut off, and the models there would be everybody's.
+        "models:\n" + "".join(f"- model-{number:06}\n" for number in range(7_000)),
+    ],
+)
+def test_a_list_that_does_not_say_one_thing_is_refused(folder: Path, text: str) -> None:
+    (folder / "project" / MODELS_FILE).write_text(text)
+    with pytest.raises(RegistryError, match="does not say which models are governed"):
+        read()
+
+
+def test_a_list_that_is_a_link_is_refused(folder: Path) -> None:
+    listed = folder / "project" / MODELS_FILE
+    elsewhere = folder / "elsewhere.yaml"
+    listed.rename(elsewhere)
+    listed.symlink_to(elsewhere)
+    with pytest.raises(RegistryError, match="it is a link"):
+        read()
+
+
 def test_people_who_cannot_be_read_are_refused(folder: Path) -> None:
     (folder / "project" / FILE).write_text("people: [")
     with pytest.raises(RegistryError, match="does not say who may do what"):

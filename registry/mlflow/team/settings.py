@@ -13,20 +13,23 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.errors import AssayError, RegistryError
-from core.value import Value, first_problem
+from core.errors import AssayError, ParameterError, RegistryError
+from core.value import Value
 from registry.mlflow.accounts import SERVICE
 from registry.mlflow.desk import Desk
 from registry.mlflow.guarded_stores import normalize
-from registry.release.people import FILE, read_people
+from registry.release.people import FILE, Purpose, read_people, read_strictly
 
 MODELS_FILE = "governed-models.yaml"
-_LARGEST = 100_000
 _PAGE = "docs/how-to/add-to-your-mlflow.md"
+_PURPOSE = Purpose(
+    "which models are governed",
+    "MLflow does not start",
+    "models",
+)
 _TRUE = frozenset({"true", "1"})
 
 
@@ -131,18 +134,19 @@ def _check_server() -> None:
 
 def _read_models(path: Path) -> _Listed:
     try:
-        content = path.read_bytes()[:_LARGEST]
-        document = yaml.safe_load(content.decode("utf-8"))
-        return _Listed.model_validate(document)
-    except FileNotFoundError:
-        problem = "it is not there"
-    except ValidationError as error:
-        problem = first_problem(error)
-    # yaml raises a ValueError for the date 2024-13-45.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        problem = f"it cannot be read as YAML ({type(error).__name__})"
+        # As strictly as the file beside it: a list that was cut, or a later one of two, would
+        # leave models to everybody without a word.
+        listed = read_strictly(
+            path,
+            _Listed,
+            _PURPOSE,
+        )
+    except ParameterError as error:
+        raise RegistryError(str(error)) from error
+    if listed is not None:
+        return listed
     raise RegistryError(
-        f"{path} does not say which models are governed: {problem}. "
+        f"{path} does not say which models are governed: it is not there. "
         "Write `models: [NAME]` into it."
     )
 
