@@ -111,6 +111,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         else serving.release.spec.adapter_sha256,
         last_policy=None if last is None else last.policy_sha256,
         last_approvals=0 if last is None else last.approvals_asked or 0,
+        last_waivers_by=None if last is None else last.waivers_by,
         revoked=is_revoked
         or is_revoked_there
         or adapter in ledger_state.revoked_adapters,

@@ -249,6 +249,7 @@ def judge_and_record(
         version.package_sha256,
         finalist.adapter.sha256,
         policy.gates.judge.approvals,
+        policy.gates.judge.waivers_by,
     )
     ledger_state = record_judgement(context.ledger, subject, verdict)
     _annotate_page(

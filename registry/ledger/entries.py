@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from core.roles import PersonRole
 from core.value import Value
 from pipelines.values.canary import CanaryPlan, Weight
 from pipelines.values.serving_spec import ServingSpec
@@ -275,6 +276,11 @@ class Judged(Value):
         default=None,
         ge=0,
         description="How many approvals the policy asked for;"
+        " None: it was judged before that was entered.",
+    )
+    waivers_by: tuple[PersonRole, ...] | None = Field(
+        default=None,
+        description="Whose waivers the policy let count;"
         " None: it was judged before that was entered.",
     )
 

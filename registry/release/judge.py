@@ -205,6 +205,10 @@ class Circumstances(Value):
     last_approvals: int = Field(
         default=0, ge=0, description="How many approvals that policy asked for."
     )
+    last_waivers_by: tuple[PersonRole, ...] | None = Field(
+        default=None,
+        description="Whose waivers that policy let count; None: not known.",
+    )
     # What the ledger and the recomputation say.
     revoked: bool
     frozen: bool
@@ -307,11 +311,19 @@ class Circumstances(Value):
         persons = group_by_person((author, given))
         if len(persons) == 1:
             return "who trained a version waives nothing for it"
-        allowed = limits.waivers_by
+        allowed = self._may_waive(waiver.rule, limits)
         if not set(waiver.roles) & set(allowed):
             roles = " or ".join(allowed) or "nobody at all"
             return f"the policy lets {roles} waive, which this person is not"
         return None
+
+    def _may_waive(self, rule: str, limits: JudgePolicy) -> tuple[PersonRole, ...]:
+        """The roles whose waivers of the rule count."""
+        before = self.last_waivers_by
+        # Another policy does not say by itself who may waive that it is another one.
+        if rule != "policy_change" or before is None:
+            return limits.waivers_by
+        return tuple(role for role in limits.waivers_by if role in before)
 
 
 def _first_of(person: Sequence[Signed], allowed: set[Signed]) -> str | None:

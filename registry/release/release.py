@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 
 from core.errors import IllegalEntry, ReleaseError, ServingError, StaleGeneration
+from core.roles import PersonRole
 from pipelines.values.verdict import Candidate, Rejection, Undecided
 from registry.ledger.entries import (
     BaseServed,
@@ -66,6 +67,8 @@ class Subject:
     adapter_sha256: str | None
     approvals_asked: int | None = None
     """By the policy that it was judged by."""
+    waivers_by: tuple[PersonRole, ...] | None = None
+    """By that policy, too."""
 
 
 def record_judgement(
@@ -89,6 +92,7 @@ def record_judgement(
         registration=None if candidate is None else candidate.registration,
         signed_by=None if candidate is None else candidate.signed_by,
         approvals_asked=subject.approvals_asked,
+        waivers_by=subject.waivers_by,
     )
     return append(ledger, lambda _: body)
 

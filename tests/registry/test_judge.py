@@ -634,6 +634,40 @@ def test_two_identities_of_one_person_in_the_file_are_one_person() -> None:
     check("approvals", "passed", {"approvals": (one,), "author_persons": ("lena",)})
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "outcome"),
+    [
+        (None, ["release_manager"], "passed"),
+        (["release_manager", "approver"], ["release_manager"], "passed"),
+        # Whoever may change the policy could else have anybody waive that it was changed.
+        (["approver"], ["approver", "release_manager"], "undecided"),
+        ([], ["release_manager"], "undecided"),
+        # It may become stricter by itself.
+        (["release_manager"], ["approver"], "undecided"),
+    ],
+)
+def test_a_changed_policy_does_not_say_by_itself_who_waives_that_it_was_changed(
+    before: list[str] | None, now: list[str], outcome: Outcome
+) -> None:
+    changes = {
+        "last_policy": "a" * 64,
+        "last_waivers_by": before,
+        "waivers": (waiver("policy_change"),),
+    }
+    text = check("policy_change", outcome, changes, {"waivers_by": now})
+    if outcome != "passed":
+        assert "waive, which this person is not" in text
+
+
+def test_other_rules_are_waived_by_whom_the_policy_of_now_lets() -> None:
+    changes = {
+        "last_waivers_by": [],
+        "approvals": (),
+        "waivers": (waiver("approvals"),),
+    }
+    check("approvals", "passed", changes, {"approvals": 1})
+
+
 @pytest.mark.parametrize(("before", "now", "wanted"), [(2, 0, 3), (0, 1, 2), (1, 1, 2)])
 def test_a_policy_that_asks_for_fewer_approvals_needs_one_more_than_the_one_before(
     before: int, now: int, wanted: int

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from core.roles import PersonRole
 from pipelines.values.verdict import Candidate, Rejection, Undecided
 from registry.ledger.entries import KeyAdded, KeyRevoked
 from registry.ledger.packaging_key import PackagingKey, create_packaging_key
@@ -87,6 +88,20 @@ def test_the_ledger_holds_by_whom_a_candidate_is_signed_and_nobody_else(
     rejected = judged(signature_fault=FAULT)
     ledger_state = record_judgement(bench.ledger, subject, rejected)
     assert ledger_state.judged[ledger_state.head.generation].signed_by is None
+
+
+def test_the_ledger_holds_what_the_policy_asked_for_and_whom_it_let_waive(
+    bench: Bench,
+) -> None:
+    """The next policy is compared with it; nobody at all is not the same as not on record."""
+    policies: tuple[tuple[int | None, tuple[PersonRole, ...] | None], ...]
+    policies = ((2, ("approver",)), (0, ()), (None, None))
+    for asked, roles in policies:
+        subject = Subject("letters", "1", "c" * 64, None, asked, roles)
+        rejected = judged(signature_fault=FAULT)
+        ledger_state = record_judgement(bench.ledger, subject, rejected)
+        entry = ledger_state.judged[ledger_state.head.generation]
+        assert (entry.approvals_asked, entry.waivers_by) == (asked, roles)
 
 
 @pytest.fixture(scope="module")
