@@ -7,7 +7,8 @@ policy judges. Every step may be repeated, so that a kill between two of them co
 """
 
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -50,7 +51,28 @@ from registry.release.transfer import (
 
 ORIGIN = "assay.origin"
 """On a received version's page: the installation that it came from."""
-_MOST_BYTES = {RECORD: 100_000, LEDGER: 500_000_000, PACKAGE: 20_000_000_000}
+_MOST_BYTES = {RECORD: 100_000, LEDGER: 100_000_000, PACKAGE: 20_000_000_000}
+"""An entry has about 1 kB, so that a ledger of 100,000 entries can be sent."""
+_SECONDS_TO_PAUSE = 60.0
+_DAMAGED = (
+    "A file of it is not what its name says, or not what was recorded of it. "
+    "Send it again with `assay promote --to`."
+)
+
+
+class Pauses:
+    """Until when each transfer that had to wait is left alone: it is downloaded at each try."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def begin(self, run_id: str) -> None:
+        """Leave this one alone for a minute."""
+        self._until[run_id] = time.monotonic() + _SECONDS_TO_PAUSE
+
+    def are_over(self, run_id: str) -> bool:
+        """Whether it may be tried again."""
+        return time.monotonic() >= self._until.get(run_id, 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,7 @@ class Receiver:
     project: Project
     ledger: Ledger
     store: Store
+    pauses: Pauses = field(default_factory=Pauses)
 
     def receive_all(self) -> tuple[str, ...]:
         """Take in or refuse every open transfer; gives a sentence for each.
@@ -75,6 +98,8 @@ class Receiver:
         self.ledger.state()
         sentences = []
         for run_id in self._inbox.list_open():
+            if not self.pauses.are_over(run_id):
+                continue
             sentence = self._receive(run_id)
             sentences.append(sentence)
         return tuple(sentences)
@@ -87,7 +112,11 @@ class Receiver:
             return self._refuse(run_id, str(error))
         # No sender's fault: it is tried again, and keeps no other one waiting.
         except (RegistryError, LedgerError, OSError) as error:
+            self.pauses.begin(run_id)
             return f"Transfer {run_id} waits: {first_line(error)}"
+        # Its sentence names a folder of this machine, and is for whoever runs stages here.
+        except DamagedFile:
+            return self._refuse(run_id, _DAMAGED)
         except AssayError as error:
             return self._refuse(run_id, str(error))
         except Exception as error:  # noqa: BLE001 - one that nobody can read must not stop the rest
@@ -171,7 +200,7 @@ class Receiver:
         )
         # It could never be read, and would be tried in every round.
         if fetched.is_dir() != (path == PACKAGE):
-            raise DamagedFile(
+            raise TransferRefused(
                 f"A transfer holds the files {RECORD} and {LEDGER} and the folder {PACKAGE}, and "
                 f"{path} is something else. Send it again."
             )
@@ -244,7 +273,7 @@ def describe_origin_revocations(ledger_state: LedgerState) -> tuple[str, ...]:
 def _check_bytes(package: Path, vouched: Vouched) -> None:
     digest = digest_of_package(package)
     if digest != vouched.record.package_sha256:
-        raise DamagedFile(
+        raise TransferRefused(
             f"The package of {vouched.record.model} is {digest[:12]}, and the ledger of "
             f"{vouched.origin.name} vouches for {vouched.record.package_sha256[:12]}. "
             "Send it again."

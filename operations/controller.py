@@ -79,6 +79,7 @@ def run(stop: threading.Event, every: float) -> int:
             threading.Thread(target=_import_ahead, daemon=True).start()
             # Beside the releases: an MLflow that does not answer must not keep them waiting.
             rounds.begin(lambda: reconciler.of_the_record)
+            rounds.begin(lambda: reconciler.of_transfers)
             rounds.begin(lambda: reconciler.of_wishes)
             rounds.begin(lambda: reconciler.of_ways_back)
             rounds.repeat(lambda: reconciler.of_releases)

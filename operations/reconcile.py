@@ -19,7 +19,7 @@ from flows.alias_wishes import AliasWishes
 from flows.champions import drop_revoked_challengers, move_champions
 from flows.package_repair import PackageRepair
 from flows.promote import open_release_context
-from flows.receive import Receiver, describe_origin_revocations
+from flows.receive import Pauses, Receiver, describe_origin_revocations
 from flows.release_alias import put_releases_back
 from flows.run.dead_runs import end_dead_runs
 from flows.run.model_files import policy_of
@@ -85,6 +85,7 @@ class Reconciler:
         self._webhook = WebhookDuty(project.home)
         self._rescores = RescoreWatch()
         self._record = ReleaseRecord(project)
+        self._pauses = Pauses()
         self._absence: _Absence | None = None
         self._last_sentences: dict[str, tuple[str, ...]] = {}
         self._heads_on_pages: dict[str, str] = {}
@@ -111,11 +112,15 @@ class Reconciler:
         return (self.go_back, self.go_back_from_worse)
 
     @property
+    def of_transfers(self) -> tuple[Duty, ...]:
+        """What other installations send: packages of gigabytes, for which nothing else waits."""
+        return (self.receive_transfers,)
+
+    @property
     def of_the_record(self) -> tuple[Duty, ...]:
         """Duties that ask MLflow or Prefect, and may wait for either."""
         return (
             self.repair_packages,
-            self.receive_transfers,
             self.compare_heads,
             self.put_champions_back,
             self.put_releases_back,
@@ -295,7 +300,12 @@ class Reconciler:
 
     def receive_transfers(self) -> tuple[str, ...]:
         """Take in what other installations sent, if their ledger is one that is listed."""
-        receiver = Receiver(self._project, self._ledger_to_write, self._store)
+        receiver = Receiver(
+            self._project,
+            self._ledger_to_write,
+            self._store,
+            self._pauses,
+        )
         return self._notify("transfers", *receiver.receive_all())
 
     def end_dead_runs(self) -> tuple[str, ...]:

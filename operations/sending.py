@@ -161,11 +161,11 @@ class Delivery:
         inbox = Inbox(self.login.server, locks)
         run_id = inbox.send(self.login.user, packed.digest, packed.folder)
         number = self._await_receipt(inbox, run_id)
-        check_admission(self.errand, self.login.server, number)
         from registry.mlflow.store import Store
 
         store = Store(self.login.server, locks)
         self._check_answer(store, number, packed)
+        check_admission(self.errand, self.login.server, number)
         refusal = self._wish(store, number)
         # What serves there already is answered as granted, too.
         verdict: Outcome = "passed"

@@ -375,6 +375,8 @@ def test_a_transfer_waits_while_the_ledger_here_cannot_be_written(
         other.execute("BEGIN IMMEDIATE")
         receiver = Receiver(prod.project, impatient, prod.store)
         (sentence,) = receiver.receive_all()
+        # It is downloaded at each try, so that the next one comes later.
+        assert receiver.receive_all() == ()
         other.rollback()
     assert "waits: " in sentence
     assert "locked by another writer" in sentence
