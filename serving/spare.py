@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import ServingError
+from core.files import sha256_of
 from core.value import Value
 from serving.log import say
 from serving.owner import Ownership
@@ -55,13 +56,31 @@ class Instructions(Value):
     ownership: Ownership
 
 
-class _FileState(NamedTuple):
+class _FileFacts(NamedTuple):
     """What changes where a file of code is written or exchanged."""
 
     inode: int
     size: int
     modified_ns: int
     changed_ns: int
+
+
+class _FileState(NamedTuple):
+    """A file of code, as it was imported."""
+
+    facts: _FileFacts
+    sha256: str
+
+    def holds_of(self, path: Path) -> bool:
+        """Whether the file still holds the same bytes; they are read only where its facts differ.
+
+        An installer that links files (uv) changes `changed_ns` of every environment's files
+        whenever it makes or deletes one of them.
+        """
+        try:
+            return _facts_of(path) == self.facts or sha256_of(path) == self.sha256
+        except OSError:
+            return False
 
 
 def wait_for_instructions() -> Instructions:
@@ -137,10 +156,14 @@ def _files_of_code() -> dict[Path, _FileState | None]:
 
 def _state_of(path: Path) -> _FileState | None:
     try:
-        facts = path.stat()
+        return _FileState(_facts_of(path), sha256_of(path))
     except OSError:
         return None
-    return _FileState(
+
+
+def _facts_of(path: Path) -> _FileFacts:
+    facts = path.stat()
+    return _FileFacts(
         facts.st_ino,
         facts.st_size,
         facts.st_mtime_ns,
@@ -151,7 +174,9 @@ def _state_of(path: Path) -> _FileState | None:
 def _check_code(imported: dict[Path, _FileState | None]) -> None:
     """Return only if every file is as it was when it was imported."""
     for path, state in imported.items():
-        if _state_of(path) != state:
+        # A module out of an archive has no file of its own, before and after.
+        is_unchanged = not path.exists() if state is None else state.holds_of(path)
+        if not is_unchanged:
             raise ServingError(
                 f"{path} changed since this process imported it. Start another process."
             )

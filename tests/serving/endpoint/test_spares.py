@@ -18,7 +18,7 @@ from core.settings import Settings
 from registry.release.known_answers import read_known_answers, write_known_answers
 from serving.endpoint.engine_process import EngineOrder
 from serving.endpoint.spare_engines import SpareEngines, count_wanted
-from serving.spare import WARM
+from serving.spare import BEGINS, WARM
 from tests.support.endpoint_system import (
     Home,
     Running,
@@ -207,6 +207,20 @@ def test_a_spare_process_whose_code_changed_loads_nothing(tmp_path: Path) -> Non
     assert process.returncode == 1
     assert out == ""
     assert f"{module} changed since this process imported it" in errors
+
+
+def test_code_that_only_another_environment_linked_is_the_same_code(
+    tmp_path: Path,
+) -> None:
+    module = tmp_path / "sitecustomize.py"
+    module.write_text("")
+    with spare_process(PYTHONPATH=str(tmp_path)) as process:
+        # As uv does for each environment that it makes.
+        (tmp_path / "linked.py").hardlink_to(module)
+        process.stdin.write(instructions())  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{BEGINS}\n"
 
 
 def test_a_spare_process_that_is_told_nonsense_ends_and_repeats_nothing_of_it() -> None:
