@@ -23,6 +23,7 @@ _MARKS = {
     "restarting": "!",
     "given up": "✗",
 }
+_MLFLOW = "mlflow"
 _GIVEN_UP = "; that was the fifth time in a row, the rest continues without it"
 
 
@@ -85,10 +86,13 @@ class StartDisplay:
         for record in records:
             if record.link is not None:
                 self._print(f"  {record.name:<9} {record.link}")
-        self._print(
-            "Users admin, manager and scientist of MLflow: "
-            f"passwords in {passwords_file(self._home)}. Logs: {self._home / 'logs'}."
-        )
+        # A team's MLflow is no service of ours, and has users of its own.
+        if any(record.name == _MLFLOW for record in records):
+            self._print(
+                "Users admin, manager and scientist of MLflow: "
+                f"passwords in {passwords_file(self._home)}."
+            )
+        self._print(f"Logs: {self._home / 'logs'}.")
         self._print(f"Prefect's pages ask for the line in {login_file(self._home)}.")
         self._print("Ctrl-C, or `assay down`, ends everything.")
         # Last, so that a browser window does not hide the lines above.

@@ -18,6 +18,7 @@ from core.project import Project, find_project
 from core.settings import Settings
 from core.supported import describe_untried_system
 from core.system_record import own_record, read_record, record_file
+from flows.servers import SECONDS_BEFORE_A_RUN
 from operations.down import end_system
 from operations.services import Ports, services
 from operations.start_display import StartDisplay
@@ -285,7 +286,8 @@ def _check_team_mlflow() -> None:
             "--team-mlflow uses the server at MLFLOW_TRACKING_URI, which names none. "
             "Set it to that server's address."
         )
-    examine_mlflow()
+    # As patient as a run: a server that hashes each password takes its time.
+    examine_mlflow(SECONDS_BEFORE_A_RUN)
 
 
 def _check_ports(ports: Ports) -> None:
