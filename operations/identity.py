@@ -82,7 +82,7 @@ def log_in(project: Project, user: str, password: str, target: str = "") -> Logi
         user=user,
         password=password,
     )
-    verify_login(login)
+    verify_login(login, target)
     keep_login(project.home, login, target)
     return login
 

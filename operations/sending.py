@@ -139,7 +139,7 @@ def _login_for(project: "Project", name: str) -> Login:
             f"The login to {name} is for {login.server}, and environments.yaml names "
             f"{target.mlflow}: `assay login --to {name}` again."
         )
-    verify_login(login)
+    verify_login(login, name)
     return login
 
 

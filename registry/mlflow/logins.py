@@ -71,13 +71,17 @@ def forget_login(home: Path, target: str = "") -> bool:
     return was_there
 
 
-def verify_login(login: Login) -> None:
-    """`OperationError` where the server does not say that this login is this user's."""
+def verify_login(login: Login, target: str = "") -> None:
+    """`OperationError` where the server does not say that this login is this user's.
+
+    `target` is another installation, by its name here.
+    """
     server = _server_of(login)
     answer = server.ask(_USER + quote(login.user, safe=""))
     if answer.status == 401:
+        again = f"`assay login {login.user} --to {target}` again" if target else _AGAIN
         raise OperationError(
-            f"{server.place} does not know {login.user!r} with that password: {_AGAIN}."
+            f"{server.place} does not know {login.user!r} with that password: {again}."
         )
     server.refuse(answer)
     if answer.status != 200 or _name_in(answer) != login.user:

@@ -88,9 +88,9 @@ class Environments(Value):
         if found is not None:
             return found
         # Who mistyped a name finds it in the sentence.
-        known = ", ".join(sorted(self.targets)) or "none yet"
+        known = ", ".join(sorted(self.targets)) or "none"
         raise ParameterError(
-            f"{FILE} names no target {name[:60]!r}; there are: {known}. "
+            f"{FILE} in the project's root names no target {name[:60]!r} (it names {known}). "
             "Add its MLflow's address under `targets`."
         )
 

@@ -105,8 +105,8 @@ def _unlisted(found: Signers) -> TransferRefused:
     shown = ", ".join(key_id[:12] for key_id in found.controllers)
     return TransferRefused(
         f"The ledger {found.ledger_id[:12]} (keys {shown}) is signed by none that "
-        f"{FILE} lists under `receives_from`. Compare its key with what `assay audit keys` prints "
-        "there, and list it."
+        f"{FILE} lists under `receives_from`. Compare its key with what "
+        "`assay audit keys --whole` prints there, and list it."
     )
 
 

@@ -149,7 +149,7 @@ def test_a_wish_of_somebody_without_the_role_is_refused_whoever_signed_it(
     with at_work(checkout):
         answer = desk(home).hand_in(Subject(MODEL, version), EVE)
     assert not answer.is_granted
-    assert answer.text == "eve is no release manager of this project"
+    assert answer.text == "eve is no release manager in the controller's people.yaml"
     assert other_than_serves(home) == version
 
 
