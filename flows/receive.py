@@ -6,8 +6,10 @@ Nothing is released by this: a release manager of this installation asks for tha
 policy judges. Every step may be repeated, so that a kill between two of them costs nothing.
 """
 
+import random
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +53,8 @@ from registry.release.transfer import (
 
 ORIGIN = "assay.origin"
 """On a received version's page: the installation that it came from."""
+MOST_AT_ONCE = 5
+"""Transfers that are looked at in one round."""
 _MOST_BYTES = {RECORD: 100_000, LEDGER: 100_000_000, PACKAGE: 20_000_000_000}
 """An entry has about 1 kB, so that a ledger of 100,000 entries can be sent."""
 _SECONDS_TO_PAUSE = 60.0
@@ -97,14 +101,21 @@ class Receiver:
         # Read here first: a fault of this ledger is not one of what was sent.
         self.ledger.state()
         sentences = []
-        for run_id in self._inbox.list_open():
-            if not self.pauses.are_over(run_id):
-                continue
+        due = [each for each in self._inbox.list_open() if self.pauses.are_over(each)]
+        for run_id in _choose(due):
             sentence = self._receive(run_id)
             sentences.append(sentence)
         return tuple(sentences)
 
     def _receive(self, run_id: str) -> str:
+        try:
+            return self._answer(run_id)
+        # The sender decides who may write to that run: one that takes no answer is left.
+        except RegistryError as error:
+            self.pauses.begin(run_id)
+            return f"Transfer {run_id} takes no answer: {first_line(error)}"
+
+    def _answer(self, run_id: str) -> str:
         try:
             version = self._take_in(run_id)
         # These say something of what was sent.
@@ -219,6 +230,14 @@ class Receiver:
         # Beside the locks of everything else that is done at this MLflow.
         locks = self.project.home / "leases"
         return Inbox(uri, locks)
+
+
+def _choose(open_transfers: Sequence[str]) -> Sequence[str]:
+    """Those of this round: whoever sends many holds up no other duty of the controller."""
+    if len(open_transfers) <= MOST_AT_ONCE:
+        return open_transfers
+    # By chance: the oldest may be some that never take an answer.
+    return random.sample(open_transfers, MOST_AT_ONCE)
 
 
 def see_origin(

@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import TransferRefused
 from core.files import sha256_of
-from flows.receive import Receiver
+from flows.receive import MOST_AT_ONCE, Receiver
 from flows.send import Packed
 from operations.sending import Delivery, Errand
 from registry.ledger.audit import export
@@ -397,6 +397,45 @@ def test_a_transfer_that_is_nonsense_is_refused_and_keeps_no_other_waiting(
     (nonsense / RECORD).write_text("[]")
     prod.inbox.send("manager", "0" * 64, nonsense)
     assert prod.get(sent).version == "1"
+    assert prod.receive() == ()
+
+
+@pytest.mark.ci
+def test_a_run_that_takes_no_answer_keeps_no_other_waiting(
+    prod: Installation, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender says who may write to it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    nonsense = tmp_path / "nonsense"
+    nonsense.mkdir()
+    (nonsense / RECORD).write_text("[]")
+    closed = prod.inbox.send("eve", "0" * 64, nonsense)
+    plain = MlflowClient.set_tag
+
+    def set_tag(client: MlflowClient, run_id: str, key: str, value: str) -> None:
+        if run_id == closed:
+            raise MlflowException("Permission denied", error_code=1002)
+        plain(client, run_id, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_tag", set_tag)
+    assert prod.get(sent).version == "1"
+    (sentence,) = prod.receive()
+    assert sentence.startswith(f"Transfer {closed} takes no answer")
+
+
+@pytest.mark.ci
+def test_whoever_sends_many_holds_up_nothing_else(
+    prod: Installation, tmp_path: Path
+) -> None:
+    nonsense = tmp_path / "nonsense"
+    nonsense.mkdir()
+    (nonsense / RECORD).write_text("[]")
+    for number in range(MOST_AT_ONCE + 2):
+        prod.inbox.send("eve", f"{number:064}", nonsense)
+    assert len(prod.receive()) == MOST_AT_ONCE
+    assert len(prod.receive()) == 2
     assert prod.receive() == ()
 
 
