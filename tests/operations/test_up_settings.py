@@ -36,6 +36,8 @@ def test_on_macos_it_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 def test_with_the_teams_mlflow_none_is_started_and_its_login_is_passed_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # That of the tests' own server would be named as unused.
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "assay")
     password = "pa55word-9"  # noqa: S105  # of no server
