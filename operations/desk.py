@@ -19,8 +19,9 @@ from operations.gate_report.fitness import fitness
 from operations.gate_report.markdown import plain
 from operations.history import HistoryEntry, read_history
 from operations.origin_text import describe_origin
+from operations.release_report.publish import report_address
 from registry.ledger.state import LedgerState, RecordedRelease
-from registry.mlflow.recorded import CHALLENGER, RELEASE_REASON
+from registry.mlflow.recorded import CHALLENGER, RELEASE_REASON, ModelVersion
 from registry.mlflow.store import Store
 from registry.release.approvals import Target, describe_approvals
 from registry.release.people import FILE
@@ -173,14 +174,24 @@ class Desks:
             *([there, ""] if there else []),
             *_origin(place, ledger_state),
             _approvals(place, ledger_state),
-            *self._link(place),
+            *self._links_of(place, registered, store.address),
             *_entries(place),
         ]
         store.put_first(registered, "\n".join(lines))
 
-    def _link(self, place: Place) -> list[str]:
-        link = self._links.get(f"{place.model} {place.version}")
-        return [] if link is None else [f"[Its last release in Prefect]({link})", ""]
+    def _link(self, place: Place) -> str | None:
+        return self._links.get(f"{place.model} {place.version}")
+
+    def _links_of(self, place: Place, version: ModelVersion, server: str) -> list[str]:
+        """Where its last release is seen, and the report that was attached when that ended."""
+        link = self._link(place)
+        if link is None:
+            return []
+        lines = [f"[Its last release in Prefect]({link})", ""]
+        report = report_address(version, server)
+        if report is not None:
+            lines += [f"[The report of its last release]({report})", ""]
+        return lines
 
     def _sentences(self, place: Place, ledger_state: LedgerState) -> list[str]:
         """What holds of the version, and what a person can do."""

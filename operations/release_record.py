@@ -13,7 +13,13 @@ from flows.release_runs import DuePage, ReleaseRuns
 from flows.run.report import link_to
 from flows.schedule.prefect_api import is_configured
 from flows.schedule.prefect_runs import put_markdown, run_of
-from operations.release_report.publish import FOLDER, attach_page, file_name, make_page
+from operations.release_report.publish import (
+    FOLDER,
+    attach_page,
+    file_name,
+    make_page,
+    report_address,
+)
 from registry.ledger.ledger import Ledger
 from registry.ledger.state import LedgerState
 from registry.mlflow.recorded import RELEASE_RUN, ModelVersion
@@ -76,11 +82,7 @@ class ReleaseRecord:
             judgement = self._judge(page)
             report = make_page(judgement)
             attach_page(judgement, report)
-            text = _where_the_report_is(
-                judgement,
-                version,
-                address,
-            )
+            text = _where_the_report_is(version, address)
             run = run_of(page.flow_run_id)
             put_markdown(
                 run,
@@ -99,15 +101,13 @@ class ReleaseRecord:
         )
 
 
-def _where_the_report_is(
-    judgement: "Judgement", version: ModelVersion, address: str
-) -> str:
-    name = file_name(judgement)
+def _where_the_report_is(version: ModelVersion, address: str) -> str:
+    name = file_name(version)
     place = f"`{FOLDER}/{name}` among the artifacts of the MLflow run {version.run_id}"
+    report = report_address(version, address)
     # Without a server there are no pages that a link could lead to.
-    if not address.startswith("http"):
+    if report is None:
         return f"The report of the release is {place} at `{address}`.\n"
-    report = f"{address}/get-artifact?path={FOLDER}/{name}&run_uuid={version.run_id}"
     pages = f"{address}/#/models/{version.name}/versions/{version.version}"
     return (
         f"[The report of the release]({report}): {place}.\n\n"

@@ -13,6 +13,7 @@ from core.settings import Settings
 from operations.history import read_history
 from operations.release_report.facts import collect_facts
 from operations.release_report.page import render_page
+from registry.mlflow.recorded import ModelVersion
 
 if TYPE_CHECKING:
     from flows.judgement import Judgement
@@ -42,7 +43,7 @@ def report_release(
         attach_page(judgement, page)
     if out is None and attach:
         return None
-    path = out or Path(file_name(judgement))
+    path = out or Path(file_name(judgement.version))
     write_text(path, page)
     return path
 
@@ -53,10 +54,17 @@ def make_page(judgement: "Judgement") -> str:
     return render_page(collect_facts(judgement, history))
 
 
-def file_name(judgement: "Judgement") -> str:
+def file_name(version: ModelVersion) -> str:
     """A name of letters that every file system takes: so are names of models."""
-    version = judgement.version
     return f"{version.name}-{version.version}.html"
+
+
+def report_address(version: ModelVersion, server: str) -> str | None:
+    """Where MLflow shows the report that is attached; None without a server with pages."""
+    if not server.startswith("http"):
+        return None
+    path = f"{FOLDER}/{file_name(version)}"
+    return f"{server}/get-artifact?path={path}&run_uuid={version.run_id}"
 
 
 def attach_page(judgement: "Judgement", page: str) -> None:
@@ -74,7 +82,7 @@ def attach_page(judgement: "Judgement", page: str) -> None:
         )
     # MLflow names the artifact as the file is named.
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / file_name(judgement)
+        path = Path(scratch) / file_name(version)
         write_text(path, page)
         store = open_store(find_project(Settings().home))
         store.runs.attach(version.run_id, path, FOLDER)

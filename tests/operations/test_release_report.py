@@ -17,6 +17,7 @@ from operations.release_report.facts import collect_facts
 from operations.release_report.html import cut, shown
 from operations.release_report.page import render_page
 from operations.release_report.plot import thin_out
+from operations.release_report.publish import report_address
 from pipelines.scoring.evidence_file import EvidenceRow, read_evidence, write_evidence
 from pipelines.values.dataset import GroupRate, Interval, Prompt
 from pipelines.values.evidence import Scorecard
@@ -347,3 +348,13 @@ def test_a_row_that_no_metric_can_count_alone_is_left_out_and_said(
     facts.__dict__["evidence"] = evidence.model_copy(update={"rows": rows})
     page = Page(render_page(facts))
     assert "of 60 prompts. 1 have no number of their own." in page.words
+
+
+def test_a_report_has_an_address_only_where_a_server_has_pages() -> None:
+    version = ModelVersion(
+        name="letters", version="3", run_id="a1", package_sha256="c" * 64
+    )
+    assert report_address(version, "sqlite:////home/mlflow.db") is None
+    assert report_address(version, "https://mlflow.example") == (
+        "https://mlflow.example/get-artifact?path=release_report/letters-3.html&run_uuid=a1"
+    )

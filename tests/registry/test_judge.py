@@ -1071,3 +1071,11 @@ def test_nothing_worse_than_the_policy_ever_becomes_a_candidate(
         assert {each.generation for each in case.waivers if each.until > NOW} >= set(
             verdict.waivers
         )
+
+
+def test_of_a_version_from_elsewhere_it_is_said_whose_ledger_vouches() -> None:
+    origin = ORIGIN.model_copy(update={"received_from": "staging"})
+    text = check("registration", "passed", {"origin": origin})
+    assert text.endswith("trained for lena in staging, whose ledger vouches for it")
+    other = origin.model_copy(update={"package_sha256": "d" * 64})
+    check("registration", "rejected", {"origin": other})
