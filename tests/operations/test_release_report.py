@@ -352,7 +352,11 @@ def test_a_row_that_no_metric_can_count_alone_is_left_out_and_said(
 
 def test_a_report_has_an_address_only_where_a_server_has_pages() -> None:
     version = ModelVersion(
-        name="letters", version="3", run_id="a1", package_sha256="c" * 64
+        name="letters",
+        version="3",
+        run_id="a1",
+        package_sha256="c" * 64,
+        logical_run="d" * 64,
     )
     assert report_address(version, "sqlite:////home/mlflow.db") is None
     assert report_address(version, "https://mlflow.example") == (
