@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.environment import set_library_environment
 from core.errors import AssayError
@@ -24,6 +25,9 @@ from core.ready import ready_line
 from core.settings import Settings
 from operations.doorbell import Bell, listening
 from serving.log import say
+
+if TYPE_CHECKING:
+    from operations.reconcile import Reconciler
 
 Duty = Callable[[], tuple[str, ...]]
 # A lost doorbell delays a release or a brake by one round at most.
@@ -76,12 +80,12 @@ def run(stop: threading.Event, every: float) -> int:
         rounds = Rounds(stop, Bell(), every)
         with listening(project.home, rounds.bell):
             _say(ready_line(f"the controller looks every {every:g} s."))
-            threading.Thread(target=_import_ahead, daemon=True).start()
-            # Beside the releases: an MLflow that does not answer must not keep them waiting.
-            rounds.begin(lambda: reconciler.of_the_record)
-            rounds.begin(lambda: reconciler.of_transfers)
-            rounds.begin(lambda: reconciler.of_wishes)
+            # Going back imports nothing of MLflow's, and waits for nothing.
             rounds.begin(lambda: reconciler.of_ways_back)
+            starting = threading.Thread(
+                target=begin_slow_rounds, args=(rounds, reconciler), daemon=True
+            )
+            starting.start()
             rounds.repeat(lambda: reconciler.of_releases)
     return 0
 
@@ -123,6 +127,18 @@ def attempt(duty: Duty) -> None:
     except Exception as error:  # noqa: BLE001 - one broken duty must not end the others
         cause = f"{type(error).__name__}: {str(error)[:_LONGEST_ERROR]}"
         _say(f"{duty.__name__} failed: {cause}")
+
+
+def begin_slow_rounds(rounds: Rounds, reconciler: "Reconciler") -> None:
+    """Begin the rounds that ask MLflow, each in a thread beside the releases.
+
+    An MLflow that does not answer must not keep releases waiting, nor a transfer of gigabytes.
+    """
+    # First, and by one thread: of two that import MLflow at once, one finds half of it.
+    _import_ahead()
+    rounds.begin(lambda: reconciler.of_the_record)
+    rounds.begin(lambda: reconciler.of_transfers)
+    rounds.begin(lambda: reconciler.of_wishes)
 
 
 def _import_ahead() -> None:

@@ -1,11 +1,15 @@
 """The controller's rounds: what a duty does, says or fails in ends none of the others."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from core.errors import ServingError
 from operations.controller import attempt
+from tests.support.journey import ROOT
+from tests.support.waiting import SECONDS_AT_MOST
 
 
 def speaks() -> tuple[str, ...]:
@@ -42,3 +46,29 @@ def test_what_a_duty_did_and_why_it_failed_are_lines_of_the_log(
         "is_away: No endpoint runs.",
         "breaks failed: KeyError: 'something new'",
     ]
+
+
+_BEGIN = """
+import sys, threading
+from operations.controller import Bell, Rounds, begin_slow_rounds
+
+class Seen(Rounds):
+    def begin(self, list_duties):
+        print(all(name in sys.modules for name in ("mlflow", "model_signing")))
+
+assert "mlflow" not in sys.modules
+begin_slow_rounds(Seen(threading.Event(), Bell(), 1.0), None)
+"""
+
+
+def test_no_two_threads_import_mlflow_at_once() -> None:
+    """Each would find half of it, and the controller would be broken until it is started again."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BEGIN],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_AT_MOST,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "True", "True"]
