@@ -154,15 +154,13 @@ def begin_promotion(
         drive_release(model, context, waits=False)
         check_pages(store, context.ledger, context.ledger.state())
         _check_does_not_serve(context.ledger.state(), candidate)
-        # From here on nothing is read from MLflow that a person could edit.
-        judged = version_to_judge(
+        verdict, ledger_state = _judge(
             project,
             context,
             store,
             candidate,
             package,
         )
-        verdict, ledger_state = judge_and_record(context, store, judged)
         # The verdict is recorded, whatever it was: that is the answer.
         if not isinstance(verdict, Candidate):
             return Promotion(
@@ -195,15 +193,32 @@ def _judge_ahead(
     with share_home(project.home):
         package = fetch_package_of(store, candidate, project.home)
         check_pages(store, context.ledger, context.ledger.state())
-        judged = version_to_judge(
+        verdict, _ = _judge(
             project,
             context,
             store,
             candidate,
             package,
         )
-        verdict, _ = judge_and_record(context, store, judged)
     return verdict
+
+
+def _judge(
+    project: Project,
+    context: ReleaseContext,
+    store: Store,
+    candidate: ModelVersion,
+    package: Path,
+) -> tuple[Candidate | Rejection | Undecided, LedgerState]:
+    """Judge and record; from here on nothing is read from MLflow that a person could edit."""
+    judged = version_to_judge(
+        project,
+        context,
+        store,
+        candidate,
+        package,
+    )
+    return judge_and_record(context, store, judged)
 
 
 def _other_release_error() -> ReleaseError:

@@ -6,6 +6,7 @@ this machine, are refused.
 """
 
 import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.responses import PlainTextResponse
@@ -79,12 +80,12 @@ def install_guards(desk: Desk) -> None:
         return guarded_models(store_uri)
 
     openers = (open_tracking, open_models)
-    for registries, opener in zip(all_store_registries(), openers, strict=True):
-        for registry in registries:
-            for scheme in _DATABASES:
-                registry.register(scheme, opener)
-            for scheme in _OTHER_PLACES:
-                registry.register(scheme, _refuse_store)
+    register_openers(
+        openers,
+        _DATABASES,
+        _OTHER_PLACES,
+        _refuse_store,
+    )
     _install_artifact_guards()
 
 
@@ -95,6 +96,21 @@ def _refuse_store(store_uri: str, *_: Any) -> Any:
         f"Assay's MLflow keeps its records in SQLite or PostgreSQL, not at {scheme[:20]}:. "
         "Unset the variable that leads there."
     )
+
+
+def register_openers(
+    openers: tuple[Any, Any],
+    databases: Iterable[str],
+    other_places: Iterable[str],
+    refuse: Callable[..., Any],
+) -> None:
+    """Have MLflow open run stores and model stores by these two, and none in another place."""
+    for registries, opener in zip(all_store_registries(), openers, strict=True):
+        for registry in registries:
+            for scheme in databases:
+                registry.register(scheme, opener)
+            for scheme in other_places:
+                registry.register(scheme, refuse)
 
 
 def all_store_registries() -> tuple[tuple[Any, Any], tuple[Any, Any]]:

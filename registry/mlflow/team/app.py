@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import RegistryError
 from registry.mlflow.acting import remember_requests, take_requests
 from registry.mlflow.announced import announcing
-from registry.mlflow.guard import all_store_registries, without_assistant
+from registry.mlflow.guard import register_openers, without_assistant
 from registry.mlflow.team.artifacts import REFERENCES, guarded_opener
 from registry.mlflow.team.settings import read_team
 from registry.mlflow.team.stores import (
@@ -99,12 +99,12 @@ def _use_plain_addresses() -> None:
 
 def _install_guards() -> None:
     openers = (open_records, open_models)
-    for registries, opener in zip(all_store_registries(), openers, strict=True):
-        for registry in registries:
-            for scheme in _DATABASES:
-                registry.register(scheme, opener)
-            for scheme in _OTHER_PLACES:
-                registry.register(scheme, _refuse_store)
+    register_openers(
+        openers,
+        _DATABASES,
+        _OTHER_PLACES,
+        _refuse_store,
+    )
     _guard_artifacts()
 
 
