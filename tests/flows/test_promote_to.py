@@ -7,6 +7,7 @@ judges, and its endpoint answers.
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,13 @@ from registry.mlflow.accounts import read_passwords
 from registry.release.environments import FILE
 from registry.release.people import FILE as PEOPLE_FILE
 from tests.support.endpoint_system import Home, endpoint
-from tests.support.journey import Checkout, CommandResult, invoke, make_checkout
+from tests.support.journey import (
+    Checkout,
+    CommandResult,
+    copy_checkout,
+    invoke,
+    make_checkout,
+)
 from tests.support.ledgers import write
 from tests.support.promoted import (
     MODEL,
@@ -111,23 +118,24 @@ def received(prod: System) -> list[Received]:
     return [body for body in bodies if isinstance(body, Received)]
 
 
-def test_prod_judges_by_its_own_policy_and_then_answers_with_what_was_scored(
-    staging: Checkout, prod: System
-) -> None:
+@dataclass(frozen=True)
+class Told:
+    """What the command line said, in this order, until prod released the version."""
+
+    nobody: CommandResult
+    refusal: CommandResult
+    with_the_authors_approval: CommandResult
+    granted: CommandResult
+
+
+@pytest.fixture(scope="module")
+def told(staging: Checkout, prod: System) -> Told:
+    """From nobody being logged in to a release: the tests may then run in any order."""
     nobody = promote(staging)
-    assert nobody.code == 1
-    assert "Nobody is logged in to prod" in nobody.err
     assert log_in(staging, prod, "manager").code == 0
-    # What staging waived is not waived here, and its verdict does not count.
     refusal = promote(staging, "--json")
     assert refusal.code == 4, refusal.out + refusal.err + prod.logs()
-    assert "0 people rated the answers, the policy asks for 3" in refusal.out
-    assert "0 approvals" in refusal.out
-    assert "asks for 1" in refusal.out
-    assert refusal.last["version_there"] == "1"
     (entry,) = received(prod)
-    assert entry.origin.name == "staging"
-    assert entry.released_by is not None
     # The author of staging approves nothing here, under whatever name.
     approval = Approved(
         by="manager",
@@ -138,13 +146,34 @@ def test_prod_judges_by_its_own_policy_and_then_answers_with_what_was_scored(
         package_sha256=entry.package_sha256,
     )
     write(open_ledger(prod.checkout.home), approval)
-    assert "0 approvals" in promote(staging).out
+    approved = promote(staging)
     shows_where_it_came_from(prod)
     for rule in WAIVED:
         waive(prod.checkout, rule)
     granted = promote(staging, "--wait", "--json")
     assert granted.code == 0, granted.out + granted.err + prod.logs()
-    assert "is champion there" in granted.out
+    return Told(nobody, refusal, approved, granted)
+
+
+def test_prod_judges_by_its_own_policy(told: Told, prod: System) -> None:
+    assert told.nobody.code == 1
+    assert "Nobody is logged in to prod" in told.nobody.err
+    # What staging waived is not waived here, and its verdict does not count.
+    said = told.refusal.out
+    assert "0 people rated the answers, the policy asks for 3" in said
+    assert "0 approvals" in said
+    assert "asks for 1" in said
+    assert told.refusal.last["version_there"] == "1"
+    assert "0 approvals" in told.with_the_authors_approval.out
+    (entry,) = received(prod)
+    assert entry.origin.name == "staging"
+    assert entry.released_by is not None
+
+
+def test_prod_then_answers_with_what_was_scored_in_staging(
+    told: Told, staging: Checkout, prod: System
+) -> None:
+    assert "is champion there" in told.granted.out
     # It was found again: no second version, and no second entry.
     assert len(received(prod)) == 1
     there = open_ledger(staging.home).state().model(MODEL).current
@@ -157,6 +186,7 @@ def test_prod_judges_by_its_own_policy_and_then_answers_with_what_was_scored(
     assert answer.json()["system_fingerprint"] == there.release.fingerprint
     # Asked for once more, nothing changes.
     kinds = entry_kinds(prod.checkout)
+    assert log_in(staging, prod, "manager").code == 0
     assert promote(staging, "--wait").code == 0
     assert entry_kinds(prod.checkout) == kinds
 
@@ -178,6 +208,7 @@ def shows_where_it_came_from(prod: System) -> None:
     assert "Where it came from" in page.read_text()
 
 
+@pytest.mark.usefixtures("told")
 def test_who_is_no_release_manager_in_prod_releases_nothing_there(
     staging: Checkout, prod: System
 ) -> None:
@@ -190,22 +221,25 @@ def test_who_is_no_release_manager_in_prod_releases_nothing_there(
     assert entry_kinds(prod.checkout).count("release_begun") == before
 
 
-def test_prod_names_the_origin_offline(staging: Checkout, prod: System) -> None:
-    assert received(prod) or promote(staging).code
+@pytest.mark.usefixtures("told")
+def test_prod_names_the_origin_offline(prod: System) -> None:
     verified = invoke(prod.checkout, "audit", "verify")
     assert "received from staging" in verified.out
     assert "received from staging" in invoke(prod.checkout, "history").out
 
 
+@pytest.mark.usefixtures("told")
 def test_a_revocation_in_staging_is_brought_to_prod_as_an_export(
     staging: Checkout, prod: System, tmp_path: Path
 ) -> None:
+    # A copy is revoked, so that the other tests find staging as it was.
+    revoking = copy_checkout(staging, tmp_path / "assay")
     revoked = Revoked(by="olga", reason_sha256="0" * 64, model=MODEL, version="1")
     # Staging's own brake: nothing of it reaches prod by itself.
-    write(open_ledger(staging.home), revoked)
-    assert "it is revoked there" in promote(staging).err
+    write(open_ledger(revoking.home), revoked)
+    assert "it is revoked there" in promote(revoking).err
     export = tmp_path / "staging.jsonl"
-    assert invoke(staging, "audit", "export", export).code == 0
+    assert invoke(revoking, "audit", "export", export).code == 0
     imported = invoke(prod.checkout, "audit", "import", export)
     assert imported.code == 0, imported.err
     assert f"{MODEL} version 1 was revoked in staging" in imported.out
