@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.files import sha256_of
+from flows.judged_confirmation import confirmed_of
 from flows.judged_people import (
     approvals_of,
     last_verdict,
@@ -119,6 +120,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         waivers=waivers_of(ledger_state, version.name, people),
         approvals=_approvals(judged, ledger_state, people),
         recomputed_differences=_differences(judged),
+        confirmed=confirmed_of(judged.version, judged.package, ledger_state, origin),
         is_older=judged.is_older,
         signature=found.signature,
         signature_fault=found.fault,

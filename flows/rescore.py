@@ -29,6 +29,7 @@ from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.rescoring import rescore as score_again
+from flows.run.reserve import place_seen_groups
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
@@ -76,6 +77,7 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
         own = Adapter.read(package / "adapter.json")
         with open_workspace(project, _as_trained(request, package)) as workspace:
             version_inputs(workspace)
+            place_seen_groups(workspace, store, champion.name)
             against = place_predecessor(serving, store, workspace, own)
             outcome = score_again(
                 workspace,

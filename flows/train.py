@@ -1,7 +1,7 @@
 """THE MAIN PATH: from rows and a base model to a judged, registered adapter. Read it top to bottom.
 
     raw rows ─ split ─ ValidationReport ─ BiasReport ─admit─ TrainingSet ─ Adapter ─ Completions
-             ─ Scorecard ─screen─ Finalist ─ ModelVersion @challenger
+             ─ Scorecard ─screen─ Finalist ─ Confirmation ─ ModelVersion @challenger
 
 Either gate may answer Rejection or Undecided instead. The run ends there and is recorded.
 """
@@ -22,6 +22,7 @@ from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.rescoring import score_with_new_code
+from flows.run.reserve import confirm_on_reserve, place_seen_groups
 from flows.run.stage_task import run_stage
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.training_lock import training_turn
@@ -80,6 +81,7 @@ def _train_in(workspace: Workspace, store: Store, request: TrainRequest) -> Outc
     version_inputs(workspace)
     place_comparators(store, model, workspace)
     logical_run, recipe = identify(workspace.root, model), recipe_of(workspace.root)
+    place_seen_groups(workspace, store, model, logical_run)
     # Asked first: a recipe of the champion is no new logical run once the champion has changed.
     outcome = outcome_of_recipe(
         store,
@@ -121,4 +123,6 @@ def train_and_evaluate(attempt: Attempt) -> Verdict | Champion:
     champion = champion_made_again(attempt.root)
     if champion is not None:
         return champion
-    return evaluate_adapter(attempt.workspace)
+    verdict = evaluate_adapter(attempt.workspace)
+    # The rows that judge every candidate only propose: others, which chose nothing, confirm.
+    return confirm_on_reserve(attempt, verdict)

@@ -16,6 +16,8 @@ from registry.ledger.entries import (
     ApprovalWithdrawn,
     Approved,
     BaseServed,
+    BlockClosed,
+    BlockOpened,
     Body,
     CanaryPaused,
     CanaryResumed,
@@ -206,17 +208,37 @@ def _describe(
 
 
 def _words(body: Body) -> str:
-    if isinstance(body, Judged):
-        return f"judged {body.verdict}"
-    if isinstance(body, Rescored):
-        return f"scored again, {body.verdict}:"
-    if isinstance(body, CanaryStep):
-        return f"canary at {body.weight} %"
-    if isinstance(body, Waived):
-        return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
+    if isinstance(body, Judged | Rescored):
+        is_again = isinstance(body, Rescored)
+        return (
+            f"scored again, {body.verdict}:" if is_again else f"judged {body.verdict}"
+        )
+    if isinstance(body, BlockOpened):
+        return (
+            f"confirmation {body.number} of the year begun, at level {body.level:.4f}"
+        )
+    if isinstance(body, BlockClosed):
+        return "confirmed" if body.is_confirmed else "not confirmed"
+    if isinstance(body, CanaryStep | Waived):
+        return _words_with_number(body)
     if isinstance(body, Received | OriginSeen):
         return _words_on_origin(body)
     return _special_words(body) or _WORDS[body.kind]
+
+
+def _words_with_number(body: CanaryStep | Waived) -> str:
+    if isinstance(body, CanaryStep):
+        return f"canary at {body.weight} %"
+    return f"rule {body.rule} waived until {body.until:%Y-%m-%d %H:%M}"
+
+
+def _words_on_block(body: BlockOpened | BlockClosed) -> str:
+    """Name the confirmation, or what the opened block showed."""
+    if isinstance(body, BlockOpened):
+        number = f"confirmation {body.number} of the year"
+        return f"{number} begun, at level {body.level:.4f}"
+    result = "confirmed" if body.is_confirmed else "not confirmed"
+    return f"{result} by the block of entry {body.opened}"
 
 
 def _words_on_origin(body: Received | OriginSeen) -> str:

@@ -35,6 +35,7 @@ STAGES = (
     "generate",
     "score",
     "screen",
+    "confirm",
 )
 CODE = "code"
 """Comes before them in dvc.yaml, and writes down which code each of them runs."""

@@ -2,6 +2,7 @@
 
     data/raw ─ collect ─ split ─ validate ─ bias ─ admit ─┬─ fine_tune ─┬─ prompt_baselines
                                       └─ base_model ──────┘             └─ generate ─ score ─ screen
+    a block of the reserve, where the gate `screen` passed: confirm
 
 A stage runs in the root and writes below `data/STAGE`. dvc.yaml names the same folders.
 """
@@ -25,6 +26,9 @@ CHAT_TEMPLATE = BASE_MODEL / "chat_template.jinja"
 CONFORMANCE = DATA / "base_check" / "conformance.json"
 CHAMPION = DATA / "champion"
 CHAMPION_INPUT = CHAMPION / "champion.json"
+RESERVE = DATA / "reserve"
+SEEN_GROUPS = RESERVE / "seen.json"
+BLOCK_INPUT = RESERVE / "block.json"
 
 COLLECT = DATA / "collect"
 SPLIT = DATA / "split"
@@ -32,6 +36,7 @@ DATASET = SPLIT / "dataset.json"
 VALIDATE = DATA / "validate"
 VALIDATION_REPORT = VALIDATE / "report.json"
 HELD_OUT = VALIDATE / "held_out.jsonl"
+SEALED = VALIDATE / "reserve.jsonl"
 BIAS = DATA / "bias"
 BIAS_REPORT = BIAS / "report.json"
 ADMIT = DATA / "admit"
@@ -50,3 +55,5 @@ EVIDENCE = SCORE / "evidence.parquet"
 NAMED_ANSWERS = SCORE / "named_answers.jsonl"
 SCREEN = DATA / "screen"
 SCREEN_VERDICT = SCREEN / "verdict.json"
+CONFIRM = DATA / "confirm"
+CONFIRMATION = CONFIRM / "confirmation.json"

@@ -21,6 +21,8 @@ from pipelines.values.evidence import Scorecard
 from pipelines.values.own_metric import own_metric_files
 from pipelines.values.verdict import Finalist, Rejection, Undecided
 from registry.mlflow.card import Lineage, model_card
+from registry.release.confirmed import FILES as CONFIRMATION_FILES
+from registry.release.confirmed import FOLDER as CONFIRMATION
 from registry.release.known_answers import FILE as KNOWN_ANSWERS
 from registry.release.known_answers import (
     KnownAnswer,
@@ -74,9 +76,21 @@ def collect_evidence(workspace: Workspace, verdict: Verdict | None) -> Path:
         if path.is_file():
             shutil.copyfile(path, folder / name)
     _copy_own_metrics(workspace, folder)
+    _copy_confirmation(workspace, folder)
     if verdict is not None:
         verdict.write(folder / "verdict.json")
     return folder
+
+
+def _copy_confirmation(workspace: Workspace, folder: Path) -> None:
+    """Keep the block that was opened, its rows and its evidence; where none was, why."""
+    confirmed = workspace.root / layout.CONFIRM
+    for name in CONFIRMATION_FILES:
+        source = confirmed / name
+        if source.is_file():
+            copy = folder / CONFIRMATION / name
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def _copy_own_metrics(workspace: Workspace, folder: Path) -> None:

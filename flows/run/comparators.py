@@ -42,6 +42,12 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
         comparators.write(workspace.root / layout.CHAMPION_INPUT)
 
 
+def find_comparators(store: Store, model: str, home: Path) -> tuple[ModelVersion, ...]:
+    """The champion and the anchor of a model, where there are any."""
+    found = (find_champion(store, model, home), store.holder(model, ANCHOR))
+    return tuple(version for version in found if version is not None)
+
+
 def check_comparators(workspace: Workspace) -> None:
     """Refuse champions and anchors on another base model before anything is trained."""
     root = workspace.root

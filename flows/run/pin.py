@@ -16,6 +16,7 @@ _PACKAGES = ("core", "pipelines", "registry", "serving", "flows", "operations", 
 _PINNED = (
     "data/expectations",
     "data/champion",
+    "data/reserve",
     "registry/policies",
     FILE,
     "dvc.yaml",
@@ -32,6 +33,7 @@ _RECORDED = (
     "data/code",
     "data/expectations",
     "data/champion/champion.json",
+    "data/reserve",
     "registry/policies",
 )
 _BESIDE_ROWS = (".gitignore", "README.md")

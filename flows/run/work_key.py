@@ -18,6 +18,8 @@ from pipelines.stage_key import digest_dependency, read_setting
 from pipelines.values.params import load_params
 
 _POLICIES = f"{layout.POLICIES}/"
+_RESERVE = {layout.SEEN_GROUPS.as_posix(), layout.BLOCK_INPUT.as_posix()}
+"""Which groups are sealed changes with each candidate, and makes no other work of the same rows."""
 
 
 def identify(root: Path, model: str) -> str:
@@ -25,14 +27,14 @@ def identify(root: Path, model: str) -> str:
 
     The same work under two names is a run of each.
     """
-    work = work_key(root)
+    work = work_key(root, besides=_RESERVE)
     return digest_of_json({"model": model, "work": work})
 
 
 def recipe_of(root: Path) -> str:
     """What makes the adapter and its scores, without the champion that they are compared with."""
     champion = layout.CHAMPION.as_posix()
-    return work_key(root, besides={champion})
+    return work_key(root, besides={champion, *_RESERVE})
 
 
 def work_key(root: Path, besides: Collection[str] = ()) -> str:

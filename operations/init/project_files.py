@@ -24,6 +24,8 @@ _FILES = Path(__file__).with_name("files")
 _AS_THEY_ARE = (
     "dvc.yaml",
     "data/champion/champion.json",
+    "data/reserve/seen.json",
+    "data/reserve/block.json",
     "data/expectations/rows.json",
     "data/raw/README.md",
     "data/.gitignore",

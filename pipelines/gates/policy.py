@@ -83,6 +83,17 @@ class ScreenPolicy(Settable):
     # The policy's own, beside those of the parameters: a gate does not rest on what a run may set.
     resamples: Annotated[int, Field(ge=1000, le=10**6)]
     seed: Annotated[int, Field(ge=0)]
+    reserve: Literal["sealed", "none"] = Field(
+        default="none",
+        description="`sealed`: half of the held-out groups are kept unseen, and what passes has to "
+        "be confirmed on a block of them, at a level that a year's candidates share. `none`: the "
+        "same groups judge every candidate, and the verdict says which error a year then has.",
+    )
+    block_groups: Annotated[int, Field(ge=FEWEST_CLUSTERS, le=10**6)] = Field(
+        default=37,
+        description="Groups of a block, at least; never fewer than judge every candidate, so that "
+        "a confirmation finds what a first look found.",
+    )
     guardrails: tuple[Guardrail, ...] = Field(min_length=1)
     max_output_score_difference: Annotated[float, Field(ge=0, le=50)] | None = Field(
         description="Largest gap in the bias report's row metric between groups, "

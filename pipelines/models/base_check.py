@@ -16,7 +16,15 @@ from pipelines.models.few_shot import count_free_tokens, draw_examples
 from pipelines.models.language_model import LanguageModel
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.conformance import Conformance
-from pipelines.values.dataset import SPLITS, Message, Row, group_prompts, read_rows
+from pipelines.values.dataset import (
+    PARTS,
+    RESERVE,
+    SPLITS,
+    Message,
+    Row,
+    group_prompts,
+    read_rows,
+)
 from pipelines.values.params import Params
 from pipelines.values.reading import count_of
 
@@ -71,7 +79,7 @@ def check_base(
 def read_all_rows() -> dict[str, tuple[Row, ...]]:
     """Read the validated rows of each split; none of a split that is not there yet."""
     rows: dict[str, tuple[Row, ...]] = {}
-    for split in SPLITS:
+    for split in PARTS:
         path = layout.VALIDATE / f"{split}.jsonl"
         if path.is_file():
             rows[split] = read_rows(path)
@@ -82,7 +90,8 @@ def _check_room(
     language: LanguageModel, rows: Mapping[str, Sequence[Row]], params: Params
 ) -> None:
     """Raise `UnusableRow` for what would not fit into the context once training is over."""
-    prompts = group_prompts(rows["held_out"])
+    # The reserve's prompts are asked one day: only their lengths are looked at.
+    prompts = group_prompts([*rows["held_out"], *rows.get(RESERVE, ())])
     encoder = language.encoder
     generation = params.generation
     encoded = [encoder.prompt_ids(prompt.messages) for prompt in prompts]

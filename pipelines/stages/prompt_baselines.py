@@ -88,8 +88,11 @@ def main() -> int:
     language = load_language_model(base, folder, template, params.generation.precision)
     train = read_rows(training_set.train.checked())
     dev = read_rows(training_set.dev.checked())
-    prompts = group_prompts(read_rows(layout.HELD_OUT))
-    room = count_free_tokens(language, dev, prompts, params.generation)
+    held_out = read_rows(layout.HELD_OUT)
+    prompts = group_prompts(held_out)
+    # The same examples have to fit beside a prompt of the reserve: its length alone is looked at.
+    all_prompts = group_prompts([*held_out, *read_rows(layout.SEALED)])
+    room = count_free_tokens(language, dev, all_prompts, params.generation)
     choice = choose_examples(language, train, dev, params.few_shot, room)
     choice.write(layout.FEW_SHOT_EXAMPLES)
     bare, _ = prompt_baselines(

@@ -1,22 +1,26 @@
-"""Stage `split`: share whole groups out to train, dev and held-out.
+"""Stage `split`: share whole groups out to train, dev and held-out, and seal a reserve.
 
-In: `data/collect`, and the parameters `split`.
+In: `data/collect`, the parameters `split`, the policy, and which groups were scored before.
 Out: `data/split` with one file a split, without exact duplicates, and `dataset.json`, the
 version of the data with its counts and the overlap between splits.
 Refuses: a fixed held-out file without one usable row. Empty splits are for `admit` to judge.
 
-A hash of the group decides, so that no other group decides where one goes.
+A hash of the group decides, so that no other group decides where one goes. Where the policy asks
+for a sealed reserve, another hash puts half of the held-out groups into it, but for those that some
+candidate was scored on.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from core.errors import EmptySplit
 from core.files import md5_of
 from core.value import Value
 from pipelines import layout
+from pipelines.gates.policy import load_policy
 from pipelines.values.dataset import (
+    PARTS,
     SPLITS,
     Collection,
     DatasetVersion,
@@ -26,6 +30,10 @@ from pipelines.values.dataset import (
     write_rows,
 )
 from pipelines.values.params import SplitParams, load_params
+from pipelines.values.reserve import SeenGroups, key_of
+
+SEALED_SHARE = 0.5
+"""Of the held-out groups."""
 
 
 class Splits(Value):
@@ -34,6 +42,7 @@ class Splits(Value):
     train: tuple[Row, ...]
     dev: tuple[Row, ...]
     held_out: tuple[Row, ...]
+    reserve: tuple[Row, ...] = ()
     duplicates: int
 
     def of(self, name: str) -> tuple[Row, ...]:
@@ -43,12 +52,16 @@ class Splits(Value):
 
 
 def split(
-    rows: Sequence[Row], held_out: Sequence[Row] | None, params: SplitParams
+    rows: Sequence[Row],
+    held_out: Sequence[Row] | None,
+    params: SplitParams,
+    seen: Container[str] | None = None,
 ) -> Splits:
     """Remove exact duplicates and share whole groups out.
 
-    `held_out` is a fixed held-out set, which stays whole, or None. `EmptySplit` where a fixed
-    set has no row.
+    `held_out` is a fixed held-out set, or None. `seen` holds the keys of groups that were scored
+    before, which no reserve may hold; None: no reserve is sealed. `EmptySplit` where a fixed set
+    has no row.
     """
     # Duplicates first: copies are no evidence, and must not count as rows.
     pool = remove_duplicates(rows)
@@ -65,12 +78,38 @@ def split(
         by_split[name].append(row)
     rows_read = len(rows) + len(held_out or ())
     rows_left = len(pool) + len(fixed or ())
+    judging = by_split["held_out"] if fixed is None else fixed
+    standing, sealed = seal(judging, params, seen)
     return Splits(
         train=tuple(by_split["train"]),
         dev=tuple(by_split["dev"]),
-        held_out=tuple(by_split["held_out"] if fixed is None else fixed),
+        held_out=standing,
+        reserve=sealed,
         duplicates=rows_read - rows_left,
     )
+
+
+def seal(
+    rows: Sequence[Row], params: SplitParams, seen: Container[str] | None
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Part the held-out rows into those that judge every candidate, and the sealed reserve."""
+    if seen is None:
+        return tuple(rows), ()
+    groups = {row.group for row in rows}
+    sealed_groups = {
+        group
+        for group in groups
+        # Scored once is scored for ever: such a group chose what serves now.
+        if key_of(group) not in seen and place_in_reserve(group, params) < SEALED_SHARE
+    }
+    standing = tuple(row for row in rows if row.group not in sealed_groups)
+    sealed = tuple(row for row in rows if row.group in sealed_groups)
+    return standing, sealed
+
+
+def place_in_reserve(group: str, params: SplitParams) -> float:
+    """A number from 0 to 1 by the group's own hash: which half it is in, and which block."""
+    return _hash_to_unit(f"{params.salt}\nreserve\n{group}")
 
 
 def remove_duplicates(rows: Iterable[Row]) -> list[Row]:
@@ -89,10 +128,8 @@ def assign_split(group: str, params: SplitParams, *, held_out_is_fixed: bool) ->
 
     Its own hash decides, so a group that grows stays and a new one moves no other.
     """
-    salted = f"{params.salt}\n{group}"
-    digest = hashlib.sha256(salted.encode()).digest()
-    # The hash as a number from 0 to 1, of which each split owns a range.
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    # Each split owns a range.
+    place = _hash_to_unit(f"{params.salt}\n{group}")
     if held_out_is_fixed:
         # dev keeps its ratio to train: the share of held-out is not dealt out.
         dev_end = params.dev / (1 - params.held_out)
@@ -103,9 +140,15 @@ def assign_split(group: str, params: SplitParams, *, held_out_is_fixed: bool) ->
     return "dev" if place < dev_end else "train"
 
 
+def _hash_to_unit(salted: str) -> float:
+    digest = hashlib.sha256(salted.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def count_overlap(splits: Splits) -> dict[str, int]:
     """Count the distinct held-out prompts that train or dev repeat, and the rows that do."""
-    held_out = {normalise_text(row.prompt) for row in splits.held_out}
+    judging = splits.held_out + splits.reserve
+    held_out = {normalise_text(row.prompt) for row in judging}
     repeats: list[str] = []
     for row in splits.train + splits.dev:
         prompt = normalise_text(row.prompt)
@@ -121,7 +164,9 @@ def describe_version(
     splits: Splits, collection: Collection, under: Path = Path()
 ) -> DatasetVersion:
     """Describe the split data by digest and by counts; `under` is the workspace."""
-    groups = {name: {row.group for row in splits.of(name)} for name in SPLITS}
+    # Without a reserve there is no such split: the version is as it was before there were any.
+    names = PARTS if splits.reserve else SPLITS
+    groups = {name: {row.group for row in splits.of(name)} for name in names}
     return DatasetVersion(
         path=collection.rows.path,
         md5=md5_of(under / collection.rows.path),
@@ -130,29 +175,32 @@ def describe_version(
         licence=collection.licence,
         source_rows=collection.source_rows,
         duplicates=splits.duplicates,
-        rows={name: len(splits.of(name)) for name in SPLITS},
-        groups={name: len(groups[name]) for name in SPLITS},
+        rows={name: len(splits.of(name)) for name in names},
+        groups={name: len(groups[name]) for name in names},
         overlap=count_overlap(splits),
         held_out_is_fixed=collection.held_out is not None,
     )
 
 
 def main() -> int:
-    """Write data/split: train.jsonl, dev.jsonl, held_out.jsonl and dataset.json."""
+    """Write data/split: a file for each split, the reserve's too, and dataset.json."""
     params = load_params().split
     collection = Collection.read(layout.COLLECT / "collection.json")
     rows = read_rows(collection.rows.checked())
     held_out = None
     if collection.held_out:
         held_out = read_rows(collection.held_out.checked())
-    splits = split(rows, held_out, params)
-    for name in SPLITS:
+    seen = None
+    if load_policy(layout.POLICY).gates.screen.reserve == "sealed":
+        seen = frozenset(SeenGroups.read(layout.SEEN_GROUPS).groups)
+    splits = split(rows, held_out, params, seen)
+    for name in PARTS:
         write_rows(layout.SPLIT / f"{name}.jsonl", splits.of(name))
     version = describe_version(splits, collection)
     version.write(layout.DATASET)
     counts = ", ".join(
         f"{name} {version.rows[name]:,} rows in {version.groups[name]:,} groups"
-        for name in SPLITS
+        for name in version.rows
     )
     print(f"{counts}; {version.duplicates:,} duplicates removed")
     return 0

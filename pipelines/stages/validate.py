@@ -29,6 +29,8 @@ from pipelines.rows.contents import digest_contents
 from pipelines.rows.suite import find_suite_faults
 from pipelines.rows.text import count_folded_characters, make_excerpt
 from pipelines.values.dataset import (
+    PARTS,
+    RESERVE,
     SPLITS,
     Collection,
     ExpectationResult,
@@ -118,11 +120,13 @@ def validate(
     `set_aside` is what `collect` could not read: it joins the quarantine.
     """
     # One table over all splits: an expectation such as uniqueness has to see every row.
-    placed = [(name, record) for name in SPLITS for record in splits[name]]
+    # A reserve where the policy has one sealed: its rows must be as good as the others.
+    names = PARTS if splits.get(RESERVE) else SPLITS
+    placed = [(name, record) for name in names for record in splits[name]]
     inspection = inspect(placed, suite, max_characters)
     rows_left, failing = _separate_rows(placed, inspection.reasons)
     quarantine = (*set_aside, *failing)
-    for name in SPLITS:
+    for name in PARTS:
         write_rows(into / f"{name}.jsonl", rows_left[name])
     write_rows(into / "quarantine.jsonl", quarantine)
     write_text(into / "docs" / "index.html", inspection.page)
@@ -130,13 +134,13 @@ def validate(
         suite_sha256=suite.sha256,
         # Without one row left nothing was validated.
         passed=inspection.tables_hold and any(rows_left.values()),
-        rows={name: len(rows) for name, rows in rows_left.items()},
-        groups={name: _count_groups(rows) for name, rows in rows_left.items()},
-        contents={name: _count_contents(rows) for name, rows in rows_left.items()},
+        rows={name: len(rows_left[name]) for name in names},
+        groups={name: _count_groups(rows_left[name]) for name in names},
+        contents={name: _count_contents(rows_left[name]) for name in names},
         expectations=inspection.results,
         quarantine=FileDigest.of(into / "quarantine.jsonl"),
         quarantined=_count_reasons(quarantine),
-        splits={name: FileDigest.of(into / f"{name}.jsonl") for name in SPLITS},
+        splits={name: FileDigest.of(into / f"{name}.jsonl") for name in names},
     )
 
 
@@ -237,7 +241,7 @@ def main() -> int:
         QuarantinedRow.model_validate(record)
         for record in read_jsonl(collection.quarantine.checked())
     ]
-    splits = {name: list(read_jsonl(layout.SPLIT / f"{name}.jsonl")) for name in SPLITS}
+    splits = {name: list(read_jsonl(layout.SPLIT / f"{name}.jsonl")) for name in PARTS}
     report = validate(splits, suite, data.max_characters, set_aside, layout.VALIDATE)
     report.write(layout.VALIDATION_REPORT)
     print(_summarise(report))
@@ -275,8 +279,11 @@ def _build_frame(placed: Sequence[PlacedRecord]) -> "pd.DataFrame":
     """Build one table over all splits, values as they are, with measures of the texts."""
     import pandas as pd
 
+    # Suites of projects know three splits, and a sealed row is a held-out row.
+    shown = {RESERVE: "held_out"}
     rows = [
-        {**record, "split": name, **_measure_texts(record)} for name, record in placed
+        {**record, "split": shown.get(name, name), **_measure_texts(record)}
+        for name, record in placed
     ]
     columns = None
     if not rows:
@@ -331,7 +338,7 @@ def _describe_result(
 def _separate_rows(
     placed: Sequence[PlacedRecord], reasons: Mapping[int, tuple[str, ...]]
 ) -> tuple[dict[str, list[Row]], list[QuarantinedRow]]:
-    rows_left: dict[str, list[Row]] = {name: [] for name in SPLITS}
+    rows_left: dict[str, list[Row]] = {name: [] for name in PARTS}
     failing: list[QuarantinedRow] = []
     for position, (name, record) in enumerate(placed):
         row = _parse_row(record)

@@ -13,6 +13,9 @@ from pipelines.values.reading import FileReading
 
 # Groups are drawn into one of them as a whole, so that no split knows another's rows.
 SPLITS = ("train", "dev", "held_out")
+RESERVE = "reserve"
+"""Held-out groups that nobody has been scored on yet; a split only where the policy asks for it."""
+PARTS = (*SPLITS, RESERVE)
 NO_GROUP = "(not given)"
 """The group of rows without a value for the declared feature: compared, but no sensitive group."""
 Role = Literal["system", "user", "assistant"]

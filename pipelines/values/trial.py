@@ -101,7 +101,7 @@ def read_trial() -> Trial:
     adapter = Adapter.read(DATA / "fine_tune/adapter.json")
     # A baseline that is missing is an error; a score is never invented for it.
     systems = tuple(
-        _read_answers(path)
+        read_answers(path)
         for system, path in FILES.items()
         if system not in OPTIONAL_COMPARATORS or path.is_file()
     )
@@ -127,7 +127,11 @@ def _read_prompts(path: Path) -> tuple[Prompt, ...]:
     return group_prompts(read_rows(path))
 
 
-def _read_answers(path: Path) -> SystemAnswers:
+def read_answers(path: Path) -> SystemAnswers:
+    """Read one system's answers and losses from what `answer` wrote.
+
+    `DamagedFile` where a file is missing or has changed.
+    """
     completions = Completions.read(path)
     return SystemAnswers(
         completions=completions,

@@ -30,6 +30,7 @@ Person = Annotated[str, Field(min_length=1, max_length=100)]
 Account = Annotated[str, Field(min_length=1, max_length=200)]
 """An account of the operating system: a person's name can be chosen, this one cannot."""
 Generation = Annotated[int, Field(ge=1)]
+Level = Annotated[float, Field(gt=0, lt=1)]
 
 
 # Ed25519: 32 raw bytes. P-256: an uncompressed point of 65 bytes, which begins with 4.
@@ -187,6 +188,44 @@ class Adopted(VersionContents, _HumanAct):
     kind: Literal["adopted"] = "adopted"
 
 
+class BlockOpened(Value):
+    """A run is about to look at groups that no candidate was scored on: a candidate's only try.
+
+    From this entry on the block is spent, whatever becomes of the run.
+    """
+
+    kind: Literal["block_opened"] = "block_opened"
+    model: Name
+    number: Annotated[int, Field(ge=1)] = Field(
+        description="Of this model's confirmations in the last 365 days, from 1 on."
+    )
+    level: Level = Field(description="One-sided, of its test.")
+    rows_sha256: Digest = Field(description="Of the block's rows.")
+    groups_sha256: Digest = Field(
+        description="Of the text with the keys of its groups, kept beside the ledger."
+    )
+    adapter_sha256: Digest = Field(description="The candidate's.")
+    against: Literal["champion", "few_shot"]
+    against_sha256: Digest | None = Field(
+        default=None, description="The champion's adapter; None: nothing served yet."
+    )
+    by: Person
+    account: Account | None = None
+    logical_run: Digest
+
+
+class BlockClosed(Value):
+    """What the opened block showed."""
+
+    kind: Literal["block_closed"] = "block_closed"
+    model: Name
+    opened: Generation = Field(description="The entry at which it was opened.")
+    is_confirmed: bool
+    evidence_sha256: Digest = Field(
+        description="Of the rows of evidence on which the test was made."
+    )
+
+
 class OriginHead(Value):
     """How far the ledger of another installation went when it was read here."""
 
@@ -202,6 +241,14 @@ class OriginApproval(Value):
     by: Person
     account: Account | None = None
     at: AwareDatetime
+
+
+class OriginConfirmation(Value):
+    """What the ledger there says of the block that this version's adapter opened."""
+
+    generation: Generation = Field(description="The entry there that opened it.")
+    opened: BlockOpened
+    closed: BlockClosed
 
 
 class Received(VersionContents):
@@ -228,6 +275,10 @@ class Received(VersionContents):
         default=None, description="Who last released it there; None: nobody did."
     )
     transfer_sha256: Digest
+    confirmation: OriginConfirmation | None = Field(
+        default=None,
+        description="None: no block of a sealed reserve was opened for it there.",
+    )
 
 
 class OriginSeen(Value):
@@ -520,6 +571,8 @@ Body = Annotated[
     | Received
     | OriginSeen
     | Judged
+    | BlockOpened
+    | BlockClosed
     | Rescored
     | Wished
     | WishClosed

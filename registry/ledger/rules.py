@@ -19,11 +19,14 @@ from registry.ledger.canary import (
     check_canary_is_over,
     first_progress,
 )
+from registry.ledger.confirmations import block_closed, block_opened
 from registry.ledger.entries import (
     Adopted,
     ApprovalWithdrawn,
     Approved,
     BaseServed,
+    BlockClosed,
+    BlockOpened,
     Body,
     CanaryPaused,
     CanaryResumed,
@@ -674,6 +677,8 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     Received: received,
     OriginSeen: origin_seen,
     Judged: _judged,
+    BlockOpened: block_opened,
+    BlockClosed: block_closed,
     Rescored: rescored,
     Wished: wished,
     WishClosed: wish_closed,

@@ -7,6 +7,8 @@ from pydantic import AwareDatetime, Field
 
 from core.value import Value
 from registry.ledger.entries import (
+    BlockClosed,
+    BlockOpened,
     Head,
     Judged,
     OriginHead,
@@ -125,6 +127,21 @@ class ModelState(Value):
         return self.served[-2]
 
 
+class RecordedConfirmation(Value):
+    """A block of a model's sealed reserve: who tried it, and what it showed."""
+
+    opened: BlockOpened
+    generation: int
+    at: AwareDatetime
+    closed: BlockClosed | None = None
+    """None: the run did not say, and the block is spent all the same."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the candidate was shown to be better on it."""
+        return self.closed is not None and self.closed.is_confirmed
+
+
 class Waiver(Value):
     """A rule that does not hold for a while."""
 
@@ -197,6 +214,8 @@ class LedgerState(Value):
     waivers: tuple[Waiver, ...] = ()
     approvals: tuple[RecordedApproval, ...] = ()
     """In the order in which they were given, without those that were withdrawn."""
+    confirmations: tuple[RecordedConfirmation, ...] = ()
+    """In the order in which their blocks were opened."""
     # None: releases may begin.
     frozen: Freeze | None = None
     revoked_adapters: dict[str, int] = Field(default_factory=dict)
@@ -221,6 +240,10 @@ class LedgerState(Value):
         """How that version came into the ledger; None where no entry says so."""
         key = registration_key(model, version)
         return self.registrations.get(key)
+
+    def confirmations_of(self, model: str) -> tuple[RecordedConfirmation, ...]:
+        """Every block that candidates of a model opened, the oldest first."""
+        return tuple(each for each in self.confirmations if each.opened.model == model)
 
     @property
     def controller_keys(self) -> tuple[PublicKey, ...]:

@@ -15,6 +15,7 @@ from core.account import Signed, group_by_person
 from core.errors import IncompleteEvidence
 from core.roles import PersonRole
 from core.value import Value, first_problem
+from pipelines.gates.confirmation import NO_RESERVE
 from pipelines.gates.policy import (
     FEWEST_CLUSTERS,
     HumanRatingPolicy,
@@ -148,6 +149,19 @@ class Origin(Value):
     )
 
 
+class Confirmed(Value):
+    """What the ledger says of the block that this version's adapter opened."""
+
+    generation: int = Field(ge=1, description="The entry that opened the block.")
+    is_confirmed: bool
+    against_sha256: str | None = Field(
+        description="The champion's adapter that it was compared with; None: there was none."
+    )
+    is_evidence: bool = Field(
+        description="The package holds the very evidence that the ledger names."
+    )
+
+
 class Readmission(Value):
     """What `admit` answers now about the data that the version was trained on."""
 
@@ -214,6 +228,10 @@ class Circumstances(Value):
     frozen: bool
     recomputed_differences: tuple[str, ...] = Field(
         description="Where the stored verdict does not follow from its evidence."
+    )
+    confirmed: Confirmed | None = Field(
+        default=None,
+        description="None: no block of the reserve was opened for this adapter.",
     )
     is_older: bool = Field(
         default=False,
@@ -386,6 +404,7 @@ def check_every_rule(
     yield check_registration(finalist, case)
     yield check_admission(case)
     yield check_screening(finalist, case)
+    yield check_confirmation(case, whole)
     yield check_drawable(case, policy)
     yield check_revocation(case)
     yield check_freeze(case)
@@ -485,6 +504,41 @@ def _explain_older_package(case: Circumstances) -> str:
         "Its package is from before contents and refusals were counted "
         f"and held-out rows were kept: {person} answers for those"
     )
+
+
+def check_confirmation(case: Circumstances, whole: Policy) -> Finding:
+    """What passed was confirmed on sealed rows, by the ledger: a package cannot say so alone."""
+    rule, found = "confirmation", case.confirmed
+    if whole.gates.screen.reserve != "sealed":
+        return _passed(rule, NO_RESERVE)
+    # Whoever answers for a version answers for this, too: nobody can confirm it any more.
+    if case.origin is not None and case.origin.is_adopted:
+        text = f"{case.origin.by} answers for it: no block of the reserve was opened"
+        return _passed(rule, text)
+    if found is None:
+        return _undecided(
+            rule,
+            "The policy asks for a confirmation on sealed groups, and no block of the reserve was "
+            "opened for this adapter. Train again, or have the policy say `reserve: none`",
+        )
+    fault = _confirmation_fault(found, case)
+    if fault is not None:
+        return _rejected(rule, f"{fault}. Train another candidate")
+    return _passed(
+        rule, f"It was confirmed on the sealed block of entry {found.generation}"
+    )
+
+
+def _confirmation_fault(found: Confirmed, case: Circumstances) -> str | None:
+    """Why the block that was opened does not confirm this version; None where it does."""
+    block = f"the block of entry {found.generation}"
+    if not found.is_evidence:
+        return f"The package holds other evidence than the ledger names for {block}"
+    if found.against_sha256 != case.compared_adapter:
+        return f"On {block} another champion was compared with than in the evidence"
+    if not found.is_confirmed:
+        return f"It was not shown to be better on {block}"
+    return None
 
 
 def check_drawable(case: Circumstances, policy: JudgePolicy) -> Finding:

@@ -12,6 +12,8 @@ from core.errors import DamagedFile
 from core.files import sha256_of
 from core.value import Value
 from pipelines.gates.comparisons import compare, list_differences, score_differences
+from pipelines.gates.confirmation import RULE as CONFIRMATION
+from pipelines.gates.confirmation import confirm
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import Metric
 from pipelines.scoring.evidence_file import (
@@ -35,9 +37,15 @@ from pipelines.values.verdict import (
     Undecided,
     read_screen_verdict,
 )
+from registry.release.confirmed import (
+    StoredConfirmation,
+    confirm_again,
+    confirmation_differences,
+    read_confirmation,
+)
 from registry.release.own_metrics import copy_differences, find_metrics
 from registry.release.stored_files import file_differences
-from registry.release.stored_inputs import input_differences
+from registry.release.stored_inputs import input_differences, prompt_differences
 
 NEWER_RULES = frozenset({"output refusals"})
 """Rules of `screen` that ask for what older scorecards do not hold."""
@@ -58,6 +66,7 @@ class _Screening:
     evidence: Evidence
     policy: Policy
     verdict: Finalist | Rejection | Undecided
+    confirmation: StoredConfirmation | None
 
 
 def is_older(scorecard: Scorecard) -> bool:
@@ -91,7 +100,10 @@ def recompute(
     # Another policy is asked about the evidence, not whether it would have admitted the data.
     if policy_file is None:
         differences += _admission_differences(folder, screening.policy)
+    differences += _confirmation_differences(folder, screening, project)
     demanded = list_rules(scorecard, screening.policy)
+    if _names_confirmation(screening.verdict):
+        demanded = (*demanded, CONFIRMATION)
     differences += rule_differences(stored.findings, demanded)
     differences += list_differences(
         "verdict",
@@ -140,7 +152,12 @@ def _screen_again(folder: Path, policy_file: Path) -> _Screening:
     evidence = _read_evidence(folder / "evidence.parquet", scorecard)
     comparisons = compare(evidence, policy.gates.screen)
     verdict = screen(scorecard, comparisons, policy)
-    return _Screening(scorecard, evidence, policy, verdict)
+    confirmation = read_confirmation(folder)
+    # Only what passed was confirmed: nothing else opens a block.
+    if confirmation is not None and isinstance(verdict, Finalist):
+        again = confirm_again(confirmation, policy.gates.screen)
+        verdict = confirm(verdict, again)
+    return _Screening(scorecard, evidence, policy, verdict, confirmation)
 
 
 def _read_evidence(path: Path, scorecard: Scorecard) -> Evidence:
@@ -166,6 +183,26 @@ def _evidence_differences(
     champion = ChampionInput.read(folder / "champion.json")
     differences += rival_differences(scorecard, champion, evidence)
     return tuple(differences)
+
+
+def _names_confirmation(verdict: Finalist | Rejection | Undecided) -> bool:
+    return any(finding.rule == CONFIRMATION for finding in verdict.findings)
+
+
+def _confirmation_differences(
+    folder: Path, screening: _Screening, project: Path | None
+) -> Iterator[str]:
+    """Where the opened block's evidence does not follow from itself, or is about other things."""
+    stored = screening.confirmation
+    if stored is None or stored.opened is None:
+        return
+    policy = screening.policy.gates.screen
+    evidence = stored.opened.evidence
+    yield from confirmation_differences(folder, stored, screening.scorecard, policy)
+    yield from statistics_differences(evidence, project)
+    yield from prompt_differences(stored.opened.rows, evidence)
+    if evidence.settings != screening.evidence.settings:
+        yield "confirmation: it was counted under other settings than the rest"
 
 
 # Admission.

@@ -48,7 +48,7 @@ def input_differences(
         return (rows, *settings, *bias)
     return (
         *settings,
-        *_prompt_differences(rows, evidence),
+        *prompt_differences(rows, evidence),
         *_data_differences(folder, scorecard, rows),
         *_output_bias_differences(folder, scorecard, evidence),
     )
@@ -94,7 +94,7 @@ def _read_held_out(folder: Path, scorecard: Scorecard) -> tuple[Row, ...] | str:
     return rows
 
 
-def _prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[str]:
+def prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[str]:
     """Whether each system was asked every held-out prompt, in order, with the right controls."""
     prompts = group_prompts(rows)
     expected = _questions(prompts)

@@ -22,6 +22,7 @@ from registry.ledger.entries import (
     Name,
     Number,
     OriginApproval,
+    OriginConfirmation,
     OriginHead,
     PublicKey,
     Received,
@@ -287,7 +288,25 @@ def entry_of(vouched: Vouched, version: str, signer: PublicKey | None) -> Receiv
         approvals=_approvals(origin.ledger_state, registration),
         released_by=_released_by(origin.ledger_state, registration),
         transfer_sha256=vouched.transfer_sha256,
+        confirmation=_confirmation(origin.ledger_state, registration),
     )
+
+
+def _confirmation(
+    ledger_state: LedgerState, registration: Registration
+) -> OriginConfirmation | None:
+    """The last block that its adapter opened there and that was closed; None where none was."""
+    made, received = registration.made, registration.received
+    found = None if received is None else received.confirmation
+    for recorded in ledger_state.confirmations_of(made.model):
+        is_of_it = recorded.opened.adapter_sha256 == made.adapter_sha256
+        if is_of_it and recorded.closed is not None:
+            found = OriginConfirmation(
+                generation=recorded.generation,
+                opened=recorded.opened,
+                closed=recorded.closed,
+            )
+    return found
 
 
 def _approvals(

@@ -29,6 +29,7 @@ from registry.release.judge import (
     WAIVABLE,
     Approval,
     Circumstances,
+    Confirmed,
     HumanRating,
     Origin,
     Readmission,
@@ -46,6 +47,7 @@ RULES = (
     "registration",
     "admit",
     "screen",
+    "confirmation",
     "drawn_answers",
     "revoked",
     "frozen",
@@ -145,7 +147,22 @@ FIELDS = {
 
 
 def circumstances(**changes: Any) -> Circumstances:
-    return Circumstances(**{**GOOD, **changes})
+    facts = {**GOOD, **changes}
+    # A run confirms against the champion that its evidence compares with.
+    if "confirmed" not in changes:
+        facts["confirmed"] = confirmed(against_sha256=facts["compared_adapter"])
+    return Circumstances(**facts)
+
+
+def confirmed(**changes: Any) -> Confirmed:
+    """What the ledger holds of a block that showed this version to be better."""
+    facts = {
+        "generation": 5,
+        "is_confirmed": True,
+        "against_sha256": "6" * 64,
+        "is_evidence": True,
+    }
+    return Confirmed(**{**facts, **changes})
 
 
 def policy(**changes: object) -> Policy:

@@ -237,10 +237,20 @@ def clone_tracked_files(into: Path, root: Path = ROOT) -> Path:
         if name and (root / name).is_file():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, into / name)
+    _ask_for_no_reserve(into)
     git(into, "init", "--quiet")
     git(into, "add", "--all")
     git(into, *IDENTITY, "commit", "--quiet", "--message", "the checkout under test")
     return into
+
+
+def _ask_for_no_reserve(checkout: Path) -> None:
+    """The tests' rows are too few to seal half of them; those about the reserve seal it again."""
+    policy = checkout / "registry/policies/default.yaml"
+    sealed = policy.read_text(encoding="utf-8")
+    assert "reserve: sealed" in sealed
+    open_policy = sealed.replace("reserve: sealed", "reserve: none")
+    policy.write_text(open_policy, encoding="utf-8")
 
 
 def learnable_rows(count: int = 240) -> list[dict[str, str]]:

@@ -1,0 +1,266 @@
+"""The sealed reserve in a run: which groups are sealed, and the block that confirms a finalist.
+
+    opened groups ─► split          Finalist ─ block opened ─ `confirm` ─ block closed
+
+A block is spent by the entry that opens it. A run that is killed afterwards and started again finds
+its own entry and ends the same test, on the same rows: it looks at no others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.account import login_name, operating_system_account
+from core.errors import LedgerError
+from flows.run.attempt import Attempt, fetch_package_of
+from flows.run.comparators import find_comparators
+from flows.run.stage_task import run_stage
+from flows.run.workspace import Workspace
+from pipelines import layout
+from pipelines.gates.confirmation import confirm, cut_block, find_confirmed
+from pipelines.gates.policy import ScreenPolicy, load_policy
+from pipelines.stages.split import place_in_reserve
+from pipelines.values.champion import ChampionInput
+from pipelines.values.dataset import Row, read_rows
+from pipelines.values.evidence import Adapter
+from pipelines.values.reserve import (
+    MOST_A_YEAR,
+    Block,
+    BlockInput,
+    Confirmation,
+    Opponent,
+    SeenGroups,
+    digest_of_rows,
+    key_of,
+)
+from pipelines.values.verdict import Finalist, Rejection, Undecided
+from registry.ledger.confirmations import (
+    confirmations_of_year,
+    next_is_possible_at,
+    next_level,
+)
+from registry.ledger.entries import BlockClosed, BlockOpened
+from registry.ledger.ledger import (
+    Ledger,
+    now,
+    open_ledger,
+    read_ledger,
+    was_ever_opened,
+)
+from registry.ledger.state import LedgerState, RecordedConfirmation
+from registry.mlflow.store import Store
+from registry.release.context import append
+
+
+def is_sealed(root: Path) -> bool:
+    """Whether the workspace's policy asks for a sealed reserve."""
+    return _policy(root).reserve == "sealed"
+
+
+def place_seen_groups(
+    workspace: Workspace, store: Store, model: str, logical_run: str = ""
+) -> None:
+    """Write which groups are sealed no longer into the workspace.
+
+    Those are of every block that was opened, but for one that this very logical run opened, and
+    those that the champion and the anchor were scored on: they chose what serves.
+    """
+    if not is_sealed(workspace.root):
+        return
+    seen: set[str] = set()
+    if was_ever_opened(workspace.home):
+        ledger = read_ledger(workspace.home)
+        for recorded in ledger.state().confirmations_of(model):
+            if recorded.opened.logical_run != logical_run:
+                seen.update(_groups_of(ledger, recorded))
+    for version in find_comparators(store, model, workspace.home):
+        package = fetch_package_of(store, version, workspace.home)
+        held_out = read_rows(package / "held_out.jsonl")
+        seen.update(key_of(row.group) for row in held_out)
+    groups = SeenGroups(groups=tuple(sorted(seen)))
+    groups.write(workspace.root / layout.SEEN_GROUPS)
+
+
+def confirm_on_reserve(
+    attempt: Attempt, verdict: Finalist | Rejection | Undecided
+) -> Finalist | Rejection | Undecided:
+    """Confirm a finalist of `screen` on a block of the reserve, where the policy asks for it.
+
+    Every other verdict stays as it is, and spends nothing.
+    """
+    if not isinstance(verdict, Finalist) or not is_sealed(attempt.root):
+        return verdict
+    opening = _Opening(attempt, open_ledger(attempt.home))
+    confirmation = opening.confirmation()
+    return confirm(verdict, confirmation)
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """A finalist's try at a block."""
+
+    attempt: Attempt
+    ledger: Ledger
+
+    def confirmation(self) -> Confirmation:
+        """Open the next block and have it answered, or say why there is none."""
+        found = self._find_own() or self._open()
+        if isinstance(found, str):
+            reason = Confirmation(missing=found)
+            reason.write(self._root / layout.CONFIRMATION)
+            return reason
+        recorded, rows = found
+        block = _block_of(recorded, rows)
+        BlockInput(block=block).write(self._root / layout.BLOCK_INPUT)
+        run_stage(self.attempt.workspace, "confirm")
+        confirmation = Confirmation.read(self._root / layout.CONFIRMATION)
+        if recorded.closed is None:
+            self._close(recorded, confirmation)
+        return confirmation
+
+    def _find_own(self) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str | None:
+        """The block that this logical run opened before it was killed; None where it opened none.
+
+        A sentence where this adapter was tried by another run.
+        """
+        own = Adapter.read(self._root / layout.ADAPTER).sha256
+        against, against_sha256 = self._opponent()
+        for recorded in self.ledger.state().confirmations_of(self.attempt.model):
+            opened = recorded.opened
+            tried = (opened.adapter_sha256, opened.against, opened.against_sha256)
+            if tried != (own, against, against_sha256):
+                continue
+            if opened.logical_run != self.attempt.logical_run:
+                result = "confirmed" if recorded.is_confirmed else "not confirmed"
+                return (
+                    f"This adapter was tried on the block of entry {recorded.generation} and "
+                    f"{result}: nobody gets a second try. Train another candidate"
+                )
+            keys = _groups_of(self.ledger, recorded)
+            return recorded, self._rows_of(keys)
+        return None
+
+    def _open(self) -> tuple[RecordedConfirmation, tuple[Row, ...]] | str:
+        """Enter that the next block is opened; a sentence where that cannot be."""
+        model, state = self.attempt.model, self.ledger.state()
+        if next_level(state, model, now()) is None:
+            possible = next_is_possible_at(state, model, now())
+            return (
+                f"The year's {MOST_A_YEAR} confirmations of {model} are spent: "
+                f"the next one is possible on {possible:%Y-%m-%d}"
+            )
+        cut = cut_block(
+            read_rows(self._root / layout.HELD_OUT),
+            self._sealed,
+            self._order(),
+            _policy(self._root).block_groups,
+        )
+        if cut.lacking:
+            return (
+                f"No block of the sealed reserve is left: {cut.lacking} groups more are needed "
+                "in it, of which every other held-out one goes there. Bring rows of new groups, "
+                "or have the policy say `reserve: none` and live with the error that it names"
+            )
+        after = append(
+            self.ledger, lambda ledger_state: self._entry(ledger_state, cut.rows)
+        )
+        (recorded,) = [
+            each
+            for each in after.confirmations_of(model)
+            if each.generation == after.head.generation
+        ]
+        return recorded, cut.rows
+
+    def _entry(self, ledger_state: LedgerState, rows: tuple[Row, ...]) -> BlockOpened:
+        model, at = self.attempt.model, now()
+        level = next_level(ledger_state, model, at)
+        if level is None:
+            raise LedgerError(
+                f"Another run spent the last confirmation of {model} for this year. "
+                "Run the same command again: it says when the next one is possible."
+            )
+        against, against_sha256 = self._opponent()
+        keys = dict.fromkeys(key_of(row.group) for row in rows)
+        return BlockOpened(
+            model=model,
+            number=len(confirmations_of_year(ledger_state, model, at)) + 1,
+            level=level,
+            rows_sha256=digest_of_rows(rows),
+            groups_sha256=self.ledger.remember("\n".join(keys)),
+            adapter_sha256=Adapter.read(self._root / layout.ADAPTER).sha256,
+            against=against,
+            against_sha256=against_sha256,
+            by=login_name(),
+            account=operating_system_account(),
+            logical_run=self.attempt.logical_run,
+        )
+
+    def _close(
+        self, recorded: RecordedConfirmation, confirmation: Confirmation
+    ) -> None:
+        evidence = confirmation.evidence
+        if evidence is None:
+            raise LedgerError(
+                f"The block of entry {recorded.generation} was opened and not answered. "
+                "Run the same command again."
+            )
+        finding = find_confirmed(confirmation)
+        entry = BlockClosed(
+            model=self.attempt.model,
+            opened=recorded.generation,
+            is_confirmed=finding.outcome == "passed",
+            evidence_sha256=evidence.sha256,
+        )
+        append(self.ledger, lambda _: entry)
+
+    def _opponent(self) -> tuple[Opponent, str | None]:
+        """What a confirmation compares with: the champion, else the best prompt."""
+        champion = ChampionInput.read(self._root / layout.CHAMPION_INPUT).champion
+        if champion is None:
+            return "few_shot", None
+        return "champion", champion.adapter.sha256
+
+    def _order(self) -> tuple[str, ...]:
+        """The reserve's groups in the order in which blocks are cut: nobody's choice."""
+        params = self.attempt.workspace.params.split
+        groups = {row.group for row in self._sealed}
+        return tuple(sorted(groups, key=lambda group: place_in_reserve(group, params)))
+
+    def _rows_of(self, keys: tuple[str, ...]) -> tuple[Row, ...]:
+        places = {key: place for place, key in enumerate(keys)}
+        rows = [row for row in self._sealed if key_of(row.group) in places]
+        return tuple(sorted(rows, key=lambda row: places[key_of(row.group)]))
+
+    @property
+    def _sealed(self) -> tuple[Row, ...]:
+        return read_rows(self._root / layout.SEALED)
+
+    @property
+    def _root(self) -> Path:
+        return self.attempt.root
+
+
+def _block_of(recorded: RecordedConfirmation, rows: tuple[Row, ...]) -> Block:
+    opened = recorded.opened
+    return Block(
+        number=opened.number,
+        level=opened.level,
+        groups=tuple(dict.fromkeys(key_of(row.group) for row in rows)),
+        rows_sha256=opened.rows_sha256,
+        against=opened.against,
+    )
+
+
+def _groups_of(ledger: Ledger, recorded: RecordedConfirmation) -> tuple[str, ...]:
+    """The keys of an opened block's groups; `LedgerError` where they were erased."""
+    text = ledger.recall(recorded.opened.groups_sha256)
+    # Without them nobody can tell which groups are still sealed.
+    if text is None:
+        raise LedgerError(
+            f"The groups of the block of entry {recorded.generation} were erased, so that nobody "
+            "knows which are still sealed. Bring the text back from an export with texts."
+        )
+    return tuple(text.split("\n"))
+
+
+def _policy(root: Path) -> ScreenPolicy:
+    return load_policy(root / layout.POLICY).gates.screen

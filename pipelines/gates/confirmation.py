@@ -1,0 +1,151 @@
+"""THE SECOND LOOK: whether what passed `screen` is better on rows that chose nothing.
+
+    Finalist of screen ─ a sealed block is opened ─ Confirmation ─ Finalist or Undecided
+
+A set that judges each night's candidate for a year picks the lucky one. So what passes there is
+only proposed: it is confirmed on a block of groups that no candidate was scored on before, at the
+level that `pipelines.statistics.spending` leaves it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipelines.gates.policy import FEWEST_CLUSTERS, ScreenPolicy
+from pipelines.rows.contents import digest_contents
+from pipelines.scoring.evidence_file import Evidence
+from pipelines.statistics.bootstrap import paired_difference, sums_by_group
+from pipelines.values.dataset import Row, group_prompts
+from pipelines.values.evidence import Resampling
+from pipelines.values.reserve import (
+    Block,
+    Confirmation,
+    Opponent,
+    digest_of_rows,
+    key_of,
+)
+from pipelines.values.verdict import Comparison, Finalist, Finding, Undecided
+
+RULE = "confirmation"
+ENOUGH = 0.75
+"""Of the groups that judge every candidate: what a block has to have."""
+NO_RESERVE = (
+    "No reserve is sealed (screen.reserve: none): the same rows judge every candidate. With one a "
+    "night, none of them better, 72 of 100 years release one falsely"
+)
+"""Simulated over 365 nights at a level of 0.05: docs/explanation/statistics.md."""
+
+
+class Cut(NamedTuple):
+    """The next block of the reserve, or how many groups it lacks."""
+
+    rows: tuple[Row, ...]
+    lacking: int
+
+
+def cut_block(
+    standing: Sequence[Row], sealed: Sequence[Row], ordered: Sequence[str], fewest: int
+) -> Cut:
+    """Take the next groups of the reserve: as many as judge every candidate, or nearly.
+
+    Three quarters will do, since a hash parts the two and gives none of them exactly half. `fewest`
+    are needed in any case. `ordered`: the reserve's groups in the order in which they are opened. A
+    group that repeats a content of the standing rows, or of an earlier group, shows nothing new and
+    is left out.
+    """
+    as_many = len({row.group for row in standing})
+    needed = max(fewest, math.ceil(ENOUGH * as_many))
+    known = set(digest_contents(group_prompts(standing)))
+    by_group: dict[str, list[Row]] = {group: [] for group in ordered}
+    for row in sealed:
+        by_group[row.group].append(row)
+    chosen: list[list[Row]] = []
+    for rows in by_group.values():
+        contents = set(digest_contents(group_prompts(rows)))
+        if contents & known:
+            continue
+        known |= contents
+        chosen.append(rows)
+    lacking = max(0, needed - len(chosen))
+    if lacking:
+        return Cut((), lacking)
+    most = max(needed, as_many)
+    block = [row for rows in chosen[:most] for row in rows]
+    return Cut(tuple(block), 0)
+
+
+def compare_on_block(
+    evidence: Evidence, policy: ScreenPolicy, against: Opponent, level: float
+) -> Comparison:
+    """The primary metric of the adapter against its opponent, with one-sided bounds at `level`."""
+    metric = evidence.metric_named(policy.primary)
+    clusters = evidence.clusters
+    own = evidence.statistics("adapter", metric.name)
+    other = evidence.statistics(against, metric.name)
+    difference = paired_difference(
+        metric,
+        sums_by_group(clusters, own),
+        sums_by_group(clusters, other),
+        level,
+        Resampling(resamples=policy.resamples, seed=policy.seed),
+    )
+    document = {"metric": metric.name, "against": against, **difference.model_dump()}
+    return Comparison.model_validate(document)
+
+
+def find_confirmed(confirmation: Confirmation) -> Finding:
+    """What a confirmation shows: passed only where the lower bound is above 0."""
+    block, comparison = confirmation.block, confirmation.comparison
+    if block is None or comparison is None:
+        return Finding(rule=RULE, outcome="undecided", text=confirmation.missing)
+    text = (
+        f"Confirmation {block.number} of this year at level {block.level:.4f} on "
+        f"{comparison.clusters} sealed groups: {comparison.metric} better than "
+        f"{comparison.against} by {comparison.difference:.3g}, bound {comparison.low:.3g}"
+    )
+    if comparison.clusters < FEWEST_CLUSTERS:
+        return Finding(
+            rule=RULE,
+            outcome="undecided",
+            text=f"{text}; under {FEWEST_CLUSTERS} groups nothing passes",
+        )
+    # Asked as a pass: a NaN is not above 0.
+    if comparison.low > 0:
+        return Finding(rule=RULE, outcome="passed", text=text)
+    return Finding(
+        rule=RULE,
+        outcome="undecided",
+        text=f"{text}, which is not above 0: it was better on the rows that chose it alone",
+    )
+
+
+def confirm(finalist: Finalist, confirmation: Confirmation) -> Finalist | Undecided:
+    """The verdict of `screen` with what its confirmation shows."""
+    finding = find_confirmed(confirmation)
+    findings = (*finalist.findings, finding)
+    if finding.outcome == "passed":
+        return finalist.model_copy(update={"findings": findings})
+    return Undecided(
+        gate="screen",
+        findings=findings,
+        comparisons=finalist.comparisons,
+        policy_sha256=finalist.policy_sha256,
+    )
+
+
+def find_block_faults(
+    block: Block, rows: Sequence[Row], standing: Sequence[Row]
+) -> tuple[str, ...]:
+    """Where a block's rows are not those that were opened, or were no longer sealed."""
+    faults = []
+    if digest_of_rows(tuple(rows)) != block.rows_sha256:
+        faults.append(
+            "confirmation: its rows are not those of the block that was opened"
+        )
+    if {key_of(row.group) for row in rows} != set(block.groups):
+        faults.append("confirmation: its rows are of other groups than were opened")
+    if {row.group for row in rows} & {row.group for row in standing}:
+        faults.append(
+            "confirmation: a group of it judges every candidate, and is not sealed"
+        )
+    return tuple(faults)

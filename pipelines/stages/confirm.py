@@ -1,0 +1,176 @@
+"""Stage `confirm`: answer and score one block of the sealed reserve.
+
+In: the block that the run may open (`data/reserve/block.json`), the reserve's rows, the adapter,
+the base model, and the champion or, where nothing serves yet, the few-shot examples.
+Out: `data/confirm` with the block's rows, both systems' answers, `evidence.parquet` and
+`confirmation.json`.
+Refuses: what `generate` and `score` refuse, and rows other than those that were opened.
+
+The run enters in the ledger that it opens the block before this stage runs, and what came of it
+afterwards. Where it opens none, as in a `dvc repro` by hand, nothing is answered.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import DamagedFile
+from core.settings import Settings
+from core.value import FileDigest
+from pipelines import layout
+from pipelines.gates.confirmation import (
+    compare_on_block,
+    find_block_faults,
+    find_confirmed,
+)
+from pipelines.gates.policy import load_policy
+from pipelines.metrics import metric_named, own_metric_file
+from pipelines.models.adapter_files import check_adapter
+from pipelines.models.answers import Identity, Messages, answer
+from pipelines.models.base_store import locate_base_model, read_base_model
+from pipelines.models.language_model import load_language_model
+from pipelines.scoring.evidence_file import Evidence, write_evidence
+from pipelines.stages.prompt_baselines import FewShotChoice
+from pipelines.stages.score import build_evidence, check_against_evaluate
+from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.champion import read_comparators
+from pipelines.values.dataset import (
+    DatasetVersion,
+    Prompt,
+    Row,
+    group_prompts,
+    read_rows,
+    write_rows,
+)
+from pipelines.values.evidence import Adapter, System
+from pipelines.values.own_metric import own_metric_names
+from pipelines.values.params import Params, load_params
+from pipelines.values.reserve import Block, BlockInput, Confirmation, key_of
+from pipelines.values.trial import Trial, read_answers
+
+NOTHING_OPENED = "No block of the reserve was opened: only a run that is recorded does."
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A block's prompts, and the base model with which both systems answer them."""
+
+    prompts: tuple[Prompt, ...]
+    params: Params
+    base: BaseModelManifest
+    base_folder: Path
+    template: str | None
+
+    def ask_adapter(self, system: System, adapter: Adapter, folder: Path) -> None:
+        """Have an adapter answer, once its files are those that were recorded."""
+        # The folder may have changed since it was written.
+        check_adapter(folder, adapter, self.base)
+        identity = Identity(
+            system=system, base=self.base, adapter_sha256=adapter.sha256
+        )
+        self._ask(identity, folder)
+
+    def ask_few_shot(self, examples: Messages) -> None:
+        """Have the bare base answer after the examples that were chosen on dev rows."""
+        identity = Identity(system="few_shot", base=self.base, examples=examples)
+        self._ask(identity, None)
+
+    def _ask(self, identity: Identity, adapter: Path | None) -> None:
+        generation = self.params.generation
+        language = load_language_model(
+            self.base, self.base_folder, self.template, generation.precision, adapter
+        )
+        answer(identity, language, self.prompts, generation, layout.CONFIRM)
+
+
+def main() -> int:
+    """Write data/confirm; without a block only the reason why there is nothing in it."""
+    block = BlockInput.read(layout.BLOCK_INPUT).block
+    if block is None:
+        Confirmation(missing=NOTHING_OPENED).write(layout.CONFIRMATION)
+        print(NOTHING_OPENED)
+        return 0
+    params = load_params()
+    rows = rows_of_block(read_rows(layout.SEALED), block)
+    _check_rows(block, rows)
+    prompts = group_prompts(rows)
+    adapter = _answer_block(block, prompts, params)
+    evidence = _build_evidence(block, prompts, adapter, params)
+    policy = load_policy(layout.POLICY).gates.screen
+    path, rows_path = layout.CONFIRM / "evidence.parquet", layout.CONFIRM / "rows.jsonl"
+    write_evidence(path, evidence)
+    write_rows(rows_path, rows)
+    confirmation = Confirmation(
+        block=block,
+        comparison=compare_on_block(evidence, policy, block.against, block.level),
+        rows=FileDigest.of(rows_path),
+        evidence=FileDigest.of(path),
+    )
+    confirmation.write(layout.CONFIRMATION)
+    print(find_confirmed(confirmation).text)
+    return 0
+
+
+def rows_of_block(sealed: tuple[Row, ...], block: Block) -> tuple[Row, ...]:
+    """The rows of a block's groups, group by group in the order in which it names them."""
+    places = {key: place for place, key in enumerate(block.groups)}
+    of_block = [row for row in sealed if key_of(row.group) in places]
+    return tuple(sorted(of_block, key=lambda row: places[key_of(row.group)]))
+
+
+def _check_rows(block: Block, rows: tuple[Row, ...]) -> None:
+    faults = find_block_faults(
+        block,
+        rows,
+        read_rows(layout.HELD_OUT),
+    )
+    if faults:
+        raise DamagedFile(
+            f"The reserve is not what it was when its block was opened ({faults[0]}). "
+            "Run again: another block is opened."
+        )
+
+
+def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> Adapter:
+    """Have the adapter and its opponent answer; gives the adapter."""
+    base, template = read_base_model()
+    folder = locate_base_model(base, Settings().home)
+    questions = Questions(prompts, params, base, folder, template)
+    adapter = Adapter.read(layout.ADAPTER)
+    questions.ask_adapter("adapter", adapter, Path(adapter.folder))
+    if block.against == "champion":
+        comparators = dict(read_comparators(base))
+        champion = comparators["champion"].adapter
+        champion_folder = layout.CHAMPION / "champion"
+        questions.ask_adapter("champion", champion, champion_folder)
+    else:
+        choice = FewShotChoice.read(layout.FEW_SHOT_EXAMPLES)
+        questions.ask_few_shot(choice.examples)
+    return adapter
+
+
+def _build_evidence(
+    block: Block, prompts: tuple[Prompt, ...], adapter: Adapter, params: Params
+) -> Evidence:
+    """Both systems' rows with the statistics of the primary metric alone."""
+    systems = ("adapter", block.against)
+    answers = [read_answers(layout.CONFIRM / f"{name}.json") for name in systems]
+    dataset = DatasetVersion.read(layout.DATASET)
+    trial = Trial(
+        dataset_digest=dataset.content_sha256(),
+        held_out_sha256=block.rows_sha256,
+        prompts=prompts,
+        adapter=adapter,
+        systems=tuple(answers),
+        dev_prompts=(),
+        variants=(),
+    )
+    name = load_policy(layout.POLICY).gates.screen.primary
+    settings = params.score.settings
+    if own_metric_names([name]):
+        file = own_metric_file(name, Path())
+        return build_evidence(trial, (), settings, [file])
+    metric = metric_named(name, settings)
+    evidence = build_evidence(trial, [metric], settings)
+    # Before anything is written: a doubtful number must not be found on disk.
+    check_against_evaluate(evidence, [metric])
+    return evidence

@@ -1,0 +1,81 @@
+"""The sealed reserve: held-out groups that no candidate was scored on, opened a block at a time.
+
+Which groups are no longer sealed, and which block a run may open, is state from outside. It is
+written into the workspace as an input before the stages that read it.
+"""
+
+import hashlib
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from core.files import digest_of_json
+from core.value import FileDigest, Value
+from pipelines.values.dataset import Row
+from pipelines.values.verdict import Comparison
+
+MOST_A_YEAR = 12
+"""Confirmations of a model: the twelfth has a level of 0.0004, and below that no bound holds."""
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""A group without its name: the beginning of the name's SHA-256."""
+Opponent = Literal["champion", "few_shot"]
+"""What a confirmation compares with: the champion, or the best prompt where nothing serves."""
+
+
+class SeenGroups(Value):
+    """Groups that some candidate was scored on: they judge every later one, and none is sealed."""
+
+    groups: tuple[Key, ...] = ()
+
+
+class Block(Value):
+    """What one confirmation opens: these groups, once, at this level."""
+
+    number: int = Field(ge=1, le=MOST_A_YEAR, description="Of this year, from 1 on.")
+    level: float = Field(gt=0, lt=1, description="One-sided.")
+    groups: tuple[Key, ...] = Field(min_length=1)
+    rows_sha256: str = Field(description="Of its rows, in order.")
+    against: Opponent
+
+
+class BlockInput(Value):
+    """What `data/reserve/block.json` holds; null where this run opens none."""
+
+    block: Block | None = None
+
+
+class Confirmation(Value):
+    """What came of one block, or why none was opened."""
+
+    block: Block | None = None
+    comparison: Comparison | None = None
+    rows: FileDigest | None = Field(
+        default=None, description="The block's rows, which are sealed no longer."
+    )
+    evidence: FileDigest | None = None
+    missing: str = Field(
+        default="", description="Why no block was opened; empty where one was."
+    )
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        """Either a block with all that came of it, or the reason that there is none."""
+        parts = (self.block, self.comparison, self.rows, self.evidence)
+        are_there = [part is not None for part in parts]
+        is_whole = all(are_there) and not self.missing
+        is_reason = not any(are_there) and bool(self.missing)
+        if not (is_whole or is_reason):
+            raise ValueError("neither a whole confirmation nor a reason for none")
+        return self
+
+
+def key_of(group: str) -> str:
+    """A group's key: it says nothing about the name of a group that nobody guesses."""
+    # Halves of surrogate pairs have no UTF-8, and are names all the same.
+    name = group.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(name).hexdigest()[:32]
+
+
+def digest_of_rows(rows: tuple[Row, ...]) -> str:
+    """SHA-256 of a block's rows, in order."""
+    return digest_of_json([row.model_dump(mode="json") for row in rows])

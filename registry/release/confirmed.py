@@ -1,0 +1,140 @@
+"""The confirmation in a folder of evidence: what the opened block showed, counted once more.
+
+`confirmation/` holds the block's rows, both systems' evidence, and what was made of them. That the
+block was opened, once and at this level, the ledger says: `registry.ledger.confirmations`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import DamagedFile
+from core.files import sha256_of
+from pipelines.gates.comparisons import list_differences
+from pipelines.gates.confirmation import compare_on_block, find_block_faults
+from pipelines.gates.policy import ScreenPolicy
+from pipelines.scoring.evidence_file import Evidence, read_evidence
+from pipelines.values.champion import ChampionInput
+from pipelines.values.dataset import Row, read_rows
+from pipelines.values.evidence import Scorecard
+from pipelines.values.reserve import Block, Confirmation
+from registry.ledger.entries import BlockClosed, BlockOpened
+
+FOLDER = "confirmation"
+_STORED, _ROWS, _EVIDENCE = "confirmation.json", "rows.jsonl", "evidence.parquet"
+FILES = (_STORED, _ROWS, _EVIDENCE)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A block that was opened, as it lies in the folder."""
+
+    block: Block
+    rows: tuple[Row, ...]
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class StoredConfirmation:
+    """What a folder holds; without `opened` it says why no block was."""
+
+    confirmation: Confirmation
+    opened: Opened | None
+
+
+def read_confirmation(folder: Path) -> StoredConfirmation | None:
+    """Read a folder's confirmation; None where it holds none.
+
+    `DamagedFile` where rows or evidence are not those that the confirmation names.
+    """
+    inside = folder / FOLDER
+    if not inside.is_dir():
+        return None
+    confirmation = Confirmation.read(inside / _STORED)
+    block = confirmation.block
+    if block is None:
+        return StoredConfirmation(confirmation, None)
+    named = {_ROWS: confirmation.rows, _EVIDENCE: confirmation.evidence}
+    for name, digest in named.items():
+        path = inside / name
+        # The digest comes first: nothing is computed from other bytes.
+        if digest is None or not path.is_file() or sha256_of(path) != digest.sha256:
+            raise DamagedFile(
+                f"{path} is not the file that the confirmation names. "
+                "Bring back the file that was stored with it."
+            )
+    rows = read_rows(inside / _ROWS)
+    opened = Opened(block, rows, read_evidence(inside / _EVIDENCE))
+    return StoredConfirmation(confirmation, opened)
+
+
+def is_of_block(
+    stored: StoredConfirmation, opened: BlockOpened, closed: BlockClosed | None
+) -> bool:
+    """Whether the folder holds what a ledger says of a block: its rows, level and evidence."""
+    block, evidence = stored.confirmation.block, stored.confirmation.evidence
+    if block is None or evidence is None or closed is None:
+        return False
+    is_same_test = (block.number, block.level) == (opened.number, opened.level)
+    is_same_block = block.rows_sha256 == opened.rows_sha256
+    is_same_opponent = block.against == opened.against
+    is_same_evidence = evidence.sha256 == closed.evidence_sha256
+    return is_same_test and is_same_block and is_same_opponent and is_same_evidence
+
+
+def confirm_again(stored: StoredConfirmation, policy: ScreenPolicy) -> Confirmation:
+    """The confirmation as a policy sees it, from the stored evidence alone."""
+    opened = stored.opened
+    if opened is None:
+        return stored.confirmation
+    if policy.primary not in opened.evidence.metrics:
+        scored = ", ".join(opened.evidence.metrics)
+        return Confirmation(
+            missing=f"The block was scored by {scored}, and the policy's primary metric is "
+            f"{policy.primary}: train again, to have it confirmed by that one"
+        )
+    comparison = compare_on_block(
+        opened.evidence, policy, opened.block.against, opened.block.level
+    )
+    return stored.confirmation.model_copy(update={"comparison": comparison})
+
+
+def confirmation_differences(
+    folder: Path, stored: StoredConfirmation, scorecard: Scorecard, policy: ScreenPolicy
+) -> Iterator[str]:
+    """Where a confirmation does not follow from its evidence, or is about something else."""
+    opened = stored.opened
+    if opened is None:
+        return
+    again = confirm_again(stored, policy)
+    yield from list_differences(
+        "confirmation",
+        stored.confirmation.model_dump(mode="json"),
+        again.model_dump(mode="json"),
+    )
+    standing = read_rows(folder / "held_out.jsonl")
+    yield from find_block_faults(
+        opened.block,
+        opened.rows,
+        standing,
+    )
+    champion = ChampionInput.read(folder / "champion.json").champion
+    adapters = {"adapter": scorecard.adapter.sha256, "few_shot": None}
+    if champion is not None:
+        adapters = {
+            "adapter": scorecard.adapter.sha256,
+            "champion": champion.adapter.sha256,
+        }
+    made_by = opened.evidence.made_by
+    expected = {
+        system: scorecard.spec.with_adapter(adapter)
+        for system, adapter in adapters.items()
+    }
+    if made_by != expected:
+        systems = ", ".join(expected)
+        yield (
+            f"confirmation: what answered is not {systems} in the configuration that the "
+            "scorecard names"
+        )
+    if set(opened.evidence.rows) != set(expected):
+        yield "confirmation: other systems answered than those that are compared"
