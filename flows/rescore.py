@@ -29,7 +29,7 @@ from flows.run.report import mlflow_link, publish, rename_run, run_link
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.rescoring import rescore as score_again
-from flows.run.reserve import place_seen_groups
+from flows.run.seen_groups import place_seen_groups
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in

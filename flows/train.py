@@ -22,7 +22,8 @@ from flows.run.report import publish, rename_run
 from flows.run.reproduce import version_inputs
 from flows.run.request import TrainRequest
 from flows.run.rescoring import score_with_new_code
-from flows.run.reserve import confirm_on_reserve, place_seen_groups
+from flows.run.reserve import confirm_on_reserve
+from flows.run.seen_groups import place_seen_groups
 from flows.run.stage_task import run_stage
 from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.training_lock import training_turn

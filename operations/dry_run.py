@@ -20,7 +20,9 @@ from core.project import find_project
 from core.settings import Settings
 from core.value import Value
 from flows.run.request import TrainRequest
+from flows.run.seen_groups import place_seen_groups
 from flows.run.workspace import Workspace, open_workspace
+from operations.reserve_forecast import describe_reserve
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.metrics import described_metric, metric_named
@@ -86,6 +88,10 @@ class Estimate(Value):
     smallest_effect_in_standard_deviations: float | None
     conformance: Conformance | None = None
     inapplicable: tuple[str, ...] = ()
+    reserve: str = Field(
+        default="",
+        description="What a sealed reserve could confirm now, or what is missing.",
+    )
 
     @property
     def text(self) -> str:
@@ -106,7 +112,8 @@ class Estimate(Value):
             f"time        {self._time}\n"
             f"memory      about {memory}, disk about {disk}\n"
             f"{notes}"
-            f"can show    {self._detectable_effect}{self._base}"
+            f"can show    {self._detectable_effect}\n"
+            f"reserve     {self.reserve}{self._base}"
         )
 
     @property
@@ -183,6 +190,7 @@ def estimate(request: TrainRequest) -> Estimate:
     with open_workspace(project, request) as workspace, chdir(workspace.root):
         # The stages of a run up to `admit`, in its order.
         collect()
+        place_seen_groups(workspace, None, request.model)
         split()
         validate()
         bias()
@@ -203,7 +211,11 @@ def estimate(request: TrainRequest) -> Estimate:
         speed = _scored_tokens_per_second(language, tokens)
         policy = load_policy(layout.POLICY).gates.screen
         estimated = _estimate(workspace, base, _Timing(tokens, speed), policy)
-        return estimated.model_copy(update={"conformance": conformance})
+        reserve = describe_reserve(
+            project.home, request.model, policy, workspace.params.split
+        )
+        changes = {"conformance": conformance, "reserve": reserve}
+        return estimated.model_copy(update=changes)
 
 
 def _estimate(

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from core.account import login_name, operating_system_account
 from core.errors import LedgerError
-from flows.run.attempt import Attempt, fetch_package_of
-from flows.run.comparators import find_comparators
+from flows.run.attempt import Attempt
+from flows.run.seen_groups import groups_of, is_sealed, screen_policy
 from flows.run.stage_task import run_stage
-from flows.run.workspace import Workspace
 from pipelines import layout
 from pipelines.gates.confirmation import confirm, cut_block, find_confirmed
-from pipelines.gates.policy import ScreenPolicy, load_policy
 from pipelines.stages.split import place_in_reserve
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import Row, read_rows
@@ -28,7 +26,6 @@ from pipelines.values.reserve import (
     BlockInput,
     Confirmation,
     Opponent,
-    SeenGroups,
     digest_of_rows,
     key_of,
 )
@@ -43,41 +40,9 @@ from registry.ledger.ledger import (
     Ledger,
     now,
     open_ledger,
-    read_ledger,
-    was_ever_opened,
 )
 from registry.ledger.state import LedgerState, RecordedConfirmation
-from registry.mlflow.store import Store
 from registry.release.context import append
-
-
-def is_sealed(root: Path) -> bool:
-    """Whether the workspace's policy asks for a sealed reserve."""
-    return _policy(root).reserve == "sealed"
-
-
-def place_seen_groups(
-    workspace: Workspace, store: Store, model: str, logical_run: str = ""
-) -> None:
-    """Write which groups are sealed no longer into the workspace.
-
-    Those are of every block that was opened, but for one that this very logical run opened, and
-    those that the champion and the anchor were scored on: they chose what serves.
-    """
-    if not is_sealed(workspace.root):
-        return
-    seen: set[str] = set()
-    if was_ever_opened(workspace.home):
-        ledger = read_ledger(workspace.home)
-        for recorded in ledger.state().confirmations_of(model):
-            if recorded.opened.logical_run != logical_run:
-                seen.update(_groups_of(ledger, recorded))
-    for version in find_comparators(store, model, workspace.home):
-        package = fetch_package_of(store, version, workspace.home)
-        held_out = read_rows(package / "held_out.jsonl")
-        seen.update(key_of(row.group) for row in held_out)
-    groups = SeenGroups(groups=tuple(sorted(seen)))
-    groups.write(workspace.root / layout.SEEN_GROUPS)
 
 
 def confirm_on_reserve(
@@ -135,7 +100,7 @@ class _Opening:
                     f"This adapter was tried on the block of entry {recorded.generation} and "
                     f"{result}: nobody gets a second try. Train another candidate"
                 )
-            keys = _groups_of(self.ledger, recorded)
+            keys = groups_of(self.ledger, recorded)
             return recorded, self._rows_of(keys)
         return None
 
@@ -152,7 +117,7 @@ class _Opening:
             read_rows(self._root / layout.HELD_OUT),
             self._sealed,
             self._order(),
-            _policy(self._root).block_groups,
+            screen_policy(self._root).block_groups,
         )
         if cut.lacking:
             return (
@@ -248,19 +213,3 @@ def _block_of(recorded: RecordedConfirmation, rows: tuple[Row, ...]) -> Block:
         rows_sha256=opened.rows_sha256,
         against=opened.against,
     )
-
-
-def _groups_of(ledger: Ledger, recorded: RecordedConfirmation) -> tuple[str, ...]:
-    """The keys of an opened block's groups; `LedgerError` where they were erased."""
-    text = ledger.recall(recorded.opened.groups_sha256)
-    # Without them nobody can tell which groups are still sealed.
-    if text is None:
-        raise LedgerError(
-            f"The groups of the block of entry {recorded.generation} were erased, so that nobody "
-            "knows which are still sealed. Bring the text back from an export with texts."
-        )
-    return tuple(text.split("\n"))
-
-
-def _policy(root: Path) -> ScreenPolicy:
-    return load_policy(root / layout.POLICY).gates.screen

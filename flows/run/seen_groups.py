@@ -1,0 +1,73 @@
+"""Which held-out groups are sealed no longer: an input of the stage `split`.
+
+ledger: blocks that were opened ─┐
+what chose what serves ──────────┴─► data/reserve/seen.json ─► split
+"""
+
+from pathlib import Path
+
+from core.errors import LedgerError
+from flows.run.attempt import fetch_package_of
+from flows.run.comparators import find_comparators
+from flows.run.workspace import Workspace
+from pipelines import layout
+from pipelines.gates.policy import ScreenPolicy, load_policy
+from pipelines.values.dataset import read_rows
+from pipelines.values.reserve import SeenGroups, key_of
+from registry.ledger.ledger import Ledger, read_ledger, was_ever_opened
+from registry.ledger.state import RecordedConfirmation
+from registry.mlflow.store import Store
+
+
+def is_sealed(root: Path) -> bool:
+    """Whether the workspace's policy asks for a sealed reserve."""
+    return screen_policy(root).reserve == "sealed"
+
+
+def place_seen_groups(
+    workspace: Workspace, store: Store | None, model: str, logical_run: str = ""
+) -> None:
+    """Write which groups are sealed no longer into the workspace.
+
+    Those are of every block that was opened, but for one that this very logical run opened, and
+    those that the champion and the anchor were scored on: they chose what serves. Without a
+    store, as in a forecast, the ledger alone says.
+    """
+    if not is_sealed(workspace.root):
+        return
+    seen = _opened_groups(workspace.home, model, logical_run)
+    if store is not None:
+        for version in find_comparators(store, model, workspace.home):
+            package = fetch_package_of(store, version, workspace.home)
+            held_out = read_rows(package / "held_out.jsonl")
+            seen.update(key_of(row.group) for row in held_out)
+    groups = SeenGroups(groups=tuple(sorted(seen)))
+    groups.write(workspace.root / layout.SEEN_GROUPS)
+
+
+def _opened_groups(home: Path, model: str, logical_run: str) -> set[str]:
+    if not was_ever_opened(home):
+        return set()
+    ledger = read_ledger(home)
+    seen: set[str] = set()
+    for recorded in ledger.state().confirmations_of(model):
+        if recorded.opened.logical_run != logical_run:
+            seen.update(groups_of(ledger, recorded))
+    return seen
+
+
+def groups_of(ledger: Ledger, recorded: RecordedConfirmation) -> tuple[str, ...]:
+    """The keys of an opened block's groups; `LedgerError` where they were erased."""
+    text = ledger.recall(recorded.opened.groups_sha256)
+    # Without them nobody can tell which groups are still sealed.
+    if text is None:
+        raise LedgerError(
+            f"The groups of the block of entry {recorded.generation} were erased, so that nobody "
+            "knows which are still sealed. Bring the text back from an export with texts."
+        )
+    return tuple(text.split("\n"))
+
+
+def screen_policy(root: Path) -> ScreenPolicy:
+    """The limits of `screen` in a workspace."""
+    return load_policy(root / layout.POLICY).gates.screen

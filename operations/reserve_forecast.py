@@ -1,0 +1,54 @@
+"""What a sealed reserve could confirm now, as `assay run --dry-run` says it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines import layout
+from pipelines.gates.confirmation import NO_RESERVE, cut_block
+from pipelines.gates.policy import ScreenPolicy
+from pipelines.stages.split import place_in_reserve
+from pipelines.values.dataset import read_rows
+from pipelines.values.params import SplitParams
+from registry.ledger.confirmations import (
+    confirmations_of_year,
+    next_is_possible_at,
+    next_level,
+)
+from registry.ledger.ledger import read_ledger, was_ever_opened
+
+
+def describe_reserve(
+    home: Path, model: str, policy: ScreenPolicy, params: SplitParams
+) -> str:
+    """One sentence, on the rows of the current folder: a block, or what is missing for one."""
+    if policy.reserve != "sealed":
+        return NO_RESERVE
+    sealed = read_rows(layout.SEALED)
+    groups = {row.group for row in sealed}
+    ordered = sorted(groups, key=lambda group: place_in_reserve(group, params))
+    held_out = read_rows(layout.HELD_OUT)
+    cut = cut_block(held_out, sealed, ordered, policy.block_groups)
+    of_block = len({row.group for row in cut.rows})
+    block = (
+        f"{len(groups)} groups are sealed, {of_block} of them would confirm a candidate"
+    )
+    if cut.lacking:
+        block = (
+            f"{len(groups)} groups are sealed, and a confirmation needs {cut.lacking} more: "
+            "what passes will be undecided. Bring rows of new groups, or have the policy say "
+            "`reserve: none`"
+        )
+    return f"{block}; {_describe_budget(home, model)}"
+
+
+def _describe_budget(home: Path, model: str) -> str:
+    if not was_ever_opened(home):
+        return "no confirmation was made yet"
+    now = datetime.now(UTC)
+    ledger_state = read_ledger(home).state()
+    count = len(confirmations_of_year(ledger_state, model, now))
+    level = next_level(ledger_state, model, now)
+    if level is None:
+        possible = next_is_possible_at(ledger_state, model, now)
+        return f"this year's confirmations are spent, the next is possible on {possible:%Y-%m-%d}"
+    return f"the next is confirmation {count + 1} of this year, at level {level:.4f}"
