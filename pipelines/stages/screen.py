@@ -19,6 +19,12 @@ from core.value import Value, first_problem
 from pipelines import layout
 from pipelines.gates.bias_check import output_bias
 from pipelines.gates.comparisons import COMPARATORS, OTHERS, compare, score_differences
+from pipelines.gates.no_evidence import (
+    describe_flat,
+    has_spread,
+    is_at_best,
+    is_flat,
+)
 from pipelines.gates.policy import (
     FEWEST_CLUSTERS,
     GatePolicy,
@@ -31,11 +37,13 @@ from pipelines.metrics import Metric, OwnMetric, metric_named
 from pipelines.metrics.needless import describe_needless, has_parts
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.statistics.power import clusters_needed
+from pipelines.values.dataset import Interval
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import (
     EXIT_CODES,
+    STATISTICS,
     Comparison,
     Finalist,
     Finding,
@@ -144,25 +152,25 @@ class Case(Value):
         if self.find_inapplicable(metric) is not None:
             return False
         return any(
-            against in guardrail.against and not self.is_at_worst(metric, against)
+            against in guardrail.against and not self.tells_nothing(metric, against)
             for against in self.comparators
         )
 
-    def is_at_worst(self, metric: str, against: System) -> bool:
-        """Whether the adapter and the other side are both at the very end of the scale."""
-        worst = self.find_metric(metric).worst
-        systems: tuple[System, ...] = ("adapter", against)
-        return all(self.find_score(metric, system) == worst for system in systems)
+    def tells_nothing(self, metric: str, against: System) -> bool:
+        """Whether both have one score on every prompt, and could have a better one."""
+        own = self.find_interval(metric, "adapter")
+        other = self.find_interval(metric, against)
+        is_best = is_at_best(self.find_metric(metric), own)
+        return is_flat(own, other) and not is_best
 
-    def find_score(self, metric: str, system: System) -> float:
-        """Return the score of a system; NaN, which equals nothing, where there is none."""
+    def find_interval(self, metric: str, system: System) -> Interval | None:
+        """Return the score of a system with its interval; None where there is none."""
         system_score = self.scorecard.system(system)
-        if system_score is None:
-            return math.nan
-        for score in system_score.metrics:
+        scores = () if system_score is None else system_score.metrics
+        for score in scores:
             if score.name == metric:
-                return score.interval.estimate
-        return math.nan
+                return score.interval
+        return None
 
 
 def screen(
@@ -182,6 +190,7 @@ def screen(
             findings=findings,
             comparisons=comparisons,
             policy_sha256=policy.sha256,
+            statistics=STATISTICS,
         )
     # Asked so that no finding at all is not a pass.
     if outcomes != {"passed"}:
@@ -190,11 +199,13 @@ def screen(
             findings=findings,
             comparisons=comparisons,
             policy_sha256=policy.sha256,
+            statistics=STATISTICS,
         )
     return Finalist(
         findings=findings,
         comparisons=comparisons,
         policy_sha256=policy.sha256,
+        statistics=STATISTICS,
         scorecard_digest=scorecard.content_sha256(),
         adapter=scorecard.adapter,
         spec=scorecard.spec,
@@ -376,7 +387,6 @@ def check_control(case: Case) -> Finding:
 def check_superiority(case: Case, against: System) -> Finding:
     """Check that the primary metric is better than that of `against`."""
     metric = case.policy.primary
-    smallest = case.policy.smallest_effect
     rule = f"{metric} superior to {against}"
     comparison = case.find_comparable(metric, against)
     if comparison is None:
@@ -394,30 +404,38 @@ def check_superiority(case: Case, against: System) -> Finding:
             f"{_describe_inapplicable(metric, note)}; the primary metric must apply, "
             "or have the policy name another",
         )
-    if _is_no_evidence(case, comparison, against):
-        fact = _describe_no_evidence(case, comparison)
+    flat = _find_flat(case, comparison, against)
+    # Also at the best end of the scale: what cannot get better is not shown to be.
+    if flat is not None:
         text = (
-            f"{fact}. Train until some answers are partly right, "
+            f"{flat}. Bring prompts that some answers get right and others wrong, "
             "or have the policy name another primary metric"
         )
         return _make_finding(rule, "undecided", text)
+    outcome, reason = _judge_gain(comparison, case.policy)
     text = _describe_comparison(comparison)
+    return _make_finding(rule, outcome, f"{text}{reason}")
+
+
+def _judge_gain(comparison: Comparison, policy: ScreenPolicy) -> tuple[Outcome, str]:
+    """Whether a gain is shown, and is worth a release; the reason continues a sentence."""
+    smallest = policy.smallest_effect
     # Bounds and not estimates: what chance may have made is not shown.
-    if comparison.low > 0:
-        return _make_finding(rule, "passed", f"{text}; superior means more than 0")
+    is_better = comparison.low > 0
+    if is_better and comparison.difference >= smallest:
+        return "passed", f"; superior means more than 0, and {smallest:g} as measured"
     if comparison.high < smallest:
-        return _make_finding(
-            rule,
-            "rejected",
-            f"{text}: shown to be worth less than the smallest effect "
-            f"that the policy cares for, {smallest:g}",
+        return "rejected", (
+            ": shown to be worth less than the smallest effect "
+            f"that the policy cares for, {smallest:g}"
         )
-    needed = _describe_clusters_needed(comparison, smallest, case.policy)
-    return _make_finding(
-        rule,
-        "undecided",
-        f"{text}: neither above 0 nor below {smallest:g}. {needed}",
-    )
+    if is_better:
+        return "undecided", (
+            ": better, but not shown to be worth a release, since less was measured than "
+            f"the smallest effect that the policy cares for, {smallest:g}"
+        )
+    needed = _describe_clusters_needed(comparison, smallest, policy)
+    return "undecided", f": neither above 0 nor below {smallest:g}. {needed}"
 
 
 def check_guardrail(case: Case, guardrail: Guardrail) -> Iterator[Finding]:
@@ -478,9 +496,9 @@ def check_non_inferiority(case: Case, guardrail: Guardrail, against: System) -> 
     comparison = case.find_comparable(metric, against)
     if comparison is None:
         return _check_stand_in(case, metric, against, rule)
-    if _is_no_evidence(case, comparison, against):
-        fact = _describe_no_evidence(case, comparison)
-        return _find_no_evidence(rule, fact, is_required=guardrail.required)
+    flat = _find_flat(case, comparison, against)
+    if flat is not None and case.tells_nothing(metric, against):
+        return _find_no_evidence(rule, flat, is_required=guardrail.required)
     text = _describe_comparison(comparison)
     # Both bounds on one side of the margin decide; a margin between them does not.
     if comparison.low > -margin:
@@ -593,13 +611,14 @@ def _build_case(
         ) from error
 
 
-# A metric that is at its worst for both sides, for every prompt, cannot tell them apart,
-# whatever they are. Its bounds of 0 to 0 would pass every margin.
-def _is_no_evidence(case: Case, comparison: Comparison, against: System) -> bool:
-    """Whether both sides are at the very end of the metric's scale and never leave it."""
-    if not case.is_at_worst(comparison.metric, against):
-        return False
-    return not comparison.standard_error > 0
+def _find_flat(case: Case, comparison: Comparison, against: System) -> str | None:
+    """Say that both sides have one score on every prompt; None where they do not."""
+    metric = case.find_metric(comparison.metric)
+    own = case.find_interval(metric.name, "adapter")
+    other = case.find_interval(metric.name, against)
+    if own is None or has_spread(comparison, metric) or not is_flat(own, other):
+        return None
+    return describe_flat(comparison, own.estimate)
 
 
 def _find_no_evidence(rule: str, fact: str, *, is_required: bool) -> Finding:
@@ -612,14 +631,6 @@ def _find_no_evidence(rule: str, fact: str, *, is_required: bool) -> Finding:
         "and have the policy not require this one"
     )
     return _make_finding(rule, "undecided", text)
-
-
-def _describe_no_evidence(case: Case, comparison: Comparison) -> str:
-    worst = case.find_metric(comparison.metric).worst
-    return (
-        f"{comparison.metric} is {worst:g} for the adapter and for {comparison.against} "
-        "alike, without any spread, which is no evidence"
-    )
 
 
 def _check_stand_in(case: Case, metric: str, against: System, rule: str) -> Finding:

@@ -2,7 +2,8 @@
 
 Rows of one group resemble each other, so the group is what counts. Intervals are percentile
 intervals at levels that are widened for few groups: Hesterberg 2015, "What Teachers Should Know
-About the Bootstrap", section 4.3 ("expanded percentile").
+About the Bootstrap", section 4.3 ("expanded percentile"). A bound that a gate decides by is the
+wider of that and of the t bound of `jackknife.py`.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy as np
 from core.errors import IncompleteEvidence
 from core.value import Value
 from pipelines.metrics import FloatArray, Metric
+from pipelines.statistics.jackknife import reach_of_t, standard_error
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import Resampling
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 CELLS = 2_000_000
 """Draws in memory at a time: bounds it to some 50 MB, whatever the number of groups."""
+DRAWS_BEYOND = 100
+"""Resamples beyond a percentile under which it is too uncertain to decide anything."""
 
 
 class Difference(Value):
@@ -80,6 +84,10 @@ def paired_difference(
 ) -> Difference:
     """How much better `own` is than `other`, with one-sided bounds at the level `alpha`.
 
+    Each bound is the wider of two: the percentile of the resamples, which skewed differences need,
+    and the t bound with a jackknife standard error, which clusters of unequal size need. With fewer
+    resamples than `DRAWS_BEYOND` / alpha the t bound counts alone.
+
     Both are sums over the same groups, shape (groups, statistics); `IncompleteEvidence` where they
     are not.
     """
@@ -88,26 +96,30 @@ def paired_difference(
             f"{metric.name}: {len(own)} groups against {len(other)}. "
             "Compare systems on the same prompts."
         )
-    # A positive difference is always better.
-    sign = 1 if metric.higher_is_better else -1
     # Side by side, so that each resample draws the same groups of both systems.
-    both = _resample(np.hstack([own, other]), resampling)
-    width = own.shape[1]
-    own_scores = _score(metric, both[:, :width])
-    other_scores = _score(metric, both[:, width:])
-    differences = sign * (own_scores - other_scores)
-    low, high = _percentiles(differences, alpha, len(own))
-    own_score = _score(metric, own.sum(axis=0))
-    other_score = _score(metric, other.sum(axis=0))
-    estimate = float(sign * (own_score - other_score))
-    # Percentiles of a skewed metric can leave the estimate out: the bounds are widened to hold it,
-    # never narrowed.
+    both = np.hstack([own, other])
+    _refuse_unfit(both)
+    clusters = len(both)
+    total = both.sum(axis=0)
+    estimate = float(_differences(metric, total))
+    without_one = _differences(metric, total - both)
+    error = standard_error(without_one)
+    reach = error * reach_of_t(alpha, clusters)
+    lows = [estimate - reach]
+    highs = [estimate + reach]
+    if resampling.resamples * alpha >= DRAWS_BEYOND:
+        drawn = _differences(metric, _resample(both, resampling))
+        low, high = _percentiles(drawn, alpha, clusters)
+        lows.append(low)
+        highs.append(high)
+    # Percentiles of a skewed metric can leave the estimate out, and so can t at a level of over a
+    # half: the bounds are widened to hold it, never narrowed.
     return Difference(
         difference=estimate,
-        low=min(low, estimate),
-        high=max(high, estimate),
-        standard_error=float(differences.std(ddof=1)),
-        clusters=len(own),
+        low=min(*lows, estimate),
+        high=max(*highs, estimate),
+        standard_error=error,
+        clusters=clusters,
     )
 
 
@@ -121,15 +133,21 @@ def expanded_tail(tail: float, clusters: int) -> float:
     return float(ndtr(correction * quantile))
 
 
+def _differences(metric: Metric, both: FloatArray) -> FloatArray:
+    """How much better the left half of the statistics scores than the right; shape (...)."""
+    own, other = np.split(both, 2, axis=-1)
+    own_scores = _score(metric, own)
+    other_scores = _score(metric, other)
+    # A positive difference is always better.
+    if metric.higher_is_better:
+        return np.asarray(own_scores - other_scores)
+    return np.asarray(other_scores - own_scores)
+
+
 def _resample(sums: FloatArray, resampling: Resampling) -> FloatArray:
     """Sums of each resampled corpus, shape (resamples, statistics)."""
-    _refuse_non_finite("sums by group", sums)
+    _refuse_unfit(sums)
     groups = len(sums)
-    if groups < 2:
-        raise IncompleteEvidence(
-            f"The held-out split has {groups} group: a spread needs at least 2. "
-            "Bring rows of more groups."
-        )
     random = np.random.default_rng(resampling.seed)
     batch = max(1, CELLS // groups)
     # Batches bound the memory; the draws are the same whatever their size.
@@ -164,6 +182,17 @@ def _percentiles(values: FloatArray, tail: float, clusters: int) -> tuple[float,
     high_tail = 1 - low_tail
     low, high = np.quantile(values, [low_tail, high_tail])
     return float(low), float(high)
+
+
+def _refuse_unfit(sums: FloatArray) -> None:
+    """`IncompleteEvidence` where sums by group have no spread to speak of."""
+    _refuse_non_finite("sums by group", sums)
+    groups = len(sums)
+    if groups < 2:
+        raise IncompleteEvidence(
+            f"The held-out split has {groups} group: a spread needs at least 2. "
+            "Bring rows of more groups."
+        )
 
 
 def _refuse_non_finite(name: str, numbers: FloatArray) -> None:

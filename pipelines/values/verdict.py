@@ -24,6 +24,13 @@ Outcome = Literal["passed", "rejected", "undecided"]
 EXIT_CODES: dict[Outcome, int] = {"passed": 0, "rejected": 3, "undecided": 4}
 """What a command ends with; 1 is an error and 2 wrong usage."""
 
+STATISTICS = 2
+"""The version of the bounds that `screen` decides by; a verdict by another one is not released.
+
+1 (verdicts name none): percentile bounds, and gaps between groups as the largest minus the least.
+2: the wider of percentile and jackknife t bounds, and signed gaps by pair.
+"""
+
 
 class Finding(Value):
     """One rule, what it found and what it wanted, in one sentence."""
@@ -85,6 +92,10 @@ class Rejection(Value):
     findings: tuple[Finding, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = ()
     policy_sha256: str
+    statistics: int | None = Field(
+        default=None,
+        description="Of `screen`: the version of its bounds; None: from before they had one.",
+    )
 
 
 class Undecided(Value):
@@ -95,6 +106,10 @@ class Undecided(Value):
     findings: tuple[Finding, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = ()
     policy_sha256: str
+    statistics: int | None = Field(
+        default=None,
+        description="Of `screen`: the version of its bounds; None: from before they had one.",
+    )
 
 
 class Finalist(Value):
@@ -105,6 +120,10 @@ class Finalist(Value):
     findings: tuple[Finding, ...] = Field(min_length=1)
     comparisons: tuple[Comparison, ...] = Field(min_length=1)
     policy_sha256: str
+    statistics: int | None = Field(
+        default=None,
+        description="Of `screen`: the version of its bounds; None: from before they had one.",
+    )
     # The scorecard itself is registered beside it; the digest ties the two together.
     scorecard_digest: str
     adapter: Adapter

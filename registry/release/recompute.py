@@ -30,6 +30,7 @@ from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationRepor
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
 from pipelines.values.training_set import read_admission
 from pipelines.values.verdict import (
+    STATISTICS,
     Admission,
     Finalist,
     Finding,
@@ -92,6 +93,10 @@ def recompute(
     scorecard, evidence = screening.scorecard, screening.evidence
     # Every comparison is made, whatever the earlier ones found: a person reads the whole list.
     stored = read_screen_verdict(folder / "verdict.json")
+    # Every bound would differ: one sentence says why, and what to do.
+    if stored.statistics != STATISTICS:
+        sentence = _describe_other_statistics(stored.statistics)
+        return Recomputation(verdict=screening.verdict, differences=(sentence,))
     differences = [*_evidence_differences(folder, screening, project)]
     champion = ChampionInput.read(folder / "champion.json")
     differences += maker_differences(scorecard, champion, evidence)
@@ -111,6 +116,16 @@ def recompute(
         screening.verdict.model_dump(mode="json"),
     )
     return Recomputation(verdict=screening.verdict, differences=tuple(differences))
+
+
+def _describe_other_statistics(version: int | None) -> str:
+    named = (
+        "statistics without a number" if version is None else f"statistics {version}"
+    )
+    return (
+        f"verdict: `screen` judged by {named}, and statistics {STATISTICS} hold now, "
+        "whose bounds are others. Have it scored and judged again with `assay run`"
+    )
 
 
 def rescreen(folder: Path, policy_file: Path) -> Finalist | Rejection | Undecided:

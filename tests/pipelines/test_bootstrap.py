@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from core.errors import IncompleteEvidence
-from pipelines.metrics import FloatArray
+from pipelines.metrics import FloatArray, ScoredRow
 from pipelines.metrics.bits_per_byte import BitsPerByte
+from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.exact_match import ExactMatch
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.statistics.bootstrap import (
     CELLS,
+    DRAWS_BEYOND,
     expanded_tail,
     interval,
     paired_difference,
@@ -20,6 +23,7 @@ from pipelines.statistics.bootstrap import (
 from pipelines.values.evidence import Resampling
 
 FEW = Resampling(resamples=300, seed=0)
+SCORED = ScoredRow(prompt_id="p", prediction="a b c d", references=("a b c d",))
 
 
 def means(values: FloatArray) -> FloatArray:
@@ -175,3 +179,80 @@ def test_bounds_hold_the_estimate_where_a_skewed_metric_would_leave_it_out(
     assert found.low <= found.difference <= found.high
     assert found.difference in {found.low, found.high}
     assert found.low < found.high
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.0072, 0.0004])
+def test_with_few_resamples_the_bounds_are_those_of_students_t(alpha: float) -> None:
+    values = np.random.default_rng(8).normal(size=37)
+    found = paired_difference(
+        ExactMatch(), means(values), means(np.zeros(37)), alpha, FEW
+    )
+    error = stats.sem(values)
+    low, high = stats.t.interval(1 - 2 * alpha, 36, values.mean(), error)
+    assert found.low == pytest.approx(low, abs=1e-12)
+    assert found.high == pytest.approx(high, abs=1e-12)
+    assert found.standard_error == pytest.approx(error, abs=1e-12)
+
+
+def test_the_jackknife_of_a_ratio_is_the_one_counted_by_hand() -> None:
+    """Clusters of unequal size, and a metric that is better when lower: bits over bytes."""
+    own = np.array([[10.0, 4], [3, 2], [20, 9], [7, 1]])
+    other = np.array([[12.0, 4], [5, 2], [19, 9], [9, 1]])
+    without = []
+    for place in range(4):
+        kept = [row for row in range(4) if row != place]
+        ratios = [rows[kept, 0].sum() / rows[kept, 1].sum() for rows in (own, other)]
+        without.append(ratios[1] - ratios[0])
+    spread = [(each - sum(without) / 4) ** 2 for each in without]
+    error = math.sqrt(3 / 4 * sum(spread))
+    estimate = (45 - 40) / 16
+    found = paired_difference(BitsPerByte(), own, other, 0.05, FEW)
+    assert found.difference == pytest.approx(estimate)
+    assert found.standard_error == pytest.approx(error)
+    assert found.low == pytest.approx(estimate - stats.t.ppf(0.95, 3) * error)
+    assert found.high == pytest.approx(estimate + stats.t.ppf(0.95, 3) * error)
+
+
+def test_each_bound_is_the_wider_of_percentile_and_t() -> None:
+    skewed = means(np.random.default_rng(9).lognormal(sigma=1.5, size=40))
+    zeros = means(np.zeros(40))
+    both, alone = (
+        paired_difference(ExactMatch(), skewed, zeros, 0.05, Resampling(**draws))
+        for draws in ({"resamples": 2000, "seed": 0}, {"resamples": 1999, "seed": 0})
+    )
+    assert DRAWS_BEYOND == 2000 * 0.05
+    # The t bound is symmetric; the percentile of skewed values reaches further up.
+    assert both.low == alone.low
+    assert both.high > alone.high
+
+
+def test_a_jackknife_of_bleu_leaves_out_whole_clusters() -> None:
+    dice = np.random.default_rng(10)
+    metric = Bleu()
+    width = len(metric.row_statistics(SCORED))
+    own, other = (dice.integers(1, 9, size=(6, width)).astype(float) for _ in "ab")
+    total = [float(metric.corpus(rows.sum(axis=0))) for rows in (own, other)]
+    left_out = np.array(
+        [
+            float(metric.corpus(own.sum(axis=0) - own[place]))
+            - float(metric.corpus(other.sum(axis=0) - other[place]))
+            for place in range(6)
+        ]
+    )
+    error = math.sqrt(5 / 6 * ((left_out - left_out.mean()) ** 2).sum())
+    found = paired_difference(metric, own, other, 0.05, FEW)
+    assert found.difference == pytest.approx(total[0] - total[1])
+    assert found.standard_error == pytest.approx(error)
+
+
+def test_with_unequal_clusters_the_bounds_hold_their_level() -> None:
+    dice = np.random.default_rng(11)
+    trials = 600
+    claims = 0
+    for trial in range(trials):
+        sizes = dice.lognormal(size=37)
+        sums = np.column_stack([dice.normal(size=37) * sizes, sizes])
+        zeros = np.column_stack([np.zeros(37), sizes])
+        draws = Resampling(resamples=2000, seed=trial)
+        claims += paired_difference(ExactMatch(), sums, zeros, 0.05, draws).low > 0
+    assert 0.02 <= claims / trials <= 0.06

@@ -240,7 +240,8 @@ def test_without_its_control_nothing_passes(
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (1e-9, 0.5, "passed"),
+        (1e-9, 2.0, "passed"),
+        (1e-9, 1.999, "rejected"),
         (0.0, 2.0, "undecided"),
         (0.0, 1.999, "rejected"),
         (-3.0, -1.0, "rejected"),
@@ -264,6 +265,24 @@ def test_the_primary_metric_must_be_superior(
         == finding(found, f"chrf superior to {against}").outcome
         == verdict
     )
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"), [(2.0, "passed"), (1.999, "undecided")]
+)
+def test_a_sure_gain_under_the_smallest_effect_is_not_superior(
+    card: Scorecard,
+    comparisons: tuple[Comparison, ...],
+    policy: Policy,
+    difference: float,
+    verdict: Outcome,
+) -> None:
+    sure = {"low": 0.5, "high": 3.0, "difference": difference}
+    found = screen(card, changed(comparisons, "chrf", "base", **sure), policy)
+    superior = finding(found, "chrf superior to base")
+    assert found.verdict == superior.outcome == verdict
+    is_said = "not shown to be worth a release" in superior.text
+    assert is_said == (verdict == "undecided")
 
 
 @pytest.mark.parametrize(
@@ -1018,20 +1037,43 @@ NO_SPREAD: dict[str, float] = {
     ("metric", "rule"),
     [("bleu", "bleu not inferior to base"), ("chrf", "chrf superior to base")],
 )
-def test_two_zeros_without_spread_are_no_evidence(
+@pytest.mark.parametrize("level", [0.0, 50.0])
+def test_two_equal_scores_without_spread_are_no_evidence(
     card: Scorecard,
     comparisons: tuple[Comparison, ...],
     policy: Policy,
     metric: str,
     rule: str,
+    level: float,
 ) -> None:
-    zeros = at(card, metric, adapter=0.0, base=0.0)
-    found = screen(zeros, changed(comparisons, metric, "base", **NO_SPREAD), policy)
+    flat = at(card, metric, adapter=level, base=level)
+    found = screen(flat, changed(comparisons, metric, "base", **NO_SPREAD), policy)
     assert found.verdict == finding(found, rule).outcome == "undecided"
     assert (
-        f"{metric} is 0 for the adapter and for base alike, without any spread, which is no "
-        "evidence." in finding(found, rule).text
+        f"{metric} is {level:g} for the adapter and for base alike, without any spread, which is "
+        "no evidence." in finding(found, rule).text
     )
+
+
+def test_nothing_is_shown_to_be_superior_to_what_is_as_good_as_can_be(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    best = at(card, "chrf", adapter=100.0, base=100.0)
+    found = screen(best, changed(comparisons, "chrf", "base", **NO_SPREAD), policy)
+    assert finding(found, "chrf superior to base").outcome == "undecided"
+
+
+def test_systems_that_vary_alike_and_a_sure_difference_are_evidence(
+    card: Scorecard, comparisons: tuple[Comparison, ...], policy: Policy
+) -> None:
+    """Scores of the card have spread; here the paired difference has none."""
+    alike = changed(comparisons, "chrf", "base", **NO_SPREAD)
+    found = finding(screen(card, alike, policy), "chrf superior to base")
+    assert found.outcome == "rejected"
+    numbers = {"difference": 50.0, "low": 50.0, "high": 50.0, "standard_error": 0.0}
+    apart = at(card, "chrf", adapter=60.0, base=10.0)
+    sure = screen(apart, changed(comparisons, "chrf", "base", **numbers), policy)
+    assert finding(sure, "chrf superior to base").outcome == "passed"
 
 
 def test_two_zeros_of_a_metric_that_the_policy_does_not_require_are_told_and_pass(

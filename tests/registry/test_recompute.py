@@ -68,6 +68,23 @@ def test_an_edited_verdict_is_named_field_by_field(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("version", [None, 1, 3])
+def test_a_verdict_by_other_statistics_is_named_and_judged_by_those_of_now(
+    folder: Path, version: int | None
+) -> None:
+    path = folder / "verdict.json"
+    document = json.loads(path.read_text())
+    del document["statistics"]
+    if version is not None:
+        document["statistics"] = version
+    path.write_text(json.dumps(document))
+    found = recompute(folder)
+    assert found.verdict == rescreen(folder, folder / "policy.yaml")
+    (sentence,) = found.differences
+    assert "statistics 2 hold now" in sentence
+    assert sentence.endswith("Have it scored and judged again with `assay run`")
+
+
 def test_another_policy_gives_another_verdict_and_says_so(folder: Path) -> None:
     stricter = folder / "stricter.yaml"
     stricter.write_text(
