@@ -53,6 +53,8 @@ class JudgedVersion:
     project: Path
     """The root, whose own metrics count the evidence again."""
     origin: Registration | None
+    anchor: str | None
+    """The digest of the anchor's adapter as it is now; None: there is none."""
     created_at: datetime
     """When MLflow says that it was registered: asked only where no run entered the version."""
 
@@ -85,7 +87,8 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
     author_account = None if origin is None else origin.account
     adapter = judged.finalist.adapter.sha256
     model = ledger_state.model(version.name)
-    compared = ChampionInput.read(judged.package / "champion.json").champion
+    comparators = ChampionInput.read(judged.package / "champion.json")
+    compared, anchor = comparators.champion, comparators.anchor
     serving = model.comparator
     found = _signature(judged, ledger_state)
     last = last_verdict(ledger_state, version.name)
@@ -110,6 +113,8 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         champion_adapter=None
         if serving is None
         else serving.release.spec.adapter_sha256,
+        compared_anchor=None if anchor is None else anchor.adapter.sha256,
+        anchor=judged.anchor,
         last_policy=None if last is None else last.policy_sha256,
         last_approvals=0 if last is None else last.approvals_asked or 0,
         last_waivers_by=None if last is None else last.waivers_by,

@@ -17,6 +17,7 @@ from flows.judged_version import JudgedVersion, decide
 from flows.package_repair import fetch_released_package, package_fault, signer_of
 from flows.release_wait import see_release_through
 from flows.run.attempt import fetch_package_of
+from flows.run.comparators import find_anchor_adapter
 from flows.run.model_files import policy_of
 from pipelines.gates.policy import load_policy
 from pipelines.models.base_store import locate_base_model
@@ -247,6 +248,7 @@ def version_to_judge(
         policy=policy_of(project.root, version.name),
         project=project.root,
         origin=origin,
+        anchor=find_anchor_adapter(store, version.name, project.home),
         created_at=store.find_creation(version).at,
     )
 

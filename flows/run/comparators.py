@@ -25,15 +25,20 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
 
     `RegistryError` where MLflow does not hold what the ledger says was served last.
     """
+    champion_version = find_champion(store, model, workspace.home)
+    anchor_version = find_anchor(store, model, workspace.home)
+    # Compared once: what holds against the champion holds against the anchor, too.
+    if anchor_version == champion_version:
+        anchor_version = None
     champion = _place(
         store,
-        find_champion(store, model, workspace.home),
+        champion_version,
         CHAMPION,
         workspace,
     )
     anchor = _place(
         store,
-        store.holder(model, ANCHOR),
+        anchor_version,
         ANCHOR,
         workspace,
     )
@@ -44,7 +49,7 @@ def place_comparators(store: Store, model: str, workspace: Workspace) -> None:
 
 def find_comparators(store: Store, model: str, home: Path) -> tuple[ModelVersion, ...]:
     """The champion and the anchor of a model, where there are any."""
-    found = (find_champion(store, model, home), store.holder(model, ANCHOR))
+    found = (find_champion(store, model, home), find_anchor(store, model, home))
     return tuple(version for version in found if version is not None)
 
 
@@ -88,6 +93,38 @@ def find_champion(store: Store, model: str, home: Path) -> ModelVersion | None:
     if champion is None or champion.version in state.revoked:
         return None
     return champion
+
+
+def find_anchor(store: Store, model: str, home: Path) -> ModelVersion | None:
+    """The fixed version that no later one may fall behind; None where there is none yet.
+
+    What holds the alias `anchor`, which a release manager sets; else the first champion: the first
+    version that ever had full traffic, is not revoked, and that MLflow still holds.
+    """
+    chosen = store.holder(model, ANCHOR)
+    if chosen is not None:
+        return chosen
+    if not was_ever_opened(home):
+        return None
+    state = read_ledger(home).state().model(model)
+    for recorded in state.once_served:
+        release = recorded.release
+        version = store.known(release.model, release.version)
+        is_held = (
+            version is not None and version.package_sha256 == release.package_sha256
+        )
+        if is_held and release.version not in state.revoked:
+            return version
+    return None
+
+
+def find_anchor_adapter(store: Store, model: str, home: Path) -> str | None:
+    """The digest of the anchor's adapter; None where there is no anchor yet."""
+    anchor = find_anchor(store, model, home)
+    if anchor is None:
+        return None
+    package = fetch_package_of(store, anchor, home)
+    return Adapter.read(package / "adapter.json").sha256
 
 
 def released_version(store: Store, release: Release) -> ModelVersion:

@@ -264,9 +264,11 @@ def list_findings(case: Case) -> Iterator[Finding]:
     yield check_clusters(case)
     yield check_control(case)
     for against in case.comparators:
-        # The anchor is a fixed version that margins may not add up against;
-        # it need not be beaten again.
-        if against != "anchor":
+        # The anchor is a fixed version that margins may not add up against: it need not be
+        # beaten again, and nobody may fall behind it.
+        if against == "anchor":
+            yield check_primary_against_anchor(case)
+        else:
             yield check_superiority(case, against)
     for guardrail in case.policy.guardrails:
         yield from check_guardrail(case, guardrail)
@@ -436,6 +438,19 @@ def _judge_gain(comparison: Comparison, policy: ScreenPolicy) -> tuple[Outcome, 
         )
     needed = _describe_clusters_needed(comparison, smallest, policy)
     return "undecided", f": neither above 0 nor below {smallest:g}. {needed}"
+
+
+def check_primary_against_anchor(case: Case) -> Finding:
+    """Check that the primary metric loses less than the smallest effect against the anchor.
+
+    Without it, candidates that chance lets pass would take the champion down step by step.
+    """
+    held = Guardrail(
+        metric=case.policy.primary,
+        margin=case.policy.smallest_effect,
+        against=("anchor",),
+    )
+    return check_non_inferiority(case, held, "anchor")
 
 
 def check_guardrail(case: Case, guardrail: Guardrail) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ WAIVABLE = frozenset(
         "package_signature",
         "freshness",
         "comparator",
+        "anchor",
     }
 )
 """Rules that a person may waive for a while: not evidence, its origin, a revocation or a freeze.
@@ -210,6 +211,13 @@ class Circumstances(Value):
     )
     champion_adapter: str | None = Field(
         default=None, description="The digest of its adapter, as it was released."
+    )
+    compared_anchor: str | None = Field(
+        default=None, description="The digest of the anchor's adapter in the evidence."
+    )
+    anchor: str | None = Field(
+        default=None,
+        description="The digest of the anchor's adapter as it is now; None: nothing ever served.",
     )
     last_policy: str | None = Field(
         default=None,
@@ -409,6 +417,7 @@ def check_every_rule(
     yield check_revocation(case)
     yield check_freeze(case)
     yield check_comparator(case, policy)
+    yield check_anchor(case, policy)
     yield check_human_rating(case, policy)
     yield check_approvals(case, policy)
     yield check_policy_change(case, whole)
@@ -616,6 +625,27 @@ def check_comparator(case: Circumstances, policy: JudgePolicy) -> Finding:
         rule,
         f"{text}: run the training again, to be compared with it, "
         "or have somebody else than the author waive it",
+    )
+
+
+def check_anchor(case: Circumstances, policy: JudgePolicy) -> Finding:
+    """The evidence compares with the anchor of now: an older one allows other losses."""
+    rule = "anchor"
+    if not policy.compares_with_last_served:
+        return _passed(rule, "The policy does not ask for that comparison")
+    if case.anchor is None:
+        return _passed(rule, "Nothing was ever released: there is no anchor yet")
+    own = None if case.origin is None else case.origin.adapter_sha256
+    # The first champion is anchor and champion at once, and is compared with once.
+    if case.anchor in (own, case.compared_anchor, case.compared_adapter):
+        return _passed(
+            rule, f"The evidence compares with the anchor {case.anchor[:12]}"
+        )
+    return _undecided(
+        rule,
+        f"The evidence does not compare with the anchor, whose adapter is {case.anchor[:12]}: "
+        "run the training again, to be compared with it, or have somebody else than the author "
+        "waive it",
     )
 
 

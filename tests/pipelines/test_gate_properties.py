@@ -75,6 +75,9 @@ def is_good_enough(found: Comparison, policy: Policy) -> bool:
     """The policy in other words than the gate's."""
     margins = {rail.metric: rail.margin for rail in policy.gates.screen.guardrails}
     floor = 0.0 if found.metric == "chrf" else -margins[found.metric]
+    # The anchor need not be beaten: nobody may lose the smallest effect against it.
+    if (found.metric, found.against) == ("chrf", "anchor"):
+        floor = -policy.gates.screen.smallest_effect
     return found.low > floor and found.clusters >= policy.gates.screen.min_clusters
 
 

@@ -42,6 +42,8 @@ def test_nothing_must_be_superior_to_the_anchor(card: Scorecard) -> None:
     superior = [rule for rule in rules if "superior to" in rule]
     assert superior == ["chrf superior to base", "chrf superior to few_shot"]
     assert "bleu not inferior to anchor" in rules
+    # And the primary metric may not fall behind it.
+    assert rules.count("chrf not inferior to anchor") == 1
 
 
 def test_guardrails_that_judged_nothing_are_named(card: Scorecard) -> None:

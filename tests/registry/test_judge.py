@@ -52,6 +52,7 @@ RULES = (
     "revoked",
     "frozen",
     "comparator",
+    "anchor",
     "human_rating",
     "approvals",
     "policy_change",
@@ -335,6 +336,79 @@ def test_evidence_against_another_champion_than_serves_is_undecided(
     )
     assert text in found
     assert "run the training again" in found
+
+
+ANCHOR = "7" * 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"anchor": None}, "passed"),
+        ({"anchor": ANCHOR, "compared_anchor": ANCHOR}, "passed"),
+        ({"anchor": "6" * 64}, "passed"),  # the champion of the evidence is the anchor
+        ({"anchor": ANCHOR}, "undecided"),
+        ({"anchor": ANCHOR, "compared_anchor": "b" * 64}, "undecided"),
+        ({"anchor": None, "compared_anchor": ANCHOR}, "passed"),
+    ],
+)
+def test_the_evidence_must_compare_with_the_anchor_of_now(
+    changes: dict[str, Any], outcome: Outcome
+) -> None:
+    text = check("anchor", outcome, changes)
+    assert ("run the training again" in text) == (outcome == "undecided")
+
+
+def test_the_anchor_itself_is_compared_with_no_anchor() -> None:
+    check("anchor", "passed", {"anchor": ORIGIN.adapter_sha256})
+    # Of a version whose origin nobody knows nothing says that it is the anchor.
+    nowhere = circumstances(origin=None, anchor=ORIGIN.adapter_sha256)
+    assert finding(judge(FINALIST, nowhere, policy()), "anchor").outcome == "undecided"
+
+
+def test_a_policy_that_asks_for_no_comparison_asks_for_no_anchor() -> None:
+    check("anchor", "passed", {"anchor": ANCHOR}, {"compares_with_last_served": False})
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "words"),
+    [
+        ({}, "passed", "confirmed on the sealed block of entry 5"),
+        ({"is_confirmed": False}, "rejected", "not shown to be better"),
+        ({"is_evidence": False}, "rejected", "other evidence than the ledger names"),
+        ({"against_sha256": "5" * 64}, "rejected", "another champion was compared"),
+        ({"against_sha256": None}, "rejected", "another champion was compared"),
+    ],
+)
+def test_a_confirmation_counts_as_the_ledger_holds_it(
+    changes: dict[str, Any], outcome: Outcome, words: str
+) -> None:
+    text = check("confirmation", outcome, {"confirmed": confirmed(**changes)})
+    assert words in text
+
+
+def test_without_an_opened_block_nothing_is_confirmed_and_nobody_may_waive_it() -> None:
+    text = check("confirmation", "undecided", {"confirmed": None})
+    assert "no block of the reserve was opened" in text
+    assert "confirmation" not in WAIVABLE
+
+
+def test_who_adopts_a_version_answers_for_its_missing_confirmation_too() -> None:
+    adopted = ORIGIN.model_copy(update={"is_adopted": True})
+    verdict = judge(FINALIST, circumstances(confirmed=None, origin=adopted), policy())
+    found = finding(verdict, "confirmation")
+    assert (found.outcome, "answers for it" in found.text) == ("passed", True)
+
+
+def test_a_policy_without_a_reserve_says_which_error_a_year_has() -> None:
+    open_gates = policy().gates
+    screen = open_gates.screen.model_copy(update={"reserve": "none"})
+    gates = open_gates.model_copy(update={"screen": screen})
+    without = policy().model_copy(update={"gates": gates})
+    verdict = judge(FINALIST, circumstances(confirmed=None), without)
+    found = finding(verdict, "confirmation")
+    assert found.outcome == "passed"
+    assert "72 of 100 years release one falsely" in found.text
 
 
 def test_without_a_champion_there_is_none_to_be_compared_with() -> None:
@@ -867,6 +941,7 @@ def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(
         **NOTHING,
         "registered_at": NOW - 40 * DAY,
         "champion": "5",
+        "anchor": "7" * 64,
         "last_policy": "a" * 64,
     }
     others = tuple(
@@ -881,7 +956,7 @@ def test_a_waiver_that_holds_stands_in_for_what_is_missing_and_is_told(
         FINALIST, circumstances(**lacking, waivers=(*others, waiver(rule))), policy()
     )
     assert isinstance(verdict, Candidate)
-    assert set(verdict.waivers) == {5, 10, 11, 12, 13, 14}
+    assert set(verdict.waivers) == {5, 10, 11, 12, 13, 14, 15}
     assert (
         finding(verdict, rule).text
         == f"{rule} is waived until 2026-11-23 04:00 UTC by omar, account 1002 (omar) (entry 5)"
