@@ -73,12 +73,15 @@ def comparison(
 
 def is_good_enough(found: Comparison, policy: Policy) -> bool:
     """The policy in other words than the gate's."""
-    margins = {rail.metric: rail.margin for rail in policy.gates.screen.guardrails}
-    floor = 0.0 if found.metric == "chrf" else -margins[found.metric]
+    gates = policy.gates.screen
+    margins = {rail.metric: rail.margin for rail in gates.guardrails}
+    is_enough = found.clusters >= gates.min_clusters
+    if found.metric != "chrf":
+        return is_enough and found.low > -margins[found.metric]
     # The anchor need not be beaten: nobody may lose the smallest effect against it.
-    if (found.metric, found.against) == ("chrf", "anchor"):
-        floor = -policy.gates.screen.smallest_effect
-    return found.low > floor and found.clusters >= policy.gates.screen.min_clusters
+    if found.against == "anchor":
+        return is_enough and found.low > -gates.smallest_effect
+    return is_enough and found.low > 0 and found.difference >= gates.smallest_effect
 
 
 # A perplexity that is missing, though both sides count the same tokens: bits per byte must not
