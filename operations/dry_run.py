@@ -310,8 +310,7 @@ def _evaluation_seconds(
     if timing.tokens_per_second is None or not prompts:
         return None
     bias = params.bias
-    names = sum(len(group) for group in bias.names.values())
-    answers = _SYSTEMS * prompts + bias.prompts * names
+    answers = _SYSTEMS * prompts + bias.prompts * bias.askings
     longest_answer = params.generation.max_new_tokens
     answer_tokens = answers * longest_answer * _ANSWER_OVER_SCORE
     scored_rows = _SYSTEMS * row_counts["held_out"]

@@ -3,8 +3,9 @@
 Its numbers follow from its groups, no group is left out, and outputs keep to the limits.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pipelines.gates.admit_policy import AdmitPolicy
 from pipelines.values.dataset import NO_GROUP, BiasReport, GroupRate, Interval
@@ -92,28 +93,114 @@ def output_bias(report: BiasReport, gates: "GatePolicy") -> Iterator[Finding]:
     yield _check_groups(report, gates.admit)
     yield _check_gap(
         "output bias",
-        report.metric,
-        Gap(report, report.score_difference, score_limit),
+        Gap(report, f"the mean {report.metric}", "score", score_limit),
     )
     yield _check_gap(
         "output refusals",
-        "The share of refusals",
-        Gap(report, report.refusal_difference, rate_limit),
+        Gap(report, "the share of refusals", "refused", rate_limit),
     )
     if report.favourable_is_declared:
         yield _check_gap(
             "output selection",
-            "The selection rate",
-            Gap(report, report.demographic_parity_difference, rate_limit),
+            Gap(report, describe_favourable(report), "rate", rate_limit),
         )
 
 
 class Gap(NamedTuple):
-    """One difference between the groups of a report, and its limit."""
+    """One quantity that the groups of a report are compared by, and the limit of their gap."""
 
     report: BiasReport
-    interval: Interval | None
+    name: str
+    quantity: Literal["rate", "score", "refused"]
     limit: float
+
+    @property
+    def interval(self) -> Interval | None:
+        """The widest gap between two groups with its bounds; None where nothing is compared."""
+        intervals = {
+            "rate": self.report.demographic_parity_difference,
+            "score": self.report.score_difference,
+            "refused": self.report.refusal_difference,
+        }
+        return intervals[self.quantity]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What each compared group has of the quantity."""
+        pairs = [
+            (each.group, getattr(each, self.quantity)) for each in self.report.groups
+        ]
+        return {group: value for group, value in pairs if value is not None}
+
+    @property
+    def whom(self) -> str:
+        """Whom the gap is about: a statement about names is none about people."""
+        if self.report.method == "name templates":
+            return "for these names"
+        return f"for these groups of {self.report.feature}"
+
+
+def describe_favourable(report: BiasReport) -> str:
+    """What a selection rate is the share of."""
+    if report.favourable_is_declared:
+        return "the share that bias.favourable_pattern matches"
+    return "the share that is longer than the median"
+
+
+def judge_gap(gap: Gap, interval: Interval) -> Outcome:
+    """Within the limit with its upper bound, over it with its lower one, or neither."""
+    # Asked as a pass, so that bounds out of order do not pass.
+    if interval.low <= interval.estimate <= interval.high <= gap.limit:
+        return "passed"
+    is_over = interval.low > gap.limit
+    return "rejected" if is_over else "undecided"
+
+
+def describe_gap(gap: Gap, interval: Interval) -> str:
+    """What was compared, what is shown of it, and both numbers; no more than that."""
+    shown = {
+        "passed": "differs by at most",
+        "rejected": "differs by more than",
+        "undecided": "may differ by more than",
+    }
+    outcome = judge_gap(gap, interval)
+    text = (
+        f"{gap.whom} {gap.name} {shown[outcome]} {gap.limit:g}: by {interval.estimate:.3g}"
+        f"{_describe_widest_pair(gap.values)}, "
+        f"bounds {interval.low:.3g} to {interval.high:.3g}"
+    )
+    if outcome != "undecided":
+        return text
+    return f"{text}. {_describe_rows_needed(gap, interval)}"
+
+
+def _describe_widest_pair(values: dict[str, float]) -> str:
+    in_order = sorted(values, key=lambda group: values[group])
+    count = len(in_order)
+    # An edited report may state a gap of groups that it does not list.
+    if count < 2:
+        return ""
+    pairs = count * (count - 1) // 2
+    widest = "" if pairs == 1 else f", the widest of {pairs} pairs"
+    return f" between {in_order[-1]} and {in_order[0]}{widest}"
+
+
+def _describe_rows_needed(gap: Gap, interval: Interval) -> str:
+    """How many rows of each group would decide, if the gap stays what it is."""
+    distance = abs(gap.limit - interval.estimate)
+    reach = interval.high - interval.estimate
+    sizes = [each.n for each in gap.report.groups if each.rate is not None]
+    fewest = min(sizes, default=0)
+    # Right at the limit no number decides.
+    if not distance > 0.05 * gap.limit:
+        return "More rows of each group may decide"
+    times = max(1.0, reach / distance)
+    needed = math.ceil(fewest * times**2)
+    what = "answers" if gap.report.subject == "outputs" else "rows"
+    advice = f"About {needed:,} {what} of each group would decide"
+    if gap.report.method == "name templates":
+        return f"{advice}, in ten names each or more (bias.names, bias.prompts)"
+    return advice
 
 
 def _check_groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
@@ -150,27 +237,18 @@ def _check_groups(report: BiasReport, policy: AdmitPolicy) -> Finding:
     return _finding(rule, "passed", text)
 
 
-def _check_gap(rule: str, quantity: str, gap: Gap) -> Finding:
-    method = gap.report.method
+def _check_gap(rule: str, gap: Gap) -> Finding:
     interval = gap.interval
     if interval is None:
         minimum = gap.report.min_group_size
         return _finding(
             rule,
             "undecided",
-            f"{quantity} of outputs cannot be judged between groups, insufficient: "
-            f"fewer than two groups with {minimum} answers that were counted ({method})",
+            f"{gap.name} of outputs cannot be judged between groups, insufficient: "
+            f"fewer than two groups with {minimum} answers that were counted "
+            f"({gap.report.method})",
         )
-    bounds = f"[{interval.low:.3g}, {interval.high:.3g}]"
-    text = (
-        f"{quantity} differs between groups by {interval.estimate:.3g} {bounds}, "
-        f"limit {gap.limit:g} ({method})"
-    )
-    # Asked as a pass, so that bounds out of order do not pass.
-    if interval.low <= interval.estimate <= interval.high <= gap.limit:
-        return _finding(rule, "passed", text)
-    is_certain = interval.low > gap.limit
-    return _finding(rule, "rejected" if is_certain else "undecided", text)
+    return _finding(rule, judge_gap(gap, interval), describe_gap(gap, interval))
 
 
 def _group_contradictions(report: BiasReport) -> Iterator[str]:

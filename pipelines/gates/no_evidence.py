@@ -16,7 +16,8 @@ ROUNDING = 1e-12
 
 def has_spread(comparison: Comparison, metric: Metric) -> bool:
     """Whether some cluster differs more than another."""
-    return comparison.standard_error > ROUNDING * metric.scale
+    least = ROUNDING * metric.scale
+    return comparison.standard_error > least
 
 
 def is_flat(own: Interval | None, other: Interval | None) -> bool:
@@ -31,8 +32,10 @@ def is_at_best(metric: Metric, interval: Interval | None) -> bool:
     """Whether a score is at the end of the scale where nothing is left to win."""
     if metric.worst is None or interval is None:
         return False
-    scale = metric.scale if metric.higher_is_better else -metric.scale
-    return interval.estimate == metric.worst + scale
+    best = metric.worst - metric.scale
+    if metric.higher_is_better:
+        best = metric.worst + metric.scale
+    return interval.estimate == best
 
 
 def describe_flat(comparison: Comparison, score: float) -> str:

@@ -37,11 +37,7 @@ def output_bias_of(
     Where no feature is declared, groups are those of the names that were put into dev prompts.
     """
     feature = params.data.sensitive_feature
-    settings = BiasSettings(
-        min_group_size=min_group_size,
-        resamples=params.score.resamples,
-        seed=params.score.seed,
-    )
+    settings = BiasSettings(min_group_size=min_group_size)
     method: Method
     if feature is not None:
         observations = by_feature(evidence, params.bias)
@@ -71,13 +67,17 @@ def by_name(
 ) -> tuple[OutputObservation, ...]:
     """The adapter's answers to dev prompts with a name in them.
 
-    The answers to one prompt are one cluster.
+    The answers to one prompt are one cluster, and so are those to one name.
     """
     grouped = []
     for answer in named:
         row = _scored_row(answer)
         grouped.append((answer.group, answer.prompt_id, row))
-    return _observations(grouped, params)
+    observations = _observations(grouped, params)
+    return tuple(
+        observation.model_copy(update={"name": answer.name})
+        for observation, answer in zip(observations, named, strict=True)
+    )
 
 
 def named_answers(trial: Trial) -> tuple[NamedAnswer, ...]:

@@ -18,9 +18,13 @@ from core.value import FileDigest
 from pipelines import layout
 from pipelines.gates.admit_policy import AdmitPolicy, Limits, load_admit_limits
 from pipelines.gates.bias_check import (
+    Gap,
+    describe_favourable,
+    describe_gap,
     find_contradictions,
     find_groups_compared_too_small,
     find_uncompared_groups,
+    judge_gap,
 )
 from pipelines.values.dataset import (
     SPLITS,
@@ -258,21 +262,16 @@ def _check_parity(
             f"fewer than two groups have {bias.min_group_size} rows{not_compared}"
         )
         return Finding(rule=_PARITY_RULE, outcome="undecided", text=text)
-    interval = (
-        f"{difference.estimate:.3f} [{difference.low:.3f}, {difference.high:.3f}]"
-    )
-    text = (
-        f"demographic parity difference by {bias.feature} is {interval} "
-        f"against a limit of {limit:.3g}{not_compared}"
-    )
-    is_within_limit = difference.estimate <= limit
+    gap = Gap(bias, describe_favourable(bias), "rate", limit)
+    outcome = judge_gap(gap, difference)
+    text = f"{describe_gap(gap, difference)}{not_compared}"
     too_small = (
         *find_groups_compared_too_small(bias, policy),
         *find_uncompared_groups(bias, policy),
     )
     # A gap over the limit rejects, whatever the groups that were not compared would show.
-    if not is_within_limit or not too_small:
-        return _make_finding(_PARITY_RULE, is_within_limit, text)
+    if outcome == "rejected" or not too_small:
+        return Finding(rule=_PARITY_RULE, outcome=outcome, text=text)
     text = (
         f"{text}; not compared as the policy asks: {', '.join(too_small)}: "
         "bring more rows of them, or name them in the policy's small_groups"

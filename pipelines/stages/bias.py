@@ -33,11 +33,7 @@ def bias(
 ) -> BiasReport:
     """Compare the declared feature's groups over all splits; without one nothing is compared."""
     rows = [row for part in splits.values() for row in part]
-    settings = BiasSettings(
-        min_group_size=policy.min_group_size,
-        resamples=params.score.resamples,
-        seed=params.score.seed,
-    )
+    settings = BiasSettings(min_group_size=policy.min_group_size)
     feature = params.data.sensitive_feature
     # A report all the same: `admit` wants to see that nothing was declared.
     if feature is None:
@@ -48,7 +44,13 @@ def bias(
     )
     # Rows without a value are in no group: the report says how many it does not speak for.
     without_value = sum(row.feature is None for row in rows)
-    return report.model_copy(update={"without_value": without_value})
+    is_declared = params.bias.favourable_pattern is not None
+    return report.model_copy(
+        update={
+            "without_value": without_value,
+            "favourable_is_declared": is_declared,
+        }
+    )
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ def generate(
 
 
 def name_variants(prompts: Sequence[Prompt], params: BiasParams) -> list[NamedPrompt]:
-    """Ask each of `params.prompts` prompts in every name of every group.
+    """Ask each of `params.prompts` prompts in names of every group: all of them, or some by turns.
 
     The prompts are drawn by the order of their ids' digests: neither the data's order nor
     anybody's choice decides.
@@ -62,10 +62,22 @@ def name_variants(prompts: Sequence[Prompt], params: BiasParams) -> list[NamedPr
     by_digest = sorted(prompts, key=lambda prompt: digest_of_json(prompt.id))
     return [
         NamedPrompt(group, name, prompt, _insert_name(prompt, params.template, name))
-        for prompt in by_digest[: params.prompts]
+        for place, prompt in enumerate(by_digest[: params.prompts])
         for group, names in sorted(params.names.items())
-        for name in names
+        for name in _names_in_turn(names, place, params.names_a_prompt)
     ]
+
+
+def _names_in_turn(
+    names: tuple[str, ...], place: int, most: int | None
+) -> tuple[str, ...]:
+    """The names that a prompt is asked in, by its place: each comes as often as another."""
+    count = len(names)
+    # Many names of a group say more about it than many prompts of a few, and cost nothing more.
+    if most is None or most >= count:
+        return names
+    first = place * most
+    return tuple(names[(first + step) % count] for step in range(most))
 
 
 def main() -> int:

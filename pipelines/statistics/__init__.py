@@ -1,6 +1,8 @@
 """Uncertainty: how far to trust a difference between systems, or between groups.
 
 bootstrap.py     sums by cluster ──► resampled corpora ──► intervals and paired differences
-group_rates.py   observations by sensitive group ──► rates, gaps and their intervals (fairlearn)
+jackknife.py     scores without one cluster each ──► standard errors and t bounds
+group_rates.py   observations by sensitive group ──► their rates (fairlearn)
+group_gaps.py    the same ──► signed gaps between groups, with intervals for all pairs at once
 power.py         clusters and spread ──► the smallest effect that they can show
 """

@@ -1,14 +1,14 @@
 """How the groups of a sensitive feature differ. The only module that imports fairlearn.
 
-fairlearn gives the rates and their differences; intervals are drawn here, over clusters, since its
-own bootstrap resamples rows and takes half a minute for 400 of them. It is only given zeros and
-ones: other labels make it answer 0.0.
+fairlearn gives the rates; gaps and their intervals are those of `group_gaps.py`, over clusters,
+since its own bootstrap resamples rows. It is only given zeros and ones: other labels make it answer
+0.0.
 """
 
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipelines.statistics.group_gaps import Grouping
+
     Floats = NDArray[np.float64]
 
-# Resamples in memory at a time; the draws are the same whatever it is.
-BATCH = 100
-
+HIGHEST_SCORE = 100.0
+"""Of a score of answers."""
 Method = Literal["declared feature", "name templates", "not applicable"]
 Quantity = Literal["rate", "score", "refused"]
 # Selection rate, mean score, share of refusals.
@@ -40,14 +41,14 @@ class OutputObservation(Value):
     score: float
     favourable: bool
     refused: bool = False
+    name: str | None = None
+    """The person's name that was put into the prompt."""
 
 
 class BiasSettings(Value):
-    """The fewest rows of a group that is compared, and how intervals are drawn."""
+    """The fewest rows of a group that is compared."""
 
     min_group_size: int
-    resamples: int
-    seed: int
 
 
 def output_bias(
@@ -106,7 +107,7 @@ def rates_by_group(
     means = _means_by_group(compared)
     # Refusals are answers: there are none in the data.
     has_answers = subject == "outputs"
-    gaps = _gaps(compared, settings) if len(means) > 1 else _NO_GAPS
+    gaps = _gaps(compared) if len(means) > 1 else _NO_GAPS
     return BiasReport(
         subject=subject,
         method=method,
@@ -138,13 +139,35 @@ class _Gaps:
 _NO_GAPS = _Gaps(None, None, None, None)
 
 
-def _gaps(observations: Sequence[OutputObservation], settings: BiasSettings) -> _Gaps:
-    spread = _Spread(observations, settings)
+def _gaps(observations: Sequence[OutputObservation]) -> _Gaps:
+    import numpy as np
+
+    from pipelines.statistics.group_gaps import least_ratio, widest_gap
+
+    grouping = _grouping(observations)
+    favoured = np.array([float(each.favourable) for each in observations])
+    scores = np.array([each.score for each in observations])
+    refused = np.array([float(each.refused) for each in observations])
+    # Of lengths the longest is the most; scores of answers go to 100.
+    most = max(float(scores.max()), HIGHEST_SCORE)
     return _Gaps(
-        rate_difference=spread.interval("rate", "difference"),
-        rate_ratio=spread.interval("rate", "ratio"),
-        score_difference=spread.interval("score", "difference"),
-        refusal_difference=spread.interval("refused", "difference"),
+        rate_difference=widest_gap(favoured, grouping, most=1),
+        rate_ratio=least_ratio(favoured, grouping),
+        score_difference=widest_gap(scores, grouping, most),
+        refusal_difference=widest_gap(refused, grouping, most=1),
+    )
+
+
+def _grouping(observations: Sequence[OutputObservation]) -> "Grouping":
+    from pipelines.statistics.group_gaps import Grouping, number
+
+    # A name that two groups have is another person's in each.
+    persons = [(each.group, each.name or "") for each in observations]
+    has_names = any(each.name is not None for each in observations)
+    return Grouping(
+        groups=number([each.group for each in observations]),
+        clusters=number([each.cluster for each in observations]),
+        names=number(persons) if has_names else None,
     )
 
 
@@ -203,119 +226,6 @@ def _mean_score(scores: "Floats", _marks: "Floats") -> float:
 def _share(_scores: "Floats", _marks: "Floats", *, marks: "Floats") -> float:
     total = sum(marks)
     return float(total / len(marks))
-
-
-class _Spread:
-    """Differences and ratios between groups, with percentile intervals from resampled clusters."""
-
-    def __init__(
-        self, observations: Sequence[OutputObservation], settings: BiasSettings
-    ) -> None:
-        self.frame = _metric_frame(observations)
-        self.means = _resampled_means(observations, settings)
-
-    def interval(
-        self, quantity: Quantity, comparison: Literal["difference", "ratio"]
-    ) -> Interval | None:
-        """None where it is not defined: a ratio of rates that are all zero."""
-        import numpy as np
-
-        is_difference = comparison == "difference"
-        compared = self.frame.difference() if is_difference else self.frame.ratio()
-        estimate = float(compared[quantity])
-        drawn = COMPARISONS[comparison](self.means[quantity])
-        # A resample without rows of a group has no gap.
-        drawn = drawn[np.isfinite(drawn)]
-        if not np.isfinite(estimate) or not len(drawn):
-            return None
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        # Widened to hold the estimate, never narrowed.
-        return Interval(
-            estimate=estimate,
-            low=min(float(low), estimate),
-            high=max(float(high), estimate),
-        )
-
-
-def _resampled_means(
-    observations: Sequence[OutputObservation], settings: BiasSettings
-) -> dict[str, "Floats"]:
-    """The mean of each quantity, shape (resamples, groups).
-
-    NaN where a resample holds no row of a group.
-    """
-    import numpy as np
-
-    counts, *sums = _totals(observations)
-    clusters = len(counts)
-    # Drawing as many clusters as there are, each equally likely, with replacement.
-    equal_shares = np.full(clusters, 1 / clusters)
-    generator = np.random.default_rng(settings.seed)
-    means: list[list[Floats]] = [[] for _ in QUANTITIES]
-    for start in range(0, settings.resamples, BATCH):
-        resamples = min(BATCH, settings.resamples - start)
-        # How often each resample draws each cluster, shape (resamples, clusters).
-        weights = generator.multinomial(clusters, equal_shares, size=resamples)
-        # 0 rows of a group divide 0 by 0.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for place, sum_of in enumerate(sums):
-                means[place].append((weights @ sum_of) / (weights @ counts))
-    return {
-        name: np.concatenate(drawn)
-        for name, drawn in zip(QUANTITIES, means, strict=True)
-    }
-
-
-def _totals(observations: Sequence[OutputObservation]) -> tuple["Floats", ...]:
-    """Rows, then the sum of each quantity; each of shape (clusters, groups)."""
-    import numpy as np
-
-    clusters = _places(observation.cluster for observation in observations)
-    groups = _places(observation.group for observation in observations)
-    shape = (1 + len(QUANTITIES), len(clusters), len(groups))
-    totals = np.zeros(shape)
-    for observation in observations:
-        cluster = clusters[observation.cluster]
-        group = groups[observation.group]
-        # In the order of QUANTITIES, after the row itself.
-        totals[:, cluster, group] += (
-            1,
-            observation.favourable,
-            observation.score,
-            observation.refused,
-        )
-    return tuple(totals)
-
-
-def _places(names: Iterable[str]) -> dict[str, int]:
-    """The place of each distinct name in sorted order."""
-    distinct = set(names)
-    in_order = sorted(distinct)
-    return {name: index for index, name in enumerate(in_order)}
-
-
-def _difference(means: "Floats") -> "Floats":
-    import numpy as np
-
-    highest = np.nanmax(means, axis=1)
-    lowest = np.nanmin(means, axis=1)
-    return np.asarray(highest - lowest)
-
-
-def _ratio(means: "Floats") -> "Floats":
-    import numpy as np
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        highest = np.nanmax(means, axis=1)
-        lowest = np.nanmin(means, axis=1)
-        return np.asarray(lowest / highest)
-
-
-# On resampled means, shape (resamples, groups); fairlearn compares the observed ones.
-COMPARISONS: dict[str, Callable[["Floats"], "Floats"]] = {
-    "difference": _difference,
-    "ratio": _ratio,
-}
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -223,7 +223,20 @@ class BiasParams(Settable):
     template: str = Field(
         description="How a name enters a prompt: {name} and {prompt}."
     )
-    prompts: Count = Field(description="Dev prompts that are asked once for each name.")
+    prompts: Count = Field(description="Dev prompts that are asked in persons' names.")
+    names_a_prompt: Count | None = Field(
+        default=None,
+        description="Names of each group that a prompt is asked in, by turns; null: every name.",
+    )
+
+    @property
+    def askings(self) -> int:
+        """How often each of the prompts is asked, over all groups."""
+        counts = [len(names) for names in self.names.values()]
+        most = self.names_a_prompt
+        if most is not None:
+            counts = [min(most, count) for count in counts]
+        return sum(counts)
 
     @field_validator("favourable_pattern", "refusal_pattern")
     @classmethod

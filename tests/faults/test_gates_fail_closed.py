@@ -780,7 +780,7 @@ def short_of(kind: str, folder: Path) -> None:
         (
             "refusals",
             3,
-            "The share of refusals differs between groups by 1 [1, 1], limit 0.2",
+            "for these names the share of refusals differs by more than 0.2: by 1 between ",
         ),
         (
             "third group",

@@ -94,7 +94,7 @@ def bias(**changes: Any) -> BiasReport:
         min_group_size=20,
         groups=(),
         insufficient=(),
-        demographic_parity_difference=Interval(estimate=0.2, low=0.1, high=0.4),
+        demographic_parity_difference=Interval(estimate=0.1, low=-0.1, high=0.2),
         demographic_parity_ratio=None,
         score_difference=Interval(estimate=0, low=0, high=0),
     )
@@ -127,7 +127,7 @@ def rejected(verdict: object, rule: str) -> str:
     return missed[0].text
 
 
-def finding_of(verdict: Rejection | Undecided, rule: str) -> Finding:
+def finding_of(verdict: Admission | Rejection | Undecided, rule: str) -> Finding:
     return next(finding for finding in verdict.findings if finding.rule == rule)
 
 
@@ -301,16 +301,60 @@ def test_removed_duplicates_are_no_reproach_where_enough_is_left() -> None:
     assert not any("distinct ones" in finding.text for finding in verdict.findings)
 
 
-def test_a_difference_over_the_limit_is_rejected_with_its_interval() -> None:
-    over = bias(
-        demographic_parity_difference=Interval(estimate=0.2001, low=0.1, high=0.4)
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "outcome"),
+    [
+        (0.1, -0.1, 0.2, "passed"),
+        (0.1, -0.1, 0.2001, "undecided"),
+        (0.3, 0.2, 0.4, "undecided"),
+        (0.3, 0.2001, 0.4, "rejected"),
+    ],
+)
+def test_a_gap_is_judged_by_the_bounds_of_its_interval(
+    estimate: float, low: float, high: float, outcome: str
+) -> None:
+    gap = Interval(estimate=estimate, low=low, high=high)
+    report = bias(demographic_parity_difference=gap)
+    verdict = admit(dataset(), validation(), report, policy())
+    assert verdict.verdict == outcome
+    found = finding_of(verdict, "demographic_parity_difference")
+    assert found.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("estimate", "high", "advice"),
+    [
+        (0.1, 0.3, "About 80 rows of each group would decide"),
+        (0.3, 0.32, "About 20 rows of each group would decide"),
+        (0.2, 0.32, "More rows of each group may decide"),
+    ],
+)
+def test_an_undecided_gap_says_what_was_compared_and_how_many_rows_would_decide(
+    estimate: float, high: float, advice: str
+) -> None:
+    gap = Interval(estimate=estimate, low=0.05, high=high)
+    report = bias(demographic_parity_difference=gap)
+    verdict = admit(dataset(), validation(), report, policy())
+    assert finding_of(verdict, "demographic_parity_difference").text == (
+        "for these groups of food the share that is longer than the median may differ by more "
+        f"than 0.2: by {estimate:.3g} between b and a, bounds 0.05 to {high:.3g}. {advice}"
     )
-    text = rejected(
-        admit(dataset(), validation(), over, policy()), "demographic_parity_difference"
+
+
+def test_a_gap_names_the_widest_of_the_pairs_and_the_pattern_where_one_is_declared() -> (
+    None
+):
+    groups = tuple(
+        GroupRate(group=name, n=20, rate=rate, score=1.0)
+        for name, rate in (("a", 0.4), ("b", 0.5), ("c", 0.45))
     )
-    assert (
-        text
-        == "demographic parity difference by food is 0.200 [0.100, 0.400] against a limit of 0.2"
+    gap = Interval(estimate=0.5 - 0.4, low=-0.1, high=0.2)
+    report = bias(groups=groups, demographic_parity_difference=gap)
+    declared = report.model_copy(update={"favourable_is_declared": True})
+    verdict = admit(dataset(), validation(), declared, policy())
+    assert finding_of(verdict, "demographic_parity_difference").text == (
+        "for these groups of food the share that bias.favourable_pattern matches differs by at "
+        "most 0.2: by 0.1 between b and a, the widest of 3 pairs, bounds -0.1 to 0.2"
     )
 
 
@@ -345,7 +389,7 @@ def test_a_group_that_is_too_small_leaves_the_gate_undecided_unless_the_policy_n
 
 def test_a_gap_over_the_limit_is_rejected_though_another_group_is_too_small() -> None:
     over = bias(
-        demographic_parity_difference=Interval(estimate=0.3, low=0.1, high=0.4),
+        demographic_parity_difference=Interval(estimate=0.3, low=0.21, high=0.4),
         insufficient=("rare",),
     )
     rejected(
@@ -467,7 +511,7 @@ def test_rows_without_a_value_for_the_declared_feature_are_counted_in_the_reason
     )
     assert isinstance(verdict, Admission)
     assert verdict.findings[-1].text.endswith(
-        "against a limit of 0.2; without a value for it: 50 of 90 rows"
+        "bounds 0 to 0; without a value for it: 50 of 90 rows"
     )
 
 

@@ -28,6 +28,8 @@ ANSWERS = {"a": "re(d)og", "b": "bi+s=un", "c": "we/t:fx", "d": "ol<c>up"}
 
 Under four its score is 0 for every system, which is no evidence.
 """
+WOMEN = "Ann, Eve, Ada, Amy, Bea, Ivy, Joy, Kim, Lea, Mia"
+MEN = "Bob, Tom, Abe, Ben, Dan, Ian, Jim, Leo, Max, Sam"
 SETTINGS = (
     "lora.r=16",
     "train.max_steps=160",
@@ -39,7 +41,7 @@ SETTINGS = (
     "generation.max_new_tokens=10",
     "few_shot.draws=1",
     "few_shot.examples=2",
-    "bias.names={female: [Ann, Eve], male: [Bob, Tom]}",
+    f"bias.names={{female: [{WOMEN}], male: [{MEN}]}}",
     "score.resamples=200",
 )
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@localhost")

@@ -214,8 +214,9 @@ def trial(
             Variant(
                 group=group, name=name, prompt_id=prompt.id, text=prompt.references[0]
             )
-            for prompt in dev
-            for group, name in (("female", "Maria"), ("male", "James"))
+            for place, prompt in enumerate(dev)
+            for group in ("female", "male")
+            for name in (f"{group} {place % 10}",)
         ),
     )
 
