@@ -15,6 +15,7 @@ exit code
      │   ├── IncompleteGeneration  a prompt has no completion
      │   ├── IncompleteEvidence    a comparison lacks rows, or holds a NaN
      │   ├── DownloadFailed        a package of the demo could not be fetched
+     │   ├── SandboxUnavailable    code of a model cannot be run here in a box, so it is not run
      │   └── GateNotPassed         a stage was started behind a gate that did not pass
      ├── ParameterError            a parameter or a policy does not exist or does not fit
      ├── NotEnoughResources        too little memory or disk, estimated before training
@@ -104,6 +105,10 @@ class IncompleteEvidence(PipelineError):
 
 class DownloadFailed(PipelineError):
     """A package of the demo could not be fetched or is not the pinned one."""
+
+
+class SandboxUnavailable(PipelineError):
+    """Code that a model wrote cannot be run in a box here, so it is not run at all."""
 
 
 class GateNotPassed(PipelineError):
