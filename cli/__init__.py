@@ -1,7 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, training, gate, base, data, release, identity, serving, system, upkeep, ledger,
-    stage: each in …_commands.py
+    project, training, gate, base, code, data, release, identity, serving, system, upkeep,
+    ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -17,6 +17,7 @@ import click
 
 from cli import (
     base_commands,
+    code_commands,
     data_commands,
     gate_commands,
     identity_commands,
@@ -144,6 +145,7 @@ for _command in (
     *training_commands.COMMANDS,
     *gate_commands.COMMANDS,
     *base_commands.COMMANDS,
+    *code_commands.COMMANDS,
     *data_commands.COMMANDS,
     *release_commands.COMMANDS,
     *identity_commands.COMMANDS,

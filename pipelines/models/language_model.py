@@ -8,7 +8,8 @@ prefix is computed once, and every batch continues from a copy of its key-value 
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,14 @@ class Generated:
 
     ids: tuple[int, ...]
     ended: bool
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Tokens drawn by their probabilities; the same seed and batches give the same answers."""
+
+    temperature: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,9 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     advance: Advance = lambda _: None,
+    sampling: Sampling | None = None,
 ) -> tuple[Generated, ...]:
-    """Answer greedily, in the order of `prompts`, which are token ids.
+    """Answer greedily or by `sampling`, in the order of `prompts`, which are token ids.
 
     What all prompts begin with is computed once. `UnusableRow` where a prompt and
     `max_new_tokens` do not fit into the context. `advance` hears of each batch's size.
@@ -140,11 +150,12 @@ def generate(
         _check_length(language, len(ids) + max_new_tokens)
     lengths = [len(ids) for ids in prompts]
     answers: dict[int, Generated] = {}
-    with torch.inference_mode():
+    how = _generation_settings(language, max_new_tokens, sampling)
+    with torch.inference_mode(), _seeded(sampling):
         prefix = _compute_prefix(language, prompts)
         for indices in cut_into_batches(lengths, batch_size, language.batching):
             rows = [prompts[index] for index in indices]
-            generated = _generate_batch(language, rows, prefix, max_new_tokens)
+            generated = _generate_batch(language, rows, prefix, how)
             answers.update(zip(indices, generated, strict=True))
             advance(len(indices))
     return tuple(answers[index] for index in range(len(prompts)))
@@ -265,32 +276,54 @@ def _build_batch(
     )
 
 
-def _generate_batch(
-    language: LanguageModel,
-    rows: Sequence[TokenIds],
-    prefix: _Prefix,
-    max_new_tokens: int,
-) -> list[Generated]:
+def _generation_settings(
+    language: LanguageModel, max_new_tokens: int, sampling: Sampling | None
+) -> Any:
     from transformers import GenerationConfig
 
-    batch = _build_batch(language, rows, prefix)
-    end_ids = language.encoder.end_ids
     # Given in full: the base's own generation_config.json may ask for sampling.
-    greedy = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=end_ids,
-        pad_token_id=language.encoder.pad_id,
+    common = {
+        "max_new_tokens": max_new_tokens,
+        "eos_token_id": language.encoder.end_ids,
+        "pad_token_id": language.encoder.pad_id,
+    }
+    if sampling is None:
+        return GenerationConfig(do_sample=False, **common)  # type: ignore[no-untyped-call]
+    # All of the distribution: the library's default keeps fifty tokens.
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_k=0,
+        **common,
     )
+
+
+@contextmanager
+def _seeded(sampling: Sampling | None) -> Iterator[None]:
+    """Within, chance begins at the seed; afterwards it goes on as before."""
+    import torch
+
+    if sampling is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(sampling.seed)
+        yield
+
+
+def _generate_batch(
+    language: LanguageModel, rows: Sequence[TokenIds], prefix: _Prefix, how: Any
+) -> list[Generated]:
+    batch = _build_batch(language, rows, prefix)
     output = language.model.generate(
         input_ids=batch.ids,
         attention_mask=batch.mask,
         past_key_values=batch.cache,
-        generation_config=greedy,
+        generation_config=how,
     )
     width = batch.ids.shape[1]
     answers = output[:, width:].tolist()
-    return [_cut_at_end(ids, end_ids) for ids in answers]
+    return [_cut_at_end(ids, language.encoder.end_ids) for ids in answers]
 
 
 def _keep_known(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,15 @@ def find_python() -> str:
 
 
 @cache
+def python_version() -> str:
+    """The version of that interpreter, which decides what passes."""
+    command = [find_python(), "-I", "-S", "-V"]
+    process = subprocess.run(command, capture_output=True, check=True, env={})
+    _, version = process.stdout.decode().split()
+    return version
+
+
+@cache
 def find_bubblewrap() -> str:
     """Where bubblewrap is; `SandboxUnavailable` where it is not."""
     found = shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin")

@@ -1,0 +1,90 @@
+"""Commands that score models on code."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from core.console import say, say_json
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--base", type=_FILE, required=True, help="Folder of the base model's weights."
+)
+@click.option("--adapter", type=_FILE, help="Folder of a LoRA adapter on it.")
+@click.option(
+    "--chat-template", type=_FILE, help="Jinja file, where the base has none."
+)
+@click.option(
+    "--completion-mode",
+    is_flag=True,
+    help="No chat template: the model goes on with the function.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Answers to each task; more than one need --temperature.",
+)
+@click.option(
+    "--k",
+    type=click.IntRange(1, 1000),
+    multiple=True,
+    help="The k of pass@k, at most --samples; may be repeated.  [default: 1]",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 10),
+    default=0.0,
+    show_default=True,
+    help="0 answers greedily.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1, 100_000),
+    default=512,
+    show_default=True,
+    help="Longest answer.",
+)
+@click.option("--batch-size", type=click.IntRange(1, 10_000), help="Tasks at a time.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the weights.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of samples and intervals.")
+@click.option("--limit", type=click.IntRange(min=2), help="So many tasks, for a try.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1),
+    help="End with 3 where the adapter is worse than its base by more, 4 where it may be.",
+)
+@click.option("--out", type=_FILE, help="Write report and answers into this folder.")
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line.")
+@click.pass_context
+def humaneval(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Score a base model, and an adapter on it, on the 164 tasks of HumanEval.
+
+    Each answer is run against its tests in two bubblewrap boxes, and nothing is run without them.
+    Exit code: 0 passed, 3 worse than the base by more than --margin, 4 undecided.
+    """
+    # Imported here, as in every command, so that `assay --help` answers at once.
+    from operations.humaneval import request_from_options, run_humaneval
+    from pipelines.values.verdict import EXIT_CODES
+
+    report = run_humaneval(request_from_options(options))
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        for line in report.lines:
+            say(line)
+    ctx.exit(EXIT_CODES[report.verdict])
+
+
+COMMANDS: tuple[click.Command, ...] = (humaneval,)

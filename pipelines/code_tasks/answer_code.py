@@ -1,0 +1,47 @@
+"""The program in an answer: a code block, a whole function, or the rest of the one asked for."""
+
+import re
+
+from pipelines.code_tasks.humaneval import CodeTask
+
+_BLOCK = re.compile(r"^```[^\n]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
+# Where a continuation has left the function: Chen et al. 2021, "Evaluating Large Language Models
+# Trained on Code", section 2.2.
+_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+
+
+def program_in(answer: str, task: CodeTask) -> str:
+    """The program that the task's tests are run against.
+
+    Nothing is mended: what is no Python fails.
+    """
+    code = _code_in(answer, task)
+    if _defines(code, task):
+        # An answer need not say again what stands before the function.
+        return f"{task.preamble}\n{code}"
+    return task.prompt + _rest_of_function(code)
+
+
+def _code_in(answer: str, task: CodeTask) -> str:
+    """The first code block with the function, else the first one, else all of the answer."""
+    blocks = _BLOCK.findall(answer)
+    for block in blocks:
+        if _defines(block, task):
+            return str(block)
+    if blocks:
+        first = blocks[0]
+        return str(first)
+    return answer
+
+
+def _defines(code: str, task: CodeTask) -> bool:
+    name = re.escape(task.entry_point)
+    found = re.search(rf"^def {name}\b", code, re.MULTILINE)
+    return found is not None
+
+
+def _rest_of_function(code: str) -> str:
+    places = [code.find(stop) for stop in _STOPS]
+    ends = [place for place in places if place >= 0]
+    end = min(ends, default=len(code))
+    return code[:end] + "\n"
