@@ -26,6 +26,7 @@ def _training_options(command: Any) -> Any:
         ),
         click.option(
             "--base-model",
+            "--base",
             type=_FILE,
             help="Folder of an own base model. Default: SmolLM2-135M-Instruct.",
         ),
@@ -136,6 +137,44 @@ def _estimate(
 
 
 @click.command()
+@click.option(
+    "--adapter",
+    type=_FILE,
+    required=True,
+    help="Folder with adapter_config.json and adapter_model.safetensors.",
+)
+@_training_options
+@JUNIT
+@MARKDOWN
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+@click.pass_context
+def judge(
+    ctx: click.Context,
+    /,
+    *,
+    adapter: Path,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Judge a LoRA adapter that was trained elsewhere, and register it if it passes.
+
+    Nothing is trained. The adapter meets the same rows, gates and comparisons as one of `assay
+    run`; verdict and version page say that it was trained elsewhere.
+    """
+    from flows.start import request_from, run_training
+
+    request = request_from(**options)
+    outcome = run_training(request, adapter)
+    if junit or markdown:
+        _write_reports(outcome, junit, markdown)
+    if as_json:
+        click.echo(json.dumps(outcome.machine_readable()))
+    ctx.exit(outcome.exit_code)
+
+
+@click.command()
 @click.pass_context
 def demo(ctx: click.Context) -> None:
     """The whole path on the `cheat` pairs and SmolLM2-135M, and three answers over HTTP."""
@@ -144,4 +183,4 @@ def demo(ctx: click.Context) -> None:
     ctx.exit(run_demo())
 
 
-COMMANDS: tuple[click.Command, ...] = (run, demo)
+COMMANDS: tuple[click.Command, ...] = (run, judge, demo)

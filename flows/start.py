@@ -62,9 +62,10 @@ def request_from(**options: Any) -> TrainRequest:
     return request
 
 
-def run_training(request: TrainRequest) -> Outcome:
+def run_training(request: TrainRequest, adapter: Path | None = None) -> Outcome:
     """Run the flow `train` under a Prefect server, the run's own where none is configured.
 
+    With an `adapter` that was trained elsewhere: the flow `judge-adapter`, which trains nothing.
     `RunStopped` where the run is told to stop; what it did is kept. `OperationError` where a server
     that is configured cannot be used, before anything else happens.
     """
@@ -80,11 +81,12 @@ def run_training(request: TrainRequest) -> Outcome:
     try:
         with ended_by_sigterm(), prefect_server(project.home), prefect_answers():
             # Prefect reads its settings when it is imported: not before the server is known.
+            from flows.judge_adapter import judge_adapter
             from flows.run.report import show
             from flows.train import train
             from registry.mlflow.home_store import open_store
 
-            outcome = train(request)
+            outcome = judge_adapter(request, adapter) if adapter else train(request)
             show(outcome, open_store(project).address)
     # Ctrl-C between two stages or in a wait for another run; a stage reports it itself.
     except KeyboardInterrupt as interrupt:

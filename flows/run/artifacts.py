@@ -17,7 +17,9 @@ from pipelines.models.base_store import locate_base_model
 from pipelines.scoring.evidence_file import read_evidence
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion, group_prompts, read_rows
-from pipelines.values.evidence import Scorecard
+from pipelines.values.elsewhere import FILE as MEMBERSHIP_FILE
+from pipelines.values.elsewhere import UNCLAIMED, MembershipProbe
+from pipelines.values.evidence import Adapter, Scorecard
 from pipelines.values.own_metric import own_metric_files
 from pipelines.values.verdict import Finalist, Rejection, Undecided
 from registry.mlflow.card import Lineage, model_card
@@ -50,8 +52,8 @@ _EVIDENCE = {
     layout.DVC_LOCK: "dvc.lock",
 }
 """Each file of a workspace that a verdict follows from, and its name among the evidence."""
-_BESIDE = {layout.CONFORMANCE: "base_check.json"}
-"""What no verdict follows from: it tells a person how the base model was asked."""
+_BESIDE = {layout.CONFORMANCE: "base_check.json", layout.MEMBERSHIP: MEMBERSHIP_FILE}
+"""What no verdict follows from: how the base was asked, and whether held-out rows seem known."""
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -117,7 +119,23 @@ def lineage_of(workspace: Workspace, policy_sha256: str, logical_run: str) -> Li
         params_sha256=digest_of_json(workspace.params.model_dump(mode="json")),
         policy_sha256=policy_sha256,
         policy_name=load_policy(root / layout.POLICY).gates.name,
+        elsewhere=_said_of_training(root),
     )
+
+
+def _said_of_training(root: Path) -> str | None:
+    """What a page says of an adapter that was trained elsewhere; None of any other."""
+    path = root / layout.ADAPTER
+    # A run that a gate ended before has no adapter.
+    brought = Adapter.read(path).elsewhere if path.is_file() else None
+    if brought is None:
+        return None
+    sentences = [UNCLAIMED, *brought.notes]
+    if brought.stated_base is not None:
+        sentences.append(f"Its configuration calls the base {brought.stated_base}")
+    if (root / layout.MEMBERSHIP).is_file():
+        sentences.append(MembershipProbe.read(root / layout.MEMBERSHIP).text)
+    return ". ".join(sentences) + "."
 
 
 def build_package(

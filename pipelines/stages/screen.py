@@ -33,6 +33,7 @@ from pipelines.gates.policy import (
     ScreenPolicy,
     load_policy,
 )
+from pipelines.gates.taken_in import check_taken_in
 from pipelines.metrics import Metric, OwnMetric, metric_named
 from pipelines.metrics.needless import describe_needless, has_parts
 from pipelines.scoring.evidence_file import read_evidence
@@ -285,6 +286,8 @@ def check_training(adapter: Adapter) -> Finding:
 
     The look that was kept must have a lower dev loss than before training.
     """
+    if adapter.elsewhere is not None:
+        return check_taken_in(adapter)
     first_loss = adapter.dev_losses[0].loss
     # NaN where the best step has no look: it is below nothing.
     best_loss = math.nan

@@ -7,6 +7,7 @@ from pydantic import Field
 from core.files import digest_of_json
 from core.value import FileDigest, Value
 from pipelines.values.dataset import BiasReport, Interval
+from pipelines.values.elsewhere import TrainedElsewhere
 from pipelines.values.own_metric import OwnMetricRecord
 from pipelines.values.params import LoraParams
 from pipelines.values.serving_spec import ServingSpec
@@ -53,6 +54,12 @@ class Adapter(Value):
     device: str
     real_tokens: int
     seconds: float
+    elsewhere: TrainedElsewhere | None = Field(
+        default=None,
+        # So that older records keep their digests.
+        exclude_if=lambda elsewhere: elsewhere is None,
+        description="None: Assay trained it. Else steps are 0 and losses were measured here.",
+    )
 
 
 class Completion(Value):

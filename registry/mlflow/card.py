@@ -6,7 +6,7 @@ The verdict's table, its reasons, and where all of it came from.
 from core.value import Value
 from pipelines.values.base_manifest import BaseModelManifest
 from pipelines.values.dataset import DatasetVersion
-from pipelines.values.evidence import MetricScore, Scorecard
+from pipelines.values.evidence import Adapter, MetricScore, Scorecard
 from pipelines.values.serving_spec import ServingSpec
 from pipelines.values.verdict import Finalist, Finding, Rejection, Undecided
 from registry.mlflow.recorded import WORKSPACE
@@ -43,6 +43,8 @@ class Lineage(Value):
     params_sha256: str
     policy_sha256: str
     policy_name: str = ""
+    elsewhere: str | None = None
+    """What is said of an adapter that Assay did not train; None of any other."""
 
     def tags(self) -> dict[str, str]:
         """As tags, to be searched for in MLflow."""
@@ -56,6 +58,8 @@ class Lineage(Value):
             "assay.policy_name": self.policy_name or "unnamed",
             WORKSPACE: self.run_id,
         }
+        if self.elsewhere is not None:
+            tags["assay.trained"] = "elsewhere"
         # A run that `admit` ended has no base yet.
         if self.base is not None:
             tags["assay.base_digest"] = self.base.digest
@@ -77,17 +81,12 @@ def describe(verdict: Verdict, scorecard: Scorecard | None, lineage: Lineage) ->
 
 def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> str:
     """Write the model card that is registered with the adapter."""
-    adapter, dataset, base = scorecard.adapter, lineage.dataset, lineage.base
+    adapter, base = scorecard.adapter, lineage.base
     note = f" {base.note}" if base and base.note else ""
-    rows = dataset.rows.get("train", 0)
     text = [
         f"# LoRA adapter for {adapter.base_id}",
         f"Base model `{adapter.base_id}`, digest `{adapter.base_digest[:16]}`.{note}",
-        (
-            f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}; "
-            f"{adapter.steps} steps in {adapter.precision}, step {adapter.best_step}."
-        ),
-        f"Trained on {rows} rows of `{dataset.source}` (licence {dataset.licence}).",
+        *_describe_training(adapter, lineage),
         "## How it was judged",
         describe(finalist, scorecard, lineage),
         # A reader of a card must see what the verdict does not cover.
@@ -99,6 +98,18 @@ def model_card(finalist: Finalist, scorecard: Scorecard, lineage: Lineage) -> st
         "Personal data, toxicity and safety were not measured. Nothing was rated by people.",
     ]
     return "\n\n".join(text) + "\n"
+
+
+def _describe_training(adapter: Adapter, lineage: Lineage) -> list[str]:
+    """Rank and scale, and on what it was trained, where that is known."""
+    size = f"Rank {adapter.lora.r}, alpha {adapter.lora.alpha:g}"
+    if lineage.elsewhere is not None:
+        return [f"{size}.", escape(lineage.elsewhere)]
+    dataset = lineage.dataset
+    rows = dataset.rows.get("train", 0)
+    steps = f"{adapter.steps} steps in {adapter.precision}, step {adapter.best_step}"
+    source = f"`{dataset.source}` (licence {dataset.licence})"
+    return [f"{size}; {steps}.", f"Trained on {rows} rows of {source}."]
 
 
 def headline(verdict: Verdict) -> str:
@@ -184,7 +195,10 @@ def _describe_lineage(lineage: Lineage) -> str:
     policy = f"{escape(lineage.policy_name)} (`{lineage.policy_sha256[:16]}`)"
     record = f"refs/assay/runs/{lineage.run_id}/done"
     params, logical_run = lineage.params_sha256[:16], lineage.logical_run[:16]
-    rows = [
+    rows = []
+    if lineage.elsewhere is not None:
+        rows.append(f"- {escape(lineage.elsewhere)}")
+    rows += [
         f"- data: `{source}`, md5 `{dataset.md5}`, licence {licence}",
         f"- code: git `{lineage.git_commit}`; the run's own record is `{record}`",
         f"- policy {policy} admitted the data and screened the scores",
