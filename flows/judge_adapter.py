@@ -96,6 +96,7 @@ def _judge_in(
 ) -> Outcome:
     """The outcome of the same work before where there is one, else that of a new attempt."""
     model = request.model
+    # Inputs are placed before the work is identified: its digest covers them.
     version_inputs(workspace)
     place_comparators(store, model, workspace)
     logical_run = _of_adapter(foreign, identify(workspace.root, model))
@@ -156,5 +157,6 @@ def _evaluate(workspace: Workspace, foreign: ForeignAdapter) -> Verdict | Champi
     if champion is not None:
         return champion
     verdict = evaluate_adapter(workspace)
+    # Of a rejected adapter, too: its page may explain why it was rejected.
     probe(workspace)
     return verdict

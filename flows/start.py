@@ -19,6 +19,7 @@ from flows.run.outcome import Outcome
 from flows.run.request import TrainRequest, check_request, read_template_file
 from pipelines import layout
 from pipelines.gates.policy import load_policy
+from pipelines.models.foreign_config import read_foreign_adapter
 from pipelines.values.params import BaseModelParams, Params, parse_assignment
 
 _LONGEST_MODEL_NAME = 100
@@ -74,6 +75,9 @@ def run_training(request: TrainRequest, adapter: Path | None = None) -> Outcome:
     from flows.schedule.prefect_server import prefect_answers, prefect_server
     from flows.servers import check_servers
 
+    # Before a server is started for it.
+    if adapter is not None:
+        read_foreign_adapter(adapter)
     project = find_project(Settings().home)
     _check_python()
     make_home(project.home)

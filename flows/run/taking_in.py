@@ -50,6 +50,7 @@ def probe(workspace: Workspace) -> None:
     root = workspace.root
     known = [Gain.model_validate(record) for record in read_jsonl(root / _GAINS)]
     evidence = read_evidence(root / layout.EVIDENCE)
+    # Whether chance or a person decided which rows are held out.
     dataset = DatasetVersion.read(root / layout.DATASET)
     probed = probe_membership(
         known,
@@ -95,9 +96,11 @@ def _take_in(workspace: Workspace, foreign: ForeignAdapter) -> str:
 
 def _rows_of(root: Path) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     training_set = read_training_set(root / layout.TRAINING_SET)
-    train = read_rows(training_set.train.checked(root))
-    dev = read_rows(training_set.dev.checked(root))
-    return train, dev
+    train = training_set.train.checked(root)
+    dev = training_set.dev.checked(root)
+    rows_of_train = read_rows(train)
+    rows_of_dev = read_rows(dev)
+    return rows_of_train, rows_of_dev
 
 
 def _summarise(adapter: Adapter, foreign: ForeignAdapter) -> str:

@@ -13,6 +13,7 @@ def check_taken_in(adapter: Adapter) -> Finding:
     A higher dev loss is no reason against it: preferences may have been trained on, and the
     comparisons judge answers.
     """
+    # Measured when it was taken in, on the base and with the adapter.
     without, with_it = (look.loss for look in adapter.dev_losses[:2])
     numbers = (adapter.moved, adapter.train_loss, without, with_it)
     is_finite = all(math.isfinite(number) for number in numbers)

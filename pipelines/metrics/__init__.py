@@ -2,6 +2,8 @@
 
 metric.py     row ─ row_statistics ─► sums over rows ─ corpus ─► score
 answers       chrf, bleu (sacre.py: their counts out of sacreBLEU), exact_match, command_validity
+tasks         label_accuracy, label_f1 (labels.py); json_valid, json_field_f1, tool_call
+              (json_answers.py); squad_exact_match, rouge_l
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
@@ -19,10 +21,17 @@ from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
 from pipelines.metrics.command_validity import CommandValidity
 from pipelines.metrics.exact_match import ExactMatch
+from pipelines.metrics.json_field_f1 import JsonFieldF1
+from pipelines.metrics.json_valid import JsonValid
+from pipelines.metrics.label_accuracy import LabelAccuracy
+from pipelines.metrics.label_f1 import LabelF1
 from pipelines.metrics.metric import FloatArray, Metric, References, ScoredRow
 from pipelines.metrics.own import OwnMetric, describe_file
 from pipelines.metrics.own_file import MetricFile, has_metric_file, read_metric_file
 from pipelines.metrics.perplexity_per_token import PerplexityPerToken
+from pipelines.metrics.rouge_l import RougeL
+from pipelines.metrics.squad_exact_match import SquadExactMatch
+from pipelines.metrics.tool_call import ToolCall
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.own_metric import BUILT_IN, is_own_name
 
@@ -46,6 +55,13 @@ METRICS: tuple[Metric, ...] = (
     CommandValidity(),
     PerplexityPerToken(),
     BitsPerByte(),
+    LabelAccuracy(),
+    LabelF1(),
+    JsonValid(),
+    JsonFieldF1(),
+    ToolCall(),
+    SquadExactMatch(),
+    RougeL(),
 )
 STANDARD = MetricSettings()
 

@@ -114,6 +114,7 @@ def _check_fit(
     layers: dict[str, tuple[int, int]],
     base: BaseModelManifest,
 ) -> None:
+    # Names and shapes are all that can be compared: nothing in the file names its base's bytes.
     for module, halves in shapes.items():
         if module not in layers:
             raise UnsafeAdapter(

@@ -111,6 +111,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_weights_are_plain(folder: Path) -> None:
+    # A pickle beside it is not read, and so does no harm.
     if (folder / WEIGHTS).is_file():
         return
     pickles = [name for name in _PICKLES if (folder / name).exists()]
@@ -132,6 +133,7 @@ def _check_settings(path: Path, config: dict[str, Any]) -> None:
             f"{path}: peft_type is {kind}, and Assay serves LORA alone. "
             "Train a plain LoRA, or merge the weights into a base model of your own."
         )
+    # Biases are weights of the base, which change with it.
     if config.get("bias", "none") != "none":
         raise _refusal(path, "bias", config["bias"])
     init = config.get("init_lora_weights")
@@ -182,6 +184,7 @@ def _plain_alpha(path: Path, config: dict[str, Any]) -> tuple[float, tuple[str, 
             f"{path}: r {_shown(rank)} and lora_alpha {_shown(alpha)} are no rank and no "
             "number. Save the adapter again."
         )
+    # Most adapters.
     if not is_scaled:
         return float(alpha or 0), ()
     plain = float(alpha or 0) * math.sqrt(rank)

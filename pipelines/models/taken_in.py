@@ -76,6 +76,7 @@ def measure(language: LanguageModel, rows: Sequence[Row], batch_size: int) -> Me
             example = language.encoder.encode_example(row.messages, row.completion)
         encoded.append(example)
     with_it = measure_completion_losses(language, encoded, batch_size=batch_size)
+    # The same weights in memory: a base that is loaded again would cost as much once more.
     with language.model.disable_adapter():
         without = measure_completion_losses(language, encoded, batch_size=batch_size)
     tokens = sum(len(completion) for _, completion in encoded)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from core.errors import IncompleteEvidence
 from pipelines.metrics import Metric, ScoredRow, metric_named
+from pipelines.metrics.label_f1 import for_references
 from pipelines.metrics.needless import needless_settings
 from pipelines.scoring.evidence_file import (
     Evidence,
@@ -24,9 +25,10 @@ def with_statistics(rows: Sequence[EvidenceRow], metrics: Sequence[Metric]) -> E
     `IncompleteEvidence` where the control prompt is unknown.
     """
     references = {row.row.prompt_id: row.row.references for row in rows}
+    fitted = [for_references(metric, references.values()) for metric in metrics]
 
     def fill(row: EvidenceRow) -> EvidenceRow:
-        return _fill(row, metrics, references)
+        return _fill(row, fitted, references)
 
     # Threads, since bash parses each answer in a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:

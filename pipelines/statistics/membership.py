@@ -70,6 +70,7 @@ def _group_means(gains: Iterable[Gain]) -> NDArray[np.float64]:
 def _permuted_p(known: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
     """How often a random draw of as many groups differs as much, with the present one counted."""
     dice = np.random.default_rng(_SEED)
+    # Without difference between the two sets, any groups of the pool could have been drawn.
     pool = np.concatenate([known, held_out])
     size = len(known)
     observed = abs(known.mean() - held_out.mean())

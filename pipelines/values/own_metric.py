@@ -24,6 +24,13 @@ BUILT_IN = (
     "command_validity",
     "perplexity_per_token",
     "bits_per_byte",
+    "label_accuracy",
+    "label_f1",
+    "json_valid",
+    "json_field_f1",
+    "tool_call",
+    "squad_exact_match",
+    "rouge_l",
 )
 """The names of `METRICS`, which are slow to import."""
 NAME = r"[a-z][a-z0-9_]{0,59}"

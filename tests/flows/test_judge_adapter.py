@@ -87,7 +87,7 @@ def test_an_adapter_of_plain_trl_is_judged_registered_promoted_and_served(
     assert answer.json()["choices"][0]["message"]["content"] == "re(d)og"
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_an_adapter_that_answers_noise_is_rejected_and_its_run_says_where_it_was_trained(
     seeded: Checkout, judged: Journey, tmp_path: Path
 ) -> None:
@@ -108,7 +108,7 @@ def test_what_is_no_adapter_is_refused_in_a_sentence_before_anything_begins(
     folder.mkdir()
     shutil.copyfile(tiny_base / "config.json", folder / "adapter_config.json")
     (folder / "adapter_model.bin").write_bytes(b"\x80\x02.")
-    run = checkout.assay("judge", "--adapter", folder, "--base", tiny_base)
+    run = invoke(checkout, "judge", "--adapter", folder, "--base", tiny_base)
     assert run.code == 1
     assert "adapter_model.bin is a pickle" in run.err
     assert checkout.runs() == []

@@ -265,7 +265,7 @@ def test_a_file_cannot_replace_a_built_in_metric(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> None:
     with pytest.raises(
-        ParameterError, match=r"There are: .*byte. Your own would be metrics/zz.py"
+        ParameterError, match=r"There are: .*rouge_l. Your own would be metrics/zz.py"
     ):
         described_metric("zz", MetricSettings(), tmp_path)
     with pytest.raises(
@@ -286,7 +286,7 @@ def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> 
         ),
         (
             {"primary": "../x/ö"},
-            "There is no metric ../x/ö. There are: .*bits_per_byte. Fix it",
+            "There is no metric ../x/ö. There are: .*rouge_l. Fix it",
         ),
         ({"primary": "word_eror"}, f"no metric word_eror. Did you mean {NAME}"),
         ({"own_metrics": {NAME: 0}}, "own_metrics"),

@@ -14,7 +14,7 @@ from core.errors import (
 )
 from core.files import digest_of_json
 from pipelines.gates.comparisons import score_differences
-from pipelines.metrics import METRICS, metric_named
+from pipelines.metrics import metric_named
 from pipelines.metrics.bleu import Bleu
 from pipelines.metrics.chrf import Chrf
 from pipelines.scoring.controls import control_prompts
@@ -25,6 +25,7 @@ from pipelines.stages.score import check_against_evaluate, score
 from pipelines.values.dataset import NO_GROUP, group_prompts
 from pipelines.values.evidence import Scorecard
 from pipelines.values.metric_settings import BleuSettings, MetricSettings
+from pipelines.values.params import load_params
 from pipelines.values.trial import SystemAnswers, Trial, read_trial
 from tests.support import trials
 
@@ -57,7 +58,7 @@ def test_the_stage_writes_a_scorecard_of_every_metric_and_system(
     card = Scorecard.read(workspace / "data/score/scorecard.json")
     assert [system.system for system in card.systems] == ["base", "few_shot", "adapter"]
     assert {metric.name for system in card.systems for metric in system.metrics} == {
-        metric.name for metric in METRICS
+        *load_params(workspace / "params.yaml").score.metrics
     }
     assert (card.prompts, card.clusters, card.resampling.resamples) == (60, 30, 2000)
     assert card.bias.method == "name templates"

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from core.errors import DamagedFile, IncompleteEvidence
 from pipelines.gates.comparisons import OTHERS, compare, score_differences
 from pipelines.gates.policy import Policy
-from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence
 from pipelines.stages import screen as stage
 from pipelines.stages.score import score
@@ -819,7 +818,7 @@ def scored(tmp_path: Path, card: Scorecard, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     score(
         trials.trial(),
-        trials.params(metrics=tuple(metric.name for metric in METRICS)),
+        trials.params(),
         20,
         Path("data/score"),
     ).model_copy(update={"bias": card.bias}).write(Path("data/score/scorecard.json"))

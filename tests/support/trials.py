@@ -11,7 +11,7 @@ from core.files import digest_of_json, sha256_of, write_jsonl, write_text
 from core.value import FileDigest
 from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Policy, load_policy
-from pipelines.metrics import METRICS
+from pipelines.metrics import metric_named
 from pipelines.rows.contents import digest_contents
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import build_evidence, score
@@ -222,8 +222,9 @@ def trial(
 
 
 def evidence(of: Trial | None = None) -> Evidence:
-    """A trial's evidence for every metric."""
-    return build_evidence(of or trial(), METRICS, MetricSettings())
+    """A trial's evidence for every metric of the project's parameters."""
+    metrics = [metric_named(name) for name in load_params(PARAMS).score.metrics]
+    return build_evidence(of or trial(), metrics, MetricSettings())
 
 
 def params(**score: object) -> Params:
