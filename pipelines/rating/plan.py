@@ -1,0 +1,111 @@
+"""The sealed plan of a review: what each item is, which nobody who rates may know."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from core.value import Value
+
+Side = Literal["candidate", "comparator"]
+Comparator = Literal["champion", "base"]
+Planted = Literal["another prompt's answer", "shuffled words", "cut short", "reference"]
+"""What an item of the calibration set is; all but references are bad answers."""
+ItemId = Annotated[str, Field(pattern=r"^tr-[0-9a-f]{32}$")]
+LOWEST, HIGHEST = 1, 5
+BAD_AT_MOST = 2
+"""A planted bad answer is caught where it gets no more than that."""
+
+
+class Item(Value):
+    """One answer to one prompt, as a trace of its own."""
+
+    id: ItemId
+    prompt_id: str
+    cluster: str
+    side: Side | None = Field(description="None: it belongs to the calibration set.")
+    planted: Planted | None = None
+    answer_sha256: str = Field(description="Of the text that is shown.")
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if (self.side is None) == (self.planted is None):
+            raise ValueError("an item is one side's answer, or planted")
+        return self
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it was planted to be found bad."""
+        return self.planted not in {None, "reference"}
+
+
+class ReviewPlan(Value):
+    """Everything that is shown in one review, in the order in which it is shown."""
+
+    model: str
+    version: str
+    package_sha256: str
+    comparator: Comparator
+    reviewers: tuple[str, ...] = Field(min_length=1, description="Users of MLflow's.")
+    items: tuple[Item, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_items(self) -> Self:
+        """Each item once, and of each rated prompt both sides."""
+        ids = {item.id for item in self.items}
+        if len(ids) != len(self.items):
+            raise ValueError("an item is there twice")
+        if len(set(self.reviewers)) != len(self.reviewers):
+            raise ValueError("a reviewer is there twice")
+        candidate = self.side("candidate")
+        comparator = self.side("comparator")
+        if not candidate or set(candidate) != set(comparator):
+            raise ValueError("a prompt has not both sides' answers")
+        return self
+
+    def side(self, side: Side) -> dict[str, Item]:
+        """One side's items by prompt."""
+        return {item.prompt_id: item for item in self.items if item.side == side}
+
+    @property
+    def bad(self) -> tuple[Item, ...]:
+        """The planted bad answers."""
+        return tuple(item for item in self.items if item.is_bad)
+
+
+class Rating(Value):
+    """What one person said of one item."""
+
+    reviewer: str
+    item: ItemId
+    score: int = Field(ge=LOWEST, le=HIGHEST, strict=True)
+    is_safe: bool = Field(strict=True)
+
+
+class Ratings(Value):
+    """Every rating of a review that counts, and a sentence on each that does not."""
+
+    ratings: tuple[Rating, ...]
+    dropped: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_once(self) -> Self:
+        given = {(rating.reviewer, rating.item) for rating in self.ratings}
+        if len(given) != len(self.ratings):
+            raise ValueError("a person rated an item twice")
+        return self
+
+
+def parse_plan(text: str) -> ReviewPlan | None:
+    """Read a plan as it was sealed; None where it is something else."""
+    try:
+        return ReviewPlan.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def parse_ratings(text: str) -> Ratings | None:
+    """Read the ratings of a review that was closed; None where it is something else."""
+    try:
+        return Ratings.model_validate_json(text)
+    except ValidationError:
+        return None
