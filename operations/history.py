@@ -28,6 +28,7 @@ from registry.ledger.entries import (
     KeyAdded,
     KeyRevoked,
     OriginSeen,
+    Rated,
     Received,
     Registered,
     ReleaseAborted,
@@ -35,6 +36,7 @@ from registry.ledger.entries import (
     ReleaseCompleted,
     ReleaseSwitched,
     Rescored,
+    ReviewOpened,
     Revoked,
     RolledBack,
     Waived,
@@ -58,6 +60,7 @@ _WORDS = {
     "wish_closed": "wish refused",
     "approved": "approved",
     "approval_withdrawn": "approval withdrawn",
+    "review_opened": "review opened of",
     "release_begun": "release begun",
     "canary_paused": "canary paused without traffic",
     "canary_resumed": "canary resumed",
@@ -83,6 +86,8 @@ _NAMED = (
     | Wished
     | Approved
     | ApprovalWithdrawn
+    | ReviewOpened
+    | Rated
     | Revoked
 )
 """Entries that name a version themselves."""
@@ -255,6 +260,8 @@ def _words_on_origin(body: Received | OriginSeen) -> str:
 
 def _special_words(body: Body) -> str:
     """Words for an entry that is not what its kind is most often; empty for all others."""
+    if isinstance(body, Rated):
+        return f"rated by {body.raters} people:"
     if isinstance(body, WishClosed) and body.by is not None:
         return "wish taken back"
     if isinstance(body, KeyAdded) and body.key.role != "controller":

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from core.roles import PersonRole
 from core.value import Value
 from pipelines.values.canary import CanaryPlan, Weight
+from pipelines.values.dataset import Interval
 from pipelines.values.serving_spec import ServingSpec
 
 Role = Literal["controller", "admission", "packaging"]
@@ -401,6 +402,40 @@ class ApprovalWithdrawn(_HumanAct):
     version: Number
 
 
+class ReviewOpened(Value):
+    """People are asked to rate answers blind; what each item is stays sealed until it is closed."""
+
+    kind: Literal["review_opened"] = "review_opened"
+    by: Person
+    account: Account | None = None
+    model: Name
+    version: Number
+    package_sha256: Digest
+    against: Literal["champion", "base"]
+    plan_sha256: Digest = Field(description="Of what each item is: the sealed plan.")
+    reviewers: tuple[Person, ...] = Field(
+        min_length=1, description="Users of MLflow's, each with a queue of their own."
+    )
+
+
+class Rated(Value):
+    """What the ratings of a review came to. It is closed, and nobody closes it again."""
+
+    kind: Literal["rated"] = "rated"
+    by: Person
+    account: Account | None = None
+    model: Name
+    version: Number
+    package_sha256: Digest
+    opened: Generation = Field(description="The entry that opened the review.")
+    ratings_sha256: Digest
+    raters: Annotated[int, Field(ge=0)] = Field(description="People who count.")
+    prompts: Annotated[int, Field(ge=0)]
+    difference: Interval | None = None
+    safe_share: Interval | None = None
+    agreement: Interval | None = None
+
+
 class ReleaseBegun(_HumanAct):
     """A candidate is to be verified and loaded beside what serves."""
 
@@ -578,6 +613,8 @@ Body = Annotated[
     | WishClosed
     | Approved
     | ApprovalWithdrawn
+    | ReviewOpened
+    | Rated
     | ReleaseBegun
     | CanaryStep
     | CanaryPaused

@@ -115,9 +115,15 @@ def approved(ledger_state: LedgerState, entry: Entry, body: Approved) -> LedgerS
 
 
 def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
-    """The state without what a stolen key signed: wishes, approvals, a release on its way."""
+    """The state without what a stolen key signed.
+
+    Wishes, approvals, reviews, a release on its way.
+    """
     approvals = tuple(
         approval for approval in ledger_state.approvals if approval.key_id != key_id
+    )
+    reviews = tuple(
+        review for review in ledger_state.reviews if key_id not in review.key_ids
     )
     models = {}
     for name, model in ledger_state.models.items():
@@ -128,7 +134,9 @@ def without_words_of(ledger_state: LedgerState, key_id: str) -> LedgerState:
         if pending is not None and pending.release.signed_by == key_id:
             pending = None
         models[name] = model.model_copy(update={"wish": wish, "pending": pending})
-    return ledger_state.model_copy(update={"approvals": approvals, "models": models})
+    return ledger_state.model_copy(
+        update={"approvals": approvals, "reviews": reviews, "models": models}
+    )
 
 
 def approval_withdrawn(

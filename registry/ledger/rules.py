@@ -41,6 +41,7 @@ from registry.ledger.entries import (
     KeyRevoked,
     Opened,
     OriginSeen,
+    Rated,
     Received,
     Registered,
     Release,
@@ -49,6 +50,7 @@ from registry.ledger.entries import (
     ReleaseCompleted,
     ReleaseSwitched,
     Rescored,
+    ReviewOpened,
     Revoked,
     RolledBack,
     Unfrozen,
@@ -67,6 +69,7 @@ from registry.ledger.people import (
 )
 from registry.ledger.received import origin_seen, received
 from registry.ledger.rescored import rescored
+from registry.ledger.reviews import rated, review_opened
 from registry.ledger.state import (
     Freeze,
     LedgerState,
@@ -684,6 +687,8 @@ _STEPS: dict[type[Any], Callable[[LedgerState, Entry, Any], LedgerState]] = {
     WishClosed: wish_closed,
     Approved: approved,
     ApprovalWithdrawn: approval_withdrawn,
+    ReviewOpened: review_opened,
+    Rated: rated,
     ReleaseBegun: _release_begun,
     CanaryStep: canary_step,
     CanaryPaused: canary_paused,

@@ -73,6 +73,23 @@ class RecordedApproval(Value):
     key_id: str = ""
 
 
+class RecordedReview(Value):
+    """People were asked to rate answers of these bytes, and what came of it."""
+
+    opened: int
+    at: AwareDatetime
+    model: str
+    version: str
+    package_sha256: str
+    plan_sha256: str
+    reviewers: tuple[str, ...]
+    rated: int | None = None
+    """The entry that closed it; None: it is open, or a later one took its place."""
+    ratings_sha256: str | None = None
+    key_ids: tuple[str, ...] = ()
+    """The keys that signed its entries."""
+
+
 # Field names of these values are written to disk by the endpoint, and are never renamed.
 class ModelState(Value):
     """One registered model: what serves, what is on its way, what may never serve again."""
@@ -216,6 +233,8 @@ class LedgerState(Value):
     """In the order in which they were given, without those that were withdrawn."""
     confirmations: tuple[RecordedConfirmation, ...] = ()
     """In the order in which their blocks were opened."""
+    reviews: tuple[RecordedReview, ...] = ()
+    """In the order in which they were opened, closed ones too."""
     # None: releases may begin.
     frozen: Freeze | None = None
     revoked_adapters: dict[str, int] = Field(default_factory=dict)
@@ -244,6 +263,22 @@ class LedgerState(Value):
     def confirmations_of(self, model: str) -> tuple[RecordedConfirmation, ...]:
         """Every block that candidates of a model opened, the oldest first."""
         return tuple(each for each in self.confirmations if each.opened.model == model)
+
+    def reviews_of(self, model: str, version: str) -> tuple[RecordedReview, ...]:
+        """Every review of a version, oldest first, also of other bytes under that number."""
+        return tuple(
+            review
+            for review in self.reviews
+            if (review.model, review.version) == (model, version)
+        )
+
+    def open_review(self, model: str, version: str) -> RecordedReview | None:
+        """The review that people may still rate for; None where there is none."""
+        reviews = self.reviews_of(model, version)
+        # An earlier one gave way to the last.
+        if not reviews or reviews[-1].rated is not None:
+            return None
+        return reviews[-1]
 
     @property
     def controller_keys(self) -> tuple[PublicKey, ...]:

@@ -96,7 +96,9 @@ def test_a_body_has_no_keys_but_the_names_of_fields_so_that_their_order_is_one()
 
 def test_the_only_fields_that_the_two_forms_may_write_differently_are_numbers() -> None:
     numbers = set(_typed_fields("number"))
-    assert numbers == {"Release.known_answers_share", "BlockOpened.level"}
+    of_intervals = {"Interval.estimate", "Interval.low", "Interval.high"}
+    shares = {"Release.known_answers_share", "BlockOpened.level"}
+    assert numbers == shares | of_intervals
     assert set(_typed_fields("integer")) == {
         "BlockClosed.opened",
         "BlockOpened.number",
@@ -119,6 +121,9 @@ def test_the_only_fields_that_the_two_forms_may_write_differently_are_numbers() 
         "Judged.registration",
         "Judged.waivers",
         "LostHead.generation",
+        "Rated.opened",
+        "Rated.prompts",
+        "Rated.raters",
         "OriginHead.generation",
         "Received.entered_there",
         "Release.drawn_answers",
@@ -278,6 +283,7 @@ def test_the_ledger_from_before_has_every_kind_and_numbers_of_both_forms() -> No
     kinds = {model["properties"]["kind"]["const"] for model in KINDS.values()}
     later = {"wished", "wish_closed", "approved", "approval_withdrawn", "rescored"}
     later |= {"received", "origin_seen", "block_opened", "block_closed"}
+    later |= {"received", "origin_seen", "review_opened", "rated"}
     later |= {kind for kind in kinds if kind.startswith("canary_")}
     assert {entry.body.kind for entry in entries} == kinds - later
     differing = [

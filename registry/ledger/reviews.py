@@ -1,0 +1,68 @@
+"""Reviews of answers by people: opened with a sealed plan, closed once with what was rated.
+
+Steps of `registry.ledger.rules`.
+"""
+
+from registry.ledger.entries import Entry, Rated, ReviewOpened
+from registry.ledger.state import LedgerState, RecordedReview
+from registry.ledger.steps import illegal
+
+
+def review_opened(
+    ledger_state: LedgerState, entry: Entry, body: ReviewOpened
+) -> LedgerState:
+    """Open a review of these very bytes; one that is open still comes to nothing."""
+    _check_bytes(ledger_state, entry, body)
+    if len(set(body.reviewers)) != len(body.reviewers):
+        raise illegal(entry, "a reviewer is named twice")
+    review = RecordedReview(
+        opened=entry.generation,
+        at=entry.at,
+        model=body.model,
+        version=body.version,
+        package_sha256=body.package_sha256,
+        plan_sha256=body.plan_sha256,
+        reviewers=body.reviewers,
+        key_ids=(entry.key_id,),
+    )
+    reviews = (*ledger_state.reviews, review)
+    return ledger_state.model_copy(update={"reviews": reviews})
+
+
+def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
+    """Close the open review of that version."""
+    _check_bytes(ledger_state, entry, body)
+    review = ledger_state.open_review(body.model, body.version)
+    if review is None or review.opened != body.opened:
+        raise illegal(
+            entry,
+            f"the review of entry {body.opened} is not the open one of version "
+            f"{body.version} of {body.model}",
+        )
+    if review.package_sha256 != body.package_sha256:
+        raise illegal(entry, f"entry {review.opened} is about other bytes than these")
+    closing = {
+        "rated": entry.generation,
+        "ratings_sha256": body.ratings_sha256,
+        "key_ids": (*review.key_ids, entry.key_id),
+    }
+    reviews = tuple(
+        each.model_copy(update=closing) if each is review else each
+        for each in ledger_state.reviews
+    )
+    return ledger_state.model_copy(update={"reviews": reviews})
+
+
+def _check_bytes(
+    ledger_state: LedgerState, entry: Entry, body: ReviewOpened | Rated
+) -> None:
+    registration = ledger_state.registration(body.model, body.version)
+    if registration is None:
+        raise illegal(
+            entry, f"the ledger does not know version {body.version} of {body.model}"
+        )
+    # MLflow's numbers begin again where it was lost: people rate the answers of bytes.
+    if registration.made.package_sha256 != body.package_sha256:
+        raise illegal(
+            entry, f"entry {registration.generation} registered other bytes than these"
+        )

@@ -1,0 +1,113 @@
+"""Reviews in the ledger: opened with a sealed plan, closed once."""
+
+from typing import Any
+
+import pytest
+
+from core.errors import IllegalEntry
+from registry.ledger.entries import Rated, ReviewOpened
+from registry.ledger.people import without_words_of
+from tests.support.ledgers import MODEL, WHY, Chain, package, registered
+
+
+@pytest.fixture
+def chain() -> Chain:
+    known = Chain()
+    known.add(registered(), registered("2"))
+    return known
+
+
+def opened(version: str = "1", **changes: Any) -> ReviewOpened:
+    facts: dict[str, Any] = {
+        "by": "lena",
+        "account": "5 (lena)",
+        "model": MODEL,
+        "version": version,
+        "package_sha256": package(version),
+        "against": "base",
+        "plan_sha256": WHY,
+        "reviewers": ("ann", "bob"),
+    }
+    return ReviewOpened(**{**facts, **changes})
+
+
+def rated(generation: int, version: str = "1", **changes: Any) -> Rated:
+    facts: dict[str, Any] = {
+        "by": "lena",
+        "model": MODEL,
+        "version": version,
+        "package_sha256": package(version),
+        "opened": generation,
+        "ratings_sha256": "1" * 64,
+        "raters": 2,
+        "prompts": 12,
+    }
+    return Rated(**{**facts, **changes})
+
+
+def test_a_review_is_closed_once(chain: Chain) -> None:
+    chain.add(opened())
+    at = chain.last
+    state = chain.add(rated(at))
+    (review,) = state.reviews_of(MODEL, "1")
+    assert (review.opened, review.rated) == (at, chain.last)
+    assert review.ratings_sha256 == "1" * 64
+    assert state.open_review(MODEL, "1") is None
+    with pytest.raises(IllegalEntry, match="is not the open one of version 1"):
+        chain.add(rated(at))
+
+
+def test_a_second_review_takes_the_place_of_an_open_one(chain: Chain) -> None:
+    chain.add(opened())
+    first = chain.last
+    state = chain.add(opened())
+    review = state.open_review(MODEL, "1")
+    assert review is not None
+    assert review.opened == chain.last
+    assert len(state.reviews_of(MODEL, "1")) == 2
+    with pytest.raises(IllegalEntry, match=f"the review of entry {first}"):
+        chain.add(rated(first))
+
+
+def test_a_review_of_one_version_is_not_closed_as_that_of_another(chain: Chain) -> None:
+    chain.add(opened("2"))
+    at = chain.last
+    with pytest.raises(IllegalEntry, match="not the open one of version 1"):
+        chain.add(rated(at))
+    assert chain.add(rated(at, "2")).reviews_of(MODEL, "1") == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (opened("3"), "does not know version 3"),
+        (opened(package_sha256="f" * 64), "registered other bytes"),
+        (opened(reviewers=("ann", "ann")), "named twice"),
+        (rated(4, package_sha256="f" * 64), "registered other bytes"),
+        (rated(9), "the review of entry 9"),
+    ],
+)
+def test_what_is_about_other_bytes_or_nobody_does_not_follow(
+    chain: Chain, body: ReviewOpened | Rated, said: str
+) -> None:
+    chain.add(opened())
+    with pytest.raises(IllegalEntry, match=said):
+        chain.add(body)
+
+
+def test_a_number_that_was_given_out_again_does_not_close_the_older_review(
+    chain: Chain,
+) -> None:
+    chain.add(opened())
+    at = chain.last
+    again = registered().model_copy(update={"package_sha256": "f" * 64})
+    chain.add(again)
+    with pytest.raises(IllegalEntry, match="about other bytes"):
+        chain.add(rated(at, package_sha256="f" * 64))
+
+
+def test_what_a_stolen_key_signed_of_a_review_counts_no_more(chain: Chain) -> None:
+    chain.add(opened())
+    state = chain.add(rated(chain.last))
+    assert without_words_of(state, chain.key.public.key_id).reviews == ()
+    assert without_words_of(state, "f" * 64).reviews == state.reviews
