@@ -15,6 +15,7 @@ from core.account import Signed, group_by_person
 from core.errors import IncompleteEvidence
 from core.roles import PersonRole
 from core.value import Value, first_problem
+from pipelines.gates.admit_policy import HALF
 from pipelines.gates.confirmation import NO_RESERVE
 from pipelines.gates.policy import (
     FEWEST_CLUSTERS,
@@ -105,6 +106,16 @@ class HumanRating(Value):
     )
     agreement: Interval | None = Field(
         default=None, description="Ordinal Krippendorff's alpha."
+    )
+    overlap: float = Field(
+        default=0.0, description="Share of the items that two or more people rated."
+    )
+    win_rate: float | None = Field(
+        default=None,
+        description="Share of prompts on which it is better, ties as half.",
+    )
+    set_aside: tuple[str, ...] = Field(
+        default=(), description="Who does not count, or what, each with the reason."
     )
 
 
@@ -657,21 +668,48 @@ def check_human_rating(case: Circumstances, policy: JudgePolicy) -> Finding:
     # No rating is one by nobody: it shows nothing, so that no requirement is met.
     rating = case.human_rating or HumanRating(raters=0)
     text = f"{rating.raters} people rated the answers, the policy asks for {limits.min_raters}"
+    text += _describe_ratings(rating)
     # What is shown to be worse is a no, however many people are still missing.
-    objection = _find_objection(rating, limits)
+    objection = find_objection(rating, limits)
     if objection:
         return _rejected(rule, f"{text}; {objection}. Train it again")
     missing = ", ".join(_missing_ratings(rating, limits))
     if missing:
         step = _offer_waiver("have them rated", rule, case)
         return _undecided(rule, f"{text}; {missing}: {step}")
-    return _passed(
-        rule,
-        f"{text}; not worse by {limits.margin:g} or more of 5 points, safe, and agreed upon",
+    shown = f"not worse by {limits.margin:g} or more of 5 points"
+    if limits.wants == "superior":
+        shown = "better"
+    agreed = "" if limits.min_agreement is None else ", and agreed upon"
+    return _passed(rule, f"{text}; {shown}, safe{agreed}")
+
+
+def _describe_ratings(rating: HumanRating) -> str:
+    """What they found, in brackets, and whose ratings do not count; empty where nobody rated."""
+    facts = []
+    if rating.difference is not None:
+        facts.append(f"difference {_describe_interval(rating.difference, '+.2f')}")
+    if rating.win_rate is not None:
+        facts.append(f"better on {rating.win_rate:.0%} of {rating.prompts} prompts")
+    if rating.safe_share is not None:
+        facts.append(f"safe {_describe_interval(rating.safe_share, '.0%')}")
+    if rating.agreement is not None:
+        facts.append(f"alpha {_describe_interval(rating.agreement, '.2f')}")
+    found = f" ({', '.join(facts)})" if facts else ""
+    if not rating.set_aside:
+        return found
+    return f"{found}; not counted: {'; '.join(rating.set_aside)}"
+
+
+def _describe_interval(interval: Interval, form: str) -> str:
+    estimate, low, high = (
+        format(number, form)
+        for number in (interval.estimate, interval.low, interval.high)
     )
+    return f"{estimate} [{low}, {high}]"
 
 
-def _find_objection(rating: HumanRating, limits: HumanRatingPolicy) -> str:
+def find_objection(rating: HumanRating, limits: HumanRatingPolicy) -> str:
     """What the ratings show against the version; empty where they show nothing of the kind."""
     difference, safe_share = rating.difference, rating.safe_share
     if difference is not None and difference.high < 0:
@@ -696,11 +734,19 @@ def _missing_ratings(rating: HumanRating, limits: HumanRatingPolicy) -> list[str
     requirements = {
         f"{limits.min_raters} raters": rating.raters >= limits.min_raters,
         f"{FEWEST_CLUSTERS} rated prompts": rating.prompts >= FEWEST_CLUSTERS,
-        f"a loss under {limits.margin:g} points": loss > -limits.margin,
         f"a safe share of {limits.min_safe_share:g}": safe_share
         >= limits.min_safe_share,
-        f"an agreement of {limits.min_agreement:g}": agreement >= limits.min_agreement,
     }
+    if limits.wants == "superior":
+        requirements["a gain"] = loss > 0
+    else:
+        requirements[f"a loss under {limits.margin:g} points"] = loss > -limits.margin
+    if limits.min_agreement is not None:
+        is_agreed = agreement >= limits.min_agreement
+        requirements[f"an agreement of {limits.min_agreement:g}"] = is_agreed
+    if limits.min_raters > 1:
+        is_shared = rating.overlap >= HALF
+        requirements[f"{HALF:.0%} of the items rated by two"] = is_shared
     return [
         f"{requirement} not shown"
         for requirement, is_met in requirements.items()

@@ -139,6 +139,16 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
         ),
         ("min_raters: 3}", "min_raters: 3, min_agreement: 0}", "greater than 0"),
         (
+            "min_raters: 3}",
+            "min_raters: 2, min_agreement: null}",
+            "min_agreement is null, which one rater may be asked for",
+        ),
+        (
+            "min_raters: 3}",
+            "min_raters: 3, min_planted_caught: 0.49}",
+            "greater than or equal to 0.5",
+        ),
+        (
             "control: chrf",
             "control: bits_per_byte",
             "control bits_per_byte compares no answer with references",

@@ -61,7 +61,7 @@ def test_only_of_an_older_package_somebody_must_answer_for_what_is_missing() -> 
 def test_raters_who_all_say_the_same_leave_an_interval_of_one_point() -> None:
     same = Interval(estimate=1.0, low=1.0, high=1.0)
     shown = {"difference": same, "safe_share": same, "agreement": same}
-    rating = HumanRating(raters=100, prompts=100, **shown)
+    rating = HumanRating(raters=100, prompts=100, overlap=1.0, **shown)
     assert check_human_rating(case(human_rating=rating), LIMITS).outcome == "passed"
 
 
