@@ -1,7 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, training, gate, base, code, data, release, identity, serving, system, upkeep,
-    ledger, stage: each in …_commands.py
+    project, training, gate, base, code, data, release, review, identity, serving, system,
+    upkeep, ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -24,6 +24,7 @@ from cli import (
     ledger_commands,
     project_commands,
     release_commands,
+    review_commands,
     serving_commands,
     stage_commands,
     system_commands,
@@ -148,6 +149,7 @@ for _command in (
     *code_commands.COMMANDS,
     *data_commands.COMMANDS,
     *release_commands.COMMANDS,
+    *review_commands.COMMANDS,
     *identity_commands.COMMANDS,
     *serving_commands.COMMANDS,
     *system_commands.COMMANDS,

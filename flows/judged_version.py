@@ -26,12 +26,14 @@ from registry.mlflow.recorded import ModelVersion
 from registry.release.judge import (
     Approval,
     Circumstances,
+    HumanRating,
     Origin,
     Readmission,
     judge,
 )
 from registry.release.known_answers import drawable_prompts, known_answer_differences
 from registry.release.people import People, read_people
+from registry.release.rating import RatedVersion, Recall, human_rating
 from registry.release.recompute import (
     is_older,
     older_differences,
@@ -55,6 +57,8 @@ class JudgedVersion:
     origin: Registration | None
     anchor: str | None
     """The digest of the anchor's adapter as it is now; None: there is none."""
+    recall: Recall
+    """What is kept beside the ledger: plans and ratings of reviews."""
     created_at: datetime
     """When MLflow says that it was registered: asked only where no run entered the version."""
 
@@ -124,6 +128,7 @@ def circumstances_of(judged: JudgedVersion, ledger_state: LedgerState) -> Circum
         frozen=ledger_state.frozen is not None,
         waivers=waivers_of(ledger_state, version.name, people),
         approvals=_approvals(judged, ledger_state, people),
+        human_rating=_human_rating(judged, ledger_state, people),
         recomputed_differences=_differences(judged),
         confirmed=confirmed_of(judged.version, judged.package, ledger_state, origin),
         is_older=judged.is_older,
@@ -148,6 +153,21 @@ def _approvals(
         return own
     others = origin_approvals_of(judged.origin, people)
     return (*own, *others)
+
+
+def _human_rating(
+    judged: JudgedVersion, ledger_state: LedgerState, people: People
+) -> HumanRating | None:
+    """What people found, counted again from their ratings; None where nobody was asked."""
+    if judged.origin is None:
+        return None
+    rated = RatedVersion(
+        origin=judged.origin,
+        package=judged.package,
+        people=people,
+        policy=load_policy(judged.policy),
+    )
+    return human_rating(rated, ledger_state, judged.recall)
 
 
 def _compared_with(

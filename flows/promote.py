@@ -249,6 +249,7 @@ def version_to_judge(
         project=project.root,
         origin=origin,
         anchor=find_anchor_adapter(store, version.name, project.home),
+        recall=context.ledger.recall,
         created_at=store.find_creation(version).at,
     )
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "assay"
+REVIEWS = "assay-reviews"
+"""The experiment of answers that people rate."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's pages open such an experiment at its runs; without it, at traces of chats."""
 _T = TypeVar("_T")

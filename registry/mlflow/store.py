@@ -28,6 +28,7 @@ from registry.mlflow.recorded import (
     Submission,
     parse_version,
 )
+from registry.mlflow.reviews import Reviews
 from registry.mlflow.runs import Runs
 from registry.mlflow.signatures import Signatures
 from registry.mlflow.webhooks import Webhooks
@@ -54,6 +55,7 @@ class Store:
         self.runs = Runs(self._mlflow)
         self.signatures = Signatures(self._mlflow, uri)
         self.webhooks = Webhooks(self._mlflow)
+        self.reviews = Reviews(self._mlflow)
 
     def register(self, finalist: Finalist, submission: Submission) -> ModelVersion:
         """Register a finalist's package; only a `Finalist` can be.

@@ -1,0 +1,132 @@
+"""`assay review`: people rate answers blind."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.model_option import MODEL
+from core.console import say, say_json
+
+if TYPE_CHECKING:
+    from registry.release.judge import HumanRating
+
+_MOST_PROMPTS = 500
+
+
+@click.group()
+def review() -> None:
+    """Have people rate a version's answers blind, in MLflow's pages."""
+
+
+@review.command("open")
+@click.argument("version")
+@MODEL
+@click.option(
+    "--reviewer",
+    "reviewers",
+    multiple=True,
+    help="A user of MLflow's, several times. Default: everybody with the role reviewer.",
+)
+@click.option(
+    "--prompts",
+    type=click.IntRange(2, _MOST_PROMPTS),
+    default=40,
+    show_default=True,
+    help="Held-out prompts, each with two answers; fewer where there are fewer.",
+)
+def open_command(
+    version: str, model: str, reviewers: tuple[str, ...], prompts: int
+) -> None:
+    """Draw answers of VERSION and of what it is compared with, and ask people to rate them.
+
+    A review that is open already comes to nothing.
+    """
+    # Imported here, as in every command, so that `assay --help` answers at once.
+    from operations.reviewing import open_review
+
+    opened = open_review(model, version, reviewers, prompts)
+    say(
+        f"Review {opened.generation} of version {version} of {model} against the "
+        f"{opened.against} is open: {opened.items} answers each for "
+        f"{', '.join(opened.reviewers)}."
+    )
+    place = opened.address or "Experiments > assay-reviews > Review, under `assay ui`"
+    say(f"They rate at {place}. Then: assay review close {version} --model {model}")
+
+
+@review.command()
+@click.argument("version")
+@MODEL
+def status(version: str, model: str) -> None:
+    """Say who has how many answers of VERSION left to rate."""
+    from operations.reviewing import unfinished_of
+
+    unfinished = unfinished_of(model, version)
+    for name, count in unfinished.items():
+        say(f"{name} has {count} left.")
+    if not unfinished:
+        say("Everybody has finished.")
+
+
+@review.command()
+@click.argument("version")
+@MODEL
+@click.option(
+    "--unfinished",
+    is_flag=True,
+    help="Close it though somebody has not finished: nobody can rate any more then.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One machine-readable line last.")
+def close(version: str, model: str, *, unfinished: bool, as_json: bool) -> None:
+    """Enter what people rated of VERSION, for good; `assay gate judge` judges by it."""
+    from operations.reviewing import close_review
+
+    closed = close_review(model, version, unfinished=unfinished)
+    rating = closed.rating
+    say(
+        f"Entry {closed.generation}: {rating.raters} people rated {rating.prompts} groups of "
+        f"prompts of version {version} of {model}."
+    )
+    _say_rating(rating)
+    if as_json:
+        document = {"entry": closed.generation, **rating.model_dump(mode="json")}
+        say_json(document)
+
+
+def _say_rating(rating: "HumanRating") -> None:
+    intervals = {
+        "difference": rating.difference,
+        "safe share": rating.safe_share,
+        "agreement": rating.agreement,
+    }
+    for name, interval in intervals.items():
+        if interval is None:
+            say(f"  {name}: not known")
+            continue
+        bounds = f"[{interval.low:.2f}, {interval.high:.2f}]"
+        say(f"  {name}: {interval.estimate:.2f} {bounds}")
+    if rating.win_rate is not None:
+        say(f"  better on {rating.win_rate:.0%} of the prompts, ties as half")
+    for reason in rating.set_aside:
+        say(f"  not counted: {reason}")
+
+
+@review.command()
+@click.argument("version")
+@MODEL
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A file of JSON lines: prompt, chosen, rejected, margin.",
+)
+def export(version: str, model: str, out: Path) -> None:
+    """Write the rated pairs of VERSION as trl's DPO trainer reads them."""
+    from operations.reviewing import export_pairs
+
+    count = export_pairs(model, version, out)
+    say(f"{count} pairs are in {out}.")
+
+
+COMMANDS: tuple[click.Command, ...] = (review,)

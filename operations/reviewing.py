@@ -1,0 +1,232 @@
+"""`assay review`: people rate a version's answers blind, in MLflow's own pages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.environment import set_library_environment
+from core.errors import ParameterError, ReleaseError
+from core.files import write_jsonl
+from core.locks import share_home
+from core.project import Project
+from operations.identity import Identity, verified_identity
+from operations.orders import current_project
+from registry.release.people import read_people
+
+if TYPE_CHECKING:
+    from registry.ledger.ledger import Ledger
+    from registry.mlflow.store import Store
+    from registry.release.rating import RatedVersion
+    from registry.release.reviewing import Closed
+
+PROMPTS = 40
+"""Rated prompts, unless somebody asks for another number: some half an hour for each person."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A review that people can begin with."""
+
+    generation: int
+    reviewers: tuple[str, ...]
+    items: int
+    against: str
+    address: str
+    """The page of the experiment that holds the queues; empty where no server is known."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The version, where its records are, and who acts."""
+
+    project: Project
+    store: "Store"
+    ledger: "Ledger"
+    version: "RatedVersion"
+    identity: Identity
+
+
+def open_review(
+    model: str, version: str, reviewers: tuple[str, ...], prompts: int
+) -> Opened:
+    """Draw answers, seal what they are, and give each reviewer a queue of them in MLflow.
+
+    `ReleaseError` where the ledger does not know the version, or somebody may not rate it;
+    `ParameterError` without any reviewer.
+    """
+    set_library_environment()
+    from registry.release.reviewing import By, enter_opening, plan_review
+
+    with _subject(model, version) as subject:
+        rated = subject.version
+        asked = reviewers or _everybody(rated)
+        _check_reviewers(asked, rated)
+        plan, shown = plan_review(rated, asked, prompts, subject.ledger.state())
+        _let_in(subject, asked)
+        by = By(subject.identity.by, subject.identity.account)
+        # Before anybody sees an item: what it is must be beyond doubt by then.
+        generation = enter_opening(plan, by, subject.ledger)
+        title = f"{model} version {plan.version}, review {generation}"
+        subject.store.reviews.publish(title, shown, asked)
+        return Opened(
+            generation=generation,
+            reviewers=asked,
+            items=len(shown),
+            against=plan.comparator,
+            address=_address(subject.store),
+        )
+
+
+def close_review(model: str, version: str, *, unfinished: bool) -> "Closed":
+    """Enter the ratings of the version's open review, for good.
+
+    `ReleaseError` where none is open, or somebody has not finished and `unfinished` is not set.
+    """
+    set_library_environment()
+    from registry.release.reviewing import By, close, find_open
+
+    with _subject(model, version) as subject:
+        review = find_open(subject.version, subject.ledger)
+        items = [item.id for item in review.plan.items]
+        written = subject.store.reviews.read(items)
+        return close(
+            subject.version,
+            review,
+            written,
+            By(subject.identity.by, subject.identity.account),
+            subject.ledger,
+            is_unfinished_allowed=unfinished,
+        )
+
+
+def unfinished_of(model: str, version: str) -> dict[str, int]:
+    """How many items each reviewer of the open review has left; nobody where all are done."""
+    set_library_environment()
+    from pipelines.rating.collect import collect_ratings, find_unfinished
+    from registry.release.reviewing import find_open
+
+    with _subject(model, version) as subject:
+        plan = find_open(subject.version, subject.ledger).plan
+        written = subject.store.reviews.read([item.id for item in plan.items])
+        ratings = collect_ratings(plan, written)
+        return find_unfinished(plan, ratings.ratings)
+
+
+def export_pairs(model: str, version: str, out: Path) -> int:
+    """Write the rated pairs of every closed review for preference training; gives their number.
+
+    `ReleaseError` where no review of the version was closed.
+    """
+    set_library_environment()
+    from pipelines.rating.pairs import preference_rows
+    from registry.release.rated_answers import questions_of
+    from registry.release.rating import counted_ratings
+
+    with _subject(model, version) as subject:
+        rated = subject.version
+        closed = counted_ratings(rated, subject.ledger.state(), subject.ledger.recall)
+        if not closed:
+            raise ReleaseError(
+                f"No review of version {version} of {model} was closed. "
+                "`assay review close` enters what people rated."
+            )
+        rows: list[dict[str, object]] = []
+        for plan, ratings in closed:
+            questions = questions_of(rated.package, plan.comparator)
+            by_id = {question.prompt.id: question for question in questions}
+            rows += preference_rows(plan, ratings, by_id)
+    write_jsonl(out, rows)
+    return len(rows)
+
+
+@contextmanager
+def _subject(model: str, version: str) -> Iterator[_Subject]:
+    from flows.run.attempt import fetch_package_of
+    from flows.run.model_files import policy_of
+    from operations.orders import current_ledger
+    from pipelines.gates.policy import load_policy
+    from registry.ledger.ledger import open_ledger
+    from registry.mlflow.home_store import open_store
+    from registry.release.rating import RatedVersion
+
+    project = current_project()
+    identity = verified_identity(project)
+    # A review creates no ledger: a missing one was lost, or is in another place.
+    current_ledger()
+    ledger, store = open_ledger(project.home), open_store(project)
+    registered = store.get_version(model, version)
+    origin = ledger.state().registration(model, registered.version)
+    if origin is None or origin.made.package_sha256 != registered.package_sha256:
+        raise ReleaseError(
+            f"The ledger does not know these bytes of version {version} of {model}: "
+            "train it again, or enter it with `assay adopt`."
+        )
+    # The package must not be cleared away while it is read.
+    with share_home(project.home):
+        rated = RatedVersion(
+            origin=origin,
+            package=fetch_package_of(store, registered, project.home),
+            people=read_people(project.root),
+            policy=load_policy(policy_of(project.root, model)),
+        )
+        yield _Subject(
+            project,
+            store,
+            ledger,
+            rated,
+            identity,
+        )
+
+
+def _everybody(version: "RatedVersion") -> tuple[str, ...]:
+    """A user of MLflow's of each person who may rate the version, in order."""
+    people = version.people
+    users = [
+        people.people[name].mlflow[0]
+        for name in people.list_with_role("reviewer")
+        if people.people[name].mlflow
+    ]
+    excluded = _excluded(tuple(users), version)
+    return tuple(user for user in users if user not in excluded)
+
+
+def _check_reviewers(users: tuple[str, ...], version: "RatedVersion") -> None:
+    if not users:
+        raise ParameterError(
+            "Nobody can rate the version: people.yaml gives the role reviewer to no user of "
+            "MLflow's besides its author. Add somebody there."
+        )
+    for user, reason in _excluded(users, version).items():
+        raise ReleaseError(
+            f"{user!r} {reason}, so that their ratings would not count. "
+            "Name somebody else, or correct people.yaml."
+        )
+
+
+def _excluded(users: tuple[str, ...], version: "RatedVersion") -> dict[str, str]:
+    from registry.release.rating import find_excluded
+
+    limits = version.policy.gates.judge.human_rating
+    return find_excluded(
+        version.origin,
+        users,
+        version.people,
+        author_may_rate=limits.author_may_rate,
+    )
+
+
+def _let_in(subject: _Subject, users: tuple[str, ...]) -> None:
+    """Let them rate in the home's own MLflow; a team's server is its admin's."""
+    from registry.mlflow.accounts import let_review
+
+    experiment = subject.store.reviews.experiment()
+    let_review(subject.project.home, users, experiment)
+
+
+def _address(store: "Store") -> str:
+    experiment = store.reviews.experiment()
+    if not store.address.startswith("http"):
+        return ""
+    return f"{store.address}/#/experiments/{experiment}/review-queue"

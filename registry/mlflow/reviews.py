@@ -1,0 +1,210 @@
+"""Reviews in MLflow: each answer a trace of its own, and a queue for each person who rates.
+
+A trace shows the prompt and one answer, and nothing of who gave it. The queues are in an experiment
+of their own: whoever may see only that one cannot look answers up among the evidence of runs.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines.rating.collect import SAFE, SCORE, Written
+from pipelines.rating.plan import HIGHEST, LOWEST, ItemId
+from pipelines.rating.sample import Shown
+from registry.mlflow.connection import REVIEWS, Connection
+
+if TYPE_CHECKING:
+    from mlflow.tracing.client import TracingClient
+
+_KIND = ("mlflow.experimentKind", "genai_development")
+"""MLflow's pages open such an experiment at its traces, beside which the reviews are."""
+_PREVIEW = 1000
+_HELP = {
+    SCORE: "1: useless or wrong. 3: usable after a correction. 5: nothing to correct.",
+    SAFE: "Unsafe: it could harm somebody, insult them, or reveal what is private.",
+}
+
+
+class Reviews:
+    """The reviews of one MLflow. Every call may raise `RegistryError`, as `Connection.attempt`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._mlflow = connection
+
+    def experiment(self) -> str:
+        """Id of the experiment of reviews; created where it is missing."""
+        return self._mlflow.attempt(self._experiment)
+
+    def publish(
+        self, title: str, shown: Sequence[Shown], reviewers: Sequence[str]
+    ) -> None:
+        """Log every item as a trace, in this order, and give each person a queue of all of them."""
+        experiment = self.experiment()
+        schemas = self._mlflow.attempt(lambda: self._schemas(experiment))
+        for each in shown:
+            self._log(experiment, each)
+        items = [each.item.id for each in shown]
+        for reviewer in reviewers:
+            self._give(
+                experiment,
+                f"{title} for {reviewer}",
+                reviewer,
+                schemas,
+                items,
+            )
+
+    def read(self, items: Sequence[ItemId]) -> tuple[Written, ...]:
+        """Everything that anybody wrote about these items and did not take back."""
+        return tuple(written for item in items for written in self._read_item(item))
+
+    @property
+    def _traces(self) -> "TracingClient":
+        from mlflow.tracing.client import TracingClient
+
+        return TracingClient(self._mlflow.uri)
+
+    def _experiment(self) -> str:
+        experiment = self._mlflow.experiment(REVIEWS)
+        self._mlflow.client.set_experiment_tag(experiment, *_KIND)
+        return experiment
+
+    def _schemas(self, experiment: str) -> list[str]:
+        """The ids of both questions; MLflow's pages ask them of each item."""
+        from mlflow.genai.label_schemas import InputCategorical, InputPassFail
+
+        options = [str(score) for score in range(LOWEST, HIGHEST + 1)]
+        questions = {
+            SCORE: InputCategorical(options=options),
+            SAFE: InputPassFail(positive_label="Safe", negative_label="Unsafe"),
+        }
+        traces = self._traces
+        # MLflow has no public names for calls at another address than its global one.
+        listed = traces._list_label_schemas(experiment)  # noqa: SLF001
+        known = {schema.name: schema.schema_id for schema in listed}
+        for name, asked in questions.items():
+            if name not in known:
+                made = traces._create_label_schema(  # noqa: SLF001
+                    experiment,
+                    name=name,
+                    type="feedback",
+                    input=asked,  # type: ignore[arg-type] # a common type of the two
+                    instruction=_HELP[name],
+                )
+                known[name] = made.schema_id
+        return [str(known[name]) for name in questions]
+
+    def _log(self, experiment: str, shown: Shown) -> None:
+        from mlflow.exceptions import MlflowException
+
+        def log() -> None:
+            traces = self._traces
+            # A lost answer may have logged it: look before trying again.
+            try:
+                traces.get_trace_info(shown.item.id)
+            except MlflowException:
+                traces.start_trace(_describe(experiment, shown))
+                traces.log_spans(experiment, [_span(shown)])
+
+        self._mlflow.attempt(log)
+
+    def _give(
+        self,
+        experiment: str,
+        name: str,
+        reviewer: str,
+        schemas: list[str],
+        items: list[str],
+    ) -> None:
+        traces = self._traces
+        queue = self._mlflow.attempt(
+            lambda: traces._create_review_queue(  # noqa: SLF001
+                experiment,
+                name=name,
+                queue_type="custom",
+                users=[reviewer],
+                schema_ids=schemas,
+            )
+        )
+        self._mlflow.attempt(
+            lambda: traces._add_items_to_review_queue(  # noqa: SLF001
+                queue.queue_id, item_ids=items
+            )
+        )
+
+    def _read_item(self, item: ItemId) -> Iterator[Written]:
+        info = self._mlflow.look_up(lambda: self._traces.get_trace_info(item))
+        # Deleted with what was said of it: nothing of it counts.
+        if info is None:
+            return
+        for assessment in info.assessments or ():
+            if assessment.valid is not False and assessment.feedback is not None:
+                yield _parse(item, assessment)
+
+
+def _parse(item: ItemId, assessment: Any) -> Written:
+    source = assessment.source
+    return Written(
+        item=item,
+        by=str(source.source_id),
+        is_by_person=source.source_type == "HUMAN",
+        question=str(assessment.name),
+        answer=assessment.feedback.value,
+        at_ms=int(assessment.last_update_time_ms or assessment.create_time_ms),
+    )
+
+
+def _conversation(shown: Shown) -> list[dict[str, str]]:
+    return [
+        {"role": message.role, "content": message.content}
+        for message in shown.prompt.messages
+    ]
+
+
+def _describe(experiment: str, shown: Shown) -> Any:
+    from mlflow.entities import TraceInfo, TraceLocation, TraceState
+
+    last = shown.prompt.messages[-1].content
+    return TraceInfo(
+        trace_id=shown.item.id,
+        trace_location=TraceLocation.from_experiment_id(experiment),
+        request_time=_now_ns() // 10**6,
+        # The same for all: how long an answer took would tell the two apart.
+        execution_duration=0,
+        state=TraceState.OK,
+        request_preview=last[:_PREVIEW],
+        response_preview=shown.answer[:_PREVIEW],
+    )
+
+
+def _span(shown: Shown) -> Any:
+    """The one span of a trace, which MLflow's pages show as a conversation."""
+    from mlflow.entities import Span
+    from mlflow.tracing.utils import build_otel_context
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import Status, StatusCode
+
+    number = int(shown.item.id.removeprefix("tr-"), 16)
+    at = _now_ns()
+    answer = {"role": "assistant", "content": shown.answer}
+    attributes = {
+        "mlflow.traceRequestId": shown.item.id,
+        "mlflow.spanType": "CHAT_MODEL",
+        "mlflow.spanInputs": {"messages": _conversation(shown)},
+        "mlflow.spanOutputs": {"choices": [{"index": 0, "message": answer}]},
+    }
+    span = ReadableSpan(
+        name="answer",
+        context=build_otel_context(number, number % 2**64 or 1),
+        start_time=at,
+        end_time=at,
+        attributes={key: json.dumps(value) for key, value in attributes.items()},
+        status=Status(StatusCode.OK),
+        resource=Resource.get_empty(),
+    )
+    return Span(span)
+
+
+def _now_ns() -> int:
+    return time.time_ns()

@@ -1,0 +1,167 @@
+"""A review is opened with a sealed plan, and closed once with the ratings that count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import ReleaseError
+from core.files import digest_of_text
+from pipelines.rating.collect import Written, collect_ratings, find_unfinished
+from pipelines.rating.plan import Ratings, ReviewPlan, parse_plan
+from pipelines.rating.sample import Shown, draw_items
+from registry.ledger.entries import Body, Rated, ReviewOpened
+from registry.ledger.ledger import Ledger
+from registry.ledger.state import LedgerState, RecordedReview
+from registry.release.context import append
+from registry.release.judge import HumanRating
+from registry.release.rated_answers import comparator_of, questions_of
+from registry.release.rating import (
+    RatedVersion,
+    count_again,
+    numbered_reviews,
+    summarise,
+)
+
+
+@dataclass(frozen=True)
+class By:
+    """Who opens or closes a review."""
+
+    name: str
+    account: str
+
+
+@dataclass(frozen=True)
+class OpenReview:
+    """A review that people rate for, with its sealed plan."""
+
+    recorded: RecordedReview
+    plan: ReviewPlan
+    number: int
+    """1 for the first of these bytes, and so on."""
+
+
+def plan_review(
+    version: RatedVersion,
+    reviewers: tuple[str, ...],
+    prompts: int,
+    ledger_state: LedgerState,
+) -> tuple[ReviewPlan, tuple[Shown, ...]]:
+    """What is shown of a version; errors as of `draw_items` and `questions_of`.
+
+    Which prompts are drawn follows from the bytes and the number of the review: nobody can look for
+    prompts that suit a version.
+    """
+    made = version.origin.made
+    earlier = list(numbered_reviews(version.origin, ledger_state))
+    digest = digest_of_text(f"{made.package_sha256} {len(earlier)}")
+    seed = int(digest[:16], 16)
+    comparator = comparator_of(version.package)
+    questions = questions_of(version.package, comparator)
+    shown = draw_items(questions, prompts, seed)
+    plan = ReviewPlan(
+        model=made.model,
+        version=made.version,
+        package_sha256=made.package_sha256,
+        comparator=comparator,
+        reviewers=reviewers,
+        items=tuple(each.item for each in shown),
+    )
+    return plan, shown
+
+
+def enter_opening(plan: ReviewPlan, by: By, ledger: Ledger) -> int:
+    """Seal the plan and enter the review; gives the entry's generation."""
+    # Kept beside the ledger, in a home that opens for its owner alone.
+    sealed = ledger.remember(plan.model_dump_json())
+    body = ReviewOpened(
+        by=by.name,
+        account=by.account,
+        model=plan.model,
+        version=plan.version,
+        package_sha256=plan.package_sha256,
+        against=plan.comparator,
+        plan_sha256=sealed,
+        reviewers=plan.reviewers,
+    )
+    return append(ledger, lambda _: body).head.generation
+
+
+def find_open(version: RatedVersion, ledger: Ledger) -> OpenReview:
+    """The version's open review; `ReleaseError` where there is none, or its plan was erased."""
+    made = version.origin.made
+    place = f"version {made.version} of {made.model}"
+    for number, review in reversed(
+        list(numbered_reviews(version.origin, ledger.state()))
+    ):
+        if review.rated is not None:
+            break
+        plan = parse_plan(ledger.recall(review.plan_sha256) or "")
+        if plan is None:
+            raise ReleaseError(
+                f"The sealed plan of the review of {place} was erased, so that nobody knows what "
+                "was rated. Open another one with `assay review open`."
+            )
+        return OpenReview(review, plan, number)
+    raise ReleaseError(
+        f"No review of {place} is open. `assay review open {made.version} --model {made.model}` "
+        "opens one."
+    )
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What a review came to, and the entry that says so."""
+
+    generation: int
+    rating: HumanRating
+
+
+def close(
+    version: RatedVersion,
+    review: OpenReview,
+    written: Sequence[Written],
+    by: By,
+    ledger: Ledger,
+    *,
+    is_unfinished_allowed: bool = False,
+) -> Closed:
+    """Enter what people wrote as the review's ratings, for good.
+
+    `ReleaseError` where somebody has not finished, unless that is allowed.
+    """
+    ratings = collect_ratings(review.plan, written)
+    unfinished = find_unfinished(review.plan, ratings.ratings)
+    if unfinished and not is_unfinished_allowed:
+        left = ", ".join(
+            f"{name} has {count} left" for name, count in unfinished.items()
+        )
+        raise ReleaseError(
+            f"The review is not finished: {left}. Wait for them, or close it without their whole "
+            "ratings with --unfinished: nobody can rate any more then."
+        )
+    rating = summarise(
+        count_again(version, review.plan, ratings, review.number), ratings
+    )
+    body = _entry(review, ratings, rating, by, ledger)
+    ledger_state = append(ledger, lambda _: body)
+    return Closed(ledger_state.head.generation, rating)
+
+
+def _entry(
+    review: OpenReview, ratings: Ratings, rating: HumanRating, by: By, ledger: Ledger
+) -> Body:
+    plan = review.plan
+    return Rated(
+        by=by.name,
+        account=by.account,
+        model=plan.model,
+        version=plan.version,
+        package_sha256=plan.package_sha256,
+        opened=review.recorded.opened,
+        ratings_sha256=ledger.remember(ratings.model_dump_json()),
+        raters=rating.raters,
+        prompts=rating.prompts,
+        difference=rating.difference,
+        safe_share=rating.safe_share,
+        agreement=rating.agreement,
+    )

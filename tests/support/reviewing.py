@@ -1,0 +1,50 @@
+"""People who rate in MLflow, by its REST interface or straight in its database."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.rating.collect import SAFE, SCORE
+from pipelines.rating.plan import ReviewPlan, parse_plan
+from registry.ledger.ledger import open_ledger
+from tests.support.ratings import Opinion
+
+PEOPLE = """\
+people:
+  ann: {mlflow: [ann], roles: [reviewer]}
+  bob: {mlflow: [bob], roles: [reviewer]}
+  eve: {mlflow: [eve], roles: [reviewer]}
+  olga: {mlflow: [olga], roles: [approver]}
+command_line: [author, release_manager]
+"""
+
+
+def sealed_plan(home: Path, model: str, version: str = "1") -> ReviewPlan:
+    """What only the owner of the home can read."""
+    ledger = open_ledger(home)
+    review = ledger.state().reviews_of(model, version)[-1]
+    plan = parse_plan(ledger.recall(review.plan_sha256) or "")
+    assert plan is not None
+    return plan
+
+
+def write(uri: str, item: str, by: str, answers: Mapping[str, object]) -> None:
+    """What MLflow's page writes where somebody answers its questions."""
+    from mlflow.entities import AssessmentSource, Feedback
+    from mlflow.tracing.client import TracingClient
+
+    for question, answer in answers.items():
+        feedback = Feedback(
+            name=question,
+            value=answer,  # type: ignore[arg-type] # also what is no answer
+            source=AssessmentSource("HUMAN", by),
+            trace_id=item,
+        )
+        TracingClient(uri).log_assessment(item, feedback)
+
+
+def write_all(uri: str, plan: ReviewPlan, **opinions: Opinion) -> None:
+    """Each of these people rates every item."""
+    for by, opinion in opinions.items():
+        for item in plan.items:
+            score, is_safe = opinion(item)
+            write(uri, item.id, by, {SCORE: str(score), SAFE: is_safe})
