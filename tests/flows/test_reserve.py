@@ -1,14 +1,19 @@
 """The sealed reserve in real runs: a block is opened for what passed, once, and never again."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from pipelines.values.reserve import Confirmation
 from registry.ledger.ledger import open_ledger
+from registry.release.confirmed import FOLDER
+from registry.release.recompute import recompute
 from tests.support.journey import (
     Checkout,
     CommandResult,
+    invoke,
     learnable_rows,
     make_checkout,
     run_arguments,
@@ -16,6 +21,7 @@ from tests.support.journey import (
 )
 
 pytestmark = pytest.mark.ci
+MODEL = "letters-tiny"
 ROWS = 480
 """About 120 groups are held out, of which half are sealed."""
 
@@ -63,3 +69,65 @@ def test_what_passes_is_confirmed_on_a_block_before_it_is_registered(
     assert "Confirmation 1 of this year at level 0.0219 on" in sealed.first.out
     kinds = [kind for kind in sealed.kinds() if kind != "key_added"]
     assert kinds[:4] == ["opened", "block_opened", "block_closed", "registered"]
+
+
+def test_the_ledger_says_what_the_block_showed(sealed: Sealed) -> None:
+    (recorded,) = open_ledger(sealed.checkout.home).state().confirmations_of(MODEL)
+    assert recorded.is_confirmed
+    assert (recorded.opened.number, recorded.opened.against) == (1, "few_shot")
+    history = invoke(sealed.checkout, "history").out
+    assert "confirmation 1 of the year begun, at level 0.0219" in history
+    assert "confirmed by the block of entry" in history
+
+
+def test_the_same_command_once_more_opens_nothing(sealed: Sealed) -> None:
+    before = sealed.kinds()
+    again = sealed.run()
+    assert again.code == 0
+    assert again.last["unchanged"]
+    assert sealed.kinds() == before
+
+
+def test_the_gate_before_release_sees_the_confirmation_in_the_ledger(
+    sealed: Sealed,
+) -> None:
+    judged = invoke(sealed.checkout, "gate", "judge", f"models:/{MODEL}/1")
+    assert "It was confirmed on the sealed block of entry" in judged.out
+    page = sealed.checkout.versions()[0].description
+    assert "Confirmation 1 of this year" in str(page)
+
+
+def test_a_package_whose_confirmation_was_edited_does_not_follow_from_its_evidence(
+    sealed: Sealed, tmp_path: Path
+) -> None:
+    version = sealed.checkout.versions()[0]
+    package = sealed.checkout.home / "packages"
+    (folder,) = [each for each in package.iterdir() if each.is_dir()]
+    assert version is not None
+    whole = recompute(folder, project=sealed.checkout.root)
+    assert whole.differences == ()
+    edited = tmp_path / "edited"
+    shutil.copytree(folder, edited)
+    stored = edited / FOLDER / "confirmation.json"
+    text = stored.read_text(encoding="utf-8")
+    level = Confirmation.read(stored).block
+    assert level is not None
+    # A looser level than the ledger gave it: the bound would be another one.
+    stored.write_text(text.replace(str(level.level), "0.4"), encoding="utf-8")
+    differences = recompute(edited, project=sealed.checkout.root).differences
+    assert any("confirmation" in each for each in differences)
+    shutil.rmtree(edited / FOLDER)
+    differences = recompute(edited, project=sealed.checkout.root).differences
+    assert any("confirmation" in each for each in differences)
+
+
+def test_another_candidate_finds_the_block_spent_and_judging_every_later_one(
+    sealed: Sealed,
+) -> None:
+    other = sealed.run("--set", "train.seed=1")
+    assert other.code == 4, other.out + other.err
+    assert "No block of the sealed reserve is left" in other.out
+    assert "groups more are needed" in other.out
+    # Its rows stay out of the verdict's evidence no longer: they judge with the others.
+    first, second = (run.last["scorecard"]["clusters"] for run in (sealed.first, other))
+    assert second > first
