@@ -19,6 +19,7 @@ from registry.mlflow.admission import Admission
 from registry.mlflow.announced import announcing
 from registry.mlflow.approving import with_approvals
 from registry.mlflow.desk import Desk
+from registry.mlflow.guarded_reviews import REVIEW_RULES
 from registry.mlflow.guarded_stores import (
     MODELS,
     TRACKING,
@@ -69,7 +70,7 @@ def install_guards(desk: Desk) -> None:
 
     rules = {**MODELS, **Admission(desk).rules}
     check_classified(Models, rules)
-    guarded_tracking = guard_store(Tracking, TRACKING)
+    guarded_tracking = guard_store(Tracking, {**TRACKING, **REVIEW_RULES})
     guarded_models = with_approvals(guard_store(Models, rules), desk)
 
     def open_tracking(store_uri: str, artifact_uri: str | None = None) -> Any:

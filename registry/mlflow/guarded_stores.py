@@ -17,7 +17,7 @@ from typing import Any
 from core.errors import RegistryError
 from registry.mlflow.accounts import SERVICE
 from registry.mlflow.acting import NOBODY, current_account
-from registry.mlflow.connection import EXPERIMENT
+from registry.mlflow.connection import EXPERIMENT, REVIEWS
 
 _PREFIX = "assay."
 _READS = (
@@ -93,8 +93,8 @@ class Reach:
         # A call that names no experiment could be about Assay's, so that it is refused, too.
         if not experiments or is_ours:
             call.refuse(
-                f"The experiment {EXPERIMENT!r} is written by the account {self.service!r} "
-                "alone. Make an experiment of your own"
+                f"What is in {EXPERIMENT!r} and {REVIEWS!r} is written by the account "
+                f"{self.service!r} alone. Make an experiment of your own"
             )
 
 
@@ -346,14 +346,14 @@ def _experiments_of_new_traces(call: Call) -> Iterator[str]:
 
 
 def is_governed(store: Any, experiment_id: str) -> bool:
-    """Whether it is Assay's experiment, deleted or not."""
+    """Whether it is one of Assay's two experiments, deleted or not."""
     # By its present name: renaming the experiment is refused as well.
     experiment = store.get_experiment(experiment_id)
     return _is_reserved(str(experiment.name))
 
 
 def _is_reserved(name: str) -> bool:
-    return normalize(name) == EXPERIMENT
+    return normalize(name) in {EXPERIMENT, REVIEWS}
 
 
 def normalize(text: str) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from registry.mlflow.guarded_reviews import REVIEW_RULES, is_of_review
 from registry.mlflow.guarded_stores import (
     Call,
     Reach,
@@ -76,6 +77,8 @@ class RecordsReach(Reach):
         # A sender believes that answer, whichever experiment the run is in.
         if _answers_a_transfer(call):
             return True
+        if call.method in REVIEW_RULES:
+            return is_of_review(call)
         if call.method in _OF_EXPERIMENTS:
             experiment = str(call.arguments["experiment_id"])
             return self._versions.are_in(call.store, experiment)

@@ -11,6 +11,7 @@ from typing import Any
 
 from registry.mlflow.admission import Admission
 from registry.mlflow.desk import Desk
+from registry.mlflow.guarded_reviews import REVIEW_RULES
 from registry.mlflow.guarded_stores import (
     APPROVE,
     MODELS,
@@ -128,7 +129,12 @@ _WITHIN = _for_methods(
 )
 """They read, or call methods that have a rule."""
 
-TEAM_TRACKING: Mapping[str, Rule] = {**TRACKING, **_ELSEWHERE, **_WITHIN}
+TEAM_TRACKING: Mapping[str, Rule] = {
+    **TRACKING,
+    **REVIEW_RULES,
+    **_ELSEWHERE,
+    **_WITHIN,
+}
 
 
 def team_models(desk: Desk) -> Mapping[str, Rule]:
