@@ -32,6 +32,7 @@ _AS_THEY_ARE = (
     "infra/retention.yaml",
     "people.yaml",
     "registry/policies/default.yaml",
+    "registry/policies/solo.yaml",
     ".dvc/config",
     ".dvc/.gitignore",
     ".dvcignore",

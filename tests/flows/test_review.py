@@ -78,7 +78,7 @@ def test_people_who_find_it_better_let_it_pass_and_their_ratings_are_counted_aga
     assert "the ratings were erased" in finding(site)["text"]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_what_is_shown_says_nothing_of_who_answered(site: Checkout) -> None:
     open_one(site)
     plan = sealed_plan(site.home, MODEL)
@@ -104,6 +104,7 @@ def test_what_is_shown_says_nothing_of_who_answered(site: Checkout) -> None:
     assert digest_of_text(plan.model_dump_json()) == opened.plan_sha256
 
 
+@pytest.mark.ci
 def test_people_who_find_it_worse_reject_it_whatever_a_later_review_says(
     site: Checkout,
 ) -> None:
@@ -115,7 +116,7 @@ def test_people_who_find_it_worse_reject_it_whatever_a_later_review_says(
     assert finding(site)["outcome"] == "rejected"
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_people_who_disagree_leave_it_undecided(site: Checkout) -> None:
     reviewed(site, ann=BETTER, bob=WORSE, eve=opinion_of(3, 3))
     found = finding(site)
@@ -123,7 +124,7 @@ def test_people_who_disagree_leave_it_undecided(site: Checkout) -> None:
     assert "an agreement of 0.4 not shown" in found["text"]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_too_few_people_and_people_who_guess_leave_it_undecided(site: Checkout) -> None:
     guess = opinion_of(5, 1, bad=5)
     closed = reviewed(site, ann=BETTER, bob=BETTER, eve=guess)
@@ -133,7 +134,7 @@ def test_too_few_people_and_people_who_guess_leave_it_undecided(site: Checkout) 
     assert found["text"].startswith("2 people rated the answers, the policy asks for 3")
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_a_review_is_closed_once_and_not_while_somebody_rates(site: Checkout) -> None:
     assert "No review of version 1" in review(site, "close").err
     open_one(site)
@@ -173,7 +174,7 @@ def test_what_is_out_of_range_or_by_somebody_else_is_left_out_and_named(
     assert 2.7 < closed.last["difference"]["estimate"] < 3
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_the_author_and_people_without_the_role_are_not_asked(site: Checkout) -> None:
     refused = review(site, "open", "--reviewer", "olga")
     assert "'olga' does not have the role reviewer" in refused.err
@@ -192,7 +193,7 @@ def _own_account(site: Checkout) -> str:
     return str(registration.account).split(maxsplit=1)[0]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_rated_pairs_are_exported_for_preference_training(
     site: Checkout, tmp_path: Path
 ) -> None:

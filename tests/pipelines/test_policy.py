@@ -177,6 +177,21 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
         ),
     ],
 )
+def test_the_policy_for_one_person_differs_in_what_people_give() -> None:
+    policies = Path(__file__).parents[2] / "registry/policies"
+    solo = load_policy(policies / "solo.yaml").gates
+    default = load_policy(policies / "default.yaml").gates
+    own = {"human_rating": solo.judge.human_rating, "approvals": 0}
+    judge = default.judge.model_copy(update=own)
+    assert solo == default.model_copy(update={"name": "solo", "judge": judge})
+    rating = solo.judge.human_rating
+    assert (rating.required, rating.min_raters, rating.author_may_rate) == (
+        True,
+        1,
+        True,
+    )
+
+
 def test_a_number_that_would_let_anything_pass_does_not_load(
     tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
