@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from core import errors
 from pipelines.gates.policy import GatePolicy
-from pipelines.metrics import METRICS
+from pipelines.metrics import ALL_METRICS
 from pipelines.values.params import Params
 from registry.ledger.entries import Body
 from serving.openai_schema import ChatMessage, ChatRequest
@@ -96,7 +96,7 @@ def _metrics() -> str:
             _first_line(type(metric)),
             _first_line(type(metric).inapplicable),
         )
-        for metric in METRICS
+        for metric in ALL_METRICS
     )
     return _table(("metric", "unit", "better", "scale", "is", "applies"), rows)
 

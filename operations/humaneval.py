@@ -216,9 +216,13 @@ def _check_adapter(folder: Path) -> None:
 def _write(
     folder: Path, report: HumanEvalReport, answers: Sequence[Sequence[CodeAnswer]]
 ) -> None:
+    rows = []
+    for own in answers:
+        rows += [row.model_dump(mode="json") for row in own]
+    # The report last: it stands beside the answers that it was computed from.
+    path = folder / "humaneval_answers.jsonl"
+    write_jsonl(path, rows)
     report.write(folder / "humaneval.json")
-    rows = [row.model_dump(mode="json") for own in answers for row in own]
-    write_jsonl(folder / "humaneval_answers.jsonl", rows)
 
 
 def _describe(each: CodeDifference) -> str:
@@ -230,4 +234,6 @@ def _describe(each: CodeDifference) -> str:
 
 
 def _show(interval: Interval) -> str:
-    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    low = f"{interval.low:.3f}"
+    high = f"{interval.high:.3f}"
+    return f"{interval.estimate:.3f} [{low}, {high}]"

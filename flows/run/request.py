@@ -165,6 +165,7 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
             f"{request.model} is the name under which its base answers, so it could never be "
             "released. Give another with --model."
         )
+    _check_tests_column(params)
     project = params_file.parent
     metrics = [
         described_metric(name, params.score.settings, project)
@@ -175,6 +176,15 @@ def check_request(request: TrainRequest, params_file: Path) -> Params:
     if own:
         _check_scales(own, request.policy or project / layout.POLICY)
     return params
+
+
+def _check_tests_column(params: Params) -> None:
+    has_column = bool(params.data.tests_column)
+    if "unit_tests" in params.score.metrics and not has_column:
+        raise ParameterError(
+            "score.metrics has unit_tests, and data.tests_column is null. "
+            "Name the column with --set data.tests_column=NAME."
+        )
 
 
 def _check_scales(own: "list[Metric]", policy: Path) -> None:

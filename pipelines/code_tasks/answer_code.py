@@ -3,8 +3,8 @@
 import re
 
 from pipelines.code_tasks.humaneval import CodeTask
+from pipelines.sandbox.answer_code import find_blocks, find_code
 
-_BLOCK = re.compile(r"^```[^\n]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 # Where a continuation has left the function: Chen et al. 2021, "Evaluating Large Language Models
 # Trained on Code", section 2.2.
 _STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
@@ -24,14 +24,10 @@ def program_in(answer: str, task: CodeTask) -> str:
 
 def _code_in(answer: str, task: CodeTask) -> str:
     """The first code block with the function, else the first one, else all of the answer."""
-    blocks = _BLOCK.findall(answer)
-    for block in blocks:
+    for block in find_blocks(answer):
         if _defines(block, task):
-            return str(block)
-    if blocks:
-        first = blocks[0]
-        return str(first)
-    return answer
+            return block
+    return find_code(answer)
 
 
 def _defines(code: str, task: CodeTask) -> bool:
@@ -41,7 +37,11 @@ def _defines(code: str, task: CodeTask) -> bool:
 
 
 def _rest_of_function(code: str) -> str:
-    places = [code.find(stop) for stop in _STOPS]
-    ends = [place for place in places if place >= 0]
-    end = min(ends, default=len(code))
-    return code[:end] + "\n"
+    end = len(code)
+    for stop in _STOPS:
+        place = code.find(stop)
+        # Without the word there is no end of its kind.
+        if place >= 0:
+            end = min(end, place)
+    rest = code[:end]
+    return f"{rest}\n"

@@ -44,7 +44,10 @@ class CodeSettings(Value):
     @property
     def resampling(self) -> Resampling:
         """How intervals are drawn."""
-        return Resampling(resamples=self.resamples, seed=self.seed)
+        return Resampling(
+            resamples=self.resamples,
+            seed=self.seed,
+        )
 
 
 class CodeAnswer(Value):
@@ -100,7 +103,8 @@ def ask_tasks(
     start: no answer is counted that was not run.
     """
     encoder = language.encoder
-    prompts = [encoder.prompt_ids([_message(language, task)]) for task in tasks]
+    messages = [_message(language, task) for task in tasks]
+    prompts = [encoder.prompt_ids([message]) for message in messages]
     answered: list[tuple[CodeTask, int, str]] = []
     with progress_bar(f"answers, {system}", len(tasks) * settings.samples) as advance:
         for sample in range(settings.samples):
@@ -117,7 +121,8 @@ def ask_tasks(
                     f"{system} answered {len(rows)} of {len(tasks)} tasks. Run again."
                 )
             for task, row in zip(tasks, rows, strict=True):
-                answered.append((task, sample, encoder.decode(row.ids)))
+                text = encoder.decode(row.ids)
+                answered.append((task, sample, text))
     programs = [program_in(answer, task) for task, _, answer in answered]
     trials = [
         task.trial(program)
@@ -193,7 +198,10 @@ def sums_by_task(answers: Sequence[CodeAnswer], samples: int, k: int) -> FloatAr
             raise IncompleteGeneration(
                 f"{name} has {len(passed)} of {samples} answers. Run again."
             )
-        sums.append((pass_at_k(samples, sum(passed), k), 1.0))
+        share = pass_at_k(samples, sum(passed), k)
+        # How much a task counts: as much as every other.
+        weight = 1.0
+        sums.append((share, weight))
     return np.array(sums, dtype=np.float64)
 
 

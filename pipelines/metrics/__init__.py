@@ -7,6 +7,7 @@ tasks         label_accuracy, label_f1 (labels.py); json_valid, json_field_f1, t
 references    inapplicable: where a metric says nothing (bleu_references.py: the rule of BLEU)
 settings      needless: what was set where the defaults apply, which loosens a margin
 losses        perplexity_per_token, bits_per_byte
+tests         unit_tests: code in answers, run in the boxes of `pipelines.sandbox`
 own           own.py: metrics of the project, from files (own_file.py) that another process runs
               (own_child.py)
 cross-check   evaluate_modules: BLEU and chrF once more, through `evaluate`
@@ -32,10 +33,12 @@ from pipelines.metrics.perplexity_per_token import PerplexityPerToken
 from pipelines.metrics.rouge_l import RougeL
 from pipelines.metrics.squad_exact_match import SquadExactMatch
 from pipelines.metrics.tool_call import ToolCall
+from pipelines.metrics.unit_tests import UnitTests
 from pipelines.values.metric_settings import MetricSettings
 from pipelines.values.own_metric import BUILT_IN, is_own_name
 
 __all__ = [
+    "ALL_METRICS",
     "METRICS",
     "FloatArray",
     "Metric",
@@ -63,6 +66,8 @@ METRICS: tuple[Metric, ...] = (
     SquadExactMatch(),
     RougeL(),
 )
+ALL_METRICS: tuple[Metric, ...] = (*METRICS, UnitTests())
+"""Also the one that needs a column of its own: rows without tests cannot be scored by it."""
 STANDARD = MetricSettings()
 
 
@@ -75,7 +80,7 @@ def metric_named(name: str, settings: MetricSettings = STANDARD) -> Metric:
     # The only metric with settings.
     if name == Bleu.name:
         return Bleu(settings.bleu)
-    for metric in METRICS:
+    for metric in ALL_METRICS:
         if metric.name == name:
             return metric
     raise _unknown(name)

@@ -27,6 +27,8 @@ class ScoredRow(Value):
     prediction: str
     references: tuple[str, ...] = Field(min_length=1)
     losses: tuple[TokenLoss, ...] = ()
+    # Left out where there are none: older evidence has no such column.
+    tests: tuple[str, ...] = Field(default=(), exclude_if=lambda tests: not tests)
 
 
 # A protocol, so that a metric of a user inherits nothing.

@@ -34,6 +34,23 @@ def read_feature(record: Record, data: DataParams) -> str | None:
     return read_label(record, data.sensitive_feature, is_required=False)
 
 
+def read_tests(record: Record, data: DataParams) -> str | None:
+    """Return the row's tests, lines of a list joined; `Misfit` where there should be some."""
+    if not data.tests_column:
+        return None
+    tests = pick(record, data.tests_column)
+    # MBPP and its like have a list of lines.
+    is_lines = isinstance(tests, list) and all(isinstance(line, str) for line in tests)
+    if is_lines:
+        tests = "\n".join(tests)
+    if is_blank(tests):
+        raise Misfit(f"column {data.tests_column} is empty")
+    if not isinstance(tests, str):
+        kind = describe_type(tests)
+        raise Misfit(f"column {data.tests_column} is {kind}, not a text")
+    return check_text(tests, data.tests_column)
+
+
 def read_label(record: Record, column: str, *, is_required: bool) -> str | None:
     """Return a column's value as text; `Misfit` where it is no label, or empty and required."""
     label = restore_whole_number(pick(record, column))

@@ -12,7 +12,7 @@ from pathlib import Path
 from core.files import digest_of_json
 from pipelines.rows.features import FeatureTally
 from pipelines.rows.formats import NumberedRecord, Record
-from pipelines.rows.labels import read_feature, read_group
+from pipelines.rows.labels import read_feature, read_group, read_tests
 from pipelines.rows.misfit import Misfit
 from pipelines.rows.shapes.candidates import find_alpaca
 from pipelines.rows.shapes.columns import ColumnTally, describe_unused, has_column
@@ -51,7 +51,11 @@ class FileRows:
 
     def look_for_labels(self, record: Record) -> None:
         """Remember which of the named columns of labels a record has."""
-        for column in (self.data.group_column, self.data.sensitive_feature):
+        for column in (
+            self.data.group_column,
+            self.data.sensitive_feature,
+            self.data.tests_column,
+        ):
             # Once is enough.
             if not column or column in self.labels_found:
                 continue
@@ -90,6 +94,8 @@ class FileRows:
         uses = {group_column: "group"}
         if self.data.sensitive_feature:
             uses[self.data.sensitive_feature] = "sensitive feature"
+        if self.data.tests_column:
+            uses[self.data.tests_column] = "tests"
         # A column may be both: what it is to the model is said.
         if self.shape is not None:
             uses.update(self.shape.uses)
@@ -279,4 +285,5 @@ def _build_row(number: int, record: Record, example: Example, data: DataParams) 
         completion=example.completion,
         group=group,
         feature=read_feature(record, data),
+        tests=read_tests(record, data),
     )

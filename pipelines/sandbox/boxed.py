@@ -15,10 +15,12 @@ import resource
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 BEGUN = b"begun\n"
 """What the tests' box says first: both boxes stand, so whatever follows is about the answer."""
+READY: dict[str, Any] = {"ready": True}
+"""What the answer's box says before it runs a line of the answer."""
 MODULE = "solution"
 """The name under which tests may import the answer."""
 MOST_BYTES = 4_000_000
@@ -53,15 +55,20 @@ def encode(thing: Any) -> Any:
     if thing is None or isinstance(thing, bool | str):
         return thing
     if isinstance(thing, dict):
-        pairs = [[encode(key), encode(entry)] for key, entry in thing.items()]
+        pairs = []
+        for key, entry in thing.items():
+            pair = [encode(key), encode(entry)]
+            pairs.append(pair)
         return {"dict": pairs}
     for name, kind in _CONTAINERS.items():
         if isinstance(thing, kind):
-            return {name: [encode(entry) for entry in thing]}
+            entries = [encode(entry) for entry in thing]
+            return {name: entries}
     # In base 16, which loses nothing, and for which readers have no limit of digits.
     for name, (kind, write) in _WRITERS.items():
         if isinstance(thing, kind):
-            return {name: write(thing)}
+            written = write(thing)
+            return {name: written}
     kind_name = type(thing).__name__
     raise Unsendable(f"{kind_name} is no plain data")
 
@@ -71,9 +78,16 @@ def decode(document: Any) -> Any:
     if document is None or isinstance(document, bool | str):
         return document
     try:
-        [(name, content)] = document.items()
+        pairs = document.items()
+        [(name, content)] = pairs
         return _decode_tagged(name, content)
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+    # Whatever an answer sends, it is no fault of its tests.
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:
         raise AnswerEnded("the answer gave what is no plain data") from error
 
 
@@ -83,16 +97,23 @@ def _decode_tagged(name: str, content: Any) -> Any:
     if name == "float":
         return float.fromhex(content)
     if name == "complex":
-        real, imaginary = map(float.fromhex, content)
+        parts = map(float.fromhex, content)
+        real, imaginary = parts
         return complex(real, imaginary)
     if name == "bytes":
         return bytes.fromhex(content)
     if name == "dict":
-        return {decode(key): decode(entry) for key, entry in content}
-    entries = [decode(entry) for entry in content]
+        things = {}
+        for key, entry in content:
+            place = decode(key)
+            things[place] = decode(entry)
+        return things
     if name not in _CONTAINERS:
         raise ValueError(name)
-    return _CONTAINERS[name](entries)
+    # Built here, of the plain type: nothing of the answer's own class is left.
+    kind = _CONTAINERS[name]
+    entries = [decode(entry) for entry in content]
+    return kind(entries)
 
 
 # What both boxes do first.
@@ -100,23 +121,31 @@ def _decode_tagged(name: str, content: Any) -> Any:
 
 def main() -> None:
     """Read what to run from standard input, and run it within the limits that stand there."""
-    side, *numbers = sys.argv[1:]
+    words = sys.argv[1:]
+    side, *numbers = words
     request = json.load(sys.stdin)
-    _keep_limits(request["limits"])
+    limits = request["limits"]
+    _keep_limits(limits)
     # The box's own words are over: what runs now prints into nothing.
+    _print_nowhere()
+    descriptors = map(int, numbers)
+    number, *rest = descriptors
+    channel = Channel(number)
+    if side == "answer":
+        code = request["code"]
+        _serve_answer(code, channel)
+    else:
+        [verdict] = rest
+        _run_tests(request, channel, verdict)
+    # Threads that were left behind hold nothing up.
+    os._exit(0)
+
+
+def _print_nowhere() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
-    channel, *rest = map(int, numbers)
-    reading = os.fdopen(channel, "rb")
-    writing = os.fdopen(os.dup(channel), "wb")
-    if side == "answer":
-        _serve_answer(request["code"], reading, writing)
-    else:
-        _run_tests(request, Channel(reading, writing), rest[0])
-    # Threads that were left behind hold nothing up.
-    os._exit(0)
 
 
 def _keep_limits(limits: dict[str, int]) -> None:
@@ -124,17 +153,22 @@ def _keep_limits(limits: dict[str, int]) -> None:
     for name, most in limits.items():
         number = getattr(resource, f"RLIMIT_{name}")
         _, hard = resource.getrlimit(number)
+        least = most
         # Assay itself may run under a narrower one.
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(number, (least, least))
+        if hard != resource.RLIM_INFINITY:
+            least = min(most, hard)
+        both = (least, least)
+        resource.setrlimit(number, both)
 
 
 class Channel:
     """Lines of JSON to and from the other box."""
 
-    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
-        self.reading = reading
-        self.writing = writing
+    def __init__(self, number: int) -> None:
+        self.reading = os.fdopen(number, "rb")
+        # One for each direction, over the same socket.
+        other = os.dup(number)
+        self.writing = os.fdopen(other, "wb")
 
     def say(self, document: dict[str, Any]) -> None:
         """Send a line; `AnswerEnded` where nobody reads it."""
@@ -168,24 +202,43 @@ class Channel:
 # The answer.
 
 
-def _serve_answer(code: str, reading: BinaryIO, writing: BinaryIO) -> None:
-    channel = Channel(reading, writing)
+def _serve_answer(code: str, channel: Channel) -> None:
     # Said before a line of the answer is run.
-    channel.say({"ready": True})
+    channel.say(READY)
     module = types.ModuleType(MODULE)
+    # Where dataclasses and the like look for it.
     sys.modules[MODULE] = module
     try:
-        exec(compile(code, "<answer>", "exec", dont_inherit=True), vars(module))  # noqa: S102
+        _run(code, "<answer>", vars(module))
     # SystemExit, too: an answer that leaves has not answered.
     except BaseException as error:  # noqa: BLE001
-        channel.say({"raised": type(error).__name__})
+        raised = _raised(error)
+        channel.say(raised)
         return
-    channel.say(_describe(module))
+    described = _describe(module)
+    channel.say(described)
     # Until the tests have ended.
     with contextlib.suppress(AnswerEnded):
         while True:
             asked = channel.hear()
-            channel.say(_call(module, asked))
+            reply = _call(module, asked)
+            channel.say(reply)
+
+
+def _run(code: str, name: str, space: dict[str, Any]) -> None:
+    compiled = compile(
+        code,
+        name,
+        "exec",
+        # The future features of this file are none of theirs.
+        dont_inherit=True,
+    )
+    exec(compiled, space)  # noqa: S102
+
+
+def _raised(error: BaseException) -> dict[str, Any]:
+    name = type(error).__name__
+    return {"raised": name}
 
 
 def _describe(module: types.ModuleType) -> dict[str, Any]:
@@ -204,14 +257,16 @@ def _describe(module: types.ModuleType) -> dict[str, Any]:
 
 
 def _call(module: types.ModuleType, asked: dict[str, Any]) -> dict[str, Any]:
+    name = asked["name"]
+    arguments = decode(asked["arguments"])
+    named = decode(asked["named"])
     try:
-        function = getattr(module, asked["name"])
-        arguments = decode(asked["arguments"])
-        named = decode(asked["named"])
+        function = getattr(module, name)
         given = function(*arguments, **named)
-        return {"value": encode(given)}
+        value = encode(given)
     except BaseException as error:  # noqa: BLE001
-        return {"raised": type(error).__name__}
+        return _raised(error)
+    return {"value": value}
 
 
 # The tests.
@@ -219,7 +274,7 @@ def _call(module: types.ModuleType, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _run_tests(request: dict[str, Any], channel: Channel, verdict: int) -> None:
     # A box that did not start is no answer that failed.
-    if channel.hear() != {"ready": True}:
+    if channel.hear() != READY:
         return
     os.write(verdict, BEGUN)
     try:
@@ -228,37 +283,49 @@ def _run_tests(request: dict[str, Any], channel: Channel, verdict: int) -> None:
         said = f"failed: {_describe_failure(error)}"
     else:
         said = request["token"]
-    os.write(verdict, said.encode(errors="replace")[:1000])
+    words = said.encode(errors="replace")
+    os.write(verdict, words[:1000])
 
 
 def _try_tests(tests: str, channel: Channel) -> None:
     described = channel.hear()
     if "raised" in described:
-        raise AnswerEnded(f"the answer raised {_name_of(described['raised'])}")
-    module = _stand_in(described, channel)
+        raised = _name_of(described["raised"])
+        raise AnswerEnded(f"the answer raised {raised}")
+    things = _stand_in(described, channel)
+    module = types.ModuleType(MODULE)
+    vars(module).update(things)
     sys.modules[MODULE] = module
-    space = {"__name__": "tests", **_public(module)}
-    exec(compile(tests, "<tests>", "exec", dont_inherit=True), space)  # noqa: S102
+    space = {"__name__": "tests", **things}
+    _run(tests, "<tests>", space)
     # As pytest does; those that stand at the top have run by now.
     for name, function in list(space.items()):
-        is_test = name.startswith("test") and isinstance(function, types.FunctionType)
-        if is_test:
+        is_own = isinstance(function, types.FunctionType)
+        # A function of the answer is no test, whatever its name.
+        is_given = function is things.get(name)
+        if name.startswith("test") and is_own and not is_given:
             function()
 
 
-def _stand_in(described: dict[str, Any], channel: Channel) -> types.ModuleType:
+def _stand_in(described: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """The answer as its tests see it: functions that ask the other box, and copies of data."""
-    module = types.ModuleType(MODULE)
     things: dict[str, Any] = {}
-    for name in described.get("functions", ()):
-        things[str(name)] = _asking(str(name), channel)
-    for name, document in described.get("constants", {}).items():
+    functions = described.get("functions", ())
+    constants = described.get("constants", {})
+    for each in functions:
+        name = str(each)
+        things[name] = _asking(name, channel)
+    for name, document in constants.items():
         things[name] = decode(document)
-    for name, thing in things.items():
-        # An answer that names a function `all` or `len` would decide what the tests see.
-        if not hasattr(builtins, name) and not name.startswith("_"):
-            setattr(module, name, thing)
-    return module
+    # An answer that names a function `all` or `len` would decide what the tests see.
+    return {name: thing for name, thing in things.items() if _is_free(name)}
+
+
+def _is_free(name: str) -> bool:
+    """Whether an answer may take this name in the sight of its tests."""
+    is_built_in = hasattr(builtins, name)
+    is_private = name.startswith("_")
+    return not is_built_in and not is_private
 
 
 def _asking(name: str, channel: Channel) -> Callable[..., Any]:
@@ -271,7 +338,8 @@ def _asking(name: str, channel: Channel) -> Callable[..., Any]:
         channel.say(question)
         reply = channel.hear()
         if "raised" in reply:
-            raise _error_named(_name_of(reply["raised"]))
+            raised = _name_of(reply["raised"])
+            raise _error_named(raised)
         if "value" not in reply:
             raise AnswerEnded("the answer wrote into the channel")
         return decode(reply["value"])
@@ -281,15 +349,20 @@ def _asking(name: str, channel: Channel) -> Callable[..., Any]:
 
 def _error_named(name: str) -> Exception:
     """An error of that name, so that tests can expect a ValueError; never one that passes by."""
+    other: Exception = RuntimeError(f"the answer raised {name}")
     kind: Any = getattr(builtins, name, None)
-    is_error = isinstance(kind, type) and issubclass(kind, Exception)
-    # An AssertionError is the tests' own word.
-    if is_error and kind is not AssertionError:
-        # Some kinds cannot be made without saying more.
-        with contextlib.suppress(TypeError):
-            error: Exception = kind()
-            return error
-    return RuntimeError(f"the answer raised {name}")
+    if not isinstance(kind, type):
+        return other
+    # SystemExit is none of them: it would end the tests.
+    if not issubclass(kind, Exception):
+        return other
+    # Their own word.
+    if kind is AssertionError:
+        return other
+    # Some kinds cannot be made without saying more.
+    with contextlib.suppress(TypeError):
+        other = kind()
+    return other
 
 
 def _name_of(said: Any) -> str:
@@ -297,25 +370,31 @@ def _name_of(said: Any) -> str:
     return name[:60]
 
 
-def _public(module: types.ModuleType) -> dict[str, Any]:
-    return {
-        name: thing for name, thing in vars(module).items() if not name.startswith("_")
-    }
-
-
 def _describe_failure(error: BaseException) -> str:
     """The line of the tests, and what happened there."""
+    line = _line_of(error)
+    kind = type(error).__name__
+    message = str(error)
+    words = [kind, *message.split()]
+    text = " ".join(words)
+    if line is None:
+        return text
+    return f"line {line} of the tests: {text}"
+
+
+def _line_of(error: BaseException) -> int | None:
+    # It was never run, so no step of a traceback is in it.
+    if isinstance(error, SyntaxError) and error.filename == "<tests>":
+        return error.lineno
     line = None
     step = error.__traceback__
+    # The last one is where it happened.
     while step is not None:
-        if step.tb_frame.f_code.co_filename == "<tests>":
+        code = step.tb_frame.f_code
+        if code.co_filename == "<tests>":
             line = step.tb_lineno
         step = step.tb_next
-    if isinstance(error, SyntaxError) and error.filename == "<tests>":
-        line = error.lineno
-    words = str(error).split()
-    text = " ".join([type(error).__name__, *words])
-    return text if line is None else f"line {line} of the tests: {text}"
+    return line
 
 
 if __name__ == "__main__":

@@ -37,11 +37,15 @@ def judge(said: bytes, token: str, *, was_in_time: bool, why: str) -> Outcome:
     text = verdict.decode(errors="replace")
     if not text.startswith(_FAILED):
         return Outcome(passed=False, reason="its tests ended without a verdict")
-    return Outcome(passed=False, reason=_one_line(text.removeprefix(_FAILED)))
+    words = text.removeprefix(_FAILED)
+    reason = _one_line(words)
+    return Outcome(passed=False, reason=reason)
 
 
 def _one_line(text: str) -> str:
     """For tables and terminals: nothing that moves a cursor."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    letters = [letter if letter.isprintable() else " " for letter in text]
+    shown = "".join(letters)
     words = shown.split()
-    return " ".join(words)[:200]
+    line = " ".join(words)
+    return line[:200]

@@ -308,6 +308,7 @@ class _Question(NamedTuple):
     feature: str | None
     content: str | None
     references: tuple[str, ...]
+    tests: tuple[str, ...]
 
 
 def _question(row: EvidenceRow) -> _Question:
@@ -317,6 +318,7 @@ def _question(row: EvidenceRow) -> _Question:
         feature=row.feature,
         content=row.content,
         references=row.row.references,
+        tests=row.row.tests,
     )
 
 
@@ -356,11 +358,18 @@ def _from_record(record: dict[str, Any]) -> EvidenceRow:
         "control_prompt_id": record["control_prompt_id"],
         # Older files have no column for the content.
         "content": record.get("content"),
-        "row": {name: record[name] for name in ScoredRow.model_fields},
+        "row": _scored_fields(record),
         "statistics": _columns_with_prefix(record, "statistics."),
         "control": _columns_with_prefix(record, "control."),
     }
     return EvidenceRow.model_validate(document)
+
+
+def _scored_fields(record: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: record[name] for name in ScoredRow.model_fields if name != "tests"}
+    # Only rows with tests have such a column.
+    fields["tests"] = record.get("tests") or ()
+    return fields
 
 
 def _columns_with_prefix(record: dict[str, Any], prefix: str) -> Statistics:
@@ -386,6 +395,7 @@ def _schema(record: dict[str, Any]) -> Any:
     )
     lists = {
         "references": pa.list_(pa.string()),
+        "tests": pa.list_(pa.string()),
         "losses": pa.list_(loss),
     }
     numbers = pa.list_(pa.float64())

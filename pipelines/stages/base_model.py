@@ -5,7 +5,8 @@ Out: `data/base_model` with a manifest of digests and the chat template, and `da
 what the check saw. The weights themselves never become a DVC output: `HOME/base-models/DIGEST`
 links to them.
 Refuses: pickles, code, quantised weights, a folder without tokenizer or chat template, bytes other
-than the pinned ones, a row that the template refuses, and a model that batches change.
+than the pinned ones, a row that the template refuses, a model that batches change, and tests of
+held-out rows that their own references fail.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from core.errors import DamagedFile, UnusableBaseModel
 from core.files import digest_of_files, write_text
 from core.settings import Settings
 from pipelines import layout
+from pipelines.metrics.unit_tests import UnitTests, check_all_tests
 from pipelines.models.base_check import check_base, read_all_rows
 from pipelines.models.base_files import (
     check_folder,
@@ -34,6 +36,7 @@ from pipelines.models.chat import load_tokenizer
 from pipelines.models.language_model import load_language_model
 from pipelines.models.template import FixedTemplate, fix_template
 from pipelines.values.base_manifest import BaseModelManifest
+from pipelines.values.dataset import group_prompts
 from pipelines.values.params import BaseModelParams, load_params
 
 SMOLLM2 = PinnedPackage(
@@ -111,7 +114,10 @@ def main() -> int:
     language = load_language_model(
         manifest, folder, template, params.generation.precision
     )
-    conformance = check_base(manifest, language, read_all_rows(), params)
+    rows = read_all_rows()
+    conformance = check_base(manifest, language, rows, params)
+    if UnitTests.name in params.score.metrics:
+        check_all_tests(group_prompts(rows["held_out"]))
     if template is not None:
         write_text(layout.CHAT_TEMPLATE, template)
     # Beside the folder that later stages read: measured numbers differ from machine to machine.

@@ -186,6 +186,7 @@ def _build_rows(
             prediction=texts[prompt.id],
             references=prompt.references,
             losses=tuple(losses[prompt.id, number] for number in reference_numbers),
+            tests=prompt.tests,
         )
         rows.append(
             EvidenceRow(

@@ -61,6 +61,9 @@ Limits = tuple[int | None, int | None]
 """The least and the most; None: no limit."""
 Record = dict[str, Any]
 PlacedRecord = tuple[str, Record]
+_TESTS = "tests"
+# Suites name every column of a row. Tests are in few projects, and are checked by being run.
+_FIELDS = tuple(name for name in Row.model_fields if name != _TESTS)
 """A record with the name of its split."""
 
 
@@ -147,7 +150,7 @@ def validate(
 def load_suite(path: Path) -> Suite:
     """Read a suite; `ParameterError` where it is missing, empty, or asks what does not exist."""
     suite = read_suite(path)
-    columns = [*Row.model_fields, "split", *_measure_texts({})]
+    columns = [*_FIELDS, "split", *_measure_texts({})]
     for expectation in suite.expectations:
         faults = find_suite_faults(expectation.kwargs, columns, _SUITE_PARAMETERS)
         for fault in faults:
@@ -282,14 +285,22 @@ def _build_frame(placed: Sequence[PlacedRecord]) -> "pd.DataFrame":
     # Suites of projects know three splits, and a sealed row is a held-out row.
     shown = {RESERVE: "held_out"}
     rows = [
-        {**record, "split": shown.get(name, name), **_measure_texts(record)}
+        {
+            **_without_tests(record),
+            "split": shown.get(name, name),
+            **_measure_texts(record),
+        }
         for name, record in placed
     ]
     columns = None
     if not rows:
         # Without rows pandas would have no column, and every expectation would fail.
-        columns = [*Row.model_fields, "split", *_measure_texts({})]
+        columns = [*_FIELDS, "split", *_measure_texts({})]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def _without_tests(record: Record) -> Record:
+    return {name: entry for name, entry in record.items() if name != _TESTS}
 
 
 def _measure_texts(record: Record) -> Record:

@@ -41,6 +41,12 @@ class Row(Value):
     group: str
     # The sensitive feature that groups are compared by; unrelated to `group`.
     feature: str | None = None
+    # Left out where there are none, so that rows without keep their bytes and digests.
+    tests: str | None = Field(
+        default=None,
+        exclude_if=lambda tests: tests is None,
+        description="Python that code in the answer has to pass.",
+    )
 
     @property
     def prompt(self) -> str:
@@ -56,6 +62,7 @@ class Prompt(Value):
     references: tuple[str, ...] = Field(min_length=1)
     group: str
     feature: str | None = None
+    tests: tuple[str, ...] = Field(default=(), exclude_if=lambda tests: not tests)
 
 
 class QuarantinedRow(Value):
@@ -268,10 +275,12 @@ def _merge_rows(same: list[Row]) -> Prompt:
     row = same[0]
     # dict.fromkeys drops repeated references and keeps their order, which a set would not.
     references = dict.fromkeys(row.completion for row in same)
+    tests = dict.fromkeys(row.tests for row in same if row.tests)
     return Prompt(
         id=prompt_id(row.messages),
         messages=row.messages,
         references=tuple(references),
         group=row.group,
         feature=row.feature,
+        tests=tuple(tests),
     )

@@ -71,6 +71,10 @@ class DataParams(Settable):
     sensitive_feature: str | None = Field(
         description="Column whose groups the bias stage compares; null: name templates."
     )
+    tests_column: str | None = Field(
+        default=None,
+        description="Column of Python tests, for the metric unit_tests; null: none.",
+    )
     max_characters: Count = Field(
         description="Longest prompt or completion, in characters after normalisation."
     )

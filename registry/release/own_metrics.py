@@ -10,6 +10,8 @@ from pipelines.gates.comparisons import list_differences
 from pipelines.metrics import Metric
 from pipelines.metrics.own import count_rows
 from pipelines.metrics.own_file import find_same_file
+from pipelines.metrics.unit_tests import UnitTests
+from pipelines.sandbox.self_check import check_sandbox
 from pipelines.scoring.evidence_file import Evidence, EvidenceRow
 from pipelines.scoring.scores import list_scored_rows
 
@@ -43,7 +45,12 @@ def find_metrics(
     for name in evidence.metrics:
         record = evidence.own_metric(name)
         if record is None:
-            metrics.append(evidence.metric_named(name))
+            metric = evidence.metric_named(name)
+            reason = _why_not_here(metric)
+            if reason is None:
+                metrics.append(metric)
+            else:
+                differences.append(f"evidence.{name}: not counted again: {reason}")
             continue
         # Every kind of fault: what cannot be counted again must not pass, nor hide the rest.
         try:
@@ -60,6 +67,17 @@ def find_metrics(
             counted.record.model_dump(mode="json"),
         )
     return MetricsAtHand(tuple(metrics), tuple(differences))
+
+
+def _why_not_here(metric: Metric) -> str | None:
+    """Why a built-in metric cannot count on this machine; None where it can."""
+    if not isinstance(metric, UnitTests):
+        return None
+    try:
+        check_sandbox()
+    except AssayError as error:
+        return str(error)
+    return None
 
 
 def copy_differences(folder: Path, evidence: Evidence) -> Iterator[str]:

@@ -28,8 +28,9 @@ from pipelines.values.evidence import NamedAnswer, Scorecard
 from pipelines.values.params import load_params
 from registry.release.known_answers import HELD_OUT
 
-Question = tuple[str, str, str | None, str | None, tuple[str, ...]]
-"""Prompt id, group, sensitive feature, content, references."""
+Texts = tuple[str, ...]
+Question = tuple[str, str, str | None, str | None, Texts, Texts]
+"""Prompt id, group, sensitive feature, content, references, tests."""
 
 
 def input_differences(
@@ -106,6 +107,7 @@ def prompt_differences(rows: tuple[Row, ...], evidence: Evidence) -> Iterator[st
                 row.feature,
                 row.content,
                 row.row.references,
+                row.row.tests,
             )
             for row in system_rows
         ]
@@ -129,6 +131,7 @@ def _questions(prompts: tuple[Prompt, ...]) -> list[Question]:
             prompt.feature,
             content,
             prompt.references,
+            prompt.tests,
         )
         for prompt, content in pairs
     ]

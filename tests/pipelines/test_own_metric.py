@@ -10,7 +10,7 @@ import pytest
 from core.errors import DamagedFile, ParameterError
 from pipelines.gates.comparisons import compare, score_differences
 from pipelines.gates.policy import load_policy
-from pipelines.metrics import METRICS, described_metric
+from pipelines.metrics import ALL_METRICS, METRICS, described_metric
 from pipelines.metrics.own_file import read_metric_file
 from pipelines.scoring.evidence_file import read_evidence, write_evidence
 from pipelines.stages.screen import screen
@@ -234,7 +234,7 @@ def test_statistics_that_are_no_two_numbers_are_damage(
 
 
 def test_the_names_of_the_built_in_metrics_are_those_of_metrics() -> None:
-    assert tuple(metric.name for metric in METRICS) == BUILT_IN
+    assert tuple(metric.name for metric in ALL_METRICS) == BUILT_IN
 
 
 def test_the_files_of_a_run_are_those_that_its_parameters_name() -> None:
@@ -265,7 +265,8 @@ def test_a_file_cannot_replace_a_built_in_metric(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> None:
     with pytest.raises(
-        ParameterError, match=r"There are: .*rouge_l. Your own would be metrics/zz.py"
+        ParameterError,
+        match=r"There are: .*unit_tests. Your own would be metrics/zz.py",
     ):
         described_metric("zz", MetricSettings(), tmp_path)
     with pytest.raises(
@@ -286,7 +287,7 @@ def test_an_unknown_metric_is_told_where_an_own_one_would_be(tmp_path: Path) -> 
         ),
         (
             {"primary": "../x/ö"},
-            "There is no metric ../x/ö. There are: .*rouge_l. Fix it",
+            "There is no metric ../x/ö. There are: .*unit_tests. Fix it",
         ),
         ({"primary": "word_eror"}, f"no metric word_eror. Did you mean {NAME}"),
         ({"own_metrics": {NAME: 0}}, "own_metrics"),

@@ -66,6 +66,13 @@ def test_whole_rows_pass_and_are_kept(tmp_path: Path) -> None:
     assert report.suite_sha256 == sha256_of(SUITE)
 
 
+def test_rows_keep_their_tests_which_no_suite_need_name(tmp_path: Path) -> None:
+    report = checked([record(1, tests="assert f() == 1"), record(2)], tmp_path)
+    assert report.passed
+    kept = read_rows(report.splits["train"].checked())
+    assert [row.tests for row in kept] == ["assert f() == 1", None]
+
+
 def test_failing_rows_are_set_aside_with_their_number_and_the_expectation(
     tmp_path: Path,
 ) -> None:

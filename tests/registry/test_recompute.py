@@ -50,6 +50,27 @@ def test_a_stored_verdict_is_found_again(folder: Path) -> None:
     assert found.differences == ()
 
 
+def test_tests_that_the_held_out_rows_do_not_have_are_named(folder: Path) -> None:
+    evidence = read_evidence(folder / "evidence.parquet")
+    easier = {
+        system: tuple(
+            each.model_copy(
+                update={"row": each.row.model_copy(update={"tests": ("assert f",)})}
+            )
+            for each in rows
+        )
+        for system, rows in evidence.rows.items()
+    }
+    path = folder / "evidence.parquet"
+    write_evidence(path, evidence.model_copy(update={"rows": easier}))
+    card = Scorecard.read(folder / "scorecard.json").model_copy(
+        update={"evidence": FileDigest.of(path)}
+    )
+    trials.write_verdict(folder, card)
+    differences = recompute(folder).differences
+    assert any("evidence.adapter.prompts" in each for each in differences), differences
+
+
 def test_screening_again_gives_the_verdict_of_recomputing(folder: Path) -> None:
     policy = folder / "policy.yaml"
     assert rescreen(folder, policy) == recompute(folder, policy).verdict
