@@ -1,7 +1,7 @@
 """The command `assay`: one file a group of commands, each of which calls the rooms below.
 
-    project, training, gate, base, code, data, release, review, identity, serving, system,
-    upkeep, ledger, stage: each in …_commands.py
+    project, policy, training, gate, base, code, data, release, review, identity, serving,
+    system, upkeep, ledger, stage: each in …_commands.py
       └──> flows, operations
     status_text.py   what `assay status` prints
 
@@ -22,6 +22,7 @@ from cli import (
     gate_commands,
     identity_commands,
     ledger_commands,
+    policy_commands,
     project_commands,
     release_commands,
     review_commands,
@@ -148,6 +149,7 @@ for _command in (
     *base_commands.COMMANDS,
     *code_commands.COMMANDS,
     *data_commands.COMMANDS,
+    *policy_commands.COMMANDS,
     *release_commands.COMMANDS,
     *review_commands.COMMANDS,
     *identity_commands.COMMANDS,
