@@ -84,11 +84,11 @@ class ReviewPage:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Iterator[Path]:
+def pictures(tmp_path: Path) -> Path:
     """Screenshots go to `ASSAY_SCREENSHOTS`, by default a temporary folder."""
     folder = Path(os.environ.get("ASSAY_SCREENSHOTS") or tmp_path / "pictures")
     folder.mkdir(parents=True, exist_ok=True)
-    yield folder
+    return folder
 
 
 def test_two_people_rate_in_mlflow_and_find_the_version_better(
