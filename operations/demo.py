@@ -5,6 +5,7 @@ Its verdict is whatever the evidence says.
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import urllib.request
@@ -27,8 +28,10 @@ from operations.identity import first_user
 from operations.init.create import InitRequest, create_project
 from operations.order_text import say_promotion, say_waiver
 from operations.orders import promote_version
+from operations.originals import originals
 from operations.serve import served_base
 from operations.waiving import enter_waiver_of
+from pipelines import layout
 from registry.ledger.ledger import open_ledger
 from serving.client import endpoint_client
 
@@ -119,6 +122,10 @@ def _make_project_in_an_empty_folder(folder: Path) -> None:
     """Begin a project where there is nothing yet: an installed Assay brings no clone."""
     if find_root(folder) is None and not any(folder.iterdir()):
         made = create_project(InitRequest(), folder)
+        # The demo's rows are too few to seal half of those that are held out.
+        name = f"{TrainRequest().model}.yaml"
+        policy = layout.POLICIES / name
+        shutil.copyfile(originals() / policy, made.root / policy)
         say(f"{made.root} is a project of Assay and a git repository now.")
 
 

@@ -1,7 +1,7 @@
 """Two reviewers rate in MLflow's own pages: headless Chromium on the guarded server."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
