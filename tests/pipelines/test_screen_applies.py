@@ -8,7 +8,6 @@ import pytest
 
 from pipelines.gates.comparisons import compare, score_differences
 from pipelines.gates.policy import Policy
-from pipelines.metrics import METRICS
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import score, summarise
 from pipelines.stages.screen import Case, check_any_guardrail, list_rules, screen
@@ -237,7 +236,7 @@ def test_whatever_does_not_apply_only_what_applies_judges_and_something_must(
         else each
         for each in compare(evidence, policy.gates.screen)
     )
-    names = [metric.name for metric in METRICS]
+    names = trials.params().score.metrics
     guardrails = set(names) - {"chrf"}
     for count in range(len(names) + 1):
         for silent in combinations(names, count):
