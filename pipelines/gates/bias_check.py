@@ -181,15 +181,18 @@ def _describe_widest_pair(values: dict[str, float]) -> str:
     if count < 2:
         return ""
     pairs = count * (count - 1) // 2
-    widest = "" if pairs == 1 else f", the widest of {pairs} pairs"
-    return f" between {in_order[-1]} and {in_order[0]}{widest}"
+    text = f" between {in_order[-1]} and {in_order[0]}"
+    if pairs == 1:
+        return text
+    return f"{text}, the widest of {pairs} pairs"
 
 
 def _describe_rows_needed(gap: Gap, interval: Interval) -> str:
     """How many rows of each group would decide, if the gap stays what it is."""
     distance = abs(gap.limit - interval.estimate)
     reach = interval.high - interval.estimate
-    sizes = [each.n for each in gap.report.groups if each.rate is not None]
+    groups = gap.report.groups
+    sizes = [each.n for each in groups if each.rate is not None]
     fewest = min(sizes, default=0)
     # Right at the limit no number decides.
     if not distance > 0.05 * gap.limit:

@@ -66,7 +66,10 @@ def list_differences(name: str, stored: object, recomputed: object) -> Iterator[
         yield f"{name}: {stored_text} stored, {recomputed_text} recomputed"
 
 
-def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
+def compared_systems(
+    evidence: Evidence, policy: ScreenPolicy
+) -> Iterator[tuple[Metric, System]]:
+    """Each judged metric with each system that it was scored on in the same way."""
     guardrails = [guardrail.metric for guardrail in policy.guardrails]
     # dict.fromkeys names each metric once and keeps the policy's order.
     names = dict.fromkeys([policy.primary, *guardrails])
@@ -77,8 +80,13 @@ def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparis
         for system in systems:
             # Perplexities of different tokenizers, for instance, are not.
             if _is_comparable(evidence, metric, system):
-                other = evidence.statistics(system, metric.name)
-                yield _comparison(evidence, metric, system, other, policy)
+                yield metric, system
+
+
+def _with_systems(evidence: Evidence, policy: ScreenPolicy) -> Iterator[Comparison]:
+    for metric, system in compared_systems(evidence, policy):
+        other = evidence.statistics(system, metric.name)
+        yield _comparison(evidence, metric, system, other, policy)
 
 
 def _with_other_references(

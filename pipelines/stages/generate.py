@@ -77,7 +77,8 @@ def _names_in_turn(
     if most is None or most >= count:
         return names
     first = place * most
-    return tuple(names[(first + step) % count] for step in range(most))
+    steps = range(first, first + most)
+    return tuple(names[step % count] for step in steps)
 
 
 def main() -> int:

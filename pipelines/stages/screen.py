@@ -34,9 +34,10 @@ from pipelines.gates.policy import (
     load_policy,
 )
 from pipelines.gates.taken_in import check_taken_in
+from pipelines.gates.what_passes import describe_power
 from pipelines.metrics import Metric, OwnMetric, metric_named
 from pipelines.metrics.needless import describe_needless, has_parts
-from pipelines.scoring.evidence_file import read_evidence
+from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.statistics.power import clusters_needed
 from pipelines.values.dataset import Interval
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Adapter, Scorecard, System
@@ -213,6 +214,23 @@ def screen(
     )
 
 
+def screen_evidence(
+    scorecard: Scorecard, evidence: Evidence, policy: Policy
+) -> Finalist | Rejection | Undecided:
+    """Compare and judge; an undecided verdict says what such evidence could show.
+
+    Errors as of `compare` and `screen`.
+    """
+    limits = policy.gates.screen
+    verdict = screen(scorecard, compare(evidence, limits), policy)
+    if not isinstance(verdict, Undecided):
+        return verdict
+    sentences = describe_power(evidence, limits)
+    return verdict.model_copy(
+        update={"findings": _with_advice(verdict.findings, sentences)}
+    )
+
+
 def list_rules(scorecard: Scorecard, policy: Policy) -> tuple[str, ...]:
     """Return the rules that a policy demands of this scorecard, in order.
 
@@ -239,8 +257,7 @@ def main() -> int:
             f"{layout.SCORECARD} does not follow from its evidence: {differences[0]} "
             f"({len(differences)} in all). Run the score stage again."
         )
-    comparisons = compare(evidence, policy.gates.screen)
-    verdict = screen(scorecard, comparisons, policy)
+    verdict = screen_evidence(scorecard, evidence, policy)
     verdict.write(layout.SCREEN_VERDICT)
     sys.stdout.write(f"{format_reasons(verdict)}\n")
     return EXIT_CODES[verdict.verdict]
@@ -637,6 +654,21 @@ def _find_flat(case: Case, comparison: Comparison, against: System) -> str | Non
     if own is None or has_spread(comparison, metric) or not is_flat(own, other):
         return None
     return describe_flat(comparison, own.estimate)
+
+
+def _with_advice(
+    findings: tuple[Finding, ...], sentences: tuple[str, ...]
+) -> tuple[Finding, ...]:
+    """Put sentences behind the first reason, where whoever reads the verdict looks."""
+    advised = []
+    rest = sentences
+    for finding in findings:
+        text = finding.text
+        if finding.outcome == "undecided" and rest:
+            text = ". ".join([text, *rest])
+            rest = ()
+        advised.append(finding.model_copy(update={"text": text}))
+    return tuple(advised)
 
 
 def _find_no_evidence(rule: str, fact: str, *, is_required: bool) -> Finding:

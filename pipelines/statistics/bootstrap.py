@@ -123,6 +123,13 @@ def paired_difference(
     )
 
 
+def without_each(metric: Metric, own: FloatArray, other: FloatArray) -> FloatArray:
+    """How much better `own` is than `other` without each cluster in turn, shape (groups,)."""
+    both = np.hstack([own, other])
+    _refuse_unfit(both)
+    return _differences(metric, both.sum(axis=0) - both)
+
+
 def expanded_tail(tail: float, clusters: int) -> float:
     """The percentile that makes an interval as wide as Student's t would for so few clusters."""
     from scipy.special import ndtr, stdtrit

@@ -28,7 +28,8 @@ def influences(without_one: FloatArray) -> FloatArray:
     """
     clusters = len(without_one)
     mean = without_one.mean(axis=0)
-    return np.asarray((clusters - 1) * (mean - without_one))
+    missing = mean - without_one
+    return np.asarray((clusters - 1) * missing)
 
 
 def reach_of_t(alpha: float, clusters: int) -> float:

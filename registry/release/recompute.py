@@ -11,7 +11,7 @@ from pathlib import Path
 from core.errors import DamagedFile
 from core.files import sha256_of
 from core.value import Value
-from pipelines.gates.comparisons import compare, list_differences, score_differences
+from pipelines.gates.comparisons import list_differences, score_differences
 from pipelines.gates.confirmation import RULE as CONFIRMATION
 from pipelines.gates.confirmation import confirm
 from pipelines.gates.policy import Policy, load_policy
@@ -24,7 +24,7 @@ from pipelines.scoring.evidence_file import (
 )
 from pipelines.scoring.scores import with_statistics
 from pipelines.stages.admit import admit
-from pipelines.stages.screen import list_rules, screen
+from pipelines.stages.screen import list_rules, screen_evidence
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import BiasReport, DatasetVersion, ValidationReport
 from pipelines.values.evidence import OPTIONAL_COMPARATORS, Scorecard, System
@@ -165,8 +165,7 @@ def _screen_again(folder: Path, policy_file: Path) -> _Screening:
     scorecard = Scorecard.read(folder / "scorecard.json")
     policy = load_policy(policy_file)
     evidence = _read_evidence(folder / "evidence.parquet", scorecard)
-    comparisons = compare(evidence, policy.gates.screen)
-    verdict = screen(scorecard, comparisons, policy)
+    verdict = screen_evidence(scorecard, evidence, policy)
     confirmation = read_confirmation(folder)
     # Only what passed was confirmed: nothing else opens a block.
     if confirmation is not None and isinstance(verdict, Finalist):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from core.files import digest_of_json, sha256_of, write_jsonl, write_text
 from core.value import FileDigest
-from pipelines.gates.comparisons import compare
 from pipelines.gates.policy import Policy, load_policy
 from pipelines.metrics import metric_named
 from pipelines.rows.contents import digest_contents
 from pipelines.scoring.evidence_file import Evidence, read_evidence
 from pipelines.stages.score import build_evidence, score
-from pipelines.stages.screen import screen
+from pipelines.stages.screen import screen_evidence
 from pipelines.values.champion import ChampionInput
 from pipelines.values.dataset import (
     SPLITS,
@@ -357,11 +356,8 @@ def write_folder(
 def write_verdict(folder: Path, card: Scorecard) -> Finalist | Rejection | Undecided:
     """Write the scorecard, and the verdict that it and the folder's evidence give."""
     limits = load_policy(folder / "policy.yaml")
-    verdict = screen(
-        card,
-        compare(read_evidence(folder / "evidence.parquet"), limits.gates.screen),
-        limits,
-    )
+    evidence_there = read_evidence(folder / "evidence.parquet")
+    verdict = screen_evidence(card, evidence_there, limits)
     card.write(folder / "scorecard.json")
     verdict.write(folder / "verdict.json")
     return verdict
