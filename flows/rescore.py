@@ -1,9 +1,10 @@
 """Score the champion again on today's data: every stage of the main path but training.
 
-A champion that no longer passes is reported to people and goes on serving.
+People are alarmed where it is shown to be worse than something; it goes on serving.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,14 @@ from flows.run.stages import admit_rows, evaluate_adapter
 from flows.run.workspace import Workspace, open_workspace
 from flows.schedule.arrivals import revision_in
 from pipelines import layout
+from pipelines.gates.policy import load_policy
 from pipelines.values.evidence import Adapter
+from pipelines.values.verdict import Finding
 from registry.ledger.state import RecordedRelease
 from registry.mlflow.home_store import open_store
 from registry.mlflow.recorded import ModelVersion
 from registry.mlflow.store import Store
+from registry.release.rescore import find_losses
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -54,7 +58,7 @@ _MOST_REASONS = 5
 
 @flow(name="rescore", flow_run_name="champion of {request.model} again")
 def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
-    """Score the champion again on today's data; report one that no longer passes.
+    """Score the champion again on today's data; report one that is shown to be worse.
 
     Prefect shows these words in its run form.
 
@@ -79,11 +83,19 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
             version_inputs(workspace)
             place_seen_groups(workspace, store, champion.name)
             against = place_predecessor(serving, store, workspace, own)
+            losses: list[Finding] = []
+
+            def evaluate(there: Workspace) -> Verdict:
+                verdict = _evaluate_and_enter(there, package, serving, against)
+                policy = load_policy(there.root / layout.POLICY)
+                losses.extend(find_losses(verdict, policy))
+                return verdict
+
             outcome = score_again(
                 workspace,
                 store,
                 champion,
-                lambda there: _evaluate_and_enter(there, package, serving, against),
+                evaluate,
                 revision_in(workspace.root),
             )
             publish(outcome, store.address)
@@ -92,7 +104,7 @@ def rescore(request: TrainRequest = _DEFAULT) -> "State[Any]":
             project,
             store,
             champion,
-            outcome,
+            _Told(outcome, tuple(losses)),
         )
         message = f"Version {champion.version} of {request.model}: {outcome.result}"
         return Completed(name=outcome.verdict.capitalize(), message=message)
@@ -151,24 +163,61 @@ def _as_trained(request: TrainRequest, package: Path) -> TrainRequest:
     return request.model_copy(update={"settings": settings})
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What people are told of: the outcome, and the losses that are shown."""
+
+    outcome: Outcome
+    losses: tuple[Finding, ...]
+
+    @property
+    def title(self) -> str:
+        if self.outcome.unchanged:
+            return "was scored before"
+        if self.losses:
+            return "is worse"
+        if self.outcome.verdict == "passed":
+            return "passes"
+        return "is not judged" if self.outcome.gate == "admit" else "cannot be told"
+
+    @property
+    def fact(self) -> str:
+        """The rest of a sentence about the champion."""
+        # What was said then stands: the same rows say nothing more.
+        if self.outcome.unchanged:
+            return f"was scored on these rows before ({self.outcome.verdict})"
+        if self.losses:
+            return "is shown to be worse on today's data; it goes on serving"
+        if self.outcome.verdict == "passed":
+            return "passes on today's data"
+        if self.outcome.gate == "admit":
+            return f"was not scored: admit says {self.outcome.verdict} of today's data"
+        return (
+            "is not shown to be worse on today's data, nor to be better again: "
+            "too few rows to tell"
+        )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        if self.losses:
+            return tuple(finding.text for finding in self.losses)
+        if self.outcome.verdict == "passed":
+            return ()
+        return self.outcome.reasons
+
+
 def _notify(
-    project: Project, store: Store, champion: ModelVersion, outcome: Outcome
+    project: Project, store: Store, champion: ModelVersion, told: _Told
 ) -> None:
-    """Tell people what the scores say; a champion that passes unchanged is no news."""
-    passed = outcome.verdict == "passed"
-    if passed:
-        fact, title = "passes on today's data", "passes"
-    else:
-        fact = f"no longer passes ({outcome.verdict}); it goes on serving"
-        title = "needs a look"
-    sentence = f"The champion of {champion.name}, version {champion.version}, {fact}."
-    reasons = [] if passed else [f"- {why}" for why in outcome.reasons[:_MOST_REASONS]]
+    """Tell people what the scores say; rows that were scored before are no news."""
+    outcome = told.outcome
+    name, version = champion.name, champion.version
+    sentence = f"The champion of {name}, version {version}, {told.fact}."
+    reasons = [f"- {why}" for why in told.reasons[:_MOST_REASONS]]
     links = [
         f"MLflow: {mlflow_link(store.address, outcome.run_id)}",
         f"Prefect: {run_link()}",
     ]
     text = "\n".join([sentence, *reasons, *links])
-    is_news = not (passed and outcome.unchanged)
-    notify(
-        project.home, f"Assay: champion of {champion.name} {title}", text, sends=is_news
-    )
+    title = f"Assay: champion of {name} {told.title}"
+    notify(project.home, title, text, sends=not outcome.unchanged)

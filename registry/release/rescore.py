@@ -25,6 +25,7 @@ from registry.release.recorded_verdict import recorded_findings
 
 PREDECESSOR = "anchor"
 """The system under which the predecessor is scored."""
+_PROMPTED = frozenset({"base", "few_shot"})
 _OF_GROUPS = frozenset({"output bias", "output refusals", "output selection"})
 """Rules of `screen` that a release fails by itself: what it does to groups of people."""
 _DRIVER = "controller"
@@ -60,6 +61,37 @@ def judge_again(
     return RescoreVerdict(verdict="undecided", findings=findings)
 
 
+def find_losses(
+    verdict: Finalist | Rejection | Undecided, policy: Policy
+) -> tuple[Finding, ...]:
+    """What people are alarmed for: shown to be worse than something, or unfair.
+
+    Worse than the version before, or than the base with or without examples. On a week's rows a
+    champion that is truly better often is not shown to be so: that is no news.
+    """
+    # Losses against the version before; of the others the primary metric has no margin.
+    losses = list(_worse_than_predecessor(verdict, policy))
+    for comparison in verdict.comparisons:
+        margin = _margin_against_prompting(comparison, policy)
+        if margin is not None and comparison.high < -margin:
+            losses.append(_loss(comparison, margin, comparison.against))
+    return (*losses, *_unfair(verdict))
+
+
+def _margin_against_prompting(comparison: Comparison, policy: Policy) -> float | None:
+    """What may be lost against the base, with or without examples; None: nothing is asked."""
+    if comparison.against not in _PROMPTED:
+        return None
+    screen = policy.gates.screen
+    if comparison.metric == screen.primary:
+        return 0.0
+    for guardrail in screen.guardrails:
+        is_named = comparison.against in guardrail.against
+        if guardrail.metric == comparison.metric and is_named:
+            return guardrail.margin
+    return None
+
+
 def _worse_than_predecessor(
     verdict: Finalist | Rejection | Undecided, policy: Policy
 ) -> Iterator[Finding]:
@@ -75,17 +107,17 @@ def _worse_than_predecessor(
         margin = margins.get(comparison.metric)
         # Asked so that a NaN is no loss: an interval that is not known decides nothing.
         if margin is not None and comparison.high < -margin:
-            yield _loss(comparison, margin)
+            yield _loss(comparison, margin, "the version before")
 
 
-def _loss(comparison: Comparison, margin: float) -> Finding:
+def _loss(comparison: Comparison, margin: float, than: str) -> Finding:
     lost = -comparison.difference
     text = (
-        f"{comparison.metric} is worse by {lost:.3g} than the version before"
+        f"{comparison.metric} is worse by {lost:.3g} than {than}"
         f" (at least {-comparison.high:.3g}, and the policy allows {margin:g})"
     )
     return Finding(
-        rule=f"{comparison.metric} against the version before",
+        rule=f"{comparison.metric} against {than}",
         outcome="rejected",
         text=text,
     )

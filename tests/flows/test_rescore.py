@@ -88,14 +88,15 @@ def test_a_champion_that_still_passes_is_recorded_without_training_or_registerin
 
 
 @pytest.mark.slow
-def test_a_champion_that_no_longer_passes_is_told_and_goes_on_serving(
+def test_a_champion_that_is_shown_to_be_worse_is_told_and_goes_on_serving(
     served: Checkout, rescored: Rescore, tmp_path: Path
 ) -> None:
     state = rescored(write_rows(tmp_path / "letters.jsonl", shuffled(learnable_rows())))
     assert (state.type, state.name) == ("COMPLETED", "Rejected"), state.message
     told = notices(served.home)[-1]
-    assert told.title == "Assay: champion of letters-tiny needs a look"
-    assert "version 1, no longer passes (rejected); it goes on serving" in told.text
+    assert told.title == "Assay: champion of letters-tiny is worse"
+    assert "version 1, is shown to be worse on today's data" in told.text
+    assert "it goes on serving" in told.text
     assert served.store.get_version(MODEL, f"@{CHAMPION}").version == "1"
 
 

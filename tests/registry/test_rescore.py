@@ -20,6 +20,7 @@ from registry.release.rescore import (
     Rescores,
     RescoreVerdict,
     describe,
+    find_losses,
     is_this_pair,
     judge_again,
     way_back,
@@ -87,6 +88,39 @@ def test_only_a_whole_interval_beyond_the_policys_margin_is_worse(
 def test_a_loss_against_the_base_alone_is_no_reason_to_go_back() -> None:
     worse = rejection(comparison("chrf", -9.0, against="base"))
     assert judge_again(worse, trials.policy()).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("metric", "against", "high", "alarms"),
+    [
+        ("chrf", "base", -0.001, True),
+        ("chrf", "base", 0.0, False),
+        ("chrf", "few_shot", -0.001, True),
+        ("chrf", "champion", -9.0, False),
+        ("bleu", "base", -1.001, True),
+        ("bleu", "base", -1.0, False),
+        ("bleu", "few_shot", -9.0, False),
+        ("exact_match", "base", -9.0, False),
+        ("chrf", "anchor", -2.001, True),
+        ("chrf", "anchor", -2.0, False),
+    ],
+)
+def test_people_are_alarmed_for_a_loss_that_is_shown_and_for_nothing_else(
+    metric: str, against: str, high: float, alarms: bool
+) -> None:
+    guardrail = {"metric": "bleu", "margin": 1.0, "against": ["base"]}
+    policy = trials.policy(smallest_effect=2.0, guardrails=[guardrail])
+    losses = find_losses(rejection(comparison(metric, high, against)), policy)
+    assert bool(losses) == alarms
+    if alarms:
+        than = "the version before" if against == "anchor" else against
+        assert f"{metric} is worse by {1 - high:.3g} than {than}" in losses[0].text
+
+
+def test_people_are_alarmed_for_what_is_unfair_to_a_group() -> None:
+    verdict = rejection(rules=("output bias", "chrf superior to base"))
+    losses = find_losses(verdict, trials.policy())
+    assert [loss.rule for loss in losses] == ["output bias"]
 
 
 @pytest.mark.parametrize("rule", ["output bias", "output refusals", "output selection"])
