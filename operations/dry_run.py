@@ -22,6 +22,7 @@ from core.value import Value
 from flows.run.request import TrainRequest
 from flows.run.seen_groups import place_seen_groups
 from flows.run.workspace import Workspace, open_workspace
+from operations.earlier_evidence import describe_earlier_power
 from operations.reserve_forecast import describe_reserve
 from pipelines import layout
 from pipelines.gates.policy import ScreenPolicy, load_policy
@@ -92,6 +93,10 @@ class Estimate(Value):
         default="",
         description="What a sealed reserve could confirm now, or what is missing.",
     )
+    power: tuple[str, ...] = Field(
+        default=(),
+        description="Of all rules together, from an earlier run's evidence on these prompts.",
+    )
 
     @property
     def text(self) -> str:
@@ -106,13 +111,14 @@ class Estimate(Value):
         }
         reasons = "".join(f"            {reason}\n" for reason in self.reasons)
         notes = "".join(f"metrics     {note}\n" for note in self.inapplicable)
+        power = "".join(f"\n            {sentence}" for sentence in self.power)
         return (
             f"admit       {admitted[self.admission]}\n{reasons}"
             f"rows        {', '.join(rows)}\n"
             f"time        {self._time}\n"
             f"memory      about {memory}, disk about {disk}\n"
             f"{notes}"
-            f"can show    {self._detectable_effect}\n"
+            f"can show    {self._detectable_effect}{power}\n"
             f"reserve     {self.reserve}{self._base}"
         )
 
@@ -255,6 +261,7 @@ def _estimate(
         clusters=clusters,
         smallest_effect_in_standard_deviations=effect,
         inapplicable=_inapplicable_metrics(prompts, params, policy.signatures),
+        power=describe_earlier_power(workspace.home, prompts, policy),
     )
 
 
