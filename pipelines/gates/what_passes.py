@@ -63,9 +63,10 @@ def _rules(evidence: Evidence, policy: ScreenPolicy) -> Iterator[_Rule]:
         without_one = _without_one(evidence, metric, system)
         if not standard_error(without_one) > 0:
             continue
-        # The anchor guards against losses alone.
-        if metric.name == policy.primary and system != "anchor":
-            yield _Rule(metric, None, without_one)
+        if metric.name == policy.primary:
+            # The anchor guards against losses alone.
+            loss = policy.smallest_effect if system == "anchor" else None
+            yield _Rule(metric, loss, without_one)
         guardrail: Guardrail | None = margins.get(metric.name)
         if guardrail is not None and system in guardrail.against:
             yield _Rule(metric, guardrail.margin, without_one)

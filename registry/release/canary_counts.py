@@ -14,8 +14,8 @@ Replay = Literal["running", "same", "other"]
 Count = Annotated[int, Field(ge=0)]
 
 # Doubled from step to step: whatever takes three times as long passes at least one edge.
-SECONDS = tuple(0.01 * 2**power for power in range(15))
-"""Edges of times: 10 ms to 164 s."""
+SECONDS = tuple(0.01 * 2 ** (step / 2) for step in range(29))
+"""Edges of times, each 1.41 times the one before it: 10 ms to 164 s."""
 CHARACTERS = tuple(8 * 2**power for power in range(12))
 """Edges of lengths: 8 to 16,384."""
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
