@@ -14,7 +14,7 @@ METRICS = "score.metrics=[chrf, bleu, perplexity_per_token, bits_per_byte, unit_
 TESTS = ("--set", "data.tests_column=tests", "--set", METRICS)
 
 
-def _rows(count: int = 240) -> list[dict[str, str]]:
+def _rows(count: int = 160) -> list[dict[str, str]]:
     """Programs by the prompt's last letter, each with tests of its own values."""
     dice = random.Random(0)
     rows = []
