@@ -177,21 +177,6 @@ def loaded(folder: Path, old: str, new: str) -> Policy:
         ),
     ],
 )
-def test_the_policy_for_one_person_differs_in_what_people_give() -> None:
-    policies = Path(__file__).parents[2] / "registry/policies"
-    solo = load_policy(policies / "solo.yaml").gates
-    default = load_policy(policies / "default.yaml").gates
-    own = {"human_rating": solo.judge.human_rating, "approvals": 0}
-    judge = default.judge.model_copy(update=own)
-    assert solo == default.model_copy(update={"name": "solo", "judge": judge})
-    rating = solo.judge.human_rating
-    assert (rating.required, rating.min_raters, rating.author_may_rate) == (
-        True,
-        1,
-        True,
-    )
-
-
 def test_a_number_that_would_let_anything_pass_does_not_load(
     tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
@@ -291,3 +276,18 @@ def test_both_readers_of_a_policy_find_the_same_limits_and_digest() -> None:
     whole = load_policy(trials.POLICY)
     first = load_admit_limits(trials.POLICY)
     assert (first.sha256, first.admit) == (whole.sha256, whole.admit)
+
+
+def test_the_policy_for_one_person_differs_in_what_people_give() -> None:
+    policies = Path(__file__).parents[2] / "registry/policies"
+    solo = load_policy(policies / "solo.yaml").gates
+    default = load_policy(policies / "default.yaml").gates
+    own = {"human_rating": solo.judge.human_rating, "approvals": 0}
+    judge = default.judge.model_copy(update=own)
+    assert solo == default.model_copy(update={"name": "solo", "judge": judge})
+    rating = solo.judge.human_rating
+    assert (rating.required, rating.min_raters, rating.author_may_rate) == (
+        True,
+        1,
+        True,
+    )
