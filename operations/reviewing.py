@@ -61,6 +61,7 @@ def open_review(
 
     with _subject(model, version) as subject:
         rated = subject.version
+        # Where nobody is named, everybody who may rate is asked.
         asked = reviewers or _everybody(rated)
         _check_reviewers(asked, rated)
         plan, shown = plan_review(rated, asked, prompts, subject.ledger.state())
@@ -88,6 +89,7 @@ def close_review(model: str, version: str, *, unfinished: bool) -> "Closed":
     from registry.release.reviewing import By, close, find_open
 
     with _subject(model, version) as subject:
+        # By the ledger and not by MLflow, where anybody could make a queue.
         review = find_open(subject.version, subject.ledger)
         items = [item.id for item in review.plan.items]
         written = subject.store.reviews.read(items)
@@ -152,12 +154,14 @@ def _subject(model: str, version: str) -> Iterator[_Subject]:
     from registry.release.rating import RatedVersion
 
     project = current_project()
+    # Asked first: nothing is fetched for a login that holds no more.
     identity = verified_identity(project)
     # A review creates no ledger: a missing one was lost, or is in another place.
     current_ledger()
     ledger, store = open_ledger(project.home), open_store(project)
     registered = store.get_version(model, version)
     origin = ledger.state().registration(model, registered.version)
+    # A number alone is no identity: MLflow gives numbers out again where it was lost.
     if origin is None or origin.made.package_sha256 != registered.package_sha256:
         raise ReleaseError(
             f"The ledger does not know these bytes of version {version} of {model}: "
@@ -183,6 +187,7 @@ def _subject(model: str, version: str) -> Iterator[_Subject]:
 def _everybody(version: "RatedVersion") -> tuple[str, ...]:
     """A user of MLflow's of each person who may rate the version, in order."""
     people = version.people
+    # One user of each person: two queues would make one human two raters.
     users = [
         people.people[name].mlflow[0]
         for name in people.list_with_role("reviewer")
@@ -227,6 +232,7 @@ def _let_in(subject: _Subject, users: tuple[str, ...]) -> None:
 
 def _address(store: "Store") -> str:
     experiment = store.reviews.experiment()
+    # Without a server there is no page yet: `assay ui` starts one.
     if not store.address.startswith("http"):
         return ""
     return f"{store.address}/#/experiments/{experiment}/review-queue"

@@ -89,6 +89,7 @@ def _pair(
     faults: Counter[str],
 ) -> Iterator[Rating]:
     """A rating for each item of which a person answered both questions."""
+    # In the order of the plan, so that equal ratings are equal files.
     for reviewer in plan.reviewers:
         for item in plan.items:
             score = answers.get((reviewer, item.id, SCORE))

@@ -95,6 +95,7 @@ def count_ratings(
     counted = {
         rater.name: by_rater[rater.name] for rater in raters if not rater.set_aside
     }
+    # Of those who count: others have no say in what is usual.
     biases = _biases(plan, counted)
     raters = [
         rater.model_copy(update={"bias": biases.get(rater.name)}) for rater in raters
@@ -137,6 +138,7 @@ def _describe_rater(
 def _find_fault(given: Given, caught: int, plan: ReviewPlan, demands: Demands) -> str:
     """Why a person's ratings do not count; empty where they do."""
     total, planted = len(plan.items), len(plan.bad)
+    # Asked as a pass, so that a NaN of a policy fails.
     share = len(given) / total
     if not share >= WHOLE:
         return f"rated {len(given)} of {total} items, and {WHOLE:.0%} count as a whole review"
@@ -234,6 +236,7 @@ def _biases(plan: ReviewPlan, counted: Mapping[str, Given]) -> dict[str, float]:
     ]
     if not shared or len(everybody) < 2:
         return {}
+    # Only on shared items: whoever got harder ones is not stricter for that.
     means = {}
     for name, given in counted.items():
         scores = [given[item].score for item in shared]

@@ -114,6 +114,7 @@ def let_review(home: Path, users: Iterable[str], experiment: str) -> None:
     from mlflow.exceptions import MlflowException
 
     store = _prepared_store(home)
+    # Nobody is made by accident: the admin adds people.
     for user in users:
         if not store.has_user(user):
             raise OperationError(

@@ -31,6 +31,7 @@ def sign_assessment(call: Call) -> None:
 
 def _check_own(call: Call, assessment_id: str) -> None:
     trace_id = _trace_id(call)
+    # As it is stored, since the call could name any author.
     written = call.store.get_assessment(trace_id, assessment_id)
     if written.source.source_id != call.by:
         call.refuse("Somebody else wrote that rating, who alone may change it")
@@ -50,6 +51,7 @@ def check_own_queue(call: Call) -> None:
     require_login(call)
     if call.is_by_service or not is_of_review(call):
         return
+    # MLflow would take an item as done for all, whoever said so.
     queue = call.store.get_review_queue(call.arguments["queue_id"])
     if call.by not in queue.users:
         call.refuse("That is somebody else's queue")

@@ -42,6 +42,7 @@ class Reviews:
         """Log every item as a trace, in this order, and give each person a queue of all of them."""
         experiment = self.experiment()
         schemas = self._mlflow.attempt(lambda: self._schemas(experiment))
+        # One after the other in the shuffled order, which is the order of the queue.
         for each in shown:
             self._log(experiment, each)
         items = [each.item.id for each in shown]
@@ -185,6 +186,7 @@ def _span(shown: Shown) -> Any:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Status, StatusCode
 
+    # The span has the id of its trace, as MLflow expects of a root.
     number = int(shown.item.id.removeprefix("tr-"), 16)
     at = _now_ns()
     answer = {"role": "assistant", "content": shown.answer}

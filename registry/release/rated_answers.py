@@ -27,6 +27,7 @@ def questions_of(package: Path, comparator: Comparator) -> tuple[Question, ...]:
             "The package holds no held-out prompts, so that nobody can be asked about them. "
             "Train it again."
         )
+    # By prompt and not by place: the evidence has an order of its own.
     evidence = read_evidence(package / EVIDENCE)
     rows = zip(
         evidence.clusters,
@@ -62,6 +63,7 @@ def find_forgery(plan: ReviewPlan, package: Path) -> str:
         question = by_id.get(item.prompt_id)
         if question is None or question.cluster != item.cluster:
             return f"item {item.id} is about a prompt that was not scored"
+        # What was planted is in no evidence: the seal alone stands for it.
         if item.side is None:
             continue
         scored = digest_of_text(question.answers[item.side])

@@ -48,6 +48,7 @@ def human_rating(
         if review.rated is not None
     ]
     limits = version.policy.gates.judge.human_rating
+    # One that found it worse decides, whichever came last.
     for rating in found:
         if find_objection(rating, limits):
             return rating
@@ -70,6 +71,7 @@ def numbered_reviews(
 
 def level_of(number: int) -> float:
     """The two-sided level of a review's intervals: 0.95 for the first, 0.975 for the second."""
+    # Halves add up to one: all reviews of a version together err in 5 %.
     tails = 0.1 * 0.5**number
     return 1 - tails
 
@@ -119,6 +121,7 @@ def _read(
 
 
 def _find_mismatch(plan: ReviewPlan, review: RecordedReview) -> str:
+    # What the ledger says was rated, and what the plan says.
     sealed = (plan.model, plan.version, plan.package_sha256, plan.reviewers)
     opened = (
         review.model,

@@ -53,6 +53,7 @@ def plan_review(
     """
     made = version.origin.made
     earlier = list(numbered_reviews(version.origin, ledger_state))
+    # Of the bytes and the count alone: nobody can try seeds.
     digest = digest_of_text(f"{made.package_sha256} {len(earlier)}")
     seed = int(digest[:16], 16)
     comparator = comparator_of(version.package)
@@ -130,6 +131,7 @@ def close(
     `ReleaseError` where somebody has not finished, unless that is allowed.
     """
     ratings = collect_ratings(review.plan, written)
+    # Whoever could close at a moment of their choice could wait for a good one.
     unfinished = find_unfinished(review.plan, ratings.ratings)
     if unfinished and not is_unfinished_allowed:
         left = ", ".join(

@@ -57,6 +57,14 @@ class ReviewPage:
                 self._browser.save_screenshot(str(pictures / "rate-an-answer.png"))
             self._click("//button[normalize-space()='Submit']")
             rated.add(item.id)
+            self._go_on(rated, len(by_id))
+
+    def _go_on(self, rated: set[str], total: int) -> None:
+        """Wait until the page counts the rating, and see that it shows another item."""
+        counted = f"{len(rated)} of {total} reviewed"
+        self._wait(lambda: counted in self._browser.page_source)
+        if len(rated) < total and self._shown() in rated:
+            self._click("//button[normalize-space()='Next unreviewed']")
 
     def _answer(self, item: Item, opinion: Opinion) -> None:
         score, is_safe = opinion(item)
