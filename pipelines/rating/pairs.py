@@ -20,6 +20,7 @@ def preference_rows(
     for rating in ratings:
         scores = by_item.setdefault(rating.item, {})
         scores[rating.reviewer] = rating.score
+    # Both by prompt: the plan has them in a shuffled order.
     comparator = plan.side("comparator")
     for prompt_id, item in plan.side("candidate").items():
         own = by_item.get(item.id, {})
@@ -34,6 +35,7 @@ def preference_rows(
 def _row(question: Question, margin: float) -> dict[str, Any]:
     candidate = question.answers["candidate"]
     comparator = question.answers["comparator"]
+    # The better one of the two, whoever gave it.
     chosen, rejected = candidate, comparator
     if margin < 0:
         chosen, rejected = comparator, candidate

@@ -112,6 +112,7 @@ def test_people_who_find_it_worse_reject_it_whatever_a_later_review_says(
     found = finding(site)
     assert found["outcome"] == "rejected"
     assert "they found it worse by 3.00 points" in found["text"]
+    # Another review is another try, which cannot wash the first one away.
     reviewed(site, **ALL)
     assert finding(site)["outcome"] == "rejected"
 
@@ -126,6 +127,7 @@ def test_people_who_disagree_leave_it_undecided(site: Checkout) -> None:
 
 @pytest.mark.slow
 def test_too_few_people_and_people_who_guess_leave_it_undecided(site: Checkout) -> None:
+    # Who gives every answer of one side a 5 sees nothing that is bad.
     guess = opinion_of(5, 1, bad=5)
     closed = reviewed(site, ann=BETTER, bob=BETTER, eve=guess)
     assert "not counted: eve (caught 0 of 6 planted bad answers" in closed.out
@@ -178,6 +180,7 @@ def test_what_is_out_of_range_or_by_somebody_else_is_left_out_and_named(
 def test_the_author_and_people_without_the_role_are_not_asked(site: Checkout) -> None:
     refused = review(site, "open", "--reviewer", "olga")
     assert "'olga' does not have the role reviewer" in refused.err
+    # The account that trained, under a user of MLflow's.
     own = f"  kim: {{mlflow: [kim], accounts: [{_own_account(site)}], roles: [reviewer]}}\n"
     text = PEOPLE.replace("command_line", f"{own}command_line")
     (site.root / "people.yaml").write_text(text)

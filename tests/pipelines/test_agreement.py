@@ -91,6 +91,7 @@ def test_equal_numbers_leave_room_for_what_was_not_drawn() -> None:
 
 
 def test_rows_of_one_cluster_count_as_one() -> None:
+    # Nine rows that say the same show no more than one.
     one = mean_of_clusters([np.ones(1), np.zeros(1)] * 8, 1, RESAMPLING)
     many = mean_of_clusters([np.ones(9), np.zeros(9)] * 8, 1, RESAMPLING)
     assert one == many

@@ -53,6 +53,7 @@ def test_the_seed_decides_which_prompts_are_drawn_and_nothing_else() -> None:
     def draw(order: int) -> ReviewPlan:
         return plan_of(draw_items(questions()[::order], prompts=6, seed=3))
 
+    # In whichever order the file has its rows.
     one, same = draw(1), draw(-1)
     assert set(one.side("candidate")) == set(same.side("candidate"))
     assert {item.id for item in one.items}.isdisjoint(item.id for item in same.items)
@@ -121,6 +122,7 @@ def test_each_side_has_its_sign() -> None:
 
 def test_a_lenient_person_has_a_bias_that_changes_no_difference() -> None:
     plan = review()
+    # The same opinion of either side, from another place on the scale.
     strict, lenient = opinion_of(4, 3), opinion_of(4, 3, shift=1, bad=2)
     result = counted(plan, ann=strict, bob=lenient)
     biases = {rater.name: rater.bias for rater in result.counted}
@@ -143,6 +145,7 @@ def test_people_who_disagree_have_a_low_agreement() -> None:
 
 def test_who_does_not_see_what_was_planted_does_not_count() -> None:
     plan = review()
+    # Alone it would count as a great win.
     blind = opinion_of(5, 1, bad=4)
     result = counted(plan, ann=opinion_of(3, 3), bob=blind)
     assert [rater.name for rater in result.counted] == ["ann"]
@@ -165,6 +168,7 @@ def test_who_rated_too_little_does_not_count() -> None:
     plan = review()
     whole = rate(plan, ann=GOOD_ONE)
     assert len(plan.items) == 32
+    # Nine tenths of 32 are 28.8.
     enough, too_few = whole[:29], whole[:28]
     assert count_ratings(plan, enough, {}, DEMANDS).counted
     result = count_ratings(plan, too_few, {}, DEMANDS)

@@ -74,6 +74,7 @@ def site(
 
 def test_a_forged_source_becomes_the_account_that_was_logged_in(site: Site) -> None:
     item = site.shown[0].item.id
+    # The page itself sends a source, which anybody may set.
     answer = site.rate("scientist", item, "1", as_user="manager")
     assert answer.status_code == httpx.codes.OK, answer.text
     (written,) = site.written(item)
@@ -90,6 +91,7 @@ def test_nobody_changes_deletes_or_overrides_what_somebody_else_wrote(
     item = site.shown[1].item.id
     made = site.rate("manager", item, "5").json()["assessment"]["assessment_id"]
     path = f"3.0/mlflow/traces/{item}/assessments/{made}"
+    # Each of them would make the other rating another one, or none.
     change = {
         "assessment": {"feedback": {"value": "1"}},
         "update_mask": "feedback",

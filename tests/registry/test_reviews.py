@@ -100,6 +100,7 @@ def test_a_number_that_was_given_out_again_does_not_close_the_older_review(
 ) -> None:
     chain.add(opened())
     at = chain.last
+    # MLflow was lost, and its numbers begin again.
     again = registered().model_copy(update={"package_sha256": "f" * 64})
     chain.add(again)
     with pytest.raises(IllegalEntry, match="about other bytes"):
@@ -108,6 +109,7 @@ def test_a_number_that_was_given_out_again_does_not_close_the_older_review(
 
 def test_what_a_stolen_key_signed_of_a_review_counts_no_more(chain: Chain) -> None:
     chain.add(opened())
+    # Opened and closed by the same key.
     state = chain.add(rated(chain.last))
     assert without_words_of(state, chain.key.public.key_id).reviews == ()
     assert without_words_of(state, "f" * 64).reviews == state.reviews

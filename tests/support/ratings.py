@@ -26,6 +26,7 @@ def _question(text: str, cluster: str) -> Question:
         references=(f"the right answer to {text}",),
         group=cluster,
     )
+    # No word of theirs is one of the references, which are the right answers.
     answers = {
         "candidate": f"an answer to {text}",
         "comparator": f"what the base says of {text}",
@@ -69,6 +70,7 @@ def opinion_of(
     """A person who gives each side always about the same, and sees what is bad."""
 
     def opinion(item: Item) -> tuple[int, bool]:
+        # What is planted looks the same to whoever likes either side.
         if item.is_bad:
             return bad, False
         if item.side is None:
