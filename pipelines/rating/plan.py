@@ -56,6 +56,7 @@ class ReviewPlan(Value):
             raise ValueError("an item is there twice")
         if len(set(self.reviewers)) != len(self.reviewers):
             raise ValueError("a reviewer is there twice")
+        # Half a pair would be compared with nothing.
         candidate = self.side("candidate")
         comparator = self.side("comparator")
         if not candidate or set(candidate) != set(comparator):
@@ -89,6 +90,7 @@ class Ratings(Value):
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:
+        # Two ratings of one item would weigh twice.
         given = {(rating.reviewer, rating.item) for rating in self.ratings}
         if len(given) != len(self.ratings):
             raise ValueError("a person rated an item twice")

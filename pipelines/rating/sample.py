@@ -116,6 +116,7 @@ def _plant_bad(
     chance: random.Random,
 ) -> Shown:
     reference = question.prompt.references[0]
+    # Of the reference and not of an answer, which may be bad already.
     words = reference.split()
     # Of a word or two nothing can be shuffled, and the first one may be the whole answer.
     if kind == "another prompt's answer" or len(words) < _FEWEST_WORDS:
@@ -134,6 +135,7 @@ def _answer_of_another(
 ) -> str:
     """A reference of another cluster that is none of this prompt's own."""
     own = set(question.prompt.references)
+    # Within a cluster the answers may be the same in other words.
     others = [
         reference
         for other in questions

@@ -32,6 +32,7 @@ def review_opened(
 def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
     """Close the open review of that version."""
     _check_bytes(ledger_state, entry, body)
+    # Closed once: nobody rates again until it suits.
     review = ledger_state.open_review(body.model, body.version)
     if review is None or review.opened != body.opened:
         raise illegal(
@@ -41,6 +42,7 @@ def rated(ledger_state: LedgerState, entry: Entry, body: Rated) -> LedgerState:
         )
     if review.package_sha256 != body.package_sha256:
         raise illegal(entry, f"entry {review.opened} is about other bytes than these")
+    # Both keys: a stolen one could have made either entry.
     closing = {
         "rated": entry.generation,
         "ratings_sha256": body.ratings_sha256,

@@ -40,6 +40,7 @@ class ReviewPage:
         browser.get(f"http://{':'.join(login)}@{place}/")
 
     def start(self, experiment: str) -> None:
+        # A change of the fragment alone would load nothing.
         self._browser.get("about:blank")
         self._browser.get(f"{self._url}/#/experiments/{experiment}/review-queue")
         self._click(f"//*[normalize-space()='{TITLE} for {self._user}']")
@@ -75,6 +76,7 @@ class ReviewPage:
 
     def _shown(self) -> str:
         fragment = urlsplit(self._browser.current_url).fragment
+        # The page keeps what it shows behind the number sign.
         query = parse_qs(urlsplit(fragment).query)
         return query.get("selectedItemId", [""])[0]
 
@@ -123,6 +125,7 @@ def test_two_people_rate_in_mlflow_and_find_the_version_better(
                 page.rate(plan, opinion_of(5, 3), pictures)
         written = store.reviews.read([item.id for item in plan.items])
     ratings = collect_ratings(plan, written)
+    # Every value on the scale, and by who was logged in.
     assert ratings.dropped == ()
     assert find_unfinished(plan, ratings.ratings) == {}
     demands = Demands(caught_share=0.8, resampling=Resampling(resamples=200, seed=0))

@@ -44,6 +44,7 @@ def write(uri: str, item: str, by: str, answers: Mapping[str, object]) -> None:
 
 def write_all(uri: str, plan: ReviewPlan, **opinions: Opinion) -> None:
     """Each of these people rates every item."""
+    # As the page does: the score as the text of the option.
     for by, opinion in opinions.items():
         for item in plan.items:
             score, is_safe = opinion(item)
