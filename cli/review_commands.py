@@ -63,6 +63,7 @@ def status(version: str, model: str) -> None:
     from operations.reviewing import unfinished_of
 
     unfinished = unfinished_of(model, version)
+    # Counts alone: how they rated is nobody's business before the end.
     for name, count in unfinished.items():
         say(f"{name} has {count} left.")
     if not unfinished:
@@ -82,6 +83,7 @@ def close(version: str, model: str, *, unfinished: bool, as_json: bool) -> None:
     """Enter what people rated of VERSION, for good; `assay gate judge` judges by it."""
     from operations.reviewing import close_review
 
+    # Everything is entered before the first line is printed.
     closed = close_review(model, version, unfinished=unfinished)
     rating = closed.rating
     say(
@@ -101,6 +103,7 @@ def _say_rating(rating: "HumanRating") -> None:
         "agreement": rating.agreement,
     }
     for name, interval in intervals.items():
+        # A number that is missing is said, too: `judge` is undecided for it.
         if interval is None:
             say(f"  {name}: not known")
             continue

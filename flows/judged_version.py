@@ -159,6 +159,7 @@ def _human_rating(
     judged: JudgedVersion, ledger_state: LedgerState, people: People
 ) -> HumanRating | None:
     """What people found, counted again from their ratings; None where nobody was asked."""
+    # Without its entry in the ledger no review of it was opened.
     if judged.origin is None:
         return None
     rated = RatedVersion(

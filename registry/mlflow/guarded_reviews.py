@@ -59,6 +59,7 @@ def check_own_queue(call: Call) -> None:
 
 def is_of_review(call: Call) -> bool:
     """Whether the call is about the experiment of reviews, however it names it."""
+    # By its present name: nobody but the service account renames it.
     experiment = call.store.get_experiment(_experiment_of(call))
     return normalize(str(experiment.name)) == REVIEWS
 
