@@ -155,7 +155,7 @@ def test_a_step_with_just_enough_time_and_requests_is_over(serving: Bench) -> No
         (counts(40, text=""), "empties in 100.0% of 40 against 0.0% of 300"),
         (counts(40, text="I'm sorry, I cannot help."), "refusals in 100.0%"),
         (counts(60, text="again and again " * 30), "repetition in 100.0%"),
-        (counts(60, seconds=0.9), "latency over 0.32 s in 100.0% of 60"),
+        (counts(60, seconds=0.9), "latency over 0.453 s in 100.0% of 60"),
         (counts(60, text="wörter " + "äöü" * 900), "length over"),
         (counts(60, memory=523.0), "memory grew by 523 MB against 10 MB"),
     ],

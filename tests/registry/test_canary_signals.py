@@ -62,12 +62,24 @@ def test_failures_are_no_answers() -> None:
     assert only_errors["latency"] == "open"
 
 
-@pytest.mark.parametrize("seconds", [0.011, 0.1, 0.4, 2.0, 50.0])
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.4, 2.0, 50.0])
 def test_three_times_the_time_passes_an_edge_wherever_it_lies(seconds: float) -> None:
     said = answers(
         candidate=counts(100, seconds=3 * seconds), baseline=counts(seconds=seconds)
     )
     assert said["latency"] == said["first_token"] == "worse"
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.0801, 0.16, 0.31, 3.0])
+@pytest.mark.parametrize("slower", [1.1, 1.3, 1.41])
+def test_a_little_more_time_is_not_slower_though_it_passes_an_edge(
+    seconds: float, slower: float
+) -> None:
+    said = answers(
+        candidate=counts(1000, seconds=slower * seconds),
+        baseline=counts(1000, seconds=seconds),
+    )
+    assert said["latency"] == said["first_token"] == "fine"
 
 
 def test_answers_may_be_neither_much_longer_nor_much_shorter() -> None:
