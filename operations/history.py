@@ -218,12 +218,8 @@ def _words(body: Body) -> str:
         return (
             f"scored again, {body.verdict}:" if is_again else f"judged {body.verdict}"
         )
-    if isinstance(body, BlockOpened):
-        return (
-            f"confirmation {body.number} of the year begun, at level {body.level:.4f}"
-        )
-    if isinstance(body, BlockClosed):
-        return "confirmed" if body.is_confirmed else "not confirmed"
+    if isinstance(body, BlockOpened | BlockClosed):
+        return _words_on_block(body)
     if isinstance(body, CanaryStep | Waived):
         return _words_with_number(body)
     if isinstance(body, Received | OriginSeen):
