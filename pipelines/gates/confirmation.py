@@ -130,6 +130,7 @@ def confirm(finalist: Finalist, confirmation: Confirmation) -> Finalist | Undeci
         findings=findings,
         comparisons=finalist.comparisons,
         policy_sha256=finalist.policy_sha256,
+        statistics=finalist.statistics,
     )
 
 

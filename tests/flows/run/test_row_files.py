@@ -172,7 +172,15 @@ def test_parameters_that_older_files_lack_make_no_new_rows_until_they_are_set(
     path.parent.mkdir(parents=True, exist_ok=True)
     new = yaml.safe_load((ROOT / layout.PARAMS).read_text())["data"]
     new["source"] = "file"
-    optional = ("shape", "format", "encoding", "delimiter", "sheet", "dataset_split")
+    optional = (
+        "shape",
+        "tests_column",
+        "format",
+        "encoding",
+        "delimiter",
+        "sheet",
+        "dataset_split",
+    )
     old = {name: new[name] for name in new if name not in optional}
     revisions = []
     for section in (old, new, {**new, "encoding": "cp1250"}, {**old, "licence": None}):
