@@ -250,7 +250,7 @@ def test_a_package_is_of_a_block_only_as_the_ledger_holds_it(folder: Path) -> No
     confirmation = stored.confirmation
     assert confirmation.block is not None
     assert confirmation.evidence is not None
-    facts = {
+    facts: dict[str, Any] = {
         "rows_sha256": confirmation.block.rows_sha256,
         "level": LEVEL,
         "against": "few_shot",
