@@ -176,7 +176,9 @@ class OperationError(AssayError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, at most 200 characters; its kind where it has none."""
     text = str(error).strip()
+    # Some errors say nothing; their kind says at least what it was.
     if not text:
         return type(error).__name__
-    line = text.splitlines()[0]
+    lines = text.splitlines()
+    line = lines[0]
     return line[:200]

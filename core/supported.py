@@ -45,5 +45,6 @@ def describe_untried_system(system: str = sys.platform) -> str | None:
 
 
 def _name(version: tuple[int, int]) -> str:
-    major, minor = version
+    major = version[0]
+    minor = version[1]
     return f"{major}.{minor}"

@@ -206,17 +206,22 @@ def sums_by_task(answers: Sequence[CodeAnswer], samples: int, k: int) -> FloatAr
 
 
 def _message(language: LanguageModel, task: CodeTask) -> Message:
-    is_chat = language.encoder.chat is not None
+    chat = language.encoder.chat
     content = task.prompt
-    if is_chat:
-        content = _INSTRUCTION.format(prompt=task.prompt)
+    # A model without a template completes text: an instruction would be completed too.
+    if chat is not None:
+        content = _INSTRUCTION.format(
+            prompt=task.prompt,
+        )
     return Message(role="user", content=content)
 
 
 def _sampling(settings: CodeSettings, sample: int) -> Sampling | None:
     if settings.temperature == 0:
         return None
-    return Sampling(settings.temperature, settings.seed + sample)
+    # A seed for each sample: with one for all, each would be the same answer again.
+    seed = settings.seed + sample
+    return Sampling(settings.temperature, seed)
 
 
 def _describe_answer(

@@ -82,14 +82,22 @@ def compare_on_block(
     clusters = evidence.clusters
     own = evidence.statistics("adapter", metric.name)
     other = evidence.statistics(against, metric.name)
+    own_sums = sums_by_group(clusters, own)
+    other_sums = sums_by_group(clusters, other)
+    resampling = Resampling(resamples=policy.resamples, seed=policy.seed)
+    # Paired: what makes a prompt hard is hard for both, and cancels.
     difference = paired_difference(
         metric,
-        sums_by_group(clusters, own),
-        sums_by_group(clusters, other),
+        own_sums,
+        other_sums,
         level,
-        Resampling(resamples=policy.resamples, seed=policy.seed),
+        resampling,
     )
-    document = {"metric": metric.name, "against": against, **difference.model_dump()}
+    document = {
+        "metric": metric.name,
+        "against": against,
+        **difference.model_dump(),
+    }
     return Comparison.model_validate(document)
 
 

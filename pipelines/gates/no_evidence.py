@@ -16,7 +16,8 @@ ROUNDING = 1e-12
 
 def has_spread(comparison: Comparison, metric: Metric) -> bool:
     """Whether some cluster differs more than another."""
-    least = ROUNDING * metric.scale
+    scale = metric.scale
+    least = ROUNDING * scale
     return comparison.standard_error > least
 
 

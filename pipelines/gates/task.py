@@ -97,8 +97,10 @@ def _are_short(references: References) -> bool:
     words = median(map(_count_words, texts))
     if words > _FEW_WORDS:
         return False
-    plain = [text for text in texts if _is_plain(text)]
-    return 2 * len(plain) > len(texts)
+    # One long or structured reference must not decide for all of them.
+    plain = list(filter(_is_plain, texts))
+    count = len(texts)
+    return 2 * len(plain) > count
 
 
 def _is_plain(text: str) -> bool:

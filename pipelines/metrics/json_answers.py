@@ -149,5 +149,7 @@ def _finite(digits: str) -> float:
     number = float(digits)
     # 1e999 would be read as infinity.
     if not math.isfinite(number):
-        raise NotJson(f"{digits[:20]} is no finite number")
+        # The beginning alone: a model can write digits without end.
+        shown = digits[:20]
+        raise NotJson(f"{shown} is no finite number")
     return number

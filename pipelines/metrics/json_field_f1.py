@@ -26,11 +26,14 @@ class JsonFieldF1:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Shared values, those of the answer, and those of the nearest reference."""
-        answered = leaves(row.prediction)
+        prediction = row.prediction
+        answered = leaves(prediction)
         counts = []
         for text in row.references:
             wanted = leaves(text)
-            counts.append(_count(answered, wanted))
+            count = _count(answered, wanted)
+            counts.append(count)
+        # Each reference is a right answer by itself: the nearest one counts.
         return max(counts, key=_f1)
 
     def corpus(self, sums: FloatArray) -> FloatArray:

@@ -29,7 +29,8 @@ class JsonValid:
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """Whether the answer is JSON, and one row."""
-        is_valid = is_json(row.prediction)
+        prediction = row.prediction
+        is_valid = is_json(prediction)
         return float(is_valid), 1.0
 
     def corpus(self, sums: FloatArray) -> FloatArray:

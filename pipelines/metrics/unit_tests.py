@@ -111,5 +111,6 @@ def check_all_tests(prompts: Iterable[Prompt]) -> None:
 @cache
 def _try(answer: str, tests: str) -> Outcome:
     check_sandbox()
-    trial = Trial(code=find_code(answer), tests=tests)
+    code = find_code(answer)
+    trial = Trial(code=code, tests=tests)
     return run_trial(trial)

@@ -74,7 +74,8 @@ def read_step(folder: Path) -> int:
     >>> read_step(Path("checkpoint-40"))
     40
     """
-    number = folder.name.removeprefix("checkpoint-")
+    name = folder.name
+    number = name.removeprefix("checkpoint-")
     return int(number)
 
 

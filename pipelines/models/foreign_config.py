@@ -156,8 +156,10 @@ def _refusal(path: Path, name: str, setting: Any) -> UnsafeAdapter:
 
 
 def _shown(setting: Any) -> str:
+    # As Python writes it: a control character of a stranger would reach the terminal.
     text = str(setting)
-    return repr(text[:_LONGEST])
+    beginning = text[:_LONGEST]
+    return repr(beginning)
 
 
 def _is_unset(setting: Any) -> bool:

@@ -47,6 +47,7 @@ class IncrementalText:
 
     def _commit(self, text: str) -> str:
         # Tokens that gave text are the context of the next ones; older tokens are not needed.
-        self._context = self._pending or self._context
+        if self._pending:
+            self._context = self._pending
         self._pending = []
         return text

@@ -201,7 +201,11 @@ def measure_completion_losses(
 def _add_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    return PeftModel.from_pretrained(
+        model,
+        str(adapter),
+        is_trainable=False,
+    )
 
 
 def _check_length(language: LanguageModel, tokens: int) -> None:

@@ -1,5 +1,6 @@
 """The sealed plan of a review: what each item is, which nobody who rates may know."""
 
+from collections.abc import Hashable, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -28,14 +29,20 @@ class Item(Value):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        if (self.side is None) == (self.planted is None):
+        # Without either nobody could say what a rating of it shows.
+        is_rated = self.side is not None
+        is_planted = self.planted is not None
+        if is_rated == is_planted:
             raise ValueError("an item is one side's answer, or planted")
         return self
 
     @property
     def is_bad(self) -> bool:
         """Whether it was planted to be found bad."""
-        return self.planted not in {None, "reference"}
+        # A reference is planted too: whoever finds everything bad must not look careful.
+        kind = self.planted
+        is_planted = kind is not None
+        return is_planted and kind != "reference"
 
 
 class ReviewPlan(Value):
@@ -51,10 +58,11 @@ class ReviewPlan(Value):
     @model_validator(mode="after")
     def _check_items(self) -> Self:
         """Each item once, and of each rated prompt both sides."""
-        ids = {item.id for item in self.items}
-        if len(ids) != len(self.items):
+        ids = [item.id for item in self.items]
+        if _has_double(ids):
             raise ValueError("an item is there twice")
-        if len(set(self.reviewers)) != len(self.reviewers):
+        # Each of their ratings would count twice.
+        if _has_double(self.reviewers):
             raise ValueError("a reviewer is there twice")
         # Half a pair would be compared with nothing.
         candidate = self.side("candidate")
@@ -65,7 +73,11 @@ class ReviewPlan(Value):
 
     def side(self, side: Side) -> dict[str, Item]:
         """One side's items by prompt."""
-        return {item.prompt_id: item for item in self.items if item.side == side}
+        by_prompt = {}
+        for item in self.items:
+            if item.side == side:
+                by_prompt[item.prompt_id] = item
+        return by_prompt
 
     @property
     def bad(self) -> tuple[Item, ...]:
@@ -91,10 +103,19 @@ class Ratings(Value):
     @model_validator(mode="after")
     def _check_once(self) -> Self:
         # Two ratings of one item would weigh twice.
-        given = {(rating.reviewer, rating.item) for rating in self.ratings}
-        if len(given) != len(self.ratings):
+        given = []
+        for rating in self.ratings:
+            key = (rating.reviewer, rating.item)
+            given.append(key)
+        if _has_double(given):
             raise ValueError("a person rated an item twice")
         return self
+
+
+def _has_double(keys: Sequence[Hashable]) -> bool:
+    distinct = set(keys)
+    count = len(keys)
+    return len(distinct) < count
 
 
 def parse_plan(text: str) -> ReviewPlan | None:

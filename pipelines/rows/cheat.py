@@ -134,8 +134,11 @@ def read_command(lines: list[str], index: int) -> str:
             break
         command_lines.append(line.rstrip())
         command = "\n".join(command_lines)
-        if not is_open(command):
-            return re.sub(r"^[$>] ", "", command.strip())
+        # A quote or a backslash that is open goes on in the next line.
+        if is_open(command):
+            continue
+        bare = command.strip()
+        return re.sub(r"^[$>] ", "", bare)
     return ""
 
 

@@ -18,8 +18,10 @@ def read_group(record: Record, data: DataParams) -> str | None:
     """Return the label that keeps rows in one split; None where the record names none."""
     # A column that the parameters name has to be filled; one that happens to be called
     # `group` may be empty.
-    if data.group_column:
-        return read_label(record, data.group_column, is_required=True)
+    column = data.group_column
+    # Named by somebody: a row without it would be split away from its own group.
+    if column:
+        return read_label(record, column, is_required=True)
     return read_label(record, "group", is_required=False)
 
 

@@ -7,7 +7,8 @@ _BLOCK = re.compile(r"^```[^\n]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 
 def find_blocks(answer: str) -> list[str]:
     """The contents of the answer's code blocks; the last one may be open."""
-    blocks: list[str] = _BLOCK.findall(answer)
+    find = _BLOCK.findall
+    blocks: list[str] = find(answer)
     return blocks
 
 

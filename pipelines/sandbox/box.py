@@ -156,7 +156,8 @@ def find_bubblewrap() -> str:
 
 @cache
 def _boxed_text() -> str:
-    path = Path(boxed.__file__)
+    file = boxed.__file__
+    path = Path(file)
     return path.read_text(encoding="utf-8")
 
 

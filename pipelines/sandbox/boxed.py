@@ -375,7 +375,9 @@ def _describe_failure(error: BaseException) -> str:
     line = _line_of(error)
     kind = type(error).__name__
     message = str(error)
-    words = [kind, *message.split()]
+    # One line, whatever the message: it stands in a table of outcomes.
+    said = message.split()
+    words = [kind, *said]
     text = " ".join(words)
     if line is None:
         return text

@@ -32,7 +32,9 @@ def run_trial(trial: Trial, limits: Limits = LIMITS) -> Outcome:
     token = secrets.token_hex(16)
     with _boxes(trial, token, limits) as (verdict, boxes):
         said, was_in_time = _listen(verdict, deadline)
-        why = " ".join(box.end() for box in boxes)
+        # Both are ended before anything is judged: neither outlives its trial.
+        errors = [box.end() for box in boxes]
+    why = " ".join(errors)
     return judge(
         said,
         token,

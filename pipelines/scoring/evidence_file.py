@@ -342,11 +342,14 @@ def _to_record(row: EvidenceRow) -> dict[str, Any]:
     scored = document.pop("row")
     statistics = document.pop("statistics")
     control = document.pop("control")
+    of_metrics = {f"statistics.{name}": pair for name, pair in statistics.items()}
+    # One column for each metric in every row, or the rows would be no table.
+    of_controls = {f"control.{name}": control.get(name) for name in statistics}
     return {
         **document,
         **scored,
-        **{f"statistics.{name}": numbers for name, numbers in statistics.items()},
-        **{f"control.{name}": control.get(name) for name in statistics},
+        **of_metrics,
+        **of_controls,
     }
 
 

@@ -67,8 +67,13 @@ def admit(
             dataset_digest=dataset.content_sha256(),
             training_set=_describe_training_set(validation),
         )
+    # What is wrong stays wrong with more rows; what is undecided may not.
     if "rejected" in outcomes:
-        return Rejection(gate="admit", findings=findings, policy_sha256=policy.sha256)
+        return Rejection(
+            gate="admit",
+            findings=findings,
+            policy_sha256=policy.sha256,
+        )
     return Undecided(gate="admit", findings=findings, policy_sha256=policy.sha256)
 
 

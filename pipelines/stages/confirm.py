@@ -11,6 +11,7 @@ afterwards. Where it opens none, as in a `dvc repro` by hand, nothing is answere
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from core.errors import DamagedFile
@@ -65,21 +66,39 @@ class Questions:
         # The folder may have changed since it was written.
         check_adapter(folder, adapter, self.base)
         identity = Identity(
-            system=system, base=self.base, adapter_sha256=adapter.sha256
+            system=system,
+            base=self.base,
+            adapter_sha256=adapter.sha256,
         )
         self._ask(identity, folder)
 
     def ask_few_shot(self, examples: Messages) -> None:
         """Have the bare base answer after the examples that were chosen on dev rows."""
-        identity = Identity(system="few_shot", base=self.base, examples=examples)
+        # No adapter: the examples are all that the base gets, as on the held-out rows.
+        identity = Identity(
+            system="few_shot",
+            base=self.base,
+            examples=examples,
+        )
         self._ask(identity, None)
 
     def _ask(self, identity: Identity, adapter: Path | None) -> None:
         generation = self.params.generation
+        # Loaded for each system: an adapter that stays in memory would answer for the other.
         language = load_language_model(
-            self.base, self.base_folder, self.template, generation.precision, adapter
+            self.base,
+            self.base_folder,
+            self.template,
+            generation.precision,
+            adapter,
         )
-        answer(identity, language, self.prompts, generation, layout.CONFIRM)
+        answer(
+            identity,
+            language,
+            self.prompts,
+            generation,
+            layout.CONFIRM,
+        )
 
 
 def main() -> int:
@@ -96,12 +115,20 @@ def main() -> int:
     adapter = _answer_block(block, prompts, params)
     evidence = _build_evidence(block, prompts, adapter, params)
     policy = load_policy(layout.POLICY).gates.screen
-    path, rows_path = layout.CONFIRM / "evidence.parquet", layout.CONFIRM / "rows.jsonl"
+    path = layout.CONFIRM / "evidence.parquet"
+    # Kept beside the evidence, so that an audit need not open the reserve again.
+    rows_path = layout.CONFIRM / "rows.jsonl"
     write_evidence(path, evidence)
     write_rows(rows_path, rows)
+    comparison = compare_on_block(
+        evidence,
+        policy,
+        block.against,
+        block.level,
+    )
     confirmation = Confirmation(
         block=block,
-        comparison=compare_on_block(evidence, policy, block.against, block.level),
+        comparison=comparison,
         rows=FileDigest.of(rows_path),
         evidence=FileDigest.of(path),
     )
@@ -112,9 +139,14 @@ def main() -> int:
 
 def rows_of_block(sealed: tuple[Row, ...], block: Block) -> tuple[Row, ...]:
     """The rows of a block's groups, group by group in the order in which it names them."""
-    places = {key: place for place, key in enumerate(block.groups)}
-    of_block = [row for row in sealed if key_of(row.group) in places]
-    return tuple(sorted(of_block, key=lambda row: places[key_of(row.group)]))
+    # The ledger holds a digest of the rows in this order.
+    by_key: dict[str, list[Row]] = {key: [] for key in block.groups}
+    for row in sealed:
+        key = key_of(row.group)
+        if key in by_key:
+            by_key[key].append(row)
+    groups = by_key.values()
+    return tuple(chain.from_iterable(groups))
 
 
 def _check_rows(block: Block, rows: tuple[Row, ...]) -> None:

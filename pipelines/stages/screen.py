@@ -86,8 +86,9 @@ class Case(Value):
 
     def list_metrics_judged_against(self, against: System) -> set[str]:
         """Return the primary metric, and those of the guardrails that name the system."""
-        metrics = {self.policy.primary}
-        for guardrail in self.policy.guardrails:
+        policy = self.policy
+        metrics = {policy.primary}
+        for guardrail in policy.guardrails:
             if against in guardrail.against:
                 metrics.add(guardrail.metric)
         return metrics

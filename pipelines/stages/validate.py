@@ -274,7 +274,8 @@ def _count_groups(rows: Sequence[Row]) -> int:
 
 def _count_contents(rows: Sequence[Row]) -> int:
     prompts = group_prompts(rows)
-    contents = set(digest_contents(prompts))
+    digests = digest_contents(prompts)
+    contents = set(digests)
     return len(contents)
 
 

@@ -106,7 +106,8 @@ def _squares(sums: FloatArray) -> FloatArray:
 def _margins(sums: FloatArray) -> FloatArray:
     """How often each value occurs, shape (..., 5)."""
     squares = _squares(sums)
-    margins = squares.sum(axis=-1)
+    last = -1
+    margins = squares.sum(axis=last)
     return np.asarray(margins)
 
 

@@ -73,9 +73,11 @@ class GateSimulation:
 
     def power(self, demands: list[Demand], clusters: int) -> tuple[float, float]:
         """How often all demands are met with that many clusters, from and to."""
-        shares = [
-            self._share(demands, clusters, pilot) for pilot in range(len(self.noises))
-        ]
+        pilots = range(len(self.noises))
+        shares = []
+        for pilot in pilots:
+            share = self._share(demands, clusters, pilot)
+            shares.append(share)
         return self._range(shares)
 
     def clusters_for(

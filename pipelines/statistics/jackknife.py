@@ -36,4 +36,7 @@ def reach_of_t(alpha: float, clusters: int) -> float:
     """How many standard errors a one-sided bound is away: Student's t with n - 1 degrees."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(clusters - 1, 1 - alpha))
+    # A cluster is one observation, however many rows it has.
+    degrees = clusters - 1
+    quantile = stdtrit(degrees, 1 - alpha)
+    return float(quantile)

@@ -101,7 +101,8 @@ def read_saved_dataset(folder: Path, saved: SavedDataset) -> Records:
     def batches() -> Iterator[Any]:
         for file in saved.files:
             with file.open("rb") as stream:
-                yield from _stream_batches(file, stream)
+                batches = _stream_batches(file, stream)
+                yield from batches
 
     yield from _read_batches(folder, "Arrow", batches())
 

@@ -83,7 +83,9 @@ class Encoding:
         """As people write it."""
         codec = self.codec
         if codec.startswith("cp125"):
-            return f"Windows-{codec.removeprefix('cp')}"
+            # As people know it, and editors list it.
+            number = codec.removeprefix("cp")
+            return f"Windows-{number}"
         return _NAMES.get(codec, codec)
 
 

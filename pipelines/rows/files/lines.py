@@ -31,7 +31,9 @@ class BoundedLines:
     def __next__(self) -> bytes:
         line = next(self._pieces)
         self.number += 1
-        if len(line) > MAX_ROW_BYTES:
+        # One line without an end would fill the memory before anything is said.
+        length = len(line)
+        if length > MAX_ROW_BYTES:
             raise RowTooLong(f"a line of more than {MAX_ROW_BYTES:,} bytes")
         return line
 

@@ -29,7 +29,8 @@ CHARACTERS_OF_TEXT_WITHOUT_SPACES = 10
 def fold_name(name: Any) -> str:
     """Return a column's name as it is compared: without case and outer white space."""
     text = str(name)
-    return text.strip().casefold()
+    bare = text.strip()
+    return bare.casefold()
 
 
 def find_column(columns: Iterable[str], name: str) -> str | None:
@@ -160,7 +161,8 @@ class ColumnTally:
             tally = self._find_tally(name)
             if tally is None:
                 self.has_more = True
-            elif not is_blank(entry):
+                continue
+            if not is_blank(entry):
                 tally.add(entry)
 
     @property

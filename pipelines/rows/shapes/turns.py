@@ -179,7 +179,8 @@ def _parse_text(conversation: Any, column: str) -> Any:
 
 def _may_be_json(text: str) -> bool:
     beginning = text.lstrip()
-    return beginning.startswith(("[", "{"))
+    brackets = ("[", "{")
+    return beginning.startswith(brackets)
 
 
 def _unwrap(document: Any) -> Any:
