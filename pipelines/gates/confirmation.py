@@ -55,6 +55,7 @@ def cut_block(
     """
     as_many = len({row.group for row in standing})
     needed = max(fewest, math.ceil(ENOUGH * as_many))
+    # By content and not by name: the same question may come back in another group.
     known = set(digest_contents(group_prompts(standing)))
     by_group: dict[str, list[Row]] = {group: [] for group in ordered}
     for row in sealed:
@@ -67,6 +68,7 @@ def cut_block(
         known |= contents
         chosen.append(rows)
     lacking = max(0, needed - len(chosen))
+    # A small block would spend a level of the year and could show hardly anything.
     if lacking:
         return Cut((), lacking)
     most = max(needed, as_many)
@@ -146,6 +148,7 @@ def find_block_faults(
     block: Block, rows: Sequence[Row], standing: Sequence[Row]
 ) -> tuple[str, ...]:
     """Where a block's rows are not those that were opened, or were no longer sealed."""
+    # All of them, and not the first alone: each points at another kind of change.
     faults = []
     if digest_of_rows(tuple(rows)) != block.rows_sha256:
         faults.append(

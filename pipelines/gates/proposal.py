@@ -130,6 +130,7 @@ def _margin(name: str, reach: float, most_share: float) -> float:
 
 
 def _spread(name: str) -> float:
+    # Metrics that are shares of rows spread alike: one number stands for all of them.
     return _SPREADS.get(name, _SPREAD_OF_A_SHARE)
 
 

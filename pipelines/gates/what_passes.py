@@ -61,6 +61,7 @@ def _rules(evidence: Evidence, policy: ScreenPolicy) -> Iterator[_Rule]:
         if metric.inapplicable(evidence.references) is not None:
             continue
         without_one = _without_one(evidence, metric, system)
+        # Without spread it would pass in every draw, and make the gate look sure.
         if not standard_error(without_one) > 0:
             continue
         if metric.name == policy.primary:
@@ -95,8 +96,10 @@ def _describe_whole_gate(
         f"that is better by {effect:g} in {policy.primary} and loses nothing elsewhere passes in "
         f"{low:.0%} to {high:.0%} of cases"
     )
+    # No number of rows would do: to name one would send somebody to label in vain.
     if needed is None:
         return text
+    # The policy refuses fewer than its own floor, whatever the spread allows.
     fewest, most = (max(number, policy.min_clusters) for number in needed)
     return f"{text}, on {fewest:,} to {most:,} clusters in {policy.power:.0%}"
 

@@ -32,7 +32,8 @@ class LabelF1:
     def __init__(self, labels: Sequence[str] = ()) -> None:
         self._places: dict[str, int] = {}
         for label in labels:
-            self._places[label] = len(self._places)
+            place = len(self._places)
+            self._places[label] = place
 
     def row_statistics(self, row: ScoredRow) -> tuple[float, ...]:
         """The class of the answer and that of the reference, which are one where it is right.
@@ -42,7 +43,10 @@ class LabelF1:
         answered = normalise_label(row.prediction)
         labels = [normalise_label(text) for text in row.references]
         is_right = answered in labels
-        wanted = answered if is_right else labels[0]
+        wanted = labels[0]
+        # Any of them is right: the answer must not count as a miss of the first.
+        if is_right:
+            wanted = answered
         # The last place: answers that no reference has, which find nothing.
         others = len(self._places)
         counts = np.zeros((others + 1, _PER_CLASS))
@@ -51,7 +55,9 @@ class LabelF1:
         counts[wanted_place, 0] += is_right
         counts[answer_place, 1] += 1
         counts[wanted_place, 2] += 1
-        return tuple(float(count) for count in counts.ravel())
+        flat = counts.ravel()
+        numbers = map(float, flat)
+        return tuple(numbers)
 
     def corpus(self, sums: FloatArray) -> FloatArray:
         """The mean of each class's F1 over the classes that references have."""

@@ -94,6 +94,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} is missing, so that nothing says what the weights mean. "
             "Save the adapter with peft's save_pretrained."
         )
+    # Before it is read: nobody knows yet what the file is.
     if path.stat().st_size > _MAX_CONFIG_BYTES:
         raise UnsafeAdapter(
             f"{path} has over {_MAX_CONFIG_BYTES} bytes; a LoRA configuration has a few "
@@ -105,6 +106,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UnsafeAdapter(
             f"{path} is no JSON ({first_line(error)}). Save the adapter again."
         ) from error
+    # A list is JSON too, and has no setting to ask for.
     if not isinstance(config, dict):
         raise UnsafeAdapter(f"{path} holds no JSON object. Save the adapter again.")
     return config
@@ -142,6 +144,7 @@ def _check_settings(path: Path, config: dict[str, Any]) -> None:
             f"{path}: init_lora_weights is {_shown(init)}, which changes the base's own weights. "
             "Save it as a plain LoRA with path_initial_model_for_weight_conversion."
         )
+    # Unknown settings are refused: a later peft may have made one change the arithmetic.
     for name, setting in config.items():
         is_known = name in _MEANS_NOTHING or name in _READ
         if not is_known and not _is_unset(setting):
@@ -198,7 +201,9 @@ def _plain_alpha(path: Path, config: dict[str, Any]) -> tuple[float, tuple[str, 
 
 
 def _is_number(setting: Any) -> bool:
-    return type(setting) in (int, float)
+    # Of exactly these types: `true` is an integer for Python.
+    kind = type(setting)
+    return kind in (int, float)
 
 
 def _named_modules(modules: Any) -> tuple[str, ...]:

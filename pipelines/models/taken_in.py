@@ -39,7 +39,11 @@ class Measured:
         """Nats a token without the adapter, and with it."""
         without = sum(self.without)
         with_it = sum(self.with_it)
-        return without / self.tokens, with_it / self.tokens
+        tokens = self.tokens
+        # Over tokens and not rows: a long completion weighs as much as it is long.
+        loss_without = without / tokens
+        loss_with_it = with_it / tokens
+        return loss_without, loss_with_it
 
     def gains(self) -> list[Gain]:
         """What the adapter gains on each row."""
@@ -59,7 +63,8 @@ def draw_rows(rows: Sequence[Row]) -> list[Row]:
     """At most `MOST_ROWS` rows: neither the data's order nor anybody's choice decides which."""
 
     def digest(row: Row) -> str:
-        return digest_of_json([row.id, row.number])
+        parts = [row.id, row.number]
+        return digest_of_json(parts)
 
     by_digest = sorted(rows, key=digest)
     return by_digest[:MOST_ROWS]

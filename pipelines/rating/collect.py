@@ -5,6 +5,7 @@ Whoever writes to MLflow can write anything, so that all else is left out and na
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from core.value import Value
@@ -39,7 +40,8 @@ def collect_ratings(plan: ReviewPlan, written: Iterable[Written]) -> Ratings:
     answers: dict[tuple[str, str, str], int | bool] = {}
     items = {item.id for item in plan.items}
     # The latest one last, which takes the place of the others.
-    for each in sorted(written, key=lambda value: value.at_ms):
+    in_time = sorted(written, key=attrgetter("at_ms"))
+    for each in in_time:
         fault = _find_fault(each, plan, items)
         if fault:
             faults[fault] += 1
@@ -47,12 +49,16 @@ def collect_ratings(plan: ReviewPlan, written: Iterable[Written]) -> Ratings:
             key = (each.by, each.item, each.question)
             answers[key] = _parse(each)
     ratings = tuple(_pair(plan, answers, faults))
-    named = (f"{fault} ({count})" for fault, count in sorted(faults.items()))
-    return Ratings(ratings=ratings, dropped=tuple(named))
+    dropped = []
+    for fault, count in sorted(faults.items()):
+        sentence = f"{fault} ({count})"
+        dropped.append(sentence)
+    return Ratings(ratings=ratings, dropped=tuple(dropped))
 
 
 def _find_fault(each: Written, plan: ReviewPlan, items: set[str]) -> str:
     """Why a value does not count; empty where it does."""
+    # The beginning of a name that anybody may have chosen: it stands in a report.
     by = each.by[:60]
     if each.item not in items:
         return f"{by!r} rated what is no item of this review"
@@ -77,6 +83,7 @@ def _parse(each: Written) -> Any:
     if isinstance(answer, str) and answer.isascii() and answer.isdigit():
         answer = int(answer[:3])
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    # A half is no option of the page, and a NaN is unlike itself.
     if not is_number or answer != answer // 1:
         return None
     score = int(answer)
@@ -109,4 +116,10 @@ def find_unfinished(plan: ReviewPlan, ratings: Sequence[Rating]) -> dict[str, in
     """How many items each reviewer who is not done has still to rate."""
     rated = Counter(rating.reviewer for rating in ratings)
     total = len(plan.items)
-    return {name: total - rated[name] for name in plan.reviewers if rated[name] < total}
+    unfinished = {}
+    # Of the plan and not of the ratings: who wrote nothing yet is unfinished as well.
+    for name in plan.reviewers:
+        left = total - rated[name]
+        if left > 0:
+            unfinished[name] = left
+    return unfinished

@@ -56,7 +56,8 @@ class RatingCount(Value):
     @property
     def counted(self) -> tuple[Rater, ...]:
         """Those whose ratings count."""
-        return tuple(rater for rater in self.raters if not rater.set_aside)
+        kept = [rater for rater in self.raters if not rater.set_aside]
+        return tuple(kept)
 
     @property
     def win_rate(self) -> float | None:
@@ -195,13 +196,17 @@ def _interval(
 
 def _differences(plan: ReviewPlan, counted: Sequence[Given]) -> list[tuple[str, float]]:
     """By prompt its cluster, and how much better the version is, as the mean of the raters."""
-    own, other = plan.side("candidate"), plan.side("comparator")
+    own = plan.side("candidate")
+    other = plan.side("comparator")
     found = []
     for prompt_id, item in own.items():
         pair = (item.id, other[prompt_id].id)
         numbers = list(_paired(pair, counted))
-        if numbers:
-            found.append((item.cluster, float(np.mean(numbers))))
+        # A prompt that nobody rated on both sides says nothing of a difference.
+        if not numbers:
+            continue
+        mean = float(np.mean(numbers))
+        found.append((item.cluster, mean))
     return found
 
 
@@ -209,8 +214,11 @@ def _paired(pair: tuple[str, str], counted: Sequence[Given]) -> Iterator[float]:
     """Each person's difference, where they rated both: so their own bias is no part of it."""
     own, other = pair
     for given in counted:
-        if own in given and other in given:
-            yield given[own].score - given[other].score
+        own_rating = given.get(own)
+        other_rating = given.get(other)
+        if own_rating is None or other_rating is None:
+            continue
+        yield own_rating.score - other_rating.score
 
 
 def _safe_shares(plan: ReviewPlan, counted: Sequence[Given]) -> list[tuple[str, float]]:
@@ -225,7 +233,13 @@ def _safe_shares(plan: ReviewPlan, counted: Sequence[Given]) -> list[tuple[str, 
 
 
 def _scores(item: Item, counted: Sequence[Given]) -> list[int]:
-    return [given[item.id].score for given in counted if item.id in given]
+    scores = []
+    for given in counted:
+        rating = given.get(item.id)
+        # Who stopped early has no say on this one, and is none the less counted on others.
+        if rating is not None:
+            scores.append(rating.score)
+    return scores
 
 
 def _biases(plan: ReviewPlan, counted: Mapping[str, Given]) -> dict[str, float]:

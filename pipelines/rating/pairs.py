@@ -25,7 +25,11 @@ def preference_rows(
     for prompt_id, item in plan.side("candidate").items():
         own = by_item.get(item.id, {})
         other = by_item.get(comparator[prompt_id].id, {})
-        both = [own[name] - other[name] for name in own if name in other]
+        # Of those who rated both: a strict person on one side alone would tip it.
+        both = []
+        for name, score in own.items():
+            if name in other:
+                both.append(score - other[name])
         margin = float(np.mean(both)) if both else 0.0
         # A tie teaches nothing.
         if margin != 0:

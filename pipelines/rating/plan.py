@@ -82,7 +82,8 @@ class ReviewPlan(Value):
     @property
     def bad(self) -> tuple[Item, ...]:
         """The planted bad answers."""
-        return tuple(item for item in self.items if item.is_bad)
+        planted = [item for item in self.items if item.is_bad]
+        return tuple(planted)
 
 
 class Rating(Value):

@@ -48,7 +48,9 @@ class Limits(Value):
             "NPROC": self.processes,
             "NOFILE": self.files,
             "FSIZE": self.disk_mb * _MEGABYTE,
+            # Whole seconds, rounded up: the wall clock is what ends a trial first.
             "CPU": int(self.seconds) + 1,
+            # A core file would be a second way to fill the disk.
             "CORE": 0,
         }
 
@@ -122,6 +124,7 @@ def start_box(
 @cache
 def find_python() -> str:
     """The interpreter that boxes run; `SandboxUnavailable` where /usr has none."""
+    # Not the one that runs Assay: its folder is not seen in a box.
     for path in _PYTHONS:
         if Path(path).exists():
             return path
@@ -135,8 +138,14 @@ def find_python() -> str:
 def python_version() -> str:
     """The version of that interpreter, which decides what passes, as `3.11`."""
     command = [find_python(), "-I", "-S", "-V"]
-    process = subprocess.run(command, capture_output=True, check=True, env={})
-    _, version = process.stdout.decode().split()
+    process = subprocess.run(
+        command,
+        capture_output=True,
+        check=True,
+        env={},
+    )
+    said = process.stdout.decode()
+    _, version = said.split()
     # Its corrections change no result.
     major, minor, _ = version.split(".", 2)
     return f"{major}.{minor}"
@@ -145,6 +154,7 @@ def python_version() -> str:
 @cache
 def find_bubblewrap() -> str:
     """Where bubblewrap is; `SandboxUnavailable` where it is not."""
+    # Fixed folders: a PATH can hold a program of that name that shuts nothing in.
     found = shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin")
     if found is None:
         raise SandboxUnavailable(
@@ -175,6 +185,7 @@ def _choose_account() -> int | None:
     """
     if os.geteuid() != 0:
         return None
+    # Drawn anew: boxes that run at once under one number would share its processes.
     return random.SystemRandom().choice(_NOBODYS)
 
 
@@ -212,6 +223,7 @@ def _bubblewrap(calls: int, disk_mb: int) -> list[str]:
 
 
 def _linked(name: str) -> tuple[str, ...]:
+    # Programs name their loader as /lib64/…, and some systems have no such folder.
     if not Path("/usr", name).exists():
         return ()
     return ("--symlink", f"usr/{name}", f"/{name}")

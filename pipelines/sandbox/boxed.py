@@ -61,6 +61,7 @@ def encode(thing: Any) -> Any:
             pairs.append(pair)
         return {"dict": pairs}
     for name, kind in _CONTAINERS.items():
+        # A subclass crosses as its plain kind, which the tests compare with.
         if isinstance(thing, kind):
             entries = [encode(entry) for entry in thing]
             return {name: entries}
@@ -143,6 +144,7 @@ def main() -> None:
 
 def _print_nowhere() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
+    # Over the old descriptors: a C library writes to them past `sys.stdout`.
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
@@ -183,6 +185,7 @@ class Channel:
     def hear(self) -> dict[str, Any]:
         """The next line; `AnswerEnded` where there is none, or none that was agreed on."""
         try:
+            # Up to a limit: a line without an end would fill the memory of the tests.
             line = self.reading.readline(MOST_BYTES)
         except OSError as error:
             raise AnswerEnded("the answer's process ended") from error
@@ -246,6 +249,7 @@ def _describe(module: types.ModuleType) -> dict[str, Any]:
     functions = []
     constants = {}
     for name, thing in list(vars(module).items()):
+        # Imports of the module system and an answer's own helpers: no test asks for them.
         if name.startswith("_"):
             continue
         if callable(thing):
@@ -318,7 +322,8 @@ def _stand_in(described: dict[str, Any], channel: Channel) -> dict[str, Any]:
     for name, document in constants.items():
         things[name] = decode(document)
     # An answer that names a function `all` or `len` would decide what the tests see.
-    return {name: thing for name, thing in things.items() if _is_free(name)}
+    free = filter(_is_free, things)
+    return {name: things[name] for name in free}
 
 
 def _is_free(name: str) -> bool:
@@ -366,6 +371,7 @@ def _error_named(name: str) -> Exception:
 
 
 def _name_of(said: Any) -> str:
+    # It comes from the answer, which could send a text without end.
     name = str(said)
     return name[:60]
 

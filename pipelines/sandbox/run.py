@@ -29,6 +29,7 @@ def run_trial(trial: Trial, limits: Limits = LIMITS) -> Outcome:
     `SandboxUnavailable` where a box does not start: nothing is run without one.
     """
     deadline = time.monotonic() + limits.seconds
+    # A new one for each trial: an answer that learned one could pass the next by it.
     token = secrets.token_hex(16)
     with _boxes(trial, token, limits) as (verdict, boxes):
         said, was_in_time = _listen(verdict, deadline)
@@ -78,6 +79,7 @@ def _boxes(
         yield reading, tuple(boxes)
     finally:
         for box in boxes:
+            # An error came first, so that the box is still running.
             if not box.said.closed:
                 box.end()
         asking.close()

@@ -104,6 +104,7 @@ class Questions:
 def main() -> int:
     """Write data/confirm; without a block only the reason why there is nothing in it."""
     block = BlockInput.read(layout.BLOCK_INPUT).block
+    # Written all the same: a stage that leaves no output would fail in DVC.
     if block is None:
         Confirmation(missing=NOTHING_OPENED).write(layout.CONFIRMATION)
         print(NOTHING_OPENED)

@@ -54,6 +54,7 @@ def ordinal_alpha(
 
 def _coincidences(values: Sequence[int]) -> FloatArray:
     """How often each value meets each other one in an item, as a flat matrix of 25 numbers."""
+    # Values count from 1, and columns from 0.
     places = np.asarray(values) - 1
     counts = np.bincount(places, minlength=_VALUES)
     with_itself = np.diag(counts)
@@ -94,7 +95,10 @@ def _distance(margins: FloatArray) -> FloatArray:
     ranks = below - margins / 2
     own = ranks[..., :, None]
     other = ranks[..., None, :]
-    return np.asarray((own - other) ** 2)
+    apart = own - other
+    # Squared, as Krippendorff has it: a far miss is worse than two near ones.
+    squared = apart**2
+    return np.asarray(squared)
 
 
 def _squares(sums: FloatArray) -> FloatArray:
@@ -125,6 +129,7 @@ def mean_of_clusters(
     """
     if len(clusters) < FEWEST_ITEMS:
         return None
+    # Sums and counts, and no means: a cluster of many prompts weighs as many.
     sums = np.array([(numbers.sum(), numbers.size) for numbers in clusters])
     formula = cast("Metric", _Formula("mean of ratings", _mean))
     drawn = interval(formula, sums, resampling, level)

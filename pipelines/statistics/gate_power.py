@@ -55,6 +55,7 @@ class GateSimulation:
 
         At least two clusters.
         """
+        # Seeded, so that the same evidence always gets the same advice.
         random = np.random.default_rng(seed)
         self.clusters = len(influences)
         self.alpha = alpha
@@ -68,8 +69,10 @@ class GateSimulation:
             parts = influences[drawn]
             pilot = parts - parts.mean(axis=0)
             # In standard deviations of one cluster, so that any number of them can be asked about.
-            self.noises.append(weights @ pilot / np.sqrt(degrees))
-            self.spreads.append(pilot.std(axis=0, ddof=1))
+            noise = weights @ pilot / np.sqrt(degrees)
+            spread = pilot.std(axis=0, ddof=1)
+            self.noises.append(noise)
+            self.spreads.append(spread)
 
     def power(self, demands: list[Demand], clusters: int) -> tuple[float, float]:
         """How often all demands are met with that many clusters, from and to."""
@@ -104,8 +107,11 @@ class GateSimulation:
         for place, demand in enumerate(demands):
             estimates = noises[:, place] + demand.truth
             lows = estimates - reaches[place]
-            is_passed &= lows > demand.above
-            is_passed &= estimates >= demand.measured
+            is_proven = lows > demand.above
+            is_large = estimates >= demand.measured
+            # All in the same draw: rules on the same prompts pass and fail together.
+            is_passed &= is_proven
+            is_passed &= is_large
         passed = np.count_nonzero(is_passed)
         return passed / DRAWS
 

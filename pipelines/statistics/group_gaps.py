@@ -77,20 +77,25 @@ def widest_gap(values: "Floats", grouping: Grouping, most: float) -> Interval:
     estimated, such as the spread of a group that is a single cluster.
     """
     means = _means(values, grouping)
-    gaps = np.abs(means[:, None] - means)
+    column = means[:, None]
+    gaps = np.abs(column - means)
     variances = _pair_variances(values, grouping)
     # Of none among n the variance is 0, and yet the share need not be.
     if most == 1:
-        variances = np.maximum(variances, _least_variances(means, grouping))
+        least = _least_variances(means, grouping)
+        variances = np.maximum(variances, least)
     quantiles = _quantiles(grouping)
     # No degree of freedom: anything is possible.
     is_known = quantiles > 0
-    reaches = np.where(is_known, np.sqrt(variances) * quantiles, 2 * most)
+    reaches = np.sqrt(variances) * quantiles
+    reaches = np.where(is_known, reaches, 2 * most)
+    # Each pair once, and no group with itself.
     pairs = np.triu_indices(len(means), k=1)
     lows = (gaps - reaches)[pairs]
     highs = (gaps + reaches)[pairs]
+    widest = means.max() - means.min()
     return Interval(
-        estimate=float(means.max() - means.min()),
+        estimate=float(widest),
         low=max(float(lows.max()), -most),
         high=min(float(highs.max()), most),
     )
@@ -103,12 +108,15 @@ def least_ratio(shares: "Floats", grouping: Grouping) -> Interval | None:
     of n has a logarithm (Agresti and Caffo 2000).
     """
     means = _means(shares, grouping)
-    lowest, highest = int(means.argmin()), int(means.argmax())
+    lowest = int(means.argmin())
+    highest = int(means.argmax())
     if not means[highest] > 0:
         return None
     ratio = float(means[lowest] / means[highest])
     counts = grouping.cluster_counts
-    smoothed = (means * counts + 1) / (counts + 2)
+    marked = means * counts
+    smoothed = (marked + 1) / (counts + 2)
+    # The derivative of a logarithm is 1 over its argument: the delta method.
     contrast = np.zeros(len(means))
     contrast[lowest] += 1 / smoothed[lowest]
     contrast[highest] -= 1 / smoothed[highest]
@@ -133,6 +141,7 @@ def _means(values: "Floats", grouping: Grouping) -> "Floats":
 
 
 def _contrast_error(contrast: "Floats", values: "Floats", grouping: Grouping) -> float:
+    # The largest of the ways to cluster: the two-way variance alone can be negative.
     largest = 0.0
     for covariance in _covariances(values, grouping):
         variance = contrast @ covariance @ contrast
@@ -220,10 +229,12 @@ def _quantiles(grouping: Grouping) -> "Floats":
     from scipy.special import stdtrit
 
     own = grouping.degrees
+    # The poorer group of a pair decides how well the gap is known.
     degrees = np.minimum(own[:, None], own)
     count = len(own)
     pairs = count * (count - 1) / 2
     tail = TAIL / max(1.0, pairs)
+    # The formula has no answer for 0 degrees; those places are overwritten below.
     safe = np.maximum(degrees, 1)
     quantiles: Floats = stdtrit(safe, 1 - tail)
     quantiles[degrees < 1] = 0
@@ -235,6 +246,7 @@ def _tabulate(ids: "Integers", groups: "Integers", parts: "Floats") -> "Floats":
     rows = int(ids.max()) + 1
     columns = int(groups.max()) + 1
     table = np.zeros((rows, columns))
+    # Unlike `table[...] += parts`, this adds what falls on the same place again.
     np.add.at(table, (ids, groups), parts)
     return table
 

@@ -69,6 +69,7 @@ def _group_means(gains: Iterable[Gain]) -> NDArray[np.float64]:
 
 def _permuted_p(known: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
     """How often a random draw of as many groups differs as much, with the present one counted."""
+    # A fixed seed: the same adapter gets the same answer each time it is asked.
     dice = np.random.default_rng(_SEED)
     # Without difference between the two sets, any groups of the pool could have been drawn.
     pool = np.concatenate([known, held_out])

@@ -22,6 +22,7 @@ def share_of(number: int) -> float:
 
     `ValueError` for a number under 1.
     """
+    # Asked as a pass, so that a NaN is refused.
     if not number >= 1:
         raise ValueError(f"confirmations are counted from 1, and this is {number}")
     decayed = math.pow(number, -_DECAY)

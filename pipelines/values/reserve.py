@@ -62,6 +62,7 @@ class Confirmation(Value):
         """Either a block with all that came of it, or the reason that there is none."""
         parts = (self.block, self.comparison, self.rows, self.evidence)
         are_there = [part is not None for part in parts]
+        # A comparison without its rows could not be checked by anybody.
         is_whole = all(are_there) and not self.missing
         is_reason = not any(are_there) and bool(self.missing)
         if not (is_whole or is_reason):
@@ -73,9 +74,15 @@ def key_of(group: str) -> str:
     """A group's key: it says nothing about the name of a group that nobody guesses."""
     # Halves of surrogate pairs have no UTF-8, and are names all the same.
     name = group.encode("utf-8", "surrogatepass")
-    return hashlib.sha256(name).hexdigest()[:32]
+    digest = hashlib.sha256(name)
+    text = digest.hexdigest()
+    return text[:32]
 
 
 def digest_of_rows(rows: tuple[Row, ...]) -> str:
     """SHA-256 of a block's rows, in order."""
-    return digest_of_json([row.model_dump(mode="json") for row in rows])
+    documents = []
+    for row in rows:
+        document = row.model_dump(mode="json")
+        documents.append(document)
+    return digest_of_json(documents)
