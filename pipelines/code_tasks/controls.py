@@ -13,6 +13,7 @@ def check_controls(tasks: Sequence[CodeTask]) -> str:
 
     `SandboxUnavailable` where boxes do not hold here, or where one control comes out otherwise.
     """
+    # First: a box that does not hold would run what a model wrote on this machine.
     check_sandbox()
     passing = run_trials([task.trial(task.reference) for task in tasks])
     # A prompt alone is a function that gives nothing.

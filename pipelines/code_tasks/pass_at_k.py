@@ -43,6 +43,7 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
         )
     if not 0 <= passed <= samples:
         raise ParameterError(f"{passed} of {samples} samples cannot pass. Score again.")
+    # Whole numbers first: a product of many ratios would round at every step.
     without = comb(samples - passed, k)
     draws = comb(samples, k)
     return 1 - without / draws

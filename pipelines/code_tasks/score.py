@@ -116,6 +116,7 @@ def ask_tasks(
                 advance=advance,
                 sampling=_sampling(settings, sample),
             )
+            # Counted as failed, a missing answer would look like a worse model.
             if len(rows) != len(tasks):
                 raise IncompleteGeneration(
                     f"{system} answered {len(rows)} of {len(tasks)} tasks. Run again."
@@ -123,6 +124,7 @@ def ask_tasks(
             for task, row in zip(tasks, rows, strict=True):
                 text = encoder.decode(row.ids)
                 answered.append((task, sample, text))
+    # All answers before the first trial: boxes would take processors from the model.
     programs = [program_in(answer, task) for task, _, answer in answered]
     trials = [
         task.trial(program)
@@ -193,6 +195,7 @@ def sums_by_task(answers: Sequence[CodeAnswer], samples: int, k: int) -> FloatAr
     for answer in answers:
         by_task.setdefault(answer.task_id, []).append(answer.passed)
     sums = []
+    # Sorted, so that two systems are compared task by task, whatever order they were asked in.
     for name, passed in sorted(by_task.items()):
         if len(passed) != samples:
             raise IncompleteGeneration(

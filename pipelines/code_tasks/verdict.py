@@ -19,6 +19,7 @@ def decide(
     """
     if not differences:
         return "undecided", "there is nothing to compare with"
+    # The least of them: the comparison is as good as its smaller side.
     tasks = min(score.tasks for score in scores)
     if tasks < LEAST_TASKS:
         return (

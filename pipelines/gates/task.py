@@ -80,6 +80,7 @@ def recognise_task(prompts: Sequence[Prompt]) -> Task:
     for task in (_TOOLS, _JSON, _CLASSES, _MANY_CLASSES):
         if metric_named(task.primary).inapplicable(references) is None:
             return task
+    # Asked last: what is short or long says less than what it is.
     if _are_short(references):
         return _SHORT
     if _are_summaries(prompts):

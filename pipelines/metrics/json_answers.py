@@ -114,6 +114,7 @@ def _scalar(value: Any) -> tuple[str, Any]:
         return "number", value
     if isinstance(value, str):
         return "string", value
+    # A null that was asked for is an answer, and not a missing one.
     if value is None:
         return "null", None
     return type(value).__name__, "empty"
@@ -142,6 +143,7 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
+    # Python reads NaN and Infinity, and hardly any other reader does.
     raise NotJson(f"{name} is no JSON")
 
 

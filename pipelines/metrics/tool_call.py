@@ -85,12 +85,14 @@ def find_calls(text: str) -> tuple[Call, ...]:
 def _entries(document: Any) -> list[Any]:
     if isinstance(document, dict) and isinstance(document.get("tool_calls"), list):
         return list(document["tool_calls"])
+    # Several calls at once, as models write them in parallel.
     if isinstance(document, list):
         return document
     return [document]
 
 
 def _read_call(entry: Any) -> Call:
+    # OpenAI's form, which says beside it that the kind of tool is a function.
     if isinstance(entry, dict) and isinstance(entry.get("function"), dict):
         entry = entry["function"]
     name = entry.get("name") if isinstance(entry, dict) else None

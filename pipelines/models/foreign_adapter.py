@@ -46,6 +46,7 @@ def take_in(
     modules = _shortest_names(foreign.names, set(shapes), set(layers))
     lora = foreign.lora.model_copy(update={"target_modules": modules})
     _write_config(into, lora, base)
+    # As it is checked before it is served: what fails there must not get this far.
     check_plain_lora(into, lora)
     return lora
 
@@ -93,6 +94,7 @@ def _layers_of(base_folder: Path) -> dict[str, tuple[int, int]]:
     config = AutoConfig.from_pretrained(
         str(base_folder), local_files_only=True, trust_remote_code=False
     )
+    # Shapes alone: the weights would take gigabytes to answer a question of names.
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config, trust_remote_code=False
@@ -145,6 +147,7 @@ def _shortest_names(
     ends = tuple(f".{name}" for name in names)
     # As peft reads names: a whole one, or the end of one.
     named = {layer for layer in layers if f".{layer}".endswith(ends)}
+    # A name that means more layers would train and serve some that the file leaves alone.
     if named == changed:
         return names
     own = sorted(changed)

@@ -76,6 +76,7 @@ def measure(language: LanguageModel, rows: Sequence[Row], batch_size: int) -> Me
     `UnusableRow` where one is too long for the model or its template refuses it.
     """
     encoded = []
+    # All are encoded first: a row that is refused is found before minutes of computing.
     for row in rows:
         with name_refused(row):
             example = language.encoder.encode_example(row.messages, row.completion)
@@ -139,6 +140,7 @@ def _norm_of_b(weights: Path) -> float:
     """Euclidean norm over the LoRA B matrices, which start at zero."""
     from safetensors import safe_open
 
+    # In float64: the sum of many small squares would be lost in a half's few digits.
     squares = 0.0
     with safe_open(str(weights), framework="pt") as tensors:
         # `safe_open` gives a reader, not a mapping.

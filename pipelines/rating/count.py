@@ -138,6 +138,7 @@ def _describe_rater(
 
 def _find_fault(given: Given, caught: int, plan: ReviewPlan, demands: Demands) -> str:
     """Why a person's ratings do not count; empty where they do."""
+    # Of all items, planted ones too: what a person does not know, they cannot leave out.
     total, planted = len(plan.items), len(plan.bad)
     # Asked as a pass, so that a NaN of a policy fails.
     share = len(given) / total
@@ -180,6 +181,7 @@ def _count(
 def _interval(
     numbers: Sequence[tuple[str, float]], width: float, demands: Demands
 ) -> Interval | None:
+    # Answers to one cluster resemble each other: as single ones they would look too sure.
     by_cluster: dict[str, list[float]] = {}
     for cluster, number in numbers:
         by_cluster.setdefault(cluster, []).append(number)
@@ -248,6 +250,7 @@ def _biases(plan: ReviewPlan, counted: Mapping[str, Given]) -> dict[str, float]:
     shared = [
         item.id for item in plan.items if all(item.id in given for given in everybody)
     ]
+    # A person alone is the mean, and would always seem to be fair.
     if not shared or len(everybody) < 2:
         return {}
     # Only on shared items: whoever got harder ones is not stricter for that.

@@ -66,6 +66,7 @@ def draw_items(
     chance = secrets.SystemRandom()
     pairs = chain.from_iterable(map(_sides, drawn))
     planted = _plant(others or drawn, questions, chance)
+    # Mixed, so that nobody learns from its place what an item is.
     shown = [*pairs, *planted]
     chance.shuffle(shown)
     return tuple(shown)
@@ -104,6 +105,7 @@ def _plant(
             questions,
             chance,
         )
+    # Good ones too: whoever finds everything bad would catch all that is planted.
     for question in islice(turns, GOOD):
         reference = question.prompt.references[0]
         yield _show(question, reference, planted="reference")

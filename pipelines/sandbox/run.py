@@ -28,6 +28,7 @@ def run_trial(trial: Trial, limits: Limits = LIMITS) -> Outcome:
 
     `SandboxUnavailable` where a box does not start: nothing is run without one.
     """
+    # Monotonic: a clock that is set back would give an answer more time.
     deadline = time.monotonic() + limits.seconds
     # A new one for each trial: an answer that learned one could pass the next by it.
     token = secrets.token_hex(16)
@@ -61,6 +62,7 @@ def _boxes(
     trial: Trial, token: str, limits: Limits
 ) -> Iterator[tuple[int, tuple[Box, ...]]]:
     """Both boxes, and the descriptor that the verdict comes out of."""
+    # A pair without a name: no other process can find an end of it.
     asking, answering = socket.socketpair()
     reading, writing = os.pipe()
     boxes: list[Box] = []

@@ -170,6 +170,7 @@ def _answer_block(block: Block, prompts: tuple[Prompt, ...], params: Params) -> 
     questions = Questions(prompts, params, base, folder, template)
     adapter = Adapter.read(layout.ADAPTER)
     questions.ask_adapter("adapter", adapter, Path(adapter.folder))
+    # One opponent: each comparison more would need a part of the level of the year.
     if block.against == "champion":
         comparators = dict(read_comparators(base))
         champion = comparators["champion"].adapter
@@ -199,6 +200,7 @@ def _build_evidence(
     )
     name = load_policy(layout.POLICY).gates.screen.primary
     settings = params.score.settings
+    # In a process of its own, as in `score`: it is code that a person brought.
     if own_metric_names([name]):
         file = own_metric_file(name, Path())
         return build_evidence(trial, (), settings, [file])

@@ -65,6 +65,7 @@ class GateSimulation:
         weights = random.standard_normal((DRAWS, self.clusters))
         degrees = self.clusters - 1
         for _ in range(PILOTS):
+            # With replacement: how much the spread itself would differ in another pilot.
             drawn = random.integers(self.clusters, size=self.clusters)
             parts = influences[drawn]
             pilot = parts - parts.mean(axis=0)
@@ -139,5 +140,6 @@ def provable_margin(
 ) -> float:
     """The margin that a candidate which loses nothing keeps to with this power, by one rule."""
     of_level = reach_of_t(alpha, clusters)
+    # Both: the bound has to be right, and it has to be kept that often.
     of_power = reach_of_t(1 - power, clusters)
     return (of_level + of_power) * standard_error

@@ -28,6 +28,7 @@ def influences(without_one: FloatArray) -> FloatArray:
     """
     clusters = len(without_one)
     mean = without_one.mean(axis=0)
+    # Turned around: where a good cluster is missing, the estimate is lower.
     missing = mean - without_one
     return np.asarray((clusters - 1) * missing)
 

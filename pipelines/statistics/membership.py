@@ -84,6 +84,7 @@ def _permuted_p(known: NDArray[np.float64], held_out: NDArray[np.float64]) -> fl
         distance = abs(one.mean() - other.mean())
         if distance >= far:
             as_far += 1
+    # With the present split counted, p is never 0, which no number of draws could show.
     return (1 + as_far) / (1 + DRAWS)
 
 

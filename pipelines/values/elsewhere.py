@@ -56,6 +56,7 @@ class MembershipProbe(Value):
             f"The adapter's loss is below the base's by {known} nats a byte on train and dev, "
             f"by {held_out} on held-out rows (p = {self.p_value:.2g})"
         )
+        # Chosen rows can be harder ones, which would look like rows that were not seen.
         caution = "" if self.is_random_split else f". {_CHOSEN}"
         return f"{figures}: {_MEANINGS[self.leans_to]}{caution}"
 
