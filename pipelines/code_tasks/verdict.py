@@ -36,6 +36,7 @@ def decide(
 def _compare(
     differences: Sequence[CodeDifference], margin: float
 ) -> tuple[Outcome, str]:
+    # The worst of all k: a loss at one of them is a loss.
     worst = min(differences, key=lambda each: each.low)
     # Asked as a pass: nothing that is not a number passes.
     if all(each.low >= -margin for each in differences):

@@ -105,6 +105,7 @@ def _smallest_effect(task: Task, reach: float, clusters: int) -> tuple[float, st
     shown = reach * spread
     ceiling = metric.scale / 10
     least = metric.scale * _LEAST_SHARE
+    # Between what is worth a release and what a policy may ask for.
     effect = min(ceiling, max(least, _rounded_up(shown)))
     fact = (
         f"{clusters} held-out clusters show a difference of {shown / 2:.2g} to {shown:.2g} "

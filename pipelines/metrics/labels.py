@@ -14,6 +14,7 @@ _ENDS = " \t\r\n\"'`.\u201c\u201d\u2018\u2019"
 
 def normalise_label(text: str) -> str:
     """A label apart from case, forms of letters, and signs at its ends."""
+    # Models answer a class in other capitals and with a full stop, and mean the same.
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = folded.split()
     return " ".join(words).strip(_ENDS)

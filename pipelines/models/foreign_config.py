@@ -219,6 +219,7 @@ def _named_modules(modules: Any) -> tuple[str, ...]:
 def _lora_params(
     path: Path, config: dict[str, Any], alpha: float, names: tuple[str, ...]
 ) -> LoraParams:
+    # It acts in training alone, so that a doubtful one is no reason to refuse.
     dropout = config.get("lora_dropout", 0.0)
     try:
         return LoraParams(

@@ -190,6 +190,7 @@ def _choose_account() -> int | None:
 
 
 def _bubblewrap(calls: int, disk_mb: int) -> list[str]:
+    # Of memory: the only folder that can be written is none of a disk.
     size = disk_mb * _MEGABYTE
     return [
         find_bubblewrap(),

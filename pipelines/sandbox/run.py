@@ -93,6 +93,7 @@ def _boxes(
 
 def _listen(verdict: int, deadline: float) -> tuple[bytes, bool]:
     """What was said until the end, and whether the end came in time."""
+    # Read while it runs: a pipe that is full would hold the tests up until the deadline.
     said = b""
     while len(said) < _MOST_SAID:
         left = deadline - time.monotonic()

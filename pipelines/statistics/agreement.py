@@ -39,6 +39,7 @@ def ordinal_alpha(
     None for fewer than two items with two values, and where all values are the same: then nobody
     could have disagreed. Source: Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
     """
+    # Somebody who rated alone agrees with nobody, and disagrees with nobody.
     pairable = [values for values in items if len(values) > 1]
     if len(pairable) < FEWEST_ITEMS:
         return None

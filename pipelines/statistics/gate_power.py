@@ -130,6 +130,7 @@ class GateSimulation:
         return high
 
     def _range(self, numbers: list[float]) -> tuple[float, float]:
+        # Quantiles and no extremes, which would grow with the number of pilots.
         ends = np.quantile(numbers, RANGE)
         low, high = ends.tolist()
         return low, high

@@ -66,6 +66,7 @@ class Grouping:
 def number(labels: Sequence[object]) -> "Integers":
     """Labels as numbers from 0 on, in sorted order."""
     array = np.asarray(labels)
+    # By row: an id may be made of several labels.
     _, places = np.unique(array, return_inverse=True, axis=0)
     return places.ravel()
 

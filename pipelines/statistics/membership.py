@@ -62,6 +62,7 @@ def _group_means(gains: Iterable[Gain]) -> NDArray[np.float64]:
         lengths.setdefault(group, 0)
         nats[group] += gain.nats
         lengths[group] += gain.utf8_bytes
+    # A mean for each group: one with many rows must not stand for all of them.
     totals = np.array(list(nats.values()))
     sizes = np.array(list(lengths.values()))
     return np.asarray(totals / sizes)
@@ -89,6 +90,7 @@ def _permuted_p(known: NDArray[np.float64], held_out: NDArray[np.float64]) -> fl
 
 
 def _leaning(known: float, held_out: float, p_value: float) -> Leaning:
+    # Against the larger gain: with many rows even a tiny difference is significant.
     larger = max(abs(known), abs(held_out))
     difference = known - held_out
     is_large = abs(difference) >= SMALLEST_SHARE * larger

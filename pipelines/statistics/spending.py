@@ -36,5 +36,6 @@ def level_of(number: int, handed_on: float = 0.0) -> float:
     """
     if not 0 <= handed_on < 1:
         raise ValueError(f"a level is from 0 to 1, and this is {handed_on}")
+    # Its share is fixed before any data is seen, or the sum would hold no level.
     own = YEARLY_LEVEL * share_of(number)
     return own + handed_on
