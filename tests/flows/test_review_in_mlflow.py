@@ -61,11 +61,18 @@ class ReviewPage:
             self._go_on(rated, len(by_id))
 
     def _go_on(self, rated: set[str], total: int) -> None:
-        """Wait until the page counts the rating, and see that it shows another item."""
+        """Wait until the page counts the rating, after which it goes on by itself."""
         counted = f"{len(rated)} of {total} reviewed"
-        self._wait(lambda: counted in self._browser.page_source)
-        if len(rated) < total and self._shown() in rated:
-            self._click("//button[normalize-space()='Next unreviewed']")
+        submit = "//button[normalize-space()='Submit'][not(@disabled)]"
+
+        def is_counted() -> bool:
+            body = self._browser.find_element(By.TAG_NAME, "body")
+            # After the last one the page may have nothing left to show.
+            is_last = len(rated) == total
+            is_over = not self._browser.find_elements(By.XPATH, submit)
+            return counted in body.text or (is_last and is_over)
+
+        self._wait(is_counted)
 
     def _answer(self, item: Item, opinion: Opinion) -> None:
         score, is_safe = opinion(item)
