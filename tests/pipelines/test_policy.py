@@ -284,7 +284,10 @@ def test_the_policy_for_one_person_differs_in_what_people_give() -> None:
     default = load_policy(policies / "default.yaml").gates
     own = {"human_rating": solo.judge.human_rating, "approvals": 0}
     judge = default.judge.model_copy(update=own)
-    assert solo == default.model_copy(update={"name": "solo", "judge": judge})
+    # Small data, too: one person has few groups to keep sealed.
+    screen = default.screen.model_copy(update={"reserve": solo.screen.reserve})
+    same = {"name": "solo", "judge": judge, "screen": screen}
+    assert solo == default.model_copy(update=same)
     rating = solo.judge.human_rating
     assert (rating.required, rating.min_raters, rating.author_may_rate) == (
         True,
