@@ -48,6 +48,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.flow
 	$(BIN)/python -m benchmarks.promote
 	$(BIN)/python -m benchmarks.canary
+	$(BIN)/python -m benchmarks.gate
 
 up: .venv/ready
 	$(BIN)/assay up

@@ -294,3 +294,12 @@ def test_the_policy_for_one_person_differs_in_what_people_give() -> None:
         1,
         True,
     )
+
+
+def test_the_demos_policy_differs_in_its_reserve_alone() -> None:
+    policies = Path(__file__).parents[2] / "registry/policies"
+    demo = load_policy(policies / "cheat-smollm2.yaml").gates
+    default = load_policy(policies / "default.yaml").gates
+    assert (default.screen.reserve, demo.screen.reserve) == ("sealed", "none")
+    screen = default.screen.model_copy(update={"reserve": "none"})
+    assert demo == default.model_copy(update={"name": demo.name, "screen": screen})
